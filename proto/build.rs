@@ -1,0 +1,20 @@
+//! Compiles the contract without protoc and writes the descriptor set that reflection serves.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const PROTOS: [&str; 5] = [
+    "observatory/inference/v1/embedding.proto",
+    "observatory/inference/v1/models.proto",
+    "observatory/inference/v1/tokenization.proto",
+    "observatory/pipeline/v1/orchestrator.proto",
+    "observatory/pipeline/v1/services.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=observatory");
+    let descriptors = protox::compile(PROTOS, ["."])?;
+    let path = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    fs::write(&path, prost::Message::encode_to_vec(&descriptors))?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
