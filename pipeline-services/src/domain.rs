@@ -1,0 +1,6 @@
+//! Plain types of the domain; no I/O.
+
+pub mod posting;
+pub mod run;
+pub mod skill;
+pub mod taxonomy;

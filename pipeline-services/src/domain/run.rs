@@ -1,0 +1,72 @@
+//! Runs, stages and tasks.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The stages of the pipeline in their order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageName {
+    /// Portal pages to postings.
+    Scrape,
+    /// Postings to mentions.
+    Extract,
+    /// Mentions to enhanced skills.
+    Enhance,
+    /// Skills to vectors.
+    Embed,
+    /// Vectors to clusters.
+    Analyze,
+    /// Everything to a report.
+    Report,
+}
+
+impl StageName {
+    /// Every stage in pipeline order.
+    pub const ALL: [Self; 6] =
+        [Self::Scrape, Self::Extract, Self::Enhance, Self::Embed, Self::Analyze, Self::Report];
+
+    /// Name in the database, on the wire and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scrape => "scrape",
+            Self::Extract => "extract",
+            Self::Enhance => "enhance",
+            Self::Embed => "embed",
+            Self::Analyze => "analyze",
+            Self::Report => "report",
+        }
+    }
+
+    /// Name of the service that runs the stage.
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::Scrape => "scraper",
+            Self::Extract => "extractor",
+            Self::Enhance => "enhancer",
+            Self::Embed => "embedder",
+            Self::Analyze => "analyzer",
+            Self::Report => "reporter",
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A stage name that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown stage `{0}`; stages are scrape, extract, enhance, embed, analyze, report")]
+pub struct UnknownStage(pub String);
+
+impl FromStr for StageName {
+    type Err = UnknownStage;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStage> {
+        Self::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| UnknownStage(text.to_owned()))
+    }
+}

@@ -1,0 +1,107 @@
+//! Mentions of skills in postings and the skills they stand for.
+
+use serde::{Deserialize, Serialize};
+
+use super::posting::Field;
+
+/// Hard skills are learned and checkable, soft skills are how a person works.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkillKind {
+    /// Technologies, tools, languages, certificates, occupational knowledge.
+    Hard,
+    /// Attitudes and transversal abilities.
+    Soft,
+}
+
+impl SkillKind {
+    /// Name in the database and on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+        }
+    }
+}
+
+/// How a mention was found.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A served token classifier.
+    Ner,
+    /// A pattern ("manejo de …", "ISO 9001").
+    Pattern,
+    /// The shipped lexicon.
+    Lexicon,
+    /// A label of the active taxonomy.
+    Taxonomy,
+}
+
+impl Method {
+    /// Name in the database and on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ner => "ner",
+            Self::Pattern => "pattern",
+            Self::Lexicon => "lexicon",
+            Self::Taxonomy => "taxonomy",
+        }
+    }
+}
+
+/// A piece of a posting that names a skill.
+///
+/// `document.field(field)[start..end] == surface` in Unicode code points.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Mention {
+    /// Normalised name of the skill.
+    pub label: String,
+    /// The text as it stands in the posting.
+    pub surface: String,
+    /// Hard or soft.
+    pub kind: SkillKind,
+    /// `technology`, `tool`, `language`, `certification`, `knowledge`, `competence`, `soft`, …
+    pub category: String,
+    /// Every method that found this span, sorted.
+    pub methods: Vec<Method>,
+    /// 0..1.
+    pub confidence: f32,
+    /// `requirements`, `responsibilities`, `benefits`, `about`, … or `body`.
+    pub section: String,
+    /// Field the span counts in.
+    pub field: Field,
+    /// First code point of the span.
+    pub start: u32,
+    /// One past the last code point of the span.
+    pub end: u32,
+    /// Taxonomy concept, if one is linked.
+    pub uri: Option<String>,
+    /// The concept's preferred label in the document's language.
+    pub preferred_label: Option<String>,
+}
+
+/// One skill of one posting after normalisation and deduplication.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct EnhancedSkill {
+    /// Surface of the mention it came from; `None` for an implicit skill.
+    pub original_skill_text: Option<String>,
+    /// Normalised label.
+    pub normalized_skill: String,
+    /// Named in the text, or inferred.
+    pub explicit: bool,
+    /// Hard or soft.
+    pub kind: SkillKind,
+    /// As in [`Mention::category`].
+    pub category: String,
+    /// Taxonomy concept.
+    pub esco_concept_uri: Option<String>,
+    /// Its preferred label.
+    pub esco_preferred_label: Option<String>,
+    /// 0..1.
+    pub confidence: f32,
+    /// Why an implicit skill was inferred, or why a mention was folded.
+    pub reasoning: Option<String>,
+    /// Index into the posting's list of the skill this one repeats.
+    pub duplicate_of: Option<usize>,
+}

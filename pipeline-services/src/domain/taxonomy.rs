@@ -1,0 +1,70 @@
+//! Concepts of a skill or occupation taxonomy.
+
+use serde::{Deserialize, Serialize};
+
+/// What a concept is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConceptKind {
+    /// A skill, competence or piece of knowledge.
+    Skill,
+    /// An occupation.
+    Occupation,
+}
+
+impl ConceptKind {
+    /// Name in the database and on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Skill => "skill",
+            Self::Occupation => "occupation",
+        }
+    }
+}
+
+/// A name of a concept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Label {
+    /// BCP 47, `es` or `en`.
+    pub language: String,
+    /// The name.
+    pub text: String,
+    /// One preferred label per language.
+    pub preferred: bool,
+}
+
+/// A taxonomy entry.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Concept {
+    /// Identity, as published.
+    pub uri: String,
+    /// Skill or occupation.
+    pub kind: ConceptKind,
+    /// `skill/competence`, `knowledge`, or an ISCO code; may be empty.
+    pub class: String,
+    /// Every label in every language.
+    pub labels: Vec<Label>,
+}
+
+impl Concept {
+    /// The preferred label in `language`, else in English, else the first label.
+    pub fn preferred_label(&self, language: &str) -> Option<&str> {
+        let preferred =
+            |wanted: &str| self.labels.iter().find(|label| label.preferred && label.language == wanted);
+        preferred(language)
+            .or_else(|| preferred("en"))
+            .or_else(|| self.labels.first())
+            .map(|label| label.text.as_str())
+    }
+}
+
+/// A typed edge between two concepts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Relation {
+    /// URI of the source.
+    pub from: String,
+    /// `broader`, `essential`, `optional` or `related`.
+    pub kind: String,
+    /// URI of the target.
+    pub to: String,
+}
