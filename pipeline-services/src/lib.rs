@@ -4,3 +4,4 @@
 //! that the worker writes together with the next stage's tasks in one transaction.
 
 pub mod domain;
+pub mod store;

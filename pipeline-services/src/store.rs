@@ -1,0 +1,188 @@
+//! All SQL of the pipeline: free functions on a connection, one file per aggregate.
+
+pub mod analyses;
+pub mod countries;
+pub mod embeddings;
+pub mod postings;
+pub mod reports;
+pub mod runs;
+pub mod skills;
+pub mod tasks;
+pub mod taxonomies;
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+pub use sqlx::{PgConnection, PgPool, postgres::PgListener};
+
+/// Migrations built into the binary.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// Oldest pgvector whose indexes are trusted.
+const OLDEST_PGVECTOR: (u32, u32) = (0, 8);
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL is not a PostgreSQL URL.
+    #[error("database url is not valid: {0}")]
+    Url(#[source] sqlx::Error),
+    /// PostgreSQL does not answer or refuses.
+    #[error("database is not reachable")]
+    Unreachable(#[source] sqlx::Error),
+    /// A statement failed.
+    #[error("database statement failed")]
+    Statement(#[from] sqlx::Error),
+    /// A migration failed; nothing of it remains.
+    #[error("migration failed")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The schema is older than this binary needs.
+    #[error(
+        "database schema is at version {found}, this binary needs {needed}; run `pipeline-services migrate`"
+    )]
+    SchemaTooOld {
+        /// Version found, 0 for an empty database.
+        found: i64,
+        /// Version needed.
+        needed: i64,
+    },
+    /// pgvector is older than is safe.
+    #[error("pgvector {0} is too old; 0.8 or newer is needed")]
+    PgvectorTooOld(String),
+}
+
+impl StoreError {
+    /// Whether trying again later may succeed without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Statement(error) => is_transient(error),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock or
+/// serialisation conflicts, a full disk.
+pub fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| matches!(&code[..2], "08" | "40" | "53" | "55" | "57" | "58"))
+        }
+        _ => false,
+    }
+}
+
+/// Opens a pool of at most `connections`; does not connect yet.
+///
+/// # Errors
+/// When the URL cannot be parsed.
+pub fn open(url: &str, connections: u32) -> Result<PgPool, StoreError> {
+    let options: PgConnectOptions = url.parse().map_err(StoreError::Url)?;
+    let options = options
+        .application_name("observatory")
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(5));
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(30))
+        .max_lifetime(Duration::from_secs(3600))
+        .connect_lazy_with(options))
+}
+
+/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory lock.
+///
+/// # Errors
+/// When the database is not reachable, a migration fails, or pgvector is older than 0.8.
+pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
+    MIGRATOR.run(pool).await?;
+    let mut connection = pool.acquire().await.map_err(StoreError::Unreachable)?;
+    let version = pgvector_version(&mut connection).await?;
+    if !pgvector_is_supported(&version) {
+        return Err(StoreError::PgvectorTooOld(version));
+    }
+    schema_version(&mut connection).await
+}
+
+/// Newest version in [`MIGRATOR`].
+pub fn needed_schema_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Version of the database's schema; 0 when it was never migrated.
+///
+/// # Errors
+/// When the database is not reachable.
+pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    let migrated: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(StoreError::Unreachable)?;
+    if !migrated {
+        return Ok(0);
+    }
+    let version: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+        .fetch_one(connection)
+        .await?;
+    Ok(version.unwrap_or(0))
+}
+
+/// Checks that the schema is at least `needed`.
+///
+/// # Errors
+/// [`StoreError::SchemaTooOld`] when it is not.
+pub async fn require_schema(pool: &PgPool, needed: i64) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await.map_err(StoreError::Unreachable)?;
+    let found = schema_version(&mut connection).await?;
+    if found < needed { Err(StoreError::SchemaTooOld { found, needed }) } else { Ok(()) }
+}
+
+/// Version of the pgvector extension in this database.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn pgvector_version(connection: &mut PgConnection) -> Result<String, StoreError> {
+    let version = sqlx::query_scalar!("select extversion from pg_extension where extname = 'vector'")
+        .fetch_optional(connection)
+        .await?;
+    Ok(version.unwrap_or_default())
+}
+
+fn pgvector_is_supported(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= OLDEST_PGVECTOR
+}
+
+/// A page of a listing: at most `size` rows after `after`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<T> {
+    /// Key of the last row of the previous page.
+    pub after: Option<T>,
+    /// Number of rows wanted.
+    pub size: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pgvector_versions() {
+        let check = |version, expected| assert_eq!(pgvector_is_supported(version), expected, "{version}");
+        check("0.8.5", true);
+        check("0.10.0", true);
+        check("1.0", true);
+        check("0.7.4", false);
+        check("", false);
+    }
+
+    #[test]
+    fn bad_url_is_refused() {
+        assert!(matches!(open("mysql://x", 1), Err(StoreError::Url(_))));
+    }
+}

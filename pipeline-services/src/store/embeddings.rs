@@ -1,0 +1,222 @@
+//! Embedding models and the vectors of skills.
+
+use pgvector::Vector;
+use sqlx::PgConnection;
+
+/// A model as the vectors know it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EmbeddingModel {
+    /// Key.
+    pub model_id: i16,
+    /// Name in the model store.
+    pub name: String,
+    /// Digest of the files.
+    pub revision: String,
+    /// Text put before a label.
+    pub prompt: String,
+    /// Length of a vector.
+    pub dimensions: i32,
+}
+
+/// Registers a model and makes it the active one, with a similarity index for its vectors.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn activate(
+    connection: &mut PgConnection,
+    name: &str,
+    revision: &str,
+    prompt: &str,
+    dimensions: i32,
+) -> sqlx::Result<EmbeddingModel> {
+    if let Some(model) = active(connection).await?
+        && model.name == name
+        && model.revision == revision
+        && model.prompt == prompt
+    {
+        return Ok(model);
+    }
+    let model_id = sqlx::query_scalar!(
+        "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
+         on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
+        name,
+        revision,
+        prompt,
+        dimensions
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    sqlx::query!("update embedding_model set active = false where active and model_id <> $1", model_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("update embedding_model set active = true where model_id = $1 and not active", model_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("select ensure_embedding_index($1)", model_id).fetch_one(&mut *connection).await?;
+    Ok(EmbeddingModel {
+        model_id,
+        name: name.to_owned(),
+        revision: revision.to_owned(),
+        prompt: prompt.to_owned(),
+        dimensions,
+    })
+}
+
+/// The model whose vectors searches and analyses read.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
+    sqlx::query_as!(
+        EmbeddingModel,
+        "select model_id, name, revision, prompt, dimensions from embedding_model where active"
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Skills in use that have no vector of the model, and how many have one.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
+    let rows = sqlx::query!(
+        r#"select s.skill_id, exists (select from skill_embedding e
+               where e.skill_id = s.skill_id and e.model_id = $1) as "done!"
+           from skill s
+           where exists (select from enhanced_skills h where h.skill_id = s.skill_id and not h.is_duplicate)
+           order by s.label collate "C""#,
+        model_id
+    )
+    .fetch_all(connection)
+    .await?;
+    let pending: Vec<i64> = rows.iter().filter(|row| !row.done).map(|row| row.skill_id).collect();
+    let done = i64::try_from(rows.len() - pending.len()).unwrap_or(i64::MAX);
+    Ok((pending, done))
+}
+
+/// Labels of skills, by id.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
+    let rows = sqlx::query!("select skill_id, label from skill where skill_id = any ($1)", ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.skill_id, row.label)).collect())
+}
+
+/// Stores the vector of a skill; one that exists is left as it is.
+///
+/// # Errors
+/// When the statement fails, or the length is not the model's.
+pub async fn insert(
+    connection: &mut PgConnection,
+    skill_id: i64,
+    model_id: i16,
+    vector: Vec<f32>,
+) -> sqlx::Result<()> {
+    let dimensions = i32::try_from(vector.len()).unwrap_or(i32::MAX);
+    sqlx::query!(
+        "insert into skill_embedding (skill_id, model_id, dimensions, vec) values ($1, $2, $3, $4)
+         on conflict (skill_id, model_id) do nothing",
+        skill_id,
+        model_id,
+        dimensions,
+        Vector::from(vector) as Vector
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A skill near a query.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// Normalised label.
+    pub skill: String,
+    /// Cosine similarity.
+    pub score: f64,
+    /// Postings that ask for it.
+    pub job_count: i64,
+}
+
+/// The skills nearest to `query` by cosine, in one country or in all.
+///
+/// Searches through the model's index with iterative scans, so that a filter never empties the answer.
+/// Must run inside a transaction: it sets parameters for it.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn search(
+    connection: &mut PgConnection,
+    model: &EmbeddingModel,
+    query: Vec<f32>,
+    country: Option<&str>,
+    limit: i64,
+) -> sqlx::Result<Vec<Hit>> {
+    sqlx::query("load 'vector'").execute(&mut *connection).await?;
+    sqlx::query("set local hnsw.iterative_scan = strict_order").execute(&mut *connection).await?;
+    sqlx::query("set local hnsw.ef_search = 200").execute(&mut *connection).await?;
+    // The expression must be the index's own, so the dimension and the model stand as literals.
+    let statement = format!(
+        "select s.label, 1 - (e.vec::vector({dimensions}) <=> $1::vector({dimensions})) as score,
+             (select count(distinct h.job_id) from enhanced_skills h join sighting g on g.job_id = h.job_id
+              where h.skill_id = e.skill_id and not h.is_duplicate
+                and ($2::text is null or g.country = $2)) as job_count
+         from skill_embedding e join skill s on s.skill_id = e.skill_id
+         where e.model_id = {model_id}
+           and exists (select from enhanced_skills h join sighting g on g.job_id = h.job_id
+               where h.skill_id = e.skill_id and not h.is_duplicate and ($2::text is null or g.country = $2))
+         order by e.vec::vector({dimensions}) <=> $1::vector({dimensions}) limit $3",
+        dimensions = model.dimensions,
+        model_id = model.model_id
+    );
+    let rows: Vec<(String, f64, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        .bind(Vector::from(query))
+        .bind(country)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(skill, score, job_count)| Hit { skill, score, job_count }).collect())
+}
+
+/// A skill with its vector and weight, as the analyzer reads it.
+#[derive(Clone, Debug)]
+pub struct SkillVector {
+    /// Skill.
+    pub skill_id: i64,
+    /// Normalised label.
+    pub label: String,
+    /// Vector of the active model.
+    pub vector: Vec<f32>,
+    /// Postings that ask for it.
+    pub job_count: i64,
+}
+
+/// Every skill in use with its vector of `model`, in the order of the labels.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
+    let rows = sqlx::query!(
+        r#"select s.skill_id, s.label, e.vec as "vec!: Vector", count(distinct h.job_id) as "job_count!"
+           from skill_embedding e join skill s on s.skill_id = e.skill_id
+           join enhanced_skills h on h.skill_id = s.skill_id and not h.is_duplicate
+           where e.model_id = $1
+           group by s.skill_id, e.skill_id, e.model_id
+           order by s.label collate "C""#,
+        model_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SkillVector {
+            skill_id: row.skill_id,
+            label: row.label,
+            vector: row.vec.to_vec(),
+            job_count: row.job_count,
+        })
+        .collect())
+}

@@ -1,0 +1,246 @@
+//! Postings, their sightings, and what is removed from them on the way in.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::Page;
+use crate::domain::posting::{NewPosting, Posting};
+
+/// What storing an advertisement did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stored {
+    /// The text is new.
+    New(Uuid),
+    /// The text was stored before; the sighting was recorded.
+    Duplicate(Uuid),
+}
+
+/// A cleaned advertisement with its identity.
+#[derive(Clone, Debug)]
+pub struct Storable<'a> {
+    /// Cleaned advertisement.
+    pub posting: &'a NewPosting,
+    /// The portal's id of it.
+    pub external_id: &'a str,
+    /// SHA-256 of the folded text, hexadecimal.
+    pub content_hash: &'a str,
+    /// When it was seen.
+    pub seen_at: DateTime<Utc>,
+}
+
+/// Stores an advertisement once, with every sighting of it.
+///
+/// The same text is one row whatever portal or country shows it; a text that replaces another under the
+/// same external id points to the one it replaced. Safe to repeat and to run at the same time elsewhere.
+///
+/// # Errors
+/// When a statement fails; then nothing is stored.
+pub async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query!("insert into portal (name) values ($1) on conflict do nothing", item.posting.portal)
+        .execute(&mut *transaction)
+        .await?;
+    let candidate = Uuid::now_v7();
+    let inserted = sqlx::query_scalar!(
+        "insert into posting (job_id, content_hash, country, previous_job_id, first_seen, last_seen)
+         values ($1, $2, $3,
+             (select job_id from sighting where portal = $4 and country = $3 and external_id = $5
+              order by last_seen desc, sighting_id desc limit 1), $6, $6)
+         on conflict (content_hash) do nothing returning job_id",
+        candidate,
+        item.content_hash,
+        item.posting.country,
+        item.posting.portal,
+        item.external_id,
+        item.seen_at
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let stored = match inserted {
+        Some(job_id) => {
+            insert_payload(&mut transaction, job_id, item).await?;
+            Stored::New(job_id)
+        }
+        None => Stored::Duplicate(touch(&mut transaction, item).await?),
+    };
+    let (Stored::New(job_id) | Stored::Duplicate(job_id)) = stored;
+    record_sighting(&mut transaction, job_id, item).await?;
+    transaction.commit().await?;
+    Ok(stored)
+}
+
+async fn insert_payload(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    item: &Storable<'_>,
+) -> sqlx::Result<()> {
+    let posting = item.posting;
+    sqlx::query!(
+        "insert into raw_jobs (job_id, portal, country, url, title, company, location, description,
+             requirements, salary_raw, contract_type, remote_type, posted_date, scraped_at, content_hash)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        job_id,
+        posting.portal,
+        posting.country,
+        posting.url,
+        posting.title,
+        posting.company,
+        posting.location,
+        posting.description,
+        posting.requirements,
+        posting.salary_raw,
+        posting.contract_type,
+        posting.remote_type,
+        posting.posted_date,
+        item.seen_at,
+        item.content_hash
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn touch(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar!(
+        "update posting set last_seen = greatest(last_seen, $2), first_seen = least(first_seen, $2)
+         where content_hash = $1 returning job_id",
+        item.content_hash,
+        item.seen_at
+    )
+    .fetch_one(connection)
+    .await
+}
+
+async fn record_sighting(
+    connection: &mut PgConnection,
+    job_id: Uuid,
+    item: &Storable<'_>,
+) -> sqlx::Result<()> {
+    let posting = item.posting;
+    sqlx::query!(
+        "insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen)
+         values ($1, $2, $3, $4, $5, $6, $7, $7)
+         on conflict (portal, country, external_id, job_id) do update
+         set last_seen = greatest(sighting.last_seen, excluded.last_seen),
+             first_seen = least(sighting.first_seen, excluded.first_seen),
+             times_seen = sighting.times_seen + 1, url = excluded.url",
+        posting.portal,
+        item.external_id,
+        posting.country,
+        posting.url,
+        job_id,
+        posting.posted_date,
+        item.seen_at
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds to the day's figures of removed personal data.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn count_removed(
+    connection: &mut PgConnection,
+    day: NaiveDate,
+    removed: &BTreeMap<String, u64>,
+) -> sqlx::Result<()> {
+    let kinds: Vec<String> = removed.keys().cloned().collect();
+    let pieces: Vec<i64> = removed.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
+    sqlx::query!(
+        "insert into privacy_count (day, kind, pieces)
+         select $1, kind, pieces from unnest($2::text[], $3::bigint[]) as item (kind, pieces)
+         on conflict (day, kind) do update set pieces = privacy_count.pieces + excluded.pieces",
+        day,
+        &kinds,
+        &pieces
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The postings with these ids, in no particular order; unknown ids are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Posting>> {
+    sqlx::query_as!(
+        Posting,
+        r#"select r.job_id, r.portal, r.country, r.url, r.title, r.company, r.location, r.description,
+               r.requirements, r.salary_raw, r.contract_type, r.remote_type, r.posted_date, r.scraped_at,
+               r.content_hash
+           from posting p join raw_jobs r on r.country = p.country and r.job_id = p.job_id
+           where p.job_id = any ($1)"#,
+        ids
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Postings in order of their ids, filtered by portal and country of a sighting.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    portal: Option<&str>,
+    country: Option<&str>,
+    page: Page<Uuid>,
+) -> sqlx::Result<Vec<Posting>> {
+    sqlx::query_as!(
+        Posting,
+        r#"select r.job_id, r.portal, r.country, r.url, r.title, r.company, r.location, r.description,
+               r.requirements, r.salary_raw, r.contract_type, r.remote_type, r.posted_date, r.scraped_at,
+               r.content_hash
+           from posting p join raw_jobs r on r.country = p.country and r.job_id = p.job_id
+           where ($1::uuid is null or p.job_id > $1)
+             and (($2::text is null and $3::text is null) or exists (
+                 select from sighting s where s.job_id = p.job_id
+                   and ($2::text is null or s.portal = $2) and ($3::text is null or s.country = $3)))
+           order by p.job_id limit $4"#,
+        page.after,
+        portal,
+        country,
+        page.size
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A posting with its sightings and skills as one JSON object under the published column names.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<Option<Value>> {
+    sqlx::query_scalar!(
+        r#"select to_jsonb(r) - 'raw_html' || jsonb_build_object(
+               'previous_job_id', p.previous_job_id,
+               'sightings', (select coalesce(jsonb_agg(to_jsonb(s) - 'job_id' order by s.sighting_id), '[]')
+                   from sighting s where s.job_id = p.job_id),
+               'extracted_skills', (select coalesce(jsonb_agg(to_jsonb(x) - 'job_id'
+                       order by x.source_field desc, x.span_start), '[]')
+                   from extracted_skills x where x.job_id = p.job_id),
+               'enhanced_skills', (select coalesce(jsonb_agg(to_jsonb(e) - 'job_id' - 'skill_id'
+                       order by e.normalized_skill, e.enhancement_id), '[]')
+                   from enhanced_skills e where e.job_id = p.job_id)) as "posting!"
+           from posting p join raw_jobs r on r.country = p.country and r.job_id = p.job_id
+           where p.job_id = $1"#,
+        job_id
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Number of stored postings.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from posting"#).fetch_one(connection).await
+}

@@ -1,0 +1,424 @@
+//! Runs: creation, progress, and the move from one stage to the next.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Page;
+use crate::domain::run::StageName;
+
+/// Which postings a run covers and what is done to them.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct RunOptions {
+    /// Empty means every portal.
+    pub portals: Vec<String>,
+    /// Empty means every country.
+    pub countries: Vec<String>,
+    /// Only postings seen within this many seconds; 0 means all.
+    pub since_seconds: u64,
+    /// At most this many postings; 0 means all.
+    pub limit: u32,
+    /// Stages in pipeline order.
+    pub stages: Vec<StageName>,
+}
+
+/// A run as it stands.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Key.
+    pub run_id: Uuid,
+    /// `running`, `succeeded`, `partial`, `failed` or `cancelled`.
+    pub state: String,
+    /// What was asked for.
+    pub options: RunOptions,
+    /// Version of each stage at the start.
+    pub versions: BTreeMap<String, String>,
+    /// Why it failed or is partial.
+    pub problems: Vec<String>,
+    /// Content of `run.json`.
+    pub summary: Value,
+    /// Start.
+    pub created_at: DateTime<Utc>,
+    /// End.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// One entry per stage in order.
+    pub stages: Vec<StageProgress>,
+}
+
+/// How far a stage of a run is.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageProgress {
+    /// Stage name.
+    pub stage: String,
+    /// `waiting`, `running`, `done`, `skipped` or `failed`.
+    pub state: String,
+    /// Tasks waiting for a worker.
+    pub ready: i64,
+    /// Tasks at work.
+    pub running: i64,
+    /// Tasks done.
+    pub done: i64,
+    /// Tasks given up.
+    pub failed: i64,
+    /// Postings or skills that needed no work.
+    pub up_to_date: i64,
+    /// First task created.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Last task ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl StageProgress {
+    /// Whether no task is ready or running.
+    pub fn is_idle(&self) -> bool {
+        self.ready == 0 && self.running == 0
+    }
+}
+
+/// Creates a run with its stages, all waiting.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn create(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    options: &RunOptions,
+    versions: &BTreeMap<String, String>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into run (run_id, state, options, versions) values ($1, 'running', $2, $3)",
+        run_id,
+        serde_json::to_value(options).unwrap_or_default(),
+        serde_json::to_value(versions).unwrap_or_default()
+    )
+    .execute(&mut *connection)
+    .await?;
+    let stages: Vec<String> = options.stages.iter().map(|stage| stage.name().to_owned()).collect();
+    sqlx::query!(
+        "insert into run_stage (run_id, stage, position)
+         select $1, stage, position::smallint from unnest($2::text[]) with ordinality as item (stage, position)",
+        run_id,
+        &stages
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The run with this id.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Option<Run>> {
+    let row = sqlx::query!(
+        "select run_id, state, options, versions, problems, summary, created_at, finished_at
+         from run where run_id = $1",
+        run_id
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let stages = progress(connection, run_id).await?;
+    Ok(Some(Run {
+        run_id: row.run_id,
+        state: row.state,
+        options: serde_json::from_value(row.options).unwrap_or_default(),
+        versions: serde_json::from_value(row.versions).unwrap_or_default(),
+        problems: row.problems,
+        summary: row.summary,
+        created_at: row.created_at,
+        finished_at: row.finished_at,
+        stages,
+    }))
+}
+
+/// Progress of each stage of a run, in order.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
+    sqlx::query_as!(
+        StageProgress,
+        r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
+               count(*) filter (where t.state = 'ready') as "ready!",
+               count(*) filter (where t.state = 'running') as "running!",
+               count(*) filter (where t.state = 'done') as "done!",
+               count(*) filter (where t.state = 'failed') as "failed!"
+           from run_stage s left join task t on t.run_id = s.run_id and t.stage = s.stage
+           where s.run_id = $1
+           group by s.run_id, s.stage order by s.position"#,
+        run_id
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Ids of the runs whose id begins with `prefix` (lower-case hexadecimal with hyphens), at most two.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("select run_id from run where starts_with(run_id::text, $1) limit 2", prefix)
+        .fetch_all(connection)
+        .await
+}
+
+/// Run ids, newest first; `page.after` is the id of the last run of the previous page.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    state: Option<&str>,
+    page: Page<Uuid>,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select run_id from run
+         where ($1::text is null or state = $1) and ($2::uuid is null or run_id < $2)
+         order by run_id desc limit $3",
+        state,
+        page.after,
+        page.size
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Ids of the runs that are not over, oldest first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("select run_id from run where state = 'running' order by run_id")
+        .fetch_all(connection)
+        .await
+}
+
+/// Takes the run's lock until the transaction ends, so that one process moves it at a time; false when
+/// another holds it or the run is over.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
+    let locked = sqlx::query_scalar!(
+        "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
+        run_id
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(locked.is_some())
+}
+
+/// Moves a stage to another state and stamps its times.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_stage(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+    state: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update run_stage set state = $3,
+             started_at = case when $3 = 'running' then coalesce(started_at, now()) else started_at end,
+             finished_at = case when $3 in ('done', 'failed', 'skipped') then now() else null end
+         where run_id = $1 and stage = $2",
+        run_id,
+        stage.name(),
+        state
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Records how many subjects of a stage needed no work.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_up_to_date(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+    count: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update run_stage set up_to_date = $3 where run_id = $1 and stage = $2",
+        run_id,
+        stage.name(),
+        count
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds a sentence to the run's problems, once.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
+        run_id,
+        problem
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Merges `patch` into the run's summary.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &Value) -> sqlx::Result<()> {
+    sqlx::query!("update run set summary = summary || $2 where run_id = $1", run_id, patch)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends a run.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
+        run_id,
+        state
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Cancels a run and its open tasks; a worker that holds one of them loses its fence check.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
+    end(&mut *connection, run_id, "cancelled").await?;
+    sqlx::query!(
+        "update task set state = 'cancelled', fence = fence + 1, lease_until = null, finished_at = now()
+         where run_id = $1 and state in ('ready', 'running')",
+        run_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "update run_stage set state = 'skipped', finished_at = now()
+         where run_id = $1 and state in ('waiting', 'running')",
+        run_id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready, and
+/// every stage from the first reopened one on waits again. Returns the number of tasks put back.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bool) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "update run set state = 'running', finished_at = null, problems = '{}'
+         where run_id = $1 and state <> 'running'",
+        run_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    let tasks = sqlx::query!(
+        "update task set state = 'ready', retry_count = 0, run_at = now(), finished_at = null, worker = null
+         where run_id = $1 and (state = 'failed' or (state = 'cancelled' and not $2))",
+        run_id,
+        failed_only
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "update run_stage s set finished_at = null,
+             state = case when exists (select from task t
+                 where t.run_id = s.run_id and t.stage = s.stage) then 'running' else 'waiting' end
+         where s.run_id = $1 and (s.state in ('failed', 'skipped') or s.position >= (
+             select min(f.position) from run_stage f join task t on t.run_id = f.run_id and t.stage = f.stage
+             where f.run_id = $1 and t.state = 'ready'))",
+        run_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "select pg_notify($2, stage) from run_stage where run_id = $1",
+        run_id,
+        super::tasks::CHANNEL
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(tasks.rows_affected())
+}
+
+/// Postings a run covers, split into those that a stage must work on and those it need not.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Ids in the order in which the texts were first stored.
+    pub pending: Vec<Uuid>,
+    /// Postings whose rows stand at the current version.
+    pub up_to_date: i64,
+}
+
+/// Which of the run's postings `stage` has not finished at `version`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn coverage(
+    connection: &mut PgConnection,
+    options: &RunOptions,
+    stage: StageName,
+    version: &str,
+) -> sqlx::Result<Coverage> {
+    let since = i64::try_from(options.since_seconds).unwrap_or(i64::MAX);
+    let rows = sqlx::query!(
+        r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!"
+           from posting p left join posting_stage d on d.job_id = p.job_id and d.stage = $5
+           where exists (select from sighting s where s.job_id = p.job_id
+               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
+               and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+             and ($3::bigint = 0 or p.last_seen >= now() - make_interval(secs => $3::bigint))
+           order by p.job_id limit nullif($4::bigint, 0)"#,
+        &options.portals,
+        &options.countries,
+        since,
+        i64::from(options.limit),
+        stage.name(),
+        version
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut coverage = Coverage::default();
+    for row in rows {
+        if row.up_to_date {
+            coverage.up_to_date += 1;
+        } else {
+            coverage.pending.push(row.job_id);
+        }
+    }
+    Ok(coverage)
+}
+
+/// Number of runs that are not over.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from run where state = 'running'"#)
+        .fetch_one(connection)
+        .await
+}

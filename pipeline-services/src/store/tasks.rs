@@ -1,0 +1,238 @@
+//! The queue: tasks with leases, fences and retries.
+//!
+//! Times are the database's: a worker's clock never decides about a lease.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{PgConnection, postgres::types::PgInterval};
+use uuid::Uuid;
+
+use crate::domain::run::StageName;
+
+/// Channel on which ready tasks are announced; the payload is the stage's name.
+pub const CHANNEL: &str = "observatory_task";
+
+/// A task that a worker holds.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Key.
+    pub task_id: i64,
+    /// Run it belongs to.
+    pub run_id: Uuid,
+    /// What it is about: a posting id, a skill id or a run id.
+    pub subject: String,
+    /// Arguments of the message.
+    pub payload: Value,
+    /// How often it was tried before.
+    pub retry_count: i32,
+    /// How often it may be tried again.
+    pub max_retries: i32,
+    /// Ownership; a finish with an older fence is refused.
+    pub fence: i64,
+    /// W3C trace context of whoever made it.
+    pub traceparent: Option<String>,
+}
+
+/// A task to be created.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Stage that will process it.
+    pub stage: StageName,
+    /// What it is about.
+    pub subject: String,
+    /// The posting, where it is about one.
+    pub job_id: Option<Uuid>,
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
+}
+
+/// Creates tasks; one that exists already for this run, stage and subject is left as it is.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn create(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    source: &str,
+    tasks: &[NewTask],
+    max_retries: i32,
+) -> sqlx::Result<u64> {
+    let stages: Vec<String> = tasks.iter().map(|task| task.stage.name().to_owned()).collect();
+    let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
+    let subjects: Vec<String> = tasks.iter().map(|task| task.subject.clone()).collect();
+    let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.job_id).collect();
+    let created = sqlx::query!(
+        "insert into task (source_module, target_module, run_id, stage, subject, job_id, max_retries)
+         select $1, target, $2, stage, subject, job_id, $3
+         from unnest($4::text[], $5::text[], $6::text[], $7::uuid[]) as item (stage, target, subject, job_id)
+         where exists (select from run where run_id = $2 and state = 'running')
+         on conflict (run_id, stage, subject) do nothing",
+        source,
+        run_id,
+        max_retries,
+        &stages,
+        &targets,
+        &subjects,
+        &jobs as &[Option<Uuid>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(created.rows_affected())
+}
+
+/// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn claim(
+    connection: &mut PgConnection,
+    stage: StageName,
+    worker: Uuid,
+    limit: i64,
+    lease: Duration,
+) -> sqlx::Result<Vec<Task>> {
+    sqlx::query_as!(
+        Task,
+        "with chosen as (
+             select task_id from task where stage = $1 and state = 'ready' and run_at <= now()
+             order by priority desc, run_at, task_id limit $2 for update skip locked)
+         update task set state = 'running', worker = $3, fence = fence + 1, lease_until = now() + $4
+         from chosen where task.task_id = chosen.task_id
+         returning task.task_id, task.run_id, task.subject, task.payload, task.retry_count, task.max_retries,
+             task.fence, task.traceparent",
+        stage.name(),
+        limit,
+        worker,
+        interval(lease)
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Extends every lease of a worker; returns how many it still holds.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn heartbeat(connection: &mut PgConnection, worker: Uuid, lease: Duration) -> sqlx::Result<u64> {
+    let held = sqlx::query!(
+        "update task set lease_until = now() + $2 where worker = $1 and state = 'running'",
+        worker,
+        interval(lease)
+    )
+    .execute(connection)
+    .await?;
+    Ok(held.rows_affected())
+}
+
+/// Ends a task as done; false when it is no longer owned, and then the caller must roll back.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn finish(connection: &mut PgConnection, task: &Task) -> sqlx::Result<bool> {
+    let finished = sqlx::query!(
+        "update task set state = 'done', finished_at = now(), lease_until = null, last_error = null
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence
+    )
+    .execute(connection)
+    .await?;
+    Ok(finished.rows_affected() == 1)
+}
+
+/// Puts a task back to ready after `delay`; false when it is no longer owned.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn retry(
+    connection: &mut PgConnection,
+    task: &Task,
+    delay: Duration,
+    error: &str,
+) -> sqlx::Result<bool> {
+    let moved = sqlx::query!(
+        "update task set state = 'ready', retry_count = retry_count + 1, run_at = now() + $3,
+             lease_until = null, worker = null, last_error = $4
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence,
+        interval(delay),
+        error
+    )
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Ends a task as failed; false when it is no longer owned.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<bool> {
+    let failed = sqlx::query!(
+        "update task set state = 'failed', finished_at = now(), lease_until = null, last_error = $3
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence,
+        error
+    )
+    .execute(connection)
+    .await?;
+    Ok(failed.rows_affected() == 1)
+}
+
+/// Gives claimed tasks back untouched, for a worker that shuts down.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Result<u64> {
+    let released = sqlx::query!(
+        "update task set state = 'ready', lease_until = null, worker = null
+         where worker = $1 and state = 'running'",
+        worker
+    )
+    .execute(connection)
+    .await?;
+    Ok(released.rows_affected())
+}
+
+/// Returns tasks whose worker is gone. A crash counts as a try, so that a subject which kills its worker
+/// ends as failed instead of going round for ever.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
+    let reaped = sqlx::query!(
+        "update task set
+             state = case when retry_count < max_retries then 'ready' else 'failed' end,
+             finished_at = case when retry_count < max_retries then null else now() end,
+             retry_count = least(retry_count + 1, max_retries),
+             lease_until = null, worker = null, run_at = now(), last_error = 'worker lost'
+         where task_id in (select task_id from task where state = 'running' and lease_until < now()
+             order by lease_until limit 1000 for update skip locked)"
+    )
+    .execute(connection)
+    .await?;
+    Ok(reaped.rows_affected())
+}
+
+/// When the next task of the stage becomes ready, from now; `None` without any.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn next_ready_in(
+    connection: &mut PgConnection,
+    stage: StageName,
+) -> sqlx::Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from greatest(min(run_at) - now(), interval '0'))::float8
+           from task where stage = $1 and state = 'ready'"#,
+        stage.name()
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(seconds.map(Duration::from_secs_f64))
+}

@@ -1,0 +1,234 @@
+//! Taxonomies of skills and occupations.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
+
+/// A taxonomy with its size.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TaxonomySummary {
+    /// Key.
+    pub taxonomy_id: i32,
+    /// Name, e.g. `esco`.
+    pub name: String,
+    /// Version as published.
+    pub version: String,
+    /// Whether extraction links to it.
+    pub active: bool,
+    /// Skill concepts.
+    pub skills: i64,
+    /// Occupation concepts.
+    pub occupations: i64,
+    /// Labels in all languages.
+    pub labels: i64,
+    /// Relations.
+    pub relations: i64,
+}
+
+/// Rows sent in one statement.
+const CHUNK: usize = 5_000;
+
+/// Stores a taxonomy in place of one with the same name and version. Run it inside a transaction.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn replace(
+    connection: &mut PgConnection,
+    name: &str,
+    version: &str,
+    concepts: &[Concept],
+    relations: &[Relation],
+) -> sqlx::Result<i32> {
+    sqlx::query!("delete from taxonomy where name = $1 and version = $2", name, version)
+        .execute(&mut *connection)
+        .await?;
+    let taxonomy_id = sqlx::query_scalar!(
+        "insert into taxonomy (name, version) values ($1, $2) returning taxonomy_id",
+        name,
+        version
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    for chunk in concepts.chunks(CHUNK) {
+        insert_concepts(connection, taxonomy_id, chunk).await?;
+        insert_labels(connection, taxonomy_id, chunk).await?;
+    }
+    for chunk in relations.chunks(CHUNK) {
+        insert_relations(connection, taxonomy_id, chunk).await?;
+    }
+    Ok(taxonomy_id)
+}
+
+async fn insert_concepts(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    concepts: &[Concept],
+) -> sqlx::Result<()> {
+    let uris: Vec<String> = concepts.iter().map(|concept| concept.uri.clone()).collect();
+    let kinds: Vec<String> = concepts.iter().map(|concept| concept.kind.name().to_owned()).collect();
+    let classes: Vec<String> = concepts.iter().map(|concept| concept.class.clone()).collect();
+    sqlx::query!(
+        "insert into concept (taxonomy_id, uri, kind, class)
+         select $1, uri, kind, class from unnest($2::text[], $3::text[], $4::text[]) as item (uri, kind, class)",
+        taxonomy_id,
+        &uris,
+        &kinds,
+        &classes
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_labels(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    concepts: &[Concept],
+) -> sqlx::Result<()> {
+    let labels: Vec<(&str, &Label)> = concepts
+        .iter()
+        .flat_map(|concept| concept.labels.iter().map(move |label| (concept.uri.as_str(), label)))
+        .collect();
+    let uris: Vec<String> = labels.iter().map(|(uri, _)| (*uri).to_owned()).collect();
+    let languages: Vec<String> = labels.iter().map(|(_, label)| label.language.clone()).collect();
+    let texts: Vec<String> = labels.iter().map(|(_, label)| label.text.clone()).collect();
+    let preferred: Vec<bool> = labels.iter().map(|(_, label)| label.preferred).collect();
+    sqlx::query!(
+        "insert into concept_label (taxonomy_id, uri, language, label, preferred)
+         select $1, uri, language, label, bool_or(preferred)
+         from unnest($2::text[], $3::text[], $4::text[], $5::bool[]) as item (uri, language, label, preferred)
+         group by uri, language, label",
+        taxonomy_id,
+        &uris,
+        &languages,
+        &texts,
+        &preferred
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_relations(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    relations: &[Relation],
+) -> sqlx::Result<()> {
+    let froms: Vec<String> = relations.iter().map(|relation| relation.from.clone()).collect();
+    let kinds: Vec<String> = relations.iter().map(|relation| relation.kind.clone()).collect();
+    let tos: Vec<String> = relations.iter().map(|relation| relation.to.clone()).collect();
+    sqlx::query!(
+        "insert into concept_relation (taxonomy_id, from_uri, kind, to_uri)
+         select $1, source, kind, target
+         from unnest($2::text[], $3::text[], $4::text[]) as item (source, kind, target)
+         on conflict do nothing",
+        taxonomy_id,
+        &froms,
+        &kinds,
+        &tos
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes a taxonomy the one that extraction links to; false when it does not exist.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn activate(connection: &mut PgConnection, name: &str, version: &str) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar!(
+        "select taxonomy_id from taxonomy where name = $1 and version = $2",
+        name,
+        version
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(taxonomy_id) = found else { return Ok(false) };
+    sqlx::query!("update taxonomy set active = false where active and taxonomy_id <> $1", taxonomy_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("update taxonomy set active = true where taxonomy_id = $1", taxonomy_id)
+        .execute(connection)
+        .await?;
+    Ok(true)
+}
+
+/// Every stored taxonomy.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySummary>> {
+    sqlx::query_as!(
+        TaxonomySummary,
+        r#"select t.taxonomy_id, t.name, t.version, t.active,
+               (select count(*) from concept c where c.taxonomy_id = t.taxonomy_id and c.kind = 'skill')
+                   as "skills!",
+               (select count(*) from concept c where c.taxonomy_id = t.taxonomy_id and c.kind = 'occupation')
+                   as "occupations!",
+               (select count(*) from concept_label l where l.taxonomy_id = t.taxonomy_id) as "labels!",
+               (select count(*) from concept_relation r where r.taxonomy_id = t.taxonomy_id) as "relations!"
+           from taxonomy t order by t.name, t.version"#
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Key, name and version of the active taxonomy.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, String, String)>> {
+    let row = sqlx::query!("select taxonomy_id, name, version from taxonomy where active")
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| (row.taxonomy_id, row.name, row.version)))
+}
+
+/// Every concept of a taxonomy in the order of the URIs.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Concept>> {
+    let rows = sqlx::query!(
+        r#"select c.uri, c.kind, c.class, l.language as "language?", l.label as "label?",
+               l.preferred as "preferred?"
+           from concept c left join concept_label l on l.taxonomy_id = c.taxonomy_id and l.uri = c.uri
+           where c.taxonomy_id = $1
+           order by c.uri collate "C", l.preferred desc, l.language, l.label collate "C""#,
+        taxonomy_id
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut concepts: BTreeMap<String, Concept> = BTreeMap::new();
+    for row in rows {
+        let kind = if row.kind == "occupation" { ConceptKind::Occupation } else { ConceptKind::Skill };
+        let concept = concepts.entry(row.uri.clone()).or_insert_with(|| Concept {
+            uri: row.uri,
+            kind,
+            class: row.class,
+            labels: Vec::new(),
+        });
+        if let (Some(language), Some(text), Some(preferred)) = (row.language, row.label, row.preferred) {
+            concept.labels.push(Label { language, text, preferred });
+        }
+    }
+    Ok(concepts.into_values().collect())
+}
+
+/// Every relation of a taxonomy.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn relations(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Relation>> {
+    sqlx::query_as!(
+        Relation,
+        r#"select from_uri as "from!", kind, to_uri as "to!" from concept_relation where taxonomy_id = $1
+           order by from_uri collate "C", kind, to_uri collate "C""#,
+        taxonomy_id
+    )
+    .fetch_all(connection)
+    .await
+}
