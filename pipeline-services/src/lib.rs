@@ -4,4 +4,6 @@
 //! that the worker writes together with the next stage's tasks in one transaction.
 
 pub mod domain;
+pub mod stage;
 pub mod store;
+pub mod worker;

@@ -17,7 +17,9 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-pub use sqlx::{PgConnection, PgPool, postgres::PgListener};
+pub use sqlx::{
+    Connection, Error as SqlError, PgConnection, PgPool, Result as SqlResult, postgres::PgListener,
+};
 
 /// Migrations built into the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");

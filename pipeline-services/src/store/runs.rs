@@ -147,7 +147,7 @@ pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Resu
         r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
                count(*) filter (where t.state = 'ready') as "ready!",
                count(*) filter (where t.state = 'running') as "running!",
-               count(*) filter (where t.state = 'done') as "done!",
+               count(*) filter (where t.state = 'done' and t.message_type = 'process') as "done!",
                count(*) filter (where t.state = 'failed') as "failed!"
            from run_stage s left join task t on t.run_id = s.run_id and t.stage = s.stage
            where s.run_id = $1
@@ -212,6 +212,41 @@ pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<b
     .fetch_optional(connection)
     .await?;
     Ok(locked.is_some())
+}
+
+/// Whether the run includes a stage.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: StageName) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from run_stage where run_id = $1 and stage = $2) as "exists!""#,
+        run_id,
+        stage.name()
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// The distinct errors of a stage's failed tasks with their number, most frequent first, at most five.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn failures(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"select coalesce(last_error, 'unknown') as "error!", count(*) as "count!" from task
+           where run_id = $1 and stage = $2 and state = 'failed'
+           group by 1 order by 2 desc, 1 limit 5"#,
+        run_id,
+        stage.name()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.error, row.count)).collect())
 }
 
 /// Moves a stage to another state and stamps its times.
@@ -374,7 +409,8 @@ pub struct Coverage {
     pub up_to_date: i64,
 }
 
-/// Which of the run's postings `stage` has not finished at `version`.
+/// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that were
+/// extracted.
 ///
 /// # Errors
 /// When the statement fails.
@@ -388,7 +424,9 @@ pub async fn coverage(
     let rows = sqlx::query!(
         r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!"
            from posting p left join posting_stage d on d.job_id = p.job_id and d.stage = $5
-           where exists (select from sighting s where s.job_id = p.job_id
+           where ($5 <> 'enhance' or exists (select from posting_stage x
+                   where x.job_id = p.job_id and x.stage = 'extract'))
+             and exists (select from sighting s where s.job_id = p.job_id
                and (cardinality($1::text[]) = 0 or s.portal = any ($1))
                and (cardinality($2::text[]) = 0 or s.country = any ($2)))
              and ($3::bigint = 0 or p.last_seen >= now() - make_interval(secs => $3::bigint))

@@ -136,6 +136,10 @@ pub async fn replace_extracted(
     )
     .execute(&mut *connection)
     .await?;
+    // What was made from the replaced mentions is out of date.
+    sqlx::query!("delete from posting_stage where job_id = $1 and stage = 'enhance'", job_id)
+        .execute(&mut *connection)
+        .await?;
     mark(connection, "extract", finished, mentions.len()).await
 }
 

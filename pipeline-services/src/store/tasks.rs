@@ -20,6 +20,8 @@ pub struct Task {
     pub task_id: i64,
     /// Run it belongs to.
     pub run_id: Uuid,
+    /// `plan` (make the stage's tasks of the run) or `process`.
+    pub message_type: String,
     /// What it is about: a posting id, a skill id or a run id.
     pub subject: String,
     /// Arguments of the message.
@@ -32,6 +34,13 @@ pub struct Task {
     pub fence: i64,
     /// W3C trace context of whoever made it.
     pub traceparent: Option<String>,
+}
+
+impl Task {
+    /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
+    pub fn is_plan(&self) -> bool {
+        self.message_type == "plan"
+    }
 }
 
 /// A task to be created.
@@ -83,6 +92,32 @@ pub async fn create(
     Ok(created.rows_affected())
 }
 
+/// Creates, or makes ready again, the task that plans a stage of a run.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn create_plan(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+    max_retries: i32,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into task (message_type, source_module, target_module, run_id, stage, subject, max_retries,
+             priority)
+         values ('plan', 'orchestrator', $1, $2, $3, 'plan', $4, 1)
+         on conflict (run_id, stage, subject) do update set state = 'ready', retry_count = 0, run_at = now(),
+             finished_at = null, lease_until = null, worker = null, fence = task.fence + 1",
+        stage.service(),
+        run_id,
+        stage.name(),
+        max_retries
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends.
 ///
 /// # Errors
@@ -101,7 +136,7 @@ pub async fn claim(
              order by priority desc, run_at, task_id limit $2 for update skip locked)
          update task set state = 'running', worker = $3, fence = fence + 1, lease_until = now() + $4
          from chosen where task.task_id = chosen.task_id
-         returning task.task_id, task.run_id, task.subject, task.payload, task.retry_count, task.max_retries,
+         returning task.task_id, task.run_id, task.message_type, task.subject, task.payload, task.retry_count, task.max_retries,
              task.fence, task.traceparent",
         stage.name(),
         limit,

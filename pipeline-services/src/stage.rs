@@ -1,0 +1,233 @@
+//! The module interface that every stage shares.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        run::StageName,
+        skill::{EnhancedSkill, Mention},
+    },
+    store::{
+        SqlError,
+        analyses::Clustering,
+        reports::Artefact,
+        runs::Run,
+        tasks::{NewTask, Task},
+    },
+};
+
+/// Configuration block of a module.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct ModuleConfig {
+    /// Whether the module takes work.
+    pub enabled: bool,
+    /// Tasks claimed at once.
+    pub batch_size: u32,
+    /// Further tries of a task after its first.
+    pub max_retries: u32,
+    /// Seconds after which a batch is given up.
+    pub timeout: u64,
+    /// What only this module understands; it checks the keys itself.
+    pub settings: toml::Table,
+}
+
+impl Default for ModuleConfig {
+    fn default() -> Self {
+        Self { enabled: true, batch_size: 100, max_retries: 3, timeout: 300, settings: toml::Table::new() }
+    }
+}
+
+/// Why a stage could not finish a task. The worker alone decides about delays.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StageError {
+    /// Another try may succeed.
+    #[error("{reason}")]
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// Earliest time for another try, when whoever refused said so.
+        after: Option<Duration>,
+    },
+    /// No try will succeed with the same input.
+    #[error("{0}")]
+    Fail(String),
+}
+
+impl StageError {
+    /// An error worth another try after the worker's own delay.
+    pub fn retry(error: &dyn std::error::Error) -> Self {
+        Self::Retry { reason: chain(error), after: None }
+    }
+}
+
+impl From<SqlError> for StageError {
+    fn from(error: SqlError) -> Self {
+        if crate::store::is_transient(&error) { Self::retry(&error) } else { Self::Fail(chain(&error)) }
+    }
+}
+
+/// An error and its sources on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What a stage wants written; the worker writes it and ends the task in one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The rows stand already.
+    None,
+    /// The stage's tasks of a run.
+    Planned(Plan),
+    /// The mentions of a posting.
+    Extracted {
+        /// Posting.
+        job_id: Uuid,
+        /// Version of the extractor.
+        version: String,
+        /// Time spent, milliseconds.
+        duration_ms: f64,
+        /// Mentions in reading order.
+        mentions: Vec<Mention>,
+    },
+    /// The enhanced skills of a posting.
+    Enhanced {
+        /// Posting.
+        job_id: Uuid,
+        /// Version of the enhancer.
+        version: String,
+        /// Time spent, milliseconds.
+        duration_ms: f64,
+        /// Skills.
+        skills: Vec<EnhancedSkill>,
+        /// Rules or model that made them.
+        made_by: String,
+    },
+    /// A posting that the stage cannot read.
+    Quarantined {
+        /// Posting.
+        job_id: Uuid,
+        /// Why.
+        reason: String,
+    },
+    /// The vector of a skill.
+    Embedded {
+        /// Skill.
+        skill_id: i64,
+        /// Model.
+        model_id: i16,
+        /// Vector.
+        vector: Vec<f32>,
+    },
+    /// The clustering of a run.
+    Analyzed(Box<Clustering>),
+    /// The report of a run.
+    Reported {
+        /// Where the files are.
+        directory: String,
+        /// Files.
+        artefacts: Vec<Artefact>,
+    },
+}
+
+/// What a stage has to do for a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// One task per subject.
+    pub tasks: Vec<PlannedTask>,
+    /// Subjects that need no work.
+    pub up_to_date: i64,
+    /// Version of the stage and what it works with, for the run's summary.
+    pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Set when the stage has nothing to work on, with the reason.
+    pub skipped: Option<String>,
+}
+
+/// A subject of a stage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedTask {
+    /// Posting id, skill id or run id.
+    pub subject: String,
+    /// The posting, where the subject is one.
+    pub job_id: Option<Uuid>,
+}
+
+impl PlannedTask {
+    /// A task about a posting.
+    pub fn posting(job_id: Uuid) -> Self {
+        Self { subject: job_id.to_string(), job_id: Some(job_id) }
+    }
+
+    /// A task about something else.
+    pub fn other(subject: impl ToString) -> Self {
+        Self { subject: subject.to_string(), job_id: None }
+    }
+
+    /// The task of `stage`.
+    pub fn into_task(self, stage: StageName) -> NewTask {
+        NewTask { stage, subject: self.subject, job_id: self.job_id }
+    }
+}
+
+/// Result of one task of a batch.
+pub type Outcome = Result<Effect, StageError>;
+
+/// A stage of the pipeline. Implementations read rows and ask other services; they never write rows.
+#[async_trait]
+pub trait Stage: Send + Sync {
+    /// Which stage this is.
+    fn name(&self) -> StageName;
+
+    /// What has to be done for a run: one task per subject that is not up to date.
+    ///
+    /// # Errors
+    /// When rows or services that the plan needs cannot be read.
+    async fn plan(&self, run: &Run) -> Result<Plan, StageError>;
+
+    /// Processes tasks; one outcome per task, in order. An error stands for every task of the batch.
+    ///
+    /// # Errors
+    /// When nothing of the batch could be tried.
+    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError>;
+
+    /// Checks that the stage could run now: settings, files, services, tables.
+    ///
+    /// # Errors
+    /// The first thing that is missing.
+    async fn validate_input(&self) -> Result<(), StageError>;
+
+    /// Counters of this process since it started, by name with unit.
+    fn metrics(&self) -> BTreeMap<String, f64>;
+
+    /// Frees caches and temporary files.
+    ///
+    /// # Errors
+    /// When something cannot be freed.
+    async fn cleanup(&self) -> Result<(), StageError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_names_each_cause_once() {
+        let cause = std::io::Error::other("disk is full");
+        let error = crate::store::StoreError::Unreachable(SqlError::Io(cause));
+        assert_eq!(chain(&error).matches("disk is full").count(), 1);
+    }
+}

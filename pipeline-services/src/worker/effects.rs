@@ -1,0 +1,93 @@
+//! Writes what a stage handed back, on the transaction that also ends its task.
+
+use serde_json::json;
+
+use uuid::Uuid;
+
+use crate::{
+    domain::run::StageName,
+    stage::{Effect, Plan, PlannedTask},
+    store::{
+        PgConnection, SqlResult, analyses, embeddings, reports, runs,
+        skills::{self, Finished},
+        tasks::{self, Task},
+    },
+};
+
+/// Applies `effect` of `task`.
+///
+/// # Errors
+/// When a statement fails; the caller rolls back.
+pub(super) async fn apply(
+    connection: &mut PgConnection,
+    stage: StageName,
+    task: &Task,
+    effect: &Effect,
+    max_retries: i32,
+) -> SqlResult<()> {
+    match effect {
+        Effect::None => Ok(()),
+        Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
+        Effect::Extracted { job_id, version, duration_ms, mentions } => {
+            let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
+            skills::replace_extracted(connection, &finished, mentions).await?;
+            follow_on(connection, task.run_id, *job_id, max_retries).await
+        }
+        Effect::Enhanced { job_id, version, duration_ms, skills, made_by } => {
+            let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
+            skills::replace_enhanced(connection, &finished, skills, made_by).await
+        }
+        Effect::Quarantined { job_id, reason } => {
+            skills::quarantine(connection, stage.name(), *job_id, reason).await
+        }
+        Effect::Embedded { skill_id, model_id, vector } => {
+            embeddings::insert(connection, *skill_id, *model_id, vector.clone()).await
+        }
+        Effect::Analyzed(clustering) => {
+            analyses::replace(connection, task.run_id, clustering).await?;
+            runs::merge_summary(connection, task.run_id, &json!({ "analysis": clustering.results })).await
+        }
+        Effect::Reported { directory, artefacts } => {
+            reports::replace(connection, task.run_id, directory, artefacts).await?;
+            let names: Vec<&str> = artefacts.iter().map(|artefact| artefact.name.as_str()).collect();
+            let patch = json!({ "report": { "directory": directory, "artefacts": names } });
+            runs::merge_summary(connection, task.run_id, &patch).await
+        }
+    }
+}
+
+async fn planned(
+    connection: &mut PgConnection,
+    stage: StageName,
+    run_id: Uuid,
+    plan: &Plan,
+    max_retries: i32,
+) -> SqlResult<()> {
+    let source = stage.service();
+    let wanted: Vec<_> = plan.tasks.iter().cloned().map(|task| task.into_task(stage)).collect();
+    tasks::create(connection, run_id, source, &wanted, max_retries).await?;
+    runs::set_up_to_date(connection, run_id, stage, plan.up_to_date).await?;
+    if !plan.facts.is_empty() {
+        runs::merge_summary(connection, run_id, &json!({ stage.name(): plan.facts })).await?;
+    }
+    if let Some(reason) = &plan.skipped {
+        runs::set_stage(connection, run_id, stage, "skipped").await?;
+        runs::add_problem(connection, run_id, &format!("{stage} was skipped: {reason}")).await?;
+    }
+    Ok(())
+}
+
+/// A posting that was extracted goes on to the enhancer at once, when the run has that stage.
+async fn follow_on(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    job_id: Uuid,
+    max_retries: i32,
+) -> SqlResult<()> {
+    if !runs::has_stage(connection, run_id, StageName::Enhance).await? {
+        return Ok(());
+    }
+    let next = PlannedTask::posting(job_id).into_task(StageName::Enhance);
+    tasks::create(connection, run_id, StageName::Extract.service(), &[next], max_retries).await?;
+    Ok(())
+}
