@@ -3,7 +3,7 @@ create table embedding_model (
     model_id smallint generated always as identity primary key,
     name varchar(100) not null,
     revision text not null,
-    -- Text put before a skill's label.
+    -- Name of the model's prompt for stored texts; empty if it has none.
     prompt text not null,
     dimensions integer not null check (dimensions between 1 and 16000),
     active boolean not null default false,

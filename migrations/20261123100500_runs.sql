@@ -2,9 +2,8 @@ create table run (
     run_id uuid primary key,
     state text not null check (state in ('running', 'succeeded', 'partial', 'failed', 'cancelled')),
     options jsonb not null,
-    -- Version of each stage when the run started.
-    versions jsonb not null default '{}',
     problems text[] not null default '{}',
+    -- What each stage worked with and found.
     summary jsonb not null default '{}',
     created_at timestamptz not null default now(),
     finished_at timestamptz

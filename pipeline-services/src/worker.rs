@@ -27,6 +27,8 @@ pub const LEASE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_secs(2);
 /// First delay of a retry; each further one doubles.
 const FIRST_DELAY: Duration = Duration::from_secs(2);
+/// Tries of a transaction that fails for a passing reason.
+const COMMIT_TRIES: u32 = 4;
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Runs one stage until it is told to stop.
@@ -98,7 +100,7 @@ impl Worker {
         let mut announcements = Announcements::new(self.pool.clone(), self.stage.name());
         let mut trouble = 0_u32;
         while !stop.is_cancelled() {
-            match self.work_once().await {
+            match self.recover_and_work(trouble > 0).await {
                 Ok(report) if report.is_empty() => {
                     trouble = 0;
                     announcements.wait(POLL, &stop).await;
@@ -119,6 +121,14 @@ impl Worker {
             let _ = tasks::release(&mut connection, self.id).await;
         }
         heart.abort();
+    }
+
+    /// After trouble, gives back what is still claimed: the heartbeat would keep it for ever.
+    async fn recover_and_work(&self, troubled: bool) -> SqlResult<BatchReport> {
+        if troubled {
+            tasks::release(&mut *self.pool.acquire().await?, self.id).await?;
+        }
+        self.work_once().await
     }
 
     /// Claims one batch and brings it to an end.
@@ -179,7 +189,7 @@ impl Worker {
 
     /// Writes the outcomes in one transaction; if that fails for one of them, each in its own.
     async fn complete(&self, batch: Vec<(Task, Outcome)>, report: &mut BatchReport) -> SqlResult<()> {
-        match self.commit(&batch).await {
+        match self.commit_persistently(&batch).await {
             Ok(part) => report.add(part),
             Err(error) if batch.len() > 1 && !error.is_transient() => {
                 for single in batch {
@@ -199,6 +209,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Commits, repeating what lost a deadlock or a short interruption.
+    async fn commit_persistently(&self, batch: &[(Task, Outcome)]) -> Result<BatchReport, CommitError> {
+        for tries in 1..COMMIT_TRIES {
+            match self.commit(batch).await {
+                Err(error) if error.is_transient() => {
+                    tokio::time::sleep(jittered(Duration::from_millis(100) * tries)).await;
+                }
+                settled => return settled,
+            }
+        }
+        self.commit(batch).await
     }
 
     async fn commit(&self, batch: &[(Task, Outcome)]) -> Result<BatchReport, CommitError> {

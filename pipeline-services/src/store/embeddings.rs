@@ -12,7 +12,7 @@ pub struct EmbeddingModel {
     pub name: String,
     /// Digest of the files.
     pub revision: String,
-    /// Text put before a label.
+    /// Name of the model's prompt for stored texts; empty if it has none.
     pub prompt: String,
     /// Length of a vector.
     pub dimensions: i32,

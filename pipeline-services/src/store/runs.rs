@@ -1,7 +1,5 @@
 //! Runs: creation, progress, and the move from one stage to the next.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,8 +34,6 @@ pub struct Run {
     pub state: String,
     /// What was asked for.
     pub options: RunOptions,
-    /// Version of each stage at the start.
-    pub versions: BTreeMap<String, String>,
     /// Why it failed or is partial.
     pub problems: Vec<String>,
     /// Content of `run.json`.
@@ -84,17 +80,11 @@ impl StageProgress {
 ///
 /// # Errors
 /// When a statement fails.
-pub async fn create(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    options: &RunOptions,
-    versions: &BTreeMap<String, String>,
-) -> sqlx::Result<()> {
+pub async fn create(connection: &mut PgConnection, run_id: Uuid, options: &RunOptions) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into run (run_id, state, options, versions) values ($1, 'running', $2, $3)",
+        "insert into run (run_id, state, options) values ($1, 'running', $2)",
         run_id,
-        serde_json::to_value(options).unwrap_or_default(),
-        serde_json::to_value(versions).unwrap_or_default()
+        serde_json::to_value(options).unwrap_or_default()
     )
     .execute(&mut *connection)
     .await?;
@@ -116,7 +106,7 @@ pub async fn create(
 /// When a statement fails.
 pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Option<Run>> {
     let row = sqlx::query!(
-        "select run_id, state, options, versions, problems, summary, created_at, finished_at
+        "select run_id, state, options, problems, summary, created_at, finished_at
          from run where run_id = $1",
         run_id
     )
@@ -128,7 +118,6 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
         run_id: row.run_id,
         state: row.state,
         options: serde_json::from_value(row.options).unwrap_or_default(),
-        versions: serde_json::from_value(row.versions).unwrap_or_default(),
         problems: row.problems,
         summary: row.summary,
         created_at: row.created_at,

@@ -1,0 +1,292 @@
+//! Configuration: flags, environment, and the optional `observatory.toml`; checked whole before any port
+//! opens.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use serde::de::DeserializeOwned;
+
+use crate::{domain::run::StageName, stage::ModuleConfig};
+
+/// Stages and runs of the Labor Market Observatory
+#[derive(Debug, Parser)]
+#[command(name = "pipeline-services", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    /// What this process does
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+pub enum Role {
+    /// Read skills from postings
+    Extractor,
+    /// Normalise and deduplicate skills, infer implicit ones
+    Enhancer,
+    /// Turn skills into vectors
+    Embedder,
+    /// Cluster the vectors
+    Analyzer,
+    /// Write reports
+    Reporter,
+    /// Start and watch runs, and serve the API
+    Orchestrator,
+    /// Everything above in one process
+    All,
+    /// Bring the database schema up to date, then end
+    Migrate,
+    /// Wait until the database schema is recent enough, then end
+    WaitSchema {
+        /// Version to wait for; the newest this binary knows when absent
+        #[arg(long)]
+        min_version: Option<i64>,
+        /// Seconds to wait
+        #[arg(long, default_value_t = 300)]
+        timeout: u64,
+    },
+}
+
+impl Role {
+    /// Stages that the role works on.
+    pub fn stages(self) -> Vec<StageName> {
+        match self {
+            Self::Extractor => vec![StageName::Extract],
+            Self::Enhancer => vec![StageName::Enhance],
+            Self::Embedder => vec![StageName::Embed],
+            Self::Analyzer => vec![StageName::Analyze],
+            Self::Reporter => vec![StageName::Report],
+            Self::All => STAGES.to_vec(),
+            Self::Orchestrator | Self::Migrate | Self::WaitSchema { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether the role drives runs and serves the API.
+    pub const fn orchestrates(self) -> bool {
+        matches!(self, Self::Orchestrator | Self::All)
+    }
+}
+
+/// Stages that exist in this version.
+pub const STAGES: [StageName; 5] =
+    [StageName::Extract, StageName::Enhance, StageName::Embed, StageName::Analyze, StageName::Report];
+
+/// A value that never shows itself in logs or errors.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("<hidden>")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+struct Options {
+    /// PostgreSQL with pgvector
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    database_url: Option<Secret>,
+    /// Connections to the database at most
+    #[arg(long, env = "OBSERVATORY_DATABASE_CONNECTIONS", default_value_t = 20, global = true,
+        value_parser = clap::value_parser!(u32).range(4..=1000))]
+    database_connections: u32,
+    /// Inference server, as http://HOST:PORT
+    #[arg(long, env = "OBSERVATORY_INFERENCE", global = true)]
+    inference: Option<String>,
+    /// Address of the gRPC API; port 0 picks a free one
+    #[arg(long, env = "OBSERVATORY_LISTEN", default_value = "127.0.0.1:7401", global = true)]
+    listen: SocketAddr,
+    /// Address of the Prometheus metrics; port 0 picks a free one
+    #[arg(long, env = "OBSERVATORY_METRICS_LISTEN", default_value = "127.0.0.1:0", global = true)]
+    metrics_listen: SocketAddr,
+    /// File that receives the bound addresses as JSON once the process serves
+    #[arg(long, env = "OBSERVATORY_ANNOUNCE_FILE", global = true)]
+    announce_file: Option<PathBuf>,
+    /// Module blocks, see README.md
+    #[arg(long, env = "OBSERVATORY_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Directory that receives reports
+    #[arg(long, env = "OBSERVATORY_REPORTS", default_value = "reports", global = true)]
+    reports_dir: PathBuf,
+    /// Seconds that work in flight may take after a request to stop
+    #[arg(long, env = "OBSERVATORY_DRAIN_SECONDS", default_value_t = 20, global = true)]
+    drain_seconds: u64,
+}
+
+/// Checked configuration of a process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// PostgreSQL URL.
+    pub database_url: Secret,
+    /// Pool size.
+    pub database_connections: u32,
+    /// Inference server.
+    pub inference: Option<String>,
+    /// gRPC address.
+    pub listen: SocketAddr,
+    /// Metrics address.
+    pub metrics_listen: SocketAddr,
+    /// Where bound addresses are written.
+    pub announce_file: Option<PathBuf>,
+    /// Where reports go.
+    pub reports_dir: PathBuf,
+    /// Seconds for work in flight after a request to stop.
+    pub drain_seconds: u64,
+    modules: BTreeMap<String, ModuleConfig>,
+}
+
+impl Config {
+    /// Checks flags, environment and file together.
+    ///
+    /// # Errors
+    /// When something is missing, unknown or out of range; the text names it.
+    pub fn new(cli: &Cli) -> Result<Self> {
+        let options = cli.options.clone();
+        let database_url = options
+            .database_url
+            .context("no database is configured; set DATABASE_URL or give --database-url")?;
+        let modules = match &options.config {
+            Some(path) => read_modules(path)?,
+            None => BTreeMap::new(),
+        };
+        Ok(Self {
+            database_url,
+            database_connections: options.database_connections,
+            inference: options.inference,
+            listen: options.listen,
+            metrics_listen: options.metrics_listen,
+            announce_file: options.announce_file,
+            reports_dir: options.reports_dir,
+            drain_seconds: options.drain_seconds,
+            modules,
+        })
+    }
+
+    /// Block of a stage's module; the defaults when the file has none.
+    pub fn module(&self, stage: StageName) -> ModuleConfig {
+        self.modules.get(stage.service()).cloned().unwrap_or_default()
+    }
+
+    /// What only the module understands.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value has the wrong type.
+    pub fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
+        let settings = self.module(stage).settings;
+        let place = format!("modules.{}.settings", stage.service());
+        refuse_unknown(&place, &settings, known)?;
+        T::deserialize(settings).with_context(|| format!("{place} is not valid"))
+    }
+}
+
+/// Keys of a module block.
+const MODULE_KEYS: [&str; 6] = ["name", "enabled", "batch_size", "max_retries", "timeout", "settings"];
+
+fn read_modules(path: &Path) -> Result<BTreeMap<String, ModuleConfig>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse_modules(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+}
+
+fn parse_modules(text: &str) -> Result<BTreeMap<String, ModuleConfig>> {
+    let root: toml::Table = toml::from_str(text)?;
+    refuse_unknown("the file", &root, &["modules"])?;
+    let Some(modules) = root.get("modules") else { return Ok(BTreeMap::new()) };
+    let modules = modules.as_table().context("modules is not a table")?;
+    let services: Vec<&str> = STAGES.iter().map(|stage| stage.service()).collect();
+    refuse_unknown("modules", modules, &services)?;
+    modules.iter().map(|(name, block)| Ok((name.clone(), parse_module(name, block)?))).collect()
+}
+
+fn parse_module(name: &str, block: &toml::Value) -> Result<ModuleConfig> {
+    let place = format!("modules.{name}");
+    let table = block.as_table().with_context(|| format!("{place} is not a table"))?;
+    refuse_unknown(&place, table, &MODULE_KEYS)?;
+    if let Some(stated) = table.get("name")
+        && stated.as_str() != Some(name)
+    {
+        bail!("{place}.name is {stated}, expected \"{name}\"");
+    }
+    let module: ModuleConfig = block.clone().try_into().with_context(|| format!("{place} is not valid"))?;
+    if !(1..=10_000).contains(&module.batch_size) {
+        bail!("{place}.batch_size is {}, allowed are 1 to 10000", module.batch_size);
+    }
+    if !(1..=86_400).contains(&module.timeout) {
+        bail!("{place}.timeout is {}, allowed are 1 to 86400 seconds", module.timeout);
+    }
+    if module.max_retries > 100 {
+        bail!("{place}.max_retries is {}, allowed are 0 to 100", module.max_retries);
+    }
+    Ok(module)
+}
+
+fn refuse_unknown(place: &str, table: &toml::Table, known: &[&str]) -> Result<()> {
+    let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let nearest = known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(unknown, candidate), *candidate))
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .filter(|(likeness, _)| *likeness > 0.75);
+    match nearest {
+        Some((_, candidate)) => bail!("unknown key `{unknown}` in {place}; did you mean `{candidate}`?"),
+        None => bail!("unknown key `{unknown}` in {place}; known are {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let error = parse_modules(text).expect_err("the text is refused");
+        let message = format!("{error:#}");
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn blocks_are_read() {
+        let modules =
+            parse_modules("[modules.embedder]\nbatch_size = 7\n[modules.embedder.settings]\nmodel = 'm'")
+                .expect("valid");
+        let embedder = &modules["embedder"];
+        assert_eq!((embedder.batch_size, embedder.max_retries, embedder.timeout), (7, 3, 300));
+        assert!(embedder.enabled && embedder.settings.contains_key("model"));
+    }
+
+    #[test]
+    fn bad_blocks_are_refused_with_place_and_hint() {
+        refused("[modules.embeder]", "unknown key `embeder` in modules; did you mean `embedder`?");
+        refused("[modules.embedder]\nbatchsize = 3", "did you mean `batch_size`?");
+        refused("[modules.embedder]\nbatch_size = 0", "allowed are 1 to 10000");
+        refused("[modules.embedder]\nbatch_size = 'x'", "modules.embedder is not valid");
+        refused("[modules.embedder]\nname = 'x'", "expected \"embedder\"");
+        refused("[zebra]", "known are modules");
+        refused("[modules", "TOML parse error");
+    }
+
+    #[test]
+    fn secrets_do_not_show_themselves() {
+        assert_eq!(format!("{:?}", Secret::from("password".to_owned())), "<hidden>");
+    }
+}

@@ -1,0 +1,186 @@
+//! Skills to vectors.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::{
+    domain::run::StageName,
+    inference::{EmbeddingModelInfo, InferenceClient},
+    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    store::{
+        Connection, PgPool,
+        embeddings::{self, EmbeddingModel},
+        runs::Run,
+        tasks::Task,
+    },
+};
+
+/// What only the embedder understands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Model to use; the inference server's default when absent.
+    pub model: Option<String>,
+    /// Texts sent in one request.
+    pub texts_per_request: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { model: None, texts_per_request: 32 }
+    }
+}
+
+/// Makes one vector for each distinct skill in use.
+pub struct Embedder {
+    pool: PgPool,
+    inference: InferenceClient,
+    settings: Settings,
+    /// The model of the last plan or batch, so that a batch asks the server only once.
+    current: Mutex<Option<(EmbeddingModelInfo, EmbeddingModel)>>,
+    vectors: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Embedder {
+    /// An embedder that asks `inference`.
+    pub fn new(pool: PgPool, inference: InferenceClient, settings: Settings) -> Self {
+        Self {
+            pool,
+            inference,
+            settings,
+            current: Mutex::new(None),
+            vectors: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Asks the server for its model and makes it the active one of the store.
+    async fn refresh(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
+        let info = self.inference.embedding_model(self.settings.model.as_deref()).await?;
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let dimensions = info.dimensions.cast_signed();
+        let model = embeddings::activate(
+            &mut transaction,
+            &info.name,
+            &info.revision,
+            &info.passage_prompt,
+            dimensions,
+        )
+        .await?;
+        transaction.commit().await?;
+        let pair = (info, model);
+        *self.current.lock().await = Some(pair.clone());
+        Ok(pair)
+    }
+
+    async fn current(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
+        let known = self.current.lock().await.clone();
+        match known {
+            Some(pair) => Ok(pair),
+            None => self.refresh().await,
+        }
+    }
+
+    async fn embed_chunk(
+        &self,
+        model: &(EmbeddingModelInfo, EmbeddingModel),
+        chunk: &[(i64, String)],
+    ) -> Result<Vec<(i64, Outcome)>, StageError> {
+        let texts = chunk.iter().map(|(_, label)| label.clone()).collect();
+        let (info, stored) = model;
+        let rows = self.inference.embed(info, &info.passage_prompt, texts).await?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.vectors.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        Ok(chunk
+            .iter()
+            .zip(rows)
+            .map(|((skill_id, _), row)| {
+                let outcome = row
+                    .map(|vector| Effect::Embedded { skill_id: *skill_id, model_id: stored.model_id, vector })
+                    .map_err(StageError::Fail);
+                (*skill_id, outcome)
+            })
+            .collect())
+    }
+}
+
+fn skill_id(task: &Task) -> Result<i64, StageError> {
+    task.subject
+        .parse()
+        .map_err(|_| StageError::Fail(format!("subject `{}` is not a skill id", task.subject)))
+}
+
+#[async_trait]
+impl Stage for Embedder {
+    fn name(&self) -> StageName {
+        StageName::Embed
+    }
+
+    async fn plan(&self, _run: &Run) -> Result<Plan, StageError> {
+        let (info, model) = self.refresh().await?;
+        let mut connection = self.pool.acquire().await?;
+        let (pending, up_to_date) = embeddings::coverage(&mut connection, model.model_id).await?;
+        let skipped =
+            (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());
+        let facts = json!({ "model": info.name, "revision": info.revision, "dimensions": info.dimensions,
+            "languages": info.languages });
+        Ok(Plan {
+            tasks: pending.into_iter().map(PlannedTask::other).collect(),
+            up_to_date,
+            facts: facts.as_object().cloned().unwrap_or_default(),
+            skipped,
+        })
+    }
+
+    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+        let model = self.current().await?;
+        let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
+        let mut connection = self.pool.acquire().await?;
+        let labels = embeddings::labels(&mut connection, &ids).await?;
+        drop(connection);
+        let mut outcomes: HashMap<i64, Outcome> = HashMap::new();
+        for chunk in labels.chunks(self.settings.texts_per_request.max(1)) {
+            match self.embed_chunk(&model, chunk).await {
+                Ok(done) => outcomes.extend(done),
+                Err(error) => {
+                    // The server may have come back with another model.
+                    *self.current.lock().await = None;
+                    outcomes.extend(chunk.iter().map(|(id, _)| (*id, Err(error.clone()))));
+                }
+            }
+        }
+        Ok(batch
+            .iter()
+            .map(|task| match skill_id(task) {
+                Ok(id) => outcomes.remove(&id).unwrap_or(Ok(Effect::None)),
+                Err(error) => Err(error),
+            })
+            .collect())
+    }
+
+    async fn validate_input(&self) -> Result<(), StageError> {
+        self.inference.embedding_model(self.settings.model.as_deref()).await?;
+        Ok(())
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        BTreeMap::from([
+            ("embeddings_total".to_owned(), self.vectors.load(Ordering::Relaxed) as f64),
+            ("inference_requests_total".to_owned(), self.requests.load(Ordering::Relaxed) as f64),
+        ])
+    }
+
+    async fn cleanup(&self) -> Result<(), StageError> {
+        *self.current.lock().await = None;
+        Ok(())
+    }
+}

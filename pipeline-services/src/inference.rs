@@ -1,0 +1,247 @@
+//! The only client of the inference server.
+
+use std::time::Duration;
+
+use observatory_proto::inference::v1::{
+    EmbedRequest, EmbedSettings, ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
+    embedding_service_client::EmbeddingServiceClient, models_service_client::ModelsServiceClient,
+};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use crate::stage::StageError;
+
+/// Longest a single request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause before another try while the server is away, so that a restart costs one try and not all.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Why the inference server gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InferenceError {
+    /// No address was configured.
+    #[error("no inference server is configured; set OBSERVATORY_INFERENCE")]
+    NotConfigured,
+    /// The address is not a URL.
+    #[error("inference address `{0}` is not valid: expected http://HOST:PORT")]
+    Address(String),
+    /// The server is away or refused.
+    #[error("inference server: {}", .0.message())]
+    Refused(#[from] Box<Status>),
+    /// The server has no model for the task.
+    #[error("the inference server has no embedding model; import one with `observatory models import DIR`")]
+    NoModel,
+    /// The answer does not fit the request.
+    #[error("inference server answered {0}")]
+    BadAnswer(String),
+}
+
+impl From<Status> for InferenceError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl From<InferenceError> for StageError {
+    fn from(error: InferenceError) -> Self {
+        let reason = crate::stage::chain(&error);
+        match &error {
+            InferenceError::Refused(status) => match status.code() {
+                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
+                    let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                    let away = (status.code() != Code::ResourceExhausted).then_some(AWAY);
+                    Self::Retry { reason, after: hint.or(away) }
+                }
+                Code::Internal | Code::Unknown | Code::Aborted => Self::Retry { reason, after: None },
+                _ => Self::Fail(reason),
+            },
+            InferenceError::BadAnswer(_) => Self::Retry { reason, after: None },
+            _ => Self::Fail(reason),
+        }
+    }
+}
+
+/// A model that makes embeddings, as its server describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EmbeddingModelInfo {
+    /// Name in the model store.
+    pub name: String,
+    /// Digest of its files.
+    pub revision: String,
+    /// Length of a vector.
+    pub dimensions: u32,
+    /// Name of the prompt for stored texts; empty if the model has none.
+    pub passage_prompt: String,
+    /// Name of the prompt for search texts; empty if the model has none.
+    pub query_prompt: String,
+    /// Languages the model was trained on (BCP 47); empty if its card does not say.
+    pub languages: Vec<String>,
+}
+
+/// Connection to the inference server; cheap to clone, connects when it is first used.
+#[derive(Clone, Debug)]
+pub struct InferenceClient {
+    channel: Option<Channel>,
+}
+
+impl InferenceClient {
+    /// A client of the server at `address` (`http://HOST:PORT`), or one that refuses every call.
+    ///
+    /// # Errors
+    /// When the address is not a URL.
+    pub fn new(address: Option<&str>) -> Result<Self, InferenceError> {
+        let Some(address) = address else { return Ok(Self { channel: None }) };
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|_| InferenceError::Address(address.to_owned()))?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(2))
+            .timeout(REQUEST_TIMEOUT)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(3))
+            .connect_lazy();
+        Ok(Self { channel: Some(channel) })
+    }
+
+    fn channel(&self) -> Result<Channel, InferenceError> {
+        self.channel.clone().ok_or(InferenceError::NotConfigured)
+    }
+
+    /// Every model the server knows, whatever its state.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn models(&self) -> Result<Vec<Model>, InferenceError> {
+        let mut client = ModelsServiceClient::new(self.channel()?);
+        let mut models = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let page =
+                client.list_models(ListModelsRequest { page_size: 500, page_token }).await?.into_inner();
+            models.extend(page.models);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(models);
+            }
+        }
+    }
+
+    /// The model named `wanted`, or the server's default for embeddings.
+    ///
+    /// # Errors
+    /// When the server does not answer or has no such model ready.
+    pub async fn embedding_model(&self, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
+        let models = self.models().await?;
+        let mut able = models.into_iter().filter(|model| {
+            model.state() == ModelState::Ready && model.tasks().any(|task| task == ModelTask::Embedding)
+        });
+        let found = match wanted {
+            Some(name) => able.find(|model| model.name == name),
+            None => {
+                let mut able: Vec<Model> = able.collect();
+                able.sort_by_key(|model| !model.is_default);
+                able.into_iter().next()
+            }
+        };
+        let model = found.ok_or(InferenceError::NoModel)?;
+        let prompt = |name: &str| match model.prompts.contains_key(name) {
+            true => name.to_owned(),
+            false => String::new(),
+        };
+        Ok(EmbeddingModelInfo {
+            passage_prompt: prompt("passage"),
+            query_prompt: prompt("query"),
+            name: model.name.clone(),
+            revision: model.revision.clone(),
+            dimensions: model.dimensions,
+            languages: model.languages.clone(),
+        })
+    }
+
+    /// L2-normalised vectors of `texts` in order; an item that failed carries its reason.
+    ///
+    /// # Errors
+    /// When the whole request failed.
+    pub async fn embed(
+        &self,
+        model: &EmbeddingModelInfo,
+        prompt_name: &str,
+        texts: Vec<String>,
+    ) -> Result<Vec<Result<Vec<f32>, String>>, InferenceError> {
+        let count = texts.len();
+        let settings = EmbedSettings {
+            model: Some(ModelRef { name: model.name.clone(), revision: model.revision.clone() }),
+            prompt_name: prompt_name.to_owned(),
+            normalize: Some(true),
+            truncation: Truncation::Right.into(),
+            ..EmbedSettings::default()
+        };
+        let request = EmbedRequest { settings: Some(settings), texts };
+        let answer = EmbeddingServiceClient::new(self.channel()?)
+            .max_decoding_message_size(64 << 20)
+            .embed(request)
+            .await?
+            .into_inner();
+        let width = answer.dimensions as usize;
+        if answer.dimensions != model.dimensions || answer.vectors.len() != width * 4 * count {
+            return Err(InferenceError::BadAnswer(format!(
+                "{} bytes of {width} dimensions for {count} texts",
+                answer.vectors.len()
+            )));
+        }
+        let rows = answer.vectors.chunks_exact(width * 4).map(read_row);
+        Ok(rows.zip(&answer.items).map(|(row, item)| check_row(row, item.error.as_ref())).collect())
+    }
+}
+
+fn read_row(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+/// A vector that is not finite or not of unit length is refused here, so that it is never stored.
+fn check_row(
+    row: Vec<f32>,
+    error: Option<&observatory_proto::inference::v1::ItemError>,
+) -> Result<Vec<f32>, String> {
+    if let Some(error) = error {
+        return Err(format!("{}: {}", error.reason, error.message));
+    }
+    let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    if (norm - 1.0).abs() < 1e-3 { Ok(row) } else { Err(format!("vector has length {norm}, expected 1")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_checked_before_they_are_stored() {
+        assert!(check_row(vec![0.6, 0.8], None).is_ok());
+        assert!(check_row(vec![0.0, 0.0], None).is_err());
+        assert!(check_row(vec![f32::NAN, 1.0], None).is_err());
+        assert!(check_row(vec![2.0, 0.0], None).is_err());
+    }
+
+    #[test]
+    fn refusals_become_retries_or_failures() {
+        let check = |code, retried| {
+            let error = StageError::from(InferenceError::from(Status::new(code, "x")));
+            assert_eq!(matches!(error, StageError::Retry { .. }), retried, "{code:?}");
+        };
+        check(Code::Unavailable, true);
+        check(Code::ResourceExhausted, true);
+        check(Code::DeadlineExceeded, true);
+        check(Code::Internal, true);
+        check(Code::InvalidArgument, false);
+        check(Code::NotFound, false);
+    }
+
+    #[tokio::test]
+    async fn without_an_address_every_call_says_so() {
+        let client = InferenceClient::new(None).expect("client");
+        assert!(matches!(client.models().await, Err(InferenceError::NotConfigured)));
+        assert!(InferenceClient::new(Some("not a url")).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Moves runs from stage to stage and returns the tasks of lost workers.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    domain::run::StageName,
+    stage::chain,
+    store::{
+        Connection, PgConnection, PgPool, SqlResult, postings,
+        runs::{self, Run, RunOptions, StageProgress},
+        skills, tasks,
+    },
+};
+
+/// Pause between two looks at the active runs.
+const TICK: Duration = Duration::from_millis(200);
+/// Pause between two looks for lost workers.
+const REAP: Duration = Duration::from_secs(5);
+
+/// Why a run cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something asked for does not exist or makes no sense; the text names it and what is allowed.
+    #[error("{0}")]
+    Invalid(String),
+    /// The database failed.
+    #[error("database statement failed")]
+    Store(#[from] crate::store::SqlError),
+}
+
+/// Drives every active run of a database; any number may run at the same time.
+#[derive(Clone)]
+pub struct Orchestrator {
+    pool: PgPool,
+    /// Stages that are configured.
+    stages: Arc<[StageName]>,
+    max_retries: i32,
+}
+
+impl Orchestrator {
+    /// An orchestrator that offers `stages`.
+    pub fn new(pool: PgPool, stages: Vec<StageName>, max_retries: u32) -> Self {
+        Self { pool, stages: stages.into(), max_retries: max_retries.cast_signed() }
+    }
+
+    /// Starts a run. No stages means every configured one; stages come back in pipeline order.
+    ///
+    /// # Errors
+    /// When a stage is not configured, a country is not enabled, or the database fails.
+    pub async fn start(&self, mut options: RunOptions) -> Result<Uuid, StartError> {
+        self.settle_stages(&mut options)?;
+        let mut connection = self.pool.acquire().await?;
+        let enabled = crate::store::countries::enabled(&mut connection).await?;
+        if let Some(unknown) = options.countries.iter().find(|country| !enabled.contains(country)) {
+            return Err(StartError::Invalid(format!(
+                "country `{unknown}` is not enabled; enabled are {}",
+                enabled.join(", ")
+            )));
+        }
+        let run_id = Uuid::now_v7();
+        let mut transaction = connection.begin().await?;
+        runs::create(&mut transaction, run_id, &options).await?;
+        transaction.commit().await?;
+        drop(connection);
+        tracing::info!(run.id = %run_id, "run started");
+        Ok(run_id)
+    }
+
+    fn settle_stages(&self, options: &mut RunOptions) -> Result<(), StartError> {
+        if options.stages.is_empty() {
+            options.stages = self.stages.to_vec();
+        }
+        options.stages.sort_unstable();
+        options.stages.dedup();
+        match options.stages.iter().find(|stage| !self.stages.contains(stage)) {
+            None => Ok(()),
+            Some(missing) => {
+                let offered: Vec<&str> = self.stages.iter().map(|stage| stage.name()).collect();
+                Err(StartError::Invalid(format!(
+                    "stage `{missing}` is not available here; available are {}",
+                    offered.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// Works until `stop`. Errors are logged and tried again: a database that is away comes back.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut reaped = tokio::time::Instant::now();
+        while !stop.is_cancelled() {
+            if let Err(error) = self.tick().await {
+                tracing::warn!(error.text = chain(&error), "runs could not be moved");
+            }
+            if reaped.elapsed() >= REAP {
+                reaped = tokio::time::Instant::now();
+                self.reap().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn reap(&self) {
+        let result = match self.pool.acquire().await {
+            Ok(mut connection) => tasks::reap(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(tasks.count = count, "tasks of lost workers returned"),
+            Err(error) => tracing::warn!(error.text = chain(&error), "lost tasks could not be returned"),
+        }
+    }
+
+    /// Moves every active run as far as it can go now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tick(&self) -> SqlResult<()> {
+        let mut connection = self.pool.acquire().await?;
+        for run_id in runs::active(&mut connection).await? {
+            let mut transaction = connection.begin().await?;
+            if runs::lock(&mut transaction, run_id).await? {
+                self.advance(&mut transaction, run_id).await?;
+            }
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn advance(&self, connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
+        for progress in runs::progress(connection, run_id).await? {
+            let Ok(stage) = progress.stage.parse::<StageName>() else { continue };
+            match progress.state.as_str() {
+                "waiting" => {
+                    tasks::create_plan(connection, run_id, stage, self.max_retries).await?;
+                    return runs::set_stage(connection, run_id, stage, "running").await;
+                }
+                "running" if !progress.is_idle() => return Ok(()),
+                "running" => close_stage(connection, run_id, stage, &progress).await?,
+                _ => {}
+            }
+        }
+        end(connection, run_id).await
+    }
+}
+
+async fn close_stage(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+    progress: &StageProgress,
+) -> SqlResult<()> {
+    if progress.failed > 0 {
+        for (error, count) in runs::failures(connection, run_id, stage).await? {
+            let problem = if count == 1 {
+                format!("{stage}: {error}")
+            } else {
+                format!("{stage}: {error} ({count} times)")
+            };
+            runs::add_problem(connection, run_id, &problem).await?;
+        }
+    }
+    let worked = progress.done > 0 || progress.up_to_date > 0 || progress.failed == 0;
+    runs::set_stage(connection, run_id, stage, if worked { "done" } else { "failed" }).await
+}
+
+async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
+    let Some(run) = runs::get(connection, run_id).await? else { return Ok(()) };
+    let state = final_state(&run.stages);
+    let totals = json!({
+        "postings": postings::count(connection).await?,
+        "skills": skills::count(connection).await?,
+    });
+    runs::merge_summary(connection, run_id, &json!({ "totals": totals })).await?;
+    runs::end(connection, run_id, state).await?;
+    tracing::info!(run.id = %run_id, run.state = state, "run ended");
+    Ok(())
+}
+
+/// `succeeded` when every stage did all of its work, `failed` when none did any, else `partial`.
+fn final_state(stages: &[StageProgress]) -> &'static str {
+    let perfect = |stage: &StageProgress| stage.state == "done" && stage.failed == 0;
+    if stages.iter().all(perfect) {
+        "succeeded"
+    } else if stages.iter().any(|stage| stage.state == "done") {
+        "partial"
+    } else {
+        "failed"
+    }
+}
+
+/// The content of `run.json`: what ran, on which models, how much, how long.
+pub fn summary(run: &Run) -> Value {
+    let stages: Vec<Value> = run
+        .stages
+        .iter()
+        .map(|stage| {
+            let seconds = match (stage.started_at, stage.finished_at) {
+                (Some(start), Some(end)) => Some((end - start).as_seconds_f64()),
+                _ => None,
+            };
+            json!({ "stage": stage.stage, "state": stage.state, "done": stage.done, "failed": stage.failed,
+                "up_to_date": stage.up_to_date, "seconds": seconds })
+        })
+        .collect();
+    json!({
+        "run_id": run.run_id,
+        "state": run.state,
+        "version": env!("CARGO_PKG_VERSION"),
+        "created_at": run.created_at,
+        "finished_at": run.finished_at,
+        "options": run.options,
+        "stages": stages,
+        "problems": run.problems,
+        "facts": run.summary,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(state: &str, done: i64, failed: i64) -> StageProgress {
+        StageProgress {
+            stage: "extract".to_owned(),
+            state: state.to_owned(),
+            ready: 0,
+            running: 0,
+            done,
+            failed,
+            up_to_date: 0,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    #[test]
+    fn final_states() {
+        let check = |stages: &[StageProgress], expected| assert_eq!(final_state(stages), expected);
+        check(&[stage("done", 3, 0), stage("done", 0, 0)], "succeeded");
+        check(&[stage("done", 3, 1)], "partial");
+        check(&[stage("done", 3, 0), stage("failed", 0, 4)], "partial");
+        check(&[stage("done", 3, 0), stage("skipped", 0, 0)], "partial");
+        check(&[stage("failed", 0, 4), stage("skipped", 0, 0)], "failed");
+    }
+}
