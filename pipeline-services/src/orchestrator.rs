@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::{
     stage::chain,
     store::{
         Connection, PgConnection, PgPool, SqlResult, postings,
-        runs::{self, Run, RunOptions, StageProgress},
+        runs::{self, RunOptions, StageProgress},
         skills, tasks,
     },
 };
@@ -194,33 +194,6 @@ fn final_state(stages: &[StageProgress]) -> &'static str {
     } else {
         "failed"
     }
-}
-
-/// The content of `run.json`: what ran, on which models, how much, how long.
-pub fn summary(run: &Run) -> Value {
-    let stages: Vec<Value> = run
-        .stages
-        .iter()
-        .map(|stage| {
-            let seconds = match (stage.started_at, stage.finished_at) {
-                (Some(start), Some(end)) => Some((end - start).as_seconds_f64()),
-                _ => None,
-            };
-            json!({ "stage": stage.stage, "state": stage.state, "done": stage.done, "failed": stage.failed,
-                "up_to_date": stage.up_to_date, "seconds": seconds })
-        })
-        .collect();
-    json!({
-        "run_id": run.run_id,
-        "state": run.state,
-        "version": env!("CARGO_PKG_VERSION"),
-        "created_at": run.created_at,
-        "finished_at": run.finished_at,
-        "options": run.options,
-        "stages": stages,
-        "problems": run.problems,
-        "facts": run.summary,
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 pub mod analyses;
 pub mod countries;
 pub mod embeddings;
+pub mod exports;
+pub mod figures;
 pub mod postings;
 pub mod reports;
 pub mod runs;
@@ -31,8 +33,8 @@ const OLDEST_PGVECTOR: (u32, u32) = (0, 8);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL is not a PostgreSQL URL.
-    #[error("database url is not valid: {0}")]
-    Url(#[source] sqlx::Error),
+    #[error("database url is not valid: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    Url,
     /// PostgreSQL does not answer or refuses.
     #[error("database is not reachable")]
     Unreachable(#[source] sqlx::Error),
@@ -85,7 +87,10 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 /// # Errors
 /// When the URL cannot be parsed.
 pub fn open(url: &str, connections: u32) -> Result<PgPool, StoreError> {
-    let options: PgConnectOptions = url.parse().map_err(StoreError::Url)?;
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(StoreError::Url);
+    }
+    let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Url)?;
     let options = options
         .application_name("observatory")
         .log_statements(tracing::log::LevelFilter::Trace)
@@ -185,6 +190,6 @@ mod tests {
 
     #[test]
     fn bad_url_is_refused() {
-        assert!(matches!(open("mysql://x", 1), Err(StoreError::Url(_))));
+        assert!(matches!(open("mysql://x", 1), Err(StoreError::Url)));
     }
 }

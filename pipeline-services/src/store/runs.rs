@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -69,7 +69,37 @@ pub struct StageProgress {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+impl Run {
+    /// The content of `run.json`: what ran, on which models, how much, how long.
+    pub fn describe(&self) -> Value {
+        let stages: Vec<Value> = self
+            .stages
+            .iter()
+            .map(|stage| {
+                json!({ "stage": stage.stage, "state": stage.state, "done": stage.done,
+                    "failed": stage.failed, "up_to_date": stage.up_to_date, "seconds": stage.seconds() })
+            })
+            .collect();
+        json!({
+            "run_id": self.run_id,
+            "state": self.state,
+            "version": env!("CARGO_PKG_VERSION"),
+            "created_at": self.created_at,
+            "finished_at": self.finished_at,
+            "options": self.options,
+            "stages": stages,
+            "problems": self.problems,
+            "facts": self.summary,
+        })
+    }
+}
+
 impl StageProgress {
+    /// Wall time from the first task to the last, once the stage is over.
+    pub fn seconds(&self) -> Option<f64> {
+        Some((self.finished_at? - self.started_at?).as_seconds_f64())
+    }
+
     /// Whether no task is ready or running.
     pub fn is_idle(&self) -> bool {
         self.ready == 0 && self.running == 0

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval};
 use uuid::Uuid;
 
-use crate::domain::run::StageName;
+use crate::{domain::run::StageName, stage::StageError};
 
 /// Channel on which ready tasks are announced; the payload is the stage's name.
 pub const CHANNEL: &str = "observatory_task";
@@ -40,6 +40,15 @@ impl Task {
     /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
     pub fn is_plan(&self) -> bool {
         self.message_type == "plan"
+    }
+
+    /// The posting the task is about.
+    ///
+    /// # Errors
+    /// When the subject is not the id of one.
+    pub fn posting_id(&self) -> Result<Uuid, StageError> {
+        let wrong = |_| StageError::Fail(format!("subject `{}` is not a posting id", self.subject));
+        self.subject.parse().map_err(wrong)
     }
 }
 

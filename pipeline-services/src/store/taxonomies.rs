@@ -1,7 +1,5 @@
 //! Taxonomies of skills and occupations.
 
-use std::collections::BTreeMap;
-
 use sqlx::PgConnection;
 
 use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
@@ -192,30 +190,50 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, 
 /// # Errors
 /// When the statement fails.
 pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Concept>> {
+    read_concepts(connection, taxonomy_id, None).await
+}
+
+/// One concept of a taxonomy.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn concept(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    uri: &str,
+) -> sqlx::Result<Option<Concept>> {
+    Ok(read_concepts(connection, taxonomy_id, Some(uri)).await?.pop())
+}
+
+async fn read_concepts(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    uri: Option<&str>,
+) -> sqlx::Result<Vec<Concept>> {
     let rows = sqlx::query!(
         r#"select c.uri, c.kind, c.class, l.language as "language?", l.label as "label?",
                l.preferred as "preferred?"
            from concept c left join concept_label l on l.taxonomy_id = c.taxonomy_id and l.uri = c.uri
-           where c.taxonomy_id = $1
+           where c.taxonomy_id = $1 and ($2::text is null or c.uri = $2)
            order by c.uri collate "C", l.preferred desc, l.language, l.label collate "C""#,
-        taxonomy_id
+        taxonomy_id,
+        uri
     )
     .fetch_all(connection)
     .await?;
-    let mut concepts: BTreeMap<String, Concept> = BTreeMap::new();
+    let mut concepts: Vec<Concept> = Vec::new();
     for row in rows {
-        let kind = if row.kind == "occupation" { ConceptKind::Occupation } else { ConceptKind::Skill };
-        let concept = concepts.entry(row.uri.clone()).or_insert_with(|| Concept {
-            uri: row.uri,
-            kind,
-            class: row.class,
-            labels: Vec::new(),
-        });
-        if let (Some(language), Some(text), Some(preferred)) = (row.language, row.label, row.preferred) {
+        if concepts.last().is_none_or(|last| last.uri != row.uri) {
+            let kind = if row.kind == "occupation" { ConceptKind::Occupation } else { ConceptKind::Skill };
+            concepts.push(Concept { uri: row.uri, kind, class: row.class, labels: Vec::new() });
+        }
+        if let (Some(language), Some(text), Some(preferred)) = (row.language, row.label, row.preferred)
+            && let Some(concept) = concepts.last_mut()
+        {
             concept.labels.push(Label { language, text, preferred });
         }
     }
-    Ok(concepts.into_values().collect())
+    Ok(concepts)
 }
 
 /// Every relation of a taxonomy.
@@ -227,6 +245,40 @@ pub async fn relations(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx:
         Relation,
         r#"select from_uri as "from!", kind, to_uri as "to!" from concept_relation where taxonomy_id = $1
            order by from_uri collate "C", kind, to_uri collate "C""#,
+        taxonomy_id
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Relations from and to one concept.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn relations_of(
+    connection: &mut PgConnection,
+    taxonomy_id: i32,
+    uri: &str,
+) -> sqlx::Result<Vec<Relation>> {
+    sqlx::query_as!(
+        Relation,
+        r#"select from_uri as "from!", kind, to_uri as "to!" from concept_relation
+           where taxonomy_id = $1 and (from_uri = $2 or to_uri = $2)
+           order by from_uri collate "C", kind, to_uri collate "C""#,
+        taxonomy_id,
+        uri
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Languages of a taxonomy's labels.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn languages(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "select distinct language from concept_label where taxonomy_id = $1 order by 1",
         taxonomy_id
     )
     .fetch_all(connection)

@@ -1,0 +1,38 @@
+//! Names of clusters for people.
+
+/// Skills that make a name.
+const WORDS: usize = 3;
+
+/// A name from the members in descending order of demand: the first three that do not contain one
+/// another, so that "SQL · SQL Server" does not happen.
+pub(super) fn name(members: &[&str]) -> String {
+    let mut chosen: Vec<&str> = Vec::new();
+    for member in members {
+        let folded = member.to_lowercase();
+        let repeats = chosen.iter().any(|other| {
+            let other = other.to_lowercase();
+            other.contains(&folded) || folded.contains(&other)
+        });
+        if !repeats {
+            chosen.push(member);
+        }
+        if chosen.len() == WORDS {
+            break;
+        }
+    }
+    chosen.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn names() {
+        let check = |members: &[&str], expected| assert_eq!(name(members), expected);
+        check(&["SQL", "SQL Server", "Oracle", "PostgreSQL", "MySQL"], "SQL · Oracle");
+        check(&["React", "Vue", "Angular", "Svelte"], "React · Vue · Angular");
+        check(&["Excel"], "Excel");
+        check(&[], "");
+    }
+}

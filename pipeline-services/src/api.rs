@@ -1,0 +1,161 @@
+//! The gRPC services of the pipeline.
+
+mod error;
+mod exports;
+mod extractor;
+mod insights;
+mod orchestrator;
+mod postings;
+mod reports;
+mod stages;
+mod taxonomies;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use observatory_proto::pipeline::v1::{
+    export_service_server::ExportServiceServer, extractor_service_server::ExtractorServiceServer,
+    insight_service_server::InsightServiceServer, orchestrator_service_server::OrchestratorServiceServer,
+    posting_service_server::PostingServiceServer, report_service_server::ReportServiceServer,
+    stage_service_server::StageServiceServer, taxonomy_service_server::TaxonomyServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    domain::run::StageName,
+    extractor::stage::ExtractorSource,
+    inference::InferenceClient,
+    orchestrator::Orchestrator,
+    reporter::stage::ReporterStage,
+    stage::Stage,
+    store::{Connection, PgPool},
+    worker::{Counters, Worker},
+};
+
+pub use stages::StageEntry;
+
+/// Largest message in either direction.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// What the services share.
+#[derive(Clone)]
+pub struct Services {
+    /// Database.
+    pub pool: PgPool,
+    /// Inference server.
+    pub inference: InferenceClient,
+    /// Current extractor.
+    pub extractor: Arc<ExtractorSource>,
+    /// Driver of runs; absent in a process that only works on stages.
+    pub orchestrator: Option<Orchestrator>,
+    /// Writer of reports; absent in a process that does not have that stage.
+    pub reporter: Option<Arc<ReporterStage>>,
+    /// Stages of this process.
+    pub stages: Arc<BTreeMap<StageName, StageEntry>>,
+}
+
+/// Names that `grpc.health.v1` answers for, besides "" for the process.
+const READY: &str = "ready";
+
+/// Serves until `stop`; requests in flight may take `drain` longer.
+///
+/// # Errors
+/// When the address cannot be bound or the transport fails.
+pub async fn serve(
+    services: Services,
+    listener: TcpListener,
+    stop: CancellationToken,
+    drain: Duration,
+) -> Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    tokio::spawn(watch_readiness(reporter, services.pool.clone(), stop.clone()));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("cannot build server reflection")?;
+    let routes = routes(services).add_service(health).add_service(reflection);
+    let patience = stop.clone();
+    let server = tonic::transport::Server::builder()
+        .layer(tower::ServiceBuilder::new().layer(tower::limit::GlobalConcurrencyLimitLayer::new(256)))
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await });
+    tokio::select! {
+        served = server => served.context("gRPC server failed"),
+        () = async { patience.cancelled().await; tokio::time::sleep(drain).await } => {
+            tracing::warn!("requests were cut off when the time to finish them was over");
+            Ok(())
+        }
+    }
+}
+
+fn routes(services: Services) -> Routes {
+    macro_rules! limited {
+        ($server:ident) => {
+            $server::new(services.clone())
+                .max_decoding_message_size(MESSAGE_LIMIT)
+                .max_encoding_message_size(MESSAGE_LIMIT)
+        };
+    }
+    let routes = Routes::new(limited!(StageServiceServer));
+    if services.orchestrator.is_none() {
+        return routes;
+    }
+    routes
+        .add_service(limited!(OrchestratorServiceServer))
+        .add_service(limited!(ExtractorServiceServer))
+        .add_service(limited!(PostingServiceServer))
+        .add_service(limited!(TaxonomyServiceServer))
+        .add_service(limited!(InsightServiceServer))
+        .add_service(limited!(ReportServiceServer))
+        .add_service(limited!(ExportServiceServer))
+}
+
+/// Keeps the health name "ready" true to whether the database answers.
+async fn watch_readiness(reporter: HealthReporter, pool: PgPool, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let answers = match pool.acquire().await {
+            Ok(mut connection) => connection.ping().await.is_ok(),
+            Err(_) => false,
+        };
+        let status = if answers {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        reporter.set_service_status(READY, status).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    reporter.set_service_status(READY, tonic_health::ServingStatus::NotServing).await;
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// When the address is in use or not allowed; the text names it.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// A page size as asked for: 0 means 50, the maximum is 500.
+fn page_size(asked: i32) -> Result<i64, tonic::Status> {
+    match asked {
+        0 => Ok(50),
+        1..=500 => Ok(i64::from(asked)),
+        _ => Err(error::invalid("page_size", format!("{asked} is outside 0 to 500"))),
+    }
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,99 @@
+//! Errors as gRPC statuses with google.rpc details.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use uuid::Uuid;
+
+use crate::{inference::InferenceError, stage::StageError, store::SqlError};
+
+/// Domain of every `ErrorInfo`.
+const DOMAIN: &str = "pipeline.observatory";
+
+fn with_reason(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()),
+    )
+}
+
+/// A request field that is not acceptable.
+pub(super) fn invalid(field: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = ErrorDetails::with_error_info("INVALID_FIELD", DOMAIN, HashMap::new());
+    details.add_bad_request_violation(field, &message);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// Something that does not exist.
+pub(super) fn not_found(what: &str, key: &str) -> Status {
+    let mut details = ErrorDetails::with_error_info("NOT_FOUND", DOMAIN, HashMap::new());
+    details.set_resource_info(what, key, "", "");
+    Status::with_error_details(Code::NotFound, format!("no {what} `{key}`"), details)
+}
+
+/// Something that is missing before the request can be served.
+pub(super) fn precondition(message: impl Into<String>) -> Status {
+    with_reason(Code::FailedPrecondition, "PRECONDITION", message)
+}
+
+/// A failed statement: UNAVAILABLE with a delay when another try may succeed.
+pub(super) fn sql(error: SqlError) -> Status {
+    let text = crate::stage::chain(&error);
+    tracing::warn!(error.text = text, "database statement failed");
+    if crate::store::is_transient(&error) {
+        let mut details = ErrorDetails::with_error_info("DATABASE_AWAY", DOMAIN, HashMap::new());
+        details.set_retry_info(Some(Duration::from_secs(2)));
+        Status::with_error_details(Code::Unavailable, "the database is not reachable", details)
+    } else {
+        with_reason(Code::Internal, "DATABASE", "a database statement failed; see the server's log")
+    }
+}
+
+/// A stage that refused.
+pub(super) fn stage(error: StageError) -> Status {
+    match error {
+        StageError::Retry { reason, .. } => with_reason(Code::Unavailable, "STAGE_RETRY", reason),
+        StageError::Fail(reason) => precondition(reason),
+    }
+}
+
+/// An inference server that refused.
+pub(super) fn inference(error: &InferenceError) -> Status {
+    let code = match error {
+        InferenceError::Refused(status) => status.code(),
+        InferenceError::NoModel | InferenceError::NotConfigured => Code::FailedPrecondition,
+        InferenceError::Address(_) | InferenceError::BadAnswer(_) => Code::Internal,
+    };
+    with_reason(code, "INFERENCE", error.to_string())
+}
+
+/// An id in a request.
+pub(super) fn id(field: &str, text: &str) -> Result<Uuid, Status> {
+    text.parse().map_err(|_| invalid(field, format!("`{text}` is not an id such as {}", Uuid::nil())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_carry_code_and_details() {
+        let check = |status: Status, code, reason| {
+            assert_eq!(status.code(), code);
+            assert_eq!(status.get_details_error_info().expect("error info").reason, reason);
+        };
+        check(invalid("page_size", "x"), Code::InvalidArgument, "INVALID_FIELD");
+        check(not_found("run", "x"), Code::NotFound, "NOT_FOUND");
+        check(precondition("x"), Code::FailedPrecondition, "PRECONDITION");
+        check(sql(SqlError::PoolTimedOut), Code::Unavailable, "DATABASE_AWAY");
+        check(sql(SqlError::RowNotFound), Code::Internal, "DATABASE");
+        check(stage(StageError::Fail("x".into())), Code::FailedPrecondition, "PRECONDITION");
+        check(inference(&InferenceError::NoModel), Code::FailedPrecondition, "INFERENCE");
+        let status = invalid("page_size", "600 is outside 0 to 500");
+        let violations = status.get_details_bad_request().expect("bad request").field_violations;
+        assert_eq!(violations[0].field, "page_size");
+    }
+}

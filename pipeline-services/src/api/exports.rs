@@ -1,0 +1,43 @@
+//! Rows out of the store.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use observatory_proto::pipeline::v1::{ExportRequest, ExportResponse, export_service_server::ExportService};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Services, error, non_empty};
+use crate::export::{Format, Subject, write};
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<ExportResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ExportService for Services {
+    type ExportStream = Chunks;
+
+    async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        let asked = request.into_inner();
+        let subject: Subject = asked.subject.parse().map_err(|problem: String| error::invalid("subject", problem))?;
+        let format: Format = asked.format.parse().map_err(|problem: String| error::invalid("format", problem))?;
+        let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, Status>>(4);
+        let services = self.clone();
+        tokio::spawn(async move {
+            let country = non_empty(&asked.country).map(str::to_uppercase);
+            let filter = (non_empty(&asked.portal), country.as_deref());
+            let result = write(&services.pool, subject, format, filter, |chunk| {
+                let sender = sender.clone();
+                async move { sender.send(Ok(chunk)).await.is_ok() }
+            })
+            .await;
+            if let Err(problem) = result {
+                let _ = sender.send(Err(error::sql(problem))).await;
+            }
+        });
+        let chunks = futures::StreamExt::map(ReceiverStream::new(receiver), |chunk| {
+            chunk.map(|chunk| ExportResponse { chunk })
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}

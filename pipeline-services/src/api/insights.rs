@@ -1,0 +1,161 @@
+//! What the analyses say.
+
+use observatory_proto::pipeline::v1::{
+    Cluster as ClusterMessage, GetClusterRequest, GetClusterResponse, ListClustersRequest,
+    ListClustersResponse, SearchSkillsRequest, SearchSkillsResponse, SkillCount as CountMessage, SkillHit,
+    TopSkillsRequest, TopSkillsResponse, insight_service_server::InsightService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Services, error, non_empty, page_size};
+use crate::store::{
+    Connection, PgConnection,
+    analyses::{self, Cluster, StoredAnalysis},
+    embeddings, skills,
+};
+
+fn top_limit(asked: u32) -> Result<i64, Status> {
+    match asked {
+        0 => Ok(10),
+        1..=200 => Ok(i64::from(asked)),
+        _ => Err(error::invalid("top", format!("{asked} is outside 0 to 200"))),
+    }
+}
+
+fn country_filter(country: &str) -> Option<String> {
+    non_empty(country).map(str::to_uppercase)
+}
+
+fn cluster_message(cluster: Cluster) -> ClusterMessage {
+    ClusterMessage {
+        cluster_id: cluster.cluster_id.unsigned_abs(),
+        label: cluster.label,
+        size: cluster.size.unsigned_abs(),
+        top_skills: cluster.top_skills,
+        cohesion_score: cluster.cohesion_score,
+    }
+}
+
+impl Services {
+    async fn analysis(
+        &self,
+        connection: &mut PgConnection,
+        run_id: &str,
+    ) -> Result<StoredAnalysis, Status> {
+        let run = non_empty(run_id).map(|text| error::id("run_id", text)).transpose()?;
+        let found = analyses::find(connection, run).await.map_err(error::sql)?;
+        found.ok_or_else(|| error::precondition("there is no analysis yet; start a run with the stage analyze"))
+    }
+}
+
+#[tonic::async_trait]
+impl InsightService for Services {
+    async fn search_skills(
+        &self,
+        request: Request<SearchSkillsRequest>,
+    ) -> Result<Response<SearchSkillsResponse>, Status> {
+        let asked = request.into_inner();
+        if asked.text.trim().is_empty() {
+            return Err(error::invalid("text", "is empty"));
+        }
+        let limit = top_limit(asked.top)?;
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let stored = embeddings::active(&mut connection).await.map_err(error::sql)?.ok_or_else(|| {
+            error::precondition("there are no vectors yet; start a run with the stage embed")
+        })?;
+        let served = self.inference.embedding_model(Some(&stored.name)).await;
+        let model = served.map_err(|problem| error::inference(&problem))?;
+        if model.revision != stored.revision {
+            return Err(error::precondition("the vectors were made by another revision of the model; embed again"));
+        }
+        let vectors = self.inference.embed(&model, &model.query_prompt, vec![asked.text]).await;
+        let vector = vectors.map_err(|problem| error::inference(&problem))?.pop();
+        let query = vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        let mut transaction = connection.begin().await.map_err(error::sql)?;
+        let country = country_filter(&asked.country);
+        let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
+            .await
+            .map_err(error::sql)?;
+        let hits = hits
+            .into_iter()
+            .map(|hit| SkillHit { skill: hit.skill, score: hit.score, job_count: hit.job_count.unsigned_abs() })
+            .collect();
+        Ok(Response::new(SearchSkillsResponse { hits, model_name: stored.name }))
+    }
+
+    async fn top_skills(
+        &self,
+        request: Request<TopSkillsRequest>,
+    ) -> Result<Response<TopSkillsResponse>, Status> {
+        let asked = request.into_inner();
+        let limit = top_limit(asked.top)?;
+        let country = country_filter(&asked.country);
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let found = skills::top(&mut connection, country.as_deref(), limit).await.map_err(error::sql)?;
+        let counted = found
+            .into_iter()
+            .map(|count| CountMessage {
+                skill: count.skill,
+                job_count: count.job_count.unsigned_abs(),
+                total_mentions: count.total_mentions.unsigned_abs(),
+                countries: count.countries,
+            })
+            .collect();
+        Ok(Response::new(TopSkillsResponse { skills: counted }))
+    }
+
+    async fn list_clusters(
+        &self,
+        request: Request<ListClustersRequest>,
+    ) -> Result<Response<ListClustersResponse>, Status> {
+        let asked = request.into_inner();
+        let size = usize::try_from(page_size(asked.page_size)?).unwrap_or(50);
+        let after = match non_empty(&asked.page_token) {
+            None => -1,
+            Some(token) => token
+                .parse::<i32>()
+                .map_err(|_| error::invalid("page_token", format!("`{token}` is not a page token")))?,
+        };
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let analysis = self.analysis(&mut connection, &asked.run_id).await?;
+        let all = analyses::clusters(&mut connection, analysis.analysis_id).await.map_err(error::sql)?;
+        let mut rest: Vec<Cluster> = all.into_iter().filter(|cluster| cluster.cluster_id > after).collect();
+        let more = rest.len() > size;
+        rest.truncate(size);
+        let next = rest.last().filter(|_| more).map(|cluster| cluster.cluster_id.to_string());
+        let metric = |name: &str| analysis.results["quality_metrics"][name].as_f64().unwrap_or(f64::NAN);
+        Ok(Response::new(ListClustersResponse {
+            analysis_id: analysis.analysis_id.to_string(),
+            noise: analysis.results["n_noise"].as_u64().unwrap_or(0),
+            silhouette_score: metric("silhouette_score"),
+            davies_bouldin_index: metric("davies_bouldin_index"),
+            clusters: rest.into_iter().map(cluster_message).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_cluster(
+        &self,
+        request: Request<GetClusterRequest>,
+    ) -> Result<Response<GetClusterResponse>, Status> {
+        let asked = request.into_inner();
+        let wanted = asked.cluster_id.cast_signed();
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let analysis = self.analysis(&mut connection, &asked.run_id).await?;
+        let all = analyses::clusters(&mut connection, analysis.analysis_id).await.map_err(error::sql)?;
+        let found = all.into_iter().find(|cluster| cluster.cluster_id == wanted);
+        let cluster = found.ok_or_else(|| error::not_found("cluster", &wanted.to_string()))?;
+        let points = analyses::points(&mut connection, analysis.analysis_id).await.map_err(error::sql)?;
+        let mut members: Vec<CountMessage> = points
+            .into_iter()
+            .filter(|point| point.cluster_id == Some(wanted))
+            .map(|point| CountMessage {
+                skill: point.label,
+                job_count: point.job_count.unsigned_abs(),
+                ..CountMessage::default()
+            })
+            .collect();
+        members.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.skill.cmp(&right.skill)));
+        Ok(Response::new(GetClusterResponse { cluster: Some(cluster_message(cluster)), skills: members }))
+    }
+}

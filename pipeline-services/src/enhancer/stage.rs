@@ -1,0 +1,127 @@
+//! The enhancer as a stage: mentions to enhanced skills.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::rules::Rules;
+use crate::{
+    domain::{run::StageName, skill::Mention},
+    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    store::{
+        PgPool,
+        runs::{self, Run},
+        skills,
+        tasks::Task,
+    },
+    vocabulary::VocabularySource,
+};
+
+/// What only the enhancer understands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {}
+
+/// Normalises, deduplicates and completes the skills of postings.
+pub struct EnhancerStage {
+    pool: PgPool,
+    vocabulary: Arc<VocabularySource>,
+    postings: AtomicU64,
+    skills: AtomicU64,
+}
+
+impl EnhancerStage {
+    /// A stage that shares lexicon and taxonomy with the extractor.
+    pub fn new(pool: PgPool, vocabulary: Arc<VocabularySource>) -> Self {
+        Self { pool, vocabulary, postings: AtomicU64::new(0), skills: AtomicU64::new(0) }
+    }
+
+    async fn rules(&self) -> Result<Rules, StageError> {
+        let vocabulary = self.vocabulary.current().await?;
+        Ok(Rules::new(Arc::clone(&vocabulary.lexicon), vocabulary.taxonomy.clone()))
+    }
+
+    fn enhance(&self, rules: &Rules, job_id: Uuid, mentions: &[Mention]) -> Effect {
+        let started = Instant::now();
+        let enhanced = rules.enhance(mentions);
+        self.postings.fetch_add(1, Ordering::Relaxed);
+        self.skills.fetch_add(enhanced.len() as u64, Ordering::Relaxed);
+        Effect::Enhanced {
+            job_id,
+            version: rules.version().to_owned(),
+            duration_ms: started.elapsed().as_secs_f64() * 1000.0,
+            skills: enhanced,
+            made_by: format!("rules {}", rules.version()),
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for EnhancerStage {
+    fn name(&self) -> StageName {
+        StageName::Enhance
+    }
+
+    async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
+        let rules = self.rules().await?;
+        let mut connection = self.pool.acquire().await?;
+        let coverage =
+            runs::coverage(&mut connection, &run.options, StageName::Enhance, rules.version()).await?;
+        let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
+        let facts = json!({ "version": rules.version(), "made_by": "rules" });
+        Ok(Plan {
+            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            up_to_date: coverage.up_to_date,
+            facts: facts.as_object().cloned().unwrap_or_default(),
+            skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
+        })
+    }
+
+    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+        let rules = self.rules().await?;
+        let ids: Vec<Uuid> =
+            batch.iter().filter_map(|task| task.posting_id().ok()).collect();
+        let mut connection = self.pool.acquire().await?;
+        let done: HashMap<Uuid, String> =
+            skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
+        let mut mentions = skills::mentions(&mut connection, &ids).await?;
+        drop(connection);
+        let outcome = |task: &Task| {
+            let job_id = task.posting_id()?;
+            if done.get(&job_id).map(String::as_str) == Some(rules.version()) {
+                return Ok(Effect::None);
+            }
+            Ok(match mentions.remove(&job_id) {
+                Some(Ok(found)) => self.enhance(&rules, job_id, &found),
+                Some(Err(unreadable)) => Effect::Quarantined { job_id, reason: unreadable.to_string() },
+                None => self.enhance(&rules, job_id, &[]),
+            })
+        };
+        Ok(batch.iter().map(outcome).collect())
+    }
+
+    async fn validate_input(&self) -> Result<(), StageError> {
+        self.rules().await.map(drop)
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        BTreeMap::from([
+            ("postings_total".to_owned(), self.postings.load(Ordering::Relaxed) as f64),
+            ("skills_total".to_owned(), self.skills.load(Ordering::Relaxed) as f64),
+        ])
+    }
+
+    async fn cleanup(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+}

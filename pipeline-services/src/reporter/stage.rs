@@ -1,0 +1,153 @@
+//! The reporter as a stage: figures to files.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{
+    Format, FormatSet, TypesetCommand, document::Language, gather, render,
+};
+use crate::{
+    domain::run::StageName,
+    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    store::{
+        PgPool,
+        reports::Artefact,
+        runs::{self, Run},
+        tasks::Task,
+    },
+};
+
+/// What only the reporter understands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Files to write; all when empty.
+    pub formats: Vec<String>,
+    /// Language of the report: `es` or `en`.
+    pub language: Language,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { formats: Vec::new(), language: Language::Es }
+    }
+}
+
+/// Writes the report of a run.
+pub struct ReporterStage {
+    pool: PgPool,
+    directory: PathBuf,
+    formats: FormatSet,
+    language: Language,
+    reports: AtomicU64,
+}
+
+/// The formats with these names; all when there are none.
+fn formats(names: &[String]) -> Result<FormatSet> {
+    if names.is_empty() {
+        return Ok(FormatSet::all());
+    }
+    names.iter().map(|name| name.parse::<Format>().map_err(anyhow::Error::from)).collect()
+}
+
+impl ReporterStage {
+    /// A stage that writes below `directory`, one folder for each run.
+    ///
+    /// # Errors
+    /// When a format is unknown.
+    pub fn new(pool: PgPool, directory: PathBuf, settings: Settings) -> Result<Self> {
+        let formats = formats(&settings.formats).context("modules.reporter.settings.formats")?;
+        Ok(Self { pool, directory, formats, language: settings.language, reports: AtomicU64::new(0) })
+    }
+
+    /// Builds the report of a run; empty `wanted` and no `directory` mean the configured ones. Returns the
+    /// directory and its files.
+    ///
+    /// # Errors
+    /// When the run does not exist, a format is unknown, or the directory cannot be written.
+    pub async fn build(
+        &self,
+        run_id: Uuid,
+        wanted: &[String],
+        directory: Option<PathBuf>,
+    ) -> Result<(String, Vec<Artefact>), StageError> {
+        let formats = if wanted.is_empty() {
+            self.formats.clone()
+        } else {
+            formats(wanted).map_err(|error| StageError::Fail(format!("{error:#}")))?
+        };
+        let mut connection = self.pool.acquire().await?;
+        let run = runs::get(&mut connection, run_id).await?;
+        let run = run.ok_or_else(|| StageError::Fail(format!("no run {run_id}")))?;
+        let document = gather::document(&mut connection, &run, self.language).await?;
+        drop(connection);
+        let directory = directory.unwrap_or_else(|| self.directory.join(run_id.to_string()));
+        let out = directory.clone();
+        let summary = run.describe();
+        let written = tokio::task::spawn_blocking(move || {
+            render(&document, Some(&summary), &formats, &out, &TypesetCommand::default())
+        });
+        let artefacts = written
+            .await
+            .map_err(|error| StageError::Fail(format!("rendering panicked: {error}")))?
+            .map_err(|error| StageError::Fail(format!("{error:#}")))?;
+        self.reports.fetch_add(1, Ordering::Relaxed);
+        Ok((absolute(&directory), artefacts.into_iter().map(row).collect()))
+    }
+}
+
+fn absolute(directory: &Path) -> String {
+    std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()).display().to_string()
+}
+
+fn row(artefact: super::Artefact) -> Artefact {
+    Artefact {
+        name: artefact.name,
+        format: artefact.format.name().to_owned(),
+        bytes: i64::try_from(artefact.bytes).unwrap_or(i64::MAX),
+        sha256: artefact.sha256,
+    }
+}
+
+#[async_trait]
+impl Stage for ReporterStage {
+    fn name(&self) -> StageName {
+        StageName::Report
+    }
+
+    async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
+        Ok(Plan { tasks: vec![PlannedTask::other(run.run_id)], ..Plan::default() })
+    }
+
+    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for task in batch {
+            let built = self.build(task.run_id, &[], None).await;
+            outcomes.push(built.map(|(directory, artefacts)| Effect::Reported { directory, artefacts }));
+        }
+        Ok(outcomes)
+    }
+
+    async fn validate_input(&self) -> Result<(), StageError> {
+        let typesetter = TypesetCommand::default().locate();
+        typesetter.map_err(|error| StageError::Fail(error.to_string()))?;
+        std::fs::create_dir_all(&self.directory)
+            .map_err(|error| StageError::Fail(format!("cannot write {}: {error}", self.directory.display())))
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        BTreeMap::from([("reports_total".to_owned(), self.reports.load(Ordering::Relaxed) as f64)])
+    }
+
+    async fn cleanup(&self) -> Result<(), StageError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Start-up and shutdown of a process: check, bind, announce, work, drain.
+
+use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tokio::{signal::unix::SignalKind, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    analyzer::AnalyzerStage,
+    api::{self, Services, StageEntry},
+    config::{Cli, Config, Role},
+    domain::run::StageName,
+    embedder::Embedder,
+    enhancer::stage::EnhancerStage,
+    extractor::stage::{ExtractorSource, ExtractorStage},
+    inference::InferenceClient,
+    lexicon::Lexicon,
+    metrics,
+    orchestrator::Orchestrator,
+    reporter::stage::ReporterStage,
+    stage::Stage,
+    store::{self, PgPool, StoreError},
+    vocabulary::VocabularySource,
+    worker::Worker,
+};
+
+/// Runs what the command line asks for, until it is done or the process is told to stop.
+///
+/// # Errors
+/// When the configuration is not acceptable, an address is taken, or the database cannot be used.
+pub async fn run(cli: &Cli) -> Result<()> {
+    let config = Config::new(cli)?;
+    let pool = store::open(config.database_url.reveal(), config.database_connections)?;
+    match cli.role {
+        Role::Migrate => {
+            let version = store::migrate(&pool).await.map_err(flatten)?;
+            println!("schema version {version}");
+            Ok(())
+        }
+        Role::WaitSchema { min_version, timeout } => {
+            let needed = min_version.unwrap_or_else(store::needed_schema_version);
+            wait_schema(&pool, needed, Duration::from_secs(timeout)).await
+        }
+        role => serve(role, &config, pool).await,
+    }
+}
+
+/// A store error with its cause on one line.
+fn flatten(error: StoreError) -> anyhow::Error {
+    anyhow::anyhow!(crate::stage::chain(&error))
+}
+
+async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<()> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match store::require_schema(pool, needed).await {
+            Ok(()) => return Ok(()),
+            Err(error) if started.elapsed() >= patience => return Err(flatten(error)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
+async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
+    let parts = Parts::new(config, pool.clone())?;
+    let stages = parts.stages(role, config)?;
+    wait_schema(&pool, store::needed_schema_version(), Duration::from_secs(60)).await?;
+    let listener = api::bind(config.listen).await?;
+    let metrics_listener = api::bind(config.metrics_listen).await?;
+    let (address, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let entries = start_workers(stages, config, &pool, &stop, &mut tasks);
+    let orchestrator = role.orchestrates().then(|| {
+        let enabled = crate::config::STAGES.into_iter().filter(|stage| config.module(*stage).enabled);
+        Orchestrator::new(pool.clone(), enabled.collect(), config.module(StageName::Extract).max_retries)
+    });
+    if let Some(orchestrator) = orchestrator.clone() {
+        let stop = stop.clone();
+        tasks.spawn(async move { orchestrator.run(stop).await });
+    }
+    let entries = Arc::new(entries);
+    tasks.spawn(metrics::serve(metrics_listener, Arc::clone(&entries), stop.clone()));
+    if let Some(path) = &config.announce_file {
+        announce(path, address, metrics_address)?;
+    }
+    tracing::info!(listen.address = %address, metrics.address = %metrics_address, "serving");
+    let services = Services {
+        pool,
+        inference: parts.inference,
+        extractor: parts.extractor,
+        orchestrator,
+        reporter: entries.contains_key(&StageName::Report).then_some(parts.reporter),
+        stages: entries,
+    };
+    let drain = Duration::from_secs(config.drain_seconds);
+    let server = tokio::spawn(api::serve(services, listener, stop.clone(), drain));
+    stop_on_signal(stop).await?;
+    server.await.context("gRPC server panicked")??;
+    finish(tasks, drain).await;
+    Ok(())
+}
+
+/// What several stages share.
+struct Parts {
+    pool: PgPool,
+    inference: InferenceClient,
+    vocabulary: Arc<VocabularySource>,
+    extractor: Arc<ExtractorSource>,
+    reporter: Arc<ReporterStage>,
+}
+
+impl Parts {
+    fn new(config: &Config, pool: PgPool) -> Result<Self> {
+        let settings: crate::extractor::stage::Settings =
+            config.settings(StageName::Extract, &["lexicon_dir"])?;
+        let lexicon = match &settings.lexicon_dir {
+            Some(directory) => Lexicon::from_dir(directory)?,
+            None => Lexicon::built_in()?,
+        };
+        let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
+        Ok(Self {
+            inference: InferenceClient::new(config.inference.as_deref())?,
+            extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary))),
+            reporter: Arc::new(ReporterStage::new(
+                pool.clone(),
+                config.reports_dir.clone(),
+                config.settings(StageName::Report, &["formats", "language"])?,
+            )?),
+            vocabulary,
+            pool,
+        })
+    }
+
+    /// The stages of a role; every settings block is checked here, before a port opens.
+    fn stages(&self, role: Role, config: &Config) -> Result<Vec<Arc<dyn Stage>>> {
+        let mut stages = Vec::new();
+        for name in role.stages() {
+            let stage = self.stage(name, config)?;
+            if config.module(name).enabled {
+                stages.push(stage);
+            }
+        }
+        if stages.is_empty() && !role.orchestrates() {
+            bail!("the module of this role is not enabled; set enabled = true in its block");
+        }
+        Ok(stages)
+    }
+
+    fn stage(&self, name: StageName, config: &Config) -> Result<Arc<dyn Stage>> {
+        let pool = self.pool.clone();
+        Ok(match name {
+            StageName::Scrape => bail!("the scraper is not part of this version"),
+            StageName::Extract => Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor))),
+            StageName::Enhance => {
+                let _: crate::enhancer::stage::Settings = config.settings(name, &[])?;
+                Arc::new(EnhancerStage::new(pool, Arc::clone(&self.vocabulary)))
+            }
+            StageName::Embed => {
+                let settings = config.settings(name, &["model", "texts_per_request"])?;
+                Arc::new(Embedder::new(pool, self.inference.clone(), settings))
+            }
+            StageName::Analyze => {
+                let settings = config.settings(name, &crate::analyzer::SETTINGS)?;
+                Arc::new(AnalyzerStage::new(pool, settings))
+            }
+            StageName::Report => Arc::clone(&self.reporter) as Arc<dyn Stage>,
+        })
+    }
+}
+
+fn start_workers(
+    stages: Vec<Arc<dyn Stage>>,
+    config: &Config,
+    pool: &PgPool,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> BTreeMap<StageName, StageEntry> {
+    let mut entries = BTreeMap::new();
+    for stage in stages {
+        let module = config.module(stage.name());
+        let worker = Worker::new(Arc::clone(&stage), module.clone(), pool.clone());
+        let counters = worker.counters();
+        let stop = stop.clone();
+        tasks.spawn(async move { worker.run(stop).await });
+        entries.insert(stage.name(), StageEntry { stage, config: module, counters });
+    }
+    entries
+}
+
+async fn stop_on_signal(stop: CancellationToken) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    Ok(())
+}
+
+async fn finish(mut tasks: JoinSet<()>, patience: Duration) {
+    let all_done = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, all_done).await.is_err() {
+        tracing::warn!("work was cut off when the time to finish it was over");
+    }
+}
+
+/// Writes the bound addresses whole or not at all.
+fn announce(path: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
+    let text = serde_json::json!({
+        "grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": std::process::id(),
+    });
+    let scratch = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&scratch)?;
+        file.write_all(text.to_string().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&scratch, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,345 @@
+//! The figures of a report, over the postings that match a run's portals and countries.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Which postings count: those with a sighting on one of the portals in one of the countries. An empty
+/// list means all.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Portals.
+    pub portals: Vec<String>,
+    /// Countries.
+    pub countries: Vec<String>,
+}
+
+/// How much there is and from when.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// Distinct texts.
+    pub postings: i64,
+    /// Places where they were seen.
+    pub sightings: i64,
+    /// First day of publication.
+    pub published_from: Option<NaiveDate>,
+    /// Last day of publication.
+    pub published_to: Option<NaiveDate>,
+    /// First time seen.
+    pub collected_from: Option<DateTime<Utc>>,
+    /// Last time seen.
+    pub collected_to: Option<DateTime<Utc>>,
+    /// Postings without a day of publication.
+    pub undated: i64,
+    /// Postings without any skill.
+    pub without_skills: i64,
+    /// Postings that a stage set aside.
+    pub quarantined: i64,
+}
+
+/// Size and time of the postings in scope.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Extent> {
+    sqlx::query_as!(
+        Extent,
+        r#"with seen as (
+               select s.* from sighting s
+               where (cardinality($1::text[]) = 0 or s.portal = any ($1))
+                 and (cardinality($2::text[]) = 0 or s.country = any ($2))),
+           covered as (select job_id, max(posted_date) as posted from seen group by job_id)
+           select (select count(*) from covered) as "postings!",
+               (select count(*) from seen) as "sightings!",
+               (select min(posted_date) from seen) as published_from,
+               (select max(posted_date) from seen) as published_to,
+               (select min(first_seen) from seen) as collected_from,
+               (select max(last_seen) from seen) as collected_to,
+               (select count(*) from covered where posted is null) as "undated!",
+               (select count(*) from covered c where not exists (select from enhanced_skills e
+                   where e.job_id = c.job_id and not e.is_duplicate)) as "without_skills!",
+               (select count(distinct q.job_id) from quarantine q join covered using (job_id))
+                   as "quarantined!""#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// A place of sightings.
+#[derive(Clone, Debug)]
+pub struct PlaceCount {
+    /// Portal.
+    pub portal: String,
+    /// Country code.
+    pub country: String,
+    /// Country name.
+    pub name: String,
+    /// Sightings.
+    pub sightings: i64,
+    /// Distinct postings.
+    pub postings: i64,
+}
+
+/// Sightings by portal and country, most first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<PlaceCount>> {
+    sqlx::query_as!(
+        PlaceCount,
+        r#"select s.portal, s.country, c.name, count(*) as "sightings!",
+               count(distinct s.job_id) as "postings!"
+           from sighting s join country c on c.code = s.country
+           where (cardinality($1::text[]) = 0 or s.portal = any ($1))
+             and (cardinality($2::text[]) = 0 or s.country = any ($2))
+           group by s.portal, s.country, c.name order by 4 desc, 1, 2"#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Distinct postings of a country.
+#[derive(Clone, Debug)]
+pub struct CountryTotal {
+    /// Country code.
+    pub code: String,
+    /// Country name.
+    pub name: String,
+    /// Distinct postings.
+    pub postings: i64,
+}
+
+/// Postings by country, most first; one seen in two countries counts in both.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CountryTotal>> {
+    sqlx::query_as!(
+        CountryTotal,
+        r#"select c.code, c.name, count(distinct s.job_id) as "postings!"
+           from sighting s join country c on c.code = s.country
+           where (cardinality($1::text[]) = 0 or s.portal = any ($1))
+             and (cardinality($2::text[]) = 0 or s.country = any ($2))
+           group by c.code order by 3 desc, 1"#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A skill with its figures.
+#[derive(Clone, Debug)]
+pub struct SkillFigures {
+    /// Normalised label.
+    pub label: String,
+    /// `hard` or `soft`.
+    pub kind: String,
+    /// Category.
+    pub category: String,
+    /// Taxonomy concept.
+    pub uri: Option<String>,
+    /// Its preferred label.
+    pub preferred_label: Option<String>,
+    /// Postings that ask for it.
+    pub job_count: i64,
+    /// Postings that name it.
+    pub explicit_count: i64,
+    /// Country code to postings.
+    pub countries: Value,
+}
+
+/// Every skill asked for, most first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<SkillFigures>> {
+    sqlx::query_as!(
+        SkillFigures,
+        r#"with seen as (
+               select distinct s.job_id, s.country from sighting s
+               where (cardinality($1::text[]) = 0 or s.portal = any ($1))
+                 and (cardinality($2::text[]) = 0 or s.country = any ($2))),
+           asked as (
+               select e.skill_id, e.job_id, bool_or(e.skill_type = 'explicit') as named,
+                   min(e.esco_concept_uri) as uri, min(e.esco_preferred_label) as preferred
+               from enhanced_skills e
+               where not e.is_duplicate and exists (select from seen where seen.job_id = e.job_id)
+               group by e.skill_id, e.job_id),
+           placed as (
+               select a.skill_id, jsonb_object_agg(a.country, a.jobs) as countries
+               from (select a.skill_id, s.country, count(*) as jobs from asked a join seen s using (job_id)
+                   group by a.skill_id, s.country) a
+               group by a.skill_id)
+           select k.label, k.kind, k.category, min(a.uri) as uri, min(a.preferred) as preferred_label,
+               count(*) as "job_count!", count(*) filter (where a.named) as "explicit_count!",
+               p.countries as "countries!"
+           from asked a join skill k using (skill_id) join placed p using (skill_id)
+           group by k.skill_id, p.countries order by 6 desc, 1"#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Sums over the rows of `enhanced_skills`.
+#[derive(Clone, Debug)]
+pub struct Mentions {
+    /// Postings with at least one skill.
+    pub postings_with_skills: i64,
+    /// Named skills.
+    pub explicit: i64,
+    /// Inferred skills.
+    pub implicit: i64,
+    /// Skills with a concept.
+    pub with_uri: i64,
+}
+
+/// Sums of named, inferred and linked skills after deduplication.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Mentions> {
+    sqlx::query_as!(
+        Mentions,
+        r#"select count(distinct e.job_id) as "postings_with_skills!",
+               count(*) filter (where e.skill_type = 'explicit') as "explicit!",
+               count(*) filter (where e.skill_type = 'implicit') as "implicit!",
+               count(e.esco_concept_uri) as "with_uri!"
+           from enhanced_skills e
+           where not e.is_duplicate and exists (select from sighting s where s.job_id = e.job_id
+               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
+               and (cardinality($2::text[]) = 0 or s.country = any ($2)))"#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Skills and postings of a category.
+#[derive(Clone, Debug)]
+pub struct CategoryFigures {
+    /// Category.
+    pub category: String,
+    /// Distinct skills.
+    pub skills: i64,
+    /// Postings that ask for at least one of them.
+    pub job_count: i64,
+}
+
+/// Categories by number of postings.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn categories(
+    connection: &mut PgConnection,
+    scope: &Scope,
+) -> sqlx::Result<Vec<CategoryFigures>> {
+    sqlx::query_as!(
+        CategoryFigures,
+        r#"select k.category, count(distinct k.skill_id) as "skills!", count(distinct e.job_id) as "job_count!"
+           from enhanced_skills e join skill k using (skill_id)
+           where not e.is_duplicate and exists (select from sighting s where s.job_id = e.job_id
+               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
+               and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+           group by k.category order by 3 desc, 1"#,
+        &scope.portals,
+        &scope.countries
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A mention with the text it stands in.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Skill.
+    pub label: String,
+    /// Posting.
+    pub job_id: Uuid,
+    /// Portal of the posting's first sighting.
+    pub portal: String,
+    /// Country of the posting's first sighting.
+    pub country: String,
+    /// Address of the posting's first sighting.
+    pub url: String,
+    /// Day of publication.
+    pub posted_date: Option<NaiveDate>,
+    /// Field of the posting.
+    pub field: String,
+    /// First code point of the span.
+    pub start: i32,
+    /// One past the last.
+    pub end: i32,
+    /// Methods joined by `+`.
+    pub method: String,
+    /// Confidence.
+    pub confidence: f64,
+    /// The whole field.
+    pub text: String,
+}
+
+/// Up to `each` mentions of each of the skills, the surest first, one of a posting.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn evidence(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    labels: &[String],
+    each: i64,
+) -> sqlx::Result<Vec<Evidence>> {
+    sqlx::query_as!(
+        Evidence,
+        r#"select label as "label!", job_id as "job_id!", portal as "portal!", country as "country!",
+               url as "url!", posted_date, field as "field!", first as "start!", past as "end!",
+               method as "method!", confidence as "confidence!", text as "text!"
+           from (
+               select m.*, row_number() over (partition by label order by confidence desc, job_id) as place
+               from (
+                   select distinct on (e.normalized_skill, e.job_id) e.normalized_skill as label, e.job_id,
+                       r.portal, r.country, r.url, r.posted_date, x.source_field as field,
+                       x.span_start as first, x.span_end as past, x.extraction_method as method,
+                       x.confidence_score as confidence,
+                       case x.source_field when 'title' then r.title when 'description' then r.description
+                           else r.requirements end as text
+                   from enhanced_skills e
+                   join extracted_skills x on x.job_id = e.job_id and x.skill_text = e.original_skill_text
+                   join posting p on p.job_id = e.job_id
+                   join raw_jobs r on r.country = p.country and r.job_id = p.job_id
+                   where e.normalized_skill = any ($3) and e.skill_type = 'explicit' and not e.is_duplicate
+                     and exists (select from sighting s where s.job_id = e.job_id
+                         and (cardinality($1::text[]) = 0 or s.portal = any ($1))
+                         and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+                   order by e.normalized_skill, e.job_id, x.confidence_score desc, x.source_field, x.span_start
+               ) m
+           ) ranked
+           where place <= $4 order by label, place"#,
+        &scope.portals,
+        &scope.countries,
+        labels,
+        each
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Pieces of personal data removed so far, by kind.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"select kind, sum(pieces)::bigint as "pieces!" from privacy_count group by kind order by 2 desc, 1"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.kind, row.pieces)).collect())
+}

@@ -1,0 +1,68 @@
+//! What the extractor and the enhancer know: the lexicon and the active taxonomy.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::{
+    lexicon::Lexicon,
+    store::{PgPool, SqlResult, taxonomies},
+    taxonomy::Taxonomy,
+};
+
+/// A lexicon and a taxonomy that belong together.
+#[derive(Clone, Debug)]
+pub struct Vocabulary {
+    /// Our own entries.
+    pub lexicon: Arc<Lexicon>,
+    /// The active taxonomy, if one was imported.
+    pub taxonomy: Option<Arc<Taxonomy>>,
+}
+
+/// Key, name and version of the active taxonomy.
+type Active = Option<(i32, String, String)>;
+
+/// Hands out the vocabulary; reads the taxonomy again when another becomes active.
+pub struct VocabularySource {
+    pool: PgPool,
+    lexicon: Arc<Lexicon>,
+    current: Mutex<Option<(Active, Arc<Vocabulary>)>>,
+}
+
+impl VocabularySource {
+    /// A source that reads the taxonomy from `pool` when it is first asked.
+    pub fn new(pool: PgPool, lexicon: Lexicon) -> Self {
+        Self { pool, lexicon: Arc::new(lexicon), current: Mutex::new(None) }
+    }
+
+    /// The vocabulary of now. The same value comes back until the active taxonomy changes.
+    ///
+    /// # Errors
+    /// When the taxonomy cannot be read.
+    pub async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
+        let mut connection = self.pool.acquire().await?;
+        let active = taxonomies::active(&mut connection).await?;
+        let mut current = self.current.lock().await;
+        if let Some((key, vocabulary)) = current.as_ref()
+            && *key == active
+        {
+            return Ok(Arc::clone(vocabulary));
+        }
+        let taxonomy = match &active {
+            None => None,
+            Some((taxonomy_id, name, version)) => {
+                let concepts = taxonomies::concepts(&mut connection, *taxonomy_id).await?;
+                let relations = taxonomies::relations(&mut connection, *taxonomy_id).await?;
+                Some(Arc::new(Taxonomy::new(format!("{name}@{version}"), concepts, relations)))
+            }
+        };
+        let vocabulary = Arc::new(Vocabulary { lexicon: Arc::clone(&self.lexicon), taxonomy });
+        *current = Some((active, Arc::clone(&vocabulary)));
+        Ok(vocabulary)
+    }
+
+    /// Frees the taxonomy; it is read again when it is next needed.
+    pub async fn forget(&self) {
+        *self.current.lock().await = None;
+    }
+}
