@@ -1,10 +1,12 @@
 //! The layout: stochastic gradient descent on the cross-entropy of the two fuzzy graphs, with
 //! negative sampling (section 4.2 of the paper; `optimize_layout_euclidean` of umap-learn).
 //!
-//! umap-learn moves both ends of every sampled edge at once and so lets threads race. Here a
-//! round reads the positions of its start, each point applies the pulls of all its edges (with
-//! the share its neighbours would have pushed onto it) and writes only itself. That makes the
-//! result independent of how points are spread over threads.
+//! umap-learn moves both ends of every sampled edge at once, which lets threads race. Here an
+//! epoch has two halves. In each, every point reads the positions of the half's start and
+//! writes only itself: first it answers its own samples (pull, then push), then the samples
+//! its neighbours drew of it (pull only). The result cannot depend on how points are spread
+//! over threads. Both pulls in one half would be cheaper, but they overshoot together: on a
+//! 60-topic mixture of 1000 x 384 that costs 0.006 of trustworthiness, the two halves nothing.
 
 use crate::dispatch::with_dims;
 use crate::parallel;
@@ -52,9 +54,19 @@ struct Part<'a, const D: usize> {
     moved: &'a mut [[f32; D]],
 }
 
-/// What every worker reads during one epoch.
+/// Which samples a point answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// Those it draws itself.
+    Own,
+    /// Those drawn of it along the opposite direction of its edges, due at the same time.
+    Answer,
+}
+
+/// What every worker reads during half an epoch.
 struct Epoch<'a, const D: usize> {
-    number: u32,
+    number: f32,
+    half: Half,
     step: f32,
     schedule: &'a Schedule,
     positions: &'a [[f32; D]],
@@ -66,10 +78,12 @@ fn optimise_in<const D: usize>(start: Vec<f32>, graph: &FuzzyGraph, schedule: &S
     let mut edges = edges_of(graph, schedule);
     for number in 0..schedule.epochs {
         let step = schedule.learning_rate * (1.0 - number as f32 / schedule.epochs as f32);
-        let epoch = Epoch { number, step, schedule, positions: &positions };
-        let parts = split(graph, &mut edges, &mut moved, schedule.workers);
-        parallel::for_each(parts, |mut part| run_part(&epoch, &mut part));
-        std::mem::swap(&mut positions, &mut moved);
+        for half in [Half::Own, Half::Answer] {
+            let epoch = Epoch { number: number as f32, half, step, schedule, positions: &positions };
+            let parts = split(graph, &mut edges, &mut moved, schedule.workers);
+            parallel::for_each(parts, |mut part| run_part(&epoch, &mut part));
+            std::mem::swap(&mut positions, &mut moved);
+        }
     }
     positions.into_flattened()
 }
@@ -124,33 +138,35 @@ fn move_points<const D: usize>(epoch: &Epoch<'_, D>, part: &mut Part<'_, D>) {
     for (at, moved) in part.moved.iter_mut().enumerate() {
         let vertex = part.first + at;
         let mut own = epoch.positions[vertex];
-        let mut stream = Stream::new(epoch.schedule.seed, epoch.number, vertex as u32);
+        let mut stream = Stream::new(epoch.schedule.seed, epoch.number as u32, vertex as u32);
         for edge in &mut part.edges[part.offsets[at] - base..part.offsets[at + 1] - base] {
-            if edge.next <= epoch.number as f32 {
-                attract(epoch, &mut own, edge);
-                repel(epoch, &mut own, edge, &mut stream);
+            if edge.next > epoch.number {
+                continue;
+            }
+            attract(epoch, &mut own, edge.tail);
+            match epoch.half {
+                Half::Own => repel(epoch, &mut own, edge, &mut stream),
+                Half::Answer => edge.next += edge.period,
             }
         }
         *moved = own;
     }
 }
 
-/// Pulls towards the other end, twice: once for this direction of the edge and once for the
-/// opposite one, which is due in the same epoch and would have moved this point too.
+/// Pulls towards the other end of an edge.
 #[inline(always)]
-fn attract<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edge: &mut Edge) {
+fn attract<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], tail: u32) {
     let (a, b) = (epoch.schedule.curve.a as f32, epoch.schedule.curve.b as f32);
-    let other = &epoch.positions[edge.tail as usize];
+    let other = &epoch.positions[tail as usize];
     let difference: [f32; D] = std::array::from_fn(|d| own[d] - other[d]);
     let square: f32 = difference.iter().map(|v| v * v).sum();
     if square > 0.0 {
         let power = pow([square; LANES], b - 1.0)[0];
         let coefficient = -2.0 * a * b * power / (a * power * square + 1.0);
         for d in 0..D {
-            own[d] += 2.0 * epoch.step * (coefficient * difference[d]).clamp(-CLIP, CLIP);
+            own[d] += epoch.step * (coefficient * difference[d]).clamp(-CLIP, CLIP);
         }
     }
-    edge.next += edge.period;
 }
 
 /// Pushes away from random points, about `negative_rate` per sample, eight at a time.
@@ -161,7 +177,7 @@ fn repel<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edge: &mut Ed
     }
     let (a, b) = (epoch.schedule.curve.a as f32, epoch.schedule.curve.b as f32);
     let period = edge.period / epoch.schedule.negative_rate as f32;
-    let mut due = ((epoch.number as f32 - edge.next_negative) / period).max(0.0) as u32;
+    let mut due = ((epoch.number - edge.next_negative) / period).max(0.0) as u32;
     edge.next_negative += due as f32 * period;
     let rows = epoch.positions.len() as u32;
     while due > 0 {
