@@ -1,0 +1,248 @@
+//! Horizontal bars: stacked ones with one figure a row, or one bar a series.
+
+use super::drawing::{self, Drawing, FIRST_LIGHT, GRID, SERIES, Style, WIDTH};
+use super::{Chart, Heading};
+use crate::reporter::document::{CountryScope, ReportDocument, SkillRow};
+use crate::reporter::words::{Words, percent};
+
+/// Rows of the chart of top skills.
+const TOP_SKILLS: usize = 20;
+/// Skills and countries of the chart by country: more bars than this cannot be read.
+const COUNTRY_SKILLS: usize = 10;
+const COUNTRY_SERIES: usize = SERIES.len();
+const TOP_CATEGORIES: usize = 15;
+
+const LABEL_ROOM: f64 = 220.0;
+const GAP: f64 = 10.0;
+
+/// What stands where in a bar chart.
+struct Bars {
+    title: String,
+    axis: String,
+    legend: Vec<(String, &'static str)>,
+    rows: Vec<Row>,
+    thickness: f64,
+    percent: bool,
+}
+
+struct Row {
+    label: String,
+    bars: Vec<Bar>,
+}
+
+/// One bar of a row: its parts from the axis outwards and the figure behind them.
+struct Bar {
+    parts: Vec<(f64, &'static str)>,
+    figure: String,
+}
+
+impl Bar {
+    fn length(&self) -> f64 {
+        self.parts.iter().map(|(value, _)| value).sum()
+    }
+}
+
+pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
+    let shown = &document.skills[..document.skills.len().min(TOP_SKILLS)];
+    let first = shown.first()?;
+    let row = |skill: &SkillRow| Row {
+        label: skill.label.clone(),
+        bars: vec![Bar {
+            parts: vec![(skill.explicit_count as f64, SERIES[0]), (skill.implicit_count as f64, FIRST_LIGHT)],
+            figure: counted(skill.job_count, document, words),
+        }],
+    };
+    let mut legend = vec![(words.get("chart.explicit").to_owned(), SERIES[0])];
+    if shown.iter().any(|s| s.implicit_count > 0) {
+        legend.push((words.get("chart.implicit").to_owned(), FIRST_LIGHT));
+    }
+    let n = shown.len().to_string();
+    Some(Chart {
+        name: "top_skills",
+        alt: words.fill("chart.top_skills.alt", &[("n", &n), ("first", &first.label)]),
+        scene: Bars {
+            title: words.get("chart.top_skills").to_owned(),
+            axis: words.get("chart.top_skills.axis").to_owned(),
+            legend,
+            rows: shown.iter().map(row).collect(),
+            thickness: 16.0,
+            percent: false,
+        }
+        .draw(words, heading),
+    })
+}
+
+pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
+    let with_postings = document.scope.countries.iter().filter(|c| c.postings > 0);
+    let countries: Vec<&CountryScope> = with_postings.take(COUNTRY_SERIES).collect();
+    let shown = &document.skills[..document.skills.len().min(COUNTRY_SKILLS)];
+    if countries.is_empty() || shown.is_empty() {
+        return None;
+    }
+    let bar = |skill: &SkillRow, i: usize, country: &CountryScope| {
+        let count = skill.countries.iter().find(|c| c.country == country.code).map_or(0, |c| c.job_count);
+        Bar {
+            parts: vec![(percent(count, country.postings).unwrap_or(0.0), SERIES[i])],
+            figure: words.share(count, country.postings),
+        }
+    };
+    let row = |skill: &SkillRow| Row {
+        label: skill.label.clone(),
+        bars: countries.iter().enumerate().map(|(i, country)| bar(skill, i, country)).collect(),
+    };
+    let name = |c: &CountryScope| words.country(&c.code, &document.scope.countries);
+    Some(Chart {
+        name: "country_skills",
+        alt: words.get("chart.country_skills.alt").to_owned(),
+        scene: Bars {
+            title: words.get("chart.country_skills").to_owned(),
+            axis: words.get("chart.country_skills.axis").to_owned(),
+            legend: countries.iter().enumerate().map(|(i, c)| (name(c), SERIES[i])).collect(),
+            rows: shown.iter().map(row).collect(),
+            thickness: if countries.len() < 3 { 14.0 } else { 11.0 },
+            percent: true,
+        }
+        .draw(words, heading),
+    })
+}
+
+pub(super) fn categories(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
+    let shown = &document.categories[..document.categories.len().min(TOP_CATEGORIES)];
+    if shown.is_empty() {
+        return None;
+    }
+    let rows = shown.iter().map(|row| Row {
+        label: words.value("category", &row.category),
+        bars: vec![Bar {
+            parts: vec![(row.job_count as f64, SERIES[2])],
+            figure: counted(row.job_count, document, words),
+        }],
+    });
+    Some(Chart {
+        name: "categories",
+        alt: words.get("chart.categories.alt").to_owned(),
+        scene: Bars {
+            title: words.get("chart.categories").to_owned(),
+            axis: words.get("chart.categories.axis").to_owned(),
+            legend: Vec::new(),
+            rows: rows.collect(),
+            thickness: 16.0,
+            percent: false,
+        }
+        .draw(words, heading),
+    })
+}
+
+fn counted(count: u64, document: &ReportDocument, words: Words) -> String {
+    format!("{} ({})", words.count(count), words.share(count, document.scope.postings))
+}
+
+/// Places in the drawing, in its units.
+struct Frame {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    max: f64,
+}
+
+impl Frame {
+    fn x(&self, value: f64) -> f64 {
+        self.left + value / self.max * (self.right - self.left)
+    }
+}
+
+impl Bars {
+    fn draw(&self, words: Words, heading: Heading) -> kuva::render::render::Scene {
+        let title = if heading == Heading::Shown { 34.0 } else { 0.0 };
+        let legend = if self.legend.len() > 1 { 26.0 } else { 0.0 };
+        let frame = self.frame(8.0 + title + legend);
+        let mut drawing = Drawing::new(WIDTH, frame.bottom + 46.0);
+        if heading == Heading::Shown {
+            drawing.text((frame.left.min(16.0), 26.0), &self.title, Style::TITLE);
+        }
+        if self.legend.len() > 1 {
+            self.draw_legend(&mut drawing, &frame, title + 16.0);
+        }
+        self.draw_axis(&mut drawing, &frame, words);
+        let mut y = frame.top;
+        for row in &self.rows {
+            self.draw_row(&mut drawing, &frame, row, y);
+            y += self.row_height(row);
+        }
+        drawing.line((frame.left, frame.top), (frame.left, frame.bottom), drawing::REST);
+        drawing.finish()
+    }
+
+    fn frame(&self, top: f64) -> Frame {
+        let labels = self.rows.iter().flat_map(|r| label_lines(&r.label));
+        let label = labels.map(|l| drawing::width(&l, Style::LABEL)).fold(60.0, f64::max);
+        let figures = self.rows.iter().flat_map(|r| &r.bars);
+        let figure = figures.map(|b| drawing::width(&b.figure, Style::SMALL)).fold(0.0, f64::max);
+        let lengths = self.rows.iter().flat_map(|r| &r.bars).map(Bar::length);
+        Frame {
+            left: label + 16.0,
+            right: WIDTH - figure - 22.0,
+            top,
+            bottom: top + self.rows.iter().map(|r| self.row_height(r)).sum::<f64>(),
+            max: lengths.fold(0.0, f64::max).max(f64::MIN_POSITIVE),
+        }
+    }
+
+    fn row_height(&self, row: &Row) -> f64 {
+        let bars = row.bars.len() as f64 * self.thickness;
+        let text = label_lines(&row.label).len() as f64 * 15.0;
+        bars.max(text) + GAP
+    }
+
+    fn draw_legend(&self, drawing: &mut Drawing, frame: &Frame, y: f64) {
+        let room = (WIDTH - frame.left) / self.legend.len() as f64 - 30.0;
+        let mut x = frame.left;
+        for (name, color) in &self.legend {
+            let name = drawing::shorten(name, room, Style::LABEL);
+            drawing.rect((x, y - 10.0), (12.0, 12.0), color);
+            drawing.text((x + 18.0, y), &name, Style::LABEL);
+            x += drawing::width(&name, Style::LABEL) + 42.0;
+        }
+    }
+
+    fn draw_axis(&self, drawing: &mut Drawing, frame: &Frame, words: Words) {
+        let steps = drawing::ticks(frame.max, 6.0);
+        let step = steps.get(1).copied().unwrap_or(1.0);
+        let places = if step < 1.0 { 1 } else { 0 };
+        // Half a posting does not exist.
+        for value in steps.into_iter().filter(|v| self.percent || v.fract() == 0.0) {
+            let x = frame.x(value);
+            drawing.line((x, frame.top), (x, frame.bottom), GRID);
+            drawing.text((x, frame.bottom + 16.0), &words.decimal(value, places), Style::SMALL.middle());
+        }
+        let middle = (frame.left + frame.right) / 2.0;
+        drawing.text((middle, frame.bottom + 37.0), &self.axis, Style::SMALL.middle());
+    }
+
+    fn draw_row(&self, drawing: &mut Drawing, frame: &Frame, row: &Row, y: f64) {
+        let height = self.row_height(row);
+        let lines = label_lines(&row.label);
+        let mut baseline = y + height / 2.0 + 4.7 - (lines.len() - 1) as f64 * 7.5;
+        for line in &lines {
+            drawing.text((frame.left - 9.0, baseline), line, Style::LABEL.end());
+            baseline += 15.0;
+        }
+        let mut top = y + (height - row.bars.len() as f64 * self.thickness) / 2.0;
+        for bar in &row.bars {
+            let mut from = 0.0;
+            for (value, color) in &bar.parts {
+                let (x, end) = (frame.x(from), frame.x(from + value));
+                drawing.rect((x, top), (end - x, self.thickness - 1.0), color);
+                from += value;
+            }
+            let at = (frame.x(from) + 6.0, top + self.thickness / 2.0 + 3.5);
+            drawing.text(at, &bar.figure, Style::SMALL);
+            top += self.thickness;
+        }
+    }
+}
+
+fn label_lines(label: &str) -> Vec<String> {
+    drawing::two_lines(label, LABEL_ROOM, Style::LABEL)
+}

@@ -1,0 +1,229 @@
+//! The parts of the page, as finished HTML.
+
+mod clusters;
+mod skills;
+
+pub(super) use clusters::clusters;
+pub(super) use skills::{countries, skills};
+
+use super::markup::{Column, escape, figures as figure_list, heading, paragraph, table};
+use crate::reporter::document::{Count, ReportDocument};
+use crate::reporter::words::Words;
+
+pub(super) fn notices(document: &ReportDocument, words: Words) -> String {
+    if document.notices.is_empty() {
+        return String::new();
+    }
+    let title = escape(words.get("notices"));
+    let mut out = format!("<aside class=\"notice\" aria-label=\"{title}\">\n<h2>{title}</h2>\n<ul>\n");
+    for notice in &document.notices {
+        out.push_str(&format!("<li>{}</li>\n", escape(&words.notice(notice))));
+    }
+    out.push_str("</ul>\n</aside>");
+    out
+}
+
+pub(super) fn figures(document: &ReportDocument, words: Words) -> String {
+    let clusters = document.clusters.as_ref().map(|c| words.count(c.clusters.len() as u64));
+    figure_list(&[
+        (words.get("scope.postings"), words.count(document.scope.postings)),
+        (words.get("scope.skills"), words.count(document.totals.skills)),
+        (words.get("scope.countries"), words.count(document.scope.countries.len() as u64)),
+        (words.get("scope.clusters"), clusters.unwrap_or_else(|| words.get("none").to_owned())),
+    ])
+}
+
+/// A table of names and values.
+fn facts(caption: &str, words: Words, rows: &[(&str, String)]) -> String {
+    let columns = [(words.get("figure"), Column::Label), (words.get("methods.value"), Column::Text)];
+    let rows: Vec<_> = rows.iter().map(|(name, value)| vec![escape(name), escape(value)]).collect();
+    table(caption, &columns, &rows)
+}
+
+pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
+    let scope = &document.scope;
+    let none = || words.get("none").to_owned();
+    let joined = |items: Vec<String>| if items.is_empty() { none() } else { items.join(", ") };
+    let countries = scope
+        .countries
+        .iter()
+        .map(|c| format!("{} ({})", words.country(&c.code, &scope.countries), words.count(c.postings)));
+    let portals = scope.portals.iter().map(|p| format!("{} ({})", p.portal, words.count(p.sightings)));
+    let filters = scope.filters.iter().map(|f| format!("{}: {}", f.name, f.value));
+    let unknown = || words.get("unknown").to_owned();
+    facts(
+        words.get("scope"),
+        words,
+        &[
+            (words.get("scope.countries"), joined(countries.collect())),
+            (words.get("scope.portals"), joined(portals.collect())),
+            (words.get("scope.sightings"), words.count(scope.sightings)),
+            (words.get("scope.vacancies"), scope.vacancies.map_or_else(none, |n| words.count(n))),
+            (words.get("scope.published"), scope.published.map_or_else(unknown, |r| words.range(r))),
+            (words.get("scope.collected"), scope.collected.map_or_else(unknown, |r| words.range(r))),
+            (words.get("scope.filters"), joined(filters.collect())),
+        ],
+    )
+}
+
+pub(super) fn stages(document: &ReportDocument, words: Words) -> String {
+    let columns = [
+        (words.get("run.stage"), Column::Label),
+        (words.get("run.state"), Column::Text),
+        (words.get("run.succeeded"), Column::Number),
+        (words.get("run.failed"), Column::Number),
+        (words.get("run.skipped"), Column::Number),
+        (words.get("run.duration"), Column::Number),
+    ];
+    let rows = document.run.stages.iter().map(|s| {
+        vec![
+            escape(&words.value("stage", &s.stage)),
+            escape(&words.value("state", &s.state)),
+            words.count(s.succeeded),
+            words.count(s.failed),
+            words.count(s.skipped),
+            s.duration_ms.map_or_else(|| words.get("none").to_owned(), |ms| words.duration(ms)),
+        ]
+    });
+    table(&document.run.run_id, &columns, &rows.collect::<Vec<_>>())
+}
+
+pub(super) fn models(document: &ReportDocument, words: Words) -> String {
+    if document.models.is_empty() {
+        return paragraph("fine", words.get("models.empty"));
+    }
+    let columns = [
+        (words.get("models.name"), Column::Label),
+        (words.get("models.role"), Column::Text),
+        (words.get("models.revision"), Column::Text),
+        (words.get("models.dimension"), Column::Number),
+        (words.get("models.device"), Column::Text),
+    ];
+    let none = || words.get("none").to_owned();
+    let rows = document.models.iter().map(|m| {
+        vec![
+            escape(&m.name),
+            escape(&words.value("role", &m.role)),
+            m.revision.as_ref().map_or_else(none, |r| format!("<code>{}</code>", escape(r))),
+            m.dimension.map_or_else(none, |d| words.count(d.into())),
+            m.device.as_ref().map_or_else(none, |d| escape(d)),
+        ]
+    });
+    table(words.get("models"), &columns, &rows.collect::<Vec<_>>())
+}
+
+/// A table of counts with their share of a whole, where there is one.
+fn counts(caption: &str, words: Words, rows: &[(&str, u64, Option<u64>)]) -> String {
+    let columns =
+        [(words.get("figure"), Column::Label), (words.get("count"), Column::Number), ("%", Column::Number)];
+    let rows = rows.iter().map(|(name, count, whole)| {
+        vec![escape(name), words.count(*count), whole.map_or(String::new(), |w| words.share(*count, w))]
+    });
+    table(caption, &columns, &rows.collect::<Vec<_>>())
+}
+
+pub(super) fn composition(document: &ReportDocument, words: Words) -> String {
+    let t = &document.totals;
+    let mentions = t.explicit_mentions + t.implicit_mentions;
+    let mut out = counts(
+        words.get("composition.mentions"),
+        words,
+        &[
+            (
+                words.get("composition.postings_with_skills"),
+                t.postings_with_skills,
+                Some(document.scope.postings),
+            ),
+            (words.get("composition.explicit"), t.explicit_mentions, Some(mentions)),
+            (words.get("composition.implicit"), t.implicit_mentions, Some(mentions)),
+            (words.get("composition.mentions_with_uri"), t.mentions_with_uri, Some(mentions)),
+            (words.get("composition.skills_with_uri"), t.skills_with_uri, Some(t.skills)),
+        ],
+    );
+    if document.categories.is_empty() {
+        return out;
+    }
+    let columns = [
+        (words.get("category"), Column::Label),
+        (words.get("categories.skills"), Column::Number),
+        (words.get("job_count"), Column::Number),
+        (words.get("share"), Column::Number),
+    ];
+    let rows = document.categories.iter().map(|c| {
+        vec![
+            escape(&words.value("category", &c.category)),
+            words.count(c.skills),
+            words.count(c.job_count),
+            words.share(c.job_count, document.scope.postings),
+        ]
+    });
+    out.push_str(&heading(words.get("categories")));
+    out.push_str(&table(words.get("categories"), &columns, &rows.collect::<Vec<_>>()));
+    out
+}
+
+pub(super) fn quality(document: &ReportDocument, words: Words) -> String {
+    let q = &document.quality;
+    let postings = Some(document.scope.postings);
+    let mut out = counts(
+        words.get("quality"),
+        words,
+        &[
+            (words.get("quality.duplicates_folded"), q.duplicates_folded, Some(document.scope.sightings)),
+            (words.get("quality.near_duplicate_groups"), q.near_duplicate_groups, None),
+            (words.get("quality.near_duplicates"), q.near_duplicates, postings),
+            (words.get("quality.undated"), q.undated, postings),
+            (words.get("quality.without_skills"), q.without_skills, postings),
+            (words.get("quality.quarantined"), q.quarantined, None),
+        ],
+    );
+    let mut named = |title: &str, column: &str, set: &str, rows: &[Count]| {
+        out.push_str(&heading(words.get(title)));
+        if rows.is_empty() {
+            out.push_str(&paragraph("fine", words.get("quality.nothing")));
+            return;
+        }
+        let columns = [(words.get(column), Column::Label), (words.get("count"), Column::Number)];
+        let row = |c: &Count| vec![escape(&words.value(set, &c.name)), words.count(c.count)];
+        out.push_str(&table(words.get(title), &columns, &rows.iter().map(row).collect::<Vec<_>>()));
+    };
+    named("quality.refused", "quality.reason", "refused", &q.refused);
+    named("quality.personal_data", "quality.kind", "personal", &q.personal_data_removed);
+    out
+}
+
+pub(super) fn methods(document: &ReportDocument, words: Words) -> String {
+    let (run, methods) = (&document.run, &document.methods);
+    let none = || words.get("none").to_owned();
+    let taxonomy = methods.taxonomy.as_ref().map_or_else(none, |t| {
+        let (concepts, languages) = (words.count(t.concepts), t.languages.join(", "));
+        let values = [
+            ("name", &*t.name),
+            ("version", &*t.version),
+            ("concepts", &*concepts),
+            ("languages", &*languages),
+        ];
+        words.fill("methods.taxonomy_value", &values)
+    });
+    let mut rows = vec![
+        (words.get("methods.run_id"), run.run_id.clone()),
+        (words.get("methods.started"), words.moment(run.started_at)),
+        (words.get("methods.finished"), run.finished_at.map_or_else(none, |at| words.moment(at))),
+        (words.get("methods.code"), methods.code_version.clone()),
+        (words.get("methods.lexicon"), methods.lexicon_version.clone().unwrap_or_else(none)),
+        (words.get("methods.taxonomy"), taxonomy),
+    ];
+    if let Some(section) = &document.clusters {
+        rows.push((words.get("clusters.model"), section.embedding_model.clone()));
+        rows.extend(section.parameters.iter().map(|p| (p.name.as_str(), p.value.clone())));
+    }
+    rows.extend(methods.parameters.iter().map(|p| (p.name.as_str(), p.value.clone())));
+    let mut out = facts(words.get("methods"), words, &rows);
+    out.push_str(&heading(words.get("methods.steps")));
+    out.push_str("<ol>\n");
+    for step in ["clean", "extract", "enhance", "cluster"] {
+        out.push_str(&format!("<li>{}</li>\n", escape(words.get(&format!("methods.step.{step}")))));
+    }
+    out.push_str("</ol>\n");
+    out
+}

@@ -1,0 +1,230 @@
+//! The tables of a report as CSV.
+//!
+//! UTF-8 without a byte-order mark, RFC 4180, lines end in CR LF, numbers with a point and without
+//! grouping, an empty cell for what is not known. A cell of text that a spreadsheet would take for a
+//! formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage return) gets a leading apostrophe;
+//! programs that read the file take it off again, or read `report.json`, where text is unchanged.
+
+use anyhow::{Context, Result};
+
+use super::document::{ClusterRow, Quote, ReportDocument, SkillRow};
+use super::words::percent;
+
+/// One CSV file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// File name.
+    pub name: &'static str,
+    /// Content.
+    pub csv: Vec<u8>,
+}
+
+/// All tables: `skills.csv`, `country_skills.csv`, `clusters.csv`, `evidence.csv`. A report without
+/// rows for one has the heading line only.
+pub fn tables(document: &ReportDocument) -> Result<Vec<Table>> {
+    Ok(vec![
+        table("skills.csv", &SKILLS, document.skills.iter().enumerate().map(|(i, s)| skill(document, i, s)))?,
+        table("country_skills.csv", &COUNTRY_SKILLS, country_skills(document))?,
+        table("clusters.csv", &CLUSTERS, clusters(document))?,
+        table("evidence.csv", &EVIDENCE, evidence(document))?,
+    ])
+}
+
+const SKILLS: [&str; 12] = [
+    "rank",
+    "skill",
+    "kind",
+    "category",
+    "job_count",
+    "share_percent",
+    "explicit_count",
+    "implicit_count",
+    "cluster_id",
+    "uri",
+    "preferred_label",
+    "countries",
+];
+const COUNTRY_SKILLS: [&str; 5] = ["country", "skill", "job_count", "country_postings", "share_percent"];
+const CLUSTERS: [&str; 7] = ["rank", "cluster_id", "label", "size", "job_count", "cohesion", "top_skills"];
+const EVIDENCE: [&str; 15] = [
+    "skill",
+    "job_id",
+    "portal",
+    "country",
+    "url",
+    "published",
+    "field",
+    "start",
+    "end",
+    "explicit",
+    "method",
+    "confidence",
+    "before",
+    "surface",
+    "after",
+];
+
+/// A cell: text is guarded, numbers are not.
+enum Cell {
+    Text(String),
+    Number(String),
+}
+
+fn text(value: impl Into<String>) -> Cell {
+    Cell::Text(value.into())
+}
+
+fn number(value: impl ToString) -> Cell {
+    Cell::Number(value.to_string())
+}
+
+fn maybe<T: ToString>(value: Option<T>) -> Cell {
+    Cell::Number(value.map_or(String::new(), |v| v.to_string()))
+}
+
+fn share(part: u64, whole: u64) -> Cell {
+    Cell::Number(percent(part, whole).map_or(String::new(), |p| format!("{p:.2}")))
+}
+
+fn table(name: &'static str, heading: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> Result<Table> {
+    let write = || -> Result<Vec<u8>> {
+        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+        writer.write_record(heading)?;
+        for row in rows {
+            writer.write_record(row.into_iter().map(|cell| match cell {
+                Cell::Text(value) => guarded(value),
+                Cell::Number(value) => value,
+            }))?;
+        }
+        Ok(writer.into_inner()?)
+    };
+    let csv = write().with_context(|| format!("cannot write the table {name}"))?;
+    Ok(Table { name, csv })
+}
+
+/// Spreadsheets run a cell that begins so, whatever program wrote it.
+fn guarded(value: String) -> String {
+    if value.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{value}") } else { value }
+}
+
+fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {
+    let countries: Vec<_> = row.countries.iter().map(|c| format!("{}:{}", c.country, c.job_count)).collect();
+    vec![
+        number(index + 1),
+        text(&row.label),
+        text(&row.kind),
+        text(&row.category),
+        number(row.job_count),
+        share(row.job_count, document.scope.postings),
+        number(row.explicit_count),
+        number(row.implicit_count),
+        maybe(row.cluster),
+        text(row.uri.as_deref().unwrap_or_default()),
+        text(row.preferred_label.as_deref().unwrap_or_default()),
+        text(countries.join(";")),
+    ]
+}
+
+fn country_skills(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
+    document.scope.countries.iter().flat_map(move |country| {
+        let mut rows: Vec<(&str, u64)> = document
+            .skills
+            .iter()
+            .flat_map(|s| s.countries.iter().map(move |c| (s, c)))
+            .filter(|(_, c)| c.country == country.code)
+            .map(|(s, c)| (s.label.as_str(), c.job_count))
+            .collect();
+        rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        rows.into_iter().map(move |(label, count)| {
+            vec![
+                text(&country.code),
+                text(label),
+                number(count),
+                number(country.postings),
+                share(count, country.postings),
+            ]
+        })
+    })
+}
+
+fn clusters(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
+    let rows = document.clusters.iter().flat_map(|section| &section.clusters).enumerate();
+    rows.map(|(i, cluster): (usize, &ClusterRow)| {
+        vec![
+            number(i + 1),
+            number(cluster.cluster_id),
+            text(&cluster.label),
+            number(cluster.size),
+            maybe(cluster.job_count),
+            maybe(cluster.cohesion),
+            text(cluster.top_skills.join("; ")),
+        ]
+    })
+}
+
+fn evidence(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
+    let rows = document.evidence.iter().flat_map(|e| e.quotes.iter().map(move |q| (&e.label, q)));
+    rows.map(|(label, quote): (&String, &Quote)| {
+        vec![
+            text(label),
+            text(&quote.job_id),
+            text(&quote.portal),
+            text(&quote.country),
+            text(quote.url.as_deref().unwrap_or_default()),
+            maybe(quote.published),
+            text(&quote.field),
+            maybe(quote.span.map(|s| s.start)),
+            maybe(quote.span.map(|s| s.end)),
+            number(quote.span.is_some()),
+            text(quote.method.join("+")),
+            number(quote.confidence),
+            text(&quote.before),
+            text(&quote.surface),
+            text(&quote.after),
+        ]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reporter::sample;
+
+    #[test]
+    fn cells_are_never_formulas() {
+        let check = |cell: &str, expected: &str| assert_eq!(guarded(cell.to_owned()), expected);
+        check("=HYPERLINK(\"x\")", "'=HYPERLINK(\"x\")");
+        check("+57", "'+57");
+        check("-1", "'-1");
+        check("@SUM", "'@SUM");
+        check("\tx", "'\tx");
+        check("\rx", "'\rx");
+        check("C++", "C++");
+        check("", "");
+    }
+
+    #[test]
+    fn tables_of_the_small_document() {
+        let tables = tables(&sample::small()).unwrap();
+        let shown: Vec<_> =
+            tables.iter().map(|t| format!("-- {}\n{}", t.name, String::from_utf8_lossy(&t.csv))).collect();
+        insta::assert_snapshot!(shown.join("").replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn an_empty_document_has_heading_lines_only() {
+        for table in tables(&sample::empty()).unwrap() {
+            assert_eq!(String::from_utf8(table.csv).unwrap().lines().count(), 1, "{}", table.name);
+        }
+    }
+
+    #[test]
+    fn hostile_text_survives_a_csv_reader() {
+        let document = sample::hostile();
+        let tables = tables(&document).unwrap();
+        let mut reader = csv::Reader::from_reader(tables[0].csv.as_slice());
+        let labels: Vec<_> = reader.records().map(|r| r.unwrap()[1].to_owned()).collect();
+        let expected: Vec<_> = document.skills.iter().map(|s| guarded(s.label.clone())).collect();
+        assert_eq!(labels, expected);
+    }
+}
