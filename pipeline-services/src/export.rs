@@ -100,14 +100,40 @@ where
 fn columns(subject: Subject) -> &'static [&'static str] {
     match subject {
         Subject::Postings => &[
-            "job_id", "portal", "country", "url", "title", "company", "location", "description",
-            "requirements", "salary_raw", "contract_type", "remote_type", "posted_date", "scraped_at",
-            "content_hash", "is_processed",
+            "job_id",
+            "portal",
+            "country",
+            "url",
+            "title",
+            "company",
+            "location",
+            "description",
+            "requirements",
+            "salary_raw",
+            "contract_type",
+            "remote_type",
+            "posted_date",
+            "scraped_at",
+            "content_hash",
+            "is_processed",
         ],
         Subject::Skills => &[
-            "enhancement_id", "job_id", "portal", "country", "original_skill_text", "normalized_skill",
-            "skill_type", "kind", "category", "esco_concept_uri", "esco_preferred_label", "llm_confidence",
-            "llm_reasoning", "is_duplicate", "duplicate_of_id", "llm_model",
+            "enhancement_id",
+            "job_id",
+            "portal",
+            "country",
+            "original_skill_text",
+            "normalized_skill",
+            "skill_type",
+            "kind",
+            "category",
+            "esco_concept_uri",
+            "esco_preferred_label",
+            "llm_confidence",
+            "llm_reasoning",
+            "is_duplicate",
+            "duplicate_of_id",
+            "llm_model",
         ],
         Subject::Clusters => &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"],
     }
@@ -120,8 +146,10 @@ fn header_line(header: &[&str]) -> Vec<u8> {
 }
 
 fn csv_rows(columns: &[&str], rows: &[Map<String, Value>]) -> Vec<u8> {
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).has_headers(false).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .has_headers(false)
+        .from_writer(Vec::new());
     for row in rows {
         let cells = columns.iter().map(|column| cell(row.get(*column)));
         // Writing to memory cannot fail.

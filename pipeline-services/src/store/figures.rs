@@ -238,10 +238,7 @@ pub struct CategoryFigures {
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn categories(
-    connection: &mut PgConnection,
-    scope: &Scope,
-) -> sqlx::Result<Vec<CategoryFigures>> {
+pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CategoryFigures>> {
     sqlx::query_as!(
         CategoryFigures,
         r#"select k.category, count(distinct k.skill_id) as "skills!", count(distinct e.job_id) as "job_count!"
