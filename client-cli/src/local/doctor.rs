@@ -198,7 +198,7 @@ impl Examination {
             Err(error) => return vec![Check::failed("programs", &error, "set OBSERVATORY_BIN_DIR")],
         };
         let look = |name: &str| match binaries::find(&dir, name).and_then(|path| binaries::version(&path)) {
-            Ok(version) => Check::ok(name, format!("{version} in {}", dir.display())),
+            Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
             Err(error) => Check::failed(name, &error, "build it again"),
         };
         [binaries::INFERENCE, binaries::PIPELINE].map(look).to_vec()

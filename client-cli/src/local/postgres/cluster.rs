@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
 use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
-use crate::error::{Hint, Hinted};
+use crate::error::Hinted;
 use crate::local::paths::{DataDir, create_dir, write_atomically};
 use crate::local::privileges::RunAs;
 use crate::local::process::{Escalation, POSTGRES_END, ProcessId, Running, describe_exit};
@@ -484,8 +484,7 @@ fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(anyhow::anyhow!("{name} failed ({}): {}", describe_exit(output.status), failure_lines(&said)))
-        .hint("a full disk or a directory that cannot be written are the usual causes")
+    anyhow::bail!("{name} failed ({}): {}", describe_exit(output.status), failure_lines(&said))
 }
 
 #[cfg(test)]

