@@ -1,2 +1,7 @@
-//! Entry point.
-fn main() {}
+//! Entry point of the `observatory` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    observatory_cli::cli::main()
+}

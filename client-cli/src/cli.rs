@@ -1,0 +1,127 @@
+//! Arguments, dispatch and exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::{Client, ClientOptions};
+use crate::commands::{completions, doctor, down, status, supervise, up, version};
+use crate::error::{is_broken_pipe, report};
+use crate::local::DataDir;
+use crate::local::paths::DATA_ENV;
+use crate::output::{Outcome, Output};
+
+/// Labour-market reports out of job advertisements, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Directory that holds everything the local stack writes.
+    #[arg(long, global = true, env = DATA_ENV, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Arguments),
+    Down(down::Arguments),
+    Status(status::Arguments),
+    Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Version(version::Arguments),
+    #[command(hide = true)]
+    Supervise(supervise::Arguments),
+}
+
+/// What every command may need.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The data directory.
+    pub data: DataDir,
+    /// Where results go.
+    pub output: Output,
+    /// Connections to the services.
+    pub client: Client,
+}
+
+/// Parses the arguments, runs the command and says how it ended: 0 done, 1 finished with failures
+/// or nothing found, 2 usage or I/O.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(matches!(cli.command, Command::Supervise(_)));
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match ended {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failures) => ExitCode::from(1),
+        // The reader has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let data = DataDir::resolve(cli.data_dir.as_deref())?;
+    let client = Client::new(cli.client, data.clone());
+    let context = Context { data, output: Output::new(cli.json), client };
+    match cli.command {
+        Command::Up(arguments) => up::run(&context, arguments).await,
+        Command::Down(arguments) => down::run(&context, arguments).await,
+        Command::Status(arguments) => status::run(&context, arguments).await,
+        Command::Doctor(arguments) => doctor::run(&context, arguments).await,
+        Command::Completions(arguments) => completions::run(&context, arguments),
+        Command::Version(arguments) => version::run(&context, arguments),
+        Command::Supervise(arguments) => supervise::run(&context, arguments).await,
+    }
+}
+
+/// Logs go to stderr: a supervisor's as JSON for its file, others' only when something is wrong.
+fn start_log(supervisor: bool) {
+    let default = if supervisor { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("OBSERVATORY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if supervisor {
+        log.json().init();
+    } else {
+        log.without_time().with_target(false).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_named_with_the_nearest_right_word() {
+        let check = |arguments: &[&str], expected: &str| {
+            let error = Cli::try_parse_from([&["observatory"], arguments].concat()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        };
+        check(&["stauts"], "a similar subcommand exists: 'status'");
+        check(&["up", "--wait-second", "3"], "'--wait-seconds'");
+        check(&["up", "--only", "redis"], "[possible values: postgres]");
+        check(&["up", "--wait-seconds", "soon"], "invalid value 'soon'");
+        check(&["up", "--pg-major", "15"], "15 is not in 16..=18");
+    }
+}

@@ -1,0 +1,166 @@
+//! Connections to the services, starting the local stack when none answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::{Hint, Hinted};
+use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
+use crate::output::progress;
+
+/// Longest wait for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Largest message that is taken: an exported page of postings is larger than gRPC's 4 MiB.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// How to find the services.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ClientOptions {
+    /// Address of the pipeline services, such as http://host:port; default: the local stack.
+    #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Address of the inference server; default: the local stack.
+    #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", value_name = "URL")]
+    pub inference: Option<String>,
+    /// Do not start the local stack when it does not run.
+    #[arg(long, global = true)]
+    pub no_start: bool,
+}
+
+/// Opens connections to the services of a stack, here or elsewhere.
+#[derive(Clone, Debug)]
+pub struct Client {
+    options: ClientOptions,
+    stack: Stack,
+}
+
+impl Client {
+    /// A client for the endpoints of `options`, else for the local stack of `data`.
+    pub fn new(options: ClientOptions, data: DataDir) -> Self {
+        Self { options, stack: Stack::new(data) }
+    }
+
+    /// A connection to the pipeline services.
+    ///
+    /// # Errors
+    /// When the named endpoint does not answer, or the local stack does not run and may not or
+    /// cannot be started.
+    pub async fn pipeline(&self) -> anyhow::Result<Channel> {
+        self.connect(self.options.endpoint.as_deref(), binaries::PIPELINE).await
+    }
+
+    /// A connection to the inference server.
+    ///
+    /// # Errors
+    /// As [`Client::pipeline`].
+    pub async fn inference(&self) -> anyhow::Result<Channel> {
+        self.connect(self.options.inference.as_deref(), binaries::INFERENCE).await
+    }
+
+    async fn connect(&self, endpoint: Option<&str>, name: &str) -> anyhow::Result<Channel> {
+        match endpoint {
+            Some(endpoint) => open(&full_url(endpoint))
+                .await
+                .with_context(|| format!("no {name} answers at {endpoint}"))
+                .hint("check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack"),
+            None => {
+                let address = self.local(name).await?;
+                open(&format!("http://{address}"))
+                    .await
+                    .with_context(|| format!("no {name} answers at {address}"))
+            }
+        }
+    }
+
+    /// The address of a local service that answers.
+    async fn local(&self, name: &str) -> anyhow::Result<SocketAddr> {
+        let status = self.stack.status().await?;
+        if let Some(address) = answering(&status, name).await {
+            return Ok(address);
+        }
+        if self.options.no_start {
+            return Err(Hinted::error(
+                format!("no {name} answers on {}", self.stack.data().root().display()),
+                "start the local stack with `observatory up`",
+            ));
+        }
+        if !status.is_running() {
+            progress("starting the local stack");
+        }
+        let status = self.stack.up(&UpOptions::usual()?).await.context("cannot start the local stack")?;
+        answering(&status, name).await.ok_or_else(|| {
+            let problems: Vec<String> = status
+                .processes
+                .iter()
+                .filter_map(|process| Some(format!("{}: {}", process.name, process.problem.as_ref()?)))
+                .collect();
+            Hinted::error(
+                format!("the local stack runs but {name} does not answer ({})", problems.join("; ")),
+                "see `observatory doctor`",
+            )
+        })
+    }
+}
+
+/// A service may be used while another is not healthy: the services say themselves what they lack.
+async fn answering(status: &StackStatus, name: &str) -> Option<SocketAddr> {
+    let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
+    let address = process.address?;
+    let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
+    (!silent).then_some(address)
+}
+
+async fn open(url: &str) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::try_from(url.to_owned()).with_context(|| format!("{url} is no address"))?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .connect()
+        .await?;
+    Ok(channel)
+}
+
+/// An address with its scheme; plain `host:port` is taken for http.
+fn full_url(endpoint: &str) -> String {
+    if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(endpoint: Option<&str>, dir: &tempfile::TempDir) -> Client {
+        let options =
+            ClientOptions { endpoint: endpoint.map(str::to_owned), inference: None, no_start: true };
+        Client::new(options, DataDir::new(dir.path()).unwrap())
+    }
+
+    #[test]
+    fn addresses_get_a_scheme() {
+        let check = |endpoint: &str, expected: &str| assert_eq!(full_url(endpoint), expected);
+        check("host:1", "http://host:1");
+        check("https://host:1", "https://host:1");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_answer_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = crate::local::ports::choose(None).unwrap();
+        let endpoint = format!("127.0.0.1:{port}");
+        let error = client(Some(&endpoint), &dir).pipeline().await.unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("no pipeline-services answers at {endpoint}")),
+            "{error}"
+        );
+        let error = client(Some("http://a b"), &dir).pipeline().await.unwrap_err();
+        assert!(format!("{error:#}").contains("is no address"), "{error:#}");
+        let error = client(None, &dir).pipeline().await.unwrap_err();
+        assert_eq!(crate::error::hint_of(&error), Some("start the local stack with `observatory up`"));
+    }
+}

@@ -1,0 +1,46 @@
+//! `down`: stops the local stack.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::local::Stack;
+use crate::local::stack::Downed;
+use crate::output::Outcome;
+
+/// Stop the local stack, everything of it; its data stays.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// What was stopped.
+#[derive(Debug, Serialize)]
+struct Answer {
+    stopped: bool,
+    leftovers_ended: usize,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.stopped, self.leftovers_ended) {
+            (true, _) => writeln!(f, "stopped"),
+            (false, 0) => writeln!(f, "nothing was running"),
+            (false, count) => writeln!(f, "ended {count} processes that a dead supervisor had left"),
+        }
+    }
+}
+
+/// Stops the stack; nothing to stop is no failure.
+///
+/// # Errors
+/// When a process belongs to somebody else or does not end.
+pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+    let downed = Stack::new(context.data.clone()).down().await?;
+    let answer = match downed {
+        Downed::Nothing => Answer { stopped: false, leftovers_ended: 0 },
+        Downed::Stopped => Answer { stopped: true, leftovers_ended: 0 },
+        Downed::Cleared(count) => Answer { stopped: false, leftovers_ended: count },
+    };
+    context.output.print(&answer)?;
+    Ok(Outcome::Done)
+}

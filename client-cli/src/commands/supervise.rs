@@ -1,0 +1,53 @@
+//! `supervise`: keeps the local stack alive; started by `up`, not by people.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::up::Part;
+use crate::cli::Context;
+use crate::local::postgres::{ConnectionUrl, Distribution, Source};
+use crate::local::state::Extent;
+use crate::local::supervisor::{DatabasePlan, Plan, supervise};
+use crate::output::Outcome;
+
+/// Keep the local stack alive until told to stop.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Only this part.
+    #[arg(long)]
+    only: Option<Part>,
+    /// Directory of the PostgreSQL binaries.
+    #[arg(long, required_unless_present = "database_url")]
+    pg_bin: Option<PathBuf>,
+    /// The database to use instead of one of our own.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Directory of the server programs.
+    #[arg(long)]
+    bin_dir: PathBuf,
+    /// Model store.
+    #[arg(long)]
+    models_dir: PathBuf,
+}
+
+/// Runs until SIGTERM.
+///
+/// # Errors
+/// When another supervisor has the data directory, or what is needed cannot be started.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let database = match (&arguments.database_url, &arguments.pg_bin) {
+        (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),
+        (None, Some(bin)) => DatabasePlan::Embedded(Distribution::open(bin, Source::Given)?),
+        (None, None) => anyhow::bail!("neither --pg-bin nor --database-url is given"),
+    };
+    let plan = Plan {
+        data: context.data.clone(),
+        extent: if arguments.only.is_some() { Extent::Postgres } else { Extent::All },
+        database,
+        bin_dir: arguments.bin_dir,
+        models: arguments.models_dir,
+    };
+    supervise(plan).await.context("cannot keep the stack alive")?;
+    Ok(Outcome::Done)
+}

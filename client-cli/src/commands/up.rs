@@ -1,0 +1,77 @@
+//! `up`: brings the local stack up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::Context;
+use crate::local::binaries::BIN_DIR_ENV;
+use crate::local::postgres::PG_BIN_ENV;
+use crate::local::state::Extent;
+use crate::local::{Stack, UpOptions};
+use crate::output::{Outcome, progress};
+
+/// A part of the stack that can run by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// The database.
+    Postgres,
+}
+
+/// Start the local stack and keep it alive; does nothing when it runs.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Start only this part.
+    #[arg(long, value_name = "PART")]
+    pub only: Option<Part>,
+    /// How long to wait until everything is healthy.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    pub wait_seconds: u64,
+    /// Directory of PostgreSQL binaries (16 to 18, with pgvector) instead of the packaged ones.
+    #[arg(long, env = PG_BIN_ENV, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+    /// PostgreSQL major version of a new database; an existing one keeps its own [default: 18].
+    #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
+    pub pg_major: Option<u32>,
+    /// Use this database instead of one of our own.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Directory of the server programs [default: where this program lies].
+    #[arg(long, env = BIN_DIR_ENV, value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+    /// Model store [default: models in the data directory].
+    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+}
+
+/// Brings the stack up and prints its status.
+///
+/// # Errors
+/// When something needed is missing or cannot be started.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let stack = Stack::new(context.data.clone());
+    let before = stack.status().await.ok();
+    let options = UpOptions {
+        extent: if arguments.only.is_some() { Extent::Postgres } else { Extent::All },
+        wait: Duration::from_secs(arguments.wait_seconds),
+        pg_bin: arguments.pg_bin,
+        pg_major: arguments.pg_major,
+        database_url: arguments.database_url.filter(|url| !url.is_empty()),
+        bin_dir: arguments.bin_dir,
+        models: arguments.models_dir,
+        ..UpOptions::usual()?
+    };
+    let after = stack.up(&options).await?;
+    let same = before.is_some_and(|before| before.healthy && before.supervisor == after.supervisor);
+    if same {
+        progress("already running");
+    }
+    context.output.print(&after)?;
+    if !after.healthy {
+        progress(format_args!(
+            "not healthy after {} s; see `observatory doctor` and {}",
+            arguments.wait_seconds,
+            context.data.logs().display()
+        ));
+    }
+    Ok(Outcome::from_fine(after.healthy))
+}

@@ -1,0 +1,42 @@
+//! `version`: which version this is.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::local::postgres::pinned;
+use crate::output::Outcome;
+
+/// Show the version of this program and of the packages it is pinned to.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    version: &'static str,
+    packages: Vec<Package>,
+}
+
+#[derive(Debug, Serialize)]
+struct Package {
+    name: String,
+    version: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "observatory {}", self.version)?;
+        self.packages.iter().try_for_each(|package| writeln!(f, "{} {}", package.name, package.version))
+    }
+}
+
+/// Prints the versions.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+    let packages = pinned().into_iter().map(|pin| Package { name: pin.name, version: pin.version }).collect();
+    context.output.print(&Answer { version: env!("CARGO_PKG_VERSION"), packages })?;
+    Ok(Outcome::Done)
+}

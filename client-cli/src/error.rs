@@ -1,0 +1,115 @@
+//! Errors as a user sees them: one line with the whole chain, and a hint where one helps.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// An error together with what the user can do about it.
+#[derive(Debug)]
+pub struct Hinted {
+    source: anyhow::Error,
+    hint: String,
+}
+
+impl Hinted {
+    /// An error that says `message` and advises `hint`.
+    pub fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+        Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl StdError for Hinted {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.source()
+    }
+}
+
+/// Adds a hint to the error of a result.
+pub trait Hint<T> {
+    /// Keeps the error and adds what the user can do about it.
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|source| Hinted { source: source.into(), hint: hint.into() }.into())
+    }
+}
+
+/// Another supervisor holds the data directory.
+#[derive(Debug, thiserror::Error)]
+#[error("already running on {data_dir}, pid {pid}")]
+pub struct AlreadyRunning {
+    /// The data directory in question.
+    pub data_dir: String,
+    /// The process that holds it, as far as the lock file says; 0 when it does not.
+    pub pid: i32,
+}
+
+/// The hint nearest to the top of the chain.
+pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(Hinted::hint)
+}
+
+/// Whether the error is only that the reader of our output went away.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The lines that are printed for an error; `colour` marks the first word.
+pub fn render(error: &anyhow::Error, colour: bool) -> String {
+    let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let mut text = format!("{on}error{off}: {error:#}\n");
+    if let Some(hint) = hint_of(error) {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    text
+}
+
+/// Prints the error to stderr; a closed stderr is nobody's problem.
+pub fn report(error: &anyhow::Error) {
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let _ = io::stderr().write_all(render(error, colour).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn the_chain_is_printed_once_with_its_hint() {
+        let error = Err::<(), _>(io::Error::other("disk on fire"))
+            .context("cannot write stack.json")
+            .hint("buy a new disk")
+            .context("cannot start")
+            .unwrap_err();
+        assert_eq!(
+            render(&error, false),
+            "error: cannot start: cannot write stack.json: disk on fire\nhint: buy a new disk\n"
+        );
+        assert!(!is_broken_pipe(&error));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_below_context() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot print");
+        assert!(is_broken_pipe(&error));
+        assert!(render(&error, true).starts_with("\u{1b}[1;31merror"));
+    }
+}

@@ -1,0 +1,62 @@
+//! The server programs that belong to the stack.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use crate::error::Hinted;
+
+/// Environment variable that names the directory of the server programs.
+pub const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
+
+/// The inference server's program.
+pub const INFERENCE: &str = "inference-server";
+
+/// The program of all pipeline services.
+pub const PIPELINE: &str = "pipeline-services";
+
+/// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
+///
+/// # Errors
+/// When the system does not tell where that is.
+pub fn bin_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(dir));
+    }
+    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    Ok(program.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// The path of a server program in `dir`.
+///
+/// # Errors
+/// When it is not there.
+pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let program = dir.join(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Hinted::error(
+        format!("there is no {name} in {}", dir.display()),
+        format!("build it with `cargo build -p {}`, or set {BIN_DIR_ENV}", package(name)),
+    ))
+}
+
+/// What the program says about its version.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn version(program: &Path) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    anyhow::ensure!(output.status.success(), "{} --version failed", program.display());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn package(name: &str) -> &str {
+    if name == INFERENCE { "observatory-inference" } else { "observatory-pipeline" }
+}

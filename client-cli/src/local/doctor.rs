@@ -1,0 +1,441 @@
+//! What stands in the way of a working stack, each problem with what to do about it.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use serde::Serialize;
+
+use super::paths::DataDir;
+use super::postgres::{
+    ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, memory, pinned, pinned_major,
+    wheel_files,
+};
+use super::privileges::RunAs;
+use super::state::{StackLock, StackState};
+use super::status::{StackStatus, database_url};
+use super::{binaries, ports};
+use crate::error::hint_of;
+use crate::output::columns;
+
+const GIB: u64 = 1024 * 1024 * 1024;
+
+/// Free disk below which a run is likely to fail half-way.
+const LEAST_DISK: u64 = 2 * GIB;
+
+/// Free memory below which models and Postgres get in each other's way.
+const LEAST_MEMORY: u64 = GIB;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing, nothing wrong.
+    Note,
+    /// Something does not or will not work.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about a problem.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &str, found: impl fmt::Display) -> Self {
+        Self { name: name.into(), level: Level::Ok, found: found.to_string(), hint: None }
+    }
+
+    fn note(name: &str, found: impl fmt::Display) -> Self {
+        Self { name: name.into(), level: Level::Note, found: found.to_string(), hint: None }
+    }
+
+    fn problem(name: &str, found: impl fmt::Display, hint: impl Into<String>) -> Self {
+        Self { name: name.into(), level: Level::Problem, found: found.to_string(), hint: Some(hint.into()) }
+    }
+
+    /// A problem out of an error, with its own hint or else `hint`.
+    fn failed(name: &str, error: &anyhow::Error, hint: &str) -> Self {
+        Self::problem(name, format!("{error:#}"), hint_of(error).unwrap_or(hint))
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many problems there are.
+    pub problems: usize,
+    /// The checks, in order.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    fn new(checks: Vec<Check>) -> Self {
+        let problems = checks.iter().filter(|check| check.level == Level::Problem).count();
+        Self { problems, checks }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<Vec<String>> = self
+            .checks
+            .iter()
+            .map(|check| {
+                let level = match check.level {
+                    Level::Ok => "ok",
+                    Level::Note => "note",
+                    Level::Problem => "PROBLEM",
+                };
+                vec![level.to_owned(), check.name.clone(), check.found.clone()]
+            })
+            .collect();
+        columns(f, &rows)?;
+        match self.problems {
+            0 => writeln!(f, "\nno problems"),
+            count => {
+                writeln!(f, "\n{count} {}:", if count == 1 { "problem" } else { "problems" })?;
+                let problems = self.checks.iter().filter(|check| check.level == Level::Problem);
+                problems.into_iter().try_for_each(|check| {
+                    writeln!(f, "  {}: {}", check.name, check.found)?;
+                    check.hint.iter().try_for_each(|hint| writeln!(f, "  hint: {hint}"))
+                })
+            }
+        }
+    }
+}
+
+/// What to look at.
+#[derive(Clone, Debug)]
+pub struct Examination {
+    /// The data directory.
+    pub data: DataDir,
+    /// Directory of PostgreSQL binaries, if the user named one.
+    pub pg_bin: Option<PathBuf>,
+    /// The database somebody else runs, if the user named one.
+    pub database_url: Option<String>,
+    /// Directory of the server programs; `None` looks beside this program.
+    pub bin_dir: Option<PathBuf>,
+    /// The model store.
+    pub models: PathBuf,
+}
+
+impl Examination {
+    /// Looks at everything. Changes nothing, fetches nothing.
+    pub async fn run(&self) -> Report {
+        let mut checks = vec![self.data_dir(), self.user(), self.disk(), memory_check()];
+        checks.extend(self.programs());
+        if self.database_url.is_none() {
+            checks.extend([self.wheel(), self.postgres()]);
+        }
+        checks.push(self.models());
+        checks.extend(self.stack().await);
+        checks.push(self.database().await);
+        checks.extend(self.stale());
+        Report::new(checks)
+    }
+
+    fn data_dir(&self) -> Check {
+        const NAME: &str = "data directory";
+        let root = self.data.root();
+        let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+        let advice = "give another place with --data-dir DIR or OBSERVATORY_DATA";
+        match tempfile::tempfile_in(existing) {
+            Err(error) => {
+                Check::problem(NAME, format!("cannot write to {}: {error}", existing.display()), advice)
+            }
+            Ok(_) if existing == root => Check::ok(NAME, format!("{}, writable", root.display())),
+            Ok(_) => Check::note(NAME, format!("{} does not exist yet", root.display())),
+        }
+    }
+
+    fn user(&self) -> Check {
+        const NAME: &str = "user";
+        let root = self.data.root();
+        match RunAs::for_dir(&self.data.cluster()) {
+            Err(error) => Check::failed(NAME, &error, "see OBSERVATORY_PG_USER"),
+            Ok(RunAs::Caller) => Check::ok(NAME, "not root, postgres runs as the same user"),
+            Ok(run_as @ RunAs::User { .. }) => {
+                let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+                match run_as.check_reach(existing, "the data directory") {
+                    Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
+                    Ok(()) => Check::ok(NAME, format!("root, postgres runs as uid {}", run_as.uid())),
+                }
+            }
+        }
+    }
+
+    fn disk(&self) -> Check {
+        const NAME: &str = "disk";
+        let existing = self.data.root().ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+        match statvfs(existing) {
+            Err(errno) => Check::problem(
+                NAME,
+                format!("cannot ask about {}: {errno}", existing.display()),
+                "check the mount",
+            ),
+            Ok(stat) => {
+                let free = stat.blocks_available() * stat.fragment_size();
+                enough(NAME, free, LEAST_DISK, "free some space, or give another --data-dir")
+            }
+        }
+    }
+
+    fn programs(&self) -> Vec<Check> {
+        let dir = match self.bin_dir.clone().map_or_else(binaries::bin_dir, Ok) {
+            Ok(dir) => dir,
+            Err(error) => return vec![Check::failed("programs", &error, "set OBSERVATORY_BIN_DIR")],
+        };
+        let look = |name: &str| match binaries::find(&dir, name).and_then(|path| binaries::version(&path)) {
+            Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
+            Err(error) => Check::failed(name, &error, "build it again"),
+        };
+        [binaries::INFERENCE, binaries::PIPELINE].map(look).to_vec()
+    }
+
+    fn search(&self) -> anyhow::Result<Search> {
+        let major = pinned_major(&self.data.cluster())?.unwrap_or(DEFAULT_MAJOR);
+        let search = Search::new(&self.data, self.pg_bin.clone(), major);
+        Ok(Search { fetch_into: None, ..search })
+    }
+
+    fn wheel(&self) -> Check {
+        const NAME: &str = "postgres wheel";
+        let Ok(search) = self.search() else { return Check::note(NAME, "not looked for") };
+        let found = pinned()
+            .first()
+            .and_then(|pin| search.wheels.iter().flat_map(|dir| wheel_files(dir, pin)).next());
+        match found {
+            Some(file) => Check::ok(NAME, file.display()),
+            None => Check::note(NAME, "not here; `observatory up` fetches it if it needs it"),
+        }
+    }
+
+    fn postgres(&self) -> Check {
+        const NAME: &str = "postgres";
+        let found = self.search().and_then(|search| {
+            if search.pg_bin.is_some() {
+                return Distribution::find(&search).map(Some);
+            }
+            // A wheel that is there but not unpacked yet needs no more than a start.
+            Ok(Distribution::unpacked(&search)?
+                .or_else(|| Distribution::find(&Search { wheels: Vec::new(), ..search }).ok()))
+        });
+        match found {
+            Ok(Some(found)) => Check::ok(NAME, found),
+            Ok(None) => Check::note(NAME, "not unpacked yet; `observatory up` does it"),
+            Err(error) => Check::failed(NAME, &error, "run `make setup`"),
+        }
+    }
+
+    fn models(&self) -> Check {
+        const NAME: &str = "models";
+        let names = model_names(&self.models);
+        if names.is_empty() {
+            return Check::note(NAME, format!("none in {}", self.models.display()));
+        }
+        Check::ok(NAME, format!("{} in {}", names.join(", "), self.models.display()))
+    }
+
+    async fn stack(&self) -> Vec<Check> {
+        const NAME: &str = "stack";
+        let status = match StackStatus::look(&self.data).await {
+            Ok(status) => status,
+            Err(error) => return vec![Check::failed(NAME, &error, "look at the data directory")],
+        };
+        if !status.leftovers.is_empty() {
+            let found = format!("its supervisor died and left {} processes", status.leftovers.len());
+            return vec![Check::problem(
+                NAME,
+                found,
+                "`observatory up` takes over, `observatory down` ends them",
+            )];
+        }
+        let Some(supervisor) = &status.supervisor else {
+            let mut checks = vec![match &status.problem {
+                Some(problem) => Check::problem(NAME, problem, "correct it and run `observatory up`"),
+                None => Check::note(NAME, "not running"),
+            }];
+            checks.extend(self.taken_ports());
+            return checks;
+        };
+        let mut checks = vec![Check::ok(NAME, format!("running, supervisor pid {}", supervisor.pid))];
+        for process in status.processes {
+            let log = self.data.log(&process.name);
+            checks.push(match process.problem {
+                None => Check::ok(&process.name, format!("healthy, {} restarts", process.restarts)),
+                Some(problem) => Check::problem(&process.name, problem, format!("see {}", log.display())),
+            });
+        }
+        checks
+    }
+
+    /// Ports the stack used last time that somebody else has now: harmless, but addresses change.
+    fn taken_ports(&self) -> Vec<Check> {
+        let state = StackState::load(&self.data).unwrap_or_default();
+        let taken = state.ports.into_iter().filter(|(_, port)| !ports::is_free(*port));
+        taken
+            .map(|(name, port)| {
+                Check::note(
+                    "port",
+                    format!("{port} of {name} is taken by another program; it will get another"),
+                )
+            })
+            .collect()
+    }
+
+    async fn database(&self) -> Check {
+        const NAME: &str = "database";
+        let running = StackLock::holder(&self.data).ok().flatten().is_some();
+        let url = match &self.database_url {
+            Some(url) => ConnectionUrl::parse(url).map(Some),
+            None => Ok(database_url(&self.data).filter(|_| running)),
+        };
+        let url = match url {
+            Ok(Some(url)) => url,
+            Ok(None) => return Check::note(NAME, "not looked at: the stack is not running"),
+            Err(error) => return Check::failed(NAME, &error, "correct DATABASE_URL"),
+        };
+        let bin = StackState::load(&self.data).ok().and_then(|state| state.database?.embedded);
+        let Some(psql) = Psql::find(bin.as_ref().map(|distribution| distribution.bin.as_path())) else {
+            return Check::note(NAME, "not looked at: there is no psql on the PATH");
+        };
+        let judged =
+            psql.versions(&url).await.and_then(|versions| check_versions(&versions).map(|()| versions));
+        match judged {
+            Err(error) => Check::failed(NAME, &error, "is it running, and may this user connect?"),
+            Ok(versions) => {
+                let vector = match (&versions.vector_installed, &versions.vector_available) {
+                    (Some(version), _) => format!("pgvector {version}"),
+                    (None, available) => {
+                        format!("pgvector {} not installed yet", available.as_deref().unwrap_or("?"))
+                    }
+                };
+                Check::ok(NAME, format!("{url}: PostgreSQL {}, {vector}", versions.server))
+            }
+        }
+    }
+
+    /// Half-made things that a crash left; they only take space.
+    fn stale(&self) -> Option<Check> {
+        let half_made = |dir: &Path| -> Vec<String> {
+            fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|entry| {
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    [".unpacking-", ".making-postgres-", ".password-", ".writing-"]
+                        .iter()
+                        .any(|prefix| name.starts_with(prefix))
+                })
+                .map(|entry| entry.path().display().to_string())
+                .collect()
+        };
+        let mut stale = half_made(self.data.root());
+        stale.extend(half_made(&self.data.postgres_dist()));
+        (!stale.is_empty()).then(|| {
+            Check::problem("stale files", stale.join(", "), "delete them unless `observatory up` is running")
+        })
+    }
+}
+
+fn memory_check() -> Check {
+    match memory("MemAvailable") {
+        Some(free) => enough("memory", free, LEAST_MEMORY, "stop something else, or use smaller models"),
+        None => Check::note("memory", "/proc/meminfo does not say"),
+    }
+}
+
+fn enough(name: &str, free: u64, least: u64, hint: &str) -> Check {
+    #[allow(clippy::cast_precision_loss, reason = "a figure with one decimal")]
+    let found = format!("{:.1} GiB free", free as f64 / GIB as f64);
+    if free >= least { Check::ok(name, found) } else { Check::problem(name, found, hint) }
+}
+
+/// Directories of the store that hold a model, by their path below it.
+fn model_names(store: &Path) -> Vec<String> {
+    let subdirs = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.is_dir()).collect()
+    };
+    let mut level = subdirs(store);
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let (models, rest): (Vec<_>, Vec<_>) =
+            level.into_iter().partition(|dir| dir.join("config.json").is_file());
+        let below = |dir: &PathBuf| Some(dir.strip_prefix(store).ok()?.display().to_string());
+        names.extend(models.iter().filter_map(below));
+        level = rest.iter().flat_map(|dir| subdirs(dir)).collect();
+    }
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_found_by_their_config() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["intfloat/e5", "plain", "org/name/revision", "org/empty"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        for name in ["intfloat/e5", "plain", "org/name/revision"] {
+            fs::write(dir.path().join(name).join("config.json"), "{}").unwrap();
+        }
+        assert_eq!(model_names(dir.path()), ["intfloat/e5", "org/name/revision", "plain"]);
+        assert_eq!(model_names(&dir.path().join("absent")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_report_counts_its_problems_and_gives_their_hints() {
+        let report = Report::new(vec![
+            Check::ok("a", "fine"),
+            enough("disk", GIB / 2, GIB, "buy a disk"),
+            Check::note("c", "so"),
+        ]);
+        assert_eq!(report.problems, 1);
+        assert_eq!(
+            report.to_string(),
+            "ok       a     fine\nPROBLEM  disk  0.5 GiB free\nnote     c     so\n\n1 problem:\n  disk: 0.5 GiB free\n  hint: buy a disk\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_a_problem_with_a_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(".unpacking-x")).unwrap();
+        let examination = Examination {
+            data: DataDir::new(dir.path()).unwrap(),
+            pg_bin: Some(dir.path().join("nowhere")),
+            database_url: None,
+            bin_dir: Some(dir.path().to_owned()),
+            models: dir.path().join("models"),
+        };
+        let report = examination.run().await;
+        let level =
+            |name: &str| report.checks.iter().find(|check| check.name == name).map(|check| check.level);
+        for name in ["postgres", binaries::INFERENCE, binaries::PIPELINE, "stale files"] {
+            assert_eq!(level(name), Some(Level::Problem), "{name}");
+        }
+        for name in ["stack", "models", "database"] {
+            assert_eq!(level(name), Some(Level::Note), "{name}");
+        }
+        let problems = report.checks.iter().filter(|check| check.level == Level::Problem);
+        assert!(problems.clone().all(|check| check.hint.is_some()));
+        assert_eq!(problems.count(), report.problems);
+    }
+}

@@ -1,0 +1,209 @@
+//! Where things lie in the data directory.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::error::{Hint, Hinted};
+
+/// Environment variable that names the data directory.
+pub const DATA_ENV: &str = "OBSERVATORY_DATA";
+
+/// The directory that holds everything the local stack writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// The directory at `root`; nothing is created.
+    ///
+    /// # Errors
+    /// When a relative path cannot be made absolute.
+    pub fn new(root: impl AsRef<Path>) -> anyhow::Result<Self> {
+        let root = root.as_ref();
+        if root.as_os_str().is_empty() {
+            anyhow::bail!("the data directory is an empty path");
+        }
+        let root = std::path::absolute(root).with_context(|| format!("cannot resolve {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    /// `explicit` if given, else the default for this user.
+    ///
+    /// # Errors
+    /// When no default exists: neither `XDG_DATA_HOME` nor `HOME` is set.
+    pub fn resolve(explicit: Option<&Path>) -> anyhow::Result<Self> {
+        match explicit {
+            Some(path) => Self::new(path),
+            None => {
+                let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+                let root = default_root(nix::unistd::geteuid().is_root(), env("XDG_DATA_HOME"), env("HOME"))
+                    .ok_or_else(|| {
+                        Hinted::error(
+                            "no data directory: neither XDG_DATA_HOME nor HOME is set",
+                            format!("give --data-dir DIR or set {DATA_ENV}"),
+                        )
+                    })?;
+                Self::new(root)
+            }
+        }
+    }
+
+    /// Creates the directory and those below it that every command needs, and checks that they
+    /// can be written to. The directory is open to others for passing through only when root
+    /// owns it, because Postgres then runs as another user.
+    ///
+    /// # Errors
+    /// Names the directory that could not be created or written.
+    pub fn create(&self) -> anyhow::Result<()> {
+        let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
+        let advice = format!("give another place with --data-dir DIR or {DATA_ENV}");
+        for dir in [self.root.clone(), self.logs(), self.run(), self.wheels()] {
+            create_dir(&dir, mode).hint(advice.clone())?;
+        }
+        create_dir(&self.secrets(), 0o700).hint(advice.clone())?;
+        tempfile::tempfile_in(&self.root)
+            .with_context(|| format!("cannot write to the data directory {}", self.root.display()))
+            .hint(advice)?;
+        Ok(())
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is running and where: `stack.json`.
+    pub fn state_file(&self) -> PathBuf {
+        self.root.join("stack.json")
+    }
+
+    /// Held locked by the supervisor as long as it lives.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("supervisor.lock")
+    }
+
+    /// One log file per process.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The log of one process.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+
+    /// Sockets and announce files of the running stack.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// Where a service writes the addresses it listens on.
+    pub fn announce(&self, name: &str) -> PathBuf {
+        self.run().join(format!("{name}.json"))
+    }
+
+    /// The Postgres cluster.
+    pub fn cluster(&self) -> PathBuf {
+        self.root.join("postgres")
+    }
+
+    /// Unpacked Postgres binaries, one directory per wheel and major version.
+    pub fn postgres_dist(&self) -> PathBuf {
+        self.root.join("postgres-dist")
+    }
+
+    /// Fetched wheel files.
+    pub fn wheels(&self) -> PathBuf {
+        self.root.join("wheels")
+    }
+
+    /// The model store.
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    /// Passwords, readable by their owner only.
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+}
+
+/// The default data directory. Root's own home is usually closed to other users, and Postgres
+/// refuses to run as root, so root gets a place that can be entered.
+fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    if root {
+        return Some(PathBuf::from("/var/lib/observatory"));
+    }
+    xdg.filter(|path| path.is_absolute())
+        .or_else(|| home.map(|home| home.join(".local/share")))
+        .map(|base| base.join("observatory"))
+}
+
+/// Creates a directory and its parents with `mode`; one that exists keeps its own.
+///
+/// # Errors
+/// Names the directory.
+pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .with_context(|| format!("cannot create the directory {}", dir.display()))
+}
+
+/// Writes a file so that readers see the old or the new content, never a part: a temporary file
+/// beside it, synced, then renamed.
+///
+/// # Errors
+/// Names the file.
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;
+        std::io::Write::write_all(&mut file, content)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_follow_the_user() {
+        let check = |root, xdg: Option<&str>, home: Option<&str>, expected: Option<&str>| {
+            let found = default_root(root, xdg.map(PathBuf::from), home.map(PathBuf::from));
+            assert_eq!(found, expected.map(PathBuf::from), "{root} {xdg:?} {home:?}");
+        };
+        check(true, Some("/x"), Some("/root"), Some("/var/lib/observatory"));
+        check(false, Some("/x"), Some("/home/a"), Some("/x/observatory"));
+        check(false, Some("relative"), Some("/home/a"), Some("/home/a/.local/share/observatory"));
+        check(false, None, Some("/home/a"), Some("/home/a/.local/share/observatory"));
+        check(false, None, None, None);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_atomically(&path, b"one", 0o600).unwrap();
+        write_atomically(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_relative_directory_becomes_absolute_and_an_empty_one_is_refused() {
+        assert!(DataDir::new("a/b").unwrap().root().is_absolute());
+        assert!(DataDir::new("").is_err());
+    }
+}

@@ -1,0 +1,534 @@
+//! One PostgreSQL cluster: made once, started and stopped many times.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
+
+use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
+use crate::error::Hinted;
+use crate::local::paths::{DataDir, create_dir, write_atomically};
+use crate::local::privileges::RunAs;
+use crate::local::process::{Escalation, POSTGRES_END, ProcessId, Running, describe_exit};
+use crate::local::{logs, ports};
+
+/// How often the server is asked whether it is ready yet.
+const READY_INTERVAL: Duration = Duration::from_millis(15);
+
+/// How long a start may take; recovery after a crash replays the log first.
+const READY_LIMIT: Duration = Duration::from_secs(600);
+
+/// Longest path of a Unix socket (`sun_path`, less its terminating zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// What a cluster consists of.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The binaries.
+    pub distribution: Distribution,
+    /// The cluster's own directory.
+    pub dir: PathBuf,
+    /// Directory of the Unix socket.
+    pub socket_dir: PathBuf,
+    /// File of the superuser's password.
+    pub secret: PathBuf,
+    /// File the server logs to.
+    pub log: PathBuf,
+    /// Who the server runs as.
+    pub run_as: RunAs,
+    /// Further settings, `name` and value, which win over the file.
+    pub settings: Vec<(String, String)>,
+}
+
+impl ClusterConfig {
+    /// The cluster of a data directory, which must have been created.
+    ///
+    /// # Errors
+    /// When there is no user for the server to run as.
+    pub fn new(distribution: Distribution, data: &DataDir) -> anyhow::Result<Self> {
+        let dir = data.cluster();
+        Ok(Self {
+            run_as: RunAs::for_dir(&dir)?,
+            socket_dir: socket_dir(&data.run()),
+            secret: data.secrets().join("postgres-password"),
+            log: data.log("postgres"),
+            dir,
+            distribution,
+            settings: Vec::new(),
+        })
+    }
+}
+
+/// The major version the cluster in `dir` was made with; `None` when there is no cluster.
+///
+/// # Errors
+/// When the directory holds something else.
+pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
+    match fs::read_to_string(dir.join("PG_VERSION")) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .with_context(|| format!("{}/PG_VERSION holds {:?}", dir.display(), text.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}/PG_VERSION", dir.display())),
+    }
+}
+
+/// A cluster that exists on disk.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    config: ClusterConfig,
+    password: String,
+}
+
+impl Cluster {
+    /// Opens the cluster, making it first if there is none. Blocks for the two seconds that takes.
+    ///
+    /// # Errors
+    /// When the user postgres runs as cannot reach the directories, the major version differs from
+    /// the one the cluster was made with, or `initdb` fails.
+    pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
+        let parent = config.dir.parent().context("the cluster directory has no parent")?;
+        config.run_as.check_reach(&config.distribution.bin, "the postgres program")?;
+        config.run_as.check_reach(parent, "the cluster")?;
+        let major = pinned_major(&config.dir)?;
+        let password = match fs::read_to_string(&config.secret) {
+            Ok(password) => Some(password),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", config.secret.display()));
+            }
+        };
+        let known = password.is_some();
+        let cluster = Self { password: password.unwrap_or_else(new_password), config };
+        match major {
+            None => cluster.create()?,
+            Some(major) => cluster.check_major(major)?,
+        }
+        if !known {
+            if major.is_some() {
+                cluster.change_password()?;
+            }
+            write_atomically(&cluster.config.secret, cluster.password.as_bytes(), 0o600)?;
+        }
+        cluster.prepare_socket_dir()?;
+        Ok(cluster)
+    }
+
+    /// What the cluster consists of.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    /// The URL of the database once the server listens on `port`.
+    pub fn connection_url(&self, port: u16) -> ConnectionUrl {
+        ConnectionUrl::embedded(port, DATABASE, &self.password, DATABASE)
+    }
+
+    /// The server that runs on this cluster now, ours or not.
+    pub fn postmaster(&self) -> Option<ProcessId> {
+        postmaster_of(&self.config.dir)
+    }
+
+    /// Starts the server on `port` if it is free, else on another, and waits until it accepts
+    /// connections. What a crash left behind is cleared first.
+    ///
+    /// # Errors
+    /// When a server already runs on the cluster, or it does not start; the end of its log is
+    /// part of the message.
+    pub async fn start(&self, port: Option<u16>) -> anyhow::Result<Postmaster> {
+        if let Some(other) = self.postmaster() {
+            return Err(Hinted::error(
+                format!("postgres already runs on {}, pid {}", self.config.dir.display(), other.pid),
+                "stop it with `observatory down`",
+            ));
+        }
+        self.clear_remains().await?;
+        let mut kept = port;
+        for _ in 0..5 {
+            let mut server = self.spawn(ports::choose(kept)?)?;
+            match server.wait_ready(&self.config).await? {
+                None => return Ok(server),
+                Some(said) if said.contains("could not bind") => kept = None,
+                Some(said) => {
+                    return Err(Hinted::error(
+                        format!("postgres does not start: {said}"),
+                        format!("see {}", self.config.log.display()),
+                    ));
+                }
+            }
+        }
+        anyhow::bail!("postgres found no free port in five attempts")
+    }
+
+    /// Ends whatever server runs on this cluster, and the backends of one that died.
+    ///
+    /// # Errors
+    /// When a process cannot be ended.
+    pub async fn end_any(&self) -> anyhow::Result<()> {
+        end_server(&self.config.dir).await
+    }
+
+    fn check_major(&self, major: u32) -> anyhow::Result<()> {
+        let wanted = self.config.distribution.major;
+        if major == wanted {
+            return Ok(());
+        }
+        Err(Hinted::error(
+            format!(
+                "the cluster {} was made by PostgreSQL {major}, the binaries are {wanted}",
+                self.config.dir.display()
+            ),
+            format!("give --pg-major {major}, or another --data-dir"),
+        ))
+    }
+
+    /// Makes the cluster under a temporary name, so that a half-made one is never taken for whole.
+    fn create(&self) -> anyhow::Result<()> {
+        let config = &self.config;
+        let occupied = config.dir.exists()
+            && fs::read_dir(&config.dir)
+                .with_context(|| format!("cannot look into {}", config.dir.display()))?
+                .next()
+                .is_some();
+        anyhow::ensure!(!occupied, "{} is not empty and holds no PostgreSQL cluster", config.dir.display());
+        let parent = config.dir.parent().context("the cluster directory has no parent")?;
+        let staging = tempfile::Builder::new()
+            .prefix(".making-postgres-")
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
+        config.run_as.give(staging.path())?;
+        self.initdb(staging.path())?;
+        self.single_user(staging.path(), "postgres", &format!("create database {DATABASE}\n"))?;
+        fs::rename(staging.path(), &config.dir)
+            .with_context(|| format!("cannot create {}", config.dir.display()))?;
+        let _ = staging.keep();
+        Ok(())
+    }
+
+    fn initdb(&self, dir: &Path) -> anyhow::Result<()> {
+        let config = &self.config;
+        let mut secret = tempfile::Builder::new()
+            .prefix(".password-")
+            .tempfile_in(dir.parent().unwrap_or(dir))
+            .context("cannot write the password file")?;
+        std::io::Write::write_all(&mut secret, self.password.as_bytes())
+            .context("cannot write the password file")?;
+        config.run_as.give(secret.path())?;
+        let mut command = config.run_as.command(config.distribution.program("initdb"));
+        command
+            .args(["--no-instructions", "--data-checksums", "--encoding=UTF8", "--auth=scram-sha-256"])
+            .args(["--username", DATABASE, "--pgdata"])
+            .args([dir.as_os_str(), "--pwfile".as_ref(), secret.path().as_os_str()]);
+        if config.distribution.major >= 17 {
+            command.args(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
+        } else {
+            command.args(["--locale=C.UTF-8", "--locale-provider=libc"]);
+        }
+        let memory = settings::memory("MemTotal").unwrap_or(0);
+        for (name, value) in settings::initial(memory) {
+            command.args(["--set".to_owned(), format!("{name}={value}")]);
+        }
+        run_quietly(&mut command, "initdb", "")
+    }
+
+    /// Runs statements in a server of its own, without connections; no other may run.
+    fn single_user(&self, dir: &Path, database: &str, sql: &str) -> anyhow::Result<()> {
+        let config = &self.config;
+        let mut command = config.run_as.command(config.distribution.program("postgres"));
+        command.args(["--single", "-c", "exit_on_error=on", "-D"]).args([dir, Path::new(database)]);
+        run_quietly(&mut command, "postgres --single", sql)
+    }
+
+    /// The password file was lost: the owner of the cluster may set a new password.
+    fn change_password(&self) -> anyhow::Result<()> {
+        if self.postmaster().is_some() {
+            return Err(Hinted::error(
+                format!("the password file {} is missing while postgres runs", self.config.secret.display()),
+                "run `observatory down`, then `observatory up`: a new password is set",
+            ));
+        }
+        let sql = format!("alter role {DATABASE} password '{}'\n", self.password);
+        self.single_user(&self.config.dir, DATABASE, &sql)
+    }
+
+    fn prepare_socket_dir(&self) -> anyhow::Result<()> {
+        let dir = &self.config.socket_dir;
+        let path = dir.join(".s.PGSQL.65535");
+        anyhow::ensure!(
+            path.as_os_str().len() <= MAX_SOCKET_PATH,
+            "the socket directory {} is too long a path",
+            dir.display()
+        );
+        if let Some(parent) = dir.parent() {
+            create_dir(parent, 0o755)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Ok(()) => self.config.run_as.give(dir)?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot create {}", dir.display())),
+        }
+        let metadata =
+            fs::symlink_metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+        // In a directory others can write to, somebody may have made it first.
+        anyhow::ensure!(
+            metadata.is_dir()
+                && metadata.uid() == self.config.run_as.uid()
+                && metadata.permissions().mode() & 0o077 == 0,
+            "the socket directory {} belongs to somebody else",
+            dir.display()
+        );
+        self.config.run_as.check_reach(dir, "the socket")
+    }
+
+    /// After kill -9 of the postmaster its backends end by themselves, but not at once, and its
+    /// lock file stays. No new server may start before they are gone.
+    async fn clear_remains(&self) -> anyhow::Result<()> {
+        end_server(&self.config.dir).await?;
+        let lock = self.config.dir.join("postmaster.pid");
+        match fs::remove_file(&lock) {
+            Ok(()) => tracing::info!("removed the lock file of a dead postmaster"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", lock.display())),
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, port: u16) -> anyhow::Result<Postmaster> {
+        let config = &self.config;
+        let log = logs::open(&config.log)?;
+        let program = config.distribution.program("postgres");
+        let mut command = config.run_as.command(&program);
+        command.arg("-D").arg(&config.dir);
+        for (name, value) in settings::of_start(port, &config.socket_dir) {
+            command.args(["-c".to_owned(), format!("{name}={value}")]);
+        }
+        for (name, value) in &config.settings {
+            command.args(["-c".to_owned(), format!("{name}={value}")]);
+        }
+        let errors = log.try_clone().context("cannot share the log file")?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        Ok(Postmaster { running: Running::new(child), port, url: self.connection_url(port) })
+    }
+}
+
+/// A running server. Dropping it shuts it down at once; recovery runs at the next start.
+#[derive(Debug)]
+pub struct Postmaster {
+    running: Running,
+    port: u16,
+    url: ConnectionUrl,
+}
+
+impl Postmaster {
+    /// The URL of the database, password included.
+    pub fn connection_url(&self) -> &ConnectionUrl {
+        &self.url
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        ports::loopback(self.port)
+    }
+
+    /// Which process it is.
+    pub fn id(&self) -> &ProcessId {
+        self.running.id()
+    }
+
+    /// Waits until the server ends by itself; says how.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub async fn wait(&mut self) -> anyhow::Result<String> {
+        Ok(describe_exit(self.running.wait().await?))
+    }
+
+    /// Stops the server: open transactions are rolled back, everything committed is on disk.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.running.end(&POSTGRES_END).await?;
+        Ok(())
+    }
+
+    /// `None` once it accepts connections, or the end of its log when it died instead.
+    async fn wait_ready(&mut self, config: &ClusterConfig) -> anyhow::Result<Option<String>> {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            if let Some(status) = self.running.exited()? {
+                let said = logs::tail(&config.log, 12);
+                return Ok(Some(format!("{} ({})", failure_lines(&said), describe_exit(status))));
+            }
+            if is_ready(&config.dir, self.id().pid)
+                && probe(self.address(), DATABASE, Duration::from_secs(2)).await == Answer::Accepting
+            {
+                return Ok(None);
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "postgres is not ready after {} s",
+                READY_LIMIT.as_secs()
+            );
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+    }
+}
+
+impl Drop for Postmaster {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(self.running.exited(), Ok(None)) && Instant::now() < deadline {
+            let _ = self.running.id().signal(Signal::SIGQUIT);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether `postmaster.pid` says that this process is ready (its eighth line, as `pg_ctl` reads).
+/// A port alone proves nothing: another server may have it.
+fn is_ready(dir: &Path, pid: i32) -> bool {
+    let Ok(text) = fs::read_to_string(dir.join("postmaster.pid")) else { return false };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.first().and_then(|line| line.parse().ok()) == Some(pid) && lines.get(7) == Some(&"ready")
+}
+
+/// The live postmaster of the cluster in `dir`: named by its lock file and working in it.
+pub(crate) fn postmaster_of(dir: &Path) -> Option<ProcessId> {
+    let text = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
+    let process = ProcessId::of(text.lines().next()?.trim().parse().ok()?)?;
+    let dir = fs::canonicalize(dir).ok()?;
+    (process.working_dir()? == dir).then_some(process)
+}
+
+/// Ends the server of the cluster in `dir` and waits for (or ends) its orphans. A process belongs
+/// to the cluster when it works in its directory; all of PostgreSQL's do.
+pub(crate) async fn end_server(dir: &Path) -> anyhow::Result<()> {
+    const ORPHAN_END: Escalation =
+        Escalation(&[(Signal::SIGCONT, Duration::from_secs(5)), (Signal::SIGQUIT, Duration::from_secs(5))]);
+    if let Some(postmaster) = postmaster_of(dir) {
+        postmaster.end(&POSTGRES_END).await?;
+    }
+    for orphan in processes_in(dir) {
+        orphan.end(&ORPHAN_END).await?;
+    }
+    Ok(())
+}
+
+fn processes_in(dir: &Path) -> Vec<ProcessId> {
+    let Ok(dir) = fs::canonicalize(dir) else { return Vec::new() };
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(ProcessId::of)
+        .filter(|process| process.working_dir().is_some_and(|working| working == dir))
+        .filter(|process| {
+            let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
+            name.trim() == "postgres"
+        })
+        .collect()
+}
+
+/// The directory for the socket: `run/socket`, or a short one when that path is too long.
+fn socket_dir(run: &Path) -> PathBuf {
+    let usual = run.join("socket");
+    if usual.join(".s.PGSQL.65535").as_os_str().len() <= MAX_SOCKET_PATH {
+        return usual;
+    }
+    let digest = hex::encode(Sha256::digest(run.as_os_str().as_encoded_bytes()));
+    PathBuf::from(format!("/tmp/observatory-{}", &digest[..12]))
+}
+
+fn new_password() -> String {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+/// The lines of a log's end that tell why the server died.
+fn failure_lines(log: &str) -> String {
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| ["FATAL:", "PANIC:", "ERROR:", "could not"].iter().any(|mark| line.contains(mark)))
+        .collect();
+    if lines.is_empty() {
+        log.lines().last().unwrap_or("it said nothing").to_owned()
+    } else {
+        lines.join("; ")
+    }
+}
+
+fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result<()> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {name}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that died before reading says why on stderr.
+        let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("cannot wait for {name}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::bail!("{name} failed ({}): {}", describe_exit(output.status), failure_lines(&said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_get_a_short_socket_directory() {
+        let short = socket_dir(Path::new("/var/lib/observatory/run"));
+        assert_eq!(short, Path::new("/var/lib/observatory/run/socket"));
+        let long = PathBuf::from(format!("/{}", "x".repeat(100)));
+        let found = socket_dir(&long);
+        assert!(found.starts_with("/tmp") && found.as_os_str().len() < 40, "{}", found.display());
+        assert_ne!(found, socket_dir(&long.join("y")));
+    }
+
+    #[test]
+    fn the_lock_file_tells_who_is_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |text: &str, expected| {
+            fs::write(dir.path().join("postmaster.pid"), text).unwrap();
+            assert_eq!(is_ready(dir.path(), 7), expected, "{text:?}");
+        };
+        check("7\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nready   \n", true);
+        check("7\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nstarting\n", false);
+        check("8\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nready   \n", false);
+        check("", false);
+        assert_eq!(postmaster_of(dir.path()), None);
+    }
+
+    #[test]
+    fn the_major_version_is_pinned_by_the_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(pinned_major(dir.path()).unwrap(), None);
+        fs::write(dir.path().join("PG_VERSION"), "16\n").unwrap();
+        assert_eq!(pinned_major(dir.path()).unwrap(), Some(16));
+        fs::write(dir.path().join("PG_VERSION"), "junk").unwrap();
+        assert!(pinned_major(dir.path()).is_err());
+    }
+
+    #[test]
+    fn failures_are_picked_out_of_the_log() {
+        let log = "LOG: starting\nFATAL:  no space left\nLOG: database system is shut down";
+        assert_eq!(failure_lines(log), "FATAL:  no space left");
+        assert_eq!(failure_lines("just this"), "just this");
+    }
+}

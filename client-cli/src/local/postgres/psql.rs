@@ -1,0 +1,150 @@
+//! Questions to a server, asked through `psql`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::distribution::vector_supported;
+use super::{ConnectionUrl, MAJORS};
+use crate::error::Hinted;
+
+/// Unit separator: no value we ask for holds it.
+const SEPARATOR: &str = "\x1f";
+
+/// The `psql` program.
+#[derive(Clone, Debug)]
+pub struct Psql {
+    program: PathBuf,
+}
+
+impl Psql {
+    /// The one in `bin` if it is there, else one on the `PATH`.
+    pub fn find(bin: Option<&Path>) -> Option<Self> {
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        bin.map(Path::to_owned)
+            .into_iter()
+            .chain(std::env::split_paths(&on_path))
+            .map(|dir| dir.join("psql"))
+            .find(|program| program.is_file())
+            .map(|program| Self { program })
+    }
+
+    /// Runs one statement and returns its rows as text; NULL is an empty string.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within ten seconds or refuses; its words are passed on.
+    pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"])
+            .args(["--field-separator", SEPARATOR, "--set", "ON_ERROR_STOP=1", "--command", sql])
+            .args(["--dbname", url.without_password()])
+            .env("PGCONNECT_TIMEOUT", "5")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        if let Some(password) = url.password() {
+            command.env("PGPASSWORD", password);
+        }
+        let output = tokio::time::timeout(Duration::from_secs(10), command.output())
+            .await
+            .with_context(|| format!("no answer from {url} within 10 s"))?
+            .with_context(|| format!("cannot run {}", self.program.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::bail!("{url}: {}", said.lines().next().unwrap_or("psql failed").trim());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
+    }
+
+    /// Asks a server for the versions that matter.
+    ///
+    /// # Errors
+    /// As [`Psql::query`].
+    pub async fn versions(&self, url: &ConnectionUrl) -> anyhow::Result<ServerVersions> {
+        let rows = self
+            .query(
+                url,
+                "select current_setting('server_version_num'), current_setting('server_version'), \
+                 (select default_version from pg_available_extensions where name = 'vector'), \
+                 (select extversion from pg_extension where extname = 'vector')",
+            )
+            .await?;
+        let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
+        let mut next = || row.next().unwrap_or_default();
+        let number: u32 = next().parse().context("the server gave no version number")?;
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Ok(ServerVersions {
+            major: number / 10_000,
+            server: next(),
+            vector_available: some(next()),
+            vector_installed: some(next()),
+        })
+    }
+}
+
+/// What a server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerVersions {
+    /// Major version.
+    pub major: u32,
+    /// Full version, such as `18.4`.
+    pub server: String,
+    /// The pgvector that could be installed in this database.
+    pub vector_available: Option<String>,
+    /// The pgvector that is installed in this database.
+    pub vector_installed: Option<String>,
+}
+
+/// Checks a server against what we support.
+///
+/// # Errors
+/// Says what is unsupported and what is needed.
+pub fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
+    if !MAJORS.contains(&versions.major) {
+        return Err(Hinted::error(
+            format!("the database server is PostgreSQL {}", versions.server),
+            format!("use PostgreSQL {} to {}", MAJORS.start(), MAJORS.end()),
+        ));
+    }
+    match versions.vector_installed.as_ref().or(versions.vector_available.as_ref()) {
+        None => Err(Hinted::error(
+            format!("the PostgreSQL {} server has no pgvector", versions.server),
+            "install pgvector 0.8 or newer on the database server",
+        )),
+        Some(version) if !vector_supported(version) => Err(Hinted::error(
+            format!("the database server has pgvector {version}"),
+            "install pgvector 0.8 or newer and run `alter extension vector update`",
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_judged() {
+        let check =
+            |major: u32, available: Option<&str>, installed: Option<&str>, expected: Result<(), &str>| {
+                let versions = ServerVersions {
+                    major,
+                    server: format!("{major}.1"),
+                    vector_available: available.map(str::to_owned),
+                    vector_installed: installed.map(str::to_owned),
+                };
+                let found = check_versions(&versions).map_err(|error| error.to_string());
+                assert_eq!(found, expected.map_err(str::to_owned));
+            };
+        check(18, Some("0.8.5"), None, Ok(()));
+        check(16, Some("0.8.5"), Some("0.8.0"), Ok(()));
+        check(15, Some("0.8.5"), None, Err("the database server is PostgreSQL 15.1"));
+        check(19, Some("0.8.5"), None, Err("the database server is PostgreSQL 19.1"));
+        check(17, None, None, Err("the PostgreSQL 17.1 server has no pgvector"));
+        check(17, Some("0.8.5"), Some("0.5.1"), Err("the database server has pgvector 0.5.1"));
+    }
+}

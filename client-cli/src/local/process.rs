@@ -1,0 +1,246 @@
+//! Processes: who is who across pid reuse and reboots, and how one is ended.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often a process that is not our child is looked at while we wait for its end.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// One process, told apart from a later one with the same pid by its start time and boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The process number.
+    pub pid: i32,
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+    /// The kernel's id of this boot.
+    pub boot_id: String,
+}
+
+impl ProcessId {
+    /// The process that has `pid` now; `None` when there is none (a zombie counts as none).
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (state, start_ticks) = parse_stat(&stat)?;
+        if matches!(state, 'Z' | 'X') {
+            return None;
+        }
+        Some(Self { pid, start_ticks, boot_id: boot_id() })
+    }
+
+    /// This process.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub fn current() -> anyhow::Result<Self> {
+        Self::of(std::process::id() as i32).context("cannot read /proc: is it mounted?")
+    }
+
+    /// Whether this very process still runs.
+    pub fn is_alive(&self) -> bool {
+        Self::of(self.pid).as_ref() == Some(self)
+    }
+
+    /// Sends a signal if this very process still runs; tells whether it did.
+    ///
+    /// # Errors
+    /// When the process belongs to someone else.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<bool> {
+        if !self.is_alive() {
+            return Ok(false);
+        }
+        match kill(Pid::from_raw(self.pid), signal) {
+            Ok(()) => Ok(true),
+            Err(nix::errno::Errno::ESRCH) => Ok(false),
+            Err(errno) => Err(errno).with_context(|| format!("cannot signal process {}", self.pid)),
+        }
+    }
+
+    /// Waits until the process is gone, at most `limit`; tells whether it is.
+    pub async fn gone_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+        true
+    }
+
+    /// Ends a process that is not our child: each signal of `steps` in turn, waiting as long as it
+    /// says, then SIGKILL.
+    ///
+    /// # Errors
+    /// When it may not be signalled, or outlives SIGKILL by five seconds.
+    pub async fn end(&self, steps: &Escalation) -> anyhow::Result<()> {
+        for &(signal, patience) in steps.0 {
+            if !self.signal(signal)? || self.gone_within(patience).await {
+                return Ok(());
+            }
+        }
+        if self.signal(Signal::SIGKILL)? && !self.gone_within(Duration::from_secs(5)).await {
+            anyhow::bail!("process {} does not end even on SIGKILL", self.pid);
+        }
+        Ok(())
+    }
+
+    /// The directory the process works in; `None` when it is gone or not ours to see.
+    pub fn working_dir(&self) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
+    }
+}
+
+/// Signals to try before SIGKILL, each with the time it is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Escalation(pub &'static [(Signal, Duration)]);
+
+/// For services: they drain on SIGTERM.
+pub const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
+
+/// For Postgres: fast shutdown, then immediate (recovery at the next start).
+pub const POSTGRES_END: Escalation =
+    Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
+
+/// A child process of ours. Dropping it leaves the process alone.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    id: ProcessId,
+}
+
+impl Running {
+    /// Takes charge of a child that was just started.
+    pub fn new(child: Child) -> Self {
+        let pid = child.id() as i32;
+        // A child that died at once is a zombie until we reap it: its id matches no live process.
+        let id = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0, boot_id: boot_id() });
+        Self { child, id }
+    }
+
+    /// Which process it is.
+    pub fn id(&self) -> &ProcessId {
+        &self.id
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot wait for a child process")
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let mut ended = signal(SignalKind::child()).context("cannot listen for SIGCHLD")?;
+        loop {
+            if let Some(status) = self.exited()? {
+                return Ok(status);
+            }
+            // The timer covers a signal delivered to another runtime of the same process.
+            let _ = tokio::time::timeout(Duration::from_secs(1), ended.recv()).await;
+        }
+    }
+
+    /// Ends the process as [`ProcessId::end`] does and reaps it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
+        for &(signal, patience) in steps.0 {
+            self.id.signal(signal)?;
+            if let Ok(status) = tokio::time::timeout(patience, self.wait()).await {
+                return status;
+            }
+        }
+        self.id.signal(Signal::SIGKILL)?;
+        tokio::time::timeout(Duration::from_secs(5), self.wait())
+            .await
+            .with_context(|| format!("process {} does not end even on SIGKILL", self.id.pid))?
+    }
+}
+
+/// How a process ended, in words.
+pub fn describe_exit(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The kernel's id of this boot; empty where it gives none.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// State letter and start time out of `/proc/PID/stat`. The command name stands in parentheses
+/// and may itself hold blanks and parentheses, so fields are counted from the last one.
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
+    let rest = &stat[stat.rfind(')')? + 1..];
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((state, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn stat_lines() {
+        let check = |line: &str, expected| assert_eq!(parse_stat(line), expected, "{line}");
+        let tail = "S 1 2 3 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 4711 99 1";
+        check(&format!("12 (postgres) {tail}"), Some(('S', 4711)));
+        check(&format!("12 (a) b (c)) {tail}"), Some(('S', 4711)));
+        check("12 (cut", None);
+        check("12 (short) S 1 2", None);
+    }
+
+    #[test]
+    fn a_process_is_itself_and_not_its_successor() {
+        let me = ProcessId::current().unwrap();
+        assert!(me.is_alive());
+        assert!(!ProcessId { start_ticks: me.start_ticks + 1, ..me.clone() }.is_alive());
+        assert!(!ProcessId { boot_id: "another".into(), ..me }.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_stubborn_child_is_killed() {
+        const STEPS: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_millis(100))]);
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let mut running = Running::new(child);
+        assert!(running.id().is_alive());
+        let status = running.end(&STEPS).await.unwrap();
+        assert_eq!(describe_exit(status), "killed by SIGKILL");
+        assert!(!running.id().is_alive());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_child_is_noticed() {
+        let mut running = Running::new(Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap());
+        assert_eq!(describe_exit(running.wait().await.unwrap()), "exit code 7");
+    }
+}

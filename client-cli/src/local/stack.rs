@@ -1,0 +1,278 @@
+//! Up, down and status of the local stack.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+
+use super::paths::DataDir;
+use super::postgres::{
+    ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, pinned_major,
+};
+use super::process::ProcessId;
+use super::state::{Extent, StackLock, StackState};
+use super::status::{StackStatus, database_url};
+use super::supervisor::{DatabasePlan, Plan, clear_leftovers, leftovers};
+use super::{binaries, logs};
+use crate::error::{Hint, Hinted};
+use crate::output::progress;
+
+/// How often a starting or ending stack is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(40);
+
+/// How long the supervisor may take to stop everything: Postgres may write a long checkpoint.
+const DOWN_LIMIT: Duration = Duration::from_secs(75);
+
+/// How to bring the stack up.
+#[derive(Clone, Debug)]
+pub struct UpOptions {
+    /// How much of it.
+    pub extent: Extent,
+    /// How long to wait for health.
+    pub wait: Duration,
+    /// Directory of PostgreSQL binaries to use.
+    pub pg_bin: Option<PathBuf>,
+    /// Major version for a new cluster.
+    pub pg_major: Option<u32>,
+    /// A database that somebody else runs; `None` starts our own.
+    pub database_url: Option<String>,
+    /// Directory of the server programs; `None` looks beside this program.
+    pub bin_dir: Option<PathBuf>,
+    /// Model store; `None` is the one in the data directory.
+    pub models: Option<PathBuf>,
+    /// The `observatory` program, which also is the supervisor.
+    pub program: PathBuf,
+}
+
+impl UpOptions {
+    /// Everything, with the usual choices, waiting at most a minute.
+    ///
+    /// # Errors
+    /// When the system does not tell which program this is.
+    pub fn usual() -> anyhow::Result<Self> {
+        Ok(Self {
+            extent: Extent::All,
+            wait: Duration::from_secs(60),
+            pg_bin: None,
+            pg_major: None,
+            database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
+            bin_dir: None,
+            models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            program: std::env::current_exe().context("cannot tell which program this is")?,
+        })
+    }
+}
+
+/// What `down` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downed {
+    /// Nothing ran.
+    Nothing,
+    /// The supervisor stopped everything and ended.
+    Stopped,
+    /// There was no supervisor; this many processes it left were ended.
+    Cleared(usize),
+}
+
+/// The local stack of one data directory.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    data: DataDir,
+}
+
+impl Stack {
+    /// The stack of `data`.
+    pub fn new(data: DataDir) -> Self {
+        Self { data }
+    }
+
+    /// Where its data lies.
+    pub fn data(&self) -> &DataDir {
+        &self.data
+    }
+
+    /// What runs, looked at now.
+    ///
+    /// # Errors
+    /// When the files of the data directory cannot be read.
+    pub async fn status(&self) -> anyhow::Result<StackStatus> {
+        StackStatus::look(&self.data).await
+    }
+
+    /// The database's URL, password included, once the stack was up.
+    pub fn database_url(&self) -> Option<ConnectionUrl> {
+        database_url(&self.data)
+    }
+
+    /// Brings the stack up: does nothing when it is, takes over what a dead supervisor left, and
+    /// waits until everything is healthy, something dies again and again, or the time is up. The
+    /// caller judges the status.
+    ///
+    /// # Errors
+    /// When something needed is missing, or the supervisor gave up.
+    pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
+        self.data.create()?;
+        if StackLock::holder(&self.data)?.is_some() {
+            let state = StackState::load(&self.data)?;
+            let extent = state.supervisor.map(|supervisor| supervisor.extent);
+            if extent.is_none_or(|extent| extent.covers(options.extent)) {
+                return self.wait_healthy(options.wait, None).await;
+            }
+            progress("more of the stack is wanted than runs: starting it anew");
+            self.down().await?;
+        }
+        let plan = self.plan(options).await?;
+        let state = StackState::load(&self.data)?;
+        if state.failure.is_some() {
+            StackState { failure: None, ..state }.save(&self.data)?;
+        }
+        let supervisor = self.launch(options, &plan)?;
+        self.wait_healthy(options.wait, Some(supervisor)).await
+    }
+
+    /// Stops everything gracefully, also what a dead supervisor left.
+    ///
+    /// # Errors
+    /// When a process belongs to somebody else or does not end.
+    pub async fn down(&self) -> anyhow::Result<Downed> {
+        let Some(pid) = StackLock::holder(&self.data)? else {
+            return self.clear().await;
+        };
+        let supervisor =
+            ProcessId::of(pid).with_context(|| format!("cannot find the supervisor, pid {pid}"))?;
+        supervisor.signal(Signal::SIGTERM).hint("run this as the user who started the stack")?;
+        if !supervisor.gone_within(DOWN_LIMIT).await {
+            progress(format_args!("the supervisor, pid {pid}, does not stop: killing it"));
+            supervisor.signal(Signal::SIGKILL)?;
+            anyhow::ensure!(
+                supervisor.gone_within(DOWN_LIMIT).await,
+                "process {pid} does not end even on SIGKILL"
+            );
+        }
+        self.clear().await?;
+        Ok(Downed::Stopped)
+    }
+
+    /// Ends what no supervisor looks after.
+    async fn clear(&self) -> anyhow::Result<Downed> {
+        let known = StackState::load(&self.data);
+        let state = known.as_ref().ok().cloned().unwrap_or_default();
+        if leftovers(&self.data, &state).is_empty() && state.supervisor.is_none() {
+            return Ok(Downed::Nothing);
+        }
+        let _lock = StackLock::acquire(&self.data)?;
+        let count = clear_leftovers(&self.data, &state).await?;
+        let state = StackState { supervisor: None, processes: Default::default(), ..state };
+        state.save(&self.data)?;
+        Ok(Downed::Cleared(count))
+    }
+
+    /// Finds everything that is needed, so that what is missing is said here and not in a log.
+    async fn plan(&self, options: &UpOptions) -> anyhow::Result<Plan> {
+        let bin_dir = match &options.bin_dir {
+            Some(dir) => dir.clone(),
+            None => binaries::bin_dir()?,
+        };
+        if options.extent == Extent::All {
+            for name in [binaries::INFERENCE, binaries::PIPELINE] {
+                binaries::find(&bin_dir, name)?;
+            }
+        }
+        let database = match &options.database_url {
+            Some(url) => DatabasePlan::External(self.check_external(url).await?),
+            None => DatabasePlan::Embedded(self.distribution(options)?),
+        };
+        let models = options.models.clone().unwrap_or_else(|| self.data.models());
+        Ok(Plan { data: self.data.clone(), extent: options.extent, database, bin_dir, models })
+    }
+
+    async fn check_external(&self, url: &str) -> anyhow::Result<ConnectionUrl> {
+        let url = ConnectionUrl::parse(url).context("DATABASE_URL cannot be used")?;
+        match Psql::find(None) {
+            Some(psql) => {
+                let versions = psql
+                    .versions(&url)
+                    .await
+                    .context("the database named by DATABASE_URL does not answer")
+                    .hint("unset DATABASE_URL to use a database of our own")?;
+                check_versions(&versions)?;
+            }
+            None => {
+                progress("no psql on the PATH: the version of the database is checked by the migration alone")
+            }
+        }
+        Ok(url)
+    }
+
+    fn distribution(&self, options: &UpOptions) -> anyhow::Result<Distribution> {
+        let pinned = pinned_major(&self.data.cluster())?;
+        if let (Some(pinned), Some(wanted)) = (pinned, options.pg_major)
+            && pinned != wanted
+        {
+            return Err(Hinted::error(
+                format!(
+                    "the cluster in {} is of PostgreSQL {pinned}, not {wanted}",
+                    self.data.root().display()
+                ),
+                "leave --pg-major away, or start with another --data-dir",
+            ));
+        }
+        let major = pinned.or(options.pg_major).unwrap_or(DEFAULT_MAJOR);
+        Distribution::find(&Search::new(&self.data, options.pg_bin.clone(), major))
+            .with_context(|| format!("there is no PostgreSQL {major} to run"))
+    }
+
+    fn launch(&self, options: &UpOptions, plan: &Plan) -> anyhow::Result<Child> {
+        let log = logs::open(&self.data.log("supervisor"))?;
+        let errors = log.try_clone().context("cannot share the log file")?;
+        let mut command = Command::new(&options.program);
+        command.arg("supervise").arg("--data-dir").arg(self.data.root());
+        command.arg("--bin-dir").arg(&plan.bin_dir).arg("--models-dir").arg(&plan.models);
+        if plan.extent == Extent::Postgres {
+            command.args(["--only", "postgres"]);
+        }
+        match &plan.database {
+            DatabasePlan::External(url) => command.env("DATABASE_URL", url.expose()),
+            DatabasePlan::Embedded(distribution) => {
+                command.env_remove("DATABASE_URL").arg("--pg-bin").arg(&distribution.bin)
+            }
+        };
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).current_dir("/");
+        command.spawn().with_context(|| format!("cannot run {}", options.program.display()))
+    }
+
+    async fn wait_healthy(
+        &self,
+        limit: Duration,
+        mut supervisor: Option<Child>,
+    ) -> anyhow::Result<StackStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let ended = match &mut supervisor {
+                Some(child) => child.try_wait().context("cannot wait for the supervisor")?,
+                None => None,
+            };
+            let status = self.status().await?;
+            if status.healthy || !status.failing().is_empty() {
+                return Ok(status);
+            }
+            if ended.is_some() && !status.is_running() {
+                return Err(self.gave_up(&status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(status);
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    fn gave_up(&self, status: &StackStatus) -> anyhow::Error {
+        let log = self.data.log("supervisor");
+        let said = logs::tail(&log, 20);
+        let last = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
+        let why = status.problem.clone().or(last).unwrap_or_else(|| "it said nothing".into());
+        Hinted::error(format!("the supervisor gave up: {why}"), format!("see {}", log.display()))
+    }
+}

@@ -1,0 +1,346 @@
+//! `stack.json`, which says what runs where, and the lock that says who may write it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::paths::{DataDir, write_atomically};
+use super::postgres::Distribution;
+use super::process::ProcessId;
+use crate::error::{AlreadyRunning, Hinted};
+
+/// What part of the stack is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// Everything.
+    #[default]
+    All,
+    /// The database alone.
+    Postgres,
+}
+
+impl Extent {
+    /// Whether a stack of this extent has all that `wanted` has.
+    pub fn covers(self, wanted: Self) -> bool {
+        self == Self::All || self == wanted
+    }
+}
+
+/// What a process of the stack is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It is being started, or waits for what it needs.
+    Starting,
+    /// It was ready when it was last looked at.
+    Running,
+    /// It died and is started again after a pause.
+    Restarting,
+    /// It was stopped on purpose.
+    Stopped,
+}
+
+/// One process of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessState {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Which process it is, while it runs.
+    pub process: Option<ProcessId>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// Where its metrics are.
+    pub metrics: Option<SocketAddr>,
+    /// When it was started.
+    pub since: Option<DateTime<Utc>>,
+    /// How often it was started again since the stack is up.
+    pub restarts: u32,
+    /// Deaths in a row without a good while of running in between.
+    pub failures: u32,
+    /// Why it last ended or could not be started.
+    pub last_end: Option<String>,
+}
+
+impl Default for ProcessState {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Starting,
+            process: None,
+            address: None,
+            metrics: None,
+            since: None,
+            restarts: 0,
+            failures: 0,
+            last_end: None,
+        }
+    }
+}
+
+/// The supervisor of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorState {
+    /// Which process it is.
+    pub process: ProcessId,
+    /// When it was started.
+    pub since: DateTime<Utc>,
+    /// What it keeps alive.
+    pub extent: Extent,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// The database of the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseState {
+    /// Its URL without the password.
+    pub url: String,
+    /// The binaries, when the server is ours.
+    pub embedded: Option<Distribution>,
+}
+
+/// The content of `stack.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StackState {
+    /// Who keeps the stack alive; `None` after a proper end.
+    pub supervisor: Option<SupervisorState>,
+    /// Why the supervisor gave up, if it did.
+    pub failure: Option<String>,
+    /// The database.
+    pub database: Option<DatabaseState>,
+    /// The processes, by name.
+    pub processes: BTreeMap<String, ProcessState>,
+    /// Ports kept across restarts, so that peers find each other again.
+    pub ports: BTreeMap<String, u16>,
+}
+
+impl StackState {
+    /// Reads the file; an absent one is an empty state.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn load(data: &DataDir) -> anyhow::Result<Self> {
+        let path = data.state_file();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            Hinted::error(
+                format!("{} is damaged: {error}", path.display()),
+                "delete it; `observatory up` writes a new one and finds running processes without it",
+            )
+        })
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one stays.
+    pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).context("cannot encode the state")?;
+        text.push(b'\n');
+        write_atomically(&data.state_file(), &text, 0o644)
+    }
+}
+
+/// The supervisor's copy of the state, written to the file at every change.
+#[derive(Clone, Debug)]
+pub struct Board {
+    data: DataDir,
+    state: Arc<Mutex<StackState>>,
+}
+
+impl Board {
+    /// A board that begins with `state`.
+    pub fn new(data: DataDir, state: StackState) -> Self {
+        Self { data, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Changes the state and writes it. A full disk must not bring the stack down, so a failure
+    /// to write is only logged; the next change writes all of it.
+    pub fn update(&self, change: impl FnOnce(&mut StackState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        if let Err(error) = state.save(&self.data) {
+            tracing::error!(error = format!("{error:#}"), "cannot write the state of the stack");
+        }
+    }
+
+    /// Changes one process and writes the state.
+    pub fn update_process(&self, name: &str, change: impl FnOnce(&mut ProcessState)) {
+        self.update(|state| change(state.processes.entry(name.to_owned()).or_default()));
+    }
+
+    /// The port a process had last time.
+    pub fn port(&self, name: &str) -> Option<u16> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ports.get(name).copied()
+    }
+}
+
+/// The lock on a data directory; held by the supervisor, released by the kernel when it dies.
+#[derive(Debug)]
+pub struct StackLock {
+    file: File,
+}
+
+impl StackLock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`AlreadyRunning`] when another process holds it.
+    pub fn acquire(data: &DataDir) -> anyhow::Result<Self> {
+        let path = data.lock_file();
+        let mut file = open_lock(data)?;
+        // Others look at the lock by taking it for an instant; that is not a second supervisor.
+        let deadline = Instant::now() + Duration::from_millis(300);
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let pid = read_pid(&mut file).unwrap_or(0);
+                    return Err(AlreadyRunning { data_dir: data.root().display().to_string(), pid }.into());
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
+        }
+        let mut lock = Self { file };
+        lock.write(&std::process::id().to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(lock)
+    }
+
+    /// Who holds the lock: its pid (0 when the file does not say); `None` when nobody does.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn holder(data: &DataDir) -> anyhow::Result<Option<i32>> {
+        let path = data.lock_file();
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&mut file).unwrap_or(0))),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot look at the lock {}", path.display()))
+            }
+        }
+    }
+
+    /// Whether the lock file is still the one that was locked: it is not when somebody deleted the
+    /// data directory.
+    pub fn is_in_place(&self, data: &DataDir) -> bool {
+        match (self.file.metadata(), fs::metadata(data.lock_file())) {
+            (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
+            _ => false,
+        }
+    }
+
+    fn write(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+impl Drop for StackLock {
+    fn drop(&mut self) {
+        let _ = self.write("");
+    }
+}
+
+fn open_lock(data: &DataDir) -> anyhow::Result<File> {
+    let path = data.lock_file();
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o644)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn read_pid(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data() -> (tempfile::TempDir, DataDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path()).unwrap();
+        (dir, data)
+    }
+
+    #[test]
+    fn the_state_survives_the_file() {
+        let (_dir, data) = data();
+        assert_eq!(StackState::load(&data).unwrap(), StackState::default());
+        let board = Board::new(data.clone(), StackState::default());
+        board.update_process("postgres", |process| process.restarts = 3);
+        board.update(|state| {
+            state.ports.insert("postgres".into(), 5432);
+        });
+        let read = StackState::load(&data).unwrap();
+        assert_eq!((read.processes["postgres"].restarts, read.ports["postgres"]), (3, 5432));
+        assert_eq!(board.port("postgres"), Some(5432));
+    }
+
+    #[test]
+    fn a_damaged_state_is_said_to_be_damaged() {
+        let (_dir, data) = data();
+        fs::write(data.state_file(), "{\"ports\": 3}").unwrap();
+        let error = StackState::load(&data).unwrap_err();
+        assert!(error.to_string().contains("stack.json is damaged"), "{error}");
+        assert!(crate::error::hint_of(&error).is_some());
+    }
+
+    #[test]
+    fn the_lock_has_one_holder() {
+        let (_dir, data) = data();
+        assert_eq!(StackLock::holder(&data).unwrap(), None);
+        let lock = StackLock::acquire(&data).unwrap();
+        assert_eq!(StackLock::holder(&data).unwrap(), Some(std::process::id() as i32));
+        assert!(lock.is_in_place(&data));
+        let refused = StackLock::acquire(&data).unwrap_err();
+        let refused = refused.downcast_ref::<AlreadyRunning>().unwrap();
+        assert_eq!(refused.pid, std::process::id() as i32);
+        fs::remove_file(data.lock_file()).unwrap();
+        assert!(!lock.is_in_place(&data));
+        drop(lock);
+        drop(StackLock::acquire(&data).unwrap());
+        assert_eq!(StackLock::holder(&data).unwrap(), None);
+    }
+
+    #[test]
+    fn extents() {
+        let check = |has: Extent, wanted, expected| assert_eq!(has.covers(wanted), expected);
+        check(Extent::All, Extent::Postgres, true);
+        check(Extent::Postgres, Extent::Postgres, true);
+        check(Extent::Postgres, Extent::All, false);
+    }
+}

@@ -1,0 +1,307 @@
+//! What runs, and whether it works: looked at now, not remembered.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::paths::DataDir;
+use super::postgres::{Answer, ConnectionUrl, DATABASE, Psql, probe};
+use super::process::ProcessId;
+use super::state::{Extent, Phase, ProcessState, StackLock, StackState};
+use super::supervisor::{POSTGRES, leftovers};
+use super::{binaries, health};
+use crate::output::columns;
+
+/// How long a process may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Name under which a database that is not ours is listed.
+const EXTERNAL: &str = "database";
+
+/// One process of the stack, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessStatus {
+    /// Its name.
+    pub name: String,
+    /// What the supervisor last said about it; `None` for a database that is not ours.
+    pub phase: Option<Phase>,
+    /// Whether it answered well just now.
+    pub healthy: bool,
+    /// Its pid, while it lives.
+    pub pid: Option<i32>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// Where its metrics are.
+    pub metrics: Option<SocketAddr>,
+    /// When it was started.
+    pub since: Option<DateTime<Utc>>,
+    /// How often it was started again since the stack is up.
+    pub restarts: u32,
+    /// Deaths in a row without a good while of running in between.
+    pub failures: u32,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// The supervisor, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SupervisorStatus {
+    /// Its pid.
+    pub pid: i32,
+    /// When it was started.
+    pub since: Option<DateTime<Utc>>,
+    /// Version of the program it runs.
+    pub version: Option<String>,
+}
+
+/// The stack, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackStatus {
+    /// Where its data lies.
+    pub data_dir: PathBuf,
+    /// Whether everything that should run does, and works.
+    pub healthy: bool,
+    /// What should run.
+    pub extent: Extent,
+    /// The supervisor, if one lives.
+    pub supervisor: Option<SupervisorStatus>,
+    /// The database, without its password.
+    pub database: Option<String>,
+    /// The processes.
+    pub processes: Vec<ProcessStatus>,
+    /// Processes that an earlier supervisor left behind.
+    pub leftovers: Vec<i32>,
+    /// What is wrong with the whole.
+    pub problem: Option<String>,
+}
+
+impl StackStatus {
+    /// Looks at the stack of a data directory.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub async fn look(data: &DataDir) -> anyhow::Result<Self> {
+        let state = StackState::load(data)?;
+        let holder = StackLock::holder(data)?;
+        let mut status = Self {
+            data_dir: data.root().to_owned(),
+            healthy: false,
+            extent: state.supervisor.as_ref().map(|supervisor| supervisor.extent).unwrap_or_default(),
+            supervisor: holder.map(|pid| supervisor_status(pid, &state)),
+            database: state.database.as_ref().map(|database| database.url.clone()),
+            processes: Vec::new(),
+            leftovers: Vec::new(),
+            problem: state.failure.clone(),
+        };
+        if holder.is_none() {
+            let left = leftovers(data, &state);
+            status.leftovers = left.iter().map(|process| process.pid).collect();
+            if !left.is_empty() {
+                status.problem =
+                    Some("the supervisor died; `observatory up` takes over, `observatory down` ends".into());
+            }
+            return Ok(status);
+        }
+        if status.supervisor.as_ref().is_some_and(|supervisor| supervisor.since.is_none()) {
+            // The file still describes what the predecessor left, which is being ended.
+            status.problem = Some("the supervisor is starting".into());
+            return Ok(status);
+        }
+        for name in expected(status.extent, &state) {
+            let process = state.processes.get(name).cloned().unwrap_or_default();
+            status.processes.push(look_at(name, &process).await);
+        }
+        if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
+            status.processes.push(look_at_external(data, &database.url).await);
+        }
+        status.healthy =
+            status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
+        Ok(status)
+    }
+
+    /// Whether a supervisor lives.
+    pub fn is_running(&self) -> bool {
+        self.supervisor.is_some()
+    }
+
+    /// The processes that died several times in a row, with what they died of.
+    pub fn failing(&self) -> Vec<&ProcessStatus> {
+        self.processes.iter().filter(|process| !process.healthy && process.failures >= 3).collect()
+    }
+}
+
+fn supervisor_status(pid: i32, state: &StackState) -> SupervisorStatus {
+    // The file may still be that of the predecessor for an instant.
+    let own = state.supervisor.as_ref().filter(|supervisor| supervisor.process.pid == pid);
+    SupervisorStatus {
+        pid,
+        since: own.map(|supervisor| supervisor.since),
+        version: own.map(|supervisor| supervisor.version.clone()),
+    }
+}
+
+/// Names of the processes that should run.
+fn expected(extent: Extent, state: &StackState) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if state.database.as_ref().is_none_or(|database| database.embedded.is_some()) {
+        names.push(POSTGRES);
+    }
+    if extent == Extent::All {
+        names.extend([binaries::INFERENCE, binaries::PIPELINE]);
+    }
+    names
+}
+
+async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
+    let alive = state.process.as_ref().filter(|process| process.is_alive());
+    let problem = match (alive, state.address.filter(|_| state.phase == Phase::Running)) {
+        (Some(_), Some(address)) => ask(name, address).await,
+        (None, Some(_)) => Some("it is gone".to_owned()),
+        (_, None) => Some(waiting(state)),
+    };
+    ProcessStatus {
+        name: name.to_owned(),
+        phase: Some(state.phase),
+        healthy: problem.is_none(),
+        pid: alive.map(|process: &ProcessId| process.pid),
+        address: state.address,
+        metrics: state.metrics,
+        since: state.since,
+        restarts: state.restarts,
+        failures: state.failures,
+        problem,
+    }
+}
+
+/// Why a process that is not running is not.
+fn waiting(state: &ProcessState) -> String {
+    match (state.phase, &state.last_end) {
+        (Phase::Starting, None) => "it is starting".into(),
+        (Phase::Starting, Some(end)) => format!("it is starting again after: {end}"),
+        (Phase::Stopped, _) => "it was stopped".into(),
+        (_, Some(end)) => format!("it ended: {end}"),
+        (_, None) => "it ended".into(),
+    }
+}
+
+async fn ask(name: &str, address: SocketAddr) -> Option<String> {
+    if name == POSTGRES {
+        return match probe(address, DATABASE, ANSWER_LIMIT).await {
+            Answer::Accepting => None,
+            Answer::Refusing(why) => Some(why),
+            Answer::Silent => Some("it does not answer".into()),
+        };
+    }
+    match health::check(address, ANSWER_LIMIT).await {
+        health::Health::Serving => None,
+        health::Health::NotReady(why) | health::Health::Silent(why) => Some(why),
+    }
+}
+
+/// A database that is not ours is asked by `psql`, which knows every form of URL and TLS.
+async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
+    let problem = match (database_url(data), Psql::find(None)) {
+        (Some(url), Some(psql)) => psql.query(&url, "select 1").await.err().map(|error| format!("{error:#}")),
+        (None, _) => Some(format!("the url of {shown} cannot be read")),
+        (_, None) => Some("not checked: there is no psql on the PATH".into()),
+    };
+    ProcessStatus {
+        name: EXTERNAL.to_owned(),
+        phase: None,
+        healthy: problem.is_none(),
+        pid: None,
+        address: None,
+        metrics: None,
+        since: None,
+        restarts: 0,
+        failures: 0,
+        problem,
+    }
+}
+
+/// The database's URL, password included, as the supervisor wrote it down.
+pub(crate) fn database_url(data: &DataDir) -> Option<ConnectionUrl> {
+    let text = std::fs::read_to_string(data.secrets().join("database-url")).ok()?;
+    ConnectionUrl::parse(text.trim()).ok()
+}
+
+impl fmt::Display for StackStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.supervisor {
+            None => writeln!(f, "not running on {}", self.data_dir.display())?,
+            Some(supervisor) => {
+                let health = if self.healthy { "healthy" } else { "not healthy" };
+                writeln!(
+                    f,
+                    "running on {}, supervisor pid {}, {health}",
+                    self.data_dir.display(),
+                    supervisor.pid
+                )?;
+                let mut rows = vec![header()];
+                rows.extend(self.processes.iter().map(row));
+                columns(f, &rows)?;
+            }
+        }
+        if let Some(database) = &self.database {
+            writeln!(f, "database {database}")?;
+        }
+        if !self.leftovers.is_empty() {
+            let pids: Vec<String> = self.leftovers.iter().map(ToString::to_string).collect();
+            writeln!(f, "left behind: pid {}", pids.join(", "))?;
+        }
+        self.problem.iter().try_for_each(|problem| writeln!(f, "problem: {problem}"))
+    }
+}
+
+fn header() -> Vec<String> {
+    ["process", "health", "pid", "address", "up since", "restarts", "problem"].map(str::to_owned).to_vec()
+}
+
+fn row(process: &ProcessStatus) -> Vec<String> {
+    let dash = || "-".to_owned();
+    vec![
+        process.name.clone(),
+        if process.healthy { "healthy" } else { "not healthy" }.to_owned(),
+        process.pid.map_or_else(dash, |pid| pid.to_string()),
+        process.address.map_or_else(dash, |address| address.to_string()),
+        process.since.map_or_else(dash, |since| since.format("%Y-%m-%d %H:%M:%S UTC").to_string()),
+        process.restarts.to_string(),
+        process.problem.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_is_not_there_is_not_called_healthy() {
+        let me = ProcessId::current().unwrap();
+        let gone = ProcessId { start_ticks: 1, ..me.clone() };
+        let port = super::super::ports::choose(None).unwrap();
+        let check = async |phase, process: Option<ProcessId>, expected: &str| {
+            let address = Some(super::super::ports::loopback(port));
+            let state = ProcessState { phase, process, address, ..ProcessState::default() };
+            let found = look_at(POSTGRES, &state).await;
+            assert!(!found.healthy);
+            assert_eq!(found.problem.as_deref(), Some(expected));
+        };
+        check(Phase::Running, Some(gone), "it is gone").await;
+        check(Phase::Running, Some(me.clone()), "it does not answer").await;
+        check(Phase::Starting, Some(me), "it is starting").await;
+        check(Phase::Restarting, None, "it ended").await;
+    }
+
+    #[tokio::test]
+    async fn an_empty_data_directory_runs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path()).unwrap();
+        let status = StackStatus::look(&data).await.unwrap();
+        assert!(!status.is_running() && !status.healthy && status.leftovers.is_empty());
+        assert_eq!(status.to_string(), format!("not running on {}\n", dir.path().display()));
+    }
+}

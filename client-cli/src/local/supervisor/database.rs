@@ -1,0 +1,83 @@
+//! The embedded Postgres as a unit of the supervisor.
+
+use std::net::SocketAddr;
+
+use tokio::sync::watch;
+
+use super::POSTGRES;
+use super::keep::{Live, Unit};
+use crate::local::paths::{DataDir, write_atomically};
+use crate::local::postgres::{Cluster, ConnectionUrl, Postmaster};
+use crate::local::process::ProcessId;
+use crate::local::state::{Board, DatabaseState};
+
+/// The embedded server.
+pub(super) struct Embedded {
+    data: DataDir,
+    cluster: Cluster,
+    board: Board,
+    url: watch::Sender<Option<ConnectionUrl>>,
+}
+
+impl Embedded {
+    /// Keeps `cluster` alive and tells everyone at `url` where it is.
+    pub(super) fn new(
+        data: DataDir,
+        cluster: Cluster,
+        board: Board,
+        url: watch::Sender<Option<ConnectionUrl>>,
+    ) -> Self {
+        Self { data, cluster, board, url }
+    }
+}
+
+impl Unit for Embedded {
+    type Live = Postmaster;
+
+    fn name(&self) -> &'static str {
+        POSTGRES
+    }
+
+    async fn start(&mut self) -> anyhow::Result<Postmaster> {
+        let server = self.cluster.start(self.board.port(POSTGRES)).await?;
+        let url = server.connection_url().clone();
+        remember_url(&self.data, &url)?;
+        let distribution = self.cluster.config().distribution.clone();
+        self.board.update(|state| {
+            state.database = Some(DatabaseState { url: url.to_string(), embedded: Some(distribution) });
+        });
+        self.url.send_if_modified(|known| {
+            let moved = known.as_ref() != Some(&url);
+            *known = Some(url);
+            moved
+        });
+        Ok(server)
+    }
+
+    async fn ended(&mut self, live: &mut Postmaster) -> anyhow::Result<String> {
+        live.wait().await
+    }
+
+    async fn stop(&mut self, live: Postmaster) -> anyhow::Result<()> {
+        live.stop().await
+    }
+}
+
+impl Live for Postmaster {
+    fn process(&self) -> ProcessId {
+        self.id().clone()
+    }
+
+    fn address(&self) -> SocketAddr {
+        Postmaster::address(self)
+    }
+
+    fn metrics(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+/// Writes the URL, password included, where only its owner can read it.
+pub(super) fn remember_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
+    write_atomically(&data.secrets().join("database-url"), url.expose().as_bytes(), 0o600)
+}

@@ -1,0 +1,127 @@
+//! Keeping one process alive.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use crate::local::process::ProcessId;
+use crate::local::state::{Board, Phase};
+
+/// A process that can be started again and again.
+pub(super) trait Unit: Send + 'static {
+    /// The process while it runs. Dropping it ends it.
+    type Live: Live;
+
+    /// Its name in the state and in messages.
+    fn name(&self) -> &'static str;
+
+    /// Starts it and waits until it is ready. Dropping the future ends what was started.
+    fn start(&mut self) -> impl Future<Output = anyhow::Result<Self::Live>> + Send;
+
+    /// Waits until it ends; says why.
+    fn ended(&mut self, live: &mut Self::Live) -> impl Future<Output = anyhow::Result<String>> + Send;
+
+    /// Stops it gracefully.
+    fn stop(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What the state says about a running process.
+pub(super) trait Live: Send {
+    /// Which process it is.
+    fn process(&self) -> ProcessId;
+
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
+    /// Where its metrics are.
+    fn metrics(&self) -> Option<SocketAddr>;
+}
+
+/// Starts the unit, and again whenever it ends, until `stop`.
+pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: CancellationToken) {
+    let name = unit.name();
+    let mut backoff = Backoff::default();
+    loop {
+        board.update_process(name, |process| process.phase = Phase::Starting);
+        let started = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            started = unit.start() => started,
+        };
+        let begun = Instant::now();
+        let end = match started {
+            Err(error) => format!("{error:#}"),
+            Ok(mut live) => {
+                note_running(&board, name, &live);
+                let ended = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => None,
+                    ended = unit.ended(&mut live) => Some(ended),
+                };
+                match ended {
+                    Some(ended) => ended.unwrap_or_else(|error| format!("{error:#}")),
+                    None => {
+                        if let Err(error) = unit.stop(live).await {
+                            tracing::error!(process.name = name, error = format!("{error:#}"), "cannot stop");
+                        }
+                        break;
+                    }
+                }
+            }
+        };
+        let pause = note_end(&board, name, &end, begun.elapsed(), &mut backoff);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    board.update_process(name, |process| {
+        process.phase = Phase::Stopped;
+        process.process = None;
+    });
+}
+
+fn note_running(board: &Board, name: &'static str, live: &impl Live) {
+    let id = live.process();
+    tracing::info!(process.name = name, process.pid = id.pid, "running");
+    let (address, metrics) = (live.address(), live.metrics());
+    board.update(|state| {
+        state.ports.insert(name.to_owned(), address.port());
+        let process = state.processes.entry(name.to_owned()).or_default();
+        process.phase = Phase::Running;
+        process.process = Some(id);
+        process.address = Some(address);
+        process.metrics = metrics;
+        process.since = Some(Utc::now());
+    });
+}
+
+fn note_end(
+    board: &Board,
+    name: &'static str,
+    end: &str,
+    lived: Duration,
+    backoff: &mut Backoff,
+) -> Duration {
+    let pause = backoff.after(lived);
+    let failures = backoff.failures();
+    tracing::warn!(
+        process.name = name,
+        process.end = end,
+        process.failures = failures,
+        pause_ms = pause.as_millis() as u64,
+        "ended, starting again"
+    );
+    board.update_process(name, |process| {
+        process.phase = Phase::Restarting;
+        process.process = None;
+        process.since = None;
+        process.restarts += 1;
+        process.failures = failures;
+        process.last_end = Some(end.to_owned());
+    });
+    pause
+}

@@ -1,0 +1,46 @@
+//! Processes of a stack whose supervisor died.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::STACK_ENV;
+use crate::local::paths::DataDir;
+use crate::local::postgres::{end_server, postmaster_of};
+use crate::local::process::{ProcessId, SERVICE_END};
+use crate::local::state::StackState;
+
+/// What still runs: the processes the state names, those that carry the mark of this data
+/// directory in their environment (a supervisor may die between starting one and writing it
+/// down), and the postmaster of its cluster.
+pub(crate) fn found(data: &DataDir, state: &StackState) -> Vec<ProcessId> {
+    let named = state.processes.values().filter_map(|process| process.process.clone());
+    let alive = named.filter(ProcessId::is_alive).chain(marked(data)).chain(postmaster_of(&data.cluster()));
+    let unique: BTreeMap<i32, ProcessId> = alive.map(|process| (process.pid, process)).collect();
+    unique.into_values().collect()
+}
+
+/// Ends everything that [`found`] finds, Postgres last and by its fast shutdown.
+pub(crate) async fn clear(data: &DataDir, state: &StackState) -> anyhow::Result<usize> {
+    let left = found(data, state);
+    let postmaster = postmaster_of(&data.cluster());
+    for process in left.iter().filter(|process| postmaster.as_ref() != Some(process)) {
+        tracing::info!(process.pid = process.pid, "ending a process that was left");
+        process.end(&SERVICE_END).await?;
+    }
+    end_server(&data.cluster()).await?;
+    Ok(left.len())
+}
+
+/// Processes whose environment names this data directory. A supervisor is told by its lock, so
+/// it does not carry the mark.
+fn marked(data: &DataDir) -> Vec<ProcessId> {
+    let mark = format!("{STACK_ENV}={}", data.root().display());
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+        })
+        .filter_map(ProcessId::of)
+        .collect()
+}

@@ -1,0 +1,276 @@
+//! The inference server and the pipeline services as units of the supervisor.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::keep::{Live, Unit};
+use super::{Plan, STACK_ENV};
+use crate::local::health::{self, Health};
+use crate::local::paths::DataDir;
+use crate::local::postgres::ConnectionUrl;
+use crate::local::process::{ProcessId, Running, SERVICE_END, describe_exit};
+use crate::local::state::Board;
+use crate::local::{binaries, logs, ports};
+
+/// How long a service may take from its start to its announcement and first health answer.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often a starting service is looked at.
+const START_INTERVAL: Duration = Duration::from_millis(30);
+
+/// How long a migration may take.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
+
+/// What the pipeline services need to know; a change of either starts them anew.
+pub(super) struct Wiring {
+    /// The database, once it is there.
+    pub(super) database: watch::Receiver<Option<ConnectionUrl>>,
+    /// The inference server's address, once it is chosen.
+    pub(super) inference: watch::Receiver<Option<SocketAddr>>,
+}
+
+/// What differs between the two.
+enum Kind {
+    Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
+    Pipeline { wiring: Wiring, migrated: Option<ConnectionUrl> },
+}
+
+/// A server program that announces its addresses in a file.
+pub(super) struct Service {
+    name: &'static str,
+    program: PathBuf,
+    data: DataDir,
+    board: Board,
+    kind: Kind,
+}
+
+/// What a server writes into its announce file.
+#[derive(Debug, Deserialize)]
+struct Announcement {
+    grpc: SocketAddr,
+    #[serde(default)]
+    metrics: Option<SocketAddr>,
+    pid: i32,
+}
+
+/// A server that runs.
+pub(super) struct Server {
+    running: Guard,
+    address: SocketAddr,
+    metrics: Option<SocketAddr>,
+}
+
+/// A child that must not outlive our interest in it.
+struct Guard(Running);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if matches!(self.0.exited(), Ok(None)) {
+            let _ = self.0.id().signal(Signal::SIGKILL);
+        }
+    }
+}
+
+impl Service {
+    /// The inference server, which tells its address to `address` before it is ready.
+    pub(super) fn inference(
+        plan: &Plan,
+        board: &Board,
+        address: watch::Sender<Option<SocketAddr>>,
+    ) -> anyhow::Result<Self> {
+        let kind = Kind::Inference { models: plan.models.clone(), address };
+        Self::new(binaries::INFERENCE, plan, board, kind)
+    }
+
+    /// All pipeline services in one process, after the migration.
+    pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
+        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, migrated: None })
+    }
+
+    fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
+        let program = binaries::find(&plan.bin_dir, name)?;
+        Ok(Self { name, program, data: plan.data.clone(), board: board.clone(), kind })
+    }
+
+    /// A command of this program, marked as part of the stack and logging to `log`.
+    fn command(&self, log: &str) -> anyhow::Result<Command> {
+        let file = logs::open(&self.data.log(log))?;
+        let errors = file.try_clone().context("cannot share the log file")?;
+        let mut command = Command::new(&self.program);
+        command.env(STACK_ENV, self.data.root()).env_remove("DATABASE_URL").current_dir("/");
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        Ok(command)
+    }
+
+    /// Arguments and environment of the server, once everything it needs is known.
+    async fn prepare(&mut self, listen: SocketAddr) -> anyhow::Result<Command> {
+        let mut command = self.command(self.name)?;
+        match &mut self.kind {
+            Kind::Inference { models, address } => {
+                address.send_if_modified(|known| known.replace(listen) != Some(listen));
+                command.arg("--models-dir").arg(models);
+            }
+            Kind::Pipeline { wiring, .. } => {
+                let url = known(&mut wiring.database).await?;
+                let inference = known(&mut wiring.inference).await?;
+                self.migrate(&url).await?;
+                command.arg("all").env("DATABASE_URL", url.expose());
+                command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
+            }
+        }
+        command.arg("--listen").arg(listen.to_string());
+        command.arg("--announce-file").arg(self.data.announce(self.name));
+        Ok(command)
+    }
+
+    /// Brings the database up to date, once for each database.
+    async fn migrate(&mut self, url: &ConnectionUrl) -> anyhow::Result<()> {
+        let Kind::Pipeline { migrated, .. } = &self.kind else { return Ok(()) };
+        if migrated.as_ref() == Some(url) {
+            return Ok(());
+        }
+        let mut command = self.command("migrate")?;
+        command.arg("migrate").env("DATABASE_URL", url.expose());
+        let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let mut guard = Guard(Running::new(child));
+        let status = tokio::time::timeout(MIGRATION_LIMIT, guard.0.wait())
+            .await
+            .context("the migration takes longer than half an hour")??;
+        if !status.success() {
+            let log = self.data.log("migrate");
+            let said = logs::tail(&log, 3);
+            anyhow::bail!("the migration failed ({}): {said} (see {})", describe_exit(status), log.display());
+        }
+        tracing::info!("the database is migrated");
+        if let Kind::Pipeline { migrated, .. } = &mut self.kind {
+            *migrated = Some(url.clone());
+        }
+        Ok(())
+    }
+
+    /// Waits for the announcement and the first good health answer of the process in `guard`.
+    async fn wait_ready(&self, guard: &mut Guard) -> anyhow::Result<Announcement> {
+        let deadline = Instant::now() + START_LIMIT;
+        let mut waits_for = "it wrote no announce file".to_owned();
+        loop {
+            if let Some(status) = guard.0.exited()? {
+                let said = logs::tail(&self.data.log(self.name), 3);
+                anyhow::bail!("{} at its start: {said}", describe_exit(status));
+            }
+            if let Some(announcement) = self.announcement(guard.0.id().pid) {
+                match health::check(announcement.grpc, Duration::from_secs(2)).await {
+                    // Not ready is not dead: models may still load, a dependency may be away.
+                    Health::Serving | Health::NotReady(_) => return Ok(announcement),
+                    Health::Silent(why) => waits_for = why,
+                }
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "not up after {} s: {waits_for}",
+                START_LIMIT.as_secs()
+            );
+            tokio::time::sleep(START_INTERVAL).await;
+        }
+    }
+
+    fn announcement(&self, pid: i32) -> Option<Announcement> {
+        let text = fs::read(self.data.announce(self.name)).ok()?;
+        serde_json::from_slice(&text).ok().filter(|announcement: &Announcement| announcement.pid == pid)
+    }
+}
+
+impl Unit for Service {
+    type Live = Server;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn start(&mut self) -> anyhow::Result<Server> {
+        let port = ports::choose(self.board.port(self.name))?;
+        self.board.update(|state| {
+            state.ports.insert(self.name.to_owned(), port);
+        });
+        let mut command = self.prepare(ports::loopback(port)).await?;
+        match fs::remove_file(self.data.announce(self.name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("cannot remove the old announce file");
+            }
+            _ => {}
+        }
+        let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let mut guard = Guard(Running::new(child));
+        self.board.update_process(self.name, |process| process.process = Some(guard.0.id().clone()));
+        let announcement = self.wait_ready(&mut guard).await?;
+        Ok(Server { running: guard, address: announcement.grpc, metrics: announcement.metrics })
+    }
+
+    async fn ended(&mut self, live: &mut Server) -> anyhow::Result<String> {
+        let Kind::Pipeline { wiring, .. } = &mut self.kind else {
+            return Ok(describe_exit(live.running.0.wait().await?));
+        };
+        let moved = tokio::select! {
+            ended = live.running.0.wait() => return Ok(describe_exit(ended?)),
+            Ok(()) = wiring.database.changed() => "the database moved",
+            Ok(()) = wiring.inference.changed() => "the inference server moved",
+        };
+        live.running.0.end(&SERVICE_END).await?;
+        Ok(moved.to_owned())
+    }
+
+    async fn stop(&mut self, mut live: Server) -> anyhow::Result<()> {
+        live.running.0.end(&SERVICE_END).await?;
+        Ok(())
+    }
+}
+
+impl Live for Server {
+    fn process(&self) -> ProcessId {
+        self.running.0.id().clone()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+}
+
+/// The value of a channel, as soon as there is one.
+async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Result<T> {
+    let value = channel.wait_for(Option::is_some).await.context("the supervisor is ending")?;
+    value.clone().context("the supervisor is ending")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements() {
+        let check = |text: &str, expected: Option<(&str, Option<&str>, i32)>| {
+            let read = serde_json::from_str::<Announcement>(text).ok();
+            let read =
+                read.map(|it| (it.grpc.to_string(), it.metrics.map(|metrics| metrics.to_string()), it.pid));
+            let expected =
+                expected.map(|(grpc, metrics, pid)| (grpc.to_owned(), metrics.map(str::to_owned), pid));
+            assert_eq!(read, expected, "{text}");
+        };
+        let both = r#"{"grpc":"127.0.0.1:5","metrics":"127.0.0.1:6","pid":7}"#;
+        check(both, Some(("127.0.0.1:5", Some("127.0.0.1:6"), 7)));
+        check(r#"{"grpc":"127.0.0.1:5","metrics":null,"pid":7}"#, Some(("127.0.0.1:5", None, 7)));
+        check(r#"{"grpc":"127.0.0.1:5","pid":7,"new":1}"#, Some(("127.0.0.1:5", None, 7)));
+        check(r#"{"grpc":"127.0.0.1:5"}"#, None);
+        check("", None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What a command prints: data to stdout, as text or as JSON.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// How a command that did its work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything asked for was done: exit code 0.
+    Done,
+    /// It finished with failures, or found nothing: exit code 1.
+    Failures,
+}
+
+impl Outcome {
+    /// `Done` when `fine`, else `Failures`.
+    pub fn from_fine(fine: bool) -> Self {
+        if fine { Self::Done } else { Self::Failures }
+    }
+}
+
+/// Where results go and in which form.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Text for people, or one JSON document when `json`.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are printed as JSON.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints one result: its `Display`, or its JSON.
+    ///
+    /// # Errors
+    /// Whatever stdout says; a broken pipe is left to the caller, which takes it for success.
+    pub fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from)?;
+            writeln!(stdout)?;
+        } else {
+            write!(stdout, "{value}")?;
+        }
+        stdout.flush()?;
+        Ok(())
+    }
+}
+
+/// Says what is going on, on stderr; progress is never data.
+pub fn progress(message: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+/// Rows as aligned columns, two spaces apart, without trailing blanks.
+pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count)
+        .map(|at| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    for row in rows {
+        let line: String =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}  ")).collect();
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Table(Vec<Vec<String>>);
+
+    impl fmt::Display for Table {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            columns(f, &self.0)
+        }
+    }
+
+    #[test]
+    fn columns_align_by_characters() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
+        let table = Table(vec![row(&["añil", "1", ""]), row(&["b", "22", "x"])]);
+        assert_eq!(table.to_string(), "añil  1\nb     22  x\n");
+    }
+}
