@@ -148,7 +148,7 @@ spec:
     {{- include "observatory.commonEnv" .root | nindent 4 }}
     {{- include "observatory.databaseEnv" . | nindent 4 }}
   resources:
-    {{- include "observatory.resources" (dict "resources" .root.Values.migrations.resources "gpu" nil) | nindent 4 }}
+    {{- include "observatory.resources" (dict "resources" .root.Values.migrations.resources "gpu" nil) | trim | nindent 4 }}
   securityContext:
     {{- include "observatory.containerSecurity" . | nindent 4 }}
   volumeMounts:
@@ -163,7 +163,7 @@ spec:
 {{- $annotations := include "observatory.meshAnnotations" . | trim -}}
 {{- $config := ternary .root.Values.config "" .server -}}
 labels:
-  {{- include "observatory.labels" . | nindent 2 }}
+  {{- include "observatory.podLabels" . | nindent 2 }}
   {{- with include "observatory.meshLabels" . | trim }}
   {{- . | nindent 2 }}
   {{- end }}
