@@ -90,97 +90,42 @@ fn every_example_keeps_every_rule() {
     }
 }
 
-/// Breaks one place of a good manifest after the other and expects the rule of that name to notice.
+/// Ways to break the "mesh" example: the rule that must notice, the object, the place in it, the new value.
+const BREAKS: &str = r#"
+restricted security | Deployment/rel-observatory-inference | /spec/template/spec/containers/0/securityContext | {}
+restricted security | Deployment/rel-observatory-scraper | /spec/template/spec/initContainers/0/securityContext | {}
+restricted security | Pod/rel-observatory-test | /spec/containers/0/volumeMounts | []
+requests and limits | Job/rel-observatory-migrations-1 | /spec/template/spec/containers/0/resources/limits | {}
+probes | Deployment/rel-observatory-analyzer | /spec/template/spec/containers/0/readinessProbe/grpc/service | ""
+probes | Deployment/rel-observatory-analyzer | /spec/template/spec/containers/0/startupProbe/grpc/port | 1
+grace period | Deployment/rel-observatory-scraper | /spec/template/spec/terminationGracePeriodSeconds | 30
+pinned images | Deployment/rel-observatory-scraper | /spec/template/spec/containers/0/image | "host:5000/a"
+pinned images | Deployment/rel-observatory-scraper | /spec/template/spec/containers/0/image | "a:latest"
+disruption budgets | Deployment/rel-observatory-inference | /spec/replicas | 1
+disruption budgets | Deployment/rel-observatory-analyzer | /spec/replicas | 2
+no service account tokens | ServiceAccount/rel-observatory-analyzer | /automountServiceAccountToken | true
+stable selectors | Deployment/rel-observatory-analyzer | /spec/selector/matchLabels | {"version": "1"}
+services reach a port | Service/rel-observatory-analyzer | /spec/ports/0/targetPort | "http"
+strings are strings | Deployment/rel-observatory-analyzer | /metadata/labels | {"on": true}
+strings are strings | Deployment/rel-observatory-analyzer | /spec/template/spec/containers/0/env/0/value | 5
+"#;
+
 #[test]
 fn every_rule_can_fail() {
     let good = render_example("mesh");
-    let container = "/spec/template/spec/containers/0";
-    let cases = [
-        (
-            "restricted security",
-            "Deployment/rel-observatory-inference",
-            format!("{container}/securityContext"),
-            json!({}),
-        ),
-        (
-            "restricted security",
-            "Pod/rel-observatory-test",
-            "/spec/containers/0/volumeMounts".into(),
-            json!([]),
-        ),
-        (
-            "requests and limits",
-            "Job/rel-observatory-migrations-1",
-            format!("{container}/resources/limits"),
-            json!({}),
-        ),
-        (
-            "probes",
-            "Deployment/rel-observatory-analyzer",
-            format!("{container}/readinessProbe/grpc/service"),
-            json!(""),
-        ),
-        (
-            "grace period",
-            "Deployment/rel-observatory-scraper",
-            "/spec/template/spec/terminationGracePeriodSeconds".into(),
-            json!(30),
-        ),
-        (
-            "pinned images",
-            "Deployment/rel-observatory-scraper",
-            format!("{container}/image"),
-            json!("host:5000/a"),
-        ),
-        (
-            "pinned images",
-            "Deployment/rel-observatory-scraper",
-            format!("{container}/image"),
-            json!("a:latest"),
-        ),
-        ("disruption budgets", "Deployment/rel-observatory-inference", "/spec/replicas".into(), json!(1)),
-        ("disruption budgets", "Deployment/rel-observatory-analyzer", "/spec/replicas".into(), json!(2)),
-        (
-            "no service account tokens",
-            "ServiceAccount/rel-observatory-analyzer",
-            "/automountServiceAccountToken".into(),
-            json!(true),
-        ),
-        (
-            "stable selectors",
-            "Deployment/rel-observatory-analyzer",
-            "/spec/selector/matchLabels".into(),
-            json!({"version": "1"}),
-        ),
-        (
-            "services reach a port",
-            "Service/rel-observatory-analyzer",
-            "/spec/ports/0/targetPort".into(),
-            json!("http"),
-        ),
-        (
-            "strings are strings",
-            "Deployment/rel-observatory-analyzer",
-            "/metadata/labels".into(),
-            json!({"on": true}),
-        ),
-        (
-            "strings are strings",
-            "Deployment/rel-observatory-analyzer",
-            format!("{container}/env/0/value"),
-            json!(5),
-        ),
-    ];
-    for (rule, object, pointer, value) in cases {
+    let mut shown = std::collections::BTreeSet::new();
+    for line in BREAKS.lines().filter(|line| !line.is_empty()) {
+        let [rule, object, pointer, value] = line.split(" | ").collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
         let mut objects = good.clone();
         let target = objects.iter_mut().find(|candidate| id(candidate) == object).expect(object);
-        *target.pointer_mut(&pointer).unwrap_or_else(|| panic!("{object}{pointer}")) = value.clone();
+        *target.pointer_mut(pointer).expect(line) = serde_json::from_str(value).expect(line);
         let broken = policy::broken(&objects);
-        assert!(
-            broken.iter().any(|what| what.starts_with(rule)),
-            "{rule}: {object}{pointer} = {value}: {broken:?}"
-        );
+        assert!(broken.iter().any(|what| what.starts_with(rule)), "{line}: {broken:?}");
+        shown.insert(rule);
     }
+    assert_eq!(shown.len(), policy::RULES.len(), "each rule is shown to fail");
 }
 
 #[test]
@@ -222,7 +167,9 @@ fn gpu_values_ask_for_the_gpu_its_node_and_the_models() {
     assert_eq!(pod["runtimeClassName"], json!("nvidia"));
     assert_eq!(spec["strategy"], json!({"type": "Recreate"}));
     assert_eq!(server["image"], json!("observatory/observatory:0.1.0-cuda"));
-    assert_eq!(env(server, "OBSERVATORY_DEVICE"), Some("cuda"));
+    assert_eq!(env(server, "OBSERVATORY_INFERENCE_DEVICE"), Some("cuda"));
+    let models = "intfloat/multilingual-e5-base,jjzha/escoxlmr_skill_extraction";
+    assert_eq!(env(server, "OBSERVATORY_INFERENCE_MODEL"), Some(models));
     assert_eq!(server["startupProbe"]["failureThreshold"], json!(121), "1205 s in steps of 10 s");
     assert_eq!(pod["terminationGracePeriodSeconds"], json!(75), "5 + 60 + 10");
 
@@ -338,9 +285,8 @@ fn migrations_by_job_carry_the_revision_and_off_has_none() {
 fn every_user_of_the_schema_waits_for_it() {
     for name in ["cpu", "external-db", "gpu", "mesh", "minimal"] {
         for pod in pods(&render_example(name)) {
-            let waits = items(pod.spec, "/initContainers").iter().any(|init| {
-                text(init, "/name") == "wait-for-schema" && text(init, "/args/1") == "--min-version"
-            });
+            let waits =
+                items(pod.spec, "/initContainers").iter().any(|init| text(init, "/args/0") == "wait-schema");
             let waits_not = ["inference", "migrations", "test"].contains(&pod.component());
             assert_ne!(waits, waits_not, "{name}: {}", pod.owner);
         }
@@ -348,17 +294,17 @@ fn every_user_of_the_schema_waits_for_it() {
 }
 
 #[test]
-fn the_chart_waits_for_the_newest_migration() {
-    let values = std::fs::read_to_string(helm::chart().join("values.yaml")).expect("values.yaml");
-    let values: Value = serde_saphyr::from_str(&values).expect("values.yaml is YAML");
-    let folder = std::fs::read_dir(helm::root().join("migrations"));
-    let names = folder.into_iter().flatten().map(|entry| entry.expect("entry").file_name());
-    let versions = names.filter_map(|name| {
-        let name = name.to_str()?.strip_suffix(".sql")?.to_owned();
-        name.split('_').next()?.parse::<u64>().ok()
-    });
-    let newest = versions.max().unwrap_or_default().to_string();
-    assert_eq!(text(&values, "/database/schemaVersion"), newest, "database.schemaVersion in values.yaml");
+fn the_schema_to_wait_for_is_the_newest_of_the_image_unless_the_values_name_one() {
+    let check = |arguments: &[&str], expected: Value| {
+        let objects = render(&[], arguments);
+        let embedder = named(&objects, "Deployment/rel-observatory-embedder");
+        assert_eq!(embedder["spec"]["template"]["spec"]["initContainers"][0]["args"], expected);
+    };
+    check(&[], json!(["wait-schema", "--timeout", "600"]));
+    check(
+        &["--set-string", "database.schemaVersion=20260101000000", "--set", "migrations.waitSeconds=5"],
+        json!(["wait-schema", "--timeout", "5", "--min-version", "20260101000000"]),
+    );
 }
 
 /// The words that YAML 1.1 readers turn into booleans, numbers and nulls.

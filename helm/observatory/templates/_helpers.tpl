@@ -83,9 +83,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The command that waits for the schema and the one that makes it: the only places that name them. */}}
+{{/* The command that waits for the schema and the one that makes it: the only places that name them.
+     Without --min-version a binary waits for the newest migration it knows. */}}
 {{- define "observatory.waitSchemaArgs" -}}
-{{- list "wait-schema" "--min-version" .Values.database.schemaVersion "--timeout" (printf "%ds" (int .Values.migrations.waitSeconds)) | toJson -}}
+{{- $args := list "wait-schema" "--timeout" (.Values.migrations.waitSeconds | int | toString) -}}
+{{- with .Values.database.schemaVersion -}}
+{{- $args = concat $args (list "--min-version" .) -}}
+{{- end -}}
+{{- toJson $args -}}
 {{- end -}}
 
 {{- define "observatory.migrateArgs" -}}

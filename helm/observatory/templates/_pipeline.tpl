@@ -4,7 +4,7 @@
 {{- $root := .root -}}
 {{- $spec := .spec -}}
 {{- $name := printf "%s-%s" (include "observatory.fullname" $root) .component -}}
-{{- $claim := printf "%s-data" $name -}}
+{{- $claim := printf "%s-reports" (include "observatory.fullname" $root) -}}
 {{- $volume := get $spec "volume" -}}
 apiVersion: "apps/v1"
 kind: "Deployment"
@@ -52,15 +52,17 @@ spec:
             {{- with include "observatory.configEnv" $root | trim }}
             {{- . | nindent 12 }}
             {{- end }}
-            {{- include "observatory.serverEnv" $spec | nindent 12 }}
+            {{- include "observatory.serverEnv" (dict "prefix" "OBSERVATORY" "spec" $spec) | nindent 12 }}
             {{- include "observatory.databaseEnv" . | nindent 12 }}
+            - name: "OBSERVATORY_DATABASE_CONNECTIONS"
+              value: {{ $root.Values.database.connections | int | toString | quote }}
             {{- if $root.Values.inference.enabled }}
             - name: "OBSERVATORY_INFERENCE"
               value: {{ include "observatory.inferenceUrl" $root | quote }}
             {{- end }}
             {{- if $volume }}
-            - name: "OBSERVATORY_DATA"
-              value: "/data"
+            - name: "OBSERVATORY_REPORTS"
+              value: "/reports"
             {{- end }}
             {{- with include "observatory.extraEnv" $spec.extraEnv | trim }}
             {{- . | nindent 12 }}
@@ -81,8 +83,8 @@ spec:
             {{- . | nindent 12 }}
             {{- end }}
             {{- if $volume }}
-            - name: "data"
-              mountPath: "/data"
+            - name: "reports"
+              mountPath: "/reports"
             {{- end }}
       volumes:
         {{- include "observatory.commonVolumes" $root | nindent 8 }}
@@ -93,7 +95,7 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
         {{- with $volume }}
-        {{- include "observatory.volume" (dict "name" "data" "claim" $claim "volume" .) | nindent 8 }}
+        {{- include "observatory.volume" (dict "name" "reports" "claim" $claim "volume" .) | nindent 8 }}
         {{- end }}
 {{- if and $volume (eq (get (default dict $volume) "type") "pvc") }}
 ---

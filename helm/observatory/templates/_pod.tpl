@@ -19,13 +19,16 @@
 {{- end -}}
 
 {{- define "observatory.commonEnv" -}}
+# The servers read the first, the command line of the test pod the second.
+- name: "RUST_LOG"
+  value: {{ .Values.log.filter | quote }}
 - name: "OBSERVATORY_LOG"
   value: {{ .Values.log.filter | quote }}
 - name: "HOME"
   value: "/tmp"
 {{- end -}}
 
-{{/* observatory.toml, for servers only: a Job before the release cannot mount its ConfigMap. */}}
+{{/* observatory.toml, for the roles of pipeline-services; a Job before the release could not mount its ConfigMap. */}}
 {{- define "observatory.configEnv" -}}
 {{- if .Values.config }}
 - name: "OBSERVATORY_CONFIG"
@@ -33,14 +36,14 @@
 {{- end }}
 {{- end -}}
 
-{{/* What every server listens on, and how long it drains. */}}
+{{/* What a server listens on, and how long it drains. Arguments: prefix (of the variables), spec. */}}
 {{- define "observatory.serverEnv" -}}
-- name: "OBSERVATORY_LISTEN"
+- name: {{ printf "%s_LISTEN" .prefix | quote }}
   value: {{ printf "0.0.0.0:%s" (include "observatory.grpcPort" .) | quote }}
-- name: "OBSERVATORY_METRICS"
+- name: {{ printf "%s_METRICS_LISTEN" .prefix | quote }}
   value: {{ printf "0.0.0.0:%s" (include "observatory.metricsPort" .) | quote }}
-- name: "OBSERVATORY_DRAIN_SECONDS"
-  value: {{ .drainSeconds | int | toString | quote }}
+- name: {{ printf "%s_DRAIN_SECONDS" .prefix | quote }}
+  value: {{ .spec.drainSeconds | int | toString | quote }}
 {{- end -}}
 
 {{- define "observatory.extraEnv" -}}
@@ -161,7 +164,7 @@ spec:
 {{/* Labels and annotations of a server's pod. Arguments: root, component, spec, server. */}}
 {{- define "observatory.podMetadata" -}}
 {{- $annotations := include "observatory.meshAnnotations" . | trim -}}
-{{- $config := ternary .root.Values.config "" .server -}}
+{{- $config := ternary .root.Values.config "" (and .server (ne .component "inference")) -}}
 labels:
   {{- include "observatory.podLabels" . | nindent 2 }}
   {{- with include "observatory.meshLabels" . | trim }}

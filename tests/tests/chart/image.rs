@@ -1,7 +1,7 @@
 //! Image references of the chart, and the Dockerfile that makes the image.
 
 use crate::helm::{self, render, render_example};
-use crate::manifest::{named, pods, text};
+use crate::manifest::{items, named, pods, text};
 
 #[test]
 fn images_take_a_digest_a_tag_or_the_application_version() {
@@ -61,6 +61,51 @@ fn the_image_holds_every_command_of_the_chart() {
                 let target = format!("/usr/local/bin/{command}");
                 let copied = installed.iter().any(|words| words.last() == Some(&target));
                 assert!(copied, "{}: {command:?} is not in the image", pod.owner);
+            }
+        }
+    }
+}
+
+/// The Rust sources of the program that a container runs.
+fn sources(command: &str) -> String {
+    let folder = match command {
+        "inference-server" => "inference-server/src",
+        "pipeline-services" => "pipeline-services/src",
+        "observatory" => "client-cli/src",
+        other => panic!("the program {other} is not known here"),
+    };
+    let mut text = String::new();
+    let mut folders = vec![helm::root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("folder of sources") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                text.push_str(&std::fs::read_to_string(path).expect("source file"));
+            }
+        }
+    }
+    text
+}
+
+/// A variable that no program reads would be a setting that does nothing.
+#[test]
+fn every_variable_of_a_container_is_read_by_its_program() {
+    // Read by libraries: the log filter, temporary files, the database driver.
+    let by_libraries = ["RUST_LOG", "OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
+    for name in ["cpu", "external-db", "gpu", "minimal"] {
+        for pod in pods(&render_example(name)) {
+            for container in pod.containers() {
+                let command = text(container, "/command/0");
+                let sources = sources(command);
+                let reads_variables = sources.contains("env = \"");
+                for entry in items(container, "/env") {
+                    let variable = text(entry, "/name");
+                    let known =
+                        by_libraries.contains(&variable) || sources.contains(&format!("\"{variable}\""));
+                    assert!(known || !reads_variables, "{}: {command} does not read {variable}", pod.owner);
+                }
             }
         }
     }

@@ -109,9 +109,10 @@ fn grace_period(objects: &[Value]) -> Vec<String> {
         let pointer = "/spec/template/spec/terminationGracePeriodSeconds";
         let grace = deployment.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
         for container in items(deployment, "/spec/template/spec/containers") {
-            let drain =
-                env(container, "OBSERVATORY_DRAIN_SECONDS").and_then(|value| value.parse::<u64>().ok());
-            if !drain.is_some_and(|drain| grace == 5 + drain + 10) {
+            let drain = ["OBSERVATORY_DRAIN_SECONDS", "OBSERVATORY_INFERENCE_DRAIN_SECONDS"]
+                .iter()
+                .find_map(|name| env(container, name)?.parse::<u64>().ok());
+            if drain.is_none_or(|drain| grace != 5 + drain + 10) {
                 wrong.push(format!("{}: {grace} s of grace for a drain of {drain:?}", id(deployment)));
             }
         }
