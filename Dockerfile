@@ -4,15 +4,17 @@
 #   docker build -t observatory/observatory:0.1.0 .
 #
 # A CUDA build of the inference server takes a toolkit image for building, a runtime image with the same CUDA
-# major version, and the crate's feature:
+# major version, the crate's feature, and the compute capability of the GPUs (90 for an H100 or H200): there is no
+# GPU to ask while an image is built.
 #
 #   docker build -t observatory/observatory:0.1.0-cuda \
 #     --build-arg BUILD_IMAGE=nvidia/cuda:12.6.3-devel-ubuntu24.04 \
 #     --build-arg RUNTIME_IMAGE=nvidia/cuda:12.6.3-runtime-ubuntu24.04 \
-#     --build-arg INFERENCE_FEATURES=cuda .
+#     --build-arg INFERENCE_FEATURES=cuda --build-arg CUDA_COMPUTE_CAP=90 .
 #
-# No docker engine was at hand where this file was written: neither build has been run, and the CUDA one
-# depends on the toolkit image, the driver and a `cuda` feature of observatory-inference working together.
+# No docker engine was at hand where this file was written: neither build has been run. For the CUDA one the
+# toolkit image, the host's driver and the feature must fit together; a server built with it does not start
+# without a driver, so it is an image of its own.
 
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG BUILD_IMAGE=debian:12-slim
@@ -22,6 +24,7 @@ FROM ${RUST_IMAGE} AS toolchain
 
 FROM ${BUILD_IMAGE} AS build
 ARG INFERENCE_FEATURES=""
+ARG CUDA_COMPUTE_CAP=""
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential ca-certificates pkg-config \
     && rm -rf /var/lib/apt/lists/*
@@ -42,6 +45,7 @@ COPY .sqlx .sqlx
 ENV SQLX_OFFLINE=true
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked -p observatory-pipeline -p observatory-typeset -p observatory-cli \
+    && if [ -z "${CUDA_COMPUTE_CAP}" ]; then unset CUDA_COMPUTE_CAP; else export CUDA_COMPUTE_CAP; fi \
     && cargo build --release --locked -p observatory-inference ${INFERENCE_FEATURES:+--features "${INFERENCE_FEATURES}"} \
     && mkdir /out \
     && cp target/release/inference-server target/release/pipeline-services target/release/typeset target/release/observatory /out/

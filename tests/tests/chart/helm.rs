@@ -11,9 +11,11 @@ pub(crate) const KUBERNETES: [&str; 3] = ["1.31", "1.34", "1.37"];
 /// Groups of custom resources, for which the validator carries no schema.
 const CUSTOM_GROUPS: [&str; 1] = ["monitoring.coreos.com/"];
 
-/// The repository root.
+/// The repository root: that of the running cargo, or else the one the test was built in.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in the root").to_owned()
+    let crate_folder = std::env::var("CARGO_MANIFEST_DIR");
+    let crate_folder = crate_folder.unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&crate_folder).parent().expect("the tests crate lies in the root").to_owned()
 }
 
 /// The chart's folder.

@@ -9,7 +9,7 @@ pub(crate) struct File {
     pub(crate) text: String,
 }
 
-/// The repository root: the one the test was built in, or with CARGO_MANIFEST_DIR set, that of the running cargo.
+/// The repository root: that of the running cargo, or else the one the test was built in.
 pub(crate) fn root() -> PathBuf {
     let crate_folder =
         std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
