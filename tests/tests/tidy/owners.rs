@@ -8,8 +8,8 @@ struct Owned {
     files: &'static [&'static str],
 }
 
-/// Tests and benches may use what they need.
-const EVERYWHERE: [&str; 3] = ["tests/", "/tests/", "/benches/"];
+/// Tests, benches and examples may use what they need.
+const EVERYWHERE: [&str; 4] = ["tests/", "/tests/", "/benches/", "/examples/"];
 
 const OWNED: [Owned; 4] = [
     Owned { names: &["sqlx", "pgvector"], files: &["pipeline-services/src/store"] },
@@ -100,6 +100,7 @@ mod tests {
         check("pipeline-services/src/extractor.rs", "fn f(c: &mut sqlx::PgConnection) {}", 1);
         check("pipeline-services/src/extractor.rs", "use pgvector::Vector;\nuse sqlx::Row;", 2);
         check("pipeline-services/tests/store.rs", "use sqlx::Row;", 0);
+        check("pipeline-services/examples/load.rs", "use sqlx::Row;", 0);
         check("tests/src/database.rs", "use sqlx::Row;", 0);
         check("inference-server/src/model/weights.rs", "use candle_core::Tensor;", 0);
         check("inference-server/src/batcher.rs", "use candle_core::Tensor;", 1);
