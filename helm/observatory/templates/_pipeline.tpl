@@ -1,0 +1,124 @@
+{{/* A role of `pipeline-services` with its Service and, for a role that writes files, its claim.
+     Arguments: root, component, spec. */}}
+{{- define "observatory.pipeline" -}}
+{{- $root := .root -}}
+{{- $spec := .spec -}}
+{{- $name := printf "%s-%s" (include "observatory.fullname" $root) .component -}}
+{{- $claim := printf "%s-reports" (include "observatory.fullname" $root) -}}
+{{- $volume := get $spec "volume" -}}
+apiVersion: "apps/v1"
+kind: "Deployment"
+metadata:
+  name: {{ $name | quote }}
+  namespace: {{ $root.Release.Namespace | quote }}
+  labels:
+    {{- include "observatory.labels" . | nindent 4 }}
+spec:
+  replicas: {{ int $spec.replicas }}
+  revisionHistoryLimit: 5
+  strategy:
+    {{- if and $volume (ne $volume.type "emptyDir") }}
+    # The old pod may hold a ReadWriteOnce volume that the new one waits for.
+    type: "Recreate"
+    {{- else }}
+    type: "RollingUpdate"
+    rollingUpdate:
+      maxSurge: 1
+      maxUnavailable: 0
+    {{- end }}
+  progressDeadlineSeconds: {{ add (int $root.Values.migrations.waitSeconds) (int $spec.probes.startupBudgetSeconds) 300 }}
+  selector:
+    matchLabels:
+      {{- include "observatory.selectorLabels" . | nindent 6 }}
+  template:
+    metadata:
+      {{- include "observatory.podMetadata" . | nindent 6 }}
+    spec:
+      {{- include "observatory.podBase" . | nindent 6 }}
+      terminationGracePeriodSeconds: {{ include "observatory.gracePeriod" $spec }}
+      {{- with include "observatory.scheduling" (merge (dict "tolerations" $spec.tolerations) .) | trim }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      initContainers:
+        {{- include "observatory.waitForSchema" . | nindent 8 }}
+      containers:
+        - name: {{ .component | quote }}
+          image: {{ include "observatory.image" . | quote }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy | quote }}
+          command: ["pipeline-services"]
+          args: [{{ .component | quote }}]
+          env:
+            {{- include "observatory.commonEnv" $root | nindent 12 }}
+            {{- with include "observatory.configEnv" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- include "observatory.serverEnv" (dict "prefix" "OBSERVATORY" "spec" $spec) | nindent 12 }}
+            {{- include "observatory.databaseEnv" . | nindent 12 }}
+            - name: "OBSERVATORY_DATABASE_CONNECTIONS"
+              value: {{ $root.Values.database.connections | int | toString | quote }}
+            {{- if $root.Values.inference.enabled }}
+            - name: "OBSERVATORY_INFERENCE"
+              value: {{ include "observatory.inferenceUrl" $root | quote }}
+            {{- end }}
+            {{- if $volume }}
+            - name: "OBSERVATORY_REPORTS"
+              value: "/reports"
+            {{- end }}
+            {{- with include "observatory.extraEnv" $spec.extraEnv | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+          ports:
+            {{- include "observatory.containerPorts" . | nindent 12 }}
+          {{- include "observatory.probes" $spec | nindent 10 }}
+          resources:
+            {{- include "observatory.resources" (dict "resources" $spec.resources "gpu" nil) | trim | nindent 12 }}
+          securityContext:
+            {{- include "observatory.containerSecurity" . | nindent 12 }}
+          volumeMounts:
+            {{- include "observatory.commonMounts" $root | nindent 12 }}
+            {{- with include "observatory.configMounts" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with include "observatory.databaseMounts" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- if $volume }}
+            - name: "reports"
+              mountPath: "/reports"
+            {{- end }}
+      volumes:
+        {{- include "observatory.commonVolumes" $root | nindent 8 }}
+        {{- with include "observatory.configVolumes" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with include "observatory.databaseVolumes" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with $volume }}
+        {{- include "observatory.volume" (dict "name" "reports" "claim" $claim "volume" .) | nindent 8 }}
+        {{- end }}
+{{- if and $volume (eq (get (default dict $volume) "type") "pvc") }}
+---
+{{ include "observatory.claim" (dict "root" $root "component" .component "claim" $claim "volume" $volume) }}
+{{- end }}
+---
+apiVersion: "v1"
+kind: "Service"
+metadata:
+  name: {{ $name | quote }}
+  namespace: {{ $root.Release.Namespace | quote }}
+  labels:
+    {{- include "observatory.labels" . | nindent 4 }}
+  {{- with $spec.service.annotations }}
+  annotations:
+    {{- range $key, $value := . }}
+    {{ $key | quote }}: {{ $value | quote }}
+    {{- end }}
+  {{- end }}
+spec:
+  type: "ClusterIP"
+  selector:
+    {{- include "observatory.selectorLabels" . | nindent 4 }}
+  ports:
+    {{- include "observatory.servicePorts" . | nindent 4 }}
+{{- end -}}

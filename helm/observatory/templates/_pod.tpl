@@ -1,0 +1,200 @@
+{{/* Parts of a pod that several workloads share. */}}
+
+{{- define "observatory.databaseSecretName" -}}
+{{- default (printf "%s-database" (include "observatory.fullname" .)) .Values.database.existingSecret.name -}}
+{{- end -}}
+
+{{- define "observatory.databaseEnv" -}}
+{{- $migrations := .root.Values.migrations.existingSecret -}}
+{{- $own := and (eq .component "migrations") $migrations.name -}}
+- name: "DATABASE_URL"
+  valueFrom:
+    secretKeyRef:
+      name: {{ ternary $migrations.name (include "observatory.databaseSecretName" .root) (not (empty $own)) | quote }}
+      key: {{ ternary $migrations.key .root.Values.database.existingSecret.key (not (empty $own)) | quote }}
+{{- if .root.Values.database.ca.existingSecret }}
+- name: "PGSSLROOTCERT"
+  value: "/etc/observatory/database/ca.crt"
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.commonEnv" -}}
+# The servers read the first, the command line of the test pod the second.
+- name: "RUST_LOG"
+  value: {{ .Values.log.filter | quote }}
+- name: "OBSERVATORY_LOG"
+  value: {{ .Values.log.filter | quote }}
+- name: "HOME"
+  value: "/tmp"
+{{- end -}}
+
+{{/* observatory.toml, for the roles of pipeline-services; a Job before the release could not mount its ConfigMap. */}}
+{{- define "observatory.configEnv" -}}
+{{- if .Values.config }}
+- name: "OBSERVATORY_CONFIG"
+  value: "/etc/observatory/config/observatory.toml"
+{{- end }}
+{{- end -}}
+
+{{/* What a server listens on, and how long it drains. Arguments: prefix (of the variables), spec. */}}
+{{- define "observatory.serverEnv" -}}
+- name: {{ printf "%s_LISTEN" .prefix | quote }}
+  value: {{ printf "0.0.0.0:%s" (include "observatory.grpcPort" .) | quote }}
+- name: {{ printf "%s_METRICS_LISTEN" .prefix | quote }}
+  value: {{ printf "0.0.0.0:%s" (include "observatory.metricsPort" .) | quote }}
+- name: {{ printf "%s_DRAIN_SECONDS" .prefix | quote }}
+  value: {{ .spec.drainSeconds | int | toString | quote }}
+{{- end -}}
+
+{{- define "observatory.extraEnv" -}}
+{{- range . }}
+- name: {{ .name | quote }}
+  {{- if .valueFrom }}
+  valueFrom: {{ toJson .valueFrom }}
+  {{- else }}
+  value: {{ .value | quote }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.commonMounts" -}}
+- name: "tmp"
+  mountPath: "/tmp"
+{{- end -}}
+
+{{- define "observatory.configMounts" -}}
+{{- if .Values.config }}
+- name: "config"
+  mountPath: "/etc/observatory/config"
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.databaseMounts" -}}
+{{- if .Values.database.ca.existingSecret }}
+- name: "database-ca"
+  mountPath: "/etc/observatory/database"
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.commonVolumes" -}}
+- name: "tmp"
+  emptyDir:
+    sizeLimit: "1Gi"
+{{- end -}}
+
+{{- define "observatory.configVolumes" -}}
+{{- if .Values.config }}
+- name: "config"
+  configMap:
+    name: {{ printf "%s-config" (include "observatory.fullname" .) | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.databaseVolumes" -}}
+{{- with .Values.database.ca }}
+{{- if .existingSecret }}
+- name: "database-ca"
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    items:
+      - key: {{ .key | quote }}
+        path: "ca.crt"
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A volume by its "type": a new claim, an existing one, or an emptyDir. Arguments: name, claim, volume. */}}
+{{- define "observatory.volume" -}}
+- name: {{ .name | quote }}
+{{- if eq .volume.type "emptyDir" }}
+  emptyDir:
+    sizeLimit: {{ .volume.emptyDir.sizeLimit | quote }}
+{{- else }}
+  persistentVolumeClaim:
+    claimName: {{ ternary .volume.existingClaim .claim (eq .volume.type "existingClaim") | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* The claim itself. Arguments: root, component, claim, volume. */}}
+{{- define "observatory.claim" -}}
+apiVersion: "v1"
+kind: "PersistentVolumeClaim"
+metadata:
+  name: {{ .claim | quote }}
+  namespace: {{ .root.Release.Namespace | quote }}
+  labels:
+    {{- include "observatory.labels" . | nindent 4 }}
+  {{- if .volume.pvc.keep }}
+  annotations:
+    helm.sh/resource-policy: "keep"
+  {{- end }}
+spec:
+  accessModes: {{ toJson .volume.pvc.accessModes }}
+  {{- with default .root.Values.global.storageClass .volume.pvc.storageClass }}
+  storageClassName: {{ . | quote }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ .volume.pvc.size | quote }}
+{{- end -}}
+
+{{/* The init container that holds a pod back until the schema is there. */}}
+{{- define "observatory.waitForSchema" -}}
+- name: "wait-for-schema"
+  image: {{ include "observatory.image" . | quote }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy | quote }}
+  command: ["pipeline-services"]
+  args: {{ include "observatory.waitSchemaArgs" .root }}
+  env:
+    {{- include "observatory.commonEnv" .root | nindent 4 }}
+    {{- include "observatory.databaseEnv" . | nindent 4 }}
+  resources:
+    {{- include "observatory.resources" (dict "resources" .root.Values.migrations.resources "gpu" nil) | trim | nindent 4 }}
+  securityContext:
+    {{- include "observatory.containerSecurity" . | nindent 4 }}
+  volumeMounts:
+    {{- include "observatory.commonMounts" .root | nindent 4 }}
+    {{- with include "observatory.databaseMounts" .root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{/* Labels and annotations of a server's pod. Arguments: root, component, spec, server. */}}
+{{- define "observatory.podMetadata" -}}
+{{- $annotations := include "observatory.meshAnnotations" . | trim -}}
+{{- $config := ternary .root.Values.config "" (and .server (ne .component "inference")) -}}
+labels:
+  {{- include "observatory.podLabels" . | nindent 2 }}
+  {{- with include "observatory.meshLabels" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- if or $annotations $config .spec.podAnnotations }}
+annotations:
+  {{- with $annotations }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with $config }}
+  checksum/config: {{ sha256sum . | quote }}
+  {{- end }}
+  {{- range $key, $value := .spec.podAnnotations }}
+  {{ $key | quote }}: {{ $value | quote }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Fields every pod starts with. */}}
+{{- define "observatory.podBase" -}}
+serviceAccountName: {{ include "observatory.serviceAccountName" . | quote }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ .name | quote }}
+  {{- end }}
+{{- end }}
+securityContext:
+  {{- include "observatory.podSecurity" .root | nindent 2 }}
+{{- end -}}

@@ -1,0 +1,112 @@
+//! Image references of the chart, and the Dockerfile that makes the image.
+
+use crate::helm::{self, render, render_example};
+use crate::manifest::{items, named, pods, text};
+
+#[test]
+fn images_take_a_digest_a_tag_or_the_application_version() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let by_digest = format!("image.digest={digest}");
+    let check = |arguments: &[&str], component: &str, expected: &str| {
+        let objects = render(&[], arguments);
+        let deployment = named(&objects, &format!("Deployment/rel-observatory-{component}")).clone();
+        let image = text(&deployment, "/spec/template/spec/containers/0/image").to_owned();
+        assert_eq!(image, expected, "{arguments:?} {component}");
+    };
+    check(&[], "scraper", "observatory/observatory:0.1.0");
+    check(&["--set", "image.tag=9.9.9"], "inference", "observatory/observatory:9.9.9");
+    check(&["--set", &by_digest], "inference", &format!("observatory/observatory@{digest}"));
+    check(
+        &[
+            "--set",
+            "global.imageRegistry=host.example:5000,inference.image.repository=own/gpu,inference.image.tag=v7",
+        ],
+        "inference",
+        "host.example:5000/own/gpu:v7",
+    );
+    let gpu = format!("inference.gpu.enabled=true,{by_digest}");
+    check(&["--set", &gpu], "inference", "observatory/observatory:0.1.0-cuda");
+    check(&["--set", &gpu], "scraper", &format!("observatory/observatory@{digest}"));
+}
+
+/// The words after COPY of the Dockerfile's lines that start with `prefix`.
+fn copies(prefix: &str) -> Vec<Vec<String>> {
+    let dockerfile = std::fs::read_to_string(helm::root().join("Dockerfile")).expect("Dockerfile");
+    let lines = dockerfile.lines().filter(|line| line.starts_with(prefix));
+    lines.map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_image_is_built_from_files_that_exist() {
+    let ignore = std::fs::read_to_string(helm::root().join(".dockerignore")).expect(".dockerignore");
+    let lines = copies("COPY ").into_iter().filter(|words| !words[0].starts_with("--from="));
+    let sources: Vec<String> = lines.flat_map(|words| words[..words.len() - 1].to_vec()).collect();
+    assert!(sources.len() > 5, "{sources:?}");
+    for source in sources {
+        assert!(helm::root().join(&source).exists(), "{source} is copied into the image and does not exist");
+        assert!(
+            ignore.lines().any(|line| line == format!("!{source}")),
+            "{source} does not travel to the builder"
+        );
+    }
+}
+
+#[test]
+fn the_image_holds_every_command_of_the_chart() {
+    let installed = copies("COPY --from=build");
+    for name in ["cpu", "gpu", "mesh"] {
+        for pod in pods(&render_example(name)) {
+            for container in pod.containers() {
+                let command = text(container, "/command/0");
+                let target = format!("/usr/local/bin/{command}");
+                let copied = installed.iter().any(|words| words.last() == Some(&target));
+                assert!(copied, "{}: {command:?} is not in the image", pod.owner);
+            }
+        }
+    }
+}
+
+/// The Rust sources of the program that a container runs.
+fn sources(command: &str) -> String {
+    let folder = match command {
+        "inference-server" => "inference-server/src",
+        "pipeline-services" => "pipeline-services/src",
+        "observatory" => "client-cli/src",
+        other => panic!("the program {other} is not known here"),
+    };
+    let mut text = String::new();
+    let mut folders = vec![helm::root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("folder of sources") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                text.push_str(&std::fs::read_to_string(path).expect("source file"));
+            }
+        }
+    }
+    text
+}
+
+/// A variable that no program reads would be a setting that does nothing.
+#[test]
+fn every_variable_of_a_container_is_read_by_its_program() {
+    // Read by libraries: the log filter, temporary files, the database driver.
+    let by_libraries = ["RUST_LOG", "OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
+    for name in ["cpu", "external-db", "gpu", "minimal"] {
+        for pod in pods(&render_example(name)) {
+            for container in pod.containers() {
+                let command = text(container, "/command/0");
+                let sources = sources(command);
+                let reads_variables = sources.contains("env = \"");
+                for entry in items(container, "/env") {
+                    let variable = text(entry, "/name");
+                    let known =
+                        by_libraries.contains(&variable) || sources.contains(&format!("\"{variable}\""));
+                    assert!(known || !reads_variables, "{}: {command} does not read {variable}", pod.owner);
+                }
+            }
+        }
+    }
+}

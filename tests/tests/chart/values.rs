@@ -1,0 +1,140 @@
+//! The schema of the values: closed at every level, and bad values are refused with their path.
+
+use serde_json::Value;
+
+use crate::helm::{chart, render_text};
+
+/// Each case: what is set (as --set-json), and what helm must say about it.
+fn refuses(cases: &[(&str, &str)]) {
+    for (set, expected) in cases {
+        let error =
+            render_text(&[], &["--set-json", set]).err().unwrap_or_else(|| panic!("{set} is accepted"));
+        assert!(error.contains("don't meet the specifications of the schema"), "{set}: {error}");
+        assert!(error.contains(expected), "{set}: {expected:?} is not in {error}");
+    }
+}
+
+#[test]
+fn refuses_bad_values_of_the_inference_server() {
+    refuses(&[
+        (r#"infrence={}"#, "infrence"),
+        (r#"inference.gpus={"enabled":true}"#, "gpus"),
+        (r#"inference.gpu.count=0"#, "inference.gpu.count"),
+        (r#"inference.gpu.count="1""#, "inference.gpu.count"),
+        (r#"inference.gpu.enabled="yes""#, "inference.gpu.enabled"),
+        (r#"inference.gpu.resourceName="gpu""#, "inference.gpu.resourceName"),
+        (r#"inference.replicas=-1"#, "inference.replicas"),
+        (r#"inference.replicas=1.5"#, "inference.replicas"),
+        (r#"inference.strategy.type="BlueGreen""#, "inference.strategy.type"),
+        (
+            r#"inference.strategy={"type":"RollingUpdate","rollingUpdate":{"maxSurge":0,"maxUnavailable":0}}"#,
+            "inference.strategy",
+        ),
+        (
+            r#"inference.strategy={"type":"Recreate","rollingUpdate":{"maxSurge":1,"maxUnavailable":0}}"#,
+            "inference.strategy",
+        ),
+        (r#"inference.models.volume.type="hostPath""#, "inference.models.volume.type"),
+        (r#"inference.models.volume.type="existingClaim""#, "inference.models.volume.existingClaim"),
+        (r#"inference.models.volume.existingClaim="forgotten""#, "inference.models.volume.existingClaim"),
+        (r#"inference.models.volume.readOnly=true"#, "inference.models.volume.readOnly"),
+        (r#"inference.models.volume.pvc.size="20 GB""#, "inference.models.volume.pvc.size"),
+        (r#"inference.models.volume.pvc.accessModes=[]"#, "inference.models.volume.pvc.accessModes"),
+        (r#"inference.resources.limits.memory=null"#, "memory is required"),
+        (r#"inference.resources.limits.memory=4"#, "inference.resources.limits.memory"),
+        (r#"inference.probes.startupBudgetSeconds=0"#, "inference.probes.startupBudgetSeconds"),
+        (r#"inference.drainSeconds="30s""#, "inference.drainSeconds"),
+        (r#"inference.tolerations=[{"effect":"NoSchedul"}]"#, "inference.tolerations.0.effect"),
+        (r#"inference.nodeSelector={"gpu":true}"#, "inference.nodeSelector.gpu"),
+        (r#"inference.extraEnv=[{"name":"A"}]"#, "inference.extraEnv.0"),
+    ]);
+}
+
+#[test]
+fn refuses_bad_values_of_everything_else() {
+    refuses(&[
+        (r#"image.tag="latest""#, "image.tag"),
+        (r#"inference.image.tag="latest""#, "inference.image.tag"),
+        (r#"image.digest="sha256:abc""#, "image.digest"),
+        (r#"image.pullPolicy="Sometimes""#, "image.pullPolicy"),
+        (r#"mesh.mode="consul""#, "mesh.mode"),
+        (r#"migrations.mode="auto""#, "migrations.mode"),
+        (r#"database.port=70000"#, "database.port"),
+        (r#"database.url="mysql://x""#, "database.url"),
+        (r#"database.existingSecret.name="""#, "database"),
+        (r#"database={"url":"postgres://x/y","existingSecret":{"name":""}}"#, "database"),
+        (r#"workers.scraper.volume={"type":"pvc"}"#, "workers.scraper"),
+        (r#"workers.crawler={"enabled":true}"#, "crawler"),
+        (r#"workers.scraper.replicas="2""#, "workers.scraper.replicas"),
+        (r#"security.runAsUser=0"#, "security.runAsUser"),
+        (r#"networkPolicy.portals.ports=[443,0]"#, "networkPolicy.portals.ports.1"),
+        (r#"networkPolicy.dns.to=[]"#, "networkPolicy.dns.to"),
+        (r#"networkPolicy.extraEgress={"crawler":[]}"#, "crawler"),
+        (r#"podDisruptionBudget.maxUnavailable=0"#, "podDisruptionBudget.maxUnavailable"),
+        (r#"monitoring.serviceMonitor.interval="30""#, "monitoring.serviceMonitor.interval"),
+        (r#"serviceAccount.create=null"#, "create is required"),
+    ]);
+}
+
+#[test]
+fn accepts_the_same_places_with_good_values() {
+    let cases = [
+        r#"inference.gpu.count=2"#,
+        r#"inference.strategy={"type":"RollingUpdate","rollingUpdate":{"maxSurge":0,"maxUnavailable":1}}"#,
+        r#"inference.nodeSelector={"gpu":"true"}"#,
+        r#"inference.extraEnv=[{"name":"A","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}}]"#,
+        r#"database={"url":"postgres://x/y","existingSecret":{"name":""}}"#,
+        r#"security.runAsUser=null"#,
+        r#"workers.reporter.volume.type="emptyDir""#,
+        r#"networkPolicy.extraEgress={"inference":[{"ports":[{"port":443}]}]}"#,
+    ];
+    for set in cases {
+        let job = r#"migrations.mode="job""#;
+        render_text(&[], &["--set-json", job, "--set-json", set])
+            .unwrap_or_else(|error| panic!("{set}: {error}"));
+    }
+}
+
+/// Places of the schema that describe an object but let unknown keys through, as a path list.
+fn open_levels(schema: &Value, path: &str, open: &mut Vec<String>) {
+    let Some(map) = schema.as_object() else {
+        let items = schema.as_array().into_iter().flatten().enumerate();
+        items.for_each(|(index, item)| open_levels(item, &format!("{path}/{index}"), open));
+        return;
+    };
+    if map.get("type").and_then(Value::as_str) == Some("object") {
+        let closed = match map.get("additionalProperties") {
+            Some(Value::Bool(allowed)) => !allowed,
+            Some(typed) => typed.get("type").is_some() || typed.get("$ref").is_some(),
+            None => false,
+        };
+        if !closed {
+            open.push(path.to_owned());
+        }
+    }
+    map.iter().for_each(|(key, item)| open_levels(item, &format!("{path}/{key}"), open));
+}
+
+#[test]
+fn the_schema_is_closed_at_every_level() {
+    let text = std::fs::read_to_string(chart().join("values.schema.json")).expect("values.schema.json");
+    let schema: Value = serde_json::from_str(&text).expect("the schema is JSON");
+    let mut open = Vec::new();
+    open_levels(&schema, "", &mut open);
+    // Pieces of Kubernetes objects that are handed through; the validator sees them when they are rendered.
+    let handed_through = [
+        "/definitions/affinity/properties/nodeAffinity",
+        "/definitions/affinity/properties/podAffinity",
+        "/definitions/affinity/properties/podAntiAffinity",
+        "/definitions/peer/properties/podSelector",
+        "/definitions/peer/properties/namespaceSelector",
+    ];
+    open.sort();
+    let mut expected = handed_through.map(str::to_owned).to_vec();
+    expected.sort();
+    assert_eq!(open, expected);
+
+    let mut found = Vec::new();
+    open_levels(&serde_json::json!({"properties": {"a": {"type": "object"}}}), "", &mut found);
+    assert_eq!(found, ["/properties/a"], "an open level is noticed");
+}

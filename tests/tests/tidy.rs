@@ -1,0 +1,92 @@
+//! The structure rules of the project, checked over its own files.
+//!
+//! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
+//! here apply them to the whole tree.
+
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/licences.rs"]
+mod licences;
+#[path = "tidy/manifests.rs"]
+mod manifests;
+#[path = "tidy/owners.rs"]
+mod owners;
+#[path = "tidy/rust.rs"]
+mod rust;
+#[path = "tidy/text.rs"]
+mod text;
+#[path = "tidy/tree.rs"]
+mod tree;
+
+use rust::Source;
+use tree::{File, files};
+
+/// Applies a rule to every file that `chosen` takes and fails with all complaints at once.
+#[track_caller]
+fn check(least: usize, chosen: impl Fn(&File) -> bool, rule: impl Fn(&File) -> Vec<String>) {
+    let files: Vec<_> = files().iter().filter(|file| chosen(file)).collect();
+    assert!(files.len() >= least, "only {} files looked at", files.len());
+    let complain = |file: &&File| {
+        rule(file).into_iter().map(|what| format!("{}: {what}", file.path)).collect::<Vec<_>>()
+    };
+    let wrong: Vec<String> = files.iter().flat_map(complain).collect();
+    assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn is_rust(file: &File) -> bool {
+    file.path.ends_with(".rs")
+}
+
+#[test]
+fn files_are_short() {
+    check(10, is_rust, |file| rust::too_long(&file.path, &file.text).into_iter().collect());
+}
+
+#[test]
+fn modules_are_named_for_what_they_hold() {
+    check(10, is_rust, |file| rust::bad_module_names(&file.path, &Source::new(&file.text)));
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    check(10, is_rust, |file| rust::unfinished(&Source::new(&file.text)));
+    check(5, |file| !is_rust(file), |file| text::unfinished(&file.path, &file.text));
+}
+
+#[test]
+fn every_library_has_one_owner() {
+    check(10, is_rust, |file| owners::trespasses(&file.path, Source::new(&file.text).code_without_tests()));
+}
+
+#[test]
+fn imports_go_one_way() {
+    check(1, imports::covers, |file| {
+        imports::upward(&file.path, Source::new(&file.text).code_without_tests())
+    });
+}
+
+#[test]
+fn no_file_names_this_machine_or_a_registry() {
+    check(20, |_| true, |file| text::private_names(&file.path, &file.text));
+}
+
+#[test]
+fn versions_live_in_the_root_manifest() {
+    let members = |file: &File| file.path.ends_with("/Cargo.toml");
+    check(5, members, |file| manifests::own_versions(&file.text));
+    check(5, members, |file| manifests::bad_package_name(&file.text));
+    check(1, |file| file.path == "Cargo.toml", |file| manifests::loose_versions(&file.text));
+}
+
+#[test]
+fn migrations_are_ordered() {
+    let names: Vec<&str> = files().iter().filter_map(|file| file.path.strip_prefix("migrations/")).collect();
+    assert_eq!(text::bad_migrations(&names), Vec::<String>::new());
+}
+
+#[test]
+fn every_dependency_may_be_used() {
+    let rules = licences::Rules::read(&tree::root().join("deny.toml"));
+    let wrong = rules.complaints(&licences::packages());
+    assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
