@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
-use crate::commands::{completions, doctor, down, status, supervise, up, version};
+use crate::commands::{
+    completions, countries, database, doctor, down, export, extract, infer, insights, models, postings, reports,
+    runs, status, supervise, taxonomies, up, version,
+};
 use crate::error::{is_broken_pipe, report};
 use crate::local::DataDir;
 use crate::local::paths::DATA_ENV;
@@ -34,6 +37,22 @@ enum Command {
     Down(down::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
+    #[command(name = "run")]
+    Runs(runs::Arguments),
+    Postings(postings::Arguments),
+    #[command(name = "taxonomy")]
+    Taxonomies(taxonomies::Arguments),
+    Extract(extract::Arguments),
+    Countries(countries::Arguments),
+    Skills(insights::SkillArguments),
+    Clusters(insights::ClusterArguments),
+    #[command(name = "report")]
+    Reports(reports::Arguments),
+    Export(export::Arguments),
+    Infer(infer::Arguments),
+    Models(models::Arguments),
+    #[command(name = "db")]
+    Database(database::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
     #[command(hide = true)]
@@ -83,6 +102,18 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Down(arguments) => down::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments).await,
         Command::Doctor(arguments) => doctor::run(&context, arguments).await,
+        Command::Runs(arguments) => runs::run(&context, arguments).await,
+        Command::Postings(arguments) => postings::run(&context, arguments).await,
+        Command::Taxonomies(arguments) => taxonomies::run(&context, arguments).await,
+        Command::Extract(arguments) => extract::run(&context, arguments).await,
+        Command::Countries(arguments) => countries::run(&context, arguments).await,
+        Command::Skills(arguments) => insights::run_skills(&context, arguments).await,
+        Command::Clusters(arguments) => insights::run_clusters(&context, arguments).await,
+        Command::Reports(arguments) => reports::run(&context, arguments).await,
+        Command::Export(arguments) => export::run(&context, arguments).await,
+        Command::Infer(arguments) => infer::run(&context, arguments).await,
+        Command::Models(arguments) => models::run(&context, arguments).await,
+        Command::Database(arguments) => database::run(&context, arguments).await,
         Command::Completions(arguments) => completions::run(&context, arguments),
         Command::Version(arguments) => version::run(&context, arguments),
         Command::Supervise(arguments) => supervise::run(&context, arguments).await,

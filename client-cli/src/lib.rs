@@ -8,4 +8,5 @@ pub mod client;
 pub mod commands;
 pub mod error;
 pub mod local;
+pub mod models;
 pub mod output;

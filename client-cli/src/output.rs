@@ -76,22 +76,51 @@ pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result 
     Ok(())
 }
 
+/// A result that is a table for people and any JSON for programs.
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    json: serde_json::Value,
+}
+
+impl Table {
+    /// A table under `header`; `json` is what `--json` prints.
+    pub fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
+        Self { header: header.iter().map(|title| title.to_uppercase()).collect(), rows, json }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut all = vec![self.header.clone()];
+        all.extend(self.rows.iter().cloned());
+        columns(f, &all)
+    }
+}
+
+impl Serialize for Table {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Table(Vec<Vec<String>>);
-
-    impl fmt::Display for Table {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            columns(f, &self.0)
-        }
-    }
-
     #[test]
     fn columns_align_by_characters() {
         let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
-        let table = Table(vec![row(&["añil", "1", ""]), row(&["b", "22", "x"])]);
-        assert_eq!(table.to_string(), "añil  1\nb     22  x\n");
+        let rows = vec![row(&["añil", "1", ""]), row(&["b", "22", "x"])];
+        let table = Table::new(&["name", "n"], rows, serde_json::Value::Null);
+        assert_eq!(table.to_string(), "NAME  N\nañil  1\nb     22  x\n");
     }
 }

@@ -6,7 +6,7 @@ mod distribution;
 mod probe;
 mod psql;
 mod settings;
-mod wheel;
+pub mod wheel;
 
 pub use cluster::{Cluster, ClusterConfig, Postmaster};
 pub(crate) use cluster::{end_server, pinned_major, postmaster_of};

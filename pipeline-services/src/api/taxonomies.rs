@@ -1,28 +1,47 @@
 //! Taxonomies: import, listing, activation, concepts.
 
+use std::{
+    collections::BTreeSet,
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, ActivateTaxonomyResponse, GetConceptRequest, GetConceptResponse,
     ImportTaxonomyRequest, ImportTaxonomyResponse, ListTaxonomiesRequest, ListTaxonomiesResponse,
-    Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyHeader, TaxonomyLabel, TaxonomyRelation,
+    Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk,
+    TaxonomyHeader, TaxonomyLabel, TaxonomyRelation,
     import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
 };
+use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
 use crate::{
-    domain::taxonomy::{Concept, ConceptKind, Label, Relation},
+    domain::taxonomy::{Concept, Relation},
     store::{Connection, PgConnection, taxonomies, taxonomies::TaxonomySummary},
+    taxonomy::{self, Loaded},
 };
 
-/// A taxonomy as it arrives.
-#[derive(Default)]
-struct Incoming {
+/// Largest upload.
+const UPLOAD_LIMIT: usize = 2 << 30;
+
+/// Files of a taxonomy as they arrive, in a folder that goes away with the request.
+struct Upload {
+    folder: TempDir,
     header: Option<TaxonomyHeader>,
-    concepts: Vec<Concept>,
-    relations: Vec<Relation>,
+    folders: BTreeSet<u32>,
+    files: BTreeSet<PathBuf>,
+    bytes: usize,
 }
 
-impl Incoming {
+impl Upload {
+    fn new() -> Result<Self, Status> {
+        let folder = TempDir::new().map_err(spool_failed)?;
+        Ok(Self { folder, header: None, folders: BTreeSet::new(), files: BTreeSet::new(), bytes: 0 })
+    }
+
     fn take(&mut self, item: Item) -> Result<(), Status> {
         match item {
             Item::Header(header) => {
@@ -32,38 +51,51 @@ impl Incoming {
                     }
                 }
                 self.header = Some(header);
+                Ok(())
             }
-            Item::Concept(concept) => self.concepts.push(concept_from(concept)?),
-            Item::Relation(relation) => self.relations.push(Relation {
-                from: relation.from_uri,
-                kind: relation.kind,
-                to: relation.to_uri,
-            }),
+            Item::Chunk(chunk) => self.append(&chunk),
         }
+    }
+
+    fn append(&mut self, chunk: &TaxonomyFileChunk) -> Result<(), Status> {
+        let plain = Path::new(&chunk.name).file_name().is_some_and(|name| name == chunk.name.as_str());
+        if !plain {
+            return Err(error::invalid("chunk.name", format!("`{}` is not a plain file name", chunk.name)));
+        }
+        self.bytes += chunk.data.len();
+        if self.bytes > UPLOAD_LIMIT {
+            return Err(error::invalid("chunk.data", "the files hold more than 2 GiB"));
+        }
+        let folder = self.folder.path().join(chunk.folder.to_string());
+        std::fs::create_dir_all(&folder).map_err(spool_failed)?;
+        let path = folder.join(&chunk.name);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(&chunk.data)).map_err(spool_failed)?;
+        self.folders.insert(chunk.folder);
+        self.files.insert(path);
         Ok(())
+    }
+
+    /// Reads the files in the format that the header names.
+    fn read(&self, header: &TaxonomyHeader) -> Result<Loaded, Status> {
+        let folders: Vec<PathBuf> =
+            self.folders.iter().map(|folder| self.folder.path().join(folder.to_string())).collect();
+        let read = match (header.format.as_str(), self.files.first()) {
+            (_, None) => return Err(error::invalid("chunk", "there are no files")),
+            ("esco", _) => taxonomy::esco::read(&folders, &header.languages),
+            ("csv", Some(file)) => taxonomy::csv_form::read(file),
+            (other, _) => {
+                return Err(error::invalid("header.format", format!("`{other}` is not esco or csv")));
+            }
+        };
+        // The folder's name means nothing to whoever sent the files.
+        let spool = self.folder.path().display().to_string();
+        read.map_err(|problem| error::invalid("chunk", problem.to_string().replace(&spool, "")))
     }
 }
 
-fn concept_from(message: TaxonomyConcept) -> Result<Concept, Status> {
-    let kind = match message.kind.as_str() {
-        "skill" => ConceptKind::Skill,
-        "occupation" => ConceptKind::Occupation,
-        other => {
-            let problem = format!("`{other}` of {} is not `skill` or `occupation`", message.uri);
-            return Err(error::invalid("concept.kind", problem));
-        }
-    };
-    if message.uri.is_empty() || message.labels.iter().all(|label| label.text.trim().is_empty()) {
-        let problem = format!("concept `{}` needs a uri and at least one label", message.uri);
-        return Err(error::invalid("concept", problem));
-    }
-    let labels = message
-        .labels
-        .into_iter()
-        .filter(|label| !label.text.trim().is_empty())
-        .map(|label| Label { language: label.language, text: label.text, preferred: label.preferred })
-        .collect();
-    Ok(Concept { uri: message.uri, kind, class: message.class, labels })
+fn spool_failed(problem: std::io::Error) -> Status {
+    error::precondition(format!("the files cannot be kept while they are read: {problem}"))
 }
 
 async fn summary_of(
@@ -94,18 +126,22 @@ impl TaxonomyService for Services {
         request: Request<Streaming<ImportTaxonomyRequest>>,
     ) -> Result<Response<ImportTaxonomyResponse>, Status> {
         let mut stream = request.into_inner();
-        let mut incoming = Incoming::default();
+        let mut upload = Upload::new()?;
         while let Some(ImportTaxonomyRequest { item }) = stream.message().await? {
-            incoming.take(item.ok_or_else(|| error::invalid("item", "is empty"))?)?;
+            upload.take(item.ok_or_else(|| error::invalid("item", "is empty"))?)?;
         }
-        let header = incoming.header.ok_or_else(|| error::invalid("header", "is missing"))?;
-        if incoming.concepts.is_empty() {
-            return Err(error::invalid("concept", "the taxonomy holds no concepts"));
+        let header = upload.header.clone().ok_or_else(|| error::invalid("header", "is missing"))?;
+        let wanted = header.clone();
+        let loaded = tokio::task::spawn_blocking(move || upload.read(&wanted))
+            .await
+            .map_err(|_| Status::internal("reading the files panicked"))??;
+        if loaded.concepts.is_empty() {
+            return Err(error::invalid("chunk", "the files hold no concepts"));
         }
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let (name, version) = (&header.name, &header.version);
-        taxonomies::replace(&mut transaction, name, version, &incoming.concepts, &incoming.relations)
+        taxonomies::replace(&mut transaction, name, version, &loaded.concepts, &loaded.relations)
             .await
             .map_err(error::sql)?;
         if header.activate {

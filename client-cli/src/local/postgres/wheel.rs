@@ -82,7 +82,7 @@ pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the file cannot be read, or is not what was pinned.
-pub(super) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
+pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut hasher = Sha256::new();
         io::copy(&mut File::open(wheel)?, &mut hasher)?;

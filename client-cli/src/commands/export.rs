@@ -1,0 +1,99 @@
+//! `export`: stored rows into a file.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
+
+use crate::cli::Context;
+use crate::error::{answer, refusal};
+use crate::output::{Outcome, progress};
+
+/// Write stored postings, skills or clusters into a file.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to export.
+    subject: Subject,
+    /// Form of the file.
+    #[arg(long, default_value = "csv")]
+    format: Format,
+    /// The file; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Only what was seen in this country.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
+    country: String,
+    /// Only what was seen on this portal.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "P")]
+    portal: String,
+}
+
+/// What can be exported.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Subject {
+    /// Rows of raw_jobs.
+    Postings,
+    /// Rows of enhanced_skills.
+    Skills,
+    /// Skills of the latest clustering with cluster and coordinates.
+    Clusters,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// Comma-separated, with a header.
+    Csv,
+    /// One JSON object per line.
+    Jsonl,
+}
+
+/// Writes the file whole or not at all.
+///
+/// # Errors
+/// When no service answers, it refuses, or the file cannot be written.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let subject = match arguments.subject {
+        Subject::Postings => "postings",
+        Subject::Skills => "skills",
+        Subject::Clusters => "clusters",
+    };
+    let format = match arguments.format {
+        Format::Csv => "csv",
+        Format::Jsonl => "jsonl",
+    };
+    let request = ExportRequest {
+        subject: subject.to_owned(),
+        format: format.to_owned(),
+        country: arguments.country,
+        portal: arguments.portal,
+    };
+    if arguments.out.as_os_str() == "-" {
+        copy(context, request, &mut io::stdout().lock()).await?;
+        return Ok(Outcome::Done);
+    }
+    let folder = match arguments.out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let cannot = || format!("cannot write {}", arguments.out.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
+    let bytes = copy(context, request, &mut file).await?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(&arguments.out).with_context(cannot)?;
+    progress(format_args!("{} bytes written to {}", bytes, arguments.out.display()));
+    Ok(Outcome::Done)
+}
+
+async fn copy(context: &Context, request: ExportRequest, target: &mut impl Write) -> anyhow::Result<u64> {
+    let mut service =
+        ExportServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let mut chunks = answer(service.export(request).await)?;
+    let mut bytes = 0;
+    while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
+        target.write_all(&part.chunk).context("cannot write the file")?;
+        bytes += part.chunk.len() as u64;
+    }
+    target.flush()?;
+    Ok(bytes)
+}

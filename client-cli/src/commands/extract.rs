@@ -1,0 +1,120 @@
+//! `extract`: skills of advertisements that are not stored.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use flate2::read::MultiGzDecoder;
+use observatory_proto::pipeline::v1::{
+    ExtractRequest, extractor_service_client::ExtractorServiceClient,
+};
+use serde_json::json;
+use tokio::sync::mpsc::Sender;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::cli::Context;
+use crate::error::refusal;
+use crate::output::{Outcome, progress};
+
+/// Find skills in advertisements, with evidence; nothing is stored.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
+    jsonl: Option<PathBuf>,
+    /// One advertisement as plain text.
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Answer with spans labelled skill or knowledge only.
+    #[arg(long)]
+    spans: bool,
+    /// File that receives the answers [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Sends every line and prints the answers in the order of the lines; a bad line is named, the others are
+/// answered.
+///
+/// # Errors
+/// When a file cannot be read or written, or no service answers.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let input = open(&arguments)?;
+    let mut output: Box<dyn Write + Send> = match &arguments.out {
+        None => Box::new(io::BufWriter::new(io::stdout())),
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(io::BufWriter::new(file))
+        }
+    };
+    let mut extractor =
+        ExtractorServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
+    let spans = arguments.spans;
+    let reader = tokio::task::spawn_blocking(move || send_lines(input, spans, &sender, &numbers));
+    let mut answers =
+        extractor.extract(ReceiverStream::new(receiver)).await.map_err(|status| refusal(&status))?.into_inner();
+    let mut failures = 0;
+    while let Some(found) = answers.message().await.map_err(|status| refusal(&status))? {
+        let line: u64 = places.recv().await.unwrap_or_default();
+        if found.error.is_empty() {
+            writeln!(output, "{}", found.result_json)?;
+        } else {
+            failures += 1;
+            progress(format_args!("line {line}: {}", found.error));
+        }
+    }
+    output.flush()?;
+    let read = reader.await??;
+    if read == 0 {
+        bail!("the input holds no advertisement");
+    }
+    Ok(Outcome::from_fine(failures == 0))
+}
+
+fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {
+    if let Some(text) = &arguments.text {
+        let line = json!({ "id": "text", "description": text }).to_string();
+        return Ok(Box::new(io::Cursor::new(line)));
+    }
+    let path = arguments.jsonl.clone().unwrap_or_default();
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let packed = path.extension().is_some_and(|extension| extension == "gz");
+    Ok(if packed {
+        Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(file))))
+    } else {
+        Box::new(BufReader::new(file))
+    })
+}
+
+/// Sends the lines and, beside them, their numbers; returns how many there were.
+fn send_lines(
+    mut input: Box<dyn BufRead + Send>,
+    spans: bool,
+    sender: &Sender<ExtractRequest>,
+    numbers: &tokio::sync::mpsc::UnboundedSender<u64>,
+) -> anyhow::Result<u64> {
+    let mut sent = 0;
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        if input.read_until(b'\n', &mut bytes).context("cannot read the input")? == 0 {
+            break;
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        // A line that is not UTF-8 is answered like any other that is not JSON.
+        let document_json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
+        sent += 1;
+        if numbers.send(line).is_err() || sender.blocking_send(ExtractRequest { document_json, spans }).is_err() {
+            break;
+        }
+    }
+    Ok(sent)
+}

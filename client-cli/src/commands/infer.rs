@@ -1,0 +1,98 @@
+//! `infer`: the inference RPCs from the command line.
+
+use anyhow::bail;
+use observatory_proto::inference::v1::{
+    EmbedRequest, EmbedSettings, ModelRef, Priority, TokenizeRequest,
+    embedding_service_client::EmbeddingServiceClient, tokenization_service_client::TokenizationServiceClient,
+};
+use serde_json::{Value, json};
+
+use crate::cli::Context;
+use crate::error::answer;
+use crate::output::Outcome;
+
+/// Ask the inference server directly; answers are JSON, one line for each text.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+    /// Model [default: the server's].
+    #[arg(long, global = true, default_value = "", hide_default_value = true, value_name = "NAME")]
+    model: String,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Turn texts into vectors.
+    Embed {
+        /// Texts.
+        #[arg(required = true)]
+        texts: Vec<String>,
+        /// The model's prompt to put before each text, such as query or passage.
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+        prompt: String,
+    },
+    /// Cut texts into tokens.
+    Tokenize {
+        /// Texts.
+        #[arg(required = true)]
+        texts: Vec<String>,
+    },
+}
+
+/// Does what the subcommand says.
+///
+/// # Errors
+/// When no server answers or it refuses.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let channel = context.client.inference().await?;
+    let model = Some(ModelRef { name: arguments.model, revision: String::new() });
+    match arguments.action {
+        Action::Embed { texts, prompt } => {
+            let settings = EmbedSettings {
+                model,
+                prompt_name: prompt,
+                priority: Priority::Interactive.into(),
+                ..EmbedSettings::default()
+            };
+            let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
+            let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(64 << 20);
+            let answered = answer(service.embed(request).await)?;
+            let width = answered.dimensions as usize * 4;
+            if width == 0 || answered.vectors.len() != width * texts.len() {
+                bail!("the server answered {} bytes for {} texts", answered.vectors.len(), texts.len());
+            }
+            let mut failures = false;
+            for ((text, row), item) in texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items) {
+                let (line, fine) = embedding_line(text, row, item.error.as_ref());
+                println!("{line}");
+                failures |= !fine;
+            }
+            Ok(Outcome::from_fine(!failures))
+        }
+        Action::Tokenize { texts } => {
+            let request = TokenizeRequest { model, texts: texts.clone(), without_special_tokens: false };
+            let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
+            for (text, found) in texts.iter().zip(answered.texts) {
+                println!("{}", json!({ "text": text, "ids": found.ids, "tokens": found.tokens }));
+            }
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn embedding_line(
+    text: &str,
+    row: &[u8],
+    error: Option<&observatory_proto::inference::v1::ItemError>,
+) -> (Value, bool) {
+    match error {
+        Some(error) => (json!({ "text": text, "error": error.message, "reason": error.reason }), false),
+        None => {
+            let words = row.chunks_exact(4);
+            let vector: Vec<f32> =
+                words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+            (json!({ "text": text, "embedding": vector }), true)
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `skills` and `clusters`: what the analyses say.
+
+use observatory_proto::pipeline::v1::{
+    Cluster, GetClusterRequest, ListClustersRequest, SearchSkillsRequest, SkillCount, TopSkillsRequest,
+    insight_service_client::InsightServiceClient,
+};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::cli::Context;
+use crate::error::answer;
+use crate::output::{Outcome, Table};
+
+/// Search skills by meaning and list the most demanded ones.
+#[derive(Debug, clap::Args)]
+pub struct SkillArguments {
+    #[command(subcommand)]
+    action: SkillAction,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SkillAction {
+    /// Skills nearest in meaning to a text.
+    Search {
+        /// What to look for.
+        text: String,
+        #[command(flatten)]
+        range: Range,
+    },
+    /// The most demanded skills.
+    Top {
+        #[command(flatten)]
+        range: Range,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Range {
+    /// Number of skills.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    top: u32,
+    /// Only what was seen in this country.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
+    country: String,
+}
+
+/// Look at the clusters of an analysis.
+#[derive(Debug, clap::Args)]
+pub struct ClusterArguments {
+    #[command(subcommand)]
+    action: ClusterAction,
+    /// Run whose analysis is meant [default: the latest].
+    #[arg(long, global = true, default_value = "", hide_default_value = true, value_name = "ID")]
+    run: String,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ClusterAction {
+    /// List clusters, largest first.
+    List,
+    /// Show the skills of a cluster.
+    Show {
+        /// Number of the cluster.
+        id: u32,
+    },
+}
+
+type Insights = InsightServiceClient<Channel>;
+
+/// Does what the subcommand of `skills` says.
+///
+/// # Errors
+/// When no service answers or it refuses.
+pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
+    let mut insights = Insights::new(context.client.pipeline().await?);
+    match arguments.action {
+        SkillAction::Search { text, range } => {
+            let request = SearchSkillsRequest { text, top: range.top, country: range.country };
+            let found = answer(insights.search_skills(request).await)?.hits;
+            let rows = found
+                .iter()
+                .map(|hit| vec![format!("{:.3}", hit.score), hit.job_count.to_string(), hit.skill.clone()])
+                .collect();
+            let json = found
+                .iter()
+                .map(|hit| json!({ "skill": hit.skill, "score": hit.score, "job_count": hit.job_count }))
+                .collect();
+            context.output.print(&Table::new(&["cosine", "postings", "skill"], rows, json))?;
+            Ok(Outcome::from_fine(!found.is_empty()))
+        }
+        SkillAction::Top { range } => {
+            let request = TopSkillsRequest { top: range.top, country: range.country };
+            let found = answer(insights.top_skills(request).await)?.skills;
+            print_counts(context, &found)
+        }
+    }
+}
+
+fn print_counts(context: &Context, found: &[SkillCount]) -> anyhow::Result<Outcome> {
+    let rows = found
+        .iter()
+        .map(|count| vec![count.job_count.to_string(), count.countries.join(","), count.skill.clone()])
+        .collect();
+    context.output.print(&Table::new(&["postings", "countries", "skill"], rows, counts_json(found)))?;
+    Ok(Outcome::from_fine(!found.is_empty()))
+}
+
+fn counts_json(found: &[SkillCount]) -> Value {
+    found
+        .iter()
+        .map(|count| {
+            json!({ "normalized_skill": count.skill, "job_count": count.job_count,
+                "total_mentions": count.total_mentions, "countries": count.countries })
+        })
+        .collect()
+}
+
+/// Does what the subcommand of `clusters` says.
+///
+/// # Errors
+/// When no service answers or it refuses.
+pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
+    let mut insights = Insights::new(context.client.pipeline().await?);
+    match arguments.action {
+        ClusterAction::List => {
+            let request = ListClustersRequest { run_id: arguments.run, page_size: 500, page_token: String::new() };
+            let found = answer(insights.list_clusters(request).await)?;
+            let rows = found.clusters.iter().map(cluster_row).collect();
+            let json = json!({ "analysis_id": found.analysis_id, "n_noise": found.noise,
+                "quality_metrics": { "silhouette_score": found.silhouette_score,
+                    "davies_bouldin_index": found.davies_bouldin_index },
+                "clusters": found.clusters.iter().map(cluster_json).collect::<Vec<_>>() });
+            context.output.print(&Table::new(&["cluster", "size", "cohesion", "label"], rows, json))?;
+            Ok(Outcome::from_fine(!found.clusters.is_empty()))
+        }
+        ClusterAction::Show { id } => {
+            let request = GetClusterRequest { run_id: arguments.run, cluster_id: id };
+            let found = answer(insights.get_cluster(request).await)?;
+            let cluster = found.cluster.unwrap_or_default();
+            let rows = found
+                .skills
+                .iter()
+                .map(|count| vec![count.job_count.to_string(), count.skill.clone()])
+                .collect();
+            let mut json = cluster_json(&cluster);
+            json["skills"] = found
+                .skills
+                .iter()
+                .map(|count| json!({ "skill": count.skill, "job_count": count.job_count }))
+                .collect();
+            context.output.print(&Table::new(&["postings", "skill"], rows, json))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn cluster_row(cluster: &Cluster) -> Vec<String> {
+    vec![
+        cluster.cluster_id.to_string(),
+        cluster.size.to_string(),
+        format!("{:.2}", cluster.cohesion_score),
+        cluster.label.clone(),
+    ]
+}
+
+fn cluster_json(cluster: &Cluster) -> Value {
+    json!({ "cluster_id": cluster.cluster_id, "label": cluster.label, "size": cluster.size,
+        "top_skills": cluster.top_skills, "cohesion_score": cluster.cohesion_score })
+}

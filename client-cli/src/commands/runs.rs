@@ -1,0 +1,300 @@
+//! `run`: start, watch and end runs.
+
+use std::io::IsTerminal;
+
+use observatory_proto::pipeline::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,
+    StageProgress, StartRunRequest, WatchRunRequest, orchestrator_service_client::OrchestratorServiceClient,
+};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::cli::Context;
+use crate::commands::text::{self, time};
+use crate::error::{answer, refusal};
+use crate::output::{Outcome, Table, progress};
+
+/// Process the stored postings: start, watch, list, cancel and retry runs.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Start a run over the stored postings that match.
+    Start(Start),
+    /// List runs, newest first.
+    List {
+        /// Most runs to list.
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
+        limit: i32,
+    },
+    /// Show one run with its stages.
+    Show {
+        /// Run id, or the beginning of one.
+        id: String,
+    },
+    /// Follow a run until it ends.
+    Watch {
+        /// Run id, or the beginning of one.
+        id: String,
+    },
+    /// End a run; what it did so far stays.
+    Cancel {
+        /// Run id, or the beginning of one.
+        id: String,
+    },
+    /// Open an ended run again.
+    Retry {
+        /// Run id, or the beginning of one.
+        id: String,
+        /// Only what failed, not what was cancelled.
+        #[arg(long)]
+        failed_only: bool,
+    },
+}
+
+/// What a run covers.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Start {
+    /// Only postings seen on this portal; may be given several times.
+    #[arg(long = "portal", value_name = "P")]
+    pub portals: Vec<String>,
+    /// Only postings seen in this country (ISO 3166-1, such as CO); may be given several times.
+    #[arg(long = "country", value_name = "CC")]
+    pub countries: Vec<String>,
+    /// Only postings seen within this time: 7d, 12h, 30m or 90s.
+    #[arg(long, value_parser = text::seconds, value_name = "TIME")]
+    pub since: Option<u64>,
+    /// At most this many postings.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Stages, separated by commas: extract, enhance, embed, analyze, report [default: all].
+    #[arg(long, value_delimiter = ',', value_name = "STAGES")]
+    pub stages: Vec<String>,
+    /// Follow the run until it ends; exit code 1 unless it succeeds.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+impl Start {
+    fn options(&self) -> RunOptions {
+        RunOptions {
+            portals: self.portals.clone(),
+            countries: self.countries.clone(),
+            since_seconds: self.since.unwrap_or(0),
+            limit: self.limit.unwrap_or(0),
+            stages: self.stages.clone(),
+        }
+    }
+}
+
+type Runs = OrchestratorServiceClient<Channel>;
+
+/// Does what the subcommand says.
+///
+/// # Errors
+/// When no service answers or it refuses.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let mut runs = Runs::new(context.client.pipeline().await?);
+    match arguments.action {
+        Action::Start(start) => {
+            let run = start_run(&mut runs, &start).await?;
+            if start.watch {
+                progress(format_args!("run {}", run.run_id));
+                return finish(context, &watch(&mut runs, &run.run_id).await?);
+            }
+            print_run(context, &run)?;
+            Ok(Outcome::Done)
+        }
+        Action::List { limit } => list(context, &mut runs, limit).await,
+        Action::Show { id } => {
+            let found = answer(runs.get_run(GetRunRequest { run_id: id }).await)?.run.unwrap_or_default();
+            print_run(context, &found)?;
+            Ok(Outcome::Done)
+        }
+        Action::Watch { id } => finish(context, &watch(&mut runs, &id).await?),
+        Action::Cancel { id } => {
+            let ended = answer(runs.cancel_run(CancelRunRequest { run_id: id }).await)?.run.unwrap_or_default();
+            print_run(context, &ended)?;
+            Ok(Outcome::Done)
+        }
+        Action::Retry { id, failed_only } => {
+            let opened = answer(runs.retry_run(RetryRunRequest { run_id: id, failed_only }).await)?;
+            progress(format_args!("{} tasks put back", opened.tasks_retried));
+            print_run(context, &opened.run.unwrap_or_default())?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Starts a run.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
+    let request = StartRunRequest { options: Some(start.options()) };
+    Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
+}
+
+/// Follows a run, telling each change on stderr; returns its end.
+///
+/// # Errors
+/// When the stream ends before the run does.
+pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
+    let mut lines = ProgressLines::default();
+    let mut losses = 0;
+    loop {
+        match follow(runs, id, &mut lines).await {
+            Ok(run) => return Ok(run),
+            // A service that restarts is not the end of the run.
+            Err(status) if is_passing(&status) && losses < 60 => {
+                losses += 1;
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Err(status) => return Err(refusal(&status)),
+        }
+    }
+}
+
+fn is_passing(status: &tonic::Status) -> bool {
+    matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled)
+}
+
+async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<Run, tonic::Status> {
+    let mut stream = runs.watch_run(WatchRunRequest { run_id: id.to_owned() }).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        let run = message.run.unwrap_or_default();
+        lines.tell(&run);
+        if run.state() != RunState::Running {
+            lines.end();
+            return Ok(run);
+        }
+    }
+    Err(tonic::Status::unavailable("the service stopped telling about the run"))
+}
+
+/// One line that is rewritten on a terminal, one line for each finished stage elsewhere.
+#[derive(Default)]
+struct ProgressLines {
+    told: Vec<String>,
+    open: bool,
+}
+
+impl ProgressLines {
+    fn tell(&mut self, run: &Run) {
+        for stage in &run.stages {
+            let over = matches!(stage.state.as_str(), "done" | "failed" | "skipped");
+            if over && !self.told.contains(&stage.stage) {
+                self.told.push(stage.stage.clone());
+                self.end();
+                progress(stage_line(stage));
+            }
+        }
+        if let Some(stage) = run.stages.iter().find(|stage| stage.state == "running")
+            && std::io::stderr().is_terminal()
+        {
+            eprint!("\r\x1b[2K{}", stage_line(stage));
+            self.open = true;
+        }
+    }
+
+    fn end(&mut self) {
+        if self.open {
+            eprint!("\r\x1b[2K");
+            self.open = false;
+        }
+    }
+}
+
+fn stage_line(stage: &StageProgress) -> String {
+    let mut line = format!("{:<8} {:<8} {} done", stage.stage, stage.state, stage.done);
+    for (count, word) in [
+        (stage.ready + stage.running, "open"),
+        (stage.failed, "failed"),
+        (stage.up_to_date, "up to date"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {word}"));
+        }
+    }
+    if let (Some(start), Some(end)) = (&stage.started_at, &stage.finished_at) {
+        line.push_str(&format!(", {:.1} s", text::seconds_between(start, end)));
+    }
+    line
+}
+
+async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<Outcome> {
+    let request = ListRunsRequest { page_size: limit, ..ListRunsRequest::default() };
+    let found = answer(runs.list_runs(request).await)?.runs;
+    let rows = found
+        .iter()
+        .map(|run| {
+            let stages: Vec<&str> = run.stages.iter().map(|stage| stage.stage.as_str()).collect();
+            vec![run.run_id.clone(), state_name(run).to_owned(), time(run.created_at.as_ref()), stages.join(",")]
+        })
+        .collect();
+    let table = Table::new(&["run", "state", "started", "stages"], rows, found.iter().map(as_json).collect());
+    context.output.print(&table)?;
+    Ok(Outcome::from_fine(!found.is_empty()))
+}
+
+/// Prints how a run ended and says so in the exit code.
+fn finish(context: &Context, run: &Run) -> anyhow::Result<Outcome> {
+    print_run(context, run)?;
+    Ok(Outcome::from_fine(run.state() == RunState::Succeeded))
+}
+
+/// The run's own summary, as `run.json` has it.
+pub fn as_json(run: &Run) -> Value {
+    serde_json::from_str(&run.summary_json).unwrap_or(Value::Null)
+}
+
+/// Name of a run's state.
+pub fn state_name(run: &Run) -> &'static str {
+    match run.state() {
+        RunState::Unspecified => "unknown",
+        RunState::Running => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Partial => "partial",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+    }
+}
+
+fn print_run(context: &Context, run: &Run) -> anyhow::Result<()> {
+    context.output.print(&Shown(run))
+}
+
+struct Shown<'a>(&'a Run);
+
+impl serde::Serialize for Shown<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut summary = as_json(self.0);
+        if summary.is_null() {
+            summary = json!({ "run_id": self.0.run_id });
+        }
+        summary.serialize(serializer)
+    }
+}
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let run = self.0;
+        writeln!(f, "run      {}", run.run_id)?;
+        writeln!(f, "state    {}", state_name(run))?;
+        for stage in &run.stages {
+            writeln!(f, "{}", stage_line(stage))?;
+        }
+        for problem in &run.problems {
+            writeln!(f, "problem  {problem}")?;
+        }
+        let report = &as_json(run)["facts"]["report"]["directory"];
+        match report.as_str() {
+            Some(directory) => writeln!(f, "report   {directory}"),
+            None => Ok(()),
+        }
+    }
+}

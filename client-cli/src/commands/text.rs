@@ -1,0 +1,69 @@
+//! Small pieces of text that several commands print or read.
+
+use prost_types::Timestamp;
+
+/// A length of time such as `7d`, `12h`, `30m` or `90s`, in seconds.
+///
+/// # Errors
+/// When the text is something else.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a time such as 7d, 12h, 30m or 90s");
+    let split = text.len().saturating_sub(1);
+    let unit = match text.get(split..) {
+        Some("d") => 86_400,
+        Some("h") => 3_600,
+        Some("m") => 60,
+        Some("s") => 1,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..split].parse().map_err(|_| wrong())?;
+    count.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+}
+
+/// A moment as `2026-11-23 10:30:00` UTC; empty when there is none.
+pub fn time(moment: Option<&Timestamp>) -> String {
+    let found = moment.and_then(|moment| {
+        chrono::DateTime::from_timestamp(moment.seconds, u32::try_from(moment.nanos).unwrap_or(0))
+    });
+    found.map(|moment| moment.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
+}
+
+/// Time from one moment to another.
+pub fn seconds_between(start: &Timestamp, end: &Timestamp) -> f64 {
+    (end.seconds - start.seconds) as f64 + f64::from(end.nanos - start.nanos) / 1e9
+}
+
+/// The first `length` characters, with `…` when there are more.
+pub fn cut(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(length.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        let check = |text, expected| assert_eq!(seconds(text).ok(), expected, "{text}");
+        check("7d", Some(604_800));
+        check("12h", Some(43_200));
+        check("90s", Some(90));
+        check("7", None);
+        check("d", None);
+        check("0d", None);
+        check("-1d", None);
+        check("1y", None);
+        check("ñ", None);
+    }
+
+    #[test]
+    fn long_text_is_cut_by_characters() {
+        assert_eq!(cut("ñandú", 5), "ñandú");
+        assert_eq!(cut("ñandúes", 5), "ñand…");
+    }
+}

