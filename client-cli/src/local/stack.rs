@@ -270,9 +270,9 @@ impl Stack {
 
     fn gave_up(&self, status: &StackStatus) -> anyhow::Error {
         let log = self.data.log("supervisor");
-        let said = logs::tail(&log, 20);
-        let last = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
-        let why = status.problem.clone().or(last).unwrap_or_else(|| "it said nothing".into());
+        let said = logs::said_since(&log, 0);
+        let last = logs::last_words(&said);
+        let why = status.problem.as_deref().unwrap_or(last.strip_prefix("error: ").unwrap_or(last));
         Hinted::error(format!("the supervisor gave up: {why}"), format!("see {}", log.display()))
     }
 }
