@@ -65,6 +65,8 @@ fn a_damaged_cluster_is_not_overwritten() {
 
 #[test]
 fn usage_errors_exit_with_2_and_suggest() {
+    let dir = open_dir();
+    let place = dir.path().to_str().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let said = run(arguments);
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments:?}");
@@ -73,8 +75,12 @@ fn usage_errors_exit_with_2_and_suggest() {
     check(&["staus"], "a similar subcommand exists: 'status'");
     check(&["up", "--wait"], "a similar argument exists: '--wait-seconds'");
     check(&["--data-dir"], "a value is required for '--data-dir <DIR>'");
-    check(&["--data-dir", "/tmp/none", "up", "--database-url", "mysql://x"], "");
-    check(&["--data-dir", "", "status"], "");
+    check(
+        &["--data-dir", place, "up", "--only", "postgres", "--database-url", "mysql://x"],
+        "must begin with postgres://",
+    );
+    check(&["--data-dir", "", "status"], "a value is required for '--data-dir <DIR>'");
+    check(&["up", "--pg-major", "15"], "15 is not in 16..=18");
 }
 
 #[test]
