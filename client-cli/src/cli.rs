@@ -20,7 +20,7 @@ use crate::output::{Outcome, Output};
 #[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Directory that holds everything the local stack writes.
-    #[arg(long, global = true, env = DATA_ENV, value_name = "DIR")]
+    #[arg(long, global = true, env = DATA_ENV, hide_env_values = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one JSON document instead of text.
     #[arg(long, global = true)]

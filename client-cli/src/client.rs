@@ -18,12 +18,13 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How to find the services.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
     /// Address of the pipeline services, such as http://host:port; default: the local stack.
-    #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", value_name = "URL")]
+    #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
     /// Address of the inference server; default: the local stack.
-    #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", value_name = "URL")]
+    #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
     /// Do not start the local stack when it does not run.
     #[arg(long, global = true)]

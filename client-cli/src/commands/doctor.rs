@@ -12,16 +12,16 @@ use crate::output::Outcome;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Directory of PostgreSQL binaries instead of the packaged ones.
-    #[arg(long, env = PG_BIN_ENV, value_name = "DIR")]
+    #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
     /// The database that is used instead of one of our own.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Directory of the server programs [default: where this program lies].
-    #[arg(long, env = BIN_DIR_ENV, value_name = "DIR")]
+    #[arg(long, env = BIN_DIR_ENV, hide_env_values = true, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
     /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
+    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
 }
 

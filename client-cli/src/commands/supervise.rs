@@ -38,7 +38,11 @@ pub struct Arguments {
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let database = match (&arguments.database_url, &arguments.pg_bin) {
         (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),
-        (None, Some(bin)) => DatabasePlan::Embedded(Distribution::open(bin, Source::Given)?),
+        (None, Some(bin)) => {
+            let ours = bin.starts_with(context.data.postgres_dist());
+            let source = if ours { Source::Wheel } else { Source::Given };
+            DatabasePlan::Embedded(Distribution::open(bin, source)?)
+        }
         (None, None) => anyhow::bail!("neither --pg-bin nor --database-url is given"),
     };
     let plan = Plan {

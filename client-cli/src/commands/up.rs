@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub wait_seconds: u64,
     /// Directory of PostgreSQL binaries (16 to 18, with pgvector) instead of the packaged ones.
-    #[arg(long, env = PG_BIN_ENV, value_name = "DIR")]
+    #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
     /// PostgreSQL major version of a new database; an existing one keeps its own [default: 18].
     #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
@@ -36,10 +36,10 @@ pub struct Arguments {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Directory of the server programs [default: where this program lies].
-    #[arg(long, env = BIN_DIR_ENV, value_name = "DIR")]
+    #[arg(long, env = BIN_DIR_ENV, hide_env_values = true, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
     /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
+    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
 }
 

@@ -55,13 +55,29 @@ pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     rotate().with_context(|| format!("cannot rotate the log file {}", path.display()))
 }
 
-/// The last lines of a log file, for an error message; empty when there is none.
-pub fn tail(path: &Path, lines: usize) -> String {
+/// Size of a log file now, for [`said_since`]; 0 when there is none.
+pub fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// What was written to a log file since it had `size`, at most its last 64 KiB.
+pub fn said_since(path: &Path, size: u64) -> String {
+    const MOST: usize = 64 * 1024;
     let content = fs::read(path).unwrap_or_default();
-    let start = content.len().saturating_sub(16 * 1024);
-    let text = String::from_utf8_lossy(&content[start..]);
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+    // Shorter than before: it was rotated, all of it is new.
+    let start = usize::try_from(size).ok().filter(|&start| start <= content.len()).unwrap_or(0);
+    let start = start.max(content.len().saturating_sub(MOST));
+    String::from_utf8_lossy(&content[start..]).into_owned()
+}
+
+/// The line that tells why a program ended: its last error, else the last thing it said.
+pub fn last_words(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
+    let is_error = |line: &&str| {
+        let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
+        start == "error:" || line.contains("\"level\":\"ERROR\"") || line.contains("panicked at")
+    };
+    lines().find(is_error).or_else(|| lines().next()).unwrap_or("it said nothing")
 }
 
 fn older(path: &Path, age: usize) -> PathBuf {
@@ -93,11 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_last_lines() {
+    fn only_what_is_new_is_read_and_its_error_picked_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        assert_eq!(tail(&path, 2), "");
-        fs::write(&path, "a\nb\nc\n").unwrap();
-        assert_eq!(tail(&path, 2), "b\nc");
+        assert_eq!((size(&path), said_since(&path, 0).as_str()), (0, ""));
+        fs::write(&path, "Error: old\n").unwrap();
+        let before = size(&path);
+        fs::write(&path, "Error: old\nError: new\n\nStack backtrace:\n  1: main\n").unwrap();
+        let said = said_since(&path, before);
+        assert_eq!(last_words(&said), "Error: new");
+        assert_eq!(said_since(&path, 1000), fs::read_to_string(&path).unwrap());
+        let check = |said: &str, expected: &str| assert_eq!(last_words(said), expected);
+        check("", "it said nothing");
+        check("a\nb\n\n", "b");
+        check("error: x\nhint: y\n", "error: x");
+        check("{\"level\":\"ERROR\",\"m\":1}\n{\"level\":\"INFO\"}", "{\"level\":\"ERROR\",\"m\":1}");
     }
 }

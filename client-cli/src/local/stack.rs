@@ -1,5 +1,6 @@
 //! Up, down and status of the local stack.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -128,6 +129,7 @@ impl Stack {
         if state.failure.is_some() {
             StackState { failure: None, ..state }.save(&self.data)?;
         }
+        progress(format_args!("starting the local stack on {}", self.data.root().display()));
         let supervisor = self.launch(options, &plan)?;
         self.wait_healthy(options.wait, Some(supervisor)).await
     }
@@ -249,12 +251,18 @@ impl Stack {
         mut supervisor: Option<Child>,
     ) -> anyhow::Result<StackStatus> {
         let deadline = Instant::now() + limit;
+        let mut up = BTreeSet::new();
         loop {
             let ended = match &mut supervisor {
                 Some(child) => child.try_wait().context("cannot wait for the supervisor")?,
                 None => None,
             };
             let status = self.status().await?;
+            for process in status.processes.iter().filter(|process| process.healthy) {
+                if up.insert(process.name.clone()) && supervisor.is_some() {
+                    progress(format_args!("{} is up", process.name));
+                }
+            }
             if status.healthy || !status.failing().is_empty() {
                 return Ok(status);
             }
@@ -270,9 +278,9 @@ impl Stack {
 
     fn gave_up(&self, status: &StackStatus) -> anyhow::Error {
         let log = self.data.log("supervisor");
-        let said = logs::tail(&log, 20);
-        let last = said.lines().rev().find_map(|line| line.strip_prefix("error: ")).map(str::to_owned);
-        let why = status.problem.clone().or(last).unwrap_or_else(|| "it said nothing".into());
+        let said = logs::said_since(&log, 0);
+        let last = logs::last_words(&said);
+        let why = status.problem.as_deref().unwrap_or(last.strip_prefix("error: ").unwrap_or(last));
         Hinted::error(format!("the supervisor gave up: {why}"), format!("see {}", log.display()))
     }
 }

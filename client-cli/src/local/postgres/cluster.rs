@@ -304,6 +304,7 @@ impl Cluster {
     fn spawn(&self, port: u16) -> anyhow::Result<Postmaster> {
         let config = &self.config;
         let log = logs::open(&config.log)?;
+        let log_before = logs::size(&config.log);
         let program = config.distribution.program("postgres");
         let mut command = config.run_as.command(&program);
         command.arg("-D").arg(&config.dir);
@@ -320,7 +321,7 @@ impl Cluster {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
-        Ok(Postmaster { running: Running::new(child), port, url: self.connection_url(port) })
+        Ok(Postmaster { running: Running::new(child), port, url: self.connection_url(port), log_before })
     }
 }
 
@@ -330,6 +331,8 @@ pub struct Postmaster {
     running: Running,
     port: u16,
     url: ConnectionUrl,
+    /// Size of the log before the start.
+    log_before: u64,
 }
 
 impl Postmaster {
@@ -370,7 +373,7 @@ impl Postmaster {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
             if let Some(status) = self.running.exited()? {
-                let said = logs::tail(&config.log, 12);
+                let said = logs::said_since(&config.log, self.log_before);
                 return Ok(Some(format!("{} ({})", failure_lines(&said), describe_exit(status))));
             }
             if is_ready(&config.dir, self.id().pid)

@@ -68,8 +68,8 @@ pub(super) struct Server {
     metrics: Option<SocketAddr>,
 }
 
-/// A child that must not outlive our interest in it.
-struct Guard(Running);
+/// A child that must not outlive our interest in it, and how long its log was before.
+struct Guard(Running, u64);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -139,15 +139,17 @@ impl Service {
         }
         let mut command = self.command("migrate")?;
         command.arg("migrate").env("DATABASE_URL", url.expose());
+        let log = self.data.log("migrate");
+        let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child));
+        let mut guard = Guard(Running::new(child), before);
         let status = tokio::time::timeout(MIGRATION_LIMIT, guard.0.wait())
             .await
             .context("the migration takes longer than half an hour")??;
         if !status.success() {
-            let log = self.data.log("migrate");
-            let said = logs::tail(&log, 3);
-            anyhow::bail!("the migration failed ({}): {said} (see {})", describe_exit(status), log.display());
+            let said = logs::said_since(&log, guard.1);
+            let (end, said) = (describe_exit(status), logs::last_words(&said));
+            anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
         tracing::info!("the database is migrated");
         if let Kind::Pipeline { migrated, .. } = &mut self.kind {
@@ -158,12 +160,13 @@ impl Service {
 
     /// Waits for the announcement and the first good health answer of the process in `guard`.
     async fn wait_ready(&self, guard: &mut Guard) -> anyhow::Result<Announcement> {
+        let log = self.data.log(self.name);
         let deadline = Instant::now() + START_LIMIT;
         let mut waits_for = "it wrote no announce file".to_owned();
         loop {
             if let Some(status) = guard.0.exited()? {
-                let said = logs::tail(&self.data.log(self.name), 3);
-                anyhow::bail!("{} at its start: {said}", describe_exit(status));
+                let said = logs::said_since(&log, guard.1);
+                anyhow::bail!("{} at its start: {}", describe_exit(status), logs::last_words(&said));
             }
             if let Some(announcement) = self.announcement(guard.0.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
@@ -206,8 +209,9 @@ impl Unit for Service {
             }
             _ => {}
         }
+        let before = logs::size(&self.data.log(self.name));
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child));
+        let mut guard = Guard(Running::new(child), before);
         self.board.update_process(self.name, |process| process.process = Some(guard.0.id().clone()));
         let announcement = self.wait_ready(&mut guard).await?;
         Ok(Server { running: guard, address: announcement.grpc, metrics: announcement.metrics })

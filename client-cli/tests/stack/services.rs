@@ -1,0 +1,103 @@
+//! The services under the supervisor, played by stand-ins that keep the contract.
+
+use std::fs;
+
+use crate::site::{Said, Site, eventually, kill_hard, pid, process};
+
+const INFERENCE: &str = "inference-server";
+const PIPELINE: &str = "pipeline-services";
+
+#[test]
+fn a_killed_service_comes_back_on_its_port_and_the_others_stay() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let up = site.ask(&["up"]);
+    assert_eq!(up["processes"].as_array().unwrap().len(), 3);
+    let first = process(&up, INFERENCE);
+    kill_hard(pid(&first["pid"]));
+    let second = eventually("a new inference server", || {
+        let found = site.process(INFERENCE);
+        (found["healthy"] == true && found["pid"] != first["pid"]).then_some(found)
+    });
+    assert_eq!(second["address"], first["address"]);
+    for name in ["postgres", PIPELINE] {
+        assert_eq!(site.process(name)["pid"], process(&up, name)["pid"], "{name}");
+    }
+    assert_eq!(site.ask(&["status"])["healthy"], true);
+    let doctor = site.run(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{}", doctor.stdout);
+    site.ask(&["down"]);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn after_the_supervisor_was_killed_its_services_are_replaced() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let up = site.ask(&["up"]);
+    kill_hard(pid(&up["supervisor"]["pid"]));
+    let again = site.ask(&["up"]);
+    for name in ["postgres", INFERENCE, PIPELINE] {
+        let (old, new) = (process(&up, name), process(&again, name));
+        assert_ne!(old["pid"], new["pid"], "{name}");
+        assert_eq!(old["address"], new["address"], "{name}");
+        assert!(!site.processes().contains(&pid(&old["pid"])), "{name}");
+    }
+}
+
+#[test]
+fn one_that_dies_again_and_again_is_reported_and_the_others_go_on() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let switch = site.bin_dir().join("inference-server-fails");
+    fs::write(&switch, "").unwrap();
+    let up = site.run(&["up", "--json"]);
+    assert_eq!(up.code, 1, "{}", up.stderr);
+    let problem = process(&up.json(), INFERENCE)["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("inference-server was told to fail"), "{problem}");
+    assert_eq!(site.process("postgres")["healthy"], true);
+    eventually("healthy pipeline services", || (site.process(PIPELINE)["healthy"] == true).then_some(()));
+    fs::remove_file(switch).unwrap();
+    eventually("a healthy stack", || (site.run(&["status"]).code == 0).then_some(()));
+}
+
+#[test]
+fn a_failed_migration_is_reported_and_tried_again() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let switch = site.bin_dir().join("migrate-fails");
+    fs::write(&switch, "").unwrap();
+    let up = site.run(&["up", "--json"]);
+    assert_eq!(up.code, 1, "{}", up.stderr);
+    let problem = process(&up.json(), PIPELINE)["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("the migration failed (exit code 1)"), "{problem}");
+    assert!(problem.contains("this migration was told to fail"), "{problem}");
+    fs::remove_file(switch).unwrap();
+    eventually("a healthy stack", || (site.run(&["status"]).code == 0).then_some(()));
+}
+
+#[test]
+fn a_missing_program_is_named_before_anything_starts() {
+    let site = Site::empty(18, "data");
+    let up = site.run(&["up"]);
+    assert_eq!(up.code, 2);
+    let expected =
+        format!("error: there is no inference-server in {}\nhint: build it", site.bin_dir().display());
+    assert!(up.stderr.starts_with(&expected), "{}", up.stderr);
+    site.assert_nothing_left();
+}
+
+#[test]
+fn a_stack_of_the_database_alone_grows_to_the_whole() {
+    let site = Site::new();
+    site.install_stand_ins();
+    site.up_postgres();
+    site.sql("create table kept as select 1 as one");
+    let said: Said = site.run(&["up", "--json"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("more of the stack is wanted than runs"), "{}", said.stderr);
+    assert_eq!(said.json()["processes"].as_array().unwrap().len(), 3);
+    assert_eq!(site.sql("select one from kept"), [["1"]]);
+    // The whole has the database in it: nothing to do.
+    assert_eq!(site.run(&["up", "--only", "postgres"]).stderr, "already running\n");
+}
