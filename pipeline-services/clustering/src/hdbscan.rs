@@ -28,7 +28,7 @@ pub enum Engine {
 }
 
 /// Settings of [`hdbscan`]; the defaults are those of the specification.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HdbscanParams {
     /// Fewest points of a cluster; at least 2.
     pub min_cluster_size: usize,

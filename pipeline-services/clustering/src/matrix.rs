@@ -116,7 +116,11 @@ mod tests {
     fn shapes_are_checked() {
         let check = |len: usize, dims: usize, rows: Option<usize>| {
             let values = vec![0.0; len];
-            assert_eq!(Matrix::new(&values, dims).ok().map(Matrix::rows), rows, "{len} values, {dims} columns");
+            assert_eq!(
+                Matrix::new(&values, dims).ok().map(Matrix::rows),
+                rows,
+                "{len} values, {dims} columns"
+            );
         };
         check(0, 3, Some(0));
         check(6, 3, Some(2));

@@ -29,7 +29,11 @@ pub struct Cluster {
 /// # Errors
 /// [`ClusteringError::Length`], [`ClusteringError::NotFinite`], and for the cosine metric
 /// [`ClusteringError::ZeroVector`].
-pub fn clusters(points: Matrix<'_>, labels: &[Label], metric: Metric) -> Result<Vec<Cluster>, ClusteringError> {
+pub fn clusters(
+    points: Matrix<'_>,
+    labels: &[Label],
+    metric: Metric,
+) -> Result<Vec<Cluster>, ClusteringError> {
     points.check_finite()?;
     if metric == Metric::Cosine {
         points.check_directions()?;
@@ -92,7 +96,10 @@ fn euclidean_medoid(points: Matrix<'_>, rows: &[usize]) -> usize {
     let total = |row: usize| -> f64 {
         rows.iter().map(|&other| squared_distance(points.row(row), points.row(other)).sqrt()).sum()
     };
-    rows.iter().map(|&row| (total(row), row)).min_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1))).map_or(0, |m| m.1)
+    rows.iter()
+        .map(|&row| (total(row), row))
+        .min_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)))
+        .map_or(0, |m| m.1)
 }
 
 #[cfg(test)]

@@ -32,10 +32,19 @@ pub(crate) fn for_each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
 
 /// Cuts `values` (`width` per row) into one run of whole rows per worker, with the index of
 /// the first row of each. Cuts fall on multiples of `step` rows.
-pub(crate) fn split_rows<T>(values: &mut [T], width: usize, step: usize, workers: usize) -> Vec<(usize, &mut [T])> {
+pub(crate) fn split_rows<T>(
+    values: &mut [T],
+    width: usize,
+    step: usize,
+    workers: usize,
+) -> Vec<(usize, &mut [T])> {
     let rows = values.len() / width.max(1);
     let per_worker = rows.div_ceil(workers.max(1)).next_multiple_of(step.max(1)).max(1);
-    values.chunks_mut((per_worker * width).max(1)).enumerate().map(|(i, part)| (i * per_worker, part)).collect()
+    values
+        .chunks_mut((per_worker * width).max(1))
+        .enumerate()
+        .map(|(i, part)| (i * per_worker, part))
+        .collect()
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub fn davies_bouldin(points: Matrix<'_>, labels: &[Label]) -> Result<Option<f64
         .iter()
         .zip(&centroids)
         .map(|(members, centre)| {
-            members.iter().map(|&row| to_centre(points.row(row), centre).sqrt()).sum::<f64>() / members.len() as f64
+            members.iter().map(|&row| to_centre(points.row(row), centre).sqrt()).sum::<f64>()
+                / members.len() as f64
         })
         .collect();
     let ratio = |i: usize, j: usize| {

@@ -116,7 +116,8 @@ mod tests {
         let found = tile(&queries, &candidates, width);
         for r in 0..TILE_ROWS {
             for c in 0..TILE_COLUMNS {
-                let expected: f32 = (0..width).map(|k| queries[r * width + k] * candidates[c * width + k]).sum();
+                let expected: f32 =
+                    (0..width).map(|k| queries[r * width + k] * candidates[c * width + k]).sum();
                 assert!((found[r][c] - expected).abs() < 1e-2, "{r},{c}: {} {expected}", found[r][c]);
             }
         }

@@ -33,7 +33,7 @@ pub enum Metric {
 }
 
 /// Settings of [`umap`]; the defaults are those of the specification and of umap-learn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UmapParams {
     /// Points in a neighbourhood, the point itself included; at least 2. Larger keeps more of
     /// the overall shape, smaller more detail. Capped at the number of points.
@@ -87,7 +87,11 @@ impl UmapParams {
             return Err(ClusteringError::parameter("learning_rate", self.learning_rate, "above 0"));
         }
         if self.negative_sample_rate > 100 {
-            return Err(ClusteringError::parameter("negative_sample_rate", self.negative_sample_rate, "0 to 100"));
+            return Err(ClusteringError::parameter(
+                "negative_sample_rate",
+                self.negative_sample_rate,
+                "0 to 100",
+            ));
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ pub(super) fn cluster(points: Matrix<'_>, params: &HdbscanParams) -> Result<Vec<
         .min_samples(params.core_rank(data.len()))
         .dist_metric(DistanceMetric::Euclidean)
         .build();
-    let labels =
-        Hdbscan::new(&data, settings).cluster().map_err(|error| ClusteringError::Engine(error.to_string()))?;
+    let labels = Hdbscan::new(&data, settings)
+        .cluster()
+        .map_err(|error| ClusteringError::Engine(error.to_string()))?;
     Ok(labels.into_iter().map(|label| u32::try_from(label).ok()).collect())
 }

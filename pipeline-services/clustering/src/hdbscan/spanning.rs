@@ -142,7 +142,8 @@ impl<'a, const D: usize> Search<'a, D> {
                 if self.component[other] == component {
                     continue;
                 }
-                let squared = squared_distance(point, &self.tree.points[other]).max(core).max(self.cores[other]);
+                let squared =
+                    squared_distance(point, &self.tree.points[other]).max(core).max(self.cores[other]);
                 if squared < best.0 {
                     best = (squared, other as u32);
                 }

@@ -70,7 +70,8 @@ impl Oracle {
             let distance = self.holding(&set);
             let density = 1.0 / distance.sqrt();
             let parts = self.parts(&set, |s| s < distance);
-            let (large, small): (Vec<_>, Vec<_>) = parts.into_iter().partition(|p| p.len() >= self.min_cluster_size);
+            let (large, small): (Vec<_>, Vec<_>) =
+                parts.into_iter().partition(|p| p.len() >= self.min_cluster_size);
             stability += small.iter().map(Vec::len).sum::<usize>() as f64 * (density - birth);
             match large.len() {
                 0 => break,
@@ -101,17 +102,19 @@ impl Oracle {
 
 /// Coordinates on a coarse grid, so that equal distances and repeated points are common.
 fn grid_points(dims: usize) -> impl Strategy<Value = Vec<f32>> {
-    proptest::collection::vec((0_i32..14).prop_map(|v| v as f32 / 2.0), dims * 6..dims * 50)
-        .prop_map(move |mut values| {
+    proptest::collection::vec((0_i32..14).prop_map(|v| v as f32 / 2.0), dims * 6..dims * 50).prop_map(
+        move |mut values| {
             values.truncate(values.len() / dims * dims);
             values
-        })
+        },
+    )
 }
 
 /// Three loose groups without equal distances.
 fn smooth_points() -> impl Strategy<Value = Vec<f32>> {
-    proptest::collection::vec((0..3_i32, -1.0..1.0_f32, -1.0..1.0_f32), 10..70)
-        .prop_map(|points| points.iter().flat_map(|(c, x, y)| [*c as f32 * 3.0 + x, y * (1.0 + *c as f32)]).collect())
+    proptest::collection::vec((0..3_i32, -1.0..1.0_f32, -1.0..1.0_f32), 10..70).prop_map(|points| {
+        points.iter().flat_map(|(c, x, y)| [*c as f32 * 3.0 + x, y * (1.0 + *c as f32)]).collect()
+    })
 }
 
 /// The same grouping, whatever the numbers of the clusters.
@@ -128,7 +131,7 @@ fn same_grouping(a: &[Label], b: &[Label]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("CASES").map_or(150, |c| c.parse().unwrap()), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn own_engine_equals_the_definition(values in grid_points(2), size in 2_usize..7, samples in 1_usize..6) {
@@ -165,7 +168,7 @@ proptest! {
     fn engines_agree_without_ties(values in smooth_points()) {
         // With min_samples 1 the distances are plain, and random reals do not repeat.
         let params = own(5, 1);
-        let published = HdbscanParams { engine: Engine::Crate, ..params.clone() };
+        let published = HdbscanParams { engine: Engine::Crate, ..params };
         prop_assert_eq!(run(&values, 2, &params).labels, run(&values, 2, &published).labels);
     }
 
@@ -199,7 +202,8 @@ fn few_points_are_noise() {
 #[test]
 fn repeated_points_form_clusters() {
     // Two heaps of identical points and one point far from both.
-    let values: Vec<f32> = (0..21).flat_map(|i| if i == 20 { [2.5, 90.0] } else { [(i % 2) as f32 * 5.0, 1.0] }).collect();
+    let values: Vec<f32> =
+        (0..21).flat_map(|i| if i == 20 { [2.5, 90.0] } else { [(i % 2) as f32 * 5.0, 1.0] }).collect();
     let found = run(&values, 2, &own(5, 3));
     assert_eq!(found.clusters, 2);
     assert_eq!(found.labels[20], None);
@@ -226,7 +230,7 @@ fn settings_out_of_range_are_named() {
 #[test]
 fn min_samples_may_leave_the_point_out() {
     let counts = HdbscanParams::default();
-    let not = HdbscanParams { min_samples_counts_itself: false, ..counts.clone() };
+    let not = HdbscanParams { min_samples_counts_itself: false, ..counts };
     assert_eq!((counts.core_rank(100), not.core_rank(100), not.core_rank(2)), (3, 4, 2));
 }
 

@@ -22,8 +22,8 @@ impl<const D: usize> Node<D> {
     /// Squared distance from `point` to the box, 0 inside.
     pub(super) fn squared_distance(&self, point: &[f64; D]) -> f64 {
         let mut sum = 0.0;
-        for d in 0..D {
-            let outside = (self.low[d] - point[d]).max(point[d] - self.high[d]).max(0.0);
+        for ((low, high), at) in self.low.iter().zip(&self.high).zip(point) {
+            let outside = (low - at).max(at - high).max(0.0);
             sum += outside * outside;
         }
         sum

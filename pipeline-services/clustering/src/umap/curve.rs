@@ -25,8 +25,10 @@ pub fn fit_curve(spread: f64, min_dist: f64) -> Result<Curve, ClusteringError> {
         return Err(ClusteringError::parameter("min_dist", min_dist, "0 to spread"));
     }
     let target = |x: f64| if x < min_dist { 1.0 } else { (-(x - min_dist) / spread).exp() };
-    let points: Vec<(f64, f64)> =
-        (0..SAMPLES).map(|i| 3.0 * spread * i as f64 / (SAMPLES - 1) as f64).map(|x| (x, target(x))).collect();
+    let points: Vec<(f64, f64)> = (0..SAMPLES)
+        .map(|i| 3.0 * spread * i as f64 / (SAMPLES - 1) as f64)
+        .map(|x| (x, target(x)))
+        .collect();
 
     let mut curve = Curve { a: 1.0, b: 1.0 };
     let mut error = squared_error(curve, &points);

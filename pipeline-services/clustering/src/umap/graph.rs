@@ -117,7 +117,11 @@ fn smooth(distances: &[f64], overall_mean: f64) -> (f64, f64) {
     let nearest = distances.iter().copied().find(|d| *d > 0.0).unwrap_or(0.0);
     let target = (distances.len() as f64).log2();
     let memberships = |scale: f64| -> f64 {
-        distances[1..].iter().map(|d| d - nearest).map(|d| if d > 0.0 { (-d / scale).exp() } else { 1.0 }).sum()
+        distances[1..]
+            .iter()
+            .map(|d| d - nearest)
+            .map(|d| if d > 0.0 { (-d / scale).exp() } else { 1.0 })
+            .sum()
     };
     let (mut low, mut high, mut scale) = (0.0, f64::INFINITY, 1.0);
     for _ in 0..SEARCH_STEPS {

@@ -32,7 +32,11 @@ pub(super) struct Schedule {
 
 /// Moves `start` (`dims` columns) through all epochs and returns the final positions.
 pub(super) fn optimise(start: Vec<f32>, dims: usize, graph: &FuzzyGraph, schedule: &Schedule) -> Vec<f32> {
-    with_dims!(dims, optimise_in(start, graph, schedule), unreachable!("n_components is checked to be 1 to 8"))
+    with_dims!(
+        dims,
+        optimise_in(start, graph, schedule),
+        unreachable!("n_components is checked to be 1 to 8")
+    )
 }
 
 /// One direction of an edge and when it is due.
@@ -187,7 +191,9 @@ fn repel<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edge: &mut Ed
         let mut difference = [[0.0_f32; LANES]; D];
         for lane in 0..live {
             let other = &epoch.positions[stream.below(rows) as usize];
-            (0..D).for_each(|d| difference[d][lane] = own[d] - other[d]);
+            for (column, (here, there)) in difference.iter_mut().zip(own.iter().zip(other)) {
+                column[lane] = here - there;
+            }
         }
         let mut square = [0.0_f32; LANES];
         for column in &difference {

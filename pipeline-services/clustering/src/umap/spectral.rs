@@ -3,10 +3,10 @@
 
 mod eigen;
 
+use crate::Matrix;
 use crate::matrix::{cosine_distance, squared_distance};
 use crate::rng::Stream;
 use crate::umap::{FuzzyGraph, Metric, UmapParams};
-use crate::Matrix;
 
 /// The layout starts in a box of this side, as umap-learn's does.
 const EXTENT: f64 = 10.0;
@@ -48,7 +48,12 @@ fn members_of(component: &[u32], count: usize) -> Vec<Vec<u32>> {
     members
 }
 
-fn by_component(points: Matrix<'_>, graph: &FuzzyGraph, params: &UmapParams, members: &[Vec<u32>]) -> Vec<f64> {
+fn by_component(
+    points: Matrix<'_>,
+    graph: &FuzzyGraph,
+    params: &UmapParams,
+    members: &[Vec<u32>],
+) -> Vec<f64> {
     let dims = params.n_components;
     let places = place_components(points, params, members);
     let mut local = vec![u32::MAX; graph.rows()];

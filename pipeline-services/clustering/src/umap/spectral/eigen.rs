@@ -169,7 +169,8 @@ fn symmetric_eigen(mut a: [Row; WIDTH], size: usize) -> (Row, [Row; WIDTH]) {
     let mut vectors: [Row; WIDTH] =
         std::array::from_fn(|i| std::array::from_fn(|j| if i == j { 1.0 } else { 0.0 }));
     for _ in 0..60 {
-        let off: f64 = (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))).map(|(p, q)| a[p][q].powi(2)).sum();
+        let off: f64 =
+            (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))).map(|(p, q)| a[p][q].powi(2)).sum();
         if off < 1e-28 {
             break;
         }
@@ -200,8 +201,10 @@ fn jacobi_rotation(a: &mut [Row; WIDTH], vectors: &mut [Row; WIDTH], (p, q): (us
     for row in a.iter_mut().take(size) {
         (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
     }
+    let (upper, lower) = (a[p], a[q]);
     for i in 0..size {
-        (a[p][i], a[q][i]) = (c * a[p][i] - s * a[q][i], s * a[p][i] + c * a[q][i]);
+        a[p][i] = c * upper[i] - s * lower[i];
+        a[q][i] = s * upper[i] + c * lower[i];
     }
     for row in vectors.iter_mut().take(size) {
         (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
@@ -212,7 +215,8 @@ fn jacobi_rotation(a: &mut [Row; WIDTH], vectors: &mut [Row; WIDTH], (p, q): (us
 fn orient(block: &[Row], dims: usize) -> Vec<f64> {
     let signs: Vec<f64> = (0..dims)
         .map(|c| {
-            let largest = block.iter().map(|row| row[c]).fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
+            let largest =
+                block.iter().map(|row| row[c]).fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
             if largest < 0.0 { -1.0 } else { 1.0 }
         })
         .collect();
@@ -256,7 +260,8 @@ mod tests {
             let image = operator.apply(&block);
             for c in 0..2 {
                 let value = (std::f64::consts::PI * (c + 1) as f64 / (rows - 1) as f64).cos();
-                let error = block.iter().zip(&image).map(|(v, w)| (w[c] - value * v[c]).abs()).fold(0.0, f64::max);
+                let error =
+                    block.iter().zip(&image).map(|(v, w)| (w[c] - value * v[c]).abs()).fold(0.0, f64::max);
                 assert!(error < 1e-3, "{rows} rows, vector {c}: {error}");
                 assert!((norm(&block, c) - 1.0).abs() < 1e-9);
             }
