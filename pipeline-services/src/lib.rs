@@ -4,3 +4,6 @@
 //! that the worker writes together with the next stage's tasks in one transaction.
 
 pub mod domain;
+pub mod text;
+pub mod lexicon;
+pub mod taxonomy;
