@@ -1,0 +1,274 @@
+//! Reading lexicon files with errors that name the place.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{CATEGORIES, Entry, Form, Implication, Lexicon};
+use crate::{domain::skill::SkillKind, text::tokens};
+
+/// What is wrong with a lexicon.
+#[derive(Debug, thiserror::Error)]
+pub enum LexiconError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No `.tsv` file holds an entry.
+    #[error("the lexicon holds no entry; it needs at least one `.tsv` file with the columns {COLUMNS}")]
+    Empty,
+    /// A cell is wrong.
+    #[error("{file}, line {line}, column {column}: {problem}")]
+    Cell {
+        /// File name.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// Name of the column.
+        column: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+const COLUMNS: &str = "label, kind, category, es, en, flags, uri";
+const IMPLICATIONS: &str = "implies.tsv";
+const NAMES: [&str; 7] = ["label", "kind", "category", "es", "en", "flags", "uri"];
+const IMPLICATION_NAMES: [&str; 4] = ["skill", "implies", "relation", "confidence"];
+
+/// One line of a file, split into cells.
+struct Row<'text> {
+    file: &'text str,
+    line: usize,
+    cells: Vec<&'text str>,
+}
+
+impl Row<'_> {
+    fn cell(&self, index: usize) -> &str {
+        self.cells.get(index).map_or("", |cell| cell.trim())
+    }
+
+    fn error(&self, column: &'static str, problem: impl Into<String>) -> LexiconError {
+        LexiconError::Cell { file: self.file.to_owned(), line: self.line, column, problem: problem.into() }
+    }
+}
+
+/// The `.tsv` files of a directory with their names, sorted.
+pub(super) fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, LexiconError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LexiconError::Read { path, source }
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed(dir))? {
+        let path = entry.map_err(failed(dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "tsv") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.push((name, fs::read_to_string(&path).map_err(failed(&path))?));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Builds a lexicon from named files.
+pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError> {
+    let mut lexicon = Lexicon {
+        entries: Vec::new(),
+        implications: Vec::new(),
+        by_form: HashMap::new(),
+        digest: digest(files),
+    };
+    for (name, text) in files.iter().filter(|(name, _)| name != IMPLICATIONS) {
+        for row in rows(name, text, &NAMES)? {
+            add_entry(&mut lexicon, &row)?;
+        }
+    }
+    if lexicon.entries.is_empty() {
+        return Err(LexiconError::Empty);
+    }
+    for (name, text) in files.iter().filter(|(name, _)| name == IMPLICATIONS) {
+        for row in rows(name, text, &IMPLICATION_NAMES)? {
+            let implication = implication(&lexicon, &row)?;
+            lexicon.implications.push(implication);
+        }
+    }
+    Ok(lexicon)
+}
+
+fn digest(files: &[(String, String)]) -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in files {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name);
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hex::encode(hash.finalize())
+}
+
+/// The lines below the header that are neither blank nor a comment (`#`).
+fn rows<'text>(
+    file: &'text str,
+    text: &'text str,
+    names: &[&'static str],
+) -> Result<Vec<Row<'text>>, LexiconError> {
+    let mut rows = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| Row { file, line: index + 1, cells: line.split('\t').collect() });
+    let Some(header) = rows.next() else { return Ok(Vec::new()) };
+    if header.cells != names {
+        let wanted = names.join(", ");
+        return Err(header.error(names[0], format!("the first line must name the columns {wanted}, tab-separated")));
+    }
+    rows.map(|row| match row.cells.len() > names.len() {
+        true => Err(row.error(names[names.len() - 1], format!("more than {} columns", names.len()))),
+        false => Ok(row),
+    })
+    .collect()
+}
+
+fn add_entry(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
+    let entry = entry(row)?;
+    let index = lexicon.entries.len();
+    for form in &entry.forms {
+        let key = tokens::key(&form.text);
+        match lexicon.by_form.get(&key) {
+            Some(other) if *other != index => {
+                let other = &lexicon.entries[*other].label;
+                return Err(row.error("label", format!("`{}` already names `{other}`", form.text)));
+            }
+            _ => lexicon.by_form.insert(key, index),
+        };
+    }
+    lexicon.entries.push(entry);
+    Ok(())
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry, LexiconError> {
+    let label = row.cell(0);
+    if tokens::key(label).is_empty() {
+        return Err(row.error("label", "must hold at least one letter or digit"));
+    }
+    let kind = match row.cell(1) {
+        "hard" => SkillKind::Hard,
+        "soft" => SkillKind::Soft,
+        other => return Err(row.error("kind", format!("`{other}` is not allowed; use hard or soft"))),
+    };
+    let category = row.cell(2);
+    if !CATEGORIES.contains(&category) {
+        let allowed = CATEGORIES.join(", ");
+        return Err(row.error("category", format!("`{category}` is not allowed; use one of {allowed}")));
+    }
+    let mut forms = vec![label_form(row)?];
+    for (column, name) in [(3, "es"), (4, "en")] {
+        for text in row.cell(column).split('|').map(str::trim).filter(|text| !text.is_empty()) {
+            forms.push(form(row, name, text)?);
+        }
+    }
+    let uri = row.cell(6);
+    if !uri.is_empty() && !uri.contains("://") {
+        return Err(row.error("uri", format!("`{uri}` is not an absolute URI")));
+    }
+    Ok(Entry {
+        label: label.to_owned(),
+        kind,
+        category: category.to_owned(),
+        forms,
+        uri: (!uri.is_empty()).then(|| uri.to_owned()),
+    })
+}
+
+fn label_form(row: &Row<'_>) -> Result<Form, LexiconError> {
+    let mut form = Form { text: row.cell(0).to_owned(), case: false, context: false };
+    for flag in row.cell(5).split_whitespace() {
+        match flag {
+            "case" => form.case = true,
+            "context" => form.context = true,
+            other => {
+                return Err(row.error("flags", format!("`{other}` is not a flag; use case and context")));
+            }
+        }
+    }
+    Ok(form)
+}
+
+fn form(row: &Row<'_>, column: &'static str, marked: &str) -> Result<Form, LexiconError> {
+    let text = marked.trim_start_matches(['=', '?']);
+    if tokens::key(text).is_empty() {
+        return Err(row.error(column, format!("`{marked}` holds no letter or digit")));
+    }
+    let marks = &marked[..marked.len() - text.len()];
+    Ok(Form { text: text.to_owned(), case: marks.contains('='), context: marks.contains('?') })
+}
+
+fn implication(lexicon: &Lexicon, row: &Row<'_>) -> Result<Implication, LexiconError> {
+    for (column, name) in [(0, "skill"), (1, "implies")] {
+        let label = row.cell(column);
+        if !lexicon.find(label).is_some_and(|entry| entry.label == label) {
+            return Err(row.error(name, format!("`{label}` is not the label of an entry")));
+        }
+    }
+    if row.cell(0) == row.cell(1) {
+        return Err(row.error("implies", "a skill cannot imply itself"));
+    }
+    if row.cell(2).is_empty() {
+        return Err(row.error("relation", "must not be empty"));
+    }
+    let confidence = row.cell(3).parse().ok().filter(|value: &f32| *value > 0.0 && *value <= 1.0);
+    Ok(Implication {
+        skill: row.cell(0).to_owned(),
+        implies: row.cell(1).to_owned(),
+        relation: row.cell(2).to_owned(),
+        confidence: confidence
+            .ok_or_else(|| row.error("confidence", format!("`{}` is not above 0 and at most 1", row.cell(3))))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "label\tkind\tcategory\tes\ten\tflags\turi\n";
+
+    fn problem(name: &str, text: &str) -> String {
+        let files = [("a.tsv".to_owned(), format!("{HEADER}Rust\thard\ttechnology\n")), (name.to_owned(), text.to_owned())];
+        parse(&files).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_place_and_what_is_allowed() {
+        for (name, text, expected) in [
+            ("b.tsv", format!("{HEADER}Go\tfirm\ttechnology\n"), "b.tsv, line 2, column kind: `firm` is not allowed; use hard or soft"),
+            ("b.tsv", format!("{HEADER}\nRUST\thard\ttechnology\n"), "b.tsv, line 3, column label: `RUST` already names `Rust`"),
+            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\tshout\n"), "column flags: `shout` is not a flag; use case and context"),
+            ("b.tsv", format!("{HEADER}Go\thard\ttech\n"), "column category: `tech` is not allowed; use one of technology"),
+            ("b.tsv", format!("{HEADER}--\thard\ttechnology\n"), "column label: must hold at least one letter or digit"),
+            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\t\tgo\n"), "column uri: `go` is not an absolute URI"),
+            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\t\t\tmore\n"), "column uri: more than 7 columns"),
+            ("b.tsv", "label\tkind\n".to_owned(), "line 1, column label: the first line must name the columns"),
+            ("implies.tsv", "skill\timplies\trelation\tconfidence\nRust\tC\tuses\t1\n".to_owned(), "column implies: `C` is not the label of an entry"),
+            ("implies.tsv", "skill\timplies\trelation\tconfidence\nRust\tRust\tuses\t1\n".to_owned(), "a skill cannot imply itself"),
+        ] {
+            let found = problem(name, &text);
+            assert!(found.contains(expected), "{found}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn an_empty_set_is_refused() {
+        assert!(matches!(parse(&[]), Err(LexiconError::Empty)));
+        assert!(matches!(read_dir(Path::new("/nonexistent/lexicon")), Err(LexiconError::Read { .. })));
+    }
+}

@@ -1,0 +1,333 @@
+//! A taxonomy in memory: concepts by URI and by name, their relations, and linking to them.
+
+pub mod csv_form;
+pub mod esco;
+mod occupation;
+
+use std::collections::HashMap;
+
+pub use occupation::Ranked;
+
+use crate::{
+    domain::taxonomy::{Concept, ConceptKind, Relation},
+    text::{
+        tokens::{self, Tokens},
+        trie::{Inflection, Match, Trie},
+    },
+};
+
+/// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a dialect of
+/// Ada, advertisements mean Apache Spark.
+const FALSE_FRIENDS: [&str; 2] = ["spark", "salt"];
+
+/// Ordinary words that are also labels of concepts; alone they name no skill in an advertisement.
+const GENERIC: [&str; 56] = [
+    "analisis", "arte", "base", "calidad", "campo", "ciencia", "cliente", "clientes", "comercio", "comunicacion",
+    "cultura", "deporte", "deportes", "desarrollo", "diseno", "educacion", "empresa", "energia", "equipo", "estilo",
+    "formacion", "gestion", "historia", "humor", "idiomas", "informacion", "ingenieria", "materiales", "mercado",
+    "moda", "modelo", "moldes", "musica", "plantas", "politica", "producto", "productos", "proyecto", "salud",
+    "seguridad", "servicio", "sistema", "tecnologia", "tecnologias", "business", "communication", "customer",
+    "design", "development", "education", "health", "management", "products", "service", "technology", "work",
+];
+
+/// What a reader of taxonomy files yields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Concepts in order of first appearance.
+    pub concepts: Vec<Concept>,
+    /// Relations between these concepts.
+    pub relations: Vec<Relation>,
+    /// Relations left out because an end is no concept of the files (a group, say).
+    pub skipped_relations: usize,
+}
+
+/// A file that cannot be read as a taxonomy.
+#[derive(Debug, thiserror::Error)]
+pub enum TaxonomyError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which one.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A row is wrong.
+    #[error("{path}:{line}: {problem}")]
+    Row {
+        /// Which file.
+        path: String,
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// Nothing was found.
+    #[error("no concept in {searched}; expected {expected}")]
+    Empty {
+        /// What was searched.
+        searched: String,
+        /// What was looked for.
+        expected: &'static str,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    concept: u32,
+    preferred: bool,
+}
+
+/// A label of a skill concept found in a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'taxonomy> {
+    /// First word.
+    pub first: usize,
+    /// One past the last word.
+    pub end: usize,
+    /// The concept.
+    pub concept: &'taxonomy Concept,
+    /// Whether a preferred label was found.
+    pub preferred: bool,
+}
+
+/// Concepts, their names and relations.
+#[derive(Debug)]
+pub struct Taxonomy {
+    name: String,
+    version: String,
+    concepts: Vec<Concept>,
+    by_uri: HashMap<String, u32>,
+    names: HashMap<String, Vec<Name>>,
+    skills: Trie,
+    occupations: occupation::Index,
+    relations: HashMap<u32, Vec<(String, u32)>>,
+}
+
+impl Taxonomy {
+    /// Indexes concepts and relations; a relation to an unknown concept is left out, and of two concepts with
+    /// one URI the first stays.
+    pub fn new(
+        name: impl Into<String>,
+        version: impl Into<String>,
+        concepts: Vec<Concept>,
+        relations: &[Relation],
+    ) -> Self {
+        let mut taxonomy = Self {
+            name: name.into(),
+            version: version.into(),
+            concepts: Vec::with_capacity(concepts.len()),
+            by_uri: HashMap::with_capacity(concepts.len()),
+            names: HashMap::new(),
+            skills: Trie::default(),
+            occupations: occupation::Index::default(),
+            relations: HashMap::new(),
+        };
+        concepts.into_iter().for_each(|concept| taxonomy.add(concept));
+        taxonomy.occupations.weigh();
+        for relation in relations {
+            let ends = (taxonomy.by_uri.get(&relation.from), taxonomy.by_uri.get(&relation.to));
+            if let (Some(from), Some(to)) = ends {
+                taxonomy.relations.entry(*from).or_default().push((relation.kind.clone(), *to));
+            }
+        }
+        taxonomy
+    }
+
+    fn add(&mut self, concept: Concept) {
+        let id = self.concepts.len() as u32;
+        if self.by_uri.contains_key(&concept.uri) {
+            return;
+        }
+        self.by_uri.insert(concept.uri.clone(), id);
+        match concept.kind {
+            ConceptKind::Skill => self.add_skill(&concept, id),
+            ConceptKind::Occupation => self.occupations.add(&concept, id),
+        }
+        self.concepts.push(concept);
+    }
+
+    fn add_skill(&mut self, concept: &Concept, id: u32) {
+        for label in &concept.labels {
+            let key = tokens::key(&label.text);
+            if key.is_empty() {
+                continue;
+            }
+            let name = Name { concept: id, preferred: label.preferred };
+            if findable(&key, label.preferred, concept) {
+                let inflection = if key.contains(' ') { Inflection::Agreement } else { Inflection::Exact };
+                self.skills.insert(&label.text, inflection, id * 2 + u32::from(label.preferred));
+            }
+            self.names.entry(key).or_default().push(name);
+        }
+    }
+
+    /// The taxonomy's name, e.g. `esco`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Every concept.
+    pub fn concepts(&self) -> &[Concept] {
+        &self.concepts
+    }
+
+    /// The concept of a URI.
+    pub fn concept(&self, uri: &str) -> Option<&Concept> {
+        self.by_uri.get(uri).map(|id| &self.concepts[*id as usize])
+    }
+
+    /// The skill concept that a name stands for: a preferred label before an alternative one, and nothing
+    /// where the name is a known false friend or the alternative label of several concepts.
+    pub fn skill(&self, name: &str) -> Option<&Concept> {
+        let key = tokens::key(name);
+        let names = self.names.get(&key).filter(|_| !FALSE_FRIENDS.contains(&key.as_str()))?;
+        if let Some(preferred) = names.iter().find(|name| name.preferred) {
+            return Some(&self.concepts[preferred.concept as usize]);
+        }
+        let first = names.first()?.concept;
+        names.iter().all(|name| name.concept == first).then(|| &self.concepts[first as usize])
+    }
+
+    /// The concept that *is* the named product: an alternative label counts only if it shares a word with a
+    /// preferred one, since taxonomies list products under the broader concept (`tensorflow` under computer
+    /// vision, `git` under configuration management tools).
+    pub fn product(&self, name: &str) -> Option<&Concept> {
+        let key = tokens::key(name);
+        self.skill(name).filter(|concept| shares_word(&key, concept))
+    }
+
+    /// Every label of a skill concept that stands in the text.
+    pub fn find(&self, tokens: &Tokens<'_>) -> Vec<Found<'_>> {
+        let found = |found: Match| Found {
+            first: found.first,
+            end: found.end,
+            concept: &self.concepts[(found.payload / 2) as usize],
+            preferred: found.payload % 2 == 1,
+        };
+        self.skills.find(tokens).into_iter().map(found).collect()
+    }
+
+    /// Occupations whose names resemble a job title, best first; see [`Ranked::score`].
+    pub fn rank_occupations(&self, title: &str, top: usize) -> Vec<Ranked<'_>> {
+        let ranked = self.occupations.rank(title, top);
+        ranked.into_iter().map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score }).collect()
+    }
+
+    /// The occupation of a job title, or `None` where the best candidate is not clearly right.
+    pub fn occupation(&self, title: &str) -> Option<Ranked<'_>> {
+        self.occupations
+            .decide(title)
+            .map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score })
+    }
+
+    /// Targets of the relations of one kind that start at a concept.
+    pub fn related<'a>(&'a self, uri: &str, kind: &'a str) -> impl Iterator<Item = &'a Concept> {
+        let edges = self.by_uri.get(uri).and_then(|id| self.relations.get(id));
+        edges
+            .into_iter()
+            .flatten()
+            .filter(move |(found, _)| found == kind)
+            .map(|(_, to)| &self.concepts[*to as usize])
+    }
+}
+
+/// Whether a label may be searched for in running text.
+fn findable(key: &str, preferred: bool, concept: &Concept) -> bool {
+    if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
+        return false;
+    }
+    match key.split(' ').count() {
+        1 => key.len() >= 3 && concept.class == "knowledge" && (preferred || shares_word(key, concept)),
+        2..=8 => preferred || key.len() >= 8,
+        _ => false,
+    }
+}
+
+fn shares_word(key: &str, concept: &Concept) -> bool {
+    concept.labels.iter().filter(|label| label.preferred).any(|label| {
+        let preferred = tokens::key(&label.text);
+        preferred.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::taxonomy::Label;
+
+    fn skill(uri: &str, class: &str, preferred: &[(&str, &str)], other: &[(&str, &str)]) -> Concept {
+        let label = |preferred: bool| {
+            move |(language, text): &(&str, &str)| Label {
+                language: (*language).to_owned(),
+                text: (*text).to_owned(),
+                preferred,
+            }
+        };
+        Concept {
+            uri: uri.to_owned(),
+            kind: ConceptKind::Skill,
+            class: class.to_owned(),
+            labels: preferred.iter().map(label(true)).chain(other.iter().map(label(false))).collect(),
+        }
+    }
+
+    fn taxonomy() -> Taxonomy {
+        let concepts = vec![
+            skill("t:sql", "knowledge", &[("en", "SQL"), ("es", "SQL")], &[]),
+            skill("t:vision", "knowledge", &[("en", "computer vision")], &[("en", "tensorflow")]),
+            skill("t:spark", "knowledge", &[("en", "SPARK")], &[]),
+            skill("t:a", "skill/competence", &[("es", "cuidar plantas")], &[("es", "jardinería doméstica")]),
+            skill("t:b", "skill/competence", &[("es", "regar plantas")], &[("es", "jardinería doméstica")]),
+        ];
+        let relations = [
+            Relation { from: "t:a".into(), kind: "related".into(), to: "t:b".into() },
+            Relation { from: "t:a".into(), kind: "related".into(), to: "t:missing".into() },
+        ];
+        Taxonomy::new("own", "1", concepts, &relations)
+    }
+
+    #[test]
+    fn links_names_with_guards() {
+        let taxonomy = taxonomy();
+        for (name, skill, product) in [
+            ("sql", Some("t:sql"), Some("t:sql")),
+            ("TensorFlow", Some("t:vision"), None),
+            ("Spark", None, None),
+            ("jardineria domestica", None, None),
+            ("Cuidar Plantas", Some("t:a"), Some("t:a")),
+            ("", None, None),
+        ] {
+            assert_eq!(taxonomy.skill(name).map(|concept| concept.uri.as_str()), skill, "{name}");
+            assert_eq!(taxonomy.product(name).map(|concept| concept.uri.as_str()), product, "{name}");
+        }
+    }
+
+    #[test]
+    fn finds_labels_and_relations() {
+        let taxonomy = taxonomy();
+        let tokens = Tokens::new("Se busca quien sepa cuidar plantas y SQL, no spark");
+        let found: Vec<_> = taxonomy.find(&tokens).iter().map(|found| found.concept.uri.clone()).collect();
+        assert_eq!(found, ["t:a", "t:sql"]);
+        let related: Vec<_> = taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
+        assert_eq!(related, ["t:b"]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_labels_index_quickly() {
+        let concepts = (0..10_000)
+            .map(|id| {
+                let labels: Vec<String> = (0..10).map(|n| format!("operar máquina tipo{id} serie{n}")).collect();
+                let labels: Vec<(&str, &str)> = labels.iter().map(|text| ("es", text.as_str())).collect();
+                skill(&format!("t:{id}"), "skill/competence", &labels[..1], &labels[1..])
+            })
+            .collect();
+        let taxonomy = Taxonomy::new("own", "1", concepts, &[]);
+        assert_eq!(taxonomy.skill("operar maquina tipo77 serie9").unwrap().uri, "t:77");
+    }
+}

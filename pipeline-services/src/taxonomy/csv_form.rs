@@ -1,0 +1,91 @@
+//! The project's own taxonomy file: one label a row, `uri,kind,class,language,label,preferred`.
+
+use std::{collections::HashMap, path::Path};
+
+use super::{Loaded, TaxonomyError};
+use crate::domain::taxonomy::{Concept, ConceptKind, Label};
+
+const COLUMNS: [&str; 6] = ["uri", "kind", "class", "language", "label", "preferred"];
+
+/// Reads a file, plain or `.gz`.
+///
+/// # Errors
+/// If the file cannot be read, a column is missing or a value is not allowed; the error names file and line.
+pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
+    let mut table = super::esco::Table::open(path)?;
+    let columns = COLUMNS.map(|name| table.column(name));
+    let mut loaded = Loaded::default();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    if let Some(missing) = COLUMNS.iter().zip(columns).find(|(_, column)| column.is_none()) {
+        let wanted = COLUMNS.join(",");
+        return Err(table.error(1, format!("column `{}` is missing; the header is {wanted}", missing.0)));
+    }
+    let columns = columns.map(Option::unwrap_or_default);
+    while let Some(row) = table.next()? {
+        let cell = |index: usize| row.get(columns[index]).unwrap_or_default().trim().to_owned();
+        for (index, name) in [(0, "uri"), (3, "language"), (4, "label")] {
+            if cell(index).is_empty() {
+                return Err(table.error(table.line(), format!("`{name}` is empty")));
+            }
+        }
+        let kind = match cell(1).as_str() {
+            "skill" => ConceptKind::Skill,
+            "occupation" => ConceptKind::Occupation,
+            other => {
+                return Err(table.error(table.line(), format!("kind `{other}` is not skill or occupation")));
+            }
+        };
+        let preferred = match cell(5).as_str() {
+            "true" | "1" | "yes" => true,
+            "false" | "0" | "no" | "" => false,
+            other => {
+                return Err(table.error(table.line(), format!("preferred `{other}` is not true or false")));
+            }
+        };
+        let index = *known.entry(cell(0)).or_insert(loaded.concepts.len());
+        if index == loaded.concepts.len() {
+            loaded.concepts.push(Concept { uri: cell(0), kind, class: cell(2), labels: Vec::new() });
+        }
+        loaded.concepts[index].labels.push(Label { language: cell(3), text: cell(4), preferred });
+    }
+    if loaded.concepts.is_empty() {
+        return Err(TaxonomyError::Empty { searched: path.display().to_string(), expected: "one label a row" });
+    }
+    Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<Loaded, TaxonomyError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("own.csv");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn groups_labels_by_uri() {
+        let loaded = check(
+            "uri,kind,class,language,label,preferred\nx:1,skill,knowledge,es,Quesería,true\nx:1,skill,knowledge,en,\"cheese, making\",1\n",
+        )
+        .unwrap();
+        assert_eq!(loaded.concepts.len(), 1);
+        assert_eq!(loaded.concepts[0].labels[1].text, "cheese, making");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (text, expected) in [
+            ("uri,kind\n", "own.csv:1: column `class` is missing"),
+            ("uri,kind,class,language,label,preferred\nx:1,job,,es,a,1\n", "own.csv:2: kind `job` is not skill or occupation"),
+            ("uri,kind,class,language,label,preferred\nx:1,skill,,es,,1\n", "own.csv:2: `label` is empty"),
+            ("uri,kind,class,language,label,preferred\nx:1,skill,,es,a,maybe\n", "preferred `maybe` is not true or false"),
+            ("uri,kind,class,language,label,preferred\n", "no concept in"),
+        ] {
+            let found = check(text).unwrap_err().to_string();
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+}

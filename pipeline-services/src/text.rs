@@ -1,0 +1,7 @@
+//! Folded words of a text and phrase matching over them: what cleaning, the lexicon, the taxonomy and the
+//! extractor share.
+
+pub mod fold;
+pub mod language;
+pub mod tokens;
+pub mod trie;
