@@ -24,21 +24,25 @@ use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
 
 /// The committed fixtures.
-pub fn goldens() -> PathBuf {
+pub(crate) fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
 }
 
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).unwrap()) }
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
     }
 }
 
 /// A store with copies of these fixtures.
-pub fn store(names: &[&str]) -> TempDir {
+pub(crate) fn store(names: &[&str]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in names {
         copy(&goldens().join("models").join(name), &dir.path().join(name));
@@ -47,7 +51,7 @@ pub fn store(names: &[&str]) -> TempDir {
 }
 
 /// The configuration a command line gives, on free ports of loopback.
-pub fn config(store: &Path, flags: &[&str]) -> Config {
+pub(crate) fn config(store: &Path, flags: &[&str]) -> Config {
     let fixed =
         ["inference-server", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--device", "cpu"];
     let args =
@@ -56,16 +60,16 @@ pub fn config(store: &Path, flags: &[&str]) -> Config {
 }
 
 /// Holds a model's forward passes back until the test lets them go.
-pub struct Gate {
+pub(crate) struct Gate {
     open: Mutex<bool>,
     opened: Condvar,
     entered: watch::Sender<usize>,
     /// First token after the special one of every row computed, in order.
-    pub computed: Mutex<Vec<u32>>,
+    pub(crate) computed: Mutex<Vec<u32>>,
 }
 
 impl Gate {
-    pub fn closed() -> Arc<Self> {
+    pub(crate) fn closed() -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::new(false),
             opened: Condvar::new(),
@@ -74,13 +78,13 @@ impl Gate {
         })
     }
 
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.opened.notify_all();
     }
 
     /// Returns once a forward pass stands at the gate.
-    pub async fn entered(&self) {
+    pub(crate) async fn entered(&self) {
         self.entered.subscribe().wait_for(|count| *count > 0).await.unwrap();
     }
 }
@@ -105,7 +109,7 @@ impl Model for Gated {
 }
 
 /// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions, not normalised.
-pub fn gated(gate: &Arc<Gate>) -> LoadedModel {
+pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
         "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -138,17 +142,17 @@ pub fn gated(gate: &Arc<Gate>) -> LoadedModel {
 }
 
 /// A server that runs in this process.
-pub struct Running {
-    pub stop: Stop,
-    pub admission: Arc<Admission>,
-    pub metrics: std::net::SocketAddr,
-    pub channel: Channel,
-    pub ended: JoinHandle<anyhow::Result<Outcome>>,
+pub(crate) struct Running {
+    pub(crate) stop: Stop,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: std::net::SocketAddr,
+    pub(crate) channel: Channel,
+    pub(crate) ended: JoinHandle<anyhow::Result<Outcome>>,
     _store: Option<TempDir>,
 }
 
 impl Running {
-    pub async fn start(server: Server, store: Option<TempDir>) -> Self {
+    pub(crate) async fn start(server: Server, store: Option<TempDir>) -> Self {
         let stop = Stop::default();
         let uri = format!("http://{}", server.grpc_addr().unwrap());
         let (metrics, admission) = (server.metrics_addr().unwrap(), server.admission());
@@ -158,7 +162,7 @@ impl Running {
     }
 
     /// Fixtures, loaded as a real start loads them; returns once all have been.
-    pub async fn with_fixtures(names: &[&str], flags: &[&str]) -> Self {
+    pub(crate) async fn with_fixtures(names: &[&str], flags: &[&str]) -> Self {
         let store = store(names);
         let server = Server::bind(&config(store.path(), flags)).await.unwrap();
         let running = Self::start(server, Some(store)).await;
@@ -167,14 +171,14 @@ impl Running {
     }
 
     /// One gated model.
-    pub async fn with_gate(gate: &Arc<Gate>, flags: &[&str]) -> Self {
+    pub(crate) async fn with_gate(gate: &Arc<Gate>, flags: &[&str]) -> Self {
         let empty = tempfile::tempdir().unwrap();
         let server = Server::with_models(&config(empty.path(), flags), vec![gated(gate)]).await.unwrap();
         Self::start(server, Some(empty)).await
     }
 
     /// Returns once no model is loading any more.
-    pub async fn loaded(&self) {
+    pub(crate) async fn loaded(&self) {
         loop {
             let models =
                 self.models().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner();
@@ -185,29 +189,29 @@ impl Running {
         }
     }
 
-    pub fn embedding(&self) -> EmbeddingServiceClient<Channel> {
+    pub(crate) fn embedding(&self) -> EmbeddingServiceClient<Channel> {
         EmbeddingServiceClient::new(self.channel.clone())
     }
 
-    pub fn tokenization(&self) -> TokenizationServiceClient<Channel> {
+    pub(crate) fn tokenization(&self) -> TokenizationServiceClient<Channel> {
         TokenizationServiceClient::new(self.channel.clone())
     }
 
-    pub fn models(&self) -> ModelsServiceClient<Channel> {
+    pub(crate) fn models(&self) -> ModelsServiceClient<Channel> {
         ModelsServiceClient::new(self.channel.clone())
     }
 
-    pub fn health(&self) -> HealthClient<Channel> {
+    pub(crate) fn health(&self) -> HealthClient<Channel> {
         HealthClient::new(self.channel.clone())
     }
 
     /// Embeds with the default settings.
-    pub async fn embed(&self, texts: &[&str]) -> Result<pb::EmbedResponse, tonic::Status> {
+    pub(crate) async fn embed(&self, texts: &[&str]) -> Result<pb::EmbedResponse, tonic::Status> {
         self.embedding().embed(request(texts)).await.map(tonic::Response::into_inner)
     }
 
     /// `GET /metrics`.
-    pub async fn scrape(&self) -> String {
+    pub(crate) async fn scrape(&self) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut socket = tokio::net::TcpStream::connect(self.metrics).await.unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -217,19 +221,19 @@ impl Running {
     }
 
     /// Asks the server to stop and returns how it ended.
-    pub async fn finish(self) -> Outcome {
+    pub(crate) async fn finish(self) -> Outcome {
         self.stop.drain.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.ended).await.unwrap().unwrap().unwrap()
     }
 }
 
 /// A request for the default model.
-pub fn request(texts: &[&str]) -> pb::EmbedRequest {
+pub(crate) fn request(texts: &[&str]) -> pb::EmbedRequest {
     pb::EmbedRequest { settings: None, texts: texts.iter().map(|text| (*text).to_owned()).collect() }
 }
 
 /// The rows of an answer.
-pub fn rows(answer: &pb::EmbedResponse) -> Vec<Vec<f32>> {
+pub(crate) fn rows(answer: &pb::EmbedResponse) -> Vec<Vec<f32>> {
     let floats: Vec<f32> =
         answer.vectors.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
     floats.chunks_exact(answer.dimensions as usize).map(<[f32]>::to_vec).collect()
