@@ -1,1 +1,284 @@
-//! Library.
+//! Serves encoders over gRPC: embeddings and tokenisation from the models of a store.
+//!
+//! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
+//! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
+
+pub mod admission;
+pub mod batcher;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod grpc;
+pub mod metrics;
+pub mod model;
+pub mod queue;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tokenizer;
+
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Router, TcpIncoming};
+
+use admission::Admission;
+use config::Config;
+use device::OpenDevice;
+use grpc::health::Health;
+use grpc::{Api, Layered, Shared};
+use metrics::Metrics;
+use model::LoadedModel;
+use model::registry::{Registry, State};
+use queue::Queue;
+use shutdown::Stop;
+
+/// How long open streams (a health watch, for one) may keep the listener after the drain.
+const STREAM_GRACE: Duration = Duration::from_millis(250);
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything in flight was finished.
+    Drained,
+    /// Requests were cut off when the time for draining ran out, or by a second signal.
+    CutOff,
+    /// The device is lost; a restart may bring it back.
+    DeviceLost,
+    /// There were models and none could be loaded.
+    NoModel,
+}
+
+impl Outcome {
+    /// The exit status of the process.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Drained => 0,
+            Self::CutOff | Self::DeviceLost => 1,
+            Self::NoModel => 2,
+        }
+    }
+}
+
+/// A server that has bound its ports and does not serve yet.
+pub struct Server {
+    grpc: TcpListener,
+    metrics_http: TcpListener,
+    router: Router<Layered>,
+    health: Health,
+    registry: Arc<Registry>,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+    device_lost: CancellationToken,
+    cut_off: CancellationToken,
+    loading: Option<(PathBuf, OpenDevice)>,
+    announce_file: Option<PathBuf>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Binds the ports for the models of the plan, which are loaded once [`Server::run`] runs.
+    ///
+    /// # Errors
+    /// Where the device, a port or the announce file cannot be had.
+    pub async fn bind(config: &Config) -> Result<Self> {
+        let device = device::open(config.device)?;
+        let registry = Registry::new(&config.plan);
+        let mut server = Self::with_registry(config, registry).await?;
+        server.loading = Some((config.plan.store.clone(), device));
+        Ok(server)
+    }
+
+    /// Binds the ports for models that are loaded already; the plan is ignored.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub async fn with_models(config: &Config, models: Vec<LoadedModel>) -> Result<Self> {
+        Self::with_registry(config, Registry::ready(models)).await
+    }
+
+    async fn with_registry(config: &Config, registry: Registry) -> Result<Self> {
+        let registry = Arc::new(registry);
+        let admission = Admission::new(config.admission);
+        let metrics = Metrics::new(Arc::clone(&admission));
+        let queue = Queue::start(config.batch_tokens, Arc::clone(&admission), Arc::clone(&metrics))
+            .context("the device thread cannot be started")?;
+        let device_lost = queue.device_lost();
+        let cut_off = CancellationToken::new();
+        let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        let api = Api::new(Shared {
+            registry: Arc::clone(&registry),
+            admission: Arc::clone(&admission),
+            queue,
+            metrics: Arc::clone(&metrics),
+            limits: config.request,
+            cut_off: cut_off.clone(),
+        });
+        let server = Self {
+            grpc: listen(config.listen, "--listen").await?,
+            metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
+            router: grpc::router(&api, service)?,
+            health,
+            registry,
+            admission,
+            metrics,
+            device_lost,
+            cut_off,
+            loading: None,
+            announce_file: config.announce_file.clone(),
+            drain: config.drain,
+        };
+        server.health.publish().await;
+        if let Some(file) = &server.announce_file {
+            announce(file, server.grpc_addr()?, server.metrics_addr()?)
+                .with_context(|| format!("--announce-file {}", file.display()))?;
+        }
+        Ok(server)
+    }
+
+    /// Where gRPC is served.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn grpc_addr(&self) -> Result<SocketAddr> {
+        self.grpc.local_addr().context("the gRPC port is not known")
+    }
+
+    /// Where metrics are served.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn metrics_addr(&self) -> Result<SocketAddr> {
+        self.metrics_http.local_addr().context("the metrics port is not known")
+    }
+
+    /// The work in the server, for supervisors in the same process.
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
+    }
+
+    /// Serves until asked to stop: then new requests get UNAVAILABLE, every health name says NOT_SERVING, and what is
+    /// in flight is finished, for at most the configured time.
+    ///
+    /// # Errors
+    /// Where the transport fails.
+    pub async fn run(self, stop: Stop) -> Result<Outcome> {
+        tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
+        let closed = CancellationToken::new();
+        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
+        let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
+        let mut serving = tokio::spawn(serving);
+        let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
+        let metrics_http = tokio::spawn(metrics_http);
+        let mut loading = load(self.loading, Arc::clone(&self.registry), self.health.clone());
+
+        let outcome = loop {
+            tokio::select! {
+                () = stop.drain.cancelled() => break None,
+                () = self.device_lost.cancelled() => break Some(Outcome::DeviceLost),
+                served = &mut serving => {
+                    served.context("the gRPC server panicked")?.context("the gRPC server failed")?;
+                    break Some(Outcome::Drained);
+                }
+                () = finished(&mut loading) => {
+                    loading = None;
+                    if none_loaded(&self.registry) {
+                        break Some(Outcome::NoModel);
+                    }
+                }
+            }
+        };
+        self.admission.drain();
+        self.health.stop().await;
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => drain(&self.admission, self.drain, &stop).await,
+        };
+        self.cut_off.cancel();
+        closed.cancel();
+        // Health watches never end by themselves, and what was cut off still has to be told so.
+        if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
+            serving.abort();
+        }
+        metrics_http.abort();
+        if let Some(file) = &self.announce_file
+            && let Err(error) = std::fs::remove_file(file)
+        {
+            tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
+        }
+        tracing::info!(outcome = ?outcome, "stopped");
+        Ok(outcome)
+    }
+}
+
+async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
+    tracing::info!(requests = admission.requests(), "draining");
+    tokio::select! {
+        () = admission.when(|count| *count == 0) => Outcome::Drained,
+        () = tokio::time::sleep(time) => Outcome::CutOff,
+        () = stop.now.cancelled() => Outcome::CutOff,
+    }
+}
+
+/// Loads models on a thread of its own: the runtime must be able to end while a large file is read.
+fn load(
+    job: Option<(PathBuf, OpenDevice)>,
+    registry: Arc<Registry>,
+    health: Health,
+) -> Option<JoinHandle<()>> {
+    let (store, device) = job?;
+    let runtime = tokio::runtime::Handle::current();
+    let (sender, done) = tokio::sync::oneshot::channel::<()>();
+    let work = move || {
+        registry.load_all(&store, &device, || runtime.block_on(health.publish()));
+        // Nobody waits any more where the server stopped first.
+        let _ = sender.send(());
+    };
+    match std::thread::Builder::new().name("loader".to_owned()).spawn(work) {
+        Ok(_) => Some(tokio::spawn(async move {
+            if done.await.is_err() {
+                tracing::error!("the model loader stopped early");
+            }
+        })),
+        Err(error) => {
+            tracing::error!(error.message = %error, "the model loader cannot be started");
+            None
+        }
+    }
+}
+
+async fn finished(loading: &mut Option<JoinHandle<()>>) {
+    match loading {
+        Some(handle) => {
+            if let Err(error) = handle.await {
+                tracing::error!(error.message = %error, "the model loader stopped early");
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn none_loaded(registry: &Registry) -> bool {
+    let entries = registry.entries();
+    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
+}
+
+/// Writes where the server listens, whole or not at all.
+fn announce(file: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
+    let pid = std::process::id();
+    let text = serde_json::json!({"grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": pid});
+    let temporary = file.with_extension(format!("{pid}.tmp"));
+    std::fs::write(&temporary, format!("{text}\n"))?;
+    std::fs::rename(&temporary, file)?;
+    Ok(())
+}

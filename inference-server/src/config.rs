@@ -1,0 +1,149 @@
+//! The command line and the environment, checked whole before any port opens.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+use crate::admission::Limits;
+use crate::device::DeviceChoice;
+use crate::model::registry::Plan;
+
+/// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
+///
+/// Exit status: 0 after a shutdown that finished what was in flight; 1 where requests were cut off at the end of
+/// --drain-seconds, or the device was lost; 2 where the configuration is wrong, a port cannot be opened, or none of
+/// the store's models can be loaded. With an empty store the server starts and serves no model. RUST_LOG chooses what
+/// is logged, RAYON_NUM_THREADS how many CPU threads compute.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "inference-server", version)]
+pub struct Args {
+    /// Address of the gRPC server; port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// Address of the Prometheus metrics (GET /metrics); port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
+    pub metrics_listen: SocketAddr,
+    /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
+    pub announce_file: Option<PathBuf>,
+    /// The model store: <DIR>/<organisation>/<name>/ with config.json, tokenizer.json and safetensors.
+    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
+    pub models_dir: PathBuf,
+    /// Model to serve, in order of preference; may be repeated. All models of the store where none is named.
+    #[arg(long = "model", env = "OBSERVATORY_INFERENCE_MODEL", value_name = "NAME", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// Model for embeddings where a request names none; the first that embeds by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME")]
+    pub default_embedding: Option<String>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Requests in flight at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
+    pub max_requests: usize,
+    /// Tokens waiting for the device at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUED_TOKENS", default_value_t = 131_072)]
+    pub max_queued_tokens: u64,
+    /// Tokens of one forward pass at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", default_value_t = 1_024)]
+    pub max_batch_tokens: usize,
+    /// Texts of one request at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
+    pub max_texts: usize,
+    /// Bytes of one text at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072)]
+    pub max_text_bytes: usize,
+    /// Bytes of one request message at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_MESSAGE_BYTES", default_value_t = 4 << 20)]
+    pub max_message_bytes: usize,
+    /// Seconds a request may take where its caller sets no shorter deadline.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300)]
+    pub max_request_seconds: u64,
+    /// Seconds that requests in flight get to finish at shutdown.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30)]
+    pub drain_seconds: u64,
+}
+
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Texts of one request.
+    pub texts: usize,
+    /// Bytes of one text.
+    pub text_bytes: usize,
+    /// Bytes of one request message.
+    pub message_bytes: usize,
+    /// Time where the caller sets no shorter deadline.
+    pub time: Duration,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where metrics are served.
+    pub metrics_listen: SocketAddr,
+    /// Where the ports are announced.
+    pub announce_file: Option<PathBuf>,
+    /// What to load.
+    pub plan: Plan,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// How much work to take on.
+    pub admission: Limits,
+    /// Tokens of one forward pass.
+    pub batch_tokens: usize,
+    /// What one request may ask for.
+    pub request: RequestLimits,
+    /// How long a shutdown waits for requests in flight.
+    pub drain: Duration,
+}
+
+impl Args {
+    /// Checks every value and looks for the models in the store.
+    ///
+    /// # Errors
+    /// Names the flag, its value and what is allowed.
+    pub fn check(&self) -> Result<Config> {
+        for (flag, value) in [
+            ("--max-requests", self.max_requests),
+            ("--max-batch-tokens", self.max_batch_tokens),
+            ("--max-texts", self.max_texts),
+            ("--max-text-bytes", self.max_text_bytes),
+            ("--max-message-bytes", self.max_message_bytes),
+            ("--max-queued-tokens", usize::try_from(self.max_queued_tokens).unwrap_or(usize::MAX)),
+            ("--max-request-seconds", usize::try_from(self.max_request_seconds).unwrap_or(usize::MAX)),
+        ] {
+            ensure!(value > 0, "{flag} is 0, it must be positive");
+        }
+        if let Some(file) = &self.announce_file {
+            let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+            ensure!(
+                parent.is_none_or(std::path::Path::is_dir),
+                "--announce-file {}: its directory does not exist",
+                file.display()
+            );
+        }
+        let plan = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        Ok(Config {
+            listen: self.listen,
+            metrics_listen: self.metrics_listen,
+            announce_file: self.announce_file.clone(),
+            plan,
+            device: self.device,
+            admission: Limits { requests: self.max_requests, tokens: self.max_queued_tokens },
+            batch_tokens: self.max_batch_tokens,
+            request: RequestLimits {
+                texts: self.max_texts,
+                text_bytes: self.max_text_bytes,
+                message_bytes: self.max_message_bytes,
+                time: Duration::from_secs(self.max_request_seconds),
+            },
+            drain: Duration::from_secs(self.drain_seconds),
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Everything a request can be refused for, with the machine-readable reason that goes on the wire.
+//!
+//! The mapping to gRPC codes and details is one table in `grpc/status.rs`.
+
+use std::time::Duration;
+
+/// Why a request, or one item of it, was not served.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Nothing to work on in `field`.
+    #[error("{field} is empty; give at least one character that is not white space")]
+    EmptyInput {
+        /// Path of the field.
+        field: String,
+    },
+    /// A request without items.
+    #[error("{field} has no items; allowed are 1 to {limit}")]
+    EmptyBatch {
+        /// Path of the field.
+        field: String,
+        /// Most items one request may carry.
+        limit: usize,
+    },
+    /// More items than one request may carry.
+    #[error("{field} has {count} items; allowed are 1 to {limit}")]
+    BatchTooLarge {
+        /// Path of the field.
+        field: String,
+        /// Items given.
+        count: usize,
+        /// Most items one request may carry.
+        limit: usize,
+    },
+    /// More tokens than the model reads, and the caller asked for no truncation.
+    #[error("{field} has {tokens} tokens; the model reads at most {limit}")]
+    InputTooLong {
+        /// Path of the field.
+        field: String,
+        /// Tokens of the text, special tokens included.
+        tokens: usize,
+        /// Most tokens the model reads, special tokens included.
+        limit: usize,
+    },
+    /// A text too large even to be tokenised.
+    #[error("{field} has {bytes} bytes; allowed are at most {limit}")]
+    InputTooLarge {
+        /// Path of the field.
+        field: String,
+        /// Bytes of the text.
+        bytes: usize,
+        /// Most bytes a text may have.
+        limit: usize,
+    },
+    /// A value outside the allowed ones.
+    #[error("{field} is {value}; allowed: {allowed}")]
+    InvalidValue {
+        /// Path of the field.
+        field: String,
+        /// What was given.
+        value: String,
+        /// What is allowed, in words.
+        allowed: String,
+    },
+    /// The model has no prompt of that name.
+    #[error("settings.prompt_name is \"{asked}\", which model {model} does not have; it has: {known}")]
+    UnknownPrompt {
+        /// Name of the model.
+        model: String,
+        /// The prompt asked for.
+        asked: String,
+        /// Its prompts, or "none".
+        known: String,
+    },
+    /// No model of that name, or none at all for the task.
+    #[error("no model {wanted}; the server has: {known}")]
+    UnknownModel {
+        /// The name asked for, or the task that no model serves.
+        wanted: String,
+        /// Names of the server's models, or "none".
+        known: String,
+    },
+    /// The model exists and cannot do this.
+    #[error("model {model} does not do {task}")]
+    WrongTask {
+        /// Name of the model.
+        model: String,
+        /// The task asked for.
+        task: &'static str,
+    },
+    /// Another revision than the one asked for is loaded.
+    #[error("model {model} is loaded at revision {loaded}, not {asked}")]
+    RevisionMismatch {
+        /// Name of the model.
+        model: String,
+        /// Revision asked for.
+        asked: String,
+        /// Revision loaded.
+        loaded: String,
+    },
+    /// The model is still being loaded.
+    #[error("model {model} is still loading")]
+    ModelLoading {
+        /// Name of the model.
+        model: String,
+    },
+    /// The model could not be loaded.
+    #[error("model {model} could not be loaded: {cause}")]
+    ModelFailed {
+        /// Name of the model.
+        model: String,
+        /// What is wrong with its files.
+        cause: String,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The server has as much work as it takes.
+    #[error("{what} in the server: {used} of {limit}; try again in {} ms", retry_after.as_millis())]
+    Overloaded {
+        /// What is counted: "requests" or "queued tokens".
+        what: &'static str,
+        /// How much there is.
+        used: u64,
+        /// How much is taken.
+        limit: u64,
+        /// When there should be room, from the measured speed.
+        retry_after: Duration,
+    },
+    /// The deadline passed before the device began.
+    #[error("the deadline passed while the request waited")]
+    ExpiredInQueue,
+    /// The deadline passed while the device worked.
+    #[error("the deadline passed while the request was computed")]
+    ExpiredRunning,
+    /// The caller went away.
+    #[error("the caller cancelled the request")]
+    Cancelled,
+    /// The model or the device failed; the cause is in the server's log.
+    #[error("the model failed on this input; the server's log has the cause")]
+    Backend,
+}
+
+impl Error {
+    /// The stable reason of `google.rpc.ErrorInfo`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::EmptyInput { .. } | Self::EmptyBatch { .. } => "EMPTY_INPUT",
+            Self::BatchTooLarge { .. } => "BATCH_TOO_LARGE",
+            Self::InputTooLong { .. } => "INPUT_TOO_LONG",
+            Self::InputTooLarge { .. } => "INPUT_TOO_LARGE",
+            Self::InvalidValue { .. } => "INVALID_VALUE",
+            Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
+            Self::UnknownModel { .. } => "UNKNOWN_MODEL",
+            Self::WrongTask { .. } => "WRONG_TASK",
+            Self::RevisionMismatch { .. } => "REVISION_MISMATCH",
+            Self::ModelLoading { .. } => "MODEL_LOADING",
+            Self::ModelFailed { .. } => "MODEL_FAILED",
+            Self::Draining => "DRAINING",
+            Self::Overloaded { .. } => "OVERLOADED",
+            Self::ExpiredInQueue => "EXPIRED_IN_QUEUE",
+            Self::ExpiredRunning => "EXPIRED_RUNNING",
+            Self::Cancelled => "CANCELLED",
+            Self::Backend => "BACKEND",
+        }
+    }
+
+    /// The field of the request that is at fault, where one is.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::EmptyInput { field }
+            | Self::EmptyBatch { field, .. }
+            | Self::BatchTooLarge { field, .. }
+            | Self::InputTooLong { field, .. }
+            | Self::InputTooLarge { field, .. }
+            | Self::InvalidValue { field, .. } => Some(field),
+            Self::UnknownPrompt { .. } => Some("settings.prompt_name"),
+            _ => None,
+        }
+    }
+
+    /// The figures behind the message, for programs.
+    pub fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::EmptyBatch { limit, .. } => vec![("limit", limit.to_string())],
+            Self::BatchTooLarge { count, limit, .. } => {
+                vec![("count", count.to_string()), ("limit", limit.to_string())]
+            }
+            Self::InputTooLong { tokens, limit, .. } => {
+                vec![("tokens", tokens.to_string()), ("limit", limit.to_string())]
+            }
+            Self::InputTooLarge { bytes, limit, .. } => {
+                vec![("bytes", bytes.to_string()), ("limit", limit.to_string())]
+            }
+            Self::InvalidValue { value, .. } => vec![("value", value.clone())],
+            Self::UnknownPrompt { model, asked, .. } => {
+                vec![("model", model.clone()), ("prompt", asked.clone())]
+            }
+            Self::UnknownModel { wanted, .. } => vec![("model", wanted.clone())],
+            Self::WrongTask { model, task } => vec![("model", model.clone()), ("task", (*task).to_owned())],
+            Self::RevisionMismatch { model, asked, loaded } => {
+                vec![("model", model.clone()), ("asked", asked.clone()), ("loaded", loaded.clone())]
+            }
+            Self::ModelLoading { model } | Self::ModelFailed { model, .. } => vec![("model", model.clone())],
+            Self::Overloaded { used, limit, .. } => {
+                vec![("used", used.to_string()), ("limit", limit.to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How long the caller should wait before the same request may succeed; `None` where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::ModelLoading { .. } | Self::Draining => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The gRPC face of the server: what the services share, and how they are put together.
+
+mod embedding;
+pub mod health;
+mod layer;
+mod models;
+pub mod status;
+mod tokenization;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use observatory_proto::inference::v1 as pb;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic::{Request, Response, Status};
+use tower::layer::util::{Identity, Stack};
+
+use crate::admission::{Admission, RequestPermit};
+use crate::config::RequestLimits;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::model::registry::Registry;
+use crate::model::{LoadedModel, Task};
+use crate::queue::{Done, Priority, Queue, Work};
+use crate::tokenizer::{Encoded, Truncation};
+use layer::{Deadline, ObserveLayer};
+
+/// What every service works with.
+pub struct Shared {
+    /// The models.
+    pub registry: Arc<Registry>,
+    /// How much work is taken on.
+    pub admission: Arc<Admission>,
+    /// The device.
+    pub queue: Queue,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What one request may ask for.
+    pub limits: RequestLimits,
+    /// Cancelled when requests still in flight are to be cut off.
+    pub cut_off: CancellationToken,
+}
+
+/// Implements all services of the package.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// A request that has been let in. Dropping it, which is what happens when the caller goes away, cancels its work.
+struct Call {
+    deadline: Option<Instant>,
+    cancel: CancellationToken,
+    _cancel_on_drop: DropGuard,
+    _permit: RequestPermit,
+}
+
+/// The texts of a request as the model reads them, or why one is not read.
+type Encodings = Vec<Result<Encoded, Error>>;
+
+impl Api {
+    /// Services over this state.
+    pub fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    fn enter(&self, deadline: Option<Instant>) -> Result<Call, Error> {
+        let permit = self.0.admission.enter()?;
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
+        Ok(Call { deadline, cancel, _cancel_on_drop: guard, _permit: permit })
+    }
+
+    fn refuse(&self, error: Error) -> Status {
+        self.0.metrics.refused(error.reason());
+        status::to_status(&error)
+    }
+
+    fn resolve(&self, model: Option<pb::ModelRef>, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
+        let wanted = model.unwrap_or_default();
+        self.0.registry.resolve(&wanted.name, &wanted.revision, task)
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), Error> {
+        let (field, limit) = ("texts".to_owned(), self.0.limits.texts);
+        match count {
+            0 => Err(Error::EmptyBatch { field, limit }),
+            _ if count > limit => Err(Error::BatchTooLarge { field, count, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size(&self, field: &str, text: &str) -> Result<(), Error> {
+        let (bytes, limit) = (text.len(), self.0.limits.text_bytes);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
+    }
+
+    /// Tokenises on a blocking thread, one text after the other, stopping when the caller goes away.
+    async fn encode(
+        &self,
+        call: &Call,
+        model: &Arc<LoadedModel>,
+        texts: Vec<String>,
+        settings: Reading,
+    ) -> Result<Encodings, Error> {
+        let (api, model, cancel) = (self.clone(), Arc::clone(model), call.cancel.clone());
+        let encode = move || {
+            let one = |(index, text): (usize, &String)| {
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                let field = format!("texts[{index}]");
+                api.check_size(&field, text)?;
+                model.tokenizer.encode(&field, &settings.prompt, text, settings.truncation)
+            };
+            texts.iter().enumerate().map(one).collect()
+        };
+        tokio::task::spawn_blocking(encode).await.map_err(|error| {
+            tracing::error!(error.message = %error, "tokenizer panicked");
+            Error::Backend
+        })
+    }
+
+    /// Computes the rows on the device; over capacity fails at once.
+    async fn compute(
+        &self,
+        call: &Call,
+        model: &Arc<LoadedModel>,
+        rows: Vec<Vec<u32>>,
+        priority: Priority,
+    ) -> Result<Done, Error> {
+        let tokens = rows.iter().map(|row| row.len() as u64).sum();
+        let permit = self.0.admission.reserve(tokens)?;
+        let (model, cancel, deadline) = (Arc::clone(model), call.cancel.clone(), call.deadline);
+        let ticket = self.0.queue.submit(Work { model, rows, priority, cancel, deadline, permit });
+        tokio::select! {
+            done = ticket.wait() => done,
+            () = self.0.cut_off.cancelled() => Err(Error::Draining),
+        }
+    }
+}
+
+/// How texts are to be read.
+struct Reading {
+    prompt: String,
+    truncation: Truncation,
+}
+
+fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    request.extensions().get::<Deadline>().map(|deadline| deadline.0)
+}
+
+fn truncation(value: i32) -> Result<Truncation, Error> {
+    use pb::Truncation as Wire;
+    match Wire::try_from(value) {
+        Ok(Wire::Unspecified | Wire::Right) => Ok(Truncation::Right),
+        Ok(Wire::Left) => Ok(Truncation::Left),
+        Ok(Wire::Reject) => Ok(Truncation::Reject),
+        Err(_) => Err(invalid_enum("settings.truncation", value, "0 to 3 (see Truncation)")),
+    }
+}
+
+fn priority(value: i32) -> Result<Priority, Error> {
+    match pb::Priority::try_from(value) {
+        Ok(pb::Priority::Interactive) => Ok(Priority::Interactive),
+        Ok(pb::Priority::Unspecified | pb::Priority::Bulk) => Ok(Priority::Bulk),
+        Err(_) => Err(invalid_enum("settings.priority", value, "0 to 2 (see Priority)")),
+    }
+}
+
+fn invalid_enum(field: &str, value: i32, allowed: &str) -> Error {
+    Error::InvalidValue { field: field.to_owned(), value: value.to_string(), allowed: allowed.to_owned() }
+}
+
+/// Status of one item from how it was read.
+fn item_status(encoding: &Result<Encoded, Error>) -> pb::ItemStatus {
+    match encoding {
+        Ok(encoded) => pb::ItemStatus {
+            ok: true,
+            error: None,
+            tokens: encoded.ids.len() as u32,
+            truncated: encoded.truncated,
+        },
+        Err(error) => failed_item(error),
+    }
+}
+
+fn failed_item(error: &Error) -> pb::ItemStatus {
+    pb::ItemStatus { ok: false, error: Some(status::to_item(error)), tokens: 0, truncated: false }
+}
+
+/// A response that carries the revision of the model in its metadata too.
+fn with_revision<T>(message: T, revision: &str) -> Response<T> {
+    let mut response = Response::new(message);
+    if let Ok(value) = revision.parse() {
+        response.metadata_mut().insert("x-model-revision", value);
+    }
+    response
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The layers around every service.
+pub type Layered = Stack<ObserveLayer, Identity>;
+
+/// All services behind the layers, ready to be served.
+///
+/// # Errors
+/// Where the descriptor set cannot be read.
+pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
+    let limit = api.0.limits.message_bytes;
+    let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone())
+        .max_decoding_message_size(limit);
+    let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone())
+        .max_decoding_message_size(limit);
+    let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection");
+    // The descriptor set also describes the pipeline's services, which live in another process.
+    for service in health::SERVICES {
+        reflection = reflection.with_service_name(service.0);
+    }
+    let reflection = reflection.build_v1().context("reflection")?;
+    let routes = Routes::new(embedding)
+        .add_service(tokenization)
+        .add_service(models)
+        .add_service(health)
+        .add_service(reflection);
+    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), api.0.limits.time);
+    Ok(Server::builder().layer(observe).add_routes(routes))
+}

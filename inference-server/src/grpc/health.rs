@@ -1,0 +1,69 @@
+//! `grpc.health.v1`: "" for the process, "ready" for all models, "ready.<model>", and each service by its full name.
+
+use std::sync::Arc;
+
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::metrics::Metrics;
+use crate::model::Task;
+use crate::model::registry::{Registry, State};
+
+/// The service to be served.
+pub type Service = HealthServer<HealthService>;
+
+/// Full service names, each with the task that a ready model must have for it to serve; `None` needs no model.
+pub const SERVICES: [(&str, Option<Task>); 3] = [
+    ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
+    ("observatory.inference.v1.TokenizationService", None),
+    ("observatory.inference.v1.ModelsService", None),
+];
+
+/// Tells the world how the models stand.
+#[derive(Debug, Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+}
+
+impl Health {
+    /// A reporter over the registry, and the service that answers from it.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> (Self, Service) {
+        let reporter = HealthReporter::new();
+        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        (Self { reporter, registry, metrics }, service)
+    }
+
+    /// Publishes the state of the models. "ready" needs all of them: a failed one is for the operator to see.
+    pub async fn publish(&self) {
+        let entries = self.registry.entries();
+        let ready = |state: &State| matches!(state, State::Ready(_));
+        for entry in &entries {
+            self.metrics.model_ready(&entry.name, ready(&entry.state));
+            self.set(&format!("ready.{}", entry.name), ready(&entry.state)).await;
+        }
+        self.set("ready", entries.iter().all(|entry| ready(&entry.state))).await;
+        for (name, task) in SERVICES {
+            let serves =
+                task.is_none() || entries.iter().any(|entry| entry.task == task && ready(&entry.state));
+            self.set(name, serves).await;
+        }
+    }
+
+    /// Says NOT_SERVING under every name, for good.
+    pub async fn stop(&self) {
+        let models = self.registry.entries();
+        let models = models.iter().map(|entry| format!("ready.{}", entry.name));
+        let fixed = ["", "ready"].into_iter().chain(SERVICES.map(|(name, _)| name)).map(str::to_owned);
+        for name in fixed.chain(models) {
+            self.set(&name, false).await;
+        }
+    }
+
+    async fn set(&self, name: &str, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(name, status).await;
+    }
+}

@@ -1,0 +1,225 @@
+//! The tower layer around every call: request id, span, deadline, and what the call came to.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use crate::metrics::Metrics;
+
+const REQUEST_ID: &str = "x-request-id";
+/// Longest request id and trace context taken over from a caller.
+const LONGEST_ID: usize = 128;
+
+/// When the caller's patience ends, put into the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline(pub(super) Instant);
+
+/// Makes [`Observe`].
+#[derive(Debug, Clone)]
+pub struct ObserveLayer {
+    metrics: Arc<Metrics>,
+    longest: Duration,
+}
+
+impl ObserveLayer {
+    /// Counts into `metrics` and gives every call at most `longest`.
+    pub(super) fn new(metrics: Arc<Metrics>, longest: Duration) -> Self {
+        Self { metrics, longest }
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, layer: self.clone() }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Observe<S> {
+    inner: S,
+    layer: ObserveLayer,
+}
+
+impl<S> Service<Request<Body>> for Observe<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Response<Body>, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let started = Instant::now();
+        let patience =
+            grpc_timeout(request.headers()).map_or(self.layer.longest, |asked| asked.min(self.layer.longest));
+        request.extensions_mut().insert(Deadline(started + patience));
+        let id = request_id(request.headers());
+        let method = method_label(request.uri().path());
+        let span = tracing::info_span!(
+            "call",
+            rpc.method = method,
+            request.id = id.to_str().unwrap_or_default(),
+            trace.parent = header(request.headers(), "traceparent").unwrap_or_default(),
+        );
+        let mut outcome =
+            Outcome { metrics: Arc::clone(&self.layer.metrics), method, started, code: Code::Cancelled };
+        let future = self.inner.call(request);
+        let observed = async move {
+            let mut response = future.await?;
+            outcome.answered(response.headers());
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
+        };
+        Box::pin(observed.instrument(span))
+    }
+}
+
+/// Counts the call when it ends; dropped without an answer, the caller went away.
+struct Outcome {
+    metrics: Arc<Metrics>,
+    method: String,
+    started: Instant,
+    code: Code,
+}
+
+impl Outcome {
+    fn answered(&mut self, headers: &HeaderMap) {
+        self.code = code_of(headers);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        self.metrics.finished(&self.method, code_name(self.code), duration);
+        tracing::debug!(
+            rpc.method = self.method,
+            rpc.code = code_name(self.code),
+            duration_ms = duration.as_millis() as u64,
+            "call finished"
+        );
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().filter(|value| value.len() <= LONGEST_ID)
+}
+
+/// The caller's id, or one of our own.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    header(headers, REQUEST_ID)
+        .filter(|id| !id.is_empty())
+        .and_then(|id| HeaderValue::from_str(id).ok())
+        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok())
+        .unwrap_or_else(|| HeaderValue::from_static("unknown"))
+}
+
+/// Methods that exist, as `Service/Method`; anything else a caller invents is "other".
+fn method_label(path: &str) -> String {
+    let known = [
+        "/observatory.inference.v1.EmbeddingService/Embed",
+        "/observatory.inference.v1.TokenizationService/Tokenize",
+        "/observatory.inference.v1.ModelsService/ListModels",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+    ];
+    match known.iter().find(|method| **method == path) {
+        Some(method) => method.rsplit('.').next().unwrap_or(method).to_owned(),
+        None => "other".to_owned(),
+    }
+}
+
+/// The code of an answer: refusals carry it in the headers, an answer without one there succeeded.
+fn code_of(headers: &HeaderMap) -> Code {
+    Status::from_header_map(headers).map_or(Code::Ok, |status| status.code())
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_parse() {
+        fn check(value: &str, expected: Option<Duration>) {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_str(value).unwrap());
+            assert_eq!(grpc_timeout(&headers), expected, "{value}");
+        }
+        check("250m", Some(Duration::from_millis(250)));
+        check("3S", Some(Duration::from_secs(3)));
+        check("2M", Some(Duration::from_secs(120)));
+        check("1H", Some(Duration::from_secs(3600)));
+        check("12345678n", Some(Duration::from_nanos(12_345_678)));
+        check("123456789n", None);
+        check("m", None);
+        check("", None);
+        check("+1m", None);
+        check("1x", None);
+    }
+
+    #[test]
+    fn labels_are_a_closed_set() {
+        assert_eq!(
+            method_label("/observatory.inference.v1.EmbeddingService/Embed"),
+            "EmbeddingService/Embed"
+        );
+        assert_eq!(method_label("/grpc.health.v1.Health/Check"), "Health/Check");
+        assert_eq!(method_label("/some.Other/Thing"), "other");
+    }
+}

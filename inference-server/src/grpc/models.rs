@@ -1,0 +1,127 @@
+//! `ModelsService`.
+
+use observatory_proto::inference::v1 as pb;
+use pb::models_service_server::ModelsService;
+use tonic::{Request, Response, Status};
+
+use super::Api;
+use crate::error::Error;
+use crate::model::registry::{Entry, State};
+use crate::model::{ModelInfo, Task};
+
+const DEFAULT_PAGE: usize = 50;
+const LARGEST_PAGE: usize = 500;
+
+#[tonic::async_trait]
+impl ModelsService for Api {
+    async fn list_models(
+        &self,
+        request: Request<pb::ListModelsRequest>,
+    ) -> Result<Response<pb::ListModelsResponse>, Status> {
+        let request = request.into_inner();
+        let entries = self.0.registry.entries();
+        let (page, next) = page(&entries, &request).map_err(|error| self.refuse(error))?;
+        let models = page.iter().map(message).collect();
+        Ok(Response::new(pb::ListModelsResponse { models, next_page_token: next }))
+    }
+}
+
+/// The entries of the page and the token of the next one. A token is the hexadecimal name of the last model seen.
+fn page<'a>(entries: &'a [Entry], request: &pb::ListModelsRequest) -> Result<(&'a [Entry], String), Error> {
+    let size = match usize::try_from(request.page_size) {
+        Ok(0) => DEFAULT_PAGE,
+        Ok(size) => size.min(LARGEST_PAGE),
+        Err(_) => return Err(invalid("page_size", &request.page_size.to_string(), "0 (50 a page) to 500")),
+    };
+    let start = if request.page_token.is_empty() {
+        0
+    } else {
+        let place = entries.iter().position(|entry| hex::encode(&entry.name) == request.page_token);
+        1 + place.ok_or_else(|| {
+            invalid("page_token", &request.page_token, "next_page_token of an earlier answer")
+        })?
+    };
+    let end = (start + size).min(entries.len());
+    let next = if end < entries.len() { hex::encode(&entries[end - 1].name) } else { String::new() };
+    Ok((&entries[start..end], next))
+}
+
+fn invalid(field: &str, value: &str, allowed: &str) -> Error {
+    Error::InvalidValue { field: field.to_owned(), value: value.to_owned(), allowed: allowed.to_owned() }
+}
+
+fn message(entry: &Entry) -> pb::Model {
+    let (state, error) = match &entry.state {
+        State::Loading => (pb::ModelState::Loading, String::new()),
+        State::Ready(_) => (pb::ModelState::Ready, String::new()),
+        State::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
+    };
+    let mut model = match &entry.state {
+        State::Ready(loaded) => described(&loaded.info),
+        _ => pb::Model::default(),
+    };
+    model.name = entry.name.clone();
+    model.tasks = entry.task.map(|task| wire_task(task).into()).into_iter().collect();
+    model.state = state.into();
+    model.error = error;
+    model.is_default = entry.is_default;
+    model
+}
+
+fn wire_task(task: Task) -> pb::ModelTask {
+    match task {
+        Task::Embedding => pb::ModelTask::Embedding,
+        Task::TokenClassification => pb::ModelTask::TokenClassification,
+    }
+}
+
+fn described(info: &ModelInfo) -> pb::Model {
+    pb::Model {
+        revision: info.revision.clone(),
+        architecture: info.architecture.to_owned(),
+        max_input_tokens: info.max_input_tokens as u32,
+        dimensions: info.dimensions as u32,
+        pooling: info.pooling.map_or_else(String::new, |pooling| pooling.name().to_owned()),
+        prompts: info.prompts.clone().into_iter().collect(),
+        device: info.device.clone(),
+        parameters: info.parameters,
+        weight_bytes: info.weight_bytes,
+        languages: info.languages.clone(),
+        labels: info.labels.clone(),
+        ..pb::Model::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_each_other() {
+        let entry = |name: &str| Entry {
+            name: name.to_owned(),
+            task: None,
+            state: State::Loading,
+            is_default: false,
+        };
+        let entries: Vec<Entry> = ["a/1", "a/2", "a/3"].map(entry).into();
+        let check = |page_size: i32, token: &str, expected: Result<(&[&str], bool), &str>| {
+            let request = pb::ListModelsRequest { page_size, page_token: token.to_owned() };
+            match (page(&entries, &request), expected) {
+                (Ok((page, next)), Ok((names, more))) => {
+                    assert_eq!(page.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), names);
+                    assert_eq!(!next.is_empty(), more);
+                }
+                (Err(error), Err(field)) => assert_eq!(error.field(), Some(field)),
+                (got, _) => panic!("{got:?}"),
+            }
+        };
+        check(0, "", Ok((&["a/1", "a/2", "a/3"], false)));
+        check(2, "", Ok((&["a/1", "a/2"], true)));
+        check(2, &hex::encode("a/2"), Ok((&["a/3"], false)));
+        check(3, "", Ok((&["a/1", "a/2", "a/3"], false)));
+        check(9999, "", Ok((&["a/1", "a/2", "a/3"], false)));
+        check(-1, "", Err("page_size"));
+        check(0, "zz", Err("page_token"));
+    }
+}

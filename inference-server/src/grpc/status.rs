@@ -1,0 +1,178 @@
+//! The one table from [`Error`] to what goes over the wire: code, reason and `google.rpc` details.
+
+use std::collections::HashMap;
+
+use observatory_proto::inference::v1::ItemError;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::error::Error;
+
+/// `google.rpc.ErrorInfo.domain` of every error of this server.
+pub const DOMAIN: &str = "inference.observatory";
+
+/// The canonical code of an error.
+pub fn code(error: &Error) -> Code {
+    match error {
+        Error::EmptyInput { .. }
+        | Error::EmptyBatch { .. }
+        | Error::BatchTooLarge { .. }
+        | Error::InputTooLong { .. }
+        | Error::InputTooLarge { .. }
+        | Error::InvalidValue { .. }
+        | Error::UnknownPrompt { .. } => Code::InvalidArgument,
+        Error::UnknownModel { .. } => Code::NotFound,
+        Error::WrongTask { .. } | Error::RevisionMismatch { .. } | Error::ModelFailed { .. } => {
+            Code::FailedPrecondition
+        }
+        Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
+        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
+        Error::Cancelled => Code::Cancelled,
+        Error::Backend => Code::Internal,
+    }
+}
+
+/// A whole request's refusal. Where waiting helps, the time stands in `RetryInfo` and in `grpc-retry-pushback-ms`.
+pub fn to_status(error: &Error) -> Status {
+    let info: HashMap<String, String> =
+        error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut details = ErrorDetails::new();
+    details.set_error_info(error.reason(), DOMAIN, info);
+    let mut metadata = MetadataMap::new();
+    if let Some(delay) = error.retry_after() {
+        details.set_retry_info(Some(delay));
+        metadata.insert("grpc-retry-pushback-ms", (delay.as_millis() as u64).into());
+    }
+    if let Some(field) = error.field() {
+        details.add_bad_request_violation(field, error.to_string());
+    }
+    match error {
+        Error::UnknownModel { wanted, .. } => {
+            details.set_resource_info("model", wanted, "", error.to_string());
+        }
+        Error::WrongTask { model, .. } => {
+            details.add_precondition_failure_violation("TASK", model, error.to_string());
+        }
+        Error::Overloaded { what, .. } => {
+            details.add_quota_failure_violation(*what, error.to_string());
+        }
+        _ => {}
+    }
+    Status::with_error_details_and_metadata(code(error), error.to_string(), details, metadata)
+}
+
+/// One item's refusal inside an answer.
+pub fn to_item(error: &Error) -> ItemError {
+    ItemError {
+        code: code(error) as i32,
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+        metadata: error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Code, reason, sorted metadata keys, whether a retry hint is given, field at fault.
+    fn check(error: &Error, expected: (Code, &str, &[&str], bool, Option<&str>)) {
+        let status = to_status(error);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        let mut keys: Vec<&str> = info.metadata.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let pushback = status.metadata().get("grpc-retry-pushback-ms").is_some();
+        assert_eq!(details.retry_info().is_some(), pushback, "{error}");
+        let field = details.bad_request().map(|bad| bad.field_violations[0].field.as_str());
+        assert_eq!(
+            (status.code(), info.reason.as_str(), keys.as_slice(), pushback, field),
+            expected,
+            "{error}"
+        );
+        assert_eq!(info.domain, DOMAIN);
+        let item = to_item(error);
+        assert_eq!((item.code, item.reason.as_str()), (expected.0 as i32, expected.1));
+        assert_eq!(item.metadata.len(), keys.len());
+    }
+
+    #[test]
+    fn input_faults() {
+        let field = || "texts[2]".to_owned();
+        let invalid = Code::InvalidArgument;
+        check(&Error::EmptyInput { field: field() }, (invalid, "EMPTY_INPUT", &[], false, Some("texts[2]")));
+        check(
+            &Error::EmptyBatch { field: "texts".to_owned(), limit: 9 },
+            (invalid, "EMPTY_INPUT", &["limit"], false, Some("texts")),
+        );
+        check(
+            &Error::BatchTooLarge { field: "texts".to_owned(), count: 10, limit: 9 },
+            (invalid, "BATCH_TOO_LARGE", &["count", "limit"], false, Some("texts")),
+        );
+        check(
+            &Error::InputTooLong { field: field(), tokens: 600, limit: 512 },
+            (invalid, "INPUT_TOO_LONG", &["limit", "tokens"], false, Some("texts[2]")),
+        );
+        check(
+            &Error::InputTooLarge { field: field(), bytes: 600, limit: 512 },
+            (invalid, "INPUT_TOO_LARGE", &["bytes", "limit"], false, Some("texts[2]")),
+        );
+        check(
+            &Error::InvalidValue { field: field(), value: "7".to_owned(), allowed: "0".to_owned() },
+            (invalid, "INVALID_VALUE", &["value"], false, Some("texts[2]")),
+        );
+        check(
+            &Error::UnknownPrompt {
+                model: "a/b".to_owned(),
+                asked: "q".to_owned(),
+                known: "none".to_owned(),
+            },
+            (invalid, "UNKNOWN_PROMPT", &["model", "prompt"], false, Some("settings.prompt_name")),
+        );
+    }
+
+    #[test]
+    fn model_faults() {
+        let model = || "a/b".to_owned();
+        check(
+            &Error::UnknownModel { wanted: model(), known: "none".to_owned() },
+            (Code::NotFound, "UNKNOWN_MODEL", &["model"], false, None),
+        );
+        check(
+            &Error::WrongTask { model: model(), task: "embedding" },
+            (Code::FailedPrecondition, "WRONG_TASK", &["model", "task"], false, None),
+        );
+        check(
+            &Error::RevisionMismatch { model: model(), asked: "1".to_owned(), loaded: "2".to_owned() },
+            (Code::FailedPrecondition, "REVISION_MISMATCH", &["asked", "loaded", "model"], false, None),
+        );
+        check(
+            &Error::ModelFailed { model: model(), cause: "x".to_owned() },
+            (Code::FailedPrecondition, "MODEL_FAILED", &["model"], false, None),
+        );
+        check(
+            &Error::ModelLoading { model: model() },
+            (Code::Unavailable, "MODEL_LOADING", &["model"], true, None),
+        );
+    }
+
+    #[test]
+    fn server_states() {
+        let retry_after = Duration::from_millis(250);
+        let overloaded = Error::Overloaded { what: "queued tokens", used: 5, limit: 4, retry_after };
+        check(&overloaded, (Code::ResourceExhausted, "OVERLOADED", &["limit", "used"], true, None));
+        let status = to_status(&overloaded);
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "250");
+        assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(retry_after));
+        assert!(status.get_error_details().quota_failure().is_some());
+        check(&Error::Draining, (Code::Unavailable, "DRAINING", &[], true, None));
+        check(&Error::ExpiredInQueue, (Code::DeadlineExceeded, "EXPIRED_IN_QUEUE", &[], false, None));
+        check(&Error::ExpiredRunning, (Code::DeadlineExceeded, "EXPIRED_RUNNING", &[], false, None));
+        check(&Error::Cancelled, (Code::Cancelled, "CANCELLED", &[], false, None));
+        check(&Error::Backend, (Code::Internal, "BACKEND", &[], false, None));
+    }
+}

@@ -1,0 +1,175 @@
+//! What Prometheus can read: names start with `observatory_inference_`, units stand in the names, labels are closed sets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::admission::Admission;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    method: String,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Method {
+    method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfModel {
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 18))
+}
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Call, Counter>,
+    duration: Histograms<Method>,
+    refused: Family<Reason, Counter>,
+    dropped: Family<Reason, Counter>,
+    queue_wait: Histogram,
+    compute: Histograms<OfModel>,
+    tokens: Family<OfModel, Counter>,
+    rows: Family<OfModel, Counter>,
+    batch_tokens: Histogram,
+    ready: Family<OfModel, Gauge>,
+    in_flight: Gauge,
+    queued_tokens: Gauge,
+    admission: Arc<Admission>,
+}
+
+impl Metrics {
+    /// Registers everything; `admission` is read when the metrics are.
+    pub fn new(admission: Arc<Admission>) -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("observatory_inference"),
+            requests: Family::default(),
+            duration: Family::new_with_constructor(seconds),
+            refused: Family::default(),
+            dropped: Family::default(),
+            queue_wait: seconds(),
+            compute: Family::new_with_constructor(seconds),
+            tokens: Family::default(),
+            rows: Family::default(),
+            batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 12)),
+            ready: Family::default(),
+            in_flight: Gauge::default(),
+            queued_tokens: Gauge::default(),
+            admission,
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Finished calls by method and gRPC code", self.requests.clone());
+        r.register_with_unit("request_duration", "Time of a call", Unit::Seconds, self.duration.clone());
+        r.register("refused", "Requests and items refused, by reason", self.refused.clone());
+        r.register(
+            "dropped",
+            "Admitted work dropped before it was computed, by reason",
+            self.dropped.clone(),
+        );
+        r.register_with_unit(
+            "queue_wait",
+            "From admission to the first step",
+            Unit::Seconds,
+            self.queue_wait.clone(),
+        );
+        r.register_with_unit("compute", "Time of one forward pass", Unit::Seconds, self.compute.clone());
+        r.register("tokens", "Tokens computed", self.tokens.clone());
+        r.register("rows", "Texts computed", self.rows.clone());
+        r.register("batch_tokens", "Tokens of one forward pass", self.batch_tokens.clone());
+        r.register("model_ready", "1 where the model answers", self.ready.clone());
+        r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
+        r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
+    }
+
+    /// A call ended with this gRPC code.
+    pub fn finished(&self, method: &str, code: &'static str, duration: Duration) {
+        let method = method.to_owned();
+        self.requests.get_or_create(&Call { method: method.clone(), code }).inc();
+        self.duration.get_or_create(&Method { method }).observe(duration.as_secs_f64());
+    }
+
+    /// A request or an item was refused.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Admitted work was dropped before a step.
+    pub fn dropped(&self, reason: &'static str) {
+        self.dropped.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Work waited this long for its first step.
+    pub fn queued(&self, waited: Duration) {
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// A forward pass ended.
+    pub fn computed(&self, model: &str, rows: usize, tokens: usize, elapsed: Duration) {
+        let label = OfModel { model: model.to_owned() };
+        self.compute.get_or_create(&label).observe(elapsed.as_secs_f64());
+        self.rows.get_or_create(&label).inc_by(rows as u64);
+        self.tokens.get_or_create(&label).inc_by(tokens as u64);
+        self.batch_tokens.observe(tokens as f64);
+    }
+
+    /// Whether a model answers.
+    pub fn model_ready(&self, model: &str, ready: bool) {
+        self.ready.get_or_create(&OfModel { model: model.to_owned() }).set(i64::from(ready));
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// Where a value cannot be formatted.
+    pub fn encode(&self) -> Result<String> {
+        self.in_flight.set(self.admission.requests() as i64);
+        self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).context("metrics cannot be encoded")?;
+        Ok(out)
+    }
+
+    /// `GET /metrics`.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new().route("/metrics", get(serve)).with_state(self)
+    }
+}
+
+async fn serve(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    let content = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    match metrics.encode() {
+        Ok(text) => (StatusCode::OK, content, text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
+    }
+}

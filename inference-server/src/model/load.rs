@@ -1,0 +1,74 @@
+//! From a directory of the store to a model that answers.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::encoder::Encoder;
+use super::files::{EncoderConfig, SentenceSettings};
+use super::weights::Weights;
+use super::{ComputeError, LoadedModel, ModelInfo, Task, card, revision};
+use crate::device::OpenDevice;
+use crate::tokenizer::TextTokenizer;
+
+/// Loads `<store>/<name>` onto the device and runs it once, so that a model that cannot compute never becomes ready.
+///
+/// # Errors
+/// One line that names the file and what was expected of it.
+pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel> {
+    let dir = store.join(name);
+    let config = EncoderConfig::read(&dir)?;
+    let settings = SentenceSettings::read(&dir, name, config.hidden_size)?;
+    let task = config.task()?;
+    let limit = config.max_tokens();
+    let max_input_tokens = settings.max_seq_length.map_or(limit, |asked| asked.min(limit));
+    let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?;
+    let mut weights = Weights::open(&dir, &device.device)?;
+    let embeds = task == Task::Embedding;
+    let labels = if embeds { Vec::new() } else { config.labels()? };
+    let network = match task {
+        Task::Embedding => Encoder::pooled(&config, &mut weights, settings.pooling)?,
+        Task::TokenClassification => Encoder::labelling(&config, &mut weights, labels.len())?,
+    };
+    let info = ModelInfo {
+        name: name.to_owned(),
+        revision: revision::revision(store, name)?,
+        task,
+        architecture: config.family()?,
+        max_input_tokens,
+        dimensions: if embeds { config.hidden_size } else { 0 },
+        pooling: embeds.then_some(settings.pooling),
+        normalize: settings.normalize,
+        prompts: if embeds { settings.prompts } else { Default::default() },
+        default_prompt: settings.default_prompt.filter(|_| embeds),
+        labels,
+        languages: fs::read_to_string(dir.join("README.md"))
+            .map_or_else(|_| Vec::new(), |text| card::languages(&text)),
+        parameters: weights.parameters(),
+        weight_bytes: weights.parameters() * size_of::<f32>() as u64,
+        device: device.name.clone(),
+    };
+    let model = LoadedModel { info, tokenizer, network: Box::new(network) };
+    self_test(&model)?;
+    Ok(model)
+}
+
+/// One forward pass over a short text: finite numbers of the promised length, or the model is not served.
+fn self_test(model: &LoadedModel) -> Result<()> {
+    let encoded =
+        model.tokenizer.tokens("a", true).map_err(|error| anyhow!("tokenizer.json: self-test: {error}"))?;
+    let ids = &encoded.get_ids()[..encoded.len().min(model.info.max_input_tokens)];
+    let outputs = model.network.run(&[ids]).map_err(|error: ComputeError| anyhow!("self-test: {error}"))?;
+    let expected = match model.info.task {
+        Task::Embedding => model.info.dimensions,
+        Task::TokenClassification => ids.len() * model.info.labels.len(),
+    };
+    let output = outputs.first().context("self-test: no output")?;
+    anyhow::ensure!(output.len() == expected, "self-test: {} values, expected {expected}", output.len());
+    anyhow::ensure!(
+        output.iter().all(|x| x.is_finite()),
+        "self-test: the weights give values that are not finite"
+    );
+    Ok(())
+}

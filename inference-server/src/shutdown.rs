@@ -1,0 +1,38 @@
+//! What asks the process to stop.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Two wishes of the operator: finish what is in flight, or stop now.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// The first SIGTERM or SIGINT.
+    pub drain: CancellationToken,
+    /// The second.
+    pub now: CancellationToken,
+}
+
+impl Stop {
+    /// Listens for SIGTERM and SIGINT from now on.
+    ///
+    /// # Errors
+    /// Where the handlers cannot be installed.
+    pub fn on_signals() -> io::Result<Self> {
+        let stop = Self::default();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (drain, now) = (stop.drain.clone(), stop.now.clone());
+        tokio::spawn(async move {
+            for token in [drain, now] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                token.cancel();
+            }
+        });
+        Ok(stop)
+    }
+}

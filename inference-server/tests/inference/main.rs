@@ -1,0 +1,10 @@
+//! The server over loopback, on tiny seeded checkpoints and on a model whose pace the test decides.
+
+#![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
+
+mod goldens;
+mod process;
+mod queue;
+mod serving;
+mod store;
+mod support;

@@ -1,0 +1,240 @@
+//! What the tests share: a store in a temporary folder, a model with a gate, and a running server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use observatory_inference::admission::Admission;
+use observatory_inference::config::{Args, Config};
+use observatory_inference::model::{ComputeError, LoadedModel, Model, ModelInfo, Pooling, Task};
+use observatory_inference::shutdown::Stop;
+use observatory_inference::tokenizer::TextTokenizer;
+use observatory_inference::{Outcome, Server};
+use observatory_proto::inference::v1 as pb;
+use pb::embedding_service_client::EmbeddingServiceClient;
+use pb::models_service_client::ModelsServiceClient;
+use pb::tokenization_service_client::TokenizationServiceClient;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tonic_health::pb::health_client::HealthClient;
+
+/// The committed fixtures.
+pub(crate) fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// A store with copies of these fixtures.
+pub(crate) fn store(names: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names {
+        copy(&goldens().join("models").join(name), &dir.path().join(name));
+    }
+    dir
+}
+
+/// The configuration a command line gives, on free ports of loopback.
+pub(crate) fn config(store: &Path, flags: &[&str]) -> Config {
+    let fixed =
+        ["inference-server", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--device", "cpu"];
+    let args =
+        fixed.iter().copied().chain(["--models-dir", store.to_str().unwrap()]).chain(flags.iter().copied());
+    Args::try_parse_from(args).unwrap().check().unwrap()
+}
+
+/// Holds a model's forward passes back until the test lets them go.
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    entered: watch::Sender<usize>,
+    /// First token after the special one of every row computed, in order.
+    pub(crate) computed: Mutex<Vec<u32>>,
+}
+
+impl Gate {
+    pub(crate) fn closed() -> Arc<Self> {
+        Arc::new(Self {
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+            entered: watch::Sender::new(0),
+            computed: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    /// Returns once a forward pass stands at the gate.
+    pub(crate) async fn entered(&self) {
+        self.entered.subscribe().wait_for(|count| *count > 0).await.unwrap();
+    }
+}
+
+/// Answers (length, first token) per row; fails on token 7 (the word "fault").
+struct Gated(Arc<Gate>);
+
+impl Model for Gated {
+    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+        self.0.entered.send_modify(|count| *count += 1);
+        let mut open = self.0.open.lock().unwrap();
+        while !*open {
+            open = self.0.opened.wait(open).unwrap();
+        }
+        drop(open);
+        if rows.iter().any(|row| row.contains(&7)) {
+            return Err(ComputeError::Failed("the word fault".to_owned()));
+        }
+        self.0.computed.lock().unwrap().extend(rows.iter().map(|row| row[1]));
+        Ok(rows.iter().map(|row| vec![row.len() as f32, row[1] as f32]).collect())
+    }
+}
+
+/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions, not normalised.
+pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+        "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {
+            "[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5, "d": 6, "fault": 7}}
+    });
+    let tokenizer = tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap();
+    LoadedModel {
+        info: ModelInfo {
+            name: "test/gated".to_owned(),
+            revision: "0123abcd".to_owned(),
+            task: Task::Embedding,
+            architecture: "bert",
+            max_input_tokens: 6,
+            dimensions: 2,
+            pooling: Some(Pooling::Mean),
+            normalize: false,
+            prompts: BTreeMap::from([("query".to_owned(), "d ".to_owned())]),
+            default_prompt: None,
+            labels: Vec::new(),
+            languages: vec!["es".to_owned()],
+            parameters: 0,
+            weight_bytes: 0,
+            device: "cpu".to_owned(),
+        },
+        tokenizer: TextTokenizer::new(tokenizer, 6, false).unwrap(),
+        network: Box::new(Gated(Arc::clone(gate))),
+    }
+}
+
+/// A server that runs in this process.
+pub(crate) struct Running {
+    pub(crate) stop: Stop,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: std::net::SocketAddr,
+    pub(crate) channel: Channel,
+    pub(crate) ended: JoinHandle<anyhow::Result<Outcome>>,
+    _store: Option<TempDir>,
+}
+
+impl Running {
+    pub(crate) async fn start(server: Server, store: Option<TempDir>) -> Self {
+        let stop = Stop::default();
+        let uri = format!("http://{}", server.grpc_addr().unwrap());
+        let (metrics, admission) = (server.metrics_addr().unwrap(), server.admission());
+        let ended = tokio::spawn(server.run(stop.clone()));
+        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        Self { stop, admission, metrics, channel, ended, _store: store }
+    }
+
+    /// Fixtures, loaded as a real start loads them; returns once all have been.
+    pub(crate) async fn with_fixtures(names: &[&str], flags: &[&str]) -> Self {
+        let store = store(names);
+        let server = Server::bind(&config(store.path(), flags)).await.unwrap();
+        let running = Self::start(server, Some(store)).await;
+        running.loaded().await;
+        running
+    }
+
+    /// One gated model.
+    pub(crate) async fn with_gate(gate: &Arc<Gate>, flags: &[&str]) -> Self {
+        let empty = tempfile::tempdir().unwrap();
+        let server = Server::with_models(&config(empty.path(), flags), vec![gated(gate)]).await.unwrap();
+        Self::start(server, Some(empty)).await
+    }
+
+    /// Returns once no model is loading any more.
+    pub(crate) async fn loaded(&self) {
+        loop {
+            let models =
+                self.models().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner();
+            if models.models.iter().all(|model| model.state() != pb::ModelState::Loading) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn embedding(&self) -> EmbeddingServiceClient<Channel> {
+        EmbeddingServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn tokenization(&self) -> TokenizationServiceClient<Channel> {
+        TokenizationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn models(&self) -> ModelsServiceClient<Channel> {
+        ModelsServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn health(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel.clone())
+    }
+
+    /// Embeds with the default settings.
+    pub(crate) async fn embed(&self, texts: &[&str]) -> Result<pb::EmbedResponse, tonic::Status> {
+        self.embedding().embed(request(texts)).await.map(tonic::Response::into_inner)
+    }
+
+    /// `GET /metrics`.
+    pub(crate) async fn scrape(&self) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut socket = tokio::net::TcpStream::connect(self.metrics).await.unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Asks the server to stop and returns how it ended.
+    pub(crate) async fn finish(self) -> Outcome {
+        self.stop.drain.cancel();
+        tokio::time::timeout(Duration::from_secs(20), self.ended).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// A request for the default model.
+pub(crate) fn request(texts: &[&str]) -> pb::EmbedRequest {
+    pb::EmbedRequest { settings: None, texts: texts.iter().map(|text| (*text).to_owned()).collect() }
+}
+
+/// The rows of an answer.
+pub(crate) fn rows(answer: &pb::EmbedResponse) -> Vec<Vec<f32>> {
+    let floats: Vec<f32> =
+        answer.vectors.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    floats.chunks_exact(answer.dimensions as usize).map(<[f32]>::to_vec).collect()
+}
