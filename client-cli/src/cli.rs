@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
-    completions, countries, database, doctor, down, export, extract, infer, insights, models, postings, reports,
-    runs, status, supervise, taxonomies, up, version,
+    completions, countries, database, doctor, down, export, extract, infer, insights, models, postings,
+    reports, runs, status, supervise, taxonomies, up, version,
 };
 use crate::error::{is_broken_pipe, report};
 use crate::local::DataDir;

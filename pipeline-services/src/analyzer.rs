@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use observatory_clustering::{ClusteringError, Label, Matrix, hdbscan, quality, umap};
+use observatory_clustering::{ClusteringError, Label, Matrix, hdbscan, members, quality, umap};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -121,9 +121,9 @@ fn cluster(
     let map = umap::umap(vectors, &umap_params(settings))?;
     let coordinates = Matrix::new(&map, 2)?;
     let found = hdbscan::hdbscan(coordinates, &hdbscan_params(settings))?;
-    let cohesion = quality::cohesion(vectors, &found.labels)?;
-    let clusters: Vec<Cluster> = (0..found.clusters)
-        .map(|id| describe(id, cohesion.get(id).copied().unwrap_or(0.0), skills, &found.labels))
+    let clusters: Vec<Cluster> = members::clusters(vectors, &found.labels, umap::Metric::Cosine)?
+        .iter()
+        .map(|cluster| describe(cluster, skills))
         .collect();
     let noise = found.labels.iter().filter(|label| label.is_none()).count();
     let metrics = json!({
@@ -171,21 +171,16 @@ fn parameters(settings: &Settings) -> serde_json::Value {
     })
 }
 
-fn describe(id: usize, cohesion: f64, skills: &[SkillVector], labels: &[Label]) -> Cluster {
-    let mut members: Vec<&SkillVector> = skills
-        .iter()
-        .zip(labels)
-        .filter(|(_, label)| label.is_some_and(|label| label as usize == id))
-        .map(|(skill, _)| skill)
-        .collect();
+fn describe(cluster: &members::Cluster, skills: &[SkillVector]) -> Cluster {
+    let mut members: Vec<&SkillVector> = cluster.members.iter().map(|row| &skills[*row]).collect();
     members.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.label.cmp(&right.label)));
     let names: Vec<&str> = members.iter().map(|skill| skill.label.as_str()).collect();
     Cluster {
-        cluster_id: i32::try_from(id).unwrap_or(i32::MAX),
+        cluster_id: i32::try_from(cluster.label).unwrap_or(i32::MAX),
         label: labels::name(&names),
         size: i32::try_from(members.len()).unwrap_or(i32::MAX),
         top_skills: names.iter().take(TOP_SKILLS).map(ToString::to_string).collect(),
-        cohesion_score: cohesion,
+        cohesion_score: cluster.cohesion,
     }
 }
 

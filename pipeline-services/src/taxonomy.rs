@@ -22,12 +22,62 @@ const FALSE_FRIENDS: [&str; 2] = ["spark", "salt"];
 
 /// Ordinary words that are also labels of concepts; alone they name no skill in an advertisement.
 const GENERIC: [&str; 56] = [
-    "analisis", "arte", "base", "calidad", "campo", "ciencia", "cliente", "clientes", "comercio", "comunicacion",
-    "cultura", "deporte", "deportes", "desarrollo", "diseno", "educacion", "empresa", "energia", "equipo", "estilo",
-    "formacion", "gestion", "historia", "humor", "idiomas", "informacion", "ingenieria", "materiales", "mercado",
-    "moda", "modelo", "moldes", "musica", "plantas", "politica", "producto", "productos", "proyecto", "salud",
-    "seguridad", "servicio", "sistema", "tecnologia", "tecnologias", "business", "communication", "customer",
-    "design", "development", "education", "health", "management", "products", "service", "technology", "work",
+    "analisis",
+    "arte",
+    "base",
+    "calidad",
+    "campo",
+    "ciencia",
+    "cliente",
+    "clientes",
+    "comercio",
+    "comunicacion",
+    "cultura",
+    "deporte",
+    "deportes",
+    "desarrollo",
+    "diseno",
+    "educacion",
+    "empresa",
+    "energia",
+    "equipo",
+    "estilo",
+    "formacion",
+    "gestion",
+    "historia",
+    "humor",
+    "idiomas",
+    "informacion",
+    "ingenieria",
+    "materiales",
+    "mercado",
+    "moda",
+    "modelo",
+    "moldes",
+    "musica",
+    "plantas",
+    "politica",
+    "producto",
+    "productos",
+    "proyecto",
+    "salud",
+    "seguridad",
+    "servicio",
+    "sistema",
+    "tecnologia",
+    "tecnologias",
+    "business",
+    "communication",
+    "customer",
+    "design",
+    "development",
+    "education",
+    "health",
+    "management",
+    "products",
+    "service",
+    "technology",
+    "work",
 ];
 
 /// What a reader of taxonomy files yields.
@@ -252,7 +302,9 @@ fn findable(key: &str, preferred: bool, concept: &Concept) -> bool {
 fn shares_word(key: &str, concept: &Concept) -> bool {
     concept.labels.iter().filter(|label| label.preferred).any(|label| {
         let preferred = tokens::key(&label.text);
-        preferred.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
+        preferred
+            .split(' ')
+            .any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
     })
 }
 
@@ -314,7 +366,8 @@ mod tests {
         let tokens = Tokens::new("Se busca quien sepa cuidar plantas y SQL, no spark");
         let found: Vec<_> = taxonomy.find(&tokens).iter().map(|found| found.concept.uri.clone()).collect();
         assert_eq!(found, ["t:a", "t:sql"]);
-        let related: Vec<_> = taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
+        let related: Vec<_> =
+            taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
         assert_eq!(related, ["t:b"]);
     }
 
@@ -322,7 +375,8 @@ mod tests {
     fn a_hundred_thousand_labels_index_quickly() {
         let concepts = (0..10_000)
             .map(|id| {
-                let labels: Vec<String> = (0..10).map(|n| format!("operar máquina tipo{id} serie{n}")).collect();
+                let labels: Vec<String> =
+                    (0..10).map(|n| format!("operar máquina tipo{id} serie{n}")).collect();
                 let labels: Vec<(&str, &str)> = labels.iter().map(|text| ("es", text.as_str())).collect();
                 skill(&format!("t:{id}"), "skill/competence", &labels[..1], &labels[1..])
             })

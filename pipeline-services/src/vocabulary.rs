@@ -53,7 +53,7 @@ impl VocabularySource {
             Some((taxonomy_id, name, version)) => {
                 let concepts = taxonomies::concepts(&mut connection, *taxonomy_id).await?;
                 let relations = taxonomies::relations(&mut connection, *taxonomy_id).await?;
-                Some(Arc::new(Taxonomy::new(format!("{name}@{version}"), concepts, relations)))
+                Some(Arc::new(Taxonomy::new(name, version, concepts, &relations)))
             }
         };
         let vocabulary = Arc::new(Vocabulary { lexicon: Arc::clone(&self.lexicon), taxonomy });

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use flate2::read::MultiGzDecoder;
-use observatory_proto::pipeline::v1::{
-    ExtractRequest, extractor_service_client::ExtractorServiceClient,
-};
+use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::ExtractorServiceClient};
 use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
@@ -54,8 +52,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
     let spans = arguments.spans;
     let reader = tokio::task::spawn_blocking(move || send_lines(input, spans, &sender, &numbers));
-    let mut answers =
-        extractor.extract(ReceiverStream::new(receiver)).await.map_err(|status| refusal(&status))?.into_inner();
+    let mut answers = extractor
+        .extract(ReceiverStream::new(receiver))
+        .await
+        .map_err(|status| refusal(&status))?
+        .into_inner();
     let mut failures = 0;
     while let Some(found) = answers.message().await.map_err(|status| refusal(&status))? {
         let line: u64 = places.recv().await.unwrap_or_default();
@@ -112,7 +113,9 @@ fn send_lines(
         // A line that is not UTF-8 is answered like any other that is not JSON.
         let document_json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
         sent += 1;
-        if numbers.send(line).is_err() || sender.blocking_send(ExtractRequest { document_json, spans }).is_err() {
+        if numbers.send(line).is_err()
+            || sender.blocking_send(ExtractRequest { document_json, spans }).is_err()
+        {
             break;
         }
     }

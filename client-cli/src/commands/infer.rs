@@ -63,7 +63,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 bail!("the server answered {} bytes for {} texts", answered.vectors.len(), texts.len());
             }
             let mut failures = false;
-            for ((text, row), item) in texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items) {
+            for ((text, row), item) in
+                texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items)
+            {
                 let (line, fine) = embedding_line(text, row, item.error.as_ref());
                 println!("{line}");
                 failures |= !fine;

@@ -123,7 +123,8 @@ pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> any
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         ClusterAction::List => {
-            let request = ListClustersRequest { run_id: arguments.run, page_size: 500, page_token: String::new() };
+            let request =
+                ListClustersRequest { run_id: arguments.run, page_size: 500, page_token: String::new() };
             let found = answer(insights.list_clusters(request).await)?;
             let rows = found.clusters.iter().map(cluster_row).collect();
             let json = json!({ "analysis_id": found.analysis_id, "n_noise": found.noise,

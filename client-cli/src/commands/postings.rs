@@ -86,7 +86,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Action::List { portal, country, limit } => {
             let mut postings = Postings::new(context.client.pipeline().await?);
             let country = country.to_uppercase();
-            let request = ListPostingsRequest { page_size: limit, portal, country, page_token: String::new() };
+            let request =
+                ListPostingsRequest { page_size: limit, portal, country, page_token: String::new() };
             let found = answer(postings.list_postings(request).await)?.postings_json;
             print_list(context, &found)
         }
@@ -154,12 +155,19 @@ fn print_totals(context: &Context, totals: &ImportPostingsResponse) -> anyhow::R
 }
 
 fn print_list(context: &Context, found: &[String]) -> anyhow::Result<Outcome> {
-    let postings: Vec<Value> = found.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
+    let postings: Vec<Value> =
+        found.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
     let rows = postings
         .iter()
         .map(|posting| {
             let field = |name: &str| posting[name].as_str().unwrap_or_default().to_owned();
-            vec![field("job_id"), field("country"), field("portal"), field("posted_date"), cut(&field("title"), 60)]
+            vec![
+                field("job_id"),
+                field("country"),
+                field("portal"),
+                field("posted_date"),
+                cut(&field("title"), 60),
+            ]
         })
         .collect();
     let header = ["job_id", "country", "portal", "posted", "title"];

@@ -65,7 +65,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 .iter()
                 .map(|report| vec![report.report_id.clone(), report.run_id.clone(), report.directory.clone()])
                 .collect();
-            let table = Table::new(&["report", "run", "directory"], rows, found.iter().map(as_json).collect());
+            let table =
+                Table::new(&["report", "run", "directory"], rows, found.iter().map(as_json).collect());
             context.output.print(&table)?;
             Ok(Outcome::from_fine(!found.is_empty()))
         }
@@ -84,7 +85,9 @@ fn print_files(context: &Context, report: &Report) -> anyhow::Result<()> {
     let rows = report
         .artefacts
         .iter()
-        .map(|file| vec![format!("{}/{}", report.directory, file.name), file.format.clone(), file.bytes.to_string()])
+        .map(|file| {
+            vec![format!("{}/{}", report.directory, file.name), file.format.clone(), file.bytes.to_string()]
+        })
         .collect();
     context.output.print(&Table::new(&["file", "format", "bytes"], rows, as_json(report)))
 }

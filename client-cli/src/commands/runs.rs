@@ -117,7 +117,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         }
         Action::Watch { id } => finish(context, &watch(&mut runs, &id).await?),
         Action::Cancel { id } => {
-            let ended = answer(runs.cancel_run(CancelRunRequest { run_id: id }).await)?.run.unwrap_or_default();
+            let ended =
+                answer(runs.cancel_run(CancelRunRequest { run_id: id }).await)?.run.unwrap_or_default();
             print_run(context, &ended)?;
             Ok(Outcome::Done)
         }
@@ -211,11 +212,9 @@ impl ProgressLines {
 
 fn stage_line(stage: &StageProgress) -> String {
     let mut line = format!("{:<8} {:<8} {} done", stage.stage, stage.state, stage.done);
-    for (count, word) in [
-        (stage.ready + stage.running, "open"),
-        (stage.failed, "failed"),
-        (stage.up_to_date, "up to date"),
-    ] {
+    for (count, word) in
+        [(stage.ready + stage.running, "open"), (stage.failed, "failed"), (stage.up_to_date, "up to date")]
+    {
         if count > 0 {
             line.push_str(&format!(", {count} {word}"));
         }
@@ -233,7 +232,12 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
         .iter()
         .map(|run| {
             let stages: Vec<&str> = run.stages.iter().map(|stage| stage.stage.as_str()).collect();
-            vec![run.run_id.clone(), state_name(run).to_owned(), time(run.created_at.as_ref()), stages.join(",")]
+            vec![
+                run.run_id.clone(),
+                state_name(run).to_owned(),
+                time(run.created_at.as_ref()),
+                stages.join(","),
+            ]
         })
         .collect();
     let table = Table::new(&["run", "state", "started", "stages"], rows, found.iter().map(as_json).collect());

@@ -128,7 +128,8 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
                 if tables.is_empty() {
                     bail!("{} holds no .csv or .csv.gz file", dir.display());
                 }
-                files.extend(tables.into_iter().map(|file| (u32::try_from(number).unwrap_or(u32::MAX), file)));
+                files
+                    .extend(tables.into_iter().map(|file| (u32::try_from(number).unwrap_or(u32::MAX), file)));
             }
             Ok((header("esco", languages, &named, "esco".to_owned()), files))
         }

@@ -116,7 +116,7 @@ impl Stage for ExtractorStage {
         let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
         let lexicon = extractor.lexicon();
         let facts = json!({ "version": version, "lexicon": lexicon.digest(),
-            "lexicon_entries": lexicon.len(), "taxonomy": extractor.taxonomy_name() });
+            "lexicon_entries": lexicon.entries().len(), "taxonomy": extractor.taxonomy_name() });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,

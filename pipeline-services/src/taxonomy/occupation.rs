@@ -17,10 +17,68 @@ const MARGIN: f32 = 0.03;
 
 /// Words of titles that say nothing about the occupation.
 const NOISE: [&str; 62] = [
-    "a", "al", "and", "con", "de", "del", "e", "el", "en", "for", "in", "la", "las", "los", "o", "of", "para", "por", "the", "to",
-    "u", "un", "una", "y", "x", "as", "os", "i", "ii", "iii", "iv", "sr", "ssr", "jr", "senior", "semisenior", "semi", "junior",
-    "trainee", "pasante", "practicante", "urgente", "remoto", "remota", "remote", "hibrido", "hybrid", "presencial", "full",
-    "part", "time", "medio", "turno", "tiempo", "completo", "zona", "bogota", "caba", "cdmx", "medellin", "mexico", "argentina",
+    "a",
+    "al",
+    "and",
+    "con",
+    "de",
+    "del",
+    "e",
+    "el",
+    "en",
+    "for",
+    "in",
+    "la",
+    "las",
+    "los",
+    "o",
+    "of",
+    "para",
+    "por",
+    "the",
+    "to",
+    "u",
+    "un",
+    "una",
+    "y",
+    "x",
+    "as",
+    "os",
+    "i",
+    "ii",
+    "iii",
+    "iv",
+    "sr",
+    "ssr",
+    "jr",
+    "senior",
+    "semisenior",
+    "semi",
+    "junior",
+    "trainee",
+    "pasante",
+    "practicante",
+    "urgente",
+    "remoto",
+    "remota",
+    "remote",
+    "hibrido",
+    "hybrid",
+    "presencial",
+    "full",
+    "part",
+    "time",
+    "medio",
+    "turno",
+    "tiempo",
+    "completo",
+    "zona",
+    "bogota",
+    "caba",
+    "cdmx",
+    "medellin",
+    "mexico",
+    "argentina",
 ];
 
 /// An occupation with how well it fits.
@@ -77,7 +135,8 @@ impl Index {
             }
         }
         let total = self.names.len() as f32;
-        self.weights = self.by_word.iter().map(|names| 1.0 + (total / names.len().max(1) as f32).ln()).collect();
+        self.weights =
+            self.by_word.iter().map(|names| 1.0 + (total / names.len().max(1) as f32).ln()).collect();
         for name in &mut self.names {
             name.weight = name.words.iter().map(|word| self.weights[*word as usize]).sum();
         }

@@ -15,8 +15,20 @@ use super::Import;
 
 /// Fields that a line may have.
 const FIELDS: [&str; 14] = [
-    "id", "portal", "country", "url", "title", "company", "location", "description", "requirements",
-    "salary_raw", "contract_type", "remote_type", "posted_date", "scraped_at",
+    "id",
+    "portal",
+    "country",
+    "url",
+    "title",
+    "company",
+    "location",
+    "description",
+    "requirements",
+    "salary_raw",
+    "contract_type",
+    "remote_type",
+    "posted_date",
+    "scraped_at",
 ];
 
 /// Form of a file.
@@ -161,7 +173,8 @@ impl Target<'_> {
             if reader.read_until(b'\n', &mut bytes)? == 0 {
                 break;
             }
-            let start = if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes) } else { &bytes };
+            let start =
+                if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes) } else { &bytes };
             if start.trim_ascii().is_empty() {
                 continue;
             }
@@ -190,7 +203,8 @@ impl Target<'_> {
                 }
                 Ok(true) => {
                     let place = record.position().map_or(line, csv::Position::line);
-                    let cells = names.iter().cloned().zip(record.iter().map(|cell| Value::String(cell.to_owned())));
+                    let cells =
+                        names.iter().cloned().zip(record.iter().map(|cell| Value::String(cell.to_owned())));
                     self.send(place, cells.collect())?;
                 }
                 Err(error) if error.is_io_error() => return Err(error.into()),
