@@ -359,7 +359,6 @@ fn memory_check() -> Check {
 }
 
 fn enough(name: &str, free: u64, least: u64, hint: &str) -> Check {
-    #[allow(clippy::cast_precision_loss, reason = "a figure with one decimal")]
     let found = format!("{:.1} GiB free", free as f64 / GIB as f64);
     if free >= least { Check::ok(name, found) } else { Check::problem(name, found, hint) }
 }

