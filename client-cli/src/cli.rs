@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
-    completions, countries, database, doctor, down, export, extract, infer, insights, models, postings,
+    completions, countries, database, demo, doctor, down, export, extract, infer, insights, models, postings,
     reports, runs, status, supervise, taxonomies, up, version,
 };
 use crate::error::{is_broken_pipe, report};
@@ -33,6 +33,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Up(up::Arguments),
     Down(down::Arguments),
     Status(status::Arguments),
@@ -98,6 +99,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let client = Client::new(cli.client, data.clone());
     let context = Context { data, output: Output::new(cli.json), client };
     match cli.command {
+        Command::Demo(arguments) => demo::run(&context, arguments).await,
         Command::Up(arguments) => up::run(&context, arguments).await,
         Command::Down(arguments) => down::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments).await,

@@ -5,6 +5,7 @@
 pub mod completions;
 pub mod countries;
 pub mod database;
+pub mod demo;
 pub mod doctor;
 pub mod down;
 pub mod export;

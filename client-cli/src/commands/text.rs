@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 ///
 /// # Errors
 /// When the text is something else.
-pub fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a time such as 7d, 12h, 30m or 90s");
     let split = text.len().saturating_sub(1);
     let unit = match text.get(split..) {
@@ -21,7 +21,7 @@ pub fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// A moment as `2026-11-23 10:30:00` UTC; empty when there is none.
-pub fn time(moment: Option<&Timestamp>) -> String {
+pub(super) fn time(moment: Option<&Timestamp>) -> String {
     let found = moment.and_then(|moment| {
         chrono::DateTime::from_timestamp(moment.seconds, u32::try_from(moment.nanos).unwrap_or(0))
     });
@@ -29,12 +29,12 @@ pub fn time(moment: Option<&Timestamp>) -> String {
 }
 
 /// Time from one moment to another.
-pub fn seconds_between(start: &Timestamp, end: &Timestamp) -> f64 {
+pub(super) fn seconds_between(start: &Timestamp, end: &Timestamp) -> f64 {
     (end.seconds - start.seconds) as f64 + f64::from(end.nanos - start.nanos) / 1e9
 }
 
 /// The first `length` characters, with `…` when there are more.
-pub fn cut(text: &str, length: usize) -> String {
+pub(super) fn cut(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.to_owned();
     }

@@ -121,6 +121,11 @@ impl DataDir {
         self.root.join("wheels")
     }
 
+    /// Where reports go.
+    pub fn reports(&self) -> PathBuf {
+        self.root.join("reports")
+    }
+
     /// The model store.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")

@@ -218,7 +218,7 @@ fn form(row: &Row<'_>, column: &'static str, marked: &str) -> Result<Form, Lexic
 fn implication(lexicon: &Lexicon, row: &Row<'_>) -> Result<Implication, LexiconError> {
     for (column, name) in [(0, "skill"), (1, "implies")] {
         let label = row.cell(column);
-        if !lexicon.find(label).is_some_and(|entry| entry.label == label) {
+        if lexicon.find(label).is_none_or(|entry| entry.label != label) {
             return Err(row.error(name, format!("`{label}` is not the label of an entry")));
         }
     }

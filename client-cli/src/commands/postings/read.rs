@@ -218,7 +218,10 @@ impl Target<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str, format: FileFormat, map: &str) -> (Vec<(u64, Value)>, Vec<(u64, String)>) {
+    type Sent = Vec<(u64, Value)>;
+    type Refused = Vec<(u64, String)>;
+
+    fn read(text: &str, format: FileFormat, map: &str) -> (Sent, Refused) {
         let lines = Lines {
             files: vec![(PathBuf::from("ads"), format, Box::new(std::io::Cursor::new(text.to_owned())))],
             columns: map.parse().expect("columns"),

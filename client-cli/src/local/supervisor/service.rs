@@ -124,6 +124,9 @@ impl Service {
                 self.migrate(&url).await?;
                 command.arg("all").env("DATABASE_URL", url.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
+                if std::env::var_os("OBSERVATORY_REPORTS").is_none() {
+                    command.env("OBSERVATORY_REPORTS", self.data.reports());
+                }
             }
         }
         command.arg("--listen").arg(listen.to_string());

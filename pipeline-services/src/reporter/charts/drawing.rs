@@ -230,7 +230,7 @@ pub(super) fn two_lines(text: &str, room: f64, style: Style) -> Vec<String> {
         return vec![text.to_owned()];
     }
     let breaks = text.char_indices().filter(|(_, c)| *c == ' ').map(|(i, _)| i);
-    let fitting = breaks.filter(|&i| i > 0 && width(&text[..i], style) <= room).last();
+    let fitting = breaks.filter(|&i| i > 0 && width(&text[..i], style) <= room).next_back();
     match fitting {
         Some(i) => vec![text[..i].to_owned(), shorten(text[i..].trim_start(), room, style)],
         None => vec![shorten(text, room, style)],

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do everything a fresh machine needs; see README.md.
+WHEELS := $(CURDIR)/data/wheels
+export OBSERVATORY_WHEELS ?= $(WHEELS)
+export SQLX_OFFLINE := true
+CARGO ?= cargo
+
+.PHONY: help setup build demo test ci lint docs sqlx sqlx-check chart bench clean-demo
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
+
+setup: ## fetch what the package clients have (idempotent, offline when complete)
+	@.ci/setup
+	@.ci/fetch-wheels "$(OBSERVATORY_WHEELS)"
+	@.ci/setup-python
+
+build: setup ## the programs
+	$(CARGO) build --workspace --bins
+
+demo: build ## whole stack, generated ads, pipeline, report
+	target/debug/observatory demo $(DEMO)
+
+test: setup ## every test
+	$(CARGO) build --workspace --bins
+	.ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
+	$(CARGO) test --workspace --doc --quiet
+
+lint: ## format and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs: ## API documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+sqlx: setup ## write the offline cache of checked queries again
+	.ci/sqlx-cache write
+
+sqlx-check: setup ## the cache is that of the queries in the source
+	.ci/sqlx-cache check
+
+ci: lint test docs sqlx-check ## exactly what CI runs
