@@ -27,7 +27,7 @@ pub enum Engine {
     Own,
 }
 
-/// Settings of [`hdbscan`]; the defaults are those of the specification.
+/// Settings of [`hdbscan()`]; the defaults are those of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HdbscanParams {
     /// Fewest points of a cluster; at least 2.
@@ -68,7 +68,7 @@ impl HdbscanParams {
     }
 }
 
-/// The result of [`hdbscan`].
+/// The result of [`hdbscan()`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clustering {
     /// The cluster of each row. Clusters are numbered from 0 by falling size, equal sizes by

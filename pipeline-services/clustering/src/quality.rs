@@ -21,11 +21,10 @@ pub fn silhouette(points: Matrix<'_>, labels: &[Label]) -> Result<Option<f64>, C
     if !groups.can_be_compared() {
         return Ok(None);
     }
+    let columns = Columns::new(&groups);
     let mut total = 0.0;
     for (own, members) in groups.clusters.iter().enumerate() {
-        for &row in members {
-            total += groups.silhouette_of(row, own);
-        }
+        total += members.iter().map(|&row| columns.silhouette_of(points.row(row), own)).sum::<f64>();
     }
     Ok(Some(total / groups.points() as f64))
 }
@@ -163,25 +162,79 @@ impl<'a> Groups<'a> {
     fn centroids(&self) -> Vec<Vec<f64>> {
         self.clusters.iter().map(|rows| centroid(self.matrix, rows.iter().copied())).collect()
     }
+}
 
-    fn silhouette_of(&self, row: usize, own: usize) -> f64 {
-        if self.clusters[own].len() == 1 {
+/// Points one distance computation handles at once.
+const BLOCK: usize = 8;
+
+/// The clusters' points by coordinate, each cluster padded to whole blocks, so that distances
+/// to a whole cluster vectorise.
+struct Columns {
+    clusters: Vec<ClusterColumns>,
+}
+
+struct ClusterColumns {
+    size: usize,
+    /// Block by block, and within a block coordinate by coordinate.
+    values: Vec<[f64; BLOCK]>,
+}
+
+impl Columns {
+    fn new(groups: &Groups<'_>) -> Self {
+        let clusters = groups
+            .clusters
+            .iter()
+            .map(|rows| {
+                let dims = groups.matrix.dims();
+                let mut values = Vec::with_capacity(rows.len().div_ceil(BLOCK) * dims);
+                for block in rows.chunks(BLOCK) {
+                    for d in 0..dims {
+                        let value =
+                            |lane: usize| block.get(lane).map_or(0.0, |row| groups.matrix.row(*row)[d]);
+                        values.push(std::array::from_fn(|lane| f64::from(value(lane))));
+                    }
+                }
+                ClusterColumns { size: rows.len(), values }
+            })
+            .collect();
+        Self { clusters }
+    }
+
+    fn silhouette_of(&self, point: &[f32], own: usize) -> f64 {
+        if self.clusters[own].size == 1 {
             return 0.0;
         }
-        let point = self.matrix.row(row);
-        let total = |rows: &[usize]| -> f64 {
-            rows.iter().map(|&other| squared_distance(point, self.matrix.row(other)).sqrt()).sum()
-        };
-        let inside = total(&self.clusters[own]) / (self.clusters[own].len() - 1) as f64;
+        let inside = self.clusters[own].summed_distance(point) / (self.clusters[own].size - 1) as f64;
         let outside = self
             .clusters
             .iter()
             .enumerate()
             .filter(|(cluster, _)| *cluster != own)
-            .map(|(_, rows)| total(rows) / rows.len() as f64)
+            .map(|(_, cluster)| cluster.summed_distance(point) / cluster.size as f64)
             .fold(f64::INFINITY, f64::min);
         let larger = inside.max(outside);
         if larger > 0.0 { (outside - inside) / larger } else { 0.0 }
+    }
+}
+
+impl ClusterColumns {
+    /// The sum of the Euclidean distances from `point` to the cluster's points.
+    fn summed_distance(&self, point: &[f32]) -> f64 {
+        let mut sums = [0.0; BLOCK];
+        let mut left = self.size;
+        for block in self.values.chunks_exact(point.len()) {
+            let mut squares = [0.0; BLOCK];
+            for (column, at) in block.iter().zip(point) {
+                let at = f64::from(*at);
+                (0..BLOCK).for_each(|l| squares[l] += (column[l] - at) * (column[l] - at));
+            }
+            if left < BLOCK {
+                squares[left..].fill(0.0);
+            }
+            left = left.saturating_sub(BLOCK);
+            (0..BLOCK).for_each(|l| sums[l] += squares[l].sqrt());
+        }
+        sums.iter().sum()
     }
 }
 

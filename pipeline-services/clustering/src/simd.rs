@@ -61,13 +61,13 @@ fn log2(x: f32) -> f32 {
     exponent + TWO_OVER_LN2 * s * series
 }
 
-/// 2^y by Taylor's series on a fraction in [-1/2, 1/2]; the exponent is clamped to what an
-/// `f32` can hold.
+/// 2^y by Taylor's series on a fraction in [-1/2, 1/2]; the exponent is clamped well
+/// inside what an `f32` can hold, so that products with the result stay finite.
 #[inline(always)]
 fn exp2(y: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a library call.
     const ROUND: f32 = 12_582_912.0;
-    let y = y.clamp(-126.0, 126.0);
+    let y = y.clamp(-100.0, 100.0);
     let rounded = y + ROUND;
     let f = (y - (rounded - ROUND)) * std::f32::consts::LN_2;
     let series = 1.0

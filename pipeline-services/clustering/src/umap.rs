@@ -104,8 +104,10 @@ impl UmapParams {
 /// Lays the points out in `n_components` coordinates; returns `rows * n_components` values,
 /// row-major, all finite.
 ///
-/// Same input and settings, same bytes, for any `threads`. No points give no values, one point
-/// lies at the origin, fewer points than `n_neighbors` are all each other's neighbours.
+/// Same input and settings, same bytes, for any `threads` and with or without wide vector
+/// instructions (between platforms the last bit of the C library's `exp` could still differ).
+/// No points give no values, one point lies at the origin, fewer points than `n_neighbors` are
+/// all each other's neighbours.
 /// Repeated vectors are allowed: their points attract each other and need not coincide.
 /// Time grows with the square of the number of points times the columns.
 ///

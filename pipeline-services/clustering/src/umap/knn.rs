@@ -80,12 +80,12 @@ impl Table {
         let width = dims.next_multiple_of(LANES);
         let mut values = vec![0.0; rows.next_multiple_of(TILE_ROWS) * width];
         let mut offsets = vec![0.0; rows.next_multiple_of(TILE_ROWS)];
-        let centre = match metric {
-            Metric::Cosine => vec![0.0; dims],
-            Metric::Euclidean => mean(points),
+        let (centre, shrink) = match metric {
+            Metric::Cosine => (vec![0.0; dims], 1.0),
+            Metric::Euclidean => centre_and_scale(points),
         };
         for ((row, out), offset) in points.iter_rows().zip(values.chunks_exact_mut(width)).zip(&mut offsets) {
-            let moved = row.iter().zip(&centre).map(|(v, c)| f64::from(*v) - c);
+            let moved = row.iter().zip(&centre).map(|(v, c)| (f64::from(*v) - c) * shrink);
             let square: f64 = moved.clone().map(|v| v * v).sum();
             let scale = if metric == Metric::Cosine { 1.0 / square.sqrt() } else { 1.0 };
             out.iter_mut().zip(moved).for_each(|(o, v)| *o = (v * scale) as f32);
@@ -99,12 +99,18 @@ impl Table {
     }
 }
 
-fn mean(points: Matrix<'_>) -> Vec<f64> {
-    let mut sums = vec![0.0; points.dims()];
+/// The mean of the rows and the factor that brings all differences from it within [-1, 1]:
+/// squared in 32 bits, very large or small numbers would lose the order of distances.
+fn centre_and_scale(points: Matrix<'_>) -> (Vec<f64>, f64) {
+    let mut centre = vec![0.0; points.dims()];
     for row in points.iter_rows() {
-        sums.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+        centre.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
     }
-    sums.iter().map(|s| s / points.rows() as f64).collect()
+    centre.iter_mut().for_each(|s| *s /= points.rows() as f64);
+    let differences =
+        points.iter_rows().flat_map(|row| row.iter().zip(&centre).map(|(v, c)| f64::from(*v) - c));
+    let largest = differences.fold(0.0, |m: f64, v| m.max(v.abs()));
+    (centre, if largest > 0.0 { 1.0 / largest } else { 1.0 })
 }
 
 /// The best candidates of each query so far, nearest first.
@@ -191,4 +197,24 @@ fn refine(points: Matrix<'_>, metric: Metric, row: usize, candidates: &[u32], ou
     exact.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     out[0] = (row as u32, 0.0);
     out[1..].iter_mut().zip(exact).for_each(|(out, found)| *out = found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The promise that a map does not depend on the processor's vector width.
+    #[test]
+    fn wide_and_base_instructions_give_the_same_bits() {
+        let values: Vec<f32> = (0..61 * 37).map(|i| ((i * 7919 % 1009) as f32 - 500.0) / 313.0).collect();
+        for metric in [Metric::Cosine, Metric::Euclidean] {
+            let table = Table::new(Matrix::new(&values, 37).unwrap(), metric);
+            let (mut wide, mut base) = (Best::new(61, 22), Best::new(61, 22));
+            scan(&table, 0, &mut wide);
+            scan_blocks(&table, 0, &mut base);
+            assert_eq!(wide.rows, base.rows);
+            let bits = |best: &Best| best.keys.iter().map(|k| k.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&wide), bits(&base));
+        }
+    }
 }

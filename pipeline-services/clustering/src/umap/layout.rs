@@ -6,7 +6,8 @@
 //! writes only itself: first it answers its own samples (pull, then push), then the samples
 //! its neighbours drew of it (pull only). The result cannot depend on how points are spread
 //! over threads. Both pulls in one half would be cheaper, but they overshoot together: on a
-//! 60-topic mixture of 1000 x 384 that costs 0.006 of trustworthiness, the two halves nothing.
+//! 60-topic mixture of 1000 x 384 (six seeds) the mean trustworthiness is then 0.970, against
+//! 0.975 of umap-learn and 0.980 of the two halves.
 
 use crate::dispatch::with_dims;
 use crate::parallel;
@@ -141,73 +142,143 @@ fn move_points<const D: usize>(epoch: &Epoch<'_, D>, part: &mut Part<'_, D>) {
     let base = part.offsets[0];
     for (at, moved) in part.moved.iter_mut().enumerate() {
         let vertex = part.first + at;
-        let mut own = epoch.positions[vertex];
-        let mut stream = Stream::new(epoch.schedule.seed, epoch.number as u32, vertex as u32);
-        for edge in &mut part.edges[part.offsets[at] - base..part.offsets[at + 1] - base] {
-            if edge.next > epoch.number {
-                continue;
+        let edges = &mut part.edges[part.offsets[at] - base..part.offsets[at + 1] - base];
+        *moved = epoch.positions[vertex];
+        match epoch.half {
+            Half::Own => {
+                let mut stream = Stream::new(epoch.schedule.seed, epoch.number as u32, vertex as u32);
+                for edge in edges.iter_mut().filter(|edge| edge.next <= epoch.number) {
+                    sample(epoch, moved, edge, &mut stream);
+                }
             }
-            attract(epoch, &mut own, edge.tail);
-            match epoch.half {
-                Half::Own => repel(epoch, &mut own, edge, &mut stream),
-                Half::Answer => edge.next += edge.period,
-            }
-        }
-        *moved = own;
-    }
-}
-
-/// Pulls towards the other end of an edge.
-#[inline(always)]
-fn attract<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], tail: u32) {
-    let (a, b) = (epoch.schedule.curve.a as f32, epoch.schedule.curve.b as f32);
-    let other = &epoch.positions[tail as usize];
-    let difference: [f32; D] = std::array::from_fn(|d| own[d] - other[d]);
-    let square: f32 = difference.iter().map(|v| v * v).sum();
-    if square > 0.0 {
-        let power = pow([square; LANES], b - 1.0)[0];
-        let coefficient = -2.0 * a * b * power / (a * power * square + 1.0);
-        for d in 0..D {
-            own[d] += epoch.step * (coefficient * difference[d]).clamp(-CLIP, CLIP);
+            Half::Answer => answer(epoch, moved, edges),
         }
     }
 }
 
-/// Pushes away from random points, about `negative_rate` per sample, eight at a time.
+/// Follows one edge: a pull towards its other end and pushes from about `negative_rate` random
+/// points. The pull and the first seven pushes are taken together.
 #[inline(always)]
-fn repel<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edge: &mut Edge, stream: &mut Stream) {
-    if epoch.schedule.negative_rate == 0 {
-        return;
-    }
-    let (a, b) = (epoch.schedule.curve.a as f32, epoch.schedule.curve.b as f32);
-    let period = edge.period / epoch.schedule.negative_rate as f32;
-    let mut due = ((epoch.number - edge.next_negative) / period).max(0.0) as u32;
+fn sample<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edge: &mut Edge, stream: &mut Stream) {
+    let period = edge.period / epoch.schedule.negative_rate.max(1) as f32;
+    let mut due = ((epoch.number - edge.next_negative) / period).max(0.0) as usize;
     edge.next_negative += due as f32 * period;
+    due *= usize::from(epoch.schedule.negative_rate > 0);
     let rows = epoch.positions.len() as u32;
+
+    let mut others = Others::default();
+    others.set(0, own, &epoch.positions[edge.tail as usize]);
+    let mut lane = 1;
     while due > 0 {
-        let live = due.min(LANES as u32) as usize;
-        due -= live as u32;
-        // Unused lanes hold the point itself: no difference, no push.
-        let mut difference = [[0.0_f32; LANES]; D];
-        for lane in 0..live {
-            let other = &epoch.positions[stream.below(rows) as usize];
-            for (column, (here, there)) in difference.iter_mut().zip(own.iter().zip(other)) {
-                column[lane] = here - there;
-            }
+        if lane == LANES {
+            others.move_by::<1>(epoch, own);
+            others = Others::default();
+            lane = 1;
         }
+        others.set(lane, own, &epoch.positions[stream.below(rows) as usize]);
+        lane += 1;
+        due -= 1;
+    }
+    others.move_by::<1>(epoch, own);
+}
+
+/// Pulls towards the other ends of all edges that are due, eight at a time.
+#[inline(always)]
+fn answer<const D: usize>(epoch: &Epoch<'_, D>, own: &mut [f32; D], edges: &mut [Edge]) {
+    let mut others = Others::default();
+    let mut lane = 0;
+    for edge in edges.iter_mut().filter(|edge| edge.next <= epoch.number) {
+        edge.next += edge.period;
+        others.set(lane, own, &epoch.positions[edge.tail as usize]);
+        lane += 1;
+        if lane == LANES {
+            others.move_by::<LANES>(epoch, own);
+            others = Others::default();
+            lane = 0;
+        }
+    }
+    if lane > 0 {
+        others.move_by::<LANES>(epoch, own);
+    }
+}
+
+/// The differences of one point to up to eight others, by coordinate. Unused lanes are zero
+/// and move nothing.
+struct Others<const D: usize>([[f32; LANES]; D]);
+
+impl<const D: usize> Default for Others<D> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self([[0.0; LANES]; D])
+    }
+}
+
+impl<const D: usize> Others<D> {
+    #[inline(always)]
+    fn set(&mut self, lane: usize, own: &[f32; D], other: &[f32; D]) {
+        for (column, (here, there)) in self.0.iter_mut().zip(own.iter().zip(other)) {
+            column[lane] = here - there;
+        }
+    }
+
+    /// Moves `own` by the gradient: the first `PULLS` lanes attract, the others repel.
+    #[inline(always)]
+    fn move_by<const PULLS: usize>(&self, epoch: &Epoch<'_, D>, own: &mut [f32; D]) {
+        let (a, b) = (epoch.schedule.curve.a as f32, epoch.schedule.curve.b as f32);
         let mut square = [0.0_f32; LANES];
-        for column in &difference {
+        for column in &self.0 {
             (0..LANES).for_each(|l| square[l] += column[l] * column[l]);
         }
         let power = pow(square, b - 1.0);
         let mut coefficient = [0.0_f32; LANES];
         for l in 0..LANES {
-            coefficient[l] = 2.0 * b / ((SOFTEN + square[l]) * (a * power[l] * square[l] + 1.0));
+            let pull = -2.0 * a * b * power[l];
+            let spread = a * power[l] * square[l] + 1.0;
+            let push = 2.0 * b;
+            coefficient[l] = if l < PULLS { pull / spread } else { push / ((SOFTEN + square[l]) * spread) };
         }
-        for d in 0..D {
-            let mut push = [0.0_f32; LANES];
-            (0..LANES).for_each(|l| push[l] = (coefficient[l] * difference[d][l]).clamp(-CLIP, CLIP));
-            own[d] += epoch.step * push.iter().sum::<f32>();
+        for (own, column) in own.iter_mut().zip(&self.0) {
+            let mut moves = [0.0_f32; LANES];
+            (0..LANES).for_each(|l| moves[l] = (coefficient[l] * column[l]).clamp(-CLIP, CLIP));
+            *own += epoch.step * moves.iter().sum::<f32>();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The promise that a map does not depend on the processor's vector width.
+    #[test]
+    fn wide_and_base_instructions_give_the_same_bits() {
+        let rows = 40_usize;
+        let columns: Vec<u32> =
+            (0..rows).flat_map(|i| (1..12).map(move |j| ((i + j * j) % rows) as u32)).collect();
+        let graph = FuzzyGraph {
+            offsets: (0..=rows).map(|i| i * 11).collect(),
+            weights: (0..columns.len()).map(|i| 1.0 / (1 + i % 7) as f32).collect(),
+            columns,
+            nearest: Vec::new(),
+            scales: Vec::new(),
+        };
+        let curve = Curve { a: 1.577, b: 0.895 };
+        let schedule =
+            Schedule { curve, epochs: 1, learning_rate: 1.0, negative_rate: 9, seed: 3, workers: 1 };
+        let positions: Vec<[f32; 3]> =
+            (0..rows).map(|i| [(i % 7) as f32, (i % 11) as f32 * 0.3, (i * i % 13) as f32]).collect();
+        let run = |step: fn(&Epoch<'_, 3>, &mut Part<'_, 3>), half| {
+            let mut edges = edges_of(&graph, &schedule);
+            let mut moved = positions.clone();
+            let epoch = Epoch { number: 5.0, half, step: 0.7, schedule: &schedule, positions: &positions };
+            let mut part = Part { first: 0, offsets: &graph.offsets, edges: &mut edges, moved: &mut moved };
+            step(&epoch, &mut part);
+            moved.into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        for half in [Half::Own, Half::Answer] {
+            let wide = run(run_part, half);
+            assert_eq!(wide, run(move_points, half), "{half:?}");
+            assert_ne!(wide, positions.as_flattened().iter().map(|v| v.to_bits()).collect::<Vec<_>>());
         }
     }
 }

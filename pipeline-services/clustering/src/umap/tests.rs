@@ -197,9 +197,11 @@ proptest! {
 
     #[test]
     fn neighbours_are_exact(rows in 2_usize..150, dims in 1_usize..40, k in 2_usize..20, seed: u64, threads in 1_usize..4) {
-        // An offset far from the origin is where squared norms would lose the distances.
+        // An offset far from the origin is where squared norms would lose the distances, very
+        // large and small numbers are where they would leave the range of 32 bits.
         let offset = (seed % 3) as f32 * 100.0;
-        let values: Vec<f32> = random(rows, dims, seed).iter().map(|v| v + offset).collect();
+        let scale = [1.0, 1e-30, 1e30][(seed / 3 % 3) as usize];
+        let values: Vec<f32> = random(rows, dims, seed).iter().map(|v| (v + offset) * scale).collect();
         let points = Matrix::new(&values, dims).unwrap();
         // In one column every cosine is 1 or -1, and near the offset all are nearly equal.
         let metric = if dims == 1 || offset > 0.0 { Metric::Euclidean } else { Metric::Cosine };
