@@ -7,3 +7,5 @@ pub mod domain;
 pub mod text;
 pub mod lexicon;
 pub mod taxonomy;
+pub mod enhancer;
+pub mod extractor;
