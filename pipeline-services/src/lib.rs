@@ -4,17 +4,24 @@
 //! that the worker writes together with the next stage's tasks in one transaction.
 
 pub mod analyzer;
+pub mod api;
 pub mod config;
 pub mod domain;
 pub mod embedder;
+pub mod enhancer;
 pub mod export;
+pub mod extractor;
 pub mod inference;
+pub mod intake;
 pub mod lexicon;
+pub mod metrics;
 pub mod orchestrator;
 pub mod reporter;
+pub mod service;
 pub mod stage;
 pub mod store;
 pub mod taxonomy;
 pub mod telemetry;
 pub mod text;
+pub mod vocabulary;
 pub mod worker;

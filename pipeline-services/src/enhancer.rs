@@ -1,0 +1,3 @@
+//! From mentions to normalised, deduplicated skills of a posting, with those that follow from them.
+
+pub mod rules;

@@ -1,0 +1,244 @@
+//! Enhancement without a language model: canonical names, duplicates, and what the lexicon says is implied.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use crate::{
+    domain::skill::{EnhancedSkill, Mention},
+    lexicon::{Implication, Lexicon},
+    taxonomy::Taxonomy,
+    text::tokens,
+};
+
+/// Raised with every change of these rules.
+const RULES: u32 = 1;
+/// An implied skill below this confidence is left out.
+const REPORTED: f32 = 0.5;
+
+/// Changes with the rules, the lexicon and the taxonomy.
+pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
+    let taxonomy = taxonomy.map(|taxonomy| format!("+{}@{}", taxonomy.name(), taxonomy.version()));
+    format!("rules-{RULES}+{}{}", &lexicon.digest()[..16], taxonomy.unwrap_or_default())
+}
+
+/// Normalises, deduplicates and completes the mentions of one posting.
+///
+/// The first `mentions.len()` skills stand for the mentions, in order; a mention that repeats a surer or
+/// earlier one points at it by `duplicate_of` and says why. The implicit skills follow: each with its
+/// reason, none equal to an explicit one.
+pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
+    let mut skills: Vec<EnhancedSkill> = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
+    fold_duplicates(&mut skills);
+    let implied = implied(&skills, taxonomy, lexicon);
+    skills.extend(implied);
+    skills
+}
+
+fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill {
+    let entry = lexicon.find(&mention.label);
+    EnhancedSkill {
+        original_skill_text: Some(mention.surface.clone()),
+        normalized_skill: entry.map_or_else(|| mention.label.clone(), |entry| entry.label.clone()),
+        explicit: true,
+        kind: entry.map_or(mention.kind, |entry| entry.kind),
+        category: entry.map_or_else(|| mention.category.clone(), |entry| entry.category.clone()),
+        esco_concept_uri: mention.uri.clone(),
+        esco_preferred_label: mention.preferred_label.clone(),
+        confidence: mention.confidence,
+        reasoning: None,
+        duplicate_of: None,
+    }
+}
+
+/// Points every skill but the surest at that one, by name or by concept.
+fn fold_duplicates(skills: &mut [EnhancedSkill]) {
+    let mut order: Vec<usize> = (0..skills.len()).collect();
+    order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
+    let (mut by_name, mut by_uri) = (HashMap::new(), HashMap::new());
+    for index in order {
+        let name = tokens::key(&skills[index].normalized_skill);
+        let uri = skills[index].esco_concept_uri.clone();
+        let same_uri = uri.as_ref().and_then(|uri| by_uri.get(uri)).copied();
+        let original: Option<usize> = by_name.get(&name).copied().or(same_uri);
+        match original {
+            Some(original) => {
+                let by = if by_name.contains_key(&name) { "names the same skill as" } else { "is the same concept as" };
+                let reason = format!("{by} \"{}\"", skills[original].normalized_skill);
+                skills[index].duplicate_of = Some(original);
+                skills[index].reasoning = Some(reason);
+            }
+            None => {
+                by_name.insert(name, index);
+                if let Some(uri) = uri {
+                    by_uri.insert(uri, index);
+                }
+            }
+        }
+    }
+}
+
+fn surer(left: &EnhancedSkill, right: &EnhancedSkill) -> Ordering {
+    right.confidence.total_cmp(&left.confidence)
+}
+
+/// Skills that follow from the explicit ones, one step of the lexicon's implications after the other; the
+/// confidence shrinks with every step.
+fn implied(skills: &[EnhancedSkill], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
+    let mut by_skill: HashMap<&str, Vec<&Implication>> = HashMap::new();
+    for implication in lexicon.implications() {
+        by_skill.entry(&implication.skill).or_default().push(implication);
+    }
+    let distinct = skills.iter().filter(|skill| skill.duplicate_of.is_none());
+    let mut best: Vec<EnhancedSkill> = Vec::new();
+    let mut open: Vec<(String, f32)> =
+        distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
+    let explicit: Vec<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
+    let uris: Vec<&String> = skills.iter().filter_map(|skill| skill.esco_concept_uri.as_ref()).collect();
+    while let Some((name, confidence)) = open.pop() {
+        for implication in by_skill.get(name.as_str()).into_iter().flatten() {
+            let confidence = confidence * implication.confidence;
+            let Some(skill) = follow(implication, confidence, taxonomy, lexicon) else { continue };
+            let repeats = explicit.contains(&tokens::key(&skill.normalized_skill))
+                || skill.esco_concept_uri.as_ref().is_some_and(|uri| uris.contains(&uri));
+            if !repeats && keep(&mut best, skill) {
+                open.push((implication.implies.clone(), confidence));
+            }
+        }
+    }
+    best.sort_by(|left, right| surer(left, right).then_with(|| left.normalized_skill.cmp(&right.normalized_skill)));
+    best
+}
+
+fn follow(
+    implication: &Implication,
+    confidence: f32,
+    taxonomy: Option<&Taxonomy>,
+    lexicon: &Lexicon,
+) -> Option<EnhancedSkill> {
+    let entry = lexicon.find(&implication.implies).filter(|_| confidence >= REPORTED)?;
+    let stated = entry.uri.as_deref().and_then(|uri| taxonomy?.concept(uri));
+    let concept = stated.or_else(|| match entry.is_name() {
+        true => taxonomy?.product(&entry.label),
+        false => taxonomy?.skill(&entry.label),
+    });
+    Some(EnhancedSkill {
+        original_skill_text: None,
+        normalized_skill: entry.label.clone(),
+        explicit: false,
+        kind: entry.kind,
+        category: entry.category.clone(),
+        esco_concept_uri: entry.uri.clone().or_else(|| concept.map(|concept| concept.uri.clone())),
+        esco_preferred_label: concept.and_then(|concept| concept.preferred_label("es")).map(str::to_owned),
+        confidence,
+        reasoning: Some(format!("{} {} {}", implication.skill, implication.relation, implication.implies)),
+        duplicate_of: None,
+    })
+}
+
+/// Adds a skill, or lets it replace a less sure inference of the same one.
+fn keep(best: &mut Vec<EnhancedSkill>, skill: EnhancedSkill) -> bool {
+    let same = |other: &EnhancedSkill| {
+        other.normalized_skill == skill.normalized_skill
+            || (other.esco_concept_uri.is_some() && other.esco_concept_uri == skill.esco_concept_uri)
+    };
+    match best.iter_mut().find(|other| same(other)) {
+        Some(other) => {
+            // Ties go to the reason that sorts first, so the order of mentions decides nothing.
+            let better = skill.confidence > other.confidence
+                || (skill.confidence == other.confidence && skill.reasoning < other.reasoning);
+            if better {
+                *other = skill;
+            }
+            better
+        }
+        None => {
+            best.push(skill);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{posting::Field, skill::Method, skill::SkillKind};
+
+    fn mention(label: &str, confidence: f32, uri: Option<&str>) -> Mention {
+        Mention {
+            label: label.to_owned(),
+            surface: label.to_lowercase(),
+            kind: SkillKind::Hard,
+            category: "technology".to_owned(),
+            methods: vec![Method::Lexicon],
+            confidence,
+            section: "body".to_owned(),
+            field: Field::Description,
+            start: 0,
+            end: 1,
+            uri: uri.map(str::to_owned),
+            preferred_label: None,
+        }
+    }
+
+    fn summary(mentions: &[Mention]) -> Vec<String> {
+        enhance(mentions, None, shipped())
+            .iter()
+            .map(|skill| {
+                let mark = match (skill.explicit, skill.duplicate_of) {
+                    (true, Some(original)) => format!("={original}"),
+                    (true, None) => String::new(),
+                    (false, _) => format!(" < {}", skill.reasoning.as_deref().unwrap_or_default()),
+                };
+                format!("{}{mark}", skill.normalized_skill)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn normalises_folds_and_infers() {
+        for (mentions, expected) in [
+            (vec![mention("ReactJS", 0.8, None), mention("react", 0.9, None)], vec!["React=1", "React", "JavaScript < React requires JavaScript"]),
+            (vec![mention("React", 0.9, None), mention("JavaScript", 0.4, None)], vec!["React", "JavaScript"]),
+            (vec![mention("Una cosa", 0.5, Some("t:1")), mention("Otra cosa", 0.6, Some("t:1"))], vec!["Una cosa=1", "Otra cosa"]),
+            (vec![mention("Django", 0.9, None)], vec!["Django", "Python < Django is built on Python"]),
+            (vec![mention("React", 0.3, None)], vec!["React"]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(summary(&mentions), expected);
+        }
+    }
+
+    fn shipped() -> &'static Lexicon {
+        static LEXICON: std::sync::OnceLock<Lexicon> = std::sync::OnceLock::new();
+        LEXICON.get_or_init(|| Lexicon::built_in().unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn explicit_skills_stay_in_order_and_are_not_inferred_again(
+            picks in prop::collection::vec((0_usize..400, 0.3_f32..1.0), 0..12),
+        ) {
+            let lexicon = shipped();
+            let mentions: Vec<Mention> = picks
+                .iter()
+                .map(|(pick, confidence)| mention(&lexicon.entries()[*pick].label, *confidence, None))
+                .collect();
+            let skills = enhance(&mentions, None, lexicon);
+            let (explicit, implicit) = skills.split_at(mentions.len());
+            for (skill, mention) in explicit.iter().zip(&mentions) {
+                prop_assert_eq!(&skill.normalized_skill, &mention.label);
+                if let Some(original) = skill.duplicate_of {
+                    prop_assert_eq!(explicit[original].duplicate_of, None);
+                }
+            }
+            for skill in implicit {
+                prop_assert!(skill.reasoning.is_some() && !skill.explicit);
+                prop_assert!(!explicit.iter().any(|other| other.normalized_skill == skill.normalized_skill));
+            }
+            let mut turned = mentions.clone();
+            turned.reverse();
+            prop_assert_eq!(&enhance(&turned, None, lexicon)[mentions.len()..], implicit);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! From advertisements to mentions of skills, every one with its span.
+//!
+//! Three sources name a skill: the lexicon, the labels of the active taxonomy and phrases that introduce one;
+//! a served tagger may add a fourth. All their candidates compete for the words of a field: the longer wins,
+//! and between equals the surer. The result depends on the document and the sources alone.
+
+mod candidates;
+pub mod oneshot;
+mod patterns;
+mod phrases;
+mod sections;
+mod sentences;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use patterns::{Patterns, PatternsError, SECTIONS};
+pub use sections::BODY;
+pub use sentences::{sentence_at, sentences};
+
+use crate::{
+    domain::{
+        posting::{Document, Field},
+        skill::{Mention, Method},
+        taxonomy::Concept,
+    },
+    lexicon::Lexicon,
+    taxonomy::Taxonomy,
+    text::{
+        language::{self, Language},
+        tokens::Tokens,
+        trie::longest,
+    },
+};
+use candidates::{Candidate, Scope, Source};
+
+/// Raised with every change of the rules in code, so that results of older rules are not taken for current.
+const RULES: u32 = 1;
+
+/// Candidates below this confidence are not reported.
+const REPORTED: f32 = 0.3;
+
+/// What a served token classifier found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NerEntity {
+    /// Field the span counts in.
+    pub field: Field,
+    /// First code point.
+    pub start: u32,
+    /// One past the last code point.
+    pub end: u32,
+    /// `skill` or `knowledge`.
+    pub label: String,
+    /// 0..1.
+    pub score: f32,
+}
+
+/// The occupation of an advertisement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Occupation {
+    /// Concept of the taxonomy.
+    pub uri: String,
+    /// Its preferred label in the document's language.
+    pub label: String,
+    /// 0..1.
+    pub score: f32,
+}
+
+/// What an advertisement asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extraction {
+    /// `es` or `en`.
+    pub language: &'static str,
+    /// Every mention, by field and place; spans of one field do not overlap.
+    pub mentions: Vec<Mention>,
+    /// The occupation of the title, if one clearly fits.
+    pub occupation: Option<Occupation>,
+}
+
+/// Finds skills in documents; shared between threads.
+#[derive(Debug)]
+pub struct Extractor {
+    lexicon: Arc<Lexicon>,
+    source: Source,
+    patterns: Patterns,
+    taxonomy: Option<Arc<Taxonomy>>,
+    version: String,
+}
+
+impl Extractor {
+    /// Compiles the sources.
+    pub fn new(lexicon: Arc<Lexicon>, patterns: Patterns, taxonomy: Option<Arc<Taxonomy>>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(RULES.to_le_bytes());
+        hash.update(lexicon.digest());
+        hash.update(patterns.digest());
+        if let Some(taxonomy) = &taxonomy {
+            hash.update(format!("{}@{}", taxonomy.name(), taxonomy.version()));
+        }
+        let version = format!("rules-{RULES}+{}", &hex::encode(hash.finalize())[..16]);
+        let source = Source::new(&lexicon, taxonomy.as_deref());
+        Self { lexicon, source, patterns, taxonomy, version }
+    }
+
+    /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give equal results.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The lexicon in use.
+    pub fn lexicon(&self) -> &Lexicon {
+        &self.lexicon
+    }
+
+    /// The taxonomy in use.
+    pub fn taxonomy(&self) -> Option<&Taxonomy> {
+        self.taxonomy.as_deref()
+    }
+
+    /// Finds the skills of a document.
+    pub fn extract(&self, document: &Document) -> Extraction {
+        self.extract_with(document, &[])
+    }
+
+    /// Finds the skills of a document, with what a served tagger found in it. An entity whose span is empty
+    /// or past the end of its field is left out.
+    pub fn extract_with(&self, document: &Document, entities: &[NerEntity]) -> Extraction {
+        let fields = Field::ALL.map(|field| (field, Tokens::new(document.field(field))));
+        let language = document_language(document, &fields);
+        let mut mentions = Vec::new();
+        for (field, tokens) in &fields {
+            if !tokens.is_empty() {
+                mentions.extend(self.mentions(*field, tokens, language, entities));
+            }
+        }
+        Extraction { language: language.tag(), mentions, occupation: self.occupation(&document.title, language) }
+    }
+
+    fn mentions(
+        &self,
+        field: Field,
+        tokens: &Tokens<'_>,
+        language: Language,
+        entities: &[NerEntity],
+    ) -> Vec<Mention> {
+        let scope = Scope::new(field, tokens, &self.patterns);
+        let mut all = self.source.candidates(tokens, &scope, self.taxonomy.as_deref());
+        all.extend(phrases::standards(tokens, &self.patterns));
+        let known = longest(candidates::merge(all), |candidate| (candidate.first, candidate.end));
+        let introduced = phrases::introduced(tokens, &scope, &known);
+        let tagged = entities.iter().filter(|entity| entity.field == field);
+        let tagged: Vec<Candidate> = tagged.filter_map(|entity| candidates::tagged(tokens, entity)).collect();
+        let all = candidates::merge(known.into_iter().chain(introduced).chain(tagged).collect());
+        longest(all, |candidate| (candidate.first, candidate.end))
+            .into_iter()
+            .filter_map(|candidate| self.mention(candidate, (field, tokens), &scope, language))
+            .collect()
+    }
+
+    fn mention(
+        &self,
+        candidate: Candidate,
+        (field, tokens): (Field, &Tokens<'_>),
+        scope: &Scope<'_>,
+        language: Language,
+    ) -> Option<Mention> {
+        let confidence = candidate.confidence * scope.trust(candidate.first);
+        if confidence < REPORTED || scope.negated(candidate.first) {
+            return None;
+        }
+        let (first, last) = (&tokens.items()[candidate.first], &tokens.items()[candidate.end - 1]);
+        let concept = candidate.uri.as_deref().and_then(|uri| self.taxonomy.as_deref()?.concept(uri));
+        let preferred = concept.and_then(|concept| concept.preferred_label(language.tag()));
+        Some(Mention {
+            label: candidate.label.or_else(|| preferred.map(str::to_owned))?,
+            surface: tokens.span(candidate.first, candidate.end).to_owned(),
+            kind: candidate.kind,
+            category: candidate.category,
+            methods: candidate.methods,
+            confidence: (confidence * 1000.0).round() / 1000.0,
+            section: scope.section(candidate.first).to_owned(),
+            field,
+            start: first.start_char,
+            end: last.end_char,
+            preferred_label: preferred.map(str::to_owned),
+            uri: candidate.uri,
+        })
+    }
+
+    fn occupation(&self, title: &str, language: Language) -> Option<Occupation> {
+        let ranked = self.taxonomy.as_deref()?.occupation(title)?;
+        let concept: &Concept = ranked.concept;
+        let label = concept.preferred_label(language.tag())?.to_owned();
+        Some(Occupation { uri: concept.uri.clone(), label, score: ranked.score })
+    }
+}
+
+/// The caller's language, else the one the description is written in, the country being the prior.
+fn document_language(document: &Document, fields: &[(Field, Tokens<'_>); 3]) -> Language {
+    if let Some(language) = document.language.as_deref().and_then(Language::from_tag) {
+        return language;
+    }
+    let english_speaking = ["US", "GB", "CA", "AU", "IE", "NZ"];
+    let prior = document.country.as_deref().map(|country| match english_speaking.contains(&country) {
+        true => Language::En,
+        false => Language::Es,
+    });
+    let [(_, title), (_, description), (_, requirements)] = fields;
+    let longest = [description, requirements, title].into_iter().find(|tokens| tokens.len() >= 5);
+    language::detect(longest.unwrap_or(title), prior)
+}
+
+/// Orders methods as they are reported.
+fn sorted(mut methods: Vec<Method>) -> Vec<Method> {
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
+
+#[cfg(test)]
+mod tests;

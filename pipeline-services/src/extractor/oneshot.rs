@@ -1,0 +1,162 @@
+//! Extraction of documents that are not stored: JSON lines in and out, as `observatory extract` speaks them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Extraction;
+use crate::domain::{
+    posting::Document,
+    skill::{EnhancedSkill, Mention, Method, SkillKind},
+};
+
+/// A line that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The line is no JSON object of the expected shape.
+    #[error("not a document: {0}; expected an object with id, description and optionally title, requirements, country, language")]
+    Shape(#[from] serde_json::Error),
+    /// The id is missing or neither text nor number.
+    #[error("`id` must be a text or a number")]
+    Id,
+    /// There is nothing to read.
+    #[error("`description` is missing or empty, and so are title and requirements")]
+    Empty,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Value,
+    title: Option<String>,
+    description: Option<String>,
+    requirements: Option<String>,
+    country: Option<String>,
+    language: Option<String>,
+}
+
+/// A document with the caller's id, which is given back as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identified {
+    /// Text or number.
+    pub id: Value,
+    /// What to read, uncleaned: spans count in the fields as given.
+    pub document: Document,
+}
+
+/// Reads one line; members it does not know are left alone.
+///
+/// # Errors
+/// If the line is no JSON object, a member has the wrong type, the id is missing or there is no text.
+pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
+    let line: Line = serde_json::from_str(line)?;
+    if !(line.id.is_string() || line.id.is_number()) {
+        return Err(DocumentError::Id);
+    }
+    let document = Document {
+        title: line.title.unwrap_or_default(),
+        description: line.description.unwrap_or_default(),
+        requirements: line.requirements,
+        country: line.country,
+        language: line.language,
+    };
+    let blank = |text: &str| text.trim().is_empty();
+    let requirements = document.requirements.as_deref().unwrap_or_default();
+    if blank(&document.title) && blank(&document.description) && blank(requirements) {
+        return Err(DocumentError::Empty);
+    }
+    Ok(Identified { id: line.id, document })
+}
+
+/// The answer of `extract`: every distinct skill with the span it stands at.
+///
+/// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each mention in
+/// order, then the implicit ones. `removed` counts personal data found in the document.
+pub fn answer(
+    id: &Value,
+    extraction: &Extraction,
+    skills: &[EnhancedSkill],
+    removed: &BTreeMap<&'static str, u32>,
+) -> Value {
+    let listed = skills.iter().enumerate().filter(|(_, skill)| skill.duplicate_of.is_none());
+    let listed: Vec<Value> = listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
+    let occupation = extraction.occupation.as_ref().map(|occupation| {
+        json!({ "uri": occupation.uri, "label": occupation.label, "score": rounded(occupation.score) })
+    });
+    json!({
+        "id": id,
+        "language": extraction.language,
+        "skills": listed,
+        "occupation": occupation,
+        "entities_removed": removed,
+    })
+}
+
+/// The answer of `extract --spans`: the description's mentions as `skill` or `knowledge`.
+pub fn spans_answer(id: &Value, extraction: &Extraction) -> Value {
+    let spans: Vec<Value> = extraction
+        .mentions
+        .iter()
+        .filter(|mention| mention.field == crate::domain::posting::Field::Description)
+        .map(|mention| json!({ "start": mention.start, "end": mention.end, "label": span_label(mention) }))
+        .collect();
+    json!({ "id": id, "spans": spans })
+}
+
+/// Attitudes and things one does are skills, what one knows or uses is knowledge.
+fn span_label(mention: &Mention) -> &'static str {
+    match (mention.kind, mention.category.as_str()) {
+        (SkillKind::Soft, _) | (_, "competence") => "skill",
+        _ => "knowledge",
+    }
+}
+
+fn entry(skill: &EnhancedSkill, mention: Option<&Mention>) -> Value {
+    let mention = mention.filter(|_| skill.explicit);
+    let mut entry = Map::new();
+    let mut set = |name: &str, value: Value| entry.insert(name.to_owned(), value);
+    set("label", json!(skill.normalized_skill));
+    set("surface", json!(mention.map(|mention| &mention.surface)));
+    set("kind", json!(skill.kind.name()));
+    set("category", json!(skill.category));
+    set("explicit", json!(skill.explicit));
+    let methods = mention.map(|mention| mention.methods.as_slice()).unwrap_or_default();
+    set("method", methods.iter().map(|method: &Method| json!(method.name())).collect());
+    set("confidence", json!(rounded(skill.confidence)));
+    set("section", json!(mention.map(|mention| &mention.section)));
+    set("field", json!(mention.map(|mention| mention.field.name())));
+    set("start", json!(mention.map(|mention| mention.start)));
+    set("end", json!(mention.map(|mention| mention.end)));
+    set("uri", json!(skill.esco_concept_uri));
+    set("preferred_label", json!(skill.esco_preferred_label));
+    if let Some(reason) = &skill.reasoning {
+        set("reason", json!(reason));
+    }
+    Value::Object(entry)
+}
+
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_lines_say_what_is_wrong() {
+        for (line, expected) in [
+            ("{", "not a document: EOF"),
+            ("[]", "not a document: "),
+            (r#"{"description": "x"}"#, "`id` must be a text or a number"),
+            (r#"{"id": 1, "description": 2}"#, "not a document: invalid type: integer `2`"),
+            (r#"{"id": 1, "description": " "}"#, "`description` is missing or empty"),
+        ] {
+            let found = parse_document(line).unwrap_err().to_string();
+            assert!(found.contains(expected), "{found}");
+        }
+        let read = parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#).unwrap();
+        assert_eq!((read.document.title.as_str(), read.document.country.as_deref()), ("T", Some("CO")));
+    }
+}

@@ -1,0 +1,272 @@
+//! The phrases by which advertisements introduce skills, from `patterns.toml`.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    lexicon::CATEGORIES,
+    text::{
+        tokens,
+        trie::{Inflection, Trie},
+    },
+};
+
+/// Sections an advertisement may have, besides `title` and `body`.
+pub const SECTIONS: [&str; 6] = ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
+
+const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
+
+/// What is wrong with a pattern file.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternsError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML of the expected shape.
+    #[error("{file}: {problem}")]
+    Syntax {
+        /// File name.
+        file: String,
+        /// The parser's words, with line and column.
+        problem: String,
+    },
+    /// A value is not allowed.
+    #[error("{file}: {key}: {problem}")]
+    Value {
+        /// File name.
+        file: String,
+        /// Key of the value.
+        key: String,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    section: Vec<SectionSource>,
+    cue: Vec<CueSource>,
+    clause: ClauseSource,
+    negation: NegationSource,
+    context: ContextSource,
+    standard: StandardSource,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SectionSource {
+    name: String,
+    cues: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CueSource {
+    category: String,
+    confidence: f32,
+    phrases: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClauseSource {
+    ends: Vec<String>,
+    joins: Vec<String>,
+    leading: Vec<String>,
+    never: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NegationSource {
+    phrases: Vec<String>,
+    words: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContextSource {
+    before: Vec<String>,
+    words: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandardSource {
+    bodies: Vec<String>,
+}
+
+/// What a phrase introduces.
+#[derive(Clone, Debug)]
+pub(super) struct Cue {
+    pub(super) category: String,
+    pub(super) confidence: f32,
+}
+
+/// Where an introduced skill ends and what it may not be.
+#[derive(Debug)]
+pub(super) struct Clause {
+    pub(super) ends: Vec<String>,
+    pub(super) joins: Vec<String>,
+    pub(super) leading: Vec<String>,
+    pub(super) never: Vec<String>,
+}
+
+/// Words and how far they reach.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) phrases: Trie,
+    pub(super) words: usize,
+}
+
+/// Compiled phrases.
+#[derive(Debug)]
+pub struct Patterns {
+    pub(super) headings: Trie,
+    pub(super) cues: Vec<Cue>,
+    pub(super) introductions: Trie,
+    pub(super) clause: Clause,
+    pub(super) negation: Reach,
+    pub(super) context: Reach,
+    pub(super) standard: Regex,
+    digest: String,
+}
+
+impl Patterns {
+    /// The phrases that ship.
+    ///
+    /// # Errors
+    /// If the shipped file is inconsistent; a test keeps that from happening.
+    pub fn built_in() -> Result<Self, PatternsError> {
+        Self::parse("patterns.toml", BUILT_IN)
+    }
+
+    /// The phrases of `patterns.toml` in a lexicon directory, or the shipped ones where it holds none.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a value is not allowed; the error names file and key.
+    pub fn from_dir(dir: &Path) -> Result<Self, PatternsError> {
+        let path = dir.join("patterns.toml");
+        if !path.exists() {
+            return Self::built_in();
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text),
+            Err(source) => Err(PatternsError::Read { path, source }),
+        }
+    }
+
+    fn parse(file: &str, text: &str) -> Result<Self, PatternsError> {
+        let source: Source = toml::from_str(text).map_err(|error| PatternsError::Syntax {
+            file: file.to_owned(),
+            problem: error.to_string().trim_end().to_owned(),
+        })?;
+        check(file, &source)?;
+        let (mut headings, mut introductions, mut cues) = (Trie::default(), Trie::default(), Vec::new());
+        for section in &source.section {
+            let id = SECTIONS.iter().position(|name| *name == section.name).unwrap_or_default();
+            section.cues.iter().for_each(|cue| headings.insert(cue, Inflection::Exact, id as u32));
+        }
+        for cue in &source.cue {
+            cue.phrases.iter().for_each(|phrase| introductions.insert(phrase, Inflection::Exact, cues.len() as u32));
+            cues.push(Cue { category: cue.category.clone(), confidence: cue.confidence });
+        }
+        let bodies: Vec<String> = source.standard.bodies.iter().map(|body| regex::escape(body)).collect();
+        let standard = format!(r"(?i)\b({})[ -]?(\d{{2,6}}(?:-\d{{1,4}})?)\b", bodies.join("|"));
+        let standard = Regex::new(&standard).map_err(|error| PatternsError::Value {
+            file: file.to_owned(),
+            key: "standard.bodies".to_owned(),
+            problem: error.to_string(),
+        })?;
+        Ok(Self {
+            headings,
+            cues,
+            introductions,
+            clause: Clause {
+                ends: folded(&source.clause.ends),
+                joins: folded(&source.clause.joins),
+                leading: folded(&source.clause.leading),
+                never: folded(&source.clause.never),
+            },
+            negation: reach(&source.negation.phrases, source.negation.words),
+            context: reach(&source.context.before, source.context.words),
+            standard,
+            digest: hex::encode(Sha256::digest(text)),
+        })
+    }
+
+    /// SHA-256 of the file, hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
+    let wrong = |key: &str, problem: String| PatternsError::Value {
+        file: file.to_owned(),
+        key: key.to_owned(),
+        problem,
+    };
+    for section in &source.section {
+        if !SECTIONS.contains(&section.name.as_str()) {
+            let allowed = SECTIONS.join(", ");
+            return Err(wrong("section.name", format!("`{}` is not one of {allowed}", section.name)));
+        }
+    }
+    for cue in &source.cue {
+        if !CATEGORIES.contains(&cue.category.as_str()) {
+            let allowed = CATEGORIES.join(", ");
+            return Err(wrong("cue.category", format!("`{}` is not one of {allowed}", cue.category)));
+        }
+        if !(cue.confidence > 0.0 && cue.confidence <= 1.0) {
+            return Err(wrong("cue.confidence", format!("{} is not above 0 and at most 1", cue.confidence)));
+        }
+    }
+    match source.standard.bodies.is_empty() {
+        true => Err(wrong("standard.bodies", "must name at least one body".to_owned())),
+        false => Ok(()),
+    }
+}
+
+fn folded(words: &[String]) -> Vec<String> {
+    words.iter().map(|word| tokens::key(word)).collect()
+}
+
+fn reach(phrases: &[String], words: usize) -> Reach {
+    let mut trie = Trie::default();
+    phrases.iter().for_each(|phrase| trie.insert(phrase, Inflection::Exact, 0));
+    Reach { phrases: trie, words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_phrases_are_consistent() {
+        assert_eq!(Patterns::built_in().unwrap().digest().len(), 64);
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_is_allowed() {
+        for (from, to, expected) in [
+            ("name = \"legal\"", "name = \"law\"", "section.name: `law` is not one of requirements"),
+            ("confidence = 0.6", "confidence = 6", "cue.confidence: 6 is not above 0 and at most 1"),
+            ("category = \"tool\"", "category = \"toy\"", "cue.category: `toy` is not one of technology"),
+            ("words = 5", "words = 5\nwrods = 6", "unknown field `wrods`"),
+        ] {
+            let text = BUILT_IN.replacen(from, to, 1);
+            let found = Patterns::parse("own.toml", &text).unwrap_err().to_string();
+            assert!(found.contains("own.toml") && found.contains(expected), "{found}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Skills that a phrase introduces ("conocimientos en …") and standards by number ("ISO 9001").
+
+use super::{
+    candidates::{Candidate, Scope},
+    patterns::{Cue, Patterns},
+};
+use crate::{
+    domain::skill::{Method, SkillKind},
+    text::{tokens::Tokens, trie::longest},
+};
+
+/// Longest introduced skill in words.
+const WORDS: usize = 4;
+/// Most skills one phrase introduces.
+const ITEMS: usize = 6;
+
+/// Standards named by their number.
+pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for captures in patterns.standard.captures_iter(tokens.text()) {
+        let (Some(whole), Some(body), Some(number)) = (captures.get(0), captures.get(1), captures.get(2)) else {
+            continue;
+        };
+        let (first, end) = (tokens.first_from(whole.start()), tokens.first_from(whole.end()));
+        let exact = first < end
+            && tokens.items()[first].start == whole.start()
+            && tokens.items()[end - 1].end == whole.end();
+        if exact {
+            let label = format!("{} {}", body.as_str().to_uppercase(), number.as_str());
+            found.push(candidate((first, end), label, ("certification", 0.8)));
+        }
+    }
+    found
+}
+
+/// What introducing phrases name and no other source knows.
+pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candidate]) -> Vec<Candidate> {
+    let cues = longest(scope.patterns.introductions.find(tokens), |found| (found.first, found.end));
+    let mut found = Vec::new();
+    for cue in cues {
+        if matches!(scope.section(cue.first), "benefits" | "about" | "legal" | "conditions") {
+            continue;
+        }
+        let introduction = &scope.patterns.cues[cue.payload as usize];
+        for (first, end) in items(tokens, scope, cue.end) {
+            let overlaps = known.iter().any(|other| other.first < end && first < other.end);
+            if !overlaps && names_a_skill(tokens, scope.patterns, (first, end)) {
+                found.push(named(tokens, (first, end), introduction));
+            }
+        }
+    }
+    found
+}
+
+fn named(tokens: &Tokens<'_>, (first, end): (usize, usize), cue: &Cue) -> Candidate {
+    let surface = tokens.span(first, end);
+    let mut label = String::with_capacity(surface.len());
+    let mut chars = surface.chars();
+    label.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+    label.push_str(chars.as_str());
+    candidate((first, end), label, (&cue.category, cue.confidence))
+}
+
+fn candidate((first, end): (usize, usize), label: String, (category, confidence): (&str, f32)) -> Candidate {
+    Candidate {
+        first,
+        end,
+        label: Some(label),
+        kind: SkillKind::Hard,
+        category: category.to_owned(),
+        methods: vec![Method::Pattern],
+        confidence,
+        uri: None,
+    }
+}
+
+/// The parts of "X, Y y Z" after a phrase, without articles, up to the end of the clause.
+fn items(tokens: &Tokens<'_>, scope: &Scope<'_>, start: usize) -> Vec<(usize, usize)> {
+    let clause = &scope.patterns.clause;
+    let is = |words: &[String], index: usize| words.iter().any(|word| word == tokens.folded(index));
+    let mut items = Vec::new();
+    let mut at = start;
+    while at < tokens.len() && items.len() < ITEMS && scope.same_sentence(start - 1, at) {
+        if at > start && tokens.items()[at].break_before && !after_comma(tokens, at) || is(&clause.ends, at) {
+            break;
+        }
+        while at < tokens.len() && (is(&clause.leading, at) || is(&clause.joins, at)) {
+            at += 1;
+        }
+        let first = at;
+        while at < tokens.len()
+            && (at == first || !tokens.items()[at].break_before)
+            && scope.same_sentence(start - 1, at)
+            && !is(&clause.joins, at)
+            && !is(&clause.ends, at)
+        {
+            at += 1;
+        }
+        if at == first {
+            break;
+        }
+        items.push((first, at));
+        if at < tokens.len() && is(&clause.ends, at) {
+            break;
+        }
+    }
+    items
+}
+
+fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {
+    let gap = &tokens.text()[tokens.items()[index - 1].end..tokens.items()[index].start];
+    gap.trim() == ","
+}
+
+/// Short, more than numbers, and free of words that belong to the job rather than to a skill.
+fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize, usize)) -> bool {
+    let words = || (first..end).map(|index| tokens.folded(index));
+    let connecting = |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
+    let content = words().filter(|word| !connecting(word)).count();
+    let last_connects = words().next_back().is_some_and(connecting);
+    (1..=WORDS).contains(&content)
+        && end - first <= WORDS + 2
+        && !last_connects
+        && words().all(|word| !patterns.clause.never.iter().any(|never| never == word))
+        && words().any(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic))
+        && !words().any(|word| word.chars().all(|character| character.is_ascii_digit()))
+}
