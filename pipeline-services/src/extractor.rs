@@ -9,7 +9,7 @@ pub mod oneshot;
 mod patterns;
 mod phrases;
 mod sections;
-mod sentences;
+pub mod stage;
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 
 pub use patterns::{Patterns, PatternsError, SECTIONS};
 pub use sections::BODY;
-pub use sentences::{sentence_at, sentences};
 
 use crate::{
     domain::{
@@ -83,14 +82,14 @@ pub struct Extraction {
 pub struct Extractor {
     lexicon: Arc<Lexicon>,
     source: Source,
-    patterns: Patterns,
+    patterns: Arc<Patterns>,
     taxonomy: Option<Arc<Taxonomy>>,
     version: String,
 }
 
 impl Extractor {
     /// Compiles the sources.
-    pub fn new(lexicon: Arc<Lexicon>, patterns: Patterns, taxonomy: Option<Arc<Taxonomy>>) -> Self {
+    pub fn new(lexicon: Arc<Lexicon>, patterns: Arc<Patterns>, taxonomy: Option<Arc<Taxonomy>>) -> Self {
         let mut hash = Sha256::new();
         hash.update(RULES.to_le_bytes());
         hash.update(lexicon.digest());

@@ -119,12 +119,12 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         Some(id) if !id.trim().is_empty() => id.trim().to_owned(),
         _ => external_id_of(&url),
     };
-    let content_hash = cleaning::content_hash(&cleaning::HashedFields {
+    let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
-        company: company.as_deref(),
-        location: location.as_deref(),
+        company: company.as_deref().unwrap_or_default(),
+        location: location.as_deref().unwrap_or_default(),
         description: &description,
-        requirements: requirements.as_deref(),
+        requirements: requirements.as_deref().unwrap_or_default(),
     });
     Ok(Prepared {
         posting: NewPosting {

@@ -5,6 +5,7 @@
 
 pub mod analyzer;
 pub mod api;
+pub mod cleaning;
 pub mod config;
 pub mod domain;
 pub mod embedder;
@@ -16,6 +17,7 @@ pub mod intake;
 pub mod lexicon;
 pub mod metrics;
 pub mod orchestrator;
+pub mod privacy;
 pub mod reporter;
 pub mod service;
 pub mod stage;

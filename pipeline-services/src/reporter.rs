@@ -5,7 +5,9 @@
 mod artefact;
 pub mod charts;
 pub mod document;
+mod gather;
 mod html;
+pub mod stage;
 #[cfg(test)]
 mod sample;
 mod tables;

@@ -13,7 +13,10 @@ use crate::{
     domain::run::StageName,
     embedder::Embedder,
     enhancer::stage::EnhancerStage,
-    extractor::stage::{ExtractorSource, ExtractorStage},
+    extractor::{
+        Patterns,
+        stage::{ExtractorSource, ExtractorStage},
+    },
     inference::InferenceClient,
     lexicon::Lexicon,
     metrics,
@@ -119,10 +122,14 @@ impl Parts {
             Some(directory) => Lexicon::from_dir(directory)?,
             None => Lexicon::built_in()?,
         };
+        let patterns = match &settings.lexicon_dir {
+            Some(directory) => Patterns::from_dir(directory)?,
+            None => Patterns::built_in()?,
+        };
         let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
         Ok(Self {
             inference: InferenceClient::new(config.inference.as_deref())?,
-            extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary))),
+            extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary), patterns)),
             reporter: Arc::new(ReporterStage::new(
                 pool.clone(),
                 config.reports_dir.clone(),

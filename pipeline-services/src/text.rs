@@ -3,5 +3,6 @@
 
 pub mod fold;
 pub mod language;
+pub mod sentences;
 pub mod tokens;
 pub mod trie;

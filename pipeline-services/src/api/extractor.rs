@@ -1,15 +1,24 @@
 //! Skills of advertisements that are not stored.
 
-use std::pin::Pin;
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use observatory_proto::pipeline::v1::{
     ExtractRequest, ExtractResponse, extractor_service_server::ExtractorService,
 };
+use serde_json::Value;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
-use crate::extractor::{Extractor, oneshot};
+use crate::{
+    cleaning,
+    domain::posting::{Document, Field},
+    enhancer::rules,
+    extractor::{
+        Extractor,
+        oneshot::{self, Identified},
+    },
+};
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ExtractResponse, Status>> + Send>>;
 
@@ -21,17 +30,50 @@ impl ExtractorService for Services {
         &self,
         request: Request<Streaming<ExtractRequest>>,
     ) -> Result<Response<Self::ExtractStream>, Status> {
-        let extractor = self.extractor.current().await.map_err(error::stage)?;
-        let answers = request
-            .into_inner()
-            .map(move |item| item.map(|item| answer(&extractor, &item)));
+        let reader = Reader {
+            extractor: self.extractor.current().await.map_err(error::stage)?,
+        };
+        let answers = request.into_inner().map(move |item| item.map(|item| reader.answer(&item)));
         Ok(Response::new(Box::pin(answers)))
     }
 }
 
-fn answer(extractor: &Extractor, request: &ExtractRequest) -> ExtractResponse {
-    match oneshot::answer_line(extractor, &request.document_json, request.spans) {
-        Ok(result) => ExtractResponse { result_json: result.to_string(), error: String::new() },
-        Err(problem) => ExtractResponse { result_json: String::new(), error: problem.to_string() },
+/// Reads documents with one extractor, whatever becomes active meanwhile.
+struct Reader {
+    extractor: Arc<Extractor>,
+}
+
+impl Reader {
+    fn answer(&self, request: &ExtractRequest) -> ExtractResponse {
+        match oneshot::parse_document(&request.document_json) {
+            Ok(document) => ExtractResponse {
+                result_json: self.read(&document, request.spans).to_string(),
+                error: String::new(),
+            },
+            Err(problem) => {
+                ExtractResponse { result_json: String::new(), error: crate::stage::chain(&problem) }
+            }
+        }
     }
+
+    fn read(&self, given: &Identified, spans: bool) -> Value {
+        let extraction = self.extractor.extract(&given.document);
+        if spans {
+            return oneshot::spans_answer(&given.id, &extraction);
+        }
+        let (taxonomy, lexicon) = (self.extractor.taxonomy(), self.extractor.lexicon());
+        let skills = rules::enhance(&extraction.mentions, taxonomy, lexicon);
+        oneshot::answer(&given.id, &extraction, &skills, &personal_data(&given.document))
+    }
+}
+
+/// Pieces of personal data that storing the document would remove, by kind.
+fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
+    let mut found = BTreeMap::new();
+    for field in Field::ALL {
+        for (kind, count) in cleaning::clean(document.field(field)).entities_removed {
+            *found.entry(kind.name()).or_default() += count;
+        }
+    }
+    found
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::rules::Rules;
+use super::rules;
 use crate::{
     domain::{run::StageName, skill::Mention},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
@@ -24,7 +24,7 @@ use crate::{
         skills,
         tasks::Task,
     },
-    vocabulary::VocabularySource,
+    vocabulary::{Vocabulary, VocabularySource},
 };
 
 /// What only the enhancer understands.
@@ -46,24 +46,23 @@ impl EnhancerStage {
         Self { pool, vocabulary, postings: AtomicU64::new(0), skills: AtomicU64::new(0) }
     }
 
-    async fn rules(&self) -> Result<Rules, StageError> {
-        let vocabulary = self.vocabulary.current().await?;
-        Ok(Rules::new(Arc::clone(&vocabulary.lexicon), vocabulary.taxonomy.clone()))
-    }
-
-    fn enhance(&self, rules: &Rules, job_id: Uuid, mentions: &[Mention]) -> Effect {
+    fn enhance(&self, vocabulary: &Vocabulary, version: &str, job_id: Uuid, mentions: &[Mention]) -> Effect {
         let started = Instant::now();
-        let enhanced = rules.enhance(mentions);
+        let enhanced = rules::enhance(mentions, vocabulary.taxonomy.as_deref(), &vocabulary.lexicon);
         self.postings.fetch_add(1, Ordering::Relaxed);
         self.skills.fetch_add(enhanced.len() as u64, Ordering::Relaxed);
         Effect::Enhanced {
             job_id,
-            version: rules.version().to_owned(),
+            version: version.to_owned(),
             duration_ms: started.elapsed().as_secs_f64() * 1000.0,
             skills: enhanced,
-            made_by: format!("rules {}", rules.version()),
+            made_by: version.to_owned(),
         }
     }
+}
+
+fn version(vocabulary: &Vocabulary) -> String {
+    rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon)
 }
 
 #[async_trait]
@@ -73,12 +72,11 @@ impl Stage for EnhancerStage {
     }
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
-        let rules = self.rules().await?;
+        let version = version(&*self.vocabulary.current().await?);
         let mut connection = self.pool.acquire().await?;
-        let coverage =
-            runs::coverage(&mut connection, &run.options, StageName::Enhance, rules.version()).await?;
+        let coverage = runs::coverage(&mut connection, &run.options, StageName::Enhance, &version).await?;
         let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
-        let facts = json!({ "version": rules.version(), "made_by": "rules" });
+        let facts = json!({ "version": version, "made_by": "rules" });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
@@ -88,7 +86,8 @@ impl Stage for EnhancerStage {
     }
 
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
-        let rules = self.rules().await?;
+        let vocabulary = self.vocabulary.current().await?;
+        let version = version(&vocabulary);
         let ids: Vec<Uuid> =
             batch.iter().filter_map(|task| task.posting_id().ok()).collect();
         let mut connection = self.pool.acquire().await?;
@@ -98,20 +97,21 @@ impl Stage for EnhancerStage {
         drop(connection);
         let outcome = |task: &Task| {
             let job_id = task.posting_id()?;
-            if done.get(&job_id).map(String::as_str) == Some(rules.version()) {
+            if done.get(&job_id) == Some(&version) {
                 return Ok(Effect::None);
             }
             Ok(match mentions.remove(&job_id) {
-                Some(Ok(found)) => self.enhance(&rules, job_id, &found),
+                Some(Ok(found)) => self.enhance(&vocabulary, &version, job_id, &found),
                 Some(Err(unreadable)) => Effect::Quarantined { job_id, reason: unreadable.to_string() },
-                None => self.enhance(&rules, job_id, &[]),
+                None => self.enhance(&vocabulary, &version, job_id, &[]),
             })
         };
         Ok(batch.iter().map(outcome).collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {
-        self.rules().await.map(drop)
+        self.vocabulary.current().await?;
+        Ok(())
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {

@@ -6,7 +6,6 @@ use super::{
     NerEntity,
     patterns::Patterns,
     sections::Sections,
-    sentences::sentences,
     sorted,
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     lexicon::{Entry, Lexicon},
     taxonomy::Taxonomy,
     text::{
+        sentences::sentences,
         tokens::Tokens,
         trie::{Inflection, Trie},
     },

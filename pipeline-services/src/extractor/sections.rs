@@ -1,10 +1,10 @@
 //! Sections of an advertisement by their headings, also where line breaks were lost.
 
-use crate::text::{tokens::Tokens, trie::longest};
+use crate::text::{sentences::is_bullet, tokens::Tokens, trie::longest};
 
 use super::{
     patterns::{Patterns, SECTIONS},
-    sentences::is_bullet,
+
 };
 
 /// Text before the first heading.

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::Extractor;
+use super::{Extractor, Patterns};
 use crate::{
     domain::{
         posting::{Document, Posting},
@@ -43,13 +43,14 @@ pub struct Settings {
 /// Hands out an extractor that knows the active taxonomy.
 pub struct ExtractorSource {
     vocabulary: Arc<VocabularySource>,
+    patterns: Arc<Patterns>,
     built: Mutex<Option<(Arc<Vocabulary>, Arc<Extractor>)>>,
 }
 
 impl ExtractorSource {
     /// A source that builds an extractor when it is first asked.
-    pub fn new(vocabulary: Arc<VocabularySource>) -> Self {
-        Self { vocabulary, built: Mutex::new(None) }
+    pub fn new(vocabulary: Arc<VocabularySource>, patterns: Patterns) -> Self {
+        Self { vocabulary, patterns: Arc::new(patterns), built: Mutex::new(None) }
     }
 
     /// The extractor of now.
@@ -64,8 +65,9 @@ impl ExtractorSource {
         {
             return Ok(Arc::clone(extractor));
         }
+        let lexicon = Arc::clone(&vocabulary.lexicon);
         let extractor =
-            Arc::new(Extractor::new(Arc::clone(&vocabulary.lexicon), vocabulary.taxonomy.clone()));
+            Arc::new(Extractor::new(lexicon, Arc::clone(&self.patterns), vocabulary.taxonomy.clone()));
         *built = Some((vocabulary, Arc::clone(&extractor)));
         Ok(extractor)
     }
@@ -115,8 +117,10 @@ impl Stage for ExtractorStage {
         let coverage = runs::coverage(&mut connection, &run.options, StageName::Extract, &version).await?;
         let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
         let lexicon = extractor.lexicon();
+        let taxonomy =
+            extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));
         let facts = json!({ "version": version, "lexicon": lexicon.digest(),
-            "lexicon_entries": lexicon.entries().len(), "taxonomy": extractor.taxonomy_name() });
+            "lexicon_entries": lexicon.entries().len(), "taxonomy": taxonomy });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,

@@ -18,7 +18,7 @@ use crate::{
         runs::{Run, StageProgress},
         taxonomies,
     },
-    text::sentence_at,
+    text::sentences::sentence_at,
 };
 
 /// Skills whose evidence is shown.
@@ -358,26 +358,22 @@ async fn evidence(
 
 /// The sentence around a mention, cut where the mention begins and ends.
 fn quote(row: Evidence) -> Quote {
-    let byte = |chars: i32| {
-        let index = row.text.char_indices().nth(chars.unsigned_abs() as usize);
-        index.map_or(row.text.len(), |(byte, _)| byte)
-    };
-    let (start, end) = (byte(row.start), byte(row.end));
+    let (start, end) = (row.start.unsigned_abs(), row.end.unsigned_abs());
     let sentence = sentence_at(&row.text, start, end);
+    let part = |from: u32, to: u32| -> String {
+        row.text.chars().skip(from as usize).take(to.saturating_sub(from) as usize).collect()
+    };
     Quote {
-        before: row.text[sentence.start..start].to_owned(),
-        surface: row.text[start..end].to_owned(),
-        after: row.text[end..sentence.end].to_owned(),
+        before: part(sentence.start, start),
+        surface: part(start, end),
+        after: part(end, sentence.end),
         job_id: row.job_id.to_string(),
         portal: row.portal,
         country: row.country,
         url: Some(row.url),
         published: row.posted_date,
         field: row.field,
-        span: Some(CharSpan {
-            start: u64::from(row.start.unsigned_abs()),
-            end: u64::from(row.end.unsigned_abs()),
-        }),
+        span: Some(CharSpan { start: u64::from(start), end: u64::from(end) }),
         method: row.method.split('+').map(str::to_owned).collect(),
         confidence: row.confidence,
     }

@@ -99,7 +99,7 @@ fn after_abbreviation(chars: &[(usize, char)], dot: usize) -> bool {
 }
 
 /// Bullets, check marks and pictographs that portals leave between list items.
-pub(super) fn is_bullet(character: char) -> bool {
+pub(crate) fn is_bullet(character: char) -> bool {
     matches!(character,
         '•' | '●' | '▪' | '◦' | '‣' | '∙' | '·' | '■' | '□' | '○' | '◆' | '❖' | '►' | '➢' | '➤' | '→' | '|' | '\u{fe0f}'
         | '\u{2600}'..='\u{27bf}' | '\u{1f000}'..='\u{1faff}')
