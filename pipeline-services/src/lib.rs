@@ -9,3 +9,5 @@ pub mod lexicon;
 pub mod taxonomy;
 pub mod enhancer;
 pub mod extractor;
+pub mod cleaning;
+pub mod privacy;
