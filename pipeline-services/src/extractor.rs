@@ -164,7 +164,7 @@ impl Extractor {
         scope: &Scope<'_>,
         language: Language,
     ) -> Option<Mention> {
-        let confidence = candidate.confidence * scope.trust(candidate.first);
+        let confidence = candidate.confidence * scope.trust(candidate.first, candidate.kind);
         if confidence < REPORTED || scope.negated(candidate.first) {
             return None;
         }

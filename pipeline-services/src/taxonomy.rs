@@ -18,7 +18,7 @@ use crate::{
 
 /// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a dialect of
 /// Ada, advertisements mean Apache Spark.
-const FALSE_FRIENDS: [&str; 2] = ["spark", "salt"];
+const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
 /// Ordinary words that are also labels of concepts; alone they name no skill in an advertisement.
 const GENERIC: [&str; 56] = [
@@ -294,7 +294,7 @@ fn findable(key: &str, preferred: bool, concept: &Concept) -> bool {
     }
     match key.split(' ').count() {
         1 => key.len() >= 3 && concept.class == "knowledge" && (preferred || shares_word(key, concept)),
-        2..=8 => preferred || key.len() >= 8,
+        2..=8 => preferred || (key.len() >= 8 && shares_word(key, concept)),
         _ => false,
     }
 }

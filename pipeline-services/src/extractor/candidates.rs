@@ -95,7 +95,16 @@ impl Source {
         let vouched: Vec<Candidate> =
             open.into_iter().filter(|candidate| scope.vouches(candidate, &sure)).collect();
         sure.extend(vouched);
-        sure.extend(taxonomy.into_iter().flat_map(|taxonomy| labels(taxonomy, tokens)));
+        let concepts: Vec<Candidate> = taxonomy.into_iter().flat_map(|taxonomy| labels(taxonomy, tokens)).collect();
+        let named = |span: (usize, usize)| sure.iter().any(|other| (other.first, other.end) == span);
+        let credible = |candidate: &Candidate| {
+            // A label of one word, often an ordinary one, needs the lexicon or a word such as "conocimientos".
+            let (first, end) = (candidate.first, candidate.end);
+            end - first > 1 || scope.cued(first) || named((first, end))
+        };
+        let concepts: Vec<Candidate> = concepts.into_iter().filter(credible).collect();
+        sure.extend(concepts);
+        sure.retain(|candidate| !scope.is_heading(candidate.first, candidate.end));
         sure
     }
 
@@ -228,15 +237,20 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// How far a section's text can be believed to ask for a skill, 0..1.
-    pub(super) fn trust(&self, index: usize) -> f32 {
-        match self.section(index) {
-            "benefits" => 0.4,
-            "about" => 0.6,
-            "legal" => 0.2,
-            "conditions" => 0.8,
+    /// How far a section's text can be believed to ask for a skill of this kind, 0..1: employers praise
+    /// themselves in the words they ask for.
+    pub(super) fn trust(&self, index: usize, kind: SkillKind) -> f32 {
+        match (self.section(index), kind) {
+            ("benefits" | "legal", _) | ("about" | "conditions", SkillKind::Soft) => 0.3,
+            ("about", SkillKind::Hard) => 0.6,
+            ("conditions", SkillKind::Hard) => 0.8,
             _ => 1.0,
         }
+    }
+
+    /// Whether these words are part of a heading.
+    pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
+        self.field == Field::Description && self.sections.is_heading(first, end)
     }
 
     pub(super) fn same_sentence(&self, left: usize, right: usize) -> bool {
@@ -250,15 +264,27 @@ impl<'a> Scope<'a> {
             .any(|(start, end)| (*start..*end).contains(&index) && self.same_sentence(*start, index))
     }
 
-    /// Whether an ambiguous name is meant as a skill: a technology stands near it in the sentence, or a word
-    /// such as "lenguaje" shortly before it.
+    /// Whether a word such as "lenguaje" or "conocimientos" stands shortly before.
+    pub(super) fn cued(&self, index: usize) -> bool {
+        self.cued[index]
+    }
+
+    /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly before it, or
+    /// in its sentence near it another name of its sort; attitudes and fields of knowledge count where
+    /// requirements are listed, too.
     fn vouches(&self, candidate: &Candidate, sure: &[Candidate]) -> bool {
+        let technical = |category: &str| matches!(category, "technology" | "tool");
+        let named = technical(&candidate.category);
         let near = |other: &Candidate| {
             let gap = other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
             let overlaps = other.first < candidate.end && candidate.first < other.end;
-            let technical = matches!(other.category.as_str(), "technology" | "tool");
-            technical && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
+            let alike = match candidate.kind {
+                SkillKind::Soft => other.kind == SkillKind::Soft,
+                SkillKind::Hard => named && technical(&other.category),
+            };
+            alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
         };
-        self.cued[candidate.first] || sure.iter().any(near)
+        let asked = !named && self.section(candidate.first) == "requirements";
+        asked || self.cued(candidate.first) || sure.iter().any(near)
     }
 }

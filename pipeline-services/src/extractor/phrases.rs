@@ -117,9 +117,12 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
     let words = || (first..end).map(|index| tokens.folded(index));
     let connecting = |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
     let content = words().filter(|word| !connecting(word)).count();
+    // One ordinary word says too little; a name is written with a capital.
+    let telling = content > 1 || tokens.surface(first).chars().next().is_some_and(char::is_uppercase);
     let last_connects = words().next_back().is_some_and(connecting);
     (1..=WORDS).contains(&content)
         && end - first <= WORDS + 2
+        && telling
         && !last_connects
         && words().all(|word| !patterns.clause.never.iter().any(|never| never == word))
         && words().any(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic))

@@ -15,18 +15,24 @@ pub const BODY: &str = "body";
 pub(super) struct Sections {
     // Words at which a section begins, ascending.
     starts: Vec<(usize, &'static str)>,
+    // The words of the headings themselves.
+    headings: Vec<(usize, usize)>,
 }
 
 impl Sections {
     /// Finds the headings of a text.
     pub(super) fn new(tokens: &Tokens<'_>, patterns: &Patterns) -> Self {
         let cues = longest(patterns.headings.find(tokens), |found| (found.first, found.end));
-        let starts = cues
-            .iter()
-            .filter(|cue| is_heading(tokens, cue.first, cue.end))
-            .map(|cue| (cue.first, SECTIONS[cue.payload as usize]))
-            .collect();
-        Self { starts }
+        let cues: Vec<_> = cues.into_iter().filter(|cue| is_heading(tokens, cue.first, cue.end)).collect();
+        Self {
+            starts: cues.iter().map(|cue| (cue.first, SECTIONS[cue.payload as usize])).collect(),
+            headings: cues.iter().map(|cue| (cue.first, cue.end)).collect(),
+        }
+    }
+
+    /// Whether these words are part of a heading, which asks for nothing ("Compensation and benefits").
+    pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
+        self.headings.iter().any(|(start, stop)| *start <= first && end <= *stop)
     }
 
     /// The section in which word `index` stands.
