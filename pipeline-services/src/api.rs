@@ -85,7 +85,10 @@ pub async fn serve(
         .layer(tower::ServiceBuilder::new().layer(tower::limit::GlobalConcurrencyLimitLayer::new(256)))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await });
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            async move { stop.cancelled().await },
+        );
     tokio::select! {
         served = server => served.context("gRPC server failed"),
         () = async { patience.cancelled().await; tokio::time::sleep(drain).await } => {

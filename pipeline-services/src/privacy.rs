@@ -63,7 +63,8 @@ pub struct Scrubbed {
 /// A mark is shorter than what it replaces, which can bring a number near a cue; more rounds settle that.
 const ROUNDS: usize = 8;
 
-static EMAIL: LazyLock<Regex> = LazyLock::new(|| compiled(r"[\p{L}\p{N}._%+\-]+ ?@ ?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)*\.\p{L}{2,}"));
+static EMAIL: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"[\p{L}\p{N}._%+\-]+ ?@ ?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)*\.\p{L}{2,}"));
 static SPELT_EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b[\p{L}\p{N}._\-]+ ?(?:\[at\]|\(at\)|\(arroba\)|\[arroba\]| arroba ) ?[\p{L}\p{N}\-]+(?: ?(?:\.|\[dot\]|\(dot\)|\(punto\)| punto | dot ) ?[\p{L}]{2,10})+\b",
@@ -74,14 +75,16 @@ static PROFILE: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?i)\b(?:https?://)?(?:[a-z]{2,3}\.)?(?:wa\.me|wa\.link|(?:api|chat)\.whatsapp\.com|t\.me|telegram\.me|linkedin\.com/in|instagram\.com|facebook\.com|fb\.com|calendly\.com)/[^\s<>"')\]]*[^\s<>"')\].,;:!?]"#,
     )
 });
-static HANDLE: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r"(?i)\b(instagram|ig|telegram|twitter|tiktok|facebook)( ?:? ?)(@[\p{L}\p{N}._]{3,30})"));
+static HANDLE: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(r"(?i)\b(instagram|ig|telegram|twitter|tiktok|facebook)( ?:? ?)(@[\p{L}\p{N}._]{3,30})")
+});
 static NATIONAL_ID: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b((?:d\.?n\.?i\.?|c\.?c\.?|c[ée]dula(?: de (?:ciudadan[ií]a|identidad))?|pasaporte|passport|curp|n\.?s\.?s\.?|documento(?: de identidad)?)(?: ?(?:n[°ºo]\.?|nro\.?|num(?:ero)?\.?|número|#))? ?:? ?)(\d(?:[ .]?\d){5,11}|[A-Z]{4}\d{6}[A-Z]{6}[A-Z0-9]\d|[A-Z]{1,3}\d{6,9})\b",
     )
 });
-static CURP: LazyLock<Regex> = LazyLock::new(|| compiled(r"\b[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d\b"));
+static CURP: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"\b[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d\b"));
 static TAX_ID: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b((?:c\.?u\.?i\.?[tl]\.?|r\.?f\.?c\.?|n\.?i\.?t\.?|r\.?u\.?c\.?)(?: ?(?:n[°ºo]\.?|nro\.?|#))? ?:? ?)([A-ZÑ&]{3,4} ?-?\d{6} ?-?[A-Z0-9]{3}|\d(?:[ .\-]?\d){8,11})\b",
@@ -168,7 +171,8 @@ fn note(scrubbed: &mut Scrubbed, kind: Kind, count: u32, text: Option<String>) {
 fn is_cuit(number: &str) -> bool {
     let digits: Vec<u32> = number.chars().filter_map(|character| character.to_digit(10)).collect();
     let [body @ .., check] = digits.as_slice() else { return false };
-    let sum: u32 = body.iter().zip([5, 4, 3, 2, 7, 6, 5, 4, 3, 2]).map(|(digit, weight)| digit * weight).sum();
+    let sum: u32 =
+        body.iter().zip([5, 4, 3, 2, 7, 6, 5, 4, 3, 2]).map(|(digit, weight)| digit * weight).sum();
     let expected = match 11 - sum % 11 {
         11 => 0,
         10 => 9,

@@ -7,9 +7,9 @@ pub mod charts;
 pub mod document;
 mod gather;
 mod html;
-pub mod stage;
 #[cfg(test)]
 mod sample;
+pub mod stage;
 mod tables;
 mod typeset;
 mod words;

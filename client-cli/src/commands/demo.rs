@@ -138,7 +138,9 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
     let source = summary["facts"]["report"]["directory"].as_str().map(PathBuf::from);
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     if let Some(source) = source {
-        for entry in std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))? {
+        for entry in
+            std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?
+        {
             let path = entry?.path();
             let target = out.join(path.file_name().unwrap_or_default());
             std::fs::copy(&path, &target).with_context(|| format!("cannot write {}", target.display()))?;

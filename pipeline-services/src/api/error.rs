@@ -12,11 +12,7 @@ use crate::{inference::InferenceError, stage::StageError, store::SqlError};
 const DOMAIN: &str = "pipeline.observatory";
 
 fn with_reason(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(
-        code,
-        message,
-        ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()),
-    )
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
 }
 
 /// A request field that is not acceptable.

@@ -19,8 +19,10 @@ impl ExportService for Services {
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let asked = request.into_inner();
-        let subject: Subject = asked.subject.parse().map_err(|problem: String| error::invalid("subject", problem))?;
-        let format: Format = asked.format.parse().map_err(|problem: String| error::invalid("format", problem))?;
+        let subject: Subject =
+            asked.subject.parse().map_err(|problem: String| error::invalid("subject", problem))?;
+        let format: Format =
+            asked.format.parse().map_err(|problem: String| error::invalid("format", problem))?;
         let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, Status>>(4);
         let services = self.clone();
         tokio::spawn(async move {

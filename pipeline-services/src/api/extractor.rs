@@ -30,9 +30,7 @@ impl ExtractorService for Services {
         &self,
         request: Request<Streaming<ExtractRequest>>,
     ) -> Result<Response<Self::ExtractStream>, Status> {
-        let reader = Reader {
-            extractor: self.extractor.current().await.map_err(error::stage)?,
-        };
+        let reader = Reader { extractor: self.extractor.current().await.map_err(error::stage)? };
         let answers = request.into_inner().map(move |item| item.map(|item| reader.answer(&item)));
         Ok(Response::new(Box::pin(answers)))
     }

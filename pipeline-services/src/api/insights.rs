@@ -37,14 +37,12 @@ fn cluster_message(cluster: Cluster) -> ClusterMessage {
 }
 
 impl Services {
-    async fn analysis(
-        &self,
-        connection: &mut PgConnection,
-        run_id: &str,
-    ) -> Result<StoredAnalysis, Status> {
+    async fn analysis(&self, connection: &mut PgConnection, run_id: &str) -> Result<StoredAnalysis, Status> {
         let run = non_empty(run_id).map(|text| error::id("run_id", text)).transpose()?;
         let found = analyses::find(connection, run).await.map_err(error::sql)?;
-        found.ok_or_else(|| error::precondition("there is no analysis yet; start a run with the stage analyze"))
+        found.ok_or_else(|| {
+            error::precondition("there is no analysis yet; start a run with the stage analyze")
+        })
     }
 }
 
@@ -66,11 +64,14 @@ impl InsightService for Services {
         let served = self.inference.embedding_model(Some(&stored.name)).await;
         let model = served.map_err(|problem| error::inference(&problem))?;
         if model.revision != stored.revision {
-            return Err(error::precondition("the vectors were made by another revision of the model; embed again"));
+            return Err(error::precondition(
+                "the vectors were made by another revision of the model; embed again",
+            ));
         }
         let vectors = self.inference.embed(&model, &model.query_prompt, vec![asked.text]).await;
         let vector = vectors.map_err(|problem| error::inference(&problem))?.pop();
-        let query = vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        let query =
+            vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let country = country_filter(&asked.country);
         let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
@@ -78,7 +79,11 @@ impl InsightService for Services {
             .map_err(error::sql)?;
         let hits = hits
             .into_iter()
-            .map(|hit| SkillHit { skill: hit.skill, score: hit.score, job_count: hit.job_count.unsigned_abs() })
+            .map(|hit| SkillHit {
+                skill: hit.skill,
+                score: hit.score,
+                job_count: hit.job_count.unsigned_abs(),
+            })
             .collect();
         Ok(Response::new(SearchSkillsResponse { hits, model_name: stored.name }))
     }
@@ -155,7 +160,8 @@ impl InsightService for Services {
                 ..CountMessage::default()
             })
             .collect();
-        members.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.skill.cmp(&right.skill)));
+        members
+            .sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.skill.cmp(&right.skill)));
         Ok(Response::new(GetClusterResponse { cluster: Some(cluster_message(cluster)), skills: members }))
     }
 }

@@ -34,7 +34,7 @@ impl Services {
     }
 
     /// The id that `text` stands for: a whole id or the beginning of exactly one.
-    async fn run_id(&self, connection: &mut PgConnection, text: &str) -> Result<Uuid, Status> {
+    pub(super) async fn run_id(&self, connection: &mut PgConnection, text: &str) -> Result<Uuid, Status> {
         if let Ok(id) = text.parse() {
             return Ok(id);
         }
@@ -65,16 +65,14 @@ fn options_from(message: OptionsMessage) -> Result<RunOptions, Status> {
         countries: message.countries.iter().map(|code| code.to_uppercase()).collect(),
         since_seconds: message.since_seconds,
         limit: message.limit,
-        stages: stages
-            .map_err(|unknown: crate::domain::run::UnknownStage| error::invalid("stages", unknown.to_string()))?,
+        stages: stages.map_err(|unknown: crate::domain::run::UnknownStage| {
+            error::invalid("stages", unknown.to_string())
+        })?,
     })
 }
 
 fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: time.timestamp(),
-        nanos: time.timestamp_subsec_nanos().cast_signed(),
-    }
+    prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }
 
 fn state_message(state: &str) -> RunState {

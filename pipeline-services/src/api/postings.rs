@@ -142,7 +142,10 @@ impl PostingService for Services {
         let known = countries::list(&mut connection).await.map_err(error::sql)?;
         if !known.iter().any(|country| country.code == code) {
             let codes: Vec<&str> = known.iter().map(|country| country.code.as_str()).collect();
-            return Err(error::invalid("code", format!("unknown country `{code}`; known are {}", codes.join(", "))));
+            return Err(error::invalid(
+                "code",
+                format!("unknown country `{code}`; known are {}", codes.join(", ")),
+            ));
         }
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         countries::enable(&mut transaction, &code).await.map_err(error::sql)?;

@@ -17,7 +17,8 @@ use crate::{
 
 impl Services {
     fn reporter(&self) -> Result<&ReporterStage, Status> {
-        let missing = || error::precondition("reports are not built by this process; run the role reporter or all");
+        let missing =
+            || error::precondition("reports are not built by this process; run the role reporter or all");
         self.reporter.as_deref().ok_or_else(missing)
     }
 

@@ -24,10 +24,9 @@ pub struct StageEntry {
 
 impl Services {
     fn stage(&self, name: &str) -> Result<&StageEntry, Status> {
-        let stage: StageName =
-            name.parse().map_err(|unknown: crate::domain::run::UnknownStage| {
-                error::invalid("stage", unknown.to_string())
-            })?;
+        let stage: StageName = name.parse().map_err(|unknown: crate::domain::run::UnknownStage| {
+            error::invalid("stage", unknown.to_string())
+        })?;
         self.stages.get(&stage).ok_or_else(|| {
             let here: Vec<&str> = self.stages.keys().map(|stage| stage.name()).collect();
             let problem = format!("`{name}` does not run in this process; here are {}", here.join(", "));

@@ -10,9 +10,8 @@ use std::{
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, ActivateTaxonomyResponse, GetConceptRequest, GetConceptResponse,
     ImportTaxonomyRequest, ImportTaxonomyResponse, ListTaxonomiesRequest, ListTaxonomiesResponse,
-    Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk,
-    TaxonomyHeader, TaxonomyLabel, TaxonomyRelation,
-    import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
+    Taxonomy as TaxonomyMessage, TaxonomyConcept, TaxonomyFileChunk, TaxonomyHeader, TaxonomyLabel,
+    TaxonomyRelation, import_taxonomy_request::Item, taxonomy_service_server::TaxonomyService,
 };
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
@@ -47,7 +46,10 @@ impl Upload {
             Item::Header(header) => {
                 for (field, value) in [("header.name", &header.name), ("header.version", &header.version)] {
                     if value.is_empty() || value.contains('@') {
-                        return Err(error::invalid(field, format!("`{value}` must be non-empty without `@`")));
+                        return Err(error::invalid(
+                            field,
+                            format!("`{value}` must be non-empty without `@`"),
+                        ));
                     }
                 }
                 self.header = Some(header);
@@ -168,9 +170,8 @@ impl TaxonomyService for Services {
         let asked = request.into_inner();
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
-        let found = taxonomies::activate(&mut transaction, &asked.name, &asked.version)
-            .await
-            .map_err(error::sql)?;
+        let found =
+            taxonomies::activate(&mut transaction, &asked.name, &asked.version).await.map_err(error::sql)?;
         if !found {
             return Err(error::not_found("taxonomy", &format!("{}@{}", asked.name, asked.version)));
         }
@@ -187,7 +188,9 @@ impl TaxonomyService for Services {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let active = taxonomies::active(&mut connection).await.map_err(error::sql)?;
         let Some((taxonomy_id, _, _)) = active else {
-            return Err(error::precondition("no taxonomy is active; import one with `observatory taxonomy import`"));
+            return Err(error::precondition(
+                "no taxonomy is active; import one with `observatory taxonomy import`",
+            ));
         };
         let concept = taxonomies::concept(&mut connection, taxonomy_id, &uri).await.map_err(error::sql)?;
         let concept = concept.ok_or_else(|| error::not_found("concept", &uri))?;

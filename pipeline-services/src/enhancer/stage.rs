@@ -88,8 +88,7 @@ impl Stage for EnhancerStage {
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let version = version(&vocabulary);
-        let ids: Vec<Uuid> =
-            batch.iter().filter_map(|task| task.posting_id().ok()).collect();
+        let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
         let mut connection = self.pool.acquire().await?;
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();

@@ -15,7 +15,9 @@ use crate::domain::{
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// The line is no JSON object of the expected shape.
-    #[error("not a document: {0}; expected an object with id, description and optionally title, requirements, country, language")]
+    #[error(
+        "not a document: {0}; expected an object with id, description and optionally title, requirements, country, language"
+    )]
     Shape(#[from] serde_json::Error),
     /// The id is missing or neither text nor number.
     #[error("`id` must be a text or a number")]
@@ -80,7 +82,8 @@ pub fn answer(
     removed: &BTreeMap<&'static str, u32>,
 ) -> Value {
     let listed = skills.iter().enumerate().filter(|(_, skill)| skill.duplicate_of.is_none());
-    let listed: Vec<Value> = listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
+    let listed: Vec<Value> =
+        listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
     let occupation = extraction.occupation.as_ref().map(|occupation| {
         json!({ "uri": occupation.uri, "label": occupation.label, "score": rounded(occupation.score) })
     });
@@ -156,7 +159,9 @@ mod tests {
             let found = parse_document(line).unwrap_err().to_string();
             assert!(found.contains(expected), "{found}");
         }
-        let read = parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#).unwrap();
+        let read =
+            parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#)
+                .unwrap();
         assert_eq!((read.document.title.as_str(), read.document.country.as_deref()), ("T", Some("CO")));
     }
 }

@@ -141,10 +141,12 @@ impl Stage for ExtractorStage {
         let pending: Vec<Posting> =
             found.into_iter().filter(|posting| done.get(&posting.job_id) != Some(&version)).collect();
         let work = tokio::task::spawn_blocking(move || {
-            let effects = pending.iter().map(|posting| (posting.job_id, extract(&extractor, &version, posting)));
+            let effects =
+                pending.iter().map(|posting| (posting.job_id, extract(&extractor, &version, posting)));
             effects.collect::<HashMap<Uuid, Effect>>()
         });
-        let mut effects = work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
+        let mut effects =
+            work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
         self.postings.fetch_add(effects.len() as u64, Ordering::Relaxed);
         for effect in effects.values() {
             if let Effect::Extracted { mentions, .. } = effect {

@@ -7,7 +7,11 @@ use crate::domain::{
 };
 
 fn extractor(taxonomy: Option<Taxonomy>) -> Extractor {
-    Extractor::new(Arc::new(Lexicon::built_in().unwrap()), Patterns::built_in().unwrap(), taxonomy.map(Arc::new))
+    Extractor::new(
+        Arc::new(Lexicon::built_in().unwrap()),
+        Arc::new(Patterns::built_in().unwrap()),
+        taxonomy.map(Arc::new),
+    )
 }
 
 fn described(description: &str) -> Document {
@@ -28,7 +32,10 @@ fn finds_what_is_asked_for() {
         ("Lenguajes: Go, Rust y Python", vec!["Go", "Rust", "Python"]),
         ("Inglés B2 y trabajo en equipo", vec!["Inglés", "Trabajo en equipo"]),
         ("Conocer la norma ISO 9001:2015 e IRAM 301", vec!["ISO 9001", "IRAM 301"]),
-        ("Conocimientos en telares circulares y tintura de lana.", vec!["Telares circulares", "Tintura de lana"]),
+        (
+            "Conocimientos en telares circulares y tintura de lana.",
+            vec!["Telares circulares", "Tintura de lana"],
+        ),
         ("No se requiere experiencia en ventas.", vec![]),
         ("Licencia de conducción C2 vigente", vec!["Licencia de conducción C2"]),
         ("Experiencia en el rubro de 3 años", vec![]),
@@ -45,7 +52,13 @@ fn benefits_count_less_than_requirements() {
     let excel = &found.mentions[0];
     assert_eq!((excel.label.as_str(), excel.section.as_str()), ("Excel", "requirements"));
     assert!(found.mentions.iter().all(|mention| mention.label != "Python"));
-    assert!(found.mentions.iter().filter(|mention| mention.section == "benefits").all(|mention| mention.confidence < 0.5));
+    assert!(
+        found
+            .mentions
+            .iter()
+            .filter(|mention| mention.section == "benefits")
+            .all(|mention| mention.confidence < 0.5)
+    );
 }
 
 #[test]
@@ -72,7 +85,8 @@ fn the_taxonomy_adds_labels_and_links() {
         ..Document::default()
     });
     assert_eq!(found.occupation.unwrap().uri, "o:1");
-    let links: Vec<_> = found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
+    let links: Vec<_> =
+        found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
     assert_eq!(links, [("quesería artesanal", Some("t:1")), ("Python", Some("t:2"))]);
     assert_eq!(found.mentions[1].methods, [Method::Lexicon, Method::Taxonomy]);
 }
@@ -81,7 +95,8 @@ fn the_taxonomy_adds_labels_and_links() {
 fn a_tagger_adds_spans() {
     let extractor = extractor(None);
     let document = described("Domar dragones con SQL");
-    let entity = |start, end| NerEntity { field: Field::Description, start, end, label: "skill".into(), score: 0.8 };
+    let entity =
+        |start, end| NerEntity { field: Field::Description, start, end, label: "skill".into(), score: 0.8 };
     let found = extractor.extract_with(&document, &[entity(0, 14), entity(19, 22), entity(90, 95)]);
     let summary: Vec<_> =
         found.mentions.iter().map(|mention| (mention.surface.as_str(), mention.methods.clone())).collect();
@@ -130,5 +145,7 @@ proptest! {
 #[test]
 fn soft_skills_are_soft() {
     let found = sources().extract(&described("Proactividad y liderazgo"));
-    assert!(found.mentions.iter().all(|mention| mention.kind == SkillKind::Soft) && found.mentions.len() == 2);
+    assert!(
+        found.mentions.iter().all(|mention| mention.kind == SkillKind::Soft) && found.mentions.len() == 2
+    );
 }

@@ -41,8 +41,7 @@ pub(super) async fn document(
     run: &Run,
     language: Language,
 ) -> SqlResult<ReportDocument> {
-    let scope =
-        Scope { portals: run.options.portals.clone(), countries: run.options.countries.clone() };
+    let scope = Scope { portals: run.options.portals.clone(), countries: run.options.countries.clone() };
     let extent = figures::extent(connection, &scope).await?;
     let rows = figures::skills(connection, &scope).await?;
     let clusters = clusters(connection, run, &rows).await?;
@@ -184,13 +183,13 @@ fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -
     let embed = &run.summary["embed"];
     let languages: Vec<&str> =
         embed["languages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let foreign = !languages.is_empty() && !languages.iter().any(|tag| *tag == "es" || *tag == "multilingual");
+    let foreign =
+        !languages.is_empty() && !languages.iter().any(|tag| *tag == "es" || *tag == "multilingual");
     if clustered && foreign {
         notices.push(Notice::IllustrativeClusters { model: text(&embed["model"]).unwrap_or_default() });
     }
     for stage in run.stages.iter().filter(|stage| matches!(stage.state.as_str(), "failed" | "skipped")) {
-        let prefix = format!("{}", stage.stage);
-        let reason = run.problems.iter().find(|problem| problem.starts_with(&prefix));
+        let reason = run.problems.iter().find(|problem| problem.starts_with(&stage.stage));
         let unknown = match language {
             Language::Es => "sin motivo registrado",
             Language::En => "no reason recorded",
@@ -209,11 +208,7 @@ fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -
     notices
 }
 
-async fn totals(
-    connection: &mut PgConnection,
-    scope: &Scope,
-    rows: &[SkillFigures],
-) -> SqlResult<Totals> {
+async fn totals(connection: &mut PgConnection, scope: &Scope, rows: &[SkillFigures]) -> SqlResult<Totals> {
     let mentions = figures::mentions(connection, scope).await?;
     Ok(Totals {
         skills: rows.len() as u64,
@@ -285,7 +280,8 @@ async fn clusters(
     let all = points.len() as u64;
     points.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.label.cmp(&right.label)));
     points.truncate(POINTS);
-    let known: HashMap<&str, u64> = rows.iter().map(|row| (row.label.as_str(), size(row.job_count))).collect();
+    let known: HashMap<&str, u64> =
+        rows.iter().map(|row| (row.label.as_str(), size(row.job_count))).collect();
     let metric = |name: &str| analysis.results["quality_metrics"][name].as_f64();
     Ok(Some(ClusterSection {
         embedding_model: analysis.model_name.unwrap_or_default(),

@@ -11,9 +11,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{
-    Format, FormatSet, TypesetCommand, document::Language, gather, render,
-};
+use super::{FormatSet, TypesetCommand, document::Language, gather, render};
 use crate::{
     domain::run::StageName,
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
@@ -55,7 +53,7 @@ fn formats(names: &[String]) -> Result<FormatSet> {
     if names.is_empty() {
         return Ok(FormatSet::all());
     }
-    names.iter().map(|name| name.parse::<Format>().map_err(anyhow::Error::from)).collect()
+    Ok(names.join(",").parse()?)
 }
 
 impl ReporterStage {

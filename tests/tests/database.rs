@@ -1,0 +1,14 @@
+//! The store, the queue and the item pipeline on a real PostgreSQL.
+//!
+//! `.ci/with-postgres` gives `DATABASE_URL`; each test gets a database of its own with every migration run.
+
+#[path = "database/intake.rs"]
+mod intake;
+#[path = "database/queue.rs"]
+mod queue;
+#[path = "database/runs.rs"]
+mod runs;
+#[path = "database/schema.rs"]
+mod schema;
+#[path = "database/support.rs"]
+mod support;
