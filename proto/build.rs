@@ -2,7 +2,8 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
+    "observatory/inference/v1/classification.proto",
     "observatory/inference/v1/embedding.proto",
     "observatory/inference/v1/models.proto",
     "observatory/inference/v1/tokenization.proto",

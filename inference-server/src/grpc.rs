@@ -1,5 +1,6 @@
 //! The gRPC face of the server: what the services share, and how they are put together.
 
+mod classification;
 mod embedding;
 pub mod health;
 mod layer;
@@ -57,9 +58,6 @@ struct Call {
     _permit: RequestPermit,
 }
 
-/// The texts of a request as the model reads them, or why one is not read.
-type Encodings = Vec<Result<Encoded, Error>>;
-
 impl Api {
     /// Services over this state.
     pub fn new(shared: Shared) -> Self {
@@ -100,30 +98,37 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Tokenises on a blocking thread, one text after the other, stopping when the caller goes away.
-    async fn encode(
+    /// Runs `one` over the texts on a blocking thread, one after the other, stopping when the caller goes away.
+    async fn each<T: Send + 'static>(
         &self,
         call: &Call,
-        model: &Arc<LoadedModel>,
         texts: Vec<String>,
-        settings: Reading,
-    ) -> Result<Encodings, Error> {
-        let (api, model, cancel) = (self.clone(), Arc::clone(model), call.cancel.clone());
-        let encode = move || {
-            let one = |(index, text): (usize, &String)| {
+        one: impl Fn(&str, &str) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(Vec<String>, Vec<Result<T, Error>>), Error> {
+        let (api, cancel) = (self.clone(), call.cancel.clone());
+        let all = move || {
+            let checked = |(index, text): (usize, &String)| {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
                 let field = format!("texts[{index}]");
                 api.check_size(&field, text)?;
-                model.tokenizer.encode(&field, &settings.prompt, text, settings.truncation)
+                one(&field, text)
             };
-            texts.iter().enumerate().map(one).collect()
+            let results = texts.iter().enumerate().map(checked).collect();
+            (texts, results)
         };
-        tokio::task::spawn_blocking(encode).await.map_err(|error| {
+        tokio::task::spawn_blocking(all).await.map_err(|error| {
             tracing::error!(error.message = %error, "tokenizer panicked");
             Error::Backend
         })
+    }
+
+    /// Counts what was refused inside an answer.
+    fn refused_items<T>(&self, items: &[Result<T, Error>]) {
+        for error in items.iter().filter_map(|item| item.as_ref().err()) {
+            self.0.metrics.refused(error.reason());
+        }
     }
 
     /// Computes the rows on the device; over capacity fails at once.
@@ -143,12 +148,6 @@ impl Api {
             () = self.0.cut_off.cancelled() => Err(Error::Draining),
         }
     }
-}
-
-/// How texts are to be read.
-struct Reading {
-    prompt: String,
-    truncation: Truncation,
 }
 
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {
@@ -220,6 +219,9 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
         .max_decoding_message_size(limit);
     let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone())
         .max_decoding_message_size(limit);
+    let classification =
+        pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone())
+            .max_decoding_message_size(limit);
     let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
@@ -232,6 +234,7 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
     }
     let reflection = reflection.build_v1().context("reflection")?;
     let routes = Routes::new(embedding)
+        .add_service(classification)
         .add_service(tokenization)
         .add_service(models)
         .add_service(health)

@@ -1,4 +1,4 @@
-//! Serves encoders over gRPC: embeddings and tokenisation from the models of a store.
+//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store.
 //!
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
 //! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
@@ -7,6 +7,7 @@ pub mod admission;
 pub mod batcher;
 pub mod config;
 pub mod device;
+pub mod entities;
 pub mod error;
 pub mod grpc;
 pub mod metrics;

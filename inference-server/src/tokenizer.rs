@@ -5,9 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tokenizers::utils::truncation::TruncationDirection;
-use tokenizers::{Encoding, PostProcessor, Tokenizer};
+use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer};
 
+use crate::entities::TokenSpan;
 use crate::error::Error;
+
+/// Tokens that windows of a long text share where nothing is asked for.
+const DEFAULT_OVERLAP: usize = 64;
 
 /// What to do with a text longer than the model reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,28 @@ pub struct Encoded {
     pub ids: Vec<u32>,
     /// Whether something was cut off.
     pub truncated: bool,
+}
+
+/// A part of a long text that the model reads at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Token ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// Special tokens before the first token of the text.
+    pub lead: usize,
+    /// Which token of the text stands first.
+    pub first: usize,
+    /// Tokens of the text in this window.
+    pub tokens: usize,
+}
+
+/// A whole text, read in windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windowed {
+    /// Where each token of the text stands, special tokens left out.
+    pub spans: Vec<TokenSpan>,
+    /// What the model reads; none where the text has no token.
+    pub windows: Vec<Window>,
 }
 
 /// A model's own tokenizer.
@@ -119,6 +145,73 @@ impl TextTokenizer {
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
+    /// The whole text in windows that share `overlap` tokens (fewer than a window holds).
+    ///
+    /// # Errors
+    /// [`Error::EmptyInput`] for a text of white space only, naming `field`; [`Error::InvalidValue`] where the overlap
+    /// is too large.
+    pub fn windows(&self, field: &str, text: &str, overlap: Option<usize>) -> Result<Windowed, Error> {
+        if text.trim().is_empty() {
+            return Err(Error::EmptyInput { field: field.to_owned() });
+        }
+        let room = self.max_tokens - self.added;
+        let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
+        if overlap >= room {
+            return Err(Error::InvalidValue {
+                field: "settings.overlap_tokens".to_owned(),
+                value: overlap.to_string(),
+                allowed: format!("0 to {}", room - 1),
+            });
+        }
+        let mut content = self.content(text)?;
+        let spans = self.spans(text, &content);
+        if spans.is_empty() {
+            return Ok(Windowed { spans, windows: Vec::new() });
+        }
+        content.truncate(room, overlap, TruncationDirection::Right);
+        let rest = content.take_overflowing();
+        let mut windows = Vec::new();
+        for (index, part) in std::iter::once(content).chain(rest).enumerate() {
+            let tokens = part.len();
+            let whole = self.with_special(part)?;
+            let lead = whole.get_special_tokens_mask().iter().take_while(|special| **special == 1).count();
+            windows.push(Window {
+                ids: whole.get_ids().to_vec(),
+                lead,
+                first: index * (room - overlap),
+                tokens,
+            });
+        }
+        Ok(Windowed { spans, windows })
+    }
+
+    /// Spans in code points. Which token continues a word is decided as transformers' pipeline decides it: by the
+    /// marker of the vocabulary where it has one, else by the absence of a space before the token.
+    fn spans(&self, text: &str, encoding: &Encoding) -> Vec<TokenSpan> {
+        let chars: Vec<char> = text.chars().collect();
+        let places = char_places(text);
+        let marks = match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
+            ModelWrapper::BPE(model) => {
+                model.continuing_subword_prefix.as_ref().is_some_and(|mark| !mark.is_empty())
+            }
+            _ => false,
+        };
+        let unknown = ["[UNK]", "<unk>"].map(|token| self.inner.token_to_id(token));
+        let tokens = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
+        tokens
+            .map(|((token, id), (from, to))| {
+                let (start, end) = (places[*from], places[*to]);
+                let subword = if marks {
+                    token.chars().count() != end - start
+                } else {
+                    start > 0 && !chars[start - 1..(start + 1).min(chars.len())].contains(&' ')
+                };
+                TokenSpan { start, end, subword: subword && !unknown.contains(&Some(*id)) }
+            })
+            .collect()
+    }
+
     /// Most tokens the model reads, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
@@ -131,6 +224,16 @@ impl TextTokenizer {
     fn with_special(&self, encoding: Encoding) -> Result<Encoding, Error> {
         self.inner.post_process(encoding, None, true).map_err(|error| failed(&error))
     }
+}
+
+/// For every byte offset up to the length, the number of code points that end at or before it.
+fn char_places(text: &str) -> Vec<usize> {
+    let mut places = Vec::with_capacity(text.len() + 1);
+    for (index, c) in text.chars().enumerate() {
+        places.extend(std::iter::repeat_n(index, c.len_utf8()));
+    }
+    places.push(text.chars().count());
+    places
 }
 
 fn failed(error: &tokenizers::Error) -> Error {
@@ -185,6 +288,33 @@ mod tests {
     #[test]
     fn a_limit_without_room_is_refused() {
         assert!(tokenizer(2, false).unwrap_err().to_string().contains("no room"));
+    }
+
+    #[test]
+    fn long_texts_are_read_in_windows() {
+        fn check(text: &str, overlap: Option<usize>, expected: &[(&[u32], usize)]) {
+            let windowed = tokenizer(5, false).unwrap().windows("t", text, overlap).unwrap();
+            let got: Vec<(&[u32], usize)> =
+                windowed.windows.iter().map(|w| (w.ids.as_slice(), w.first)).collect();
+            assert_eq!(got, expected, "{text}");
+            assert_eq!(windowed.spans.len(), text.split_whitespace().count());
+            for window in &windowed.windows {
+                assert_eq!((window.lead, window.tokens + 2), (1, window.ids.len()));
+            }
+        }
+        check("a b c", None, &[(&[1, 3, 4, 5, 2], 0)]);
+        check("a b c a", None, &[(&[1, 3, 4, 5, 2], 0), (&[1, 3, 2], 3)]);
+        check("a b c a b", Some(1), &[(&[1, 3, 4, 5, 2], 0), (&[1, 5, 3, 4, 2], 2)]);
+        check("a b c a", Some(2), &[(&[1, 3, 4, 5, 2], 0), (&[1, 4, 5, 3, 2], 1)]);
+        let error = tokenizer(5, false).unwrap().windows("t", "a", Some(3)).unwrap_err();
+        assert_eq!(error.to_string(), "settings.overlap_tokens is 3; allowed: 0 to 2");
+    }
+
+    #[test]
+    fn spans_count_code_points() {
+        let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", None).unwrap().spans;
+        let places: Vec<(usize, usize, bool)> = spans.iter().map(|s| (s.start, s.end, s.subword)).collect();
+        assert_eq!(places, [(0, 1, false), (2, 4, false), (5, 6, false)]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `EmbeddingService`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_server::EmbeddingService;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Reading, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
+use super::{Api, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
 use crate::error::Error;
 use crate::model::{ModelInfo, Task};
 
@@ -35,7 +36,9 @@ impl Api {
         let normalize = settings.normalize.unwrap_or(model.info.normalize);
 
         let started = Instant::now();
-        let mut encodings = self.encode(&call, &model, request.texts, Reading { prompt, truncation }).await?;
+        let reader = Arc::clone(&model);
+        let read = move |field: &str, text: &str| reader.tokenizer.encode(field, &prompt, text, truncation);
+        let (_, mut encodings) = self.each(&call, request.texts, read).await?;
         let tokenize = started.elapsed();
         let mut items: Vec<pb::ItemStatus> = encodings.iter().map(item_status).collect();
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
@@ -51,12 +54,7 @@ impl Api {
                 None => items[index] = failed_item(&Error::Backend),
             }
         }
-        for error in items.iter().filter_map(|item| item.error.as_ref()) {
-            tracing::debug!(item.reason = error.reason, "item refused");
-        }
-        for error in encodings.iter().filter_map(|encoding| encoding.as_ref().err()) {
-            self.0.metrics.refused(error.reason());
-        }
+        self.refused_items(&encodings);
         let usage = pb::Usage { prompt_tokens: items.iter().map(|item| item.tokens).sum() };
         let timing = pb::Timing {
             queue_ns: nanos(done.queued),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -14,8 +15,9 @@ use crate::model::registry::{Registry, State};
 pub type Service = HealthServer<HealthService>;
 
 /// Full service names, each with the task that a ready model must have for it to serve; `None` needs no model.
-pub const SERVICES: [(&str, Option<Task>); 3] = [
+pub const SERVICES: [(&str, Option<Task>); 4] = [
     ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
+    ("observatory.inference.v1.TokenClassificationService", Some(Task::TokenClassification)),
     ("observatory.inference.v1.TokenizationService", None),
     ("observatory.inference.v1.ModelsService", None),
 ];
@@ -26,6 +28,8 @@ pub struct Health {
     reporter: HealthReporter,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    /// Held while statuses are written: a model that becomes ready during the drain must not undo it.
+    stopped: Arc<Mutex<bool>>,
 }
 
 impl Health {
@@ -33,11 +37,15 @@ impl Health {
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> (Self, Service) {
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        (Self { reporter, registry, metrics }, service)
+        (Self { reporter, registry, metrics, stopped: Arc::default() }, service)
     }
 
     /// Publishes the state of the models. "ready" needs all of them: a failed one is for the operator to see.
     pub async fn publish(&self) {
+        let stopped = self.stopped.lock().await;
+        if *stopped {
+            return;
+        }
         let entries = self.registry.entries();
         let ready = |state: &State| matches!(state, State::Ready(_));
         for entry in &entries {
@@ -54,6 +62,8 @@ impl Health {
 
     /// Says NOT_SERVING under every name, for good.
     pub async fn stop(&self) {
+        let mut stopped = self.stopped.lock().await;
+        *stopped = true;
         let models = self.registry.entries();
         let models = models.iter().map(|entry| format!("ready.{}", entry.name));
         let fixed = ["", "ready"].into_iter().chain(SERVICES.map(|(name, _)| name)).map(str::to_owned);
@@ -65,5 +75,37 @@ impl Health {
     async fn set(&self, name: &str, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.reporter.set_service_status(name, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Request;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::Health as _;
+
+    use super::*;
+    use crate::admission::{Admission, Limits};
+
+    async fn check(health: &Health, name: &str, expected: ServingStatus) {
+        let service = HealthService::from_health_reporter(health.reporter.clone());
+        let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
+        let answer = service.check(asked).await.unwrap().into_inner();
+        assert_eq!(answer.status, expected as i32, "{name}");
+    }
+
+    #[tokio::test]
+    async fn stopping_is_for_good() {
+        let metrics = Metrics::new(Admission::new(Limits { requests: 1, tokens: 1 }));
+        let (health, _service) = Health::new(Arc::new(Registry::ready(Vec::new())), metrics);
+        health.publish().await;
+        check(&health, "", ServingStatus::Serving).await;
+        check(&health, "ready", ServingStatus::Serving).await;
+        check(&health, "observatory.inference.v1.EmbeddingService", ServingStatus::NotServing).await;
+        health.stop().await;
+        health.publish().await;
+        for name in ["", "ready", "observatory.inference.v1.ModelsService"] {
+            check(&health, name, ServingStatus::NotServing).await;
+        }
     }
 }

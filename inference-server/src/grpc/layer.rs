@@ -133,6 +133,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 fn method_label(path: &str) -> String {
     let known = [
         "/observatory.inference.v1.EmbeddingService/Embed",
+        "/observatory.inference.v1.TokenClassificationService/Classify",
         "/observatory.inference.v1.TokenizationService/Tokenize",
         "/observatory.inference.v1.ModelsService/ListModels",
         "/grpc.health.v1.Health/Check",

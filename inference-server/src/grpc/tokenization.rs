@@ -35,25 +35,12 @@ impl Api {
     ) -> Result<pb::TokenizeResponse, Error> {
         let call = self.enter(deadline)?;
         self.check_count(request.texts.len())?;
-        for (index, text) in request.texts.iter().enumerate() {
-            self.check_size(&format!("texts[{index}]"), text)?;
-        }
         let model = self.resolve(request.model, None)?;
-        let (worker, cancel) = (Arc::clone(&model), call.cancel.clone());
-        let special = !request.without_special_tokens;
-        let tokenize = move || {
-            let one = |text: &String| {
-                if cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                worker.tokenizer.tokens(text, special).map(|encoding| message(&encoding))
-            };
-            request.texts.iter().map(one).collect::<Result<Vec<_>, _>>()
-        };
-        let texts = tokio::task::spawn_blocking(tokenize).await.map_err(|error| {
-            tracing::error!(error.message = %error, "tokenizer panicked");
-            Error::Backend
-        })??;
+        let (reader, special) = (Arc::clone(&model), !request.without_special_tokens);
+        let read =
+            move |_: &str, text: &str| reader.tokenizer.tokens(text, special).map(|tokens| message(&tokens));
+        let (_, texts) = self.each(&call, request.texts, read).await?;
+        let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
         let info = &model.info;
         Ok(pb::TokenizeResponse {
             texts,

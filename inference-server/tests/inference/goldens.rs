@@ -128,3 +128,89 @@ fn shared(name: &str) -> &'static LoadedModel {
     let slot = if name == "golden/bert" { &BERT } else { &E5 };
     slot.get_or_init(|| model(name, "mean"))
 }
+
+#[derive(Deserialize)]
+struct EntityCase {
+    aggregation: String,
+    text: String,
+    entities: Vec<ExpectedEntity>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedEntity {
+    label: String,
+    score: f32,
+    start: u32,
+    end: u32,
+}
+
+fn aggregation(name: &str) -> pb::Aggregation {
+    pb::Aggregation::from_str_name(&format!("AGGREGATION_{}", name.to_uppercase())).unwrap()
+}
+
+#[tokio::test]
+async fn entities_equal_transformers() {
+    let running = Running::with_fixtures(&["golden/wordpiece-ner", "golden/xlmr-ner"], &[]).await;
+    let cases: HashMap<String, Vec<EntityCase>> =
+        serde_json::from_str(&fs::read_to_string(goldens().join("entities.json")).unwrap()).unwrap();
+    assert_eq!(cases.len(), 2);
+    for (name, cases) in cases {
+        for case in cases {
+            let settings = pb::ClassifySettings {
+                model: Some(pb::ModelRef { name: name.clone(), revision: String::new() }),
+                aggregation: aggregation(&case.aggregation).into(),
+                ..Default::default()
+            };
+            let request = pb::ClassifyRequest { settings: Some(settings), texts: vec![case.text.clone()] };
+            let answer = running.classification().classify(request).await.unwrap().into_inner();
+            let place = format!("{name} {} {:?}", case.aggregation, case.text);
+            let found = &answer.texts[0].entities;
+            assert_eq!(found.len(), case.entities.len(), "{place}");
+            for (got, expected) in found.iter().zip(&case.entities) {
+                let span = (got.label.as_str(), got.start, got.end);
+                assert_eq!(span, (expected.label.as_str(), expected.start, expected.end), "{place}");
+                assert!((got.score - expected.score).abs() <= TOLERANCE, "{place}");
+                let chars: Vec<char> = case.text.chars().collect();
+                let text: String = chars[got.start as usize..got.end as usize].iter().collect();
+                assert_eq!(got.text, text);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn classification_settings_and_faults() {
+    let running = Running::with_fixtures(&["golden/bert", "golden/xlmr-ner"], &[]).await;
+    let long = "programación en Python y soldadura ".repeat(12);
+    let ask = async |settings: pb::ClassifySettings, texts: &[&str]| {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        running.classification().classify(pb::ClassifyRequest { settings: Some(settings), texts }).await
+    };
+    let settings = pb::ClassifySettings::default;
+    let answer = ask(settings(), &[&long, " ", "Python"]).await.unwrap().into_inner();
+    assert_eq!(answer.model_name, "golden/xlmr-ner");
+    assert!(answer.texts[0].windows > 2 && answer.texts[2].windows == 1);
+    let ends: Vec<u32> = answer.texts[0].entities.iter().map(|entity| entity.end).collect();
+    assert!(ends.is_sorted() && ends.last().is_some_and(|end| *end as usize > long.chars().count() - 40));
+    let refused = answer.texts[1].status.as_ref().unwrap();
+    assert_eq!(refused.error.as_ref().unwrap().reason, "EMPTY_INPUT");
+
+    let high =
+        ask(pb::ClassifySettings { min_score: 0.6, ..settings() }, &[&long]).await.unwrap().into_inner();
+    assert!(high.texts[0].entities.iter().all(|entity| entity.score >= 0.6));
+    assert!(high.texts[0].entities.len() < answer.texts[0].entities.len());
+
+    let fails = async |settings: pb::ClassifySettings, code: tonic::Code, part: &str| {
+        let status = ask(settings, &["Python"]).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(part), "{status}");
+    };
+    let invalid = tonic::Code::InvalidArgument;
+    fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "settings.min_score is 2").await;
+    fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "settings.aggregation is 9").await;
+    let overlap = pb::ClassifySettings { overlap_tokens: Some(500), ..settings() };
+    fails(overlap, invalid, "settings.overlap_tokens is 500; allowed: 0 to").await;
+    let model = Some(pb::ModelRef { name: "golden/bert".to_owned(), revision: String::new() });
+    let wrong = pb::ClassifySettings { model, ..settings() };
+    fails(wrong, tonic::Code::FailedPrecondition, "model golden/bert does not do token classification").await;
+}

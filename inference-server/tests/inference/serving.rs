@@ -235,6 +235,8 @@ async fn health_names() {
     ] {
         assert_eq!(health(&running, name).await, Ok(ServingStatus::Serving), "{name}");
     }
+    let classifier = health(&running, "observatory.inference.v1.TokenClassificationService").await;
+    assert_eq!(classifier, Ok(ServingStatus::NotServing));
     assert_eq!(health(&running, "ready.no/such").await, Err(Code::NotFound));
 }
 
@@ -282,6 +284,7 @@ async fn reflection_lists_this_servers_services_only() {
             "grpc.reflection.v1.ServerReflection",
             "observatory.inference.v1.EmbeddingService",
             "observatory.inference.v1.ModelsService",
+            "observatory.inference.v1.TokenClassificationService",
             "observatory.inference.v1.TokenizationService",
         ]
     );

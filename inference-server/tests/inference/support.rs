@@ -16,6 +16,7 @@ use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
 use pb::models_service_client::ModelsServiceClient;
+use pb::token_classification_service_client::TokenClassificationServiceClient;
 use pb::tokenization_service_client::TokenizationServiceClient;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -191,6 +192,10 @@ impl Running {
 
     pub(crate) fn embedding(&self) -> EmbeddingServiceClient<Channel> {
         EmbeddingServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn classification(&self) -> TokenClassificationServiceClient<Channel> {
+        TokenClassificationServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn tokenization(&self) -> TokenizationServiceClient<Channel> {
