@@ -47,7 +47,7 @@ fn all_formats_are_written_and_described() {
 fn rendering_twice_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let formats = "csv,png,html".parse().unwrap();
-    let mut render =
+    let render =
         || render(&sample::full(), None, &formats, folder.path(), &TypesetCommand::default()).unwrap();
     assert_eq!(render(), render());
 }

@@ -47,10 +47,13 @@ impl Column {
     }
 }
 
-/// A table of finished HTML cells. The first `Label` column heads its rows.
+/// A table of finished HTML cells, with a caption for those who do not see the heading above it. The
+/// `Label` column heads its rows.
 pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: &[Vec<String>]) -> String {
-    let mut out =
-        format!("<div class=\"scroll\"><table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
+    let mut out = format!(
+        "<div class=\"scroll\"><table>\n<caption class=\"quiet\">{}</caption>\n<thead><tr>",
+        escape(caption)
+    );
     for (heading, column) in columns {
         out.push_str(&format!("<th scope=\"col\"{}>{}</th>", column.class(), escape(heading)));
     }
