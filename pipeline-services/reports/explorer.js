@@ -136,7 +136,8 @@
       (margin + p[0] * (size.width - 2 * margin)) * view.scale + view.x,
       (margin + (1 - p[1]) * (size.height - 2 * margin)) * view.scale + view.y,
     ];
-    const radius = (p) => (2.4 + 4.2 * Math.sqrt(p[3] / most)) * Math.min(2, Math.sqrt(view.scale));
+    const crowd = Math.min(1, Math.max(0.5, Math.sqrt(600 / points.length)));
+    const radius = (p) => crowd * (2.4 + 4.2 * Math.sqrt(p[3] / most)) * Math.min(2, Math.sqrt(view.scale));
     const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
     function style(p, noise, rest) {

@@ -1,5 +1,7 @@
 //! The built-in report template, on the invented document and on worse ones.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -146,8 +148,8 @@ fn faults_of_a_template_are_placed() {
     check("#json(\"/report.json\").b", "mine.typ:1:23: error: dictionary does not contain key \"b\"");
     check("#image(\"/assets/none.png\")", "mine.typ:1:8: error: file not found");
     check("#import \"@preview/x:1.0.0\"", "packages are not available");
-    check("#read(\"/../../etc/passwd\")", "mine.typ:1:6: error:");
-    check("#datetime.today()", "mine.typ:1:1: error:");
+    check("#read(\"/../../etc/passwd\")", "would escape the project root");
+    check("#datetime.today()", "unable to get the current date");
 }
 
 #[test]

@@ -229,8 +229,8 @@ pub(super) fn two_lines(text: &str, room: f64, style: Style) -> Vec<String> {
     if width(text, style) <= room {
         return vec![text.to_owned()];
     }
-    let breaks = text.char_indices().filter(|(_, c)| *c == ' ').map(|(i, _)| i);
-    let fitting = breaks.filter(|&i| i > 0 && width(&text[..i], style) <= room).last();
+    let mut breaks = text.char_indices().filter(|(_, c)| *c == ' ').map(|(i, _)| i);
+    let fitting = breaks.rfind(|&i| i > 0 && width(&text[..i], style) <= room);
     match fitting {
         Some(i) => vec![text[..i].to_owned(), shorten(text[i..].trim_start(), room, style)],
         None => vec![shorten(text, room, style)],
