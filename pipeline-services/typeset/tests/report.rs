@@ -8,8 +8,15 @@ use std::process::Command;
 use observatory_typeset::{Job, Template, TypesetError, typeset};
 use serde_json::{Value, json};
 
+/// The invented document with a few rows of each table.
 fn document() -> Value {
-    serde_json::from_str(include_str!("../../reports/example.json")).unwrap()
+    let mut document: Value = serde_json::from_str(include_str!("../../reports/example.json")).unwrap();
+    for (table, rows) in
+        [("/skills", 8), ("/clusters/clusters", 4), ("/clusters/points", 4), ("/evidence", 3)]
+    {
+        document.pointer_mut(table).unwrap().as_array_mut().unwrap().truncate(rows);
+    }
+    document
 }
 
 /// What the pipeline hands a template, without charts.
