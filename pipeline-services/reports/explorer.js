@@ -38,10 +38,12 @@
     };
     let order = { column: "jobs", descending: true };
 
-    function update() {
+    function filter() {
       const code = country.value;
       const whole = code ? data.countries[code] : data.postings;
       const wanted = folded(query.value.trim());
+      // How a skill was found is only known for all countries together.
+      table.classList.toggle("one-country", code !== "");
       const most = Math.max(1, ...skills.map((s) => (code ? s.countries[code] ?? 0 : s.jobs)));
       let shown = 0;
       for (const skill of skills) {
@@ -50,15 +52,14 @@
         skill.body.hidden = !visible;
         if (!visible) continue;
         shown += 1;
-        skill.cells[2].firstChild.textContent = count(skill.shownJobs);
-        skill.cells[2].querySelector(".bar").style.width = (skill.shownJobs * 100) / most + "%";
+        skill.cells[0].querySelector(".bar").style.width = (skill.shownJobs * 100) / most + "%";
+        skill.cells[2].textContent = count(skill.shownJobs);
         skill.cells[3].textContent = percent(skill.shownJobs, whole);
       }
       byId("matches").textContent =
         shown > 0
           ? fill(words["html.matches"], { shown: count(shown), total: count(skills.length) })
           : words["html.no_matches"];
-      sort();
     }
 
     function sort() {
@@ -87,9 +88,10 @@
       th.replaceChildren(button);
     }
     byId("controls").hidden = false;
-    query.addEventListener("input", update);
-    country.addEventListener("change", update);
-    update();
+    query.addEventListener("input", filter);
+    country.addEventListener("change", () => { filter(); sort(); });
+    filter();
+    sort();
   }
 
   // ---- map --------------------------------------------------------------------------------------
@@ -134,7 +136,8 @@
       (margin + p[0] * (size.width - 2 * margin)) * view.scale + view.x,
       (margin + (1 - p[1]) * (size.height - 2 * margin)) * view.scale + view.y,
     ];
-    const radius = (p) => (2.4 + 4.2 * Math.sqrt(p[3] / most)) * Math.min(2, Math.sqrt(view.scale));
+    const crowd = Math.min(1, Math.max(0.5, Math.sqrt(600 / points.length)));
+    const radius = (p) => crowd * (2.4 + 4.2 * Math.sqrt(p[3] / most)) * Math.min(2, Math.sqrt(view.scale));
     const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
     function style(p, noise, rest) {

@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import random
+import re
 
 SKILLS = [
     ("Microsoft Excel", "hard", "tool"), ("Trabajo en equipo", "soft", "soft"), ("Inglés", "hard", "language"),
@@ -186,4 +187,7 @@ def document():
 
 if __name__ == "__main__":
     target = pathlib.Path(__file__).with_name("example.json")
-    target.write_text(json.dumps(document(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(document(), ensure_ascii=False, indent=1)
+    # One line for each innermost object.
+    text = re.sub(r"\{[^{}\[\]]*\}", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text)
+    target.write_text(text + "\n", encoding="utf-8")

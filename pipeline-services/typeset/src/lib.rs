@@ -8,6 +8,7 @@
 //! The same inputs give the same bytes. The creation date of the document is whatever the template
 //! sets from the data.
 
+mod glyphs;
 mod world;
 
 use std::fmt;
@@ -135,19 +136,25 @@ impl std::error::Error for TypesetError {
 
 /// Typesets `job`. Needs a few hundred milliseconds and holds the whole document in memory.
 pub fn typeset(job: &Job) -> Result<Typeset, TypesetError> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(&job.data).map_err(TypesetError::Data)?;
+    let data = serde_json::from_slice(&job.data).map_err(TypesetError::Data)?;
     let standards = standards(&job.standards)?;
     let (text, folder) = job.template.load()?;
     let world = FileWorld::new(Inputs {
         main: (job.template.file_name(), text),
-        data: job.data.clone(),
+        data,
         folder,
         assets: job.assets.clone(),
         fonts: job.fonts.as_deref(),
     })?;
 
     let compiled = typst::compile::<PagedDocument>(&world);
-    let warnings = compiled.warnings.iter().map(|w| describe(&world, w)).collect();
+    let mut warnings: Vec<_> = compiled.warnings.iter().map(|w| describe(&world, w)).collect();
+    if world.missing_glyphs > 0 {
+        warnings.push(format!(
+            "{} characters of the data are in no font and print as U+FFFD",
+            world.missing_glyphs
+        ));
+    }
     let failed = |errors: &[SourceDiagnostic]| {
         TypesetError::Template(errors.iter().map(|e| describe(&world, e)).collect())
     };

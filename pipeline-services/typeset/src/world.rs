@@ -13,6 +13,7 @@ use typst::utils::LazyHash;
 use typst::{Library, LibraryExt, World, WorldExt};
 
 use crate::TypesetError;
+use crate::glyphs::make_printable;
 
 const DATA_PATH: &str = "report.json";
 const ASSETS_PREFIX: &str = "assets/";
@@ -22,7 +23,7 @@ pub(crate) struct Inputs<'a> {
     /// File name and text of the template.
     pub main: (String, String),
     /// The JSON served as `/report.json`.
-    pub data: Vec<u8>,
+    pub data: serde_json::Value,
     /// The directory the template may import from.
     pub folder: Option<PathBuf>,
     /// The directory served as `/assets`.
@@ -38,6 +39,8 @@ pub(crate) struct FileWorld {
     fonts: Vec<Font>,
     main: Source,
     data: Bytes,
+    /// Characters of the data that no font can show.
+    pub(crate) missing_glyphs: usize,
     folder: Option<PathBuf>,
     assets: Option<PathBuf>,
     /// The compiler asks for the same file many times, and must get the same answer each time.
@@ -54,12 +57,15 @@ impl FileWorld {
         if let Some(folder) = inputs.fonts {
             fonts.extend(load_fonts(folder)?);
         }
+        let mut data = inputs.data;
+        let missing_glyphs = make_printable(&mut data, &fonts);
         Ok(Self {
             library: LazyHash::new(Library::builder().build()),
             book: LazyHash::new(FontBook::from_fonts(&fonts)),
             fonts,
             main: Source::new(id, text),
-            data: Bytes::new(inputs.data),
+            data: Bytes::new(data.to_string().into_bytes()),
+            missing_glyphs,
             folder: inputs.folder,
             assets: inputs.assets,
             read: Mutex::default(),

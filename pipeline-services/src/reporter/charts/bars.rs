@@ -99,7 +99,7 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
             axis: words.get("chart.country_skills.axis").to_owned(),
             legend: countries.iter().enumerate().map(|(i, c)| (name(c), SERIES[i])).collect(),
             rows: shown.iter().map(row).collect(),
-            thickness: if countries.len() < 3 { 14.0 } else { 11.0 },
+            thickness: if countries.len() < 3 { 14.0 } else { 12.5 },
             percent: true,
         }
         .draw(words, heading),
@@ -237,6 +237,9 @@ impl Bars {
                 from += value;
             }
             let at = (frame.x(from) + 6.0, top + self.thickness / 2.0 + 3.5);
+            // Without it the grid would run through the figures.
+            let room = drawing::width(&bar.figure, Style::SMALL);
+            drawing.rect((at.0 - 2.0, top), (room + 4.0, self.thickness - 1.0), "#ffffff");
             drawing.text(at, &bar.figure, Style::SMALL);
             top += self.thickness;
         }

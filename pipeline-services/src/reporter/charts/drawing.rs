@@ -8,7 +8,7 @@ pub(super) const WIDTH: f64 = 760.0;
 /// Type size of labels.
 pub(super) const LABEL: u32 = 13;
 /// Type size of axis and value labels.
-pub(super) const SMALL: u32 = 11;
+pub(super) const SMALL: u32 = 12;
 
 pub(super) const INK: &str = "#1f2933";
 pub(super) const MUTED: &str = "#52606d";

@@ -79,7 +79,9 @@ impl<'a> Map<'a> {
     }
 
     fn radius(&self, point: &MapPoint) -> f64 {
-        2.4 + 4.2 * (point.job_count as f64 / self.most_jobs).sqrt()
+        // Many points need small ones; below half the size outlines can no longer be told apart.
+        let crowd = (600.0 / self.section.points.len() as f64).sqrt().clamp(0.5, 1.0);
+        crowd * (2.4 + 4.2 * (point.job_count as f64 / self.most_jobs).sqrt())
     }
 
     fn rank_of(&self, point: &MapPoint) -> Option<usize> {
@@ -165,9 +167,8 @@ impl<'a> Map<'a> {
             drawing.marker(marker, (LEGEND_LEFT + 5.0, y - 4.0), 5.5, color);
             let number = Style { color: INK, ..Style::SMALL }.end().bold();
             drawing.text((LEGEND_LEFT + 31.0, y), &(rank + 1).to_string(), number);
-            let named = format!("{} ({})", cluster.label, words.count(cluster.size));
             let style = Style { color: INK, ..Style::SMALL };
-            for line in legend_lines(&cluster.label, &named, room, style) {
+            for line in legend_lines(&cluster.label, &words.count(cluster.size), room, style) {
                 drawing.text((LEGEND_LEFT + 38.0, y), &line, style);
                 y += 13.5;
             }
@@ -187,14 +188,13 @@ impl<'a> Map<'a> {
 }
 
 /// Two lines at most, and the size of the cluster is never what gets cut.
-fn legend_lines(label: &str, named: &str, room: f64, style: Style) -> Vec<String> {
-    let lines = drawing::two_lines(named, room, style);
-    if lines.last().is_some_and(|l| l.ends_with(')')) {
-        return lines;
+fn legend_lines(label: &str, size: &str, room: f64, style: Style) -> Vec<String> {
+    let size = format!(" ({size})");
+    let mut lines = drawing::two_lines(label, room, style);
+    if let Some(last) = lines.last_mut() {
+        *last = drawing::shorten(last, room - drawing::width(&size, style), style) + &size;
     }
-    let size = named[label.len()..].to_owned();
-    let room = room - drawing::width(&size, style);
-    vec![format!("{}{size}", drawing::shorten(label, room, style))]
+    lines
 }
 
 fn distance(a: (f64, f64), b: (f64, f64)) -> f64 {

@@ -1,6 +1,7 @@
 //! Escaped pieces of HTML.
 
-/// `text` as HTML text or attribute value. Control characters, which HTML forbids, become spaces.
+/// `text` as HTML text or attribute value. Control characters, which HTML forbids, become spaces;
+/// marks that would turn the direction of what follows go away.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for c in text.chars() {
@@ -11,10 +12,15 @@ pub(super) fn escape(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             c if c.is_control() && c != '\n' => out.push(' '),
+            c if is_direction_mark(c) => {}
             c => out.push(c),
         }
     }
     out
+}
+
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` with a link to `url`, if that is an ordinary web address.
@@ -47,10 +53,13 @@ impl Column {
     }
 }
 
-/// A table of finished HTML cells. The first `Label` column heads its rows.
+/// A table of finished HTML cells, with a caption for those who do not see the heading above it. The
+/// `Label` column heads its rows.
 pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: &[Vec<String>]) -> String {
-    let mut out =
-        format!("<div class=\"scroll\"><table>\n<caption>{}</caption>\n<thead><tr>", escape(caption));
+    let mut out = format!(
+        "<div class=\"scroll\"><table>\n<caption class=\"quiet\">{}</caption>\n<thead><tr>",
+        escape(caption)
+    );
     for (heading, column) in columns {
         out.push_str(&format!("<th scope=\"col\"{}>{}</th>", column.class(), escape(heading)));
     }
@@ -103,6 +112,7 @@ mod tests {
         let check = |text: &str, expected: &str| assert_eq!(escape(text), expected);
         check("a < b & c > \"d\" 'e'", "a &lt; b &amp; c &gt; &quot;d&quot; &#39;e&#39;");
         check("ñ\u{0}\u{7}\n", "ñ  \n");
+        check("\u{202e}abc\u{2066}", "abc");
         check("", "");
     }
 

@@ -85,7 +85,7 @@ pub(super) fn stages(document: &ReportDocument, words: Words) -> String {
             s.duration_ms.map_or_else(|| words.get("none").to_owned(), |ms| words.duration(ms)),
         ]
     });
-    table(&document.run.run_id, &columns, &rows.collect::<Vec<_>>())
+    table(words.get("run"), &columns, &rows.collect::<Vec<_>>())
 }
 
 pub(super) fn models(document: &ReportDocument, words: Words) -> String {

@@ -17,10 +17,11 @@ pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words)
         document.evidence.iter().map(|e| (e.label.as_str(), e.quotes.as_slice())).collect();
     let most = document.skills.iter().map(|s| s.job_count).max().unwrap_or(1).max(1);
     let mut out = controls(document, words);
-    let hint = format!("{} {}", words.get("skills"), words.get("html.sort_hint"));
+    let title = escape(words.get("skills"));
     out.push_str(&format!(
-        "<div class=\"scroll\"><table id=\"skills-table\">\n<caption>{}</caption>\n{}",
-        escape(&hint),
+        "<div class=\"scroll tall\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n\
+         <table id=\"skills-table\">\n<caption>{title}. {}</caption>\n{}",
+        escape(words.get("html.sort_hint")),
         head(words)
     ));
     for skill in &document.skills {
@@ -75,19 +76,19 @@ fn head(words: Words) -> String {
 /// One table body a skill, so that a skill and its sentences are sorted and hidden together.
 fn body(document: &ReportDocument, words: Words, skill: &SkillRow, quotes: &[Quote], most: u64) -> String {
     let width = skill.job_count as f64 * 100.0 / most as f64;
-    let jobs = format!(
+    let label = format!(
         "{}<span class=\"bar\" style=\"width:{width:.1}%\" aria-hidden=\"true\"></span>",
-        words.count(skill.job_count)
+        link(skill.uri.as_deref(), &escape(&skill.label)),
     );
     let countries: Vec<_> = skill
         .countries
         .iter()
-        .map(|c| format!("{} {}", escape(&c.country), words.count(c.job_count)))
+        .map(|c| format!("{}\u{a0}{}", escape(&c.country), words.count(c.job_count)))
         .collect();
     let cells = [
-        (link(skill.uri.as_deref(), &escape(&skill.label)), Column::Label),
+        (label, Column::Label),
         (escape(&words.value("category", &skill.category)), Column::Text),
-        (jobs, Column::Number),
+        (words.count(skill.job_count), Column::Number),
         (words.share(skill.job_count, document.scope.postings), Column::Number),
         (words.count(skill.explicit_count), Column::Number),
         (words.count(skill.implicit_count), Column::Number),

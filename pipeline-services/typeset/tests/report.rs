@@ -1,0 +1,222 @@
+//! The built-in report template, on the invented document and on worse ones.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::path::Path;
+use std::process::Command;
+
+use observatory_typeset::{Job, Template, TypesetError, typeset};
+use serde_json::{Value, json};
+
+/// The invented document with a few rows of each table.
+fn document() -> Value {
+    let mut document: Value = serde_json::from_str(include_str!("../../reports/example.json")).unwrap();
+    for (table, rows) in
+        [("/skills", 8), ("/clusters/clusters", 4), ("/clusters/points", 4), ("/evidence", 3)]
+    {
+        document.pointer_mut(table).unwrap().as_array_mut().unwrap().truncate(rows);
+    }
+    document
+}
+
+/// What the pipeline hands a template, without charts.
+fn data(document: Value) -> Value {
+    let words: Value = serde_json::from_str(include_str!("../../reports/words.json")).unwrap();
+    let language = document["language"].as_str().unwrap();
+    json!({
+        "words": words[language],
+        "title": document["title"].as_str().unwrap_or("Observatorio laboral"),
+        "notices": ["Ejecución parcial: #1 *no* es $x$."],
+        "charts": {},
+        "limits": {"skills": 40, "country_skills": 15, "clusters": 40, "evidence": 15, "quotes": 2},
+        "document": document,
+    })
+}
+
+fn job(data: &Value) -> Job {
+    Job {
+        template: Template::Builtin("report".into()),
+        data: serde_json::to_vec(data).unwrap(),
+        assets: None,
+        fonts: None,
+        standards: vec!["ua-1".into()],
+    }
+}
+
+#[test]
+fn the_report_is_accessible_and_the_same_each_time() {
+    let job = job(&data(document()));
+    let first = typeset(&job).unwrap();
+    let second = typeset(&job).unwrap();
+    assert!(first.pdf.starts_with(b"%PDF-"));
+    assert!(first.pages >= 8, "{}", first.pages);
+    assert_eq!(first.warnings, [""; 0]);
+    assert!(first.pdf == second.pdf, "two runs differ");
+}
+
+#[test]
+fn the_report_speaks_both_languages() {
+    let mut english = document();
+    english["language"] = json!("en");
+    let pdf = typeset(&job(&data(english))).unwrap().pdf;
+    let holds = |needle: &[u8]| pdf.windows(needle.len()).any(|w| w == needle);
+    assert!(holds(b"/Lang") && holds(b"(en)"));
+}
+
+#[test]
+fn an_empty_document_is_a_short_report() {
+    let mut document = document();
+    let scope = &mut document["scope"];
+    for (field, value) in [("postings", json!(0)), ("countries", json!([])), ("portals", json!([]))] {
+        scope[field] = value;
+    }
+    scope["published"] = Value::Null;
+    for field in ["skills", "categories", "evidence", "models"] {
+        document[field] = json!([]);
+    }
+    document["clusters"] = Value::Null;
+    document["run"]["stages"] = json!([]);
+    let mut data = data(document);
+    data["notices"] = json!([]);
+    assert!(typeset(&job(&data)).unwrap().pages <= 5);
+}
+
+#[test]
+fn no_text_is_markup() {
+    let hostile = [
+        "#panic(\"typst\") *b* _i_ @ref <label> `raw` \\ // x /* c */",
+        "= heading\n- list $x^2$ [content] #{1/0}",
+        "\u{202e}\u{0}\u{7} \u{1f600}\u{1f680} 漢字",
+        "palabrainterminablesinespacios-palabrainterminablesinespacios-palabrainterminable",
+        "",
+    ];
+    let mut document = document();
+    poison(&mut document, &mut hostile.into_iter().cycle());
+    document["title"] = json!(hostile.join(" "));
+    let result = typeset(&job(&data(document)));
+    assert!(result.is_ok(), "{}", result.unwrap_err());
+}
+
+/// Puts the next of `texts` wherever free text stands.
+fn poison(value: &mut Value, texts: &mut impl Iterator<Item = &'static str>) {
+    const FREE: &[&str] = &[
+        "label",
+        "category",
+        "portal",
+        "name",
+        "before",
+        "surface",
+        "after",
+        "job_id",
+        "url",
+        "field",
+        "embedding_model",
+        "code_version",
+        "lexicon_version",
+        "device",
+        "revision",
+        "value",
+        "state",
+        "stage",
+        "role",
+        "run_id",
+    ];
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|v| poison(v, texts)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(old) if FREE.contains(&name.as_str()) => {
+                        *old = texts.next().unwrap().to_owned();
+                    }
+                    Value::Array(items) if name == "top_skills" || name == "method" => {
+                        items.fill(json!(texts.next()));
+                    }
+                    _ => poison(value, texts),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn faults_of_a_template_are_placed() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |template: &str, expected: &str| {
+        let path = folder.path().join("mine.typ");
+        std::fs::write(&path, template).unwrap();
+        let job = Job { template: Template::File(path), ..job(&json!({"a": "x"})) };
+        let error = typeset(&job).unwrap_err();
+        assert!(matches!(error, TypesetError::Template(_)), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    check("= A\n\n#unknown-thing", "mine.typ:3:2: error: unknown variable: unknown-thing");
+    check("#json(\"/report.json\").b", "mine.typ:1:23: error: dictionary does not contain key \"b\"");
+    check("#image(\"/assets/none.png\")", "mine.typ:1:8: error: file not found");
+    check("#import \"@preview/x:1.0.0\"", "packages are not available");
+    check("#read(\"/../../etc/passwd\")", "would escape the project root");
+    check("#datetime.today()", "unable to get the current date");
+}
+
+#[test]
+fn a_template_reads_data_assets_and_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("pictures")).unwrap();
+    write("pictures/a.svg", "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>");
+    write("part.typ", "#let part = [neighbour]");
+    write(
+        "mine.typ",
+        "#import \"part.typ\": part\n#set document(title: \"t\")\n= #json(\"/report.json\").a\n#part #image(\"/assets/a.svg\", alt: \"a\")",
+    );
+    let job = Job {
+        template: Template::File(folder.path().join("mine.typ")),
+        assets: Some(folder.path().join("pictures")),
+        ..job(&json!({"a": "heading"}))
+    };
+    assert_eq!(typeset(&job).unwrap().pages, 1);
+}
+
+#[test]
+fn bad_inputs_are_named() {
+    let good = job(&data(document()));
+    let check = |job: Job, expected: &str| {
+        let error = typeset(&job).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(Job { data: b"{".to_vec(), ..good.clone() }, "not valid JSON");
+    check(Job { standards: vec!["ua-9".into()], ..good.clone() }, "unknown PDF standard `ua-9`");
+    check(Job { template: Template::parse("/no/such.typ"), ..good.clone() }, "/no/such.typ");
+    check(Job { fonts: Some("/no/fonts".into()), ..good }, "/no/fonts");
+}
+
+fn program(folder: &Path, out: &Path) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_typeset"));
+    command.arg("--data").arg(folder.join("data.json")).arg("--out").arg(out);
+    command.output().unwrap()
+}
+
+#[test]
+fn the_program_replaces_its_output_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report.pdf");
+    std::fs::write(folder.path().join("data.json"), serde_json::to_vec(&data(document())).unwrap()).unwrap();
+    std::fs::write(&out, "old").unwrap();
+    let done = program(folder.path(), &out);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let first = std::fs::read(&out).unwrap();
+    assert!(first.starts_with(b"%PDF-"));
+    assert!(program(folder.path(), &out).status.success());
+    assert!(first == std::fs::read(&out).unwrap(), "two runs differ");
+
+    std::fs::write(folder.path().join("data.json"), "{").unwrap();
+    let failed = program(folder.path(), &out);
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("not valid JSON"));
+    assert!(first == std::fs::read(&out).unwrap(), "a failure touched the output");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+
+    let nowhere = program(folder.path(), Path::new("/proc/no/report.pdf"));
+    assert_eq!(nowhere.status.code(), Some(2));
+}
