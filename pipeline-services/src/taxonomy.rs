@@ -4,12 +4,12 @@ pub mod csv_form;
 pub mod esco;
 mod occupation;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use occupation::Ranked;
 
 use crate::{
-    domain::taxonomy::{Concept, ConceptKind, Relation},
+    domain::taxonomy::{Concept, ConceptKind, Label, Relation},
     text::{
         tokens::{self, Tokens},
         trie::{Inflection, Match, Trie},
@@ -20,9 +20,9 @@ use crate::{
 /// Ada, advertisements mean Apache Spark.
 const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
-/// Ordinary words that are also labels of concepts; alone they name no skill in an advertisement.
-const GENERIC: [&str; 56] = [
-    "analisis", "arte", "base", "calidad", "campo", "ciencia", "cliente", "clientes", "comercio", "comunicacion",
+/// Ordinary words that are also labels of concepts; they name no skill in an advertisement.
+const GENERIC: [&str; 58] = [
+    "analisis", "arte", "ofertas de empleo", "oferta de empleo", "base", "calidad", "campo", "ciencia", "cliente", "clientes", "comercio", "comunicacion",
     "cultura", "deporte", "deportes", "desarrollo", "diseno", "educacion", "empresa", "energia", "equipo", "estilo",
     "formacion", "gestion", "historia", "humor", "idiomas", "informacion", "ingenieria", "materiales", "mercado",
     "moda", "modelo", "moldes", "musica", "plantas", "politica", "producto", "productos", "proyecto", "salud",
@@ -154,7 +154,7 @@ impl Taxonomy {
                 continue;
             }
             let name = Name { concept: id, preferred: label.preferred };
-            if findable(&key, label.preferred, concept) {
+            if findable(&key, label, concept) {
                 let inflection = if key.contains(' ') { Inflection::Agreement } else { Inflection::Exact };
                 self.skills.insert(&label.text, inflection, id * 2 + u32::from(label.preferred));
             }
@@ -237,16 +237,31 @@ impl Taxonomy {
     }
 }
 
-/// Whether a label may be searched for in running text.
-fn findable(key: &str, preferred: bool, concept: &Concept) -> bool {
+/// Whether a label may be searched for in running text. Alternative labels are often narrower or vaguer than
+/// their concept, so they must resemble a preferred label of their language.
+fn findable(key: &str, label: &Label, concept: &Concept) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;
     }
     match key.split(' ').count() {
-        1 => key.len() >= 3 && concept.class == "knowledge" && (preferred || shares_word(key, concept)),
-        2..=8 => preferred || (key.len() >= 8 && shares_word(key, concept)),
+        1 => key.len() >= 3 && concept.class == "knowledge" && (label.preferred || shares_word(key, concept)),
+        2..=8 => label.preferred || resembles(key, label, concept),
         _ => false,
     }
+}
+
+/// Share of common words (Jaccard) from which an alternative label is taken for another wording.
+const RESEMBLANCE: f32 = 0.4;
+
+fn resembles(key: &str, label: &Label, concept: &Concept) -> bool {
+    let words: HashSet<&str> = key.split(' ').collect();
+    let same_language = |other: &&Label| other.preferred && other.language == label.language;
+    concept.labels.iter().filter(same_language).any(|preferred| {
+        let preferred = tokens::key(&preferred.text);
+        let others: HashSet<&str> = preferred.split(' ').collect();
+        let common = words.intersection(&others).count() as f32;
+        common / (words.union(&others).count() as f32) >= RESEMBLANCE
+    })
 }
 
 fn shares_word(key: &str, concept: &Concept) -> bool {
@@ -259,7 +274,6 @@ fn shares_word(key: &str, concept: &Concept) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::taxonomy::Label;
 
     fn skill(uri: &str, class: &str, preferred: &[(&str, &str)], other: &[(&str, &str)]) -> Concept {
         let label = |preferred: bool| {

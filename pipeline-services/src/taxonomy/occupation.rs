@@ -11,12 +11,14 @@ use crate::{
 };
 
 /// Below this score a title stays without an occupation.
-const SURE: f32 = 0.8;
+const SURE: f32 = 0.62;
 /// The best must be better than the second occupation by this much, unless it is exact.
 const MARGIN: f32 = 0.03;
 
 /// Words of titles that say nothing about the occupation.
-const NOISE: [&str; 62] = [
+const NOISE: [&str; 84] = [
+    "experiencia", "importante", "busca", "buscamos", "vacante", "oeste", "este", "norte", "sur", "capital", "federal", "gba", "nivel", "inicial", "empresa",
+    "cliente", "manana", "tarde", "noche", "excluyente", "estudiante", "estudiantes",
     "a", "al", "and", "con", "de", "del", "e", "el", "en", "for", "in", "la", "las", "los", "o", "of", "para", "por", "the", "to",
     "u", "un", "una", "y", "x", "as", "os", "i", "ii", "iii", "iv", "sr", "ssr", "jr", "senior", "semisenior", "semi", "junior",
     "trainee", "pasante", "practicante", "urgente", "remoto", "remota", "remote", "hibrido", "hybrid", "presencial", "full",
@@ -85,6 +87,12 @@ impl Index {
 
     /// The best labels' occupations with their scores, each occupation once.
     pub(super) fn rank(&self, title: &str, top: usize) -> Vec<(u32, f32)> {
+        self.best(title, top, false)
+    }
+
+    /// With `within`, only labels all of whose words stand in the title: one with further words names a
+    /// narrower occupation ("asistente de compras personales").
+    fn best(&self, title: &str, top: usize, within: bool) -> Vec<(u32, f32)> {
         let words = stems(title);
         let unknown = 1.0 + (self.names.len().max(1) as f32).ln();
         let weight = |word: &String| self.ids.get(word).map_or(unknown, |id| self.weights[*id as usize]);
@@ -99,6 +107,9 @@ impl Index {
         let mut best: HashMap<u32, f32> = HashMap::new();
         for (index, common) in shared {
             let name = &self.names[index as usize];
+            if within && common < name.weight * 0.999 {
+                continue;
+            }
             let same_head = name.words.first() == head;
             let score = (2.0 * common / (total + name.weight)).min(1.0) * if same_head { 1.0 } else { 0.8 };
             let entry = best.entry(name.concept).or_default();
@@ -114,7 +125,7 @@ impl Index {
     pub(super) fn decide(&self, title: &str) -> Option<(u32, f32)> {
         let head = title.split(['(', '|', '–', '—', ',', ':', '-']).find(|part| !stems(part).is_empty());
         [Some(title), head].into_iter().flatten().find_map(|text| {
-            let ranked = self.rank(text, 2);
+            let ranked = self.best(text, 2, true);
             let (id, score) = *ranked.first()?;
             let second = ranked.get(1).map_or(0.0, |other| other.1);
             let exact = score >= 0.999 && second < 0.999;
