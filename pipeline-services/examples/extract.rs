@@ -2,7 +2,6 @@
 //! `extract [--spans] [--no-implicit] [ESCO_DIR...] < in.jsonl > out.jsonl`. Says on standard error how fast.
 
 use std::{
-    collections::BTreeMap,
     io::{self, BufRead, Write},
     path::PathBuf,
     sync::Arc,
@@ -18,7 +17,8 @@ use observatory_pipeline::{
 };
 
 fn main() -> Result<()> {
-    let (flags, dirs): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let (flags, dirs): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let has = |name: &str| flags.iter().any(|flag| flag == name);
     let dirs: Vec<PathBuf> = dirs.into_iter().map(PathBuf::from).collect();
     let started = Instant::now();
@@ -26,13 +26,19 @@ fn main() -> Result<()> {
         true => None,
         false => {
             let loaded = esco::read(&dirs, &[])?;
-            eprintln!("{} concepts, {} relations read in {:?}", loaded.concepts.len(), loaded.relations.len(), started.elapsed());
+            eprintln!(
+                "{} concepts, {} relations read in {:?}",
+                loaded.concepts.len(),
+                loaded.relations.len(),
+                started.elapsed()
+            );
             Some(Arc::new(Taxonomy::new("esco", "example", loaded.concepts, &loaded.relations)))
         }
     };
     let extractor = Extractor::new(Arc::new(Lexicon::built_in()?), Patterns::built_in()?, taxonomy);
     eprintln!("{} ready in {:?}", extractor.version(), started.elapsed());
-    let lines: Vec<String> = io::stdin().lock().lines().collect::<io::Result<_>>().context("cannot read standard input")?;
+    let lines: Vec<String> =
+        io::stdin().lock().lines().collect::<io::Result<_>>().context("cannot read standard input")?;
     let started = Instant::now();
     let mut out = io::BufWriter::new(io::stdout().lock());
     for (index, line) in lines.iter().enumerate() {
@@ -43,7 +49,7 @@ fn main() -> Result<()> {
         } else {
             let mut skills = rules::enhance(&extraction.mentions, extractor.taxonomy(), extractor.lexicon());
             skills.retain(|skill| skill.explicit || !has("--no-implicit"));
-            oneshot::answer(&read.id, &extraction, &skills, &BTreeMap::new())
+            oneshot::answer(&read.id, &extraction, &skills, &oneshot::personal_data(&read.document))
         };
         writeln!(out, "{answer}")?;
     }

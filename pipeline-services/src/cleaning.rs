@@ -70,7 +70,11 @@ fn normalise(text: &str) -> String {
 fn visible(character: char) -> Option<char> {
     match character {
         '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some('\n'),
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => None,
+        '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => None,
         '\t' => Some(' '),
         other if other.is_whitespace() => Some(' '),
         other if other.is_control() => None,
@@ -97,7 +101,8 @@ pub struct Content<'a> {
 /// `+` and `#`, which tell C from C++ and C#.
 pub fn content_hash(content: &Content<'_>) -> String {
     let mut hash = Sha256::new();
-    let fields = [content.title, content.company, content.location, content.description, content.requirements];
+    let fields =
+        [content.title, content.company, content.location, content.description, content.requirements];
     for field in fields {
         let folded = essence(field);
         // The length before the text keeps words from moving between fields unnoticed.
@@ -133,7 +138,10 @@ mod tests {
     #[test]
     fn cleans_published_text() {
         for (text, expected) in [
-            ("<p>Buscamos&nbsp;<b>Dise&ntilde;ador</b></p><ul><li>Figma</li><li>HTML</li></ul>", "Buscamos Diseñador\n- Figma\n- HTML"),
+            (
+                "<p>Buscamos&nbsp;<b>Dise&ntilde;ador</b></p><ul><li>Figma</li><li>HTML</li></ul>",
+                "Buscamos Diseñador\n- Figma\n- HTML",
+            ),
             ("d&#xED;as &amp;amp; m&aacute;s &lt;br&gt; fin", "días & más\nfin"),
             ("a<script>var x = '<p>';</script>b<style>p{}</style>", "a b"),
             ("List<String> y x < 3 && y > 2", "List<String> y x < 3 && y > 2"),

@@ -134,7 +134,11 @@ impl Extractor {
                 mentions.extend(self.mentions(*field, tokens, language, entities));
             }
         }
-        Extraction { language: language.tag(), mentions, occupation: self.occupation(&document.title, language) }
+        Extraction {
+            language: language.tag(),
+            mentions,
+            occupation: self.occupation(&document.title, language),
+        }
     }
 
     fn mentions(

@@ -14,8 +14,17 @@ pub use load::LexiconError;
 use crate::{domain::skill::SkillKind, text::tokens};
 
 /// Categories a skill may have.
-pub const CATEGORIES: [&str; 9] =
-    ["technology", "tool", "knowledge", "competence", "method", "certification", "language", "licence", "soft"];
+pub const CATEGORIES: [&str; 9] = [
+    "technology",
+    "tool",
+    "knowledge",
+    "competence",
+    "method",
+    "certification",
+    "language",
+    "licence",
+    "soft",
+];
 
 /// One spelling of a skill.
 #[derive(Clone, Debug, Eq, PartialEq)]

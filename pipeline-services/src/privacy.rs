@@ -63,7 +63,8 @@ pub struct Scrubbed {
 /// A mark is shorter than what it replaces, which can bring a number near a cue; more rounds settle that.
 const ROUNDS: usize = 8;
 
-static EMAIL: LazyLock<Regex> = LazyLock::new(|| compiled(r"[\p{L}\p{N}._%+\-]+ ?@ ?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)*\.\p{L}{2,}"));
+static EMAIL: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"[\p{L}\p{N}._%+\-]+ ?@ ?[\p{L}\p{N}\-]+(?:\.[\p{L}\p{N}\-]+)*\.\p{L}{2,}"));
 static SPELT_EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b[\p{L}\p{N}._\-]+ ?(?:\[at\]|\(at\)|\(arroba\)|\[arroba\]| arroba ) ?[\p{L}\p{N}\-]+(?: ?(?:\.|\[dot\]|\(dot\)|\(punto\)| punto | dot ) ?[\p{L}]{2,10})+\b",
@@ -74,14 +75,16 @@ static PROFILE: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?i)\b(?:https?://)?(?:[a-z]{2,3}\.)?(?:wa\.me|wa\.link|(?:api|chat)\.whatsapp\.com|t\.me|telegram\.me|linkedin\.com/in|instagram\.com|facebook\.com|fb\.com|calendly\.com)/[^\s<>"')\]]*[^\s<>"')\].,;:!?]"#,
     )
 });
-static HANDLE: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r"(?i)\b(instagram|ig|telegram|twitter|tiktok|facebook)( ?:? ?)(@[\p{L}\p{N}._]{3,30})"));
+static HANDLE: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(r"(?i)\b(instagram|ig|telegram|twitter|tiktok|facebook)( ?:? ?)(@[\p{L}\p{N}._]{3,30})")
+});
 static NATIONAL_ID: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b((?:d\.?n\.?i\.?|c\.?c\.?|c[ée]dula(?: de (?:ciudadan[ií]a|identidad))?|pasaporte|passport|curp|n\.?s\.?s\.?|documento(?: de identidad)?)(?: ?(?:n[°ºo]\.?|nro\.?|num(?:ero)?\.?|número|#))? ?:? ?)(\d(?:[ .]?\d){5,11}|[A-Z]{4}\d{6}[A-Z]{6}[A-Z0-9]\d|[A-Z]{1,3}\d{6,9})\b",
     )
 });
-static CURP: LazyLock<Regex> = LazyLock::new(|| compiled(r"\b[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d\b"));
+static CURP: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"\b[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d\b"));
 static TAX_ID: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r"(?i)\b((?:c\.?u\.?i\.?[tl]\.?|r\.?f\.?c\.?|n\.?i\.?t\.?|r\.?u\.?c\.?)(?: ?(?:n[°ºo]\.?|nro\.?|#))? ?:? ?)([A-ZÑ&]{3,4} ?-?\d{6} ?-?[A-Z0-9]{3}|\d(?:[ .\-]?\d){8,11})\b",
@@ -168,7 +171,8 @@ fn note(scrubbed: &mut Scrubbed, kind: Kind, count: u32, text: Option<String>) {
 fn is_cuit(number: &str) -> bool {
     let digits: Vec<u32> = number.chars().filter_map(|character| character.to_digit(10)).collect();
     let [body @ .., check] = digits.as_slice() else { return false };
-    let sum: u32 = body.iter().zip([5, 4, 3, 2, 7, 6, 5, 4, 3, 2]).map(|(digit, weight)| digit * weight).sum();
+    let sum: u32 =
+        body.iter().zip([5, 4, 3, 2, 7, 6, 5, 4, 3, 2]).map(|(digit, weight)| digit * weight).sum();
     let expected = match 11 - sum % 11 {
         11 => 0,
         10 => 9,
@@ -197,6 +201,8 @@ mod tests {
             ("+52 1 55 1234 5678", "[phone]"),
             ("Tel: 4555-6789", "Tel: [phone]"),
             ("15-4555-6789", "[phone]"),
+            ("en CABA. 1 1 4 5 5 5 6 7 8 9", "en CABA. [phone]"),
+            ("Whatsapp al + 5 4 9 1 1 4 5 5 5- 6 7 8 9", "Whatsapp al [phone]"),
             ("Llamar al 011 4555 6789 int. 12", "Llamar al [phone] int. 12"),
             ("55 1234 5678", "[phone]"),
             ("(55) 1234-5678", "[phone]"),
@@ -223,6 +229,7 @@ mod tests {
             "Salario $2.500.000 a $3.000.000 COP",
             "salario 2500000 pesos, 2.500.000 mensuales",
             "entre 1500000 - 2000000",
+            "Sueldo $ 2. 2 0 0. 0 0 0 (neto), de 8. 0 0 - 1 7. 0 0 hs",
             "ISO 27001:2013, ISO 9001-2015, NTC 5801",
             "C++17, 24/7, Office 365, Java 8-21, Windows 10",
             "2019-2024, 12/05/2024, 2024-05-12, 12-05-2024",

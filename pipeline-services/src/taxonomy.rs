@@ -4,7 +4,7 @@ pub mod csv_form;
 pub mod esco;
 mod occupation;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 pub use occupation::Ranked;
 
@@ -22,12 +22,64 @@ const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
 /// Ordinary words that are also labels of concepts; they name no skill in an advertisement.
 const GENERIC: [&str; 58] = [
-    "analisis", "arte", "ofertas de empleo", "oferta de empleo", "base", "calidad", "campo", "ciencia", "cliente", "clientes", "comercio", "comunicacion",
-    "cultura", "deporte", "deportes", "desarrollo", "diseno", "educacion", "empresa", "energia", "equipo", "estilo",
-    "formacion", "gestion", "historia", "humor", "idiomas", "informacion", "ingenieria", "materiales", "mercado",
-    "moda", "modelo", "moldes", "musica", "plantas", "politica", "producto", "productos", "proyecto", "salud",
-    "seguridad", "servicio", "sistema", "tecnologia", "tecnologias", "business", "communication", "customer",
-    "design", "development", "education", "health", "management", "products", "service", "technology", "work",
+    "analisis",
+    "arte",
+    "ofertas de empleo",
+    "oferta de empleo",
+    "base",
+    "calidad",
+    "campo",
+    "ciencia",
+    "cliente",
+    "clientes",
+    "comercio",
+    "comunicacion",
+    "cultura",
+    "deporte",
+    "deportes",
+    "desarrollo",
+    "diseno",
+    "educacion",
+    "empresa",
+    "energia",
+    "equipo",
+    "estilo",
+    "formacion",
+    "gestion",
+    "historia",
+    "humor",
+    "idiomas",
+    "informacion",
+    "ingenieria",
+    "materiales",
+    "mercado",
+    "moda",
+    "modelo",
+    "moldes",
+    "musica",
+    "plantas",
+    "politica",
+    "producto",
+    "productos",
+    "proyecto",
+    "salud",
+    "seguridad",
+    "servicio",
+    "sistema",
+    "tecnologia",
+    "tecnologias",
+    "business",
+    "communication",
+    "customer",
+    "design",
+    "development",
+    "education",
+    "health",
+    "management",
+    "products",
+    "service",
+    "technology",
+    "work",
 ];
 
 /// What a reader of taxonomy files yields.
@@ -148,17 +200,23 @@ impl Taxonomy {
     }
 
     fn add_skill(&mut self, concept: &Concept, id: u32) {
+        let preferred: Vec<(&str, String)> = concept
+            .labels
+            .iter()
+            .filter(|label| label.preferred)
+            .map(|label| (label.language.as_str(), tokens::key(&label.text)))
+            .collect();
         for label in &concept.labels {
-            let key = tokens::key(&label.text);
-            if key.is_empty() {
+            let tokens = Tokens::new(&label.text);
+            if tokens.is_empty() {
                 continue;
             }
-            let name = Name { concept: id, preferred: label.preferred };
-            if findable(&key, label, concept) {
-                let inflection = if key.contains(' ') { Inflection::Agreement } else { Inflection::Exact };
-                self.skills.insert(&label.text, inflection, id * 2 + u32::from(label.preferred));
+            let key = tokens.key();
+            if findable(&key, label, &concept.class, &preferred) {
+                let inflection = if tokens.len() > 1 { Inflection::Agreement } else { Inflection::Exact };
+                self.skills.insert_tokens(&tokens, inflection, id * 2 + u32::from(label.preferred));
             }
-            self.names.entry(key).or_default().push(name);
+            self.names.entry(key).or_default().push(Name { concept: id, preferred: label.preferred });
         }
     }
 
@@ -199,7 +257,11 @@ impl Taxonomy {
     /// vision, `git` under configuration management tools).
     pub fn product(&self, name: &str) -> Option<&Concept> {
         let key = tokens::key(name);
-        self.skill(name).filter(|concept| shares_word(&key, concept))
+        self.skill(name).filter(|concept| {
+            let preferred = concept.labels.iter().filter(|label| label.preferred);
+            let keys: Vec<String> = preferred.map(|label| tokens::key(&label.text)).collect();
+            shares_word(&key, keys.iter().map(String::as_str))
+        })
     }
 
     /// Every label of a skill concept that stands in the text.
@@ -239,13 +301,14 @@ impl Taxonomy {
 
 /// Whether a label may be searched for in running text. Alternative labels are often narrower or vaguer than
 /// their concept, so they must resemble a preferred label of their language.
-fn findable(key: &str, label: &Label, concept: &Concept) -> bool {
+fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)]) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;
     }
+    let keys = || preferred.iter().map(|(_, key)| key.as_str());
     match key.split(' ').count() {
-        1 => key.len() >= 3 && concept.class == "knowledge" && (label.preferred || shares_word(key, concept)),
-        2..=8 => label.preferred || resembles(key, label, concept),
+        1 => key.len() >= 3 && class == "knowledge" && (label.preferred || shares_word(key, keys())),
+        2..=8 => label.preferred || resembles(key, &label.language, preferred),
         _ => false,
     }
 }
@@ -253,21 +316,18 @@ fn findable(key: &str, label: &Label, concept: &Concept) -> bool {
 /// Share of common words (Jaccard) from which an alternative label is taken for another wording.
 const RESEMBLANCE: f32 = 0.4;
 
-fn resembles(key: &str, label: &Label, concept: &Concept) -> bool {
-    let words: HashSet<&str> = key.split(' ').collect();
-    let same_language = |other: &&Label| other.preferred && other.language == label.language;
-    concept.labels.iter().filter(same_language).any(|preferred| {
-        let preferred = tokens::key(&preferred.text);
-        let others: HashSet<&str> = preferred.split(' ').collect();
-        let common = words.intersection(&others).count() as f32;
-        common / (words.union(&others).count() as f32) >= RESEMBLANCE
+fn resembles(key: &str, language: &str, preferred: &[(&str, String)]) -> bool {
+    let words: Vec<&str> = key.split(' ').collect();
+    preferred.iter().filter(|(other, _)| *other == language).any(|(_, other)| {
+        let all = other.split(' ').count() + words.len();
+        let common = other.split(' ').filter(|word| words.contains(word)).count();
+        common as f32 / (all - common) as f32 >= RESEMBLANCE
     })
 }
 
-fn shares_word(key: &str, concept: &Concept) -> bool {
-    concept.labels.iter().filter(|label| label.preferred).any(|label| {
-        let preferred = tokens::key(&label.text);
-        preferred.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
+fn shares_word<'a>(key: &str, mut preferred: impl Iterator<Item = &'a str>) -> bool {
+    preferred.any(|other| {
+        other.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
     })
 }
 
@@ -328,7 +388,8 @@ mod tests {
         let tokens = Tokens::new("Se busca quien sepa cuidar plantas y SQL, no spark");
         let found: Vec<_> = taxonomy.find(&tokens).iter().map(|found| found.concept.uri.clone()).collect();
         assert_eq!(found, ["t:a", "t:sql"]);
-        let related: Vec<_> = taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
+        let related: Vec<_> =
+            taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
         assert_eq!(related, ["t:b"]);
     }
 
@@ -336,7 +397,8 @@ mod tests {
     fn a_hundred_thousand_labels_index_quickly() {
         let concepts = (0..10_000)
             .map(|id| {
-                let labels: Vec<String> = (0..10).map(|n| format!("operar máquina tipo{id} serie{n}")).collect();
+                let labels: Vec<String> =
+                    (0..10).map(|n| format!("operar máquina tipo{id} serie{n}")).collect();
                 let labels: Vec<(&str, &str)> = labels.iter().map(|text| ("es", text.as_str())).collect();
                 skill(&format!("t:{id}"), "skill/competence", &labels[..1], &labels[1..])
             })

@@ -4,14 +4,88 @@
 const DROPPED: [&str; 8] = ["script", "style", "head", "template", "noscript", "svg", "iframe", "object"];
 /// Elements that begin and end a line.
 const BLOCKS: [&str; 34] = [
-    "address", "article", "aside", "blockquote", "body", "br", "center", "dd", "div", "dl", "dt", "fieldset", "figure", "footer", "form", "h1", "h2", "h3", "h4",
-    "h5", "h6", "header", "hr", "html", "main", "nav", "ol", "p", "pre", "section", "table", "tbody", "tr", "ul",
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "body",
+    "br",
+    "center",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "fieldset",
+    "figure",
+    "footer",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "header",
+    "hr",
+    "html",
+    "main",
+    "nav",
+    "ol",
+    "p",
+    "pre",
+    "section",
+    "table",
+    "tbody",
+    "tr",
+    "ul",
 ];
 /// Elements within a line.
 const INLINE: [&str; 45] = [
-    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "button", "caption", "cite", "code", "col", "del", "details", "em", "figcaption", "font", "i", "img",
-    "input", "ins", "kbd", "label", "legend", "link", "mark", "meta", "o:p", "option", "q", "s", "samp", "select", "small", "span", "strike", "strong", "sub",
-    "summary", "sup", "thead", "time", "title", "u", "wbr",
+    "a",
+    "abbr",
+    "acronym",
+    "b",
+    "bdi",
+    "bdo",
+    "big",
+    "button",
+    "caption",
+    "cite",
+    "code",
+    "col",
+    "del",
+    "details",
+    "em",
+    "figcaption",
+    "font",
+    "i",
+    "img",
+    "input",
+    "ins",
+    "kbd",
+    "label",
+    "legend",
+    "link",
+    "mark",
+    "meta",
+    "o:p",
+    "option",
+    "q",
+    "s",
+    "samp",
+    "select",
+    "small",
+    "span",
+    "strike",
+    "strong",
+    "sub",
+    "summary",
+    "sup",
+    "thead",
+    "time",
+    "title",
+    "u",
+    "wbr",
 ];
 
 /// A tag found at some `<`.
@@ -82,7 +156,8 @@ fn tag(rest: &str) -> Option<Tag<'_>> {
     let inner = &rest[1..];
     let closing = inner.starts_with('/');
     let start = 1 + usize::from(closing);
-    let name_length = rest[start..].find(|character: char| !(character.is_ascii_alphanumeric() || character == ':'))?;
+    let name_length =
+        rest[start..].find(|character: char| !(character.is_ascii_alphanumeric() || character == ':'))?;
     let name = &rest[start..start + name_length];
     let known = [DROPPED.as_slice(), &BLOCKS, &INLINE, &["li", "td", "th"]]
         .iter()
@@ -115,7 +190,8 @@ fn after_closing<'text>(rest: &'text str, name: &str) -> &'text str {
     let mut from = 0;
     while let Some(at) = rest[from..].find("</") {
         let start = from + at + 2;
-        let closes = rest.get(start..start + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name));
+        let closes =
+            rest.get(start..start + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name));
         if closes {
             return rest[start..].find('>').map_or("", |end| &rest[start + end + 1..]);
         }

@@ -26,7 +26,8 @@ pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
 /// earlier one points at it by `duplicate_of` and says why. The implicit skills follow: each with its
 /// reason, none equal to an explicit one.
 pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
-    let mut skills: Vec<EnhancedSkill> = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
+    let mut skills: Vec<EnhancedSkill> =
+        mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
     fold_duplicates(&mut skills);
     let implied = implied(&skills, taxonomy, lexicon);
     skills.extend(implied);
@@ -61,7 +62,11 @@ fn fold_duplicates(skills: &mut [EnhancedSkill]) {
         let original: Option<usize> = by_name.get(&name).copied().or(same_uri);
         match original {
             Some(original) => {
-                let by = if by_name.contains_key(&name) { "names the same skill as" } else { "is the same concept as" };
+                let by = if by_name.contains_key(&name) {
+                    "names the same skill as"
+                } else {
+                    "is the same concept as"
+                };
                 let reason = format!("{by} \"{}\"", skills[original].normalized_skill);
                 skills[index].duplicate_of = Some(original);
                 skills[index].reasoning = Some(reason);
@@ -104,7 +109,9 @@ fn implied(skills: &[EnhancedSkill], taxonomy: Option<&Taxonomy>, lexicon: &Lexi
             }
         }
     }
-    best.sort_by(|left, right| surer(left, right).then_with(|| left.normalized_skill.cmp(&right.normalized_skill)));
+    best.sort_by(|left, right| {
+        surer(left, right).then_with(|| left.normalized_skill.cmp(&right.normalized_skill))
+    });
     best
 }
 
@@ -198,9 +205,18 @@ mod tests {
     #[test]
     fn normalises_folds_and_infers() {
         for (mentions, expected) in [
-            (vec![mention("ReactJS", 0.8, None), mention("react", 0.9, None)], vec!["React=1", "React", "JavaScript < React requires JavaScript"]),
-            (vec![mention("React", 0.9, None), mention("JavaScript", 0.4, None)], vec!["React", "JavaScript"]),
-            (vec![mention("Una cosa", 0.5, Some("t:1")), mention("Otra cosa", 0.6, Some("t:1"))], vec!["Una cosa=1", "Otra cosa"]),
+            (
+                vec![mention("ReactJS", 0.8, None), mention("react", 0.9, None)],
+                vec!["React=1", "React", "JavaScript < React requires JavaScript"],
+            ),
+            (
+                vec![mention("React", 0.9, None), mention("JavaScript", 0.4, None)],
+                vec!["React", "JavaScript"],
+            ),
+            (
+                vec![mention("Una cosa", 0.5, Some("t:1")), mention("Otra cosa", 0.6, Some("t:1"))],
+                vec!["Una cosa=1", "Otra cosa"],
+            ),
             (vec![mention("Django", 0.9, None)], vec!["Django", "Python < Django is built on Python"]),
             (vec![mention("React", 0.3, None)], vec!["React"]),
             (vec![], vec![]),

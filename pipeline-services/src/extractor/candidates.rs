@@ -2,13 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    NerEntity,
-    patterns::Patterns,
-    sections::Sections,
-    sentences::sentences,
-    sorted,
-};
+use super::{NerEntity, patterns::Patterns, sections::Sections, sentences::sentences, sorted};
 use crate::{
     domain::{
         posting::Field,
@@ -95,7 +89,8 @@ impl Source {
         let vouched: Vec<Candidate> =
             open.into_iter().filter(|candidate| scope.vouches(candidate, &sure)).collect();
         sure.extend(vouched);
-        let concepts: Vec<Candidate> = taxonomy.into_iter().flat_map(|taxonomy| labels(taxonomy, tokens)).collect();
+        let concepts: Vec<Candidate> =
+            taxonomy.into_iter().flat_map(|taxonomy| labels(taxonomy, tokens)).collect();
         let named = |span: (usize, usize)| sure.iter().any(|other| (other.first, other.end) == span);
         let credible = |candidate: &Candidate| {
             // A label of one word, often an ordinary one, needs the lexicon or a word such as "conocimientos".
@@ -132,7 +127,9 @@ fn uri(entry: &Entry, taxonomy: Option<&Taxonomy>) -> Option<String> {
     let product = entry.is_name();
     let forms = entry.forms.iter().enumerate().filter(|(position, form)| *position == 0 || !form.context);
     forms
-        .filter_map(|(_, form)| if product { taxonomy.product(&form.text) } else { taxonomy.skill(&form.text) })
+        .filter_map(
+            |(_, form)| if product { taxonomy.product(&form.text) } else { taxonomy.skill(&form.text) },
+        )
         .map(|concept| concept.uri.clone())
         .next()
 }
@@ -155,7 +152,8 @@ fn labels(taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
 
 /// The words a tagger marked, grown to whole words.
 pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidate> {
-    let inside = |token: &crate::text::tokens::Token| token.start_char < entity.end && token.end_char > entity.start;
+    let inside =
+        |token: &crate::text::tokens::Token| token.start_char < entity.end && token.end_char > entity.start;
     let first = tokens.items().iter().position(inside)?;
     let end = first + tokens.items()[first..].iter().take_while(|token| inside(token)).count();
     let knowledge = entity.label.eq_ignore_ascii_case("knowledge");
@@ -218,7 +216,8 @@ impl<'a> Scope<'a> {
             sentence[first..end].fill(id as u32);
         }
         let negations = patterns.negation.phrases.find(tokens);
-        let negated_until = negations.iter().map(|found| (found.end, found.end + patterns.negation.words)).collect();
+        let negated_until =
+            negations.iter().map(|found| (found.end, found.end + patterns.negation.words)).collect();
         let mut cued = vec![false; tokens.len()];
         for found in patterns.context.phrases.find(tokens) {
             let end = (found.end + patterns.context.words).min(tokens.len());
@@ -276,7 +275,8 @@ impl<'a> Scope<'a> {
         let technical = |category: &str| matches!(category, "technology" | "tool");
         let named = technical(&candidate.category);
         let near = |other: &Candidate| {
-            let gap = other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
+            let gap =
+                other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
             let overlaps = other.first < candidate.end && candidate.first < other.end;
             let alike = match candidate.kind {
                 SkillKind::Soft => other.kind == SkillKind::Soft,

@@ -6,16 +6,21 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Extraction;
-use crate::domain::{
-    posting::Document,
-    skill::{EnhancedSkill, Mention, Method, SkillKind},
+use crate::{
+    domain::{
+        posting::{Document, Field},
+        skill::{EnhancedSkill, Mention, Method, SkillKind},
+    },
+    privacy,
 };
 
 /// A line that cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// The line is no JSON object of the expected shape.
-    #[error("not a document: {0}; expected an object with id, description and optionally title, requirements, country, language")]
+    #[error(
+        "not a document: {0}; expected an object with id, description and optionally title, requirements, country, language"
+    )]
     Shape(#[from] serde_json::Error),
     /// The id is missing or neither text nor number.
     #[error("`id` must be a text or a number")]
@@ -69,6 +74,18 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     Ok(Identified { id: line.id, document })
 }
 
+/// How much personal data a document holds, by kind, for [`answer`]. The document itself stays as it is,
+/// since spans count in it.
+pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
+    let mut counts = BTreeMap::new();
+    for field in Field::ALL {
+        for (kind, count) in privacy::scrub(document.field(field)).removed {
+            *counts.entry(kind.name()).or_default() += count;
+        }
+    }
+    counts
+}
+
 /// The answer of `extract`: every distinct skill with the span it stands at.
 ///
 /// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each mention in
@@ -80,7 +97,8 @@ pub fn answer(
     removed: &BTreeMap<&'static str, u32>,
 ) -> Value {
     let listed = skills.iter().enumerate().filter(|(_, skill)| skill.duplicate_of.is_none());
-    let listed: Vec<Value> = listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
+    let listed: Vec<Value> =
+        listed.map(|(index, skill)| entry(skill, extraction.mentions.get(index))).collect();
     let occupation = extraction.occupation.as_ref().map(|occupation| {
         json!({ "uri": occupation.uri, "label": occupation.label, "score": rounded(occupation.score) })
     });
@@ -98,7 +116,7 @@ pub fn spans_answer(id: &Value, extraction: &Extraction) -> Value {
     let spans: Vec<Value> = extraction
         .mentions
         .iter()
-        .filter(|mention| mention.field == crate::domain::posting::Field::Description)
+        .filter(|mention| mention.field == Field::Description)
         .map(|mention| json!({ "start": mention.start, "end": mention.end, "label": span_label(mention) }))
         .collect();
     json!({ "id": id, "spans": spans })
@@ -156,7 +174,9 @@ mod tests {
             let found = parse_document(line).unwrap_err().to_string();
             assert!(found.contains(expected), "{found}");
         }
-        let read = parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#).unwrap();
+        let read =
+            parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#)
+                .unwrap();
         assert_eq!((read.document.title.as_str(), read.document.country.as_deref()), ("T", Some("CO")));
     }
 }

@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Sections an advertisement may have, besides `title` and `body`.
-pub const SECTIONS: [&str; 6] = ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
+pub const SECTIONS: [&str; 6] =
+    ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
 
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 
@@ -177,7 +178,9 @@ impl Patterns {
             section.cues.iter().for_each(|cue| headings.insert(cue, Inflection::Exact, id as u32));
         }
         for cue in &source.cue {
-            cue.phrases.iter().for_each(|phrase| introductions.insert(phrase, Inflection::Exact, cues.len() as u32));
+            cue.phrases
+                .iter()
+                .for_each(|phrase| introductions.insert(phrase, Inflection::Exact, cues.len() as u32));
             cues.push(Cue { category: cue.category.clone(), confidence: cue.confidence });
         }
         let bodies: Vec<String> = source.standard.bodies.iter().map(|body| regex::escape(body)).collect();

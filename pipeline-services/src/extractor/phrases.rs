@@ -18,7 +18,8 @@ const ITEMS: usize = 6;
 pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candidate> {
     let mut found = Vec::new();
     for captures in patterns.standard.captures_iter(tokens.text()) {
-        let (Some(whole), Some(body), Some(number)) = (captures.get(0), captures.get(1), captures.get(2)) else {
+        let (Some(whole), Some(body), Some(number)) = (captures.get(0), captures.get(1), captures.get(2))
+        else {
             continue;
         };
         let (first, end) = (tokens.first_from(whole.start()), tokens.first_from(whole.end()));
@@ -115,7 +116,8 @@ fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {
 /// Short, more than numbers, and free of words that belong to the job rather than to a skill.
 fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize, usize)) -> bool {
     let words = || (first..end).map(|index| tokens.folded(index));
-    let connecting = |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
+    let connecting =
+        |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
     let content = words().filter(|word| !connecting(word)).count();
     // One ordinary word says too little; a name is written with a capital.
     let telling = content > 1 || tokens.surface(first).chars().next().is_some_and(char::is_uppercase);

@@ -56,7 +56,8 @@ fn is_heading(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
     let line_start = before.is_empty() || before.ends_with('\n');
     let after = &text[stop..];
     let colon = heading_tail(after);
-    let line_end = after.trim_start_matches([' ', '\t', ':', '?', '.', '*']).starts_with('\n') || after.trim().is_empty();
+    let line_end = after.trim_start_matches([' ', '\t', ':', '?', '.', '*']).starts_with('\n')
+        || after.trim().is_empty();
     let next_capital = tokens.items().get(end).is_some_and(|next| {
         after[..next.start - stop].chars().all(|gap| !gap.is_alphanumeric() && gap != ',')
             && text[next.start..].chars().next().is_some_and(char::is_uppercase)

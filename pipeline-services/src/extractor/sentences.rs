@@ -4,8 +4,8 @@ use std::ops::Range;
 
 /// Words before a full stop that end no sentence.
 const ABBREVIATIONS: [&str; 28] = [
-    "lic", "ing", "sr", "sra", "srta", "dr", "dra", "arq", "cra", "cr", "etc", "ej", "aprox", "av", "avda", "nro", "no", "art", "tel", "cel",
-    "depto", "adm", "mr", "mrs", "inc", "ltd", "vs", "gral",
+    "lic", "ing", "sr", "sra", "srta", "dr", "dra", "arq", "cra", "cr", "etc", "ej", "aprox", "av", "avda",
+    "nro", "no", "art", "tel", "cel", "depto", "adm", "mr", "mrs", "inc", "ltd", "vs", "gral",
 ];
 
 /// The sentences of a text as byte ranges, in order, without the blanks and bullets between them.
@@ -31,9 +31,11 @@ pub fn sentence_at(text: &str, start: u32, end: u32) -> Range<u32> {
     let last = bytes.len() - 1;
     let (start, end) = ((start as usize).min(last), (end as usize).min(last));
     let (from, to) = (bytes[start], bytes[end.max(start)]);
-    let mut covering = sentences(text).into_iter().filter(|sentence| sentence.start < to.max(from + 1) && sentence.end > from);
+    let mut covering = sentences(text)
+        .into_iter()
+        .filter(|sentence| sentence.start < to.max(from + 1) && sentence.end > from);
     let Some(first) = covering.next() else { return start as u32..end.max(start) as u32 };
-    let stop = covering.last().map_or(first.end, |sentence| sentence.end);
+    let stop = covering.next_back().map_or(first.end, |sentence| sentence.end);
     let position = |byte: usize| bytes.partition_point(|other| *other < byte) as u32;
     position(first.start.min(from))..position(stop.max(to))
 }
@@ -62,13 +64,15 @@ fn boundary(chars: &[(usize, char)], at: usize) -> Option<bool> {
                 Some(next) if next.is_whitespace() => !after_abbreviation(chars, at),
                 // "producción.Requisitos": a full stop between a small and a capital letter.
                 // "SQL.Ofrecemos" too, but not "ASP.NET" or "S.A.S".
-                Some(next) => next.is_uppercase() && at > 0 && (is_closing(chars[at - 1].1) || starts_a_word(chars, at)),
+                Some(next) => {
+                    next.is_uppercase() && at > 0 && (is_closing(chars[at - 1].1) || starts_a_word(chars, at))
+                }
             };
             free.then_some(true)
         }
         '-' | '*' | '–' => {
-            let spaced = next.is_some_and(char::is_whitespace)
-                && (at == 0 || chars[at - 1].1.is_whitespace());
+            let spaced =
+                next.is_some_and(char::is_whitespace) && (at == 0 || chars[at - 1].1.is_whitespace());
             spaced.then_some(false)
         }
         other => is_bullet(other).then_some(false),
@@ -81,8 +85,13 @@ fn is_closing(character: char) -> bool {
 
 /// A capitalised word after a word in capitals.
 fn starts_a_word(chars: &[(usize, char)], dot: usize) -> bool {
-    let is = |index: usize, test: fn(char) -> bool| chars.get(index).is_some_and(|(_, character)| test(*character));
-    dot >= 2 && is(dot + 2, char::is_lowercase) && is(dot - 1, char::is_alphanumeric) && is(dot - 2, char::is_alphanumeric)
+    let is = |index: usize, test: fn(char) -> bool| {
+        chars.get(index).is_some_and(|(_, character)| test(*character))
+    };
+    dot >= 2
+        && is(dot + 2, char::is_lowercase)
+        && is(dot - 1, char::is_alphanumeric)
+        && is(dot - 2, char::is_alphanumeric)
 }
 
 fn after_abbreviation(chars: &[(usize, char)], dot: usize) -> bool {
@@ -114,7 +123,10 @@ mod tests {
     #[test]
     fn splits_run_together_text() {
         for (text, expected) in [
-            ("Liderar la producción.Requisitos Formación", vec!["Liderar la producción.", "Requisitos Formación"]),
+            (
+                "Liderar la producción.Requisitos Formación",
+                vec!["Liderar la producción.", "Requisitos Formación"],
+            ),
             ("●Excel ●SAP", vec!["Excel", "SAP"]),
             ("- Uno\n- Dos", vec!["Uno", "Dos"]),
             ("Ing. Civil con exp. Node.js y ASP.NET", vec!["Ing. Civil con exp.", "Node.js y ASP.NET"]),

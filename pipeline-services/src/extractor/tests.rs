@@ -7,7 +7,11 @@ use crate::domain::{
 };
 
 fn extractor(taxonomy: Option<Taxonomy>) -> Extractor {
-    Extractor::new(Arc::new(Lexicon::built_in().unwrap()), Patterns::built_in().unwrap(), taxonomy.map(Arc::new))
+    Extractor::new(
+        Arc::new(Lexicon::built_in().unwrap()),
+        Patterns::built_in().unwrap(),
+        taxonomy.map(Arc::new),
+    )
 }
 
 fn described(description: &str) -> Document {
@@ -28,7 +32,10 @@ fn finds_what_is_asked_for() {
         ("Lenguajes: Go, Rust y Python", vec!["Go", "Rust", "Python"]),
         ("Inglés B2 y trabajo en equipo", vec!["Inglés", "Trabajo en equipo"]),
         ("Conocer la norma ISO 9001:2015 e IRAM 301", vec!["ISO 9001", "IRAM 301"]),
-        ("Conocimientos en telares circulares y tintura de lana.", vec!["Telares circulares", "Tintura de lana"]),
+        (
+            "Conocimientos en telares circulares y tintura de lana.",
+            vec!["Telares circulares", "Tintura de lana"],
+        ),
         ("No se requiere experiencia en ventas.", vec![]),
         ("Licencia de conducción C2 vigente", vec!["Licencia de conducción C2"]),
         ("Experiencia en el rubro de 3 años", vec![]),
@@ -45,7 +52,13 @@ fn benefits_count_less_than_requirements() {
     let excel = &found.mentions[0];
     assert_eq!((excel.label.as_str(), excel.section.as_str()), ("Excel", "requirements"));
     assert!(found.mentions.iter().all(|mention| mention.label != "Python"));
-    assert!(found.mentions.iter().filter(|mention| mention.section == "benefits").all(|mention| mention.confidence < 0.5));
+    assert!(
+        found
+            .mentions
+            .iter()
+            .filter(|mention| mention.section == "benefits")
+            .all(|mention| mention.confidence < 0.5)
+    );
 }
 
 #[test]
@@ -72,7 +85,8 @@ fn the_taxonomy_adds_labels_and_links() {
         ..Document::default()
     });
     assert_eq!(found.occupation.unwrap().uri, "o:1");
-    let links: Vec<_> = found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
+    let links: Vec<_> =
+        found.mentions.iter().map(|mention| (mention.label.as_str(), mention.uri.as_deref())).collect();
     assert_eq!(links, [("quesería artesanal", Some("t:1")), ("Python", Some("t:2"))]);
     assert_eq!(found.mentions[1].methods, [Method::Lexicon, Method::Taxonomy]);
 }
@@ -81,7 +95,8 @@ fn the_taxonomy_adds_labels_and_links() {
 fn a_tagger_adds_spans() {
     let extractor = extractor(None);
     let document = described("Domar dragones con SQL");
-    let entity = |start, end| NerEntity { field: Field::Description, start, end, label: "skill".into(), score: 0.8 };
+    let entity =
+        |start, end| NerEntity { field: Field::Description, start, end, label: "skill".into(), score: 0.8 };
     let found = extractor.extract_with(&document, &[entity(0, 14), entity(19, 22), entity(90, 95)]);
     let summary: Vec<_> =
         found.mentions.iter().map(|mention| (mention.surface.as_str(), mention.methods.clone())).collect();
@@ -130,5 +145,73 @@ proptest! {
 #[test]
 fn soft_skills_are_soft() {
     let found = sources().extract(&described("Proactividad y liderazgo"));
-    assert!(found.mentions.iter().all(|mention| mention.kind == SkillKind::Soft) && found.mentions.len() == 2);
+    assert!(
+        found.mentions.iter().all(|mention| mention.kind == SkillKind::Soft) && found.mentions.len() == 2
+    );
+}
+
+#[test]
+fn one_shot_answers_have_the_contract_s_shape() {
+    let line = r#"{"id": 7, "title": "Backend", "description": "Requisitos: Django y proactividad", "country": "CO"}"#;
+    let read = oneshot::parse_document(line).unwrap();
+    let found = sources().extract(&read.document);
+    let skills = crate::enhancer::rules::enhance(&found.mentions, None, sources().lexicon());
+    let removed = std::collections::BTreeMap::from([("email", 1)]);
+    let answer = oneshot::answer(&read.id, &found, &skills, &removed);
+    assert_eq!(answer["id"], 7);
+    assert_eq!(answer["language"], "es");
+    assert_eq!(answer["entities_removed"]["email"], 1);
+    assert!(answer["occupation"].is_null());
+    let skills = answer["skills"].as_array().unwrap();
+    let labels: Vec<&str> = skills.iter().map(|skill| skill["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["Backend", "Django", "Proactividad", "Python"]);
+    let (django, python) = (&skills[1], &skills[3]);
+    let (start, end) = (django["start"].as_u64().unwrap() as usize, django["end"].as_u64().unwrap() as usize);
+    assert_eq!(&read.document.description[start..end], django["surface"].as_str().unwrap());
+    assert_eq!(
+        (django["method"][0].as_str(), django["section"].as_str()),
+        (Some("lexicon"), Some("requirements"))
+    );
+    assert_eq!((python["explicit"].as_bool(), python["start"].is_null()), (Some(false), true));
+    assert_eq!(python["reason"], "Django is built on Python");
+    let spans = oneshot::spans_answer(&read.id, &found);
+    assert_eq!(spans["spans"][0]["label"], "knowledge");
+    assert_eq!(spans["spans"][1]["label"], "skill");
+}
+
+/// On the real advertisements of `OBSERVATORY_TESTDATA`, where that folder is at hand.
+#[test]
+fn real_advertisements_keep_the_invariants() {
+    let Some(root) = std::env::var_os("OBSERVATORY_TESTDATA") else {
+        eprintln!("skipped: OBSERVATORY_TESTDATA is not set");
+        return;
+    };
+    let path = std::path::Path::new(&root).join("ads-elempleo-co/ads_dev.jsonl");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is absent", path.display());
+        return;
+    };
+    let (mut named, mut spanish) = (0, 0);
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let cleaned = crate::cleaning::clean(value["description"].as_str().unwrap());
+        assert_eq!(crate::cleaning::clean(&cleaned.text).text, cleaned.text);
+        let document = Document {
+            title: value["title"].as_str().unwrap().to_owned(),
+            description: cleaned.text,
+            country: Some("CO".to_owned()),
+            ..Document::default()
+        };
+        let found = sources().extract(&document);
+        spanish += usize::from(found.language == "es");
+        named += usize::from(!found.mentions.is_empty());
+        for mention in &found.mentions {
+            let chars = document.field(mention.field).chars();
+            let surface: String =
+                chars.skip(mention.start as usize).take((mention.end - mention.start) as usize).collect();
+            assert_eq!(surface, mention.surface);
+        }
+    }
+    assert!(spanish * 10 >= text.lines().count() * 9, "{spanish} advertisements in Spanish only");
+    assert!(named * 10 >= text.lines().count() * 8, "skills in {named} advertisements only");
 }

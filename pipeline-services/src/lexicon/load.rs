@@ -130,7 +130,9 @@ fn rows<'text>(
     let Some(header) = rows.next() else { return Ok(Vec::new()) };
     if header.cells != names {
         let wanted = names.join(", ");
-        return Err(header.error(names[0], format!("the first line must name the columns {wanted}, tab-separated")));
+        return Err(
+            header.error(names[0], format!("the first line must name the columns {wanted}, tab-separated"))
+        );
     }
     rows.map(|row| match row.cells.len() > names.len() {
         true => Err(row.error(names[names.len() - 1], format!("more than {} columns", names.len()))),
@@ -216,7 +218,7 @@ fn form(row: &Row<'_>, column: &'static str, marked: &str) -> Result<Form, Lexic
 fn implication(lexicon: &Lexicon, row: &Row<'_>) -> Result<Implication, LexiconError> {
     for (column, name) in [(0, "skill"), (1, "implies")] {
         let label = row.cell(column);
-        if !lexicon.find(label).is_some_and(|entry| entry.label == label) {
+        if lexicon.find(label).is_none_or(|entry| entry.label != label) {
             return Err(row.error(name, format!("`{label}` is not the label of an entry")));
         }
     }
@@ -231,8 +233,9 @@ fn implication(lexicon: &Lexicon, row: &Row<'_>) -> Result<Implication, LexiconE
         skill: row.cell(0).to_owned(),
         implies: row.cell(1).to_owned(),
         relation: row.cell(2).to_owned(),
-        confidence: confidence
-            .ok_or_else(|| row.error("confidence", format!("`{}` is not above 0 and at most 1", row.cell(3))))?,
+        confidence: confidence.ok_or_else(|| {
+            row.error("confidence", format!("`{}` is not above 0 and at most 1", row.cell(3)))
+        })?,
     })
 }
 
@@ -243,23 +246,66 @@ mod tests {
     const HEADER: &str = "label\tkind\tcategory\tes\ten\tflags\turi\n";
 
     fn problem(name: &str, text: &str) -> String {
-        let files = [("a.tsv".to_owned(), format!("{HEADER}Rust\thard\ttechnology\n")), (name.to_owned(), text.to_owned())];
+        let files = [
+            ("a.tsv".to_owned(), format!("{HEADER}Rust\thard\ttechnology\n")),
+            (name.to_owned(), text.to_owned()),
+        ];
         parse(&files).unwrap_err().to_string()
     }
 
     #[test]
     fn errors_name_the_place_and_what_is_allowed() {
         for (name, text, expected) in [
-            ("b.tsv", format!("{HEADER}Go\tfirm\ttechnology\n"), "b.tsv, line 2, column kind: `firm` is not allowed; use hard or soft"),
-            ("b.tsv", format!("{HEADER}\nRUST\thard\ttechnology\n"), "b.tsv, line 3, column label: `RUST` already names `Rust`"),
-            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\tshout\n"), "column flags: `shout` is not a flag; use case and context"),
-            ("b.tsv", format!("{HEADER}Go\thard\ttech\n"), "column category: `tech` is not allowed; use one of technology"),
-            ("b.tsv", format!("{HEADER}--\thard\ttechnology\n"), "column label: must hold at least one letter or digit"),
-            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\t\tgo\n"), "column uri: `go` is not an absolute URI"),
-            ("b.tsv", format!("{HEADER}Go\thard\ttechnology\t\t\t\t\tmore\n"), "column uri: more than 7 columns"),
-            ("b.tsv", "label\tkind\n".to_owned(), "line 1, column label: the first line must name the columns"),
-            ("implies.tsv", "skill\timplies\trelation\tconfidence\nRust\tC\tuses\t1\n".to_owned(), "column implies: `C` is not the label of an entry"),
-            ("implies.tsv", "skill\timplies\trelation\tconfidence\nRust\tRust\tuses\t1\n".to_owned(), "a skill cannot imply itself"),
+            (
+                "b.tsv",
+                format!("{HEADER}Go\tfirm\ttechnology\n"),
+                "b.tsv, line 2, column kind: `firm` is not allowed; use hard or soft",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}\nRUST\thard\ttechnology\n"),
+                "b.tsv, line 3, column label: `RUST` already names `Rust`",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}Go\thard\ttechnology\t\t\tshout\n"),
+                "column flags: `shout` is not a flag; use case and context",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}Go\thard\ttech\n"),
+                "column category: `tech` is not allowed; use one of technology",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}--\thard\ttechnology\n"),
+                "column label: must hold at least one letter or digit",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}Go\thard\ttechnology\t\t\t\tgo\n"),
+                "column uri: `go` is not an absolute URI",
+            ),
+            (
+                "b.tsv",
+                format!("{HEADER}Go\thard\ttechnology\t\t\t\t\tmore\n"),
+                "column uri: more than 7 columns",
+            ),
+            (
+                "b.tsv",
+                "label\tkind\n".to_owned(),
+                "line 1, column label: the first line must name the columns",
+            ),
+            (
+                "implies.tsv",
+                "skill\timplies\trelation\tconfidence\nRust\tC\tuses\t1\n".to_owned(),
+                "column implies: `C` is not the label of an entry",
+            ),
+            (
+                "implies.tsv",
+                "skill\timplies\trelation\tconfidence\nRust\tRust\tuses\t1\n".to_owned(),
+                "a skill cannot imply itself",
+            ),
         ] {
             let found = problem(name, &text);
             assert!(found.contains(expected), "{found}\n{expected}");

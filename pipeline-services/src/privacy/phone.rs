@@ -8,22 +8,90 @@ use crate::text::fold::fold;
 
 /// Digits in groups set apart by at most two separators; longer gaps part two numbers.
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:\+ ?|\()?\d(?:[ .\-–()\u{a0}]{0,2}\d){6,25}").expect("the pattern is a constant that a test compiles")
+    Regex::new(r"(?:\+ ?|\()?\d(?:[ .\-–()\u{a0}]{0,2}\d){6,25}")
+        .expect("the pattern is a constant that a test compiles")
 });
 
 /// Words before a number that make it a telephone number.
 const CUES: [&str; 24] = [
-    "tel", "telefono", "telefonos", "telefonico", "cel", "celular", "celulares", "whatsapp", "whatsap", "watsapp", "wsp", "wpp", "wp", "movil", "llamar",
-    "llamanos", "llama", "comunicarse", "comunicate", "contacto", "phone", "mobile", "call", "linea",
+    "tel",
+    "telefono",
+    "telefonos",
+    "telefonico",
+    "cel",
+    "celular",
+    "celulares",
+    "whatsapp",
+    "whatsap",
+    "watsapp",
+    "wsp",
+    "wpp",
+    "wp",
+    "movil",
+    "llamar",
+    "llamanos",
+    "llama",
+    "comunicarse",
+    "comunicate",
+    "contacto",
+    "phone",
+    "mobile",
+    "call",
+    "linea",
 ];
 /// Words directly before a number that make it something else.
 const OTHERS: [&str; 34] = [
-    "iso", "nom", "ntc", "nit", "ruc", "ref", "referencia", "codigo", "cod", "id", "aviso", "vacante", "requisicion", "req", "job", "ley", "norma", "decreto",
-    "resolucion", "expediente", "cuit", "cuil", "dni", "rfc", "usd", "cop", "mxn", "ars", "eur", "pesos", "salario", "sueldo", "oferta", "folio",
+    "iso",
+    "nom",
+    "ntc",
+    "nit",
+    "ruc",
+    "ref",
+    "referencia",
+    "codigo",
+    "cod",
+    "id",
+    "aviso",
+    "vacante",
+    "requisicion",
+    "req",
+    "job",
+    "ley",
+    "norma",
+    "decreto",
+    "resolucion",
+    "expediente",
+    "cuit",
+    "cuil",
+    "dni",
+    "rfc",
+    "usd",
+    "cop",
+    "mxn",
+    "ars",
+    "eur",
+    "pesos",
+    "salario",
+    "sueldo",
+    "oferta",
+    "folio",
 ];
 /// Words directly after a number that make it an amount.
 const UNITS: [&str; 14] = [
-    "pesos", "usd", "cop", "mxn", "ars", "eur", "euros", "dolares", "millones", "mensuales", "mensual", "brutos", "netos", "anuales",
+    "pesos",
+    "usd",
+    "cop",
+    "mxn",
+    "ars",
+    "eur",
+    "euros",
+    "dolares",
+    "millones",
+    "mensuales",
+    "mensual",
+    "brutos",
+    "netos",
+    "anuales",
 ];
 
 /// The text with telephone numbers replaced and their count; `None` where there is none.
@@ -58,8 +126,13 @@ fn is_phone(text: &str, range: &Range<usize>) -> bool {
         return false;
     }
     let before = fold(tail(&text[..range.start], 40));
-    let words: Vec<&str> = before.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    if words.last().is_some_and(|word| OTHERS.contains(word)) || before.trim_end().ends_with(['$', '€', '/', '=']) {
+    let words: Vec<&str> = before
+        .split(|character: char| !character.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    if words.last().is_some_and(|word| OTHERS.contains(word))
+        || before.trim_end().ends_with(['$', '€', '/', '='])
+    {
         return false;
     }
     let after = fold(head(&text[range.end..], 15));
@@ -75,13 +148,28 @@ fn is_phone(text: &str, range: &Range<usize>) -> bool {
 
 /// Numbers whose form alone tells: national and international numbers of Colombia, Mexico and Argentina.
 fn by_shape(number: &str, digits: &str) -> bool {
-    let groups = digit_groups(number);
+    let mut groups = digit_groups(number);
+    if groups.iter().all(|length| *length == 1) {
+        // Portals space the digits out to hide them.
+        groups = vec![digits.len()];
+    }
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| digits.starts_with(prefix));
     match digits.len() {
         10 if groups.len() == 1 => {
             starts(&["3", "55", "56", "33", "81", "601", "602", "604", "605", "606", "607", "608", "11"])
         }
-        10 => matches!(groups.as_slice(), [2, 4, 4] | [3, 3, 4] | [3, 7] | [2, 8] | [3, 4, 3] | [4, 6] | [4, 3, 3] | [3, 3, 2, 2] | [2, 2, 2, 2, 2]),
+        10 => matches!(
+            groups.as_slice(),
+            [2, 4, 4]
+                | [3, 3, 4]
+                | [3, 7]
+                | [2, 8]
+                | [3, 4, 3]
+                | [4, 6]
+                | [4, 3, 3]
+                | [3, 3, 2, 2]
+                | [2, 2, 2, 2, 2]
+        ),
         11 => starts(&["011", "02", "03", "0"]) && groups.len() > 1 || starts(&["011"]),
         12 => starts(&["57", "52", "54"]) && (groups.len() > 1 || starts(&["573", "5255", "5411"])),
         13 => starts(&["549", "521"]),
@@ -93,8 +181,12 @@ fn by_shape(number: &str, digits: &str) -> bool {
 fn attached(text: &str, range: &Range<usize>) -> bool {
     let before = text[..range.start].chars().next_back();
     let after = text[range.end..].chars().next();
-    let glued = |character: char| character.is_alphanumeric() || matches!(character, '$' | '€' | '/' | '=' | '.' | ',' | '_' | '-' | '[');
-    before.is_some_and(glued) || after.is_some_and(|character| character.is_alphanumeric() || matches!(character, '%' | '_'))
+    let glued = |character: char| {
+        character.is_alphanumeric()
+            || matches!(character, '$' | '€' | '/' | '=' | '.' | ',' | '_' | '-' | '[')
+    };
+    before.is_some_and(glued)
+        || after.is_some_and(|character| character.is_alphanumeric() || matches!(character, '%' | '_'))
 }
 
 /// `2.500.000` and its like.
@@ -109,7 +201,8 @@ fn is_amount(number: &str) -> bool {
 fn is_date(number: &str) -> bool {
     let groups: Vec<&str> = number.split(['-', '.', ' ']).filter(|group| !group.is_empty()).collect();
     let year = |group: &str| group.len() == 4 && (group.starts_with("19") || group.starts_with("20"));
-    let day = |group: &str| group.len() <= 2 && group.parse().is_ok_and(|value: u32| (1..=31).contains(&value));
+    let day =
+        |group: &str| group.len() <= 2 && group.parse().is_ok_and(|value: u32| (1..=31).contains(&value));
     match groups.as_slice() {
         [a, b, c] => (day(a) && day(b) && year(c)) || (year(a) && day(b) && day(c)),
         [a, b] => year(a) && year(b),
@@ -120,12 +213,19 @@ fn is_date(number: &str) -> bool {
 /// Two or more numbers of one size side by side: a range of amounts or a list.
 fn is_range(number: &str) -> bool {
     let groups = digit_groups(number);
-    groups.len() > 1 && groups.windows(2).all(|pair| pair[0] == pair[1]) && groups[0] >= 4 && !(groups.len() == 2 && groups[0] == 4)
+    groups.len() > 1
+        && groups.windows(2).all(|pair| pair[0] == pair[1])
+        && groups[0] >= 4
+        && !(groups.len() == 2 && groups[0] == 4)
         || groups.len() > 1 && groups.iter().all(|length| *length == 10)
 }
 
 fn digit_groups(number: &str) -> Vec<usize> {
-    number.split(|character: char| !character.is_ascii_digit()).map(str::len).filter(|length| *length > 0).collect()
+    number
+        .split(|character: char| !character.is_ascii_digit())
+        .map(str::len)
+        .filter(|length| *length > 0)
+        .collect()
 }
 
 fn tail(text: &str, bytes: usize) -> &str {

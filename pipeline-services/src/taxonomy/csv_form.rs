@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
         return Err(table.error(1, format!("column `{}` is missing; the header is {wanted}", missing.0)));
     }
     let columns = columns.map(Option::unwrap_or_default);
-    while let Some(row) = table.next()? {
+    while let Some(row) = table.read_row()? {
         let cell = |index: usize| row.get(columns[index]).unwrap_or_default().trim().to_owned();
         for (index, name) in [(0, "uri"), (3, "language"), (4, "label")] {
             if cell(index).is_empty() {
@@ -49,7 +49,10 @@ pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
         loaded.concepts[index].labels.push(Label { language: cell(3), text: cell(4), preferred });
     }
     if loaded.concepts.is_empty() {
-        return Err(TaxonomyError::Empty { searched: path.display().to_string(), expected: "one label a row" });
+        return Err(TaxonomyError::Empty {
+            searched: path.display().to_string(),
+            expected: "one label a row",
+        });
     }
     Ok(loaded)
 }
@@ -79,9 +82,15 @@ mod tests {
     fn errors_name_the_line() {
         for (text, expected) in [
             ("uri,kind\n", "own.csv:1: column `class` is missing"),
-            ("uri,kind,class,language,label,preferred\nx:1,job,,es,a,1\n", "own.csv:2: kind `job` is not skill or occupation"),
+            (
+                "uri,kind,class,language,label,preferred\nx:1,job,,es,a,1\n",
+                "own.csv:2: kind `job` is not skill or occupation",
+            ),
             ("uri,kind,class,language,label,preferred\nx:1,skill,,es,,1\n", "own.csv:2: `label` is empty"),
-            ("uri,kind,class,language,label,preferred\nx:1,skill,,es,a,maybe\n", "preferred `maybe` is not true or false"),
+            (
+                "uri,kind,class,language,label,preferred\nx:1,skill,,es,a,maybe\n",
+                "preferred `maybe` is not true or false",
+            ),
             ("uri,kind,class,language,label,preferred\n", "no concept in"),
         ] {
             let found = check(text).unwrap_err().to_string();

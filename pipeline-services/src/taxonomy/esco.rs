@@ -40,7 +40,8 @@ enum Content {
 /// If a folder or file cannot be read, a needed column is missing or a row is broken; the error names the
 /// file and the line. Folders without a single concept are an error too.
 pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyError> {
-    let mut reader = Reader { languages, loaded: Loaded::default(), ids: HashMap::new(), relations: Vec::new() };
+    let mut reader =
+        Reader { languages, loaded: Loaded::default(), ids: HashMap::new(), relations: Vec::new() };
     for dir in dirs {
         reader.read_dir(dir)?;
     }
@@ -120,7 +121,7 @@ impl Reader<'_> {
         let (uri, preferred) = (table.needed("conceptUri")?, table.needed("preferredLabel")?);
         let other = table.column("altLabels");
         let class = class_column(table, kind);
-        while let Some(row) = table.next()? {
+        while let Some(row) = table.read_row()? {
             let id = self.concept(table, cell(&row, Some(uri)), kind, cell(&row, class))?;
             self.label(id, language, cell(&row, Some(preferred)), true);
             for text in cell(&row, other).split(['\n', '|']) {
@@ -141,7 +142,7 @@ impl Reader<'_> {
                 table.needed(&format!("altLabels_{language}"))?,
             ));
         }
-        while let Some(row) = table.next()? {
+        while let Some(row) = table.read_row()? {
             let id = self.concept(table, cell(&row, Some(uri)), kind, cell(&row, class))?;
             for (language, preferred, other) in &columns {
                 self.label(id, language, cell(&row, Some(*preferred)), true);
@@ -160,7 +161,7 @@ impl Reader<'_> {
         kind: impl Fn(&StringRecord) -> String,
     ) -> Result<(), TaxonomyError> {
         let (from, to) = (table.needed(from)?, table.needed(to)?);
-        while let Some(row) = table.next()? {
+        while let Some(row) = table.read_row()? {
             let (from, to) = (cell(&row, Some(from)).to_owned(), cell(&row, Some(to)).to_owned());
             if from.is_empty() || to.is_empty() {
                 return Err(table.error(table.line(), "a relation needs two URIs".to_owned()));
@@ -205,12 +206,13 @@ impl Reader<'_> {
     }
 
     fn finish(mut self, dirs: &[PathBuf]) -> Result<Loaded, TaxonomyError> {
-        let before = self.relations.len();
-        self.relations.sort_by(|left, right| (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to)));
+        self.relations.sort_by(|left, right| {
+            (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to))
+        });
         self.relations.dedup();
         let distinct = self.relations.len();
-        self.relations.retain(|relation| self.ids.contains_key(&relation.from) && self.ids.contains_key(&relation.to));
-        debug_assert!(distinct <= before);
+        self.relations
+            .retain(|relation| self.ids.contains_key(&relation.from) && self.ids.contains_key(&relation.to));
         self.loaded.skipped_relations = distinct - self.relations.len();
         self.loaded.relations = self.relations;
         self.loaded.concepts.retain(|concept| !concept.labels.is_empty());
@@ -265,20 +267,32 @@ mod tests {
     #[test]
     fn unites_languages_and_keeps_relations_between_concepts() {
         let english = folder(&[
-            ("skills_en.csv", "conceptUri,skillType,preferredLabel,altLabels\nu:1,knowledge,cheese making,\"make cheese\ncheesecraft\"\n"),
+            (
+                "skills_en.csv",
+                "conceptUri,skillType,preferredLabel,altLabels\nu:1,knowledge,cheese making,\"make cheese\ncheesecraft\"\n",
+            ),
             ("occupations_en.csv", "conceptUri,iscoGroup,preferredLabel,altLabels\no:1,7513,cheesemaker,\n"),
-            ("occupationSkillRelations.csv.gz", "occupationUri,relationType,skillType,skillUri\no:1,essential,knowledge,u:1\n"),
+            (
+                "occupationSkillRelations.csv.gz",
+                "occupationUri,relationType,skillType,skillUri\no:1,essential,knowledge,u:1\n",
+            ),
             ("broaderRelationsSkillPillar_en.csv", "conceptUri,broaderUri\nu:1,g:group\n"),
             ("readme.txt", "not read"),
         ]);
-        let spanish = folder(&[("skills_es.csv.gz", "conceptUri,skillType,preferredLabel,altLabels\nu:1,knowledge,quesería,hacer queso | elaborar queso\n")]);
+        let spanish = folder(&[(
+            "skills_es.csv.gz",
+            "conceptUri,skillType,preferredLabel,altLabels\nu:1,knowledge,quesería,hacer queso | elaborar queso\n",
+        )]);
         let dirs = [english.path().to_owned(), spanish.path().to_owned()];
         let loaded = read(&dirs, &[]).unwrap();
         assert_eq!(loaded.concepts.len(), 2);
         let skill = loaded.concepts.iter().find(|concept| concept.uri == "u:1").unwrap();
         assert_eq!(skill.labels.len(), 6);
         assert_eq!(skill.preferred_label("es"), Some("quesería"));
-        assert_eq!(loaded.relations, [Relation { from: "o:1".into(), kind: "essential".into(), to: "u:1".into() }]);
+        assert_eq!(
+            loaded.relations,
+            [Relation { from: "o:1".into(), kind: "essential".into(), to: "u:1".into() }]
+        );
         assert_eq!(loaded.skipped_relations, 1);
         let only = read(&dirs, &["es".to_owned()]).unwrap();
         assert_eq!(only.concepts.len(), 1);
@@ -299,9 +313,17 @@ mod tests {
     fn errors_name_file_and_line() {
         for (name, text, expected) in [
             ("skills_es.csv", "uri,label\nu:1,a\n", "skills_es.csv:1: column `conceptUri` is missing"),
-            ("skills_es.csv", "conceptUri,preferredLabel\nu:1,a\n,b\n", "skills_es.csv:3: `conceptUri` is empty"),
+            (
+                "skills_es.csv",
+                "conceptUri,preferredLabel\nu:1,a\n,b\n",
+                "skills_es.csv:3: `conceptUri` is empty",
+            ),
             ("skills_es.csv", "conceptUri,preferredLabel\nu:1,a,b,c\n", "skills_es.csv:2: "),
-            ("broaderRelationsOccPillar.csv", "conceptUri,broaderUri\no:1,\n", "broaderRelationsOccPillar.csv:2: a relation needs two URIs"),
+            (
+                "broaderRelationsOccPillar.csv",
+                "conceptUri,broaderUri\no:1,\n",
+                "broaderRelationsOccPillar.csv:2: a relation needs two URIs",
+            ),
             ("other.csv", "a\n", "no concept in"),
         ] {
             let dir = folder(&[(name, text)]);

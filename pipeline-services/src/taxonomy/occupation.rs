@@ -5,10 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    domain::taxonomy::Concept,
-    text::{fold::fold, tokens::Tokens},
-};
+use crate::{domain::taxonomy::Concept, text::tokens::Tokens};
 
 /// Below this score a title stays without an occupation.
 const SURE: f32 = 0.62;
@@ -17,12 +14,90 @@ const MARGIN: f32 = 0.03;
 
 /// Words of titles that say nothing about the occupation.
 const NOISE: [&str; 84] = [
-    "experiencia", "importante", "busca", "buscamos", "vacante", "oeste", "este", "norte", "sur", "capital", "federal", "gba", "nivel", "inicial", "empresa",
-    "cliente", "manana", "tarde", "noche", "excluyente", "estudiante", "estudiantes",
-    "a", "al", "and", "con", "de", "del", "e", "el", "en", "for", "in", "la", "las", "los", "o", "of", "para", "por", "the", "to",
-    "u", "un", "una", "y", "x", "as", "os", "i", "ii", "iii", "iv", "sr", "ssr", "jr", "senior", "semisenior", "semi", "junior",
-    "trainee", "pasante", "practicante", "urgente", "remoto", "remota", "remote", "hibrido", "hybrid", "presencial", "full",
-    "part", "time", "medio", "turno", "tiempo", "completo", "zona", "bogota", "caba", "cdmx", "medellin", "mexico", "argentina",
+    "experiencia",
+    "importante",
+    "busca",
+    "buscamos",
+    "vacante",
+    "oeste",
+    "este",
+    "norte",
+    "sur",
+    "capital",
+    "federal",
+    "gba",
+    "nivel",
+    "inicial",
+    "empresa",
+    "cliente",
+    "manana",
+    "tarde",
+    "noche",
+    "excluyente",
+    "estudiante",
+    "estudiantes",
+    "a",
+    "al",
+    "and",
+    "con",
+    "de",
+    "del",
+    "e",
+    "el",
+    "en",
+    "for",
+    "in",
+    "la",
+    "las",
+    "los",
+    "o",
+    "of",
+    "para",
+    "por",
+    "the",
+    "to",
+    "u",
+    "un",
+    "una",
+    "y",
+    "x",
+    "as",
+    "os",
+    "i",
+    "ii",
+    "iii",
+    "iv",
+    "sr",
+    "ssr",
+    "jr",
+    "senior",
+    "semisenior",
+    "semi",
+    "junior",
+    "trainee",
+    "pasante",
+    "practicante",
+    "urgente",
+    "remoto",
+    "remota",
+    "remote",
+    "hibrido",
+    "hybrid",
+    "presencial",
+    "full",
+    "part",
+    "time",
+    "medio",
+    "turno",
+    "tiempo",
+    "completo",
+    "zona",
+    "bogota",
+    "caba",
+    "cdmx",
+    "medellin",
+    "mexico",
+    "argentina",
 ];
 
 /// An occupation with how well it fits.
@@ -79,7 +154,8 @@ impl Index {
             }
         }
         let total = self.names.len() as f32;
-        self.weights = self.by_word.iter().map(|names| 1.0 + (total / names.len().max(1) as f32).ln()).collect();
+        self.weights =
+            self.by_word.iter().map(|names| 1.0 + (total / names.len().max(1) as f32).ln()).collect();
         for name in &mut self.names {
             name.weight = name.words.iter().map(|word| self.weights[*word as usize]).sum();
         }
@@ -143,8 +219,7 @@ fn genders(label: &str) -> Vec<&str> {
 
 /// Content words of a title without number and gender, each once.
 fn stems(text: &str) -> Vec<String> {
-    let folded = fold(text);
-    let tokens = Tokens::new(&folded);
+    let tokens = Tokens::new(text);
     let mut stems: Vec<String> = Vec::new();
     for index in 0..tokens.len() {
         let word = tokens.folded(index);

@@ -34,17 +34,122 @@ impl Language {
 
 /// Words that carry grammar, not subject matter, and exist in one of the two languages only.
 const SPANISH: [&str; 62] = [
-    "al", "ante", "asi", "buscamos", "como", "con", "contar", "cual", "cuando", "cuya", "de", "debe", "del", "desde",
-    "donde", "durante", "e", "el", "ella", "en", "entre", "es", "esta", "este", "estamos", "experiencia", "hacia", "hasta",
-    "la", "las", "le", "lo", "los", "mas", "mediante", "mi", "nuestra", "nuestro", "nuestros", "o", "para", "pero", "por",
-    "que", "se", "segun", "ser", "si", "sobre", "somos", "son", "su", "sus", "te", "tu", "un", "una", "unos", "y", "ya",
-    "sin", "tambien",
+    "al",
+    "ante",
+    "asi",
+    "buscamos",
+    "como",
+    "con",
+    "contar",
+    "cual",
+    "cuando",
+    "cuya",
+    "de",
+    "debe",
+    "del",
+    "desde",
+    "donde",
+    "durante",
+    "e",
+    "el",
+    "ella",
+    "en",
+    "entre",
+    "es",
+    "esta",
+    "este",
+    "estamos",
+    "experiencia",
+    "hacia",
+    "hasta",
+    "la",
+    "las",
+    "le",
+    "lo",
+    "los",
+    "mas",
+    "mediante",
+    "mi",
+    "nuestra",
+    "nuestro",
+    "nuestros",
+    "o",
+    "para",
+    "pero",
+    "por",
+    "que",
+    "se",
+    "segun",
+    "ser",
+    "si",
+    "sobre",
+    "somos",
+    "son",
+    "su",
+    "sus",
+    "te",
+    "tu",
+    "un",
+    "una",
+    "unos",
+    "y",
+    "ya",
+    "sin",
+    "tambien",
 ];
 const ENGLISH: [&str; 52] = [
-    "about", "an", "and", "are", "as", "at", "be", "been", "by", "can", "experience", "for", "from", "has", "have", "if", "in",
-    "into", "is", "it", "its", "of", "on", "or", "our", "should", "such", "that", "the", "their", "them", "they", "this", "to",
-    "using", "was", "we", "well", "what", "when", "where", "which", "who", "will", "with", "within", "work", "would", "years",
-    "you", "your", "must",
+    "about",
+    "an",
+    "and",
+    "are",
+    "as",
+    "at",
+    "be",
+    "been",
+    "by",
+    "can",
+    "experience",
+    "for",
+    "from",
+    "has",
+    "have",
+    "if",
+    "in",
+    "into",
+    "is",
+    "it",
+    "its",
+    "of",
+    "on",
+    "or",
+    "our",
+    "should",
+    "such",
+    "that",
+    "the",
+    "their",
+    "them",
+    "they",
+    "this",
+    "to",
+    "using",
+    "was",
+    "we",
+    "well",
+    "what",
+    "when",
+    "where",
+    "which",
+    "who",
+    "will",
+    "with",
+    "within",
+    "work",
+    "would",
+    "years",
+    "you",
+    "your",
+    "must",
 ];
 
 /// Detects the language of a text; `prior` decides where the text does not (Spanish without one).
@@ -63,7 +168,8 @@ pub fn detect(tokens: &Tokens<'_>, prior: Option<Language>) -> Language {
             balance -= 1.0;
         }
     }
-    let marks = tokens.text().chars().filter(|c| matches!(c, 'ñ' | 'Ñ' | 'ó' | 'í' | 'á' | '¿' | '¡')).count();
+    let marks =
+        tokens.text().chars().filter(|c| matches!(c, 'ñ' | 'Ñ' | 'ó' | 'í' | 'á' | '¿' | '¡')).count();
     if balance + 0.75 * marks as f32 > 0.0 { Language::Es } else { Language::En }
 }
 
@@ -90,7 +196,9 @@ mod tests {
 
     #[test]
     fn reads_tags() {
-        for (tag, expected) in [("es-CO", Some(Language::Es)), ("EN", Some(Language::En)), ("pt", None), ("", None)] {
+        for (tag, expected) in
+            [("es-CO", Some(Language::Es)), ("EN", Some(Language::En)), ("pt", None), ("", None)]
+        {
             assert_eq!(Language::from_tag(tag), expected, "{tag}");
         }
     }

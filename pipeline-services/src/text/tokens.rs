@@ -35,8 +35,11 @@ pub struct Tokens<'text> {
 impl<'text> Tokens<'text> {
     /// Splits a text into folded words.
     pub fn new(text: &'text str) -> Self {
-        let mut tokens =
-            Self { text, folded: String::with_capacity(text.len()), items: Vec::with_capacity(text.len() / 6) };
+        let mut tokens = Self {
+            text,
+            folded: String::with_capacity(text.len()),
+            items: Vec::with_capacity(text.len() / 6),
+        };
         let chars: Vec<(usize, char)> = text.char_indices().collect();
         let mut at = 0;
         let mut gap_start = 0;
@@ -117,6 +120,18 @@ impl<'text> Tokens<'text> {
         &self.text[self.items[first].start..self.items[end - 1].end]
     }
 
+    /// The folded words, joined by one blank.
+    pub fn key(&self) -> String {
+        let mut out = String::with_capacity(self.folded.len() + self.items.len());
+        for index in 0..self.len() {
+            if index > 0 {
+                out.push(' ');
+            }
+            out.push_str(self.folded(index));
+        }
+        out
+    }
+
     /// The first word that starts at or after this byte.
     pub fn first_from(&self, byte: usize) -> usize {
         self.items.partition_point(|token| token.start < byte)
@@ -125,15 +140,7 @@ impl<'text> Tokens<'text> {
 
 /// The folded words of a phrase, joined by one blank: the key under which spellings of a label meet.
 pub fn key(phrase: &str) -> String {
-    let tokens = Tokens::new(phrase);
-    let mut out = String::with_capacity(phrase.len());
-    for index in 0..tokens.len() {
-        if index > 0 {
-            out.push(' ');
-        }
-        out.push_str(tokens.folded(index));
-    }
-    out
+    Tokens::new(phrase).key()
 }
 
 fn is_word(character: char) -> bool {
@@ -157,11 +164,9 @@ fn starts_word(chars: &[(usize, char)], at: usize) -> bool {
 fn ending_after_dot(chars: &[(usize, char)], dot: usize) -> Option<&'static str> {
     DOTTED_ENDINGS.into_iter().find(|ending| {
         let length = ending.len();
-        ending
-            .chars()
-            .enumerate()
-            .all(|(offset, wanted)| at_is(chars, dot + 1 + offset, |found| found.eq_ignore_ascii_case(&wanted)))
-            && !at_is(chars, dot + 1 + length, is_word)
+        ending.chars().enumerate().all(|(offset, wanted)| {
+            at_is(chars, dot + 1 + offset, |found| found.eq_ignore_ascii_case(&wanted))
+        }) && !at_is(chars, dot + 1 + length, is_word)
     })
 }
 
@@ -172,7 +177,8 @@ fn word_end(chars: &[(usize, char)], start: usize) -> usize {
         while at_is(chars, at, is_word) {
             at += 1;
         }
-        let digits = at_is(chars, at - 1, |c| c.is_ascii_digit()) && at_is(chars, at + 1, |c| c.is_ascii_digit());
+        let digits =
+            at_is(chars, at - 1, |c| c.is_ascii_digit()) && at_is(chars, at + 1, |c| c.is_ascii_digit());
         if at_is(chars, at, |c| c == '.' || c == ',') && digits {
             at += 1;
         } else if at_is(chars, at, |c| c == '.') && ending_after_dot(chars, at).is_some() {
@@ -205,7 +211,8 @@ fn breaks(gap: &[(usize, char)]) -> bool {
         strong += 1;
     }
     // " - " separates list items, "machine-learning" joins words.
-    let spaced_hyphen = gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && blank(gap[0].1);
+    let spaced_hyphen =
+        gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && blank(gap[0].1);
     strong > 1 || spaced_hyphen
 }
 

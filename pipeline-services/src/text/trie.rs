@@ -60,7 +60,11 @@ impl Default for Trie {
 impl Trie {
     /// Adds a phrase; one without words is ignored. The same phrase may carry several payloads.
     pub fn insert(&mut self, phrase: &str, inflection: Inflection, payload: u32) {
-        let tokens = Tokens::new(phrase);
+        self.insert_tokens(&Tokens::new(phrase), inflection, payload);
+    }
+
+    /// [`Trie::insert`] of a phrase whose words are at hand.
+    pub fn insert_tokens(&mut self, tokens: &Tokens<'_>, inflection: Inflection, payload: u32) {
         if tokens.is_empty() {
             return;
         }
@@ -100,7 +104,8 @@ impl Trie {
 
     /// Every phrase in the text, sorted by place and payload.
     pub fn find(&self, tokens: &Tokens<'_>) -> Vec<Match> {
-        let ids: Vec<[Option<u32>; 3]> = (0..tokens.len()).map(|index| self.ids(tokens.folded(index))).collect();
+        let ids: Vec<[Option<u32>; 3]> =
+            (0..tokens.len()).map(|index| self.ids(tokens.folded(index))).collect();
         let mut found = Vec::new();
         let (mut states, mut next) = (Vec::new(), Vec::new());
         for first in 0..ids.len() {
@@ -182,7 +187,8 @@ fn stem(word: &str, inflection: Inflection) -> &str {
 /// `database` meet.
 fn singular(word: &str) -> &str {
     let keeps_s = ["ss", "us", "is"].iter().any(|ending| word.ends_with(ending));
-    let word = if word.len() >= 4 && word.ends_with('s') && !keeps_s { &word[..word.len() - 1] } else { word };
+    let word =
+        if word.len() >= 4 && word.ends_with('s') && !keeps_s { &word[..word.len() - 1] } else { word };
     if word.len() >= 5 && word.ends_with('e') { &word[..word.len() - 1] } else { word }
 }
 
@@ -190,7 +196,9 @@ fn singular(word: &str) -> &str {
 fn genderless(word: &str) -> &str {
     const ENDINGS: [&str; 9] = ["ad", "id", "iv", "ic", "os", "ari", "ori", "an", "ent"];
     let gendered = word.len() >= 6
-        && word.strip_suffix(['a', 'o']).is_some_and(|rest| ENDINGS.iter().any(|ending| rest.ends_with(ending)));
+        && word
+            .strip_suffix(['a', 'o'])
+            .is_some_and(|rest| ENDINGS.iter().any(|ending| rest.ends_with(ending)));
     if gendered { &word[..word.len() - 1] } else { word }
 }
 
@@ -263,7 +271,11 @@ mod tests {
             ("machine learning", Exact, "Machine-Learning", true),
             ("compras, ventas", Exact, "compras, ventas", true),
         ] {
-            assert_eq!(!spans(&trie(&[(phrase, inflection)]), text).is_empty(), expected, "{phrase} in {text}");
+            assert_eq!(
+                !spans(&trie(&[(phrase, inflection)]), text).is_empty(),
+                expected,
+                "{phrase} in {text}"
+            );
         }
     }
 
@@ -271,7 +283,10 @@ mod tests {
     fn longer_wins_and_disjoint_shorter_stays() {
         use Inflection::Exact;
         let trie = trie(&[("sql", Exact), ("sql server", Exact), ("server", Exact), ("power bi", Exact)]);
-        assert_eq!(spans(&trie, "SQL Server, SQL y server con Power BI"), ["SQL Server", "SQL", "server", "Power BI"]);
+        assert_eq!(
+            spans(&trie, "SQL Server, SQL y server con Power BI"),
+            ["SQL Server", "SQL", "server", "Power BI"]
+        );
     }
 
     proptest! {
