@@ -35,6 +35,7 @@ struct Line {
     #[serde(default)]
     id: Value,
     title: Option<String>,
+    #[serde(alias = "text")]
     description: Option<String>,
     requirements: Option<String>,
     country: Option<String>,

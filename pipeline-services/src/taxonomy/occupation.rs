@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::{domain::taxonomy::Concept, text::tokens::Tokens};
 
 /// Below this score a title stays without an occupation.
-const SURE: f32 = 0.62;
+const SURE: f32 = 0.64;
 /// The best must be better than the second occupation by this much, unless it is exact.
 const MARGIN: f32 = 0.03;
 
@@ -100,6 +100,32 @@ const NOISE: [&str; 84] = [
     "argentina",
 ];
 
+/// Stems of ranks: alone, inside a longer title, they name no occupation.
+const RANKS: [&str; 22] = [
+    "administrador",
+    "administrativ",
+    "analist",
+    "asesor",
+    "asistent",
+    "auxiliar",
+    "ayudant",
+    "consultor",
+    "coordinador",
+    "director",
+    "ejecutiv",
+    "empleador",
+    "encargad",
+    "especialist",
+    "gerent",
+    "ingenier",
+    "jefe",
+    "operador",
+    "operari",
+    "responsabl",
+    "supervisor",
+    "tecnic",
+];
+
 /// An occupation with how well it fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranked<'taxonomy> {
@@ -114,6 +140,8 @@ struct Name {
     concept: u32,
     words: Vec<u32>,
     weight: f32,
+    /// The label is one of [`RANKS`].
+    rank: bool,
 }
 
 /// Labels of occupations by their words.
@@ -134,8 +162,9 @@ impl Index {
                 if words.is_empty() {
                     continue;
                 }
+                let rank = words.len() == 1 && RANKS.contains(&words[0].as_str());
                 let words: Vec<u32> = words.iter().map(|word| self.id(word)).collect();
-                self.names.push(Name { concept: id, words, weight: 0.0 });
+                self.names.push(Name { concept: id, words, weight: 0.0, rank });
             }
         }
     }
@@ -183,7 +212,8 @@ impl Index {
         let mut best: HashMap<u32, f32> = HashMap::new();
         for (index, common) in shared {
             let name = &self.names[index as usize];
-            if within && common < name.weight * 0.999 {
+            let rank = name.rank && words.len() > 1;
+            if within && (rank || common < name.weight * 0.999) {
                 continue;
             }
             let same_head = name.words.first() == head;
@@ -262,6 +292,7 @@ mod tests {
                 occupation("o:data", "analista de datos"),
                 occupation("o:cost", "analista de costos"),
                 occupation("o:electric", "electricista"),
+                occupation("o:chief", "jefe"),
             ],
             &[],
         );
@@ -271,6 +302,8 @@ mod tests {
             ("ELECTRICISTA (turno noche)", Some("o:electric")),
             ("Analista", None),
             ("Ejecutivo de cuentas", None),
+            ("Jefe de planta", None),
+            ("Jefe", Some("o:chief")),
             ("", None),
         ] {
             let found = taxonomy.occupation(title).map(|ranked| ranked.concept.uri.as_str());
