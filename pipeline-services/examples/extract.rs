@@ -2,7 +2,6 @@
 //! `extract [--spans] [--no-implicit] [ESCO_DIR...] < in.jsonl > out.jsonl`. Says on standard error how fast.
 
 use std::{
-    collections::BTreeMap,
     io::{self, BufRead, Write},
     path::PathBuf,
     sync::Arc,
@@ -50,7 +49,7 @@ fn main() -> Result<()> {
         } else {
             let mut skills = rules::enhance(&extraction.mentions, extractor.taxonomy(), extractor.lexicon());
             skills.retain(|skill| skill.explicit || !has("--no-implicit"));
-            oneshot::answer(&read.id, &extraction, &skills, &BTreeMap::new())
+            oneshot::answer(&read.id, &extraction, &skills, &oneshot::personal_data(&read.document))
         };
         writeln!(out, "{answer}")?;
     }

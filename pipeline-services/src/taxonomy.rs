@@ -9,7 +9,7 @@ use std::collections::HashMap;
 pub use occupation::Ranked;
 
 use crate::{
-    domain::taxonomy::{Concept, ConceptKind, Relation},
+    domain::taxonomy::{Concept, ConceptKind, Label, Relation},
     text::{
         tokens::{self, Tokens},
         trie::{Inflection, Match, Trie},
@@ -20,10 +20,12 @@ use crate::{
 /// Ada, advertisements mean Apache Spark.
 const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
-/// Ordinary words that are also labels of concepts; alone they name no skill in an advertisement.
-const GENERIC: [&str; 56] = [
+/// Ordinary words that are also labels of concepts; they name no skill in an advertisement.
+const GENERIC: [&str; 58] = [
     "analisis",
     "arte",
+    "ofertas de empleo",
+    "oferta de empleo",
     "base",
     "calidad",
     "campo",
@@ -198,17 +200,23 @@ impl Taxonomy {
     }
 
     fn add_skill(&mut self, concept: &Concept, id: u32) {
+        let preferred: Vec<(&str, String)> = concept
+            .labels
+            .iter()
+            .filter(|label| label.preferred)
+            .map(|label| (label.language.as_str(), tokens::key(&label.text)))
+            .collect();
         for label in &concept.labels {
-            let key = tokens::key(&label.text);
-            if key.is_empty() {
+            let tokens = Tokens::new(&label.text);
+            if tokens.is_empty() {
                 continue;
             }
-            let name = Name { concept: id, preferred: label.preferred };
-            if findable(&key, label.preferred, concept) {
-                let inflection = if key.contains(' ') { Inflection::Agreement } else { Inflection::Exact };
-                self.skills.insert(&label.text, inflection, id * 2 + u32::from(label.preferred));
+            let key = tokens.key();
+            if findable(&key, label, &concept.class, &preferred) {
+                let inflection = if tokens.len() > 1 { Inflection::Agreement } else { Inflection::Exact };
+                self.skills.insert_tokens(&tokens, inflection, id * 2 + u32::from(label.preferred));
             }
-            self.names.entry(key).or_default().push(name);
+            self.names.entry(key).or_default().push(Name { concept: id, preferred: label.preferred });
         }
     }
 
@@ -249,7 +257,11 @@ impl Taxonomy {
     /// vision, `git` under configuration management tools).
     pub fn product(&self, name: &str) -> Option<&Concept> {
         let key = tokens::key(name);
-        self.skill(name).filter(|concept| shares_word(&key, concept))
+        self.skill(name).filter(|concept| {
+            let preferred = concept.labels.iter().filter(|label| label.preferred);
+            let keys: Vec<String> = preferred.map(|label| tokens::key(&label.text)).collect();
+            shares_word(&key, keys.iter().map(String::as_str))
+        })
     }
 
     /// Every label of a skill concept that stands in the text.
@@ -287,31 +299,41 @@ impl Taxonomy {
     }
 }
 
-/// Whether a label may be searched for in running text.
-fn findable(key: &str, preferred: bool, concept: &Concept) -> bool {
+/// Whether a label may be searched for in running text. Alternative labels are often narrower or vaguer than
+/// their concept, so they must resemble a preferred label of their language.
+fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)]) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;
     }
+    let keys = || preferred.iter().map(|(_, key)| key.as_str());
     match key.split(' ').count() {
-        1 => key.len() >= 3 && concept.class == "knowledge" && (preferred || shares_word(key, concept)),
-        2..=8 => preferred || (key.len() >= 8 && shares_word(key, concept)),
+        1 => key.len() >= 3 && class == "knowledge" && (label.preferred || shares_word(key, keys())),
+        2..=8 => label.preferred || resembles(key, &label.language, preferred),
         _ => false,
     }
 }
 
-fn shares_word(key: &str, concept: &Concept) -> bool {
-    concept.labels.iter().filter(|label| label.preferred).any(|label| {
-        let preferred = tokens::key(&label.text);
-        preferred
-            .split(' ')
-            .any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
+/// Share of common words (Jaccard) from which an alternative label is taken for another wording.
+const RESEMBLANCE: f32 = 0.4;
+
+fn resembles(key: &str, language: &str, preferred: &[(&str, String)]) -> bool {
+    let words: Vec<&str> = key.split(' ').collect();
+    preferred.iter().filter(|(other, _)| *other == language).any(|(_, other)| {
+        let all = other.split(' ').count() + words.len();
+        let common = other.split(' ').filter(|word| words.contains(word)).count();
+        common as f32 / (all - common) as f32 >= RESEMBLANCE
+    })
+}
+
+fn shares_word<'a>(key: &str, mut preferred: impl Iterator<Item = &'a str>) -> bool {
+    preferred.any(|other| {
+        other.split(' ').any(|word| (word.len() > 3 || word == key) && key.split(' ').any(|own| own == word))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::taxonomy::Label;
 
     fn skill(uri: &str, class: &str, preferred: &[(&str, &str)], other: &[(&str, &str)]) -> Concept {
         let label = |preferred: bool| {

@@ -6,9 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Extraction;
-use crate::domain::{
-    posting::Document,
-    skill::{EnhancedSkill, Mention, Method, SkillKind},
+use crate::{
+    domain::{
+        posting::{Document, Field},
+        skill::{EnhancedSkill, Mention, Method, SkillKind},
+    },
+    privacy,
 };
 
 /// A line that cannot be answered.
@@ -32,6 +35,7 @@ struct Line {
     #[serde(default)]
     id: Value,
     title: Option<String>,
+    #[serde(alias = "text")]
     description: Option<String>,
     requirements: Option<String>,
     country: Option<String>,
@@ -71,6 +75,18 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     Ok(Identified { id: line.id, document })
 }
 
+/// How much personal data a document holds, by kind, for [`answer`]. The document itself stays as it is,
+/// since spans count in it.
+pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
+    let mut counts = BTreeMap::new();
+    for field in Field::ALL {
+        for (kind, count) in privacy::scrub(document.field(field)).removed {
+            *counts.entry(kind.name()).or_default() += count;
+        }
+    }
+    counts
+}
+
 /// The answer of `extract`: every distinct skill with the span it stands at.
 ///
 /// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each mention in
@@ -101,7 +117,7 @@ pub fn spans_answer(id: &Value, extraction: &Extraction) -> Value {
     let spans: Vec<Value> = extraction
         .mentions
         .iter()
-        .filter(|mention| mention.field == crate::domain::posting::Field::Description)
+        .filter(|mention| mention.field == Field::Description)
         .map(|mention| json!({ "start": mention.start, "end": mention.end, "label": span_label(mention) }))
         .collect();
     json!({ "id": id, "spans": spans })

@@ -9,7 +9,7 @@ use crate::domain::{
 fn extractor(taxonomy: Option<Taxonomy>) -> Extractor {
     Extractor::new(
         Arc::new(Lexicon::built_in().unwrap()),
-        Arc::new(Patterns::built_in().unwrap()),
+        Patterns::built_in().unwrap(),
         taxonomy.map(Arc::new),
     )
 }
@@ -148,4 +148,70 @@ fn soft_skills_are_soft() {
     assert!(
         found.mentions.iter().all(|mention| mention.kind == SkillKind::Soft) && found.mentions.len() == 2
     );
+}
+
+#[test]
+fn one_shot_answers_have_the_contract_s_shape() {
+    let line = r#"{"id": 7, "title": "Backend", "description": "Requisitos: Django y proactividad", "country": "CO"}"#;
+    let read = oneshot::parse_document(line).unwrap();
+    let found = sources().extract(&read.document);
+    let skills = crate::enhancer::rules::enhance(&found.mentions, None, sources().lexicon());
+    let removed = std::collections::BTreeMap::from([("email", 1)]);
+    let answer = oneshot::answer(&read.id, &found, &skills, &removed);
+    assert_eq!(answer["id"], 7);
+    assert_eq!(answer["language"], "es");
+    assert_eq!(answer["entities_removed"]["email"], 1);
+    assert!(answer["occupation"].is_null());
+    let skills = answer["skills"].as_array().unwrap();
+    let labels: Vec<&str> = skills.iter().map(|skill| skill["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["Backend", "Django", "Proactividad", "Python"]);
+    let (django, python) = (&skills[1], &skills[3]);
+    let (start, end) = (django["start"].as_u64().unwrap() as usize, django["end"].as_u64().unwrap() as usize);
+    assert_eq!(&read.document.description[start..end], django["surface"].as_str().unwrap());
+    assert_eq!(
+        (django["method"][0].as_str(), django["section"].as_str()),
+        (Some("lexicon"), Some("requirements"))
+    );
+    assert_eq!((python["explicit"].as_bool(), python["start"].is_null()), (Some(false), true));
+    assert_eq!(python["reason"], "Django is built on Python");
+    let spans = oneshot::spans_answer(&read.id, &found);
+    assert_eq!(spans["spans"][0]["label"], "knowledge");
+    assert_eq!(spans["spans"][1]["label"], "skill");
+}
+
+/// On the real advertisements of `OBSERVATORY_TESTDATA`, where that folder is at hand.
+#[test]
+fn real_advertisements_keep_the_invariants() {
+    let Some(root) = std::env::var_os("OBSERVATORY_TESTDATA") else {
+        eprintln!("skipped: OBSERVATORY_TESTDATA is not set");
+        return;
+    };
+    let path = std::path::Path::new(&root).join("ads-elempleo-co/ads_dev.jsonl");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is absent", path.display());
+        return;
+    };
+    let (mut named, mut spanish) = (0, 0);
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let cleaned = crate::cleaning::clean(value["description"].as_str().unwrap());
+        assert_eq!(crate::cleaning::clean(&cleaned.text).text, cleaned.text);
+        let document = Document {
+            title: value["title"].as_str().unwrap().to_owned(),
+            description: cleaned.text,
+            country: Some("CO".to_owned()),
+            ..Document::default()
+        };
+        let found = sources().extract(&document);
+        spanish += usize::from(found.language == "es");
+        named += usize::from(!found.mentions.is_empty());
+        for mention in &found.mentions {
+            let chars = document.field(mention.field).chars();
+            let surface: String =
+                chars.skip(mention.start as usize).take((mention.end - mention.start) as usize).collect();
+            assert_eq!(surface, mention.surface);
+        }
+    }
+    assert!(spanish * 10 >= text.lines().count() * 9, "{spanish} advertisements in Spanish only");
+    assert!(named * 10 >= text.lines().count() * 8, "skills in {named} advertisements only");
 }

@@ -148,7 +148,11 @@ fn is_phone(text: &str, range: &Range<usize>) -> bool {
 
 /// Numbers whose form alone tells: national and international numbers of Colombia, Mexico and Argentina.
 fn by_shape(number: &str, digits: &str) -> bool {
-    let groups = digit_groups(number);
+    let mut groups = digit_groups(number);
+    if groups.iter().all(|length| *length == 1) {
+        // Portals space the digits out to hide them.
+        groups = vec![digits.len()];
+    }
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| digits.starts_with(prefix));
     match digits.len() {
         10 if groups.len() == 1 => {

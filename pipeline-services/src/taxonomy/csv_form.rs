@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
         return Err(table.error(1, format!("column `{}` is missing; the header is {wanted}", missing.0)));
     }
     let columns = columns.map(Option::unwrap_or_default);
-    while let Some(row) = table.next_row()? {
+    while let Some(row) = table.read_row()? {
         let cell = |index: usize| row.get(columns[index]).unwrap_or_default().trim().to_owned();
         for (index, name) in [(0, "uri"), (3, "language"), (4, "label")] {
             if cell(index).is_empty() {

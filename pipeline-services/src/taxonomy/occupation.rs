@@ -5,18 +5,37 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    domain::taxonomy::Concept,
-    text::{fold::fold, tokens::Tokens},
-};
+use crate::{domain::taxonomy::Concept, text::tokens::Tokens};
 
 /// Below this score a title stays without an occupation.
-const SURE: f32 = 0.8;
+const SURE: f32 = 0.64;
 /// The best must be better than the second occupation by this much, unless it is exact.
 const MARGIN: f32 = 0.03;
 
 /// Words of titles that say nothing about the occupation.
-const NOISE: [&str; 62] = [
+const NOISE: [&str; 84] = [
+    "experiencia",
+    "importante",
+    "busca",
+    "buscamos",
+    "vacante",
+    "oeste",
+    "este",
+    "norte",
+    "sur",
+    "capital",
+    "federal",
+    "gba",
+    "nivel",
+    "inicial",
+    "empresa",
+    "cliente",
+    "manana",
+    "tarde",
+    "noche",
+    "excluyente",
+    "estudiante",
+    "estudiantes",
     "a",
     "al",
     "and",
@@ -81,6 +100,32 @@ const NOISE: [&str; 62] = [
     "argentina",
 ];
 
+/// Stems of ranks: alone, inside a longer title, they name no occupation.
+const RANKS: [&str; 22] = [
+    "administrador",
+    "administrativ",
+    "analist",
+    "asesor",
+    "asistent",
+    "auxiliar",
+    "ayudant",
+    "consultor",
+    "coordinador",
+    "director",
+    "ejecutiv",
+    "empleador",
+    "encargad",
+    "especialist",
+    "gerent",
+    "ingenier",
+    "jefe",
+    "operador",
+    "operari",
+    "responsabl",
+    "supervisor",
+    "tecnic",
+];
+
 /// An occupation with how well it fits.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranked<'taxonomy> {
@@ -95,6 +140,8 @@ struct Name {
     concept: u32,
     words: Vec<u32>,
     weight: f32,
+    /// The label is one of [`RANKS`].
+    rank: bool,
 }
 
 /// Labels of occupations by their words.
@@ -115,8 +162,9 @@ impl Index {
                 if words.is_empty() {
                     continue;
                 }
+                let rank = words.len() == 1 && RANKS.contains(&words[0].as_str());
                 let words: Vec<u32> = words.iter().map(|word| self.id(word)).collect();
-                self.names.push(Name { concept: id, words, weight: 0.0 });
+                self.names.push(Name { concept: id, words, weight: 0.0, rank });
             }
         }
     }
@@ -144,6 +192,12 @@ impl Index {
 
     /// The best labels' occupations with their scores, each occupation once.
     pub(super) fn rank(&self, title: &str, top: usize) -> Vec<(u32, f32)> {
+        self.best(title, top, false)
+    }
+
+    /// With `within`, only labels all of whose words stand in the title: one with further words names a
+    /// narrower occupation ("asistente de compras personales").
+    fn best(&self, title: &str, top: usize, within: bool) -> Vec<(u32, f32)> {
         let words = stems(title);
         let unknown = 1.0 + (self.names.len().max(1) as f32).ln();
         let weight = |word: &String| self.ids.get(word).map_or(unknown, |id| self.weights[*id as usize]);
@@ -158,6 +212,10 @@ impl Index {
         let mut best: HashMap<u32, f32> = HashMap::new();
         for (index, common) in shared {
             let name = &self.names[index as usize];
+            let rank = name.rank && words.len() > 1;
+            if within && (rank || common < name.weight * 0.999) {
+                continue;
+            }
             let same_head = name.words.first() == head;
             let score = (2.0 * common / (total + name.weight)).min(1.0) * if same_head { 1.0 } else { 0.8 };
             let entry = best.entry(name.concept).or_default();
@@ -173,7 +231,7 @@ impl Index {
     pub(super) fn decide(&self, title: &str) -> Option<(u32, f32)> {
         let head = title.split(['(', '|', '–', '—', ',', ':', '-']).find(|part| !stems(part).is_empty());
         [Some(title), head].into_iter().flatten().find_map(|text| {
-            let ranked = self.rank(text, 2);
+            let ranked = self.best(text, 2, true);
             let (id, score) = *ranked.first()?;
             let second = ranked.get(1).map_or(0.0, |other| other.1);
             let exact = score >= 0.999 && second < 0.999;
@@ -191,8 +249,7 @@ fn genders(label: &str) -> Vec<&str> {
 
 /// Content words of a title without number and gender, each once.
 fn stems(text: &str) -> Vec<String> {
-    let folded = fold(text);
-    let tokens = Tokens::new(&folded);
+    let tokens = Tokens::new(text);
     let mut stems: Vec<String> = Vec::new();
     for index in 0..tokens.len() {
         let word = tokens.folded(index);
@@ -235,6 +292,7 @@ mod tests {
                 occupation("o:data", "analista de datos"),
                 occupation("o:cost", "analista de costos"),
                 occupation("o:electric", "electricista"),
+                occupation("o:chief", "jefe"),
             ],
             &[],
         );
@@ -244,6 +302,8 @@ mod tests {
             ("ELECTRICISTA (turno noche)", Some("o:electric")),
             ("Analista", None),
             ("Ejecutivo de cuentas", None),
+            ("Jefe de planta", None),
+            ("Jefe", Some("o:chief")),
             ("", None),
         ] {
             let found = taxonomy.occupation(title).map(|ranked| ranked.concept.uri.as_str());

@@ -120,6 +120,18 @@ impl<'text> Tokens<'text> {
         &self.text[self.items[first].start..self.items[end - 1].end]
     }
 
+    /// The folded words, joined by one blank.
+    pub fn key(&self) -> String {
+        let mut out = String::with_capacity(self.folded.len() + self.items.len());
+        for index in 0..self.len() {
+            if index > 0 {
+                out.push(' ');
+            }
+            out.push_str(self.folded(index));
+        }
+        out
+    }
+
     /// The first word that starts at or after this byte.
     pub fn first_from(&self, byte: usize) -> usize {
         self.items.partition_point(|token| token.start < byte)
@@ -128,15 +140,7 @@ impl<'text> Tokens<'text> {
 
 /// The folded words of a phrase, joined by one blank: the key under which spellings of a label meet.
 pub fn key(phrase: &str) -> String {
-    let tokens = Tokens::new(phrase);
-    let mut out = String::with_capacity(phrase.len());
-    for index in 0..tokens.len() {
-        if index > 0 {
-            out.push(' ');
-        }
-        out.push_str(tokens.folded(index));
-    }
-    out
+    Tokens::new(phrase).key()
 }
 
 fn is_word(character: char) -> bool {

@@ -60,7 +60,11 @@ impl Default for Trie {
 impl Trie {
     /// Adds a phrase; one without words is ignored. The same phrase may carry several payloads.
     pub fn insert(&mut self, phrase: &str, inflection: Inflection, payload: u32) {
-        let tokens = Tokens::new(phrase);
+        self.insert_tokens(&Tokens::new(phrase), inflection, payload);
+    }
+
+    /// [`Trie::insert`] of a phrase whose words are at hand.
+    pub fn insert_tokens(&mut self, tokens: &Tokens<'_>, inflection: Inflection, payload: u32) {
         if tokens.is_empty() {
             return;
         }

@@ -51,7 +51,7 @@ impl Table {
     ///
     /// # Errors
     /// If the row has another number of cells than the header or is not UTF-8.
-    pub fn next_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
+    pub fn read_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
         let mut row = StringRecord::new();
         let fallback = self.line + 1;
         let more = self.reader.read_record(&mut row).map_err(|error| {
