@@ -1,1 +1,3 @@
-//! Library.
+//! What the whole-system tests share.
+
+pub mod simulator;

@@ -1,0 +1,263 @@
+//! Bumeran: one empty shell for every address, and a JSON interface behind it.
+
+use chrono::NaiveDate;
+use serde_json::{Value, json};
+
+use super::{
+    advertisement::{Ad, Layout},
+    catalog::Found,
+    clock,
+    page::{self, Answer, PAGE_SIZE, Request},
+    text::{Entities, fold, slug},
+};
+
+/// Most advertisements that a search may ask for at a time.
+const MOST_A_PAGE: usize = 100;
+
+/// Answers a request for any path of the site.
+pub(crate) fn answer(request: &Request<'_>) -> Answer {
+    if request.path == "/sitemap_avisos_bum.xml" {
+        return sitemap(request);
+    }
+    let Some(call) = request.path.strip_prefix("/api/") else { return shell() };
+    match request.site_id {
+        None => return error(400, "Falta el header x-site-id"),
+        Some(site_id) if site_id != request.site.site_id() => {
+            return error(400, &format!("El header x-site-id no es valido: {site_id}"));
+        }
+        Some(_) => {}
+    }
+    match (request.method, call) {
+        ("POST", "avisos/searchV2") => search(request),
+        (_, "avisos/searchV2") => error(405, "Metodo no permitido"),
+        (_, call) => match call.strip_prefix("candidates/fichaAvisoNormalizada/") {
+            Some(id) => detail(request, id),
+            None => error(404, "Recurso no encontrado"),
+        },
+    }
+}
+
+/// The same for every address: no advertisement can be read from it.
+fn shell() -> Answer {
+    Answer::html(
+        200,
+        "<!DOCTYPE html><html lang=\"es\"><head><meta charset=\"utf-8\"><title>Bumeran - Empleos y trabajos</title>\
+         <meta name=\"description\" content=\"Encontr&aacute; tu pr&oacute;ximo empleo\"></head><body><noscript>You need to \
+         enable JavaScript to run this app.</noscript><div id=\"root\"></div><script src=\"/static/js/main.js\"></script>\
+         </body></html>"
+            .to_owned(),
+    )
+}
+
+fn error(status: u16, message: &str) -> Answer {
+    Answer::json(status, &json!({ "status": status, "message": message }))
+}
+
+fn sitemap(request: &Request<'_>) -> Answer {
+    let listing = request.catalog.visible(request.wave).filter(|ad| ad.site == request.site);
+    let entries: String =
+        listing.map(|ad| format!("<url><loc>{}{}</loc></url>", request.origin, ad.path())).collect();
+    let mut answer = Answer::text(
+        200,
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">\
+            {entries}</urlset>"),
+    );
+    answer.content_type = "application/xml";
+    answer
+}
+
+fn search(request: &Request<'_>) -> Answer {
+    let number = |name: &str, default: usize| match request.value(name) {
+        None => Ok(default),
+        Some(text) => text.parse::<usize>().map_err(|_| error(400, &format!("{name} no es un numero: {text}"))),
+    };
+    let (size, page) = match (number("pageSize", PAGE_SIZE), number("page", 0)) {
+        (Ok(size), Ok(page)) => (size.clamp(1, MOST_A_PAGE), if request.loops { 0 } else { page }),
+        (Err(answer), _) | (_, Err(answer)) => return answer,
+    };
+    let query = match Query::read(request) {
+        Ok(query) => query,
+        Err(message) => return error(400, &message),
+    };
+    let by_relevance = match request.value("sort") {
+        None | Some("RELEVANTES") => true,
+        Some("RECIENTES") => false,
+        Some(other) => return error(400, &format!("sort no es valido: {other}")),
+    };
+    let today = clock::local_day(request.clock, request.site.country);
+    let mut found: Vec<&Ad> = request.search(&[]).into_iter().filter(|ad| query.takes(ad, today)).collect();
+    if by_relevance {
+        // Any fixed order will do that is not the one by date.
+        found.sort_by_key(|ad| ad.id.bytes().rev().collect::<Vec<_>>());
+    }
+    let (ads, _) = page::page_of(&found, page + 1, size);
+    let total = if request.loops { found.len().max(1) * 1_000 } else { found.len() };
+    let content: Vec<Value> = ads.iter().map(|ad| hit(request, ad)).collect();
+    let body = json!({
+        "filters": facets(&found),
+        "number": page,
+        "size": size,
+        "total": total,
+        "content": content,
+        "totalSearched": total,
+    });
+    Answer::json(200, &body)
+}
+
+/// What a search asks for: a phrase of the title and filters by facet.
+struct Query {
+    phrase: String,
+    filters: Vec<(String, String)>,
+}
+
+impl Query {
+    fn read(request: &Request<'_>) -> Result<Self, String> {
+        let body: Value = serde_json::from_slice(request.body).map_err(|_| "El cuerpo no es JSON".to_owned())?;
+        let phrase = body.get("query").map_or(Some(""), Value::as_str).ok_or("query no es un texto")?;
+        let filters = body.get("filtros").and_then(Value::as_array).ok_or("Falta filtros")?;
+        let filter = |filter: &Value| {
+            let text = |name: &str| filter.get(name).and_then(Value::as_str).map(str::to_owned);
+            let (id, value) = text("id").zip(text("value")).ok_or("filtros: se espera id y value")?;
+            let known = ["area", "provincia", "modalidad_trabajo", "dias_fecha_publicacion"].contains(&id.as_str());
+            if known { Ok((id, value)) } else { Err(format!("filtros: {id} no es valido")) }
+        };
+        Ok(Self { phrase: fold(phrase.trim()), filters: filters.iter().map(filter).collect::<Result<_, _>>()? })
+    }
+
+    fn takes(&self, ad: &Ad, today: NaiveDate) -> bool {
+        fold(&ad.title).contains(&self.phrase)
+            && self.filters.iter().all(|(id, value)| match id.as_str() {
+                "area" => ad.area == value,
+                "provincia" => province(ad) == *value,
+                "modalidad_trabajo" => ad.mode.is_some_and(|mode| slug(mode) == *value),
+                _ => is_newer(ad, value, today),
+            })
+    }
+}
+
+fn province(ad: &Ad) -> String {
+    let region = ad.location.rsplit(", ").next().unwrap_or_default();
+    format!("{}|{}", slug(ad.site.country.name()), slug(region))
+}
+
+/// `publicacion-hoy`, `publicacion-menor-a-7-dias`, `publicacion-menor-a-1-mes`.
+fn is_newer(ad: &Ad, value: &str, today: NaiveDate) -> bool {
+    let Some(posted) = ad.posted_at else { return false };
+    let days = (today - clock::local_day(posted, ad.site.country)).num_days();
+    let most = match value.strip_prefix("publicacion-menor-a-") {
+        Some("1-mes") => 31,
+        Some(rest) => rest.strip_suffix("-dias").and_then(|days| days.parse().ok()).unwrap_or(0),
+        None => 0,
+    };
+    days <= most
+}
+
+fn facets(found: &[&Ad]) -> Value {
+    let facet = |name: &str, value: &dyn Fn(&Ad) -> (String, String)| {
+        let mut counts: std::collections::BTreeMap<(String, String), u64> = std::collections::BTreeMap::new();
+        for ad in found {
+            *counts.entry(value(ad)).or_default() += 1;
+        }
+        let facets: Vec<Value> = counts
+            .into_iter()
+            .enumerate()
+            .map(|(index, ((id, name), quantity))| {
+                json!({ "id": (index + 1).to_string(), "idSemantico": id, "name": name, "quantity": quantity })
+            })
+            .collect();
+        json!({ "type": name, "facets": facets })
+    };
+    let mode = |ad: &Ad| ad.mode.unwrap_or("Presencial").to_owned();
+    json!([
+        facet("provincia", &|ad| {
+            (province(ad), ad.location.rsplit(", ").next().unwrap_or_default().to_owned())
+        }),
+        facet("area", &|ad| (ad.area.to_owned(), ad.area.to_owned())),
+        facet("modalidad_trabajo", &|ad| (slug(&mode(ad)), mode(ad))),
+    ])
+}
+
+fn shown_company(ad: &Ad) -> &str {
+    ad.employer.name().unwrap_or("Confidencial")
+}
+
+/// Any fixed number that goes with a text.
+fn number_of(text: &str) -> u64 {
+    text.bytes().fold(17, |sum, byte| (sum * 31 + u64::from(byte)) % 900_000) + 1_000
+}
+
+/// An entry of a search: plain text without line breaks, no address, no salary.
+fn hit(request: &Request<'_>, ad: &Ad) -> Value {
+    let moment = ad.posted_at.map(|posted| posted.with_timezone(&request.site.country.offset()));
+    let date = moment.map(|moment| moment.format("%d-%m-%Y").to_string());
+    let time = moment.map(|moment| moment.format("%d-%m-%Y %H:%M:%S").to_string());
+    let lines: Vec<&str> = ad.lines.iter().map(|line| line.text.as_str()).collect();
+    json!({
+        "id": ad.id.parse::<u64>().unwrap_or_default(),
+        "titulo": ad.title,
+        "detalle": lines.concat(),
+        "aptoDiscapacitado": false,
+        "idEmpresa": number_of(shown_company(ad)),
+        "empresa": shown_company(ad),
+        "confidencial": ad.employer.name().is_none(),
+        "logoURL": null,
+        "validada": false,
+        "empresaPro": false,
+        "fechaHoraPublicacion": time,
+        "fechaPublicacion": date,
+        "fechaModificado": time,
+        "planPublicacion": { "id": 10, "nombre": "Avisos Simple" },
+        "portal": "bumeran",
+        "tipoTrabajo": ad.schedule,
+        "idPais": number_of(ad.site.country.code()) % 20,
+        "idArea": number_of(ad.area) % 40,
+        "idSubarea": number_of(ad.area) % 200,
+        "leido": null,
+        "visitadoPorPostulante": null,
+        "localizacion": ad.location,
+        "cantidadVacantes": 1,
+        "guardado": null,
+        "gptwUrl": null,
+        "promedioEmpresa": null,
+        "modalidadTrabajo": ad.mode,
+        "tienePreguntas": false,
+        "salarioObligatorio": false,
+        "altaRevisionPerfiles": false,
+        "tipoAviso": "simple",
+    })
+}
+
+fn detail(request: &Request<'_>, id: &str) -> Answer {
+    match request.catalog.find(request.site, id, request.wave) {
+        Found::Open(ad) => Answer::json(200, &json!({ "aviso": notice(request, ad, "activo") })),
+        Found::Closed => Answer::json(200, &json!({ "aviso": { "id": id, "estado": "vencido" } })),
+        Found::Never => error(404, "Aviso no encontrado"),
+    }
+}
+
+fn notice(request: &Request<'_>, ad: &Ad, state: &str) -> Value {
+    let mut notice = hit(request, ad);
+    for flat in ["detalle", "empresa", "confidencial", "localizacion", "modalidadTrabajo", "tipoTrabajo"] {
+        notice.as_object_mut().map(|fields| fields.remove(flat));
+    }
+    let html = page::body_html(ad, Entities::Plain, "<br>");
+    let has_paragraphs = ad.layout == Layout::Paragraphs;
+    notice["descripcion"] = json!(if has_paragraphs { html } else { format!("<p>{html}</p>") });
+    notice["empresa"] = json!({
+        "id": number_of(shown_company(ad)),
+        "denominacion": shown_company(ad),
+        "confidencial": ad.employer.name().is_none(),
+    });
+    let named = |name: &str| json!({ "id": number_of(name), "nombre": name });
+    notice["localizacion"] = json!({ "detalle": ad.location, "pais": ad.site.country.name() });
+    notice["tipoTrabajo"] = named(ad.schedule);
+    notice["tipoContratacion"] = ad.contract.as_deref().map_or(Value::Null, named);
+    notice["modalidadTrabajo"] = ad.mode.map_or(Value::Null, named);
+    notice["nivelLaboral"] = named("Senior / Semi-Senior");
+    notice["area"] = named(ad.area);
+    notice["subArea"] = named(ad.area);
+    notice["seoFriendlyUrl"] = json!(ad.path().strip_prefix(&ad.site.root()).unwrap_or_default());
+    notice["estado"] = json!(state);
+    notice["redireccionURL"] = Value::Null;
+    notice
+}

@@ -1,0 +1,110 @@
+//! The robots.txt of each site, and the judgement of every request by it.
+
+use super::site::{Portal, Site};
+
+/// Rules of a portal for paths inside its site: allowed or not, and the pattern of RFC 9309.
+const fn rules(portal: Portal) -> &'static [(bool, &'static str)] {
+    match portal {
+        Portal::Computrabajo => &[
+            (true, "/ofertas-de-trabajo/"),
+            (false, "/Ajax/"),
+            (false, "/_services/"),
+            (false, "/acceso/"),
+            (false, "/candidate/"),
+            (false, "/match/"),
+            (false, "/*?by="),
+            (false, "/*&by="),
+            (false, "/*?pubdate="),
+            (false, "/*&pubdate="),
+        ],
+        Portal::Elempleo => {
+            &[(false, "/co/administracion/"), (false, "/co/mi-cuenta/"), (false, "/co/api/"), (false, "/*.ashx$")]
+        }
+        Portal::Bumeran => &[
+            (false, "/*recientes=true"),
+            (false, "/*relevantes=true"),
+            (false, "/*localidades="),
+            (false, "/empleos-busquedaext-"),
+            (false, "/postulantes/"),
+        ],
+    }
+}
+
+/// Text of robots.txt for some sites on one origin.
+pub(crate) fn text(sites: &[Site], crawl_delay: Option<u32>, origin: &str) -> String {
+    let mut text = "User-agent: *\n".to_owned();
+    if let Some(seconds) = crawl_delay {
+        text.push_str(&format!("Crawl-delay: {seconds}\n"));
+    }
+    for site in sites {
+        for (allowed, pattern) in rules(site.portal) {
+            let verb = if *allowed { "Allow" } else { "Disallow" };
+            text.push_str(&format!("{verb}: {}{pattern}\n", site.root()));
+        }
+    }
+    for site in sites.iter().filter(|site| site.portal == Portal::Bumeran) {
+        text.push_str(&format!("Sitemap: {origin}{}/sitemap_avisos_bum.xml\n", site.root()));
+    }
+    text
+}
+
+/// Whether a polite reader may ask for this path (with its query) inside a site: the longest pattern decides, and
+/// among equals the permission (RFC 9309, section 2.2.2).
+pub(crate) fn allows(portal: Portal, inside: &str) -> bool {
+    let matching = rules(portal).iter().filter(|(_, pattern)| matches(pattern, inside));
+    matching.max_by_key(|(allowed, pattern)| (pattern.len(), *allowed)).is_none_or(|(allowed, _)| *allowed)
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let (pattern, anchored) = pattern.strip_suffix('$').map_or((pattern, false), |pattern| (pattern, true));
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = path.strip_prefix(first) else { return false };
+    for part in parts {
+        let Some(at) = (if anchored { rest.rfind(part) } else { rest.find(part) }) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    !anchored || rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judges_requests() {
+        let check = |portal, path: &str, expected| assert_eq!(allows(portal, path), expected, "{path}");
+        check(Portal::Computrabajo, "/trabajo-de-python?p=2", true);
+        check(Portal::Computrabajo, "/empleos-en-cali?pubdate=7", false);
+        check(Portal::Computrabajo, "/trabajo-de-python?p=2&by=salary", false);
+        check(Portal::Computrabajo, "/ofertas-de-trabajo/oferta-de-trabajo-de-x-1", true);
+        check(Portal::Computrabajo, "/Ajax/offers", false);
+        check(Portal::Computrabajo, "/ajax/offers", true);
+        check(Portal::Elempleo, "/co/ofertas-empleo/", true);
+        check(Portal::Elempleo, "/co/api/joboffers/findbyfilter", false);
+        check(Portal::Elempleo, "/co/x.ashx", false);
+        check(Portal::Elempleo, "/co/x.ashx?y=1", true);
+        check(Portal::Bumeran, "/api/avisos/searchV2?pageSize=20&page=0", true);
+        check(Portal::Bumeran, "/empleos.html?recientes=true", false);
+        check(Portal::Bumeran, "/empleos-busquedaext-x.html", false);
+    }
+
+    #[test]
+    fn patterns_follow_the_standard() {
+        let check = |pattern: &str, path: &str, expected| assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        check("/a", "/abc", true);
+        check("/a$", "/abc", false);
+        check("/a*c$", "/abcc", true);
+        check("/*b", "/ab", true);
+        check("/*?x=", "/y?x=1", true);
+        check("/a*b*c", "/a1b2", false);
+    }
+
+    #[test]
+    fn the_text_names_each_site_by_its_prefix() {
+        let text = text(&Site::ALL, Some(2), "http://127.0.0.1:1");
+        assert!(text.starts_with("User-agent: *\nCrawl-delay: 2\n"));
+        assert!(text.contains("\nDisallow: /computrabajo/mx/Ajax/\n"));
+        assert!(text.contains("\nSitemap: http://127.0.0.1:1/bumeran/ar/sitemap_avisos_bum.xml\n"));
+    }
+}
