@@ -48,6 +48,8 @@ create table enhanced_skills (
     llm_model varchar(100) not null,
     -- The published columns end here.
     skill_id bigint not null references skill,
+    -- The mention it stands for; null for an implicit skill.
+    extraction_id uuid references extracted_skills on delete set null,
     kind text not null check (kind in ('hard', 'soft')),
     category text not null,
     check (is_duplicate = (duplicate_of_id is not null))
@@ -56,6 +58,7 @@ create index idx_normalized on enhanced_skills (normalized_skill);
 create index idx_enhanced_at on enhanced_skills (enhanced_at);
 create index enhanced_skills_job on enhanced_skills (job_id);
 create index enhanced_skills_skill on enhanced_skills (skill_id) where not is_duplicate;
+create index enhanced_skills_mention on enhanced_skills (extraction_id);
 create index enhanced_skills_original on enhanced_skills (duplicate_of_id) where is_duplicate;
 
 -- Which version of a stage a posting's rows come from.

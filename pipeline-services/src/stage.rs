@@ -112,8 +112,10 @@ pub enum Effect {
         version: String,
         /// Time spent, milliseconds.
         duration_ms: f64,
-        /// Skills.
+        /// Skills; the first ones stand for the mentions, in order.
         skills: Vec<EnhancedSkill>,
+        /// Row of each mention in `extracted_skills`.
+        sources: Vec<Uuid>,
         /// Rules or model that made them.
         made_by: String,
     },

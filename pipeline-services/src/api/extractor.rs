@@ -1,6 +1,6 @@
 //! Skills of advertisements that are not stored.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use observatory_proto::pipeline::v1::{
@@ -11,8 +11,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
 use crate::{
-    cleaning,
-    domain::posting::{Document, Field},
     enhancer::rules,
     extractor::{
         Extractor,
@@ -61,17 +59,6 @@ impl Reader {
         }
         let (taxonomy, lexicon) = (self.extractor.taxonomy(), self.extractor.lexicon());
         let skills = rules::enhance(&extraction.mentions, taxonomy, lexicon);
-        oneshot::answer(&given.id, &extraction, &skills, &personal_data(&given.document))
+        oneshot::answer(&given.id, &extraction, &skills, &oneshot::personal_data(&given.document))
     }
-}
-
-/// Pieces of personal data that storing the document would remove, by kind.
-fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
-    let mut found = BTreeMap::new();
-    for field in Field::ALL {
-        for (kind, count) in cleaning::clean(document.field(field)).entities_removed {
-            *found.entry(kind.name()).or_default() += count;
-        }
-    }
-    found
 }

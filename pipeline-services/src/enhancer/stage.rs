@@ -55,6 +55,7 @@ impl EnhancerStage {
             job_id,
             version: version.to_owned(),
             duration_ms: started.elapsed().as_secs_f64() * 1000.0,
+            sources: mentions.iter().map(|mention| skills::extraction_id(job_id, mention)).collect(),
             skills: enhanced,
             made_by: version.to_owned(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{NerEntity, patterns::Patterns, sections::Sections, sentences::sentences, sorted};
+use super::{NerEntity, patterns::Patterns, sections::Sections, sorted};
 use crate::{
     domain::{
         posting::Field,
@@ -11,6 +11,7 @@ use crate::{
     lexicon::{Entry, Lexicon},
     taxonomy::Taxonomy,
     text::{
+        sentences::sentences,
         tokens::Tokens,
         trie::{Inflection, Trie},
     },

@@ -9,7 +9,7 @@ use crate::domain::{
 fn extractor(taxonomy: Option<Taxonomy>) -> Extractor {
     Extractor::new(
         Arc::new(Lexicon::built_in().unwrap()),
-        Patterns::built_in().unwrap(),
+        Arc::new(Patterns::built_in().unwrap()),
         taxonomy.map(Arc::new),
     )
 }

@@ -308,7 +308,7 @@ pub async fn evidence(
                        case x.source_field when 'title' then r.title when 'description' then r.description
                            else r.requirements end as text
                    from enhanced_skills e
-                   join extracted_skills x on x.job_id = e.job_id and x.skill_text = e.original_skill_text
+                   join extracted_skills x on x.extraction_id = e.extraction_id
                    join posting p on p.job_id = e.job_id
                    join raw_jobs r on r.country = p.country and r.job_id = p.job_id
                    where e.normalized_skill = any ($3) and e.skill_type = 'explicit' and not e.is_duplicate

@@ -143,16 +143,27 @@ pub async fn replace_extracted(
     mark(connection, "extract", finished, mentions.len()).await
 }
 
-/// Replaces the enhanced skills of a posting; `made_by` names the rules or the model.
+/// What the enhancer made of a posting.
+#[derive(Clone, Copy, Debug)]
+pub struct Enhanced<'a> {
+    /// Skills; the first ones stand for the mentions, in order.
+    pub skills: &'a [EnhancedSkill],
+    /// Row of each mention.
+    pub sources: &'a [Uuid],
+    /// The rules or the model that made them.
+    pub made_by: &'a str,
+}
+
+/// Replaces the enhanced skills of a posting.
 ///
 /// # Errors
-/// When a statement fails, or a `duplicate_of` points outside the list.
+/// When a statement fails.
 pub async fn replace_enhanced(
     connection: &mut PgConnection,
     finished: &Finished<'_>,
-    skills: &[EnhancedSkill],
-    made_by: &str,
+    enhanced: &Enhanced<'_>,
 ) -> sqlx::Result<()> {
+    let Enhanced { skills, made_by, .. } = *enhanced;
     let job_id = finished.job_id;
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
@@ -166,17 +177,19 @@ pub async fn replace_enhanced(
     let optional =
         |pick: fn(&EnhancedSkill) -> Option<String>| skills.iter().map(pick).collect::<Vec<Option<String>>>();
     let confidences: Vec<f64> = skills.iter().map(|skill| rounded(skill.confidence)).collect();
+    let sources: Vec<Option<Uuid>> =
+        (0..skills.len()).map(|index| enhanced.sources.get(index).copied()).collect();
     sqlx::query!(
         "insert into enhanced_skills (enhancement_id, job_id, original_skill_text, normalized_skill,
              skill_type, esco_concept_uri, esco_preferred_label, llm_confidence, llm_reasoning, is_duplicate,
-             duplicate_of_id, llm_model, skill_id, kind, category)
+             duplicate_of_id, llm_model, skill_id, kind, category, extraction_id)
          select item.id, $1, item.original, item.label, item.type, item.uri, item.preferred,
              item.confidence, item.reasoning, item.repeats is not null, item.repeats, $2, s.skill_id,
-             item.kind, item.category
+             item.kind, item.category, item.source
          from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::float8[],
-             $10::text[], $11::uuid[], $12::text[], $13::text[])
+             $10::text[], $11::uuid[], $12::text[], $13::text[], $14::uuid[])
              as item (id, original, label, type, uri, preferred, confidence, reasoning, repeats, kind,
-                 category)
+                 category, source)
          join skill s on s.label = item.label",
         job_id,
         made_by,
@@ -190,7 +203,8 @@ pub async fn replace_enhanced(
         &optional(|skill| skill.reasoning.clone()) as &[Option<String>],
         &originals as &[Option<Uuid>],
         &text(|skill| skill.kind.name().to_owned()),
-        &text(|skill| skill.category.clone())
+        &text(|skill| skill.category.clone()),
+        &sources as &[Option<Uuid>]
     )
     .execute(&mut *connection)
     .await?;
@@ -362,7 +376,8 @@ fn rounded(confidence: f32) -> f64 {
     (f64::from(confidence) * 10_000.0).round() / 10_000.0
 }
 
-fn extraction_id(job_id: Uuid, mention: &Mention) -> Uuid {
+/// Id of a mention's row: the same on every run.
+pub fn extraction_id(job_id: Uuid, mention: &Mention) -> Uuid {
     let name =
         format!("{job_id} {} {} {} {}", mention.field.name(), mention.start, mention.end, mention.label);
     Uuid::new_v5(&ROW_NAMESPACE, name.as_bytes())

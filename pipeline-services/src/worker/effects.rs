@@ -9,7 +9,7 @@ use crate::{
     stage::{Effect, Plan, PlannedTask},
     store::{
         PgConnection, SqlResult, analyses, embeddings, reports, runs,
-        skills::{self, Finished},
+        skills::{self, Enhanced, Finished},
         tasks::{self, Task},
     },
 };
@@ -33,9 +33,10 @@ pub(super) async fn apply(
             skills::replace_extracted(connection, &finished, mentions).await?;
             follow_on(connection, task.run_id, *job_id, max_retries).await
         }
-        Effect::Enhanced { job_id, version, duration_ms, skills, made_by } => {
+        Effect::Enhanced { job_id, version, duration_ms, skills, sources, made_by } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
-            skills::replace_enhanced(connection, &finished, skills, made_by).await
+            let enhanced = Enhanced { skills, sources, made_by };
+            skills::replace_enhanced(connection, &finished, &enhanced).await
         }
         Effect::Quarantined { job_id, reason } => {
             skills::quarantine(connection, stage.name(), *job_id, reason).await

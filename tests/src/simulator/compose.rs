@@ -38,8 +38,10 @@ pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
     let listed = if site.portal == Portal::Computrabajo && rng.chance(0.8) { rng.between(2, 3) } else { 0 };
     let (in_list, in_body) = skills.split_at(listed.min(skills.len()));
     let layout = layout(site.portal, rng);
-    let mut writer = Writer { country: site.country, english, layout, bullet: *rng.pick(&BULLETS), lines: vec![] };
-    let place = Place { title: &title, city: city.0, sector: if english { area.sector_en } else { area.sector } };
+    let mut writer =
+        Writer { country: site.country, english, layout, bullet: *rng.pick(&BULLETS), lines: vec![] };
+    let place =
+        Place { title: &title, city: city.0, sector: if english { area.sector_en } else { area.sector } };
     writer.body(area, &place, (in_body, &soft), rng);
     let personal_data = if rng.chance(config.shares.personal_data) {
         writer.contact(employer.name().unwrap_or("Talento"), rng)
@@ -129,7 +131,10 @@ fn requirements(area: &Area, english: bool, skills: &[PlantedSkill], rng: &mut R
     let years = rng.between(1, 6);
     let plural = if years == 1 { "año" } else { "años" };
     let mut items = vec![
-        format!("Educación mínima: {}", if english { "Universidad / Carrera Profesional" } else { area.degree }),
+        format!(
+            "Educación mínima: {}",
+            if english { "Universidad / Carrera Profesional" } else { area.degree }
+        ),
         format!("{years} {plural} de experiencia"),
     ];
     if rng.chance(0.3) {
@@ -170,7 +175,13 @@ impl Writer {
         self.push(LineKind::Heading, text.to_owned());
     }
 
-    fn body(&mut self, area: &Area, place: &Place<'_>, skills: (&[PlantedSkill], &PlantedSkill), rng: &mut Rng) {
+    fn body(
+        &mut self,
+        area: &Area,
+        place: &Place<'_>,
+        skills: (&[PlantedSkill], &PlantedSkill),
+        rng: &mut Rng,
+    ) {
         let (hard, soft) = skills;
         self.opening(place, rng);
         let headings = *rng.pick(if self.english { &HEADINGS_EN } else { places::headings(self.country) });
@@ -182,11 +193,13 @@ impl Writer {
         self.heading(headings[1]);
         self.item(if self.english { "Degree in a related field" } else { area.degree });
         self.skill_items(hard, rng);
-        let lead = if self.english { "We value" } else { *rng.pick(&["Valoramos", "Se requiere", "Indispensable"]) };
+        let lead =
+            if self.english { "We value" } else { *rng.pick(&["Valoramos", "Se requiere", "Indispensable"]) };
         self.item(&format!("{lead} {}", soft.surface));
         self.heading(headings[2]);
         let offers = rng.between(2, 3);
-        for offer in rng.sample(if self.english { &OFFERS_EN } else { places::offers(self.country) }, offers) {
+        for offer in rng.sample(if self.english { &OFFERS_EN } else { places::offers(self.country) }, offers)
+        {
             self.item(offer);
         }
         if self.layout == Layout::Breaks {
@@ -238,12 +251,19 @@ impl Writer {
             Country::Ar => format!("+54 11 5555-0{number}"),
         };
         let domain = slug(company);
-        let email = format!("{}@{domain}.example", rng.pick(&["seleccion", "rrhh", "talento.humano", "empleos"]));
+        let email =
+            format!("{}@{domain}.example", rng.pick(&["seleccion", "rrhh", "talento.humano", "empleos"]));
         let (kind, text, line) = match (rng.below(3), self.english) {
             (0, false) => ("phone", phone.clone(), format!("Informes al WhatsApp {phone}.")),
             (0, true) => ("phone", phone.clone(), format!("Questions? Call {phone}.")),
-            (_, false) => ("email", email.clone(), format!("Enviar hoja de vida al correo {email} con el asunto del cargo.")),
-            (_, true) => ("email", email.clone(), format!("Send your resume to {email} with the title as subject.")),
+            (_, false) => (
+                "email",
+                email.clone(),
+                format!("Enviar hoja de vida al correo {email} con el asunto del cargo."),
+            ),
+            (_, true) => {
+                ("email", email.clone(), format!("Send your resume to {email} with the title as subject."))
+            }
         };
         self.push(LineKind::Plain, line);
         vec![PersonalData { kind, text }]
@@ -283,5 +303,7 @@ const OFFERS_EN: [&str; 4] = [
     "Paid leave above the legal minimum",
 ];
 
-const CLOSINGS_EN: [&str; 2] =
-    ["Apply with your resume in English.", "We are an equal opportunity employer and value every application."];
+const CLOSINGS_EN: [&str; 2] = [
+    "Apply with your resume in English.",
+    "We are an equal opportunity employer and value every application.",
+];

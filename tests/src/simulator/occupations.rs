@@ -87,7 +87,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "contabilidad",
         sector: "servicios financieros",
         sector_en: "financial services",
-        titles: &["Auxiliar Contable", "Analista de Impuestos", "Contador/a Senior", "Coordinador de Tesorería"],
+        titles: &[
+            "Auxiliar Contable",
+            "Analista de Impuestos",
+            "Contador/a Senior",
+            "Coordinador de Tesorería",
+        ],
         titles_en: &["Accounting Analyst", "Tax Specialist"],
         tasks: &[
             "Preparar las declaraciones mensuales y sus anexos",
@@ -120,7 +125,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "ventas",
         sector: "consumo masivo",
         sector_en: "consumer goods",
-        titles: &["Asesor/a Comercial", "Ejecutivo de Cuentas", "Vendedor/a de Mostrador", "Key Account Manager"],
+        titles: &[
+            "Asesor/a Comercial",
+            "Ejecutivo de Cuentas",
+            "Vendedor/a de Mostrador",
+            "Key Account Manager",
+        ],
         titles_en: &["Account Executive", "Sales Development Representative"],
         tasks: &[
             "Visitar la cartera asignada y abrir nuevos clientes",
@@ -152,7 +162,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "logistica",
         sector: "logística y transporte",
         sector_en: "logistics and transport",
-        titles: &["Auxiliar de Bodega", "Coordinador/a de Logística", "Analista de Abastecimiento", "Montacarguista"],
+        titles: &[
+            "Auxiliar de Bodega",
+            "Coordinador/a de Logística",
+            "Analista de Abastecimiento",
+            "Montacarguista",
+        ],
         titles_en: &["Supply Chain Analyst", "Warehouse Coordinator"],
         tasks: &[
             "Recibir, ubicar y despachar la mercancía",
@@ -246,7 +261,13 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "construccion",
         sector: "construcción",
         sector_en: "construction",
-        titles: &["Residente de Obra", "Maestro de Obra", "Ingeniero/a Civil", "Topógrafo/a", "Dibujante Técnico"],
+        titles: &[
+            "Residente de Obra",
+            "Maestro de Obra",
+            "Ingeniero/a Civil",
+            "Topógrafo/a",
+            "Dibujante Técnico",
+        ],
         titles_en: &["Site Engineer", "Quantity Surveyor"],
         tasks: &[
             "Dirigir las cuadrillas en el frente de obra",
@@ -278,7 +299,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "educacion",
         sector: "educación",
         sector_en: "education",
-        titles: &["Docente de Inglés", "Coordinador/a Académico/a", "Profesor/a de Matemáticas", "Tutor Virtual"],
+        titles: &[
+            "Docente de Inglés",
+            "Coordinador/a Académico/a",
+            "Profesor/a de Matemáticas",
+            "Tutor Virtual",
+        ],
         titles_en: &["English Teacher", "Instructional Designer"],
         tasks: &[
             "Planear las clases y preparar el material",
@@ -308,7 +334,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "recursos-humanos",
         sector: "servicios de talento humano",
         sector_en: "human resources services",
-        titles: &["Analista de Selección", "Generalista de Recursos Humanos", "Auxiliar de Nómina", "Reclutador/a IT"],
+        titles: &[
+            "Analista de Selección",
+            "Generalista de Recursos Humanos",
+            "Auxiliar de Nómina",
+            "Reclutador/a IT",
+        ],
         titles_en: &["Talent Acquisition Partner", "HR Business Partner"],
         tasks: &[
             "Publicar vacantes y entrevistar candidatos",
@@ -339,7 +370,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "mantenimiento",
         sector: "industria manufacturera",
         sector_en: "manufacturing",
-        titles: &["Técnico Electromecánico", "Supervisor de Mantenimiento", "Operario de Producción", "Soldador/a"],
+        titles: &[
+            "Técnico Electromecánico",
+            "Supervisor de Mantenimiento",
+            "Operario de Producción",
+            "Soldador/a",
+        ],
         titles_en: &["Maintenance Planner", "Automation Technician"],
         tasks: &[
             "Atender las fallas de las líneas de producción",
@@ -401,7 +437,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "mercadeo",
         sector: "publicidad y medios",
         sector_en: "advertising and media",
-        titles: &["Community Manager", "Analista de Marketing Digital", "Diseñador/a Gráfico/a", "Jefe de Marca"],
+        titles: &[
+            "Community Manager",
+            "Analista de Marketing Digital",
+            "Diseñador/a Gráfico/a",
+            "Jefe de Marca",
+        ],
         titles_en: &["Growth Marketing Manager", "Content Designer"],
         tasks: &[
             "Planear la parrilla de contenidos del mes",
@@ -433,7 +474,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "administracion",
         sector: "servicios empresariales",
         sector_en: "business services",
-        titles: &["Asistente Administrativo/a", "Recepcionista", "Secretaria Ejecutiva", "Analista de Compras"],
+        titles: &[
+            "Asistente Administrativo/a",
+            "Recepcionista",
+            "Secretaria Ejecutiva",
+            "Analista de Compras",
+        ],
         titles_en: &["Executive Assistant", "Office Manager"],
         tasks: &[
             "Atender el conmutador y recibir a los visitantes",
@@ -464,7 +510,12 @@ pub(crate) const AREAS: [Area; 14] = [
         slug: "atencion-al-cliente",
         sector: "centros de contacto",
         sector_en: "contact centres",
-        titles: &["Agente de Call Center", "Supervisor/a de Servicio al Cliente", "Asesor Bilingüe", "Cajero/a"],
+        titles: &[
+            "Agente de Call Center",
+            "Supervisor/a de Servicio al Cliente",
+            "Asesor Bilingüe",
+            "Cajero/a",
+        ],
         titles_en: &["Customer Success Specialist", "Technical Support Agent"],
         tasks: &[
             "Contestar llamadas y chats con calidez",

@@ -17,9 +17,12 @@ const fn rules(portal: Portal) -> &'static [(bool, &'static str)] {
             (false, "/*?pubdate="),
             (false, "/*&pubdate="),
         ],
-        Portal::Elempleo => {
-            &[(false, "/co/administracion/"), (false, "/co/mi-cuenta/"), (false, "/co/api/"), (false, "/*.ashx$")]
-        }
+        Portal::Elempleo => &[
+            (false, "/co/administracion/"),
+            (false, "/co/mi-cuenta/"),
+            (false, "/co/api/"),
+            (false, "/*.ashx$"),
+        ],
         Portal::Bumeran => &[
             (false, "/*recientes=true"),
             (false, "/*relevantes=true"),
@@ -91,7 +94,9 @@ mod tests {
 
     #[test]
     fn patterns_follow_the_standard() {
-        let check = |pattern: &str, path: &str, expected| assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        let check = |pattern: &str, path: &str, expected| {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}")
+        };
         check("/a", "/abc", true);
         check("/a$", "/abc", false);
         check("/a*c$", "/abcc", true);

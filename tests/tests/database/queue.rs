@@ -19,10 +19,8 @@ async fn with_tasks(pool: &PgPool, count: u32) -> (Uuid, Vec<Uuid>) {
     let stored = put(pool, (0..count).map(ad).collect()).await;
     let ids: Vec<Uuid> = stored.into_iter().map(id_of).collect();
     let run_id = start(pool, &[Extract]).await;
-    let new: Vec<NewTask> = ids
-        .iter()
-        .map(|id| NewTask { stage: Extract, subject: id.to_string(), job_id: Some(*id) })
-        .collect();
+    let new: Vec<NewTask> =
+        ids.iter().map(|id| NewTask { stage: Extract, subject: id.to_string(), job_id: Some(*id) }).collect();
     let mut connection = pool.acquire().await.unwrap();
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), u64::from(count));
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), 0);
@@ -34,7 +32,10 @@ async fn claim(pool: &PgPool, worker: Uuid, limit: i64, lease: Duration) -> Vec<
 }
 
 async fn states(pool: &PgPool) -> Vec<(String, i64)> {
-    sqlx::query_as("select state, count(*) from task group by state order by state").fetch_all(pool).await.unwrap()
+    sqlx::query_as("select state, count(*) from task group by state order by state")
+        .fetch_all(pool)
+        .await
+        .unwrap()
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -39,6 +39,7 @@ fn enhanced(task: &Task) -> Outcome {
         version: "test".to_owned(),
         duration_ms: 1.0,
         skills: vec![skill("Panadería", None), skill("Hornear", None), skill("Panadería", Some(0))],
+        sources: Vec::new(),
         made_by: "test".to_owned(),
     })
 }
@@ -70,10 +71,7 @@ async fn drive(pool: &PgPool, run_id: Uuid, stages: &[Arc<dyn Stage>]) -> Run {
 }
 
 fn both(pool: &PgPool) -> Vec<Arc<dyn Stage>> {
-    vec![
-        Scripted::new(pool, Extract, Box::new(extracted)),
-        Scripted::new(pool, Enhance, Box::new(enhanced)),
-    ]
+    vec![Scripted::new(pool, Extract, Box::new(extracted)), Scripted::new(pool, Enhance, Box::new(enhanced))]
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -96,7 +94,8 @@ async fn a_run_ends_and_a_second_one_has_nothing_to_do(pool: PgPool) {
 async fn filters_limit_a_run(pool: PgPool) {
     put(&pool, (0..6).map(ad).collect()).await;
     let check = async |options: RunOptions, expected: i64| {
-        let run_id = orchestrator(&pool).start(RunOptions { stages: vec![Extract], ..options }).await.unwrap();
+        let run_id =
+            orchestrator(&pool).start(RunOptions { stages: vec![Extract], ..options }).await.unwrap();
         let stages: Vec<Arc<dyn Stage>> = vec![Scripted::new(&pool, Extract, Box::new(extracted))];
         let run = drive(&pool, run_id, &stages).await;
         assert_eq!(run.stages[0].done + run.stages[0].up_to_date, expected, "{:?}", run.options);

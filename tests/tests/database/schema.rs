@@ -8,24 +8,57 @@ const TABLES: [(&str, &[&str]); 5] = [
     (
         "raw_jobs",
         &[
-            "job_id", "portal", "country", "url", "title", "company", "location", "description",
-            "requirements", "salary_raw", "contract_type", "remote_type", "posted_date", "scraped_at",
-            "content_hash", "raw_html", "is_processed",
+            "job_id",
+            "portal",
+            "country",
+            "url",
+            "title",
+            "company",
+            "location",
+            "description",
+            "requirements",
+            "salary_raw",
+            "contract_type",
+            "remote_type",
+            "posted_date",
+            "scraped_at",
+            "content_hash",
+            "raw_html",
+            "is_processed",
         ],
     ),
     (
         "extracted_skills",
         &[
-            "extraction_id", "job_id", "skill_text", "skill_type", "extraction_method", "confidence_score",
-            "source_section", "span_start", "span_end", "esco_uri", "extracted_at",
+            "extraction_id",
+            "job_id",
+            "skill_text",
+            "skill_type",
+            "extraction_method",
+            "confidence_score",
+            "source_section",
+            "span_start",
+            "span_end",
+            "esco_uri",
+            "extracted_at",
         ],
     ),
     (
         "enhanced_skills",
         &[
-            "enhancement_id", "job_id", "original_skill_text", "normalized_skill", "skill_type",
-            "esco_concept_uri", "esco_preferred_label", "llm_confidence", "llm_reasoning", "is_duplicate",
-            "duplicate_of_id", "enhanced_at", "llm_model",
+            "enhancement_id",
+            "job_id",
+            "original_skill_text",
+            "normalized_skill",
+            "skill_type",
+            "esco_concept_uri",
+            "esco_preferred_label",
+            "llm_confidence",
+            "llm_reasoning",
+            "is_duplicate",
+            "duplicate_of_id",
+            "enhanced_at",
+            "llm_model",
         ],
     ),
     (
@@ -61,11 +94,12 @@ async fn every_published_table_and_view_answers_under_its_name(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn every_published_index_and_partition_exists(pool: PgPool) {
     for index in INDEXES {
-        let found: Option<String> = sqlx::query_scalar("select indexname from pg_indexes where indexname = $1")
-            .bind(index)
-            .fetch_optional(&pool)
-            .await
-            .unwrap();
+        let found: Option<String> =
+            sqlx::query_scalar("select indexname from pg_indexes where indexname = $1")
+                .bind(index)
+                .fetch_optional(&pool)
+                .await
+                .unwrap();
         assert_eq!(found.as_deref(), Some(index));
     }
     for partition in ["raw_jobs_co", "raw_jobs_mx", "raw_jobs_ar"] {

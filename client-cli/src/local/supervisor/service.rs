@@ -116,7 +116,7 @@ impl Service {
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
-                command.arg("--models-dir").arg(models);
+                command.arg("--models-dir").arg(models).args(["--metrics-listen", "127.0.0.1:0"]);
             }
             Kind::Pipeline { wiring, .. } => {
                 let url = known(&mut wiring.database).await?;
