@@ -15,7 +15,7 @@ use crate::model::registry::Plan;
 ///
 /// Exit status: 0 after a shutdown that finished what was in flight; 1 where requests were cut off at the end of
 /// --drain-seconds, or the device was lost; 2 where the configuration is wrong, a port cannot be opened, or none of
-/// the store's models can be loaded. With an empty store the server starts and serves no model. RUST_LOG chooses what
+/// the store's models can be loaded. With an empty store the server starts and serves no model. OBSERVATORY_LOG chooses what
 /// is logged, RAYON_NUM_THREADS how many CPU threads compute.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "inference-server", version)]

@@ -6,9 +6,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging; `RUST_LOG` chooses what, `info` by default. Does nothing where a subscriber exists already.
+/// Starts logging; `OBSERVATORY_LOG` chooses what, `info` by default. Does nothing where a subscriber exists already.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("OBSERVATORY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let started = if stderr().is_terminal() {
         registry.with(tracing_subscriber::fmt::layer().with_writer(stderr)).try_init()

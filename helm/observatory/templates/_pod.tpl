@@ -19,9 +19,6 @@
 {{- end -}}
 
 {{- define "observatory.commonEnv" -}}
-# The servers read the first, the command line of the test pod the second.
-- name: "RUST_LOG"
-  value: {{ .Values.log.filter | quote }}
 - name: "OBSERVATORY_LOG"
   value: {{ .Values.log.filter | quote }}
 - name: "HOME"

@@ -17,7 +17,7 @@ fn command(models: &std::path::Path, flags: &[&str]) -> Command {
         .arg("--models-dir")
         .arg(models)
         .args(flags);
-    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env_remove("OBSERVATORY_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 

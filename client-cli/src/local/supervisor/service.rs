@@ -116,7 +116,11 @@ impl Service {
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
-                command.arg("--models-dir").arg(models).args(["--metrics-listen", "127.0.0.1:0"]);
+                command.arg("--models-dir").arg(models);
+                // Two stacks on one machine must not quarrel about the usual port.
+                if std::env::var_os("OBSERVATORY_INFERENCE_METRICS_LISTEN").is_none() {
+                    command.env("OBSERVATORY_INFERENCE_METRICS_LISTEN", "127.0.0.1:0");
+                }
             }
             Kind::Pipeline { wiring, .. } => {
                 let url = known(&mut wiring.database).await?;
