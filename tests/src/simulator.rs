@@ -92,8 +92,12 @@ impl Simulator {
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let catalog = Catalog::generate(&config);
-        let live =
-            Live { wave: config.wave, clock: config.clock, faults: Faults::new(config.faults), log: Log::new() };
+        let live = Live {
+            wave: config.wave,
+            clock: config.clock,
+            faults: Faults::new(config.faults),
+            log: Log::new(),
+        };
         let shared = Arc::new(Shared::new(catalog, config.waves, config.crawl_delay, live));
         let server = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, server: Some(server) })
@@ -156,7 +160,11 @@ impl Simulator {
     pub async fn stop(mut self) -> Result<Stats, SimulatorError> {
         self.shared.stop.cancel();
         if let Some(server) = self.server.take() {
-            server.await.map_err(io::Error::other).and_then(|served| served).map_err(SimulatorError::Serve)?;
+            server
+                .await
+                .map_err(io::Error::other)
+                .and_then(|served| served)
+                .map_err(SimulatorError::Serve)?;
         }
         Ok(self.stats())
     }

@@ -59,8 +59,10 @@ fn sitemap(request: &Request<'_>) -> Answer {
         listing.map(|ad| format!("<url><loc>{}{}</loc></url>", request.origin, ad.path())).collect();
     let mut answer = Answer::text(
         200,
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">\
-            {entries}</urlset>"),
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">\
+            {entries}</urlset>"
+        ),
     );
     answer.content_type = "application/xml";
     answer
@@ -69,7 +71,9 @@ fn sitemap(request: &Request<'_>) -> Answer {
 fn search(request: &Request<'_>) -> Answer {
     let number = |name: &str, default: usize| match request.value(name) {
         None => Ok(default),
-        Some(text) => text.parse::<usize>().map_err(|_| error(400, &format!("{name} no es un numero: {text}"))),
+        Some(text) => {
+            text.parse::<usize>().map_err(|_| error(400, &format!("{name} no es un numero: {text}")))
+        }
     };
     let (size, page) = match (number("pageSize", PAGE_SIZE), number("page", 0)) {
         (Ok(size), Ok(page)) => (size.clamp(1, MOST_A_PAGE), if request.loops { 0 } else { page }),
@@ -112,16 +116,21 @@ struct Query {
 
 impl Query {
     fn read(request: &Request<'_>) -> Result<Self, String> {
-        let body: Value = serde_json::from_slice(request.body).map_err(|_| "El cuerpo no es JSON".to_owned())?;
+        let body: Value =
+            serde_json::from_slice(request.body).map_err(|_| "El cuerpo no es JSON".to_owned())?;
         let phrase = body.get("query").map_or(Some(""), Value::as_str).ok_or("query no es un texto")?;
         let filters = body.get("filtros").and_then(Value::as_array).ok_or("Falta filtros")?;
         let filter = |filter: &Value| {
             let text = |name: &str| filter.get(name).and_then(Value::as_str).map(str::to_owned);
             let (id, value) = text("id").zip(text("value")).ok_or("filtros: se espera id y value")?;
-            let known = ["area", "provincia", "modalidad_trabajo", "dias_fecha_publicacion"].contains(&id.as_str());
+            let known =
+                ["area", "provincia", "modalidad_trabajo", "dias_fecha_publicacion"].contains(&id.as_str());
             if known { Ok((id, value)) } else { Err(format!("filtros: {id} no es valido")) }
         };
-        Ok(Self { phrase: fold(phrase.trim()), filters: filters.iter().map(filter).collect::<Result<_, _>>()? })
+        Ok(Self {
+            phrase: fold(phrase.trim()),
+            filters: filters.iter().map(filter).collect::<Result<_, _>>()?,
+        })
     }
 
     fn takes(&self, ad: &Ad, today: NaiveDate) -> bool {
@@ -256,7 +265,7 @@ fn notice(request: &Request<'_>, ad: &Ad, state: &str) -> Value {
     notice["nivelLaboral"] = named("Senior / Semi-Senior");
     notice["area"] = named(ad.area);
     notice["subArea"] = named(ad.area);
-    notice["seoFriendlyUrl"] = json!(ad.path().strip_prefix(&ad.site.root()).unwrap_or_default());
+    notice["seoFriendlyUrl"] = json!(ad.path());
     notice["estado"] = json!(state);
     notice["redireccionURL"] = Value::Null;
     notice

@@ -54,8 +54,7 @@ impl Catalog {
     /// What stands on a site in a wave, as its listing shows it: newest first, the undated last, and once more
     /// at the end what is listed twice.
     pub(crate) fn listing(&self, site: Site, wave: u32) -> Vec<&Ad> {
-        let mut ads: Vec<&Ad> =
-            self.ads.iter().filter(|ad| ad.site == site && ad.is_visible(wave)).collect();
+        let mut ads: Vec<&Ad> = self.ads.iter().filter(|ad| ad.site == site && ad.is_visible(wave)).collect();
         ads.sort_by(|a, b| b.posted_at.cmp(&a.posted_at).then_with(|| a.id.cmp(&b.id)));
         let again: Vec<&Ad> = ads.iter().copied().filter(|ad| ad.listed_twice).collect();
         ads.extend(again);
@@ -272,7 +271,8 @@ fn terms(config: &Config, ad: &mut Ad, rng: &mut Rng) {
                 (false, extra) => Some(monthly(country, extra, rng)),
             };
             ad.contract = Some((*rng.pick(places::contracts(country))).to_owned());
-            ad.mode = *rng.pick(&[None, None, Some("Remoto"), Some("Presencial y remoto"), Some("Presencial")]);
+            ad.mode =
+                *rng.pick(&[None, None, Some("Remoto"), Some("Presencial y remoto"), Some("Presencial")]);
         }
         Portal::Elempleo => {
             let low = rng.between(13, 80);
@@ -285,7 +285,8 @@ fn terms(config: &Config, ad: &mut Ad, rng: &mut Rng) {
         Portal::Bumeran => {
             ad.salary = None;
             ad.schedule = *rng.pick(&["Full-time", "Full-time", "Full-time", "Part-time"]);
-            ad.contract = Some((*rng.pick(&["Indeterminado", "Indeterminado", "Temporal", "Autónomo"])).to_owned());
+            ad.contract =
+                Some((*rng.pick(&["Indeterminado", "Indeterminado", "Temporal", "Autónomo"])).to_owned());
             ad.mode = Some(*rng.pick(&["Presencial", "Presencial", "Híbrido", "Remoto"]));
         }
     }
@@ -298,7 +299,11 @@ fn terms(config: &Config, ad: &mut Ad, rng: &mut Rng) {
 
 /// Tenths of a million: 45 gives `4,5`, 50 gives `5`.
 fn millions(tenths: usize) -> String {
-    if tenths.is_multiple_of(10) { (tenths / 10).to_string() } else { format!("{},{}", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        (tenths / 10).to_string()
+    } else {
+        format!("{},{}", tenths / 10, tenths % 10)
+    }
 }
 
 fn monthly(country: Country, extra: bool, rng: &mut Rng) -> String {

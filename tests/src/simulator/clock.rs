@@ -13,7 +13,12 @@ pub(crate) fn local_day(moment: DateTime<Utc>, country: Country) -> NaiveDate {
 }
 
 /// A moment `days` before now, always on that day of the country's calendar; on today's, some hours ago.
-pub(crate) fn moment_before(now: DateTime<Utc>, days: usize, country: Country, rng: &mut Rng) -> DateTime<Utc> {
+pub(crate) fn moment_before(
+    now: DateTime<Utc>,
+    days: usize,
+    country: Country,
+    rng: &mut Rng,
+) -> DateTime<Utc> {
     let hour = now.with_timezone(&country.offset()).hour() as usize;
     let hours = if hour == 0 { 0 } else { rng.between(1, hour) };
     now - chrono::Duration::hours((days * 24) as i64 + if days == 0 { hours as i64 } else { 0 })

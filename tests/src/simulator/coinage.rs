@@ -10,8 +10,10 @@ pub(crate) struct Coined {
     pub(crate) english: String,
 }
 
-const FIRST: [&str; 14] =
-    ["zelv", "quim", "brux", "norv", "kalt", "drex", "plov", "yarn", "wend", "jusk", "vrel", "xant", "trov", "gwil"];
+const FIRST: [&str; 14] = [
+    "zelv", "quim", "brux", "norv", "kalt", "drex", "plov", "yarn", "wend", "jusk", "vrel", "xant", "trov",
+    "gwil",
+];
 const MIDDLE: [&str; 10] = ["or", "ax", "im", "ob", "ust", "eq", "ulm", "iz", "onk", "ay"];
 const LAST: [&str; 10] = ["exa", "dril", "quor", "tium", "vane", "blik", "zora", "mond", "fyx", "gart"];
 

@@ -2,9 +2,9 @@
 
 use super::{
     advertisement::{Employer, Layout, Line, LineKind, PersonalData, PlantedSkill},
-    coinage,
+    coinage::{self, Coined},
     config::Config,
-    occupations::{AREAS, Area, SOFT},
+    occupations::{self, Area, SOFT},
     places::{self, City},
     rng::Rng,
     site::{Country, Portal, Site},
@@ -28,18 +28,22 @@ pub(crate) struct Content {
 
 /// Writes one advertisement.
 pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
-    let area_index = rng.below(AREAS.len());
-    let area = &AREAS[area_index];
+    let areas = occupations::areas();
+    let area_index = rng.below(areas.len());
+    let area = areas[area_index];
     let english = rng.chance(config.shares.english);
     let city = *rng.pick(places::cities(site.country));
     let employer = employer(config, site.country, rng);
-    let title = title(area, english, city, rng);
-    let (skills, soft) = skills(config.seed, area_index, english, rng);
+    let position = *rng.pick(if english { area.titles_en } else { area.titles });
+    let title = title(position, area, english, city, rng);
+    let (skills, soft) = skills(area, &coinage::terms(config.seed, area_index), english, rng);
     let listed = if site.portal == Portal::Computrabajo && rng.chance(0.8) { rng.between(2, 3) } else { 0 };
     let (in_list, in_body) = skills.split_at(listed.min(skills.len()));
     let layout = layout(site.portal, rng);
-    let mut writer = Writer { country: site.country, english, layout, bullet: *rng.pick(&BULLETS), lines: vec![] };
-    let place = Place { title: &title, city: city.0, sector: if english { area.sector_en } else { area.sector } };
+    let bullet = BULLETS[rng.below(BULLETS.len())];
+    let mut writer = Writer { country: site.country, english, layout, bullet, lines: vec![] };
+    let place =
+        Place { title: position, city: city.0, sector: if english { area.sector_en } else { area.sector } };
     writer.body(area, &place, (in_body, &soft), rng);
     let personal_data = if rng.chance(config.shares.personal_data) {
         writer.contact(employer.name().unwrap_or("Talento"), rng)
@@ -88,8 +92,8 @@ fn employer(config: &Config, country: Country, rng: &mut Rng) -> Employer {
     if rng.chance(0.08) { Employer::Unlinked(name) } else { Employer::Named(name) }
 }
 
-fn title(area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
-    let title = *rng.pick(if english { area.titles_en } else { area.titles });
+/// The position as the headline, sometimes with what employers add to it.
+fn title(title: &str, area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
     match rng.below(12) {
         0 | 1 => format!("{title} - {}", city.0),
         2 => format!("{title} / Sector {}", area.sector),
@@ -103,16 +107,16 @@ fn title(area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
 
 /// Hard skills in mixed order, at least a quarter of them coined, so that with the one soft skill more than a
 /// fifth of all planted terms is unknown to any lexicon.
-fn skills(seed: u64, area: usize, english: bool, rng: &mut Rng) -> (Vec<PlantedSkill>, PlantedSkill) {
+fn skills(area: &Area, coined: &[Coined], english: bool, rng: &mut Rng) -> (Vec<PlantedSkill>, PlantedSkill) {
     let wanted = rng.between(3, 6);
-    let known = rng.sample(AREAS[area].skills, wanted).into_iter().map(|surface| PlantedSkill {
+    let known = rng.sample(area.skills, wanted).into_iter().map(|surface| PlantedSkill {
         surface: surface.to_owned(),
         kind: "hard",
         invented: false,
     });
     let known: Vec<PlantedSkill> = known.collect();
     let wanted = (known.len() + 1).div_ceil(3);
-    let coined = rng.sample(&coinage::terms(seed, area), wanted).into_iter().map(|term| PlantedSkill {
+    let coined = rng.sample(coined, wanted).into_iter().map(|term| PlantedSkill {
         surface: if english { term.english } else { term.spanish },
         kind: "hard",
         invented: true,
@@ -129,7 +133,10 @@ fn requirements(area: &Area, english: bool, skills: &[PlantedSkill], rng: &mut R
     let years = rng.between(1, 6);
     let plural = if years == 1 { "año" } else { "años" };
     let mut items = vec![
-        format!("Educación mínima: {}", if english { "Universidad / Carrera Profesional" } else { area.degree }),
+        format!(
+            "Educación mínima: {}",
+            if english { "Universidad / Carrera Profesional" } else { area.degree }
+        ),
         format!("{years} {plural} de experiencia"),
     ];
     if rng.chance(0.3) {
@@ -170,7 +177,13 @@ impl Writer {
         self.push(LineKind::Heading, text.to_owned());
     }
 
-    fn body(&mut self, area: &Area, place: &Place<'_>, skills: (&[PlantedSkill], &PlantedSkill), rng: &mut Rng) {
+    fn body(
+        &mut self,
+        area: &Area,
+        place: &Place<'_>,
+        skills: (&[PlantedSkill], &PlantedSkill),
+        rng: &mut Rng,
+    ) {
         let (hard, soft) = skills;
         self.opening(place, rng);
         let headings = *rng.pick(if self.english { &HEADINGS_EN } else { places::headings(self.country) });
@@ -182,11 +195,13 @@ impl Writer {
         self.heading(headings[1]);
         self.item(if self.english { "Degree in a related field" } else { area.degree });
         self.skill_items(hard, rng);
-        let lead = if self.english { "We value" } else { *rng.pick(&["Valoramos", "Se requiere", "Indispensable"]) };
+        let lead =
+            if self.english { "We value" } else { *rng.pick(&["Valoramos", "Se requiere", "Indispensable"]) };
         self.item(&format!("{lead} {}", soft.surface));
         self.heading(headings[2]);
         let offers = rng.between(2, 3);
-        for offer in rng.sample(if self.english { &OFFERS_EN } else { places::offers(self.country) }, offers) {
+        for offer in rng.sample(if self.english { &OFFERS_EN } else { places::offers(self.country) }, offers)
+        {
             self.item(offer);
         }
         if self.layout == Layout::Breaks {
@@ -238,12 +253,19 @@ impl Writer {
             Country::Ar => format!("+54 11 5555-0{number}"),
         };
         let domain = slug(company);
-        let email = format!("{}@{domain}.example", rng.pick(&["seleccion", "rrhh", "talento.humano", "empleos"]));
+        let email =
+            format!("{}@{domain}.example", rng.pick(&["seleccion", "rrhh", "talento.humano", "empleos"]));
         let (kind, text, line) = match (rng.below(3), self.english) {
             (0, false) => ("phone", phone.clone(), format!("Informes al WhatsApp {phone}.")),
             (0, true) => ("phone", phone.clone(), format!("Questions? Call {phone}.")),
-            (_, false) => ("email", email.clone(), format!("Enviar hoja de vida al correo {email} con el asunto del cargo.")),
-            (_, true) => ("email", email.clone(), format!("Send your resume to {email} with the title as subject.")),
+            (_, false) => (
+                "email",
+                email.clone(),
+                format!("Enviar hoja de vida al correo {email} con el asunto del cargo."),
+            ),
+            (_, true) => {
+                ("email", email.clone(), format!("Send your resume to {email} with the title as subject."))
+            }
         };
         self.push(LineKind::Plain, line);
         vec![PersonalData { kind, text }]
@@ -283,5 +305,7 @@ const OFFERS_EN: [&str; 4] = [
     "Paid leave above the legal minimum",
 ];
 
-const CLOSINGS_EN: [&str; 2] =
-    ["Apply with your resume in English.", "We are an equal opportunity employer and value every application."];
+const CLOSINGS_EN: [&str; 2] = [
+    "Apply with your resume in English.",
+    "We are an equal opportunity employer and value every application.",
+];

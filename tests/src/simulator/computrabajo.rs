@@ -28,7 +28,9 @@ pub(crate) fn answer(request: &Request<'_>) -> Answer {
 fn words_of(path: &str) -> Option<Vec<&str>> {
     let rest = match path.trim_end_matches('/') {
         "" | "/ofertas-de-trabajo" | "/empleos" => "",
-        path => ["/trabajo-de-", "/empleos-en-", "/empleos-de-"].iter().find_map(|start| path.strip_prefix(start))?,
+        path => ["/trabajo-de-", "/empleos-en-", "/empleos-de-"]
+            .iter()
+            .find_map(|start| path.strip_prefix(start))?,
     };
     (!rest.contains('/')).then(|| rest.split('-').collect())
 }
@@ -37,15 +39,18 @@ fn listing(request: &Request<'_>, words: &[&str]) -> Answer {
     let found = request.search(words);
     let number = request.page_number("p");
     let (ads, more) = page::page_of(&found, number, PAGE_SIZE);
-    let mut page = head(&format!("Trabajo de {} | Ofertas laborales", escape(&words.join(" "), Entities::Hexadecimal)));
+    let mut page =
+        head(&format!("Trabajo de {} | Ofertas laborales", escape(&words.join(" "), Entities::Hexadecimal)));
     page.push_str(&format!(
         "<div class=\"box_title\"><h1 class=\"title_page\"><span class=\"fwB\">{}</span> Ofertas de trabajo</h1></div>\n",
         found.len()
     ));
     page.push_str(&filters(request));
     if ads.is_empty() {
-        page.push_str("<div class=\"tc mbB pt30 pb30\"><p>No se ha encontrado ofertas de trabajo con los filtros \
-            actuales</p></div>\n");
+        page.push_str(
+            "<div class=\"tc mbB pt30 pb30\"><p>No se han encontrado ofertas de trabajo con los filtros \
+            actuales</p></div>\n",
+        );
     }
     for (index, ad) in ads.iter().enumerate() {
         page.push_str(&card(request, ad, index));
@@ -136,7 +141,9 @@ fn conditions(ad: &Ad) -> String {
     let mode = ad.mode.filter(|mode| *mode != "Presencial");
     let mode_icon = if mode == Some("Remoto") { "i_home" } else { "i_home_office" };
     let mut spans = String::new();
-    for (icon, text) in salary.map(|text| ("i_salary", text)).into_iter().chain(mode.map(|text| (mode_icon, text))) {
+    for (icon, text) in
+        salary.map(|text| ("i_salary", text)).into_iter().chain(mode.map(|text| (mode_icon, text)))
+    {
         let text = escape(text, Entities::Hexadecimal).replace('+', "&#x2B;");
         spans.push_str(&format!(
             "            <span class=\"dIB mr10\">\n                <span class=\"icon {icon}\"></span>\n                \
@@ -161,7 +168,9 @@ fn pager(request: &Request<'_>, number: usize, more: bool) -> String {
                  {text}\n            </span>"
             )
         } else {
-            format!("<span class=\"b_primary_inv fwB disabled w48 cp\">\n                {text}\n            </span>")
+            format!(
+                "<span class=\"b_primary_inv fwB disabled w48 cp\">\n                {text}\n            </span>"
+            )
         }
     };
     if !more && number == 1 {
@@ -241,7 +250,8 @@ fn tags(ad: &Ad) -> String {
     if ad.id.as_bytes()[1].is_multiple_of(4) {
         tags.rotate_left(1);
     }
-    let span = |tag: &str| format!("<span class=\"tag base mb10\">{}</span>\n", escape(tag, Entities::Hexadecimal));
+    let span =
+        |tag: &str| format!("<span class=\"tag base mb10\">{}</span>\n", escape(tag, Entities::Hexadecimal));
     tags.into_iter().map(span).collect()
 }
 
@@ -258,7 +268,9 @@ fn skill_tags(ad: &Ad) -> String {
     let tag = |word: &String| {
         let sum = word.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
         let word = escape(word, Entities::Plain);
-        format!("<span class=\"tag bg_brand_light fc_base mr5 mt10 big\" data-skill-id=\"{sum:016X}\">{word}</span>\n")
+        format!(
+            "<span class=\"tag bg_brand_light fc_base mr5 mt10 big\" data-skill-id=\"{sum:016X}\">{word}</span>\n"
+        )
     };
     let tags: String = ad.keywords.iter().map(tag).collect();
     format!(
@@ -285,10 +297,15 @@ fn footer(request: &Request<'_>, ad: &Ad) -> String {
 /// Other advertisements beside this one: their text belongs to them.
 fn similar(request: &Request<'_>, ad: &Ad) -> String {
     let visible = request.catalog.visible(request.wave);
-    let others = visible.filter(|other| other.site == ad.site && other.area == ad.area && other.id != ad.id).take(3);
+    let others =
+        visible.filter(|other| other.site == ad.site && other.area == ad.area && other.id != ad.id).take(3);
     let link = |other: &Ad| {
         let title = escape(&other.title, Entities::Hexadecimal);
-        format!("<li><a href=\"{}\">{title}</a><p>{}</p></li>", other.path(), escape(other.city, Entities::Hexadecimal))
+        format!(
+            "<li><a href=\"{}\">{title}</a><p>{}</p></li>",
+            other.path(),
+            escape(other.city, Entities::Hexadecimal)
+        )
     };
     let links: String = others.map(link).collect();
     format!("<aside class=\"box_border\"><p class=\"fwB\">Ofertas similares</p><ul>{links}</ul></aside>\n")

@@ -95,7 +95,8 @@ impl Settings {
         let mut settings = BTreeMap::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is not name=number"))?;
-            let number = value.parse().map_err(|_| format!("{name} is `{value}`, expected a whole number"))?;
+            let number =
+                value.parse().map_err(|_| format!("{name} is `{value}`, expected a whole number"))?;
             settings.insert(name.to_owned(), number);
         }
         Ok(Self(settings))
@@ -111,10 +112,13 @@ impl Settings {
 
     fn kind(&mut self, name: &str) -> Result<FaultKind, String> {
         Ok(match name {
-            "too-many-requests" => {
-                FaultKind::TooManyRequests { every: self.take("every", 1)?, retry_after: self.take("retry-after", 0)? }
+            "too-many-requests" => FaultKind::TooManyRequests {
+                every: self.take("every", 1)?,
+                retry_after: self.take("retry-after", 0)?,
+            },
+            "unavailable" => {
+                FaultKind::Unavailable { after: self.take("after", 0)?, count: self.take("count", 1)? }
             }
-            "unavailable" => FaultKind::Unavailable { after: self.take("after", 0)?, count: self.take("count", 1)? },
             "challenge" => FaultKind::Challenge { after: self.take("after", 0)? },
             "slow" => FaultKind::Slow { every: self.take("every", 1)?, millis: self.take("millis", 1)? },
             "cut" => FaultKind::Cut { every: self.take("every", 1)? },
@@ -171,7 +175,9 @@ impl Faults {
     /// Counts a request for a page or an answer of a portal and says what happens to it; the first refusal wins.
     pub(crate) fn strike(&mut self, portal: Portal) -> Effects {
         let mut effects = Effects::default();
-        for (fault, seen) in self.0.iter_mut().filter(|(fault, _)| fault.portal.is_none_or(|only| only == portal)) {
+        for (fault, seen) in
+            self.0.iter_mut().filter(|(fault, _)| fault.portal.is_none_or(|only| only == portal))
+        {
             *seen += 1;
             let refusal = match fault.kind {
                 FaultKind::TooManyRequests { every, retry_after } if seen.is_multiple_of(every) => {

@@ -43,14 +43,43 @@ pub(crate) const fn cities(country: Country) -> &'static [City] {
 
 /// First words of invented company names.
 pub(crate) const COMPANY_WORDS: [&str; 24] = [
-    "Altamira", "Boreal", "Cordillera", "Dunamar", "Estuario", "Faro Verde", "Guadual", "Horizonte", "Itagua",
-    "Jacarandá", "Kalinda", "Lomalta", "Mirasol", "Nogal", "Orilla", "Páramo", "Quebrada", "Ribera", "Sabana",
-    "Tamarindo", "Umbral", "Valverde", "Yarumal", "Zaguán",
+    "Altamira",
+    "Boreal",
+    "Cordillera",
+    "Dunamar",
+    "Estuario",
+    "Faro Verde",
+    "Guadual",
+    "Horizonte",
+    "Itagua",
+    "Jacarandá",
+    "Kalinda",
+    "Lomalta",
+    "Mirasol",
+    "Nogal",
+    "Orilla",
+    "Páramo",
+    "Quebrada",
+    "Ribera",
+    "Sabana",
+    "Tamarindo",
+    "Umbral",
+    "Valverde",
+    "Yarumal",
+    "Zaguán",
 ];
 
 /// Second words of invented company names.
 pub(crate) const COMPANY_TRADES: [&str; 10] = [
-    "Servicios", "Soluciones", "Industrias", "Consultores", "Logística", "Alimentos", "Digital", "Salud", "Grupo",
+    "Servicios",
+    "Soluciones",
+    "Industrias",
+    "Consultores",
+    "Logística",
+    "Alimentos",
+    "Digital",
+    "Salud",
+    "Grupo",
     "Constructora",
 ];
 

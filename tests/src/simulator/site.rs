@@ -104,9 +104,9 @@ impl Site {
         let (portal, rest) = path.strip_prefix('/')?.split_once('/')?;
         let (country, _) = rest.split_once('/').unwrap_or((rest, ""));
         let inside = &rest[country.len()..];
-        let site = Self::ALL.into_iter().find(|site| {
-            site.portal.name() == portal && site.country.code().eq_ignore_ascii_case(country)
-        })?;
+        let site = Self::ALL
+            .into_iter()
+            .find(|site| site.portal.name() == portal && site.country.code().eq_ignore_ascii_case(country))?;
         Some((site, if inside.is_empty() { "/" } else { inside }))
     }
 
