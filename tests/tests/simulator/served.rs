@@ -74,6 +74,8 @@ async fn read_computrabajo(address: SocketAddr, root: &str) -> (Ads, usize) {
                 company,
                 location: first(&card, "<p class=\"fs16 fc_base mt5\">", "</p>").unwrap(),
                 posted: first(&card, "<p class=\"fs13 fc_aux mt15\">", "</p>").map(|age| day(&age)),
+                salary: first(&card, "i_salary\"></span>", "</span>"),
+                mode: first(&card, "i_home(?:_office)?\"></span>", "</span>"),
                 url_path: path,
                 ..Read::default()
             };
@@ -91,9 +93,12 @@ fn with_computrabajo_detail(mut read: Read, page: &str) -> Read {
     let tags: Vec<String> =
         all(&pane, "<span class=\"tag base mb10\">", "</span>").iter().map(|tag| plain(tag)).collect();
     let tag = |test: &dyn Fn(&str) -> bool| tags.iter().find(|tag| test(tag)).cloned();
+    let on_card = (read.salary.take(), read.mode.take());
     read.salary = tag(&|tag| tag.starts_with('$') || tag == "A convenir");
     read.contract = tag(&|tag| tag.starts_with("Contrato"));
     read.mode = tag(&|tag| ["Presencial", "Remoto", "Presencial y remoto"].contains(&tag));
+    let figure = read.salary.clone().filter(|salary| salary.starts_with('$'));
+    assert_eq!(on_card, (figure, read.mode.clone().filter(|mode| mode != "Presencial")));
     read.description = comparable(&first(&pane, "<p class=\"mbB\">", "</p>").unwrap());
     read.requirements = first(&pane, "<ul class=\"disc mbB\">", "</ul>").map(|list| comparable(&list));
     assert_eq!(first(page, "<h1[^>]*>", "</h1>").as_ref(), Some(&read.title));
