@@ -265,7 +265,7 @@ fn notice(request: &Request<'_>, ad: &Ad, state: &str) -> Value {
     notice["nivelLaboral"] = named("Senior / Semi-Senior");
     notice["area"] = named(ad.area);
     notice["subArea"] = named(ad.area);
-    notice["seoFriendlyUrl"] = json!(ad.path().strip_prefix(&ad.site.root()).unwrap_or_default());
+    notice["seoFriendlyUrl"] = json!(ad.path());
     notice["estado"] = json!(state);
     notice["redireccionURL"] = Value::Null;
     notice

@@ -2,9 +2,9 @@
 
 use super::{
     advertisement::{Employer, Layout, Line, LineKind, PersonalData, PlantedSkill},
-    coinage,
+    coinage::{self, Coined},
     config::Config,
-    occupations::{AREAS, Area, SOFT},
+    occupations::{self, Area, SOFT},
     places::{self, City},
     rng::Rng,
     site::{Country, Portal, Site},
@@ -28,20 +28,22 @@ pub(crate) struct Content {
 
 /// Writes one advertisement.
 pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
-    let area_index = rng.below(AREAS.len());
-    let area = &AREAS[area_index];
+    let areas = occupations::areas();
+    let area_index = rng.below(areas.len());
+    let area = areas[area_index];
     let english = rng.chance(config.shares.english);
     let city = *rng.pick(places::cities(site.country));
     let employer = employer(config, site.country, rng);
-    let title = title(area, english, city, rng);
-    let (skills, soft) = skills(config.seed, area_index, english, rng);
+    let position = *rng.pick(if english { area.titles_en } else { area.titles });
+    let title = title(position, area, english, city, rng);
+    let (skills, soft) = skills(area, &coinage::terms(config.seed, area_index), english, rng);
     let listed = if site.portal == Portal::Computrabajo && rng.chance(0.8) { rng.between(2, 3) } else { 0 };
     let (in_list, in_body) = skills.split_at(listed.min(skills.len()));
     let layout = layout(site.portal, rng);
-    let mut writer =
-        Writer { country: site.country, english, layout, bullet: *rng.pick(&BULLETS), lines: vec![] };
+    let bullet = BULLETS[rng.below(BULLETS.len())];
+    let mut writer = Writer { country: site.country, english, layout, bullet, lines: vec![] };
     let place =
-        Place { title: &title, city: city.0, sector: if english { area.sector_en } else { area.sector } };
+        Place { title: position, city: city.0, sector: if english { area.sector_en } else { area.sector } };
     writer.body(area, &place, (in_body, &soft), rng);
     let personal_data = if rng.chance(config.shares.personal_data) {
         writer.contact(employer.name().unwrap_or("Talento"), rng)
@@ -90,8 +92,8 @@ fn employer(config: &Config, country: Country, rng: &mut Rng) -> Employer {
     if rng.chance(0.08) { Employer::Unlinked(name) } else { Employer::Named(name) }
 }
 
-fn title(area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
-    let title = *rng.pick(if english { area.titles_en } else { area.titles });
+/// The position as the headline, sometimes with what employers add to it.
+fn title(title: &str, area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
     match rng.below(12) {
         0 | 1 => format!("{title} - {}", city.0),
         2 => format!("{title} / Sector {}", area.sector),
@@ -105,16 +107,16 @@ fn title(area: &Area, english: bool, city: City, rng: &mut Rng) -> String {
 
 /// Hard skills in mixed order, at least a quarter of them coined, so that with the one soft skill more than a
 /// fifth of all planted terms is unknown to any lexicon.
-fn skills(seed: u64, area: usize, english: bool, rng: &mut Rng) -> (Vec<PlantedSkill>, PlantedSkill) {
+fn skills(area: &Area, coined: &[Coined], english: bool, rng: &mut Rng) -> (Vec<PlantedSkill>, PlantedSkill) {
     let wanted = rng.between(3, 6);
-    let known = rng.sample(AREAS[area].skills, wanted).into_iter().map(|surface| PlantedSkill {
+    let known = rng.sample(area.skills, wanted).into_iter().map(|surface| PlantedSkill {
         surface: surface.to_owned(),
         kind: "hard",
         invented: false,
     });
     let known: Vec<PlantedSkill> = known.collect();
     let wanted = (known.len() + 1).div_ceil(3);
-    let coined = rng.sample(&coinage::terms(seed, area), wanted).into_iter().map(|term| PlantedSkill {
+    let coined = rng.sample(coined, wanted).into_iter().map(|term| PlantedSkill {
         surface: if english { term.english } else { term.spanish },
         kind: "hard",
         invented: true,

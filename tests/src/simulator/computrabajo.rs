@@ -48,7 +48,7 @@ fn listing(request: &Request<'_>, words: &[&str]) -> Answer {
     page.push_str(&filters(request));
     if ads.is_empty() {
         page.push_str(
-            "<div class=\"tc mbB pt30 pb30\"><p>No se ha encontrado ofertas de trabajo con los filtros \
+            "<div class=\"tc mbB pt30 pb30\"><p>No se han encontrado ofertas de trabajo con los filtros \
             actuales</p></div>\n",
         );
     }

@@ -12,7 +12,11 @@ use super::{
 
 /// Answers a request for any path of the site; the country part `/co` of real addresses may be left out.
 pub(crate) fn answer(request: &Request<'_>) -> Answer {
-    let path = request.path.strip_prefix("/co/").unwrap_or(request.path.trim_start_matches('/'));
+    let inside = request.path.trim_start_matches('/');
+    let path = match inside.split_once('/') {
+        Some((country, rest)) if country.eq_ignore_ascii_case(request.site.country.code()) => rest,
+        _ => inside,
+    };
     if let Some(rest) = path.strip_prefix("ofertas-trabajo/") {
         return detail_page(request, rest.trim_end_matches('/'));
     }

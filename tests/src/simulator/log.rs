@@ -43,11 +43,11 @@ pub struct Stats {
     pub forbidden_paths: Vec<String>,
     /// Requests for a path that was answered 429, before its `Retry-After` was over.
     pub early_retries: u64,
-    /// Most requests that were being answered at one time, per site. Answers take well under a millisecond:
+    /// Most requests that were being answered at one time, per site and for `all`. Answers take well under a millisecond:
     /// only with the fault `slow` does this show how many a client sends at once.
     pub max_concurrent: BTreeMap<String, usize>,
     /// Least time between the arrivals of two requests of a client at a site (robots.txt aside), milliseconds:
-    /// client, then site.
+    /// client, then site, or `all` for any of them: to a client that slots by host, all sites are one host.
     pub min_interval_ms: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
@@ -64,6 +64,9 @@ pub(crate) struct Open {
     arrival: Arrival,
     at: Duration,
 }
+
+/// Name for all sites together.
+const ALL: &str = "all";
 
 const MOST_PATHS_NAMED: usize = 100;
 
@@ -96,10 +99,12 @@ impl Log {
         self.stats.requests += 1;
         let site = name(arrival.site);
         *self.stats.by_site.entry(site.clone()).or_default() += 1;
-        let open = self.open.entry(site.clone()).or_default();
-        *open += 1;
-        let most = self.stats.max_concurrent.entry(site.clone()).or_default();
-        *most = (*most).max(*open);
+        for scope in [ALL, &site] {
+            let open = self.open.entry(scope.to_owned()).or_default();
+            *open += 1;
+            let most = self.stats.max_concurrent.entry(scope.to_owned()).or_default();
+            *most = (*most).max(*open);
+        }
         if arrival.path.ends_with("/robots.txt") {
             self.stats.robots_requests += 1;
         } else {
@@ -121,18 +126,20 @@ impl Log {
         if self.not_before.remove(&retried).is_some_and(|not_before| at < not_before) {
             self.stats.early_retries += 1;
         }
-        if let Some(last) = self.last_arrival.insert((arrival.client.clone(), site.clone()), at) {
-            let gap = (at - last).as_secs_f64() * 1_000.0;
-            let gaps = self.stats.min_interval_ms.entry(arrival.client.clone()).or_default();
-            let least = gaps.entry(site).or_insert(gap);
-            *least = least.min(gap);
+        for scope in [ALL.to_owned(), site] {
+            if let Some(last) = self.last_arrival.insert((arrival.client.clone(), scope.clone()), at) {
+                let gap = (at - last).as_secs_f64() * 1_000.0;
+                let gaps = self.stats.min_interval_ms.entry(arrival.client.clone()).or_default();
+                let least = gaps.entry(scope).or_insert(gap);
+                *least = least.min(gap);
+            }
         }
     }
 
     pub(crate) fn answered(&mut self, open: Open, status: u16, retry_after: Option<u32>) {
         let Open { arrival, at } = open;
-        if let Some(count) = self.open.get_mut(&name(arrival.site)) {
-            *count -= 1;
+        for scope in [ALL.to_owned(), name(arrival.site)] {
+            self.open.entry(scope).and_modify(|count| *count -= 1);
         }
         *self.stats.by_status.entry(status).or_default() += 1;
         if let Some(seconds) = retry_after {
@@ -181,17 +188,20 @@ mod tests {
         let second = log.arrive_at(arrival("/bumeran/ar/postulantes/y"), at(400));
         log.answered(first, 429, Some(2));
         log.answered(second, 404, None);
+        let other = log.arrive_at(arrival("/bumeran/mx/x"), at(440));
+        log.answered(other, 200, None);
         let early = log.arrive_at(arrival("/bumeran/ar/x"), at(1_000));
         log.answered(early, 429, Some(2));
         let kept = log.arrive_at(arrival("/bumeran/ar/x"), at(3_000));
         log.answered(kept, 200, None);
         let stats = log.stats();
-        assert_eq!((stats.requests, stats.robots_requests, stats.robots_violations), (5, 1, 1));
+        assert_eq!((stats.requests, stats.robots_requests, stats.robots_violations), (6, 1, 1));
         assert_eq!(stats.forbidden_paths, ["/bumeran/ar/postulantes/y"]);
         assert_eq!(stats.early_retries, 1);
         assert_eq!(stats.max_concurrent["bumeran:AR"], 2);
         assert!((stats.min_interval_ms["c"]["bumeran:AR"] - 390.0).abs() < 1e-6);
-        assert_eq!(stats.by_status, BTreeMap::from([(200, 2), (404, 1), (429, 2)]));
-        assert_eq!(log.requests().len(), 5);
+        assert!((stats.min_interval_ms["c"]["all"] - 40.0).abs() < 1e-6);
+        assert_eq!(stats.by_status, BTreeMap::from([(200, 3), (404, 1), (429, 2)]));
+        assert_eq!(log.requests().len(), 6);
     }
 }

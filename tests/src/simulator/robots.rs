@@ -2,33 +2,27 @@
 
 use super::site::{Portal, Site};
 
-/// Rules of a portal for paths inside its site: allowed or not, and the pattern of RFC 9309.
-const fn rules(portal: Portal) -> &'static [(bool, &'static str)] {
+/// What a portal forbids inside its site, as patterns of RFC 9309: listings and details are open.
+const fn forbidden(portal: Portal) -> &'static [&'static str] {
     match portal {
         Portal::Computrabajo => &[
-            (true, "/ofertas-de-trabajo/"),
-            (false, "/Ajax/"),
-            (false, "/_services/"),
-            (false, "/acceso/"),
-            (false, "/candidate/"),
-            (false, "/match/"),
-            (false, "/*?by="),
-            (false, "/*&by="),
-            (false, "/*?pubdate="),
-            (false, "/*&pubdate="),
+            "/Ajax/",
+            "/_services/",
+            "/acceso/",
+            "/candidate/",
+            "/match/",
+            "/*?by=",
+            "/*&by=",
+            "/*?pubdate=",
+            "/*&pubdate=",
         ],
-        Portal::Elempleo => &[
-            (false, "/co/administracion/"),
-            (false, "/co/mi-cuenta/"),
-            (false, "/co/api/"),
-            (false, "/*.ashx$"),
-        ],
+        Portal::Elempleo => &["/co/administracion/", "/co/mi-cuenta/", "/co/api/", "/*.ashx$"],
         Portal::Bumeran => &[
-            (false, "/*recientes=true"),
-            (false, "/*relevantes=true"),
-            (false, "/*localidades="),
-            (false, "/empleos-busquedaext-"),
-            (false, "/postulantes/"),
+            "/*recientes=true",
+            "/*relevantes=true",
+            "/*localidades=",
+            "/empleos-busquedaext-",
+            "/postulantes/",
         ],
     }
 }
@@ -40,9 +34,8 @@ pub(crate) fn text(sites: &[Site], crawl_delay: Option<u32>, origin: &str) -> St
         text.push_str(&format!("Crawl-delay: {seconds}\n"));
     }
     for site in sites {
-        for (allowed, pattern) in rules(site.portal) {
-            let verb = if *allowed { "Allow" } else { "Disallow" };
-            text.push_str(&format!("{verb}: {}{pattern}\n", site.root()));
+        for pattern in forbidden(site.portal) {
+            text.push_str(&format!("Disallow: {}{pattern}\n", site.root()));
         }
     }
     for site in sites.iter().filter(|site| site.portal == Portal::Bumeran) {
@@ -51,11 +44,9 @@ pub(crate) fn text(sites: &[Site], crawl_delay: Option<u32>, origin: &str) -> St
     text
 }
 
-/// Whether a polite reader may ask for this path (with its query) inside a site: the longest pattern decides, and
-/// among equals the permission (RFC 9309, section 2.2.2).
+/// Whether a polite reader may ask for this path (with its query) inside a site.
 pub(crate) fn allows(portal: Portal, inside: &str) -> bool {
-    let matching = rules(portal).iter().filter(|(_, pattern)| matches(pattern, inside));
-    matching.max_by_key(|(allowed, pattern)| (pattern.len(), *allowed)).is_none_or(|(allowed, _)| *allowed)
+    !forbidden(portal).iter().any(|pattern| matches(pattern, inside))
 }
 
 fn matches(pattern: &str, path: &str) -> bool {

@@ -15,6 +15,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -226,7 +227,14 @@ fn respond(answer: Answer, clock: DateTime<Utc>, cut: bool) -> Response {
     let body = if cut && length > 1 {
         let half = Bytes::copy_from_slice(&answer.body.as_bytes()[..length / 2]);
         let broken = io::Error::new(io::ErrorKind::ConnectionReset, "cut on purpose");
-        Body::from_stream(tokio_stream::iter([Ok(half), Err(broken)]))
+        let parts = tokio_stream::iter([Ok(half), Err(broken)]).then(|part| async {
+            if part.is_err() {
+                // What came before goes out first.
+                tokio::task::yield_now().await;
+            }
+            part
+        });
+        Body::from_stream(parts)
     } else {
         Body::from(answer.body)
     };

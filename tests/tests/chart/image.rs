@@ -93,7 +93,7 @@ fn sources(command: &str) -> String {
 #[test]
 fn every_variable_of_a_container_is_read_by_its_program() {
     // Read by libraries: the log filter, temporary files, the database driver.
-    let by_libraries = ["RUST_LOG", "OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
+    let by_libraries = ["OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
     for name in ["cpu", "external-db", "gpu", "minimal"] {
         for pod in pods(&render_example(name)) {
             for container in pod.containers() {
