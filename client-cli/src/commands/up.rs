@@ -68,8 +68,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     context.output.print(&after)?;
     if !after.healthy {
         progress(format_args!(
-            "not healthy after {} s; see `observatory doctor` and {}",
-            arguments.wait_seconds,
+            "not healthy; see `observatory doctor` and {}",
             context.data.logs().display()
         ));
     }

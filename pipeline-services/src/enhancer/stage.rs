@@ -75,7 +75,7 @@ impl Stage for EnhancerStage {
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
         let version = version(&*self.vocabulary.current().await?);
         let mut connection = self.pool.acquire().await?;
-        let coverage = runs::coverage(&mut connection, &run.options, StageName::Enhance, &version).await?;
+        let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
         let facts = json!({ "version": version, "made_by": "rules" });
         Ok(Plan {

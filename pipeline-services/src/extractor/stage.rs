@@ -114,7 +114,7 @@ impl Stage for ExtractorStage {
         let extractor = self.source.current().await?;
         let version = extractor.version().to_owned();
         let mut connection = self.pool.acquire().await?;
-        let coverage = runs::coverage(&mut connection, &run.options, StageName::Extract, &version).await?;
+        let coverage = runs::coverage(&mut connection, run, StageName::Extract, &version).await?;
         let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
         let lexicon = extractor.lexicon();
         let taxonomy =

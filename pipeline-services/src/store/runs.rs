@@ -429,16 +429,17 @@ pub struct Coverage {
 }
 
 /// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that were
-/// extracted.
+/// extracted. Postings that have a task of the run already are left out.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn coverage(
     connection: &mut PgConnection,
-    options: &RunOptions,
+    run: &Run,
     stage: StageName,
     version: &str,
 ) -> sqlx::Result<Coverage> {
+    let options = &run.options;
     let since = i64::try_from(options.since_seconds).unwrap_or(i64::MAX);
     let rows = sqlx::query!(
         r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!"
@@ -448,6 +449,8 @@ pub async fn coverage(
              and exists (select from sighting s where s.job_id = p.job_id
                and (cardinality($1::text[]) = 0 or s.portal = any ($1))
                and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+             and not exists (select from task t
+                 where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
              and ($3::bigint = 0 or p.last_seen >= now() - make_interval(secs => $3::bigint))
            order by p.job_id limit nullif($4::bigint, 0)"#,
         &options.portals,
@@ -455,7 +458,8 @@ pub async fn coverage(
         since,
         i64::from(options.limit),
         stage.name(),
-        version
+        version,
+        run.run_id
     )
     .fetch_all(connection)
     .await?;

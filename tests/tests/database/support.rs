@@ -113,7 +113,7 @@ impl Stage for Scripted {
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
         let mut connection = self.pool.acquire().await?;
-        let coverage = store::runs::coverage(&mut connection, &run.options, self.stage, "test").await?;
+        let coverage = store::runs::coverage(&mut connection, run, self.stage, "test").await?;
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
