@@ -67,10 +67,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     }
     context.output.print(&after)?;
     if !after.healthy {
-        progress(format_args!(
-            "not healthy; see `observatory doctor` and {}",
-            context.data.logs().display()
-        ));
+        progress(format_args!("not healthy; see `observatory doctor` and {}", context.data.logs().display()));
     }
     Ok(Outcome::from_fine(after.healthy))
 }

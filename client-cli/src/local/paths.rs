@@ -61,7 +61,8 @@ impl DataDir {
     pub fn create(&self) -> anyhow::Result<()> {
         let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
         let advice = format!("give another place with --data-dir DIR or {DATA_ENV}");
-        for dir in [self.root.clone(), self.logs(), self.run(), self.wheels(), self.models(), self.reports()] {
+        for dir in [self.root.clone(), self.logs(), self.run(), self.wheels(), self.models(), self.reports()]
+        {
             create_dir(&dir, mode).hint(advice.clone())?;
         }
         create_dir(&self.secrets(), 0o700).hint(advice.clone())?;

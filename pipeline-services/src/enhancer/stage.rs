@@ -76,7 +76,7 @@ impl Stage for EnhancerStage {
         let version = version(&*self.vocabulary.current().await?);
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
-        let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
+        let nothing = coverage.is_empty();
         let facts = json!({ "version": version, "made_by": "rules" });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),

@@ -115,7 +115,7 @@ impl Stage for ExtractorStage {
         let version = extractor.version().to_owned();
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Extract, &version).await?;
-        let nothing = coverage.pending.is_empty() && coverage.up_to_date == 0;
+        let nothing = coverage.is_empty();
         let lexicon = extractor.lexicon();
         let taxonomy =
             extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));

@@ -426,10 +426,19 @@ pub struct Coverage {
     pub pending: Vec<Uuid>,
     /// Postings whose rows stand at the current version.
     pub up_to_date: i64,
+    /// Postings that have a task of the run already.
+    pub taken: i64,
+}
+
+impl Coverage {
+    /// Whether the run covers no posting at all.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.up_to_date == 0 && self.taken == 0
+    }
 }
 
 /// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that were
-/// extracted. Postings that have a task of the run already are left out.
+/// extracted.
 ///
 /// # Errors
 /// When the statement fails.
@@ -442,15 +451,15 @@ pub async fn coverage(
     let options = &run.options;
     let since = i64::try_from(options.since_seconds).unwrap_or(i64::MAX);
     let rows = sqlx::query!(
-        r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!"
+        r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!",
+               exists (select from task t where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
+                   as "taken!"
            from posting p left join posting_stage d on d.job_id = p.job_id and d.stage = $5
            where ($5 <> 'enhance' or exists (select from posting_stage x
                    where x.job_id = p.job_id and x.stage = 'extract'))
              and exists (select from sighting s where s.job_id = p.job_id
                and (cardinality($1::text[]) = 0 or s.portal = any ($1))
                and (cardinality($2::text[]) = 0 or s.country = any ($2)))
-             and not exists (select from task t
-                 where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
              and ($3::bigint = 0 or p.last_seen >= now() - make_interval(secs => $3::bigint))
            order by p.job_id limit nullif($4::bigint, 0)"#,
         &options.portals,
@@ -465,7 +474,9 @@ pub async fn coverage(
     .await?;
     let mut coverage = Coverage::default();
     for row in rows {
-        if row.up_to_date {
+        if row.taken {
+            coverage.taken += 1;
+        } else if row.up_to_date {
             coverage.up_to_date += 1;
         } else {
             coverage.pending.push(row.job_id);
