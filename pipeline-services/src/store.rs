@@ -102,13 +102,18 @@ pub fn open(url: &str, connections: u32) -> Result<PgPool, StoreError> {
         .connect_lazy_with(options))
 }
 
+/// A connection of its own, at once or with the reason why not: a pool would go on trying.
+async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
+    PgConnection::connect_with(&pool.connect_options()).await.map_err(StoreError::Unreachable)
+}
+
 /// Brings the schema to this binary's version; two migrators at once are serialised by an advisory lock.
 ///
 /// # Errors
 /// When the database is not reachable, a migration fails, or pgvector is older than 0.8.
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
-    MIGRATOR.run(pool).await?;
-    let mut connection = pool.acquire().await.map_err(StoreError::Unreachable)?;
+    let mut connection = reach(pool).await?;
+    MIGRATOR.run(&mut connection).await?;
     let version = pgvector_version(&mut connection).await?;
     if !pgvector_is_supported(&version) {
         return Err(StoreError::PgvectorTooOld(version));
@@ -144,7 +149,7 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, StoreE
 /// # Errors
 /// [`StoreError::SchemaTooOld`] when it is not.
 pub async fn require_schema(pool: &PgPool, needed: i64) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await.map_err(StoreError::Unreachable)?;
+    let mut connection = reach(pool).await?;
     let found = schema_version(&mut connection).await?;
     if found < needed { Err(StoreError::SchemaTooOld { found, needed }) } else { Ok(()) }
 }

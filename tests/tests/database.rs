@@ -2,6 +2,8 @@
 //!
 //! `.ci/with-postgres` gives `DATABASE_URL`; each test gets a database of its own with every migration run.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 #[path = "database/intake.rs"]
 mod intake;
 #[path = "database/queue.rs"]

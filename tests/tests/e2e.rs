@@ -1,0 +1,13 @@
+//! The real programs together: a stack of its own, advertisements in, skills, vectors, clusters and a report
+//! out.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+#[path = "e2e/job.rs"]
+mod job;
+#[path = "e2e/mistakes.rs"]
+mod mistakes;
+#[path = "e2e/site.rs"]
+mod site;
+#[path = "e2e/survival.rs"]
+mod survival;
