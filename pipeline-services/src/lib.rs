@@ -11,6 +11,7 @@ pub mod export;
 pub mod inference;
 pub mod orchestrator;
 pub mod reporter;
+pub mod scraper;
 pub mod stage;
 pub mod store;
 pub mod telemetry;
