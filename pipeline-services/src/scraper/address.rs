@@ -117,7 +117,19 @@ pub(super) fn authority(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert_eq, proptest};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn one_spelling_stays(path in "[a-z%/ñ.]{0,12}", query in "[a-z0-9=&+%ñ]{0,20}", fragment in "[a-z]{0,3}") {
+            if let Ok(url) = Url::parse(&format!("https://x.example/{path}?{query}#{fragment}")) {
+                let once = canonical(&url);
+                prop_assert_eq!(canonical(&once), once);
+            }
+        }
+    }
 
     #[test]
     fn one_spelling() {

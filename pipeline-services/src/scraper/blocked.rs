@@ -13,14 +13,14 @@ const WINDOW: usize = 256 * 1024;
 /// Marks that no honest page of a portal carries.
 static CHALLENGE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)_cf_chl_opt|cf-chl-widget|/cdn-cgi/challenge-platform/h/|id=.challenge-form|geo\.captcha-delivery\.com|px-captcha|_Incapsula_Resource|<title>\s*(?:just a moment|attention required|access denied|pardon our interruption|acceso denegado|verifica que eres humano|un momento)",
+        r"(?i)_cf_chl_opt|cf-chl-widget|/cdn-cgi/challenge-platform/h/[a-z]/orchestrate|id=.challenge-form|geo\.captcha-delivery\.com|<title>\s*(?:just a moment|attention required|access denied|pardon our interruption|acceso denegado|verifica que eres humano|un momento\.{3})",
     )
     .expect("a valid pattern")
 });
 
 /// Marks that an honest page may carry too: they count where a page holds nothing else.
 static CAPTCHA: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)g-recaptcha|h-captcha|hcaptcha\.com/1/api|cf-turnstile|no soy un robot|unusual traffic|tr[aá]fico inusual")
+    Regex::new(r"(?i)px-captcha|_Incapsula_Resource|g-recaptcha|h-captcha|hcaptcha\.com/1/api|cf-turnstile|no soy un robot|unusual traffic|tr[aá]fico inusual")
         .expect("a valid pattern")
 });
 
@@ -100,6 +100,7 @@ mod tests {
         check(401, false, "", Some("status 401, a login is asked for"));
         check(451, false, "", Some("status 451, not available for legal reasons"));
         check(503, false, "mantenimiento", None);
+        check(200, false, "<script src='/cdn-cgi/challenge-platform/h/b/scripts/jsd/main.js'>", None);
         check(200, false, "Vacante: analista. Access denied tickets y captcha.", None);
     }
 

@@ -179,7 +179,10 @@ impl Crawl<'_, '_> {
             }
             match self.page(&request, &mut walk).await {
                 Next::Page(next) => request = next,
-                Next::End => return None,
+                Next::End => {
+                    self.compare(&walk);
+                    return None;
+                }
                 Next::Stop(stop) => return Some(stop),
             }
         }
@@ -190,14 +193,14 @@ impl Crawl<'_, '_> {
         let place = self.visit.place;
         let page = match self.visit.fetcher.fetch(request, self.visit.counters).await {
             Ok(page) => page,
-            Err(FetchError::Gone { .. }) if walk.turned => return Next::End,
+            Err(FetchError::Gone { .. }) if walk.turned => return walk.end(),
             Err(error) => return self.lost(&request.url, &error),
         };
         self.report.pages += 1;
         let listing = match place.read_listing(&page) {
             Ok(listing) => listing,
             // The page after the last one is often a page without ads.
-            Err(PageError::Layout(_)) if walk.turned && self.report.cards > 0 => return Next::End,
+            Err(PageError::Layout(_)) if walk.turned && self.report.cards > 0 => return walk.end(),
             Err(error) => return self.unread(&page.url, &error),
         };
         self.report.cards += listing.cards.len() as u64 + listing.homeless;
@@ -205,11 +208,17 @@ impl Crawl<'_, '_> {
             let message = format!("{} ads without an address on the portal", listing.homeless);
             self.report.error(CrawlError::new(&page.url, "no_address", message));
         }
+        let found = listing.cards.len();
         // A page that repeats the ones before it is the end of a listing that never says so.
         let fresh: Vec<Fields> =
             listing.cards.into_iter().filter(|card| walk.met.insert(identity(card))).collect();
+        self.report.duplicates += (found - fresh.len()) as u64;
+        walk.total = walk.total.or(listing.total);
         if fresh.is_empty() {
-            return Next::End;
+            if found > 0 && listing.next.is_some() {
+                self.report.problems.push(format!("pagination leads in circles at {}", page.url));
+            }
+            return walk.end();
         }
         let (wanted, stale) = self.select(fresh);
         walk.stale = if stale { walk.stale + 1 } else { 0 };
@@ -222,6 +231,19 @@ impl Crawl<'_, '_> {
         self.turn(listing.next, walk)
     }
 
+    /// A search that came to its end with far fewer ads than the portal says it has missed some.
+    fn compare(&mut self, walk: &Walk<'_>) {
+        let Some(total) = walk.total.filter(|_| walk.complete) else { return };
+        let met = walk.met.len() as u64;
+        if met.saturating_mul(10) < total.saturating_mul(9) {
+            let problem = format!(
+                "the portal says it has {total} ads for `{}`, its listing ends after {met}",
+                walk.query
+            );
+            self.report.problems.push(problem);
+        }
+    }
+
     fn turn(&mut self, next: Option<Url>, walk: &mut Walk<'_>) -> Next {
         let place = self.visit.place;
         walk.turned = true;
@@ -231,7 +253,7 @@ impl Crawl<'_, '_> {
                 place.listing_request(walk.query, walk.number, true)
             }
             (Pagination::Next { .. }, Some(url)) => place.linked_request(walk.query, url),
-            _ => return Next::End,
+            _ => return walk.end(),
         };
         match request {
             Ok(request) => Next::Page(request),
@@ -359,6 +381,17 @@ struct Walk<'q> {
     asked: HashSet<(Url, Option<String>)>,
     met: HashSet<String>,
     stale: u32,
+    /// How many ads the portal says there are.
+    total: Option<u64>,
+    /// The listing itself came to an end.
+    complete: bool,
+}
+
+impl Walk<'_> {
+    fn end(&mut self) -> Next {
+        self.complete = true;
+        Next::End
+    }
 }
 
 impl Visit<'_> {

@@ -149,7 +149,25 @@ fn epoch(text: &str, per_second: i64, zone: FixedOffset) -> Option<NaiveDate> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_left(text in "(hace|ayer|[0-9]{1,20}|[a-zñ /.:-]){0,6}") {
+            let forms = ["relative", "day-month", "iso", "%d-%m-%Y", "epoch-s", "epoch-ms"]
+                .map(|name| DateForm::parse(name).expect("a form"));
+            let day = read(&text, &forms, at("2026-03-01T02:30:00-05:00"));
+            prop_assert!(day.is_none_or(|day| day.year() >= 2000 && day.year() <= 2026));
+        }
+
+        #[test]
+        fn days_ago_are_counted(days in 0_u64..3_000) {
+            let day = read(&format!("Hace {days} días"), &[DateForm::Relative], at("2026-03-01T02:30:00-05:00"));
+            prop_assert_eq!(day, at("2026-03-01T02:30:00-05:00").date_naive().checked_sub_days(Days::new(days)));
+        }
+    }
 
     fn at(moment: &str) -> DateTime<FixedOffset> {
         moment.parse().expect("a moment")

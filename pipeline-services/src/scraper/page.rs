@@ -39,6 +39,8 @@ pub(super) struct ListingPage {
     pub(super) homeless: u64,
     /// Address of the next page, where the page links to it.
     pub(super) next: Option<Url>,
+    /// How many ads the portal says it has.
+    pub(super) total: Option<u64>,
 }
 
 /// Why a page could not be read.
@@ -202,7 +204,8 @@ impl Place<'_> {
     }
 
     fn cards(&self, page: &Page, scope: Scope<'_>, roots: Vec<Root<'_>>) -> ListingPage {
-        let mut read = ListingPage::default();
+        let total = self.portal.listing.total.as_ref().and_then(|rule| scope.value(rule));
+        let mut read = ListingPage { total: total.as_deref().and_then(count), ..ListingPage::default() };
         let nothing = Fields::new();
         for root in roots {
             let mut card =
@@ -300,4 +303,9 @@ impl Place<'_> {
             scraped_at: page.map(|page| page.answered),
         })
     }
+}
+
+/// A count as people write it, with any mark between the thousands.
+fn count(text: &str) -> Option<u64> {
+    text.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
 }

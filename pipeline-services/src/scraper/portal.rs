@@ -109,6 +109,8 @@ pub(super) struct Listing {
     pub(super) cards_text: String,
     pub(super) fields: rules::Rules,
     pub(super) pagination: Pagination,
+    /// How many ads the portal says it has.
+    pub(super) total: Option<rules::Rule>,
     /// Yields a value on a page that rightly holds no ad.
     pub(super) empty: Option<rules::Rule>,
 }

@@ -177,6 +177,7 @@ fn listing(reader: &mut Reader<'_>, placeholders: &[String]) -> Option<Listing> 
     let (cards, cards_text) = cards(&mut block, kind);
     let pagination = pagination(&mut block, kind, placeholders);
     let empty = rules::condition(&mut block, "empty", kind);
+    let total = rules::condition(&mut block, "total", kind);
     let fields = rules::fields(&mut block, kind);
     block.finish();
     Some(Listing {
@@ -187,6 +188,7 @@ fn listing(reader: &mut Reader<'_>, placeholders: &[String]) -> Option<Listing> 
         cards_text,
         fields,
         pagination: pagination?,
+        total,
         empty,
     })
 }

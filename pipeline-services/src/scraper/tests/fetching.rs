@@ -3,9 +3,14 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+use tokio::io::AsyncWriteExt;
 
 use super::{
     fetcher,
@@ -14,9 +19,13 @@ use super::{
 use crate::scraper::{Counters, FetchError, FetchOptions, Fetcher, Method, Page, Request};
 
 fn request(server: &Server, path: &str) -> Request {
+    request_of(&format!("{}{path}", server.origin))
+}
+
+fn request_of(url: &str) -> Request {
     Request {
         method: Method::Get,
-        url: format!("{}{path}", server.origin).parse().unwrap(),
+        url: url.parse().unwrap(),
         headers: BTreeMap::new(),
         body: None,
         hosts: Vec::new(),
@@ -318,16 +327,8 @@ async fn a_connection_refused_is_a_network_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let request = Request {
-        method: Method::Get,
-        url: origin.parse().unwrap(),
-        headers: BTreeMap::new(),
-        body: None,
-        hosts: Vec::new(),
-        min_delay: Duration::ZERO,
-    };
     let fetcher = fetcher(|options| options.max_tries = 2);
-    let error = fetcher.fetch(&request, &Counters::default()).await.unwrap_err();
+    let error = fetcher.fetch(&request_of(&origin), &Counters::default()).await.unwrap_err();
     assert_eq!(error.kind(), "robots_unreachable");
     assert_eq!(fetcher.counters().network_errors, 2);
 }
@@ -362,4 +363,44 @@ async fn options_are_checked() {
     check(|options| options.user_agents = vec!["a\nb".to_owned()], "printable ASCII");
     check(|options| options.per_host = 0, "per_host is 0");
     check(|options| options.max_tries = 0, "max_tries is 0");
+}
+
+#[tokio::test]
+async fn no_more_requests_are_in_flight_than_allowed() {
+    let check = async |per_host: usize, global: usize, expected: usize| {
+        let now = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let (now_there, most_there) = (now.clone(), most.clone());
+        // Answers take a moment, so that requests pile up to what is allowed.
+        let server = Server::start(move |_| {
+            most_there.fetch_max(now_there.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Reply::Late(b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n".to_vec(), now_there.clone())
+        })
+        .await;
+        let fetcher = fetcher(|options| {
+            options.obey_robots = false;
+            (options.per_host, options.global) = (per_host, global);
+        });
+        let paths: Vec<String> = (0..24).map(|number| format!("/{number}")).collect();
+        let pages = futures::future::join_all(paths.iter().map(|path| get(&fetcher, &server, path))).await;
+        assert!(pages.iter().all(Result::is_ok));
+        assert_eq!((most.load(Ordering::SeqCst), now.load(Ordering::SeqCst)), (expected, 0));
+    };
+    check(3, 16, 3).await;
+    check(8, 2, 2).await;
+    check(1, 16, 1).await;
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_a_network_error() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/x", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 X\r\n\r\n").await;
+        }
+    });
+    let fetcher = fetcher(|options| (options.max_tries, options.obey_robots) = (1, false));
+    let error = fetcher.fetch(&request_of(&url), &Counters::default()).await.unwrap_err();
+    assert_eq!(error.kind(), "network", "{error}");
 }

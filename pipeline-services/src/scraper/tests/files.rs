@@ -185,3 +185,22 @@ fn a_folder_takes_precedence() {
     assert!(message.contains("bad.toml is not a portal file:\n  name: is missing"), "{message}");
     assert!(load(Some(&folder.path().join("none"))).is_err());
 }
+
+/// Whatever line is lost or cut, the file is either still whole or refused with a reason.
+#[test]
+fn damaged_files_are_read_or_refused() {
+    let mut refused = 0;
+    for (name, text) in built_in() {
+        for (number, line) in text.lines().enumerate() {
+            for damage in ["", &line[..line.floor_char_boundary(line.len() / 2)]] {
+                let mut lines: Vec<&str> = text.lines().collect();
+                lines[number] = damage;
+                if let Err(problems) = Portal::parse(&lines.join("\n")) {
+                    assert!(problems.iter().all(|problem| !problem.message.is_empty()), "{name}:{number}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "only {refused} damaged files were refused");
+}

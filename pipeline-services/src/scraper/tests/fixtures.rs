@@ -17,6 +17,7 @@ fn cards(listing: &ListingPage) -> serde_json::Value {
     serde_json::json!({
         "cards": listing.cards,
         "homeless": listing.homeless,
+        "total": listing.total,
         "next": listing.next.as_ref().map(url::Url::as_str),
     })
 }

@@ -38,7 +38,7 @@ fn computrabajo_listing_of_argentina() {
     let reading = Reading::new("computrabajo", "AR");
     let listing = reading.listing(&text).unwrap();
     let cards = &listing.cards;
-    assert_eq!((cards.len(), listing.homeless), (20, 0));
+    assert_eq!((cards.len(), listing.homeless, listing.total.is_some()), (20, 0, true));
     assert_eq!(listing.next.unwrap().as_str(), "https://ar.computrabajo.com/trabajo-de-python?p=2");
     for field in ["external_id", "title", "url", "location", "posted_date"] {
         assert_eq!(filled(cards, field), 20, "{field}");

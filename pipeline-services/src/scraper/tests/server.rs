@@ -1,7 +1,10 @@
 //! A server on a free port of loopback that answers byte for byte as told.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,8 @@ pub(super) enum Reply {
     Drip(Vec<u8>, Duration),
     /// These bytes, then these again and again, for ever.
     Flood(Vec<u8>, Vec<u8>),
+    /// These bytes after a moment, when one is taken from the number.
+    Late(Vec<u8>, Arc<AtomicUsize>),
     /// Nothing at all.
     Silence,
 }
@@ -102,6 +107,11 @@ async fn write(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
             loop {
                 stream.write_all(&again).await?;
             }
+        }
+        Reply::Late(bytes, number) => {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            number.fetch_sub(1, Ordering::SeqCst);
+            stream.write_all(&bytes).await?;
         }
         Reply::Silence => {
             let mut byte = [0];
