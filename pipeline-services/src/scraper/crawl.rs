@@ -236,10 +236,8 @@ impl Crawl<'_, '_> {
         let Some(total) = walk.total.filter(|_| walk.complete) else { return };
         let met = walk.met.len() as u64;
         if met.saturating_mul(10) < total.saturating_mul(9) {
-            let problem = format!(
-                "the portal says it has {total} ads for `{}`, its listing ends after {met}",
-                walk.query
-            );
+            let search = if walk.query.is_empty() { String::new() } else { format!(" for `{}`", walk.query) };
+            let problem = format!("the portal says it has {total} ads{search}, its listing ends after {met}");
             self.report.problems.push(problem);
         }
     }

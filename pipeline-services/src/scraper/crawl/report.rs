@@ -151,7 +151,6 @@ impl CrawlReport {
         if self.items >= FILL_SAMPLE {
             for (field, floor) in &portal.expected {
                 let missing = self.missing.get(field.as_str()).copied().unwrap_or_default();
-                #[expect(clippy::cast_precision_loss, reason = "counts of ads are far below 2^52")]
                 let share = 1.0 - missing as f64 / self.items as f64;
                 if share < *floor {
                     let (share, floor) = (share * 100.0, floor * 100.0);

@@ -19,13 +19,15 @@ pub(super) struct Host {
     pub(super) name: String,
     pub(super) permits: Semaphore,
     pub(super) robots: tokio::sync::Mutex<Verdict>,
+    blocked_for: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     pace: Pace,
-    blocked: Option<&'static str>,
+    /// Until when the host is left alone, and why.
+    blocked: Option<(Instant, &'static str)>,
     parked: Option<Instant>,
 }
 
@@ -36,6 +38,7 @@ impl Host {
             name,
             permits: Semaphore::new(options.per_host),
             robots: tokio::sync::Mutex::new(None),
+            blocked_for: options.blocked_for,
             state: Mutex::new(state),
         }
     }
@@ -47,7 +50,9 @@ impl Host {
     /// Whether the host may be asked at all.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let mut state = self.state();
-        if let Some(reason) = state.blocked {
+        if let Some((until, reason)) = state.blocked
+            && until > Instant::now()
+        {
             return Err(Failure::Blocked(reason.to_owned()));
         }
         let left = state.parked.and_then(|until| until.checked_duration_since(Instant::now()));
@@ -67,7 +72,7 @@ impl Host {
     }
 
     pub(super) fn block(&self, reason: &'static str) {
-        self.state().blocked = Some(reason);
+        self.state().blocked = Instant::now().checked_add(self.blocked_for).map(|until| (until, reason));
     }
 
     pub(super) fn park(&self, after: Duration) {

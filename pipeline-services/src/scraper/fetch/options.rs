@@ -42,6 +42,8 @@ pub struct FetchOptions {
     pub backoff: Duration,
     /// Longest `Retry-After` that is waited for; a host that asks for more is left alone for the run.
     pub max_retry_after: Duration,
+    /// How long a host that refuses us is left alone.
+    pub blocked_for: Duration,
     /// Redirects followed.
     pub max_redirects: usize,
     /// Decoded bytes of an answer at most.
@@ -76,6 +78,7 @@ impl Default for FetchOptions {
             max_tries: 4,
             backoff: Duration::from_secs(2),
             max_retry_after: Duration::from_secs(15 * 60),
+            blocked_for: Duration::from_secs(6 * 3_600),
             max_redirects: 10,
             max_bytes: 8 * 1024 * 1024,
             connect_timeout: Duration::from_secs(10),

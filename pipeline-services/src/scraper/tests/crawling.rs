@@ -237,6 +237,31 @@ async fn listings_without_an_end_are_left() {
 }
 
 #[tokio::test]
+async fn a_listing_that_ends_early_is_reported() {
+    let check = async |total: usize, expected: &[&str]| {
+        let counted = move |seen: &Seen| match seen.path.strip_prefix("/jobs?p=3") {
+            Some(_) => reply(
+                200,
+                "",
+                format!("<h1>{total}.000</h1><article data-id=9><a href='/jobs/ad-9'>A</a></article>"),
+            ),
+            None => shop(seen),
+        };
+        let server = Server::start(counted).await;
+        let shop =
+            Portal::parse(&SHOP.replace("cards =", "total = { css = 'h1', regex = '[0-9]+' }\ncards ="))
+                .unwrap();
+        let (report, _) = run(&shop, &crawl_options("CO", server.origin.clone()), &fetcher(|_| {})).await;
+        assert_eq!(
+            (report.problems, report.items),
+            (expected.iter().map(|text| (*text).to_owned()).collect(), 10)
+        );
+    };
+    check(11, &[]).await;
+    check(12, &["the portal says it has 12 ads, its listing ends after 10"]).await;
+}
+
+#[tokio::test]
 async fn duplicates_are_fetched_once() {
     let answer = |seen: &Seen| match seen.path.as_str() {
         "/jobs" => {

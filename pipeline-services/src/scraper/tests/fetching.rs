@@ -204,6 +204,12 @@ async fn a_refusal_ends_the_visit() {
         assert_eq!((server.count("/1"), server.count("/2")), (1, 0));
         assert_eq!(fetcher.counters().blocked, 1);
     };
+    let server = Server::start(|_| reply(403, "", "")).await;
+    let forgetful = fetcher(|options| (options.blocked_for, options.obey_robots) = (Duration::ZERO, false));
+    for path in ["/1", "/2"] {
+        assert_eq!(get(&forgetful, &server, path).await.unwrap_err().kind(), "blocked");
+    }
+    assert_eq!(server.log().len(), 2);
     check(403, "", "no", "status 403").await;
     check(401, "", "no", "a login is asked for").await;
     check(503, "cf-mitigated: challenge\r\n", "", "a challenge page").await;
