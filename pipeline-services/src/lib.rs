@@ -20,6 +20,7 @@ pub mod orchestrator;
 pub mod privacy;
 pub mod reporter;
 pub mod service;
+pub mod scraper;
 pub mod stage;
 pub mod store;
 pub mod taxonomy;

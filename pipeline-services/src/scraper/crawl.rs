@@ -1,0 +1,481 @@
+//! From the listings of a portal to a stream of postings.
+
+mod report;
+
+use std::collections::HashSet;
+
+use chrono::{NaiveDate, Utc};
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::{
+    address::Base,
+    document::Fields,
+    fetch::{Counters, FetchError, Fetcher, Page, Request},
+    page::{PageError, Place},
+    portal::{Pagination, Permission, Portal},
+};
+use crate::domain::posting::NewPosting;
+
+pub use report::{CrawlError, CrawlReport, StopReason};
+
+/// What a crawl should do.
+#[derive(Clone, Debug, Default)]
+pub struct CrawlOptions {
+    /// ISO 3166-1 alpha-2.
+    pub country: String,
+    /// Address that stands for the portal's own, e.g. `http://127.0.0.1:8080/{portal}/{country}`.
+    pub base_url: Option<String>,
+    /// What to search for; the portal file's own queries when empty.
+    pub queries: Vec<String>,
+    /// Listing pages at most; the portal file's limit when absent, and never more than that.
+    pub max_pages: Option<u32>,
+    /// Ads at most, in the same way.
+    pub max_ads: Option<u32>,
+    /// Ids of ads that are stored already: their details are not fetched again.
+    pub known: HashSet<String>,
+    /// Stops a search after so many listing pages in a row that hold only known or old ads.
+    pub stale_pages: Option<u32>,
+    /// Ads published before this day are left out.
+    pub since: Option<NaiveDate>,
+    /// Detail pages asked for at once; the fetcher's limits hold besides.
+    pub details_at_once: Option<usize>,
+    /// An operator answers for visiting a portal whose file says `ask`; stands in the report.
+    pub without_permission: bool,
+}
+
+/// Detail pages asked for at once when nobody says so.
+const DETAILS_AT_ONCE: usize = 8;
+/// Failed ads in a row after which a crawl ends.
+const FAILURES_IN_A_ROW: u32 = 20;
+
+/// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver slows the
+/// crawl down, a closed one ends it.
+///
+/// Never fails: what went wrong stands in the report, each error with its address.
+pub async fn crawl(
+    portal: &Portal,
+    options: &CrawlOptions,
+    fetcher: &Fetcher,
+    sink: mpsc::Sender<NewPosting>,
+) -> CrawlReport {
+    let mut report = CrawlReport::new(portal, options, fetcher.options());
+    let counters = Counters::default();
+    report.stop = match prepare(portal, options) {
+        Err((stop, problem)) => {
+            report.problems.push(problem);
+            stop
+        }
+        Ok(base) => {
+            report.base_url = base.text().to_owned();
+            let segment = options.country.to_lowercase();
+            let place = Place {
+                portal,
+                code: &options.country,
+                segment: &segment,
+                country: &portal.countries[&options.country],
+                base: &base,
+            };
+            let visit = Visit { place, options, fetcher, counters: &counters, sink: &sink };
+            let mut crawl = Crawl { visit, report: &mut report, seen: HashSet::new(), failures: 0 };
+            crawl.run().await
+        }
+    };
+    report.finish(portal, counters.read());
+    report
+}
+
+/// Everything that can be wrong before the first request.
+fn prepare(portal: &Portal, options: &CrawlOptions) -> Result<Base, (StopReason, String)> {
+    let Some(country) = portal.countries.get(&options.country) else {
+        let known: Vec<&str> = portal.countries.keys().map(String::as_str).collect();
+        let (code, name, known) = (&options.country, &portal.name, known.join(", "));
+        return Err((StopReason::Refused, format!("country: `{code}` is not one of {name}; it has {known}")));
+    };
+    let base = Base::new(&portal.name, &options.country, &country.base, options.base_url.as_deref())
+        .map_err(|error| (StopReason::Refused, format!("base_url: {error}")))?
+        .with_hosts(&country.hosts);
+    if portal.permission == Permission::Ask && !base.is_replaced() && !options.without_permission {
+        let name = &portal.name;
+        let problem = format!(
+            "{name} has not been asked for permission (permission.basis in its file); an operator may answer for it"
+        );
+        return Err((StopReason::NotPermitted, problem));
+    }
+    Ok(base)
+}
+
+/// What the parallel pieces of a crawl share.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    place: Place<'a>,
+    options: &'a CrawlOptions,
+    fetcher: &'a Fetcher,
+    counters: &'a Counters,
+    sink: &'a mpsc::Sender<NewPosting>,
+}
+
+struct Crawl<'a, 'r> {
+    visit: Visit<'a>,
+    report: &'r mut CrawlReport,
+    /// Ids of the cards met so far.
+    seen: HashSet<String>,
+    failures: u32,
+}
+
+/// What became of a card.
+enum Outcome {
+    Posting(Box<NewPosting>),
+    Closed,
+    Failed(CrawlError),
+    /// Nothing more can be had.
+    Stop(StopReason, CrawlError),
+}
+
+/// Where a search goes on.
+enum Next {
+    Page(Request),
+    End,
+    Stop(StopReason),
+}
+
+impl Crawl<'_, '_> {
+    async fn run(&mut self) -> StopReason {
+        let (given, own) = (&self.visit.options.queries, &self.visit.place.portal.queries);
+        let mut queries = if given.is_empty() { own.clone() } else { given.clone() };
+        if queries.is_empty() {
+            queries.push(String::new());
+        }
+        for query in &queries {
+            if let Some(stop) = self.search(query).await {
+                return stop;
+            }
+        }
+        StopReason::Exhausted
+    }
+
+    /// Follows one search to its end.
+    async fn search(&mut self, query: &str) -> Option<StopReason> {
+        let first = match self.visit.place.portal.listing.pagination {
+            Pagination::Page { first, .. } => first,
+            _ => 1,
+        };
+        let mut request = match self.visit.place.listing_request(query, first, false) {
+            Ok(request) => request,
+            Err(problem) => {
+                self.report.problems.push(format!("listing: {problem}"));
+                return Some(StopReason::Refused);
+            }
+        };
+        let mut walk = Walk { query, number: first, ..Walk::default() };
+        loop {
+            if self.report.pages >= self.max_pages() {
+                return Some(StopReason::PageLimit);
+            }
+            if !walk.asked.insert((request.url.clone(), request.body.clone())) {
+                self.report.problems.push(format!("pagination leads in circles at {}", request.url));
+                return None;
+            }
+            match self.page(&request, &mut walk).await {
+                Next::Page(next) => request = next,
+                Next::End => {
+                    self.compare(&walk);
+                    return None;
+                }
+                Next::Stop(stop) => return Some(stop),
+            }
+        }
+    }
+
+    /// One listing page with its ads.
+    async fn page(&mut self, request: &Request, walk: &mut Walk<'_>) -> Next {
+        let place = self.visit.place;
+        let page = match self.visit.fetcher.fetch(request, self.visit.counters).await {
+            Ok(page) => page,
+            Err(FetchError::Gone { .. }) if walk.turned => return walk.end(),
+            Err(error) => return self.lost(&request.url, &error),
+        };
+        self.report.pages += 1;
+        let listing = match place.read_listing(&page) {
+            Ok(listing) => listing,
+            // The page after the last one is often a page without ads.
+            Err(PageError::Layout(_)) if walk.turned && self.report.cards > 0 => return walk.end(),
+            Err(error) => return self.unread(&page.url, &error),
+        };
+        self.report.cards += listing.cards.len() as u64 + listing.homeless;
+        if listing.homeless > 0 {
+            let message = format!("{} ads without an address on the portal", listing.homeless);
+            self.report.error(CrawlError::new(&page.url, "no_address", message));
+        }
+        let found = listing.cards.len();
+        // A page that repeats the ones before it is the end of a listing that never says so.
+        let fresh: Vec<Fields> =
+            listing.cards.into_iter().filter(|card| walk.met.insert(identity(card))).collect();
+        self.report.duplicates += (found - fresh.len()) as u64;
+        walk.total = walk.total.or(listing.total);
+        if fresh.is_empty() {
+            if found > 0 && listing.next.is_some() {
+                self.report.problems.push(format!("pagination leads in circles at {}", page.url));
+            }
+            return walk.end();
+        }
+        let (wanted, stale) = self.select(fresh);
+        walk.stale = if stale { walk.stale + 1 } else { 0 };
+        if let Some(stop) = self.details(wanted).await {
+            return Next::Stop(stop);
+        }
+        if self.visit.options.stale_pages.is_some_and(|limit| limit > 0 && walk.stale >= limit) {
+            return Next::End;
+        }
+        self.turn(listing.next, walk)
+    }
+
+    /// A search that came to its end with far fewer ads than the portal says it has missed some.
+    fn compare(&mut self, walk: &Walk<'_>) {
+        let Some(total) = walk.total.filter(|_| walk.complete) else { return };
+        let met = walk.met.len() as u64;
+        if met.saturating_mul(10) < total.saturating_mul(9) {
+            let search = if walk.query.is_empty() { String::new() } else { format!(" for `{}`", walk.query) };
+            let problem = format!("the portal says it has {total} ads{search}, its listing ends after {met}");
+            self.report.problems.push(problem);
+        }
+    }
+
+    fn turn(&mut self, next: Option<Url>, walk: &mut Walk<'_>) -> Next {
+        let place = self.visit.place;
+        walk.turned = true;
+        let request = match (&place.portal.listing.pagination, next) {
+            (Pagination::Page { .. }, _) => {
+                walk.number += 1;
+                place.listing_request(walk.query, walk.number, true)
+            }
+            (Pagination::Next { .. }, Some(url)) => place.linked_request(walk.query, url),
+            _ => return walk.end(),
+        };
+        match request {
+            Ok(request) => Next::Page(request),
+            Err(problem) => {
+                self.report.problems.push(format!("listing: {problem}"));
+                Next::Stop(StopReason::Refused)
+            }
+        }
+    }
+
+    fn max_pages(&self) -> u64 {
+        let own = self.visit.place.portal.limits.max_pages;
+        least(self.visit.options.max_pages, own)
+    }
+
+    fn ads_left(&self) -> usize {
+        let own = self.visit.place.portal.limits.max_ads;
+        let left = least(self.visit.options.max_ads, own).saturating_sub(self.report.items);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// The cards worth a detail page, and whether all of them were known or old.
+    fn select(&mut self, cards: Vec<Fields>) -> (Vec<Fields>, bool) {
+        let mut wanted = Vec::new();
+        let mut stale = true;
+        for card in cards {
+            let id = identity(&card);
+            if self.visit.options.known.contains(&id) {
+                if self.seen.insert(id.clone()) {
+                    self.report.seen_again.push(id);
+                }
+                self.report.known += 1;
+            } else if self.is_old(card.get("posted_date").and_then(|day| day.parse().ok())) {
+                self.report.too_old += 1;
+            } else {
+                stale = false;
+                if self.seen.insert(id) {
+                    wanted.push(card);
+                } else {
+                    self.report.duplicates += 1;
+                }
+            }
+        }
+        (wanted, stale)
+    }
+
+    fn is_old(&self, day: Option<NaiveDate>) -> bool {
+        matches!((day, self.visit.options.since), (Some(day), Some(since)) if day < since)
+    }
+
+    /// Fetches the details and sends the postings in the order of the cards.
+    async fn details(&mut self, mut cards: Vec<Fields>) -> Option<StopReason> {
+        let left = self.ads_left();
+        let limited = cards.len() >= left;
+        cards.truncate(left);
+        let visit = self.visit;
+        let at_once = visit.options.details_at_once.unwrap_or(DETAILS_AT_ONCE).max(1);
+        let visits: Vec<_> = cards.into_iter().map(|card| visit.card(card)).collect();
+        let mut outcomes = stream::iter(visits).buffered(at_once);
+        while let Some(outcome) = outcomes.next().await {
+            if let Some(stop) = self.settle(outcome).await {
+                return Some(stop);
+            }
+        }
+        (limited && self.ads_left() == 0).then_some(StopReason::AdLimit)
+    }
+
+    async fn settle(&mut self, outcome: Outcome) -> Option<StopReason> {
+        match outcome {
+            Outcome::Posting(posting) if self.is_old(posting.posted_date) => self.report.too_old += 1,
+            Outcome::Posting(posting) => {
+                self.failures = 0;
+                self.report.fill(&posting);
+                if self.visit.sink.send(*posting).await.is_err() {
+                    return Some(StopReason::SinkClosed);
+                }
+                self.report.items += 1;
+            }
+            Outcome::Closed => self.report.closed += 1,
+            Outcome::Failed(error) => {
+                self.failures += 1;
+                self.report.error(error);
+            }
+            Outcome::Stop(stop, error) => {
+                self.report.error(error);
+                return Some(stop);
+            }
+        }
+        (self.failures >= FAILURES_IN_A_ROW).then_some(StopReason::TooManyErrors)
+    }
+
+    /// A listing page that could not be had ends its search, or the crawl.
+    fn lost(&mut self, url: &Url, error: &FetchError) -> Next {
+        self.report.error(CrawlError::new(url, error.kind(), error.to_string()));
+        match stop_of(error) {
+            Some(stop) => Next::Stop(stop),
+            None => Next::End,
+        }
+    }
+
+    /// The same for one that could not be read.
+    fn unread(&mut self, url: &Url, error: &PageError) -> Next {
+        if matches!(error, PageError::Layout(_)) {
+            self.report.problems.push(format!("{error} ({url})"));
+        }
+        let crawl_error = CrawlError::new(url, kind_of(error), error.to_string());
+        self.report.error(crawl_error);
+        match error {
+            PageError::Refused(reason) => {
+                self.visit.fetcher.block(url, reason, self.visit.counters);
+                Next::Stop(StopReason::Blocked)
+            }
+            _ => Next::End,
+        }
+    }
+}
+
+/// The state of one search.
+#[derive(Default)]
+struct Walk<'q> {
+    query: &'q str,
+    number: u32,
+    /// Past the first page.
+    turned: bool,
+    asked: HashSet<(Url, Option<String>)>,
+    met: HashSet<String>,
+    stale: u32,
+    /// How many ads the portal says there are.
+    total: Option<u64>,
+    /// The listing itself came to an end.
+    complete: bool,
+}
+
+impl Walk<'_> {
+    fn end(&mut self) -> Next {
+        self.complete = true;
+        Next::End
+    }
+}
+
+impl Visit<'_> {
+    /// Fetches and reads the detail of a card.
+    async fn card(self, card: Fields) -> Outcome {
+        let Some(detail) = &self.place.portal.detail else { return self.finished(card, Fields::new(), None) };
+        let request = match self.place.detail_request(detail, &card) {
+            Ok(request) => request,
+            Err(message) => return Outcome::Failed(failed(&card, "no_address", message)),
+        };
+        let page = match self.fetcher.fetch(&request, self.counters).await {
+            Ok(page) => page,
+            Err(FetchError::Gone { .. }) => return Outcome::Closed,
+            Err(error) => {
+                let crawl_error = failed(&card, error.kind(), error.to_string());
+                return match stop_of(&error) {
+                    Some(stop) => Outcome::Stop(stop, crawl_error),
+                    None => Outcome::Failed(crawl_error),
+                };
+            }
+        };
+        if led_elsewhere(&card, &request.url, &page.url) {
+            return Outcome::Closed;
+        }
+        match self.place.read_detail(detail, &page, &card) {
+            Ok(Some(fields)) => self.finished(card, fields, Some(&page)),
+            Ok(None) => Outcome::Closed,
+            Err(PageError::Refused(reason)) => {
+                self.fetcher.block(&page.url, reason, self.counters);
+                let message = PageError::Refused(reason).to_string();
+                Outcome::Stop(StopReason::Blocked, failed(&card, "blocked", message))
+            }
+            Err(error) => Outcome::Failed(failed(&card, kind_of(&error), error.to_string())),
+        }
+    }
+
+    fn finished(self, card: Fields, detail: Fields, page: Option<&Page>) -> Outcome {
+        let url = card.get("url").cloned().unwrap_or_default();
+        match self.place.posting(card, detail, page) {
+            Ok(mut posting) => {
+                posting.scraped_at.get_or_insert_with(Utc::now);
+                Outcome::Posting(Box::new(posting))
+            }
+            Err(field) => Outcome::Failed(CrawlError {
+                url,
+                kind: "missing_field",
+                message: format!("no rule finds `{field}`"),
+            }),
+        }
+    }
+}
+
+/// What an ad is known by: the portal's id, else its address.
+fn identity(card: &Fields) -> String {
+    card.get("external_id").or_else(|| card.get("url")).cloned().unwrap_or_default()
+}
+
+/// An ad that is gone often leads to a listing: the id is no longer part of the address.
+fn led_elsewhere(card: &Fields, asked: &Url, got: &Url) -> bool {
+    let Some(id) = card.get("external_id").map(|id| id.to_lowercase()) else { return false };
+    let holds = |url: &Url| url.path().to_lowercase().contains(&id);
+    asked != got && holds(asked) && !holds(got)
+}
+
+fn failed(card: &Fields, kind: &'static str, message: String) -> CrawlError {
+    CrawlError { url: card.get("url").cloned().unwrap_or_default(), kind, message }
+}
+
+fn stop_of(error: &FetchError) -> Option<StopReason> {
+    match error {
+        FetchError::Blocked { .. } => Some(StopReason::Blocked),
+        FetchError::Parked { .. } => Some(StopReason::Parked),
+        FetchError::RobotsUnreachable { .. } => Some(StopReason::RobotsDenied),
+        _ => None,
+    }
+}
+
+fn kind_of(error: &PageError) -> &'static str {
+    match error {
+        PageError::Refused(_) => "blocked",
+        PageError::ErrorPage => "error_page",
+        PageError::NotJson(_) => "not_json",
+        PageError::Layout(_) => "layout",
+    }
+}
+
+fn least(asked: Option<u32>, own: Option<u32>) -> u64 {
+    asked.into_iter().chain(own).min().map_or(u64::MAX, u64::from)
+}

@@ -1,0 +1,197 @@
+//! What a crawl did and found.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use url::Url;
+
+use super::{
+    super::{
+        fetch::{FetchCounters, FetchOptions},
+        portal::Portal,
+    },
+    CrawlOptions,
+};
+use crate::domain::posting::NewPosting;
+
+/// Errors listed one by one; all of them are counted.
+const ERRORS_LISTED: usize = 100;
+/// Ads from which on the share of filled fields says something.
+const FILL_SAMPLE: u64 = 10;
+
+/// Why a crawl ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Every search came to its end.
+    #[default]
+    Exhausted,
+    /// As many listing pages as allowed.
+    PageLimit,
+    /// As many ads as allowed.
+    AdLimit,
+    /// The portal refuses us.
+    Blocked,
+    /// The portal asked for a longer pause than is waited for.
+    Parked,
+    /// robots.txt keeps us out of the listings, or cannot be had.
+    RobotsDenied,
+    /// The portal was not asked for permission and no operator answers for it.
+    NotPermitted,
+    /// The request makes no sense: see the problems.
+    Refused,
+    /// Too many ads in a row failed.
+    TooManyErrors,
+    /// Whoever took the ads left.
+    SinkClosed,
+}
+
+/// One thing that went wrong.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct CrawlError {
+    /// Address of the page or the ad.
+    pub url: String,
+    /// Short name for counting.
+    pub kind: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+impl CrawlError {
+    pub(super) fn new(url: &Url, kind: &'static str, message: String) -> Self {
+        Self { url: url.to_string(), kind, message }
+    }
+}
+
+/// What a crawl did and found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CrawlReport {
+    /// Portal.
+    pub portal: String,
+    /// ISO 3166-1 alpha-2.
+    pub country: String,
+    /// Address that was crawled.
+    pub base_url: String,
+    /// Start.
+    pub started_at: DateTime<Utc>,
+    /// End.
+    pub finished_at: DateTime<Utc>,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// Names we gave ourselves.
+    pub user_agents: Vec<String>,
+    /// False when an operator switched robots.txt off.
+    pub robots_obeyed: bool,
+    /// True when an operator answered for a portal that was not asked.
+    pub without_permission: bool,
+    /// Listing pages read.
+    pub pages: u64,
+    /// Ads on them.
+    pub cards: u64,
+    /// Postings sent.
+    pub items: u64,
+    /// Ads met again in the same crawl.
+    pub duplicates: u64,
+    /// Ads that are stored already.
+    pub known: u64,
+    /// Their ids, each once: they are still on the portal.
+    #[serde(skip)]
+    pub seen_again: Vec<String>,
+    /// Ads older than asked for.
+    pub too_old: u64,
+    /// Ads that are closed or gone.
+    pub closed: u64,
+    /// Postings without a field that the portal file can fill, by field.
+    pub missing: BTreeMap<&'static str, u64>,
+    /// Errors by kind.
+    pub errors_by_kind: BTreeMap<&'static str, u64>,
+    /// The first hundred errors.
+    pub errors: Vec<CrawlError>,
+    /// What a maintainer of the portal file should look at.
+    pub problems: Vec<String>,
+    /// What the fetcher did.
+    pub requests: FetchCounters,
+    #[serde(skip)]
+    fields: Vec<&'static str>,
+}
+
+impl CrawlReport {
+    pub(super) fn new(portal: &Portal, options: &CrawlOptions, fetch: &FetchOptions) -> Self {
+        Self {
+            portal: portal.name.clone(),
+            country: options.country.clone(),
+            started_at: Utc::now(),
+            user_agents: fetch.user_agents.clone(),
+            robots_obeyed: fetch.obey_robots,
+            without_permission: options.without_permission,
+            fields: portal.fields().into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn error(&mut self, error: CrawlError) {
+        tracing::debug!(portal = %self.portal, error.kind, "a page or an ad could not be had");
+        *self.errors_by_kind.entry(error.kind).or_default() += 1;
+        if self.errors.len() < ERRORS_LISTED {
+            self.errors.push(error);
+        }
+    }
+
+    /// Counts the fields that a posting lacks.
+    pub(super) fn fill(&mut self, posting: &NewPosting) {
+        for field in self.fields.iter().copied().filter(|field| !has(posting, field)) {
+            *self.missing.entry(field).or_default() += 1;
+        }
+    }
+
+    pub(super) fn finish(&mut self, portal: &Portal, requests: FetchCounters) {
+        self.requests = requests;
+        self.finished_at = Utc::now();
+        if self.items >= FILL_SAMPLE {
+            for (field, floor) in &portal.expected {
+                let missing = self.missing.get(field.as_str()).copied().unwrap_or_default();
+                let share = 1.0 - missing as f64 / self.items as f64;
+                if share < *floor {
+                    let (share, floor) = (share * 100.0, floor * 100.0);
+                    self.problems.push(format!(
+                        "layout change: only {share:.0} % of the ads have {field}, expected are {floor:.0} %"
+                    ));
+                }
+            }
+        }
+        let nothing_had = self.pages == 0 && self.stop == StopReason::Exhausted;
+        if nothing_had
+            && self.errors_by_kind.keys().all(|kind| *kind == "robots_denied")
+            && !self.errors.is_empty()
+        {
+            self.stop = StopReason::RobotsDenied;
+        }
+    }
+
+    /// Errors of every kind.
+    pub fn error_count(&self) -> u64 {
+        self.errors_by_kind.values().sum()
+    }
+
+    /// Whether the crawl got what the portal had to give: it was neither kept out nor confused.
+    pub fn is_whole(&self) -> bool {
+        let ended = matches!(self.stop, StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit);
+        ended && self.problems.is_empty() && self.errors_by_kind.is_empty()
+    }
+}
+
+fn has(posting: &NewPosting, field: &str) -> bool {
+    match field {
+        "company" => posting.company.is_some(),
+        "contract_type" => posting.contract_type.is_some(),
+        "external_id" => posting.external_id.is_some(),
+        "location" => posting.location.is_some(),
+        "posted_date" => posting.posted_date.is_some(),
+        "remote_type" => posting.remote_type.is_some(),
+        "requirements" => posting.requirements.is_some(),
+        "salary_raw" => posting.salary_raw.is_some(),
+        // A posting is not sent without these.
+        _ => true,
+    }
+}

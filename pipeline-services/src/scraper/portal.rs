@@ -1,0 +1,191 @@
+//! A portal is a file: where its listings are, how its pages are read, when it says no.
+
+mod built_in;
+mod parse;
+pub(super) mod read;
+pub(super) mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::FixedOffset;
+use regex::Regex;
+use scraper::Selector;
+
+use super::template::Template;
+
+pub use built_in::{PortalError, built_in, load};
+pub use read::Problem;
+pub use rules::FIELDS;
+
+/// Placeholders that every template may use, besides the values of the country and the fields of a card.
+pub(super) const PLACEHOLDERS: [&str; 6] = ["base", "country", "page", "portal", "query", "url"];
+
+/// How the answers of a source are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// HTML pages.
+    Html,
+    /// JSON documents.
+    Json,
+}
+
+/// On what ground a portal may be visited.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Permission {
+    /// A documented public interface.
+    PublicApi,
+    /// Its robots.txt leaves the pages open to every agent.
+    Robots,
+    /// Its operator agreed in writing.
+    Written,
+    /// Nothing yet: the real host is only visited when an operator takes the responsibility.
+    Ask,
+}
+
+/// A country of a portal.
+#[derive(Clone, Debug)]
+pub struct Country {
+    /// Scheme, host and perhaps a path that every address of the portal begins with; no slash at the end.
+    pub base: String,
+    /// Further hosts that redirects may lead to.
+    pub hosts: Vec<String>,
+    /// Zone in which "hace 3 horas" and bare days are meant.
+    pub zone: FixedOffset,
+    /// Further placeholders, e.g. `site_id`.
+    pub values: BTreeMap<String, String>,
+}
+
+/// Method of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// POST, for searches only: it may be sent again after a failure.
+    Post,
+}
+
+/// How an address is asked.
+#[derive(Clone, Debug)]
+pub(super) struct RequestForm {
+    pub(super) method: Method,
+    pub(super) url: Template,
+    pub(super) headers: BTreeMap<String, Template>,
+    pub(super) body: Option<Template>,
+}
+
+/// What the ads of a listing are.
+#[derive(Clone, Debug)]
+pub(super) enum Cards {
+    Elements(Selector),
+    /// The first of these places that is a list.
+    Pointers(Vec<String>),
+}
+
+/// How the next page of a listing is found.
+#[derive(Clone, Debug)]
+pub(super) enum Pagination {
+    None,
+    /// A link on the page.
+    Next {
+        selector: Selector,
+        attribute: String,
+    },
+    /// A page number, until a page holds nothing new.
+    Page {
+        first: u32,
+        url: Option<Template>,
+    },
+}
+
+/// Listings of a portal.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    pub(super) kind: Kind,
+    pub(super) request: RequestForm,
+    /// The address when nothing is searched for, where it is another one.
+    pub(super) all_url: Option<Template>,
+    pub(super) cards: Cards,
+    /// The selector or the pointers as written, for messages.
+    pub(super) cards_text: String,
+    pub(super) fields: rules::Rules,
+    pub(super) pagination: Pagination,
+    /// How many ads the portal says it has.
+    pub(super) total: Option<rules::Rule>,
+    /// Yields a value on a page that rightly holds no ad.
+    pub(super) empty: Option<rules::Rule>,
+}
+
+/// Detail pages of a portal.
+#[derive(Clone, Debug)]
+pub(super) struct Detail {
+    pub(super) kind: Kind,
+    pub(super) request: RequestForm,
+    /// Where the ad stands in a JSON answer.
+    pub(super) root: String,
+    pub(super) fields: rules::Rules,
+    /// Yields a value when the ad is closed.
+    pub(super) closed: Option<rules::Rule>,
+}
+
+/// What a page of refusal, login or error looks like, beyond the marks that every portal shares.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    /// Texts of a page that refuses.
+    pub(super) blocked: Vec<String>,
+    /// Elements of a page that refuses.
+    pub(super) blocked_elements: Vec<Selector>,
+    /// Addresses of a login page.
+    pub(super) login: Option<Regex>,
+    /// Texts of an error page sent with status 200.
+    pub(super) error: Vec<String>,
+}
+
+/// Limits that a portal file asks for; they only make a crawl gentler.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Least seconds between the starts of two requests.
+    pub min_delay: Option<f64>,
+    /// Listing pages of a crawl at most.
+    pub max_pages: Option<u32>,
+    /// Ads of a crawl at most.
+    pub max_ads: Option<u32>,
+}
+
+/// A checked portal file.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// Name in the database and on the command line.
+    pub name: String,
+    /// Name for readers.
+    pub title: String,
+    /// On what ground it may be visited.
+    pub permission: Permission,
+    /// Its countries, by ISO 3166-1 alpha-2 code.
+    pub countries: BTreeMap<String, Country>,
+    /// What is searched for when nobody says so; empty where the portal lists everything.
+    pub queries: Vec<String>,
+    /// Its own limits.
+    pub limits: Limits,
+    /// Share of the ads that should have a field.
+    pub expected: BTreeMap<String, f64>,
+    pub(super) marks: Marks,
+    pub(super) listing: Listing,
+    pub(super) detail: Option<Detail>,
+}
+
+impl Portal {
+    /// Reads and checks a whole portal file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, in the order of the file's sections: the key, the value and what
+    /// is allowed, with the nearest known name for a misspelt one.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        parse::portal(text)
+    }
+
+    /// Fields that some rule of the file can fill.
+    pub fn fields(&self) -> BTreeSet<&'static str> {
+        let detail = self.detail.iter().flat_map(|detail| detail.fields.keys());
+        self.listing.fields.keys().chain(detail).copied().collect()
+    }
+}
