@@ -28,6 +28,8 @@ pub struct Cli {
 /// What a process does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
 pub enum Role {
+    /// Visit job portals
+    Scraper,
     /// Read skills from postings
     Extractor,
     /// Normalise and deduplicate skills, infer implicit ones
@@ -59,6 +61,7 @@ impl Role {
     /// Stages that the role works on.
     pub fn stages(self) -> Vec<StageName> {
         match self {
+            Self::Scraper => vec![StageName::Scrape],
             Self::Extractor => vec![StageName::Extract],
             Self::Enhancer => vec![StageName::Enhance],
             Self::Embedder => vec![StageName::Embed],
@@ -75,9 +78,17 @@ impl Role {
     }
 }
 
-/// Stages that exist in this version.
-pub const STAGES: [StageName; 5] =
-    [StageName::Extract, StageName::Enhance, StageName::Embed, StageName::Analyze, StageName::Report];
+/// Every stage, in order.
+pub const STAGES: [StageName; 6] = StageName::ALL;
+
+/// The block of a module that the file does not mention. Nobody visits portals without having said so, and
+/// a visit takes as long as the portal's pace.
+fn default_module(stage: StageName) -> ModuleConfig {
+    match stage {
+        StageName::Scrape => ModuleConfig { enabled: false, timeout: 21_600, ..ModuleConfig::default() },
+        _ => ModuleConfig::default(),
+    }
+}
 
 /// A value that never shows itself in logs or errors.
 #[derive(Clone)]
@@ -185,7 +196,7 @@ impl Config {
 
     /// Block of a stage's module; the defaults when the file has none.
     pub fn module(&self, stage: StageName) -> ModuleConfig {
-        self.modules.get(stage.service()).cloned().unwrap_or_default()
+        self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
     /// What only the module understands.

@@ -38,7 +38,7 @@ fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Refus
 }
 
 /// An advertisement that is ready to be stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
     posting: NewPosting,
     external_id: String,
@@ -197,7 +197,7 @@ pub fn external_id_of(url: &str) -> String {
     let path = without_fragment.split_once("://").map_or(without_fragment, |(_, rest)| rest);
     let path = path.split_once('/').map_or("", |(_, path)| path);
     match NUMBER.find_iter(path).last() {
-        Some(number) => number.as_str().to_lowercase(),
+        Some(number) => number.as_str().to_owned(),
         None if path.trim_matches('/').is_empty() => url.to_owned(),
         None => path.trim_matches('/').to_owned(),
     }
@@ -256,7 +256,7 @@ mod tests {
         check("https://www.elempleo.com/co/ofertas-trabajo/jefe-de-area-1886557309?trk=2", "1886557309");
         check(
             "https://co.computrabajo.com/ofertas-de-trabajo/oferta-de-trabajo-de-x-0A1B2C3D4E5F60718293A4B5C6D7E8F9#lc=1",
-            "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+            "0A1B2C3D4E5F60718293A4B5C6D7E8F9",
         );
         check("https://jobs.example/vacante/panadero/", "vacante/panadero");
         check("https://jobs.example", "https://jobs.example");

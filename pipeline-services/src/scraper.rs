@@ -15,6 +15,7 @@ mod json_ld;
 mod page;
 mod portal;
 mod robots;
+pub mod stage;
 mod template;
 
 pub use address::{BadBase, Base, canonical};

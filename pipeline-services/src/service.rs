@@ -22,6 +22,7 @@ use crate::{
     metrics,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
+    scraper::stage::ScraperStage,
     stage::Stage,
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,
@@ -158,7 +159,10 @@ impl Parts {
     fn stage(&self, name: StageName, config: &Config) -> Result<Arc<dyn Stage>> {
         let pool = self.pool.clone();
         Ok(match name {
-            StageName::Scrape => bail!("the scraper is not part of this version"),
+            StageName::Scrape => {
+                let settings = config.settings(name, &crate::scraper::stage::SETTINGS)?;
+                Arc::new(ScraperStage::new(pool, settings)?)
+            }
             StageName::Extract => Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor))),
             StageName::Enhance => {
                 let _: crate::enhancer::stage::Settings = config.settings(name, &[])?;

@@ -11,6 +11,7 @@ use crate::{
         run::StageName,
         skill::{EnhancedSkill, Mention},
     },
+    intake::Prepared,
     store::{
         SqlError,
         analyses::Clustering,
@@ -93,6 +94,21 @@ pub enum Effect {
     None,
     /// The stage's tasks of a run.
     Planned(Plan),
+    /// What a visit of a portal found.
+    Scraped {
+        /// Portal.
+        portal: String,
+        /// Country, ISO 3166-1 alpha-2.
+        country: String,
+        /// Advertisements, cleaned.
+        items: Vec<Prepared>,
+        /// The portal's ids of advertisements that are stored and still there.
+        seen_again: Vec<String>,
+        /// What the visit did, for the run's summary.
+        summary: serde_json::Value,
+        /// What was left out, in one sentence.
+        problem: Option<String>,
+    },
     /// The mentions of a posting.
     Extracted {
         /// Posting.

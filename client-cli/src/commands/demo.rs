@@ -1,4 +1,4 @@
-//! `demo`: the whole job on generated advertisements, on a stack of its own.
+//! `demo`: the whole job on simulated portals, on a stack of its own.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::client::{Client, ClientOptions};
-use crate::commands::{postings, runs};
+use crate::commands::runs;
 use crate::local::paths::write_atomically;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
 use crate::models;
 use crate::output::{Outcome, progress};
 
-/// Program that makes the advertisements.
+/// Program that serves the portals.
 const SIMULATOR: &str = "portal-simulator";
 
-/// Run the whole pipeline on generated advertisements and write a report.
+/// Run the whole pipeline on simulated portals and write a report.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Directory that receives the report [default: demo-report in the data directory].
@@ -37,7 +37,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-/// Brings up a stack of the demo's own, generates, imports, runs, and copies the report to where the user
+/// Serves the portals, brings up a stack of the demo's own, runs, and copies the report to where the user
 /// wants it.
 ///
 /// # Errors
@@ -59,10 +59,13 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             .with_context(|| format!("cannot empty {}", data.root().display()))?;
     }
     prepare_model(context)?;
+    let portals = Portals::serve(&simulator, &data, &arguments).await?;
+    progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address));
+    write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
     let finished = if status.healthy {
-        job(&data, &simulator, &arguments).await
+        job(&data).await
     } else {
         context.output.print(&status)?;
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
@@ -99,37 +102,52 @@ fn prepare_model(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn job(data: &DataDir, simulator: &Path, arguments: &Arguments) -> anyhow::Result<Run> {
+async fn job(data: &DataDir) -> anyhow::Result<Run> {
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
-    let file = data.root().join("generated-ads.jsonl");
-    generate(simulator, arguments, &file).await?;
-    let import = postings::Import {
-        files: vec![file],
-        format: None,
-        map: postings::Columns::default(),
-        portal: None,
-        country: None,
-    };
-    let totals = postings::import(client.pipeline().await?, &import).await?;
-    progress(format_args!(
-        "{} advertisements generated, {} imported, {} duplicates folded, {} refused",
-        totals.lines, totals.imported, totals.duplicates, totals.refused
-    ));
     let mut service = OrchestratorServiceClient::new(client.pipeline().await?);
     let run = runs::start_run(&mut service, &runs::Start::default()).await?;
     progress(format_args!("run {}", run.run_id));
     runs::watch(&mut service, &run.run_id).await
 }
 
-async fn generate(simulator: &Path, arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
-    let mut command = tokio::process::Command::new(simulator);
-    command.arg("generate").arg("--out").arg(file);
-    command.args(["--seed", &arguments.seed.to_string(), "--ads", &arguments.ads.to_string()]);
-    let ended = command.status().await.with_context(|| format!("cannot run {}", simulator.display()))?;
-    if !ended.success() {
-        bail!("{} ended with {ended}", simulator.display());
+/// The simulated portals; they end with this value.
+struct Portals {
+    address: String,
+    _process: tokio::process::Child,
+}
+
+impl Portals {
+    async fn serve(simulator: &Path, data: &DataDir, arguments: &Arguments) -> anyhow::Result<Self> {
+        data.create()?;
+        let announcement = data.announce(SIMULATOR);
+        let log = std::fs::File::create(data.log(SIMULATOR)).context("cannot write the simulator's log")?;
+        let mut command = tokio::process::Command::new(simulator);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--announce-file"]).arg(&announcement);
+        command.args(["--seed", &arguments.seed.to_string(), "--ads", &arguments.ads.to_string()]);
+        command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
+        for _ in 0..200 {
+            let read = std::fs::read_to_string(&announcement).ok();
+            let told: Option<Value> = read.and_then(|text| serde_json::from_str(&text).ok());
+            if let Some(address) = told.as_ref().and_then(|told| told["http"].as_str()) {
+                return Ok(Self { address: address.to_owned(), _process: process });
+            }
+            if let Some(ended) = process.try_wait()? {
+                bail!("{} ended with {ended}; see {}", simulator.display(), data.log(SIMULATOR).display());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{} did not say where it serves within 10 s", simulator.display())
     }
-    Ok(())
+
+    /// The scraper's block: these portals instead of the real ones, and no pause between requests.
+    fn settings(&self) -> String {
+        format!(
+            "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
+             base_url = \"http://{}/{{portal}}/{{country}}\"\ndelay = 0.0\n",
+            self.address
+        )
+    }
 }
 
 /// Copies the report beside a `run.json` that knows the run's end.
@@ -156,7 +174,7 @@ fn print_end(run: &Run, out: &Path, elapsed: Duration) {
     let facts = &summary["facts"];
     let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
     println!("state     {}", runs::state_name(run));
-    println!("ads       generated, not a labour market");
+    println!("ads       simulated portals, not a labour market");
     println!("model     {}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"]);
     println!("enhancer  {}", text(&facts["enhance"]["made_by"]));
     println!("postings  {}", facts["totals"]["postings"]);

@@ -16,7 +16,7 @@ use crate::commands::text::cut;
 use crate::error::answer;
 use crate::output::{Outcome, Table, progress};
 
-pub use read::{Columns, FileFormat};
+use read::{Columns, FileFormat};
 
 /// Import postings from files and look at the stored ones.
 #[derive(Debug, clap::Args)]
@@ -50,22 +50,22 @@ enum Action {
 
 /// What to import.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Import {
+struct Import {
     /// JSON Lines or CSV files, also compressed as .gz.
     #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
     /// Format [default: by the file's name].
     #[arg(long)]
-    pub format: Option<FileFormat>,
+    format: Option<FileFormat>,
     /// Names of the file's fields: OURS=THEIRS, separated by commas, such as title=Titulo.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "MAP")]
-    pub map: Columns,
+    map: Columns,
     /// Portal of lines that name none.
     #[arg(long, value_name = "P")]
-    pub portal: Option<String>,
+    portal: Option<String>,
     /// Country of lines that name none.
     #[arg(long, value_name = "CC")]
-    pub country: Option<String>,
+    country: Option<String>,
 }
 
 type Postings = PostingServiceClient<Channel>;
@@ -99,15 +99,6 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             Ok(Outcome::Done)
         }
     }
-}
-
-/// Imports files without printing, for `demo`.
-///
-/// # Errors
-/// As [`run`].
-pub async fn import(channel: Channel, import: &Import) -> anyhow::Result<ImportPostingsResponse> {
-    let lines = read::open(import)?;
-    send(&mut Postings::new(channel), lines).await
 }
 
 async fn send(postings: &mut Postings, lines: read::Lines) -> anyhow::Result<ImportPostingsResponse> {

@@ -71,7 +71,8 @@ pub struct Start {
     /// At most this many postings.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Stages, separated by commas: extract, enhance, embed, analyze, report [default: all].
+    /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all that
+    /// are configured].
     #[arg(long, value_delimiter = ',', value_name = "STAGES")]
     pub stages: Vec<String>,
     /// Follow the run until it ends; exit code 1 unless it succeeds.

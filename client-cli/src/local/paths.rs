@@ -122,6 +122,11 @@ impl DataDir {
         self.root.join("wheels")
     }
 
+    /// Module blocks of the pipeline services, if the user wrote any.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("observatory.toml")
+    }
+
     /// Where reports go.
     pub fn reports(&self) -> PathBuf {
         self.root.join("reports")

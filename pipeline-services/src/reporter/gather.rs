@@ -199,8 +199,9 @@ fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -
             reason: reason.cloned().unwrap_or_else(|| unknown.to_owned()),
         });
     }
-    if run.options.portals.iter().any(|portal| portal.starts_with("simulated")) {
-        notices.push(Notice::SimulatedPostings { source: run.options.portals.join(", ") });
+    // Other addresses than the portals' own: a simulation or a replay, not the labour market.
+    if let Some(source) = text(&run.summary["scrape"]["base_url"]) {
+        notices.push(Notice::SimulatedPostings { source });
     }
     if !has_taxonomy {
         notices.push(Notice::NoTaxonomy);

@@ -6,9 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     domain::run::StageName,
+    intake,
     stage::{Effect, Plan, PlannedTask},
     store::{
-        PgConnection, SqlResult, analyses, embeddings, reports, runs,
+        PgConnection, SqlResult, analyses, embeddings,
+        postings::{self, Stored},
+        reports, runs,
         skills::{self, Enhanced, Finished},
         tasks::{self, Task},
     },
@@ -28,6 +31,18 @@ pub(super) async fn apply(
     match effect {
         Effect::None => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
+        Effect::Scraped { portal, country, items, seen_again, summary, problem } => {
+            let outcomes = intake::store_batch(connection, items).await?;
+            postings::see_again(connection, portal, country, seen_again).await?;
+            let new = outcomes.iter().filter(|outcome| matches!(outcome, Stored::New(_))).count();
+            let visit = json!({ "new": new, "folded": outcomes.len() - new, "crawl": summary });
+            let key = format!("scrape {portal}/{country}");
+            runs::merge_summary(connection, task.run_id, &json!({ key: visit })).await?;
+            match problem {
+                Some(problem) => runs::add_problem(connection, task.run_id, problem).await,
+                None => Ok(()),
+            }
+        }
         Effect::Extracted { job_id, version, duration_ms, mentions } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
             skills::replace_extracted(connection, &finished, mentions).await?;

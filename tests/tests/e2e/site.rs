@@ -73,7 +73,14 @@ impl Site {
 
     /// A running stack that serves a tiny encoder.
     pub(crate) fn up() -> Self {
+        Self::with_settings("")
+    }
+
+    /// The same with module blocks.
+    pub(crate) fn with_settings(settings: &str) -> Self {
         let site = Self::new();
+        fs::create_dir(site.data()).unwrap();
+        fs::write(site.data().join("observatory.toml"), settings).unwrap();
         let model = root().join("inference-server/tests/goldens/models/golden/tiny-e5");
         site.run(&["models", "import", model.to_str().unwrap(), "--name", "tests/tiny-e5"]).ended(0);
         site.run(&["up", "--wait-seconds", "120"]).ended(0);

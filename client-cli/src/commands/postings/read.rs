@@ -33,7 +33,7 @@ const FIELDS: [&str; 14] = [
 
 /// Form of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub enum FileFormat {
+pub(super) enum FileFormat {
     /// A header line, then one advertisement per record.
     Csv,
     /// One JSON object per line.
@@ -42,7 +42,7 @@ pub enum FileFormat {
 
 /// Pairs of our field and the file's.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Columns(Vec<(String, String)>);
+pub(super) struct Columns(Vec<(String, String)>);
 
 impl FromStr for Columns {
     type Err = String;

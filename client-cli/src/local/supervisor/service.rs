@@ -128,6 +128,10 @@ impl Service {
                 self.migrate(&url).await?;
                 command.arg("all").env("DATABASE_URL", url.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
+                let config = self.data.config();
+                if std::env::var_os("OBSERVATORY_CONFIG").is_none() && config.exists() {
+                    command.env("OBSERVATORY_CONFIG", config);
+                }
                 if std::env::var_os("OBSERVATORY_REPORTS").is_none() {
                     command.env("OBSERVATORY_REPORTS", self.data.reports());
                 }
