@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Response;
+pub use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+pub use tonic::{Code, Status};
 
 use crate::error::{Hint, Hinted};
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
@@ -130,6 +133,30 @@ async fn open(url: &str) -> anyhow::Result<Channel> {
 /// An address with its scheme; plain `host:port` is taken for http.
 fn full_url(endpoint: &str) -> String {
     if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") }
+}
+
+/// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
+///
+/// # Errors
+/// When the service refused.
+pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
+    match result {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(refusal(&status)),
+    }
+}
+
+/// A refusal of a service as an error for people.
+pub fn refusal(status: &Status) -> anyhow::Error {
+    let message = match status.message() {
+        "" => format!("the service answered {:?}", status.code()),
+        message => message.to_owned(),
+    };
+    match status.code() {
+        Code::Unavailable => Hinted::error(message, "see `observatory status`, then try again"),
+        Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
+        _ => anyhow::anyhow!(message),
+    }
 }
 
 #[cfg(test)]

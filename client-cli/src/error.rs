@@ -47,30 +47,6 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     }
 }
 
-/// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
-///
-/// # Errors
-/// When the service refused.
-pub fn answer<T>(result: Result<tonic::Response<T>, tonic::Status>) -> anyhow::Result<T> {
-    match result {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(refusal(&status)),
-    }
-}
-
-/// A refusal of a service as an error for people.
-pub fn refusal(status: &tonic::Status) -> anyhow::Error {
-    let message = match status.message() {
-        "" => format!("the service answered {:?}", status.code()),
-        message => message.to_owned(),
-    };
-    match status.code() {
-        tonic::Code::Unavailable => Hinted::error(message, "see `observatory status`, then try again"),
-        tonic::Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
-        _ => anyhow::anyhow!(message),
-    }
-}
-
 /// Another supervisor holds the data directory.
 #[derive(Debug, thiserror::Error)]
 #[error("already running on {data_dir}, pid {pid}")]

@@ -16,7 +16,7 @@ use observatory_proto::inference::v1 as pb;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
+pub use tonic::transport::server::{Router, TcpIncoming};
 use tonic::{Request, Response, Status};
 use tower::layer::util::{Identity, Stack};
 

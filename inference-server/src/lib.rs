@@ -27,13 +27,12 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Router, TcpIncoming};
 
 use admission::Admission;
 use config::Config;
 use device::OpenDevice;
 use grpc::health::Health;
-use grpc::{Api, Layered, Shared};
+use grpc::{Api, Layered, Router, Shared, TcpIncoming};
 use metrics::Metrics;
 use model::LoadedModel;
 use model::registry::{Registry, State};

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{signal::unix::SignalKind, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::scraper::stage::ScraperStage;
 use crate::{
     analyzer::AnalyzerStage,
     api::{self, Services, StageEntry},
@@ -22,7 +23,6 @@ use crate::{
     metrics,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
-    scraper::stage::ScraperStage,
     stage::Stage,
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,

@@ -6,7 +6,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::error::answer;
+use crate::client::answer;
 use crate::output::{Outcome, Table};
 
 /// List countries and accept postings of another.

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
 use crate::cli::Context;
-use crate::error::{answer, refusal};
+use crate::client::{answer, refusal};
 use crate::output::{Outcome, progress};
 
 /// Write stored postings, skills or clusters into a file.

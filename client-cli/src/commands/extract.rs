@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
-use crate::error::refusal;
+use crate::client::refusal;
 use crate::output::{Outcome, progress};
 
 /// Find skills in advertisements, with evidence; nothing is stored.

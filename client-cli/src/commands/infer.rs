@@ -8,7 +8,7 @@ use observatory_proto::inference::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::error::answer;
+use crate::client::answer;
 use crate::output::Outcome;
 
 /// Ask the inference server directly; answers are JSON, one line for each text.

@@ -5,10 +5,9 @@ use observatory_proto::pipeline::v1::{
     insight_service_client::InsightServiceClient,
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Context;
-use crate::error::answer;
+use crate::client::{Channel, answer};
 use crate::output::{Outcome, Table};
 
 /// Search skills by meaning and list the most demanded ones.

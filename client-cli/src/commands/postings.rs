@@ -9,11 +9,10 @@ use observatory_proto::pipeline::v1::{
     posting_service_client::PostingServiceClient,
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Context;
+use crate::client::{Channel, answer};
 use crate::commands::text::cut;
-use crate::error::answer;
 use crate::output::{Outcome, Table, progress};
 
 use read::{Columns, FileFormat};

@@ -8,7 +8,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::error::answer;
+use crate::client::answer;
 use crate::output::{Outcome, Table};
 
 /// Build reports and find the ones that were built.

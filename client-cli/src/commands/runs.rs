@@ -7,11 +7,10 @@ use observatory_proto::pipeline::v1::{
     StageProgress, StartRunRequest, WatchRunRequest, orchestrator_service_client::OrchestratorServiceClient,
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::Context;
+use crate::client::{Channel, Code, Status, answer, refusal};
 use crate::commands::text::{self, time};
-use crate::error::{answer, refusal};
 use crate::output::{Outcome, Table, progress};
 
 /// Process the stored postings: start, watch, list, cancel and retry runs.
@@ -161,11 +160,11 @@ pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
     }
 }
 
-fn is_passing(status: &tonic::Status) -> bool {
-    matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled)
+fn is_passing(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
 }
 
-async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<Run, tonic::Status> {
+async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<Run, Status> {
     let mut stream = runs.watch_run(WatchRunRequest { run_id: id.to_owned() }).await?.into_inner();
     while let Some(message) = stream.message().await? {
         let run = message.run.unwrap_or_default();
@@ -175,7 +174,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
             return Ok(run);
         }
     }
-    Err(tonic::Status::unavailable("the service stopped telling about the run"))
+    Err(Status::unavailable("the service stopped telling about the run"))
 }
 
 /// One line that is rewritten on a terminal, one line for each finished stage elsewhere.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
-use crate::error::answer;
+use crate::client::answer;
 use crate::output::{Outcome, Table, progress};
 
 /// Bytes of a file sent in one message.

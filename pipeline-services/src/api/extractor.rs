@@ -62,3 +62,39 @@ impl Reader {
         oneshot::answer(&given.id, &extraction, &skills, &oneshot::personal_data(&given.document))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{extractor::Patterns, lexicon::Lexicon};
+
+    #[test]
+    fn one_shot_answers_have_the_contract_s_shape() {
+        let line = r#"{"id": 7, "title": "Backend", "description": "Requisitos: Django y proactividad. Escribir a a@b.example", "country": "CO"}"#;
+        let read = oneshot::parse_document(line).unwrap();
+        let lexicon = Arc::new(Lexicon::built_in().unwrap());
+        let patterns = Arc::new(Patterns::built_in().unwrap());
+        let reader = Reader { extractor: Arc::new(Extractor::new(lexicon, patterns, None)) };
+        let answer = reader.read(&read, false);
+        assert_eq!(answer["id"], 7);
+        assert_eq!(answer["language"], "es");
+        assert_eq!(answer["entities_removed"]["email"], 1);
+        assert!(answer["occupation"].is_null());
+        let skills = answer["skills"].as_array().unwrap();
+        let labels: Vec<&str> = skills.iter().map(|skill| skill["label"].as_str().unwrap()).collect();
+        assert_eq!(labels, ["Backend", "Django", "Proactividad", "Python"]);
+        let (django, python) = (&skills[1], &skills[3]);
+        let (start, end) =
+            (django["start"].as_u64().unwrap() as usize, django["end"].as_u64().unwrap() as usize);
+        assert_eq!(&read.document.description[start..end], django["surface"].as_str().unwrap());
+        assert_eq!(
+            (django["method"][0].as_str(), django["section"].as_str()),
+            (Some("lexicon"), Some("requirements"))
+        );
+        assert_eq!((python["explicit"].as_bool(), python["start"].is_null()), (Some(false), true));
+        assert_eq!(python["reason"], "Django is built on Python");
+        let spans = reader.read(&read, true);
+        assert_eq!(spans["spans"][0]["label"], "knowledge");
+        assert_eq!(spans["spans"][1]["label"], "skill");
+    }
+}

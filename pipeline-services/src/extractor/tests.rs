@@ -150,35 +150,6 @@ fn soft_skills_are_soft() {
     );
 }
 
-#[test]
-fn one_shot_answers_have_the_contract_s_shape() {
-    let line = r#"{"id": 7, "title": "Backend", "description": "Requisitos: Django y proactividad", "country": "CO"}"#;
-    let read = oneshot::parse_document(line).unwrap();
-    let found = sources().extract(&read.document);
-    let skills = crate::enhancer::rules::enhance(&found.mentions, None, sources().lexicon());
-    let removed = std::collections::BTreeMap::from([("email", 1)]);
-    let answer = oneshot::answer(&read.id, &found, &skills, &removed);
-    assert_eq!(answer["id"], 7);
-    assert_eq!(answer["language"], "es");
-    assert_eq!(answer["entities_removed"]["email"], 1);
-    assert!(answer["occupation"].is_null());
-    let skills = answer["skills"].as_array().unwrap();
-    let labels: Vec<&str> = skills.iter().map(|skill| skill["label"].as_str().unwrap()).collect();
-    assert_eq!(labels, ["Backend", "Django", "Proactividad", "Python"]);
-    let (django, python) = (&skills[1], &skills[3]);
-    let (start, end) = (django["start"].as_u64().unwrap() as usize, django["end"].as_u64().unwrap() as usize);
-    assert_eq!(&read.document.description[start..end], django["surface"].as_str().unwrap());
-    assert_eq!(
-        (django["method"][0].as_str(), django["section"].as_str()),
-        (Some("lexicon"), Some("requirements"))
-    );
-    assert_eq!((python["explicit"].as_bool(), python["start"].is_null()), (Some(false), true));
-    assert_eq!(python["reason"], "Django is built on Python");
-    let spans = oneshot::spans_answer(&read.id, &found);
-    assert_eq!(spans["spans"][0]["label"], "knowledge");
-    assert_eq!(spans["spans"][1]["label"], "skill");
-}
-
 /// On the real advertisements of `OBSERVATORY_TESTDATA`, where that folder is at hand.
 #[test]
 fn real_advertisements_keep_the_invariants() {

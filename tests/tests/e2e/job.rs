@@ -118,8 +118,7 @@ fn a_taxonomy_links_what_is_extracted_from_then_on() {
     site.run(&["taxonomy", "import", "csv", &taxonomy, "--version", "2026"]).ended(0);
     let listed = site.run(&["taxonomy", "list", "--json"]).ended(0).json();
     assert_eq!((listed[0]["name"].as_str(), listed[0]["active"].as_bool()), (Some("oficios"), Some(true)));
-    let answer =
-        site.run(&["extract", "--text", "Requisitos: amasado de pan y puntualidad"]).ended(0).lines();
+    let answer = site.run(&["extract", "--text", "Requisitos: amasar pan y puntualidad"]).ended(0).lines();
     assert_eq!(answer[0]["skills"][0]["uri"], "http://example.org/1", "{}", answer[0]);
     site.run(&["taxonomy", "show", "http://example.org/1"]).ended(0);
     site.run(&["taxonomy", "show", "http://example.org/2"]).ended(2);
