@@ -199,6 +199,15 @@ impl Config {
         self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
+    /// Whether a process of `role` works on a stage: as its block says; without one, the scraper only where
+    /// it was asked for by name.
+    pub fn works_on(&self, stage: StageName, role: Role) -> bool {
+        match self.modules.get(stage.service()) {
+            Some(module) => module.enabled,
+            None => stage != StageName::Scrape || role == Role::Scraper,
+        }
+    }
+
     /// What only the module understands.
     ///
     /// # Errors

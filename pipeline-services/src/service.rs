@@ -146,7 +146,7 @@ impl Parts {
         let mut stages = Vec::new();
         for name in role.stages() {
             let stage = self.stage(name, config)?;
-            if config.module(name).enabled {
+            if config.works_on(name, role) {
                 stages.push(stage);
             }
         }
