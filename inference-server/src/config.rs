@@ -29,7 +29,7 @@ pub struct Args {
     /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
-    /// The model store: <DIR>/<organisation>/<name>/ with config.json, tokenizer.json and safetensors.
+    /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
     #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
     pub models_dir: PathBuf,
     /// Model to serve, in order of preference; may be repeated. All models of the store where none is named.

@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: "" for the process, "ready" for all models, "ready.<model>", and each service by its full name.
+//! `grpc.health.v1`: `""` for the process, `"ready"` for all models, `"ready.<model>"`, and each service by its full name.
 
 use std::sync::Arc;
 
