@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci lint docs sqlx sqlx-check chart bench clean-demo
+.PHONY: help setup build demo test ci lint docs sqlx sqlx-check
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -22,8 +22,8 @@ demo: build ## whole stack, generated ads, pipeline, report
 
 test: setup ## every test
 	$(CARGO) build --workspace --bins
-	.ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc --quiet
+	.ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
 
 lint: ## format and clippy
 	$(CARGO) fmt --all --check
