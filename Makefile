@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci lint docs sqlx sqlx-check
+.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -17,7 +17,7 @@ setup: ## fetch what the package clients have (idempotent, offline when complete
 build: setup ## the programs
 	$(CARGO) build --workspace --bins
 
-demo: build ## whole stack, generated ads, pipeline, report
+demo: build ## whole stack, simulated portals, pipeline, report
 	target/debug/observatory demo $(DEMO)
 
 test: setup ## every test
@@ -38,4 +38,6 @@ sqlx: setup ## write the offline cache of checked queries again
 sqlx-check: setup ## the cache is that of the queries in the source
 	.ci/sqlx-cache check
 
-ci: lint test docs sqlx-check ## exactly what CI runs
+checks: lint docs sqlx-check ## all but the tests; wants the programs built
+
+ci: test checks ## exactly what CI runs
