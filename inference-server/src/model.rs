@@ -1,8 +1,10 @@
 //! What a loaded model is and can do.
 
+pub mod blocks;
 pub mod card;
 pub mod encoder;
 pub mod files;
+pub mod heads;
 pub mod load;
 pub mod registry;
 pub mod revision;

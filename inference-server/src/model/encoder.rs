@@ -1,43 +1,31 @@
-//! BERT and XLM-RoBERTa encoders without padding.
+//! BERT and XLM-RoBERTa encoders: a backbone that turns token ids into hidden states, and a head that answers.
 //!
 //! Devlin et al. 2019 (arXiv:1810.04805) and Conneau et al. 2020 (arXiv:1911.02116); the reference is transformers'
-//! `BertModel` and `XLMRobertaModel` in eager attention, float32, which `tests/goldens` compares against. Rows are
-//! packed one after the other: everything but attention works on all tokens at once, and attention on runs of rows of
-//! equal length. So no arithmetic is spent on padding, no mask exists, and a row's output cannot depend on its mates
-//! beyond rounding of the matrix products.
+//! `BertModel` and `XLMRobertaModel` in eager attention, float32, which `tests/goldens` compares against.
 
-use candle_core::{D, Device, Result, Tensor};
-use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
+use candle_core::Tensor;
+use candle_nn::Linear;
 
-use super::files::{Activation, EncoderConfig};
+use super::blocks::Blocks;
+use super::files::EncoderConfig;
+use super::heads::Head;
 use super::weights::Weights;
 use super::{ComputeError, Model, Pooling};
 
-/// What an encoder answers with.
-enum Output {
-    /// One vector per row.
-    Pooled(Pooling),
-    /// Logits per token.
-    Labels(Linear),
+/// Turns rows of token ids into hidden states.
+pub trait Backbone: Send + Sync {
+    /// Hidden states, tokens × width in f32, the rows one after the other in the order given. A row's states do
+    /// not depend on the other rows.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError>;
 }
 
 /// An encoder with its weights on a device.
 pub struct Encoder {
-    device: Device,
-    first_position: usize,
-    words: Tensor,
-    /// Position table with the embedding of token type 0 added: every token of a single text is of type 0.
-    positions: Tensor,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
-    output: Output,
-}
-
-/// Rows of equal length, side by side in the packed batch.
-struct Run {
-    start: usize,
-    rows: usize,
-    length: usize,
+    backbone: Box<dyn Backbone>,
+    head: Head,
 }
 
 impl Encoder {
@@ -46,7 +34,7 @@ impl Encoder {
     /// # Errors
     /// Names the tensor that is missing or misshapen.
     pub fn pooled(config: &EncoderConfig, weights: &mut Weights, pooling: Pooling) -> anyhow::Result<Self> {
-        Self::load(config, weights, Output::Pooled(pooling))
+        Self::load(config, weights, Head::Pooled(pooling))
     }
 
     /// Loads an encoder with a token-classification head of `labels` classes (`classifier.weight`, `classifier.bias`).
@@ -56,99 +44,23 @@ impl Encoder {
     pub fn labelling(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
         let weight = weights.head("classifier.weight", &[labels, config.hidden_size])?;
         let bias = weights.head("classifier.bias", &[labels])?;
-        Self::load(config, weights, Output::Labels(Linear::new(weight, Some(bias))))
+        Self::load(config, weights, Head::Labels(Linear::new(weight, Some(bias))))
     }
 
-    fn load(config: &EncoderConfig, weights: &mut Weights, output: Output) -> anyhow::Result<Self> {
-        let hidden = config.hidden_size;
-        let words = weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let positions = weights
-            .encoder("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
-        let types =
-            weights.encoder("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        let norm = layer_norm(weights, "embeddings.LayerNorm", config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(config, weights, &format!("encoder.layer.{index}")))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self {
-            device: words.device().clone(),
-            first_position: config.first_position(),
-            words,
-            positions: positions.broadcast_add(&types.narrow(0, 0, 1)?)?,
-            norm,
-            layers,
-            output,
-        })
+    fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
+        Ok(Self { backbone: Box::new(Blocks::load(config, weights)?), head })
     }
-
-    fn forward(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&row| rows[row].len());
-        let runs = equal_lengths(order.iter().map(|&row| rows[row].len()));
-        let hidden = self.hidden(&order.iter().map(|&row| rows[row]).collect::<Vec<_>>(), &runs)?;
-        let mut outputs = vec![Vec::new(); rows.len()];
-        let mut place = order.into_iter();
-        for run in &runs {
-            let tokens = hidden.narrow(0, run.start, run.rows * run.length)?;
-            // The places stand second: a zip takes one more from its first side before it sees the second end.
-            for (value, row) in self.output.of(&tokens, run)?.into_iter().zip(place.by_ref()) {
-                outputs[row] = value;
-            }
-        }
-        Ok(outputs)
-    }
-
-    /// Hidden states of the packed rows, tokens × width.
-    fn hidden(&self, rows: &[&[u32]], runs: &[Run]) -> Result<Tensor> {
-        let ids: Vec<u32> = rows.concat();
-        let count = ids.len();
-        let places: Vec<u32> = rows
-            .iter()
-            .flat_map(|row| (0..row.len()).map(|place| (self.first_position + place) as u32))
-            .collect();
-        let words = self.words.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
-        let positions = self.positions.index_select(&Tensor::from_vec(places, count, &self.device)?, 0)?;
-        let mut hidden = self.norm.forward(&(words + positions)?)?;
-        for layer in &self.layers {
-            hidden = layer.forward(&hidden, runs)?;
-        }
-        Ok(hidden)
-    }
-}
-
-impl Output {
-    /// One flat output per row of the run.
-    fn of(&self, tokens: &Tensor, run: &Run) -> Result<Vec<Vec<f32>>> {
-        let by_row = |tensor: &Tensor| tensor.reshape((run.rows, run.length, ()));
-        let values = match self {
-            Self::Pooled(Pooling::Mean) => by_row(tokens)?.mean(1)?,
-            Self::Pooled(Pooling::Cls) => by_row(tokens)?.narrow(1, 0, 1)?.squeeze(1)?,
-            Self::Labels(head) => by_row(&head.forward(tokens)?)?.flatten_from(1)?,
-        };
-        values.to_vec2()
-    }
-}
-
-fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut start = 0;
-    for length in lengths {
-        match runs.last_mut() {
-            Some(run) if run.length == length => run.rows += 1,
-            _ => runs.push(Run { start, rows: 1, length }),
-        }
-        start += length;
-    }
-    runs
 }
 
 impl Model for Encoder {
-    fn run(&self, rows: &[&[u32]]) -> std::result::Result<Vec<Vec<f32>>, ComputeError> {
-        self.device.with_context(|| self.forward(rows)).map_err(compute_error)
+    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+        let hidden = self.backbone.hidden(rows)?;
+        self.head.outputs(&hidden, rows.iter().map(|row| row.len())).map_err(compute_error)
     }
 }
 
-fn compute_error(error: candle_core::Error) -> ComputeError {
+/// What an error of candle means for the batch and the device.
+pub(super) fn compute_error(error: candle_core::Error) -> ComputeError {
     let text = error.to_string();
     let lower = text.to_lowercase();
     if lower.contains("out of memory") || lower.contains("out_of_memory") {
@@ -158,87 +70,4 @@ fn compute_error(error: candle_core::Error) -> ComputeError {
     } else {
         ComputeError::Failed(text)
     }
-}
-
-/// One block: attention and a feed-forward network, each with a residual and a layer norm after it.
-struct Layer {
-    heads: usize,
-    scale: f64,
-    /// Query, key and value projections stacked, so that one product makes all three.
-    qkv: Linear,
-    attended: Linear,
-    attention_norm: LayerNorm,
-    up: Linear,
-    activation: Activation,
-    down: Linear,
-    output_norm: LayerNorm,
-}
-
-impl Layer {
-    fn load(config: &EncoderConfig, weights: &mut Weights, at: &str) -> anyhow::Result<Self> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let mut kernels = Vec::new();
-        let mut biases = Vec::new();
-        for part in ["query", "key", "value"] {
-            let name = format!("{at}.attention.self.{part}");
-            kernels.push(weights.encoder(&format!("{name}.weight"), &[hidden, hidden])?);
-            biases.push(weights.encoder(&format!("{name}.bias"), &[hidden])?);
-        }
-        let head_size = hidden / config.num_attention_heads;
-        Ok(Self {
-            heads: config.num_attention_heads,
-            scale: 1.0 / (head_size as f64).sqrt(),
-            qkv: Linear::new(Tensor::cat(&kernels, 0)?, Some(Tensor::cat(&biases, 0)?)),
-            attended: linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?,
-            attention_norm: layer_norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
-            up: linear(weights, &format!("{at}.intermediate.dense"), hidden, inner)?,
-            activation: config.hidden_act,
-            down: linear(weights, &format!("{at}.output.dense"), inner, hidden)?,
-            output_norm: layer_norm(weights, &format!("{at}.output.LayerNorm"), config)?,
-        })
-    }
-
-    fn forward(&self, hidden: &Tensor, runs: &[Run]) -> Result<Tensor> {
-        let qkv = self.qkv.forward(hidden)?;
-        let contexts = runs.iter().map(|run| self.attend(&qkv, run)).collect::<Result<Vec<_>>>()?;
-        let context = self.attended.forward(&Tensor::cat(&contexts, 0)?)?;
-        let hidden = self.attention_norm.forward(&(context + hidden)?)?;
-        let inner = self.activate(&self.up.forward(&hidden)?)?;
-        self.output_norm.forward(&(self.down.forward(&inner)? + hidden)?)
-    }
-
-    /// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own.
-    fn attend(&self, qkv: &Tensor, run: &Run) -> Result<Tensor> {
-        let width = qkv.dim(D::Minus1)? / 3;
-        let parts = qkv
-            .narrow(0, run.start, run.rows * run.length)?
-            .reshape((run.rows, run.length, 3, self.heads, width / self.heads))?
-            .permute((2, 0, 3, 1, 4))?;
-        let query = (parts.get(0)? * self.scale)?.contiguous()?;
-        let key = parts.get(1)?.contiguous()?;
-        let value = parts.get(2)?.contiguous()?;
-        let weights = softmax_last_dim(&query.matmul(&key.t()?)?)?;
-        weights.matmul(&value)?.transpose(1, 2)?.reshape((run.rows * run.length, width))
-    }
-
-    fn activate(&self, inner: &Tensor) -> Result<Tensor> {
-        match self.activation {
-            Activation::Gelu => inner.gelu_erf(),
-            Activation::GeluNew => inner.gelu(),
-            Activation::Relu => inner.relu(),
-            Activation::Silu => inner.silu(),
-        }
-    }
-}
-
-fn linear(weights: &mut Weights, at: &str, from: usize, to: usize) -> anyhow::Result<Linear> {
-    let weight = weights.encoder(&format!("{at}.weight"), &[to, from])?;
-    let bias = weights.encoder(&format!("{at}.bias"), &[to])?;
-    Ok(Linear::new(weight, Some(bias)))
-}
-
-fn layer_norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> anyhow::Result<LayerNorm> {
-    let weight = weights.encoder(&format!("{at}.weight"), &[config.hidden_size])?;
-    let bias = weights.encoder(&format!("{at}.bias"), &[config.hidden_size])?;
-    Ok(LayerNorm::new(weight, bias, config.layer_norm_eps))
 }
