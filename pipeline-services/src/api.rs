@@ -27,7 +27,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     domain::run::StageName,
-    extractor::stage::ExtractorSource,
+    extractor::{stage::ExtractorSource, tagger::Taggers},
     inference::InferenceClient,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
@@ -50,6 +50,8 @@ pub struct Services {
     pub inference: InferenceClient,
     /// Current extractor.
     pub extractor: Arc<ExtractorSource>,
+    /// Served token classifiers.
+    pub taggers: Taggers,
     /// Driver of runs; absent in a process that only works on stages.
     pub orchestrator: Option<Orchestrator>,
     /// Writer of reports; absent in a process that does not have that stage.

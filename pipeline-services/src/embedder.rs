@@ -137,6 +137,7 @@ impl Stage for Embedder {
             tasks: pending.into_iter().map(PlannedTask::other).collect(),
             up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            problem: None,
             skipped,
         })
     }

@@ -17,6 +17,7 @@ use crate::{
     extractor::{
         Patterns,
         stage::{ExtractorSource, ExtractorStage},
+        tagger::Taggers,
     },
     inference::InferenceClient,
     lexicon::Lexicon,
@@ -94,6 +95,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         pool,
         inference: parts.inference,
         extractor: parts.extractor,
+        taggers: parts.taggers,
         orchestrator,
         reporter: entries.contains_key(&StageName::Report).then_some(parts.reporter),
         stages: entries,
@@ -112,13 +114,14 @@ struct Parts {
     inference: InferenceClient,
     vocabulary: Arc<VocabularySource>,
     extractor: Arc<ExtractorSource>,
+    taggers: Taggers,
     reporter: Arc<ReporterStage>,
 }
 
 impl Parts {
     fn new(config: &Config, pool: PgPool) -> Result<Self> {
         let settings: crate::extractor::stage::Settings =
-            config.settings(StageName::Extract, &["lexicon_dir"])?;
+            config.settings(StageName::Extract, &crate::extractor::stage::SETTINGS)?;
         let lexicon = match &settings.lexicon_dir {
             Some(directory) => Lexicon::from_dir(directory)?,
             None => Lexicon::built_in()?,
@@ -128,8 +131,10 @@ impl Parts {
             None => Patterns::built_in()?,
         };
         let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
+        let inference = InferenceClient::new(config.inference.as_deref())?;
         Ok(Self {
-            inference: InferenceClient::new(config.inference.as_deref())?,
+            taggers: Taggers::new(inference.clone(), settings.taggers),
+            inference,
             extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary), patterns)),
             reporter: Arc::new(ReporterStage::new(
                 pool.clone(),
@@ -163,7 +168,9 @@ impl Parts {
                 let settings = config.settings(name, &crate::scraper::stage::SETTINGS)?;
                 Arc::new(ScraperStage::new(pool, settings)?)
             }
-            StageName::Extract => Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor))),
+            StageName::Extract => {
+                Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor), self.taggers.clone()))
+            }
             StageName::Enhance => {
                 let _: crate::enhancer::stage::Settings = config.settings(name, &[])?;
                 Arc::new(EnhancerStage::new(pool, Arc::clone(&self.vocabulary)))

@@ -171,6 +171,8 @@ pub struct Plan {
     pub up_to_date: i64,
     /// Version of the stage and what it works with, for the run's summary.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Something the run's reader should know, though the stage goes on.
+    pub problem: Option<String>,
     /// Set when the stage has nothing to work on, with the reason.
     pub skipped: Option<String>,
 }

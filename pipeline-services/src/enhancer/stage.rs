@@ -82,6 +82,7 @@ impl Stage for EnhancerStage {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            problem: None,
             skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
         })
     }

@@ -86,6 +86,9 @@ async fn planned(
     if !plan.facts.is_empty() {
         runs::merge_summary(connection, run_id, &json!({ stage.name(): plan.facts })).await?;
     }
+    if let Some(problem) = &plan.problem {
+        runs::add_problem(connection, run_id, problem).await?;
+    }
     if let Some(reason) = &plan.skipped {
         runs::set_stage(connection, run_id, stage, "skipped").await?;
         runs::add_problem(connection, run_id, &format!("{stage} was skipped: {reason}")).await?;
