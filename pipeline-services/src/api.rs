@@ -26,9 +26,9 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    cache::CachedEmbeddings,
     domain::run::StageName,
     extractor::{stage::ExtractorSource, tagger::Taggers},
-    inference::InferenceClient,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
     stage::Stage,
@@ -46,8 +46,8 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 pub struct Services {
     /// Database.
     pub pool: PgPool,
-    /// Inference server.
-    pub inference: InferenceClient,
+    /// Vectors of search texts.
+    pub embeddings: CachedEmbeddings,
     /// Current extractor.
     pub extractor: Arc<ExtractorSource>,
     /// Served token classifiers.

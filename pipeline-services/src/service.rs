@@ -10,9 +10,10 @@ use crate::scraper::stage::ScraperStage;
 use crate::{
     analyzer::AnalyzerStage,
     api::{self, Services, StageEntry},
+    cache::CachedEmbeddings,
     config::{Cli, Config, Role},
     domain::run::StageName,
-    embedder::Embedder,
+    embedder::{self, Embedder},
     enhancer::stage::EnhancerStage,
     extractor::{
         Patterns,
@@ -93,7 +94,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     tracing::info!(listen.address = %address, metrics.address = %metrics_address, "serving");
     let services = Services {
         pool,
-        inference: parts.inference,
+        embeddings: parts.embeddings,
         extractor: parts.extractor,
         taggers: parts.taggers,
         orchestrator,
@@ -111,7 +112,8 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
 /// What several stages share.
 struct Parts {
     pool: PgPool,
-    inference: InferenceClient,
+    embeddings: CachedEmbeddings,
+    embedder: embedder::Settings,
     vocabulary: Arc<VocabularySource>,
     extractor: Arc<ExtractorSource>,
     taggers: Taggers,
@@ -131,10 +133,12 @@ impl Parts {
             None => Patterns::built_in()?,
         };
         let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
+        let embedder: embedder::Settings = config.settings(StageName::Embed, &embedder::SETTINGS)?;
         let inference = InferenceClient::new(config.inference.as_deref())?;
         Ok(Self {
             taggers: Taggers::new(inference.clone(), settings.taggers),
-            inference,
+            embeddings: CachedEmbeddings::new(inference, &embedder.cache(config.cache_dir.clone())),
+            embedder,
             extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary), patterns)),
             reporter: Arc::new(ReporterStage::new(
                 pool.clone(),
@@ -172,13 +176,11 @@ impl Parts {
                 Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor), self.taggers.clone()))
             }
             StageName::Enhance => {
-                let _: crate::enhancer::stage::Settings = config.settings(name, &[])?;
-                Arc::new(EnhancerStage::new(pool, Arc::clone(&self.vocabulary)))
+                let settings = config.settings(name, &crate::enhancer::stage::SETTINGS)?;
+                let (vocabulary, key) = (Arc::clone(&self.vocabulary), config.llm_api_key.clone());
+                Arc::new(EnhancerStage::new(pool, vocabulary, settings, key)?)
             }
-            StageName::Embed => {
-                let settings = config.settings(name, &["model", "texts_per_request"])?;
-                Arc::new(Embedder::new(pool, self.inference.clone(), settings))
-            }
+            StageName::Embed => Arc::new(Embedder::new(pool, self.embeddings.clone(), self.embedder.clone())),
             StageName::Analyze => {
                 let settings = config.settings(name, &crate::analyzer::SETTINGS)?;
                 Arc::new(AnalyzerStage::new(pool, settings))

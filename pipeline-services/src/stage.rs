@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         run::StageName,
-        skill::{EnhancedSkill, Mention},
+        skill::{EnhancedSkill, Makers, Mention},
     },
     intake::Prepared,
     store::{
@@ -132,8 +132,8 @@ pub enum Effect {
         skills: Vec<EnhancedSkill>,
         /// Row of each mention in `extracted_skills`.
         sources: Vec<Uuid>,
-        /// Rules or model that made them.
-        made_by: String,
+        /// Names of the rules and the model that made them.
+        makers: Makers,
     },
     /// A posting that the stage cannot read.
     Quarantined {

@@ -21,10 +21,7 @@ use super::{
     tagger::{Choice, Taggers},
 };
 use crate::{
-    domain::{
-        posting::Document,
-        run::StageName,
-    },
+    domain::{posting::Document, run::StageName},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool, postings,

@@ -40,10 +40,7 @@ pub struct Choice {
 impl Choice {
     /// What to add to a version of the extractor: equal versions give equal mentions.
     pub fn mark(&self) -> String {
-        self.taggers
-            .iter()
-            .map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision))
-            .collect()
+        self.taggers.iter().map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision)).collect()
     }
 }
 
@@ -214,13 +211,22 @@ mod tests {
             assert_eq!(found, expected, "{model}");
         };
         let bare = || vec![span("B", 0, 6), span("I", 7, 12), span("I", 20, 24), span("B", 25, 27)];
-        check("jjzha/escoxlmr_skill_extraction", bare(), &[(0, 12, "skill"), (20, 24, "skill"), (25, 27, "skill")]);
+        check(
+            "jjzha/escoxlmr_skill_extraction",
+            bare(),
+            &[(0, 12, "skill"), (20, 24, "skill"), (25, 27, "skill")],
+        );
         check("jjzha/escoxlmr_knowledge_extraction", vec![span("B", 0, 6)], &[(0, 6, "knowledge")]);
-        check("any", vec![span("Skill", 0, 3), span("PER", 4, 8), span("Knowledge", 9, 12)], &[
-            (0, 3, "skill"),
-            (9, 12, "knowledge"),
-        ]);
-        check("any", vec![span("B", 0, 3), span("LOC", 3, 4), span("I", 4, 6)], &[(0, 3, "skill"), (4, 6, "skill")]);
+        check(
+            "any",
+            vec![span("Skill", 0, 3), span("PER", 4, 8), span("Knowledge", 9, 12)],
+            &[(0, 3, "skill"), (9, 12, "knowledge")],
+        );
+        check(
+            "any",
+            vec![span("B", 0, 3), span("LOC", 3, 4), span("I", 4, 6)],
+            &[(0, 3, "skill"), (4, 6, "skill")],
+        );
     }
 
     fn model(name: &str, labels: &[&str], loading: bool) -> ClassifierInfo {
@@ -231,7 +237,8 @@ mod tests {
     #[test]
     fn only_models_that_mark_skills_are_taken_unasked() {
         let inference = InferenceClient::new(Some("http://127.0.0.1:1")).unwrap();
-        let served = || vec![model("people", &["O", "B-PER"], false), model("skills", &["O", "B-Skill"], false)];
+        let served =
+            || vec![model("people", &["O", "B-PER"], false), model("skills", &["O", "B-Skill"], false)];
         let pick = |wanted: Option<&[&str]>| {
             let wanted = wanted.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             Taggers::new(inference.clone(), wanted).pick(served())

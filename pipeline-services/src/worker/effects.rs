@@ -48,9 +48,9 @@ pub(super) async fn apply(
             skills::replace_extracted(connection, &finished, mentions).await?;
             follow_on(connection, task.run_id, *job_id, max_retries).await
         }
-        Effect::Enhanced { job_id, version, duration_ms, skills, sources, made_by } => {
+        Effect::Enhanced { job_id, version, duration_ms, skills, sources, makers } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
-            let enhanced = Enhanced { skills, sources, made_by };
+            let enhanced = Enhanced { skills, sources, makers };
             skills::replace_enhanced(connection, &finished, &enhanced).await
         }
         Effect::Quarantined { job_id, reason } => {
