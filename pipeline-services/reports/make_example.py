@@ -173,7 +173,7 @@ def document():
         "skills": rows, "categories": categories(rows), "clusters": section, "evidence": evidence(rng),
         "quality": {
             "duplicates_folded": 516, "near_duplicate_groups": 118, "near_duplicates": 271,
-            "refused": [{"name": "description shorter than 30 characters", "count": 12}, {"name": "unknown country", "count": 3}],
+            "refused": [{"name": "description", "count": 12}, {"name": "country", "count": 3}],
             "personal_data_removed": [{"name": "email", "count": 402}, {"name": "phone", "count": 388}],
             "undated": 37, "without_skills": 71, "quarantined": 2,
         },

@@ -85,13 +85,7 @@ pub struct Embedder {
 impl Embedder {
     /// An embedder that takes its vectors from `embeddings`.
     pub fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
-        Self {
-            pool,
-            embeddings,
-            settings,
-            current: Mutex::new(None),
-            vectors: AtomicU64::new(0),
-        }
+        Self { pool, embeddings, settings, current: Mutex::new(None), vectors: AtomicU64::new(0) }
     }
 
     /// Asks the server for its model and makes it the active one of the store.

@@ -104,6 +104,8 @@ pub enum Effect {
         items: Vec<Prepared>,
         /// The portal's ids of advertisements that are stored and still there.
         seen_again: Vec<String>,
+        /// Advertisements refused, by the field at fault.
+        refused: BTreeMap<String, u64>,
         /// What the visit did, for the run's summary.
         summary: serde_json::Value,
         /// What was left out, in one sentence.

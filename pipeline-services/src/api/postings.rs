@@ -1,5 +1,7 @@
 //! Stored postings: import, listing, countries.
 
+use std::collections::BTreeMap;
+
 use chrono::Utc;
 use observatory_proto::pipeline::v1::{
     Country as CountryMessage, EnableCountryRequest, EnableCountryResponse, GetPostingRequest,
@@ -24,6 +26,8 @@ struct Import<'a> {
     services: &'a Services,
     countries: Vec<String>,
     waiting: Vec<Prepared>,
+    /// Refusals by the field at fault, not yet written.
+    refused: BTreeMap<String, u64>,
     totals: ImportPostingsResponse,
 }
 
@@ -36,6 +40,7 @@ impl Import<'_> {
             Ok(prepared) => self.waiting.push(prepared),
             Err(refusal) => {
                 self.totals.refused += 1;
+                *self.refused.entry(refusal.field.to_owned()).or_default() += 1;
                 if self.totals.errors.len() < REPORTED {
                     let message = refusal.to_string();
                     self.totals.errors.push(ImportError { file: item.file, line: item.line, message });
@@ -45,10 +50,14 @@ impl Import<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Status> {
+        let mut connection = self.services.pool.acquire().await.map_err(error::sql)?;
+        if !self.refused.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            postings::count_refused(&mut connection, "import", &refused).await.map_err(error::sql)?;
+        }
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let mut connection = self.services.pool.acquire().await.map_err(error::sql)?;
         let outcomes = intake::store_batch(&mut connection, &self.waiting).await.map_err(error::sql)?;
         for outcome in outcomes {
             match outcome {
@@ -79,6 +88,7 @@ impl PostingService for Services {
             services: self,
             countries,
             waiting: Vec::with_capacity(BATCH),
+            refused: BTreeMap::new(),
             totals: ImportPostingsResponse::default(),
         };
         while let Some(item) = stream.message().await? {

@@ -377,16 +377,16 @@ fn quote(row: Evidence) -> Quote {
 }
 
 async fn quality(connection: &mut PgConnection, extent: &Extent) -> SqlResult<DataQuality> {
-    let removed = figures::removed(connection).await?;
+    let counts = |rows: Vec<(String, i64)>| {
+        rows.into_iter().map(|(name, count)| Count { name, count: size(count) }).collect()
+    };
     Ok(DataQuality {
         duplicates_folded: size(extent.sightings - extent.postings),
         undated: size(extent.undated),
         without_skills: size(extent.without_skills),
         quarantined: size(extent.quarantined),
-        personal_data_removed: removed
-            .into_iter()
-            .map(|(name, count)| Count { name, count: size(count) })
-            .collect(),
+        personal_data_removed: counts(figures::removed(connection).await?),
+        refused: counts(figures::refused(connection).await?),
         ..DataQuality::default()
     })
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{CrawlOptions, CrawlReport, FetchOptions, Fetcher, Portal, crawl, honest_agent, load};
 use crate::{
     domain::{posting::NewPosting, run::StageName},
-    intake::{self, Prepared},
+    intake::{self, Prepared, Refusal},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{PgPool, countries, postings, runs::Run, tasks::Task},
 };
@@ -125,6 +125,7 @@ impl ScraperStage {
             portal: name.to_owned(),
             country: country.to_owned(),
             problem: problem(subject, &report, &refusals),
+            refused: by_field(&refusals),
             summary: summary(&report, &refusals),
             seen_again: report.seen_again,
             items,
@@ -149,20 +150,32 @@ fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
     Ok(options)
 }
 
+/// An advertisement that was not taken.
+struct Refused {
+    url: String,
+    refusal: Refusal,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.url, self.refusal)
+    }
+}
+
 /// Validates and cleans what the crawl sends, as every other way in does.
-async fn read(mut items: mpsc::Receiver<NewPosting>, accepted: &[String]) -> (Vec<Prepared>, Vec<String>) {
+async fn read(mut items: mpsc::Receiver<NewPosting>, accepted: &[String]) -> (Vec<Prepared>, Vec<Refused>) {
     let (mut prepared, mut refusals) = (Vec::new(), Vec::new());
     while let Some(item) = items.recv().await {
         let url = item.url.clone();
         match intake::prepare(item, accepted, Utc::now()) {
             Ok(item) => prepared.push(item),
-            Err(refusal) => refusals.push(format!("{url}: {refusal}")),
+            Err(refusal) => refusals.push(Refused { url, refusal }),
         }
     }
     (prepared, refusals)
 }
 
-fn problem(subject: &str, report: &CrawlReport, refusals: &[String]) -> Option<String> {
+fn problem(subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<String> {
     let first = report.problems.first().cloned();
     let first = first.or_else(|| report.errors.first().map(|error| error.message.clone()));
     match (report.is_whole(), refusals.first()) {
@@ -176,9 +189,17 @@ fn problem(subject: &str, report: &CrawlReport, refusals: &[String]) -> Option<S
     }
 }
 
-fn summary(report: &CrawlReport, refusals: &[String]) -> Value {
+fn by_field(refusals: &[Refused]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for refused in refusals {
+        *counts.entry(refused.refusal.field.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+fn summary(report: &CrawlReport, refusals: &[Refused]) -> Value {
     let mut summary = serde_json::to_value(report).unwrap_or_default();
-    summary["refused"] = json!(refusals.iter().take(20).collect::<Vec<_>>());
+    summary["refused"] = json!(refusals.iter().take(20).map(Refused::to_string).collect::<Vec<_>>());
     summary
 }
 

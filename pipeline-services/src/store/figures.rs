@@ -340,3 +340,16 @@ pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String,
     .await?;
     Ok(rows.into_iter().map(|row| (row.kind, row.pieces)).collect())
 }
+
+/// Items refused on the way in so far, by the field at fault.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn refused(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"select field, sum(count)::bigint as "count!" from refused_item group by field order by 2 desc, 1"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.field, row.count)).collect())
+}

@@ -159,6 +159,31 @@ pub async fn external_ids(
     .await
 }
 
+/// Counts what was refused on the way in from `source`, by the field at fault.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn count_refused(
+    connection: &mut PgConnection,
+    source: &str,
+    refused: &BTreeMap<String, u64>,
+) -> sqlx::Result<()> {
+    let fields: Vec<String> = refused.keys().cloned().collect();
+    let counts: Vec<i64> = refused.values().map(|count| count.cast_signed()).collect();
+    sqlx::query!(
+        "insert into refused_item (source, field, count)
+         select $1, field, count from unnest($2::text[], $3::bigint[]) as item (field, count)
+         on conflict (source, field) do update
+             set count = refused_item.count + excluded.count, last_at = now()",
+        source,
+        &fields,
+        &counts
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Records that advertisements are still on a portal.
 ///
 /// # Errors

@@ -31,8 +31,9 @@ pub(super) async fn apply(
     match effect {
         Effect::None => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
-        Effect::Scraped { portal, country, items, seen_again, summary, problem } => {
+        Effect::Scraped { portal, country, items, seen_again, refused, summary, problem } => {
             let outcomes = intake::store_batch(connection, items).await?;
+            postings::count_refused(connection, "scrape", refused).await?;
             postings::see_again(connection, portal, country, seen_again).await?;
             let new = outcomes.iter().filter(|outcome| matches!(outcome, Stored::New(_))).count();
             let visit = json!({ "new": new, "folded": outcomes.len() - new, "crawl": summary });
