@@ -21,6 +21,11 @@ impl Hinted {
     pub fn hint(&self) -> &str {
         &self.hint
     }
+
+    /// The error that the hint belongs to; it is not in the chain of causes, where it would be printed twice.
+    pub fn error_itself(&self) -> &anyhow::Error {
+        &self.source
+    }
 }
 
 impl fmt::Display for Hinted {
