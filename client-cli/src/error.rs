@@ -17,6 +17,11 @@ impl Hinted {
         Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
     }
 
+    /// The error with advice.
+    pub fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+        Self { source: source.into(), hint: hint.into() }.into()
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> &str {
         &self.hint
@@ -48,7 +53,7 @@ pub trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|source| Hinted { source: source.into(), hint: hint.into() }.into())
+        self.map_err(|source| Hinted::on(source, hint))
     }
 }
 

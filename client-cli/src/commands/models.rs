@@ -83,7 +83,7 @@ struct PullArguments {
 #[derive(Debug, clap::Args)]
 struct Store {
     /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
+    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     models_dir: Option<PathBuf>,
 }
 
@@ -137,7 +137,8 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     let request = Request { name, revision, offline: arguments.offline };
     let options = HubOptions {
-        address: arguments.hub,
+        // Set to nothing is how some environments leave a variable away.
+        address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
         token: std::env::var(TOKEN_ENV).ok().map(Secret),
         proxy: true,
         patience: Patience::default(),

@@ -173,7 +173,7 @@ fn advise(error: HubError) -> anyhow::Error {
         }
         _ => "check the hub's address in HF_ENDPOINT",
     };
-    Err::<(), _>(error).hint(hint).unwrap_err()
+    Hinted::on(error, hint)
 }
 
 /// Whether the error says that the hub has no such thing.
