@@ -26,9 +26,9 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    cache::CachedEmbeddings,
     domain::run::StageName,
-    extractor::stage::ExtractorSource,
-    inference::InferenceClient,
+    extractor::{stage::ExtractorSource, tagger::Taggers},
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
     stage::Stage,
@@ -46,10 +46,12 @@ const MESSAGE_LIMIT: usize = 16 << 20;
 pub struct Services {
     /// Database.
     pub pool: PgPool,
-    /// Inference server.
-    pub inference: InferenceClient,
+    /// Vectors of search texts.
+    pub embeddings: CachedEmbeddings,
     /// Current extractor.
     pub extractor: Arc<ExtractorSource>,
+    /// Served token classifiers.
+    pub taggers: Taggers,
     /// Driver of runs; absent in a process that only works on stages.
     pub orchestrator: Option<Orchestrator>,
     /// Writer of reports; absent in a process that does not have that stage.

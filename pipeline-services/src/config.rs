@@ -125,6 +125,9 @@ struct Options {
     /// Inference server, as http://HOST:PORT
     #[arg(long, env = "OBSERVATORY_INFERENCE", global = true)]
     inference: Option<String>,
+    /// Key of the language model endpoint of modules.enhancer.settings, sent as a bearer token
+    #[arg(long, env = "OBSERVATORY_LLM_API_KEY", hide_env_values = true, global = true)]
+    llm_api_key: Option<Secret>,
     /// Address of the gRPC API; port 0 picks a free one
     #[arg(long, env = "OBSERVATORY_LISTEN", default_value = "127.0.0.1:7401", global = true)]
     listen: SocketAddr,
@@ -140,6 +143,9 @@ struct Options {
     /// Directory that receives reports
     #[arg(long, env = "OBSERVATORY_REPORTS", default_value = "reports", global = true)]
     reports_dir: PathBuf,
+    /// Directory that keeps vectors of texts that were embedded before; none are kept in files without one
+    #[arg(long, env = "OBSERVATORY_CACHE", global = true)]
+    cache_dir: Option<PathBuf>,
     /// Seconds that work in flight may take after a request to stop
     #[arg(long, env = "OBSERVATORY_DRAIN_SECONDS", default_value_t = 20, global = true)]
     drain_seconds: u64,
@@ -154,6 +160,8 @@ pub struct Config {
     pub database_connections: u32,
     /// Inference server.
     pub inference: Option<String>,
+    /// Key of the enhancer's endpoint.
+    pub llm_api_key: Option<Secret>,
     /// gRPC address.
     pub listen: SocketAddr,
     /// Metrics address.
@@ -162,6 +170,8 @@ pub struct Config {
     pub announce_file: Option<PathBuf>,
     /// Where reports go.
     pub reports_dir: PathBuf,
+    /// Where vectors are kept in files.
+    pub cache_dir: Option<PathBuf>,
     /// Seconds for work in flight after a request to stop.
     pub drain_seconds: u64,
     modules: BTreeMap<String, ModuleConfig>,
@@ -185,10 +195,12 @@ impl Config {
             database_url,
             database_connections: options.database_connections,
             inference: options.inference,
+            llm_api_key: options.llm_api_key,
             listen: options.listen,
             metrics_listen: options.metrics_listen,
             announce_file: options.announce_file,
             reports_dir: options.reports_dir,
+            cache_dir: options.cache_dir,
             drain_seconds: options.drain_seconds,
             modules,
         })

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -11,12 +13,13 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
+    cache::{self, CachedEmbeddings, Limits},
     domain::run::StageName,
-    inference::{EmbeddingModelInfo, InferenceClient},
+    inference::EmbeddingModelInfo,
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         Connection, PgPool,
-        embeddings::{self, EmbeddingModel},
+        embeddings::{self as vectors, EmbeddingModel},
         runs::Run,
         tasks::Task,
     },
@@ -30,52 +33,76 @@ pub struct Settings {
     pub model: Option<String>,
     /// Texts sent in one request.
     pub texts_per_request: usize,
+    /// Vectors kept in memory, and the seconds after which they are forgotten.
+    pub memory_entries: usize,
+    /// See `memory_entries`.
+    pub memory_seconds: u64,
+    /// Vectors kept in files of the cache directory, and the seconds after which they are forgotten.
+    pub disk_entries: usize,
+    /// See `disk_entries`.
+    pub disk_seconds: u64,
 }
+
+/// Keys of the settings.
+pub const SETTINGS: [&str; 6] =
+    ["model", "texts_per_request", "memory_entries", "memory_seconds", "disk_entries", "disk_seconds"];
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { model: None, texts_per_request: 32 }
+        Self {
+            model: None,
+            texts_per_request: 32,
+            memory_entries: 1_000,
+            memory_seconds: 3_600,
+            disk_entries: 10_000,
+            disk_seconds: 86_400,
+        }
+    }
+}
+
+impl Settings {
+    /// What the cache keeps, with its files in `directory`.
+    pub fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
+        let limits = |entries, seconds| Limits { entries, lifetime: Duration::from_secs(seconds) };
+        cache::Options {
+            memory: limits(self.memory_entries, self.memory_seconds),
+            disk: limits(self.disk_entries, self.disk_seconds),
+            directory,
+        }
     }
 }
 
 /// Makes one vector for each distinct skill in use.
 pub struct Embedder {
     pool: PgPool,
-    inference: InferenceClient,
+    embeddings: CachedEmbeddings,
     settings: Settings,
     /// The model of the last plan or batch, so that a batch asks the server only once.
     current: Mutex<Option<(EmbeddingModelInfo, EmbeddingModel)>>,
     vectors: AtomicU64,
-    requests: AtomicU64,
 }
 
 impl Embedder {
-    /// An embedder that asks `inference`.
-    pub fn new(pool: PgPool, inference: InferenceClient, settings: Settings) -> Self {
+    /// An embedder that takes its vectors from `embeddings`.
+    pub fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
         Self {
             pool,
-            inference,
+            embeddings,
             settings,
             current: Mutex::new(None),
             vectors: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
         }
     }
 
     /// Asks the server for its model and makes it the active one of the store.
     async fn refresh(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
-        let info = self.inference.embedding_model(self.settings.model.as_deref()).await?;
+        let info = self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
         let dimensions = info.dimensions.cast_signed();
-        let model = embeddings::activate(
-            &mut transaction,
-            &info.name,
-            &info.revision,
-            &info.passage_prompt,
-            dimensions,
-        )
-        .await?;
+        let model =
+            vectors::activate(&mut transaction, &info.name, &info.revision, &info.passage_prompt, dimensions)
+                .await?;
         transaction.commit().await?;
         let pair = (info, model);
         *self.current.lock().await = Some(pair.clone());
@@ -97,8 +124,7 @@ impl Embedder {
     ) -> Result<Vec<(i64, Outcome)>, StageError> {
         let texts = chunk.iter().map(|(_, label)| label.clone()).collect();
         let (info, stored) = model;
-        let rows = self.inference.embed(info, &info.passage_prompt, texts).await?;
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        let rows = self.embeddings.embed(info, &info.passage_prompt, texts).await?;
         self.vectors.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok(chunk
             .iter()
@@ -128,7 +154,7 @@ impl Stage for Embedder {
     async fn plan(&self, _run: &Run) -> Result<Plan, StageError> {
         let (info, model) = self.refresh().await?;
         let mut connection = self.pool.acquire().await?;
-        let (pending, up_to_date) = embeddings::coverage(&mut connection, model.model_id).await?;
+        let (pending, up_to_date) = vectors::coverage(&mut connection, model.model_id).await?;
         let skipped =
             (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());
         let facts = json!({ "model": info.name, "revision": info.revision, "dimensions": info.dimensions,
@@ -137,6 +163,7 @@ impl Stage for Embedder {
             tasks: pending.into_iter().map(PlannedTask::other).collect(),
             up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            problem: None,
             skipped,
         })
     }
@@ -145,7 +172,7 @@ impl Stage for Embedder {
         let model = self.current().await?;
         let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
         let mut connection = self.pool.acquire().await?;
-        let labels = embeddings::labels(&mut connection, &ids).await?;
+        let labels = vectors::labels(&mut connection, &ids).await?;
         drop(connection);
         let mut outcomes: HashMap<i64, Outcome> = HashMap::new();
         for chunk in labels.chunks(self.settings.texts_per_request.max(1)) {
@@ -168,19 +195,22 @@ impl Stage for Embedder {
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {
-        self.inference.embedding_model(self.settings.model.as_deref()).await?;
+        self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await?;
         Ok(())
     }
 
     fn metrics(&self) -> BTreeMap<String, f64> {
+        let (hits, misses) = self.embeddings.hits_and_misses();
         BTreeMap::from([
+            ("cache_hits_total".to_owned(), hits as f64),
+            ("cache_misses_total".to_owned(), misses as f64),
             ("embeddings_total".to_owned(), self.vectors.load(Ordering::Relaxed) as f64),
-            ("inference_requests_total".to_owned(), self.requests.load(Ordering::Relaxed) as f64),
         ])
     }
 
     async fn cleanup(&self) -> Result<(), StageError> {
         *self.current.lock().await = None;
+        self.embeddings.forget();
         Ok(())
     }
 }

@@ -1,4 +1,7 @@
 //! From mentions to normalised, deduplicated skills of a posting, with those that follow from them.
 
+mod answer;
+pub mod endpoint;
+mod prompt;
 pub mod rules;
 pub mod stage;

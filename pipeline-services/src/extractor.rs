@@ -10,6 +10,7 @@ mod patterns;
 mod phrases;
 mod sections;
 pub mod stage;
+pub mod tagger;
 
 use std::sync::Arc;
 

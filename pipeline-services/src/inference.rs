@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use observatory_proto::inference::v1::{
-    EmbedRequest, EmbedSettings, ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
+    Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
+    ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
     embedding_service_client::EmbeddingServiceClient, models_service_client::ModelsServiceClient,
+    token_classification_service_client::TokenClassificationServiceClient,
 };
 use tonic::{
     Code, Status,
@@ -81,6 +83,32 @@ pub struct EmbeddingModelInfo {
     pub languages: Vec<String>,
 }
 
+/// A model that labels tokens, as its server describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClassifierInfo {
+    /// Name in the model store.
+    pub name: String,
+    /// Digest of its files; empty while it is loading.
+    pub revision: String,
+    /// Classes, as the model has them ("B-Skill").
+    pub labels: Vec<String>,
+    /// Whether it does not answer yet.
+    pub loading: bool,
+}
+
+/// Words that a model gave a label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledSpan {
+    /// Label without "B-" and "I-".
+    pub label: String,
+    /// 0..1.
+    pub score: f32,
+    /// First code point of the text.
+    pub start: u32,
+    /// One past the last code point.
+    pub end: u32,
+}
+
 /// Connection to the inference server; cheap to clone, connects when it is first used.
 #[derive(Clone, Debug)]
 pub struct InferenceClient {
@@ -103,6 +131,11 @@ impl InferenceClient {
             .keep_alive_timeout(Duration::from_secs(3))
             .connect_lazy();
         Ok(Self { channel: Some(channel) })
+    }
+
+    /// Whether an address was given.
+    pub fn is_configured(&self) -> bool {
+        self.channel.is_some()
     }
 
     fn channel(&self) -> Result<Channel, InferenceError> {
@@ -160,6 +193,55 @@ impl InferenceClient {
         })
     }
 
+    /// Every token classifier that answers or is going to.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn classifiers(&self) -> Result<Vec<ClassifierInfo>, InferenceError> {
+        let labels_tokens = |model: &Model| {
+            matches!(model.state(), ModelState::Ready | ModelState::Loading)
+                && model.tasks().any(|task| task == ModelTask::TokenClassification)
+        };
+        let models = self.models().await?.into_iter().filter(labels_tokens);
+        Ok(models
+            .map(|model| ClassifierInfo {
+                loading: model.state() != ModelState::Ready,
+                name: model.name,
+                revision: model.revision,
+                labels: model.labels,
+            })
+            .collect())
+    }
+
+    /// Labelled words of `texts`, in order; an item that failed carries its reason. A word takes the label of its
+    /// first token, as the callers of the published skill taggers do.
+    ///
+    /// # Errors
+    /// When the whole request failed.
+    pub async fn classify(
+        &self,
+        name: &str,
+        revision: &str,
+        texts: Vec<String>,
+    ) -> Result<Vec<Result<Vec<LabelledSpan>, String>>, InferenceError> {
+        let count = texts.len();
+        let settings = ClassifySettings {
+            model: Some(ModelRef { name: name.to_owned(), revision: revision.to_owned() }),
+            aggregation: Aggregation::First.into(),
+            ..ClassifySettings::default()
+        };
+        let request = ClassifyRequest { settings: Some(settings), texts };
+        let answer = TokenClassificationServiceClient::new(self.channel()?)
+            .max_decoding_message_size(64 << 20)
+            .classify(request)
+            .await?
+            .into_inner();
+        if answer.texts.len() != count {
+            return Err(InferenceError::BadAnswer(format!("{} of {count} texts", answer.texts.len())));
+        }
+        Ok(answer.texts.into_iter().map(read_spans).collect())
+    }
+
     /// L2-normalised vectors of `texts` in order; an item that failed carries its reason.
     ///
     /// # Errors
@@ -194,6 +276,22 @@ impl InferenceClient {
         let rows = answer.vectors.chunks_exact(width * 4).map(read_row);
         Ok(rows.zip(&answer.items).map(|(row, item)| check_row(row, item.error.as_ref())).collect())
     }
+}
+
+fn read_spans(text: ClassifiedText) -> Result<Vec<LabelledSpan>, String> {
+    if let Some(error) = text.status.and_then(|status| status.error) {
+        return Err(format!("{}: {}", error.reason, error.message));
+    }
+    Ok(text
+        .entities
+        .into_iter()
+        .map(|entity| LabelledSpan {
+            label: entity.label,
+            score: entity.score,
+            start: entity.start,
+            end: entity.end,
+        })
+        .collect())
 }
 
 fn read_row(bytes: &[u8]) -> Vec<f32> {

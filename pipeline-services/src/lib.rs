@@ -5,6 +5,7 @@
 
 pub mod analyzer;
 pub mod api;
+pub mod cache;
 pub mod cleaning;
 pub mod config;
 pub mod domain;

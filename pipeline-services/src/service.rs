@@ -10,13 +10,15 @@ use crate::scraper::stage::ScraperStage;
 use crate::{
     analyzer::AnalyzerStage,
     api::{self, Services, StageEntry},
+    cache::CachedEmbeddings,
     config::{Cli, Config, Role},
     domain::run::StageName,
-    embedder::Embedder,
+    embedder::{self, Embedder},
     enhancer::stage::EnhancerStage,
     extractor::{
         Patterns,
         stage::{ExtractorSource, ExtractorStage},
+        tagger::Taggers,
     },
     inference::InferenceClient,
     lexicon::Lexicon,
@@ -92,8 +94,9 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     tracing::info!(listen.address = %address, metrics.address = %metrics_address, "serving");
     let services = Services {
         pool,
-        inference: parts.inference,
+        embeddings: parts.embeddings,
         extractor: parts.extractor,
+        taggers: parts.taggers,
         orchestrator,
         reporter: entries.contains_key(&StageName::Report).then_some(parts.reporter),
         stages: entries,
@@ -109,16 +112,18 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
 /// What several stages share.
 struct Parts {
     pool: PgPool,
-    inference: InferenceClient,
+    embeddings: CachedEmbeddings,
+    embedder: embedder::Settings,
     vocabulary: Arc<VocabularySource>,
     extractor: Arc<ExtractorSource>,
+    taggers: Taggers,
     reporter: Arc<ReporterStage>,
 }
 
 impl Parts {
     fn new(config: &Config, pool: PgPool) -> Result<Self> {
         let settings: crate::extractor::stage::Settings =
-            config.settings(StageName::Extract, &["lexicon_dir"])?;
+            config.settings(StageName::Extract, &crate::extractor::stage::SETTINGS)?;
         let lexicon = match &settings.lexicon_dir {
             Some(directory) => Lexicon::from_dir(directory)?,
             None => Lexicon::built_in()?,
@@ -128,8 +133,12 @@ impl Parts {
             None => Patterns::built_in()?,
         };
         let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
+        let embedder: embedder::Settings = config.settings(StageName::Embed, &embedder::SETTINGS)?;
+        let inference = InferenceClient::new(config.inference.as_deref())?;
         Ok(Self {
-            inference: InferenceClient::new(config.inference.as_deref())?,
+            taggers: Taggers::new(inference.clone(), settings.taggers),
+            embeddings: CachedEmbeddings::new(inference, &embedder.cache(config.cache_dir.clone())),
+            embedder,
             extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary), patterns)),
             reporter: Arc::new(ReporterStage::new(
                 pool.clone(),
@@ -163,15 +172,15 @@ impl Parts {
                 let settings = config.settings(name, &crate::scraper::stage::SETTINGS)?;
                 Arc::new(ScraperStage::new(pool, settings)?)
             }
-            StageName::Extract => Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor))),
+            StageName::Extract => {
+                Arc::new(ExtractorStage::new(pool, Arc::clone(&self.extractor), self.taggers.clone()))
+            }
             StageName::Enhance => {
-                let _: crate::enhancer::stage::Settings = config.settings(name, &[])?;
-                Arc::new(EnhancerStage::new(pool, Arc::clone(&self.vocabulary)))
+                let settings = config.settings(name, &crate::enhancer::stage::SETTINGS)?;
+                let (vocabulary, key) = (Arc::clone(&self.vocabulary), config.llm_api_key.clone());
+                Arc::new(EnhancerStage::new(pool, vocabulary, settings, key)?)
             }
-            StageName::Embed => {
-                let settings = config.settings(name, &["model", "texts_per_request"])?;
-                Arc::new(Embedder::new(pool, self.inference.clone(), settings))
-            }
+            StageName::Embed => Arc::new(Embedder::new(pool, self.embeddings.clone(), self.embedder.clone())),
             StageName::Analyze => {
                 let settings = config.settings(name, &crate::analyzer::SETTINGS)?;
                 Arc::new(AnalyzerStage::new(pool, settings))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         run::StageName,
-        skill::{EnhancedSkill, Mention},
+        skill::{EnhancedSkill, Makers, Mention},
     },
     intake::Prepared,
     store::{
@@ -132,8 +132,8 @@ pub enum Effect {
         skills: Vec<EnhancedSkill>,
         /// Row of each mention in `extracted_skills`.
         sources: Vec<Uuid>,
-        /// Rules or model that made them.
-        made_by: String,
+        /// Names of the rules and the model that made them.
+        makers: Makers,
     },
     /// A posting that the stage cannot read.
     Quarantined {
@@ -171,6 +171,8 @@ pub struct Plan {
     pub up_to_date: i64,
     /// Version of the stage and what it works with, for the run's summary.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// Something the run's reader should know, though the stage goes on.
+    pub problem: Option<String>,
     /// Set when the stage has nothing to work on, with the reason.
     pub skipped: Option<String>,
 }

@@ -131,6 +131,17 @@ impl Worker {
         self.work_once().await
     }
 
+    /// As [`Worker::work_once`], for a worker that does not run: its lease is extended as long as the batch takes.
+    ///
+    /// # Errors
+    /// As [`Worker::work_once`].
+    pub async fn work_once_alive(&self) -> SqlResult<BatchReport> {
+        let stop = CancellationToken::new();
+        let _stop_when_done = stop.clone().drop_guard();
+        tokio::spawn(beat(self.pool.clone(), self.id, stop));
+        self.work_once().await
+    }
+
     /// Claims one batch and brings it to an end.
     ///
     /// # Errors

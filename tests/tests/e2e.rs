@@ -7,6 +7,8 @@
 mod job;
 #[path = "e2e/mistakes.rs"]
 mod mistakes;
+#[path = "e2e/models.rs"]
+mod models;
 #[path = "e2e/portals.rs"]
 mod portals;
 #[path = "e2e/site.rs"]

@@ -127,6 +127,11 @@ impl DataDir {
         self.root.join("observatory.toml")
     }
 
+    /// Where vectors are kept in files.
+    pub fn embedding_cache(&self) -> PathBuf {
+        self.root.join("cache/embeddings")
+    }
+
     /// Where reports go.
     pub fn reports(&self) -> PathBuf {
         self.root.join("reports")

@@ -1,6 +1,6 @@
 //! Skills of advertisements that are not stored.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use observatory_proto::pipeline::v1::{
@@ -13,8 +13,9 @@ use super::{Services, error};
 use crate::{
     enhancer::rules,
     extractor::{
-        Extractor,
+        Extractor, NerEntity,
         oneshot::{self, Identified},
+        tagger::{Tagger, Taggers},
     },
 };
 
@@ -28,8 +29,16 @@ impl ExtractorService for Services {
         &self,
         request: Request<Streaming<ExtractRequest>>,
     ) -> Result<Response<Self::ExtractStream>, Status> {
-        let reader = Reader { extractor: self.extractor.current().await.map_err(error::stage)? };
-        let answers = request.into_inner().map(move |item| item.map(|item| reader.answer(&item)));
+        let choice = self.taggers.choose(Duration::ZERO).await.map_err(error::stage)?;
+        let reader = Arc::new(Reader {
+            extractor: self.extractor.current().await.map_err(error::stage)?,
+            taggers: self.taggers.clone(),
+            chosen: choice.taggers,
+        });
+        let answers = request.into_inner().then(move |item| {
+            let reader = Arc::clone(&reader);
+            async move { Ok(reader.answer(&item?).await) }
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 }
@@ -37,23 +46,28 @@ impl ExtractorService for Services {
 /// Reads documents with one extractor, whatever becomes active meanwhile.
 struct Reader {
     extractor: Arc<Extractor>,
+    taggers: Taggers,
+    chosen: Vec<Tagger>,
 }
 
 impl Reader {
-    fn answer(&self, request: &ExtractRequest) -> ExtractResponse {
-        match oneshot::parse_document(&request.document_json) {
-            Ok(document) => ExtractResponse {
-                result_json: self.read(&document, request.spans).to_string(),
+    async fn answer(&self, request: &ExtractRequest) -> ExtractResponse {
+        let refused = |error: String| ExtractResponse { result_json: String::new(), error };
+        let document = match oneshot::parse_document(&request.document_json) {
+            Ok(document) => document,
+            Err(problem) => return refused(crate::stage::chain(&problem)),
+        };
+        match self.taggers.tag(&self.chosen, &[&document.document]).await {
+            Ok(entities) => ExtractResponse {
+                result_json: self.read(&document, &entities.concat(), request.spans).to_string(),
                 error: String::new(),
             },
-            Err(problem) => {
-                ExtractResponse { result_json: String::new(), error: crate::stage::chain(&problem) }
-            }
+            Err(problem) => refused(problem.to_string()),
         }
     }
 
-    fn read(&self, given: &Identified, spans: bool) -> Value {
-        let extraction = self.extractor.extract(&given.document);
+    fn read(&self, given: &Identified, entities: &[NerEntity], spans: bool) -> Value {
+        let extraction = self.extractor.extract_with(&given.document, entities);
         if spans {
             return oneshot::spans_answer(&given.id, &extraction);
         }
@@ -66,7 +80,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{extractor::Patterns, lexicon::Lexicon};
+    use crate::{extractor::Patterns, inference::InferenceClient, lexicon::Lexicon};
 
     #[test]
     fn one_shot_answers_have_the_contract_s_shape() {
@@ -74,8 +88,10 @@ mod tests {
         let read = oneshot::parse_document(line).unwrap();
         let lexicon = Arc::new(Lexicon::built_in().unwrap());
         let patterns = Arc::new(Patterns::built_in().unwrap());
-        let reader = Reader { extractor: Arc::new(Extractor::new(lexicon, patterns, None)) };
-        let answer = reader.read(&read, false);
+        let extractor = Arc::new(Extractor::new(lexicon, patterns, None));
+        let taggers = Taggers::new(InferenceClient::new(None).unwrap(), None);
+        let reader = Reader { extractor, taggers, chosen: Vec::new() };
+        let answer = reader.read(&read, &[], false);
         assert_eq!(answer["id"], 7);
         assert_eq!(answer["language"], "es");
         assert_eq!(answer["entities_removed"]["email"], 1);
@@ -93,7 +109,7 @@ mod tests {
         );
         assert_eq!((python["explicit"].as_bool(), python["start"].is_null()), (Some(false), true));
         assert_eq!(python["reason"], "Django is built on Python");
-        let spans = reader.read(&read, true);
+        let spans = reader.read(&read, &[], true);
         assert_eq!(spans["spans"][0]["label"], "knowledge");
         assert_eq!(spans["spans"][1]["label"], "skill");
     }

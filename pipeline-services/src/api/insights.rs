@@ -61,14 +61,14 @@ impl InsightService for Services {
         let stored = embeddings::active(&mut connection).await.map_err(error::sql)?.ok_or_else(|| {
             error::precondition("there are no vectors yet; start a run with the stage embed")
         })?;
-        let served = self.inference.embedding_model(Some(&stored.name)).await;
+        let served = self.embeddings.inference().embedding_model(Some(&stored.name)).await;
         let model = served.map_err(|problem| error::inference(&problem))?;
         if model.revision != stored.revision {
             return Err(error::precondition(
                 "the vectors were made by another revision of the model; embed again",
             ));
         }
-        let vectors = self.inference.embed(&model, &model.query_prompt, vec![asked.text]).await;
+        let vectors = self.embeddings.embed(&model, &model.query_prompt, vec![asked.text]).await;
         let vector = vectors.map_err(|problem| error::inference(&problem))?.pop();
         let query =
             vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;

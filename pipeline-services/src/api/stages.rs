@@ -48,7 +48,7 @@ impl StageService for Services {
             config.batch_size = asked.batch_size;
         }
         let worker = Worker::new(Arc::clone(&entry.stage), config, self.pool.clone());
-        let report = worker.work_once().await.map_err(error::sql)?;
+        let report = worker.work_once_alive().await.map_err(error::sql)?;
         Ok(Response::new(ProcessResponse {
             succeeded: report.succeeded,
             failed: report.failed,

@@ -81,6 +81,40 @@ pub struct Mention {
     pub preferred_label: Option<String>,
 }
 
+/// Who decided about an enhanced skill.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maker {
+    /// Lexicon and taxonomy.
+    #[default]
+    Rules,
+    /// A language model.
+    Model,
+}
+
+/// The makers of a posting's enhanced skills, by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Makers {
+    /// Version of the rules.
+    pub rules: String,
+    /// The model, where one was asked.
+    pub model: String,
+}
+
+impl Makers {
+    /// Longest name that is stored, in characters.
+    const LONGEST: usize = 100;
+
+    /// Name of the one who made a skill.
+    pub fn name(&self, maker: Maker) -> String {
+        let name = match maker {
+            Maker::Rules => &self.rules,
+            Maker::Model => &self.model,
+        };
+        name.chars().take(Self::LONGEST).collect()
+    }
+}
+
 /// One skill of one posting after normalisation and deduplication.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct EnhancedSkill {
@@ -104,4 +138,6 @@ pub struct EnhancedSkill {
     pub reasoning: Option<String>,
     /// Index into the posting's list of the skill this one repeats.
     pub duplicate_of: Option<usize>,
+    /// Who decided about it.
+    pub maker: Maker,
 }

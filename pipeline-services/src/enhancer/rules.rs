@@ -3,8 +3,11 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use crate::{
-    domain::skill::{EnhancedSkill, Mention},
-    lexicon::{Implication, Lexicon},
+    domain::{
+        skill::{EnhancedSkill, Maker, Mention},
+        taxonomy::Concept,
+    },
+    lexicon::{Entry, Implication, Lexicon},
     taxonomy::Taxonomy,
     text::tokens,
 };
@@ -12,7 +15,7 @@ use crate::{
 /// Raised with every change of these rules.
 const RULES: u32 = 1;
 /// An implied skill below this confidence is left out.
-const REPORTED: f32 = 0.5;
+pub(super) const REPORTED: f32 = 0.5;
 
 /// Changes with the rules, the lexicon and the taxonomy.
 pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
@@ -26,15 +29,26 @@ pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
 /// earlier one points at it by `duplicate_of` and says why. The implicit skills follow: each with its
 /// reason, none equal to an explicit one.
 pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
-    let mut skills: Vec<EnhancedSkill> =
-        mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
+    let skills = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
+    completed(skills, Vec::new(), taxonomy, lexicon)
+}
+
+/// Folds the explicit `skills`, and adds the implicit ones: what was `inferred` elsewhere and what the lexicon says,
+/// the surer reason of each.
+pub(super) fn completed(
+    mut skills: Vec<EnhancedSkill>,
+    inferred: Vec<EnhancedSkill>,
+    taxonomy: Option<&Taxonomy>,
+    lexicon: &Lexicon,
+) -> Vec<EnhancedSkill> {
     fold_duplicates(&mut skills);
-    let implied = implied(&skills, taxonomy, lexicon);
+    let implied = implied(&skills, inferred, taxonomy, lexicon);
     skills.extend(implied);
     skills
 }
 
-fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill {
+/// A mention under its canonical name.
+pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill {
     let entry = lexicon.find(&mention.label);
     EnhancedSkill {
         original_skill_text: Some(mention.surface.clone()),
@@ -47,6 +61,7 @@ fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill {
         confidence: mention.confidence,
         reasoning: None,
         duplicate_of: None,
+        maker: Maker::Rules,
     }
 }
 
@@ -87,7 +102,12 @@ fn surer(left: &EnhancedSkill, right: &EnhancedSkill) -> Ordering {
 
 /// Skills that follow from the explicit ones, one step of the lexicon's implications after the other; the
 /// confidence shrinks with every step.
-fn implied(skills: &[EnhancedSkill], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
+fn implied(
+    skills: &[EnhancedSkill],
+    inferred: Vec<EnhancedSkill>,
+    taxonomy: Option<&Taxonomy>,
+    lexicon: &Lexicon,
+) -> Vec<EnhancedSkill> {
     let mut by_skill: HashMap<&str, Vec<&Implication>> = HashMap::new();
     for implication in lexicon.implications() {
         by_skill.entry(&implication.skill).or_default().push(implication);
@@ -98,13 +118,18 @@ fn implied(skills: &[EnhancedSkill], taxonomy: Option<&Taxonomy>, lexicon: &Lexi
         distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
     let explicit: Vec<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
     let uris: Vec<&String> = skills.iter().filter_map(|skill| skill.esco_concept_uri.as_ref()).collect();
+    let repeats = |skill: &EnhancedSkill| {
+        explicit.contains(&tokens::key(&skill.normalized_skill))
+            || skill.esco_concept_uri.as_ref().is_some_and(|uri| uris.contains(&uri))
+    };
+    for skill in inferred.into_iter().filter(|skill| !repeats(skill)) {
+        keep(&mut best, skill);
+    }
     while let Some((name, confidence)) = open.pop() {
         for implication in by_skill.get(name.as_str()).into_iter().flatten() {
             let confidence = confidence * implication.confidence;
             let Some(skill) = follow(implication, confidence, taxonomy, lexicon) else { continue };
-            let repeats = explicit.contains(&tokens::key(&skill.normalized_skill))
-                || skill.esco_concept_uri.as_ref().is_some_and(|uri| uris.contains(&uri));
-            if !repeats && keep(&mut best, skill) {
+            if !repeats(&skill) && keep(&mut best, skill) {
                 open.push((implication.implies.clone(), confidence));
             }
         }
@@ -122,11 +147,7 @@ fn follow(
     lexicon: &Lexicon,
 ) -> Option<EnhancedSkill> {
     let entry = lexicon.find(&implication.implies).filter(|_| confidence >= REPORTED)?;
-    let stated = entry.uri.as_deref().and_then(|uri| taxonomy?.concept(uri));
-    let concept = stated.or_else(|| match entry.is_name() {
-        true => taxonomy?.product(&entry.label),
-        false => taxonomy?.skill(&entry.label),
-    });
+    let concept = concept(&entry.label, Some(entry), taxonomy);
     Some(EnhancedSkill {
         original_skill_text: None,
         normalized_skill: entry.label.clone(),
@@ -138,6 +159,23 @@ fn follow(
         confidence,
         reasoning: Some(format!("{} {} {}", implication.skill, implication.relation, implication.implies)),
         duplicate_of: None,
+        maker: Maker::Rules,
+    })
+}
+
+/// The concept of a name: the one its entry states, else the taxonomy's. A name without an entry may be anybody's
+/// product, so it is taken like one.
+pub(super) fn concept<'a>(
+    label: &str,
+    entry: Option<&Entry>,
+    taxonomy: Option<&'a Taxonomy>,
+) -> Option<&'a Concept> {
+    let taxonomy = taxonomy?;
+    let stated = entry.and_then(|entry| taxonomy.concept(entry.uri.as_deref()?));
+    stated.or_else(|| match entry {
+        Some(entry) if !entry.is_name() => taxonomy.skill(&entry.label),
+        Some(entry) => taxonomy.product(&entry.label),
+        None => taxonomy.product(label),
     })
 }
 

@@ -2,24 +2,37 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use anyhow::{Context, Result as AnyResult, bail, ensure};
 use async_trait::async_trait;
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::rules;
+use super::{
+    answer::{self, Knowledge},
+    endpoint::{self, Endpoint, GenerateError, ResponseFormat},
+    prompt::{self, Prompt},
+    rules,
+};
 use crate::{
-    domain::{run::StageName, skill::Mention},
+    config::Secret,
+    domain::{
+        posting::Document,
+        run::StageName,
+        skill::{EnhancedSkill, Makers, Mention},
+    },
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
-        PgPool,
+        PgPool, postings,
         runs::{self, Run},
         skills,
         tasks::Task,
@@ -28,42 +41,171 @@ use crate::{
 };
 
 /// What only the enhancer understands.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`; without one the rules work alone.
+    pub endpoint: Option<String>,
+    /// Model, as the endpoint names it.
+    pub model: Option<String>,
+    /// Postings asked about at once.
+    pub concurrency: usize,
+    /// Tokens of one answer at most.
+    pub max_tokens: u32,
+    /// Seconds to wait for one answer.
+    pub request_timeout: u64,
+    /// `json_schema`, `json_object` or `text`.
+    pub response_format: ResponseFormat,
+    /// Directory whose files replace the built-in prompts.
+    pub prompts_dir: Option<PathBuf>,
+}
+
+/// Keys of the settings.
+pub const SETTINGS: [&str; 7] =
+    ["endpoint", "model", "concurrency", "max_tokens", "request_timeout", "response_format", "prompts_dir"];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            model: None,
+            concurrency: 4,
+            max_tokens: 2_048,
+            request_timeout: 120,
+            response_format: ResponseFormat::default(),
+            prompts_dir: None,
+        }
+    }
+}
+
+/// A language model and what it is asked.
+struct Asked {
+    endpoint: Endpoint,
+    prompt: Prompt,
+    concurrency: usize,
+}
 
 /// Normalises, deduplicates and completes the skills of postings.
 pub struct EnhancerStage {
     pool: PgPool,
     vocabulary: Arc<VocabularySource>,
+    asked: Option<Asked>,
     postings: AtomicU64,
     skills: AtomicU64,
+    unusable: AtomicU64,
+}
+
+/// A posting that is to be enhanced.
+struct Subject {
+    job_id: Uuid,
+    document: Document,
+    mentions: Vec<Mention>,
 }
 
 impl EnhancerStage {
-    /// A stage that shares lexicon and taxonomy with the extractor.
-    pub fn new(pool: PgPool, vocabulary: Arc<VocabularySource>) -> Self {
-        Self { pool, vocabulary, postings: AtomicU64::new(0), skills: AtomicU64::new(0) }
+    /// A stage that shares lexicon and taxonomy with the extractor, and sends `key` to its endpoint.
+    ///
+    /// # Errors
+    /// When a setting is not acceptable; the text names it.
+    pub fn new(
+        pool: PgPool,
+        vocabulary: Arc<VocabularySource>,
+        settings: Settings,
+        key: Option<Secret>,
+    ) -> AnyResult<Self> {
+        let asked = settings.asked(key).context("modules.enhancer.settings")?;
+        let (postings, skills, unusable) = Default::default();
+        Ok(Self { pool, vocabulary, asked, postings, skills, unusable })
     }
 
-    fn enhance(&self, vocabulary: &Vocabulary, version: &str, job_id: Uuid, mentions: &[Mention]) -> Effect {
+    fn makers(&self, vocabulary: &Vocabulary) -> Makers {
+        Makers {
+            rules: rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon),
+            model: self.asked.as_ref().map_or_else(String::new, |asked| asked.endpoint.model().to_owned()),
+        }
+    }
+
+    /// Changes with the rules, the vocabulary, the model and the prompt.
+    fn version(&self, makers: &Makers) -> String {
+        match &self.asked {
+            Some(asked) => format!("{}+{}@{}", makers.rules, makers.model, asked.prompt.digest()),
+            None => makers.rules.clone(),
+        }
+    }
+
+    async fn enhance(&self, vocabulary: &Vocabulary, subject: Subject) -> Outcome {
         let started = Instant::now();
-        let enhanced = rules::enhance(mentions, vocabulary.taxonomy.as_deref(), &vocabulary.lexicon);
+        let Subject { job_id, document, mentions } = subject;
+        let known = Knowledge { taxonomy: vocabulary.taxonomy.as_deref(), lexicon: &vocabulary.lexicon };
+        let skills = match &self.asked {
+            Some(asked) => self.by_model(asked, &document, &mentions, known).await?,
+            None => rules::enhance(&mentions, known.taxonomy, known.lexicon),
+        };
         self.postings.fetch_add(1, Ordering::Relaxed);
-        self.skills.fetch_add(enhanced.len() as u64, Ordering::Relaxed);
-        Effect::Enhanced {
+        self.skills.fetch_add(skills.len() as u64, Ordering::Relaxed);
+        let makers = self.makers(vocabulary);
+        Ok(Effect::Enhanced {
             job_id,
-            version: version.to_owned(),
+            version: self.version(&makers),
             duration_ms: started.elapsed().as_secs_f64() * 1000.0,
             sources: mentions.iter().map(|mention| skills::extraction_id(job_id, mention)).collect(),
-            skills: enhanced,
-            made_by: version.to_owned(),
-        }
+            skills,
+            makers,
+        })
+    }
+
+    /// The model's skills; an answer that is none leaves the posting to the rules.
+    async fn by_model(
+        &self,
+        asked: &Asked,
+        document: &Document,
+        mentions: &[Mention],
+        known: Knowledge<'_>,
+    ) -> Result<Vec<EnhancedSkill>, StageError> {
+        let messages = asked.prompt.messages(document, mentions);
+        let problem = match asked.endpoint.generate(messages, prompt::schema()).await {
+            Ok(text) => match answer::combine(&text, mentions, known) {
+                Ok(skills) => return Ok(skills),
+                Err(problem) => problem,
+            },
+            Err(GenerateError::Unusable(problem)) => problem,
+            Err(GenerateError::Refused(error)) => return Err(error),
+        };
+        self.unusable.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(model.name = asked.endpoint.model(), problem, "answer not usable, rules instead");
+        Ok(rules::enhance(mentions, known.taxonomy, known.lexicon))
     }
 }
 
-fn version(vocabulary: &Vocabulary) -> String {
-    rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon)
+impl Settings {
+    fn asked(self, key: Option<Secret>) -> AnyResult<Option<Asked>> {
+        let (url, model) = match (self.endpoint, self.model) {
+            (None, None) => return Ok(None),
+            (Some(url), Some(model)) if !model.trim().is_empty() => (url, model),
+            (Some(_), _) => bail!("endpoint without model: name the model that the endpoint serves"),
+            (None, Some(_)) => bail!("model without endpoint: give the base URL of the endpoint"),
+        };
+        ensure!(
+            (1..=256).contains(&self.concurrency),
+            "concurrency is {}, allowed are 1 to 256",
+            self.concurrency
+        );
+        ensure!(self.max_tokens > 0, "max_tokens is 0, it must be positive");
+        ensure!(self.request_timeout > 0, "request_timeout is 0, it must be positive");
+        let prompt = match &self.prompts_dir {
+            Some(directory) => Prompt::from_dir(directory)?,
+            None => Prompt::built_in(),
+        };
+        let endpoint = Endpoint::new(endpoint::Options {
+            url,
+            model,
+            key,
+            timeout: Duration::from_secs(self.request_timeout),
+            max_tokens: self.max_tokens,
+            response_format: self.response_format,
+        })?;
+        Ok(Some(Asked { endpoint, prompt, concurrency: self.concurrency }))
+    }
 }
 
 #[async_trait]
@@ -73,40 +215,64 @@ impl Stage for EnhancerStage {
     }
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
-        let version = version(&*self.vocabulary.current().await?);
+        let makers = self.makers(&*self.vocabulary.current().await?);
+        let version = self.version(&makers);
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.is_empty();
-        let facts = json!({ "version": version, "made_by": "rules" });
+        let made_by = if self.asked.is_some() { makers.model } else { "rules".to_owned() };
+        let facts = json!({ "version": version, "made_by": made_by });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            problem: None,
             skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
         })
     }
 
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
-        let version = version(&vocabulary);
+        let version = self.version(&self.makers(&vocabulary));
         let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
         let mut connection = self.pool.acquire().await?;
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
         let mut mentions = skills::mentions(&mut connection, &ids).await?;
+        // The rules read mentions alone; a model is shown the advertisement.
+        let shown = if self.asked.is_some() { ids.as_slice() } else { &[] };
+        let mut documents: HashMap<Uuid, Document> = postings::by_ids(&mut connection, shown)
+            .await?
+            .iter()
+            .map(|posting| (posting.job_id, Document::from(posting)))
+            .collect();
         drop(connection);
-        let outcome = |task: &Task| {
-            let job_id = task.posting_id()?;
-            if done.get(&job_id) == Some(&version) {
-                return Ok(Effect::None);
+        let mut outcomes: HashMap<Uuid, Outcome> = HashMap::new();
+        let mut subjects = Vec::new();
+        for job_id in ids.into_iter().filter(|job_id| done.get(job_id) != Some(&version)) {
+            match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
+                Ok(mentions) => {
+                    let document = documents.remove(&job_id).unwrap_or_default();
+                    subjects.push(Subject { job_id, document, mentions });
+                }
+                Err(unreadable) => {
+                    let reason = unreadable.to_string();
+                    outcomes.insert(job_id, Ok(Effect::Quarantined { job_id, reason }));
+                }
             }
-            Ok(match mentions.remove(&job_id) {
-                Some(Ok(found)) => self.enhance(&vocabulary, &version, job_id, &found),
-                Some(Err(unreadable)) => Effect::Quarantined { job_id, reason: unreadable.to_string() },
-                None => self.enhance(&vocabulary, &version, job_id, &[]),
+        }
+        let concurrency = self.asked.as_ref().map_or(1, |asked| asked.concurrency);
+        let enhanced = futures::stream::iter(subjects)
+            .map(|subject| {
+                let (job_id, vocabulary) = (subject.job_id, &vocabulary);
+                async move { (job_id, self.enhance(vocabulary, subject).await) }
             })
-        };
-        Ok(batch.iter().map(outcome).collect())
+            .buffer_unordered(concurrency);
+        outcomes.extend(enhanced.collect::<Vec<_>>().await);
+        Ok(batch
+            .iter()
+            .map(|task| outcomes.remove(&task.posting_id()?).unwrap_or(Ok(Effect::None)))
+            .collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {
@@ -118,6 +284,7 @@ impl Stage for EnhancerStage {
         BTreeMap::from([
             ("postings_total".to_owned(), self.postings.load(Ordering::Relaxed) as f64),
             ("skills_total".to_owned(), self.skills.load(Ordering::Relaxed) as f64),
+            ("answers_unusable_total".to_owned(), self.unusable.load(Ordering::Relaxed) as f64),
         ])
     }
 

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::{Extractor, Patterns};
+use super::{
+    Extractor, NerEntity, Patterns,
+    tagger::{Choice, Taggers},
+};
 use crate::{
-    domain::{
-        posting::{Document, Posting},
-        run::StageName,
-    },
+    domain::{posting::Document, run::StageName},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool, postings,
@@ -38,7 +38,15 @@ use crate::{
 pub struct Settings {
     /// Directory whose files replace the built-in lexicon and patterns.
     pub lexicon_dir: Option<PathBuf>,
+    /// Served token classifiers to ask; empty for none, absent for every one whose labels name skills.
+    pub taggers: Option<Vec<String>>,
 }
+
+/// Keys of the settings.
+pub const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
+
+/// How long a plan waits for a server that is starting.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands out an extractor that knows the active taxonomy.
 pub struct ExtractorSource {
@@ -82,22 +90,64 @@ impl ExtractorSource {
 pub struct ExtractorStage {
     pool: PgPool,
     source: Arc<ExtractorSource>,
+    taggers: Taggers,
     postings: AtomicU64,
     mentions: AtomicU64,
 }
 
 impl ExtractorStage {
     /// A stage that takes its extractor from `source`.
-    pub fn new(pool: PgPool, source: Arc<ExtractorSource>) -> Self {
-        Self { pool, source, postings: AtomicU64::new(0), mentions: AtomicU64::new(0) }
+    pub fn new(pool: PgPool, source: Arc<ExtractorSource>, taggers: Taggers) -> Self {
+        Self { pool, source, taggers, postings: AtomicU64::new(0), mentions: AtomicU64::new(0) }
+    }
+
+    /// The taggers that the plan of a run chose.
+    async fn chosen(&self, run_id: Uuid) -> Result<Choice, StageError> {
+        let run = runs::get(&mut *self.pool.acquire().await?, run_id).await?;
+        let facts = run.and_then(|run| run.summary.get("extract")?.get("taggers").cloned());
+        let taggers = facts.map(serde_json::from_value).transpose();
+        let taggers = taggers.map_err(|error| StageError::Fail(format!("the run's taggers: {error}")))?;
+        Ok(Choice { taggers: taggers.unwrap_or_default(), problem: None })
+    }
+
+    /// Effects of postings of one run that do not stand at its version yet.
+    async fn extract(&self, run_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Effect>, StageError> {
+        let extractor = self.source.current().await?;
+        let choice = self.chosen(run_id).await?;
+        let version = format!("{}{}", extractor.version(), choice.mark());
+        let mut connection = self.pool.acquire().await?;
+        let done: HashMap<Uuid, String> =
+            skills::versions(&mut connection, "extract", ids).await?.into_iter().collect();
+        let found = postings::by_ids(&mut connection, ids).await?;
+        drop(connection);
+        let pending: Vec<(Uuid, Document)> = found
+            .iter()
+            .filter(|posting| done.get(&posting.job_id) != Some(&version))
+            .map(|posting| (posting.job_id, Document::from(posting)))
+            .collect();
+        let documents: Vec<&Document> = pending.iter().map(|(_, document)| document).collect();
+        let entities = self.taggers.tag(&choice.taggers, &documents).await?;
+        let work = tokio::task::spawn_blocking(move || {
+            let read = pending.iter().zip(&entities);
+            let effect = |((job_id, document), entities): (&(Uuid, Document), &Vec<NerEntity>)| {
+                (*job_id, extract(&extractor, &version, (*job_id, document), entities))
+            };
+            read.map(effect).collect::<HashMap<Uuid, Effect>>()
+        });
+        work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))
     }
 }
 
-fn extract(extractor: &Extractor, version: &str, posting: &Posting) -> Effect {
+fn extract(
+    extractor: &Extractor,
+    version: &str,
+    (job_id, document): (Uuid, &Document),
+    entities: &[NerEntity],
+) -> Effect {
     let started = Instant::now();
-    let extraction = extractor.extract(&Document::from(posting));
+    let extraction = extractor.extract_with(document, entities);
     Effect::Extracted {
-        job_id: posting.job_id,
+        job_id,
         version: version.to_owned(),
         duration_ms: started.elapsed().as_secs_f64() * 1000.0,
         mentions: extraction.mentions,
@@ -112,7 +162,8 @@ impl Stage for ExtractorStage {
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
         let extractor = self.source.current().await?;
-        let version = extractor.version().to_owned();
+        let choice = self.taggers.choose(PATIENCE).await?;
+        let version = format!("{}{}", extractor.version(), choice.mark());
         let mut connection = self.pool.acquire().await?;
         let coverage = runs::coverage(&mut connection, run, StageName::Extract, &version).await?;
         let nothing = coverage.is_empty();
@@ -120,40 +171,42 @@ impl Stage for ExtractorStage {
         let taxonomy =
             extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));
         let facts = json!({ "version": version, "lexicon": lexicon.digest(),
-            "lexicon_entries": lexicon.entries().len(), "taxonomy": taxonomy });
+            "lexicon_entries": lexicon.entries().len(), "taxonomy": taxonomy, "taggers": choice.taggers });
         Ok(Plan {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            problem: choice.problem,
             skipped: nothing.then(|| "no stored posting matches the run's filters".to_owned()),
         })
     }
 
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
-        let extractor = self.source.current().await?;
-        let version = extractor.version().to_owned();
-        let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
-        let mut connection = self.pool.acquire().await?;
-        let done: HashMap<Uuid, String> =
-            skills::versions(&mut connection, "extract", &ids).await?.into_iter().collect();
-        let found = postings::by_ids(&mut connection, &ids).await?;
-        drop(connection);
-        let pending: Vec<Posting> =
-            found.into_iter().filter(|posting| done.get(&posting.job_id) != Some(&version)).collect();
-        let work = tokio::task::spawn_blocking(move || {
-            let effects =
-                pending.iter().map(|posting| (posting.job_id, extract(&extractor, &version, posting)));
-            effects.collect::<HashMap<Uuid, Effect>>()
-        });
-        let mut effects =
-            work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
-        self.postings.fetch_add(effects.len() as u64, Ordering::Relaxed);
-        for effect in effects.values() {
+        let mut of_run: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for task in batch {
+            if let Ok(job_id) = task.posting_id() {
+                of_run.entry(task.run_id).or_default().push(job_id);
+            }
+        }
+        let mut results = HashMap::new();
+        for (run_id, ids) in of_run {
+            results.insert(run_id, self.extract(run_id, &ids).await);
+        }
+        for effect in results.values().flatten().flat_map(HashMap::values) {
+            self.postings.fetch_add(1, Ordering::Relaxed);
             if let Effect::Extracted { mentions, .. } = effect {
                 self.mentions.fetch_add(mentions.len() as u64, Ordering::Relaxed);
             }
         }
-        Ok(batch.iter().map(|task| Ok(effects.remove(&task.posting_id()?).unwrap_or(Effect::None))).collect())
+        let outcome = |task: &Task| {
+            let job_id = task.posting_id()?;
+            match results.get_mut(&task.run_id) {
+                Some(Ok(effects)) => Ok(effects.remove(&job_id).unwrap_or(Effect::None)),
+                Some(Err(error)) => Err(error.clone()),
+                None => Ok(Effect::None),
+            }
+        };
+        Ok(batch.iter().map(outcome).collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {

@@ -204,6 +204,7 @@ impl Stage for ScraperStage {
         let facts = json!({ "portals": self.portals.keys().collect::<Vec<_>>(),
             "base_url": self.settings.base_url });
         Ok(Plan {
+            problem: None,
             skipped: tasks.is_empty().then(|| "no portal matches the run's filters".to_owned()),
             tasks,
             up_to_date: 0,

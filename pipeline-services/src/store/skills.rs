@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::skill::{EnhancedSkill, Mention};
+use crate::domain::skill::{EnhancedSkill, Makers, Mention};
 
 /// Namespace of the ids of derived rows: the same row gets the same id on every run.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_4174_8f72_7920_726f_7773);
@@ -150,8 +150,8 @@ pub struct Enhanced<'a> {
     pub skills: &'a [EnhancedSkill],
     /// Row of each mention.
     pub sources: &'a [Uuid],
-    /// The rules or the model that made them.
-    pub made_by: &'a str,
+    /// Names of the rules and the model that made them.
+    pub makers: &'a Makers,
 }
 
 /// Replaces the enhanced skills of a posting.
@@ -163,7 +163,8 @@ pub async fn replace_enhanced(
     finished: &Finished<'_>,
     enhanced: &Enhanced<'_>,
 ) -> sqlx::Result<()> {
-    let Enhanced { skills, made_by, .. } = *enhanced;
+    let Enhanced { skills, makers, .. } = *enhanced;
+    let made_by: Vec<String> = skills.iter().map(|skill| makers.name(skill.maker)).collect();
     let job_id = finished.job_id;
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
@@ -184,15 +185,16 @@ pub async fn replace_enhanced(
              skill_type, esco_concept_uri, esco_preferred_label, llm_confidence, llm_reasoning, is_duplicate,
              duplicate_of_id, llm_model, skill_id, kind, category, extraction_id)
          select item.id, $1, item.original, item.label, item.type, item.uri, item.preferred,
-             item.confidence, item.reasoning, item.repeats is not null, item.repeats, $2, s.skill_id,
+             item.confidence, item.reasoning, item.repeats is not null, item.repeats, item.made_by,
+             s.skill_id,
              item.kind, item.category, item.source
          from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::float8[],
-             $10::text[], $11::uuid[], $12::text[], $13::text[], $14::uuid[])
+             $10::text[], $11::uuid[], $12::text[], $13::text[], $14::uuid[], $2::text[])
              as item (id, original, label, type, uri, preferred, confidence, reasoning, repeats, kind,
-                 category, source)
+                 category, source, made_by)
          join skill s on s.label = item.label",
         job_id,
-        made_by,
+        &made_by,
         &ids,
         &optional(|skill| skill.original_skill_text.clone()) as &[Option<String>],
         &text(|skill| skill.normalized_skill.clone()),

@@ -48,9 +48,9 @@ pub(super) async fn apply(
             skills::replace_extracted(connection, &finished, mentions).await?;
             follow_on(connection, task.run_id, *job_id, max_retries).await
         }
-        Effect::Enhanced { job_id, version, duration_ms, skills, sources, made_by } => {
+        Effect::Enhanced { job_id, version, duration_ms, skills, sources, makers } => {
             let finished = Finished { job_id: *job_id, version, duration_ms: *duration_ms };
-            let enhanced = Enhanced { skills, sources, made_by };
+            let enhanced = Enhanced { skills, sources, makers };
             skills::replace_enhanced(connection, &finished, &enhanced).await
         }
         Effect::Quarantined { job_id, reason } => {
@@ -85,6 +85,9 @@ async fn planned(
     runs::set_up_to_date(connection, run_id, stage, plan.up_to_date).await?;
     if !plan.facts.is_empty() {
         runs::merge_summary(connection, run_id, &json!({ stage.name(): plan.facts })).await?;
+    }
+    if let Some(problem) = &plan.problem {
+        runs::add_problem(connection, run_id, problem).await?;
     }
     if let Some(reason) = &plan.skipped {
         runs::set_stage(connection, run_id, stage, "skipped").await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use observatory_pipeline::{
     domain::{
         run::StageName::{self, Enhance, Extract},
-        skill::{EnhancedSkill, SkillKind},
+        skill::{EnhancedSkill, Maker, Makers, SkillKind},
     },
     orchestrator::Orchestrator,
     stage::{Effect, ModuleConfig, Outcome, Stage, StageError},
@@ -33,6 +33,7 @@ fn enhanced(task: &Task) -> Outcome {
         confidence: 0.9,
         reasoning: None,
         duplicate_of,
+        maker: Maker::Rules,
     };
     Ok(Effect::Enhanced {
         job_id: task.posting_id()?,
@@ -40,7 +41,7 @@ fn enhanced(task: &Task) -> Outcome {
         duration_ms: 1.0,
         skills: vec![skill("Panadería", None), skill("Hornear", None), skill("Panadería", Some(0))],
         sources: Vec::new(),
-        made_by: "test".to_owned(),
+        makers: Makers { rules: "test".to_owned(), model: String::new() },
     })
 }
 

@@ -73,16 +73,24 @@ impl Site {
 
     /// A running stack that serves a tiny encoder.
     pub(crate) fn up() -> Self {
-        Self::with_settings("")
+        Self::with("", &["tiny-e5"])
     }
 
     /// The same with module blocks.
     pub(crate) fn with_settings(settings: &str) -> Self {
+        Self::with(settings, &["tiny-e5"])
+    }
+
+    /// A running stack with module blocks and some of the tiny models, as `tests/NAME`.
+    pub(crate) fn with(settings: &str, models: &[&str]) -> Self {
         let site = Self::new();
         fs::create_dir(site.data()).unwrap();
         fs::write(site.data().join("observatory.toml"), settings).unwrap();
-        let model = root().join("inference-server/tests/goldens/models/golden/tiny-e5");
-        site.run(&["models", "import", model.to_str().unwrap(), "--name", "tests/tiny-e5"]).ended(0);
+        for model in models {
+            let from = root().join("inference-server/tests/goldens/models/golden").join(model);
+            let name = format!("tests/{model}");
+            site.run(&["models", "import", from.to_str().unwrap(), "--name", &name]).ended(0);
+        }
         site.run(&["up", "--wait-seconds", "120"]).ended(0);
         site
     }

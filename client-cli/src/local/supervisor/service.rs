@@ -135,6 +135,9 @@ impl Service {
                 if std::env::var_os("OBSERVATORY_REPORTS").is_none() {
                     command.env("OBSERVATORY_REPORTS", self.data.reports());
                 }
+                if std::env::var_os("OBSERVATORY_CACHE").is_none() {
+                    command.env("OBSERVATORY_CACHE", self.data.embedding_cache());
+                }
             }
         }
         command.arg("--listen").arg(listen.to_string());

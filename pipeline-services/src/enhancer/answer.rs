@@ -1,0 +1,244 @@
+//! From a model's answer to enhanced skills: what is usable is taken, the rest is left to the rules.
+//!
+//! A model may rename, fold and rate the mentions it was given, and infer skills with a reason. It cannot add a
+//! mention: whatever counts as explicit stands in the advertisement.
+
+use serde::Deserialize;
+
+use super::rules;
+use crate::{
+    domain::skill::{EnhancedSkill, Maker, Mention, SkillKind},
+    lexicon::Lexicon,
+    taxonomy::Taxonomy,
+};
+
+/// Longest label, in characters: longer ones are sentences.
+const LABEL_CHARACTERS: usize = 80;
+const REASON_CHARACTERS: usize = 300;
+/// Inferences of one posting at most; more are guesses.
+const IMPLICIT: usize = 12;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    skills: Vec<Named>,
+    implicit: Vec<Inferred>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    mention: usize,
+    label: String,
+    #[serde(default)]
+    same_as: Option<usize>,
+    kind: SkillKind,
+    confidence: f32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Inferred {
+    label: String,
+    kind: SkillKind,
+    confidence: f32,
+    reason: String,
+}
+
+/// What both the rules and the model work with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Knowledge<'a> {
+    /// The active taxonomy.
+    pub(super) taxonomy: Option<&'a Taxonomy>,
+    /// Our own entries.
+    pub(super) lexicon: &'a Lexicon,
+}
+
+/// Enhanced skills of a posting by a model's `text`, in the order of [`rules::enhance`]; the rules answer for
+/// mentions that the model left out or answered unusably.
+///
+/// # Errors
+/// In one sentence, when the text holds no answer at all.
+pub(super) fn combine(
+    text: &str,
+    mentions: &[Mention],
+    known: Knowledge<'_>,
+) -> Result<Vec<EnhancedSkill>, String> {
+    let answer: Answer = serde_json::from_str(object(text)).map_err(|error| error.to_string())?;
+    let mut skills: Vec<EnhancedSkill> =
+        mentions.iter().map(|mention| rules::normalised(mention, known.lexicon)).collect();
+    let mut same_as = vec![None; mentions.len()];
+    for named in answer.skills {
+        let Some(mention) = mentions.get(named.mention) else { continue };
+        let Some(label) = label(&named.label) else { continue };
+        if !(0.0..=1.0).contains(&named.confidence) {
+            continue;
+        }
+        same_as[named.mention] = named.same_as.filter(|other| *other < named.mention);
+        skills[named.mention] = explicit(mention, label, (named.kind, named.confidence), known);
+    }
+    for index in 0..skills.len() {
+        // Earlier ones are settled already, so a chain ends at its first link.
+        if let Some(original) = same_as[index] {
+            let original = skills[original].clone();
+            let skill = &mut skills[index];
+            skill.normalized_skill = original.normalized_skill;
+            skill.esco_concept_uri = original.esco_concept_uri;
+            skill.esco_preferred_label = original.esco_preferred_label;
+            (skill.kind, skill.category) = (original.kind, original.category);
+        }
+    }
+    let inferred = answer.implicit.into_iter().filter_map(|inferred| implicit(inferred, known));
+    let inferred = inferred.take(IMPLICIT).collect();
+    Ok(rules::completed(skills, inferred, known.taxonomy, known.lexicon))
+}
+
+/// The outermost object: models put fences and friendly words around it.
+fn object(text: &str) -> &str {
+    match (text.find('{'), text.rfind('}')) {
+        (Some(first), Some(last)) if first < last => &text[first..=last],
+        _ => text,
+    }
+}
+
+/// A label as it is stored, or `None` where it is none.
+fn label(text: &str) -> Option<String> {
+    let label = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let fits = label.chars().count() <= LABEL_CHARACTERS
+        && label.chars().any(char::is_alphanumeric)
+        && !label.chars().any(char::is_control);
+    fits.then_some(label)
+}
+
+fn explicit(
+    mention: &Mention,
+    label: String,
+    (kind, confidence): (SkillKind, f32),
+    known: Knowledge<'_>,
+) -> EnhancedSkill {
+    let entry = known.lexicon.find(&label);
+    let same = entry.is_some_and(|entry| entry.label == mention.label) || label == mention.label;
+    let linked = if same { None } else { rules::concept(&label, entry, known.taxonomy) };
+    let (uri, preferred) = match linked {
+        _ if same => (mention.uri.clone(), mention.preferred_label.clone()),
+        Some(concept) => (Some(concept.uri.clone()), concept.preferred_label("es").map(str::to_owned)),
+        None => (None, None),
+    };
+    EnhancedSkill {
+        original_skill_text: Some(mention.surface.clone()),
+        normalized_skill: entry.map_or(label, |entry| entry.label.clone()),
+        explicit: true,
+        kind: entry.map_or(kind, |entry| entry.kind),
+        category: entry.map_or_else(|| mention.category.clone(), |entry| entry.category.clone()),
+        esco_concept_uri: uri,
+        esco_preferred_label: preferred,
+        confidence,
+        reasoning: None,
+        duplicate_of: None,
+        maker: Maker::Model,
+    }
+}
+
+fn implicit(inferred: Inferred, known: Knowledge<'_>) -> Option<EnhancedSkill> {
+    let label = label(&inferred.label)?;
+    let reason = inferred.reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sure = (rules::REPORTED..=1.0).contains(&inferred.confidence);
+    if reason.is_empty() || reason.chars().count() > REASON_CHARACTERS || !sure {
+        return None;
+    }
+    let entry = known.lexicon.find(&label);
+    let concept = rules::concept(&label, entry, known.taxonomy);
+    let soft = if inferred.kind == SkillKind::Soft { "soft" } else { "competence" };
+    Some(EnhancedSkill {
+        original_skill_text: None,
+        normalized_skill: entry.map_or(label, |entry| entry.label.clone()),
+        explicit: false,
+        kind: entry.map_or(inferred.kind, |entry| entry.kind),
+        category: entry.map_or_else(|| soft.to_owned(), |entry| entry.category.clone()),
+        esco_concept_uri: concept.map(|concept| concept.uri.clone()),
+        esco_preferred_label: concept.and_then(|concept| concept.preferred_label("es")).map(str::to_owned),
+        confidence: inferred.confidence,
+        reasoning: Some(reason),
+        duplicate_of: None,
+        maker: Maker::Model,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{posting::Field, skill::Method};
+
+    fn mention(surface: &str) -> Mention {
+        Mention {
+            label: surface.to_owned(),
+            surface: surface.to_owned(),
+            kind: SkillKind::Hard,
+            category: "technology".to_owned(),
+            methods: vec![Method::Ner],
+            confidence: 0.6,
+            section: "body".to_owned(),
+            field: Field::Description,
+            start: 0,
+            end: 1,
+            uri: None,
+            preferred_label: None,
+        }
+    }
+
+    fn combined(text: &str, surfaces: &[&str]) -> Result<Vec<String>, String> {
+        let mentions: Vec<Mention> = surfaces.iter().map(|surface| mention(surface)).collect();
+        let lexicon = Lexicon::built_in().unwrap();
+        let skills = combine(text, &mentions, Knowledge { taxonomy: None, lexicon: &lexicon })?;
+        Ok(skills
+            .iter()
+            .map(|skill| {
+                let by = if skill.maker == Maker::Model { "model" } else { "rules" };
+                let mark = skill.duplicate_of.map_or(String::new(), |original| format!("={original}"));
+                format!("{}{mark} {by} {}", skill.normalized_skill, skill.confidence)
+            })
+            .collect())
+    }
+
+    #[test]
+    fn what_is_usable_is_taken_and_the_rest_left_to_the_rules() {
+        let text = "Here you are:\n```json\n{\"skills\": [
+            {\"mention\": 0, \"label\": \" reactjs \", \"same_as\": null, \"kind\": \"hard\", \"confidence\": 0.9},
+            {\"mention\": 1, \"label\": \"React\", \"same_as\": 0, \"kind\": \"hard\", \"confidence\": 0.8},
+            {\"mention\": 2, \"label\": \"!!\", \"same_as\": null, \"kind\": \"hard\", \"confidence\": 0.8},
+            {\"mention\": 9, \"label\": \"Invented\", \"same_as\": null, \"kind\": \"hard\", \"confidence\": 0.9}],
+            \"implicit\": [
+            {\"label\": \"Control de calidad textil\", \"kind\": \"hard\", \"confidence\": 0.8, \"reason\": \"lo pide el oficio\"},
+            {\"label\": \"Guess\", \"kind\": \"hard\", \"confidence\": 0.2, \"reason\": \"who knows\"},
+            {\"label\": \"Mute\", \"kind\": \"hard\", \"confidence\": 0.9, \"reason\": \" \"},
+            {\"label\": \"React\", \"kind\": \"hard\", \"confidence\": 0.9, \"reason\": \"named already\"}]}\n```";
+        let found = combined(text, &["React.js", "reactjs", "Cosas raras"]).unwrap();
+        assert_eq!(found[..3], ["React model 0.9", "React=0 model 0.8", "Cosas raras rules 0.6"]);
+        assert!(found[3..].iter().any(|skill| skill.starts_with("JavaScript rules")), "{found:?}");
+        assert!(found[3..].contains(&"Control de calidad textil model 0.8".to_owned()), "{found:?}");
+        assert!(
+            !found
+                .iter()
+                .any(|skill| { ["Invented", "Guess", "Mute"].iter().any(|word| skill.contains(word)) })
+        );
+    }
+
+    #[test]
+    fn labels_are_phrases_not_sentences() {
+        for (text, expected) in [
+            ("  Power   BI ", Some("Power BI")),
+            ("", None),
+            ("--", None),
+            (&"x".repeat(81), None),
+            ("a\u{7}b", None),
+        ] {
+            assert_eq!(label(text).as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn text_without_an_object_is_no_answer() {
+        for text in ["", "I cannot help with that", "[1, 2]", "{\"skills\": 3}", "}{"] {
+            assert!(combined(text, &["React"]).is_err(), "{text}");
+        }
+        assert_eq!(combined("{}", &["Cosas raras"]).unwrap(), ["Cosas raras rules 0.6"]);
+    }
+}

@@ -1,0 +1,270 @@
+//! Text generation by an OpenAI-compatible endpoint.
+
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    config::Secret,
+    stage::{StageError, chain},
+};
+
+/// Largest answer that is read.
+const LARGEST_ANSWER: usize = 4 << 20;
+/// Characters of a refusal that are shown.
+const SHOWN: usize = 200;
+
+/// How the endpoint is asked for JSON.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// By a schema.
+    #[default]
+    JsonSchema,
+    /// Any object.
+    JsonObject,
+    /// By the words of the prompt alone, for servers that know neither.
+    Text,
+}
+
+/// Where and how to ask.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Base URL, up to and with `/v1`.
+    pub url: String,
+    /// Model, as the endpoint names it.
+    pub model: String,
+    /// Sent as a bearer token.
+    pub key: Option<Secret>,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// Tokens of one answer at most.
+    pub max_tokens: u32,
+    /// How JSON is asked for.
+    pub response_format: ResponseFormat,
+}
+
+/// A client of one endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    client: Client,
+    options: Options,
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+/// Why there is no usable text.
+#[derive(Debug)]
+pub enum GenerateError {
+    /// The endpoint could not be asked, or refused.
+    Refused(StageError),
+    /// It answered with something else than text.
+    Unusable(String),
+}
+
+impl Endpoint {
+    /// A client; connects when it is first used.
+    ///
+    /// # Errors
+    /// When the URL is not one, or no HTTP client can be made.
+    pub fn new(options: Options) -> anyhow::Result<Self> {
+        let url: url::Url = options
+            .url
+            .parse()
+            .map_err(|error| anyhow::anyhow!("endpoint `{}` is not a URL: {error}", options.url))?;
+        anyhow::ensure!(
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty(),
+            "endpoint `{}` is not acceptable: expected http:// or https:// without credentials, \
+             the key goes into OBSERVATORY_LLM_API_KEY",
+            options.url
+        );
+        // Fails only where a provider is installed already, which then serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            Client::builder()
+                .connect_timeout(Duration::from_secs(10))
+                .timeout(options.timeout)
+                .redirect(reqwest::redirect::Policy::none())
+        };
+        // A bare container holds no certificates: http can be had all the same.
+        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        let client = client.map_err(|error| anyhow::anyhow!("no HTTP client: {}", chain(&error)))?;
+        Ok(Self { client, options })
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.options.model
+    }
+
+    /// The text that the model answers to `messages`, of the JSON `schema` where the endpoint obeys one.
+    ///
+    /// # Errors
+    /// See [`GenerateError`].
+    pub async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
+        let address = format!("{}/chat/completions", self.options.url.trim_end_matches('/'));
+        let mut request = self
+            .client
+            .post(address)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(self.body(messages, schema).to_string());
+        if let Some(key) = &self.options.key {
+            request = request.bearer_auth(key.reveal());
+        }
+        let response = request.send().await.map_err(|error| unreachable(&error))?;
+        let (status, after) = (response.status(), retry_after(&response));
+        let body = read(response).await?;
+        if !status.is_success() {
+            return Err(GenerateError::Refused(refusal(status, after, &body)));
+        }
+        content(&body)
+    }
+
+    fn body(&self, messages: Value, schema: Value) -> Value {
+        let mut body = json!({
+            "model": self.options.model,
+            "messages": messages,
+            // The same posting gets the same answer, as far as the model can promise that.
+            "temperature": 0,
+            "seed": 42,
+            "max_tokens": self.options.max_tokens,
+        });
+        match self.options.response_format {
+            ResponseFormat::JsonSchema => {
+                body["response_format"] = json!({ "type": "json_schema",
+                    "json_schema": { "name": "skills", "strict": true, "schema": schema } });
+            }
+            ResponseFormat::JsonObject => body["response_format"] = json!({ "type": "json_object" }),
+            ResponseFormat::Text => {}
+        }
+        body
+    }
+}
+
+fn unreachable(error: &reqwest::Error) -> GenerateError {
+    GenerateError::Refused(StageError::Retry {
+        reason: format!("language model endpoint: {}", chain(error)),
+        after: None,
+    })
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, GenerateError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(GenerateError::Unusable("more than 4 MiB".to_owned()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Too many requests and faults of the server pass; what is wrong with the request or the key does not.
+fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageError {
+    let text = String::from_utf8_lossy(body);
+    let message = serde_json::from_str::<Value>(&text)
+        .ok()
+        .and_then(|value| Some(value.get("error")?.get("message")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| text.into_owned());
+    let shown: String =
+        message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
+    let mut reason = format!("language model endpoint answered {status}: {shown}");
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => StageError::Retry { reason, after },
+        _ if status.is_server_error() => StageError::Retry { reason, after },
+        _ => {
+            if message.contains("response_format") {
+                reason.push_str("; try response_format = \"json_object\" or \"text\"");
+            }
+            StageError::Fail(reason)
+        }
+    }
+}
+
+fn content(body: &[u8]) -> Result<String, GenerateError> {
+    let completion: Completion = serde_json::from_slice(body)
+        .map_err(|error| GenerateError::Unusable(format!("no chat completion: {error}")))?;
+    let choice = completion.choices.into_iter().next();
+    let choice = choice.ok_or_else(|| GenerateError::Unusable("no choices".to_owned()))?;
+    if choice.finish_reason.as_deref() == Some("length") {
+        return Err(GenerateError::Unusable("an answer that was cut off at max_tokens".to_owned()));
+    }
+    choice.message.content.ok_or_else(|| GenerateError::Unusable("no text".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(url: &str) -> Options {
+        Options {
+            url: url.to_owned(),
+            model: "m".to_owned(),
+            key: None,
+            timeout: Duration::from_secs(1),
+            max_tokens: 10,
+            response_format: ResponseFormat::default(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_checked_before_anything_is_sent() {
+        for (url, good) in [
+            ("http://127.0.0.1:1/v1", true),
+            ("https://models.example/v1/", true),
+            ("models.example/v1", false),
+            ("ftp://models.example", false),
+            ("https://user:secret@models.example/v1", false),
+        ] {
+            assert_eq!(Endpoint::new(options(url)).is_ok(), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_retried_or_final() {
+        let check = |code: u16, body: &str, retried: bool, words: &str| {
+            let error =
+                refusal(StatusCode::from_u16(code).unwrap(), Some(Duration::from_secs(7)), body.as_bytes());
+            match &error {
+                StageError::Retry { after, .. } => assert!(retried && *after == Some(Duration::from_secs(7))),
+                StageError::Fail(_) => assert!(!retried, "{code}"),
+            }
+            assert!(error.to_string().contains(words), "{error}");
+        };
+        check(429, r#"{"error": {"message": "slow down"}}"#, true, "slow down");
+        check(503, "<html>", true, "503");
+        check(401, r#"{"error": {"message": "bad key"}}"#, false, "bad key");
+        check(400, r#"{"error": {"message": "response_format is not supported"}}"#, false, "json_object");
+    }
+
+    #[test]
+    fn only_whole_text_is_used() {
+        let check = |body: &str, good: bool| assert_eq!(content(body.as_bytes()).is_ok(), good, "{body}");
+        check(r#"{"choices": [{"message": {"content": "{}"}, "finish_reason": "stop"}]}"#, true);
+        check(r#"{"choices": [{"message": {"content": "{"}, "finish_reason": "length"}]}"#, false);
+        check(r#"{"choices": [{"message": {"content": null}}]}"#, false);
+        check(r#"{"choices": []}"#, false);
+        check("nothing", false);
+    }
+}

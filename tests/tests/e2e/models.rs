@@ -1,0 +1,162 @@
+//! Models that decide about skills: served taggers, and language models behind an endpoint.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde_json::{Value, json};
+use sqlx::Row;
+use tokio::net::TcpListener;
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_tagger_is_a_source_of_mentions() {
+    let site = Site::with("", &["tiny-e5", "xlmr-ner"]);
+    site.run(&["postings", "import", &site.ads(60)]).ended(0);
+    let run = site.run(&["run", "start", "--stages", "extract", "--watch", "--json"]).ended(0).json();
+    assert_eq!(run["state"], "succeeded", "{run}");
+    assert_eq!(run["facts"]["extract"]["taggers"][0]["name"], "tests/xlmr-ner");
+    let mut database = site.database().await;
+    let marked: i64 = sqlx::query_scalar(
+        "select count(*) from extracted_skills x join raw_jobs r using (job_id)
+         where 'ner' = any (string_to_array(extraction_method, '+'))
+           and substr(case source_field when 'title' then r.title when 'description' then r.description
+                      else r.requirements end, span_start + 1, span_end - span_start) = skill_text",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    let all: i64 = sqlx::query_scalar(
+        "select count(*) from extracted_skills where 'ner' = any (string_to_array(extraction_method, '+'))",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    assert!(all > 0 && marked == all, "{marked} of {all}");
+    let answer =
+        site.run(&["extract", "--text", "Manejo de Excel y SAP para analista contable"]).ended(0).lines();
+    let methods: BTreeSet<&str> = answer[0]["skills"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|skill| skill["method"].as_array().unwrap())
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(methods.contains("lexicon"), "{methods:?}");
+}
+
+#[test]
+fn a_tagger_that_was_asked_for_and_is_not_served_fails_the_run() {
+    let site = Site::with_settings("[modules.extractor.settings]\ntaggers = [\"tests/absent\"]\n");
+    site.run(&["postings", "import", &site.ads(5)]).ended(0);
+    let said = site.run(&["run", "start", "--stages", "extract", "--watch"]);
+    assert_eq!(said.code, 1, "{}{}", said.stdout, said.stderr);
+    let shown = format!("{}{}", said.stdout, said.stderr);
+    assert!(shown.contains("no token classifier `tests/absent`"), "{shown}");
+}
+
+/// A chat completions endpoint that is busy once, gives one posting nonsense, and answers the others.
+struct LanguageModel {
+    address: String,
+    asked: Arc<AtomicU32>,
+}
+
+impl LanguageModel {
+    async fn serve() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/v1", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicU32::new(0));
+        let router = Router::new().route("/v1/chat/completions", post(answer)).with_state(Arc::clone(&asked));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, asked }
+    }
+}
+
+async fn answer(
+    State(count): State<Arc<AtomicU32>>,
+    headers: HeaderMap,
+    body: String,
+) -> (StatusCode, String) {
+    let allowed = headers.get("authorization").is_some_and(|key| key == "Bearer key-of-the-test");
+    let (status, answer) = match count.fetch_add(1, Ordering::SeqCst) {
+        _ if !allowed => (StatusCode::UNAUTHORIZED, json!({ "error": { "message": "who are you" } })),
+        0 => (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": { "message": "busy" } })),
+        1 => (StatusCode::OK, completion("I would rather not say")),
+        _ => (StatusCode::OK, completion(&skills(&body).to_string())),
+    };
+    (status, answer.to_string())
+}
+
+fn completion(text: &str) -> Value {
+    json!({ "choices": [{ "message": { "content": text }, "finish_reason": "stop" }] })
+}
+
+/// Every mention in capitals, and one inferred skill.
+fn skills(body: &str) -> Value {
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["response_format"]["json_schema"]["strict"], true);
+    let asked: Value = serde_json::from_str(body["messages"][1]["content"].as_str().unwrap()).unwrap();
+    let named = asked["mentions"].as_array().unwrap().iter().map(|mention| {
+        json!({ "mention": mention["mention"], "label": mention["text"].as_str().unwrap().to_uppercase(),
+            "same_as": null, "kind": "hard", "confidence": 0.7 })
+    });
+    json!({ "skills": named.collect::<Vec<_>>(), "implicit": [
+        { "label": "Paciencia infinita", "kind": "soft", "confidence": 0.8, "reason": "trato con el público" }] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_language_model_enhances_and_each_row_says_who_made_it() {
+    let model = LanguageModel::serve().await;
+    let settings = format!(
+        "[modules.enhancer.settings]\nendpoint = \"{}\"\nmodel = \"test-model\"\nconcurrency = 1\n",
+        model.address
+    );
+    let site = Site::new();
+    std::fs::create_dir(site.data()).unwrap();
+    std::fs::write(site.data().join("observatory.toml"), settings).unwrap();
+    let up = site
+        .command(&["up", "--wait-seconds", "120"])
+        .env("OBSERVATORY_LLM_API_KEY", "key-of-the-test")
+        .output();
+    assert!(up.unwrap().status.success());
+    site.run(&["postings", "import", &site.ads(10)]).ended(0);
+    let run = site.run(&["run", "start", "--stages", "extract,enhance", "--watch", "--json"]).ended(0).json();
+    assert_eq!(run["facts"]["enhance"]["made_by"], "test-model", "{run}");
+    let postings = run["stages"][0]["done"].as_u64().unwrap();
+    assert_eq!(u64::from(model.asked.load(Ordering::SeqCst)), postings + 1, "one was asked again");
+
+    let mut database = site.database().await;
+    let rows = sqlx::query(
+        "select count(distinct job_id) filter (where llm_model = 'test-model') as by_model,
+                count(distinct job_id) filter (where llm_reasoning = 'trato con el público'
+                    and skill_type = 'implicit' and llm_model = 'test-model') as inferred,
+                count(*) filter (where skill_type = 'explicit' and extraction_id is null) as untraceable,
+                count(*) filter (where llm_model <> 'test-model' and llm_model not like 'rules-%') as others
+         from enhanced_skills",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    let counted = |name: &str| u64::try_from(rows.get::<i64, _>(name)).unwrap();
+    assert_eq!(
+        counted("by_model"),
+        postings - 1,
+        "one answer was not usable: that posting is left to the rules"
+    );
+    assert_eq!(counted("inferred"), postings - 1);
+    assert_eq!((counted("untraceable"), counted("others")), (0, 0));
+
+    let again = site.run(&["run", "start", "--stages", "enhance", "--watch", "--json"]).ended(0).json();
+    assert_eq!(again["stages"][0]["up_to_date"].as_u64(), Some(postings), "nothing is asked twice");
+}
