@@ -42,5 +42,5 @@ checks: lint docs sqlx-check ## all but the tests; wants the programs built
 
 ci: test checks ## exactly what CI runs
 
-check-cuda: ## the inference server with CUDA, built without GPU and toolkit; half an hour, no part of ci
+check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	.ci/check-cuda
