@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check
+.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check check-cuda
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -41,3 +41,6 @@ sqlx-check: setup ## the cache is that of the queries in the source
 checks: lint docs sqlx-check ## all but the tests; wants the programs built
 
 ci: test checks ## exactly what CI runs
+
+check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
+	.ci/check-cuda

@@ -17,9 +17,19 @@ impl Hinted {
         Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
     }
 
+    /// The error with advice.
+    pub fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+        Self { source: source.into(), hint: hint.into() }.into()
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> &str {
         &self.hint
+    }
+
+    /// The error that the hint belongs to; it is not in the chain of causes, where it would be printed twice.
+    pub fn error_itself(&self) -> &anyhow::Error {
+        &self.source
     }
 }
 
@@ -43,7 +53,7 @@ pub trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|source| Hinted { source: source.into(), hint: hint.into() }.into())
+        self.map_err(|source| Hinted::on(source, hint))
     }
 }
 

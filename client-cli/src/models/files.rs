@@ -1,0 +1,190 @@
+//! Which files of a published model the inference server reads, and which names are fit for a path.
+
+use anyhow::{bail, ensure};
+
+/// Files that are taken from the model's own folder where they exist.
+const PLAIN: [&str; 11] = [
+    "README.md",
+    "added_tokens.json",
+    "colbert_linear.pt",
+    "config.json",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "sparse_linear.pt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Files without which a folder is no model.
+pub(super) const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
+
+/// A checkpoint's layout: one file, or parts named by an index.
+struct Layout {
+    index: &'static str,
+    single: &'static str,
+    part: (&'static str, &'static str),
+}
+
+/// In order of preference: a pickled checkpoint is taken only where nothing else is.
+const LAYOUTS: [Layout; 2] = [
+    Layout {
+        index: "model.safetensors.index.json",
+        single: "model.safetensors",
+        part: ("model-", ".safetensors"),
+    },
+    Layout {
+        index: "pytorch_model.bin.index.json",
+        single: "pytorch_model.bin",
+        part: ("pytorch_model-", ".bin"),
+    },
+];
+
+/// Names of the checkpoints a folder may hold, any one of which makes it a model.
+pub(super) const CHECKPOINTS: [&str; 4] =
+    [LAYOUTS[0].single, LAYOUTS[0].index, LAYOUTS[1].single, LAYOUTS[1].index];
+
+/// The names among `published` that the server reads, sorted.
+///
+/// # Errors
+/// When a needed file or any checkpoint is missing, or a name would leave the model's folder.
+pub(super) fn wanted<'a>(published: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
+    for name in published {
+        ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
+    }
+    for needed in NEEDED {
+        ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
+    }
+    let mut chosen: Vec<&str> = published.iter().copied().filter(|name| PLAIN.contains(name)).collect();
+    let weights = checkpoint(published);
+    if weights.is_empty() {
+        bail!("it has no weights the inference server reads: none of {}", CHECKPOINTS.join(", "));
+    }
+    chosen.extend(weights);
+    chosen.extend(modules(published));
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(chosen)
+}
+
+/// Whether a published name stays below the folder it is put into, whatever the file system makes of it.
+pub(super) fn is_inside(name: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    !name.contains(['\\', '\0', ':']) && name.split('/').all(plain)
+}
+
+fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
+    for layout in &LAYOUTS {
+        let named = |name: &str| published.iter().copied().find(|file| *file == name);
+        if let Some(index) = named(layout.index) {
+            let mut parts: Vec<&str> =
+                published.iter().copied().filter(|name| is_part(name, layout.part)).collect();
+            // An index over a single file exists too.
+            parts.extend(named(layout.single).filter(|_| parts.is_empty()));
+            if !parts.is_empty() {
+                parts.push(index);
+                return parts;
+            }
+        }
+        if let Some(single) = named(layout.single) {
+            return vec![single];
+        }
+    }
+    Vec::new()
+}
+
+/// `model-00001-of-00002.safetensors` and the like.
+fn is_part(name: &str, (before, after): (&str, &str)) -> bool {
+    let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    let numbers = middle.and_then(|middle| middle.split_once("-of-"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(part, of)| is_number(part) && is_number(of))
+}
+
+/// Files of sentence-transformers' modules, whose folders are numbered: `1_Pooling`, `2_Dense`.
+fn modules<'a>(published: &[&'a str]) -> Vec<&'a str> {
+    let in_module = |name: &&str, file: &str| {
+        name.split_once('/').is_some_and(|(folder, inner)| is_module(folder) && inner == file)
+    };
+    let files = published.iter().copied();
+    files
+        .filter(|name| {
+            let folder = name.split('/').next().unwrap_or_default();
+            in_module(name, "config.json")
+                || in_module(name, "model.safetensors")
+                || (in_module(name, "pytorch_model.bin")
+                    && !published.contains(&format!("{folder}/model.safetensors").as_str()))
+        })
+        .collect()
+}
+
+fn is_module(folder: &str) -> bool {
+    let named = folder.split_once('_').filter(|(number, name)| !number.is_empty() && !name.is_empty());
+    named.is_some_and(|(number, name)| {
+        number.bytes().all(|byte| byte.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(weights: &[&str], expected: &[&str]) {
+        let published = [&NEEDED, weights].concat();
+        let mut expected = [&NEEDED, expected].concat();
+        expected.sort_unstable();
+        assert_eq!(wanted(&published).unwrap(), expected);
+    }
+
+    #[test]
+    fn takes_what_the_server_reads() {
+        let others =
+            ["model.safetensors", "onnx/model.onnx", "tf_model.h5", "pytorch_model.bin", ".gitattributes"];
+        check(&others, &["model.safetensors"]);
+        check(&["pytorch_model.bin", "README.md"], &["README.md", "pytorch_model.bin"]);
+        let sentence =
+            ["modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/pytorch_model.bin"];
+        check(
+            &[&sentence[..], &["model.safetensors"]].concat(),
+            &[&sentence[..], &["model.safetensors"]].concat(),
+        );
+        check(
+            &["model.safetensors", "2_Dense/pytorch_model.bin", "2_Dense/model.safetensors", "x/config.json"],
+            &["model.safetensors", "2_Dense/model.safetensors"],
+        );
+    }
+
+    #[test]
+    fn takes_one_checkpoint() {
+        let parts = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        let indexed = [&parts[..], &["model.safetensors.index.json"]].concat();
+        check(&indexed, &indexed);
+        check(&[&indexed[..], &["model.safetensors"]].concat(), &indexed);
+        check(&["model-fp16.safetensors", "pytorch_model.bin"], &["pytorch_model.bin"]);
+        let single = ["model.safetensors", "model.safetensors.index.json"];
+        check(&single, &single);
+        let pickled = ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"];
+        check(&pickled, &pickled);
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let check = |published: &[&str], expected: &str| {
+            let error = wanted(published).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&["config.json", "model.safetensors"], "no tokenizer.json");
+        check(&["config.json", "tokenizer.json", "model.onnx"], "none of model.safetensors, ");
+    }
+
+    #[test]
+    fn refuses_names_that_leave_the_folder() {
+        for name in ["../x", "a/../../x", "/etc/passwd", "a//b", "a\\..\\b", "./x", "c:x", "a\0", ""] {
+            let published = [&NEEDED[..], &["model.safetensors", name]].concat();
+            let error = wanted(&published).unwrap_err().to_string();
+            assert!(error.contains("would leave the model's folder"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The published HTTP interface of a model hub: what a model's commit holds, and its files.
+
+mod patience;
+
+use std::error::Error as _;
+use std::fmt;
+
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+
+use super::record::Published;
+
+pub use patience::Patience;
+pub(super) use patience::Tries;
+
+/// Where models are published unless another place is named.
+pub const DEFAULT_HUB: &str = "https://huggingface.co";
+/// Redirects followed for one file.
+const MAX_REDIRECTS: usize = 8;
+/// Longest list of files that is read, in bytes.
+const LONGEST_LISTING: usize = 16 << 20;
+
+/// A credential, which no message shows.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How to reach a hub.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// Its address; a path before the interface's own is kept, a user and a password become credentials.
+    pub address: String,
+    /// Token sent to the hub's own host and to no other.
+    pub token: Option<Secret>,
+    /// Whether the proxies named by the environment are used.
+    pub proxy: bool,
+    /// How long to wait and how often to try again.
+    pub patience: Patience,
+}
+
+/// Why a hub gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// There is no such model, revision or file, or the hub hides it from us.
+    #[error("{host} has no {what}{said}")]
+    NotFound {
+        /// The hub's host.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// What the hub said about it, after a colon.
+        said: String,
+    },
+    /// It wants other credentials, or none of us at all.
+    #[error("{host} refuses {what} with status {status}{said}")]
+    Refused {
+        /// The hub's host.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// Its answer.
+        status: u16,
+        /// What the hub said about it, after a colon.
+        said: String,
+    },
+    /// It cannot answer now.
+    #[error("{host} answers with status {status}{}", retry_text(*.after))]
+    Busy {
+        /// The hub's host.
+        host: String,
+        /// Its answer.
+        status: u16,
+        /// When it wants to be asked again.
+        after: Option<std::time::Duration>,
+    },
+    /// No connection, or one that was lost.
+    #[error("{host}: {reason}")]
+    Network {
+        /// The hub's host.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It does not keep to the interface.
+    #[error("{host} {does}")]
+    Nonsense {
+        /// The hub's host.
+        host: String,
+        /// What it does instead.
+        does: String,
+    },
+}
+
+fn retry_text(after: Option<std::time::Duration>) -> String {
+    after.map(|after| format!(" and asks to come back in {} s", after.as_secs())).unwrap_or_default()
+}
+
+/// What a commit of a model holds.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// The commit.
+    pub(super) sha: String,
+    pub(super) files: Vec<Listed>,
+}
+
+/// A file of a commit; hubs may leave out all but its name.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) path: String,
+    pub(super) size: Option<u64>,
+    pub(super) digest: Option<Published>,
+}
+
+/// The beginning of an answer that carries a file.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// 200, 206, or 416 when the file ends before the byte asked for.
+    pub(super) status: StatusCode,
+    /// First byte of a 206.
+    pub(super) start: u64,
+    pub(super) size: Option<u64>,
+    pub(super) digest: Option<Published>,
+    response: Response,
+    host: String,
+}
+
+impl Opened {
+    /// More of the body, or none when it ended.
+    pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, HubError> {
+        self.response.chunk().await.map_err(|error| network(self.host.clone(), &error))
+    }
+}
+
+/// A hub.
+#[derive(Debug)]
+pub(super) struct Hub {
+    client: Client,
+    address: Url,
+    credentials: Credentials,
+    pub(super) patience: Patience,
+}
+
+impl Hub {
+    /// Sets up the client; nothing is sent.
+    ///
+    /// # Errors
+    /// When the address or the token is not usable.
+    pub(super) fn new(options: &HubOptions) -> anyhow::Result<Self> {
+        let given = options.address.trim_end_matches('/');
+        // The address may hold a password, so that it is not repeated.
+        let mut address = Url::parse(given)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
+            .ok_or_else(|| {
+                anyhow::anyhow!("the hub's address is no http:// or https:// address of a host")
+            })?;
+        let credentials = Credentials::choose(&address, options.token.as_ref())?;
+        let _ = (address.set_username(""), address.set_password(None));
+        // Fails only where a provider is installed already, which then serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = match builder(options).build() {
+            Ok(client) => client,
+            // A bare container holds no certificates: a mirror by http can be had all the same.
+            Err(error) => builder(options).tls_certs_only([]).build().map_err(|_| error)?,
+        };
+        Ok(Self { client, address, credentials, patience: options.patience })
+    }
+
+    /// The address without credentials.
+    pub(super) fn address(&self) -> String {
+        self.address.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// Files and commit of a revision, by as many tries as allowed.
+    pub(super) async fn listing(&self, name: &str, revision: &str) -> Result<Listing, HubError> {
+        let mut url = self.url(&["api", "models"], name, &["revision", revision]);
+        url.set_query(Some("blobs=true"));
+        let what = format!("model {name} at revision {revision}");
+        let mut tries = Tries::new(self.patience);
+        loop {
+            match self.read_listing(&url, &what).await {
+                Ok(body) => return self.parse_listing(&body),
+                Err(error) => tries.pause(error).await?,
+            }
+        }
+    }
+
+    async fn read_listing(&self, url: &Url, what: &str) -> Result<Vec<u8>, HubError> {
+        let mut opened = self.get(url.clone(), what, 0).await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = opened.chunk().await? {
+            body.extend_from_slice(chunk.as_ref());
+            if body.len() > LONGEST_LISTING {
+                return Err(
+                    self.nonsense(format!("lists more than {} MiB for {what}", LONGEST_LISTING >> 20))
+                );
+            }
+        }
+        Ok(body)
+    }
+
+    fn parse_listing(&self, body: &[u8]) -> Result<Listing, HubError> {
+        let info: ModelInfo = serde_json::from_slice(body).map_err(|error| {
+            self.nonsense(format!("answers with something else than a model's description: {error}"))
+        })?;
+        if !is_commit(&info.sha) {
+            return Err(self.nonsense(format!("names {:?} as the commit", info.sha)));
+        }
+        Ok(Listing { sha: info.sha, files: info.siblings.into_iter().map(Sibling::into_listed).collect() })
+    }
+
+    /// One try to open a file of a commit from byte `from` on.
+    pub(super) async fn open(
+        &self,
+        name: &str,
+        sha: &str,
+        path: &str,
+        from: u64,
+    ) -> Result<Opened, HubError> {
+        let parts: Vec<&str> = ["resolve", sha].into_iter().chain(path.split('/')).collect();
+        let url = self.url(&[], name, &parts);
+        self.get(url, &format!("file {path} of {name}"), from).await
+    }
+
+    fn url(&self, before: &[&str], name: &str, after: &[&str]) -> Url {
+        let mut url = self.address.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(before).extend(name.split('/')).extend(after);
+        }
+        url
+    }
+
+    /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says of a
+    /// large file stands on the redirect to the place that holds it.
+    async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<Opened, HubError> {
+        let mut told = Told::default();
+        for _ in 0..=MAX_REDIRECTS {
+            let own = url.origin() == self.address.origin();
+            // Compressed on the way a file could not be continued, and its size would be another.
+            let mut request =
+                if own { self.credentials.get(&self.client, &url) } else { self.client.get(url.clone()) };
+            request = request.header(header::ACCEPT_ENCODING, "identity");
+            if from > 0 {
+                request = request.header(header::RANGE, format!("bytes={from}-"));
+            }
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let response = request.send().await.map_err(|error| network(host.clone(), &error))?;
+            told.read(response.headers(), own);
+            match response.status().as_u16() {
+                200 | 206 | 416 => return Ok(told.opened(response, host)),
+                301 | 302 | 303 | 307 | 308 => url = self.follow(&url, response.headers(), what)?,
+                _ => return Err(refusal(&response, host, what)),
+            }
+        }
+        Err(self.nonsense(format!("redirects more than {MAX_REDIRECTS} times for {what}")))
+    }
+
+    fn follow(&self, from: &Url, headers: &HeaderMap, what: &str) -> Result<Url, HubError> {
+        let target = text(headers, header::LOCATION.as_str()).and_then(|to| from.join(&to).ok());
+        match target {
+            Some(to) if to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http") => {
+                Ok(to)
+            }
+            Some(to) => Err(self.nonsense(format!("redirects {what} from https to {}", to.scheme()))),
+            None => Err(self.nonsense(format!("redirects {what} without saying where to"))),
+        }
+    }
+
+    pub(super) fn nonsense(&self, does: String) -> HubError {
+        HubError::Nonsense { host: self.host(), does }
+    }
+
+    pub(super) fn host(&self) -> String {
+        self.address.host_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A commit is named by a whole hexadecimal hash; it goes into addresses and onto the terminal.
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64)
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn builder(options: &HubOptions) -> ClientBuilder {
+    let builder = Client::builder()
+        .user_agent(concat!("observatory/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_gzip()
+        .no_brotli()
+        .connect_timeout(options.patience.connect)
+        .read_timeout(options.patience.read);
+    if options.proxy { builder } else { builder.no_proxy() }
+}
+
+/// What the hub's own host is shown, and no other.
+#[derive(Debug)]
+enum Credentials {
+    None,
+    Token(HeaderValue),
+    /// User and password as the address wrote them.
+    Address(String, Secret),
+}
+
+impl Credentials {
+    /// The token, else what the address holds.
+    fn choose(address: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
+        if let Some(token) = token.map(|token| token.0.trim()).filter(|token| !token.is_empty()) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| anyhow::anyhow!("the hub's token holds characters that no header may hold"))?;
+            value.set_sensitive(true);
+            return Ok(Self::Token(value));
+        }
+        let password = address.password().unwrap_or_default().to_owned();
+        let none = address.username().is_empty() && password.is_empty();
+        Ok(if none { Self::None } else { Self::Address(address.username().to_owned(), Secret(password)) })
+    }
+
+    fn get(&self, client: &Client, url: &Url) -> RequestBuilder {
+        let mut url = url.clone();
+        if let Self::Address(user, password) = self {
+            // The client makes a header of these.
+            let _ = (url.set_username(user), url.set_password(Some(&password.0)));
+        }
+        match self {
+            Self::Token(value) => client.get(url).header(header::AUTHORIZATION, value.clone()),
+            _ => client.get(url),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ModelInfo {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    blob_id: Option<String>,
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Deserialize)]
+struct LargeFile {
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+impl Sibling {
+    /// The blob of a large file is only a pointer to it, so that its own digest goes first.
+    fn into_listed(self) -> Listed {
+        let (size, digest) = match self.lfs {
+            Some(large) => (large.size.or(self.size), large.sha256),
+            None => (self.size, self.blob_id),
+        };
+        let digest = digest.as_deref().and_then(Published::of_hex);
+        Listed { path: self.rfilename, size, digest }
+    }
+}
+
+/// What the answers on the way to a file said about it.
+#[derive(Debug, Default)]
+struct Told {
+    size: Option<u64>,
+    digest: Option<Published>,
+}
+
+impl Told {
+    fn read(&mut self, headers: &HeaderMap, own: bool) {
+        // An ETag of the place a redirect leads to is that place's own affair.
+        let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag").filter(|_| own));
+        self.digest = self.digest.take().or_else(|| Published::of_etag(&etag?));
+        self.size = self.size.or_else(|| text(headers, "x-linked-size")?.parse().ok());
+    }
+
+    fn opened(self, response: Response, host: String) -> Opened {
+        let status = response.status();
+        let (start, total) =
+            text(response.headers(), "content-range").map_or((0, None), |range| content_range(&range));
+        let length = response.content_length().filter(|_| status == StatusCode::OK);
+        Opened { status, start, size: self.size.or(total).or(length), digest: self.digest, response, host }
+    }
+}
+
+/// First byte and size of the whole in `bytes 5-9/10` or `bytes */10`.
+fn content_range(value: &str) -> (u64, Option<u64>) {
+    let (range, total) = value.trim().trim_start_matches("bytes").trim().split_once('/').unwrap_or_default();
+    let start = range.split('-').next().and_then(|start| start.trim().parse().ok());
+    (start.unwrap_or(0), total.trim().parse().ok())
+}
+
+fn refusal(response: &Response, host: String, what: &str) -> HubError {
+    let status = response.status().as_u16();
+    let headers = response.headers();
+    let said = text(headers, "x-error-message").map(|said| format!(": {}", clean(&said))).unwrap_or_default();
+    let code = text(headers, "x-error-code").unwrap_or_default();
+    let absent = ["RepoNotFound", "RevisionNotFound", "EntryNotFound"].contains(&code.as_str());
+    let what = what.to_owned();
+    match status {
+        404 | 410 => HubError::NotFound { host, what, said },
+        _ if absent => HubError::NotFound { host, what, said },
+        408 | 429 | 500.. => HubError::Busy { host, status, after: patience::retry_after(headers) },
+        _ => HubError::Refused { host, what, status, said },
+    }
+}
+
+/// What a server says is shown without what a terminal would take for a command.
+fn clean(said: &str) -> String {
+    said.chars().filter(|char| !char.is_control()).take(200).collect()
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The innermost causes say what went wrong; the outermost repeats an address that may be signed.
+fn network(host: String, error: &reqwest::Error) -> HubError {
+    let mut reason = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason = if reason.is_empty() { cause.to_string() } else { format!("{reason}: {cause}") };
+        source = cause.source();
+    }
+    if error.is_timeout() {
+        reason = "no answer in time".to_owned();
+    } else if reason.is_empty() {
+        reason = "the connection was lost".to_owned();
+    }
+    HubError::Network { host, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(address: &str, token: Option<&str>) -> HubOptions {
+        let token = token.map(|token| Secret(token.to_owned()));
+        HubOptions { address: address.to_owned(), token, proxy: false, patience: Patience::default() }
+    }
+
+    #[test]
+    fn addresses_keep_their_path_and_lose_their_password() {
+        let check = |address: &str, expected: &str| {
+            let hub = Hub::new(&options(address, None)).unwrap();
+            assert_eq!(hub.url(&["api", "models"], "a/b", &["revision", "refs/pr/1"]).as_str(), expected);
+            assert!(!hub.address().contains("secret"));
+        };
+        check("https://hub.example", "https://hub.example/api/models/a/b/revision/refs%2Fpr%2F1");
+        check("http://u:secret@h:81/x/y/", "http://h:81/x/y/api/models/a/b/revision/refs%2Fpr%2F1");
+        for address in ["hub.example", "ftp://hub.example", "", "http://", "https://h?x=1"] {
+            let error = Hub::new(&options(address, None)).unwrap_err().to_string();
+            assert!(error.contains("no http:// or https:// address"), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_come_from_the_token_or_the_address() {
+        let check = |address: &str, token: Option<&str>, expected: Option<&str>| {
+            let hub = Hub::new(&options(address, token)).unwrap();
+            let request = hub.credentials.get(&hub.client, &hub.address).build().unwrap();
+            let value = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
+            assert_eq!(value, expected);
+            assert!(!request.url().as_str().contains('@'));
+        };
+        check("http://h", None, None);
+        check("http://h", Some(" "), None);
+        check("http://h", Some("hf_x\n"), Some("Bearer hf_x"));
+        check("http://u%40x:p@h", None, Some("Basic dUB4OnA="));
+        check("http://u:p@h", Some("t"), Some("Bearer t"));
+        assert!(Hub::new(&options("http://h", Some("a\nb"))).is_err());
+        assert_eq!(format!("{:?}", Secret("x".to_owned())), "Secret(..)");
+    }
+
+    #[test]
+    fn a_listing_says_what_the_hub_knows() {
+        let hub = Hub::new(&options("http://h", None)).unwrap();
+        let (sha, blob, large) = ("a".repeat(40), "b".repeat(40), "c".repeat(64));
+        let body = format!(
+            r#"{{"sha":"{sha}","siblings":[{{"rfilename":"x","size":3,"blobId":"{blob}"}},{{"rfilename":"y"}},
+            {{"rfilename":"z","size":9,"blobId":"{blob}","lfs":{{"sha256":"{large}","size":9,"pointerSize":1}}}}]}}"#
+        );
+        let listing = hub.parse_listing(body.as_bytes()).unwrap();
+        let seen: Vec<_> = listing
+            .files
+            .iter()
+            .map(|file| (file.path.as_str(), file.size, file.digest.as_ref().map(Published::hex)))
+            .collect();
+        assert_eq!(seen, [("x", Some(3), Some(&*blob)), ("y", None, None), ("z", Some(9), Some(&*large))]);
+        for broken in ["", "<html>", r#"{"sha":"main","siblings":[]}"#, r#"{"sha":"../../x","siblings":[]}"#]
+        {
+            assert!(
+                matches!(hub.parse_listing(broken.as_bytes()), Err(HubError::Nonsense { .. })),
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_redirect_does_not_leave_https() {
+        let hub = Hub::new(&options("https://h", None)).unwrap();
+        let check = |from: &str, to: &str, expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, to.parse().unwrap());
+            let followed = hub.follow(&from.parse().unwrap(), &headers, "x").ok();
+            assert_eq!(followed.as_ref().map(Url::as_str), expected, "{from} {to}");
+        };
+        check("https://h/a/b", "/c", Some("https://h/c"));
+        check("https://h/a", "https://cdn/c?sig=1", Some("https://cdn/c?sig=1"));
+        check("https://h/a", "http://h/a", None);
+        check("http://h/a", "http://cdn/a", Some("http://cdn/a"));
+        check("http://h/a", "file:///etc/passwd", None);
+        assert!(hub.follow(&"http://h/".parse().unwrap(), &HeaderMap::new(), "x").is_err());
+    }
+
+    #[test]
+    fn ranges_are_read() {
+        let check = |value: &str, expected: (u64, Option<u64>)| assert_eq!(content_range(value), expected);
+        check("bytes 5-9/10", (5, Some(10)));
+        check("bytes */10", (0, Some(10)));
+        check("bytes 5-9/*", (5, None));
+        check("nonsense", (0, None));
+    }
+}

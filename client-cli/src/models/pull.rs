@@ -1,0 +1,463 @@
+//! From a hub into the store: nothing is seen of a model there before every file is whole and checked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use chrono::Utc;
+use reqwest::StatusCode;
+use serde::Serialize;
+
+use super::files::{self, CHECKPOINTS};
+use super::hub::{Hub, HubError, HubOptions, Listed, Listing, Opened, Tries};
+use super::meter::{Bytes, Meter};
+use super::record::{FileRecord, Published, Record, Source, Sums};
+use super::work::{Claim, Partial, Work, check_room};
+use super::{check_folder, check_name, place};
+use crate::error::{Hint, Hinted};
+use crate::output::progress;
+
+/// Branch that is meant when no revision is named.
+const DEFAULT_REVISION: &str = "main";
+
+/// What to pull.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// ORGANISATION/NAME.
+    pub name: String,
+    /// Branch, tag or commit; the main branch when left out.
+    pub revision: Option<String>,
+    /// Whether the network must not be used.
+    pub offline: bool,
+}
+
+/// How a pull ended.
+#[derive(Debug, Serialize)]
+pub struct Pulled {
+    /// ORGANISATION/NAME.
+    pub name: String,
+    /// Folder in the store.
+    pub path: PathBuf,
+    /// The commit, as far as one is known.
+    pub revision: Option<String>,
+    /// Where it came from.
+    pub origin: Option<String>,
+    /// Whether the store was changed.
+    pub changed: bool,
+    /// Bytes of the model.
+    pub bytes: u64,
+    /// Bytes that came over the network this time.
+    pub received: u64,
+    /// The files with their digests.
+    pub files: Vec<FileRecord>,
+}
+
+impl fmt::Display for Pulled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.changed { "pulled" } else { "stands in the store" };
+        write!(f, "{} {verb}", self.name)?;
+        if let Some(revision) = &self.revision {
+            write!(f, " at {revision}")?;
+        }
+        writeln!(f, ": {} files, {}, {}", self.files.len(), Bytes(self.bytes), self.path.display())
+    }
+}
+
+/// Pulls a model; does nothing when the store has it at that revision.
+///
+/// # Errors
+/// When the hub does not give it, a file is not what the hub says it is, or the store cannot be written. What came
+/// until then is kept, and the next pull goes on from there.
+pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyhow::Result<Pulled> {
+    check_name(&request.name)?;
+    let asked = request.revision.as_deref().unwrap_or(DEFAULT_REVISION);
+    check_revision(asked)?;
+    if request.offline {
+        return offline(store, request);
+    }
+    // A commit never changes: nobody has to be asked about it.
+    if let Some(pulled) = standing(store, &request.name, asked)? {
+        return Ok(pulled);
+    }
+    let hub = Hub::new(options)?;
+    let _claim = claim(store, &request.name).await?;
+    let listing = hub.listing(&request.name, asked).await.map_err(advise)?;
+    if let Some(pulled) = standing(store, &request.name, &listing.sha)? {
+        return Ok(pulled);
+    }
+    let work = Work::of(store, &request.name)?;
+    let mut pull =
+        Pull { hub: &hub, listing: &listing, request, store, work, meter: Meter::new(), received: 0 };
+    let record = pull.gather(asked).await?;
+    let (received, path) = (pull.received, pull.finish(&record)?);
+    Ok(Pulled { changed: true, received, ..described(&request.name, path, Some(record)) })
+}
+
+fn described(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
+    Pulled {
+        name: name.to_owned(),
+        path,
+        changed: false,
+        received: 0,
+        bytes: record.as_ref().map_or(0, Record::bytes),
+        revision: record.as_ref().and_then(|record| record.revision.clone()),
+        origin: record.as_ref().map(|record| record.origin.clone()),
+        files: record.map(|record| record.files).unwrap_or_default(),
+    }
+}
+
+/// The model of the store if it stands at this commit of a hub with all its files.
+fn standing(store: &Path, name: &str, commit: &str) -> anyhow::Result<Option<Pulled>> {
+    let path = store.join(name);
+    let record = Record::read(&path)?;
+    let here = record.filter(|record| {
+        record.source == Source::Hub
+            && record.revision.as_deref() == Some(commit)
+            && record.looks_whole(&path)
+    });
+    Ok(here.map(|record| described(name, path, Some(record))))
+}
+
+/// The model of the store if it answers what was asked without a look at the network.
+fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
+    let path = store.join(&request.name);
+    let hint = "pull it where a hub can be reached and copy its folder here with `observatory models import`, \
+                or leave away --offline and OBSERVATORY_OFFLINE";
+    if check_folder(&path).is_err() {
+        let text = format!("offline, and {} is not in the model store {}", request.name, store.display());
+        return Err(Hinted::error(text, hint));
+    }
+    let record = Record::read(&path)?;
+    if let Some(asked) = &request.revision {
+        let has = record.as_ref().and_then(|record| record.revision.as_deref());
+        let branch = record.as_ref().and_then(|record| record.requested.as_deref());
+        if has != Some(asked) && branch != Some(asked) {
+            let has = has.unwrap_or("no known revision");
+            let text = format!("offline, and the store has {} at {has}, not at {asked}", request.name);
+            return Err(Hinted::error(text, hint));
+        }
+    }
+    Ok(described(&request.name, path, record))
+}
+
+fn check_revision(revision: &str) -> anyhow::Result<()> {
+    let fit = |char: char| char.is_ascii_alphanumeric() || "-_./+".contains(char);
+    let good = !revision.is_empty()
+        && revision.len() <= 250
+        && revision.chars().all(fit)
+        && !revision.starts_with(['-', '/'])
+        && !revision.contains("..");
+    ensure!(good, "`{revision}` is no revision: a branch, a tag or a commit is wanted");
+    Ok(())
+}
+
+async fn claim(store: &Path, name: &str) -> anyhow::Result<Claim> {
+    let (store, name) = (store.to_owned(), name.to_owned());
+    tokio::task::spawn_blocking(move || Claim::on(&store, &name)).await?
+}
+
+/// What the user can do about a hub's answer.
+fn advise(error: HubError) -> anyhow::Error {
+    let hint = match &error {
+        HubError::NotFound { .. } => {
+            "check the name and the revision; a private model needs a token in HF_TOKEN and looks missing without"
+        }
+        HubError::Refused { status: 401 | 403, .. } => {
+            "set HF_TOKEN to a token that may read it; a gated model's terms are accepted on the hub's page first"
+        }
+        HubError::Busy { .. } | HubError::Network { .. } => {
+            "pull again later, which goes on where this ended; a mirror can be named by HF_ENDPOINT"
+        }
+        _ => "check the hub's address in HF_ENDPOINT",
+    };
+    Hinted::on(error, hint)
+}
+
+/// Whether the error says that the hub has no such thing.
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    let hinted = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>());
+    hinted
+        .filter_map(|hinted| hinted.error_itself().downcast_ref())
+        .any(|error| matches!(error, HubError::NotFound { .. }))
+}
+
+/// One pull on its way.
+struct Pull<'a> {
+    hub: &'a Hub,
+    listing: &'a Listing,
+    request: &'a Request,
+    store: &'a Path,
+    work: Work,
+    meter: Meter,
+    received: u64,
+}
+
+/// Why a try at a file brought no whole file.
+enum Fault {
+    /// The hub's doing; another try may help.
+    Hub(HubError),
+    /// The bytes are whole and wrong. When some were there before, they are at fault and the file is begun anew.
+    Spoilt { resumed: bool, error: anyhow::Error },
+    /// Another try does not help.
+    Fatal(anyhow::Error),
+}
+
+impl From<HubError> for Fault {
+    fn from(error: HubError) -> Self {
+        Self::Hub(error)
+    }
+}
+
+impl From<anyhow::Error> for Fault {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// A file that is whole and has the right digest.
+struct Whole {
+    partial: PathBuf,
+    record: FileRecord,
+}
+
+impl Pull<'_> {
+    /// Brings every wanted file into the working folder, then puts the model together there.
+    async fn gather(&mut self, asked: &str) -> anyhow::Result<Record> {
+        let (name, sha) = (&self.request.name, &self.listing.sha);
+        let published: Vec<&str> = self.listing.files.iter().map(|file| file.path.as_str()).collect();
+        let wanted =
+            files::wanted(&published).with_context(|| format!("{name} at {sha} cannot be served"))?;
+        let listed = self.listing.files.iter().filter(|file| wanted.contains(&file.path.as_str()));
+        let listed: Vec<Listed> = listed.cloned().collect();
+        self.reuse(&listed)?;
+        let total: u64 = listed.iter().filter_map(|file| file.size).sum();
+        let missing = total.saturating_sub(self.work.bytes()?);
+        check_room(self.store, name, missing)?;
+        progress(format_args!(
+            "pulling {name} at {sha} from {}: {} files, {} of {} missing",
+            self.hub.address(),
+            listed.len(),
+            Bytes(missing),
+            Bytes(total)
+        ));
+        let mut whole = Vec::new();
+        for file in &listed {
+            whole.push(self.fetch(file).await.with_context(|| format!("cannot pull {name}"))?);
+        }
+        self.meter.clear();
+        let model = self.work.empty_model()?;
+        let record = Record {
+            source: Source::Hub,
+            origin: self.hub.address(),
+            requested: Some(asked.to_owned()),
+            revision: Some(sha.clone()),
+            recorded_at: Utc::now(),
+            files: whole.iter().map(|file| file.record.clone()).collect(),
+        };
+        for file in whole {
+            let to = model.join(&file.record.path);
+            let moved = fs::create_dir_all(to.parent().unwrap_or(&model))
+                .and_then(|()| fs::rename(file.partial, &to));
+            moved.with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        check_index(&model)?;
+        record.write(&model)?;
+        Ok(record)
+    }
+
+    /// Puts the gathered model into the store.
+    fn finish(self, record: &Record) -> anyhow::Result<PathBuf> {
+        let (model, target) = (self.work.model(), self.store.join(&self.request.name));
+        ensure!(record.looks_whole(&model), "{} changed while it was put together", model.display());
+        place(&model, &target)?;
+        self.work.clear();
+        Ok(target)
+    }
+
+    /// Files that the model of the store has already at this digest are not fetched again.
+    fn reuse(&self, listed: &[Listed]) -> anyhow::Result<()> {
+        let target = self.store.join(&self.request.name);
+        let Some(record) = Record::read(&target)? else { return Ok(()) };
+        for file in listed {
+            let (Some(digest), Some(size)) = (&file.digest, file.size) else { continue };
+            let has = record.files.iter().find(|has| has.path == file.path && has.size == size);
+            let same = has.is_some_and(|has| {
+                has.sha256 == digest.hex() || has.git_blob.as_deref() == Some(digest.hex())
+            });
+            let (from, to) = (target.join(&file.path), self.work.partial(&file.path, digest));
+            // A shorter file would be written to, and with it the model that is served.
+            let intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
+            if same && !to.exists() && intact() && fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One file, by as many tries as allowed.
+    async fn fetch(&mut self, file: &Listed) -> anyhow::Result<Whole> {
+        let mut tries = Tries::new(self.hub.patience);
+        loop {
+            let before = self.received;
+            match self.attempt(file).await {
+                Ok(whole) => return Ok(whole),
+                Err(Fault::Hub(error)) => {
+                    if self.received > before {
+                        tries.progressed();
+                    }
+                    self.meter.clear();
+                    tries.pause(error).await.map_err(advise)?;
+                }
+                Err(Fault::Spoilt { resumed: true, error }) => {
+                    self.meter.clear();
+                    progress(format_args!("{error}; beginning it anew"));
+                }
+                Err(Fault::Spoilt { error, .. } | Fault::Fatal(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, file: &Listed) -> Result<Whole, Fault> {
+        let partial = self.work.find(&file.path, file.digest.as_ref())?;
+        if let Some(partial) = &partial
+            && file.size.is_some_and(|size| partial.len >= size)
+        {
+            return self.check(file, partial, true).await;
+        }
+        let from = partial.as_ref().map_or(0, |partial| partial.len);
+        let opened = self.open(file, from).await?;
+        let digest = self.digest(file, &opened)?;
+        // What is there belongs to another version: the answer is about bytes that are not wanted.
+        let stale = self.work.find(&file.path, Some(&digest))?.is_none() && from > 0;
+        let opened = if stale { self.open(file, 0).await? } else { opened };
+        let from = if stale { 0 } else { from };
+        match opened.status {
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let all = Partial { path: self.work.partial(&file.path, &digest), digest, len: from };
+                self.check(file, &all, true).await
+            }
+            // A server that knows no ranges sends the whole again.
+            StatusCode::PARTIAL_CONTENT if opened.start == from => {
+                self.receive(file, opened, digest, from).await
+            }
+            StatusCode::PARTIAL_CONTENT => {
+                let does = format!("sends {} from byte {} on instead of {from}", file.path, opened.start);
+                Err(Fault::Fatal(self.hub.nonsense(does).into()))
+            }
+            _ => self.receive(file, opened, digest, 0).await,
+        }
+    }
+
+    async fn open(&self, file: &Listed, from: u64) -> Result<Opened, HubError> {
+        self.hub.open(&self.request.name, &self.listing.sha, &file.path, from).await
+    }
+
+    /// The digest that the listing and the answer agree on.
+    fn digest(&self, file: &Listed, opened: &Opened) -> Result<Published, Fault> {
+        let nonsense = |does: String| Err(Fault::Fatal(self.hub.nonsense(does).into()));
+        match (&file.digest, &opened.digest) {
+            (Some(Published::Sha256(listed)), Some(Published::Sha256(sent))) if listed != sent => {
+                nonsense(format!("lists {} with sha256 {listed} and sends {sent}", file.path))
+            }
+            (Some(Published::GitBlob(listed)), Some(Published::GitBlob(sent))) if listed != sent => {
+                nonsense(format!("lists {} with git blob sha1 {listed} and sends {sent}", file.path))
+            }
+            (Some(digest), _) | (None, Some(digest)) => Ok(digest.clone()),
+            (None, None) => {
+                nonsense(format!("gives no digest of {}, so that it cannot be checked", file.path))
+            }
+        }
+    }
+
+    /// Writes the body behind the first `from` bytes, then checks the whole.
+    async fn receive(
+        &mut self,
+        file: &Listed,
+        mut opened: Opened,
+        digest: Published,
+        from: u64,
+    ) -> Result<Whole, Fault> {
+        let size = file.size.or(opened.size);
+        let path = self.work.partial(&file.path, &digest);
+        let cannot = || format!("cannot write {}", path.display());
+        let opening =
+            OpenOptions::new().create(true).append(from > 0).write(true).truncate(from == 0).open(&path);
+        let mut written: File = opening.with_context(cannot)?;
+        self.meter.begin(&file.path, from, size);
+        let mut len = from;
+        while let Some(chunk) = opened.chunk().await? {
+            let chunk = chunk.as_ref();
+            len += chunk.len() as u64;
+            if size.is_some_and(|size| len > size) {
+                return Err(Fault::Fatal(
+                    self.hub.nonsense(format!("sends more of {} than it has", file.path)).into(),
+                ));
+            }
+            written
+                .write_all(chunk)
+                .with_context(cannot)
+                .hint("what came so far is kept: make room and pull again")?;
+            self.received += chunk.len() as u64;
+            self.meter.advance(chunk.len() as u64);
+        }
+        if let Some(size) = size.filter(|size| len < *size) {
+            let reason = format!("the connection ended after {len} of {size} bytes of {}", file.path);
+            return Err(Fault::Hub(HubError::Network { host: self.hub.host(), reason }));
+        }
+        written.sync_all().with_context(cannot)?;
+        self.check(file, &Partial { path, digest, len }, from > 0).await
+    }
+
+    /// Reads the file again and compares; wrong bytes are deleted.
+    async fn check(&self, file: &Listed, partial: &Partial, resumed: bool) -> Result<Whole, Fault> {
+        let path = partial.path.clone();
+        let sums =
+            tokio::task::spawn_blocking(move || Sums::of(&path)).await.map_err(anyhow::Error::from)??;
+        let (kind, own, right) = sums.compare(&partial.digest);
+        if !right {
+            let _ = fs::remove_file(&partial.path);
+            let says = partial.digest.hex();
+            let error = anyhow::anyhow!("{}: its {kind} is {own} and the hub says {says}", file.path);
+            return Err(Fault::Spoilt { resumed, error });
+        }
+        let git_blob = matches!(partial.digest, Published::GitBlob(_)).then_some(sums.git_blob);
+        let record = FileRecord { path: file.path.clone(), size: sums.size, sha256: sums.sha256, git_blob };
+        Ok(Whole { partial: partial.path.clone(), record })
+    }
+}
+
+/// Every part that the checkpoint's index names is there.
+fn check_index(model: &Path) -> anyhow::Result<()> {
+    for name in CHECKPOINTS.iter().filter(|name| name.ends_with(".index.json")) {
+        let Ok(text) = fs::read(model.join(name)) else { continue };
+        let index: serde_json::Value =
+            serde_json::from_slice(&text).with_context(|| format!("{name} is no JSON"))?;
+        let parts = index.get("weight_map").and_then(serde_json::Value::as_object);
+        let parts: BTreeSet<&str> =
+            parts.into_iter().flatten().filter_map(|(_, part)| part.as_str()).collect();
+        for part in parts {
+            if !files::is_inside(part) || !model.join(part).is_file() {
+                bail!("{name} names {part:?}, which the hub does not list beside it");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_a_branch_a_tag_or_a_commit() {
+        for good in ["main", "v1.0", "refs/pr/1", &"a".repeat(40)] {
+            check_revision(good).unwrap();
+        }
+        for bad in ["", "-x", "a b", "../x", "a\nb", "/x", "a?b", "a#b"] {
+            assert!(check_revision(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What is written beside a model of the store: where it came from and what its files were.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha1::Digest as _;
+use sha2::Digest as _;
+
+/// Name of the record in the model's folder.
+pub(super) const RECORD: &str = ".observatory.json";
+
+/// How a model came into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Pulled from a hub.
+    Hub,
+    /// Copied from a folder.
+    Folder,
+    /// Unpacked from a pinned package.
+    Package,
+}
+
+/// Where a model of the store came from, and the digests its files had then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// How it came.
+    pub source: Source,
+    /// The hub's address without credentials, the folder's name or the package's.
+    pub origin: String,
+    /// What was asked of a hub: a branch, a tag or a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
+    /// The commit of the hub or the version of the package; a folder has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// When it was recorded.
+    pub recorded_at: DateTime<Utc>,
+    /// The files, by path.
+    pub files: Vec<FileRecord>,
+}
+
+/// One file of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Path in the model's folder.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// The hub's own digest where it is not the SHA-256: git's of a blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_blob: Option<String>,
+}
+
+/// How a file differs from its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// It is not there.
+    Missing,
+    /// Its bytes are others.
+    Changed,
+}
+
+impl Damage {
+    /// What is said of the file.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "is missing",
+            Self::Changed => "has other bytes",
+        }
+    }
+}
+
+impl Record {
+    /// A record of files as they lie in `folder`.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub(super) fn of_folder(source: Source, origin: String, folder: &Path) -> anyhow::Result<Self> {
+        let mut files = Vec::new();
+        for path in files_below(folder, Path::new(""))? {
+            let sums = Sums::of(&folder.join(&path))?;
+            files.push(sums.into_record(path.to_string_lossy().into_owned()));
+        }
+        Ok(Self { source, origin, requested: None, revision: None, recorded_at: Utc::now(), files })
+    }
+
+    /// The record of the model in `folder`, if it has one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(RECORD);
+        let cannot = || format!("cannot read {}", path.display());
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(cannot),
+            // A model without a folder has no record either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(cannot),
+        }
+    }
+
+    /// Puts the record into `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join(RECORD);
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Whether every file is there at its recorded size; a cheap look that reads none of them.
+    pub(super) fn looks_whole(&self, folder: &Path) -> bool {
+        self.files.iter().all(|file| {
+            fs::metadata(folder.join(&file.path))
+                .is_ok_and(|found| found.is_file() && found.len() == file.size)
+        })
+    }
+
+    /// Reads every file again and names those that differ from the record.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn damages(&self, folder: &Path) -> anyhow::Result<Vec<(String, Damage)>> {
+        let mut damages = Vec::new();
+        for file in &self.files {
+            let path = folder.join(&file.path);
+            let damage = if !path.is_file() {
+                Some(Damage::Missing)
+            } else if Sums::of(&path)?.sha256 != file.sha256 {
+                Some(Damage::Changed)
+            } else {
+                None
+            };
+            damages.extend(damage.map(|damage| (file.path.clone(), damage)));
+        }
+        Ok(damages)
+    }
+}
+
+/// Paths of all files below `root/inner` relative to `root`, in order; hidden ones do not count.
+fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = root.join(inner);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let name = entry?.file_name();
+        let path = inner.join(&name);
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if root.join(&path).is_dir() {
+            files.extend(files_below(root, &path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A digest as hubs publish it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// SHA-256 of the content: large files.
+    Sha256(String),
+    /// SHA-1 of git's blob object: small files.
+    GitBlob(String),
+}
+
+impl Published {
+    /// The digest in an ETag header; other servers put other things there.
+    pub(super) fn of_etag(value: &str) -> Option<Self> {
+        Self::of_hex(value.trim().trim_start_matches("W/").trim_matches('"'))
+    }
+
+    /// The digest of these hexadecimal digits, told apart by their number.
+    pub(super) fn of_hex(hex: &str) -> Option<Self> {
+        let hex = hex.to_ascii_lowercase();
+        match hex.len() {
+            _ if !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+            64 => Some(Self::Sha256(hex)),
+            40 => Some(Self::GitBlob(hex)),
+            _ => None,
+        }
+    }
+
+    /// Its hexadecimal digits.
+    pub(super) fn hex(&self) -> &str {
+        match self {
+            Self::Sha256(hex) | Self::GitBlob(hex) => hex,
+        }
+    }
+}
+
+/// Both digests of a file's content.
+#[derive(Debug)]
+pub(super) struct Sums {
+    pub(super) size: u64,
+    pub(super) sha256: String,
+    pub(super) git_blob: String,
+}
+
+impl Sums {
+    /// Reads the file once.
+    ///
+    /// # Errors
+    /// When it cannot be read, or changes meanwhile.
+    pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
+        Self::read(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut sha256 = sha2::Sha256::new();
+        // Git puts the size before the content, so that it has to be known first.
+        let mut git_blob = sha1::Sha1::new_with_prefix(format!("blob {size}\0"));
+        let mut buffer = vec![0; 1 << 20];
+        let mut total = 0;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            total += read as u64;
+            sha2::Digest::update(&mut sha256, &buffer[..read]);
+            sha1::Digest::update(&mut git_blob, &buffer[..read]);
+        }
+        if total != size {
+            bail!("it had {size} bytes and now has {total}");
+        }
+        let (sha256, git_blob) = (hex::encode(sha256.finalize()), hex::encode(git_blob.finalize()));
+        Ok(Self { size, sha256, git_blob })
+    }
+
+    /// The kind of digest that `published` is, its right value, and whether it has that.
+    pub(super) fn compare(&self, published: &Published) -> (&'static str, &str, bool) {
+        let (kind, own) = match published {
+            Published::Sha256(_) => ("sha256", &self.sha256),
+            Published::GitBlob(_) => ("git blob sha1", &self.git_blob),
+        };
+        (kind, own, own == published.hex())
+    }
+
+    /// What is recorded of a file that comes from no hub.
+    fn into_record(self, path: String) -> FileRecord {
+        FileRecord { path, size: self.size, sha256: self.sha256, git_blob: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_git_and_sha256sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "hello\n").unwrap();
+        let sums = Sums::of(&path).unwrap();
+        // `git hash-object` and `sha256sum` of the same six bytes.
+        assert_eq!(sums.git_blob, "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(sums.sha256, "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
+        assert!(sums.compare(&Published::of_hex(&sums.git_blob).unwrap()).2);
+        assert!(!sums.compare(&Published::of_hex(&"0".repeat(64)).unwrap()).2);
+    }
+
+    #[test]
+    fn an_etag_is_a_digest_or_something_else() {
+        let check = |etag: &str, expected: Option<&str>| {
+            assert_eq!(Published::of_etag(etag).as_ref().map(Published::hex), expected, "{etag}");
+        };
+        let (long, short) = ("ab".repeat(32), "cd".repeat(20));
+        check(&format!("\"{long}\""), Some(&long));
+        check(&format!("W/\"{short}\""), Some(&short));
+        check(&short.to_uppercase(), Some(&short));
+        check("\"d41d8cd98f00b204e9800998ecf8427e-5\"", None);
+        check(&format!("\"{}\"", "zz".repeat(20)), None);
+    }
+
+    #[test]
+    fn a_record_finds_what_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        fs::create_dir_all(at("1_Pooling")).unwrap();
+        for path in ["a", "b", "1_Pooling/c", ".hidden"] {
+            fs::write(at(path), path).unwrap();
+        }
+        assert_eq!(Record::read(dir.path()).unwrap(), None);
+        let record = Record::of_folder(Source::Folder, "x".to_owned(), dir.path()).unwrap();
+        record.write(dir.path()).unwrap();
+        assert_eq!(Record::read(dir.path()).unwrap(), Some(record.clone()));
+        let paths: Vec<&str> = record.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["1_Pooling/c", "a", "b"]);
+        assert!(record.looks_whole(dir.path()) && record.damages(dir.path()).unwrap().is_empty());
+        fs::write(at("a"), "A").unwrap();
+        assert!(record.looks_whole(dir.path()));
+        fs::remove_file(at("1_Pooling/c")).unwrap();
+        assert!(!record.looks_whole(dir.path()));
+        let damages = record.damages(dir.path()).unwrap();
+        assert_eq!(damages, [("1_Pooling/c".to_owned(), Damage::Missing), ("a".to_owned(), Damage::Changed)]);
+    }
+}

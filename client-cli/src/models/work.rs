@@ -1,0 +1,215 @@
+//! What a pull leaves on the disk until its model is whole.
+//!
+//! `STORE/.pulls/ORGANISATION--NAME/` holds one file for each file of the model, named after the digest it shall
+//! have, so that a partial file is never continued with bytes of another version. The lock beside it stays: a lock
+//! file that is deleted while another process waits for it would let two in.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use super::meter::Bytes;
+use super::record::Published;
+use crate::error::{Hint, Hinted};
+use crate::output::progress;
+
+const FOLDER: &str = ".pulls";
+const PARTIAL: &str = ".partial";
+
+/// Says what to do when the store cannot be written.
+pub(super) const STORE_HINT: &str = "give another store with --models-dir DIR or OBSERVATORY_MODELS";
+
+/// The right to change one model of the store; others wait until this value is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    _lock: File,
+}
+
+impl Claim {
+    /// Waits until no other process changes the model.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(super) fn on(store: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = store.join(FOLDER).join(format!("{}.lock", flat(name)));
+        let cannot = || format!("cannot write the model store {}", store.display());
+        fs::create_dir_all(store.join(FOLDER)).with_context(cannot).hint(STORE_HINT)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.with_context(cannot).hint(STORE_HINT)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                progress(format_args!("another process works on {name}; waiting for it"));
+                lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// The working folder of one pull.
+#[derive(Debug)]
+pub(super) struct Work {
+    folder: PathBuf,
+}
+
+/// A file that is there in part, or whole and not checked yet.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
+    pub(super) digest: Published,
+    pub(super) len: u64,
+}
+
+impl Work {
+    /// The folder for a model that is claimed; what an earlier pull left is kept.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub(super) fn of(store: &Path, name: &str) -> anyhow::Result<Self> {
+        let folder = store.join(FOLDER).join(flat(name));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Where the bytes of `file` with this digest are gathered.
+    pub(super) fn partial(&self, file: &str, digest: &Published) -> PathBuf {
+        self.folder.join(format!("{}.{}{PARTIAL}", flat(file), digest.hex()))
+    }
+
+    /// What is there of `file`; with a `digest` given, all that has another is deleted.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or changed.
+    pub(super) fn find(&self, file: &str, digest: Option<&Published>) -> anyhow::Result<Option<Partial>> {
+        let before = format!("{}.", flat(file));
+        let mut found = None;
+        for entry in self.entries()? {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let hex = name.strip_prefix(&before).and_then(|rest| rest.strip_suffix(PARTIAL));
+            let Some(of) = hex.and_then(Published::of_hex) else { continue };
+            if digest.is_some_and(|digest| *digest != of) {
+                fs::remove_file(&entry).with_context(|| format!("cannot delete {}", entry.display()))?;
+                continue;
+            }
+            let len = fs::metadata(&entry).with_context(|| format!("cannot read {}", entry.display()))?.len();
+            found = Some(Partial { path: entry, digest: of, len });
+        }
+        Ok(found)
+    }
+
+    /// Bytes that are there already.
+    pub(super) fn bytes(&self) -> anyhow::Result<u64> {
+        Ok(self.entries()?.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
+    }
+
+    /// Where the whole model is put together.
+    pub(super) fn model(&self) -> PathBuf {
+        self.folder.join("model")
+    }
+
+    /// The empty folder to put the whole model together in.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub(super) fn empty_model(&self) -> anyhow::Result<PathBuf> {
+        let model = self.model();
+        let cannot = || format!("cannot create {}", model.display());
+        if model.exists() {
+            fs::remove_dir_all(&model).with_context(cannot)?;
+        }
+        fs::create_dir(&model).with_context(cannot)?;
+        Ok(model)
+    }
+
+    /// Deletes the folder; what is left of it harms nobody.
+    pub(super) fn clear(self) {
+        let _ = fs::remove_dir_all(self.folder);
+    }
+
+    fn entries(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.folder);
+        let entries = entries.with_context(|| format!("cannot read {}", self.folder.display()))?;
+        Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+    }
+}
+
+/// A path as one name: model names and the names of their files hold no two hyphens in a row where it matters,
+/// and a clash would only cost a download.
+fn flat(path: &str) -> String {
+    path.replace('/', "--")
+}
+
+/// Refuses what the disk has no room for.
+///
+/// # Errors
+/// When `needed` bytes are more than what is free.
+pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
+    let free = nix::sys::statvfs::statvfs(store)
+        .with_context(|| format!("cannot tell the free space of {}", store.display()))?;
+    let free = free.blocks_available() as u64 * free.fragment_size() as u64;
+    ensure!(
+        needed <= free,
+        Hinted::error(
+            format!(
+                "{name} needs {} more and the model store {} has {} free",
+                Bytes(needed),
+                store.display(),
+                Bytes(free)
+            ),
+            STORE_HINT,
+        )
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_file_belongs_to_its_digest() {
+        let store = tempfile::tempdir().unwrap();
+        let work = Work::of(store.path(), "a/b").unwrap();
+        let [one, two] = ["1", "2"].map(|digit| Published::of_hex(&digit.repeat(40)).unwrap());
+        assert!(work.find("1_Pooling/config.json", None).unwrap().is_none());
+        fs::write(work.partial("1_Pooling/config.json", &one), "abc").unwrap();
+        fs::write(work.partial("config.json", &one), "x").unwrap();
+        let found = work.find("1_Pooling/config.json", None).unwrap().unwrap();
+        assert_eq!((found.len, &found.digest), (3, &one));
+        assert_eq!(work.bytes().unwrap(), 4);
+        assert!(work.find("1_Pooling/config.json", Some(&two)).unwrap().is_none());
+        assert!(!found.path.exists());
+        assert!(work.find("config.json", Some(&one)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_claim_waits_for_the_other() {
+        let store = tempfile::tempdir().unwrap();
+        let claim = Claim::on(store.path(), "a/b").unwrap();
+        drop(Claim::on(store.path(), "a/c").unwrap());
+        let (said, heard) = std::sync::mpsc::channel();
+        let path = store.path().to_owned();
+        let other = std::thread::spawn(move || {
+            let claim = Claim::on(&path, "a/b").unwrap();
+            said.send(()).unwrap();
+            claim
+        });
+        assert!(heard.try_recv().is_err());
+        drop(claim);
+        heard.recv().unwrap();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_noticed_before() {
+        let store = tempfile::tempdir().unwrap();
+        check_room(store.path(), "a/b", 1).unwrap();
+        let error = check_room(store.path(), "a/b", 1 << 62).unwrap_err().to_string();
+        assert!(error.starts_with("a/b needs 4611686018.4 GB more and the model store "), "{error}");
+    }
+}
