@@ -10,6 +10,7 @@ pub mod device;
 pub mod entities;
 pub mod error;
 pub mod grpc;
+pub mod kernels;
 pub mod metrics;
 pub mod model;
 pub mod queue;

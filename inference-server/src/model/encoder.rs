@@ -9,6 +9,7 @@ use candle_nn::Linear;
 use super::blocks::Blocks;
 use super::files::EncoderConfig;
 use super::heads::Head;
+use super::packed::Packed;
 use super::weights::Weights;
 use super::{ComputeError, Model, Pooling};
 
@@ -48,7 +49,12 @@ impl Encoder {
     }
 
     fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
-        Ok(Self { backbone: Box::new(Blocks::load(config, weights)?), head })
+        let backbone: Box<dyn Backbone> = if weights.device().is_cpu() {
+            Box::new(Packed::load(config, weights)?)
+        } else {
+            Box::new(Blocks::load(config, weights)?)
+        };
+        Ok(Self { backbone, head })
     }
 }
 

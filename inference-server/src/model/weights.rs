@@ -109,6 +109,11 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// Where the tensors are put.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Weights handed out so far.
     pub fn parameters(&self) -> u64 {
         self.parameters

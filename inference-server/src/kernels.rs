@@ -1,0 +1,14 @@
+//! Arithmetic of encoders on slices, for the CPU.
+//!
+//! Nothing here knows of models, files or tensors. Every kernel has one body in plain Rust that is compiled for each
+//! instruction set (or a hand-written one beside it), and is tested against arithmetic in f64. A row's result is made
+//! by the same operations in the same order whatever the other rows are and however many threads work.
+
+pub mod attention;
+pub mod embedding;
+pub mod gemm;
+pub mod isa;
+pub mod math;
+pub mod matrix;
+pub mod norm;
+mod parallel;

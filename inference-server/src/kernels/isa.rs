@@ -1,0 +1,93 @@
+//! Which instructions the machine has, found once at run time.
+
+use std::sync::OnceLock;
+
+/// Instructions that a kernel may use; a value proves that this machine has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The best that this machine has.
+    pub fn detect() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self(Kind::Portable)))
+    }
+
+    /// All that this machine has, the best last.
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                found.push(Self(Kind::Avx2));
+                if ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has_avx512) {
+                    found.push(Self(Kind::Avx512));
+                }
+            }
+        }
+        found
+    }
+
+    /// Its name in logs and tables.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512(feature: &str) -> bool {
+    match feature {
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "avx512bw" => is_x86_feature_detected!("avx512bw"),
+        "avx512dq" => is_x86_feature_detected!("avx512dq"),
+        _ => is_x86_feature_detected!("avx512vl"),
+    }
+}
+
+/// Runs `body::<FMA>(arguments)` compiled for the instructions of `isa`; the body must be `#[inline(always)]`.
+///
+/// `FMA` says whether a fused multiply-add is one instruction there.
+macro_rules! by_isa {
+    ($isa:expr, $body:ident($($argument:ident: $kind:ty = $value:expr),* $(,)?)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn avx512($($argument: $kind),*) {
+            $body::<true>($($argument),*);
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2($($argument: $kind),*) {
+            $body::<true>($($argument),*);
+        }
+        #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
+        match $isa.kind() {
+            // SAFETY: an `Isa` of this kind exists only where the machine has these instructions.
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Kind::Avx512 => unsafe { avx512($($value),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Kind::Avx2 => unsafe { avx2($($value),*) },
+            $crate::kernels::isa::Kind::Portable => $body::<false>($($value),*),
+        }
+    }};
+}
+pub(super) use by_isa;
