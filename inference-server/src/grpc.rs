@@ -31,7 +31,7 @@ use crate::queue::{Done, Lane, Priority, Queue, Work};
 use crate::tokenizer::Truncation;
 use crate::tokenizer::workers::Workers;
 use crate::vectors::{Embedded, VectorCache};
-use layer::{Deadline, ObserveLayer};
+use layer::{Deadline, Decoded, ObserveLayer};
 
 /// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
 /// request, large enough that handing it over costs little.
@@ -223,7 +223,11 @@ fn text_field(index: usize) -> String {
     format!("texts[{index}]")
 }
 
+/// When the caller's patience ends; called first, it also takes note that the message is decoded.
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    if let Some(decoded) = request.extensions().get::<Decoded>() {
+        decoded.now();
+    }
     request.extensions().get::<Deadline>().map(|deadline| deadline.0)
 }
 

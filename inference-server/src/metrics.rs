@@ -53,6 +53,7 @@ pub struct Metrics {
     duration: Histograms<Method>,
     refused: Family<Reason, Counter>,
     dropped: Family<Reason, Counter>,
+    rejection: Histogram,
     queue_wait: Histogram,
     compute: Histograms<OfModel>,
     tokens: Family<OfModel, Counter>,
@@ -64,6 +65,8 @@ pub struct Metrics {
     ready: Family<OfModel, Gauge>,
     in_flight: Gauge,
     queued_tokens: Gauge,
+    token_limit: Gauge,
+    tokens_per_second: Gauge,
     admission: Arc<Admission>,
 }
 
@@ -76,6 +79,7 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds),
             refused: Family::default(),
             dropped: Family::default(),
+            rejection: Histogram::new(exponential_buckets(0.000_02, 1.5, 22)),
             queue_wait: seconds(),
             compute: Family::new_with_constructor(seconds),
             tokens: Family::default(),
@@ -87,6 +91,8 @@ impl Metrics {
             ready: Family::default(),
             in_flight: Gauge::default(),
             queued_tokens: Gauge::default(),
+            token_limit: Gauge::default(),
+            tokens_per_second: Gauge::default(),
             admission,
         };
         metrics.register();
@@ -104,6 +110,12 @@ impl Metrics {
             self.dropped.clone(),
         );
         r.register_with_unit(
+            "rejection",
+            "From a decoded request to its refusal for lack of room on its way back",
+            Unit::Seconds,
+            self.rejection.clone(),
+        );
+        r.register_with_unit(
             "queue_wait",
             "From admission to the first step",
             Unit::Seconds,
@@ -119,6 +131,8 @@ impl Metrics {
         r.register("model_ready", "1 where the model answers", self.ready.clone());
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
+        r.register("token_limit", "Tokens that may wait now", self.token_limit.clone());
+        r.register("tokens_per_second", "Speed of the device lately", self.tokens_per_second.clone());
     }
 
     /// A call ended with this gRPC code.
@@ -131,6 +145,11 @@ impl Metrics {
     /// A request or an item was refused.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The refusal of a request for which there is no room went out, so long after the request was decoded.
+    pub fn rejected(&self, after: Duration) {
+        self.rejection.observe(after.as_secs_f64());
     }
 
     /// Admitted work was dropped before a step.
@@ -171,6 +190,8 @@ impl Metrics {
     pub fn encode(&self) -> Result<String> {
         self.in_flight.set(self.admission.requests() as i64);
         self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));
+        self.token_limit.set(i64::try_from(self.admission.token_limit()).unwrap_or(i64::MAX));
+        self.tokens_per_second.set(self.admission.rate() as i64);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).context("metrics cannot be encoded")?;
         Ok(out)
