@@ -53,14 +53,20 @@ pub struct Metrics {
     duration: Histograms<Method>,
     refused: Family<Reason, Counter>,
     dropped: Family<Reason, Counter>,
+    rejection: Histogram,
     queue_wait: Histogram,
     compute: Histograms<OfModel>,
     tokens: Family<OfModel, Counter>,
     rows: Family<OfModel, Counter>,
     batch_tokens: Histogram,
+    batch_rows: Histogram,
+    cache_hits: Counter,
+    cache_misses: Counter,
     ready: Family<OfModel, Gauge>,
     in_flight: Gauge,
     queued_tokens: Gauge,
+    token_limit: Gauge,
+    tokens_per_second: Gauge,
     admission: Arc<Admission>,
 }
 
@@ -73,14 +79,20 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds),
             refused: Family::default(),
             dropped: Family::default(),
+            rejection: Histogram::new(exponential_buckets(0.000_02, 1.5, 22)),
             queue_wait: seconds(),
             compute: Family::new_with_constructor(seconds),
             tokens: Family::default(),
             rows: Family::default(),
             batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 12)),
+            batch_rows: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
             ready: Family::default(),
             in_flight: Gauge::default(),
             queued_tokens: Gauge::default(),
+            token_limit: Gauge::default(),
+            tokens_per_second: Gauge::default(),
             admission,
         };
         metrics.register();
@@ -98,6 +110,12 @@ impl Metrics {
             self.dropped.clone(),
         );
         r.register_with_unit(
+            "rejection",
+            "From a decoded request to its refusal for lack of room on its way back",
+            Unit::Seconds,
+            self.rejection.clone(),
+        );
+        r.register_with_unit(
             "queue_wait",
             "From admission to the first step",
             Unit::Seconds,
@@ -107,9 +125,14 @@ impl Metrics {
         r.register("tokens", "Tokens computed", self.tokens.clone());
         r.register("rows", "Texts computed", self.rows.clone());
         r.register("batch_tokens", "Tokens of one forward pass", self.batch_tokens.clone());
+        r.register("batch_rows", "Rows of one forward pass", self.batch_rows.clone());
+        r.register("vector_cache_hits", "Texts whose vector was remembered", self.cache_hits.clone());
+        r.register("vector_cache_misses", "Texts whose vector was not remembered", self.cache_misses.clone());
         r.register("model_ready", "1 where the model answers", self.ready.clone());
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
+        r.register("token_limit", "Tokens that may wait now", self.token_limit.clone());
+        r.register("tokens_per_second", "Speed of the device lately", self.tokens_per_second.clone());
     }
 
     /// A call ended with this gRPC code.
@@ -122,6 +145,11 @@ impl Metrics {
     /// A request or an item was refused.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The refusal of a request for which there is no room went out, so long after the request was decoded.
+    pub fn rejected(&self, after: Duration) {
+        self.rejection.observe(after.as_secs_f64());
     }
 
     /// Admitted work was dropped before a step.
@@ -141,6 +169,13 @@ impl Metrics {
         self.rows.get_or_create(&label).inc_by(rows as u64);
         self.tokens.get_or_create(&label).inc_by(tokens as u64);
         self.batch_tokens.observe(tokens as f64);
+        self.batch_rows.observe(rows as f64);
+    }
+
+    /// Texts were looked up among the vectors remembered.
+    pub fn cached(&self, hits: usize, misses: usize) {
+        self.cache_hits.inc_by(hits as u64);
+        self.cache_misses.inc_by(misses as u64);
     }
 
     /// Whether a model answers.
@@ -155,6 +190,8 @@ impl Metrics {
     pub fn encode(&self) -> Result<String> {
         self.in_flight.set(self.admission.requests() as i64);
         self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));
+        self.token_limit.set(i64::try_from(self.admission.token_limit()).unwrap_or(i64::MAX));
+        self.tokens_per_second.set(self.admission.rate() as i64);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).context("metrics cannot be encoded")?;
         Ok(out)

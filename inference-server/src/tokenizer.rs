@@ -1,7 +1,10 @@
 //! Texts to token ids, with the limit of the model and no padding.
 
+pub mod workers;
+
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tokenizers::utils::truncation::TruncationDirection;
@@ -12,6 +15,11 @@ use crate::error::Error;
 
 /// Tokens that windows of a long text share where nothing is asked for.
 const DEFAULT_OVERLAP: usize = 64;
+
+/// Tokens per byte assumed before the first text.
+const ASSUMED_DENSITY: f32 = 0.3;
+/// Bytes of text that halve the weight of what was read before.
+const DENSITY_BYTES: f32 = 4_096.0;
 
 /// What to do with a text longer than the model reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +71,8 @@ pub struct TextTokenizer {
     /// Tokens that the model adds around a text.
     added: usize,
     lowercase: bool,
+    /// Tokens per byte of the texts read lately, as the bits of an f32.
+    density: AtomicU32,
 }
 
 impl TextTokenizer {
@@ -95,7 +105,8 @@ impl TextTokenizer {
         inner.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         let added = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         ensure!(added < max_tokens, "{added} special tokens leave no room in a limit of {max_tokens} tokens");
-        Ok(Self { inner, max_tokens, added, lowercase })
+        let density = AtomicU32::new(ASSUMED_DENSITY.to_bits());
+        Ok(Self { inner, max_tokens, added, lowercase, density })
     }
 
     /// The ids of `prompt` + `text` with special tokens, cut to the limit of the model.
@@ -217,8 +228,20 @@ impl TextTokenizer {
         self.max_tokens
     }
 
+    /// About how many tokens a text of so many bytes has, special tokens included, from the texts read lately.
+    pub fn estimate(&self, bytes: usize) -> usize {
+        let density = f32::from_bits(self.density.load(Ordering::Relaxed));
+        (bytes as f32 * density).ceil() as usize + self.added
+    }
+
     fn content(&self, text: &str) -> Result<Encoding, Error> {
-        self.inner.encode(text, false).map_err(|error| failed(&error))
+        let encoding = self.inner.encode(text, false).map_err(|error| failed(&error))?;
+        // Two readers at once may lose one of their measurements, which does no harm.
+        let old = f32::from_bits(self.density.load(Ordering::Relaxed));
+        let bytes = text.len() as f32;
+        let new = (old * DENSITY_BYTES + encoding.len() as f32) / (DENSITY_BYTES + bytes);
+        self.density.store(new.to_bits(), Ordering::Relaxed);
+        Ok(encoding)
     }
 
     fn with_special(&self, encoding: Encoding) -> Result<Encoding, Error> {
@@ -315,6 +338,17 @@ mod tests {
         let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", None).unwrap().spans;
         let places: Vec<(usize, usize, bool)> = spans.iter().map(|s| (s.start, s.end, s.subword)).collect();
         assert_eq!(places, [(0, 1, false), (2, 4, false), (5, 6, false)]);
+    }
+
+    #[test]
+    fn the_estimate_follows_the_texts() {
+        let tokenizer = tokenizer(5, false).unwrap();
+        assert_eq!(tokenizer.estimate(150), 47);
+        for _ in 0..100 {
+            tokenizer.tokens(&"abcdefghi ".repeat(100), false).unwrap();
+        }
+        assert!(tokenizer.estimate(1_000).abs_diff(102) < 3, "{}", tokenizer.estimate(1_000));
+        assert_eq!(tokenizer.estimate(0), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,30 @@ const LONGEST_ID: usize = 128;
 /// When the caller's patience ends, put into the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub(super) Instant);
+
+/// When the message of a unary request had been decoded, put into the request's extensions for the service to fill.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Decoded(Arc<OnceLock<Instant>>);
+
+impl Decoded {
+    /// The service has the message.
+    pub(super) fn now(&self) {
+        // A second call would say the same thing again.
+        let _ = self.0.set(Instant::now());
+    }
+}
+
+/// Rides on a refusal for lack of room; the transport drops it once the answer is on its way.
+struct Refusal {
+    decoded: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.metrics.rejected(self.decoded.elapsed());
+    }
+}
 
 /// Makes [`Observe`].
 #[derive(Debug, Clone)]
@@ -68,6 +92,8 @@ where
         let patience =
             grpc_timeout(request.headers()).map_or(self.layer.longest, |asked| asked.min(self.layer.longest));
         request.extensions_mut().insert(Deadline(started + patience));
+        let decoded = Decoded::default();
+        request.extensions_mut().insert(decoded.clone());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
         let span = tracing::info_span!(
@@ -83,6 +109,12 @@ where
             let mut response = future.await?;
             outcome.answered(response.headers());
             response.headers_mut().insert(REQUEST_ID, id);
+            if outcome.code == Code::ResourceExhausted
+                && let Some(decoded) = decoded.0.get().copied()
+            {
+                let refusal = Refusal { decoded, metrics: Arc::clone(&outcome.metrics) };
+                response.extensions_mut().insert(Arc::new(refusal));
+            }
             Ok(response)
         };
         Box::pin(observed.instrument(span))

@@ -129,12 +129,12 @@ async fn a_failing_model_answers_internal_and_serves_on() {
 #[tokio::test]
 async fn overload_is_answered_at_once_with_a_hint() {
     let gate = Gate::closed();
-    let running = Running::with_gate(&gate, &["--max-queued-tokens", "8", "--max-requests", "2"]).await;
-    let (channel, first) = (running.embedding(), request(&["a b c"]));
+    let running = Running::with_gate(&gate, &["--max-queued-tokens", "9", "--max-requests", "2"]).await;
+    let (channel, first) = (running.embedding(), request(&["a b c d"]));
     let held = tokio::spawn(async move { channel.clone().embed(first).await });
     gate.entered().await;
 
-    let status = running.embed(&["a b"]).await.unwrap_err();
+    let status = running.embed(&["a b c"]).await.unwrap_err();
     assert_eq!(reason(&status), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
     let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
     assert!(delay >= Duration::from_millis(50), "{delay:?}");
@@ -151,7 +151,7 @@ async fn overload_is_answered_at_once_with_a_hint() {
     assert!(status.message().starts_with("requests in the server: 2 of 2"), "{}", status.message());
 
     gate.open();
-    assert_eq!(rows(&held.await.unwrap().unwrap().into_inner()), [[5.0, 3.0]]);
+    assert_eq!(rows(&held.await.unwrap().unwrap().into_inner()), [[6.0, 3.0]]);
     assert_eq!(rows(&queued.await.unwrap().unwrap().into_inner()), [[3.0, 3.0]]);
     assert!(running.embed(&["a b"]).await.is_ok());
 }
@@ -297,19 +297,85 @@ async fn metrics_count_calls_refusals_and_tokens() {
     let running = open_gate(&[]).await;
     running.embed(&["a b", "a"]).await.unwrap();
     running.embed(&[]).await.unwrap_err();
-    running.embed(&["a", ""]).await.unwrap();
+    running.embed(&["b", ""]).await.unwrap();
+    running.embed(&["a b"]).await.unwrap();
     let text = running.scrape().await;
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     for line in [
-        "observatory_inference_requests_total{method=\"EmbeddingService/Embed\",code=\"OK\"} 2",
+        "observatory_inference_requests_total{method=\"EmbeddingService/Embed\",code=\"OK\"} 3",
         "observatory_inference_requests_total{method=\"EmbeddingService/Embed\",code=\"INVALID_ARGUMENT\"} 1",
         "observatory_inference_refused_total{reason=\"EMPTY_INPUT\"} 2",
         "observatory_inference_tokens_total{model=\"test/gated\"} 10",
         "observatory_inference_rows_total{model=\"test/gated\"} 3",
         "observatory_inference_model_ready{model=\"test/gated\"} 1",
-        "observatory_inference_request_duration_seconds_count{method=\"EmbeddingService/Embed\"} 3",
+        "observatory_inference_request_duration_seconds_count{method=\"EmbeddingService/Embed\"} 4",
         "observatory_inference_queued_tokens 0",
+        "observatory_inference_vector_cache_hits_total 1",
+        "observatory_inference_vector_cache_misses_total 4",
+        "observatory_inference_batch_rows_sum 3",
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn remembered_vectors_are_the_same_and_skip_the_device() {
+    let texts = ["analista de datos", "Python", "analista de datos", "gestión de proyectos con SQL"];
+    let names = ["golden/tiny-e5"];
+    let with = Running::with_fixtures(&names, &[]).await;
+    let without = Running::with_fixtures(&names, &["--vector-cache-mib", "0"]).await;
+    let check = async |settings: pb::EmbedSettings| {
+        let mut asked = request(&texts);
+        asked.settings = Some(settings);
+        let expected = without.embedding().embed(asked.clone()).await.unwrap().into_inner();
+        with.embedding().embed(asked.clone()).await.unwrap();
+        let got = with.embedding().embed(asked).await.unwrap().into_inner();
+        assert_eq!(got.vectors, expected.vectors);
+        assert_eq!((got.items, got.usage), (expected.items, expected.usage));
+        assert_eq!(got.timing.unwrap().compute_ns, 0);
+    };
+    let settings = pb::EmbedSettings::default;
+    check(settings()).await;
+    check(pb::EmbedSettings { normalize: Some(false), ..settings() }).await;
+    check(pb::EmbedSettings { truncation: pb::Truncation::Left.into(), ..settings() }).await;
+    assert!(with.scrape().await.contains("vector_cache_hits_total 16"));
+    assert!(without.scrape().await.contains("vector_cache_hits_total 0"));
+}
+
+/// Four times what there is room for, again and again: everything is answered, nothing is lost or kept.
+#[tokio::test]
+async fn under_overload_every_request_is_served_or_refused_with_a_hint() {
+    let gate = Gate::closed();
+    let flags = ["--max-queued-tokens", "12", "--vector-cache-mib", "0"];
+    let running = Running::with_gate(&gate, &flags).await;
+    let mut served = 0;
+    for _ in 0..20 {
+        let calls = (0..16).map(|_| {
+            let mut client = running.embedding();
+            tokio::spawn(async move { client.embed(request(&["a"])).await })
+        });
+        let calls: Vec<_> = calls.collect();
+        gate.open();
+        for call in calls {
+            match call.await.unwrap() {
+                Ok(answer) => {
+                    assert_eq!(rows(&answer.into_inner()), [[3.0, 3.0]]);
+                    served += 1;
+                }
+                Err(status) => {
+                    assert_eq!(reason(&status), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+                    assert!(status.metadata().get("grpc-retry-pushback-ms").is_some());
+                }
+            }
+        }
+        assert_eq!(running.admission.queued_tokens(), 0);
+        gate.close();
+    }
+    gate.open();
+    running.admission.when(|count| *count == 0).await;
+    assert!(served >= 20, "{served}");
+    let text = running.scrape().await;
+    let refusals = format!("observatory_inference_rejection_seconds_count {}", 320 - served);
+    assert!(text.contains(&refusals), "no {refusals} in\n{text}");
+    assert!(text.contains(&format!("observatory_inference_rows_total{{model=\"test/gated\"}} {served}")));
 }

@@ -67,6 +67,8 @@ pub(crate) struct Gate {
     entered: watch::Sender<usize>,
     /// First token after the special one of every row computed, in order.
     pub(crate) computed: Mutex<Vec<u32>>,
+    /// Rows of every forward pass that was let through, in order, those that failed included.
+    pub(crate) batches: Mutex<Vec<usize>>,
 }
 
 impl Gate {
@@ -76,12 +78,17 @@ impl Gate {
             opened: Condvar::new(),
             entered: watch::Sender::new(0),
             computed: Mutex::default(),
+            batches: Mutex::default(),
         })
     }
 
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.opened.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        *self.open.lock().unwrap() = false;
     }
 
     /// Returns once a forward pass stands at the gate.
@@ -101,6 +108,7 @@ impl Model for Gated {
             open = self.0.opened.wait(open).unwrap();
         }
         drop(open);
+        self.0.batches.lock().unwrap().push(rows.len());
         if rows.iter().any(|row| row.contains(&7)) {
             return Err(ComputeError::Failed("the word fault".to_owned()));
         }

@@ -1,0 +1,33 @@
+//! Figures of the serving path: what gRPC costs beside the forward pass, and what overload does to the server.
+//!
+//! `cargo build --bins && cargo run --example serving -- overhead` (or `overload`) prints a table. Each figure is a
+//! ratio within one run, over loopback, on models with random weights; the time and the calls in flight are bounded.
+
+#![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
+
+mod overhead;
+mod overload;
+mod store;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Embed of 64 texts of 16 tokens against the forward pass of the same rows, in this process.
+    Overhead(overhead::Args),
+    /// The server on one core, several times more calls than it can serve from another.
+    Overload(overload::Args),
+}
+
+fn main() {
+    match Args::parse().what {
+        What::Overhead(args) => overhead::run(&args),
+        What::Overload(args) => overload::run(&args),
+    }
+}
