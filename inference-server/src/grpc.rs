@@ -25,7 +25,7 @@ use crate::config::RequestLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::model::registry::Registry;
-use crate::model::{LoadedModel, Task};
+use crate::model::{Extras, LoadedModel, Task};
 use crate::queue::{Done, Priority, Queue, Work};
 use crate::tokenizer::{Encoded, Truncation};
 use layer::{Deadline, ObserveLayer};
@@ -137,12 +137,12 @@ impl Api {
         call: &Call,
         model: &Arc<LoadedModel>,
         rows: Vec<Vec<u32>>,
-        priority: Priority,
+        (priority, extras): (Priority, Extras),
     ) -> Result<Done, Error> {
         let tokens = rows.iter().map(|row| row.len() as u64).sum();
         let permit = self.0.admission.reserve(tokens)?;
         let (model, cancel, deadline) = (Arc::clone(model), call.cancel.clone(), call.deadline);
-        let ticket = self.0.queue.submit(Work { model, rows, priority, cancel, deadline, permit });
+        let ticket = self.0.queue.submit(Work { model, rows, extras, priority, cancel, deadline, permit });
         tokio::select! {
             done = ticket.wait() => done,
             () = self.0.cut_off.cancelled() => Err(Error::Draining),

@@ -101,16 +101,54 @@ pub enum ComputeError {
     DeviceLost(String),
 }
 
+/// Set in a token id whose token belongs to the second text of a pair and is of token type 1.
+///
+/// So a row stays one list of numbers on its way to the device. Only models with two token types see it.
+pub const SECOND_TEXT: u32 = 1 << 31;
+
+/// What to compute beside a row's vector, in the same pass. A model without the head for it leaves it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Extras {
+    /// One weight per token.
+    pub sparse: bool,
+    /// One vector per token.
+    pub multi_vector: bool,
+}
+
+impl std::ops::BitOr for Extras {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self { sparse: self.sparse | other.sparse, multi_vector: self.multi_vector | other.multi_vector }
+    }
+}
+
+/// What a model makes of one row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowOutput {
+    /// The pooled vector, not normalised; a token classifier's tokens × labels logits, row-major; a text
+    /// classifier's logits.
+    pub values: Vec<f32>,
+    /// One weight per token where [`Extras::sparse`] asked for it.
+    pub sparse: Vec<f32>,
+    /// Tokens × width, row-major, where [`Extras::multi_vector`] asked for it.
+    pub multi_vector: Vec<f32>,
+}
+
+impl From<Vec<f32>> for RowOutput {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, ..Self::default() }
+    }
+}
+
 /// A network on a device.
 pub trait Model: Send + Sync {
-    /// One flat output per row of token ids (special tokens included, no padding).
-    ///
-    /// An embedding model answers one pooled vector of `dimensions` values, not normalised; a token classifier
-    /// answers tokens × labels logits, row-major. A row's output does not depend on the other rows.
+    /// One output per row of token ids (special tokens included, no padding), which does not depend on the other
+    /// rows. Outputs may carry more than `extras` asks for.
     ///
     /// # Errors
     /// See [`ComputeError`].
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError>;
+    fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError>;
 }
 
 /// A model that is ready to answer.

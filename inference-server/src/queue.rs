@@ -18,7 +18,7 @@ use crate::admission::{Admission, TokenPermit};
 use crate::batcher;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::model::{ComputeError, LoadedModel, Model};
+use crate::model::{ComputeError, Extras, LoadedModel, Model, RowOutput};
 
 /// Every so many steps a bulk request goes first, so that a stream of interactive ones cannot starve it.
 const BULK_TURN: u64 = 8;
@@ -39,6 +39,8 @@ pub struct Work {
     pub model: Arc<LoadedModel>,
     /// Token ids per row, special tokens included.
     pub rows: Vec<Vec<u32>>,
+    /// What to compute beside each row's vector.
+    pub extras: Extras,
     /// Which queue to stand in.
     pub priority: Priority,
     /// Cancelled when the caller goes away.
@@ -52,8 +54,8 @@ pub struct Work {
 /// What the device made of the work.
 #[derive(Debug)]
 pub struct Done {
-    /// One flat output per row; see [`Model::run`].
-    pub outputs: Vec<Vec<f32>>,
+    /// One output per row; see [`Model::run`].
+    pub outputs: Vec<RowOutput>,
     /// From submission to the first step.
     pub queued: Duration,
     /// Time on the device.
@@ -88,7 +90,7 @@ impl Ticket {
 struct Job {
     work: Work,
     plan: VecDeque<Vec<usize>>,
-    outputs: Vec<Vec<f32>>,
+    outputs: Vec<RowOutput>,
     submitted: Instant,
     queued: Option<Duration>,
     compute: Duration,
@@ -226,7 +228,7 @@ impl Queue {
         let deadline = work.deadline;
         let job = Job {
             plan: batcher::plan(&lengths, self.batch_tokens).into(),
-            outputs: vec![Vec::new(); lengths.len()],
+            outputs: vec![RowOutput::default(); lengths.len()],
             submitted: Instant::now(),
             queued: None,
             compute: Duration::ZERO,
@@ -287,7 +289,7 @@ impl Executor {
         let rows: Vec<&[u32]> = batch.iter().map(|&row| job.work.rows[row].as_slice()).collect();
         let tokens = rows.iter().map(|row| row.len()).sum();
         let started = Instant::now();
-        let outputs = compute(job.work.model.network.as_ref(), &rows)?;
+        let outputs = compute(job.work.model.network.as_ref(), &rows, job.work.extras)?;
         let elapsed = started.elapsed();
         job.compute += elapsed;
         self.admission.observe(tokens, elapsed);
@@ -300,14 +302,14 @@ impl Executor {
 }
 
 /// Runs the model, halving a batch that does not fit into memory; a panic is a failure of this batch only.
-fn compute(network: &dyn Model, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
-    let result = catch_unwind(AssertUnwindSafe(|| network.run(rows)))
+fn compute(network: &dyn Model, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+    let result = catch_unwind(AssertUnwindSafe(|| network.run(rows, extras)))
         .unwrap_or_else(|_| Err(ComputeError::Failed("the model panicked".to_owned())));
     match result {
         Err(ComputeError::OutOfMemory(_)) if rows.len() > 1 => {
             let (first, second) = rows.split_at(rows.len() / 2);
-            let mut outputs = compute(network, first)?;
-            outputs.extend(compute(network, second)?);
+            let mut outputs = compute(network, first, extras)?;
+            outputs.extend(compute(network, second, extras)?);
             Ok(outputs)
         }
         result => result,
@@ -322,24 +324,25 @@ mod tests {
     struct Small;
 
     impl Model for Small {
-        fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+        fn run(&self, rows: &[&[u32]], _extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
             if rows.len() > 2 {
                 return Err(ComputeError::OutOfMemory("three rows".to_owned()));
             }
             assert!(rows.iter().all(|row| !row.contains(&13)));
-            Ok(rows.iter().map(|row| vec![row.len() as f32]).collect())
+            Ok(rows.iter().map(|row| vec![row.len() as f32].into()).collect())
         }
     }
 
     #[test]
     fn a_batch_that_does_not_fit_is_halved() {
         let rows: [&[u32]; 5] = [&[1], &[1, 1], &[1, 1, 1], &[1; 4], &[1; 5]];
-        let outputs = compute(&Small, &rows).unwrap();
-        assert_eq!(outputs, [[1.0], [2.0], [3.0], [4.0], [5.0]]);
+        let outputs = compute(&Small, &rows, Extras::default()).unwrap();
+        let values: Vec<&[f32]> = outputs.iter().map(|output| output.values.as_slice()).collect();
+        assert_eq!(values, [[1.0], [2.0], [3.0], [4.0], [5.0]]);
     }
 
     #[test]
     fn a_panic_fails_the_batch() {
-        assert!(matches!(compute(&Small, &[&[13]]), Err(ComputeError::Failed(_))));
+        assert!(matches!(compute(&Small, &[&[13]], Extras::default()), Err(ComputeError::Failed(_))));
     }
 }

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, deadline, failed_item, invalid_enum, nanos, priority, with_revision};
 use crate::entities::{Aggregation, Entity, entities, softmax};
 use crate::error::Error;
-use crate::model::Task;
+use crate::model::{Extras, Task};
 use crate::tokenizer::Windowed;
 
 #[tonic::async_trait]
@@ -58,9 +58,9 @@ impl Api {
             .flat_map(|text| text.windows.iter_mut().map(|window| std::mem::take(&mut window.ids)))
             .collect();
         let usage = pb::Usage { prompt_tokens: rows.iter().map(|row| row.len() as u32).sum() };
-        let done = self.compute(&call, &model, rows, priority).await?;
+        let done = self.compute(&call, &model, rows, (priority, Extras::default())).await?;
 
-        let mut outputs = done.outputs.into_iter();
+        let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let labels = &model.info.labels;
         let classified = read.iter().zip(&texts).map(|(windowed, text)| {
             let windowed = windowed.as_ref().map_err(Clone::clone)?;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
 use crate::error::Error;
-use crate::model::{ModelInfo, Task};
+use crate::model::{Extras, ModelInfo, Task};
 
 #[tonic::async_trait]
 impl EmbeddingService for Api {
@@ -42,14 +42,14 @@ impl Api {
         let tokenize = started.elapsed();
         let mut items: Vec<pb::ItemStatus> = encodings.iter().map(item_status).collect();
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
-        let done = self.compute(&call, &model, rows, priority).await?;
+        let done = self.compute(&call, &model, rows, (priority, Extras::default())).await?;
 
         let good =
             encodings.iter().enumerate().filter(|(_, encoding)| encoding.is_ok()).map(|(index, _)| index);
         let dimensions = model.info.dimensions;
         let mut vectors = vec![0_u8; dimensions * encodings.len() * size_of::<f32>()];
-        for (index, vector) in good.zip(done.outputs) {
-            match finished(vector, normalize) {
+        for (index, output) in good.zip(done.outputs) {
+            match finished(output.values, normalize) {
                 Some(vector) => write_row(&mut vectors, index, &vector),
                 None => items[index] = failed_item(&Error::Backend),
             }

@@ -10,7 +10,7 @@ use super::blocks::Blocks;
 use super::files::EncoderConfig;
 use super::heads::Head;
 use super::weights::Weights;
-use super::{ComputeError, Model, Pooling};
+use super::{ComputeError, Extras, Model, Pooling, RowOutput};
 
 /// Turns rows of token ids into hidden states.
 pub trait Backbone: Send + Sync {
@@ -53,9 +53,10 @@ impl Encoder {
 }
 
 impl Model for Encoder {
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+    fn run(&self, rows: &[&[u32]], _extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
         let hidden = self.backbone.hidden(rows)?;
-        self.head.outputs(&hidden, rows.iter().map(|row| row.len())).map_err(compute_error)
+        let outputs = self.head.outputs(&hidden, rows.iter().map(|row| row.len())).map_err(compute_error)?;
+        Ok(outputs.into_iter().map(RowOutput::from).collect())
     }
 }
 

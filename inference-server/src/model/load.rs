@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::encoder::Encoder;
 use super::files::{EncoderConfig, SentenceSettings};
 use super::weights::Weights;
-use super::{ComputeError, LoadedModel, ModelInfo, Task, card, revision};
+use super::{ComputeError, Extras, LoadedModel, ModelInfo, Task, card, revision};
 use crate::device::OpenDevice;
 use crate::tokenizer::TextTokenizer;
 
@@ -59,12 +59,15 @@ fn self_test(model: &LoadedModel) -> Result<()> {
     let encoded =
         model.tokenizer.tokens("a", true).map_err(|error| anyhow!("tokenizer.json: self-test: {error}"))?;
     let ids = &encoded.get_ids()[..encoded.len().min(model.info.max_input_tokens)];
-    let outputs = model.network.run(&[ids]).map_err(|error: ComputeError| anyhow!("self-test: {error}"))?;
+    let outputs = model
+        .network
+        .run(&[ids], Extras::default())
+        .map_err(|error: ComputeError| anyhow!("self-test: {error}"))?;
     let expected = match model.info.task {
         Task::Embedding => model.info.dimensions,
         Task::TokenClassification => ids.len() * model.info.labels.len(),
     };
-    let output = outputs.first().context("self-test: no output")?;
+    let output = &outputs.first().context("self-test: no output")?.values;
     anyhow::ensure!(output.len() == expected, "self-test: {} values, expected {expected}", output.len());
     anyhow::ensure!(
         output.iter().all(|x| x.is_finite()),

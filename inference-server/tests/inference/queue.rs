@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use observatory_inference::admission::{Admission, Limits};
 use observatory_inference::error::Error;
 use observatory_inference::metrics::Metrics;
-use observatory_inference::model::LoadedModel;
+use observatory_inference::model::{Extras, LoadedModel};
 use observatory_inference::queue::{Priority, Queue, Ticket, Work};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ impl Bench {
         let work = Work {
             model: Arc::clone(&self.model),
             rows: tokens.iter().map(|token| vec![1, *token, 2]).collect(),
+            extras: Extras::default(),
             priority,
             cancel: cancel.clone(),
             deadline,
@@ -120,7 +121,7 @@ async fn a_failing_batch_fails_its_request_only() {
     let (bad, _a) = bench.submit(&[3, 7], Priority::Bulk, None);
     let (good, _b) = bench.submit(&[4], Priority::Bulk, None);
     assert_eq!(bad.wait().await.unwrap_err(), Error::Backend);
-    assert_eq!(good.wait().await.unwrap().outputs, [[3.0, 4.0]]);
+    assert_eq!(good.wait().await.unwrap().outputs[0].values, [3.0, 4.0]);
     assert!(!bench.queue.device_lost().is_cancelled());
 }
 

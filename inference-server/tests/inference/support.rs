@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::Parser;
 use observatory_inference::admission::Admission;
 use observatory_inference::config::{Args, Config};
-use observatory_inference::model::{ComputeError, LoadedModel, Model, ModelInfo, Pooling, Task};
+use observatory_inference::model::{
+    ComputeError, Extras, LoadedModel, Model, ModelInfo, Pooling, RowOutput, Task,
+};
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::TextTokenizer;
 use observatory_inference::{Outcome, Server};
@@ -94,7 +96,7 @@ impl Gate {
 struct Gated(Arc<Gate>);
 
 impl Model for Gated {
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+    fn run(&self, rows: &[&[u32]], _extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
         self.0.entered.send_modify(|count| *count += 1);
         let mut open = self.0.open.lock().unwrap();
         while !*open {
@@ -105,7 +107,7 @@ impl Model for Gated {
             return Err(ComputeError::Failed("the word fault".to_owned()));
         }
         self.0.computed.lock().unwrap().extend(rows.iter().map(|row| row[1]));
-        Ok(rows.iter().map(|row| vec![row.len() as f32, row[1] as f32]).collect())
+        Ok(rows.iter().map(|row| vec![row.len() as f32, row[1] as f32].into()).collect())
     }
 }
 
