@@ -2,9 +2,11 @@
 
 mod classification;
 mod embedding;
+mod extras;
 pub mod health;
 mod layer;
 mod models;
+mod ranking;
 pub mod status;
 mod tokenization;
 
@@ -81,8 +83,8 @@ impl Api {
         self.0.registry.resolve(&wanted.name, &wanted.revision, task)
     }
 
-    fn check_count(&self, count: usize) -> Result<(), Error> {
-        let (field, limit) = ("texts".to_owned(), self.0.limits.texts);
+    fn check_count(&self, field: &str, count: usize) -> Result<(), Error> {
+        let (field, limit) = (field.to_owned(), self.0.limits.texts);
         match count {
             0 => Err(Error::EmptyBatch { field, limit }),
             _ if count > limit => Err(Error::BatchTooLarge { field, count, limit }),
@@ -98,11 +100,11 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Runs `one` over the texts on a blocking thread, one after the other, stopping when the caller goes away.
+    /// Runs `one` over the texts of a field on a blocking thread, one after the other, stopping when the caller goes away.
     async fn each<T: Send + 'static>(
         &self,
         call: &Call,
-        texts: Vec<String>,
+        (field, texts): (&'static str, Vec<String>),
         one: impl Fn(&str, &str) -> Result<T, Error> + Send + 'static,
     ) -> Result<(Vec<String>, Vec<Result<T, Error>>), Error> {
         let (api, cancel) = (self.clone(), call.cancel.clone());
@@ -111,7 +113,7 @@ impl Api {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
-                let field = format!("texts[{index}]");
+                let field = format!("{field}[{index}]");
                 api.check_size(&field, text)?;
                 one(&field, text)
             };
@@ -222,6 +224,8 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
     let classification =
         pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone())
             .max_decoding_message_size(limit);
+    let ranking =
+        pb::ranking_service_server::RankingServiceServer::new(api.clone()).max_decoding_message_size(limit);
     let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
@@ -235,6 +239,7 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
     let reflection = reflection.build_v1().context("reflection")?;
     let routes = Routes::new(embedding)
         .add_service(classification)
+        .add_service(ranking)
         .add_service(tokenization)
         .add_service(models)
         .add_service(health)

@@ -8,9 +8,12 @@ pub mod heads;
 pub mod load;
 pub mod registry;
 pub mod revision;
+pub mod sentence;
 pub mod weights;
 
 use std::collections::BTreeMap;
+
+use serde::Deserialize;
 
 use crate::tokenizer::TextTokenizer;
 
@@ -21,25 +24,42 @@ pub enum Task {
     Embedding,
     /// One label per token.
     TokenClassification,
+    /// One score per pair of a query and a document.
+    Ranking,
 }
 
 impl Task {
+    /// Every task.
+    pub const ALL: [Self; 3] = [Self::Embedding, Self::TokenClassification, Self::Ranking];
+
     /// The task in words, as used in messages and labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedding => "embedding",
             Self::TokenClassification => "token classification",
+            Self::Ranking => "ranking",
         }
     }
 }
 
-/// How a text's token vectors become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a text's token vectors become one. Special tokens count, as in sentence-transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Mean over all tokens, special tokens included, as sentence-transformers computes it.
+    /// The mean over the tokens.
     Mean,
     /// The vector of the first token.
     Cls,
+    /// The vector of the last token.
+    #[serde(rename = "lasttoken")]
+    Last,
+    /// The largest value of each dimension.
+    Max,
+    /// The sum over the tokens, divided by the root of their number.
+    #[serde(rename = "mean_sqrt_len_tokens")]
+    MeanSqrtLen,
+    /// The mean weighted with 1, 2, 3, … from the first token on.
+    WeightedMean,
 }
 
 impl Pooling {
@@ -48,6 +68,10 @@ impl Pooling {
         match self {
             Self::Mean => "mean",
             Self::Cls => "cls",
+            Self::Last => "last",
+            Self::Max => "max",
+            Self::MeanSqrtLen => "mean_sqrt_len",
+            Self::WeightedMean => "weighted_mean",
         }
     }
 }
@@ -69,13 +93,19 @@ pub struct ModelInfo {
     pub dimensions: usize,
     /// How it pools; `None` where it makes no embedding.
     pub pooling: Option<Pooling>,
+    /// Shorter lengths that its embeddings were trained to be cut to, ascending; empty where its package names none.
+    pub matryoshka: Vec<usize>,
+    /// Whether it weighs tokens too ([`Extras::sparse`]).
+    pub sparse: bool,
+    /// Length of a token's vector ([`Extras::multi_vector`]); 0 where it makes none.
+    pub multi_vector_dimensions: usize,
     /// Whether its vectors are divided by their L2 norm unless a request says otherwise.
     pub normalize: bool,
     /// Prompt name to the text put before an input.
     pub prompts: BTreeMap<String, String>,
     /// The prompt used where a request names none.
     pub default_prompt: Option<String>,
-    /// Label of each class, in the order of the logits; empty for embeddings.
+    /// Label of each class, in the order of the logits; empty where it labels nothing.
     pub labels: Vec<String>,
     /// Languages its card names (BCP 47).
     pub languages: Vec<String>,

@@ -37,7 +37,7 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<pb::ClassifyResponse, Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let settings = request.settings.unwrap_or_default();
         let (aggregation, priority) = (aggregation(settings.aggregation)?, priority(settings.priority)?);
         let min_score = min_score(settings.min_score)?;
@@ -46,7 +46,7 @@ impl Api {
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&model), settings.overlap_tokens.map(|tokens| tokens as usize));
         let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
-        let (texts, mut read) = self.each(&call, request.texts, read).await?;
+        let (texts, mut read) = self.each(&call, ("texts", request.texts), read).await?;
         let tokenize = started.elapsed();
         // A setting at fault is a fault of the request, though it shows at its first text.
         if let Some(Err(error @ Error::InvalidValue { .. })) = read.first() {

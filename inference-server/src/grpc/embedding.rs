@@ -7,9 +7,10 @@ use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_server::EmbeddingService;
 use tonic::{Request, Response, Status};
 
+use super::extras::{self, More};
 use super::{Api, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
 use crate::error::Error;
-use crate::model::{Extras, ModelInfo, Task};
+use crate::model::{ModelInfo, Task};
 
 #[tonic::async_trait]
 impl EmbeddingService for Api {
@@ -28,30 +29,35 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<(pb::EmbedResponse, String), Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let settings = request.settings.unwrap_or_default();
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
-        let model = self.resolve(settings.model, Some(Task::Embedding))?;
+        let model = self.resolve(settings.model.clone(), Some(Task::Embedding))?;
         let prompt = prompt(&model.info, &settings.prompt_name)?;
         let normalize = settings.normalize.unwrap_or(model.info.normalize);
+        let extras = extras::asked(&settings, &model.info)?;
 
         let started = Instant::now();
         let reader = Arc::clone(&model);
         let read = move |field: &str, text: &str| reader.tokenizer.encode(field, &prompt, text, truncation);
-        let (_, mut encodings) = self.each(&call, request.texts, read).await?;
+        let (_, mut encodings) = self.each(&call, ("texts", request.texts), read).await?;
         let tokenize = started.elapsed();
         let mut items: Vec<pb::ItemStatus> = encodings.iter().map(item_status).collect();
-        let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
-        let done = self.compute(&call, &model, rows, (priority, Extras::default())).await?;
+        let rows: Vec<Vec<u32>> =
+            encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
+        extras::check_size(extras, &model.info, rows.iter().map(Vec::len).sum())?;
+        let mut more = More::new(extras, &rows, &model, items.len());
+        let done = self.compute(&call, &model, rows, (priority, extras)).await?;
 
         let good =
             encodings.iter().enumerate().filter(|(_, encoding)| encoding.is_ok()).map(|(index, _)| index);
         let dimensions = model.info.dimensions;
         let mut vectors = vec![0_u8; dimensions * encodings.len() * size_of::<f32>()];
         for (index, output) in good.zip(done.outputs) {
+            let taken = more.take(index, &output, normalize);
             match finished(output.values, normalize) {
-                Some(vector) => write_row(&mut vectors, index, &vector),
-                None => items[index] = failed_item(&Error::Backend),
+                Some(vector) if taken => write_row(&mut vectors, index, &vector),
+                _ => items[index] = failed_item(&Error::Backend),
             }
         }
         self.refused_items(&encodings);
@@ -70,6 +76,8 @@ impl Api {
             timing: Some(timing),
             model_name: info.name.clone(),
             model_revision: info.revision.clone(),
+            sparse: more.sparse,
+            multi_vectors: more.multi_vectors,
         };
         Ok((response, info.revision.clone()))
     }
@@ -91,7 +99,7 @@ fn prompt(info: &ModelInfo, name: &str) -> Result<String, Error> {
 /// The vector as it is sent, or `None` where it is not a vector of finite numbers.
 ///
 /// The floor on the norm is the one of torch's `normalize`.
-fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
+pub(super) fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
     if normalize {
         let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
         vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);

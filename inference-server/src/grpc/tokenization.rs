@@ -34,12 +34,12 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<pb::TokenizeResponse, Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let model = self.resolve(request.model, None)?;
         let (reader, special) = (Arc::clone(&model), !request.without_special_tokens);
         let read =
             move |_: &str, text: &str| reader.tokenizer.tokens(text, special).map(|tokens| message(&tokens));
-        let (_, texts) = self.each(&call, request.texts, read).await?;
+        let (_, texts) = self.each(&call, ("texts", request.texts), read).await?;
         let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
         let info = &model.info;
         Ok(pb::TokenizeResponse {
