@@ -11,12 +11,25 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 
-/// Speed assumed until the first batch has been measured, tokens per second.
+/// Speed assumed until the first batches have been measured, tokens per second.
 const ASSUMED_RATE: f64 = 2_000.0;
-/// Weight of the newest measurement in the moving average of the speed.
-const RATE_WEIGHT: f64 = 0.2;
+/// How long a time of the assumed speed the first measurements have to outweigh, in seconds.
+const ASSUMED_TIME: f64 = 0.05;
+/// How much of the older measurements each new one keeps; full batches outweigh small ones by their time.
+const RATE_MEMORY: f64 = 0.9;
+/// Bounds of a budget that follows the speed: one large request, and what the ids may take in memory.
+const TOKENS_BOUNDS: (f64, f64) = (16_384.0, 4_194_304.0);
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// How many tokens may wait for or be on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// So many.
+    Tokens(u64),
+    /// What the device does in this time at its measured speed.
+    Wait(Duration),
+}
 
 /// What the server takes on at most.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +37,22 @@ pub struct Limits {
     /// Requests in flight.
     pub requests: usize,
     /// Tokens that wait for or are on the device.
-    pub tokens: u64,
+    pub budget: Budget,
 }
 
 #[derive(Debug)]
 struct State {
     tokens: u64,
     draining: bool,
-    rate: f64,
+    /// Tokens computed and seconds taken, the older ones fading.
+    computed: f64,
+    seconds: f64,
+}
+
+impl State {
+    fn rate(&self) -> f64 {
+        self.computed / self.seconds.max(1e-9)
+    }
 }
 
 /// Counts the work in the server and refuses what would exceed the limits.
@@ -45,7 +66,8 @@ pub struct Admission {
 impl Admission {
     /// An empty server.
     pub fn new(limits: Limits) -> Arc<Self> {
-        let state = State { tokens: 0, draining: false, rate: ASSUMED_RATE };
+        let computed = ASSUMED_RATE * ASSUMED_TIME;
+        let state = State { tokens: 0, draining: false, computed, seconds: ASSUMED_TIME };
         Arc::new(Self { limits, state: Mutex::new(state), requests: watch::Sender::new(0) })
     }
 
@@ -74,34 +96,55 @@ impl Admission {
     ///
     /// A request larger than the whole limit counts as the limit: alone it is served, beside others it is refused.
     pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<TokenPermit, Error> {
-        let weight = tokens.min(self.limits.tokens);
         let mut state = self.state();
-        if state.tokens + weight > self.limits.tokens {
+        let limit = self.limit(&state);
+        let weight = tokens.min(limit);
+        if state.tokens + weight > limit {
             let used = state.tokens;
             drop(state);
-            return Err(self.overloaded("queued tokens", used, self.limits.tokens));
+            return Err(self.overloaded("queued tokens", used, limit));
         }
         state.tokens += weight;
         drop(state);
         Ok(TokenPermit { admission: Arc::clone(self), weight })
     }
 
-    fn overloaded(&self, what: &'static str, used: u64, limit: u64) -> Error {
+    fn limit(&self, state: &State) -> u64 {
+        match self.limits.budget {
+            Budget::Tokens(tokens) => tokens,
+            Budget::Wait(time) => {
+                (state.rate() * time.as_secs_f64()).clamp(TOKENS_BOUNDS.0, TOKENS_BOUNDS.1) as u64
+            }
+        }
+    }
+
+    /// Tokens that may wait for or be on the device now.
+    pub fn token_limit(&self) -> u64 {
+        self.limit(&self.state())
+    }
+
+    /// The refusal of work for which there is no room.
+    pub fn overloaded(&self, what: &'static str, used: u64, limit: u64) -> Error {
         Error::Overloaded { what, used, limit, retry_after: self.drain_estimate() }
     }
 
     /// How long the device needs for what waits for it, between 50 ms and 60 s.
     pub fn drain_estimate(&self) -> Duration {
         let state = self.state();
-        let seconds = state.tokens as f64 / state.rate;
+        let seconds = state.tokens as f64 / state.rate();
         Duration::from_secs_f64(seconds.clamp(SHORTEST_RETRY.as_secs_f64(), LONGEST_RETRY.as_secs_f64()))
     }
 
     /// Takes note of how fast the device was.
     pub fn observe(&self, tokens: usize, elapsed: Duration) {
-        let rate = tokens as f64 / elapsed.as_secs_f64().max(1e-6);
         let mut state = self.state();
-        state.rate = (1.0 - RATE_WEIGHT) * state.rate + RATE_WEIGHT * rate;
+        state.computed = RATE_MEMORY * state.computed + tokens as f64;
+        state.seconds = RATE_MEMORY * state.seconds + elapsed.as_secs_f64();
+    }
+
+    /// Tokens per second on the device, as measured lately.
+    pub fn rate(&self) -> f64 {
+        self.state().rate()
     }
 
     /// Tokens that wait for or are on the device.
@@ -146,6 +189,24 @@ pub struct TokenPermit {
     weight: u64,
 }
 
+impl TokenPermit {
+    /// Puts what the work really costs in the place of the estimate it was let in by.
+    pub fn settle(&mut self, tokens: u64) {
+        let mut state = self.admission.state();
+        let weight = tokens.min(self.admission.limit(&state));
+        state.tokens = state.tokens - self.weight + weight;
+        self.weight = weight;
+    }
+
+    /// Gives back what is more than `tokens`.
+    pub fn shrink(&mut self, tokens: u64) {
+        if tokens < self.weight {
+            self.admission.state().tokens -= self.weight - tokens;
+            self.weight = tokens;
+        }
+    }
+}
+
 impl Drop for TokenPermit {
     fn drop(&mut self) {
         self.admission.state().tokens -= self.weight;
@@ -157,7 +218,7 @@ mod tests {
     use super::*;
 
     fn admission(requests: usize, tokens: u64) -> Arc<Admission> {
-        Admission::new(Limits { requests, tokens })
+        Admission::new(Limits { requests, budget: Budget::Tokens(tokens) })
     }
 
     #[test]
@@ -191,6 +252,38 @@ mod tests {
         }
         let hint = a.drain_estimate().as_secs_f64();
         assert!((hint - 10.0).abs() < 0.1, "{hint}");
+    }
+
+    #[test]
+    fn a_permit_follows_the_work() {
+        let a = admission(9, 100);
+        let mut permit = a.reserve(40).unwrap();
+        permit.settle(70);
+        assert_eq!(a.queued_tokens(), 70);
+        permit.shrink(90);
+        assert_eq!(a.queued_tokens(), 70);
+        permit.shrink(20);
+        assert_eq!(a.queued_tokens(), 20);
+        permit.settle(5_000);
+        assert_eq!(a.queued_tokens(), 100);
+        drop(permit);
+        assert_eq!(a.queued_tokens(), 0);
+    }
+
+    #[test]
+    fn a_budget_in_time_follows_the_measured_speed() {
+        let a = Admission::new(Limits { requests: 9, budget: Budget::Wait(Duration::from_secs(10)) });
+        let check = |tokens: usize, expected: u64| {
+            (0..99).for_each(|_| a.observe(tokens, Duration::from_secs(1)));
+            assert!(a.token_limit().abs_diff(expected) < 10, "{}", a.token_limit());
+        };
+        assert_eq!(a.token_limit(), 20_000);
+        check(5_000, 50_000);
+        check(100, 16_384);
+        check(1_000_000, 4_194_304);
+        // A small batch, which is slow for its size, says little beside the large ones.
+        (0..9).for_each(|_| a.observe(10, Duration::from_millis(100)));
+        assert!(a.rate() > 800_000.0, "{}", a.rate());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-use crate::admission::Limits;
+use crate::admission::{Budget, Limits};
 use crate::device::DeviceChoice;
 use crate::model::registry::Plan;
 
@@ -44,9 +44,18 @@ pub struct Args {
     /// Requests in flight at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
     pub max_requests: usize,
-    /// Tokens waiting for the device at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUED_TOKENS", default_value_t = 131_072)]
-    pub max_queued_tokens: u64,
+    /// Tokens waiting for the device at most; what it computes in --max-queue-seconds by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUED_TOKENS")]
+    pub max_queued_tokens: Option<u64>,
+    /// Seconds of work waiting for the device at most, by its measured speed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUE_SECONDS", default_value_t = 30)]
+    pub max_queue_seconds: u64,
+    /// Threads that tokenize; one for each core by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TOKENIZER_THREADS")]
+    pub tokenizer_threads: Option<usize>,
+    /// Mebibytes of vectors to remember by their texts; 0 remembers none.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_VECTOR_CACHE_MIB", default_value_t = 64)]
+    pub vector_cache_mib: usize,
     /// Tokens of one forward pass at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", default_value_t = 1_024)]
     pub max_batch_tokens: usize,
@@ -97,6 +106,10 @@ pub struct Config {
     pub admission: Limits,
     /// Tokens of one forward pass.
     pub batch_tokens: usize,
+    /// Threads that tokenize.
+    pub tokenizer_threads: usize,
+    /// Bytes of vectors to remember.
+    pub cache_bytes: usize,
     /// What one request may ask for.
     pub request: RequestLimits,
     /// How long a shutdown waits for requests in flight.
@@ -109,14 +122,17 @@ impl Args {
     /// # Errors
     /// Names the flag, its value and what is allowed.
     pub fn check(&self) -> Result<Config> {
+        let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         for (flag, value) in [
             ("--max-requests", self.max_requests),
             ("--max-batch-tokens", self.max_batch_tokens),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-message-bytes", self.max_message_bytes),
-            ("--max-queued-tokens", usize::try_from(self.max_queued_tokens).unwrap_or(usize::MAX)),
-            ("--max-request-seconds", usize::try_from(self.max_request_seconds).unwrap_or(usize::MAX)),
+            ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
+            ("--max-queue-seconds", whole(self.max_queue_seconds)),
+            ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
+            ("--max-request-seconds", whole(self.max_request_seconds)),
         ] {
             ensure!(value > 0, "{flag} is 0, it must be positive");
         }
@@ -135,8 +151,10 @@ impl Args {
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,
-            admission: Limits { requests: self.max_requests, tokens: self.max_queued_tokens },
+            admission: Limits { requests: self.max_requests, budget: self.budget() },
             batch_tokens: self.max_batch_tokens,
+            tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),
+            cache_bytes: self.vector_cache_mib << 20,
             request: RequestLimits {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,
@@ -146,4 +164,13 @@ impl Args {
             drain: Duration::from_secs(self.drain_seconds),
         })
     }
+
+    fn budget(&self) -> Budget {
+        let time = Budget::Wait(Duration::from_secs(self.max_queue_seconds));
+        self.max_queued_tokens.map_or(time, Budget::Tokens)
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -9,6 +9,7 @@ mod models;
 mod ranking;
 pub mod status;
 mod tokenization;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,15 +23,22 @@ pub use tonic::transport::server::{Router, TcpIncoming};
 use tonic::{Request, Response, Status};
 use tower::layer::util::{Identity, Stack};
 
-use crate::admission::{Admission, RequestPermit};
+use crate::admission::{Admission, RequestPermit, TokenPermit};
 use crate::config::RequestLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::model::registry::Registry;
-use crate::model::{Extras, LoadedModel, Task};
-use crate::queue::{Done, Priority, Queue, Work};
-use crate::tokenizer::{Encoded, Truncation};
+use crate::model::{LoadedModel, Task};
+use crate::queue::{Done, Lane, Priority, Queue, Work};
+use crate::tokenizer::Truncation;
+use crate::tokenizer::workers::Workers;
+use crate::vectors::{Embedded, VectorCache};
 use layer::{Deadline, ObserveLayer};
+
+/// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
+/// request, large enough that handing it over costs little.
+const SHARE_TEXTS: usize = 32;
+const SHARE_BYTES: usize = 16 << 10;
 
 /// What every service works with.
 pub struct Shared {
@@ -38,8 +46,12 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// How much work is taken on.
     pub admission: Arc<Admission>,
+    /// The threads that read texts.
+    pub workers: Workers,
     /// The device.
     pub queue: Queue,
+    /// Vectors of texts embedded before.
+    pub vectors: VectorCache,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What one request may ask for.
@@ -100,30 +112,71 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Runs `one` over the texts of a field on a blocking thread, one after the other, stopping when the caller goes away.
+    /// Room on the device for texts that were not read yet, by their length: over capacity fails at once, before any
+    /// work was spent. The one rule for requests and for the items of streams.
+    fn reserve<'a>(
+        &self,
+        model: &LoadedModel,
+        texts: impl IntoIterator<Item = &'a str>,
+    ) -> Result<TokenPermit, Error> {
+        // Larger texts are refused, each by itself, when they are read.
+        let readable = texts.into_iter().filter(|text| text.len() <= self.0.limits.text_bytes);
+        let tokens = |text: &str| {
+            let tokens = model.tokenizer.estimate(text.len());
+            // A token classifier reads a long text in windows, the others cut it.
+            let whole = model.info.task == Task::TokenClassification;
+            if whole { tokens } else { tokens.min(model.info.max_input_tokens) }
+        };
+        self.0.admission.reserve(readable.map(|text| tokens(text) as u64).sum())
+    }
+
+    /// Runs `one` over the texts (with the path of each, for messages) on the tokenizer's threads, stopping when the
+    /// caller goes away; the texts come back with the results.
     async fn each<T: Send + 'static>(
         &self,
         call: &Call,
-        (field, texts): (&'static str, Vec<String>),
-        one: impl Fn(&str, &str) -> Result<T, Error> + Send + 'static,
+        texts: Vec<String>,
+        one: impl Fn(&str, &str) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<(Vec<String>, Vec<Result<T, Error>>), Error> {
-        let (api, cancel) = (self.clone(), call.cancel.clone());
-        let all = move || {
-            let checked = |(index, text): (usize, &String)| {
-                if cancel.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                let field = format!("{field}[{index}]");
-                api.check_size(&field, text)?;
-                one(&field, text)
-            };
-            let results = texts.iter().enumerate().map(checked).collect();
-            (texts, results)
-        };
-        tokio::task::spawn_blocking(all).await.map_err(|error| {
-            tracing::error!(error.message = %error, "tokenizer panicked");
-            Error::Backend
-        })
+        let (texts, results) =
+            self.each_at(call, texts.into_iter().enumerate().collect(), text_field, one).await?;
+        Ok((texts.into_iter().map(|(_, text)| text).collect(), results))
+    }
+
+    /// As [`Api::each`] for texts at these places of the request; `field` is the path of a place.
+    async fn each_at<T: Send + 'static>(
+        &self,
+        call: &Call,
+        texts: Vec<(usize, String)>,
+        field: fn(usize) -> String,
+        one: impl Fn(&str, &str) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<(Vec<(usize, String)>, Vec<Result<T, Error>>), Error> {
+        let one = Arc::new(one);
+        let jobs = shares(texts).into_iter().map(|texts| {
+            let (api, cancel, one) = (self.clone(), call.cancel.clone(), Arc::clone(&one));
+            move || {
+                let checked = |(index, text): &(usize, String)| {
+                    if cancel.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                    let field = field(*index);
+                    api.check_size(&field, text)?;
+                    one(&field, text)
+                };
+                let results: Vec<Result<T, Error>> = texts.iter().map(checked).collect();
+                (texts, results)
+            }
+        });
+        let answers = self.0.workers.submit(&call.cancel, jobs.collect()).map_err(|full| {
+            self.0.admission.overloaded("texts to tokenize", full.waiting as u64, full.bound as u64)
+        })?;
+        let mut all = (Vec::new(), Vec::new());
+        for answer in answers {
+            let (texts, results) = answer.await.map_err(|_| Error::Backend)?;
+            all.0.extend(texts);
+            all.1.extend(results);
+        }
+        Ok(all)
     }
 
     /// Counts what was refused inside an answer.
@@ -133,23 +186,44 @@ impl Api {
         }
     }
 
-    /// Computes the rows on the device; over capacity fails at once.
+    /// Computes the rows on the device, in the turns of the lane; `permit` is the room reserved for them.
     async fn compute(
         &self,
         call: &Call,
-        model: &Arc<LoadedModel>,
+        lane: &Lane,
         rows: Vec<Vec<u32>>,
-        (priority, extras): (Priority, Extras),
+        mut permit: TokenPermit,
     ) -> Result<Done, Error> {
-        let tokens = rows.iter().map(|row| row.len() as u64).sum();
-        let permit = self.0.admission.reserve(tokens)?;
-        let (model, cancel, deadline) = (Arc::clone(model), call.cancel.clone(), call.deadline);
-        let ticket = self.0.queue.submit(Work { model, rows, extras, priority, cancel, deadline, permit });
+        permit.settle(rows.iter().map(|row| row.len() as u64).sum());
+        let (lane, cancel, deadline) = (lane.clone(), call.cancel.clone(), call.deadline);
+        let ticket = self.0.queue.submit(Work { lane, rows, cancel, deadline, permit });
         tokio::select! {
             done = ticket.wait() => done,
             () = self.0.cut_off.cancelled() => Err(Error::Draining),
         }
     }
+}
+
+/// Texts in shares for the tokenizer's threads.
+fn shares(texts: Vec<(usize, String)>) -> Vec<Vec<(usize, String)>> {
+    let mut shares: Vec<Vec<(usize, String)>> = Vec::new();
+    let mut bytes = 0;
+    for text in texts {
+        bytes += text.1.len();
+        match shares.last_mut() {
+            Some(share) if share.len() < SHARE_TEXTS && bytes <= SHARE_BYTES => share.push(text),
+            _ => {
+                bytes = text.1.len();
+                shares.push(vec![text]);
+            }
+        }
+    }
+    shares
+}
+
+/// The path of a text in a unary request.
+fn text_field(index: usize) -> String {
+    format!("texts[{index}]")
 }
 
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {
@@ -179,14 +253,9 @@ fn invalid_enum(field: &str, value: i32, allowed: &str) -> Error {
 }
 
 /// Status of one item from how it was read.
-fn item_status(encoding: &Result<Encoded, Error>) -> pb::ItemStatus {
-    match encoding {
-        Ok(encoded) => pb::ItemStatus {
-            ok: true,
-            error: None,
-            tokens: encoded.ids.len() as u32,
-            truncated: encoded.truncated,
-        },
+fn item_status(item: &Result<Arc<Embedded>, Error>) -> pb::ItemStatus {
+    match item {
+        Ok(text) => pb::ItemStatus { ok: true, error: None, tokens: text.tokens, truncated: text.truncated },
         Err(error) => failed_item(error),
     }
 }

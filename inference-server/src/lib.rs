@@ -16,6 +16,7 @@ pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tokenizer;
+pub mod vectors;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -38,9 +39,14 @@ use model::LoadedModel;
 use model::registry::{Registry, State};
 use queue::Queue;
 use shutdown::Stop;
+use tokenizer::workers::Workers;
+use vectors::VectorCache;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
+
+/// Shares of texts that may wait for each of the tokenizer's threads.
+const WAITING_SHARES: usize = 64;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +115,19 @@ impl Server {
         let metrics = Metrics::new(Arc::clone(&admission));
         let queue = Queue::start(config.batch_tokens, Arc::clone(&admission), Arc::clone(&metrics))
             .context("the device thread cannot be started")?;
+        // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
+        let bound = config.tokenizer_threads * WAITING_SHARES;
+        let workers = Workers::start(config.tokenizer_threads, bound)
+            .context("the tokenizer's threads cannot be started")?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
         let api = Api::new(Shared {
             registry: Arc::clone(&registry),
             admission: Arc::clone(&admission),
+            workers,
             queue,
+            vectors: VectorCache::new(config.cache_bytes),
             metrics: Arc::clone(&metrics),
             limits: config.request,
             cut_off: cut_off.clone(),

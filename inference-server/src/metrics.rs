@@ -58,6 +58,9 @@ pub struct Metrics {
     tokens: Family<OfModel, Counter>,
     rows: Family<OfModel, Counter>,
     batch_tokens: Histogram,
+    batch_rows: Histogram,
+    cache_hits: Counter,
+    cache_misses: Counter,
     ready: Family<OfModel, Gauge>,
     in_flight: Gauge,
     queued_tokens: Gauge,
@@ -78,6 +81,9 @@ impl Metrics {
             tokens: Family::default(),
             rows: Family::default(),
             batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 12)),
+            batch_rows: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
             ready: Family::default(),
             in_flight: Gauge::default(),
             queued_tokens: Gauge::default(),
@@ -107,6 +113,9 @@ impl Metrics {
         r.register("tokens", "Tokens computed", self.tokens.clone());
         r.register("rows", "Texts computed", self.rows.clone());
         r.register("batch_tokens", "Tokens of one forward pass", self.batch_tokens.clone());
+        r.register("batch_rows", "Rows of one forward pass", self.batch_rows.clone());
+        r.register("vector_cache_hits", "Texts whose vector was remembered", self.cache_hits.clone());
+        r.register("vector_cache_misses", "Texts whose vector was not remembered", self.cache_misses.clone());
         r.register("model_ready", "1 where the model answers", self.ready.clone());
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
@@ -141,6 +150,13 @@ impl Metrics {
         self.rows.get_or_create(&label).inc_by(rows as u64);
         self.tokens.get_or_create(&label).inc_by(tokens as u64);
         self.batch_tokens.observe(tokens as f64);
+        self.batch_rows.observe(rows as f64);
+    }
+
+    /// Texts were looked up among the vectors remembered.
+    pub fn cached(&self, hits: usize, misses: usize) {
+        self.cache_hits.inc_by(hits as u64);
+        self.cache_misses.inc_by(misses as u64);
     }
 
     /// Whether a model answers.

@@ -1,7 +1,10 @@
 //! Texts to token ids, with the limit of the model and no padding.
 
+pub mod workers;
+
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tokenizers::utils::truncation::{
@@ -15,6 +18,11 @@ use crate::model::SECOND_TEXT;
 
 /// Tokens that windows of a long text share where nothing is asked for.
 const DEFAULT_OVERLAP: usize = 64;
+
+/// Tokens per byte assumed before the first text.
+const ASSUMED_DENSITY: f32 = 0.3;
+/// Bytes of text that halve the weight of what was read before.
+const DENSITY_BYTES: f32 = 4_096.0;
 
 /// What to do with a text longer than the model reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +88,8 @@ pub struct TextTokenizer {
     lowercase: bool,
     /// Whether the model tells the tokens of a pair's second text from those of the first.
     pair_types: bool,
+    /// Tokens per byte of the texts read lately, as the bits of an f32.
+    density: AtomicU32,
 }
 
 impl TextTokenizer {
@@ -113,7 +123,8 @@ impl TextTokenizer {
         let added = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         ensure!(added < max_tokens, "{added} special tokens leave no room in a limit of {max_tokens} tokens");
         let added_to_pair = inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
-        Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false })
+        let density = AtomicU32::new(ASSUMED_DENSITY.to_bits());
+        Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false, density })
     }
 
     /// Marks the tokens of a pair's second text with [`SECOND_TEXT`] where asked.
@@ -280,12 +291,24 @@ impl TextTokenizer {
         self.max_tokens
     }
 
+    /// About how many tokens a text of so many bytes has, special tokens included, from the texts read lately.
+    pub fn estimate(&self, bytes: usize) -> usize {
+        let density = f32::from_bits(self.density.load(Ordering::Relaxed));
+        (bytes as f32 * density).ceil() as usize + self.added
+    }
+
     fn cased(&self, text: String) -> String {
         if self.lowercase { text.to_lowercase() } else { text }
     }
 
     fn content(&self, text: &str) -> Result<Encoding, Error> {
-        self.inner.encode(text, false).map_err(|error| failed(&error))
+        let encoding = self.inner.encode(text, false).map_err(|error| failed(&error))?;
+        // Two readers at once may lose one of their measurements, which does no harm.
+        let old = f32::from_bits(self.density.load(Ordering::Relaxed));
+        let bytes = text.len() as f32;
+        let new = (old * DENSITY_BYTES + encoding.len() as f32) / (DENSITY_BYTES + bytes);
+        self.density.store(new.to_bits(), Ordering::Relaxed);
+        Ok(encoding)
     }
 
     fn with_special(&self, encoding: Encoding) -> Result<Encoding, Error> {
@@ -404,6 +427,17 @@ mod tests {
         let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", None).unwrap().spans;
         let places: Vec<(usize, usize, bool)> = spans.iter().map(|s| (s.start, s.end, s.subword)).collect();
         assert_eq!(places, [(0, 1, false), (2, 4, false), (5, 6, false)]);
+    }
+
+    #[test]
+    fn the_estimate_follows_the_texts() {
+        let tokenizer = tokenizer(5, false).unwrap();
+        assert_eq!(tokenizer.estimate(100), 32);
+        for _ in 0..100 {
+            tokenizer.tokens(&"abcdefghi ".repeat(100), false).unwrap();
+        }
+        assert!(tokenizer.estimate(1_000).abs_diff(102) < 3, "{}", tokenizer.estimate(1_000));
+        assert_eq!(tokenizer.estimate(0), 2);
     }
 
     #[test]

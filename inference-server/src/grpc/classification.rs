@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 use super::{Api, deadline, failed_item, invalid_enum, nanos, priority, with_revision};
 use crate::entities::{Aggregation, Entity, entities, softmax};
 use crate::error::Error;
-use crate::model::{Extras, Task};
+use crate::model::Task;
+use crate::queue::Lane;
 use crate::tokenizer::Windowed;
 
 #[tonic::async_trait]
@@ -43,10 +44,11 @@ impl Api {
         let min_score = min_score(settings.min_score)?;
         let model = self.resolve(settings.model, Some(Task::TokenClassification))?;
 
+        let permit = self.reserve(&model, request.texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&model), settings.overlap_tokens.map(|tokens| tokens as usize));
         let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
-        let (texts, mut read) = self.each(&call, ("texts", request.texts), read).await?;
+        let (texts, mut read) = self.each(&call, request.texts, read).await?;
         let tokenize = started.elapsed();
         // A setting at fault is a fault of the request, though it shows at its first text.
         if let Some(Err(error @ Error::InvalidValue { .. })) = read.first() {
@@ -58,7 +60,7 @@ impl Api {
             .flat_map(|text| text.windows.iter_mut().map(|window| std::mem::take(&mut window.ids)))
             .collect();
         let usage = pb::Usage { prompt_tokens: rows.iter().map(|row| row.len() as u32).sum() };
-        let done = self.compute(&call, &model, rows, (priority, Extras::default())).await?;
+        let done = self.compute(&call, &Lane::new(&model, priority), rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let labels = &model.info.labels;

@@ -1,6 +1,5 @@
 //! `EmbeddingService`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use observatory_proto::inference::v1 as pb;
@@ -8,9 +7,13 @@ use pb::embedding_service_server::EmbeddingService;
 use tonic::{Request, Response, Status};
 
 use super::extras::{self, More};
-use super::{Api, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
+use super::vectors::Reading;
+use super::{
+    Api, deadline, failed_item, item_status, nanos, priority, text_field, truncation, with_revision,
+};
 use crate::error::Error;
 use crate::model::{ModelInfo, Task};
+use crate::queue::Lane;
 
 #[tonic::async_trait]
 impl EmbeddingService for Api {
@@ -35,37 +38,27 @@ impl Api {
         let model = self.resolve(settings.model.clone(), Some(Task::Embedding))?;
         let prompt = prompt(&model.info, &settings.prompt_name)?;
         let normalize = settings.normalize.unwrap_or(model.info.normalize);
-        let extras = extras::asked(&settings, &model.info)?;
+        let lane = Lane::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
+        let reading = Reading { prompt, truncation, field: text_field };
+        let read = self.vectors(&call, &lane, reading, request.texts).await?;
 
-        let started = Instant::now();
-        let reader = Arc::clone(&model);
-        let read = move |field: &str, text: &str| reader.tokenizer.encode(field, &prompt, text, truncation);
-        let (_, mut encodings) = self.each(&call, ("texts", request.texts), read).await?;
-        let tokenize = started.elapsed();
-        let mut items: Vec<pb::ItemStatus> = encodings.iter().map(item_status).collect();
-        let rows: Vec<Vec<u32>> =
-            encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
-        extras::check_size(extras, &model.info, rows.iter().map(Vec::len).sum())?;
-        let mut more = More::new(extras, &rows, &model, items.len());
-        let done = self.compute(&call, &model, rows, (priority, extras)).await?;
-
-        let good =
-            encodings.iter().enumerate().filter(|(_, encoding)| encoding.is_ok()).map(|(index, _)| index);
+        let mut items: Vec<pb::ItemStatus> = read.items.iter().map(item_status).collect();
         let dimensions = model.info.dimensions;
-        let mut vectors = vec![0_u8; dimensions * encodings.len() * size_of::<f32>()];
-        for (index, output) in good.zip(done.outputs) {
-            let taken = more.take(index, &output, normalize);
-            match finished(output.values, normalize) {
-                Some(vector) if taken => write_row(&mut vectors, index, &vector),
+        let mut vectors = vec![0_u8; dimensions * items.len() * size_of::<f32>()];
+        let mut more = More::new(&lane, items.len());
+        for (index, text) in read.items.iter().enumerate() {
+            let Ok(text) = text else { continue };
+            match finished(text.vector.clone(), normalize) {
+                Some(vector) if more.take(index, text, normalize) => write_row(&mut vectors, index, &vector),
                 _ => items[index] = failed_item(&Error::Backend),
             }
         }
-        self.refused_items(&encodings);
+        self.refused_items(&read.items);
         let usage = pb::Usage { prompt_tokens: items.iter().map(|item| item.tokens).sum() };
         let timing = pb::Timing {
-            queue_ns: nanos(done.queued),
-            tokenize_ns: nanos(tokenize),
-            compute_ns: nanos(done.compute),
+            queue_ns: nanos(read.queued),
+            tokenize_ns: nanos(read.tokenize),
+            compute_ns: nanos(read.compute),
         };
         let info = &model.info;
         let response = pb::EmbedResponse {

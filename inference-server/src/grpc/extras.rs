@@ -2,12 +2,14 @@
 //!
 //! The forms are those of BGE-M3's own package, FlagEmbedding 1.4 (`inference/embedder/encoder_only/m3.py`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use observatory_proto::inference::v1 as pb;
 
 use crate::error::Error;
-use crate::model::{Extras, LoadedModel, ModelInfo, RowOutput};
+use crate::model::{Extras, ModelInfo};
+use crate::queue::Lane;
+use crate::vectors::Embedded;
 
 /// Most bytes of token vectors in one answer.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -32,9 +34,9 @@ pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Ex
 ///
 /// # Errors
 /// Names the setting and the limit.
-pub(super) fn check_size(extras: Extras, info: &ModelInfo, tokens: usize) -> Result<(), Error> {
-    let bytes = tokens * info.multi_vector_dimensions * size_of::<f32>();
-    if !extras.multi_vector || bytes <= LARGEST_ANSWER {
+pub(super) fn check_size(lane: &Lane, tokens: u32) -> Result<(), Error> {
+    let bytes = tokens as usize * lane.model().info.multi_vector_dimensions * size_of::<f32>();
+    if !lane.extras().multi_vector || bytes <= LARGEST_ANSWER {
         return Ok(());
     }
     Err(Error::InvalidValue {
@@ -47,7 +49,6 @@ pub(super) fn check_size(extras: Extras, info: &ModelInfo, tokens: usize) -> Res
 /// The extras of an answer while it is put together.
 #[derive(Default)]
 pub(super) struct More {
-    rows: VecDeque<Vec<u32>>,
     empty: Vec<u32>,
     dimensions: usize,
     /// One for each text where asked for.
@@ -57,32 +58,31 @@ pub(super) struct More {
 }
 
 impl More {
-    /// Room for the extras of so many texts; `rows` are those that will be computed, in order.
-    pub(super) fn new(extras: Extras, rows: &[Vec<u32>], model: &LoadedModel, texts: usize) -> Self {
+    /// Room for the extras of so many texts.
+    pub(super) fn new(lane: &Lane, texts: usize) -> Self {
         let mut more = Self::default();
-        if extras.sparse {
-            more.rows = rows.iter().cloned().collect();
-            more.empty = model.tokenizer.empty_tokens();
+        if lane.extras().sparse {
+            more.empty = lane.model().tokenizer.empty_tokens();
             more.sparse = vec![pb::SparseVector::default(); texts];
         }
-        if extras.multi_vector {
-            more.dimensions = model.info.multi_vector_dimensions;
+        if lane.extras().multi_vector {
+            more.dimensions = lane.model().info.multi_vector_dimensions;
             more.multi_vectors = vec![pb::MultiVector::default(); texts];
         }
         more
     }
 
-    /// Takes what belongs to the text at this place from the output of the next row; false where it is not finite.
-    pub(super) fn take(&mut self, index: usize, output: &RowOutput, normalize: bool) -> bool {
+    /// Takes what was asked for of the text at this place; false where it is not finite.
+    pub(super) fn take(&mut self, index: usize, text: &Embedded, normalize: bool) -> bool {
+        let Some(computed) = &text.more else { return true };
         if !self.sparse.is_empty() {
-            let row = self.rows.pop_front().unwrap_or_default();
-            match sparse_vector(&row, &output.sparse, &self.empty) {
+            match sparse_vector(&computed.ids, &computed.sparse, &self.empty) {
                 Some(vector) => self.sparse[index] = vector,
                 None => return false,
             }
         }
         if !self.multi_vectors.is_empty() {
-            match multi_vector(&output.multi_vector, self.dimensions, normalize) {
+            match multi_vector(&computed.multi_vector, self.dimensions, normalize) {
                 Some(vector) => self.multi_vectors[index] = vector,
                 None => return false,
             }

@@ -86,7 +86,7 @@ mod tests {
     use tonic_health::pb::health_server::Health as _;
 
     use super::*;
-    use crate::admission::{Admission, Limits};
+    use crate::admission::{Admission, Budget, Limits};
 
     async fn check(health: &Health, name: &str, expected: ServingStatus) {
         let service = HealthService::from_health_reporter(health.reporter.clone());
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_is_for_good() {
-        let metrics = Metrics::new(Admission::new(Limits { requests: 1, tokens: 1 }));
+        let metrics = Metrics::new(Admission::new(Limits { requests: 1, budget: Budget::Tokens(1) }));
         let (health, _service) = Health::new(Arc::new(Registry::ready(Vec::new())), metrics);
         health.publish().await;
         check(&health, "", ServingStatus::Serving).await;

@@ -1,16 +1,18 @@
 //! `RankingService`.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use observatory_proto::inference::v1 as pb;
 use pb::ranking_service_server::RankingService;
 use tonic::{Request, Response, Status};
 
-use super::{Api, deadline, failed_item, item_status, nanos, priority, truncation, with_revision};
+use super::{Api, deadline, failed_item, nanos, priority, truncation, with_revision};
 use crate::error::Error;
-use crate::model::{Extras, RowOutput, Task};
+use crate::model::{LoadedModel, RowOutput, Task};
+use crate::queue::Lane;
+use crate::tokenizer::Encoded;
 
 #[tonic::async_trait]
 impl RankingService for Api {
@@ -29,25 +31,35 @@ impl RankingService for Api {
 impl Api {
     async fn rank_batch(
         &self,
-        request: pb::RankRequest,
+        mut request: pb::RankRequest,
         deadline: Option<Instant>,
     ) -> Result<pb::RankResponse, Error> {
         let call = self.enter(deadline)?;
         self.check_count("documents", request.documents.len())?;
-        let settings = request.settings.unwrap_or_default();
+        let settings = request.settings.take().unwrap_or_default();
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
         let model = self.resolve(settings.model, Some(Task::Ranking))?;
         self.check_size("query", &request.query)?;
 
+        if request.query.trim().is_empty() {
+            return Err(Error::EmptyInput { field: "query".to_owned() });
+        }
+
+        let permit = self.0.admission.reserve(estimate(&model, &request))?;
         let started = Instant::now();
-        let query = model.tokenizer.first_of_pair("query", &request.query)?;
-        let reader = Arc::clone(&model);
-        let read = move |field: &str, text: &str| reader.tokenizer.pair(field, &query, text, truncation);
-        let (_, mut pairs) = self.each(&call, ("documents", request.documents), read).await?;
+        let (reader, query, first) = (Arc::clone(&model), request.query, OnceLock::new());
+        let read = move |field: &str, text: &str| {
+            // Read once, by whichever thread comes first.
+            let first = first.get_or_init(|| reader.tokenizer.first_of_pair("query", &query));
+            reader.tokenizer.pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
+        };
+        let documents = request.documents.into_iter().enumerate().collect();
+        let (_, mut pairs) =
+            self.each_at(&call, documents, |index| format!("documents[{index}]"), read).await?;
         let tokenize = started.elapsed();
-        let items: Vec<pb::ItemStatus> = pairs.iter().map(item_status).collect();
+        let items: Vec<pb::ItemStatus> = pairs.iter().map(pair_status).collect();
         let rows = pairs.iter_mut().flatten().map(|pair| std::mem::take(&mut pair.ids)).collect();
-        let done = self.compute(&call, &model, rows, (priority, Extras::default())).await?;
+        let done = self.compute(&call, &Lane::new(&model, priority), rows, permit).await?;
 
         self.refused_items(&pairs);
         let usage = pb::Usage { prompt_tokens: items.iter().map(|item| item.tokens).sum() };
@@ -63,6 +75,25 @@ impl Api {
             model_name: model.info.name.clone(),
             model_revision: model.info.revision.clone(),
         })
+    }
+}
+
+/// About how many tokens the pairs have: the query is read with each document.
+fn estimate(model: &LoadedModel, request: &pb::RankRequest) -> u64 {
+    let query = model.tokenizer.estimate(request.query.len());
+    let pair = |document: &String| {
+        let tokens = query + model.tokenizer.estimate(document.len());
+        tokens.min(model.info.max_input_tokens) as u64
+    };
+    request.documents.iter().map(pair).sum()
+}
+
+fn pair_status(pair: &Result<Encoded, Error>) -> pb::ItemStatus {
+    match pair {
+        Ok(pair) => {
+            pb::ItemStatus { ok: true, error: None, tokens: pair.ids.len() as u32, truncated: pair.truncated }
+        }
+        Err(error) => failed_item(error),
     }
 }
 

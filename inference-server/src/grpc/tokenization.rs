@@ -39,7 +39,7 @@ impl Api {
         let (reader, special) = (Arc::clone(&model), !request.without_special_tokens);
         let read =
             move |_: &str, text: &str| reader.tokenizer.tokens(text, special).map(|tokens| message(&tokens));
-        let (_, texts) = self.each(&call, ("texts", request.texts), read).await?;
+        let (_, texts) = self.each(&call, request.texts, read).await?;
         let texts = texts.into_iter().collect::<Result<Vec<_>, _>>()?;
         let info = &model.info;
         Ok(pb::TokenizeResponse {

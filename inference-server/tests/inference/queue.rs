@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observatory_inference::admission::{Admission, Limits};
+use observatory_inference::admission::{Admission, Budget, Limits};
 use observatory_inference::error::Error;
 use observatory_inference::metrics::Metrics;
-use observatory_inference::model::{Extras, LoadedModel};
-use observatory_inference::queue::{Priority, Queue, Ticket, Work};
+use observatory_inference::model::LoadedModel;
+use observatory_inference::queue::{Lane, Priority, Queue, Ticket, Work};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gate, gated};
@@ -23,7 +23,7 @@ impl Bench {
     /// A queue whose micro-batches hold one row of three tokens.
     fn new() -> Self {
         let gate = Gate::closed();
-        let admission = Admission::new(Limits { requests: 100, tokens: 1_000 });
+        let admission = Admission::new(Limits { requests: 100, budget: Budget::Tokens(1_000) });
         let metrics = Metrics::new(Arc::clone(&admission));
         let queue = Queue::start(3, Arc::clone(&admission), metrics).unwrap();
         Self { model: Arc::new(gated(&gate)), gate, admission, queue }
@@ -37,10 +37,8 @@ impl Bench {
     ) -> (Ticket, CancellationToken) {
         let cancel = CancellationToken::new();
         let work = Work {
-            model: Arc::clone(&self.model),
+            lane: Lane::new(&self.model, priority),
             rows: tokens.iter().map(|token| vec![1, *token, 2]).collect(),
-            extras: Extras::default(),
-            priority,
             cancel: cancel.clone(),
             deadline,
             permit: self.admission.reserve(3 * tokens.len() as u64).unwrap(),
