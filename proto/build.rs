@@ -2,10 +2,11 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "observatory/inference/v1/classification.proto",
     "observatory/inference/v1/embedding.proto",
     "observatory/inference/v1/models.proto",
+    "observatory/inference/v1/ranking.proto",
     "observatory/inference/v1/tokenization.proto",
     "observatory/pipeline/v1/orchestrator.proto",
     "observatory/pipeline/v1/services.proto",

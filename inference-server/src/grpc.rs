@@ -2,9 +2,11 @@
 
 mod classification;
 mod embedding;
+mod extras;
 pub mod health;
 mod layer;
 mod models;
+mod ranking;
 pub mod status;
 mod tokenization;
 mod vectors;
@@ -93,8 +95,8 @@ impl Api {
         self.0.registry.resolve(&wanted.name, &wanted.revision, task)
     }
 
-    fn check_count(&self, count: usize) -> Result<(), Error> {
-        let (field, limit) = ("texts".to_owned(), self.0.limits.texts);
+    fn check_count(&self, field: &str, count: usize) -> Result<(), Error> {
+        let (field, limit) = (field.to_owned(), self.0.limits.texts);
         match count {
             0 => Err(Error::EmptyBatch { field, limit }),
             _ if count > limit => Err(Error::BatchTooLarge { field, count, limit }),
@@ -121,8 +123,9 @@ impl Api {
         let readable = texts.into_iter().filter(|text| text.len() <= self.0.limits.text_bytes);
         let tokens = |text: &str| {
             let tokens = model.tokenizer.estimate(text.len());
-            // A classifier reads a long text in windows, an embedding model cuts it.
-            if model.info.task == Task::Embedding { tokens.min(model.info.max_input_tokens) } else { tokens }
+            // A token classifier reads a long text in windows, the others cut it.
+            let whole = model.info.task == Task::TokenClassification;
+            if whole { tokens } else { tokens.min(model.info.max_input_tokens) }
         };
         self.0.admission.reserve(readable.map(|text| tokens(text) as u64).sum())
     }
@@ -294,6 +297,8 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
     let classification =
         pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone())
             .max_decoding_message_size(limit);
+    let ranking =
+        pb::ranking_service_server::RankingServiceServer::new(api.clone()).max_decoding_message_size(limit);
     let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
@@ -307,6 +312,7 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
     let reflection = reflection.build_v1().context("reflection")?;
     let routes = Routes::new(embedding)
         .add_service(classification)
+        .add_service(ranking)
         .add_service(tokenization)
         .add_service(models)
         .add_service(health)

@@ -9,9 +9,12 @@ pub mod load;
 pub mod packed;
 pub mod registry;
 pub mod revision;
+pub mod sentence;
 pub mod weights;
 
 use std::collections::BTreeMap;
+
+use serde::Deserialize;
 
 use crate::tokenizer::TextTokenizer;
 
@@ -22,25 +25,42 @@ pub enum Task {
     Embedding,
     /// One label per token.
     TokenClassification,
+    /// One score per pair of a query and a document.
+    Ranking,
 }
 
 impl Task {
+    /// Every task.
+    pub const ALL: [Self; 3] = [Self::Embedding, Self::TokenClassification, Self::Ranking];
+
     /// The task in words, as used in messages and labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedding => "embedding",
             Self::TokenClassification => "token classification",
+            Self::Ranking => "ranking",
         }
     }
 }
 
-/// How a text's token vectors become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a text's token vectors become one. Special tokens count, as in sentence-transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Mean over all tokens, special tokens included, as sentence-transformers computes it.
+    /// The mean over the tokens.
     Mean,
     /// The vector of the first token.
     Cls,
+    /// The vector of the last token.
+    #[serde(rename = "lasttoken")]
+    Last,
+    /// The largest value of each dimension.
+    Max,
+    /// The sum over the tokens, divided by the root of their number.
+    #[serde(rename = "mean_sqrt_len_tokens")]
+    MeanSqrtLen,
+    /// The mean weighted with 1, 2, 3, … from the first token on.
+    WeightedMean,
 }
 
 impl Pooling {
@@ -49,6 +69,10 @@ impl Pooling {
         match self {
             Self::Mean => "mean",
             Self::Cls => "cls",
+            Self::Last => "last",
+            Self::Max => "max",
+            Self::MeanSqrtLen => "mean_sqrt_len",
+            Self::WeightedMean => "weighted_mean",
         }
     }
 }
@@ -70,13 +94,19 @@ pub struct ModelInfo {
     pub dimensions: usize,
     /// How it pools; `None` where it makes no embedding.
     pub pooling: Option<Pooling>,
+    /// Shorter lengths that its embeddings were trained to be cut to, ascending; empty where its package names none.
+    pub matryoshka: Vec<usize>,
+    /// Whether it weighs tokens too ([`Extras::sparse`]).
+    pub sparse: bool,
+    /// Length of a token's vector ([`Extras::multi_vector`]); 0 where it makes none.
+    pub multi_vector_dimensions: usize,
     /// Whether its vectors are divided by their L2 norm unless a request says otherwise.
     pub normalize: bool,
     /// Prompt name to the text put before an input.
     pub prompts: BTreeMap<String, String>,
     /// The prompt used where a request names none.
     pub default_prompt: Option<String>,
-    /// Label of each class, in the order of the logits; empty for embeddings.
+    /// Label of each class, in the order of the logits; empty where it labels nothing.
     pub labels: Vec<String>,
     /// Languages its card names (BCP 47).
     pub languages: Vec<String>,
@@ -102,16 +132,54 @@ pub enum ComputeError {
     DeviceLost(String),
 }
 
+/// Set in a token id whose token belongs to the second text of a pair and is of token type 1.
+///
+/// So a row stays one list of numbers on its way to the device. Only models with two token types see it.
+pub const SECOND_TEXT: u32 = 1 << 31;
+
+/// What to compute beside a row's vector, in the same pass. A model without the head for it leaves it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Extras {
+    /// One weight per token.
+    pub sparse: bool,
+    /// One vector per token.
+    pub multi_vector: bool,
+}
+
+impl std::ops::BitOr for Extras {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self { sparse: self.sparse | other.sparse, multi_vector: self.multi_vector | other.multi_vector }
+    }
+}
+
+/// What a model makes of one row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowOutput {
+    /// The pooled vector, not normalised; a token classifier's tokens × labels logits, row-major; a text
+    /// classifier's logits.
+    pub values: Vec<f32>,
+    /// One weight per token where [`Extras::sparse`] asked for it.
+    pub sparse: Vec<f32>,
+    /// Tokens × width, row-major, where [`Extras::multi_vector`] asked for it.
+    pub multi_vector: Vec<f32>,
+}
+
+impl From<Vec<f32>> for RowOutput {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, ..Self::default() }
+    }
+}
+
 /// A network on a device.
 pub trait Model: Send + Sync {
-    /// One flat output per row of token ids (special tokens included, no padding).
-    ///
-    /// An embedding model answers one pooled vector of `dimensions` values, not normalised; a token classifier
-    /// answers tokens × labels logits, row-major. A row's output does not depend on the other rows.
+    /// One output per row of token ids (special tokens included, no padding), which does not depend on the other
+    /// rows. Outputs may carry more than `extras` asks for.
     ///
     /// # Errors
     /// See [`ComputeError`].
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError>;
+    fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError>;
 }
 
 /// A model that is ready to answer.

@@ -19,7 +19,7 @@ pub use crate::batcher::Priority;
 use crate::batcher::{self, Batch, Batcher};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::model::{ComputeError, LoadedModel};
+use crate::model::{ComputeError, Extras, LoadedModel, RowOutput};
 use compute::compute;
 pub use job::Ticket;
 use job::{Job, Row};
@@ -28,6 +28,7 @@ use job::{Job, Row};
 #[derive(Debug, Clone)]
 pub struct Lane {
     model: Arc<LoadedModel>,
+    extras: Extras,
     turns: Arc<batcher::Lane>,
 }
 
@@ -36,7 +37,18 @@ impl Lane {
     pub fn new(model: &Arc<LoadedModel>, priority: Priority) -> Self {
         // The lane keeps the model alive, so its address is not given to another meanwhile.
         let group = Arc::as_ptr(model).addr();
-        Self { model: Arc::clone(model), turns: batcher::Lane::new(group, priority) }
+        let turns = batcher::Lane::new(group, priority);
+        Self { model: Arc::clone(model), extras: Extras::default(), turns }
+    }
+
+    /// The same lane, whose rows are computed with these extras.
+    pub fn with_extras(self, extras: Extras) -> Self {
+        Self { extras, ..self }
+    }
+
+    /// What to compute beside each row's vector.
+    pub fn extras(&self) -> Extras {
+        self.extras
     }
 
     /// Who computes.
@@ -63,8 +75,8 @@ pub struct Work {
 /// What the device made of the work.
 #[derive(Debug)]
 pub struct Done {
-    /// One flat output per row; see [`crate::model::Model::run`].
-    pub outputs: Vec<Vec<f32>>,
+    /// One output per row; see [`crate::model::Model::run`].
+    pub outputs: Vec<RowOutput>,
     /// From submission to the first batch with a row of the work.
     pub queued: Duration,
     /// Time of the batches that held its rows, whoever else had rows in them.
@@ -74,7 +86,7 @@ pub struct Done {
 /// A batch that came back from the device.
 struct Finished {
     rows: Vec<Row>,
-    results: Vec<Result<Vec<f32>, ComputeError>>,
+    results: Vec<Result<RowOutput, ComputeError>>,
     elapsed: Duration,
 }
 
@@ -253,7 +265,8 @@ impl Shared {
         let tokens = ids.iter().map(|ids| ids.len()).sum();
         let model = &rows[0].job.lane.model;
         let started = Instant::now();
-        let results = compute(model.network.as_ref(), &ids);
+        let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.lane.extras);
+        let results = compute(model.network.as_ref(), &ids, extras);
         let elapsed = started.elapsed();
         self.admission.observe(tokens, elapsed);
         self.metrics.computed(&model.info.name, rows.len(), tokens, elapsed);

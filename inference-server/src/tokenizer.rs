@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::utils::truncation::{
+    TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+};
 use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer};
 
 use crate::entities::TokenSpan;
 use crate::error::Error;
+use crate::model::SECOND_TEXT;
 
 /// Tokens that windows of a long text share where nothing is asked for.
 const DEFAULT_OVERLAP: usize = 64;
@@ -32,7 +35,17 @@ pub enum Truncation {
     Reject,
 }
 
-/// One text as the model reads it.
+impl Truncation {
+    fn direction(self) -> Option<TruncationDirection> {
+        match self {
+            Self::Right => Some(TruncationDirection::Right),
+            Self::Left => Some(TruncationDirection::Left),
+            Self::Reject => None,
+        }
+    }
+}
+
+/// One text or pair as the model reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// Token ids, special tokens included.
@@ -70,7 +83,11 @@ pub struct TextTokenizer {
     max_tokens: usize,
     /// Tokens that the model adds around a text.
     added: usize,
+    /// Tokens that the model adds around and between the texts of a pair.
+    added_to_pair: usize,
     lowercase: bool,
+    /// Whether the model tells the tokens of a pair's second text from those of the first.
+    pair_types: bool,
     /// Tokens per byte of the texts read lately, as the bits of an f32.
     density: AtomicU32,
 }
@@ -105,8 +122,14 @@ impl TextTokenizer {
         inner.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         let added = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
         ensure!(added < max_tokens, "{added} special tokens leave no room in a limit of {max_tokens} tokens");
+        let added_to_pair = inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         let density = AtomicU32::new(ASSUMED_DENSITY.to_bits());
-        Ok(Self { inner, max_tokens, added, lowercase, density })
+        Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false, density })
+    }
+
+    /// Marks the tokens of a pair's second text with [`SECOND_TEXT`] where asked.
+    pub fn with_pair_types(self, pair_types: bool) -> Self {
+        Self { pair_types, ..self }
     }
 
     /// The ids of `prompt` + `text` with special tokens, cut to the limit of the model.
@@ -123,28 +146,71 @@ impl TextTokenizer {
         text: &str,
         truncation: Truncation,
     ) -> Result<Encoded, Error> {
-        if text.trim().is_empty() {
-            return Err(Error::EmptyInput { field: field.to_owned() });
-        }
-        let mut input = format!("{prompt}{text}");
-        if self.lowercase {
-            input = input.to_lowercase();
-        }
-        let mut encoding = self.content(&input)?;
+        not_empty(field, text)?;
+        let mut encoding = self.content(&self.cased(format!("{prompt}{text}")))?;
         let (tokens, limit) = (encoding.len() + self.added, self.max_tokens);
         let truncated = tokens > limit;
         if truncated {
-            let direction = match truncation {
-                Truncation::Right => TruncationDirection::Right,
-                Truncation::Left => TruncationDirection::Left,
-                Truncation::Reject => {
-                    return Err(Error::InputTooLong { field: field.to_owned(), tokens, limit });
-                }
-            };
+            let direction = truncation.direction();
+            let direction = direction.ok_or_else(|| too_long(field, tokens, limit))?;
             encoding.truncate(limit - self.added, 0, direction);
         }
         let ids = self.with_special(encoding)?.get_ids().to_vec();
         Ok(Encoded { ids, truncated })
+    }
+
+    /// The tokens of a pair's first text, for [`TextTokenizer::pair`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyInput`] for a text of white space only, naming `field`.
+    pub fn first_of_pair(&self, field: &str, text: &str) -> Result<Encoding, Error> {
+        not_empty(field, text)?;
+        self.content(&self.cased(text.to_owned()))
+    }
+
+    /// The ids of a pair with special tokens, cut to the limit of the model: the longer text is cut first, then both to
+    /// the same length, as transformers does by its strategy `longest_first`.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`], `field` naming the second text.
+    pub fn pair(
+        &self,
+        field: &str,
+        first: &Encoding,
+        second: &str,
+        truncation: Truncation,
+    ) -> Result<Encoded, Error> {
+        not_empty(field, second)?;
+        let (mut first, mut second) = (first.clone(), self.content(&self.cased(second.to_owned()))?);
+        let tokens = first.len() + second.len() + self.added_to_pair;
+        let truncated = tokens > self.max_tokens;
+        if truncated {
+            let direction = truncation.direction();
+            let params = TruncationParams {
+                direction: direction.ok_or_else(|| too_long(field, tokens, self.max_tokens))?,
+                max_length: self.max_tokens.saturating_sub(self.added_to_pair),
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            };
+            let (left, right) =
+                truncate_encodings(first, Some(second), &params).map_err(|error| failed(&error))?;
+            (first, second) = (left, right.ok_or(Error::Backend)?);
+        }
+        second.set_type_ids(vec![1; second.len()]);
+        let whole = self.inner.post_process(first, Some(second), true).map_err(|error| failed(&error))?;
+        let marked = |(id, kind): (&u32, &u32)| if *kind == 1 { id | SECOND_TEXT } else { *id };
+        let ids = if self.pair_types {
+            whole.get_ids().iter().zip(whole.get_type_ids()).map(marked).collect()
+        } else {
+            whole.get_ids().to_vec()
+        };
+        Ok(Encoded { ids, truncated })
+    }
+
+    /// Ids of the tokens that stand for no text of their own: begin, end, padding, unknown.
+    pub fn empty_tokens(&self) -> Vec<u32> {
+        let names = ["<s>", "</s>", "<pad>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[UNK]"];
+        names.iter().filter_map(|name| self.inner.token_to_id(name)).collect()
     }
 
     /// The tokens of a text with their byte offsets; never cut.
@@ -162,9 +228,7 @@ impl TextTokenizer {
     /// [`Error::EmptyInput`] for a text of white space only, naming `field`; [`Error::InvalidValue`] where the overlap
     /// is too large.
     pub fn windows(&self, field: &str, text: &str, overlap: Option<usize>) -> Result<Windowed, Error> {
-        if text.trim().is_empty() {
-            return Err(Error::EmptyInput { field: field.to_owned() });
-        }
+        not_empty(field, text)?;
         let room = self.max_tokens - self.added;
         let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
         if overlap >= room {
@@ -174,7 +238,7 @@ impl TextTokenizer {
                 allowed: format!("0 to {}", room - 1),
             });
         }
-        let mut content = self.content(text)?;
+        let mut content = self.inner.encode_char_offsets(text, false).map_err(|error| failed(&error))?;
         let spans = self.spans(text, &content);
         if spans.is_empty() {
             return Ok(Windowed { spans, windows: Vec::new() });
@@ -200,7 +264,6 @@ impl TextTokenizer {
     /// marker of the vocabulary where it has one, else by the absence of a space before the token.
     fn spans(&self, text: &str, encoding: &Encoding) -> Vec<TokenSpan> {
         let chars: Vec<char> = text.chars().collect();
-        let places = char_places(text);
         let marks = match self.inner.get_model() {
             ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
             ModelWrapper::BPE(model) => {
@@ -211,8 +274,8 @@ impl TextTokenizer {
         let unknown = ["[UNK]", "<unk>"].map(|token| self.inner.token_to_id(token));
         let tokens = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
         tokens
-            .map(|((token, id), (from, to))| {
-                let (start, end) = (places[*from], places[*to]);
+            .map(|((token, id), (start, end))| {
+                let (start, end) = (*start, *end);
                 let subword = if marks {
                     token.chars().count() != end - start
                 } else {
@@ -234,6 +297,10 @@ impl TextTokenizer {
         (bytes as f32 * density).ceil() as usize + self.added
     }
 
+    fn cased(&self, text: String) -> String {
+        if self.lowercase { text.to_lowercase() } else { text }
+    }
+
     fn content(&self, text: &str) -> Result<Encoding, Error> {
         let encoding = self.inner.encode(text, false).map_err(|error| failed(&error))?;
         // Two readers at once may lose one of their measurements, which does no harm.
@@ -249,14 +316,12 @@ impl TextTokenizer {
     }
 }
 
-/// For every byte offset up to the length, the number of code points that end at or before it.
-fn char_places(text: &str) -> Vec<usize> {
-    let mut places = Vec::with_capacity(text.len() + 1);
-    for (index, c) in text.chars().enumerate() {
-        places.extend(std::iter::repeat_n(index, c.len_utf8()));
-    }
-    places.push(text.chars().count());
-    places
+fn not_empty(field: &str, text: &str) -> Result<(), Error> {
+    if text.trim().is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(()) }
+}
+
+fn too_long(field: &str, tokens: usize, limit: usize) -> Error {
+    Error::InputTooLong { field: field.to_owned(), tokens, limit }
 }
 
 fn failed(error: &tokenizers::Error) -> Error {
@@ -300,6 +365,30 @@ mod tests {
         );
         check("q: ", " \n\u{a0}", Truncation::Right, Err(Error::EmptyInput { field: field() }));
         check("", "Z", Truncation::Right, Ok((&[1, 0, 2], false)));
+    }
+
+    #[test]
+    fn pairs_are_cut_longest_first() {
+        fn check(first: &str, second: &str, truncation: Truncation, expected: Result<(&[u32], bool), Error>) {
+            let tokenizer = tokenizer(7, false).unwrap().with_pair_types(true);
+            let first = tokenizer.first_of_pair("query", first).unwrap();
+            let got = tokenizer.pair("documents[0]", &first, second, truncation);
+            let got = got.map(|e| (e.ids, e.truncated));
+            assert_eq!(got, expected.map(|(ids, truncated)| (ids.to_vec(), truncated)));
+        }
+        let two = |id: u32| id | SECOND_TEXT;
+        check("a", "b", Truncation::Right, Ok((&[1, 3, 2, two(4), two(2)], false)));
+        check("a", "a b c a", Truncation::Right, Ok((&[1, 3, 2, two(3), two(4), two(5), two(2)], true)));
+        check("a b c", "a b c", Truncation::Left, Ok((&[1, 4, 5, 2, two(4), two(5), two(2)], true)));
+        check("a b c", "c", Truncation::Right, Ok((&[1, 3, 4, 5, 2, two(5), two(2)], false)));
+        let field = || "documents[0]".to_owned();
+        let too_long = Error::InputTooLong { field: field(), tokens: 8, limit: 7 };
+        check("a b", "a b c", Truncation::Reject, Err(too_long));
+        check("a", " ", Truncation::Right, Err(Error::EmptyInput { field: field() }));
+        let plain = tokenizer(7, false).unwrap();
+        let first = plain.first_of_pair("query", "a").unwrap();
+        assert_eq!(plain.pair("d", &first, "b", Truncation::Right).unwrap().ids, [1, 3, 2, 4, 2]);
+        assert_eq!(plain.empty_tokens(), [1, 2, 0]);
     }
 
     #[test]

@@ -22,6 +22,19 @@ pub struct Embedded {
     pub tokens: u32,
     /// Whether something was cut off.
     pub truncated: bool,
+    /// What was asked for beside the vector; such an answer is not kept.
+    pub more: Option<Box<More>>,
+}
+
+/// Weights and vectors of a text's tokens; see [`crate::model::RowOutput`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct More {
+    /// The tokens read, special tokens included.
+    pub ids: Vec<u32>,
+    /// One weight for each token, or none.
+    pub sparse: Vec<f32>,
+    /// Tokens × width, or none.
+    pub multi_vector: Vec<f32>,
 }
 
 /// SHA-256 over all that decides a vector.
@@ -142,7 +155,7 @@ mod tests {
     use super::*;
 
     fn value(x: f32, length: usize) -> Arc<Embedded> {
-        Arc::new(Embedded { vector: vec![x; length], tokens: 1, truncated: false })
+        Arc::new(Embedded { vector: vec![x; length], tokens: 1, truncated: false, more: None })
     }
 
     #[test]

@@ -264,6 +264,7 @@ fn tasks(model: &Model) -> Vec<&'static str> {
         ModelTask::Unspecified => None,
         ModelTask::Embedding => Some("embedding"),
         ModelTask::TokenClassification => Some("token-classification"),
+        ModelTask::Ranking => Some("ranking"),
     });
     names.collect()
 }

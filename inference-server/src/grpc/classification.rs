@@ -38,7 +38,7 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<pb::ClassifyResponse, Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let settings = request.settings.unwrap_or_default();
         let (aggregation, priority) = (aggregation(settings.aggregation)?, priority(settings.priority)?);
         let min_score = min_score(settings.min_score)?;
@@ -62,7 +62,7 @@ impl Api {
         let usage = pb::Usage { prompt_tokens: rows.iter().map(|row| row.len() as u32).sum() };
         let done = self.compute(&call, &Lane::new(&model, priority), rows, permit).await?;
 
-        let mut outputs = done.outputs.into_iter();
+        let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let labels = &model.info.labels;
         let classified = read.iter().zip(&texts).map(|(windowed, text)| {
             let windowed = windowed.as_ref().map_err(Clone::clone)?;

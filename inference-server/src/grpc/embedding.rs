@@ -6,6 +6,7 @@ use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_server::EmbeddingService;
 use tonic::{Request, Response, Status};
 
+use super::extras::{self, More};
 use super::vectors::Reading;
 use super::{
     Api, deadline, failed_item, item_status, nanos, priority, text_field, truncation, with_revision,
@@ -31,24 +32,25 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<(pb::EmbedResponse, String), Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let settings = request.settings.unwrap_or_default();
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
-        let model = self.resolve(settings.model, Some(Task::Embedding))?;
+        let model = self.resolve(settings.model.clone(), Some(Task::Embedding))?;
         let prompt = prompt(&model.info, &settings.prompt_name)?;
         let normalize = settings.normalize.unwrap_or(model.info.normalize);
-        let lane = Lane::new(&model, priority);
+        let lane = Lane::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
         let reading = Reading { prompt, truncation, field: text_field };
         let read = self.vectors(&call, &lane, reading, request.texts).await?;
 
         let mut items: Vec<pb::ItemStatus> = read.items.iter().map(item_status).collect();
         let dimensions = model.info.dimensions;
         let mut vectors = vec![0_u8; dimensions * items.len() * size_of::<f32>()];
+        let mut more = More::new(&lane, items.len());
         for (index, text) in read.items.iter().enumerate() {
             let Ok(text) = text else { continue };
             match finished(text.vector.clone(), normalize) {
-                Some(vector) => write_row(&mut vectors, index, &vector),
-                None => items[index] = failed_item(&Error::Backend),
+                Some(vector) if more.take(index, text, normalize) => write_row(&mut vectors, index, &vector),
+                _ => items[index] = failed_item(&Error::Backend),
             }
         }
         self.refused_items(&read.items);
@@ -67,6 +69,8 @@ impl Api {
             timing: Some(timing),
             model_name: info.name.clone(),
             model_revision: info.revision.clone(),
+            sparse: more.sparse,
+            multi_vectors: more.multi_vectors,
         };
         Ok((response, info.revision.clone()))
     }
@@ -88,7 +92,7 @@ fn prompt(info: &ModelInfo, name: &str) -> Result<String, Error> {
 /// The vector as it is sent, or `None` where it is not a vector of finite numbers.
 ///
 /// The floor on the norm is the one of torch's `normalize`.
-fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
+pub(super) fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
     if normalize {
         let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
         vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);

@@ -15,9 +15,10 @@ use crate::model::registry::{Registry, State};
 pub type Service = HealthServer<HealthService>;
 
 /// Full service names, each with the task that a ready model must have for it to serve; `None` needs no model.
-pub const SERVICES: [(&str, Option<Task>); 4] = [
+pub const SERVICES: [(&str, Option<Task>); 5] = [
     ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
     ("observatory.inference.v1.TokenClassificationService", Some(Task::TokenClassification)),
+    ("observatory.inference.v1.RankingService", Some(Task::Ranking)),
     ("observatory.inference.v1.TokenizationService", None),
     ("observatory.inference.v1.ModelsService", None),
 ];

@@ -72,6 +72,7 @@ fn wire_task(task: Task) -> pb::ModelTask {
     match task {
         Task::Embedding => pb::ModelTask::Embedding,
         Task::TokenClassification => pb::ModelTask::TokenClassification,
+        Task::Ranking => pb::ModelTask::Ranking,
     }
 }
 
@@ -88,6 +89,9 @@ fn described(info: &ModelInfo) -> pb::Model {
         weight_bytes: info.weight_bytes,
         languages: info.languages.clone(),
         labels: info.labels.clone(),
+        matryoshka_dimensions: info.matryoshka.iter().map(|length| *length as u32).collect(),
+        sparse: info.sparse,
+        multi_vector_dimensions: info.multi_vector_dimensions as u32,
         ..pb::Model::default()
     }
 }

@@ -34,7 +34,7 @@ impl Api {
         deadline: Option<Instant>,
     ) -> Result<pb::TokenizeResponse, Error> {
         let call = self.enter(deadline)?;
-        self.check_count(request.texts.len())?;
+        self.check_count("texts", request.texts.len())?;
         let model = self.resolve(request.model, None)?;
         let (reader, special) = (Arc::clone(&model), !request.without_special_tokens);
         let read =

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Api, Call};
+use super::{Api, Call, extras};
 use crate::error::Error;
+use crate::model::{Extras, RowOutput};
 use crate::queue::Lane;
 use crate::tokenizer::Truncation;
-use crate::vectors::{Embedded, Key, Keys};
+use crate::vectors::{Embedded, Key, Keys, More};
 
 /// How texts are read before they are embedded.
 #[derive(Debug, Clone)]
@@ -52,17 +53,18 @@ impl Api {
         reading: Reading,
         texts: Vec<String>,
     ) -> Result<Vectors, Error> {
+        let plain = lane.extras() == Extras::default();
         let keys = Keys::new(&lane.model().info.revision, &reading.prompt, reading.truncation);
         let cache = &self.0.vectors;
         let (mut known, mut missing) = (Vec::with_capacity(texts.len()), Vec::new());
         for (index, text) in texts.into_iter().enumerate() {
-            let key = cache.is_on().then(|| keys.key(&text));
+            let key = (plain && cache.is_on()).then(|| keys.key(&text));
             known.push(key.as_ref().and_then(|key| cache.get(key)));
             if known[index].is_none() {
                 missing.push(Missing { index, text, key });
             }
         }
-        if cache.is_on() {
+        if plain && cache.is_on() {
             self.0.metrics.cached(known.len() - missing.len(), missing.len());
         }
         if missing.is_empty() {
@@ -100,13 +102,18 @@ impl Api {
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids));
         let rows: Vec<Vec<u32>> = rows.collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
+        extras::check_size(lane, tokens.iter().sum())?;
+        let plain = lane.extras() == Extras::default();
+        let mut kept = if plain { Vec::new() } else { rows.clone() }.into_iter();
         let done = self.compute(call, lane, rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().zip(tokens);
         let items = encodings.into_iter().zip(keys).map(|(encoded, key)| {
             let truncated = encoded?.truncated;
-            let (vector, tokens) = outputs.next().ok_or(Error::Backend)?;
-            let value = Arc::new(Embedded { vector, tokens, truncated });
+            let (RowOutput { values: vector, sparse, multi_vector }, tokens) =
+                outputs.next().ok_or(Error::Backend)?;
+            let more = kept.next().map(|ids| Box::new(More { ids, sparse, multi_vector }));
+            let value = Arc::new(Embedded { vector, tokens, truncated, more });
             if let Some(key) = key.filter(|_| value.vector.iter().all(|x| x.is_finite())) {
                 self.0.vectors.insert(key, Arc::clone(&value));
             }

@@ -7,18 +7,20 @@
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
 
-use super::ComputeError;
 use super::encoder::Backbone;
 use super::files::{Activation, EncoderConfig};
 use super::weights::Weights;
+use super::{ComputeError, SECOND_TEXT};
 
 /// The blocks with their weights on a device.
 pub struct Blocks {
     device: Device,
     first_position: usize,
     words: Tensor,
-    /// Position table with the embedding of token type 0 added: every token of a single text is of type 0.
+    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
     positions: Tensor,
+    /// Where the positions of type 1 begin.
+    second_text: usize,
     norm: LayerNorm,
     layers: Vec<Layer>,
 }
@@ -40,8 +42,15 @@ impl Blocks {
         let words = weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let positions = weights
             .encoder("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
-        let types =
-            weights.encoder("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
+        let positions = if config.type_vocab_size == 0 {
+            positions
+        } else {
+            let shape = [config.type_vocab_size, hidden];
+            let types = weights.encoder("embeddings.token_type_embeddings.weight", &shape)?;
+            let of_type = |kind: usize| positions.broadcast_add(&types.narrow(0, kind, 1)?);
+            let kinds = (0..config.type_vocab_size.min(2)).map(of_type).collect::<Result<Vec<_>>>()?;
+            Tensor::cat(&kinds, 0)?
+        };
         let norm = layer_norm(weights, "embeddings.LayerNorm", config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, weights, &format!("encoder.layer.{index}")))
@@ -50,7 +59,8 @@ impl Blocks {
             device: words.device().clone(),
             first_position: config.first_position(),
             words,
-            positions: positions.broadcast_add(&types.narrow(0, 0, 1)?)?,
+            positions,
+            second_text: config.max_position_embeddings,
             norm,
             layers,
         })
@@ -59,12 +69,13 @@ impl Blocks {
     /// Hidden states of rows that are sorted by length.
     fn sorted(&self, rows: &[&[u32]]) -> Result<Tensor> {
         let runs = equal_lengths(rows.iter().map(|row| row.len()));
-        let ids: Vec<u32> = rows.concat();
+        let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
-        let places: Vec<u32> = rows
-            .iter()
-            .flat_map(|row| (0..row.len()).map(|place| (self.first_position + place) as u32))
-            .collect();
+        let place = |(place, id): (usize, &u32)| {
+            let kind = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
+            (kind + self.first_position + place) as u32
+        };
+        let places: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(place)).collect();
         let words = self.words.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
         let positions = self.positions.index_select(&Tensor::from_vec(places, count, &self.device)?, 0)?;
         let mut hidden = self.norm.forward(&(words + positions)?)?;

@@ -4,19 +4,19 @@
 //! `BertModel` and `XLMRobertaModel` in eager attention, float32, which `tests/goldens` compares against.
 
 use candle_core::Tensor;
-use candle_nn::Linear;
 
 use super::blocks::Blocks;
 use super::files::EncoderConfig;
-use super::heads::Head;
+use super::heads::{Head, Pooled, TextHead, linear};
 use super::packed::Packed;
 use super::weights::Weights;
-use super::{ComputeError, Model, Pooling};
+use super::{ComputeError, Extras, Model, RowOutput};
 
 /// Turns rows of token ids into hidden states.
 pub trait Backbone: Send + Sync {
     /// Hidden states, tokens × width in f32, the rows one after the other in the order given. A row's states do
-    /// not depend on the other rows.
+    /// not depend on the other rows. An id with [`super::SECOND_TEXT`] is of token type 1; models of a single type
+    /// are never given one.
     ///
     /// # Errors
     /// See [`ComputeError`].
@@ -30,12 +30,12 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads an encoder that answers one pooled vector per row.
+    /// Loads an encoder that answers one vector per row.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn pooled(config: &EncoderConfig, weights: &mut Weights, pooling: Pooling) -> anyhow::Result<Self> {
-        Self::load(config, weights, Head::Pooled(pooling))
+    pub fn pooled(config: &EncoderConfig, weights: &mut Weights, head: Pooled) -> anyhow::Result<Self> {
+        Self::load(config, weights, Head::Pooled(Box::new(head)))
     }
 
     /// Loads an encoder with a token-classification head of `labels` classes (`classifier.weight`, `classifier.bias`).
@@ -43,9 +43,17 @@ impl Encoder {
     /// # Errors
     /// Names the tensor that is missing or misshapen.
     pub fn labelling(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
-        let weight = weights.head("classifier.weight", &[labels, config.hidden_size])?;
-        let bias = weights.head("classifier.bias", &[labels])?;
-        Self::load(config, weights, Head::Labels(Linear::new(weight, Some(bias))))
+        let head = linear(weights, "classifier.", (config.hidden_size, labels), true)?;
+        Self::load(config, weights, Head::Labels(head))
+    }
+
+    /// Loads an encoder with a text-classification head of `labels` classes.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen.
+    pub fn classifying(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+        let head = TextHead::load(config, weights, labels)?;
+        Self::load(config, weights, Head::Text(head))
     }
 
     fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
@@ -59,9 +67,9 @@ impl Encoder {
 }
 
 impl Model for Encoder {
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+    fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
         let hidden = self.backbone.hidden(rows)?;
-        self.head.outputs(&hidden, rows.iter().map(|row| row.len())).map_err(compute_error)
+        self.head.outputs(&hidden, rows.iter().map(|row| row.len()), extras).map_err(compute_error)
     }
 }
 

@@ -1,41 +1,234 @@
 //! From the hidden states of a packed batch to the answer for each row.
+//!
+//! Everything here works on one row at a time, so that no result depends on how many rows share the batch.
+
+use std::path::Path;
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module};
+use candle_nn::{LayerNorm, Linear, Module as _};
 
-use super::Pooling;
+use super::files::EncoderConfig;
+use super::sentence::{DenseActivation, Module, SentenceSettings};
+use super::weights::Weights;
+use super::{Extras, Pooling, RowOutput};
 
 /// What an encoder answers with.
 pub enum Head {
-    /// One vector per row.
-    Pooled(Pooling),
+    /// One vector per row, and more where asked.
+    Pooled(Box<Pooled>),
     /// Logits per token.
     Labels(Linear),
+    /// Logits per row.
+    Text(TextHead),
 }
 
 impl Head {
-    /// One flat output per row; `hidden` is tokens × width, the rows of `lengths` one after the other.
+    /// One output per row; `hidden` is tokens × width, the rows of `lengths` one after the other.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn outputs(&self, hidden: &Tensor, lengths: impl Iterator<Item = usize>) -> Result<Vec<Vec<f32>>> {
+    pub fn outputs(
+        &self,
+        hidden: &Tensor,
+        lengths: impl Iterator<Item = usize>,
+        extras: Extras,
+    ) -> Result<Vec<RowOutput>> {
         let mut start = 0;
-        let mut outputs = Vec::new();
+        let mut rows = Vec::new();
         for length in lengths {
-            outputs.push(self.output(&hidden.narrow(0, start, length)?)?);
+            rows.push(self.row(&hidden.narrow(0, start, length)?, extras)?);
             start += length;
         }
-        // One copy from the device for the whole batch, not one for each row.
-        let counts: Vec<usize> = outputs.iter().map(Tensor::elem_count).collect();
-        let mut values = Tensor::cat(&outputs, 0)?.to_vec1::<f32>()?.into_iter();
-        Ok(counts.into_iter().map(|count| values.by_ref().take(count).collect()).collect())
+        let [values, sparse, multi_vector] =
+            [0, 1, 2].map(|part| fetched(rows.iter().map(move |row| &row[part])));
+        let parts = values?.into_iter().zip(sparse?).zip(multi_vector?);
+        Ok(parts.map(|((values, sparse), multi_vector)| RowOutput { values, sparse, multi_vector }).collect())
     }
 
-    fn output(&self, tokens: &Tensor) -> Result<Tensor> {
+    /// Values, weights and vectors of one row, each flat.
+    fn row(&self, tokens: &Tensor, extras: Extras) -> Result<[Option<Tensor>; 3]> {
         match self {
-            Self::Pooled(Pooling::Mean) => tokens.mean(0),
-            Self::Pooled(Pooling::Cls) => tokens.get(0),
-            Self::Labels(head) => head.forward(tokens)?.flatten_all(),
+            Self::Labels(head) => Ok([Some(head.forward(tokens)?.flatten_all()?), None, None]),
+            Self::Text(head) => Ok([Some(head.logits(tokens)?), None, None]),
+            Self::Pooled(head) => {
+                let sparse = head.sparse.as_ref().filter(|_| extras.sparse);
+                let multi_vector = head.multi_vector.as_ref().filter(|_| extras.multi_vector);
+                Ok([
+                    Some(head.vector(tokens)?),
+                    sparse.map(|linear| linear.forward(tokens)?.relu()?.flatten_all()).transpose()?,
+                    multi_vector.map(|linear| linear.forward(tokens)?.flatten_all()).transpose()?,
+                ])
+            }
         }
     }
+}
+
+/// The numbers of each tensor, by one copy from the device for all; none for an absent one.
+fn fetched<'a>(parts: impl Iterator<Item = &'a Option<Tensor>>) -> Result<Vec<Vec<f32>>> {
+    let parts: Vec<&Option<Tensor>> = parts.collect();
+    let present: Vec<&Tensor> = parts.iter().filter_map(|part| part.as_ref()).collect();
+    if present.is_empty() {
+        return Ok(vec![Vec::new(); parts.len()]);
+    }
+    let mut values = Tensor::cat(&present, 0)?.to_vec1::<f32>()?.into_iter();
+    let count = |part: &&Option<Tensor>| part.as_ref().map_or(0, Tensor::elem_count);
+    Ok(parts.iter().map(|part| values.by_ref().take(count(part)).collect()).collect())
+}
+
+/// The head of an embedding model.
+pub struct Pooled {
+    pooling: Pooling,
+    stages: Vec<Stage>,
+    sparse: Option<Linear>,
+    multi_vector: Option<Linear>,
+}
+
+enum Stage {
+    Dense(Linear, DenseActivation),
+    Norm(LayerNorm),
+    Unit,
+}
+
+impl Pooled {
+    /// The pooling and modules of a package, and BGE-M3's two further heads where the package has them: a weight
+    /// (`sparse_linear.pt`) and a vector (`colbert_linear.pt`) for each token. Chen et al. 2024 (arXiv:2402.03216); the
+    /// reference is FlagEmbedding 1.4, `finetune/embedder/encoder_only/m3/modeling.py`.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing or misshapen.
+    pub fn load(
+        dir: &Path,
+        settings: &SentenceSettings,
+        config: &EncoderConfig,
+        weights: &mut Weights,
+    ) -> anyhow::Result<Self> {
+        let mut width = config.hidden_size;
+        let mut stages = Vec::new();
+        for module in &settings.modules {
+            stages.push(Stage::load(dir, module, &mut width, weights)?);
+        }
+        let sparse = weights
+            .beside(dir, "sparse_linear.pt", |file| linear(file, "", (config.hidden_size, 1), true))?;
+        let multi_vector = weights.beside(dir, "colbert_linear.pt", |file| {
+            let outputs = file.shape("weight").and_then(|shape| shape.first().copied()).unwrap_or_default();
+            linear(file, "", (config.hidden_size, outputs), true)
+        })?;
+        Ok(Self { pooling: settings.pooling, stages, sparse, multi_vector })
+    }
+
+    /// Whether it weighs tokens, and the length of the vector of a token, 0 where it makes none.
+    pub fn extras(&self) -> (bool, usize) {
+        let width = self.multi_vector.as_ref().map_or(0, |linear| linear.weight().dims()[0]);
+        (self.sparse.is_some(), width)
+    }
+
+    fn vector(&self, tokens: &Tensor) -> Result<Tensor> {
+        let mut vector = pooled(self.pooling, tokens)?.unsqueeze(0)?;
+        for stage in &self.stages {
+            vector = stage.forward(&vector)?;
+        }
+        vector.squeeze(0)
+    }
+}
+
+fn pooled(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
+    let count = tokens.dim(0)?;
+    match pooling {
+        Pooling::Mean => tokens.mean(0),
+        Pooling::Cls => tokens.get(0),
+        Pooling::Last => tokens.get(count - 1),
+        Pooling::Max => tokens.max(0),
+        Pooling::MeanSqrtLen => tokens.sum(0)? / (count as f64).sqrt(),
+        Pooling::WeightedMean => {
+            let weights: Vec<f32> = (1..=count).map(|place| place as f32).collect();
+            let total: f32 = weights.iter().sum();
+            let weights = Tensor::from_vec(weights, (count, 1), tokens.device())?;
+            tokens.broadcast_mul(&weights)?.sum(0)? / f64::from(total)
+        }
+    }
+}
+
+impl Stage {
+    /// Reads a module that is given `width` values, and leaves there how many it gives.
+    fn load(dir: &Path, module: &Module, width: &mut usize, weights: &mut Weights) -> anyhow::Result<Self> {
+        match module {
+            Module::Normalize => Ok(Self::Unit),
+            Module::LayerNorm { folder } => {
+                let names = ["norm.weight", "norm.bias"];
+                let [weight, bias] = weights.module(dir, folder, |file| {
+                    Ok([file.head(names[0], &[*width])?, file.head(names[1], &[*width])?])
+                })?;
+                Ok(Self::Norm(LayerNorm::new(weight, bias, 1e-5)))
+            }
+            Module::Dense { folder, inputs, outputs, bias, activation } => {
+                let map = |file: &mut Weights| linear(file, "linear.", (*inputs, *outputs), *bias);
+                let map = weights.module(dir, folder, map)?;
+                *width = *outputs;
+                Ok(Self::Dense(map, *activation))
+            }
+        }
+    }
+
+    fn forward(&self, vector: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(map, activation) => activated(&map.forward(vector)?, *activation),
+            Self::Norm(norm) => norm.forward(vector),
+            Self::Unit => {
+                let norm = vector.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt().max(1e-12);
+                vector / f64::from(norm)
+            }
+        }
+    }
+}
+
+fn activated(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
+    match activation {
+        DenseActivation::Identity => Ok(vector.clone()),
+        DenseActivation::Tanh => vector.tanh(),
+        DenseActivation::Gelu => vector.gelu_erf(),
+        DenseActivation::Relu => vector.relu(),
+        DenseActivation::Silu => vector.silu(),
+        DenseActivation::Sigmoid => candle_nn::ops::sigmoid(vector),
+    }
+}
+
+/// The head of a text classifier: two linear maps over the first token with tanh between them. BERT calls the first one
+/// its pooler.
+pub struct TextHead {
+    dense: Linear,
+    out: Linear,
+}
+
+impl TextHead {
+    /// Reads the head of `…ForSequenceClassification` with `labels` classes.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen.
+    pub fn load(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+        let hidden = config.hidden_size;
+        if config.family()? == "bert" {
+            let dense = weights.encoder("pooler.dense.weight", &[hidden, hidden])?;
+            let bias = weights.encoder("pooler.dense.bias", &[hidden])?;
+            let out = linear(weights, "classifier.", (hidden, labels), true)?;
+            return Ok(Self { dense: Linear::new(dense, Some(bias)), out });
+        }
+        let dense = linear(weights, "classifier.dense.", (hidden, hidden), true)?;
+        Ok(Self { dense, out: linear(weights, "classifier.out_proj.", (hidden, labels), true)? })
+    }
+
+    fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.out.forward(&self.dense.forward(&tokens.narrow(0, 0, 1)?)?.tanh()?)?.flatten_all()
+    }
+}
+
+/// A linear map of so many inputs and outputs whose tensors' names begin with `at`.
+pub(super) fn linear(
+    weights: &mut Weights,
+    at: &str,
+    (inputs, outputs): (usize, usize),
+    bias: bool,
+) -> anyhow::Result<Linear> {
+    let weight = weights.head(&format!("{at}weight"), &[outputs, inputs])?;
+    let bias = bias.then(|| weights.head(&format!("{at}bias"), &[outputs])).transpose()?;
+    Ok(Linear::new(weight, bias))
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::encoder::Encoder;
-use super::files::{EncoderConfig, SentenceSettings};
+use super::files::EncoderConfig;
+use super::heads::Pooled;
+use super::sentence::SentenceSettings;
 use super::weights::Weights;
-use super::{ComputeError, LoadedModel, ModelInfo, Task, card, revision};
+use super::{ComputeError, Extras, LoadedModel, ModelInfo, Task, card, revision};
 use crate::device::OpenDevice;
 use crate::tokenizer::TextTokenizer;
 
@@ -23,13 +25,20 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
     let task = config.task()?;
     let limit = config.max_tokens();
     let max_input_tokens = settings.max_seq_length.map_or(limit, |asked| asked.min(limit));
-    let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?;
-    let mut weights = Weights::open(&dir, &device.device)?;
+    let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?
+        .with_pair_types(config.has_pair_types());
+    let mut weights = Weights::open(&dir, "embeddings.word_embeddings.weight", &device.device)?;
     let embeds = task == Task::Embedding;
-    let labels = if embeds { Vec::new() } else { config.labels()? };
+    let labels = if task == Task::TokenClassification { config.labels()? } else { Vec::new() };
+    let (mut sparse, mut multi_vector_dimensions) = (false, 0);
     let network = match task {
-        Task::Embedding => Encoder::pooled(&config, &mut weights, settings.pooling)?,
+        Task::Embedding => {
+            let head = Pooled::load(&dir, &settings, &config, &mut weights)?;
+            (sparse, multi_vector_dimensions) = head.extras();
+            Encoder::pooled(&config, &mut weights, head)?
+        }
         Task::TokenClassification => Encoder::labelling(&config, &mut weights, labels.len())?,
+        Task::Ranking => Encoder::classifying(&config, &mut weights, 1)?,
     };
     let info = ModelInfo {
         name: name.to_owned(),
@@ -37,8 +46,11 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
         task,
         architecture: config.family()?,
         max_input_tokens,
-        dimensions: if embeds { config.hidden_size } else { 0 },
+        dimensions: if embeds { settings.dimensions } else { 0 },
         pooling: embeds.then_some(settings.pooling),
+        matryoshka: if embeds { config.matryoshka(settings.dimensions) } else { Vec::new() },
+        sparse,
+        multi_vector_dimensions,
         normalize: settings.normalize,
         prompts: if embeds { settings.prompts } else { Default::default() },
         default_prompt: settings.default_prompt.filter(|_| embeds),
@@ -59,12 +71,16 @@ fn self_test(model: &LoadedModel) -> Result<()> {
     let encoded =
         model.tokenizer.tokens("a", true).map_err(|error| anyhow!("tokenizer.json: self-test: {error}"))?;
     let ids = &encoded.get_ids()[..encoded.len().min(model.info.max_input_tokens)];
-    let outputs = model.network.run(&[ids]).map_err(|error: ComputeError| anyhow!("self-test: {error}"))?;
+    let outputs = model
+        .network
+        .run(&[ids], Extras::default())
+        .map_err(|error: ComputeError| anyhow!("self-test: {error}"))?;
     let expected = match model.info.task {
         Task::Embedding => model.info.dimensions,
         Task::TokenClassification => ids.len() * model.info.labels.len(),
+        Task::Ranking => 1,
     };
-    let output = outputs.first().context("self-test: no output")?;
+    let output = &outputs.first().context("self-test: no output")?.values;
     anyhow::ensure!(output.len() == expected, "self-test: {} values, expected {expected}", output.len());
     anyhow::ensure!(
         output.iter().all(|x| x.is_finite()),

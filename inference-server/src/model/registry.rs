@@ -179,8 +179,7 @@ impl Registry {
     /// All models, in order of preference.
     pub fn entries(&self) -> Vec<Entry> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let defaults =
-            [Task::Embedding, Task::TokenClassification].map(|task| self.default_for(&slots, task));
+        let defaults = Task::ALL.map(|task| self.default_for(&slots, task));
         slots
             .iter()
             .map(|slot| Entry {

@@ -12,15 +12,20 @@ use sha2::{Digest, Sha256};
 
 use super::weights::shard_names;
 
-/// Small files that change what a model answers; those that exist count.
-const SMALL_FILES: [&str; 6] = [
+/// Files beside the checkpoint that change what a model answers; those that exist count.
+const SMALL_FILES: [&str; 9] = [
     "config.json",
     "tokenizer.json",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "sparse_linear.pt",
+    "colbert_linear.pt",
 ];
+/// Files of a sentence-transformers module that do; those that exist count.
+const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
 
 /// Digest of one file, valid while size and time of change stay the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,12 +65,12 @@ pub fn revision(store: &Path, name: &str) -> Result<String> {
 fn relevant_files(dir: &Path) -> Result<Vec<String>> {
     let mut files = shard_names(dir)?;
     files.extend(SMALL_FILES.iter().filter(|name| dir.join(name).exists()).map(|name| (*name).to_owned()));
-    // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Normalize.
+    // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.
     for entry in fs::read_dir(dir)? {
         let folder = entry?.file_name().to_string_lossy().into_owned();
-        let config = format!("{folder}/config.json");
-        if folder.starts_with(|c: char| c.is_ascii_digit()) && dir.join(&config).exists() {
-            files.push(config);
+        if folder.starts_with(|c: char| c.is_ascii_digit()) {
+            let inside = MODULE_FILES.iter().map(|file| format!("{folder}/{file}"));
+            files.extend(inside.filter(|file| dir.join(file).exists()));
         }
     }
     Ok(files)

@@ -1,86 +1,129 @@
-//! Tensors of a safetensors checkpoint, one file or many, checked against what the network expects.
+//! Tensors of a checkpoint, safetensors or PyTorch's own format, one file or many, checked against what the network
+//! expects.
 //!
 //! Tensors are read one by one with plain reads: no memory map, so a file that shrinks under a running server cannot
-//! kill it, and the peak is the loaded weights plus one tensor.
+//! kill it. A safetensors file is read in pieces straight into the numbers that the network keeps, so that the peak is
+//! the loaded weights; of a PyTorch file, and on another device than the CPU, it is the weights plus one tensor.
+
+mod pickle;
+mod safetensors;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
 use super::files::read_json;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-/// Longest header that is believed, as in the format's own reader.
-const LONGEST_HEADER: u64 = 100_000_000;
+/// A checkpoint in one file, and the index of one in several, in order of preference.
+const FORMATS: [(&str, &str); 2] = [
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
 
 #[derive(Deserialize)]
 struct Index {
     weight_map: HashMap<String, String>,
 }
 
-struct Shard {
-    name: String,
-    file: File,
-    data_start: u64,
-    metadata: Metadata,
+/// One file of a checkpoint.
+enum Shard {
+    Safetensors(safetensors::File),
+    Pickle(pickle::File),
+}
+
+impl Shard {
+    fn open(dir: &Path, name: &str) -> Result<Self> {
+        let path = dir.join(name);
+        let shard = if name.ends_with(".safetensors") {
+            safetensors::File::open(&path).map(Self::Safetensors)
+        } else {
+            pickle::File::open(&path).map(Self::Pickle)
+        };
+        shard.with_context(|| name.to_owned())
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        match self {
+            Self::Safetensors(file) => file.shape(name),
+            Self::Pickle(file) => file.shape(name),
+        }
+    }
+
+    /// The tensor as f32 in the memory of the CPU.
+    fn read(&self, name: &str) -> Result<Tensor> {
+        match self {
+            Self::Safetensors(file) => file.read(name),
+            Self::Pickle(file) => file.read(name),
+        }
+    }
 }
 
 /// An open checkpoint.
 pub struct Weights {
-    shards: Vec<Shard>,
+    shards: Vec<(String, Shard)>,
     device: Device,
     prefix: &'static str,
     parameters: u64,
 }
 
 impl Weights {
-    /// Opens the checkpoint of a model directory and checks that every file is whole.
+    /// Opens the checkpoint of a model directory whose encoder has the tensor `probe`, and checks that every file is
+    /// whole.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn open(dir: &Path, device: &Device) -> Result<Self> {
-        let shards = shard_names(dir)?
-            .into_iter()
-            .map(|name| Shard::open(dir.join(&name), name))
-            .collect::<Result<Vec<_>>>()?;
-        let mut weights = Self { shards, device: device.clone(), prefix: "", parameters: 0 };
-        weights.prefix = weights.find_prefix()?;
+    pub fn open(dir: &Path, probe: &str, device: &Device) -> Result<Self> {
+        let mut weights = Self::files(dir, &shard_names(dir)?, device)?;
+        weights.prefix = weights.find_prefix(probe)?;
         Ok(weights)
     }
 
-    /// Checkpoints saved with a head keep the encoder under its own name.
-    fn find_prefix(&self) -> Result<&'static str> {
-        let probe = "embeddings.word_embeddings.weight";
-        ["", "bert.", "roberta."]
-            .into_iter()
-            .find(|prefix| self.find(&format!("{prefix}{probe}")).is_some())
-            .with_context(|| {
-                format!("{}: no tensor {probe}, bert.{probe} or roberta.{probe}", self.shards[0].name)
-            })
+    fn files(dir: &Path, names: &[String], device: &Device) -> Result<Self> {
+        let open = |name: &String| Ok((name.clone(), Shard::open(dir, name)?));
+        let shards = names.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0 })
     }
 
-    fn find(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
-        self.shards.iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)))
+    /// Checkpoints saved with a head keep the encoder under its own name.
+    fn find_prefix(&self, probe: &str) -> Result<&'static str> {
+        let prefixes = ["", "bert.", "roberta.", "model."];
+        let found = prefixes.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
+        found.with_context(|| {
+            format!("{}: no tensor {probe}, also not behind {}", self.names(), prefixes[1..].join(", "))
+        })
+    }
+
+    fn names(&self) -> String {
+        self.shards.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn find(&self, name: &str) -> Option<(&str, &Shard, &[usize])> {
+        self.shards.iter().find_map(|(file, shard)| Some((file.as_str(), shard, shard.shape(name)?)))
+    }
+
+    /// Whether there is a tensor of exactly this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Whether the encoder has the tensor `name`.
+    pub fn encoder_has(&self, name: &str) -> bool {
+        self.has(&format!("{}{name}", self.prefix))
     }
 
     /// The encoder's tensor `name` as f32 on the device.
     ///
     /// # Errors
-    /// Where it is missing, has another shape than `shape`, or is of a type that holds no weights.
+    /// Where it is missing, has another shape than `shape`, is of a type that holds no weights, or is not finite.
     pub fn encoder(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = format!("{}{name}", self.prefix);
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
         let renamed =
             full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-        let chosen = if self.find(&full).is_none() && self.find(&renamed).is_some() { renamed } else { full };
+        let chosen = if !self.has(&full) && self.has(&renamed) { renamed } else { full };
         self.head(&chosen, shape)
     }
 
@@ -89,22 +132,15 @@ impl Weights {
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn head(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Some((shard, info)) = self.find(name) else {
-            let files: Vec<&str> = self.shards.iter().map(|shard| shard.name.as_str()).collect();
-            bail!("{}: no tensor {name}, expected with shape {shape:?}", files.join(", "));
+        let Some((file, shard, found)) = self.find(name) else {
+            bail!("{}: no tensor {name}, expected with shape {shape:?}", self.names());
         };
-        let file = &shard.name;
-        ensure!(
-            info.shape == shape,
-            "{file}: tensor {name} has shape {:?}, config.json asks for {shape:?}",
-            info.shape
-        );
-        let dtype = candle_dtype(info.dtype).with_context(|| {
-            format!("{file}: tensor {name} is {:?}, allowed are F32, F16, BF16, F64", info.dtype)
-        })?;
-        let bytes = shard.read(info).with_context(|| format!("{file}: cannot read tensor {name}"))?;
-        let tensor = Tensor::from_raw_buffer(&bytes, dtype, shape, &Device::Cpu)?;
-        let tensor = tensor.to_dtype(DType::F32)?.to_device(&self.device)?;
+        ensure!(found == shape, "{file}: tensor {name} has shape {found:?}, config.json asks for {shape:?}");
+        let tensor = shard.read(name).with_context(|| format!("{file}: tensor {name}"))?;
+        // One infinite or missing number makes the sum so.
+        let sum = tensor.sum_all()?.to_scalar::<f32>()?;
+        ensure!(sum.is_finite(), "{file}: tensor {name} holds values that are not finite");
+        let tensor = tensor.to_device(&self.device)?;
         self.parameters += tensor.elem_count() as u64;
         Ok(tensor)
     }
@@ -112,6 +148,52 @@ impl Weights {
     /// Where the tensors are put.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The shape of the tensor of exactly this name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.find(name).map(|(_, _, shape)| shape)
+    }
+
+    /// What `read` makes of the weights in the folder of a sentence-transformers module.
+    ///
+    /// # Errors
+    /// As [`Weights::open`], and those of `read`.
+    pub fn module<T>(
+        &mut self,
+        dir: &Path,
+        folder: &str,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let names = FORMATS.map(|(single, _)| format!("{folder}/{single}"));
+        let found = names.iter().find(|name| dir.join(name).exists());
+        let found = found.with_context(|| {
+            format!("{}: not found in {}, and no {} either", names[0], dir.display(), names[1])
+        })?;
+        self.other(dir, found, read)
+    }
+
+    /// What `read` makes of a file beside the checkpoint, or `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Weights::module`].
+    pub fn beside<T>(
+        &mut self,
+        dir: &Path,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<Option<T>> {
+        if !dir.join(name).exists() {
+            return Ok(None);
+        }
+        self.other(dir, name, read).map(Some)
+    }
+
+    fn other<T>(&mut self, dir: &Path, name: &str, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let mut file = Self::files(dir, &[name.to_owned()], &self.device)?;
+        let made = read(&mut file)?;
+        self.parameters += file.parameters;
+        Ok(made)
     }
 
     /// Weights handed out so far.
@@ -122,68 +204,37 @@ impl Weights {
 
 /// Files of the checkpoint, relative to the model directory.
 pub(super) fn shard_names(dir: &Path) -> Result<Vec<String>> {
-    if !dir.join(INDEX).exists() {
-        ensure!(dir.join(SINGLE).exists(), "{SINGLE}: not found in {}, and no {INDEX} either", dir.display());
-        return Ok(vec![SINGLE.to_owned()]);
+    for (single, index) in FORMATS {
+        if dir.join(index).exists() {
+            return indexed(dir, index);
+        }
+        if dir.join(single).exists() {
+            return Ok(vec![single.to_owned()]);
+        }
     }
-    let index: Index = read_json(dir, INDEX)?;
-    let mut names: Vec<String> = index.weight_map.into_values().collect();
+    let [(first, first_index), (second, second_index)] = FORMATS;
+    bail!("{first}: not found in {}, and no {first_index}, {second} or {second_index} either", dir.display())
+}
+
+fn indexed(dir: &Path, index: &str) -> Result<Vec<String>> {
+    let Index { weight_map } = read_json(dir, index)?;
+    let mut names: Vec<String> = weight_map.into_values().collect();
     names.sort_unstable();
     names.dedup();
-    ensure!(!names.is_empty(), "{INDEX}: weight_map is empty");
+    ensure!(!names.is_empty(), "{index}: weight_map is empty");
     for name in &names {
         // A file name only: an index must not reach outside its directory.
         ensure!(
             Path::new(name).components().count() == 1 && name != "..",
-            "{INDEX}: {name} is not a file name"
+            "{index}: {name} is not a file name"
         );
-        ensure!(dir.join(name).exists(), "{name}: named by {INDEX}, not found in {}", dir.display());
+        ensure!(dir.join(name).exists(), "{name}: named by {index}, not found in {}", dir.display());
     }
     Ok(names)
 }
 
-fn candle_dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
-        Dtype::F64 => Some(DType::F64),
-        _ => None,
-    }
-}
-
-impl Shard {
-    fn open(path: PathBuf, name: String) -> Result<Self> {
-        let file = File::open(&path).with_context(|| format!("{name}: cannot open {}", path.display()))?;
-        let (metadata, data_start) = read_header(&file).with_context(|| name.clone())?;
-        Ok(Self { name, file, data_start, metadata })
-    }
-
-    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>> {
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(self.data_start + start as u64))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Reads the header, and checks that the file is as long as the header says.
-fn read_header(mut file: &File) -> Result<(Metadata, u64)> {
-    let length = file.metadata().context("cannot read its size")?.len();
-    ensure!(length > 8, "has {length} bytes, too few for a safetensors header");
-    let mut size = [0; 8];
-    file.read_exact(&mut size)?;
-    let header = u64::from_le_bytes(size);
-    ensure!(
-        header <= LONGEST_HEADER && header + 8 <= length,
-        "is not a safetensors file or is truncated: {length} bytes, of which its header alone claims {header}"
-    );
-    let mut bytes = vec![0; usize::try_from(header)?];
-    file.read_exact(&mut bytes)?;
-    let metadata: Metadata = serde_json::from_slice(&bytes).context("its safetensors header is not valid")?;
-    let expected = 8 + header + metadata.data_len() as u64;
-    ensure!(length == expected, "is truncated or damaged: {length} bytes, its header asks for {expected}");
-    Ok((metadata, 8 + header))
+/// Refuses types that hold no weights.
+fn check_dtype(dtype: Option<DType>, found: &str) -> Result<DType> {
+    let dtype = dtype.filter(|dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::F64));
+    dtype.with_context(|| format!("is {found}, allowed are F32, F16, BF16, F64"))
 }

@@ -2,14 +2,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::model::{ComputeError, Model};
+use crate::model::{ComputeError, Extras, Model, RowOutput};
 
 /// One result per row.
 ///
 /// A batch that fails, panics or does not fit into memory is halved until the row at fault is alone, so that it fails
 /// by itself. A lost device is not asked again.
-pub(super) fn compute(network: &dyn Model, rows: &[&[u32]]) -> Vec<Result<Vec<f32>, ComputeError>> {
-    let error = match attempt(network, rows) {
+pub(super) fn compute(
+    network: &dyn Model,
+    rows: &[&[u32]],
+    extras: Extras,
+) -> Vec<Result<RowOutput, ComputeError>> {
+    let error = match attempt(network, rows, extras) {
         Ok(outputs) => return outputs.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
@@ -17,18 +21,18 @@ pub(super) fn compute(network: &dyn Model, rows: &[&[u32]]) -> Vec<Result<Vec<f3
         return vec![Err(error); rows.len()];
     }
     let (first, second) = rows.split_at(rows.len() / 2);
-    let mut results = compute(network, first);
+    let mut results = compute(network, first, extras);
     match results.last() {
         Some(Err(lost @ ComputeError::DeviceLost(_))) => {
             results.extend(vec![Err(lost.clone()); second.len()])
         }
-        _ => results.extend(compute(network, second)),
+        _ => results.extend(compute(network, second, extras)),
     }
     results
 }
 
-fn attempt(network: &dyn Model, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
-    let outputs = catch_unwind(AssertUnwindSafe(|| network.run(rows)))
+fn attempt(network: &dyn Model, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+    let outputs = catch_unwind(AssertUnwindSafe(|| network.run(rows, extras)))
         .unwrap_or_else(|_| Err(ComputeError::Failed("the model panicked".to_owned())))?;
     if outputs.len() == rows.len() {
         return Ok(outputs);
@@ -48,7 +52,7 @@ mod tests {
     struct Small(Mutex<Vec<usize>>);
 
     impl Model for Small {
-        fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+        fn run(&self, rows: &[&[u32]], _extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
             self.0.lock().unwrap().push(rows.len());
             let has = |token: u32| rows.iter().any(|row| row.contains(&token));
             assert!(!has(13));
@@ -56,15 +60,19 @@ mod tests {
                 () if has(99) => Err(ComputeError::DeviceLost("gone".to_owned())),
                 () if rows.len() > 3 => Err(ComputeError::OutOfMemory("four rows".to_owned())),
                 () if has(7) => Err(ComputeError::Failed("seven".to_owned())),
-                () => Ok(rows.iter().skip(usize::from(has(5))).map(|row| vec![row.len() as f32]).collect()),
+                () => Ok(rows
+                    .iter()
+                    .skip(usize::from(has(5)))
+                    .map(|row| vec![row.len() as f32].into())
+                    .collect()),
             }
         }
     }
 
     /// `expected` holds the lengths of the rows that are answered, 0 for those that fail.
     fn check(rows: &[&[u32]], expected: &[f32]) {
-        let results = compute(&Small::default(), rows);
-        let got: Vec<f32> = results.iter().map(|row| row.as_ref().map_or(0.0, |row| row[0])).collect();
+        let results = compute(&Small::default(), rows, Extras::default());
+        let got: Vec<f32> = results.iter().map(|row| row.as_ref().map_or(0.0, |row| row.values[0])).collect();
         assert_eq!(got, expected, "{rows:?}: {results:?}");
     }
 
@@ -83,7 +91,7 @@ mod tests {
     #[test]
     fn a_lost_device_is_not_asked_again() {
         let model = Small::default();
-        let results = compute(&model, &[&[1], &[1], &[1], &[99]]);
+        let results = compute(&model, &[&[1], &[1], &[1], &[99]], Extras::default());
         assert!(results.iter().all(|row| matches!(row, Err(ComputeError::DeviceLost(_)))));
         assert_eq!(*model.0.lock().unwrap(), [4]);
     }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Done, Lane, Work};
 use crate::admission::TokenPermit;
 use crate::error::Error;
+use crate::model::RowOutput;
 
 type Answer = oneshot::Sender<Result<Done, Error>>;
 
@@ -53,7 +54,7 @@ pub(super) struct Job {
 }
 
 struct Progress {
-    outputs: Vec<Vec<f32>>,
+    outputs: Vec<RowOutput>,
     rows_left: usize,
     tokens_left: u64,
     queued: Duration,
@@ -77,7 +78,7 @@ impl Job {
         let started = Arc::new(AtomicBool::new(false));
         let ticket = Ticket { answer, started: Arc::clone(&started), deadline };
         let progress = Progress {
-            outputs: vec![Vec::new(); rows.len()],
+            outputs: vec![RowOutput::default(); rows.len()],
             rows_left: rows.len(),
             tokens_left: rows.iter().map(|row| row.len() as u64).sum(),
             queued: Duration::ZERO,
@@ -139,7 +140,7 @@ impl Job {
     }
 
     /// A row came back; the last one answers, and so does a row that failed.
-    pub(super) fn row(&self, index: usize, tokens: usize, output: Result<Vec<f32>, Error>) {
+    pub(super) fn row(&self, index: usize, tokens: usize, output: Result<RowOutput, Error>) {
         let mut progress = self.progress();
         progress.rows_left -= 1;
         progress.tokens_left -= tokens as u64;

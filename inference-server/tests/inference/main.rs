@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
 mod goldens;
+mod heads;
 mod process;
 mod queue;
 mod serving;

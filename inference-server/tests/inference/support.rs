@@ -9,13 +9,16 @@ use std::time::Duration;
 use clap::Parser;
 use observatory_inference::admission::Admission;
 use observatory_inference::config::{Args, Config};
-use observatory_inference::model::{ComputeError, LoadedModel, Model, ModelInfo, Pooling, Task};
+use observatory_inference::model::{
+    ComputeError, Extras, LoadedModel, Model, ModelInfo, Pooling, RowOutput, Task,
+};
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::TextTokenizer;
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
 use pb::models_service_client::ModelsServiceClient;
+use pb::ranking_service_client::RankingServiceClient;
 use pb::token_classification_service_client::TokenClassificationServiceClient;
 use pb::tokenization_service_client::TokenizationServiceClient;
 use tempfile::TempDir;
@@ -101,7 +104,7 @@ impl Gate {
 struct Gated(Arc<Gate>);
 
 impl Model for Gated {
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ComputeError> {
+    fn run(&self, rows: &[&[u32]], _extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
         self.0.entered.send_modify(|count| *count += 1);
         let mut open = self.0.open.lock().unwrap();
         while !*open {
@@ -113,7 +116,7 @@ impl Model for Gated {
             return Err(ComputeError::Failed("the word fault".to_owned()));
         }
         self.0.computed.lock().unwrap().extend(rows.iter().map(|row| row[1]));
-        Ok(rows.iter().map(|row| vec![row.len() as f32, row[1] as f32]).collect())
+        Ok(rows.iter().map(|row| vec![row.len() as f32, row[1] as f32].into()).collect())
     }
 }
 
@@ -136,6 +139,9 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
             max_input_tokens: 6,
             dimensions: 2,
             pooling: Some(Pooling::Mean),
+            matryoshka: Vec::new(),
+            sparse: false,
+            multi_vector_dimensions: 0,
             normalize: false,
             prompts: BTreeMap::from([("query".to_owned(), "d ".to_owned())]),
             default_prompt: None,
@@ -206,6 +212,10 @@ impl Running {
         TokenClassificationServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn ranking(&self) -> RankingServiceClient<Channel> {
+        RankingServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn tokenization(&self) -> TokenizationServiceClient<Channel> {
         TokenizationServiceClient::new(self.channel.clone())
     }
@@ -238,6 +248,19 @@ impl Running {
         self.stop.drain.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.ended).await.unwrap().unwrap().unwrap()
     }
+}
+
+/// A model by name, at any revision.
+pub(crate) fn reference(name: &str) -> Option<pb::ModelRef> {
+    Some(pb::ModelRef { name: name.to_owned(), revision: String::new() })
+}
+
+/// Fails where two values differ by more than 1e-5.
+#[track_caller]
+pub(crate) fn close(got: &[f32], expected: &[f32], place: &str) {
+    assert_eq!(got.len(), expected.len(), "{place}");
+    let difference = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= 1e-5, "{place}: {difference}");
 }
 
 /// A request for the default model.
