@@ -6,7 +6,7 @@ use clap::Parser;
 use observatory_inference::Server;
 use observatory_inference::config;
 use observatory_inference::device::{self, DeviceChoice};
-use observatory_inference::model::load::load;
+use observatory_inference::model::{Extras, load::load};
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::Truncation;
 use observatory_proto::inference::v1 as pb;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) {
         let encode = |text: &String| tokenizer.encode("", "", text, Truncation::Right).unwrap().ids;
         let rows: Vec<Vec<u32>> = texts.iter().map(encode).collect();
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        let (outputs, alone) = spent(|| direct.network.run(&rows).unwrap());
+        let (outputs, alone) = spent(|| direct.network.run(&rows, Extras::default()).unwrap());
         let request = pb::EmbedRequest { settings: None, texts };
         let (answer, through) = spent(|| runtime.block_on(client.embed(request)).unwrap().into_inner());
         assert_eq!((outputs.len(), answer.items.len()), (64, 64));

@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 
-use super::ComputeError;
 use super::encoder::{Backbone, compute_error};
 use super::files::{self, EncoderConfig};
 use super::weights::Weights;
+use super::{ComputeError, SECOND_TEXT};
 use crate::kernels::attention::{Heads, attend};
 use crate::kernels::embedding::{Placed, Tables, embed};
 use crate::kernels::gemm::{Epilogue, Panels, multiply};
@@ -29,8 +29,10 @@ pub struct Packed {
     first_position: usize,
     /// Left where it was read: the table of words is most of a multilingual model.
     words: Tensor,
-    /// Position table with the embedding of token type 0 added: every token of a single text is of type 0.
+    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
     positions: Vec<f32>,
+    /// Rows of the position table; there the positions of type 1 begin.
+    second_text: usize,
     norm: Norm,
     layers: Vec<Layer>,
     /// Buffers of earlier forward passes, one for each that ran at the same time.
@@ -65,10 +67,10 @@ impl Packed {
         let words = weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let rows = config.max_position_embeddings;
         let mut positions = values(weights, "embeddings.position_embeddings.weight", &[rows, hidden])?;
-        let types =
-            values(weights, "embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        for row in positions.chunks_exact_mut(hidden) {
-            row.iter_mut().zip(&types).for_each(|(x, shared)| *x += shared);
+        if config.type_vocab_size > 0 {
+            let shape = [config.type_vocab_size, hidden];
+            let types = values(weights, "embeddings.token_type_embeddings.weight", &shape)?;
+            positions = types.chunks_exact(hidden).take(2).flat_map(|kind| typed(&positions, kind)).collect();
         }
         let norm = norm(weights, "embeddings.LayerNorm", config)?;
         let layers = (0..config.num_hidden_layers)
@@ -81,6 +83,7 @@ impl Packed {
             first_position: config.first_position(),
             words,
             positions,
+            second_text: rows,
             norm,
             layers,
             buffers: Mutex::default(),
@@ -90,7 +93,8 @@ impl Packed {
     /// Where each token stands, checked against the tables.
     fn places(&self, rows: &[&[u32]]) -> Result<Vec<Placed>, ComputeError> {
         let words = self.words.dims()[0];
-        let room = self.positions.len() / self.norm.scale.len() - self.first_position;
+        let room = self.second_text - self.first_position;
+        let two_types = self.positions.len() / self.norm.scale.len() > self.second_text;
         let mut places = Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
         for row in rows {
             if row.len() > room {
@@ -99,13 +103,16 @@ impl Packed {
                     row.len()
                 )));
             }
-            for (place, &token) in row.iter().enumerate() {
+            for (place, &id) in row.iter().enumerate() {
+                let token = id & !SECOND_TEXT;
+                let second = two_types && id & SECOND_TEXT != 0;
+                let behind = if second { self.second_text } else { 0 };
                 if token as usize >= words {
                     return Err(ComputeError::Failed(format!(
                         "token id {token} is outside of the table of {words} words"
                     )));
                 }
-                places.push(Placed { token: token as usize, position: self.first_position + place });
+                places.push(Placed { token: token as usize, position: behind + self.first_position + place });
             }
         }
         Ok(places)
@@ -196,6 +203,11 @@ impl Layer {
         multiply(isa, wide, &self.down, Epilogue::Residual(hidden), sum);
         self.output_norm.apply(isa, sum, hidden);
     }
+}
+
+/// The positions with the embedding of a token type added to each.
+fn typed<'a>(positions: &'a [f32], kind: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+    positions.chunks_exact(kind.len()).flat_map(move |row| row.iter().zip(kind).map(|(x, shared)| x + shared))
 }
 
 fn activation(named: files::Activation) -> Activation {
