@@ -6,6 +6,7 @@ pub mod encoder;
 pub mod files;
 pub mod heads;
 pub mod load;
+pub mod modern;
 pub mod packed;
 pub mod registry;
 pub mod revision;
@@ -86,7 +87,7 @@ pub struct ModelInfo {
     pub revision: String,
     /// What it can be asked for.
     pub task: Task,
-    /// "bert" or "xlm-roberta".
+    /// "bert", "xlm-roberta" or "modernbert".
     pub architecture: &'static str,
     /// Tokens it reads at most, special tokens included.
     pub max_input_tokens: usize,

@@ -4,6 +4,8 @@
 //! rows of equal length. So no arithmetic is spent on padding, no mask exists, and a row's output cannot depend on its
 //! mates beyond rounding of the matrix products.
 
+use std::ops::Range;
+
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
 
@@ -11,6 +13,9 @@ use super::encoder::Backbone;
 use super::files::{Activation, EncoderConfig};
 use super::weights::Weights;
 use super::{ComputeError, SECOND_TEXT};
+
+/// Attention scores that are there at once at most, where a single token does not have more: 128 MiB.
+const MOST_SCORES: usize = 32 << 20;
 
 /// The blocks with their weights on a device.
 pub struct Blocks {
@@ -26,7 +31,7 @@ pub struct Blocks {
 }
 
 /// Rows of equal length, side by side in the packed batch.
-struct Run {
+pub(super) struct Run {
     start: usize,
     rows: usize,
     length: usize,
@@ -84,32 +89,37 @@ impl Blocks {
         }
         Ok(hidden)
     }
-
-    fn forward(&self, rows: &[&[u32]]) -> Result<Tensor> {
-        if rows.is_sorted_by_key(|row| row.len()) {
-            return self.sorted(rows);
-        }
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&row| rows[row].len());
-        let hidden = self.sorted(&order.iter().map(|&row| rows[row]).collect::<Vec<_>>())?;
-        let mut parts: Vec<(usize, Tensor)> = Vec::with_capacity(rows.len());
-        let mut start = 0;
-        for row in order {
-            parts.push((row, hidden.narrow(0, start, rows[row].len())?));
-            start += rows[row].len();
-        }
-        parts.sort_unstable_by_key(|(row, _)| *row);
-        Tensor::cat(&parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>(), 0)
-    }
 }
 
 impl Backbone for Blocks {
     fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
-        self.device.with_context(|| self.forward(rows)).map_err(super::encoder::compute_error)
+        let forward = || in_length_order(rows, |rows| self.sorted(rows));
+        self.device.with_context(forward).map_err(super::encoder::compute_error)
     }
 }
 
-fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
+/// Hidden states in the order of `rows`, of which `sorted` wants the shortest first.
+pub(super) fn in_length_order(
+    rows: &[&[u32]],
+    sorted: impl FnOnce(&[&[u32]]) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if rows.is_sorted_by_key(|row| row.len()) {
+        return sorted(rows);
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&row| rows[row].len());
+    let hidden = sorted(&order.iter().map(|&row| rows[row]).collect::<Vec<_>>())?;
+    let mut parts: Vec<(usize, Tensor)> = Vec::with_capacity(rows.len());
+    let mut start = 0;
+    for row in order {
+        parts.push((row, hidden.narrow(0, start, rows[row].len())?));
+        start += rows[row].len();
+    }
+    parts.sort_unstable_by_key(|(row, _)| *row);
+    Tensor::cat(&parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>(), 0)
+}
+
+pub(super) fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut start = 0;
     for length in lengths {
@@ -122,10 +132,67 @@ fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
     runs
 }
 
+impl Run {
+    /// Queries, keys and values of the run, each rows × heads × length × size of a head.
+    pub(super) fn heads_of(&self, qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
+        let width = qkv.dim(D::Minus1)? / 3;
+        let parts = qkv
+            .narrow(0, self.start, self.rows * self.length)?
+            .reshape((self.rows, self.length, 3, heads, width / heads))?
+            .permute((2, 0, 3, 1, 4))?;
+        let part = |index| parts.get(index)?.contiguous();
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// The opposite for one of them: tokens × width.
+    pub(super) fn joined(&self, context: &Tensor) -> Result<Tensor> {
+        let (rows, heads, length, size) = context.dims4()?;
+        context.transpose(1, 2)?.reshape((rows * length, heads * size))
+    }
+}
+
+/// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own; with a window a token sees so many tokens to either
+/// side.
+///
+/// Long rows are worked on in pieces, so that the scores of all tokens with all others are never there at once.
+pub(super) fn attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    window: Option<usize>,
+) -> Result<Tensor> {
+    let (rows, heads, length, size) = query.dims4()?;
+    let query = (query * (1.0 / (size as f64).sqrt()))?;
+    let piece = (MOST_SCORES / (rows * heads * length)).clamp(1, length);
+    let mut parts = Vec::new();
+    for start in (0..length).step_by(piece) {
+        let count = piece.min(length - start);
+        let first = window.map_or(0, |window| start.saturating_sub(window));
+        let end = window.map_or(length, |window| (start + count + window).min(length));
+        let keys = key.narrow(2, first, end - first)?.contiguous()?;
+        let mut scores = query.narrow(2, start, count)?.contiguous()?.matmul(&keys.t()?)?;
+        if let Some(window) = window.filter(|window| end - first > window + 1) {
+            let mask = band(start..start + count, first..end, window, query.device())?;
+            scores = scores.broadcast_add(&mask)?;
+        }
+        let values = value.narrow(2, first, end - first)?.contiguous()?;
+        parts.push(softmax_last_dim(&scores)?.matmul(&values)?);
+    }
+    if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::cat(&parts, 2) }
+}
+
+/// 0 where a token sees another, minus infinity where it does not.
+fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Result<Tensor> {
+    let shape = (queries.len(), keys.len());
+    let value =
+        |query: usize, key: usize| if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY };
+    let values = queries.flat_map(|query| keys.clone().map(move |key| value(query, key))).collect();
+    Tensor::from_vec(values, shape, device)
+}
+
 /// One block: attention and a feed-forward network, each with a residual and a layer norm after it.
 struct Layer {
     heads: usize,
-    scale: f64,
     /// Query, key and value projections stacked, so that one product makes all three.
     qkv: Linear,
     attended: Linear,
@@ -146,10 +213,8 @@ impl Layer {
             kernels.push(weights.encoder(&format!("{name}.weight"), &[hidden, hidden])?);
             biases.push(weights.encoder(&format!("{name}.bias"), &[hidden])?);
         }
-        let head_size = hidden / config.num_attention_heads;
         Ok(Self {
             heads: config.num_attention_heads,
-            scale: 1.0 / (head_size as f64).sqrt(),
             qkv: Linear::new(Tensor::cat(&kernels, 0)?, Some(Tensor::cat(&biases, 0)?)),
             attended: linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?,
             attention_norm: layer_norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
@@ -165,30 +230,27 @@ impl Layer {
         let contexts = runs.iter().map(|run| self.attend(&qkv, run)).collect::<Result<Vec<_>>>()?;
         let context = self.attended.forward(&Tensor::cat(&contexts, 0)?)?;
         let hidden = self.attention_norm.forward(&(context + hidden)?)?;
-        let inner = self.activate(&self.up.forward(&hidden)?)?;
+        let inner = self.activation.of(&self.up.forward(&hidden)?)?;
         self.output_norm.forward(&(self.down.forward(&inner)? + hidden)?)
     }
 
-    /// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own.
     fn attend(&self, qkv: &Tensor, run: &Run) -> Result<Tensor> {
-        let width = qkv.dim(D::Minus1)? / 3;
-        let parts = qkv
-            .narrow(0, run.start, run.rows * run.length)?
-            .reshape((run.rows, run.length, 3, self.heads, width / self.heads))?
-            .permute((2, 0, 3, 1, 4))?;
-        let query = (parts.get(0)? * self.scale)?.contiguous()?;
-        let key = parts.get(1)?.contiguous()?;
-        let value = parts.get(2)?.contiguous()?;
-        let weights = softmax_last_dim(&query.matmul(&key.t()?)?)?;
-        weights.matmul(&value)?.transpose(1, 2)?.reshape((run.rows * run.length, width))
+        let [query, key, value] = run.heads_of(qkv, self.heads)?;
+        run.joined(&attention(&query, &key, &value, None)?)
     }
+}
 
-    fn activate(&self, inner: &Tensor) -> Result<Tensor> {
-        match self.activation {
-            Activation::Gelu => inner.gelu_erf(),
-            Activation::GeluNew => inner.gelu(),
-            Activation::Relu => inner.relu(),
-            Activation::Silu => inner.silu(),
+impl Activation {
+    /// The function of every value.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub(super) fn of(self, inner: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => inner.gelu_erf(),
+            Self::GeluNew => inner.gelu(),
+            Self::Relu => inner.relu(),
+            Self::Silu => inner.silu(),
         }
     }
 }

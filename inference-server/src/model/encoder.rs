@@ -1,4 +1,4 @@
-//! BERT and XLM-RoBERTa encoders: a backbone that turns token ids into hidden states, and a head that answers.
+//! Encoders: a backbone that turns token ids into hidden states, and a head that answers.
 //!
 //! Devlin et al. 2019 (arXiv:1810.04805) and Conneau et al. 2020 (arXiv:1911.02116); the reference is transformers'
 //! `BertModel` and `XLMRobertaModel` in eager attention, float32, which `tests/goldens` compares against.
@@ -7,7 +7,8 @@ use candle_core::Tensor;
 
 use super::blocks::Blocks;
 use super::files::EncoderConfig;
-use super::heads::{Head, Pooled, TextHead, linear};
+use super::heads::{Head, Pooled, TextHead, TokenHead};
+use super::modern::ModernBlocks;
 use super::packed::Packed;
 use super::weights::Weights;
 use super::{ComputeError, Extras, Model, RowOutput};
@@ -38,12 +39,12 @@ impl Encoder {
         Self::load(config, weights, Head::Pooled(Box::new(head)))
     }
 
-    /// Loads an encoder with a token-classification head of `labels` classes (`classifier.weight`, `classifier.bias`).
+    /// Loads an encoder with a token-classification head of `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
     pub fn labelling(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
-        let head = linear(weights, "classifier.", (config.hidden_size, labels), true)?;
+        let head = TokenHead::load(config, weights, labels)?;
         Self::load(config, weights, Head::Labels(head))
     }
 
@@ -57,10 +58,10 @@ impl Encoder {
     }
 
     fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
-        let backbone: Box<dyn Backbone> = if weights.device().is_cpu() {
-            Box::new(Packed::load(config, weights)?)
-        } else {
-            Box::new(Blocks::load(config, weights)?)
+        let backbone: Box<dyn Backbone> = match &config.modern {
+            Some(settings) => Box::new(ModernBlocks::load(config, settings, weights)?),
+            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights)?),
+            None => Box::new(Blocks::load(config, weights)?),
         };
         Ok(Self { backbone, head })
     }

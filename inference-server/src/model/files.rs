@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Task;
+use super::modern::ModernSettings;
 
 /// Reads a JSON file of the model directory; the error names the file.
 pub(super) fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
@@ -72,6 +73,9 @@ pub struct EncoderConfig {
     position_embedding_type: Option<String>,
     #[serde(default)]
     id2label: BTreeMap<String, String>,
+    /// What only ModernBERT has.
+    #[serde(skip)]
+    pub modern: Option<ModernSettings>,
     #[serde(default)]
     matryoshka_dimensions: Vec<usize>,
 }
@@ -94,7 +98,10 @@ impl EncoderConfig {
     /// # Errors
     /// Names the key and what is allowed.
     pub fn read(dir: &Path) -> Result<Self> {
-        let config: Self = read_json(dir, "config.json")?;
+        let mut config: Self = read_json(dir, "config.json")?;
+        if config.model_type == "modernbert" {
+            config.modern = Some(read_json(dir, "config.json")?);
+        }
         config.check().context("config.json")?;
         Ok(config)
     }
@@ -122,13 +129,16 @@ impl EncoderConfig {
             "max_position_embeddings {} leaves no room for a text",
             self.max_position_embeddings
         );
+        if let Some(modern) = &self.modern {
+            modern.check(self.num_hidden_layers)?;
+        }
         if let Some(kind) = &self.position_embedding_type {
             ensure!(kind == "absolute", "position_embedding_type is \"{kind}\", allowed is \"absolute\"");
         }
         Ok(())
     }
 
-    /// "bert" or "xlm-roberta": how positions are counted and what the tensors are called.
+    /// "bert", "xlm-roberta" or "modernbert": how positions are counted and what the tensors are called.
     ///
     /// # Errors
     /// On any other model type.
@@ -136,11 +146,11 @@ impl EncoderConfig {
         match self.model_type.as_str() {
             "bert" => Ok("bert"),
             "xlm-roberta" | "roberta" | "camembert" => Ok("xlm-roberta"),
-            other => {
-                bail!(
-                    "model_type is \"{other}\", allowed are \"bert\", \"xlm-roberta\", \"roberta\" and \"camembert\""
-                )
-            }
+            "modernbert" => Ok("modernbert"),
+            other => bail!(
+                "model_type is \"{other}\", allowed are \"bert\", \"xlm-roberta\", \"roberta\", \"camembert\" and \
+                 \"modernbert\""
+            ),
         }
     }
 
@@ -173,10 +183,19 @@ impl EncoderConfig {
         self.model_type == "bert" && self.type_vocab_size > 1
     }
 
+    /// The encoder's table of token vectors.
+    pub fn word_table(&self) -> &'static str {
+        if self.modern.is_some() {
+            "embeddings.tok_embeddings.weight"
+        } else {
+            "embeddings.word_embeddings.weight"
+        }
+    }
+
     /// Index of a text's first token in the position table: RoBERTa counts from the padding id + 1.
     pub fn first_position(&self) -> usize {
         match self.model_type.as_str() {
-            "bert" => 0,
+            "bert" | "modernbert" => 0,
             _ => self.pad_token_id.unwrap_or(1) + 1,
         }
     }

@@ -7,7 +7,8 @@ use std::path::Path;
 use candle_core::{Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module as _};
 
-use super::files::EncoderConfig;
+use super::files::{Activation, EncoderConfig};
+use super::modern::{ClassifierPooling, ModernSettings};
 use super::sentence::{DenseActivation, Module, SentenceSettings};
 use super::weights::Weights;
 use super::{Extras, Pooling, RowOutput};
@@ -17,7 +18,7 @@ pub enum Head {
     /// One vector per row, and more where asked.
     Pooled(Box<Pooled>),
     /// Logits per token.
-    Labels(Linear),
+    Labels(TokenHead),
     /// Logits per row.
     Text(TextHead),
 }
@@ -48,7 +49,7 @@ impl Head {
     /// Values, weights and vectors of one row, each flat.
     fn row(&self, tokens: &Tensor, extras: Extras) -> Result<[Option<Tensor>; 3]> {
         match self {
-            Self::Labels(head) => Ok([Some(head.forward(tokens)?.flatten_all()?), None, None]),
+            Self::Labels(head) => Ok([Some(head.logits(tokens)?), None, None]),
             Self::Text(head) => Ok([Some(head.logits(tokens)?), None, None]),
             Self::Pooled(head) => {
                 let sparse = head.sparse.as_ref().filter(|_| extras.sparse);
@@ -192,37 +193,112 @@ fn activated(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
     }
 }
 
-/// The head of a text classifier: two linear maps over the first token with tanh between them. BERT calls the first one
-/// its pooler.
-pub struct TextHead {
+/// What a classifier does to a vector before it weighs the classes.
+struct Transform {
     dense: Linear,
+    /// `None` is tanh.
+    activation: Option<Activation>,
+    norm: Option<LayerNorm>,
+}
+
+impl Transform {
+    /// A map that ends in tanh, from tensors whose names begin with `at`.
+    fn tanh(weights: &mut Weights, at: &str, hidden: usize) -> anyhow::Result<Self> {
+        let dense = linear(weights, at, (hidden, hidden), true)?;
+        Ok(Self { dense, activation: None, norm: None })
+    }
+
+    /// ModernBERT's prediction head.
+    fn modern(weights: &mut Weights, settings: &ModernSettings, hidden: usize) -> anyhow::Result<Self> {
+        let has_bias = weights.has("head.dense.bias");
+        let dense = linear(weights, "head.dense.", (hidden, hidden), has_bias)?;
+        let weight = weights.head("head.norm.weight", &[hidden])?;
+        let bias = match weights.has("head.norm.bias") {
+            true => weights.head("head.norm.bias", &[hidden])?,
+            false => weight.zeros_like()?,
+        };
+        let norm = LayerNorm::new(weight, bias, settings.norm_eps());
+        Ok(Self { dense, activation: Some(settings.classifier().1), norm: Some(norm) })
+    }
+
+    fn forward(&self, vectors: &Tensor) -> Result<Tensor> {
+        let inner = self.dense.forward(vectors)?;
+        let inner = match self.activation {
+            Some(activation) => activation.of(&inner)?,
+            None => inner.tanh()?,
+        };
+        self.norm.as_ref().map_or(Ok(inner.clone()), |norm| norm.forward(&inner))
+    }
+}
+
+/// The head of a token classifier.
+pub struct TokenHead {
+    transform: Option<Transform>,
     out: Linear,
 }
 
-impl TextHead {
-    /// Reads the head of `…ForSequenceClassification` with `labels` classes.
+impl TokenHead {
+    /// Reads the head of `…ForTokenClassification` with `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
     pub fn load(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
         let hidden = config.hidden_size;
-        if config.family()? == "bert" {
-            let dense = weights.encoder("pooler.dense.weight", &[hidden, hidden])?;
-            let bias = weights.encoder("pooler.dense.bias", &[hidden])?;
-            let out = linear(weights, "classifier.", (hidden, labels), true)?;
-            return Ok(Self { dense: Linear::new(dense, Some(bias)), out });
-        }
-        let dense = linear(weights, "classifier.dense.", (hidden, hidden), true)?;
-        Ok(Self { dense, out: linear(weights, "classifier.out_proj.", (hidden, labels), true)? })
+        let modern = config.modern.as_ref();
+        let transform = modern.map(|settings| Transform::modern(weights, settings, hidden)).transpose()?;
+        Ok(Self { transform, out: linear(weights, "classifier.", (hidden, labels), true)? })
     }
 
     fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.dense.forward(&tokens.narrow(0, 0, 1)?)?.tanh()?)?.flatten_all()
+        match &self.transform {
+            Some(transform) => self.out.forward(&transform.forward(tokens)?)?.flatten_all(),
+            None => self.out.forward(tokens)?.flatten_all(),
+        }
+    }
+}
+
+/// The head of a text classifier.
+pub struct TextHead {
+    pooling: Pooling,
+    transform: Transform,
+    out: Linear,
+}
+
+impl TextHead {
+    /// Reads the head of `…ForSequenceClassification` with `labels` classes. BERT calls the map before it its pooler.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen.
+    pub fn load(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+        let hidden = config.hidden_size;
+        if let Some(settings) = &config.modern {
+            let pooling = match settings.classifier().0 {
+                ClassifierPooling::Cls => Pooling::Cls,
+                ClassifierPooling::Mean => Pooling::Mean,
+            };
+            let transform = Transform::modern(weights, settings, hidden)?;
+            return Ok(Self {
+                pooling,
+                transform,
+                out: linear(weights, "classifier.", (hidden, labels), true)?,
+            });
+        }
+        let (at, out) = match config.family()? {
+            "bert" => (weights.encoder_name("pooler.dense."), "classifier."),
+            _ => ("classifier.dense.".to_owned(), "classifier.out_proj."),
+        };
+        let transform = Transform::tanh(weights, &at, hidden)?;
+        Ok(Self { pooling: Pooling::Cls, transform, out: linear(weights, out, (hidden, labels), true)? })
+    }
+
+    fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
+        let vector = pooled(self.pooling, tokens)?.unsqueeze(0)?;
+        self.out.forward(&self.transform.forward(&vector)?)?.flatten_all()
     }
 }
 
 /// A linear map of so many inputs and outputs whose tensors' names begin with `at`.
-pub(super) fn linear(
+fn linear(
     weights: &mut Weights,
     at: &str,
     (inputs, outputs): (usize, usize),

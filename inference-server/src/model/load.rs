@@ -27,7 +27,7 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
     let max_input_tokens = settings.max_seq_length.map_or(limit, |asked| asked.min(limit));
     let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?
         .with_pair_types(config.has_pair_types());
-    let mut weights = Weights::open(&dir, "embeddings.word_embeddings.weight", &device.device)?;
+    let mut weights = Weights::open(&dir, config.word_table(), &device.device)?;
     let embeds = task == Task::Embedding;
     let labels = if task == Task::TokenClassification { config.labels()? } else { Vec::new() };
     let (mut sparse, mut multi_vector_dimensions) = (false, 0);

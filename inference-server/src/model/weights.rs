@@ -109,9 +109,14 @@ impl Weights {
         self.find(name).is_some()
     }
 
+    /// What the encoder's tensor `name` is called in the checkpoint.
+    pub fn encoder_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// Whether the encoder has the tensor `name`.
     pub fn encoder_has(&self, name: &str) -> bool {
-        self.has(&format!("{}{name}", self.prefix))
+        self.has(&self.encoder_name(name))
     }
 
     /// The encoder's tensor `name` as f32 on the device.
@@ -119,7 +124,7 @@ impl Weights {
     /// # Errors
     /// Where it is missing, has another shape than `shape`, is of a type that holds no weights, or is not finite.
     pub fn encoder(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.encoder_name(name);
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
         let renamed =
             full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");

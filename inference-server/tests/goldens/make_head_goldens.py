@@ -183,12 +183,9 @@ def bge_m3():
 def ranking_case(name, model, tokenizer, query, side):
     tokenizer.truncation_side = side
     batch = tokenizer([query] * len(DOCUMENTS), DOCUMENTS, padding=True, truncation="longest_first",
-                      max_length=MAX_TOKENS, return_tensors="pt")
-    inputs = {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "token_type_ids")}
-    if model.config.type_vocab_size == 1:
-        inputs.pop("token_type_ids", None)
+                      max_length=MAX_TOKENS, return_tensors="pt", return_token_type_ids=model.config.type_vocab_size > 1)
     with torch.no_grad():
-        logits = model(**inputs).logits[:, 0]
+        logits = model(**batch).logits[:, 0]
     return {"model": name, "query": query, "documents": DOCUMENTS, "truncation": side,
             "tokens": batch["attention_mask"].sum(1).tolist(), "logits": [round(x, 6) for x in logits.tolist()]}
 

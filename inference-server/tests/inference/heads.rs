@@ -199,7 +199,7 @@ async fn ranking_settings_and_faults() {
     let invalid = Code::InvalidArgument;
     fails(settings(), " ", &["a"], invalid, "query is empty").await;
     fails(settings(), "a", &[], invalid, "documents has no items").await;
-    fails(settings(), &"a ".repeat(20_000), &["a"], invalid, "query has 40000 bytes").await;
+    fails(settings(), &"a ".repeat(70_000), &["a"], invalid, "query has 140000 bytes").await;
     let wrong = pb::RankSettings { model: reference("golden/bert"), ..settings() };
     fails(wrong, "a", &["a"], Code::FailedPrecondition, "does not do ranking").await;
     let strict = pb::RankSettings { truncation: pb::Truncation::Reject.into(), ..settings() };
