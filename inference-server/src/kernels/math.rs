@@ -88,7 +88,7 @@ pub(super) fn activate<const FMA: bool>(activation: Activation, values: &mut [f3
         }
         Activation::GeluTanh => {
             // 0.5·(1 + tanh(u)) = σ(2u) with u = √(2/π)·(x + 0.044715·x³).
-            const TWICE: f32 = 1.595_769_1;
+            const TWICE: f32 = 1.595_769_2;
             for x in values {
                 let cubic = fma::<FMA>(*x * *x, 0.044_715 * *x, *x);
                 *x *= logistic::<FMA>(TWICE * cubic);

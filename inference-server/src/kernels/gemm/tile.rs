@@ -77,7 +77,10 @@ impl Tile {
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code, reason = "raw pointers into matrices")]
 unsafe fn avx512<const R: usize>(tile: &Tile) {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        _MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
     let Tile { mut inputs, input_stride, mut weights, depth, out, out_stride, .. } = *tile;
     let mut ahead = tile.ahead;
     // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
@@ -93,17 +96,16 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
             ahead = ahead.wrapping_add(tile.ahead_step);
             let low = _mm512_load_ps(weights);
             let high = _mm512_load_ps(weights.add(16));
-            for row in 0..R {
+            for (row, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*inputs.add(row * input_stride));
-                sums[row][0] = _mm512_fmadd_ps(x, low, sums[row][0]);
-                sums[row][1] = _mm512_fmadd_ps(x, high, sums[row][1]);
+                sum[0] = _mm512_fmadd_ps(x, low, sum[0]);
+                sum[1] = _mm512_fmadd_ps(x, high, sum[1]);
             }
             inputs = inputs.add(1);
             weights = weights.add(PANEL);
         }
-        for row in 0..R {
+        for (row, [mut low, mut high]) in sums.into_iter().enumerate() {
             let at = out.add(row * out_stride);
-            let [mut low, mut high] = sums[row];
             if tile.accumulate {
                 low = _mm512_add_ps(low, _mm512_loadu_ps(at));
                 high = _mm512_add_ps(high, _mm512_loadu_ps(at.add(16)));
@@ -141,7 +143,10 @@ unsafe fn avx2(tile: &Tile, rows: usize) {
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code, reason = "raw pointers into matrices")]
 unsafe fn avx2_rows<const R: usize>(tile: &Tile) {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    };
     for half in 0..2 {
         // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
         unsafe {
@@ -155,17 +160,16 @@ unsafe fn avx2_rows<const R: usize>(tile: &Tile) {
                 ahead = ahead.wrapping_add(tile.ahead_step);
                 let low = _mm256_load_ps(weights);
                 let high = _mm256_load_ps(weights.add(8));
-                for row in 0..R {
+                for (row, sum) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*inputs.add(row * tile.input_stride));
-                    sums[row][0] = _mm256_fmadd_ps(x, low, sums[row][0]);
-                    sums[row][1] = _mm256_fmadd_ps(x, high, sums[row][1]);
+                    sum[0] = _mm256_fmadd_ps(x, low, sum[0]);
+                    sum[1] = _mm256_fmadd_ps(x, high, sum[1]);
                 }
                 inputs = inputs.add(1);
                 weights = weights.add(PANEL);
             }
-            for row in 0..R {
+            for (row, [mut low, mut high]) in sums.into_iter().enumerate() {
                 let at = out.add(row * tile.out_stride);
-                let [mut low, mut high] = sums[row];
                 if tile.accumulate {
                     low = _mm256_add_ps(low, _mm256_loadu_ps(at));
                     high = _mm256_add_ps(high, _mm256_loadu_ps(at.add(8)));
