@@ -234,8 +234,8 @@ mod tests {
         ClassifierInfo { name: name.to_owned(), revision: "r".to_owned(), labels, loading }
     }
 
-    #[test]
-    fn only_models_that_mark_skills_are_taken_unasked() {
+    #[tokio::test]
+    async fn only_models_that_mark_skills_are_taken_unasked() {
         let inference = InferenceClient::new(Some("http://127.0.0.1:1")).unwrap();
         let served =
             || vec![model("people", &["O", "B-PER"], false), model("skills", &["O", "B-Skill"], false)];
