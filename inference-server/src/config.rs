@@ -10,6 +10,7 @@ use clap::Parser;
 use crate::admission::{Budget, Limits};
 use crate::device::DeviceChoice;
 use crate::model::registry::Plan;
+use crate::tls;
 
 /// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
 ///
@@ -26,6 +27,19 @@ pub struct Args {
     /// Address of the Prometheus metrics (GET /metrics); port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
+    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the two below.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert in PEM.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Roots in PEM that must have signed the certificate every client has to show.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin, tokens_per_minute.
+    /// Read again when it changes. Without it everybody may call, and load models from the same machine.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
+    pub clients_file: Option<PathBuf>,
     /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
@@ -38,6 +52,9 @@ pub struct Args {
     /// Model for embeddings where a request names none; the first that embeds by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME")]
     pub default_embedding: Option<String>,
+    /// Mebibytes that the weights of all models may take together; a model that does not fit is listed as failed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WEIGHT_MIB", value_name = "MIB")]
+    pub max_weight_mib: Option<u64>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
@@ -96,6 +113,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics are served.
     pub metrics_listen: SocketAddr,
+    /// What makes the gRPC port speak TLS.
+    pub tls: Option<tls::Files>,
+    /// Who may call.
+    pub clients_file: Option<PathBuf>,
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
@@ -129,6 +150,7 @@ impl Args {
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-message-bytes", self.max_message_bytes),
+            ("--max-weight-mib", self.max_weight_mib.map_or(1, whole)),
             ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
             ("--max-queue-seconds", whole(self.max_queue_seconds)),
             ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
@@ -144,10 +166,18 @@ impl Args {
                 file.display()
             );
         }
-        let plan = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let plan = Plan { weight_bytes, ..found };
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
+            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(certificate, key)| tls::Files {
+                certificate,
+                key,
+                client_ca: self.tls_client_ca.clone(),
+            }),
+            clients_file: self.clients_file.clone(),
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,

@@ -103,6 +103,12 @@ pub enum Error {
         /// Name of the model.
         model: String,
     },
+    /// The model was taken out of service.
+    #[error("model {model} was unloaded")]
+    ModelUnloaded {
+        /// Name of the model.
+        model: String,
+    },
     /// The model could not be loaded.
     #[error("model {model} could not be loaded: {cause}")]
     ModelFailed {
@@ -110,6 +116,28 @@ pub enum Error {
         model: String,
         /// What is wrong with its files.
         cause: String,
+    },
+    /// The server knows its callers, and this one is not among them.
+    #[error("{}", credentials(*given))]
+    Unauthenticated {
+        /// Whether the caller showed anything.
+        given: bool,
+    },
+    /// The caller may not load and unload models.
+    #[error("{client} may not load or unload models; that needs the admin scope")]
+    PermissionDenied {
+        /// Name of the client.
+        client: String,
+    },
+    /// The caller had its share of the last minute.
+    #[error("{client} has used up its {limit} tokens a minute; try again in {} ms", retry_after.as_millis())]
+    QuotaExceeded {
+        /// Name of the client.
+        client: String,
+        /// Tokens it may have computed in a minute.
+        limit: u32,
+        /// When it may have more.
+        retry_after: Duration,
     },
     /// The server is shutting down.
     #[error("the server is shutting down")]
@@ -140,6 +168,14 @@ pub enum Error {
     Backend,
 }
 
+fn credentials(given: bool) -> &'static str {
+    if given {
+        "the bearer token or certificate is not known"
+    } else {
+        "a bearer token or a client certificate is needed"
+    }
+}
+
 impl Error {
     /// The stable reason of `google.rpc.ErrorInfo`.
     pub fn reason(&self) -> &'static str {
@@ -155,6 +191,10 @@ impl Error {
             Self::RevisionMismatch { .. } => "REVISION_MISMATCH",
             Self::ModelLoading { .. } => "MODEL_LOADING",
             Self::ModelFailed { .. } => "MODEL_FAILED",
+            Self::ModelUnloaded { .. } => "MODEL_UNLOADED",
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::PermissionDenied { .. } => "ADMIN_SCOPE_NEEDED",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Draining => "DRAINING",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::ExpiredInQueue => "EXPIRED_IN_QUEUE",
@@ -200,7 +240,15 @@ impl Error {
             Self::RevisionMismatch { model, asked, loaded } => {
                 vec![("model", model.clone()), ("asked", asked.clone()), ("loaded", loaded.clone())]
             }
-            Self::ModelLoading { model } | Self::ModelFailed { model, .. } => vec![("model", model.clone())],
+            Self::ModelLoading { model }
+            | Self::ModelUnloaded { model }
+            | Self::ModelFailed { model, .. } => {
+                vec![("model", model.clone())]
+            }
+            Self::PermissionDenied { client } => vec![("client", client.clone())],
+            Self::QuotaExceeded { client, limit, .. } => {
+                vec![("client", client.clone()), ("limit", limit.to_string())]
+            }
             Self::Overloaded { used, limit, .. } => {
                 vec![("used", used.to_string()), ("limit", limit.to_string())]
             }
@@ -211,7 +259,9 @@ impl Error {
     /// How long the caller should wait before the same request may succeed; `None` where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::QuotaExceeded { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::ModelLoading { .. } | Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! The gRPC face of the server: what the services share, and how they are put together.
 
+mod access;
 mod classification;
 mod embedding;
 mod extras;
@@ -19,13 +20,15 @@ use observatory_proto::inference::v1 as pb;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::transport::Server;
-pub use tonic::transport::server::{Router, TcpIncoming};
+pub use tonic::transport::server::Router;
 use tonic::{Request, Response, Status};
 use tower::layer::util::{Identity, Stack};
 
+use crate::access::Access;
 use crate::admission::{Admission, RequestPermit, TokenPermit};
 use crate::config::RequestLimits;
 use crate::error::Error;
+use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::model::registry::Registry;
 use crate::model::{LoadedModel, Task};
@@ -33,6 +36,7 @@ use crate::queue::{Done, Lane, Priority, Queue, Work};
 use crate::tokenizer::Truncation;
 use crate::tokenizer::workers::Workers;
 use crate::vectors::{Embedded, VectorCache};
+use access::AccessLayer;
 use layer::{Deadline, Decoded, ObserveLayer};
 
 /// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
@@ -44,6 +48,10 @@ const SHARE_BYTES: usize = 16 << 10;
 pub struct Shared {
     /// The models.
     pub registry: Arc<Registry>,
+    /// Who loads further ones.
+    pub loader: Loader,
+    /// Who tells the world how they stand.
+    pub health: health::Health,
     /// How much work is taken on.
     pub admission: Arc<Admission>,
     /// The threads that read texts.
@@ -70,6 +78,16 @@ struct Call {
     cancel: CancellationToken,
     _cancel_on_drop: DropGuard,
     _permit: RequestPermit,
+}
+
+impl Call {
+    /// Returns when the caller's patience ends.
+    async fn expired(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Api {
@@ -282,13 +300,13 @@ fn nanos(duration: std::time::Duration) -> u64 {
 }
 
 /// The layers around every service.
-pub type Layered = Stack<ObserveLayer, Identity>;
+pub type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 
 /// All services behind the layers, ready to be served.
 ///
 /// # Errors
 /// Where the descriptor set cannot be read.
-pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
+pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limit = api.0.limits.message_bytes;
     let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone())
         .max_decoding_message_size(limit);
@@ -318,5 +336,6 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
         .add_service(health)
         .add_service(reflection);
     let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), api.0.limits.time);
-    Ok(Server::builder().layer(observe).add_routes(routes))
+    let access = AccessLayer::new(access, Arc::clone(&api.0.metrics));
+    Ok(Server::builder().layer(observe).layer(access).add_routes(routes))
 }

@@ -6,6 +6,7 @@ pub mod encoder;
 pub mod files;
 pub mod heads;
 pub mod load;
+pub mod loading;
 pub mod modern;
 pub mod packed;
 pub mod registry;

@@ -23,11 +23,14 @@ pub fn code(error: &Error) -> Code {
         | Error::InvalidValue { .. }
         | Error::UnknownPrompt { .. } => Code::InvalidArgument,
         Error::UnknownModel { .. } => Code::NotFound,
-        Error::WrongTask { .. } | Error::RevisionMismatch { .. } | Error::ModelFailed { .. } => {
-            Code::FailedPrecondition
-        }
+        Error::WrongTask { .. }
+        | Error::RevisionMismatch { .. }
+        | Error::ModelUnloaded { .. }
+        | Error::ModelFailed { .. } => Code::FailedPrecondition,
         Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::QuotaExceeded { .. } => Code::ResourceExhausted,
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Backend => Code::Internal,
@@ -57,6 +60,9 @@ pub fn to_status(error: &Error) -> Status {
         }
         Error::Overloaded { what, .. } => {
             details.add_quota_failure_violation(*what, error.to_string());
+        }
+        Error::QuotaExceeded { client, .. } => {
+            details.add_quota_failure_violation(client, error.to_string());
         }
         _ => {}
     }
@@ -155,8 +161,29 @@ mod tests {
             (Code::FailedPrecondition, "MODEL_FAILED", &["model"], false, None),
         );
         check(
+            &Error::ModelUnloaded { model: model() },
+            (Code::FailedPrecondition, "MODEL_UNLOADED", &["model"], false, None),
+        );
+        check(
             &Error::ModelLoading { model: model() },
             (Code::Unavailable, "MODEL_LOADING", &["model"], true, None),
+        );
+    }
+
+    #[test]
+    fn callers() {
+        let (client, retry_after) = (|| "lab".to_owned(), Duration::from_secs(3));
+        check(
+            &Error::Unauthenticated { given: true },
+            (Code::Unauthenticated, "UNAUTHENTICATED", &[], false, None),
+        );
+        check(
+            &Error::PermissionDenied { client: client() },
+            (Code::PermissionDenied, "ADMIN_SCOPE_NEEDED", &["client"], false, None),
+        );
+        check(
+            &Error::QuotaExceeded { client: client(), limit: 9, retry_after },
+            (Code::ResourceExhausted, "QUOTA_EXCEEDED", &["client", "limit"], true, None),
         );
     }
 

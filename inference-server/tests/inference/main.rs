@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
+mod access;
 mod goldens;
 mod heads;
+mod lifecycle;
 mod process;
 mod queue;
 mod serving;
