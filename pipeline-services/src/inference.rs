@@ -36,6 +36,9 @@ pub enum InferenceError {
     /// The server has no model for the task.
     #[error("the inference server has no embedding model; get one with `observatory models pull NAME`")]
     NoModel,
+    /// The model is not ready yet.
+    #[error("the inference server is loading {0}")]
+    Loading(String),
     /// The answer does not fit the request.
     #[error("inference server answered {0}")]
     BadAnswer(String),
@@ -60,6 +63,7 @@ impl From<InferenceError> for StageError {
                 Code::Internal | Code::Unknown | Code::Aborted => Self::Retry { reason, after: None },
                 _ => Self::Fail(reason),
             },
+            InferenceError::Loading(_) => Self::Retry { reason, after: Some(AWAY) },
             InferenceError::BadAnswer(_) => Self::Retry { reason, after: None },
             _ => Self::Fail(reason),
         }
@@ -164,33 +168,9 @@ impl InferenceClient {
     /// The model named `wanted`, or the server's default for embeddings.
     ///
     /// # Errors
-    /// When the server does not answer or has no such model ready.
+    /// When the server does not answer, has no such model or is still loading it.
     pub async fn embedding_model(&self, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
-        let models = self.models().await?;
-        let mut able = models.into_iter().filter(|model| {
-            model.state() == ModelState::Ready && model.tasks().any(|task| task == ModelTask::Embedding)
-        });
-        let found = match wanted {
-            Some(name) => able.find(|model| model.name == name),
-            None => {
-                let mut able: Vec<Model> = able.collect();
-                able.sort_by_key(|model| !model.is_default);
-                able.into_iter().next()
-            }
-        };
-        let model = found.ok_or(InferenceError::NoModel)?;
-        let prompt = |name: &str| match model.prompts.contains_key(name) {
-            true => name.to_owned(),
-            false => String::new(),
-        };
-        Ok(EmbeddingModelInfo {
-            passage_prompt: prompt("passage"),
-            query_prompt: prompt("query"),
-            name: model.name.clone(),
-            revision: model.revision.clone(),
-            dimensions: model.dimensions,
-            languages: model.languages.clone(),
-        })
+        choose_embedding(self.models().await?, wanted)
     }
 
     /// Every token classifier that answers or is going to.
@@ -278,6 +258,36 @@ impl InferenceClient {
     }
 }
 
+/// The model named `wanted` or the default one. Without a default that is ready, another takes its place only when
+/// the default is not on its way: a server that has just started must not give a run another model than before.
+fn choose_embedding(models: Vec<Model>, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
+    let mut able: Vec<Model> = models
+        .into_iter()
+        .filter(|model| {
+            matches!(model.state(), ModelState::Ready | ModelState::Loading)
+                && model.tasks().any(|task| task == ModelTask::Embedding)
+                && wanted.is_none_or(|name| model.name == name)
+        })
+        .collect();
+    able.sort_by_key(|model| (!model.is_default, model.state() != ModelState::Ready));
+    let model = able.into_iter().next().ok_or(InferenceError::NoModel)?;
+    if model.state() == ModelState::Loading {
+        return Err(InferenceError::Loading(model.name));
+    }
+    let prompt = |name: &str| match model.prompts.contains_key(name) {
+        true => name.to_owned(),
+        false => String::new(),
+    };
+    Ok(EmbeddingModelInfo {
+        passage_prompt: prompt("passage"),
+        query_prompt: prompt("query"),
+        name: model.name.clone(),
+        revision: model.revision.clone(),
+        dimensions: model.dimensions,
+        languages: model.languages.clone(),
+    })
+}
+
 fn read_spans(text: ClassifiedText) -> Result<Vec<LabelledSpan>, String> {
     if let Some(error) = text.status.and_then(|status| status.error) {
         return Err(format!("{}: {}", error.reason, error.message));
@@ -334,6 +344,31 @@ mod tests {
         check(Code::Internal, true);
         check(Code::InvalidArgument, false);
         check(Code::NotFound, false);
+    }
+
+    #[test]
+    fn a_model_that_is_loading_is_waited_for() {
+        let model = |name: &str, state: ModelState, is_default| Model {
+            name: name.to_owned(),
+            state: state.into(),
+            is_default,
+            tasks: vec![ModelTask::Embedding.into()],
+            ..Model::default()
+        };
+        let (first, other) =
+            (model("first", ModelState::Loading, true), model("other", ModelState::Ready, false));
+        let loading = |models, wanted| {
+            let error = choose_embedding(models, wanted).expect_err("not ready");
+            assert!(matches!(&error, InferenceError::Loading(name) if name == "first"), "{error}");
+            assert!(matches!(StageError::from(error), StageError::Retry { .. }));
+        };
+        loading(vec![other.clone(), first.clone()], None);
+        loading(vec![other.clone(), first.clone()], Some("first"));
+        let name = |models, wanted| choose_embedding(models, wanted).expect("a model").name;
+        assert_eq!(name(vec![first.clone(), other.clone()], Some("other")), "other");
+        let failed = model("first", ModelState::Failed, true);
+        assert_eq!(name(vec![failed.clone(), other], None), "other");
+        assert!(matches!(choose_embedding(vec![failed], None), Err(InferenceError::NoModel)));
     }
 
     #[tokio::test]
