@@ -2,6 +2,7 @@
 
 mod classification;
 mod embedding;
+mod encoding;
 mod extras;
 pub mod health;
 mod layer;
@@ -112,17 +113,18 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Room on the device for texts that were not read yet, by their length: over capacity fails at once, before any
-    /// work was spent. The one rule for requests and for the items of streams.
+    /// Room on the device for texts behind a prompt that were not read yet, by their length: over capacity fails at
+    /// once, before any work was spent. The one rule for requests and for the items of streams.
     fn reserve<'a>(
         &self,
         model: &LoadedModel,
+        prompt: &str,
         texts: impl IntoIterator<Item = &'a str>,
     ) -> Result<TokenPermit, Error> {
         // Larger texts are refused, each by itself, when they are read.
         let readable = texts.into_iter().filter(|text| text.len() <= self.0.limits.text_bytes);
         let tokens = |text: &str| {
-            let tokens = model.tokenizer.estimate(text.len());
+            let tokens = model.tokenizer.estimate(prompt.len() + text.len());
             // A token classifier reads a long text in windows, the others cut it.
             let whole = model.info.task == Task::TokenClassification;
             if whole { tokens } else { tokens.min(model.info.max_input_tokens) }

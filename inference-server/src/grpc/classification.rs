@@ -44,7 +44,7 @@ impl Api {
         let min_score = min_score(settings.min_score)?;
         let model = self.resolve(settings.model, Some(Task::TokenClassification))?;
 
-        let permit = self.reserve(&model, request.texts.iter().map(String::as_str))?;
+        let permit = self.reserve(&model, "", request.texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&model), settings.overlap_tokens.map(|tokens| tokens as usize));
         let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
