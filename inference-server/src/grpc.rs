@@ -7,6 +7,7 @@ mod extras;
 pub mod health;
 mod layer;
 mod models;
+mod offsets;
 mod ranking;
 pub mod status;
 mod tokenization;

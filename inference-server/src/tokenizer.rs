@@ -222,22 +222,30 @@ impl TextTokenizer {
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
-    /// The whole text in windows that share `overlap` tokens (fewer than a window holds).
+    /// The tokens that windows of a long text share: what is asked for, or 64 and at most a quarter of a window.
     ///
     /// # Errors
-    /// [`Error::EmptyInput`] for a text of white space only, naming `field`; [`Error::InvalidValue`] where the overlap
-    /// is too large.
-    pub fn windows(&self, field: &str, text: &str, overlap: Option<usize>) -> Result<Windowed, Error> {
+    /// [`Error::InvalidValue`] where a window would hold no more than that.
+    pub fn overlap(&self, asked: Option<usize>) -> Result<usize, Error> {
+        let room = self.max_tokens - self.added;
+        let overlap = asked.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
+        if overlap < room {
+            return Ok(overlap);
+        }
+        Err(Error::InvalidValue {
+            field: "settings.overlap_tokens".to_owned(),
+            value: overlap.to_string(),
+            allowed: format!("0 to {}", room - 1),
+        })
+    }
+
+    /// The whole text in windows that share `overlap` tokens; see [`TextTokenizer::overlap`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyInput`] for a text of white space only, naming `field`.
+    pub fn windows(&self, field: &str, text: &str, overlap: usize) -> Result<Windowed, Error> {
         not_empty(field, text)?;
         let room = self.max_tokens - self.added;
-        let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
-        if overlap >= room {
-            return Err(Error::InvalidValue {
-                field: "settings.overlap_tokens".to_owned(),
-                value: overlap.to_string(),
-                allowed: format!("0 to {}", room - 1),
-            });
-        }
         let mut content = self.inner.encode_char_offsets(text, false).map_err(|error| failed(&error))?;
         let spans = self.spans(text, &content);
         if spans.is_empty() {
@@ -405,7 +413,8 @@ mod tests {
     #[test]
     fn long_texts_are_read_in_windows() {
         fn check(text: &str, overlap: Option<usize>, expected: &[(&[u32], usize)]) {
-            let windowed = tokenizer(5, false).unwrap().windows("t", text, overlap).unwrap();
+            let tokenizer = tokenizer(5, false).unwrap();
+            let windowed = tokenizer.windows("t", text, tokenizer.overlap(overlap).unwrap()).unwrap();
             let got: Vec<(&[u32], usize)> =
                 windowed.windows.iter().map(|w| (w.ids.as_slice(), w.first)).collect();
             assert_eq!(got, expected, "{text}");
@@ -418,13 +427,13 @@ mod tests {
         check("a b c a", None, &[(&[1, 3, 4, 5, 2], 0), (&[1, 3, 2], 3)]);
         check("a b c a b", Some(1), &[(&[1, 3, 4, 5, 2], 0), (&[1, 5, 3, 4, 2], 2)]);
         check("a b c a", Some(2), &[(&[1, 3, 4, 5, 2], 0), (&[1, 4, 5, 3, 2], 1)]);
-        let error = tokenizer(5, false).unwrap().windows("t", "a", Some(3)).unwrap_err();
+        let error = tokenizer(5, false).unwrap().overlap(Some(3)).unwrap_err();
         assert_eq!(error.to_string(), "settings.overlap_tokens is 3; allowed: 0 to 2");
     }
 
     #[test]
     fn spans_count_code_points() {
-        let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", None).unwrap().spans;
+        let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", 0).unwrap().spans;
         let places: Vec<(usize, usize, bool)> = spans.iter().map(|s| (s.start, s.end, s.subword)).collect();
         assert_eq!(places, [(0, 1, false), (2, 4, false), (5, 6, false)]);
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
+mod classification;
 mod embedding;
 mod goldens;
 mod heads;
