@@ -125,7 +125,12 @@ pub struct Options {
     #[arg(long = "inference", env = "OBSERVATORY_INFERENCE", value_name = "INFERENCE", global = true)]
     pub address: Option<String>,
     /// Bearer token for the inference server
-    #[arg(long = "inference-token", env = "OBSERVATORY_INFERENCE_TOKEN", hide_env_values = true, global = true)]
+    #[arg(
+        long = "inference-token",
+        env = "OBSERVATORY_INFERENCE_TOKEN",
+        hide_env_values = true,
+        global = true
+    )]
     pub token: Option<Secret>,
     /// Roots in PEM that signed the certificate of the inference server
     #[arg(long = "inference-ca", env = "OBSERVATORY_INFERENCE_CA", value_name = "FILE", global = true)]
@@ -211,8 +216,8 @@ impl InferenceClient {
     /// When the address is not a URL, or a certificate, key or token cannot be used.
     pub fn new(options: &Options) -> Result<Self, InferenceError> {
         let Some(address) = &options.address else { return Ok(Self { connection: None }) };
-        let mut endpoint = Endpoint::from_shared(address.clone())
-            .map_err(|_| InferenceError::Address(address.clone()))?;
+        let mut endpoint =
+            Endpoint::from_shared(address.clone()).map_err(|_| InferenceError::Address(address.clone()))?;
         if let Some(tls) = options.tls()? {
             endpoint = endpoint
                 .tls_config(tls)

@@ -8,6 +8,7 @@ use tonic::codegen::BoxFuture;
 use tonic::codegen::http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tower::{Layer, Service};
 
+use super::call::Caller;
 use super::status;
 use crate::access::{Access, Client};
 use crate::error::Error;
@@ -84,12 +85,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.layer.admit(&request) {
             Ok(client) => {
                 if let Some(client) = client {
                     self.layer.metrics.called(&client.name);
-                    request.extensions_mut().insert(client);
+                    if let Some(caller) = request.extensions().get::<Caller>() {
+                        caller.identified(client);
+                    }
                 }
                 Box::pin(self.inner.call(request))
             }

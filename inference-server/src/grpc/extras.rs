@@ -112,7 +112,7 @@ fn sparse_vector(ids: &[u32], weights: &[f32], empty: &[u32]) -> Option<pb::Spar
 fn multi_vector(values: &[f32], dimensions: usize, normalize: bool) -> Option<pb::MultiVector> {
     let mut vectors = Vec::with_capacity(size_of_val(values));
     for token in values.chunks_exact(dimensions).skip(1) {
-        for value in super::embedding::finished(token.to_vec(), normalize)? {
+        for value in super::encoding::finished(token.to_vec(), normalize)? {
             vectors.extend(value.to_le_bytes());
         }
     }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{Api, deadline};
+use super::Api;
+use super::call::Caller;
 use crate::error::Error;
 use crate::model::registry::{Entry, State};
 use crate::model::{LoadedModel, ModelInfo, Task};
@@ -28,20 +29,22 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::ListModelsRequest>,
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
-        let request = request.into_inner();
+        Caller::of(&request);
         let entries = self.0.registry.entries();
-        let (page, next) = page(&entries, &request).map_err(|error| self.refuse(error))?;
-        let models = page.iter().map(message).collect();
-        Ok(Response::new(pb::ListModelsResponse { models, next_page_token: next }))
+        let listed = page(&entries, &request.into_inner()).map(|(page, next)| pb::ListModelsResponse {
+            models: page.iter().map(message).collect(),
+            next_page_token: next,
+        });
+        self.answer(listed)
     }
 
     async fn get_model(
         &self,
         request: Request<pb::GetModelRequest>,
     ) -> Result<Response<pb::GetModelResponse>, Status> {
-        let name = request.into_inner().name;
-        let entry = self.0.registry.entry(&name).map_err(|error| self.refuse(error))?;
-        Ok(Response::new(pb::GetModelResponse { model: Some(message(&entry)) }))
+        Caller::of(&request);
+        let entry = self.0.registry.entry(&request.into_inner().name);
+        self.answer(entry.map(|entry| pb::GetModelResponse { model: Some(message(&entry)) }))
     }
 
     type LoadModelStream = Pin<Box<dyn Stream<Item = Result<pb::LoadModelResponse, Status>> + Send>>;
@@ -50,9 +53,9 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::LoadModelRequest>,
     ) -> Result<Response<Self::LoadModelStream>, Status> {
-        let call = self.enter(deadline(&request)).map_err(|error| self.refuse(error))?;
+        let call = self.enter(&Caller::of(&request)).map_err(|error| self.refuse(&error))?;
         let name = request.into_inner().name;
-        self.0.loader.request(&name).map_err(|error| self.refuse(error))?;
+        self.0.loader.request(&name).map_err(|error| self.refuse(&error))?;
         self.0.health.publish().await;
         let (sender, receiver) = mpsc::channel(1);
         let api = self.clone();
@@ -64,7 +67,7 @@ impl ModelsService for Api {
             };
             if let Err(error) = ended {
                 // A caller who went away hears nothing; the model is loaded all the same.
-                let _ = sender.send(Err(api.refuse(error))).await;
+                let _ = sender.send(Err(api.refuse(&error))).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -74,23 +77,26 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::UnloadModelRequest>,
     ) -> Result<Response<pb::UnloadModelResponse>, Status> {
-        let call = self.enter(deadline(&request)).map_err(|error| self.refuse(error))?;
-        let name = request.into_inner().name;
-        let model = self.0.registry.unload(&name).map_err(|error| self.refuse(error))?;
-        self.0.health.publish().await;
-        if let Some(model) = model {
-            tokio::select! {
-                () = only_owner(&model) => {}
-                () = call.expired() => return Err(self.refuse(Error::ExpiredRunning)),
-            }
-            tracing::info!(model.name = name, "model unloaded");
-        }
-        let entry = self.0.registry.entry(&name).map_err(|error| self.refuse(error))?;
-        Ok(Response::new(pb::UnloadModelResponse { model: Some(message(&entry)) }))
+        let caller = Caller::of(&request);
+        self.answer(self.take_out(&caller, &request.into_inner().name).await)
     }
 }
 
 impl Api {
+    async fn take_out(&self, caller: &Caller, name: &str) -> Result<pb::UnloadModelResponse, Error> {
+        let call = self.enter(caller)?;
+        let model = self.0.registry.unload(name)?;
+        self.0.health.publish().await;
+        if let Some(model) = model {
+            tokio::select! {
+                () = only_owner(&model) => {}
+                () = call.expired() => return Err(Error::ExpiredRunning),
+            }
+            tracing::info!(model.name = name, "model unloaded");
+        }
+        Ok(pb::UnloadModelResponse { model: Some(message(&self.0.registry.entry(name)?)) })
+    }
+
     /// Tells how far the load of a model is, until it answers, failed or the caller is gone.
     async fn tell(
         &self,

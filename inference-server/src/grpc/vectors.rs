@@ -91,7 +91,10 @@ impl Api {
         reading: Reading,
         missing: Vec<Missing>,
     ) -> Result<Vectors, Error> {
-        let permit = self.reserve(lane.model(), missing.iter().map(|missing| missing.text.as_str()))?;
+        let permit = {
+            let texts = missing.iter().map(|missing| missing.text.as_str());
+            self.reserve(lane.model(), &reading.prompt, texts)?
+        };
         let keys: Vec<Option<Key>> = missing.iter().map(|missing| missing.key).collect();
         let texts = missing.into_iter().map(|missing| (missing.index, missing.text)).collect();
         let started = Instant::now();

@@ -97,7 +97,8 @@ async fn a_changed_clients_file_is_read_again() {
 
 /// Asks until the answer is yes, for at most 30 seconds.
 async fn eventually(mut ask: impl AsyncFnMut() -> bool) {
-    let mut ticks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(Duration::from_millis(50)));
+    let mut ticks =
+        tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(Duration::from_millis(50)));
     for _ in 0..600 {
         if ask().await {
             return;
@@ -159,12 +160,13 @@ impl Tls {
     async fn serve(&self, flags: &[&str]) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
         let empty = tempfile::tempdir().unwrap();
         let (certificate, key) = (self.file("server.pem"), self.file("server.key"));
-        let all: Vec<&str> =
-            ["--tls-cert", &certificate, "--tls-key", &key].into_iter().chain(flags.iter().copied()).collect();
+        let all: Vec<&str> = ["--tls-cert", &certificate, "--tls-key", &key]
+            .into_iter()
+            .chain(flags.iter().copied())
+            .collect();
         let gate = Gate::closed();
         gate.open();
-        let server =
-            Server::with_models(&config(empty.path(), &all), vec![gated(&gate)]).await.unwrap();
+        let server = Server::with_models(&config(empty.path(), &all), vec![gated(&gate)]).await.unwrap();
         let address = server.grpc_addr().unwrap();
         let serving = tokio::spawn(async move {
             server.run(observatory_inference::shutdown::Stop::default()).await.unwrap();
@@ -236,7 +238,8 @@ async fn a_client_certificate_is_needed_where_a_root_is_given() {
     let ca = tls.file("ca.pem");
     let (address, serving) = tls.serve(&["--tls-client-ca", &ca, "--clients-file", &file]).await;
     let ask = async |identity| {
-        let channel = tls.connect(address, identity).await.map_err(|error| Status::unknown(error.to_string()))?;
+        let channel =
+            tls.connect(address, identity).await.map_err(|error| Status::unknown(error.to_string()))?;
         let health = HealthCheckRequest { service: String::new() };
         HealthClient::new(channel.clone()).check(health).await?;
         EmbeddingServiceClient::new(channel).embed(request(&["a"])).await.map(|_| ())

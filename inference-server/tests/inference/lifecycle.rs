@@ -84,7 +84,8 @@ async fn weights_stay_within_their_room() {
     // Room for the larger of the two, and not for both.
     let mut room = 0;
     let running = serving(&[], |_| {}).await;
-    for model in running.models().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models
+    for model in
+        running.models().list_models(pb::ListModelsRequest::default()).await.unwrap().into_inner().models
     {
         room = room.max(model.weight_bytes + 8_192);
     }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
 mod access;
+mod classification;
+mod embedding;
 mod goldens;
 mod heads;
 mod lifecycle;
@@ -10,4 +12,5 @@ mod process;
 mod queue;
 mod serving;
 mod store;
+mod streams;
 mod support;
