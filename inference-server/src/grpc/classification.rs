@@ -34,7 +34,7 @@ impl TokenClassificationService for Api {
         request: Request<Streaming<pb::ClassifyStreamRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let caller = Caller::of(&request);
-        self.answer(self.open(&caller, request.into_inner()).await)
+        self.open::<Asked>(&caller, request.into_inner()).await
     }
 }
 
@@ -46,6 +46,7 @@ impl Exchange for Asked {
     fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
         match first.message {
             Some(classify_stream_request::Message::Settings(settings)) => {
+                caller.heed(settings.options.as_ref(), "settings.options")?;
                 api.classification_asked(caller, settings)
             }
             _ => Err(no_settings()),
@@ -132,9 +133,11 @@ impl Api {
         caller: &Caller,
         request: pb::ClassifyRequest,
     ) -> Result<pb::ClassifyResponse, Error> {
+        let settings = request.settings.unwrap_or_default();
+        caller.heed(settings.options.as_ref(), "settings.options")?;
         let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
-        let asked = self.classification_asked(caller, request.settings.unwrap_or_default())?;
+        let asked = self.classification_asked(caller, settings)?;
         let classified = self.classified(&call, &asked, text_field, request.texts).await?;
         let info = &asked.lane.model().info;
         Ok(pb::ClassifyResponse {
