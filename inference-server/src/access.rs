@@ -92,7 +92,7 @@ impl Quota {
 
     fn wait(&self, now: Instant) -> Option<Duration> {
         let left = self.at(now).0;
-        (left <= 0.0).then(|| Duration::from_secs_f64((1.0 - left) / self.per_second()))
+        (left < 1.0).then(|| Duration::from_secs_f64((1.0 - left) / self.per_second()))
     }
 
     fn charge(&self, tokens: u64, now: Instant) {

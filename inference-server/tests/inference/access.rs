@@ -81,7 +81,7 @@ async fn tokens_decide_who_calls_and_who_administers() {
     models.unload_model(with_token(unload, "alpha")).await.unwrap();
 }
 
-#[tokio::test(start_paused = false)]
+#[tokio::test]
 async fn a_changed_clients_file_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = clients(dir.path(), &entry("lab", "old", ""));
