@@ -47,7 +47,7 @@ fn service_lines(prefix: &str, service: &ServiceDescriptorProto, lines: &mut BTr
 }
 
 fn contract() -> BTreeSet<String> {
-    let set = FileDescriptorSet::decode(observatory_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let set = FileDescriptorSet::decode(observatory_proto::FILE_DESCRIPTOR_SET).expect("a descriptor set");
     let mut lines = BTreeSet::new();
     for file in set.file.iter().filter(|file| file.package().starts_with("observatory.")) {
         let package = file.package();
