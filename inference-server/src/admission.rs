@@ -75,11 +75,14 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether work is taken on at all; else [`Error::Draining`].
+    pub fn check_open(&self) -> Result<(), Error> {
+        if self.state().draining { Err(Error::Draining) } else { Ok(()) }
+    }
+
     /// Lets a request in, or says at once why not: [`Error::Draining`] or [`Error::Overloaded`].
     pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, Error> {
-        if self.state().draining {
-            return Err(Error::Draining);
-        }
+        self.check_open()?;
         let limit = self.limits.requests;
         let entered = self.requests.send_if_modified(|count| {
             let room = *count < limit;

@@ -65,6 +65,9 @@ pub struct Args {
     /// Bytes of one text at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072)]
     pub max_text_bytes: usize,
+    /// Items of one stream whose results have not gone out at most; the stream is not read further meanwhile.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
+    pub max_stream_items: usize,
     /// Bytes of one request message at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_MESSAGE_BYTES", default_value_t = 4 << 20)]
     pub max_message_bytes: usize,
@@ -83,6 +86,8 @@ pub struct RequestLimits {
     pub texts: usize,
     /// Bytes of one text.
     pub text_bytes: usize,
+    /// Items of one stream whose results have not gone out.
+    pub stream_items: usize,
     /// Bytes of one request message.
     pub message_bytes: usize,
     /// Time where the caller sets no shorter deadline.
@@ -128,6 +133,7 @@ impl Args {
             ("--max-batch-tokens", self.max_batch_tokens),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
+            ("--max-stream-items", self.max_stream_items),
             ("--max-message-bytes", self.max_message_bytes),
             ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
             ("--max-queue-seconds", whole(self.max_queue_seconds)),
@@ -158,6 +164,7 @@ impl Args {
             request: RequestLimits {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,
+                stream_items: self.max_stream_items,
                 message_bytes: self.max_message_bytes,
                 time: Duration::from_secs(self.max_request_seconds),
             },

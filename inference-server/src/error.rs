@@ -51,6 +51,18 @@ pub enum Error {
         /// Most bytes a text may have.
         limit: usize,
     },
+    /// The message is not one of the contract: not protobuf, not UTF-8 where text is due, or empty.
+    #[error("the message cannot be decoded: {cause}")]
+    Malformed {
+        /// What the decoder says.
+        cause: String,
+    },
+    /// A message larger than the server reads.
+    #[error("the message is too large; allowed are at most {limit} bytes, decompressed")]
+    MessageTooLarge {
+        /// Most bytes of a message.
+        limit: usize,
+    },
     /// A value outside the allowed ones.
     #[error("{field} is {value}; allowed: {allowed}")]
     InvalidValue {
@@ -148,6 +160,8 @@ impl Error {
             Self::BatchTooLarge { .. } => "BATCH_TOO_LARGE",
             Self::InputTooLong { .. } => "INPUT_TOO_LONG",
             Self::InputTooLarge { .. } => "INPUT_TOO_LARGE",
+            Self::Malformed { .. } => "MALFORMED_MESSAGE",
+            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
             Self::InvalidValue { .. } => "INVALID_VALUE",
             Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
             Self::UnknownModel { .. } => "UNKNOWN_MODEL",
@@ -181,7 +195,9 @@ impl Error {
     /// The figures behind the message, for programs.
     pub fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::EmptyBatch { limit, .. } => vec![("limit", limit.to_string())],
+            Self::EmptyBatch { limit, .. } | Self::MessageTooLarge { limit } => {
+                vec![("limit", limit.to_string())]
+            }
             Self::BatchTooLarge { count, limit, .. } => {
                 vec![("count", count.to_string()), ("limit", limit.to_string())]
             }

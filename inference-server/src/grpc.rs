@@ -1,5 +1,6 @@
 //! The gRPC face of the server: what the services share, and how they are put together.
 
+mod call;
 mod classification;
 mod embedding;
 mod encoding;
@@ -10,22 +11,23 @@ mod models;
 mod offsets;
 mod ranking;
 pub mod status;
+mod stream;
 mod tokenization;
 mod vectors;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use observatory_proto::inference::v1 as pb;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 pub use tonic::transport::server::{Router, TcpIncoming};
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 use tower::layer::util::{Identity, Stack};
 
-use crate::admission::{Admission, RequestPermit, TokenPermit};
+use crate::admission::{Admission, TokenPermit};
 use crate::config::RequestLimits;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -35,7 +37,8 @@ use crate::queue::{Done, Lane, Priority, Queue, Work};
 use crate::tokenizer::Truncation;
 use crate::tokenizer::workers::Workers;
 use crate::vectors::{Embedded, VectorCache};
-use layer::{Deadline, Decoded, ObserveLayer};
+use call::{Call, Caller};
+use layer::ObserveLayer;
 
 /// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
 /// request, large enough that handing it over costs little.
@@ -66,35 +69,33 @@ pub struct Shared {
 #[derive(Clone)]
 pub struct Api(Arc<Shared>);
 
-/// A request that has been let in. Dropping it, which is what happens when the caller goes away, cancels its work.
-struct Call {
-    deadline: Option<Instant>,
-    cancel: CancellationToken,
-    _cancel_on_drop: DropGuard,
-    _permit: RequestPermit,
-}
-
 impl Api {
     /// Services over this state.
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 
-    fn enter(&self, deadline: Option<Instant>) -> Result<Call, Error> {
-        let permit = self.0.admission.enter()?;
-        let cancel = CancellationToken::new();
-        let guard = cancel.clone().drop_guard();
-        Ok(Call { deadline, cancel, _cancel_on_drop: guard, _permit: permit })
+    /// The answer as it is sent, its refusal counted.
+    fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|error| self.refuse(&error))
     }
 
-    fn refuse(&self, error: Error) -> Status {
+    fn refuse(&self, error: &Error) -> Status {
         self.0.metrics.refused(error.reason());
-        status::to_status(&error)
+        status::to_status(error)
     }
 
-    fn resolve(&self, model: Option<pb::ModelRef>, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
+    /// The model asked for; the caller is told its revision.
+    fn resolve(
+        &self,
+        caller: &Caller,
+        model: Option<pb::ModelRef>,
+        task: Option<Task>,
+    ) -> Result<Arc<LoadedModel>, Error> {
         let wanted = model.unwrap_or_default();
-        self.0.registry.resolve(&wanted.name, &wanted.revision, task)
+        let model = self.0.registry.resolve(&wanted.name, &wanted.revision, task)?;
+        caller.answered_by(&model);
+        Ok(model)
     }
 
     fn check_count(&self, field: &str, count: usize) -> Result<(), Error> {
@@ -170,9 +171,7 @@ impl Api {
                 (texts, results)
             }
         });
-        let answers = self.0.workers.submit(&call.cancel, jobs.collect()).map_err(|full| {
-            self.0.admission.overloaded("texts to tokenize", full.waiting as u64, full.bound as u64)
-        })?;
+        let answers = self.read(call, jobs.collect())?;
         let mut all = (Vec::new(), Vec::new());
         for answer in answers {
             let (texts, results) = answer.await.map_err(|_| Error::Backend)?;
@@ -180,6 +179,17 @@ impl Api {
             all.1.extend(results);
         }
         Ok(all)
+    }
+
+    /// Puts jobs in line for the tokenizer's threads.
+    fn read<T: Send + 'static>(
+        &self,
+        call: &Call,
+        jobs: Vec<impl FnOnce() -> T + Send + 'static>,
+    ) -> Result<Vec<oneshot::Receiver<T>>, Error> {
+        self.0.workers.submit(&call.cancel, jobs).map_err(|full| {
+            self.0.admission.overloaded("texts to tokenize", full.waiting as u64, full.bound as u64)
+        })
     }
 
     /// Counts what was refused inside an answer.
@@ -198,7 +208,7 @@ impl Api {
         mut permit: TokenPermit,
     ) -> Result<Done, Error> {
         permit.settle(rows.iter().map(|row| row.len() as u64).sum());
-        let (lane, cancel, deadline) = (lane.clone(), call.cancel.clone(), call.deadline);
+        let (lane, cancel, deadline) = (lane.clone(), call.cancel.clone(), Some(call.deadline));
         let ticket = self.0.queue.submit(Work { lane, rows, cancel, deadline, permit });
         tokio::select! {
             done = ticket.wait() => done,
@@ -227,14 +237,6 @@ fn shares(texts: Vec<(usize, String)>) -> Vec<Vec<(usize, String)>> {
 /// The path of a text in a unary request.
 fn text_field(index: usize) -> String {
     format!("texts[{index}]")
-}
-
-/// When the caller's patience ends; called first, it also takes note that the message is decoded.
-fn deadline<T>(request: &Request<T>) -> Option<Instant> {
-    if let Some(decoded) = request.extensions().get::<Decoded>() {
-        decoded.now();
-    }
-    request.extensions().get::<Deadline>().map(|deadline| deadline.0)
 }
 
 fn truncation(value: i32) -> Result<Truncation, Error> {
@@ -269,15 +271,6 @@ fn item_status(item: &Result<Arc<Embedded>, Error>) -> pb::ItemStatus {
 
 fn failed_item(error: &Error) -> pb::ItemStatus {
     pb::ItemStatus { ok: false, error: Some(status::to_item(error)), tokens: 0, truncated: false }
-}
-
-/// A response that carries the revision of the model in its metadata too.
-fn with_revision<T>(message: T, revision: &str) -> Response<T> {
-    let mut response = Response::new(message);
-    if let Ok(value) = revision.parse() {
-        response.metadata_mut().insert("x-model-revision", value);
-    }
-    response
 }
 
 fn nanos(duration: std::time::Duration) -> u64 {
@@ -320,6 +313,6 @@ pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
         .add_service(models)
         .add_service(health)
         .add_service(reflection);
-    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), api.0.limits.time);
+    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limit);
     Ok(Server::builder().layer(observe).add_routes(routes))
 }

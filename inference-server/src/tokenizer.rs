@@ -222,6 +222,21 @@ impl TextTokenizer {
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
+    /// The text of token ids, which are those of `field`; special tokens are left out unless they are to be kept.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for the first id that the vocabulary does not have.
+    pub fn text(&self, field: &str, ids: &[u32], keep_special: bool) -> Result<String, Error> {
+        if let Some(place) = ids.iter().position(|id| self.inner.id_to_token(*id).is_none()) {
+            return Err(Error::InvalidValue {
+                field: format!("{field}[{place}]"),
+                value: ids[place].to_string(),
+                allowed: format!("ids of the vocabulary, which has {}", self.inner.get_vocab_size(true)),
+            });
+        }
+        self.inner.decode(ids, !keep_special).map_err(|error| failed(&error))
+    }
+
     /// The tokens that windows of a long text share: what is asked for, or 64 and at most a quarter of a window.
     ///
     /// # Errors
@@ -447,6 +462,16 @@ mod tests {
         }
         assert!(tokenizer.estimate(1_000).abs_diff(102) < 3, "{}", tokenizer.estimate(1_000));
         assert_eq!(tokenizer.estimate(0), 2);
+    }
+
+    #[test]
+    fn ids_become_text_again() {
+        let tokenizer = tokenizer(5, false).unwrap();
+        let ids = tokenizer.tokens("a c b", true).unwrap().get_ids().to_vec();
+        assert_eq!(tokenizer.text("ids", &ids, true).unwrap(), "[CLS] a c b [SEP]");
+        assert_eq!(tokenizer.text("ids", &[], false).unwrap(), "");
+        let error = tokenizer.text("ids", &[3, 7], false).unwrap_err();
+        assert_eq!(error.to_string(), "ids[1] is 7; allowed: ids of the vocabulary, which has 7");
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use observatory_proto::inference::v1 as pb;
+use pb::classify_stream_request;
 use pb::token_classification_service_server::TokenClassificationService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::offsets::{self, Places};
-use super::{Api, Call, deadline, failed_item, invalid_enum, nanos, priority, text_field, with_revision};
+use super::stream::{Exchange, Replies, item_field, no_settings};
+use super::{Api, Call, Caller, failed_item, invalid_enum, nanos, priority, text_field};
 use crate::entities::{
     Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax,
 };
@@ -23,20 +25,76 @@ impl TokenClassificationService for Api {
         &self,
         request: Request<pb::ClassifyRequest>,
     ) -> Result<Response<pb::ClassifyResponse>, Status> {
-        let deadline = deadline(&request);
-        let answer = self.classify_batch(request.into_inner(), deadline).await;
-        answer
-            .map(|answer| {
-                let revision = answer.model_revision.clone();
-                with_revision(answer, &revision)
-            })
-            .map_err(|error| self.refuse(error))
+        let caller = Caller::of(&request);
+        self.answer(self.classify_batch(&caller, request.into_inner()).await)
+    }
+
+    type ClassifyStreamStream = Replies<pb::ClassifyStreamResponse>;
+
+    async fn classify_stream(
+        &self,
+        request: Request<Streaming<pb::ClassifyStreamRequest>>,
+    ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
+        let caller = Caller::of(&request);
+        self.answer(self.open(&caller, request.into_inner()).await)
     }
 }
 
+impl Exchange for Asked {
+    type Message = pb::ClassifyStreamRequest;
+    type Result = pb::ClassifyResult;
+    type Reply = pb::ClassifyStreamResponse;
+
+    fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
+        match first.message {
+            Some(classify_stream_request::Message::Settings(settings)) => {
+                api.classification_asked(caller, settings)
+            }
+            _ => Err(no_settings()),
+        }
+    }
+
+    fn item(message: Self::Message) -> Option<pb::TextItem> {
+        match message.message {
+            Some(classify_stream_request::Message::Item(item)) => Some(item),
+            _ => None,
+        }
+    }
+
+    async fn results(&self, api: &Api, call: &Call, texts: Vec<String>) -> Result<Vec<Self::Result>, Error> {
+        let classified = api.classified(call, self, item_field, texts).await?;
+        let result = |text: Result<pb::ClassifiedText, Error>| match text {
+            Ok(text) => pb::ClassifyResult { id: 0, text: Some(text) },
+            Err(error) => self.refusal(&error),
+        };
+        Ok(classified.items.into_iter().map(result).collect())
+    }
+
+    fn refusal(&self, error: &Error) -> Self::Result {
+        pb::ClassifyResult { id: 0, text: Some(refused(error)) }
+    }
+
+    fn numbered(result: Self::Result, id: u64) -> Self::Result {
+        pb::ClassifyResult { id, ..result }
+    }
+
+    fn reply(&self, results: Vec<Self::Result>) -> Self::Reply {
+        let info = &self.lane.model().info;
+        pb::ClassifyStreamResponse {
+            results,
+            model_name: info.name.clone(),
+            model_revision: info.revision.clone(),
+        }
+    }
+}
+
+fn refused(error: &Error) -> pb::ClassifiedText {
+    pb::ClassifiedText { status: Some(failed_item(error)), ..Default::default() }
+}
+
 /// What the settings of a request or a stream ask for, checked.
-pub(super) struct Asked {
-    pub(super) lane: Lane,
+struct Asked {
+    lane: Lane,
     aggregation: Aggregation,
     min_score: f32,
     /// Labels to answer, as joined entities carry them; none answers all.
@@ -47,18 +105,18 @@ pub(super) struct Asked {
 }
 
 /// The answer for some texts, in their order.
-pub(super) struct Classified {
-    pub(super) items: Vec<Result<pb::ClassifiedText, Error>>,
+struct Classified {
+    items: Vec<Result<pb::ClassifiedText, Error>>,
     usage: pb::Usage,
     timing: pb::Timing,
 }
 
 impl Api {
     /// Checks the settings.
-    pub(super) fn classification_asked(&self, settings: pb::ClassifySettings) -> Result<Asked, Error> {
+    fn classification_asked(&self, caller: &Caller, settings: pb::ClassifySettings) -> Result<Asked, Error> {
         let (aggregation, priority) = (aggregation(settings.aggregation)?, priority(settings.priority)?);
         let (min_score, unit) = (min_score(settings.min_score)?, offsets::unit(settings.offset_unit)?);
-        let model = self.resolve(settings.model, Some(Task::TokenClassification))?;
+        let model = self.resolve(caller, settings.model, Some(Task::TokenClassification))?;
         check_labels(&settings.labels, &model.info.labels)?;
         Ok(Asked {
             lane: Lane::new(&model, priority),
@@ -73,18 +131,16 @@ impl Api {
 
     async fn classify_batch(
         &self,
+        caller: &Caller,
         request: pb::ClassifyRequest,
-        deadline: Option<Instant>,
     ) -> Result<pb::ClassifyResponse, Error> {
-        let call = self.enter(deadline)?;
+        let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
-        let asked = self.classification_asked(request.settings.unwrap_or_default())?;
+        let asked = self.classification_asked(caller, request.settings.unwrap_or_default())?;
         let classified = self.classified(&call, &asked, text_field, request.texts).await?;
-        let refused =
-            |error: Error| pb::ClassifiedText { status: Some(failed_item(&error)), ..Default::default() };
         let info = &asked.lane.model().info;
         Ok(pb::ClassifyResponse {
-            texts: classified.items.into_iter().map(|text| text.unwrap_or_else(refused)).collect(),
+            texts: classified.items.into_iter().map(|text| text.unwrap_or_else(|error| refused(&error))).collect(),
             usage: Some(classified.usage),
             timing: Some(classified.timing),
             model_name: info.name.clone(),
@@ -94,7 +150,7 @@ impl Api {
 
     /// The entities of the texts. A text at fault fails by itself; the whole fails where there is no room, the caller
     /// went away or was late, or the model failed.
-    pub(super) async fn classified(
+    async fn classified(
         &self,
         call: &Call,
         asked: &Asked,

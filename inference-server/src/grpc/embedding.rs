@@ -1,18 +1,17 @@
 //! `EmbeddingService`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use observatory_proto::inference::v1 as pb;
+use pb::embed_stream_request;
 use pb::embedding_service_server::EmbeddingService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::encoding::Form;
 use super::extras::{self, More};
+use super::stream::{Exchange, Replies, item_field, no_settings};
 use super::vectors::Reading;
-use super::{
-    Api, deadline, failed_item, item_status, nanos, priority, text_field, truncation, with_revision,
-};
+use super::{Api, Call, Caller, failed_item, item_status, nanos, priority, text_field, truncation};
 use crate::error::Error;
 use crate::model::{ModelInfo, Task};
 use crate::queue::Lane;
@@ -24,33 +23,100 @@ const LONGEST_PROMPT: usize = 4_096;
 #[tonic::async_trait]
 impl EmbeddingService for Api {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
-        let deadline = deadline(&request);
-        let answer = self.embed_batch(request.into_inner(), deadline).await;
-        answer
-            .map(|answer| {
-                let revision = answer.model_revision.clone();
-                with_revision(answer, &revision)
-            })
-            .map_err(|error| self.refuse(error))
+        let caller = Caller::of(&request);
+        self.answer(self.embed_batch(&caller, request.into_inner()).await)
+    }
+
+    type EmbedStreamStream = Replies<pb::EmbedStreamResponse>;
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<pb::EmbedStreamRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        let caller = Caller::of(&request);
+        self.answer(self.open(&caller, request.into_inner()).await)
+    }
+}
+
+impl Exchange for Asked {
+    type Message = pb::EmbedStreamRequest;
+    type Result = pb::EmbedResult;
+    type Reply = pb::EmbedStreamResponse;
+
+    fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
+        match first.message {
+            Some(embed_stream_request::Message::Settings(settings)) => {
+                api.embedding_asked(caller, settings, item_field)
+            }
+            _ => Err(no_settings()),
+        }
+    }
+
+    fn item(message: Self::Message) -> Option<pb::TextItem> {
+        match message.message {
+            Some(embed_stream_request::Message::Item(item)) => Some(item),
+            _ => None,
+        }
+    }
+
+    async fn results(&self, api: &Api, call: &Call, texts: Vec<String>) -> Result<Vec<Self::Result>, Error> {
+        let read = api.vectors(call, &self.lane, self.reading.clone(), texts).await?;
+        api.refused_items(&read.items);
+        Ok(read.items.into_iter().map(|text| self.result(text)).collect())
+    }
+
+    fn refusal(&self, error: &Error) -> Self::Result {
+        pb::EmbedResult { status: Some(failed_item(error)), ..Default::default() }
+    }
+
+    fn numbered(result: Self::Result, id: u64) -> Self::Result {
+        pb::EmbedResult { id, ..result }
+    }
+
+    fn reply(&self, results: Vec<Self::Result>) -> Self::Reply {
+        let info = &self.lane.model().info;
+        pb::EmbedStreamResponse {
+            results,
+            dimensions: self.form.dimensions as u32,
+            model_name: info.name.clone(),
+            model_revision: info.revision.clone(),
+        }
+    }
+}
+
+impl Asked {
+    fn result(&self, text: Result<Arc<Embedded>, Error>) -> pb::EmbedResult {
+        let answer = packed(self, &[text]);
+        let status = answer.items.into_iter().next();
+        let is_ok = status.as_ref().is_some_and(|status| status.ok);
+        pb::EmbedResult {
+            id: 0,
+            status,
+            vector: if is_ok { answer.vectors } else { Vec::new() },
+            scale: answer.scales.into_iter().next().unwrap_or_default(),
+            sparse: answer.sparse.into_iter().next(),
+            multi_vector: answer.multi_vectors.into_iter().next(),
+        }
     }
 }
 
 /// What the settings of a request or a stream ask for, checked.
-pub(super) struct Asked {
-    pub(super) lane: Lane,
-    pub(super) reading: Reading,
-    pub(super) form: Form,
+struct Asked {
+    lane: Lane,
+    reading: Reading,
+    form: Form,
 }
 
 impl Api {
     /// Checks the settings; `field` names the texts in messages.
-    pub(super) fn embedding_asked(
+    fn embedding_asked(
         &self,
+        caller: &Caller,
         settings: pb::EmbedSettings,
         field: fn(usize) -> String,
     ) -> Result<Asked, Error> {
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
-        let model = self.resolve(settings.model.clone(), Some(Task::Embedding))?;
+        let model = self.resolve(caller, settings.model.clone(), Some(Task::Embedding))?;
         let prompt = prompt(&model.info, &settings)?;
         let form = Form::asked(&settings, &model.info)?;
         let lane = Lane::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
@@ -59,12 +125,12 @@ impl Api {
 
     async fn embed_batch(
         &self,
+        caller: &Caller,
         request: pb::EmbedRequest,
-        deadline: Option<Instant>,
     ) -> Result<pb::EmbedResponse, Error> {
-        let call = self.enter(deadline)?;
+        let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
-        let asked = self.embedding_asked(request.settings.unwrap_or_default(), text_field)?;
+        let asked = self.embedding_asked(caller, request.settings.unwrap_or_default(), text_field)?;
         let read = self.vectors(&call, &asked.lane, asked.reading.clone(), request.texts).await?;
         self.refused_items(&read.items);
         let answer = packed(&asked, &read.items);

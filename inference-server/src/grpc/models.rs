@@ -5,6 +5,7 @@ use pb::models_service_server::ModelsService;
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::call::Caller;
 use crate::error::Error;
 use crate::model::registry::{Entry, State};
 use crate::model::{ModelInfo, Task};
@@ -18,11 +19,13 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::ListModelsRequest>,
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
-        let request = request.into_inner();
+        Caller::of(&request);
         let entries = self.0.registry.entries();
-        let (page, next) = page(&entries, &request).map_err(|error| self.refuse(error))?;
-        let models = page.iter().map(message).collect();
-        Ok(Response::new(pb::ListModelsResponse { models, next_page_token: next }))
+        let listed = page(&entries, &request.into_inner()).map(|(page, next)| pb::ListModelsResponse {
+            models: page.iter().map(message).collect(),
+            next_page_token: next,
+        });
+        self.answer(listed)
     }
 }
 

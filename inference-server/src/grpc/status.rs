@@ -21,7 +21,10 @@ pub fn code(error: &Error) -> Code {
         | Error::InputTooLong { .. }
         | Error::InputTooLarge { .. }
         | Error::InvalidValue { .. }
+        | Error::Malformed { .. }
         | Error::UnknownPrompt { .. } => Code::InvalidArgument,
+        // What tonic's codec says of its own accord.
+        Error::MessageTooLarge { .. } => Code::OutOfRange,
         Error::UnknownModel { .. } => Code::NotFound,
         Error::WrongTask { .. } | Error::RevisionMismatch { .. } | Error::ModelFailed { .. } => {
             Code::FailedPrecondition
@@ -63,6 +66,15 @@ pub fn to_status(error: &Error) -> Status {
     Status::with_error_details_and_metadata(code(error), error.to_string(), details, metadata)
 }
 
+/// What a status of tonic's codec says of the message it could not read, which may have at most `limit` bytes.
+pub(super) fn undecodable(status: &Status, limit: usize) -> Error {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit },
+        Code::Internal | Code::InvalidArgument => Error::Malformed { cause: status.message().to_owned() },
+        _ => Error::Cancelled,
+    }
+}
+
 /// One item's refusal inside an answer.
 pub fn to_item(error: &Error) -> ItemError {
     ItemError {
@@ -70,6 +82,7 @@ pub fn to_item(error: &Error) -> ItemError {
         reason: error.reason().to_owned(),
         message: error.to_string(),
         metadata: error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        retry_after_ms: error.retry_after().map_or(0, |delay| delay.as_millis() as u32),
     }
 }
 
@@ -97,7 +110,7 @@ mod tests {
         assert_eq!(info.domain, DOMAIN);
         let item = to_item(error);
         assert_eq!((item.code, item.reason.as_str()), (expected.0 as i32, expected.1));
-        assert_eq!(item.metadata.len(), keys.len());
+        assert_eq!((item.metadata.len(), item.retry_after_ms > 0), (keys.len(), pushback));
     }
 
     #[test]
@@ -133,6 +146,18 @@ mod tests {
             },
             (invalid, "UNKNOWN_PROMPT", &["model", "prompt"], false, Some("settings.prompt_name")),
         );
+    }
+
+    #[test]
+    fn unreadable_messages() {
+        let limit = 9;
+        let invalid = Code::InvalidArgument;
+        let read = |code| undecodable(&Status::new(code, "bad"), limit);
+        check(&read(Code::Internal), (invalid, "MALFORMED_MESSAGE", &[], false, None));
+        for code in [Code::OutOfRange, Code::ResourceExhausted] {
+            check(&read(code), (Code::OutOfRange, "MESSAGE_TOO_LARGE", &["limit"], false, None));
+        }
+        assert_eq!(read(Code::Cancelled), Error::Cancelled);
     }
 
     #[test]

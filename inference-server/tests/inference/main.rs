@@ -10,4 +10,5 @@ mod process;
 mod queue;
 mod serving;
 mod store;
+mod streams;
 mod support;
