@@ -201,6 +201,11 @@ impl TokenPermit {
         self.weight = weight;
     }
 
+    /// Where the room is.
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
+    }
+
     /// Gives back what is more than `tokens`.
     pub fn shrink(&mut self, tokens: u64) {
         if tokens < self.weight {

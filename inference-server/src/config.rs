@@ -68,9 +68,12 @@ pub struct Args {
     /// Items of one stream whose results have not gone out at most; the stream is not read further meanwhile.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
     pub max_stream_items: usize,
-    /// Bytes of one request message at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_MESSAGE_BYTES", default_value_t = 4 << 20)]
-    pub max_message_bytes: usize,
+    /// Bytes of one request message at most, decompressed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20)]
+    pub max_request_bytes: usize,
+    /// Bytes of one response message at most, before compression; clients read 4 MiB unless told otherwise.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RESPONSE_BYTES", default_value_t = 64 << 20)]
+    pub max_response_bytes: usize,
     /// Seconds a request may take where its caller sets no shorter deadline.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300)]
     pub max_request_seconds: u64,
@@ -89,7 +92,9 @@ pub struct RequestLimits {
     /// Items of one stream whose results have not gone out.
     pub stream_items: usize,
     /// Bytes of one request message.
-    pub message_bytes: usize,
+    pub request_bytes: usize,
+    /// Bytes of one response message.
+    pub response_bytes: usize,
     /// Time where the caller sets no shorter deadline.
     pub time: Duration,
 }
@@ -134,7 +139,8 @@ impl Args {
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-stream-items", self.max_stream_items),
-            ("--max-message-bytes", self.max_message_bytes),
+            ("--max-request-bytes", self.max_request_bytes),
+            ("--max-response-bytes", self.max_response_bytes),
             ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
             ("--max-queue-seconds", whole(self.max_queue_seconds)),
             ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
@@ -165,7 +171,8 @@ impl Args {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,
                 stream_items: self.max_stream_items,
-                message_bytes: self.max_message_bytes,
+                request_bytes: self.max_request_bytes,
+                response_bytes: self.max_response_bytes,
                 time: Duration::from_secs(self.max_request_seconds),
             },
             drain: Duration::from_secs(self.drain_seconds),

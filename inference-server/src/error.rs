@@ -63,6 +63,14 @@ pub enum Error {
         /// Most bytes of a message.
         limit: usize,
     },
+    /// An answer larger than the server sends.
+    #[error("the answer has {bytes} bytes; allowed are at most {limit}; ask for less at a time")]
+    AnswerTooLarge {
+        /// Bytes of the answer.
+        bytes: usize,
+        /// Most bytes of a message.
+        limit: usize,
+    },
     /// A value outside the allowed ones.
     #[error("{field} is {value}; allowed: {allowed}")]
     InvalidValue {
@@ -138,6 +146,12 @@ pub enum Error {
         /// When there should be room, from the measured speed.
         retry_after: Duration,
     },
+    /// The device had not begun when the time that the caller allows for waiting was over.
+    #[error("the device did not begin within settings.options.max_queue_ms; try again in {} ms", retry_after.as_millis())]
+    QueueTimeout {
+        /// When there should be room, from the measured speed.
+        retry_after: Duration,
+    },
     /// The deadline passed before the device began.
     #[error("the deadline passed while the request waited")]
     ExpiredInQueue,
@@ -162,6 +176,7 @@ impl Error {
             Self::InputTooLarge { .. } => "INPUT_TOO_LARGE",
             Self::Malformed { .. } => "MALFORMED_MESSAGE",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::AnswerTooLarge { .. } => "ANSWER_TOO_LARGE",
             Self::InvalidValue { .. } => "INVALID_VALUE",
             Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
             Self::UnknownModel { .. } => "UNKNOWN_MODEL",
@@ -171,6 +186,7 @@ impl Error {
             Self::ModelFailed { .. } => "MODEL_FAILED",
             Self::Draining => "DRAINING",
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::QueueTimeout { .. } => "QUEUE_TIMEOUT",
             Self::ExpiredInQueue => "EXPIRED_IN_QUEUE",
             Self::ExpiredRunning => "EXPIRED_RUNNING",
             Self::Cancelled => "CANCELLED",
@@ -204,7 +220,7 @@ impl Error {
             Self::InputTooLong { tokens, limit, .. } => {
                 vec![("tokens", tokens.to_string()), ("limit", limit.to_string())]
             }
-            Self::InputTooLarge { bytes, limit, .. } => {
+            Self::InputTooLarge { bytes, limit, .. } | Self::AnswerTooLarge { bytes, limit } => {
                 vec![("bytes", bytes.to_string()), ("limit", limit.to_string())]
             }
             Self::InvalidValue { value, .. } => vec![("value", value.clone())],
@@ -227,7 +243,7 @@ impl Error {
     /// How long the caller should wait before the same request may succeed; `None` where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. } | Self::QueueTimeout { retry_after } => Some(*retry_after),
             Self::ModelLoading { .. } | Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use observatory_proto::inference::v1 as pb;
+use prost::Message;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
 pub use tonic::transport::server::{Router, TcpIncoming};
@@ -44,6 +46,9 @@ use layer::ObserveLayer;
 /// request, large enough that handing it over costs little.
 const SHARE_TEXTS: usize = 32;
 const SHARE_BYTES: usize = 16 << 10;
+
+/// The reflection that grpcio's and older clients ask.
+const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
 /// What every service works with.
 pub struct Shared {
@@ -76,8 +81,14 @@ impl Api {
     }
 
     /// The answer as it is sent, its refusal counted.
-    fn answer<T>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
-        result.map(Response::new).map_err(|error| self.refuse(&error))
+    fn answer<T: Message>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        let sent = result.and_then(|message| self.check_answer(&message).map(|()| message));
+        sent.map(Response::new).map_err(|error| self.refuse(&error))
+    }
+
+    fn check_answer(&self, message: &impl Message) -> Result<(), Error> {
+        let (bytes, limit) = (message.encoded_len(), self.0.limits.response_bytes);
+        if bytes <= limit { Ok(()) } else { Err(Error::AnswerTooLarge { bytes, limit }) }
     }
 
     fn refuse(&self, error: &Error) -> Status {
@@ -208,8 +219,14 @@ impl Api {
         mut permit: TokenPermit,
     ) -> Result<Done, Error> {
         permit.settle(rows.iter().map(|row| row.len() as u64).sum());
-        let (lane, cancel, deadline) = (lane.clone(), call.cancel.clone(), Some(call.deadline));
-        let ticket = self.0.queue.submit(Work { lane, rows, cancel, deadline, permit });
+        let ticket = self.0.queue.submit(Work {
+            lane: lane.clone(),
+            rows,
+            cancel: call.cancel.clone(),
+            deadline: Some(call.deadline),
+            begin_by: call.begin_by,
+            permit,
+        });
         tokio::select! {
             done = ticket.wait() => done,
             () = self.0.cut_off.cancelled() => Err(Error::Draining),
@@ -285,34 +302,34 @@ pub type Layered = Stack<ObserveLayer, Identity>;
 /// # Errors
 /// Where the descriptor set cannot be read.
 pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
-    let limit = api.0.limits.message_bytes;
-    let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone())
-        .max_decoding_message_size(limit);
-    let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone())
-        .max_decoding_message_size(limit);
-    let classification =
-        pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone())
-            .max_decoding_message_size(limit);
-    let ranking =
-        pb::ranking_service_server::RankingServiceServer::new(api.clone()).max_decoding_message_size(limit);
-    let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
-    let mut reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name("grpc.health.v1.Health")
-        .with_service_name("grpc.reflection.v1.ServerReflection");
-    // The descriptor set also describes the pipeline's services, which live in another process.
-    for service in health::SERVICES {
-        reflection = reflection.with_service_name(service.0);
+    let limits = api.0.limits;
+    macro_rules! served {
+        ($module:ident::$server:ident) => {
+            pb::$module::$server::new(api.clone())
+                .max_decoding_message_size(limits.request_bytes)
+                .max_encoding_message_size(limits.response_bytes)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        };
     }
-    let reflection = reflection.build_v1().context("reflection")?;
-    let routes = Routes::new(embedding)
-        .add_service(classification)
-        .add_service(ranking)
-        .add_service(tokenization)
-        .add_service(models)
+    let routes = Routes::new(served!(embedding_service_server::EmbeddingServiceServer))
+        .add_service(served!(token_classification_service_server::TokenClassificationServiceServer))
+        .add_service(served!(ranking_service_server::RankingServiceServer))
+        .add_service(served!(tokenization_service_server::TokenizationServiceServer))
+        .add_service(served!(models_service_server::ModelsServiceServer))
         .add_service(health)
-        .add_service(reflection);
-    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limit);
+        .add_service(reflection().build_v1().context("reflection")?)
+        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?);
+    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limits.request_bytes);
     Ok(Server::builder().layer(observe).add_routes(routes))
+}
+
+/// What this process serves: the descriptor set also describes the pipeline's services, which live in another.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    let names = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", REFLECTION_V1ALPHA];
+    let ours = health::SERVICES.iter().map(|service| service.0);
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    ours.chain(names).fold(builder, |builder, name| builder.with_service_name(name))
 }

@@ -1,8 +1,9 @@
 //! One call: what the layer and the service tell each other about it, and what it holds while it runs.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use observatory_proto::inference::v1 as pb;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Request;
 use tonic::codegen::http::HeaderValue;
@@ -12,6 +13,9 @@ use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::model::LoadedModel;
 
+/// Longest request id and trace context taken over from a caller.
+pub(super) const LONGEST_ID: usize = 128;
+
 /// What the layer knows of a call, and what the service finds out for it; rides in the request's extensions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller(Arc<Told>);
@@ -20,6 +24,7 @@ pub(super) struct Caller(Arc<Told>);
 struct Told {
     deadline: Option<Instant>,
     decoded: OnceLock<Instant>,
+    options: OnceLock<Options>,
     revision: OnceLock<HeaderValue>,
 }
 
@@ -47,6 +52,27 @@ impl Caller {
         self.0.decoded.get().copied()
     }
 
+    /// Takes note of the options, which stand in `field`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`].
+    pub(super) fn heed(&self, options: Option<&pb::CallOptions>, field: &str) -> Result<(), Error> {
+        if let Some(options) = options {
+            let options = Options::read(options, field)?;
+            if let Some(id) = &options.request_id {
+                tracing::Span::current().record("request.id", id.to_str().unwrap_or_default());
+            }
+            // One call has one set of options.
+            let _ = self.0.options.set(options);
+        }
+        Ok(())
+    }
+
+    /// The id that the message gives the call.
+    pub(super) fn request_id(&self) -> Option<HeaderValue> {
+        self.0.options.get()?.request_id.clone()
+    }
+
     /// The model that answers is known.
     pub(super) fn answered_by(&self, model: &LoadedModel) {
         if let Ok(revision) = HeaderValue::from_str(&model.info.revision) {
@@ -61,11 +87,40 @@ impl Caller {
     }
 }
 
+/// The checked options of a call.
+#[derive(Debug)]
+struct Options {
+    request_id: Option<HeaderValue>,
+    queue_time: Option<Duration>,
+}
+
+impl Options {
+    fn read(options: &pb::CallOptions, field: &str) -> Result<Self, Error> {
+        let id = options.request_id.as_str();
+        let is_good = id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let request_id = HeaderValue::from_str(id).ok().filter(|_| is_good);
+        if request_id.is_none() {
+            return Err(Error::InvalidValue {
+                field: format!("{field}.request_id"),
+                value: format!("{id:?}"),
+                allowed: format!("at most {LONGEST_ID} visible ASCII characters"),
+            });
+        }
+        let wait = u64::from(options.max_queue_ms);
+        Ok(Self {
+            request_id: request_id.filter(|id| !id.is_empty()),
+            queue_time: (wait > 0).then(|| Duration::from_millis(wait)),
+        })
+    }
+}
+
 /// A request that has been let in, or some items of a stream. Dropping it, which is what happens when the caller goes
 /// away, cancels its work.
 pub(super) struct Call {
     /// When the answer is of no use any more.
     pub(super) deadline: Instant,
+    /// When work that the device has not begun is of no use any more.
+    pub(super) begin_by: Option<Instant>,
     /// Cancelled when the caller goes away.
     pub(super) cancel: CancellationToken,
     _cancel_on_drop: DropGuard,
@@ -93,9 +148,11 @@ impl Api {
     fn call(&self, caller: &Caller, permit: Arc<RequestPermit>) -> Call {
         let cancel = CancellationToken::new();
         let guard = cancel.clone().drop_guard();
-        let longest = Instant::now() + self.0.limits.time;
+        let now = Instant::now();
+        let longest = now + self.0.limits.time;
         let deadline = caller.deadline().map_or(longest, |deadline| deadline.min(longest));
-        Call { deadline, cancel, _cancel_on_drop: guard, permit }
+        let begin_by = caller.0.options.get().and_then(|options| options.queue_time).map(|time| now + time);
+        Call { deadline, begin_by, cancel, _cancel_on_drop: guard, permit }
     }
 }
 
@@ -103,5 +160,24 @@ impl Call {
     /// What the call counts by, to be held for further items.
     pub(super) fn permit(&self) -> Arc<RequestPermit> {
         Arc::clone(&self.permit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let read = |id: &str, max_queue_ms| {
+            let options = pb::CallOptions { request_id: id.to_owned(), max_queue_ms };
+            Options::read(&options, "options").map(|read| (read.request_id, read.queue_time))
+        };
+        assert_eq!(read("", 0), Ok((None, None)));
+        let expected = (Some(HeaderValue::from_static("a-1")), Some(Duration::from_millis(250)));
+        assert_eq!(read("a-1", 250), Ok(expected));
+        for bad in ["a b", "a\n", "ñ", &"a".repeat(129)] {
+            assert_eq!(read(bad, 0).unwrap_err().field(), Some("options.request_id"), "{bad}");
+        }
     }
 }

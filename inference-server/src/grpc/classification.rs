@@ -11,9 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::offsets::{self, Places};
 use super::stream::{Exchange, Replies, item_field, no_settings};
 use super::{Api, Call, Caller, failed_item, invalid_enum, nanos, priority, text_field};
-use crate::entities::{
-    Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax,
-};
+use crate::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax};
 use crate::error::Error;
 use crate::model::Task;
 use crate::queue::Lane;
@@ -36,7 +34,7 @@ impl TokenClassificationService for Api {
         request: Request<Streaming<pb::ClassifyStreamRequest>>,
     ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
         let caller = Caller::of(&request);
-        self.answer(self.open(&caller, request.into_inner()).await)
+        self.open::<Asked>(&caller, request.into_inner()).await
     }
 }
 
@@ -48,6 +46,7 @@ impl Exchange for Asked {
     fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
         match first.message {
             Some(classify_stream_request::Message::Settings(settings)) => {
+                caller.heed(settings.options.as_ref(), "settings.options")?;
                 api.classification_asked(caller, settings)
             }
             _ => Err(no_settings()),
@@ -134,13 +133,19 @@ impl Api {
         caller: &Caller,
         request: pb::ClassifyRequest,
     ) -> Result<pb::ClassifyResponse, Error> {
+        let settings = request.settings.unwrap_or_default();
+        caller.heed(settings.options.as_ref(), "settings.options")?;
         let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
-        let asked = self.classification_asked(caller, request.settings.unwrap_or_default())?;
+        let asked = self.classification_asked(caller, settings)?;
         let classified = self.classified(&call, &asked, text_field, request.texts).await?;
         let info = &asked.lane.model().info;
         Ok(pb::ClassifyResponse {
-            texts: classified.items.into_iter().map(|text| text.unwrap_or_else(|error| refused(&error))).collect(),
+            texts: classified
+                .items
+                .into_iter()
+                .map(|text| text.unwrap_or_else(|error| refused(&error)))
+                .collect(),
             usage: Some(classified.usage),
             timing: Some(classified.timing),
             model_name: info.name.clone(),
@@ -162,7 +167,8 @@ impl Api {
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(model), asked.overlap);
         let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
-        let (texts, mut read) = self.each_at(call, texts.into_iter().enumerate().collect(), field, read).await?;
+        let (texts, mut read) =
+            self.each_at(call, texts.into_iter().enumerate().collect(), field, read).await?;
         let tokenize = started.elapsed();
         let rows: Vec<Vec<u32>> = read
             .iter_mut()
@@ -197,7 +203,8 @@ impl Asked {
         let mut found = entities(&windowed.spans, scores, labels, self.aggregation);
         found.retain(|entity| {
             let label = joined_label(&entity.label);
-            entity.score >= self.min_score && (self.labels.is_empty() || self.labels.iter().any(|l| l == label))
+            entity.score >= self.min_score
+                && (self.labels.is_empty() || self.labels.iter().any(|l| l == label))
         });
         let entity = |entity: Entity| pb::Entity {
             score: entity.score,

@@ -34,7 +34,7 @@ impl EmbeddingService for Api {
         request: Request<Streaming<pb::EmbedStreamRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
         let caller = Caller::of(&request);
-        self.answer(self.open(&caller, request.into_inner()).await)
+        self.open::<Asked>(&caller, request.into_inner()).await
     }
 }
 
@@ -46,6 +46,7 @@ impl Exchange for Asked {
     fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
         match first.message {
             Some(embed_stream_request::Message::Settings(settings)) => {
+                caller.heed(settings.options.as_ref(), "settings.options")?;
                 api.embedding_asked(caller, settings, item_field)
             }
             _ => Err(no_settings()),
@@ -128,9 +129,11 @@ impl Api {
         caller: &Caller,
         request: pb::EmbedRequest,
     ) -> Result<pb::EmbedResponse, Error> {
+        let settings = request.settings.unwrap_or_default();
+        caller.heed(settings.options.as_ref(), "settings.options")?;
         let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
-        let asked = self.embedding_asked(caller, request.settings.unwrap_or_default(), text_field)?;
+        let asked = self.embedding_asked(caller, settings, text_field)?;
         let read = self.vectors(&call, &asked.lane, asked.reading.clone(), request.texts).await?;
         self.refused_items(&read.items);
         let answer = packed(&asked, &read.items);

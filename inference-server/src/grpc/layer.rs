@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::call::Caller;
+use super::call::{Caller, LONGEST_ID};
 use super::status;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -20,8 +20,6 @@ const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
 /// Label of a method that does not exist.
 const OTHER: &str = "other";
-/// Longest request id and trace context taken over from a caller.
-const LONGEST_ID: usize = 128;
 
 /// Rides on a refusal for lack of room; the transport drops it once the answer is on its way.
 struct Refusal {
@@ -82,6 +80,7 @@ where
         let deadline = grpc_timeout(request.headers()).and_then(|patience| started.checked_add(patience));
         let caller = Caller::new(deadline);
         request.extensions_mut().insert(caller.clone());
+        answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
         let ours = method != OTHER && !method.starts_with("Health/");
@@ -105,7 +104,7 @@ where
                 response = status::to_status(&error).into_http();
             }
             outcome.answered(response.headers());
-            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().insert(REQUEST_ID, caller.request_id().unwrap_or(id));
             if let Some(revision) = caller.revision() {
                 response.headers_mut().insert(MODEL_REVISION, revision);
             }
@@ -166,6 +165,13 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .and_then(|id| HeaderValue::from_str(id).ok())
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok())
         .unwrap_or_else(|| HeaderValue::from_static("unknown"))
+}
+
+/// Answers are compressed for callers that compress: most accept gzip without being asked, and vectors hardly shrink.
+fn answer_in_kind(headers: &mut HeaderMap) {
+    if headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity") {
+        headers.remove("grpc-accept-encoding");
+    }
 }
 
 /// Methods that exist, as `Service/Method`; anything else a caller invents is "other".

@@ -28,9 +28,10 @@ impl Api {
         caller: &Caller,
         mut request: pb::RankRequest,
     ) -> Result<pb::RankResponse, Error> {
+        let settings = request.settings.take().unwrap_or_default();
+        caller.heed(settings.options.as_ref(), "settings.options")?;
         let call = self.enter(caller)?;
         self.check_count("documents", request.documents.len())?;
-        let settings = request.settings.take().unwrap_or_default();
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
         let model = self.resolve(caller, settings.model, Some(Task::Ranking))?;
         self.check_size("query", &request.query)?;

@@ -24,13 +24,13 @@ pub fn code(error: &Error) -> Code {
         | Error::Malformed { .. }
         | Error::UnknownPrompt { .. } => Code::InvalidArgument,
         // What tonic's codec says of its own accord.
-        Error::MessageTooLarge { .. } => Code::OutOfRange,
+        Error::MessageTooLarge { .. } | Error::AnswerTooLarge { .. } => Code::OutOfRange,
         Error::UnknownModel { .. } => Code::NotFound,
         Error::WrongTask { .. } | Error::RevisionMismatch { .. } | Error::ModelFailed { .. } => {
             Code::FailedPrecondition
         }
         Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::QueueTimeout { .. } => Code::ResourceExhausted,
         Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Backend => Code::Internal,
@@ -194,6 +194,10 @@ mod tests {
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "250");
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(retry_after));
         assert!(status.get_error_details().quota_failure().is_some());
+        let late = Error::QueueTimeout { retry_after };
+        check(&late, (Code::ResourceExhausted, "QUEUE_TIMEOUT", &[], true, None));
+        let large = Error::AnswerTooLarge { bytes: 5, limit: 4 };
+        check(&large, (Code::OutOfRange, "ANSWER_TOO_LARGE", &["bytes", "limit"], false, None));
         check(&Error::Draining, (Code::Unavailable, "DRAINING", &[], true, None));
         check(&Error::ExpiredInQueue, (Code::DeadlineExceeded, "EXPIRED_IN_QUEUE", &[], false, None));
         check(&Error::ExpiredRunning, (Code::DeadlineExceeded, "EXPIRED_RUNNING", &[], false, None));

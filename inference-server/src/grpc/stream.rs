@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use super::{Api, Call, Caller, SHARE_BYTES, SHARE_TEXTS, status};
 use crate::admission::RequestPermit;
@@ -89,6 +89,15 @@ impl Api {
     pub(super) async fn open<E: Exchange>(
         &self,
         caller: &Caller,
+        messages: Streaming<E::Message>,
+    ) -> Result<Response<Replies<E::Reply>>, Status> {
+        let replies = self.begin::<E>(caller, messages).await;
+        replies.map(Response::new).map_err(|error| self.refuse(&error))
+    }
+
+    async fn begin<E: Exchange>(
+        &self,
+        caller: &Caller,
         mut messages: Streaming<E::Message>,
     ) -> Result<Replies<E::Reply>, Error> {
         // Let go of at once: a stream counts as a request only while it has items.
@@ -113,7 +122,7 @@ impl Api {
     }
 
     fn undecodable(&self, status: &Status) -> Error {
-        status::undecodable(status, self.0.limits.message_bytes)
+        status::undecodable(status, self.0.limits.request_bytes)
     }
 }
 
@@ -196,7 +205,7 @@ impl<E: Exchange> Stream<E> {
                 Some(Err(status)) => self.end(Some(self.api.undecodable(&status))),
                 None => self.end(None),
             }
-            if items.len() < room && bytes < SHARE_BYTES {
+            if self.messages.is_some() && items.len() < room && bytes < SHARE_BYTES {
                 message = next(&mut self.messages).now_or_never();
             }
         }
@@ -243,7 +252,11 @@ async fn results<E: Exchange>(
     let all = exchange.results(api, call, texts(&items)).await;
     let error = match all {
         Ok(results) => {
-            return items.iter().zip(results).map(|(item, result)| E::numbered(result, item.id)).collect();
+            let result = |(item, result): (&pb::TextItem, E::Result)| match api.check_answer(&result) {
+                Ok(()) => E::numbered(result, item.id),
+                Err(error) => refusal(api, exchange, item.id, &error),
+            };
+            return items.iter().zip(results).map(result).collect();
         }
         Err(error) => error,
     };
@@ -252,16 +265,11 @@ async fn results<E: Exchange>(
     if over || items.len() == 1 {
         return items.iter().map(|item| refusal(api, exchange, item.id, &error)).collect();
     }
-    let mut results = Vec::with_capacity(items.len());
-    for item in &items {
-        let one = exchange.results(api, call, texts(std::slice::from_ref(item))).await;
-        results.push(match one.map(|results| results.into_iter().next()) {
-            Ok(Some(result)) => E::numbered(result, item.id),
-            Ok(None) => refusal(api, exchange, item.id, &Error::Backend),
-            Err(error) => refusal(api, exchange, item.id, &error),
-        });
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        all.extend(Box::pin(results(api, exchange, call, vec![item])).await);
     }
-    results
+    all
 }
 
 fn refusal<E: Exchange>(api: &Api, exchange: &E, id: u64, error: &Error) -> E::Result {

@@ -43,6 +43,7 @@ impl Api {
         caller: &Caller,
         request: pb::TokenizeRequest,
     ) -> Result<pb::TokenizeResponse, Error> {
+        caller.heed(request.options.as_ref(), "options")?;
         let special = !request.without_special_tokens;
         let asked = (request.model, request.texts);
         let (model, texts) = self.tokenized(caller, asked, special, |tokens| message(&tokens)).await?;
@@ -59,6 +60,7 @@ impl Api {
         caller: &Caller,
         request: pb::CountTokensRequest,
     ) -> Result<pb::CountTokensResponse, Error> {
+        caller.heed(request.options.as_ref(), "options")?;
         let special = !request.without_special_tokens;
         let asked = (request.model, request.texts);
         let (model, counts) = self.tokenized(caller, asked, special, |tokens| tokens.len() as u32).await?;
@@ -93,6 +95,7 @@ impl Api {
         caller: &Caller,
         request: pb::DetokenizeRequest,
     ) -> Result<pb::DetokenizeResponse, Error> {
+        caller.heed(request.options.as_ref(), "options")?;
         let call = self.enter(caller)?;
         self.check_count("sequences", request.sequences.len())?;
         let model = self.resolve(caller, request.model, None)?;

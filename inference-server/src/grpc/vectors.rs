@@ -105,7 +105,7 @@ impl Api {
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids));
         let rows: Vec<Vec<u32>> = rows.collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
-        extras::check_size(lane, tokens.iter().sum())?;
+        extras::check_size(lane, tokens.iter().sum(), self.0.limits.response_bytes)?;
         let plain = lane.extras() == Extras::default();
         let mut kept = if plain { Vec::new() } else { rows.clone() }.into_iter();
         let done = self.compute(call, lane, rows, permit).await?;

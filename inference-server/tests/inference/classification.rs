@@ -47,8 +47,7 @@ async fn every_unit_points_at_the_same_text() {
 #[tokio::test]
 async fn tokens_are_what_entities_are_made_of() {
     let running = Running::with_fixtures(&["golden/xlmr-ner"], &[]).await;
-    let settings =
-        pb::ClassifySettings { aggregation: pb::Aggregation::None.into(), ..Default::default() };
+    let settings = pb::ClassifySettings { aggregation: pb::Aggregation::None.into(), ..Default::default() };
     let without = ask(&running, settings.clone()).await.unwrap();
     assert!(without.tokens.is_empty());
     let with = ask(&running, pb::ClassifySettings { return_tokens: true, ..settings }).await.unwrap();

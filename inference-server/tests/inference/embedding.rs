@@ -39,7 +39,8 @@ async fn encodings_and_lengths() {
     use pb::VectorEncoding::{Bf16, Binary, F16, F32, Int8};
     check(settings(F32, Some(1)), 1, &[0, 0, 0x80, 0x40, 0, 0, 0, 0, 0, 0, 0x40, 0x40], &[]).await;
     check(settings(F16, None), 2, &[0, 0x44, 0, 0x42, 0, 0, 0, 0, 0, 0x42, 0, 0x42], &[]).await;
-    check(settings(Bf16, Some(2)), 2, &[0x80, 0x40, 0x40, 0x40, 0, 0, 0, 0, 0x40, 0x40, 0x40, 0x40], &[]).await;
+    check(settings(Bf16, Some(2)), 2, &[0x80, 0x40, 0x40, 0x40, 0, 0, 0, 0, 0x40, 0x40, 0x40, 0x40], &[])
+        .await;
     check(settings(Int8, None), 2, &[127, 95, 0, 0, 127, 127], &[4.0 / 127.0, 0.0, 3.0 / 127.0]).await;
     check(settings(Binary, None), 2, &[0b1100_0000, 0, 0b1100_0000], &[]).await;
     let unit = pb::EmbedSettings { normalize: Some(true), ..settings(F32, Some(1)) };

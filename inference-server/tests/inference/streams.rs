@@ -100,8 +100,7 @@ async fn an_item_at_fault_fails_alone_and_never_ends_the_stream() {
     let mut found = stream.receive(6).await;
     assert_eq!(found.remove(&1), Some(Ok(vec![3.0, 3.0])));
     assert_eq!(found.remove(&6), Some(Ok(vec![3.0, 4.0])));
-    let expected =
-        [(2, "EMPTY_INPUT"), (3, "INPUT_TOO_LARGE"), (4, "INPUT_TOO_LONG"), (5, "BACKEND")];
+    let expected = [(2, "EMPTY_INPUT"), (3, "INPUT_TOO_LARGE"), (4, "INPUT_TOO_LONG"), (5, "BACKEND")];
     assert_eq!(found, texts(&expected));
     stream.send(7, "c").await;
     assert_eq!(stream.receive(1).await, BTreeMap::from([(7, Ok(vec![3.0, 5.0]))]));
@@ -220,9 +219,10 @@ async fn a_classification_stream_answers_as_requests_are_answered() {
     let asked = pb::ClassifyRequest { settings: Some(settings.clone()), texts: texts.clone() };
     let expected = running.classification().classify(asked).await.unwrap().into_inner();
 
-    let items = texts.iter().zip(1..).map(|(text, id)| {
-        classify_stream_request::Message::Item(pb::TextItem { id, text: text.clone() })
-    });
+    let items = texts
+        .iter()
+        .zip(1..)
+        .map(|(text, id)| classify_stream_request::Message::Item(pb::TextItem { id, text: text.clone() }));
     let messages: Vec<pb::ClassifyStreamRequest> =
         std::iter::once(classify_stream_request::Message::Settings(settings))
             .chain(items)
