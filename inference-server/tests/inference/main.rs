@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
+mod calls;
 mod classification;
+mod conformance;
 mod embedding;
 mod goldens;
 mod heads;
