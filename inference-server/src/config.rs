@@ -26,7 +26,11 @@ pub struct Args {
     /// Address of the Prometheus metrics (GET /metrics); port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
-    /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
+    /// Address of the embeddings API in OpenAI's form over HTTP (POST /v1/embeddings, GET /v1/models), which is off
+    /// unless given; port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
+    /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
     /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
@@ -106,6 +110,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics are served.
     pub metrics_listen: SocketAddr,
+    /// Where the embeddings API in OpenAI's form is served.
+    pub http_listen: Option<SocketAddr>,
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
@@ -160,6 +166,7 @@ impl Args {
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
+            http_listen: self.http_listen,
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,

@@ -7,6 +7,7 @@ mod encoding;
 mod extras;
 pub mod health;
 mod layer;
+pub mod local;
 mod models;
 mod offsets;
 mod ranking;

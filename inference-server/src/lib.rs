@@ -1,4 +1,5 @@
-//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store.
+//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store; embeddings also over
+//! HTTP in OpenAI's form.
 //!
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
 //! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
@@ -13,6 +14,7 @@ pub mod grpc;
 pub mod kernels;
 pub mod metrics;
 pub mod model;
+pub mod openai;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
@@ -77,6 +79,7 @@ impl Outcome {
 pub struct Server {
     grpc: TcpListener,
     metrics_http: TcpListener,
+    openai: Option<(TcpListener, axum::Router)>,
     router: Router<Layered>,
     health: Health,
     registry: Arc<Registry>,
@@ -136,6 +139,10 @@ impl Server {
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
+            openai: match config.http_listen {
+                Some(address) => Some((listen(address, "--http-listen").await?, openai::router(api.clone()))),
+                None => None,
+            },
             router: grpc::router(&api, service)?,
             health,
             registry,
@@ -149,8 +156,7 @@ impl Server {
         };
         server.health.publish().await;
         if let Some(file) = &server.announce_file {
-            announce(file, server.grpc_addr()?, server.metrics_addr()?)
-                .with_context(|| format!("--announce-file {}", file.display()))?;
+            announce(file, &server).with_context(|| format!("--announce-file {}", file.display()))?;
         }
         Ok(server)
     }
@@ -171,6 +177,11 @@ impl Server {
         self.metrics_http.local_addr().context("the metrics port is not known")
     }
 
+    /// Where the embeddings API in OpenAI's form is served, if it is.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.openai.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
     /// The work in the server, for supervisors in the same process.
     pub fn admission(&self) -> Arc<Admission> {
         Arc::clone(&self.admission)
@@ -189,6 +200,10 @@ impl Server {
         let mut serving = tokio::spawn(serving);
         let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
         let metrics_http = tokio::spawn(metrics_http);
+        let openai = self.openai.map(|(listener, router)| {
+            let closed = closed.clone().cancelled_owned();
+            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(closed).into_future())
+        });
         let mut loading = load(self.loading, Arc::clone(&self.registry), self.health.clone());
 
         let outcome = loop {
@@ -218,6 +233,9 @@ impl Server {
         // Health watches never end by themselves, and what was cut off still has to be told so.
         if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
             serving.abort();
+        }
+        if let Some(openai) = openai {
+            openai.abort();
         }
         metrics_http.abort();
         if let Some(file) = &self.announce_file
@@ -287,9 +305,14 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 }
 
 /// Writes where the server listens, whole or not at all.
-fn announce(file: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
+fn announce(file: &Path, server: &Server) -> Result<()> {
     let pid = std::process::id();
-    let text = serde_json::json!({"grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": pid});
+    let mut text = serde_json::json!({
+        "grpc": server.grpc_addr()?.to_string(), "metrics": server.metrics_addr()?.to_string(), "pid": pid
+    });
+    if let Some(http) = server.http_addr() {
+        text["http"] = http.to_string().into();
+    }
     let temporary = file.with_extension(format!("{pid}.tmp"));
     std::fs::write(&temporary, format!("{text}\n"))?;
     std::fs::rename(&temporary, file)?;

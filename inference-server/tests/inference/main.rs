@@ -8,6 +8,7 @@ mod conformance;
 mod embedding;
 mod goldens;
 mod heads;
+mod openai;
 mod process;
 mod queue;
 mod serving;
