@@ -25,7 +25,8 @@ def make(folder: Path, fixture: Path) -> None:
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     model_dir = folder / "store" / NAME
-    (model_dir / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    for module in ("1_Pooling", "2_Normalize"):
+        (model_dir / module).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     config = XLMRobertaConfig(vocab_size=VOCABULARY, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
                               intermediate_size=3072, max_position_embeddings=514, type_vocab_size=1,
