@@ -1,8 +1,8 @@
 """A model of the shape of multilingual-e5-base with random weights, texts for it, and its peers' speed.
 
 Used by `.ci/bench-gpu`. Needs torch, transformers and sentence-transformers, and a CUDA device for both commands:
-`make DIR FIXTURE` writes DIR/store, DIR/*.txt and the reference vectors; `peer DIR` prints the speed of
-sentence-transformers and of transformers' bare forward pass, over precisions and batch sizes.
+`make DIR FIXTURE` writes DIR/store, DIR/*.txt and the reference vectors; `peer DIR PRECISION…` prints the speed of
+sentence-transformers and of transformers' bare forward pass at their best batch sizes.
 """
 
 import json
@@ -100,7 +100,7 @@ def timed(work, texts: int) -> float:
     return best
 
 
-def peer(folder: Path) -> None:
+def peer(folder: Path, precisions: list[str]) -> None:
     import sentence_transformers
     import transformers
     from sentence_transformers import SentenceTransformer
@@ -109,11 +109,10 @@ def peer(folder: Path) -> None:
     model_dir = str(folder / "store" / NAME)
     print(f"| peers: torch {torch.__version__}, transformers {transformers.__version__}, "
           f"sentence-transformers {sentence_transformers.__version__} |", flush=True)
-    for kind in (torch.bfloat16, torch.float16):
-        name = str(kind).removeprefix("torch.")
-        arguments = {"dtype": kind, "attn_implementation": "sdpa"}
+    for name in precisions:
+        arguments = {"dtype": getattr(torch, name), "attn_implementation": "sdpa"}
         encoder = SentenceTransformer(model_dir, device="cuda", model_kwargs=arguments)
-        for texts_name, sizes, take in (("tokens512", (32, 128, 256), 1_024), ("tokens16", (256, 1_024, 4_096), 16_384),
+        for texts_name, sizes, take in (("tokens512", (128, 256), 1_024), ("tokens16", (256, 1_024, 4_096), 16_384),
                                         ("mixed", (64, 256), 4_096)):
             texts = (folder / f"{texts_name}.txt").read_text().splitlines()[:take]
             rates = {size: timed(lambda: encoder.encode(texts, batch_size=size, convert_to_tensor=False), len(texts))
@@ -139,4 +138,4 @@ if __name__ == "__main__":
     if command == "make":
         make(folder, Path(sys.argv[3]))
     else:
-        peer(folder)
+        peer(folder, sys.argv[3:])

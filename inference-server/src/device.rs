@@ -97,8 +97,7 @@ impl OpenDevice {
 /// # Errors
 /// Where a CUDA device was asked for and cannot be had.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
-    let cpu =
-        || OpenDevice { device: Device::Cpu, name: "cpu".to_owned(), precision: Precision::F32 };
+    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned(), precision: Precision::F32 };
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),

@@ -3,6 +3,7 @@
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
 //! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
 
+pub mod access;
 pub mod admission;
 pub mod batcher;
 pub mod config;
@@ -11,13 +12,16 @@ pub mod entities;
 pub mod error;
 pub mod grpc;
 pub mod kernels;
+pub mod loader;
 pub mod metrics;
 pub mod model;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod tokenizer;
 pub mod vectors;
+pub mod watched;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -30,18 +34,22 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use access::Access;
 use admission::Admission;
 use config::Config;
 use device::{Batches, OpenDevice};
 use grpc::health::Health;
-use grpc::{Api, Layered, Router, Shared, TcpIncoming};
+use grpc::{Api, Layered, Router, Shared};
+use loader::{Loader, Waiting};
 use metrics::Metrics;
 use model::LoadedModel;
 use model::registry::{Registry, State};
 use queue::Queue;
+use rustls::ServerConfig;
 use shutdown::Stop;
 use tokenizer::workers::Workers;
 use vectors::VectorCache;
+use watched::Watched;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
@@ -76,6 +84,8 @@ impl Outcome {
 /// A server that has bound its ports and does not serve yet.
 pub struct Server {
     grpc: TcpListener,
+    tls: Option<Arc<Watched<ServerConfig>>>,
+    access: Access,
     metrics_http: TcpListener,
     router: Router<Layered>,
     health: Health,
@@ -84,7 +94,8 @@ pub struct Server {
     metrics: Arc<Metrics>,
     device_lost: CancellationToken,
     cut_off: CancellationToken,
-    loading: Option<(PathBuf, OpenDevice)>,
+    loader: Waiting,
+    device: Option<OpenDevice>,
     announce_file: Option<PathBuf>,
     drain: Duration,
 }
@@ -98,7 +109,7 @@ impl Server {
         let device = device::open(config.device)?.with_precision(config.precision)?;
         let registry = Registry::new(&config.plan);
         let mut server = Self::with_registry(config, registry, device.batches()).await?;
-        server.loading = Some((config.plan.store.clone(), device));
+        server.device = Some(device);
         Ok(server)
     }
 
@@ -124,9 +135,13 @@ impl Server {
             .context("the tokenizer's threads cannot be started")?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
+        let access = Access::new(config.clients_file.as_deref())?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {
             registry: Arc::clone(&registry),
+            loader,
+            health: health.clone(),
             admission: Arc::clone(&admission),
             workers,
             queue,
@@ -138,14 +153,17 @@ impl Server {
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
-            router: grpc::router(&api, service)?,
+            router: grpc::router(&api, access.clone(), service)?,
+            tls: config.tls.as_ref().map(tls::Files::watched).transpose()?,
+            access,
             health,
             registry,
             admission,
             metrics,
             device_lost,
             cut_off,
-            loading: None,
+            loader: waiting,
+            device: None,
             announce_file: config.announce_file.clone(),
             drain: config.drain,
         };
@@ -186,12 +204,13 @@ impl Server {
     pub async fn run(self, stop: Stop) -> Result<Outcome> {
         tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
         let closed = CancellationToken::new();
-        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
+        self.access.watch();
+        let incoming = tls::incoming(self.grpc, self.tls);
         let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
         let mut serving = tokio::spawn(serving);
         let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
         let metrics_http = tokio::spawn(metrics_http);
-        let mut loading = load(self.loading, Arc::clone(&self.registry), self.health.clone());
+        let mut loading = self.device.and_then(|device| self.loader.start(device));
 
         let outcome = loop {
             tokio::select! {
@@ -238,33 +257,6 @@ async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
         () = admission.when(|count| *count == 0) => Outcome::Drained,
         () = tokio::time::sleep(time) => Outcome::CutOff,
         () = stop.now.cancelled() => Outcome::CutOff,
-    }
-}
-
-/// Loads models on a thread of its own: the runtime must be able to end while a large file is read.
-fn load(
-    job: Option<(PathBuf, OpenDevice)>,
-    registry: Arc<Registry>,
-    health: Health,
-) -> Option<JoinHandle<()>> {
-    let (store, device) = job?;
-    let runtime = tokio::runtime::Handle::current();
-    let (sender, done) = tokio::sync::oneshot::channel::<()>();
-    let work = move || {
-        registry.load_all(&store, &device, || runtime.block_on(health.publish()));
-        // Nobody waits any more where the server stopped first.
-        let _ = sender.send(());
-    };
-    match std::thread::Builder::new().name("loader".to_owned()).spawn(work) {
-        Ok(_) => Some(tokio::spawn(async move {
-            if done.await.is_err() {
-                tracing::error!("the model loader stopped early");
-            }
-        })),
-        Err(error) => {
-            tracing::error!(error.message = %error, "the model loader cannot be started");
-            None
-        }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Work {
     pub cancel: CancellationToken,
     /// When the answer is of no use any more.
     pub deadline: Option<Instant>,
+    /// When it is of no use any more to begin.
+    pub begin_by: Option<Instant>,
     /// Room on the device, given back as rows are computed, and whole when the work ends in whatever way.
     pub permit: TokenPermit,
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::{
     cache::{self, CachedEmbeddings, Limits},
     domain::run::StageName,
-    inference::EmbeddingModelInfo,
+    inference::{EmbeddingModelInfo, InferenceError},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         Connection, PgPool,
@@ -24,6 +24,11 @@ use crate::{
         tasks::Task,
     },
 };
+
+/// Longest wait for a model that its server is loading, so that a start costs no try; and the pause between two looks.
+const LOADING: Duration = Duration::from_secs(120);
+/// See `LOADING`.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What only the embedder understands.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,9 +93,22 @@ impl Embedder {
         Self { pool, embeddings, settings, current: Mutex::new(None), vectors: AtomicU64::new(0) }
     }
 
+    /// The server's model, waited for while the server is loading it.
+    async fn served(&self) -> Result<EmbeddingModelInfo, InferenceError> {
+        let give_up = tokio::time::Instant::now() + LOADING;
+        loop {
+            match self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await {
+                Err(InferenceError::Loading(_)) if tokio::time::Instant::now() < give_up => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Asks the server for its model and makes it the active one of the store.
     async fn refresh(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
-        let info = self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await?;
+        let info = self.served().await?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
         let dimensions = info.dimensions.cast_signed();

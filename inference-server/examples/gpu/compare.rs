@@ -35,7 +35,8 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let rows = rows(&model, &texts(&args.texts));
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let bytes = std::fs::read(&args.vectors).unwrap();
-    let expected: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let expected: Vec<f32> =
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let expected: Vec<Vec<f64>> = expected.chunks_exact(model.info.dimensions).map(unit).collect();
     assert_eq!(expected.len(), rows.len());
 
@@ -46,7 +47,8 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let differences = units.iter().flatten().zip(expected.iter().flatten()).map(|(x, y)| (x - y).abs());
     let most = differences.fold(0.0, f64::max);
     let neighbours = expected.windows(2).map(|pair| cosine(&pair[0], &pair[1])).sum::<f64>();
-    let alone = rows.iter().zip(&together).filter(|(row, vector)| vectors(&model, &[row])[0] == **vector).count();
+    let alone =
+        rows.iter().zip(&together).filter(|(row, vector)| vectors(&model, &[row])[0] == **vector).count();
     let (first, second) = rows.split_at(rows.len() / 3);
     let parted = [vectors(&model, second), vectors(&model, first)];
     let moved = parted[1].iter().chain(&parted[0]).zip(&together).filter(|(a, b)| a == b).count();

@@ -43,7 +43,9 @@ impl Element {
 #[derive(Debug, thiserror::Error)]
 pub enum CudaError {
     /// A library that is looked for at run time is not there.
-    #[error("the CUDA library {0} was not found; it comes with the CUDA toolkit, and LD_LIBRARY_PATH can name its folder")]
+    #[error(
+        "the CUDA library {0} was not found; it comes with the CUDA toolkit, and LD_LIBRARY_PATH can name its folder"
+    )]
     Library(&'static str),
     /// The driver refused.
     #[error("CUDA: {0}")]
@@ -61,7 +63,10 @@ pub enum CudaError {
 /// # Errors
 /// Names the first that is not.
 #[cfg(feature = "cuda-dynamic-loading")]
-#[allow(unsafe_code, reason = "cudarc marks its probes unsafe because loading a library runs its initialisers")]
+#[allow(
+    unsafe_code,
+    reason = "cudarc marks its probes unsafe because loading a library runs its initialisers"
+)]
 pub fn libraries() -> Result<(), CudaError> {
     use cudarc::{cublas, cublaslt, curand, nvrtc};
 

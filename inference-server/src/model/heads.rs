@@ -49,8 +49,8 @@ impl Head {
     /// The head and its pooling where these extras leave it nothing to do with single tokens.
     pub fn pools(&self, extras: Extras) -> Option<(&Pooled, Pooling)> {
         let Self::Pooled(head) = self else { return None };
-        let tokens = (extras.sparse && head.sparse.is_some())
-            || (extras.multi_vector && head.multi_vector.is_some());
+        let tokens =
+            (extras.sparse && head.sparse.is_some()) || (extras.multi_vector && head.multi_vector.is_some());
         (!tokens).then_some((&**head, head.pooling))
     }
 

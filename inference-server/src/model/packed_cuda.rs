@@ -256,12 +256,7 @@ impl Buffers {
 }
 
 impl Layer {
-    fn load(
-        config: &EncoderConfig,
-        loader: &mut Loader<'_>,
-        products: &Products,
-        at: &str,
-    ) -> Result<Self> {
+    fn load(config: &EncoderConfig, loader: &mut Loader<'_>, products: &Products, at: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let parts = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
         let mut product = |names: &[String], shape| loader.product(products, names, shape);
@@ -303,8 +298,7 @@ impl Loader<'_> {
             let shape = [config.type_vocab_size, hidden];
             let types = self.tensor("embeddings.token_type_embeddings.weight", &shape)?;
             let types: Vec<f32> = types.flatten_all()?.to_vec1()?;
-            positions =
-                types.chunks_exact(hidden).take(2).flat_map(|kind| typed(&positions, kind)).collect();
+            positions = types.chunks_exact(hidden).take(2).flat_map(|kind| typed(&positions, kind)).collect();
         }
         let shape = (positions.len() / hidden, hidden);
         let positions = Tensor::from_vec(positions, shape, self.weights.device())?;

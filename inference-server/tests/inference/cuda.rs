@@ -41,8 +41,9 @@ fn company_changes_no_bit() {
         let Some(device) = gpu(precision) else { return };
         for name in ["golden/bert", "golden/tiny-e5"] {
             let model = model_on(&device, name, "mean");
-            let rows: Vec<Vec<u32>> =
-                (0..300).map(|row| (0..1 + row * 7 % 33).map(|place| 5 + (row * 31 + place * 17) % 140).collect()).collect();
+            let rows: Vec<Vec<u32>> = (0..300)
+                .map(|row| (0..1 + row * 7 % 33).map(|place| 5 + (row * 31 + place * 17) % 140).collect())
+                .collect();
             let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
             let together = run(&model, &rows);
             for (row, vector) in rows.iter().zip(&together) {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::support::{device, Running, goldens, rows, store};
+use crate::support::{Running, device, goldens, rows, store};
 use observatory_proto::inference::v1 as pb;
 
 const TOLERANCE: f32 = 1e-5;

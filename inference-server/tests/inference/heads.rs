@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{device, Running, close, goldens, reference, rows, store};
+use crate::support::{Running, close, device, goldens, reference, rows, store};
 
 #[derive(Deserialize)]
 struct Goldens {

@@ -55,6 +55,7 @@ impl Bench {
             rows: tokens.iter().map(|token| vec![1, *token, 2]).collect(),
             cancel: cancel.clone(),
             deadline,
+            begin_by: None,
             permit: self.admission.reserve(3 * tokens.len() as u64).unwrap(),
         };
         (self.queue.submit(work), cancel)

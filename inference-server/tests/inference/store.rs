@@ -10,7 +10,7 @@ use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{device, Running, config, request, store};
+use crate::support::{Running, config, device, request, store};
 
 type Change = fn(&Path);
 

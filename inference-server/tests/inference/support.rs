@@ -134,7 +134,8 @@ impl Model for Gated {
     }
 }
 
-/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions, not normalised.
+/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions that may be cut to one, not
+/// normalised.
 pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
@@ -153,7 +154,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
             max_input_tokens: 6,
             dimensions: 2,
             pooling: Some(Pooling::Mean),
-            matryoshka: Vec::new(),
+            matryoshka: vec![1],
             sparse: false,
             multi_vector_dimensions: 0,
             normalize: false,

@@ -60,8 +60,11 @@ pub(super) fn stage(error: StageError) -> Status {
 pub(super) fn inference(error: &InferenceError) -> Status {
     let code = match error {
         InferenceError::Refused(status) => status.code(),
+        InferenceError::Loading(_) => Code::Unavailable,
         InferenceError::NoModel | InferenceError::NotConfigured => Code::FailedPrecondition,
-        InferenceError::Address(_) | InferenceError::BadAnswer(_) => Code::Internal,
+        InferenceError::Address(_) | InferenceError::Credentials(_) | InferenceError::BadAnswer(_) => {
+            Code::Internal
+        }
     };
     with_reason(code, "INFERENCE", error.to_string())
 }

@@ -16,7 +16,10 @@ impl Buffer {
     ///
     /// # Errors
     /// Where the device has no room.
-    #[allow(unsafe_code, reason = "memory is left unset, and every reader comes after a writer on the same stream")]
+    #[allow(
+        unsafe_code,
+        reason = "memory is left unset, and every reader comes after a writer on the same stream"
+    )]
     pub fn room(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
         if self.0.as_ref().is_none_or(|held| held.len() < bytes) {
             self.0 = None;

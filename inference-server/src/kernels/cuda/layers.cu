@@ -79,10 +79,27 @@ extern "C" __global__ void __launch_bounds__(128) layer_norm(
     normalise(x, scale, shift, epsilon, to + size_t(row) * WIDTH);
 }
 
+// erf for elements of 16 bits: Abramowitz and Stegun 1964, 7.1.26, within 4e-7 in float, without a branch.
+__device__ __forceinline__ float erf_of(float x) {
+#if ELEMENT == 2
+    return erff(x);
+#else
+    const float positive = fabsf(x);
+    float t, decay;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(t) : "f"(fmaf(0.3275911f, positive, 1.0f)));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(decay) : "f"(x * x * -1.4426950408889634f));
+    float sum = fmaf(1.061405429f, t, -1.453152027f);
+    sum = fmaf(sum, t, 1.421413741f);
+    sum = fmaf(sum, t, -0.284496736f);
+    sum = fmaf(sum, t, 0.254829592f);
+    return copysignf(1.0f - sum * t * decay, x);
+#endif
+}
+
 // ACTIVATION is 0 for x·Φ(x) by the error function, 1 for its tanh approximation, 2 for max(0, x), 3 for x·σ(x).
 __device__ __forceinline__ float activated(float x) {
 #if ACTIVATION == 0
-    return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));
 #elif ACTIVATION == 1
     return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
 #elif ACTIVATION == 2
@@ -114,22 +131,30 @@ extern "C" __global__ void __launch_bounds__(256) widen(const element* from, siz
     }
 }
 
-// How the rows of a text become one; the numbers are those of `kernels::cuda::pooling`.
+// How the rows of a text become one; the numbers are those of `kernels::cuda::Pooled`.
 enum { MEAN, FIRST, LAST, LARGEST, MEAN_SQRT_LEN, WEIGHTED_MEAN };
 
-// One vector of floats per text: text t has its rows from starts[t] to starts[t + 1]. A block for each text.
-extern "C" __global__ void __launch_bounds__(128) pool(
+// Vectors of a row that a block of `pool` sums up, one for each lane, and the warps that take the text's rows in turn.
+#define POOLED 32
+#define STRIPES 8
+
+// One vector of floats per text: text t has its rows from starts[t] to starts[t + 1]. A block for each text and 32 of its
+// vectors.
+extern "C" __global__ void __launch_bounds__(256) pool(
     const element* from, const unsigned* starts, unsigned how, float* to) {
+    __shared__ float sums[STRIPES][POOLED][VECTOR + 1];
     const unsigned start = starts[blockIdx.x], end = starts[blockIdx.x + 1];
     const float count = float(end - start);
-    for (int vector = threadIdx.x; vector < VECTORS; vector += blockDim.x) {
-        const unsigned first = how == LAST ? end - 1 : start;
-        const unsigned stop = how == FIRST ? start + 1 : end;
-        float sum[VECTOR];
+    const int lane = threadIdx.x % 32, stripe = threadIdx.x / 32;
+    const int vector = blockIdx.y * POOLED + lane;
+    const unsigned first = how == LAST ? end - 1 : start;
+    const unsigned stop = how == FIRST ? start + 1 : end;
+    float sum[VECTOR];
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) sum[i] = how == LARGEST ? __int_as_float(0xff800000) : 0.0f;
+    for (int i = 0; i < VECTOR; i++) sum[i] = how == LARGEST ? __int_as_float(0xff800000) : 0.0f;
+    if (vector < VECTORS) {
 #pragma unroll 4
-        for (unsigned row = first; row < stop; row++) {
+        for (unsigned row = first + stripe; row < stop; row += STRIPES) {
             float x[VECTOR];
             load(from + size_t(row) * WIDTH + vector * VECTOR, x);
             const float weight = how == WEIGHTED_MEAN ? float(row - start + 1) : 1.0f;
@@ -138,12 +163,23 @@ extern "C" __global__ void __launch_bounds__(128) pool(
                 sum[i] = how == LARGEST ? fmaxf(sum[i], x[i]) : sum[i] + weight * x[i];
             }
         }
-        float divisor = 1.0f;
-        if (how == MEAN) divisor = count;
-        if (how == MEAN_SQRT_LEN) divisor = sqrtf(count);
-        if (how == WEIGHTED_MEAN) divisor = 0.5f * count * (count + 1.0f);
-#pragma unroll
-        for (int i = 0; i < VECTOR; i++) sum[i] /= divisor;
-        store_floats(to + size_t(blockIdx.x) * WIDTH + vector * VECTOR, sum);
     }
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) sums[stripe][lane][i] = sum[i];
+    __syncthreads();
+    if (stripe > 0 || vector >= VECTORS) return;
+    for (int other = 1; other < STRIPES; other++) {
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            const float x = sums[other][lane][i];
+            sum[i] = how == LARGEST ? fmaxf(sum[i], x) : sum[i] + x;
+        }
+    }
+    float divisor = 1.0f;
+    if (how == MEAN) divisor = count;
+    if (how == MEAN_SQRT_LEN) divisor = sqrtf(count);
+    if (how == WEIGHTED_MEAN) divisor = 0.5f * count * (count + 1.0f);
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) sum[i] /= divisor;
+    store_floats(to + size_t(blockIdx.x) * WIDTH + vector * VECTOR, sum);
 }

@@ -186,15 +186,18 @@ impl Products {
     fn describe(&self, bias: Address) -> Result<Description, CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let description =
-            Description(result::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F)?);
+        let description = Description(result::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F)?);
         let transposed = cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_T;
         let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
         let set = |attribute, value: *const c_void, size| {
             // SAFETY: the attribute has this size, and is copied.
             unsafe { result::set_matmul_desc_attribute(description.0, attribute, value, size) }
         };
-        set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const transposed).cast(), size_of_val(&transposed))?;
+        set(
+            Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
+            (&raw const transposed).cast(),
+            size_of_val(&transposed),
+        )?;
         set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of_val(&epilogue))?;
         set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), size_of_val(&bias))?;
         Ok(description)

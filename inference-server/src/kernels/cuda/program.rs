@@ -16,6 +16,8 @@ const ATTENTION: &str = include_str!("attention.cu");
 
 /// Values that a thread moves at a time: widths and sizes of heads are multiples of it.
 const VECTOR: usize = 8;
+/// Vectors of a row that a block of `pool` sums up.
+const POOLED: usize = 32;
 /// Rows that a block of `embed` and `layer_norm` works on.
 const ROWS: usize = 4;
 /// Blocks of the kernels that work on all values alike, at most.
@@ -97,10 +99,7 @@ impl Program {
     pub fn compile(stream: &Arc<CudaStream>, shape: Shape) -> Result<Self, CudaError> {
         let context = stream.context();
         let (major, minor) = context.compute_capability()?;
-        let defines = [
-            ("ELEMENT", shape.element as usize),
-            ("ACTIVATION", activation(shape.activation)),
-        ];
+        let defines = [("ELEMENT", shape.element as usize), ("ACTIVATION", activation(shape.activation))];
         let options = |more: &[(&str, usize)]| CompileOptions {
             options: [format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()]
                 .into_iter()
@@ -215,7 +214,8 @@ impl Program {
         let how = how as u32;
         let mut launch = self.stream.launch_builder(&self.pool);
         launch.arg(&from).arg(&starts).arg(&how).arg(&to);
-        start(&mut launch, grid(texts, 1, 128, 0))
+        let blocks = self.shape.width().div_ceil(VECTOR * POOLED);
+        start(&mut launch, grid(texts, blocks, 256, 0))
     }
 
     /// Attention of the texts of so many tiles of [`tiles::Tiles`], short and long ones.
