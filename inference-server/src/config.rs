@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::admission::{Budget, Limits};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::model::registry::Plan;
 
 /// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
@@ -41,6 +41,9 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// How weights and activations are held; sums are f32.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto")]
+    pub precision: Precision,
     /// Requests in flight at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
     pub max_requests: usize,
@@ -102,6 +105,8 @@ pub struct Config {
     pub plan: Plan,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// How weights and activations are held.
+    pub precision: Precision,
     /// How much work to take on.
     pub admission: Limits,
     /// Tokens of one forward pass.
@@ -151,6 +156,7 @@ impl Args {
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,
+            precision: self.precision,
             admission: Limits { requests: self.max_requests, budget: self.budget() },
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),

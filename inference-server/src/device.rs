@@ -5,6 +5,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use candle_core::Device;
 
+use crate::kernels::bf16::Unit;
+
 /// The operator's wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -31,6 +33,18 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// How weights and activations are held, by the models that have a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Precision {
+    /// bf16 on a GPU, f32 on the CPU.
+    #[default]
+    Auto,
+    /// 24 bits of significand.
+    F32,
+    /// 8 bits of significand and the range of f32; sums are f32.
+    Bf16,
+}
+
 /// An open device and its name in messages ("cpu", "cuda:0").
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
@@ -38,6 +52,24 @@ pub struct OpenDevice {
     pub device: Device,
     /// Its name.
     pub name: String,
+    /// How weights and activations are held there; never [`Precision::Auto`].
+    pub precision: Precision,
+}
+
+impl OpenDevice {
+    /// The same device with another precision.
+    ///
+    /// # Errors
+    /// Where the device does not compute so.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+        if self.device.is_cpu() && precision == Precision::Bf16 && Unit::detect().is_none() {
+            bail!("precision bf16: this processor has neither AMX nor AVX-512 instructions for it, use f32");
+        }
+        if precision != Precision::Auto {
+            self.precision = precision;
+        }
+        Ok(self)
+    }
 }
 
 /// Opens the device; `Auto` falls back to the CPU and logs why.
@@ -45,7 +77,7 @@ pub struct OpenDevice {
 /// # Errors
 /// Where a CUDA device was asked for and cannot be had.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
-    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned() };
+    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned(), precision: Precision::F32 };
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
@@ -68,7 +100,7 @@ fn cuda(ordinal: usize) -> Result<OpenDevice> {
     }
     let device =
         Device::new_cuda(ordinal).map_err(|error| anyhow::anyhow!("device cuda:{ordinal}: {error}"))?;
-    Ok(OpenDevice { device, name: format!("cuda:{ordinal}") })
+    Ok(OpenDevice { device, name: format!("cuda:{ordinal}"), precision: Precision::F32 })
 }
 
 /// Whether libcuda can be loaded. Touching CUDA without it panics when the driver is loaded at run time.
@@ -103,6 +135,17 @@ mod tests {
         check("cuda:3", Some(DeviceChoice::Cuda(3)));
         check("cuda:x", None);
         check("gpu", None);
+    }
+
+    #[test]
+    fn the_cpu_computes_in_bf16_where_it_can() {
+        let with = |precision| open(DeviceChoice::Cpu).unwrap().with_precision(precision);
+        assert_eq!(with(Precision::Auto).unwrap().precision, Precision::F32);
+        assert_eq!(with(Precision::F32).unwrap().precision, Precision::F32);
+        match (Unit::detect(), with(Precision::Bf16)) {
+            (Some(_), device) => assert_eq!(device.unwrap().precision, Precision::Bf16),
+            (None, device) => assert!(device.unwrap_err().to_string().contains("neither AMX nor")),
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

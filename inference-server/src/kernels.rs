@@ -5,6 +5,7 @@
 //! by the same operations in the same order whatever the other rows are and however many threads work.
 
 pub mod attention;
+pub mod bf16;
 pub mod embedding;
 pub mod gemm;
 pub mod isa;

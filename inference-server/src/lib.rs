@@ -95,7 +95,7 @@ impl Server {
     /// # Errors
     /// Where the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
-        let device = device::open(config.device)?;
+        let device = device::open(config.device)?.with_precision(config.precision)?;
         let registry = Registry::new(&config.plan);
         let mut server = Self::with_registry(config, registry).await?;
         server.loading = Some((config.plan.store.clone(), device));

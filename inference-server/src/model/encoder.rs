@@ -12,6 +12,7 @@ use super::modern::ModernBlocks;
 use super::packed::Packed;
 use super::weights::Weights;
 use super::{ComputeError, Extras, Model, RowOutput};
+use crate::device::Precision;
 
 /// Turns rows of token ids into hidden states.
 pub trait Backbone: Send + Sync {
@@ -22,6 +23,11 @@ pub trait Backbone: Send + Sync {
     /// # Errors
     /// See [`ComputeError`].
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError>;
+
+    /// By how many bytes its weights are smaller than in f32.
+    fn bytes_saved(&self) -> u64 {
+        0
+    }
 }
 
 /// An encoder with its weights on a device.
@@ -35,35 +41,60 @@ impl Encoder {
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn pooled(config: &EncoderConfig, weights: &mut Weights, head: Pooled) -> anyhow::Result<Self> {
-        Self::load(config, weights, Head::Pooled(Box::new(head)))
+    pub fn pooled(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        head: Pooled,
+    ) -> anyhow::Result<Self> {
+        Self::load(config, weights, precision, Head::Pooled(Box::new(head)))
     }
 
     /// Loads an encoder with a token-classification head of `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn labelling(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+    pub fn labelling(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        labels: usize,
+    ) -> anyhow::Result<Self> {
         let head = TokenHead::load(config, weights, labels)?;
-        Self::load(config, weights, Head::Labels(head))
+        Self::load(config, weights, precision, Head::Labels(head))
     }
 
     /// Loads an encoder with a text-classification head of `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn classifying(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+    pub fn classifying(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        labels: usize,
+    ) -> anyhow::Result<Self> {
         let head = TextHead::load(config, weights, labels)?;
-        Self::load(config, weights, Head::Text(head))
+        Self::load(config, weights, precision, Head::Text(head))
     }
 
-    fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
+    fn load(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        head: Head,
+    ) -> anyhow::Result<Self> {
         let backbone: Box<dyn Backbone> = match &config.modern {
             Some(settings) => Box::new(ModernBlocks::load(config, settings, weights)?),
-            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights)?),
+            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights, precision)?),
             None => Box::new(Blocks::load(config, weights)?),
         };
         Ok(Self { backbone, head })
+    }
+
+    /// Bytes of this many weights in memory.
+    pub fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * size_of::<f32>() as u64 - self.backbone.bytes_saved()
     }
 }
 
