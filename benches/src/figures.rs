@@ -33,6 +33,22 @@ pub(crate) enum Kind {
     Serving,
 }
 
+impl Kind {
+    /// In the order of the report.
+    pub(crate) const ALL: [Self; 5] = [Self::Skills, Self::Long, Self::Mixed, Self::Bf16, Self::Serving];
+
+    /// Its heading.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Skills => "Spanish skill strings of 4 to 64 tokens",
+            Self::Long => "Texts of 512 tokens",
+            Self::Mixed => "Texts of 8 to 512 tokens against as many of one length: operations per second",
+            Self::Bf16 => "bf16 against float32",
+            Self::Serving => "gRPC and overload",
+        }
+    }
+}
+
 /// Everything that figures need.
 pub(crate) struct Bench {
     store: PathBuf,
@@ -75,29 +91,21 @@ impl Bench {
         })
     }
 
-    /// Takes some figures, or all where none is named.
-    pub(crate) fn take(&self, only: &[Kind]) -> Result<Vec<Section>> {
-        let all = [Kind::Skills, Kind::Long, Kind::Mixed, Kind::Bf16, Kind::Serving];
-        let chosen = |kind: &Kind| only.is_empty() || only.contains(kind);
-        let take = |kind: Kind| {
-            eprintln!("bench: {kind:?}");
-            match kind {
-                Kind::Skills => self.skills(),
-                Kind::Long => self.long(),
-                Kind::Mixed => self.mixed(),
-                Kind::Bf16 => self.bf16(),
-                Kind::Serving => serving(),
-            }
-        };
-        all.into_iter().filter(chosen).map(take).collect()
+    /// Takes a group of figures.
+    pub(crate) fn take(&self, kind: Kind) -> Result<Section> {
+        eprintln!("bench: {}", kind.title());
+        match kind {
+            Kind::Skills => self.skills(),
+            Kind::Long => self.long(),
+            Kind::Mixed => self.mixed(),
+            Kind::Bf16 => self.bf16(),
+            Kind::Serving => serving(),
+        }
     }
 
     fn skills(&self) -> Result<Section> {
-        let mut section = Section::new(format!(
-            "{} Spanish skill strings of 4 to 64 tokens, {} tokens",
-            self.skills.lengths.len(),
-            self.skills.tokens()
-        ));
+        let mut section = Section::new(Kind::Skills.title());
+        section.text(format!("{} texts, {} tokens.", self.skills.lengths.len(), self.skills.tokens()));
         let candle_aim = Aim { bar: 2.0, goal: 3.0 };
         let form = self.onnx(1)?.tune(&self.skills)?;
         for threads in [1, 2] {
@@ -118,7 +126,7 @@ impl Bench {
     }
 
     fn long(&self) -> Result<Section> {
-        let mut section = Section::new("Texts of 512 tokens".to_owned());
+        let mut section = Section::new(Kind::Long.title());
         let form = self.onnx(1)?.tune(&self.long)?;
         for threads in [1, 2] {
             let mut onnx = self.onnx(threads)?;
@@ -141,10 +149,8 @@ impl Bench {
 
     fn mixed(&self) -> Result<Section> {
         let (count, tokens) = (self.mixed.lengths.len(), self.mixed.tokens());
-        let mut section = Section::new(format!(
-            "{count} texts of 8 to 512 tokens against {count} of {} ({tokens} tokens each): operations per second",
-            tokens / count
-        ));
+        let mut section = Section::new(Kind::Mixed.title());
+        section.text(format!("{count} texts, {tokens} tokens on both sides."));
         let (layers, width, _) = Shape::Base.sizes();
         for threads in [1, 2] {
             // Two processes, so that both sides of the comparison are treated alike.
@@ -159,14 +165,14 @@ impl Bench {
     }
 
     fn bf16(&self) -> Result<Section> {
+        let mut section = Section::new(Kind::Bf16.title());
         let Some(unit) = Unit::detect() else {
-            let mut section = Section::new("bf16".to_owned());
             section.text(
                 "Skipped: this processor has neither AMX nor AVX-512 instructions for bf16.".to_owned(),
             );
             return Ok(section);
         };
-        let mut section = Section::new(format!("bf16 by {}, against float32", unit.name()));
+        section.text(format!("By the instructions {}.", unit.name()));
         let aim = Aim { bar: 3.0, goal: 8.0 };
         for (what, work) in [("4 to 64 tokens", &self.skills), ("512 tokens", &self.long)] {
             let form = self.onnx(1)?.tune(work)?;
@@ -233,7 +239,7 @@ fn same(peers: &mut [Peer], workload: &Workload) -> Result<()> {
 /// The tables of the program `serving`.
 fn serving() -> Result<Section> {
     let program = std::env::current_exe()?.with_file_name("serving");
-    let mut section = Section::new("gRPC and overload".to_owned());
+    let mut section = Section::new(Kind::Serving.title());
     for args in [&["overhead"][..], &["overload", "--server"][..]] {
         let mut command = Command::new(&program);
         command.args(args);

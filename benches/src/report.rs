@@ -103,15 +103,22 @@ impl Row {
 
 /// One heading of the report.
 pub(crate) struct Section {
-    title: String,
+    title: &'static str,
     rows: Vec<Row>,
     text: String,
 }
 
 impl Section {
     /// A heading with nothing under it yet.
-    pub(crate) fn new(title: String) -> Self {
+    pub(crate) fn new(title: &'static str) -> Self {
         Self { title, rows: Vec::new(), text: String::new() }
+    }
+
+    /// A heading whose figures were not asked for.
+    pub(crate) fn left_out(title: &'static str) -> Self {
+        let mut section = Self::new(title);
+        section.text.push_str("Not taken: the run was asked for other figures (`--only`).\n\n");
+        section
     }
 
     /// Adds a ratio.
@@ -129,6 +136,7 @@ impl Section {
 
     fn write(&self, out: &mut String) -> Result<()> {
         writeln!(out, "## {}\n", self.title)?;
+        out.push_str(&self.text);
         if let Some(first) = self.rows.first() {
             let unit = first.unit;
             writeln!(out, "| peer | threads | ours, {unit}/CPU-s | peer | ratio | wall | bar / goal | |")?;
@@ -138,7 +146,6 @@ impl Section {
             }
             writeln!(out)?;
         }
-        out.push_str(&self.text);
         Ok(())
     }
 }

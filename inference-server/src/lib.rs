@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
 use config::Config;
-use device::OpenDevice;
+use device::{Batches, OpenDevice};
 use grpc::health::Health;
 use grpc::{Api, Layered, Router, Shared, TcpIncoming};
 use metrics::Metrics;
@@ -97,7 +97,7 @@ impl Server {
     pub async fn bind(config: &Config) -> Result<Self> {
         let device = device::open(config.device)?.with_precision(config.precision)?;
         let registry = Registry::new(&config.plan);
-        let mut server = Self::with_registry(config, registry).await?;
+        let mut server = Self::with_registry(config, registry, device.batches()).await?;
         server.loading = Some((config.plan.store.clone(), device));
         Ok(server)
     }
@@ -107,15 +107,17 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub async fn with_models(config: &Config, models: Vec<LoadedModel>) -> Result<Self> {
-        Self::with_registry(config, Registry::ready(models)).await
+        Self::with_registry(config, Registry::ready(models), device::CPU_BATCHES).await
     }
 
-    async fn with_registry(config: &Config, registry: Registry) -> Result<Self> {
+    async fn with_registry(config: &Config, registry: Registry, batches: Batches) -> Result<Self> {
         let registry = Arc::new(registry);
         let admission = Admission::new(config.admission);
         let metrics = Metrics::new(Arc::clone(&admission));
-        let queue = Queue::start(config.batch_tokens, Arc::clone(&admission), Arc::clone(&metrics))
-            .context("the device thread cannot be started")?;
+        let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
+        let queue =
+            Queue::start(batch_tokens, batches.in_flight, Arc::clone(&admission), Arc::clone(&metrics))
+                .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;
         let workers = Workers::start(config.tokenizer_threads, bound)

@@ -8,6 +8,8 @@ pub mod heads;
 pub mod load;
 pub mod modern;
 pub mod packed;
+#[cfg(feature = "cuda")]
+pub mod packed_cuda;
 pub mod registry;
 pub mod revision;
 pub mod sentence;

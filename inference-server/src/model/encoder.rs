@@ -11,7 +11,7 @@ use super::heads::{Head, Pooled, TextHead, TokenHead};
 use super::modern::ModernBlocks;
 use super::packed::Packed;
 use super::weights::Weights;
-use super::{ComputeError, Extras, Model, RowOutput};
+use super::{ComputeError, Extras, Model, Pooling, RowOutput};
 use crate::device::Precision;
 
 /// Turns rows of token ids into hidden states.
@@ -24,9 +24,17 @@ pub trait Backbone: Send + Sync {
     /// See [`ComputeError`].
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError>;
 
-    /// By how many bytes its weights are smaller than in f32.
-    fn bytes_saved(&self) -> u64 {
-        0
+    /// One vector per row, not normalised, where the backbone pools by itself; `None` where the head has to.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    fn pooled(&self, _rows: &[&[u32]], _pooling: Pooling) -> Result<Option<Vec<Vec<f32>>>, ComputeError> {
+        Ok(None)
+    }
+
+    /// Bytes in memory where the whole model has this many weights.
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * size_of::<f32>() as u64
     }
 }
 
@@ -87,19 +95,38 @@ impl Encoder {
         let backbone: Box<dyn Backbone> = match &config.modern {
             Some(settings) => Box::new(ModernBlocks::load(config, settings, weights)?),
             None if weights.device().is_cpu() => Box::new(Packed::load(config, weights, precision)?),
-            None => Box::new(Blocks::load(config, weights)?),
+            None => on_gpu(config, weights, precision)?,
         };
         Ok(Self { backbone, head })
     }
 
     /// Bytes of this many weights in memory.
     pub fn weight_bytes(&self, parameters: u64) -> u64 {
-        parameters * size_of::<f32>() as u64 - self.backbone.bytes_saved()
+        self.backbone.weight_bytes(parameters)
     }
+}
+
+/// Our own kernels where they serve, else candle's in f32.
+fn on_gpu(
+    config: &EncoderConfig,
+    weights: &mut Weights,
+    precision: Precision,
+) -> anyhow::Result<Box<dyn Backbone>> {
+    #[cfg(feature = "cuda")]
+    if super::packed_cuda::PackedCuda::serves(config) {
+        return Ok(Box::new(super::packed_cuda::PackedCuda::load(config, weights, precision)?));
+    }
+    tracing::warn!(?precision, "no kernels for a network of this shape, computing in f32 by candle");
+    Ok(Box::new(Blocks::load(config, weights)?))
 }
 
 impl Model for Encoder {
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        if let Some((head, pooling)) = self.head.pools(extras)
+            && let Some(vectors) = self.backbone.pooled(rows, pooling)?
+        {
+            return head.finished(vectors).map_err(compute_error);
+        }
         let hidden = self.backbone.hidden(rows)?;
         self.head.outputs(&hidden, rows.iter().map(|row| row.len()), extras).map_err(compute_error)
     }

@@ -31,17 +31,57 @@ use layer::Layer;
 pub struct Packed {
     isa: Isa,
     heads: Heads,
-    first_position: usize,
+    places: Places,
     /// Left where it was read: the table of words is most of a multilingual model.
     words: Tensor,
     /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
     positions: Vec<f32>,
-    /// Rows of the position table; there the positions of type 1 begin.
-    second_text: usize,
     norm: Norm,
     layers: Layers,
     /// Buffers of earlier forward passes, one for each that ran at the same time.
     buffers: Mutex<Vec<Buffers>>,
+}
+
+/// The tables of an encoder as far as a token's place in them goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// Rows of the table of words.
+    pub(super) words: usize,
+    /// Position of a text's first token.
+    pub(super) first_position: usize,
+    /// Rows of the position table; there the positions of token type 1 begin.
+    pub(super) positions: usize,
+    /// Whether there is a token type 1.
+    pub(super) two_types: bool,
+}
+
+impl Places {
+    /// Where each token stands, checked against the tables.
+    pub(super) fn of(&self, rows: &[&[u32]]) -> Result<Vec<Placed>, ComputeError> {
+        let room = self.positions - self.first_position;
+        let mut places = Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
+        for row in rows {
+            if row.len() > room {
+                return Err(ComputeError::Failed(format!(
+                    "a text of {} tokens, the position table has room for {room}",
+                    row.len()
+                )));
+            }
+            for (place, &id) in row.iter().enumerate() {
+                let token = id & !SECOND_TEXT;
+                let second = self.two_types && id & SECOND_TEXT != 0;
+                let behind = if second { self.positions } else { 0 };
+                if token as usize >= self.words {
+                    return Err(ComputeError::Failed(format!(
+                        "token id {token} is outside of the table of {} words",
+                        self.words
+                    )));
+                }
+                places.push(Placed { token: token as usize, position: behind + self.first_position + place });
+            }
+        }
+        Ok(places)
+    }
 }
 
 /// Activations of a batch; what products in bf16 take lies in the last two.
@@ -70,7 +110,7 @@ impl Packed {
     pub fn load(config: &EncoderConfig, weights: &mut Weights, precision: Precision) -> Result<Self> {
         let unit = match precision {
             Precision::Bf16 => Some(Unit::detect().context("no instructions for bf16")?),
-            Precision::Auto | Precision::F32 => None,
+            Precision::Auto | Precision::F32 | Precision::F16 => None,
         };
         Self::load_for(config, weights, unit)
     }
@@ -98,42 +138,18 @@ impl Packed {
         Ok(Self {
             isa: Isa::detect(),
             heads: Heads { count, size: hidden / count },
-            first_position: config.first_position(),
+            places: Places {
+                words: config.vocab_size,
+                first_position: config.first_position(),
+                positions: rows,
+                two_types: config.type_vocab_size > 1,
+            },
             words,
             positions,
-            second_text: rows,
             norm,
             layers,
             buffers: Mutex::default(),
         })
-    }
-
-    /// Where each token stands, checked against the tables.
-    fn places(&self, rows: &[&[u32]]) -> Result<Vec<Placed>, ComputeError> {
-        let words = self.words.dims()[0];
-        let room = self.second_text - self.first_position;
-        let two_types = self.positions.len() / self.norm.scale.len() > self.second_text;
-        let mut places = Vec::with_capacity(rows.iter().map(|row| row.len()).sum());
-        for row in rows {
-            if row.len() > room {
-                return Err(ComputeError::Failed(format!(
-                    "a text of {} tokens, the position table has room for {room}",
-                    row.len()
-                )));
-            }
-            for (place, &id) in row.iter().enumerate() {
-                let token = id & !SECOND_TEXT;
-                let second = two_types && id & SECOND_TEXT != 0;
-                let behind = if second { self.second_text } else { 0 };
-                if token as usize >= words {
-                    return Err(ComputeError::Failed(format!(
-                        "token id {token} is outside of the table of {words} words"
-                    )));
-                }
-                places.push(Placed { token: token as usize, position: behind + self.first_position + place });
-            }
-        }
-        Ok(places)
     }
 
     fn forward(
@@ -163,7 +179,7 @@ impl Packed {
 impl Backbone for Packed {
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError> {
         let width = self.norm.scale.len();
-        let places = self.places(rows)?;
+        let places = self.places.of(rows)?;
         if places.is_empty() {
             return Tensor::zeros((0, width), candle_core::DType::F32, &Device::Cpu).map_err(compute_error);
         }
@@ -184,20 +200,21 @@ impl Backbone for Packed {
         Tensor::from_vec(states, (places.len(), width), &Device::Cpu).map_err(compute_error)
     }
 
-    fn bytes_saved(&self) -> u64 {
-        match &self.layers {
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        let saved = match &self.layers {
             Layers::F32(_) => 0,
             Layers::Bf16(_, layers) => layers.iter().map(Layer::bytes_saved).sum(),
-        }
+        };
+        parameters * size_of::<f32>() as u64 - saved
     }
 }
 
 /// The positions with the embedding of a token type added to each.
-fn typed<'a>(positions: &'a [f32], kind: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
+pub(super) fn typed<'a>(positions: &'a [f32], kind: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
     positions.chunks_exact(kind.len()).flat_map(move |row| row.iter().zip(kind).map(|(x, shared)| x + shared))
 }
 
-fn activation(named: files::Activation) -> Activation {
+pub(super) fn activation(named: files::Activation) -> Activation {
     match named {
         files::Activation::Gelu => Activation::Gelu,
         files::Activation::GeluNew => Activation::GeluTanh,
@@ -268,7 +285,7 @@ mod tests {
             let exact = pooled(&load(name, None), &rows());
             for unit in Unit::available() {
                 let model = load(name, Some(unit));
-                assert!(model.bytes_saved() > 0);
+                assert!(model.weight_bytes(1 << 20) < 4 << 20);
                 for (row, (got, expected)) in pooled(&model, &rows()).iter().zip(&exact).enumerate() {
                     let cosine = cosine(got, expected);
                     assert!(cosine >= 0.9999, "{name} {} row {row}: {cosine}", unit.name());

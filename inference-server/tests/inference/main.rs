@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod goldens;
 mod heads;
 mod process;
