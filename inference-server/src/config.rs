@@ -58,7 +58,7 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// How a GPU holds weights and activations; sums are f32.
+    /// How weights and activations are held; sums are f32.
     #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto")]
     pub precision: Precision,
     /// Requests in flight at most.
@@ -136,7 +136,7 @@ pub struct Config {
     pub plan: Plan,
     /// Where to compute.
     pub device: DeviceChoice,
-    /// How a GPU holds weights and activations.
+    /// How weights and activations are held.
     pub precision: Precision,
     /// How much work to take on.
     pub admission: Limits,

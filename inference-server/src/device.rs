@@ -5,6 +5,8 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use candle_core::Device;
 
+use crate::kernels::bf16::Unit;
+
 /// What a device is handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
@@ -77,8 +79,13 @@ impl OpenDevice {
     /// # Errors
     /// Where the device does not compute so.
     pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
-        if self.device.is_cpu() && matches!(precision, Precision::Bf16 | Precision::F16) {
-            bail!("precision {precision:?}: the CPU computes in f32");
+        let refused = match precision {
+            Precision::Bf16 => Unit::detect().is_none(),
+            Precision::F16 => true,
+            Precision::Auto | Precision::F32 => false,
+        };
+        if self.device.is_cpu() && refused {
+            bail!("precision {precision:?}: this processor has no instructions for it, use f32");
         }
         if precision != Precision::Auto {
             self.precision = precision;
@@ -179,6 +186,17 @@ mod tests {
         check("cuda:3", Some(DeviceChoice::Cuda(3)));
         check("cuda:x", None);
         check("gpu", None);
+    }
+
+    #[test]
+    fn the_cpu_computes_in_bf16_where_it_can() {
+        let with = |precision| open(DeviceChoice::Cpu).unwrap().with_precision(precision);
+        assert_eq!(with(Precision::Auto).unwrap().precision, Precision::F32);
+        assert_eq!(with(Precision::F32).unwrap().precision, Precision::F32);
+        match (Unit::detect(), with(Precision::Bf16)) {
+            (Some(_), device) => assert_eq!(device.unwrap().precision, Precision::Bf16),
+            (None, device) => assert!(device.unwrap_err().to_string().contains("no instructions")),
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -5,6 +5,7 @@
 //! by the same operations in the same order whatever the other rows are and however many threads work.
 
 pub mod attention;
+pub mod bf16;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod embedding;

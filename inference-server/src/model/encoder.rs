@@ -32,9 +32,9 @@ pub trait Backbone: Send + Sync {
         Ok(None)
     }
 
-    /// Bytes of a weight in memory.
-    fn weight_bytes(&self) -> usize {
-        size_of::<f32>()
+    /// Bytes in memory where the whole model has this many weights.
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * size_of::<f32>() as u64
     }
 }
 
@@ -94,15 +94,15 @@ impl Encoder {
     ) -> anyhow::Result<Self> {
         let backbone: Box<dyn Backbone> = match &config.modern {
             Some(settings) => Box::new(ModernBlocks::load(config, settings, weights)?),
-            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights)?),
+            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights, precision)?),
             None => on_gpu(config, weights, precision)?,
         };
         Ok(Self { backbone, head })
     }
 
-    /// Bytes of a weight of the backbone in memory.
-    pub fn weight_bytes(&self) -> usize {
-        self.backbone.weight_bytes()
+    /// Bytes of this many weights in memory.
+    pub fn weight_bytes(&self, parameters: u64) -> u64 {
+        self.backbone.weight_bytes(parameters)
     }
 }
 

@@ -75,7 +75,7 @@ pub fn load_within(
         languages: fs::read_to_string(dir.join("README.md"))
             .map_or_else(|_| Vec::new(), |text| card::languages(&text)),
         parameters: weights.parameters(),
-        weight_bytes: weights.parameters() * network.weight_bytes() as u64,
+        weight_bytes: network.weight_bytes(weights.parameters()),
         device: device.name.clone(),
     };
     let model = LoadedModel { info, tokenizer, network: Box::new(network) };

@@ -235,8 +235,8 @@ impl Backbone for PackedCuda {
         Ok(Some(vectors))
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.program.shape().element.bytes()
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * self.program.shape().element.bytes() as u64
     }
 }
 
