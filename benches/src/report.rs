@@ -229,5 +229,11 @@ pub(crate) fn write(path: &Path, machine: &Machine, sections: &[Section]) -> Res
     for section in sections {
         section.write(&mut out)?;
     }
+    out.push_str(kept(&fs::read_to_string(path).unwrap_or_default()));
     fs::write(path, out).with_context(|| path.display().to_string())
+}
+
+/// What stands in an earlier report and was not taken here: the figures of GPUs, from the first such heading on.
+fn kept(earlier: &str) -> &str {
+    earlier.find("## NVIDIA").map_or("", |start| &earlier[start..])
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -92,7 +93,7 @@ impl Quota {
 
     fn wait(&self, now: Instant) -> Option<Duration> {
         let left = self.at(now).0;
-        (left <= 0.0).then(|| Duration::from_secs_f64((1.0 - left) / self.per_second()))
+        (left < 1.0).then(|| Duration::from_secs_f64((1.0 - left) / self.per_second()))
     }
 
     fn charge(&self, tokens: u64, now: Instant) {
@@ -188,6 +189,12 @@ impl Access {
     }
 }
 
+/// The bearer token of a request.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -196,6 +203,19 @@ mod tests {
 
     fn digest(token: &str) -> String {
         hex::encode(Sha256::digest(token))
+    }
+
+    #[test]
+    fn bearer_tokens_are_read() {
+        fn check(value: &str, expected: Option<&str>) {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+            assert_eq!(bearer(&headers), expected, "{value}");
+        }
+        check("Bearer abc", Some("abc"));
+        check("bearer  abc", Some("abc"));
+        check("Basic abc", None);
+        check("abc", None);
+        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 
     #[test]

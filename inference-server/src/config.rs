@@ -40,7 +40,11 @@ pub struct Args {
     /// Read again when it changes. Without it everybody may call, and load models from the same machine.
     #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
     pub clients_file: Option<PathBuf>,
-    /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
+    /// Address of the embeddings API in OpenAI's form over HTTP (POST /v1/embeddings, GET /v1/models), which is off
+    /// unless given; port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
+    /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
     /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
@@ -130,6 +134,8 @@ pub struct Config {
     pub tls: Option<tls::Files>,
     /// Who may call.
     pub clients_file: Option<PathBuf>,
+    /// Where the embeddings API in OpenAI's form is served.
+    pub http_listen: Option<SocketAddr>,
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
@@ -195,6 +201,7 @@ impl Args {
                 client_ca: self.tls_client_ca.clone(),
             }),
             clients_file: self.clients_file.clone(),
+            http_listen: self.http_listen,
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,

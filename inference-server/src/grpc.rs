@@ -8,6 +8,7 @@ mod encoding;
 mod extras;
 pub mod health;
 mod layer;
+pub mod local;
 mod models;
 mod offsets;
 mod ranking;
@@ -314,23 +315,29 @@ pub type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 /// Where the descriptor set cannot be read.
 pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limits = api.0.limits;
-    macro_rules! served {
-        ($module:ident::$server:ident) => {
-            pb::$module::$server::new(api.clone())
+    macro_rules! bounded {
+        ($service:expr) => {
+            $service
                 .max_decoding_message_size(limits.request_bytes)
                 .max_encoding_message_size(limits.response_bytes)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }
-    let routes = Routes::new(served!(embedding_service_server::EmbeddingServiceServer))
-        .add_service(served!(token_classification_service_server::TokenClassificationServiceServer))
-        .add_service(served!(ranking_service_server::RankingServiceServer))
-        .add_service(served!(tokenization_service_server::TokenizationServiceServer))
-        .add_service(served!(models_service_server::ModelsServiceServer))
-        .add_service(health)
-        .add_service(reflection().build_v1().context("reflection")?)
-        .add_service(reflection().build_v1alpha().context("reflection v1alpha")?);
+    let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone());
+    let classification =
+        pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone());
+    let ranking = pb::ranking_service_server::RankingServiceServer::new(api.clone());
+    let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone());
+    let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
+    let routes = Routes::new(bounded!(embedding))
+        .add_service(bounded!(classification))
+        .add_service(bounded!(ranking))
+        .add_service(bounded!(tokenization))
+        .add_service(bounded!(models))
+        .add_service(bounded!(health))
+        .add_service(bounded!(reflection().build_v1().context("reflection")?))
+        .add_service(bounded!(reflection().build_v1alpha().context("reflection v1alpha")?));
     let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limits.request_bytes);
     let access = AccessLayer::new(access, Arc::clone(&api.0.metrics));
     Ok(Server::builder().layer(observe).layer(access).add_routes(routes))

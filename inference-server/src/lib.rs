@@ -1,4 +1,5 @@
-//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store.
+//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store; embeddings also over
+//! HTTP in OpenAI's form.
 //!
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
 //! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
@@ -15,6 +16,7 @@ pub mod kernels;
 pub mod loader;
 pub mod metrics;
 pub mod model;
+pub mod openai;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::serve::Listener as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +50,7 @@ use model::registry::{Registry, State};
 use queue::Queue;
 use rustls::ServerConfig;
 use shutdown::Stop;
+use tls::Protocol;
 use tokenizer::workers::Workers;
 use vectors::VectorCache;
 use watched::Watched;
@@ -87,6 +91,7 @@ pub struct Server {
     tls: Option<Arc<Watched<ServerConfig>>>,
     access: Access,
     metrics_http: TcpListener,
+    openai: Option<(tls::Incoming, axum::Router)>,
     router: Router<Layered>,
     health: Health,
     registry: Arc<Registry>,
@@ -153,8 +158,16 @@ impl Server {
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
+            openai: match config.http_listen {
+                Some(address) => {
+                    let listener = listen(address, "--http-listen").await?;
+                    let incoming = tls::Incoming::new(listener, watched_tls(config, Protocol::Http)?)?;
+                    Some((incoming, openai::router(api.clone(), access.clone())))
+                }
+                None => None,
+            },
             router: grpc::router(&api, access.clone(), service)?,
-            tls: config.tls.as_ref().map(tls::Files::watched).transpose()?,
+            tls: watched_tls(config, Protocol::Grpc)?,
             access,
             health,
             registry,
@@ -169,8 +182,7 @@ impl Server {
         };
         server.health.publish().await;
         if let Some(file) = &server.announce_file {
-            announce(file, server.grpc_addr()?, server.metrics_addr()?)
-                .with_context(|| format!("--announce-file {}", file.display()))?;
+            announce(file, &server).with_context(|| format!("--announce-file {}", file.display()))?;
         }
         Ok(server)
     }
@@ -189,6 +201,11 @@ impl Server {
     /// Where the system does not say.
     pub fn metrics_addr(&self) -> Result<SocketAddr> {
         self.metrics_http.local_addr().context("the metrics port is not known")
+    }
+
+    /// Where the embeddings API in OpenAI's form is served, if it is.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.openai.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
     /// The work in the server, for supervisors in the same process.
@@ -210,6 +227,10 @@ impl Server {
         let mut serving = tokio::spawn(serving);
         let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
         let metrics_http = tokio::spawn(metrics_http);
+        let openai = self.openai.map(|(listener, router)| {
+            let closed = closed.clone().cancelled_owned();
+            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(closed).into_future())
+        });
         let mut loading = self.device.and_then(|device| self.loader.start(device));
 
         let outcome = loop {
@@ -239,6 +260,9 @@ impl Server {
         // Health watches never end by themselves, and what was cut off still has to be told so.
         if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
             serving.abort();
+        }
+        if let Some(openai) = openai {
+            openai.abort();
         }
         metrics_http.abort();
         if let Some(file) = &self.announce_file
@@ -276,14 +300,24 @@ fn none_loaded(registry: &Registry) -> bool {
     !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
 }
 
+/// What makes a port of this protocol speak TLS, where certificates are configured.
+fn watched_tls(config: &Config, protocol: Protocol) -> Result<Option<Arc<Watched<ServerConfig>>>> {
+    config.tls.as_ref().map(|files| files.watched(protocol)).transpose()
+}
+
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
 }
 
 /// Writes where the server listens, whole or not at all.
-fn announce(file: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
+fn announce(file: &Path, server: &Server) -> Result<()> {
     let pid = std::process::id();
-    let text = serde_json::json!({"grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": pid});
+    let mut text = serde_json::json!({
+        "grpc": server.grpc_addr()?.to_string(), "metrics": server.metrics_addr()?.to_string(), "pid": pid
+    });
+    if let Some(http) = server.http_addr() {
+        text["http"] = http.to_string().into();
+    }
     let temporary = file.with_extension(format!("{pid}.tmp"));
     std::fs::write(&temporary, format!("{text}\n"))?;
     std::fs::rename(&temporary, file)?;

@@ -313,6 +313,8 @@ impl Shared {
                 drop(state);
                 finished.into_iter().for_each(answer);
                 state = self.state();
+                // A job that was answered must not keep its model in memory until the next one comes.
+                state.jobs.retain(|job| !job.ended() || job.has_rows());
                 continue;
             }
             if state.threads == 0 {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::server::Connected;
 
 use crate::watched::Watched;
@@ -42,12 +42,21 @@ pub struct Files {
     pub client_ca: Option<PathBuf>,
 }
 
+/// What is spoken inside the TLS of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2.
+    Grpc,
+    /// HTTP/1.1.
+    Http,
+}
+
 impl Files {
     /// The TLS configuration that they make, made again when they change.
     ///
     /// # Errors
     /// Where a file cannot be read or holds something else, or the key is not that of the certificate.
-    pub fn watched(&self) -> Result<Arc<Watched<ServerConfig>>> {
+    pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
         let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
         let Self { certificate, key, client_ca } = self.clone();
         Watched::new(files, move |contents| {
@@ -58,7 +67,7 @@ impl Files {
             let roots = client_ca.iter().zip(contents.get(2)).next().map(|(file, content)| {
                 certificates(content).with_context(|| format!("--tls-client-ca {}", file.display()))
             });
-            config(chain, key, roots.transpose()?)
+            config(chain, key, roots.transpose()?, protocol)
         })
     }
 }
@@ -73,6 +82,7 @@ fn config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     client_roots: Option<Vec<CertificateDer<'static>>>,
+    protocol: Protocol,
 ) -> Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -91,7 +101,10 @@ fn config(
     };
     let mut config =
         builder.with_single_cert(chain, key).context("--tls-cert and --tls-key do not fit together")?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = match protocol {
+        Protocol::Grpc => vec![b"h2".to_vec()],
+        Protocol::Http => vec![b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 
@@ -180,6 +193,45 @@ impl AsyncWrite for Connection {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+/// As [`incoming`], for axum.
+pub struct Incoming {
+    address: SocketAddr,
+    connections: ReceiverStream<io::Result<Connection>>,
+}
+
+impl Incoming {
+    /// Connections of the listener.
+    ///
+    /// # Errors
+    /// Where the system does not say where it listens.
+    pub fn new(listener: TcpListener, tls: Option<Arc<Watched<ServerConfig>>>) -> io::Result<Self> {
+        Ok(Self { address: listener.local_addr()?, connections: incoming(listener, tls) })
+    }
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.connections.next().await {
+                Some(Ok(connection)) => {
+                    let peer = connection.connect_info().address.unwrap_or(self.address);
+                    return (connection, peer);
+                }
+                Some(Err(_)) => {}
+                // The task that accepts ends after this value only.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
     }
 }
 

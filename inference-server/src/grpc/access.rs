@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
-use tonic::codegen::http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::call::Caller;
 use super::status;
-use crate::access::{Access, Client};
+use crate::access::{Access, Client, bearer};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::tls::Peer;
@@ -50,11 +50,6 @@ impl AccessLayer {
         }
         Ok(Some(client))
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 impl<S> Layer<S> for AccessLayer {
@@ -102,23 +97,5 @@ where
                 Box::pin(async move { Ok(response) })
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bearer_tokens_are_read() {
-        fn check(value: &str, expected: Option<&str>) {
-            let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
-            assert_eq!(bearer(&headers), expected, "{value}");
-        }
-        check("Bearer abc", Some("abc"));
-        check("bearer  abc", Some("abc"));
-        check("Basic abc", None);
-        check("abc", None);
-        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 }

@@ -124,7 +124,7 @@ impl Api {
         Ok(Asked { lane, reading: Reading { prompt, truncation, field }, form })
     }
 
-    async fn embed_batch(
+    pub(super) async fn embed_batch(
         &self,
         caller: &Caller,
         request: pb::EmbedRequest,

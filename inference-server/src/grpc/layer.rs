@@ -18,6 +18,9 @@ use crate::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
+/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED, without details. At
+/// half that time ends what does not look at its deadline.
+const AHEAD: Duration = Duration::from_millis(2);
 /// Label of a method that does not exist.
 const OTHER: &str = "other";
 
@@ -77,7 +80,12 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let started = Instant::now();
-        let deadline = grpc_timeout(request.headers()).and_then(|patience| started.checked_add(patience));
+        let patience = grpc_timeout(request.headers());
+        let ends = |ahead: Duration| {
+            let patience = patience?;
+            started.checked_add(patience - ahead.min(patience / 2))
+        };
+        let (deadline, last) = (ends(AHEAD), ends(AHEAD / 2));
         let caller = Caller::new(deadline);
         request.extensions_mut().insert(caller.clone());
         answer_in_kind(request.headers_mut());
@@ -95,7 +103,13 @@ where
             Outcome { metrics: Arc::clone(&self.layer.metrics), method, started, code: Code::Cancelled };
         let future = self.inner.call(request);
         let observed = async move {
-            let mut response = future.await?;
+            let mut response = match last {
+                Some(last) => {
+                    let late = || Ok(status::to_status(&Error::ExpiredInQueue).into_http());
+                    tokio::time::timeout_at(last.into(), future).await.unwrap_or_else(|_| late())?
+                }
+                None => future.await?,
+            };
             if ours
                 && caller.decoded().is_none()
                 && let Some(error) = unread(&response, message_bytes)

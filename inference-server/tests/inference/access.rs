@@ -11,6 +11,7 @@ use pb::models_service_client::ModelsServiceClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_stream::StreamExt;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
@@ -81,7 +82,34 @@ async fn tokens_decide_who_calls_and_who_administers() {
     models.unload_model(with_token(unload, "alpha")).await.unwrap();
 }
 
-#[tokio::test(start_paused = false)]
+#[tokio::test]
+async fn the_http_door_asks_for_the_same_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = clients(dir.path(), &entry("lab", "beta", ""));
+    let gate = Gate::closed();
+    gate.open();
+    let flags = ["--http-listen", "127.0.0.1:0", "--clients-file", &file];
+    let running = Running::with_gate(&gate, &flags).await;
+    let ask = async |authorization: &str| {
+        let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n{authorization}connection: close\r\n");
+        let body = r#"{"model": "test/gated", "input": "a"}"#;
+        let mut socket = tokio::net::TcpStream::connect(running.http.unwrap()).await.unwrap();
+        socket
+            .write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let refused = ask("").await;
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    assert!(refused.contains("invalid_api_key") && refused.contains("authentication_error"), "{refused}");
+    assert!(ask("authorization: Bearer other\r\n").await.starts_with("HTTP/1.1 401"));
+    assert!(ask("authorization: Bearer beta\r\n").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_changed_clients_file_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = clients(dir.path(), &entry("lab", "old", ""));

@@ -111,7 +111,8 @@ async fn unloading_waits_for_what_is_in_flight() {
     hurried.set_timeout(Duration::from_millis(200));
     let late = running.models().unload_model(hurried).await.unwrap_err();
     assert!(matches!(late.code(), Code::DeadlineExceeded | Code::Cancelled), "{late}");
-    assert_eq!(running.embed(&["a"]).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(embed(&running, "test/gated").await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(running.embed(&["a"]).await.unwrap_err().code(), Code::NotFound, "there is no other");
     gate.open();
     assert!(working.await.unwrap().is_ok(), "what was in flight is finished");
 }

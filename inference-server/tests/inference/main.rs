@@ -12,6 +12,7 @@ mod embedding;
 mod goldens;
 mod heads;
 mod lifecycle;
+mod openai;
 mod process;
 mod queue;
 mod serving;

@@ -176,6 +176,7 @@ pub(crate) struct Running {
     pub(crate) stop: Stop,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: std::net::SocketAddr,
+    pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) channel: Channel,
     pub(crate) ended: JoinHandle<anyhow::Result<Outcome>>,
     _store: Option<TempDir>,
@@ -186,9 +187,10 @@ impl Running {
         let stop = Stop::default();
         let uri = format!("http://{}", server.grpc_addr().unwrap());
         let (metrics, admission) = (server.metrics_addr().unwrap(), server.admission());
+        let http = server.http_addr();
         let ended = tokio::spawn(server.run(stop.clone()));
         let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
-        Self { stop, admission, metrics, channel, ended, _store: store }
+        Self { stop, admission, metrics, http, channel, ended, _store: store }
     }
 
     /// Fixtures, loaded as a real start loads them; returns once all have been.
