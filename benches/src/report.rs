@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use observatory_inference::kernels::isa::Isa;
 
-use crate::figures::Aim;
+use crate::figures::{Aim, ONNX};
 use crate::peers::Seconds;
 
 /// A ratio within one run.
@@ -31,7 +31,6 @@ impl Row {
         rounds: &[[Seconds; N]],
         (ours, theirs): (usize, usize),
         per_second: impl Fn(Seconds) -> f64,
-        aim: Aim,
     ) -> Self {
         let column = |which: usize| rounds.iter().map(|round| per_second(round[which])).collect::<Vec<_>>();
         let ratio = |of: fn(&Seconds) -> f64| {
@@ -45,8 +44,13 @@ impl Row {
             unit: "tokens",
             ratios: ratio(|seconds| seconds.cpu),
             wall: median(&ratio(|seconds| seconds.wall)),
-            aim,
+            aim: ONNX,
         }
+    }
+
+    /// With another aim than that against onnxruntime in float32.
+    pub(crate) fn aiming(self, aim: Aim) -> Self {
+        Self { aim, ..self }
     }
 
     /// Two workloads compared by operations per second of processor time.

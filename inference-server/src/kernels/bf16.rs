@@ -44,8 +44,8 @@ mod tests {
         check(1.0, 1.0);
         check(-3.140_625, -3.140_625);
         // 1 + 2⁻⁸ lies between 1 and 1 + 2⁻⁷: to the even one, as does 1 + 3·2⁻⁸.
-        check(1.003_906_25, 1.0);
-        check(1.011_718_75, 1.015_625);
+        check(1.0 + 1.0 / 256.0, 1.0);
+        check(1.0 + 3.0 / 256.0, 1.015_625);
         check(1.003_906_4, 1.007_812_5);
         check(f32::MAX, f32::INFINITY);
         check(f32::NEG_INFINITY, f32::NEG_INFINITY);

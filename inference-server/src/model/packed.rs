@@ -169,7 +169,7 @@ impl Packed {
                 layers.iter().for_each(|layer| layer.forward(self.isa, self.heads, texts, buffers));
             }
             Layers::Bf16(unit, layers) => {
-                layers.iter().for_each(|layer| layer.forward(self.isa, *unit, self.heads, texts, buffers));
+                layers.iter().for_each(|layer| layer.forward(*unit, self.heads, texts, buffers));
             }
         }
         Ok(())

@@ -21,26 +21,19 @@ const TOGETHER: usize = 2;
 pub(super) struct Sums(pub(super) [[f32; PANEL]; TOGETHER * SIDE]);
 
 /// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool.
-pub fn multiply(isa: Isa, unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
+pub fn multiply(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
     out.resize(x.rows(), weights.outputs());
     let stride = out.stride();
     let target = Target::Full(Shared::new(out.data_mut()), stride);
-    Product { isa, unit, x, weights, epilogue, target }.run();
+    Product { unit, x, weights, epilogue, target }.run();
 }
 
 /// As [`multiply`], with the result narrowed for the next product.
-pub fn multiply_narrow(
-    isa: Isa,
-    unit: Unit,
-    x: &Rows,
-    weights: &Panels,
-    epilogue: Epilogue<'_>,
-    out: &mut Rows,
-) {
+pub fn multiply_narrow(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Rows) {
     out.resize(x.rows(), weights.outputs());
     let deep = out.deep();
     let target = Target::Narrow(Shared::new(out.blocks_mut()), deep);
-    Product { isa, unit, x, weights, epilogue, target }.run();
+    Product { unit, x, weights, epilogue, target }.run();
 }
 
 /// Whether these instructions give the sums that plain Rust does, for one product that uses every register.
@@ -51,11 +44,11 @@ pub fn check(unit: Unit) -> bool {
     let list = |count: usize| (0..count).map(value).collect::<Vec<f32>>();
     let mut weights = Panels::zeros(INPUTS, PANEL);
     weights.pack(0, &list(INPUTS * PANEL), &list(PANEL));
-    let (isa, mut x) = (Isa::detect(), Rows::default());
-    narrow_rows(isa, &Matrix::from_rows(&list(ROWS * INPUTS), INPUTS), &mut x);
+    let mut x = Rows::default();
+    narrow_rows(Isa::detect(), &Matrix::from_rows(&list(ROWS * INPUTS), INPUTS), &mut x);
     let product = |unit: Unit| {
         let mut out = Matrix::default();
-        multiply(isa, unit, &x, &weights, Epilogue::Bias, &mut out);
+        multiply(unit, &x, &weights, Epilogue::Bias, &mut out);
         out
     };
     let (expected, got) = (product(Unit::portable()), product(unit));
@@ -72,7 +65,6 @@ enum Target {
 }
 
 struct Product<'a> {
-    isa: Isa,
     unit: Unit,
     x: &'a Rows,
     weights: &'a Panels,
@@ -123,7 +115,7 @@ impl Product<'_> {
                 Place::Narrow(out.pointer().wrapping_add(group * deep + panel), deep)
             }
         };
-        by_isa!(self.isa, store(sums: &mut Sums = sums, rows: usize = rows, bias: &[f32; PANEL] = bias,
+        by_isa!(Isa::detect(), store(sums: &mut Sums = sums, rows: usize = rows, bias: &[f32; PANEL] = bias,
             after: After<'_> = after, place: Place = place));
     }
 }
@@ -203,11 +195,11 @@ mod tests {
                 let (panels, weight, bias) = packed(inputs, outputs);
                 let x = Matrix::from_rows(&values(rows * inputs, 3), inputs);
                 let residual = Matrix::from_rows(&values(rows * outputs, 4), outputs);
-                let (narrow, isa) = (narrowed(&x), Isa::detect());
+                let narrow = narrowed(&x);
                 let mut out = [(); 3].map(|()| Matrix::default());
-                multiply(isa, unit, &narrow, &panels, Epilogue::Bias, &mut out[0]);
-                multiply(isa, unit, &narrow, &panels, Epilogue::Residual(&residual), &mut out[1]);
-                multiply(isa, unit, &narrow, &panels, Epilogue::Activation(Activation::Relu), &mut out[2]);
+                multiply(unit, &narrow, &panels, Epilogue::Bias, &mut out[0]);
+                multiply(unit, &narrow, &panels, Epilogue::Residual(&residual), &mut out[1]);
+                multiply(unit, &narrow, &panels, Epilogue::Activation(Activation::Relu), &mut out[2]);
                 for (row, column) in (0..rows).flat_map(|row| (0..outputs).map(move |column| (row, column))) {
                     let sum = reference(x.row(row), &weight[column * inputs..][..inputs], bias[column]);
                     let expected = [sum, sum + f64::from(residual.row(row)[column]), sum.max(0.0)];
@@ -227,10 +219,10 @@ mod tests {
             for (rows, inputs, outputs) in SHAPES {
                 let (panels, _, _) = packed(inputs, outputs);
                 let x = narrowed(&Matrix::from_rows(&values(rows * inputs, 6), inputs));
-                let (isa, gelu) = (Isa::detect(), Epilogue::Activation(Activation::Gelu));
+                let gelu = Epilogue::Activation(Activation::Gelu);
                 let (mut full, mut short) = (Matrix::default(), Rows::default());
-                multiply(isa, unit, &x, &panels, gelu, &mut full);
-                multiply_narrow(isa, unit, &x, &panels, gelu, &mut short);
+                multiply(unit, &x, &panels, gelu, &mut full);
+                multiply_narrow(unit, &x, &panels, gelu, &mut short);
                 let full = narrowed(&full);
                 for row in 0..rows {
                     assert_eq!(short.row(row), full.row(row), "{unit:?} {rows} {inputs} {outputs}");
@@ -252,8 +244,8 @@ mod tests {
             for unit in Unit::available() {
                 let (mut many, mut one) = (Matrix::default(), Matrix::default());
                 let gelu = Epilogue::Activation(Activation::Gelu);
-                pool.install(|| multiply(Isa::detect(), unit, &x, &panels, gelu, &mut many));
-                multiply(Isa::detect(), unit, &alone, &panels, gelu, &mut one);
+                pool.install(|| multiply(unit, &x, &panels, gelu, &mut many));
+                multiply(unit, &alone, &panels, gelu, &mut one);
                 prop_assert_eq!(many.row(at), one.row(0));
             }
         }

@@ -115,25 +115,19 @@ impl Layer<gemm::Panels> {
 }
 
 impl Layer<bf16::Panels> {
-    pub(super) fn forward(
-        &self,
-        isa: Isa,
-        unit: Unit,
-        heads: Heads,
-        texts: &[Range<usize>],
-        buffers: &mut Buffers,
-    ) {
+    pub(super) fn forward(&self, unit: Unit, heads: Heads, texts: &[Range<usize>], buffers: &mut Buffers) {
+        let isa = Isa::detect();
         let Buffers { hidden, wide, context, sum, narrow, narrow_wide } = buffers;
         narrow_rows(isa, hidden, narrow);
-        bf16::multiply(isa, unit, narrow, &self.qkv, Epilogue::Bias, wide);
+        bf16::multiply(unit, narrow, &self.qkv, Epilogue::Bias, wide);
         attend(isa, wide, texts, heads, context);
         narrow_rows(isa, context, narrow);
-        bf16::multiply(isa, unit, narrow, &self.attended, Epilogue::Residual(hidden), sum);
+        bf16::multiply(unit, narrow, &self.attended, Epilogue::Residual(hidden), sum);
         self.attention_norm.apply(isa, sum, hidden);
         narrow_rows(isa, hidden, narrow);
         let activated = Epilogue::Activation(self.activation);
-        bf16::multiply_narrow(isa, unit, narrow, &self.up, activated, narrow_wide);
-        bf16::multiply(isa, unit, narrow_wide, &self.down, Epilogue::Residual(hidden), sum);
+        bf16::multiply_narrow(unit, narrow, &self.up, activated, narrow_wide);
+        bf16::multiply(unit, narrow_wide, &self.down, Epilogue::Residual(hidden), sum);
         self.output_norm.apply(isa, sum, hidden);
     }
 
