@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::admission::{Budget, Limits};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::model::registry::Plan;
 use crate::tls;
 
@@ -62,6 +62,9 @@ pub struct Args {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// How weights and activations are held; sums are f32.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto")]
+    pub precision: Precision,
     /// Requests in flight at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
     pub max_requests: usize,
@@ -77,9 +80,9 @@ pub struct Args {
     /// Mebibytes of vectors to remember by their texts; 0 remembers none.
     #[arg(long, env = "OBSERVATORY_INFERENCE_VECTOR_CACHE_MIB", default_value_t = 64)]
     pub vector_cache_mib: usize,
-    /// Tokens of one forward pass at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", default_value_t = 1_024)]
-    pub max_batch_tokens: usize,
+    /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
+    pub max_batch_tokens: Option<usize>,
     /// Texts of one request at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
     pub max_texts: usize,
@@ -139,10 +142,12 @@ pub struct Config {
     pub plan: Plan,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// How weights and activations are held.
+    pub precision: Precision,
     /// How much work to take on.
     pub admission: Limits,
-    /// Tokens of one forward pass.
-    pub batch_tokens: usize,
+    /// Tokens of one forward pass, where the device does not choose.
+    pub batch_tokens: Option<usize>,
     /// Threads that tokenize.
     pub tokenizer_threads: usize,
     /// Bytes of vectors to remember.
@@ -162,7 +167,7 @@ impl Args {
         let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         for (flag, value) in [
             ("--max-requests", self.max_requests),
-            ("--max-batch-tokens", self.max_batch_tokens),
+            ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-stream-items", self.max_stream_items),
@@ -200,6 +205,7 @@ impl Args {
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,
+            precision: self.precision,
             admission: Limits { requests: self.max_requests, budget: self.budget() },
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use access::Access;
 use admission::Admission;
 use config::Config;
-use device::OpenDevice;
+use device::{Batches, OpenDevice};
 use grpc::health::Health;
 use grpc::{Api, Layered, Router, Shared};
 use loader::{Loader, Waiting};
@@ -111,9 +111,9 @@ impl Server {
     /// # Errors
     /// Where the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
-        let device = device::open(config.device)?;
+        let device = device::open(config.device)?.with_precision(config.precision)?;
         let registry = Registry::new(&config.plan);
-        let mut server = Self::with_registry(config, registry).await?;
+        let mut server = Self::with_registry(config, registry, device.batches()).await?;
         server.device = Some(device);
         Ok(server)
     }
@@ -123,15 +123,17 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub async fn with_models(config: &Config, models: Vec<LoadedModel>) -> Result<Self> {
-        Self::with_registry(config, Registry::ready(models)).await
+        Self::with_registry(config, Registry::ready(models), device::CPU_BATCHES).await
     }
 
-    async fn with_registry(config: &Config, registry: Registry) -> Result<Self> {
+    async fn with_registry(config: &Config, registry: Registry, batches: Batches) -> Result<Self> {
         let registry = Arc::new(registry);
         let admission = Admission::new(config.admission);
         let metrics = Metrics::new(Arc::clone(&admission));
-        let queue = Queue::start(config.batch_tokens, Arc::clone(&admission), Arc::clone(&metrics))
-            .context("the device thread cannot be started")?;
+        let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
+        let queue =
+            Queue::start(batch_tokens, batches.in_flight, Arc::clone(&admission), Arc::clone(&metrics))
+                .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;
         let workers = Workers::start(config.tokenizer_threads, bound)
@@ -140,7 +142,7 @@ impl Server {
         let cut_off = CancellationToken::new();
         let access = Access::new(config.clients_file.as_deref())?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
-        let (loader, waiting) = Loader::new(&registry, &health);
+        let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {
             registry: Arc::clone(&registry),
             loader,

@@ -2,12 +2,16 @@
 
 use std::sync::{Arc, mpsc};
 
+use anyhow::Result;
 use tokio::task::JoinHandle;
 
+use crate::admission::Admission;
 use crate::device::OpenDevice;
 use crate::error::Error;
 use crate::grpc::health::Health;
+use crate::model::LoadedModel;
 use crate::model::registry::Registry;
+use crate::model::warm_up::warm_up;
 
 /// Where to ask for a model.
 #[derive(Debug, Clone)]
@@ -21,14 +25,29 @@ pub struct Waiting {
     names: mpsc::Receiver<String>,
     registry: Arc<Registry>,
     health: Health,
+    admission: Arc<Admission>,
+    batch_tokens: usize,
 }
 
 impl Loader {
-    /// A loader into `registry` that tells `health` of every change.
-    pub fn new(registry: &Arc<Registry>, health: &Health) -> (Self, Waiting) {
+    /// A loader into `registry` that tells `health` of every change, and `admission` how fast batches of up to
+    /// `batch_tokens` tokens are.
+    pub fn new(
+        registry: &Arc<Registry>,
+        health: &Health,
+        admission: &Arc<Admission>,
+        batch_tokens: usize,
+    ) -> (Self, Waiting) {
         let (names, receiver) = mpsc::channel();
         let loader = Self { registry: Arc::clone(registry), names };
-        (loader, Waiting { names: receiver, registry: Arc::clone(registry), health: health.clone() })
+        let waiting = Waiting {
+            names: receiver,
+            registry: Arc::clone(registry),
+            health: health.clone(),
+            admission: Arc::clone(admission),
+            batch_tokens,
+        };
+        (loader, waiting)
     }
 
     /// Has the model loaded where it does not answer and is not on its way.
@@ -51,7 +70,7 @@ impl Waiting {
         let (sender, tried) = tokio::sync::oneshot::channel::<()>();
         let work = move || {
             let load = |name: &str| {
-                self.registry.load(name, &device);
+                self.registry.load(name, &device, |model| self.warm_up(model));
                 runtime.block_on(self.health.publish());
             };
             for entry in self.registry.entries() {
@@ -59,7 +78,7 @@ impl Waiting {
             }
             // Nobody waits any more where the server stopped first.
             let _ = sender.send(());
-            for name in self.names {
+            while let Ok(name) = self.names.recv() {
                 load(&name);
             }
         };
@@ -74,5 +93,18 @@ impl Waiting {
                 None
             }
         }
+    }
+
+    /// A model answers fast from its first request on, and the server knows how much it can take on.
+    fn warm_up(&self, model: &LoadedModel) -> Result<()> {
+        let pace = warm_up(model, self.batch_tokens)?;
+        self.admission.observe(pace.tokens, pace.elapsed);
+        tracing::debug!(
+            model.name = model.info.name,
+            batch.tokens = pace.tokens,
+            duration_us = pace.elapsed.as_micros() as u64,
+            "warmed up"
+        );
+        Ok(())
     }
 }

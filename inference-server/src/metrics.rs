@@ -91,7 +91,7 @@ impl Metrics {
             compute: Family::new_with_constructor(seconds),
             tokens: Family::default(),
             rows: Family::default(),
-            batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 12)),
+            batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 16)),
             batch_rows: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),

@@ -9,9 +9,12 @@ pub mod load;
 pub mod loading;
 pub mod modern;
 pub mod packed;
+#[cfg(feature = "cuda")]
+pub mod packed_cuda;
 pub mod registry;
 pub mod revision;
 pub mod sentence;
+pub mod warm_up;
 pub mod weights;
 
 use std::collections::BTreeMap;

@@ -169,7 +169,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     context.output.print(&pulled)?;
     if pulled.changed {
-        say_how_served(context, &name).await;
+        say_how_served(context, &request.name).await;
     }
     Ok(Outcome::Done)
 }

@@ -50,10 +50,12 @@ pub fn load_within(
         Task::Embedding => {
             let head = Pooled::load(&dir, &settings, &config, &mut weights)?;
             (sparse, multi_vector_dimensions) = head.extras();
-            Encoder::pooled(&config, &mut weights, head)?
+            Encoder::pooled(&config, &mut weights, device.precision, head)?
         }
-        Task::TokenClassification => Encoder::labelling(&config, &mut weights, labels.len())?,
-        Task::Ranking => Encoder::classifying(&config, &mut weights, 1)?,
+        Task::TokenClassification => {
+            Encoder::labelling(&config, &mut weights, device.precision, labels.len())?
+        }
+        Task::Ranking => Encoder::classifying(&config, &mut weights, device.precision, 1)?,
     };
     let info = ModelInfo {
         name: name.to_owned(),
@@ -73,7 +75,7 @@ pub fn load_within(
         languages: fs::read_to_string(dir.join("README.md"))
             .map_or_else(|_| Vec::new(), |text| card::languages(&text)),
         parameters: weights.parameters(),
-        weight_bytes: weights.parameters() * size_of::<f32>() as u64,
+        weight_bytes: network.weight_bytes(weights.parameters()),
         device: device.name.clone(),
     };
     let model = LoadedModel { info, tokenizer, network: Box::new(network) };

@@ -180,8 +180,9 @@ impl Registry {
         self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads a model that waits for it onto the device; one that fails is listed as failed.
-    pub fn load(&self, name: &str, device: &OpenDevice) {
+    /// Loads a model that waits for it onto the device, and has it made `ready` before it answers; one that fails is
+    /// listed as failed.
+    pub fn load(&self, name: &str, device: &OpenDevice, ready: impl FnOnce(&LoadedModel) -> Result<()>) {
         let Some((store, limit)) = &self.store else { return };
         if !matches!(self.entry(name), Ok(Entry { state: State::Loading(_), .. })) {
             return;
@@ -190,7 +191,9 @@ impl Registry {
         let used: u64 = self.read().iter().map(Slot::weight_bytes).sum();
         let loading = Arc::new(Loading::within(limit.saturating_sub(used)));
         self.set(name, State::Loading(Arc::clone(&loading)));
-        let state = match load_within(store, name, device, &loading) {
+        let loaded =
+            load_within(store, name, device, &loading).and_then(|model| ready(&model).map(|()| model));
+        let state = match loaded {
             Ok(model) => {
                 tracing::info!(
                     model.name = name,

@@ -6,6 +6,8 @@ mod access;
 mod calls;
 mod classification;
 mod conformance;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod embedding;
 mod goldens;
 mod heads;
@@ -17,3 +19,4 @@ mod serving;
 mod store;
 mod streams;
 mod support;
+mod warm_up;
