@@ -91,7 +91,11 @@ fn processor_time() -> Result<Duration> {
 }
 
 fn candle(dir: &Path) -> Result<Encoder> {
-    let config: Config = serde_json::from_str(&std::fs::read_to_string(dir.join("config.json"))?)?;
+    let text = std::fs::read_to_string(dir.join("config.json"))?;
+    let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text)?;
+    // Newer checkpoints leave out what candle's configuration asks for.
+    fields.entry("position_embedding_type").or_insert_with(|| json!("absolute"));
+    let config: Config = serde_json::from_value(fields.into())?;
     let pad = config.pad_token_id;
     let tensors = candle_core::safetensors::load(dir.join("model.safetensors"), &Device::Cpu)?;
     let model = XLMRobertaModel::new(&config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
