@@ -186,8 +186,8 @@ mod tests {
             for (index, slot) in words[parts.slots..][..tiles.short() * SLOTS * 2].chunks(2).enumerate() {
                 let (token, rows, first_key, keys) =
                     (slot[0] as usize, (slot[1] & 255) as usize, (slot[1] >> 8 & 255) as usize, (slot[1] >> 16) as usize);
-                for row in token..token + rows {
-                    seen[row] += 1;
+                for (row, times) in seen.iter_mut().enumerate().skip(token).take(rows) {
+                    *times += 1;
                     let (start, end) = range(row);
                     // The text's rows stand in its tile from `first_key` on.
                     prop_assert_eq!(token - start, index % SLOTS * SLOT - first_key);
