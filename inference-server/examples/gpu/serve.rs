@@ -70,7 +70,7 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
         }
         for per_call in &args.per_call {
             for encoding in &args.encodings {
-                measure(of, args, &clients, &texts, *per_call, encoding).await;
+                measure(of, args, &clients, &texts, (*per_call, encoding)).await;
             }
         }
     });
@@ -100,8 +100,7 @@ async fn measure(
     args: &Args,
     clients: &[Client],
     texts: &[String],
-    per_call: usize,
-    encoding: &str,
+    (per_call, encoding): (usize, &str),
 ) {
     let name = format!("VECTOR_ENCODING_{}", encoding.to_uppercase());
     let load = Arc::new(Load {
