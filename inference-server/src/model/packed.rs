@@ -250,7 +250,8 @@ mod tests {
     fn load(name: &str, unit: Option<Unit>) -> Packed {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models").join(name);
         let config = EncoderConfig::read(&dir).unwrap();
-        let mut weights = Weights::open(&dir, config.word_table(), &Device::Cpu).unwrap();
+        let mut weights =
+            Weights::open(&dir, config.word_table(), &Device::Cpu, &Default::default()).unwrap();
         Packed::load_for(&config, &mut weights, unit).unwrap()
     }
 
