@@ -20,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::transport::server::Connected;
 
 use crate::watched::Watched;
 
@@ -126,10 +125,9 @@ pub enum Connection {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
+impl Connection {
+    /// Who is at its other end.
+    pub fn peer(&self) -> Peer {
         match self {
             Self::Plain(stream) => Peer { address: stream.peer_addr().ok(), certificate: None },
             Self::Tls(stream) => {
@@ -220,7 +218,7 @@ impl axum::serve::Listener for Incoming {
         loop {
             match self.connections.next().await {
                 Some(Ok(connection)) => {
-                    let peer = connection.connect_info().address.unwrap_or(self.address);
+                    let peer = connection.peer().address.unwrap_or(self.address);
                     return (connection, peer);
                 }
                 Some(Err(_)) => {}

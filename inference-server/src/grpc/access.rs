@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::codegen::http::{Request, Response};
+use tonic::transport::server::Connected;
 use tower::{Layer, Service};
 
 use super::call::Caller;
@@ -13,7 +14,7 @@ use super::status;
 use crate::access::{Access, Client, bearer};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::tls::Peer;
+use crate::tls::{Connection, Peer};
 
 /// Whoever asks for the health of a process cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -22,6 +23,14 @@ const ADMIN: [&str; 2] = [
     "/observatory.inference.v1.ModelsService/LoadModel",
     "/observatory.inference.v1.ModelsService/UnloadModel",
 ];
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer()
+    }
+}
 
 /// Makes [`Guard`].
 #[derive(Debug, Clone)]
