@@ -469,7 +469,7 @@ mod tests {
         loading(vec![other.clone(), first.clone()], None);
         loading(vec![other.clone(), first.clone()], Some("first"));
         let name = |models, wanted| choose_embedding(models, wanted).expect("a model").name;
-        assert_eq!(name(vec![first.clone(), other.clone()], Some("other")), "other");
+        assert_eq!(name(vec![first, other.clone()], Some("other")), "other");
         let failed = model("first", ModelState::Failed, true);
         assert_eq!(name(vec![failed.clone(), other], None), "other");
         assert!(matches!(choose_embedding(vec![failed], None), Err(InferenceError::NoModel)));

@@ -32,7 +32,7 @@ impl Block {
 
 /// Activations as bf16; a buffer that is reused between forward passes.
 ///
-/// [`SIDE`] rows at a time lie block by block along their columns. Rows and columns that fill up the last blocks hold
+/// `SIDE` rows at a time lie block by block along their columns. Rows and columns that fill up the last blocks hold
 /// no meaning and zeros.
 #[derive(Debug, Default)]
 pub struct Rows {
