@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check check-cuda
+.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check check-cuda bench bench-gpu
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -44,3 +44,9 @@ ci: test checks ## exactly what CI runs
 
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	.ci/check-cuda
+
+bench: ## speed beside named peers, written to benches/RESULTS.md; 10 minutes after the first build, no part of ci
+	benches/run
+
+bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server beside sentence-transformers
+	.ci/bench-gpu

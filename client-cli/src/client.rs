@@ -69,7 +69,12 @@ impl Client {
             Some(endpoint) => open(&full_url(endpoint))
                 .await
                 .with_context(|| format!("no {name} answers at {endpoint}"))
-                .hint("check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack"),
+                .hint(match name {
+                    binaries::INFERENCE => {
+                        "check --inference and OBSERVATORY_INFERENCE, or leave them away to use the local stack"
+                    }
+                    _ => "check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack",
+                }),
             None => {
                 let address = self.local(name).await?;
                 open(&format!("http://{address}"))

@@ -13,8 +13,8 @@ use crate::error::Error;
 
 /// Speed assumed until the first batches have been measured, tokens per second.
 const ASSUMED_RATE: f64 = 2_000.0;
-/// How long a time of the assumed speed the first measurements have to outweigh, in seconds.
-const ASSUMED_TIME: f64 = 0.05;
+/// How long a time of the assumed speed the first measurements have to outweigh, in seconds: little beside any batch.
+const ASSUMED_TIME: f64 = 1e-4;
 /// How much of the older measurements each new one keeps; full batches outweigh small ones by their time.
 const RATE_MEMORY: f64 = 0.9;
 /// Bounds of a budget that follows the speed: one large request, and what the ids may take in memory.
@@ -75,11 +75,14 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether work is taken on at all; else [`Error::Draining`].
+    pub fn check_open(&self) -> Result<(), Error> {
+        if self.state().draining { Err(Error::Draining) } else { Ok(()) }
+    }
+
     /// Lets a request in, or says at once why not: [`Error::Draining`] or [`Error::Overloaded`].
     pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, Error> {
-        if self.state().draining {
-            return Err(Error::Draining);
-        }
+        self.check_open()?;
         let limit = self.limits.requests;
         let entered = self.requests.send_if_modified(|count| {
             let room = *count < limit;
@@ -198,6 +201,11 @@ impl TokenPermit {
         self.weight = weight;
     }
 
+    /// Where the room is.
+    pub fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
+    }
+
     /// Gives back what is more than `tokens`.
     pub fn shrink(&mut self, tokens: u64) {
         if tokens < self.weight {
@@ -252,6 +260,14 @@ mod tests {
         }
         let hint = a.drain_estimate().as_secs_f64();
         assert!((hint - 10.0).abs() < 0.1, "{hint}");
+    }
+
+    #[test]
+    fn the_first_measurement_outweighs_the_assumption() {
+        let a = Admission::new(Limits { requests: 9, budget: Budget::Wait(Duration::from_secs(30)) });
+        a.observe(16_384, Duration::from_millis(7));
+        assert!((a.rate() * 0.007 / 16_384.0 - 1.0).abs() < 0.02, "{}", a.rate());
+        assert_eq!(a.token_limit(), 4_194_304);
     }
 
     #[test]

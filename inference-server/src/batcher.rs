@@ -199,6 +199,11 @@ impl<T> Batcher<T> {
         }
     }
 
+    /// Tokens of a batch at most.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
     /// Tokens that wait.
     pub fn tokens(&self) -> usize {
         self.tokens

@@ -8,8 +8,9 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::admission::{Budget, Limits};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::model::registry::Plan;
+use crate::tls;
 
 /// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
 ///
@@ -26,7 +27,24 @@ pub struct Args {
     /// Address of the Prometheus metrics (GET /metrics); port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
-    /// After binding, write {"grpc", "metrics", "pid"} to this file; removed on a clean exit.
+    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the two below.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert in PEM.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Roots in PEM that must have signed the certificate every client has to show.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin, tokens_per_minute.
+    /// Read again when it changes. Without it everybody may call, and load models from the same machine.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
+    pub clients_file: Option<PathBuf>,
+    /// Address of the embeddings API in OpenAI's form over HTTP (POST /v1/embeddings, GET /v1/models), which is off
+    /// unless given; port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub http_listen: Option<SocketAddr>,
+    /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
     /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
@@ -38,9 +56,15 @@ pub struct Args {
     /// Model for embeddings where a request names none; the first that embeds by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME")]
     pub default_embedding: Option<String>,
+    /// Mebibytes that the weights of all models may take together; a model that does not fit is listed as failed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WEIGHT_MIB", value_name = "MIB")]
+    pub max_weight_mib: Option<u64>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// How weights and activations are held; sums are f32.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto")]
+    pub precision: Precision,
     /// Requests in flight at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
     pub max_requests: usize,
@@ -56,18 +80,24 @@ pub struct Args {
     /// Mebibytes of vectors to remember by their texts; 0 remembers none.
     #[arg(long, env = "OBSERVATORY_INFERENCE_VECTOR_CACHE_MIB", default_value_t = 64)]
     pub vector_cache_mib: usize,
-    /// Tokens of one forward pass at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", default_value_t = 1_024)]
-    pub max_batch_tokens: usize,
+    /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
+    pub max_batch_tokens: Option<usize>,
     /// Texts of one request at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
     pub max_texts: usize,
     /// Bytes of one text at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072)]
     pub max_text_bytes: usize,
-    /// Bytes of one request message at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_MESSAGE_BYTES", default_value_t = 4 << 20)]
-    pub max_message_bytes: usize,
+    /// Items of one stream whose results have not gone out at most; the stream is not read further meanwhile.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
+    pub max_stream_items: usize,
+    /// Bytes of one request message at most, decompressed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20)]
+    pub max_request_bytes: usize,
+    /// Bytes of one response message at most, before compression; clients read 4 MiB unless told otherwise.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RESPONSE_BYTES", default_value_t = 64 << 20)]
+    pub max_response_bytes: usize,
     /// Seconds a request may take where its caller sets no shorter deadline.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300)]
     pub max_request_seconds: u64,
@@ -83,8 +113,12 @@ pub struct RequestLimits {
     pub texts: usize,
     /// Bytes of one text.
     pub text_bytes: usize,
+    /// Items of one stream whose results have not gone out.
+    pub stream_items: usize,
     /// Bytes of one request message.
-    pub message_bytes: usize,
+    pub request_bytes: usize,
+    /// Bytes of one response message.
+    pub response_bytes: usize,
     /// Time where the caller sets no shorter deadline.
     pub time: Duration,
 }
@@ -96,16 +130,24 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics are served.
     pub metrics_listen: SocketAddr,
+    /// What makes the gRPC port speak TLS.
+    pub tls: Option<tls::Files>,
+    /// Who may call.
+    pub clients_file: Option<PathBuf>,
+    /// Where the embeddings API in OpenAI's form is served.
+    pub http_listen: Option<SocketAddr>,
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
     pub plan: Plan,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// How weights and activations are held.
+    pub precision: Precision,
     /// How much work to take on.
     pub admission: Limits,
-    /// Tokens of one forward pass.
-    pub batch_tokens: usize,
+    /// Tokens of one forward pass, where the device does not choose.
+    pub batch_tokens: Option<usize>,
     /// Threads that tokenize.
     pub tokenizer_threads: usize,
     /// Bytes of vectors to remember.
@@ -125,10 +167,13 @@ impl Args {
         let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         for (flag, value) in [
             ("--max-requests", self.max_requests),
-            ("--max-batch-tokens", self.max_batch_tokens),
+            ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
-            ("--max-message-bytes", self.max_message_bytes),
+            ("--max-stream-items", self.max_stream_items),
+            ("--max-request-bytes", self.max_request_bytes),
+            ("--max-response-bytes", self.max_response_bytes),
+            ("--max-weight-mib", self.max_weight_mib.map_or(1, whole)),
             ("--max-queued-tokens", self.max_queued_tokens.map_or(1, whole)),
             ("--max-queue-seconds", whole(self.max_queue_seconds)),
             ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
@@ -144,13 +189,23 @@ impl Args {
                 file.display()
             );
         }
-        let plan = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let plan = Plan { weight_bytes, ..found };
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
+            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(certificate, key)| tls::Files {
+                certificate,
+                key,
+                client_ca: self.tls_client_ca.clone(),
+            }),
+            clients_file: self.clients_file.clone(),
+            http_listen: self.http_listen,
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,
+            precision: self.precision,
             admission: Limits { requests: self.max_requests, budget: self.budget() },
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),
@@ -158,7 +213,9 @@ impl Args {
             request: RequestLimits {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,
-                message_bytes: self.max_message_bytes,
+                stream_items: self.max_stream_items,
+                request_bytes: self.max_request_bytes,
+                response_bytes: self.max_response_bytes,
                 time: Duration::from_secs(self.max_request_seconds),
             },
             drain: Duration::from_secs(self.drain_seconds),

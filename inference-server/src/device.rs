@@ -5,6 +5,23 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use candle_core::Device;
 
+use crate::kernels::bf16::Unit;
+
+/// What a device is handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batches {
+    /// Tokens of one forward pass.
+    pub tokens: usize,
+    /// Forward passes at a time.
+    pub in_flight: usize,
+}
+
+/// Of the CPU: its caches hold the activations of so many tokens, and one pass takes all cores.
+pub const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
+/// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up the vectors of the
+/// one before.
+const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
+
 /// The operator's wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -31,6 +48,20 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// How weights and activations are held, by the models that have a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Precision {
+    /// bf16 on a GPU, f32 on the CPU.
+    #[default]
+    Auto,
+    /// 24 bits of significand.
+    F32,
+    /// 8 bits of significand and the range of f32; sums are f32.
+    Bf16,
+    /// 11 bits of significand; sums are f32.
+    F16,
+}
+
 /// An open device and its name in messages ("cpu", "cuda:0").
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
@@ -38,6 +69,34 @@ pub struct OpenDevice {
     pub device: Device,
     /// Its name.
     pub name: String,
+    /// How weights and activations are held there; never [`Precision::Auto`].
+    pub precision: Precision,
+}
+
+impl OpenDevice {
+    /// The same device with another precision.
+    ///
+    /// # Errors
+    /// Where the device does not compute so.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
+        let refused = match precision {
+            Precision::Bf16 => Unit::detect().is_none(),
+            Precision::F16 => true,
+            Precision::Auto | Precision::F32 => false,
+        };
+        if self.device.is_cpu() && refused {
+            bail!("precision {precision:?}: this processor has no instructions for it, use f32");
+        }
+        if precision != Precision::Auto {
+            self.precision = precision;
+        }
+        Ok(self)
+    }
+
+    /// What it is handed.
+    pub fn batches(&self) -> Batches {
+        if self.device.is_cpu() { CPU_BATCHES } else { CUDA_BATCHES }
+    }
 }
 
 /// Opens the device; `Auto` falls back to the CPU and logs why.
@@ -45,7 +104,7 @@ pub struct OpenDevice {
 /// # Errors
 /// Where a CUDA device was asked for and cannot be had.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
-    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned() };
+    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned(), precision: Precision::F32 };
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
@@ -66,9 +125,33 @@ fn cuda(ordinal: usize) -> Result<OpenDevice> {
     if !driver_present() {
         bail!("device cuda:{ordinal}: the NVIDIA driver library libcuda was not found on this machine");
     }
-    let device =
-        Device::new_cuda(ordinal).map_err(|error| anyhow::anyhow!("device cuda:{ordinal}: {error}"))?;
-    Ok(OpenDevice { device, name: format!("cuda:{ordinal}") })
+    cuda_stream(ordinal)
+}
+
+/// One stream for all threads: what one thread puts into the device's memory, another computes with.
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code, reason = "candle marks it unsafe to leave out the events between streams")]
+fn cuda_stream(ordinal: usize) -> Result<OpenDevice> {
+    crate::kernels::cuda::libraries().map_err(|error| anyhow::anyhow!("device cuda:{ordinal}: {error}"))?;
+    let device = Device::new_cuda_with_stream(ordinal)
+        .map_err(|error| anyhow::anyhow!("device cuda:{ordinal}: {error}"))?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: everything on this device goes through its one stream, in order.
+    unsafe { cuda.disable_event_tracking() };
+    let stream = cuda.cuda_stream();
+    let (free, total) = stream.context().mem_get_info()?;
+    tracing::info!(
+        device.name = stream.context().name()?,
+        memory.free_mib = free >> 20,
+        memory.total_mib = total >> 20,
+        "CUDA device opened"
+    );
+    Ok(OpenDevice { device, name: format!("cuda:{ordinal}"), precision: Precision::Bf16 })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_stream(_: usize) -> Result<OpenDevice> {
+    bail!("built without CUDA")
 }
 
 /// Whether libcuda can be loaded. Touching CUDA without it panics when the driver is loaded at run time.
@@ -103,6 +186,17 @@ mod tests {
         check("cuda:3", Some(DeviceChoice::Cuda(3)));
         check("cuda:x", None);
         check("gpu", None);
+    }
+
+    #[test]
+    fn the_cpu_computes_in_bf16_where_it_can() {
+        let with = |precision| open(DeviceChoice::Cpu).unwrap().with_precision(precision);
+        assert_eq!(with(Precision::Auto).unwrap().precision, Precision::F32);
+        assert_eq!(with(Precision::F32).unwrap().precision, Precision::F32);
+        match (Unit::detect(), with(Precision::Bf16)) {
+            (Some(_), device) => assert_eq!(device.unwrap().precision, Precision::Bf16),
+            (None, device) => assert!(device.unwrap_err().to_string().contains("no instructions")),
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

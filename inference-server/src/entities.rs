@@ -42,7 +42,7 @@ pub struct Entity {
 }
 
 /// The label of text that is no entity.
-const OUTSIDE: &str = "O";
+pub const OUTSIDE: &str = "O";
 
 /// softmax(logits), in place of `logits`.
 pub fn softmax(logits: &mut [f32]) {
@@ -78,7 +78,7 @@ pub fn entities(
 }
 
 /// Index and value of the highest score, the first of equals.
-fn best(scores: &[f32]) -> (usize, f32) {
+pub fn best(scores: &[f32]) -> (usize, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, score) in scores.iter().copied().enumerate() {
         if score > best.1 {
@@ -123,12 +123,16 @@ fn continues(last: &str, next: &str) -> bool {
     !begins && tag(last).1 == next
 }
 
+/// The label of an entity joined from tokens of this label: without "B-" or "I-".
+pub fn joined_label(label: &str) -> &str {
+    // transformers cuts at the first hyphen, whatever stands before it.
+    label.split_once('-').map_or(label, |(_, rest)| rest)
+}
+
 fn joined(group: &[Entity]) -> Entity {
     let (first, last) = (&group[0], &group[group.len() - 1]);
-    // transformers cuts at the first hyphen, whatever stands before it.
-    let label = first.label.split_once('-').map_or(first.label.as_str(), |(_, rest)| rest);
     Entity {
-        label: label.to_owned(),
+        label: joined_label(&first.label).to_owned(),
         score: group.iter().map(|entity| entity.score).sum::<f32>() / group.len() as f32,
         start: first.start,
         end: last.end,

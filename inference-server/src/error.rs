@@ -51,6 +51,26 @@ pub enum Error {
         /// Most bytes a text may have.
         limit: usize,
     },
+    /// The message is not one of the contract: not protobuf, not UTF-8 where text is due, or empty.
+    #[error("the message cannot be decoded: {cause}")]
+    Malformed {
+        /// What the decoder says.
+        cause: String,
+    },
+    /// A message larger than the server reads.
+    #[error("the message is too large; allowed are at most {limit} bytes, decompressed")]
+    MessageTooLarge {
+        /// Most bytes of a message.
+        limit: usize,
+    },
+    /// An answer larger than the server sends.
+    #[error("the answer has {bytes} bytes; allowed are at most {limit}; ask for less at a time")]
+    AnswerTooLarge {
+        /// Bytes of the answer.
+        bytes: usize,
+        /// Most bytes of a message.
+        limit: usize,
+    },
     /// A value outside the allowed ones.
     #[error("{field} is {value}; allowed: {allowed}")]
     InvalidValue {
@@ -103,6 +123,12 @@ pub enum Error {
         /// Name of the model.
         model: String,
     },
+    /// The model was taken out of service.
+    #[error("model {model} was unloaded")]
+    ModelUnloaded {
+        /// Name of the model.
+        model: String,
+    },
     /// The model could not be loaded.
     #[error("model {model} could not be loaded: {cause}")]
     ModelFailed {
@@ -110,6 +136,28 @@ pub enum Error {
         model: String,
         /// What is wrong with its files.
         cause: String,
+    },
+    /// The server knows its callers, and this one is not among them.
+    #[error("{}", credentials(*given))]
+    Unauthenticated {
+        /// Whether the caller showed anything.
+        given: bool,
+    },
+    /// The caller may not load and unload models.
+    #[error("{client} may not load or unload models; that needs the admin scope")]
+    PermissionDenied {
+        /// Name of the client.
+        client: String,
+    },
+    /// The caller had its share of the last minute.
+    #[error("{client} has used up its {limit} tokens a minute; try again in {} ms", retry_after.as_millis())]
+    QuotaExceeded {
+        /// Name of the client.
+        client: String,
+        /// Tokens it may have computed in a minute.
+        limit: u32,
+        /// When it may have more.
+        retry_after: Duration,
     },
     /// The server is shutting down.
     #[error("the server is shutting down")]
@@ -123,6 +171,12 @@ pub enum Error {
         used: u64,
         /// How much is taken.
         limit: u64,
+        /// When there should be room, from the measured speed.
+        retry_after: Duration,
+    },
+    /// The device had not begun when the time that the caller allows for waiting was over.
+    #[error("the device did not begin within settings.options.max_queue_ms; try again in {} ms", retry_after.as_millis())]
+    QueueTimeout {
         /// When there should be room, from the measured speed.
         retry_after: Duration,
     },
@@ -140,6 +194,14 @@ pub enum Error {
     Backend,
 }
 
+fn credentials(given: bool) -> &'static str {
+    if given {
+        "the bearer token or certificate is not known"
+    } else {
+        "a bearer token or a client certificate is needed"
+    }
+}
+
 impl Error {
     /// The stable reason of `google.rpc.ErrorInfo`.
     pub fn reason(&self) -> &'static str {
@@ -148,6 +210,9 @@ impl Error {
             Self::BatchTooLarge { .. } => "BATCH_TOO_LARGE",
             Self::InputTooLong { .. } => "INPUT_TOO_LONG",
             Self::InputTooLarge { .. } => "INPUT_TOO_LARGE",
+            Self::Malformed { .. } => "MALFORMED_MESSAGE",
+            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::AnswerTooLarge { .. } => "ANSWER_TOO_LARGE",
             Self::InvalidValue { .. } => "INVALID_VALUE",
             Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
             Self::UnknownModel { .. } => "UNKNOWN_MODEL",
@@ -155,8 +220,13 @@ impl Error {
             Self::RevisionMismatch { .. } => "REVISION_MISMATCH",
             Self::ModelLoading { .. } => "MODEL_LOADING",
             Self::ModelFailed { .. } => "MODEL_FAILED",
+            Self::ModelUnloaded { .. } => "MODEL_UNLOADED",
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::PermissionDenied { .. } => "ADMIN_SCOPE_NEEDED",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Draining => "DRAINING",
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::QueueTimeout { .. } => "QUEUE_TIMEOUT",
             Self::ExpiredInQueue => "EXPIRED_IN_QUEUE",
             Self::ExpiredRunning => "EXPIRED_RUNNING",
             Self::Cancelled => "CANCELLED",
@@ -181,14 +251,16 @@ impl Error {
     /// The figures behind the message, for programs.
     pub fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::EmptyBatch { limit, .. } => vec![("limit", limit.to_string())],
+            Self::EmptyBatch { limit, .. } | Self::MessageTooLarge { limit } => {
+                vec![("limit", limit.to_string())]
+            }
             Self::BatchTooLarge { count, limit, .. } => {
                 vec![("count", count.to_string()), ("limit", limit.to_string())]
             }
             Self::InputTooLong { tokens, limit, .. } => {
                 vec![("tokens", tokens.to_string()), ("limit", limit.to_string())]
             }
-            Self::InputTooLarge { bytes, limit, .. } => {
+            Self::InputTooLarge { bytes, limit, .. } | Self::AnswerTooLarge { bytes, limit } => {
                 vec![("bytes", bytes.to_string()), ("limit", limit.to_string())]
             }
             Self::InvalidValue { value, .. } => vec![("value", value.clone())],
@@ -200,7 +272,15 @@ impl Error {
             Self::RevisionMismatch { model, asked, loaded } => {
                 vec![("model", model.clone()), ("asked", asked.clone()), ("loaded", loaded.clone())]
             }
-            Self::ModelLoading { model } | Self::ModelFailed { model, .. } => vec![("model", model.clone())],
+            Self::ModelLoading { model }
+            | Self::ModelUnloaded { model }
+            | Self::ModelFailed { model, .. } => {
+                vec![("model", model.clone())]
+            }
+            Self::PermissionDenied { client } => vec![("client", client.clone())],
+            Self::QuotaExceeded { client, limit, .. } => {
+                vec![("client", client.clone()), ("limit", limit.to_string())]
+            }
             Self::Overloaded { used, limit, .. } => {
                 vec![("used", used.to_string()), ("limit", limit.to_string())]
             }
@@ -211,7 +291,9 @@ impl Error {
     /// How long the caller should wait before the same request may succeed; `None` where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. }
+            | Self::QuotaExceeded { retry_after, .. }
+            | Self::QueueTimeout { retry_after } => Some(*retry_after),
             Self::ModelLoading { .. } | Self::Draining => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -1,31 +1,41 @@
 //! The gRPC face of the server: what the services share, and how they are put together.
 
+mod access;
+mod call;
 mod classification;
 mod embedding;
+mod encoding;
 mod extras;
 pub mod health;
 mod layer;
+pub mod local;
 mod models;
+mod offsets;
 mod ranking;
 pub mod status;
+mod stream;
 mod tokenization;
 mod vectors;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use observatory_proto::inference::v1 as pb;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use prost::Message;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
-pub use tonic::transport::server::{Router, TcpIncoming};
-use tonic::{Request, Response, Status};
+pub use tonic::transport::server::Router;
+use tonic::{Response, Status};
 use tower::layer::util::{Identity, Stack};
 
-use crate::admission::{Admission, RequestPermit, TokenPermit};
+use crate::access::Access;
+use crate::admission::{Admission, TokenPermit};
 use crate::config::RequestLimits;
 use crate::error::Error;
+use crate::loader::Loader;
 use crate::metrics::Metrics;
 use crate::model::registry::Registry;
 use crate::model::{LoadedModel, Task};
@@ -33,17 +43,26 @@ use crate::queue::{Done, Lane, Priority, Queue, Work};
 use crate::tokenizer::Truncation;
 use crate::tokenizer::workers::Workers;
 use crate::vectors::{Embedded, VectorCache};
-use layer::{Deadline, Decoded, ObserveLayer};
+use access::AccessLayer;
+use call::{Call, Caller};
+use layer::ObserveLayer;
 
 /// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
 /// request, large enough that handing it over costs little.
 const SHARE_TEXTS: usize = 32;
 const SHARE_BYTES: usize = 16 << 10;
 
+/// The reflection that grpcio's and older clients ask.
+const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
 /// What every service works with.
 pub struct Shared {
     /// The models.
     pub registry: Arc<Registry>,
+    /// Who loads further ones.
+    pub loader: Loader,
+    /// Who tells the world how they stand.
+    pub health: health::Health,
     /// How much work is taken on.
     pub admission: Arc<Admission>,
     /// The threads that read texts.
@@ -64,35 +83,39 @@ pub struct Shared {
 #[derive(Clone)]
 pub struct Api(Arc<Shared>);
 
-/// A request that has been let in. Dropping it, which is what happens when the caller goes away, cancels its work.
-struct Call {
-    deadline: Option<Instant>,
-    cancel: CancellationToken,
-    _cancel_on_drop: DropGuard,
-    _permit: RequestPermit,
-}
-
 impl Api {
     /// Services over this state.
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 
-    fn enter(&self, deadline: Option<Instant>) -> Result<Call, Error> {
-        let permit = self.0.admission.enter()?;
-        let cancel = CancellationToken::new();
-        let guard = cancel.clone().drop_guard();
-        Ok(Call { deadline, cancel, _cancel_on_drop: guard, _permit: permit })
+    /// The answer as it is sent, its refusal counted.
+    fn answer<T: Message>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        let sent = result.and_then(|message| self.check_answer(&message).map(|()| message));
+        sent.map(Response::new).map_err(|error| self.refuse(&error))
     }
 
-    fn refuse(&self, error: Error) -> Status {
+    fn check_answer(&self, message: &impl Message) -> Result<(), Error> {
+        let (bytes, limit) = (message.encoded_len(), self.0.limits.response_bytes);
+        if bytes <= limit { Ok(()) } else { Err(Error::AnswerTooLarge { bytes, limit }) }
+    }
+
+    fn refuse(&self, error: &Error) -> Status {
         self.0.metrics.refused(error.reason());
-        status::to_status(&error)
+        status::to_status(error)
     }
 
-    fn resolve(&self, model: Option<pb::ModelRef>, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
+    /// The model asked for; the caller is told its revision.
+    fn resolve(
+        &self,
+        caller: &Caller,
+        model: Option<pb::ModelRef>,
+        task: Option<Task>,
+    ) -> Result<Arc<LoadedModel>, Error> {
         let wanted = model.unwrap_or_default();
-        self.0.registry.resolve(&wanted.name, &wanted.revision, task)
+        let model = self.0.registry.resolve(&wanted.name, &wanted.revision, task)?;
+        caller.answered_by(&model);
+        Ok(model)
     }
 
     fn check_count(&self, field: &str, count: usize) -> Result<(), Error> {
@@ -112,17 +135,18 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Room on the device for texts that were not read yet, by their length: over capacity fails at once, before any
-    /// work was spent. The one rule for requests and for the items of streams.
+    /// Room on the device for texts behind a prompt that were not read yet, by their length: over capacity fails at
+    /// once, before any work was spent. The one rule for requests and for the items of streams.
     fn reserve<'a>(
         &self,
         model: &LoadedModel,
+        prompt: &str,
         texts: impl IntoIterator<Item = &'a str>,
     ) -> Result<TokenPermit, Error> {
         // Larger texts are refused, each by itself, when they are read.
         let readable = texts.into_iter().filter(|text| text.len() <= self.0.limits.text_bytes);
         let tokens = |text: &str| {
-            let tokens = model.tokenizer.estimate(text.len());
+            let tokens = model.tokenizer.estimate(prompt.len() + text.len());
             // A token classifier reads a long text in windows, the others cut it.
             let whole = model.info.task == Task::TokenClassification;
             if whole { tokens } else { tokens.min(model.info.max_input_tokens) }
@@ -167,9 +191,7 @@ impl Api {
                 (texts, results)
             }
         });
-        let answers = self.0.workers.submit(&call.cancel, jobs.collect()).map_err(|full| {
-            self.0.admission.overloaded("texts to tokenize", full.waiting as u64, full.bound as u64)
-        })?;
+        let answers = self.read(call, jobs.collect())?;
         let mut all = (Vec::new(), Vec::new());
         for answer in answers {
             let (texts, results) = answer.await.map_err(|_| Error::Backend)?;
@@ -177,6 +199,17 @@ impl Api {
             all.1.extend(results);
         }
         Ok(all)
+    }
+
+    /// Puts jobs in line for the tokenizer's threads.
+    fn read<T: Send + 'static>(
+        &self,
+        call: &Call,
+        jobs: Vec<impl FnOnce() -> T + Send + 'static>,
+    ) -> Result<Vec<oneshot::Receiver<T>>, Error> {
+        self.0.workers.submit(&call.cancel, jobs).map_err(|full| {
+            self.0.admission.overloaded("texts to tokenize", full.waiting as u64, full.bound as u64)
+        })
     }
 
     /// Counts what was refused inside an answer.
@@ -194,9 +227,18 @@ impl Api {
         rows: Vec<Vec<u32>>,
         mut permit: TokenPermit,
     ) -> Result<Done, Error> {
-        permit.settle(rows.iter().map(|row| row.len() as u64).sum());
-        let (lane, cancel, deadline) = (lane.clone(), call.cancel.clone(), call.deadline);
-        let ticket = self.0.queue.submit(Work { lane, rows, cancel, deadline, permit });
+        call.check_quota()?;
+        let tokens = rows.iter().map(|row| row.len() as u64).sum();
+        permit.settle(tokens);
+        call.charge(tokens, &self.0.metrics);
+        let ticket = self.0.queue.submit(Work {
+            lane: lane.clone(),
+            rows,
+            cancel: call.cancel.clone(),
+            deadline: Some(call.deadline),
+            begin_by: call.begin_by,
+            permit,
+        });
         tokio::select! {
             done = ticket.wait() => done,
             () = self.0.cut_off.cancelled() => Err(Error::Draining),
@@ -224,14 +266,6 @@ fn shares(texts: Vec<(usize, String)>) -> Vec<Vec<(usize, String)>> {
 /// The path of a text in a unary request.
 fn text_field(index: usize) -> String {
     format!("texts[{index}]")
-}
-
-/// When the caller's patience ends; called first, it also takes note that the message is decoded.
-fn deadline<T>(request: &Request<T>) -> Option<Instant> {
-    if let Some(decoded) = request.extensions().get::<Decoded>() {
-        decoded.now();
-    }
-    request.extensions().get::<Deadline>().map(|deadline| deadline.0)
 }
 
 fn truncation(value: i32) -> Result<Truncation, Error> {
@@ -268,55 +302,53 @@ fn failed_item(error: &Error) -> pb::ItemStatus {
     pb::ItemStatus { ok: false, error: Some(status::to_item(error)), tokens: 0, truncated: false }
 }
 
-/// A response that carries the revision of the model in its metadata too.
-fn with_revision<T>(message: T, revision: &str) -> Response<T> {
-    let mut response = Response::new(message);
-    if let Ok(value) = revision.parse() {
-        response.metadata_mut().insert("x-model-revision", value);
-    }
-    response
-}
-
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The layers around every service.
-pub type Layered = Stack<ObserveLayer, Identity>;
+pub type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 
 /// All services behind the layers, ready to be served.
 ///
 /// # Errors
 /// Where the descriptor set cannot be read.
-pub fn router(api: &Api, health: health::Service) -> Result<Router<Layered>> {
-    let limit = api.0.limits.message_bytes;
-    let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone())
-        .max_decoding_message_size(limit);
-    let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone())
-        .max_decoding_message_size(limit);
-    let classification =
-        pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone())
-            .max_decoding_message_size(limit);
-    let ranking =
-        pb::ranking_service_server::RankingServiceServer::new(api.clone()).max_decoding_message_size(limit);
-    let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
-    let mut reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name("grpc.health.v1.Health")
-        .with_service_name("grpc.reflection.v1.ServerReflection");
-    // The descriptor set also describes the pipeline's services, which live in another process.
-    for service in health::SERVICES {
-        reflection = reflection.with_service_name(service.0);
+pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
+    let limits = api.0.limits;
+    macro_rules! bounded {
+        ($service:expr) => {
+            $service
+                .max_decoding_message_size(limits.request_bytes)
+                .max_encoding_message_size(limits.response_bytes)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        };
     }
-    let reflection = reflection.build_v1().context("reflection")?;
-    let routes = Routes::new(embedding)
-        .add_service(classification)
-        .add_service(ranking)
-        .add_service(tokenization)
-        .add_service(models)
-        .add_service(health)
-        .add_service(reflection);
-    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), api.0.limits.time);
-    Ok(Server::builder().layer(observe).add_routes(routes))
+    let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone());
+    let classification =
+        pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone());
+    let ranking = pb::ranking_service_server::RankingServiceServer::new(api.clone());
+    let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone());
+    let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
+    let routes = Routes::new(bounded!(embedding))
+        .add_service(bounded!(classification))
+        .add_service(bounded!(ranking))
+        .add_service(bounded!(tokenization))
+        .add_service(bounded!(models))
+        .add_service(bounded!(health))
+        .add_service(bounded!(reflection().build_v1().context("reflection")?))
+        .add_service(bounded!(reflection().build_v1alpha().context("reflection v1alpha")?));
+    let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limits.request_bytes);
+    let access = AccessLayer::new(access, Arc::clone(&api.0.metrics));
+    Ok(Server::builder().layer(observe).layer(access).add_routes(routes))
+}
+
+/// What this process serves: the descriptor set also describes the pipeline's services, which live in another.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    let names = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", REFLECTION_V1ALPHA];
+    let ours = health::SERVICES.iter().map(|service| service.0);
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    ours.chain(names).fold(builder, |builder, name| builder.with_service_name(name))
 }

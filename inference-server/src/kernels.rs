@@ -1,10 +1,13 @@
-//! Arithmetic of encoders on slices, for the CPU.
+//! Arithmetic of encoders: on slices for the CPU, and in `cuda` on the memory of a GPU.
 //!
 //! Nothing here knows of models, files or tensors. Every kernel has one body in plain Rust that is compiled for each
 //! instruction set (or a hand-written one beside it), and is tested against arithmetic in f64. A row's result is made
 //! by the same operations in the same order whatever the other rows are and however many threads work.
 
 pub mod attention;
+pub mod bf16;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod embedding;
 pub mod gemm;
 pub mod isa;
@@ -12,3 +15,4 @@ pub mod math;
 pub mod matrix;
 pub mod norm;
 mod parallel;
+pub mod tiles;

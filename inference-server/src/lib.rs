@@ -1,8 +1,10 @@
-//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store.
+//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store; embeddings also over
+//! HTTP in OpenAI's form.
 //!
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
 //! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
 
+pub mod access;
 pub mod admission;
 pub mod batcher;
 pub mod config;
@@ -11,13 +13,17 @@ pub mod entities;
 pub mod error;
 pub mod grpc;
 pub mod kernels;
+pub mod loader;
 pub mod metrics;
 pub mod model;
+pub mod openai;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod tokenizer;
 pub mod vectors;
+pub mod watched;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -26,22 +32,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::serve::Listener as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use access::Access;
 use admission::Admission;
 use config::Config;
-use device::OpenDevice;
+use device::{Batches, OpenDevice};
 use grpc::health::Health;
-use grpc::{Api, Layered, Router, Shared, TcpIncoming};
+use grpc::{Api, Layered, Router, Shared};
+use loader::{Loader, Waiting};
 use metrics::Metrics;
 use model::LoadedModel;
 use model::registry::{Registry, State};
 use queue::Queue;
+use rustls::ServerConfig;
 use shutdown::Stop;
+use tls::Protocol;
 use tokenizer::workers::Workers;
 use vectors::VectorCache;
+use watched::Watched;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
@@ -76,7 +88,10 @@ impl Outcome {
 /// A server that has bound its ports and does not serve yet.
 pub struct Server {
     grpc: TcpListener,
+    tls: Option<Arc<Watched<ServerConfig>>>,
+    access: Access,
     metrics_http: TcpListener,
+    openai: Option<(tls::Incoming, axum::Router)>,
     router: Router<Layered>,
     health: Health,
     registry: Arc<Registry>,
@@ -84,7 +99,8 @@ pub struct Server {
     metrics: Arc<Metrics>,
     device_lost: CancellationToken,
     cut_off: CancellationToken,
-    loading: Option<(PathBuf, OpenDevice)>,
+    loader: Waiting,
+    device: Option<OpenDevice>,
     announce_file: Option<PathBuf>,
     drain: Duration,
 }
@@ -95,10 +111,10 @@ impl Server {
     /// # Errors
     /// Where the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
-        let device = device::open(config.device)?;
+        let device = device::open(config.device)?.with_precision(config.precision)?;
         let registry = Registry::new(&config.plan);
-        let mut server = Self::with_registry(config, registry).await?;
-        server.loading = Some((config.plan.store.clone(), device));
+        let mut server = Self::with_registry(config, registry, device.batches()).await?;
+        server.device = Some(device);
         Ok(server)
     }
 
@@ -107,24 +123,30 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub async fn with_models(config: &Config, models: Vec<LoadedModel>) -> Result<Self> {
-        Self::with_registry(config, Registry::ready(models)).await
+        Self::with_registry(config, Registry::ready(models), device::CPU_BATCHES).await
     }
 
-    async fn with_registry(config: &Config, registry: Registry) -> Result<Self> {
+    async fn with_registry(config: &Config, registry: Registry, batches: Batches) -> Result<Self> {
         let registry = Arc::new(registry);
         let admission = Admission::new(config.admission);
         let metrics = Metrics::new(Arc::clone(&admission));
-        let queue = Queue::start(config.batch_tokens, Arc::clone(&admission), Arc::clone(&metrics))
-            .context("the device thread cannot be started")?;
+        let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
+        let queue =
+            Queue::start(batch_tokens, batches.in_flight, Arc::clone(&admission), Arc::clone(&metrics))
+                .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;
         let workers = Workers::start(config.tokenizer_threads, bound)
             .context("the tokenizer's threads cannot be started")?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
+        let access = Access::new(config.clients_file.as_deref())?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {
             registry: Arc::clone(&registry),
+            loader,
+            health: health.clone(),
             admission: Arc::clone(&admission),
             workers,
             queue,
@@ -136,21 +158,31 @@ impl Server {
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
-            router: grpc::router(&api, service)?,
+            openai: match config.http_listen {
+                Some(address) => {
+                    let listener = listen(address, "--http-listen").await?;
+                    let incoming = tls::Incoming::new(listener, watched_tls(config, Protocol::Http)?)?;
+                    Some((incoming, openai::router(api.clone(), access.clone())))
+                }
+                None => None,
+            },
+            router: grpc::router(&api, access.clone(), service)?,
+            tls: watched_tls(config, Protocol::Grpc)?,
+            access,
             health,
             registry,
             admission,
             metrics,
             device_lost,
             cut_off,
-            loading: None,
+            loader: waiting,
+            device: None,
             announce_file: config.announce_file.clone(),
             drain: config.drain,
         };
         server.health.publish().await;
         if let Some(file) = &server.announce_file {
-            announce(file, server.grpc_addr()?, server.metrics_addr()?)
-                .with_context(|| format!("--announce-file {}", file.display()))?;
+            announce(file, &server).with_context(|| format!("--announce-file {}", file.display()))?;
         }
         Ok(server)
     }
@@ -171,6 +203,11 @@ impl Server {
         self.metrics_http.local_addr().context("the metrics port is not known")
     }
 
+    /// Where the embeddings API in OpenAI's form is served, if it is.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.openai.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
     /// The work in the server, for supervisors in the same process.
     pub fn admission(&self) -> Arc<Admission> {
         Arc::clone(&self.admission)
@@ -184,12 +221,17 @@ impl Server {
     pub async fn run(self, stop: Stop) -> Result<Outcome> {
         tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
         let closed = CancellationToken::new();
-        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
+        self.access.watch();
+        let incoming = tls::incoming(self.grpc, self.tls);
         let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
         let mut serving = tokio::spawn(serving);
         let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
         let metrics_http = tokio::spawn(metrics_http);
-        let mut loading = load(self.loading, Arc::clone(&self.registry), self.health.clone());
+        let openai = self.openai.map(|(listener, router)| {
+            let closed = closed.clone().cancelled_owned();
+            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(closed).into_future())
+        });
+        let mut loading = self.device.and_then(|device| self.loader.start(device));
 
         let outcome = loop {
             tokio::select! {
@@ -219,6 +261,9 @@ impl Server {
         if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
             serving.abort();
         }
+        if let Some(openai) = openai {
+            openai.abort();
+        }
         metrics_http.abort();
         if let Some(file) = &self.announce_file
             && let Err(error) = std::fs::remove_file(file)
@@ -239,33 +284,6 @@ async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
     }
 }
 
-/// Loads models on a thread of its own: the runtime must be able to end while a large file is read.
-fn load(
-    job: Option<(PathBuf, OpenDevice)>,
-    registry: Arc<Registry>,
-    health: Health,
-) -> Option<JoinHandle<()>> {
-    let (store, device) = job?;
-    let runtime = tokio::runtime::Handle::current();
-    let (sender, done) = tokio::sync::oneshot::channel::<()>();
-    let work = move || {
-        registry.load_all(&store, &device, || runtime.block_on(health.publish()));
-        // Nobody waits any more where the server stopped first.
-        let _ = sender.send(());
-    };
-    match std::thread::Builder::new().name("loader".to_owned()).spawn(work) {
-        Ok(_) => Some(tokio::spawn(async move {
-            if done.await.is_err() {
-                tracing::error!("the model loader stopped early");
-            }
-        })),
-        Err(error) => {
-            tracing::error!(error.message = %error, "the model loader cannot be started");
-            None
-        }
-    }
-}
-
 async fn finished(loading: &mut Option<JoinHandle<()>>) {
     match loading {
         Some(handle) => {
@@ -282,14 +300,24 @@ fn none_loaded(registry: &Registry) -> bool {
     !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
 }
 
+/// What makes a port of this protocol speak TLS, where certificates are configured.
+fn watched_tls(config: &Config, protocol: Protocol) -> Result<Option<Arc<Watched<ServerConfig>>>> {
+    config.tls.as_ref().map(|files| files.watched(protocol)).transpose()
+}
+
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
 }
 
 /// Writes where the server listens, whole or not at all.
-fn announce(file: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
+fn announce(file: &Path, server: &Server) -> Result<()> {
     let pid = std::process::id();
-    let text = serde_json::json!({"grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": pid});
+    let mut text = serde_json::json!({
+        "grpc": server.grpc_addr()?.to_string(), "metrics": server.metrics_addr()?.to_string(), "pid": pid
+    });
+    if let Some(http) = server.http_addr() {
+        text["http"] = http.to_string().into();
+    }
     let temporary = file.with_extension(format!("{pid}.tmp"));
     std::fs::write(&temporary, format!("{text}\n"))?;
     std::fs::rename(&temporary, file)?;

@@ -35,6 +35,11 @@ struct OfModel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClient {
+    client: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -63,6 +68,8 @@ pub struct Metrics {
     cache_hits: Counter,
     cache_misses: Counter,
     ready: Family<OfModel, Gauge>,
+    client_calls: Family<OfClient, Counter>,
+    client_tokens: Family<OfClient, Counter>,
     in_flight: Gauge,
     queued_tokens: Gauge,
     token_limit: Gauge,
@@ -84,11 +91,13 @@ impl Metrics {
             compute: Family::new_with_constructor(seconds),
             tokens: Family::default(),
             rows: Family::default(),
-            batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 12)),
+            batch_tokens: Histogram::new(exponential_buckets(4.0, 2.0, 16)),
             batch_rows: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             ready: Family::default(),
+            client_calls: Family::default(),
+            client_tokens: Family::default(),
             in_flight: Gauge::default(),
             queued_tokens: Gauge::default(),
             token_limit: Gauge::default(),
@@ -129,6 +138,8 @@ impl Metrics {
         r.register("vector_cache_hits", "Texts whose vector was remembered", self.cache_hits.clone());
         r.register("vector_cache_misses", "Texts whose vector was not remembered", self.cache_misses.clone());
         r.register("model_ready", "1 where the model answers", self.ready.clone());
+        r.register("client_calls", "Calls let in, by client", self.client_calls.clone());
+        r.register("client_tokens", "Tokens let in, by client", self.client_tokens.clone());
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
         r.register("token_limit", "Tokens that may wait now", self.token_limit.clone());
@@ -176,6 +187,16 @@ impl Metrics {
     pub fn cached(&self, hits: usize, misses: usize) {
         self.cache_hits.inc_by(hits as u64);
         self.cache_misses.inc_by(misses as u64);
+    }
+
+    /// A client was let in.
+    pub fn called(&self, client: &str) {
+        self.client_calls.get_or_create(&OfClient { client: client.to_owned() }).inc();
+    }
+
+    /// So many tokens of a client were let in.
+    pub fn used(&self, client: &str, tokens: u64) {
+        self.client_tokens.get_or_create(&OfClient { client: client.to_owned() }).inc_by(tokens);
     }
 
     /// Whether a model answers.

@@ -6,11 +6,15 @@ pub mod encoder;
 pub mod files;
 pub mod heads;
 pub mod load;
+pub mod loading;
 pub mod modern;
 pub mod packed;
+#[cfg(feature = "cuda")]
+pub mod packed_cuda;
 pub mod registry;
 pub mod revision;
 pub mod sentence;
+pub mod warm_up;
 pub mod weights;
 
 use std::collections::BTreeMap;

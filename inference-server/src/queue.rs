@@ -1,9 +1,11 @@
-//! The work that waits for the device, and the thread that owns it.
+//! The work that waits for the device, and the threads that hand it over.
 //!
 //! Rows of all requests stand in the [`Batcher`]. While the device computes one batch, a second thread hands out the
 //! answers of the one before and prepares the next; rows that arrive meanwhile still join it, and interactive ones
-//! send a prepared batch with bulk rows back. An idle device takes what there is at once. Before every batch the rows
-//! of requests whose caller went away or whose deadline passed are dropped.
+//! send a prepared batch with bulk rows back. An idle device takes what there is at once. A GPU is handed a second batch
+//! behind the one it is at, so that it need not wait for the host in between, but only a full one: a small one would
+//! give away the rows that still may join it. Before every batch the rows of requests whose caller went away or whose
+//! deadline passed are dropped.
 
 mod compute;
 mod job;
@@ -68,6 +70,8 @@ pub struct Work {
     pub cancel: CancellationToken,
     /// When the answer is of no use any more.
     pub deadline: Option<Instant>,
+    /// When it is of no use any more to begin.
+    pub begin_by: Option<Instant>,
     /// Room on the device, given back as rows are computed, and whole when the work ends in whatever way.
     pub permit: TokenPermit,
 }
@@ -96,10 +100,11 @@ struct State {
     /// What the device takes next; rows may still join it.
     prepared: Batch<Row>,
     finished: Vec<Finished>,
-    busy: bool,
+    /// Batches that the device is at.
+    busy: usize,
     closed: bool,
-    /// The device thread ended: nothing comes back any more.
-    over: bool,
+    /// Device threads that did not end: from the others nothing comes back any more.
+    threads: usize,
 }
 
 impl State {
@@ -112,6 +117,13 @@ impl State {
             self.batcher.push(&job.lane.turns, row.ids.len(), row);
         }
         self.jobs.push(job);
+    }
+
+    /// Adds waiting rows to the prepared batch; whether no more will join it.
+    fn prepare(&mut self) -> bool {
+        self.batcher.fill(&mut self.prepared);
+        !self.prepared.is_empty()
+            && (!self.batcher.is_empty() || self.prepared.tokens() >= self.batcher.budget())
     }
 
     /// Ends the jobs that are of no use any more, and drops their rows.
@@ -146,6 +158,8 @@ struct Shared {
     helper: Condvar,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
+    /// When the batch before came back.
+    ended: Mutex<Option<Instant>>,
     lost: CancellationToken,
 }
 
@@ -155,12 +169,14 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Starts the threads; a batch holds at most `batch_tokens` tokens (or one row).
+    /// Starts the threads; a batch holds at most `batch_tokens` tokens (or one row), and the device is at `in_flight`
+    /// batches at most.
     ///
     /// # Errors
     /// Where the system gives no thread.
     pub fn start(
         batch_tokens: usize,
+        in_flight: usize,
         admission: Arc<Admission>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
@@ -169,9 +185,9 @@ impl Queue {
             jobs: Vec::new(),
             prepared: Batch::default(),
             finished: Vec::new(),
-            busy: false,
+            busy: 0,
             closed: false,
-            over: false,
+            threads: in_flight,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -179,12 +195,15 @@ impl Queue {
             helper: Condvar::new(),
             admission,
             metrics,
+            ended: Mutex::default(),
             lost: CancellationToken::new(),
         });
         let queue = Self { shared: Arc::clone(&shared) };
-        let helper = Arc::clone(&shared);
-        thread::Builder::new().name("device".to_owned()).spawn(move || shared.run_device())?;
-        thread::Builder::new().name("batches".to_owned()).spawn(move || helper.run_helper())?;
+        for index in 0..in_flight {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name(format!("device-{index}")).spawn(move || shared.run_device())?;
+        }
+        thread::Builder::new().name("batches".to_owned()).spawn(move || shared.run_helper())?;
         Ok(queue)
     }
 
@@ -198,7 +217,7 @@ impl Queue {
             job.end(Ok(()));
         } else {
             state.push(job, rows);
-            let waker = if state.busy { &self.shared.helper } else { &self.shared.device };
+            let waker = if state.busy > 0 { &self.shared.helper } else { &self.shared.device };
             waker.notify_one();
         }
         ticket
@@ -226,27 +245,28 @@ impl Shared {
     fn run_device(&self) {
         while let Some(rows) = self.next() {
             let finished = self.compute(rows);
-            self.state().finished.push(finished);
+            let mut state = self.state();
+            state.busy -= 1;
+            state.finished.push(finished);
+            drop(state);
             self.helper.notify_one();
         }
-        self.state().over = true;
+        self.state().threads -= 1;
         self.helper.notify_one();
     }
 
-    /// The next batch as soon as there is one, or `None` once closed.
+    /// The next batch as soon as there is one, behind another a full one; or `None` once closed.
     fn next(&self) -> Option<Vec<Row>> {
         let mut state = self.state();
-        state.busy = false;
         loop {
             if state.closed {
                 return None;
             }
             state.sweep(&self.metrics);
-            let State { batcher, prepared, .. } = &mut *state;
-            batcher.fill(prepared);
-            if !prepared.is_empty() {
-                let batch = std::mem::take(prepared);
-                state.busy = true;
+            let full = state.prepare();
+            if full || (state.busy == 0 && !state.prepared.is_empty()) {
+                let batch = std::mem::take(&mut state.prepared);
+                state.busy += 1;
                 drop(state);
                 self.helper.notify_one();
                 return Some(batch.into_rows());
@@ -267,13 +287,21 @@ impl Shared {
         let started = Instant::now();
         let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.lane.extras);
         let results = compute(model.network.as_ref(), &ids, extras);
-        let elapsed = started.elapsed();
+        let elapsed = self.device_time(started);
         self.admission.observe(tokens, elapsed);
         self.metrics.computed(&model.info.name, rows.len(), tokens, elapsed);
         if results.iter().any(|row| matches!(row, Err(ComputeError::DeviceLost(_)))) {
             self.lost.cancel();
         }
         Finished { rows, results, elapsed }
+    }
+
+    /// The time of a batch that just came back, less what the device was still at the one before.
+    fn device_time(&self, started: Instant) -> Duration {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, now) = (ended.unwrap_or(started), Instant::now());
+        *ended = Some(now);
+        now.saturating_duration_since(started.max(before))
     }
 
     /// Hands out answers and prepares the next batch while the device computes.
@@ -285,14 +313,15 @@ impl Shared {
                 drop(state);
                 finished.into_iter().for_each(answer);
                 state = self.state();
+                // A job that was answered must not keep its model in memory until the next one comes.
+                state.jobs.retain(|job| !job.ended() || job.has_rows());
                 continue;
             }
-            if state.over {
+            if state.threads == 0 {
                 return;
             }
-            if state.busy {
-                let State { batcher, prepared, .. } = &mut *state;
-                batcher.fill(prepared);
+            if state.busy > 0 && state.prepare() {
+                self.device.notify_one();
             }
             state = self.helper.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

@@ -222,22 +222,45 @@ impl TextTokenizer {
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
-    /// The whole text in windows that share `overlap` tokens (fewer than a window holds).
+    /// The text of token ids, which are those of `field`; special tokens are left out unless they are to be kept.
     ///
     /// # Errors
-    /// [`Error::EmptyInput`] for a text of white space only, naming `field`; [`Error::InvalidValue`] where the overlap
-    /// is too large.
-    pub fn windows(&self, field: &str, text: &str, overlap: Option<usize>) -> Result<Windowed, Error> {
-        not_empty(field, text)?;
-        let room = self.max_tokens - self.added;
-        let overlap = overlap.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
-        if overlap >= room {
+    /// [`Error::InvalidValue`] for the first id that the vocabulary does not have.
+    pub fn text(&self, field: &str, ids: &[u32], keep_special: bool) -> Result<String, Error> {
+        if let Some(place) = ids.iter().position(|id| self.inner.id_to_token(*id).is_none()) {
             return Err(Error::InvalidValue {
-                field: "settings.overlap_tokens".to_owned(),
-                value: overlap.to_string(),
-                allowed: format!("0 to {}", room - 1),
+                field: format!("{field}[{place}]"),
+                value: ids[place].to_string(),
+                allowed: format!("ids of the vocabulary, which has {}", self.inner.get_vocab_size(true)),
             });
         }
+        self.inner.decode(ids, !keep_special).map_err(|error| failed(&error))
+    }
+
+    /// The tokens that windows of a long text share: what is asked for, or 64 and at most a quarter of a window.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] where a window would hold no more than that.
+    pub fn overlap(&self, asked: Option<usize>) -> Result<usize, Error> {
+        let room = self.max_tokens - self.added;
+        let overlap = asked.unwrap_or(DEFAULT_OVERLAP.min(room / 4));
+        if overlap < room {
+            return Ok(overlap);
+        }
+        Err(Error::InvalidValue {
+            field: "settings.overlap_tokens".to_owned(),
+            value: overlap.to_string(),
+            allowed: format!("0 to {}", room - 1),
+        })
+    }
+
+    /// The whole text in windows that share `overlap` tokens; see [`TextTokenizer::overlap`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyInput`] for a text of white space only, naming `field`.
+    pub fn windows(&self, field: &str, text: &str, overlap: usize) -> Result<Windowed, Error> {
+        not_empty(field, text)?;
+        let room = self.max_tokens - self.added;
         let mut content = self.inner.encode_char_offsets(text, false).map_err(|error| failed(&error))?;
         let spans = self.spans(text, &content);
         if spans.is_empty() {
@@ -405,7 +428,8 @@ mod tests {
     #[test]
     fn long_texts_are_read_in_windows() {
         fn check(text: &str, overlap: Option<usize>, expected: &[(&[u32], usize)]) {
-            let windowed = tokenizer(5, false).unwrap().windows("t", text, overlap).unwrap();
+            let tokenizer = tokenizer(5, false).unwrap();
+            let windowed = tokenizer.windows("t", text, tokenizer.overlap(overlap).unwrap()).unwrap();
             let got: Vec<(&[u32], usize)> =
                 windowed.windows.iter().map(|w| (w.ids.as_slice(), w.first)).collect();
             assert_eq!(got, expected, "{text}");
@@ -418,13 +442,13 @@ mod tests {
         check("a b c a", None, &[(&[1, 3, 4, 5, 2], 0), (&[1, 3, 2], 3)]);
         check("a b c a b", Some(1), &[(&[1, 3, 4, 5, 2], 0), (&[1, 5, 3, 4, 2], 2)]);
         check("a b c a", Some(2), &[(&[1, 3, 4, 5, 2], 0), (&[1, 4, 5, 3, 2], 1)]);
-        let error = tokenizer(5, false).unwrap().windows("t", "a", Some(3)).unwrap_err();
+        let error = tokenizer(5, false).unwrap().overlap(Some(3)).unwrap_err();
         assert_eq!(error.to_string(), "settings.overlap_tokens is 3; allowed: 0 to 2");
     }
 
     #[test]
     fn spans_count_code_points() {
-        let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", None).unwrap().spans;
+        let spans = tokenizer(9, false).unwrap().windows("t", "ñ 🙂a b", 0).unwrap().spans;
         let places: Vec<(usize, usize, bool)> = spans.iter().map(|s| (s.start, s.end, s.subword)).collect();
         assert_eq!(places, [(0, 1, false), (2, 4, false), (5, 6, false)]);
     }
@@ -438,6 +462,16 @@ mod tests {
         }
         assert!(tokenizer.estimate(1_000).abs_diff(102) < 3, "{}", tokenizer.estimate(1_000));
         assert_eq!(tokenizer.estimate(0), 2);
+    }
+
+    #[test]
+    fn ids_become_text_again() {
+        let tokenizer = tokenizer(5, false).unwrap();
+        let ids = tokenizer.tokens("a c b", true).unwrap().get_ids().to_vec();
+        assert_eq!(tokenizer.text("ids", &ids, true).unwrap(), "[CLS] a c b [SEP]");
+        assert_eq!(tokenizer.text("ids", &[], false).unwrap(), "");
+        let error = tokenizer.text("ids", &[3, 7], false).unwrap_err();
+        assert_eq!(error.to_string(), "ids[1] is 7; allowed: ids of the vocabulary, which has 7");
     }
 
     #[test]

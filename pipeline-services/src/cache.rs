@@ -269,7 +269,7 @@ mod tests {
         let limits = |(entries, lifetime)| Limits { entries, lifetime };
         let options =
             Options { memory: limits(memory), disk: limits(disk), directory: Some(directory.to_owned()) };
-        CachedEmbeddings::new(InferenceClient::new(None).unwrap(), &options).levels
+        CachedEmbeddings::new(InferenceClient::new(&Default::default()).unwrap(), &options).levels
     }
 
     fn unit(index: usize) -> Vec<f32> {
@@ -328,7 +328,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let limits = Limits { entries: 9, lifetime: HOUR };
         let options = Options { memory: limits, disk: limits, directory: Some(directory.path().to_owned()) };
-        let cache = CachedEmbeddings::new(InferenceClient::new(None).unwrap(), &options);
+        let cache = CachedEmbeddings::new(InferenceClient::new(&Default::default()).unwrap(), &options);
         let model = EmbeddingModelInfo {
             name: "m".to_owned(),
             revision: "r".to_owned(),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
-use crate::{domain::run::StageName, stage::ModuleConfig};
+use crate::{domain::run::StageName, inference, stage::ModuleConfig};
 
 /// Stages and runs of the Labor Market Observatory
 #[derive(Debug, Parser)]
@@ -122,9 +122,8 @@ struct Options {
     #[arg(long, env = "OBSERVATORY_DATABASE_CONNECTIONS", default_value_t = 20, global = true,
         value_parser = clap::value_parser!(u32).range(4..=1000))]
     database_connections: u32,
-    /// Inference server, as http://HOST:PORT
-    #[arg(long, env = "OBSERVATORY_INFERENCE", global = true)]
-    inference: Option<String>,
+    #[command(flatten)]
+    inference: inference::Options,
     /// Key of the language model endpoint of modules.enhancer.settings, sent as a bearer token
     #[arg(long, env = "OBSERVATORY_LLM_API_KEY", hide_env_values = true, global = true)]
     llm_api_key: Option<Secret>,
@@ -158,8 +157,8 @@ pub struct Config {
     pub database_url: Secret,
     /// Pool size.
     pub database_connections: u32,
-    /// Inference server.
-    pub inference: Option<String>,
+    /// How to reach the inference server.
+    pub inference: inference::Options,
     /// Key of the enhancer's endpoint.
     pub llm_api_key: Option<Secret>,
     /// gRPC address.

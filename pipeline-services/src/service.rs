@@ -134,7 +134,7 @@ impl Parts {
         };
         let vocabulary = Arc::new(VocabularySource::new(pool.clone(), lexicon));
         let embedder: embedder::Settings = config.settings(StageName::Embed, &embedder::SETTINGS)?;
-        let inference = InferenceClient::new(config.inference.as_deref())?;
+        let inference = InferenceClient::new(&config.inference)?;
         Ok(Self {
             taggers: Taggers::new(inference.clone(), settings.taggers),
             embeddings: CachedEmbeddings::new(inference, &embedder.cache(config.cache_dir.clone())),

@@ -73,7 +73,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             Ok(Outcome::from_fine(!failures))
         }
         Action::Tokenize { texts } => {
-            let request = TokenizeRequest { model, texts: texts.clone(), without_special_tokens: false };
+            let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
             let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
             for (text, found) in texts.iter().zip(answered.texts) {
                 println!("{}", json!({ "text": text, "ids": found.ids, "tokens": found.tokens }));

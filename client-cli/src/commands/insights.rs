@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::{Channel, answer};
-use crate::output::{Outcome, Table};
+use crate::output::{Outcome, Table, progress};
 
 /// Search skills by meaning and list the most demanded ones.
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,7 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
                 .map(|hit| json!({ "skill": hit.skill, "score": hit.score, "job_count": hit.job_count }))
                 .collect();
             context.output.print(&Table::new(&["cosine", "postings", "skill"], rows, json))?;
-            Ok(Outcome::from_fine(!found.is_empty()))
+            Ok(said(!found.is_empty()))
         }
         SkillAction::Top { range } => {
             let request = TopSkillsRequest { top: range.top, country: range.country };
@@ -101,7 +101,15 @@ fn print_counts(context: &Context, found: &[SkillCount]) -> anyhow::Result<Outco
         .map(|count| vec![count.job_count.to_string(), count.countries.join(","), count.skill.clone()])
         .collect();
     context.output.print(&Table::new(&["postings", "countries", "skill"], rows, counts_json(found)))?;
-    Ok(Outcome::from_fine(!found.is_empty()))
+    Ok(said(!found.is_empty()))
+}
+
+/// Says that nothing was found: an empty table by itself could as well be a typo.
+fn said(found: bool) -> Outcome {
+    if !found {
+        progress("no skill fits; `observatory countries list` shows which countries have postings");
+    }
+    Outcome::from_fine(found)
 }
 
 fn counts_json(found: &[SkillCount]) -> Value {

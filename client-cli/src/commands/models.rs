@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use observatory_proto::inference::v1::{
-    ListModelsRequest, Model, ModelState, ModelTask, models_service_client::ModelsServiceClient,
+    ListModelsRequest, LoadModelRequest, Model, ModelState, ModelTask, UnloadModelRequest,
+    models_service_client::ModelsServiceClient,
 };
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{answer, refusal};
 use crate::error::report;
 use crate::local::Stack;
 use crate::models::{
     self, Bytes, DEFAULT_HUB, HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found,
 };
 use crate::output::{Outcome, Table, progress};
+
+const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
 
 /// Environment variable with the token for the hub; not an argument, which other users of the machine could read.
 const TOKEN_ENV: &str = "HF_TOKEN";
@@ -52,6 +56,16 @@ enum Action {
         name: Option<String>,
         #[command(flatten)]
         store: Store,
+    },
+    /// Have the inference server serve a model of its store.
+    Load {
+        /// ORGANISATION/NAME.
+        name: String,
+    },
+    /// Take a model out of service and give its memory back, after what is in flight.
+    Unload {
+        /// ORGANISATION/NAME.
+        name: String,
     },
     /// Read the files of the model store again and compare them with the digests recorded when they came.
     Verify {
@@ -111,16 +125,18 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 context.output.print(&entry)?;
             }
             progress(format_args!("{name} imported into {}", target.display()));
-            say_when_served(context).await;
+            say_how_served(context, &name).await;
             Ok(Outcome::Done)
         }
+        Action::Load { name } => load(context, name).await,
+        Action::Unload { name } => unload(context, name).await,
         Action::Verify { name, store } => verify(context, &store.path(context), name),
     }
 }
 
-async fn say_when_served(context: &Context) {
+async fn say_how_served(context: &Context, name: &str) {
     if Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
-        progress("it is served from the next start on: `observatory down`, then `observatory up`");
+        progress(format_args!("to serve it now: `observatory models load {name}`"));
     }
 }
 
@@ -153,7 +169,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     context.output.print(&pulled)?;
     if pulled.changed {
-        say_when_served(context).await;
+        say_how_served(context, &request.name).await;
     }
     Ok(Outcome::Done)
 }
@@ -230,6 +246,34 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
     Ok(Outcome::from_fine(fine))
 }
 
+async fn load(context: &Context, name: String) -> anyhow::Result<Outcome> {
+    let mut service = ModelsServiceClient::new(context.client.inference().await?);
+    let mut told = answer(service.load_model(LoadModelRequest { name: name.clone() }).await)?;
+    let (mut last, mut shown) = (None, 0);
+    while let Some(message) = told.message().await.map_err(|status| refusal(&status))? {
+        // A line for each tenth: the output may be a file.
+        let tenths = message.loaded_bytes * 10 / message.total_bytes.max(1);
+        if tenths > shown {
+            shown = tenths;
+            let (loaded, total) = (Bytes(message.loaded_bytes), Bytes(message.total_bytes));
+            progress(format_args!("{name}: {loaded} of {total} in memory"));
+        }
+        last = message.model;
+    }
+    print_one(context, last)
+}
+
+async fn unload(context: &Context, name: String) -> anyhow::Result<Outcome> {
+    let mut service = ModelsServiceClient::new(context.client.inference().await?);
+    print_one(context, answer(service.unload_model(UnloadModelRequest { name }).await)?.model)
+}
+
+fn print_one(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
+    let model = model.context("the server did not say how the model stands")?;
+    context.output.print(&Table::new(&HEADER, vec![row(&model, None)], as_json(&model, None)))?;
+    Ok(Outcome::Done)
+}
+
 async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
     let request = ListModelsRequest { page_size: 500, page_token: String::new() };
@@ -237,8 +281,7 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
     let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
     let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
-    let header = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
-    context.output.print(&Table::new(&header, rows, json))?;
+    context.output.print(&Table::new(&HEADER, rows, json))?;
     for model in found.iter().filter(|model| !model.error.is_empty()) {
         progress(format_args!("{}: {}", model.name, model.error));
     }
@@ -256,6 +299,7 @@ fn state(model: &Model) -> &'static str {
         ModelState::Loading => "loading",
         ModelState::Ready => "ready",
         ModelState::Failed => "failed",
+        ModelState::Unloaded => "unloaded",
     }
 }
 

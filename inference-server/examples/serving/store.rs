@@ -44,7 +44,7 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// Layers, width, heads.
-    fn sizes(self) -> (usize, usize, usize) {
+    pub(crate) fn sizes(self) -> (usize, usize, usize) {
         match self {
             Self::Base => (12, 768, 12),
             Self::Small => (6, 384, 12),
@@ -57,13 +57,14 @@ impl Shape {
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
-    fn weights(&mut self, count: usize) -> Vec<u8> {
-        let weight = |value: u64| (value as f32 / (1_u64 << 31) as f32 - 0.5) * 0.08;
+    /// Evenly spread over `reach` to both sides of `around`.
+    fn weights(&mut self, count: usize, around: f32, reach: f32) -> Vec<u8> {
+        let weight = |value: u64| around + (value as f32 / (1_u64 << 30) as f32 - 1.0) * reach;
         (0..count).flat_map(|_| weight(self.next()).to_le_bytes()).collect()
     }
 }
@@ -71,9 +72,16 @@ impl Random {
 /// A store with one model of this shape: the tokenizer of a fixture, and so a small vocabulary.
 pub(crate) fn store(shape: Shape) -> TempDir {
     let store = tempfile::tempdir().unwrap();
-    let dir = store.path().join(MODEL);
+    write_model(store.path(), shape);
+    store
+}
+
+/// Writes that model into a store.
+pub(crate) fn write_model(store: &Path, shape: Shape) {
+    let dir = store.join(MODEL);
     fs::create_dir_all(&dir).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models/golden/tiny-e5");
+    let fixture = "../inference-server/tests/goldens/models/golden/tiny-e5";
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
     fs::copy(fixture.join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
     let (layers, hidden, heads) = shape.sizes();
     let text = fs::read_to_string(fixture.join("config.json")).unwrap();
@@ -86,7 +94,6 @@ pub(crate) fn store(shape: Shape) -> TempDir {
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let vocabulary = config["vocab_size"].as_u64().unwrap() as usize;
     write_weights(&dir.join("model.safetensors"), &tensors(layers, hidden, vocabulary));
-    store
 }
 
 /// Name and shape of every tensor.
@@ -118,7 +125,11 @@ fn tensors(layers: usize, hidden: usize, vocabulary: usize) -> BTreeMap<String, 
 
 fn write_weights(file: &Path, tensors: &BTreeMap<String, Vec<usize>>) {
     let mut random = Random(1);
-    let bytes: Vec<Vec<u8>> = tensors.values().map(|shape| random.weights(shape.iter().product())).collect();
+    // Scales of layer norms lie around 1, as trained ones do; the rest around 0.
+    let around = |name: &str| if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+    let mut weights =
+        |(name, shape): (&String, &Vec<usize>)| random.weights(shape.iter().product(), around(name), 0.06);
+    let bytes: Vec<Vec<u8>> = tensors.iter().map(&mut weights).collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
         (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
     });

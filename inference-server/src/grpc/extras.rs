@@ -11,9 +11,6 @@ use crate::model::{Extras, ModelInfo};
 use crate::queue::Lane;
 use crate::vectors::Embedded;
 
-/// Most bytes of token vectors in one answer.
-const LARGEST_ANSWER: usize = 64 << 20;
-
 /// What the settings ask for beside the vector.
 ///
 /// # Errors
@@ -30,20 +27,16 @@ pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Ex
     Ok(extras)
 }
 
-/// Refuses a request whose token vectors would make a giant of its answer.
+/// Refuses a request whose token vectors would not fit into an answer of `limit` bytes, before they are computed.
 ///
 /// # Errors
-/// Names the setting and the limit.
-pub(super) fn check_size(lane: &Lane, tokens: u32) -> Result<(), Error> {
+/// [`Error::AnswerTooLarge`].
+pub(super) fn check_size(lane: &Lane, tokens: u32, limit: usize) -> Result<(), Error> {
     let bytes = tokens as usize * lane.model().info.multi_vector_dimensions * size_of::<f32>();
-    if !lane.extras().multi_vector || bytes <= LARGEST_ANSWER {
+    if !lane.extras().multi_vector || bytes <= limit {
         return Ok(());
     }
-    Err(Error::InvalidValue {
-        field: "settings.multi_vector".to_owned(),
-        value: format!("true for {tokens} tokens, which makes {bytes} bytes"),
-        allowed: format!("answers of at most {LARGEST_ANSWER} bytes; send fewer texts"),
-    })
+    Err(Error::AnswerTooLarge { bytes, limit })
 }
 
 /// The extras of an answer while it is put together.
@@ -112,7 +105,7 @@ fn sparse_vector(ids: &[u32], weights: &[f32], empty: &[u32]) -> Option<pb::Spar
 fn multi_vector(values: &[f32], dimensions: usize, normalize: bool) -> Option<pb::MultiVector> {
     let mut vectors = Vec::with_capacity(size_of_val(values));
     for token in values.chunks_exact(dimensions).skip(1) {
-        for value in super::embedding::finished(token.to_vec(), normalize)? {
+        for value in super::encoding::finished(token.to_vec(), normalize)? {
             vectors.extend(value.to_le_bytes());
         }
     }

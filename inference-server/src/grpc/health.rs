@@ -41,7 +41,8 @@ impl Health {
         (Self { reporter, registry, metrics, stopped: Arc::default() }, service)
     }
 
-    /// Publishes the state of the models. "ready" needs all of them: a failed one is for the operator to see.
+    /// Publishes the state of the models. "ready" needs all of them but those taken out of service: a failed one is for
+    /// the operator to see.
     pub async fn publish(&self) {
         let stopped = self.stopped.lock().await;
         if *stopped {
@@ -53,7 +54,8 @@ impl Health {
             self.metrics.model_ready(&entry.name, ready(&entry.state));
             self.set(&format!("ready.{}", entry.name), ready(&entry.state)).await;
         }
-        self.set("ready", entries.iter().all(|entry| ready(&entry.state))).await;
+        let unloaded = |state: &State| matches!(state, State::Unloaded);
+        self.set("ready", entries.iter().all(|entry| ready(&entry.state) || unloaded(&entry.state))).await;
         for (name, task) in SERVICES {
             let serves =
                 task.is_none() || entries.iter().any(|entry| entry.task == task && ready(&entry.state));

@@ -1,6 +1,6 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,27 +11,18 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use super::call::{Caller, LONGEST_ID};
+use super::status;
+use crate::error::Error;
 use crate::metrics::Metrics;
 
 const REQUEST_ID: &str = "x-request-id";
-/// Longest request id and trace context taken over from a caller.
-const LONGEST_ID: usize = 128;
-
-/// When the caller's patience ends, put into the request's extensions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(pub(super) Instant);
-
-/// When the message of a unary request had been decoded, put into the request's extensions for the service to fill.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Decoded(Arc<OnceLock<Instant>>);
-
-impl Decoded {
-    /// The service has the message.
-    pub(super) fn now(&self) {
-        // A second call would say the same thing again.
-        let _ = self.0.set(Instant::now());
-    }
-}
+const MODEL_REVISION: &str = "x-model-revision";
+/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED, without details. At
+/// half that time ends what does not look at its deadline.
+const AHEAD: Duration = Duration::from_millis(2);
+/// Label of a method that does not exist.
+const OTHER: &str = "other";
 
 /// Rides on a refusal for lack of room; the transport drops it once the answer is on its way.
 struct Refusal {
@@ -49,13 +40,13 @@ impl Drop for Refusal {
 #[derive(Debug, Clone)]
 pub struct ObserveLayer {
     metrics: Arc<Metrics>,
-    longest: Duration,
+    message_bytes: usize,
 }
 
 impl ObserveLayer {
-    /// Counts into `metrics` and gives every call at most `longest`.
-    pub(super) fn new(metrics: Arc<Metrics>, longest: Duration) -> Self {
-        Self { metrics, longest }
+    /// Counts into `metrics`; `message_bytes` is what a request's message may have.
+    pub(super) fn new(metrics: Arc<Metrics>, message_bytes: usize) -> Self {
+        Self { metrics, message_bytes }
     }
 }
 
@@ -89,13 +80,19 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let started = Instant::now();
-        let patience =
-            grpc_timeout(request.headers()).map_or(self.layer.longest, |asked| asked.min(self.layer.longest));
-        request.extensions_mut().insert(Deadline(started + patience));
-        let decoded = Decoded::default();
-        request.extensions_mut().insert(decoded.clone());
+        let patience = grpc_timeout(request.headers());
+        let ends = |ahead: Duration| {
+            let patience = patience?;
+            started.checked_add(patience - ahead.min(patience / 2))
+        };
+        let (deadline, last) = (ends(AHEAD), ends(AHEAD / 2));
+        let caller = Caller::new(deadline);
+        request.extensions_mut().insert(caller.clone());
+        answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
+        let ours = method != OTHER && !method.starts_with("Health/");
+        let message_bytes = self.layer.message_bytes;
         let span = tracing::info_span!(
             "call",
             rpc.method = method,
@@ -106,11 +103,27 @@ where
             Outcome { metrics: Arc::clone(&self.layer.metrics), method, started, code: Code::Cancelled };
         let future = self.inner.call(request);
         let observed = async move {
-            let mut response = future.await?;
+            let mut response = match last {
+                Some(last) => {
+                    let late = || Ok(status::to_status(&Error::ExpiredInQueue).into_http());
+                    tokio::time::timeout_at(last.into(), future).await.unwrap_or_else(|_| late())?
+                }
+                None => future.await?,
+            };
+            if ours
+                && caller.decoded().is_none()
+                && let Some(error) = unread(&response, message_bytes)
+            {
+                outcome.metrics.refused(error.reason());
+                response = status::to_status(&error).into_http();
+            }
             outcome.answered(response.headers());
-            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().insert(REQUEST_ID, caller.request_id().unwrap_or(id));
+            if let Some(revision) = caller.revision() {
+                response.headers_mut().insert(MODEL_REVISION, revision);
+            }
             if outcome.code == Code::ResourceExhausted
-                && let Some(decoded) = decoded.0.get().copied()
+                && let Some(decoded) = caller.decoded()
             {
                 let refusal = Refusal { decoded, metrics: Arc::clone(&outcome.metrics) };
                 response.extensions_mut().insert(Arc::new(refusal));
@@ -119,6 +132,13 @@ where
         };
         Box::pin(observed.instrument(span))
     }
+}
+
+/// Why a message did not reach its service, where tonic's codec could not read it.
+fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
+    let codec = Status::from_header_map(response.headers())?;
+    let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
+    codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
 }
 
 /// Counts the call when it ends; dropped without an answer, the caller went away.
@@ -161,19 +181,34 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("unknown"))
 }
 
+/// Answers are compressed for callers that compress: most accept gzip without being asked, and vectors hardly shrink.
+fn answer_in_kind(headers: &mut HeaderMap) {
+    if headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity") {
+        headers.remove("grpc-accept-encoding");
+    }
+}
+
 /// Methods that exist, as `Service/Method`; anything else a caller invents is "other".
 fn method_label(path: &str) -> String {
     let known = [
         "/observatory.inference.v1.EmbeddingService/Embed",
+        "/observatory.inference.v1.EmbeddingService/EmbedStream",
         "/observatory.inference.v1.TokenClassificationService/Classify",
+        "/observatory.inference.v1.TokenClassificationService/ClassifyStream",
+        "/observatory.inference.v1.RankingService/Rank",
         "/observatory.inference.v1.TokenizationService/Tokenize",
+        "/observatory.inference.v1.TokenizationService/Detokenize",
+        "/observatory.inference.v1.TokenizationService/CountTokens",
         "/observatory.inference.v1.ModelsService/ListModels",
+        "/observatory.inference.v1.ModelsService/GetModel",
+        "/observatory.inference.v1.ModelsService/LoadModel",
+        "/observatory.inference.v1.ModelsService/UnloadModel",
         "/grpc.health.v1.Health/Check",
         "/grpc.health.v1.Health/Watch",
     ];
     match known.iter().find(|method| **method == path) {
         Some(method) => method.rsplit('.').next().unwrap_or(method).to_owned(),
-        None => "other".to_owned(),
+        None => OTHER.to_owned(),
     }
 }
 

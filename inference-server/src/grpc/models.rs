@@ -1,16 +1,27 @@
 //! `ModelsService`.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use observatory_proto::inference::v1 as pb;
 use pb::models_service_server::ModelsService;
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::call::Caller;
 use crate::error::Error;
 use crate::model::registry::{Entry, State};
-use crate::model::{ModelInfo, Task};
+use crate::model::{LoadedModel, ModelInfo, Task};
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;
+/// Pause between two looks at a model that is loaded or unloaded.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Longest time without a message on a load.
+const SILENCE: Duration = Duration::from_secs(1);
 
 #[tonic::async_trait]
 impl ModelsService for Api {
@@ -18,11 +29,110 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::ListModelsRequest>,
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
-        let request = request.into_inner();
+        Caller::of(&request);
         let entries = self.0.registry.entries();
-        let (page, next) = page(&entries, &request).map_err(|error| self.refuse(error))?;
-        let models = page.iter().map(message).collect();
-        Ok(Response::new(pb::ListModelsResponse { models, next_page_token: next }))
+        let listed = page(&entries, &request.into_inner()).map(|(page, next)| pb::ListModelsResponse {
+            models: page.iter().map(message).collect(),
+            next_page_token: next,
+        });
+        self.answer(listed)
+    }
+
+    async fn get_model(
+        &self,
+        request: Request<pb::GetModelRequest>,
+    ) -> Result<Response<pb::GetModelResponse>, Status> {
+        Caller::of(&request);
+        let entry = self.0.registry.entry(&request.into_inner().name);
+        self.answer(entry.map(|entry| pb::GetModelResponse { model: Some(message(&entry)) }))
+    }
+
+    type LoadModelStream = Pin<Box<dyn Stream<Item = Result<pb::LoadModelResponse, Status>> + Send>>;
+
+    async fn load_model(
+        &self,
+        request: Request<pb::LoadModelRequest>,
+    ) -> Result<Response<Self::LoadModelStream>, Status> {
+        let call = self.enter(&Caller::of(&request)).map_err(|error| self.refuse(&error))?;
+        let name = request.into_inner().name;
+        self.0.loader.request(&name).map_err(|error| self.refuse(&error))?;
+        self.0.health.publish().await;
+        let (sender, receiver) = mpsc::channel(1);
+        let api = self.clone();
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = api.tell(&name, &sender) => ended,
+                () = call.expired() => Err(Error::ExpiredRunning),
+                () = api.0.cut_off.cancelled() => Err(Error::Draining),
+            };
+            if let Err(error) = ended {
+                // A caller who went away hears nothing; the model is loaded all the same.
+                let _ = sender.send(Err(api.refuse(&error))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn unload_model(
+        &self,
+        request: Request<pb::UnloadModelRequest>,
+    ) -> Result<Response<pb::UnloadModelResponse>, Status> {
+        let caller = Caller::of(&request);
+        self.answer(self.take_out(&caller, &request.into_inner().name).await)
+    }
+}
+
+impl Api {
+    async fn take_out(&self, caller: &Caller, name: &str) -> Result<pb::UnloadModelResponse, Error> {
+        let call = self.enter(caller)?;
+        let model = self.0.registry.unload(name)?;
+        self.0.health.publish().await;
+        if let Some(model) = model {
+            tokio::select! {
+                () = only_owner(&model) => {}
+                () = call.expired() => return Err(Error::ExpiredRunning),
+            }
+            tracing::info!(model.name = name, "model unloaded");
+        }
+        Ok(pb::UnloadModelResponse { model: Some(message(&self.0.registry.entry(name)?)) })
+    }
+
+    /// Tells how far the load of a model is, until it answers, failed or the caller is gone.
+    async fn tell(
+        &self,
+        name: &str,
+        sender: &mpsc::Sender<Result<pb::LoadModelResponse, Status>>,
+    ) -> Result<(), Error> {
+        let mut told = None;
+        let mut since = Instant::now();
+        loop {
+            let entry = self.0.registry.entry(name)?;
+            let (loaded_bytes, total_bytes) = match &entry.state {
+                State::Loading(loading) => loading.progress(),
+                State::Ready(model) => (model.info.weight_bytes, model.info.weight_bytes),
+                State::Failed(cause) => {
+                    return Err(Error::ModelFailed { model: entry.name, cause: cause.clone() });
+                }
+                State::Unloaded => return Err(Error::ModelUnloaded { model: entry.name }),
+            };
+            let ready = matches!(entry.state, State::Ready(_));
+            if ready || told != Some((loaded_bytes, total_bytes)) || since.elapsed() >= SILENCE {
+                let progress =
+                    pb::LoadModelResponse { model: Some(message(&entry)), loaded_bytes, total_bytes };
+                if sender.send(Ok(progress)).await.is_err() || ready {
+                    return Ok(());
+                }
+                (told, since) = (Some((loaded_bytes, total_bytes)), Instant::now());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Returns once nobody else has the model in use.
+async fn only_owner(model: &Arc<LoadedModel>) {
+    while Arc::strong_count(model) > 1 {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -52,7 +162,8 @@ fn invalid(field: &str, value: &str, allowed: &str) -> Error {
 
 fn message(entry: &Entry) -> pb::Model {
     let (state, error) = match &entry.state {
-        State::Loading => (pb::ModelState::Loading, String::new()),
+        State::Loading(_) => (pb::ModelState::Loading, String::new()),
+        State::Unloaded => (pb::ModelState::Unloaded, String::new()),
         State::Ready(_) => (pb::ModelState::Ready, String::new()),
         State::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
     };
@@ -105,7 +216,7 @@ mod tests {
         let entry = |name: &str| Entry {
             name: name.to_owned(),
             task: None,
-            state: State::Loading,
+            state: State::Unloaded,
             is_default: false,
         };
         let entries: Vec<Entry> = ["a/1", "a/2", "a/3"].map(entry).into();

@@ -8,7 +8,7 @@ use observatory_proto::inference::v1 as pb;
 use pb::ranking_service_server::RankingService;
 use tonic::{Request, Response, Status};
 
-use super::{Api, deadline, failed_item, nanos, priority, truncation, with_revision};
+use super::{Api, Caller, failed_item, nanos, priority, truncation};
 use crate::error::Error;
 use crate::model::{LoadedModel, RowOutput, Task};
 use crate::queue::Lane;
@@ -17,28 +17,23 @@ use crate::tokenizer::Encoded;
 #[tonic::async_trait]
 impl RankingService for Api {
     async fn rank(&self, request: Request<pb::RankRequest>) -> Result<Response<pb::RankResponse>, Status> {
-        let deadline = deadline(&request);
-        let answer = self.rank_batch(request.into_inner(), deadline).await;
-        answer
-            .map(|answer| {
-                let revision = answer.model_revision.clone();
-                with_revision(answer, &revision)
-            })
-            .map_err(|error| self.refuse(error))
+        let caller = Caller::of(&request);
+        self.answer(self.rank_batch(&caller, request.into_inner()).await)
     }
 }
 
 impl Api {
     async fn rank_batch(
         &self,
+        caller: &Caller,
         mut request: pb::RankRequest,
-        deadline: Option<Instant>,
     ) -> Result<pb::RankResponse, Error> {
-        let call = self.enter(deadline)?;
-        self.check_count("documents", request.documents.len())?;
         let settings = request.settings.take().unwrap_or_default();
+        caller.heed(settings.options.as_ref(), "settings.options")?;
+        let call = self.enter(caller)?;
+        self.check_count("documents", request.documents.len())?;
         let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
-        let model = self.resolve(settings.model, Some(Task::Ranking))?;
+        let model = self.resolve(caller, settings.model, Some(Task::Ranking))?;
         self.check_size("query", &request.query)?;
 
         if request.query.trim().is_empty() {

@@ -21,13 +21,21 @@ pub fn code(error: &Error) -> Code {
         | Error::InputTooLong { .. }
         | Error::InputTooLarge { .. }
         | Error::InvalidValue { .. }
+        | Error::Malformed { .. }
         | Error::UnknownPrompt { .. } => Code::InvalidArgument,
+        // What tonic's codec says of its own accord.
+        Error::MessageTooLarge { .. } | Error::AnswerTooLarge { .. } => Code::OutOfRange,
         Error::UnknownModel { .. } => Code::NotFound,
-        Error::WrongTask { .. } | Error::RevisionMismatch { .. } | Error::ModelFailed { .. } => {
-            Code::FailedPrecondition
-        }
+        Error::WrongTask { .. }
+        | Error::RevisionMismatch { .. }
+        | Error::ModelUnloaded { .. }
+        | Error::ModelFailed { .. } => Code::FailedPrecondition,
         Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::QueueTimeout { .. } | Error::QuotaExceeded { .. } => {
+            Code::ResourceExhausted
+        }
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
         Error::Cancelled => Code::Cancelled,
         Error::Backend => Code::Internal,
@@ -58,9 +66,21 @@ pub fn to_status(error: &Error) -> Status {
         Error::Overloaded { what, .. } => {
             details.add_quota_failure_violation(*what, error.to_string());
         }
+        Error::QuotaExceeded { client, .. } => {
+            details.add_quota_failure_violation(client, error.to_string());
+        }
         _ => {}
     }
     Status::with_error_details_and_metadata(code(error), error.to_string(), details, metadata)
+}
+
+/// What a status of tonic's codec says of the message it could not read, which may have at most `limit` bytes.
+pub(super) fn undecodable(status: &Status, limit: usize) -> Error {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit },
+        Code::Internal | Code::InvalidArgument => Error::Malformed { cause: status.message().to_owned() },
+        _ => Error::Cancelled,
+    }
 }
 
 /// One item's refusal inside an answer.
@@ -70,6 +90,7 @@ pub fn to_item(error: &Error) -> ItemError {
         reason: error.reason().to_owned(),
         message: error.to_string(),
         metadata: error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        retry_after_ms: error.retry_after().map_or(0, |delay| delay.as_millis() as u32),
     }
 }
 
@@ -97,7 +118,7 @@ mod tests {
         assert_eq!(info.domain, DOMAIN);
         let item = to_item(error);
         assert_eq!((item.code, item.reason.as_str()), (expected.0 as i32, expected.1));
-        assert_eq!(item.metadata.len(), keys.len());
+        assert_eq!((item.metadata.len(), item.retry_after_ms > 0), (keys.len(), pushback));
     }
 
     #[test]
@@ -136,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn unreadable_messages() {
+        let limit = 9;
+        let invalid = Code::InvalidArgument;
+        let read = |code| undecodable(&Status::new(code, "bad"), limit);
+        check(&read(Code::Internal), (invalid, "MALFORMED_MESSAGE", &[], false, None));
+        for code in [Code::OutOfRange, Code::ResourceExhausted] {
+            check(&read(code), (Code::OutOfRange, "MESSAGE_TOO_LARGE", &["limit"], false, None));
+        }
+        assert_eq!(read(Code::Cancelled), Error::Cancelled);
+    }
+
+    #[test]
     fn model_faults() {
         let model = || "a/b".to_owned();
         check(
@@ -155,8 +188,29 @@ mod tests {
             (Code::FailedPrecondition, "MODEL_FAILED", &["model"], false, None),
         );
         check(
+            &Error::ModelUnloaded { model: model() },
+            (Code::FailedPrecondition, "MODEL_UNLOADED", &["model"], false, None),
+        );
+        check(
             &Error::ModelLoading { model: model() },
             (Code::Unavailable, "MODEL_LOADING", &["model"], true, None),
+        );
+    }
+
+    #[test]
+    fn callers() {
+        let (client, retry_after) = (|| "lab".to_owned(), Duration::from_secs(3));
+        check(
+            &Error::Unauthenticated { given: true },
+            (Code::Unauthenticated, "UNAUTHENTICATED", &[], false, None),
+        );
+        check(
+            &Error::PermissionDenied { client: client() },
+            (Code::PermissionDenied, "ADMIN_SCOPE_NEEDED", &["client"], false, None),
+        );
+        check(
+            &Error::QuotaExceeded { client: client(), limit: 9, retry_after },
+            (Code::ResourceExhausted, "QUOTA_EXCEEDED", &["client", "limit"], true, None),
         );
     }
 
@@ -169,6 +223,10 @@ mod tests {
         assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "250");
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(retry_after));
         assert!(status.get_error_details().quota_failure().is_some());
+        let late = Error::QueueTimeout { retry_after };
+        check(&late, (Code::ResourceExhausted, "QUEUE_TIMEOUT", &[], true, None));
+        let large = Error::AnswerTooLarge { bytes: 5, limit: 4 };
+        check(&large, (Code::OutOfRange, "ANSWER_TOO_LARGE", &["bytes", "limit"], false, None));
         check(&Error::Draining, (Code::Unavailable, "DRAINING", &[], true, None));
         check(&Error::ExpiredInQueue, (Code::DeadlineExceeded, "EXPIRED_IN_QUEUE", &[], false, None));
         check(&Error::ExpiredRunning, (Code::DeadlineExceeded, "EXPIRED_RUNNING", &[], false, None));

@@ -91,7 +91,10 @@ impl Api {
         reading: Reading,
         missing: Vec<Missing>,
     ) -> Result<Vectors, Error> {
-        let permit = self.reserve(lane.model(), missing.iter().map(|missing| missing.text.as_str()))?;
+        let permit = {
+            let texts = missing.iter().map(|missing| missing.text.as_str());
+            self.reserve(lane.model(), &reading.prompt, texts)?
+        };
         let keys: Vec<Option<Key>> = missing.iter().map(|missing| missing.key).collect();
         let texts = missing.into_iter().map(|missing| (missing.index, missing.text)).collect();
         let started = Instant::now();
@@ -102,7 +105,7 @@ impl Api {
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids));
         let rows: Vec<Vec<u32>> = rows.collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
-        extras::check_size(lane, tokens.iter().sum())?;
+        extras::check_size(lane, tokens.iter().sum(), self.0.limits.response_bytes)?;
         let plain = lane.extras() == Extras::default();
         let mut kept = if plain { Vec::new() } else { rows.clone() }.into_iter();
         let done = self.compute(call, lane, rows, permit).await?;

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::gemm::part;
-use super::gemm::tile::{ROWS, Tile};
+use super::gemm::tile::{ROWS, Size, Tile};
 use super::isa::{Isa, by_isa};
 use super::math::exp;
-use super::matrix::{Line, Matrix, PANEL};
+use super::matrix::{Line, Matrix, STRIP};
 use super::norm::total;
 use super::parallel::{self, Shared};
 
@@ -72,49 +72,53 @@ impl Job<'_> {
         (which * self.heads.count + self.head) * self.heads.size
     }
 
-    /// Keys transposed and values, both in panels; what fills them up is zero.
+    /// Keys transposed and values, both in strips; what fills them up is zero.
     fn pack(&self, scratch: &mut Scratch) {
         let (length, size) = (self.rows.len(), self.heads.size);
-        let key_floats = length.next_multiple_of(PANEL) * size;
-        let value_floats = size.next_multiple_of(PANEL) * length;
+        let key_floats = self.whole(length) * size;
+        let value_floats = self.whole(size) * length;
         Line::reserve(&mut scratch.keys, key_floats);
         Line::reserve(&mut scratch.values, value_floats);
         Line::reserve(&mut scratch.scores, ROWS * self.score_stride());
-        Line::reserve(&mut scratch.context, ROWS * size.next_multiple_of(PANEL));
+        Line::reserve(&mut scratch.context, ROWS * self.whole(size));
         let keys = &mut Line::floats_mut(&mut scratch.keys)[..key_floats];
         let values = &mut Line::floats_mut(&mut scratch.values)[..value_floats];
-        if !length.is_multiple_of(PANEL) {
-            keys[length / PANEL * PANEL * size..].fill(0.0);
-        }
+        keys[length / STRIP * STRIP * size..].fill(0.0);
         let (key, value) = (self.column(1), self.column(2));
         for (index, row) in self.rows.clone().enumerate() {
             let row = self.qkv.row(row);
-            let panel = &mut keys[index / PANEL * PANEL * size..][..PANEL * size];
-            for (line, x) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(&row[key..key + size]) {
-                line[index % PANEL] = *x;
+            let strip = &mut keys[index / STRIP * STRIP * size..][..STRIP * size];
+            for (line, x) in strip.as_chunks_mut::<STRIP>().0.iter_mut().zip(&row[key..key + size]) {
+                line[index % STRIP] = *x;
             }
-            for (panel, part) in row[value..value + size].chunks(PANEL).enumerate() {
-                let line = &mut values[(panel * length + index) * PANEL..][..PANEL];
+            let parts = row[value..value + size].chunks(STRIP).chain(std::iter::repeat(&[][..]));
+            for (strip, part) in (0..self.whole(size) / STRIP).zip(parts) {
+                let line = &mut values[(strip * length + index) * STRIP..][..STRIP];
                 line[..part.len()].copy_from_slice(part);
                 line[part.len()..].fill(0.0);
             }
         }
     }
 
-    fn score_stride(&self) -> usize {
-        self.rows.len().next_multiple_of(PANEL) + Line::FLOATS
+    /// Columns of whole tiles that hold this many.
+    fn whole(&self, columns: usize) -> usize {
+        columns.next_multiple_of(Size::of(self.isa).columns)
     }
 
-    fn run(&self, scratch: &mut Scratch, out: Shared, out_stride: usize) {
+    fn score_stride(&self) -> usize {
+        self.whole(self.rows.len()) + Line::FLOATS
+    }
+
+    fn run(&self, scratch: &mut Scratch, out: Shared<f32>, out_stride: usize) {
         let length = self.rows.len();
-        let tiles = length.div_ceil(ROWS);
+        let tiles = length.div_ceil(Size::of(self.isa).rows);
         for index in 0..tiles {
             let queries = part(length, tiles, index);
             let first = self.rows.start + queries.start;
             let sums = self.weigh(scratch, first, queries.len());
             self.gather(scratch, queries.len());
             let context = Line::floats(&scratch.context);
-            let wide = self.heads.size.next_multiple_of(PANEL);
+            let wide = self.whole(self.heads.size);
             for (row, sum) in sums[..queries.len()].iter().enumerate() {
                 let at = (first + row) * out_stride + self.head * self.heads.size;
                 #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
@@ -136,14 +140,15 @@ impl Job<'_> {
         let keys = Line::floats(&scratch.keys);
         let scores = Line::floats_mut(&mut scratch.scores);
         let inputs = &self.qkv.data()[first * self.qkv.stride() + self.column(0)..];
-        for panel in 0..length.div_ceil(PANEL) {
-            let weights = &keys[panel * PANEL * size..][..PANEL * size];
+        for column in (0..length).step_by(Size::of(self.isa).columns) {
+            let weights = &keys[column * size..];
             let tile = Tile {
                 inputs: inputs.as_ptr(),
                 input_stride: self.qkv.stride(),
                 weights: weights.as_ptr(),
+                strip_stride: STRIP * size,
                 depth: size,
-                out: scores[panel * PANEL..].as_mut_ptr(),
+                out: scores[column..].as_mut_ptr(),
                 out_stride: stride,
                 accumulate: false,
                 ahead: weights.as_ptr(),
@@ -165,17 +170,18 @@ impl Job<'_> {
     /// The weighted sums of the values.
     fn gather(&self, scratch: &mut Scratch, rows: usize) {
         let length = self.rows.len();
-        let wide = self.heads.size.next_multiple_of(PANEL);
+        let wide = self.whole(self.heads.size);
         let (scores, values) = (Line::floats(&scratch.scores), Line::floats(&scratch.values));
         let context = Line::floats_mut(&mut scratch.context);
-        for panel in 0..wide / PANEL {
-            let weights = &values[panel * length * PANEL..][..length * PANEL];
+        for column in (0..wide).step_by(Size::of(self.isa).columns) {
+            let weights = &values[column * length..];
             let tile = Tile {
                 inputs: scores.as_ptr(),
                 input_stride: self.score_stride(),
                 weights: weights.as_ptr(),
+                strip_stride: STRIP * length,
                 depth: length,
-                out: context[panel * PANEL..].as_mut_ptr(),
+                out: context[column..].as_mut_ptr(),
                 out_stride: wide,
                 accumulate: false,
                 ahead: weights.as_ptr(),

@@ -1,8 +1,8 @@
 //! y = x·Wᵀ + b with what follows it, for weights that are packed once.
 //!
 //! The scheme is that of Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication": a block of
-//! inputs stays in the second-level cache while the weights pass by in panels of [`PANEL`] columns, the next of them
-//! being fetched while one is used. The inner dimension is cut into chunks that depend on its length alone, so an
+//! inputs stays in the second-level cache while the weights pass by in strips of 16 columns, the next of them being
+//! fetched while one is used. The inner dimension is cut into chunks that depend on its length alone, so an
 //! output is the same sum in the same order whatever rows share the call.
 
 pub(super) mod tile;
@@ -11,18 +11,34 @@ use std::ops::Range;
 
 use super::isa::{Isa, by_isa};
 use super::math::{Activation, activate};
-use super::matrix::{Line, Matrix, PANEL};
+use super::matrix::{Line, Matrix, PANEL, STRIP};
 use super::parallel::{self, Shared};
-use tile::{ROWS, Tile};
+use tile::{Size, Tile};
 
-/// Rows of a block: with a chunk of the inner dimension they and two panels fit a second-level cache of 2 MiB.
-const BLOCK: usize = 20 * ROWS;
-/// Length of a chunk of the inner dimension at most.
-const CHUNK: usize = 896;
+/// How a product is cut up for the caches.
+struct Cut {
+    /// Rows of a block at most; a chunk of them stays in the second-level cache.
+    block: usize,
+    /// Length of a chunk of the inner dimension at most.
+    chunk: usize,
+}
+
+impl Cut {
+    fn of(isa: Isa) -> Self {
+        let Size { rows, columns } = Size::of(isa);
+        // With two strips at a time the processor has a second-level cache of 1 to 2 MiB, which weights and inputs
+        // stream from; with one, of 256 KiB or more, and a chunk of a strip has to stay in the first-level cache.
+        if columns > STRIP {
+            Self { block: 20 * rows, chunk: 896 }
+        } else {
+            Self { block: 32 * rows, chunk: 256 }
+        }
+    }
+}
 
 /// The weights and bias of a linear layer, packed.
 ///
-/// Panel by panel, then input by input, then the panel's columns; the last panel is filled up with zeros.
+/// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with zeros.
 #[derive(Debug)]
 pub struct Panels {
     lines: Vec<Line>,
@@ -56,9 +72,9 @@ impl Panels {
         self.bias[first..first + bias.len()].copy_from_slice(bias);
         let data = Line::floats_mut(&mut self.lines);
         for (offset, row) in weight.chunks_exact(inputs).enumerate() {
-            let (panel, column) = ((first + offset) / PANEL, (first + offset) % PANEL);
-            let target = &mut data[panel * PANEL * inputs..][..PANEL * inputs];
-            for (line, value) in target.chunks_exact_mut(PANEL).zip(row) {
+            let (strip, column) = ((first + offset) / STRIP, (first + offset) % STRIP);
+            let target = &mut data[strip * STRIP * inputs..][..STRIP * inputs];
+            for (line, value) in target.as_chunks_mut::<STRIP>().0.iter_mut().zip(row) {
                 line[column] = *value;
             }
         }
@@ -78,8 +94,9 @@ impl Panels {
         self.bias.len() / PANEL
     }
 
-    fn panel(&self, index: usize) -> &[f32] {
-        &Line::floats(&self.lines)[index * PANEL * self.inputs..][..PANEL * self.inputs]
+    /// The weights from a column on, which must begin a strip.
+    fn from(&self, column: usize) -> &[f32] {
+        &Line::floats(&self.lines)[column * self.inputs..]
     }
 }
 
@@ -90,7 +107,7 @@ pub fn multiply(isa: Isa, x: &Matrix, weights: &Panels, epilogue: Epilogue<'_>, 
         assert_eq!((residual.rows(), residual.width()), (x.rows(), weights.outputs), "residual");
     }
     out.resize(x.rows(), weights.outputs);
-    let blocks = cut(x.rows(), BLOCK);
+    let blocks = cut(x.rows(), Cut::of(isa).block);
     let groups = groups(blocks, weights.count());
     let stride = out.stride();
     let shared = Shared::new(out.data_mut());
@@ -111,7 +128,7 @@ pub(super) fn part(length: usize, pieces: usize, index: usize) -> Range<usize> {
 }
 
 /// Groups of panels, so that there are some tasks for each thread.
-fn groups(blocks: usize, panels: usize) -> usize {
+pub(super) fn groups(blocks: usize, panels: usize) -> usize {
     let threads = parallel::threads();
     if threads == 1 { 1 } else { (4 * threads).div_ceil(blocks.max(1)).min(panels) }
 }
@@ -121,90 +138,126 @@ struct Product<'a> {
     x: &'a Matrix,
     weights: &'a Panels,
     epilogue: Epilogue<'a>,
-    out: Shared,
+    out: Shared<f32>,
     stride: usize,
 }
 
 impl Product<'_> {
     /// The outputs of some rows and panels; no two tasks share any.
-    #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
     fn block(&self, rows: Range<usize>, panels: Range<usize>) {
         let depth = self.weights.inputs;
-        let chunks = cut(depth, CHUNK);
-        let tiles = cut(rows.len(), ROWS);
+        let chunks = cut(depth, Cut::of(self.isa).chunk);
+        let columns = Size::of(self.isa).columns;
         for chunk in 0..chunks {
             let span = part(depth, chunks, chunk);
-            for panel in panels.clone() {
-                let weights = &self.weights.panel(panel)[span.start * PANEL..span.end * PANEL];
-                // A wrapping pointer: prefetching never faults, and past the last panel it only misses.
-                let next = weights.as_ptr().wrapping_add(depth * PANEL);
-                let share = weights.len().div_ceil(tiles);
-                for index in 0..tiles {
-                    let part = part(rows.len(), tiles, index);
-                    let first = rows.start + part.start;
-                    // SAFETY: the row and the panel are inside `out`, whose rows have room for whole panels.
-                    let out = unsafe { self.out.pointer().add(first * self.stride + panel * PANEL) };
-                    let tile = Tile {
-                        inputs: self.x.data()[first * self.x.stride() + span.start..].as_ptr(),
-                        input_stride: self.x.stride(),
-                        weights: weights.as_ptr(),
-                        depth: span.len(),
-                        out,
-                        out_stride: self.stride,
-                        accumulate: chunk > 0,
-                        ahead: next.wrapping_add(share * index),
-                        ahead_step: share.div_ceil(span.len()),
-                    };
-                    // SAFETY: `part` rows of x and of out exist from these pointers on, the panel holds
-                    // `depth` lines, and this task alone writes this part of `out`.
-                    unsafe { tile.run(self.isa, part.len()) };
-                    if chunk + 1 == chunks {
-                        self.finish(first, part.len(), panel, out);
-                    }
-                }
+            let stage = Stage { span, first: chunk == 0, last: chunk + 1 == chunks };
+            for column in (panels.start * PANEL..panels.end * PANEL).step_by(columns) {
+                self.tiles(rows.clone(), column, &stage);
             }
         }
     }
 
-    fn finish(&self, first: usize, rows: usize, panel: usize, out: *mut f32) {
-        let column = panel * PANEL;
-        let bias: &[f32; PANEL] = self.weights.bias[column..].first_chunk().expect("a bias for whole panels");
-        let after = match self.epilogue {
-            Epilogue::Bias => After::Nothing,
-            Epilogue::Activation(activation) => After::Activation(activation),
-            Epilogue::Residual(matrix) => {
-                After::Residual(&matrix.data()[first * matrix.stride() + column..], matrix.stride())
+    /// All rows of a block times one or two strips.
+    #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
+    fn tiles(&self, rows: Range<usize>, column: usize, stage: &Stage) {
+        let (depth, span) = (self.weights.inputs, &stage.span);
+        let Size { rows: most, columns } = Size::of(self.isa);
+        let weights = &self.weights.from(column)[span.start * STRIP..];
+        // A wrapping pointer: prefetching never faults, and past the last panel it only misses.
+        let next = weights.as_ptr().wrapping_add(columns * depth);
+        let tiles = cut(rows.len(), most);
+        let share = (columns * span.len()).div_ceil(tiles);
+        for index in 0..tiles {
+            let part = part(rows.len(), tiles, index);
+            let first = rows.start + part.start;
+            // SAFETY: the row and the columns are inside `out`, whose rows have room for whole panels.
+            let out = unsafe { self.out.pointer().add(first * self.stride + column) };
+            let tile = Tile {
+                inputs: self.x.data()[first * self.x.stride() + span.start..].as_ptr(),
+                input_stride: self.x.stride(),
+                weights: weights.as_ptr(),
+                strip_stride: depth * STRIP,
+                depth: span.len(),
+                out,
+                out_stride: self.stride,
+                accumulate: !stage.first,
+                ahead: next.wrapping_add(share * index),
+                ahead_step: share.div_ceil(span.len()),
+            };
+            // SAFETY: `part` rows of x and of out exist from these pointers on, the strips hold as many lines as
+            // there are inputs, and this task alone writes this part of `out`.
+            unsafe { tile.run(self.isa, part.len()) };
+            if stage.last {
+                self.finish(first, part.len(), column, out);
             }
-        };
+        }
+    }
+
+    fn finish(&self, first: usize, rows: usize, column: usize, out: *mut f32) {
+        let bias = &self.weights.bias[column..][..Size::of(self.isa).columns];
+        let after = After::new(self.epilogue, first, column);
         let stride = self.stride;
         by_isa!(self.isa, finish(out: *mut f32 = out, stride: usize = stride, rows: usize = rows,
-            bias: &[f32; PANEL] = bias, after: After<'_> = after));
+            bias: &[f32] = bias, after: After<'_> = after));
     }
 }
 
+/// A chunk of the inner dimension.
+struct Stage {
+    span: Range<usize>,
+    first: bool,
+    last: bool,
+}
+
+/// What is done to the sums of some rows and a panel.
 #[derive(Clone, Copy)]
-enum After<'a> {
+pub(super) enum After<'a> {
+    /// Only the bias is added.
     Nothing,
+    /// An activation.
     Activation(Activation),
+    /// The sum with numbers that begin here, and the floats from one of their rows to the next.
     Residual(&'a [f32], usize),
 }
 
-/// Adds the bias to a tile that was just stored, and does what follows.
-#[inline(always)]
-fn finish<const FMA: bool>(out: *mut f32, stride: usize, rows: usize, bias: &[f32; PANEL], after: After<'_>) {
-    for row in 0..rows {
-        #[allow(unsafe_code, reason = "the tile is part of a matrix that other tasks write too")]
-        // SAFETY: the caller owns these rows of this panel of the matrix, see `Product::block`.
-        let values = unsafe { &mut *out.add(row * stride).cast::<[f32; PANEL]>() };
-        for (value, bias) in values.iter_mut().zip(bias) {
-            *value += bias;
+impl<'a> After<'a> {
+    /// That of an epilogue for results from this row and column on.
+    pub(super) fn new(epilogue: Epilogue<'a>, row: usize, column: usize) -> Self {
+        match epilogue {
+            Epilogue::Bias => Self::Nothing,
+            Epilogue::Activation(activation) => Self::Activation(activation),
+            Epilogue::Residual(matrix) => {
+                Self::Residual(&matrix.data()[row * matrix.stride() + column..], matrix.stride())
+            }
         }
-        match after {
-            After::Nothing => {}
-            After::Activation(activation) => activate::<FMA>(activation, values),
-            After::Residual(residual, stride) => {
-                for (value, other) in values.iter_mut().zip(&residual[row * stride..][..PANEL]) {
-                    *value += other;
+    }
+}
+
+/// Adds the bias to a tile that was just stored, as wide as there are biases, and does what follows.
+#[inline(always)]
+pub(super) fn finish<const FMA: bool>(
+    out: *mut f32,
+    stride: usize,
+    rows: usize,
+    bias: &[f32],
+    after: After<'_>,
+) {
+    for row in 0..rows {
+        for (strip, bias) in bias.as_chunks::<STRIP>().0.iter().enumerate() {
+            let column = strip * STRIP;
+            #[allow(unsafe_code, reason = "the tile is part of a matrix that other tasks write too")]
+            // SAFETY: the caller owns these rows of these columns of the matrix, see `Product::block`.
+            let values = unsafe { &mut *out.add(row * stride + column).cast::<[f32; STRIP]>() };
+            for (value, bias) in values.iter_mut().zip(bias) {
+                *value += bias;
+            }
+            match after {
+                After::Nothing => {}
+                After::Activation(activation) => activate::<FMA>(activation, values),
+                After::Residual(residual, stride) => {
+                    for (value, other) in values.iter_mut().zip(&residual[row * stride + column..][..STRIP]) {
+                        *value += other;
+                    }
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Rows of f32 that begin on cache lines.
 
-/// Columns that the matrix products work on at a time; every row has room for a multiple of it.
+/// Columns that matrix products share out among threads; every row has room for a multiple of it.
 pub const PANEL: usize = 32;
+/// Columns of a panel whose weights lie together, those of one step of the sums on a cache line.
+pub(super) const STRIP: usize = 16;
 
 /// One cache line.
 #[derive(Debug, Clone, Copy)]

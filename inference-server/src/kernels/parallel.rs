@@ -43,23 +43,36 @@ pub(super) fn each_row(out: &mut Matrix, work: impl Fn(usize, &mut [f32]) + Send
     }
 }
 
+/// Runs over pieces of `length` items.
+pub(super) fn each_chunk<T: Send>(
+    items: &mut [T],
+    length: usize,
+    work: impl Fn(usize, &mut [T]) + Send + Sync,
+) {
+    if threads() == 1 {
+        items.chunks_mut(length).enumerate().for_each(|(index, chunk)| work(index, chunk));
+    } else {
+        items.par_chunks_mut(length).enumerate().for_each(|(index, chunk)| work(index, chunk));
+    }
+}
+
 /// A pointer into a buffer that several tasks write, each its own part.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
+pub(super) struct Shared<T>(*mut T);
 
 #[allow(unsafe_code, reason = "rayon asks for Send and Sync")]
 // SAFETY: the pointer is only followed in unsafe blocks, where the parts are shown to be disjoint.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 #[allow(unsafe_code, reason = "rayon asks for Send and Sync")]
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    pub(super) fn new(data: &mut [f32]) -> Self {
+impl<T: Copy> Shared<T> {
+    pub(super) fn new(data: &mut [T]) -> Self {
         Self(data.as_mut_ptr())
     }
 
-    pub(super) fn pointer(self) -> *mut f32 {
+    pub(super) fn pointer(self) -> *mut T {
         self.0
     }
 }

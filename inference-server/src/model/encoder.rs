@@ -11,7 +11,8 @@ use super::heads::{Head, Pooled, TextHead, TokenHead};
 use super::modern::ModernBlocks;
 use super::packed::Packed;
 use super::weights::Weights;
-use super::{ComputeError, Extras, Model, RowOutput};
+use super::{ComputeError, Extras, Model, Pooling, RowOutput};
+use crate::device::Precision;
 
 /// Turns rows of token ids into hidden states.
 pub trait Backbone: Send + Sync {
@@ -22,6 +23,19 @@ pub trait Backbone: Send + Sync {
     /// # Errors
     /// See [`ComputeError`].
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError>;
+
+    /// One vector per row, not normalised, where the backbone pools by itself; `None` where the head has to.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    fn pooled(&self, _rows: &[&[u32]], _pooling: Pooling) -> Result<Option<Vec<Vec<f32>>>, ComputeError> {
+        Ok(None)
+    }
+
+    /// Bytes in memory where the whole model has this many weights.
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * size_of::<f32>() as u64
+    }
 }
 
 /// An encoder with its weights on a device.
@@ -35,40 +49,84 @@ impl Encoder {
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn pooled(config: &EncoderConfig, weights: &mut Weights, head: Pooled) -> anyhow::Result<Self> {
-        Self::load(config, weights, Head::Pooled(Box::new(head)))
+    pub fn pooled(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        head: Pooled,
+    ) -> anyhow::Result<Self> {
+        Self::load(config, weights, precision, Head::Pooled(Box::new(head)))
     }
 
     /// Loads an encoder with a token-classification head of `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn labelling(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+    pub fn labelling(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        labels: usize,
+    ) -> anyhow::Result<Self> {
         let head = TokenHead::load(config, weights, labels)?;
-        Self::load(config, weights, Head::Labels(head))
+        Self::load(config, weights, precision, Head::Labels(head))
     }
 
     /// Loads an encoder with a text-classification head of `labels` classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn classifying(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
+    pub fn classifying(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        labels: usize,
+    ) -> anyhow::Result<Self> {
         let head = TextHead::load(config, weights, labels)?;
-        Self::load(config, weights, Head::Text(head))
+        Self::load(config, weights, precision, Head::Text(head))
     }
 
-    fn load(config: &EncoderConfig, weights: &mut Weights, head: Head) -> anyhow::Result<Self> {
+    fn load(
+        config: &EncoderConfig,
+        weights: &mut Weights,
+        precision: Precision,
+        head: Head,
+    ) -> anyhow::Result<Self> {
         let backbone: Box<dyn Backbone> = match &config.modern {
             Some(settings) => Box::new(ModernBlocks::load(config, settings, weights)?),
-            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights)?),
-            None => Box::new(Blocks::load(config, weights)?),
+            None if weights.device().is_cpu() => Box::new(Packed::load(config, weights, precision)?),
+            None => on_gpu(config, weights, precision)?,
         };
         Ok(Self { backbone, head })
     }
+
+    /// Bytes of this many weights in memory.
+    pub fn weight_bytes(&self, parameters: u64) -> u64 {
+        self.backbone.weight_bytes(parameters)
+    }
+}
+
+/// Our own kernels where they serve, else candle's in f32.
+fn on_gpu(
+    config: &EncoderConfig,
+    weights: &mut Weights,
+    precision: Precision,
+) -> anyhow::Result<Box<dyn Backbone>> {
+    #[cfg(feature = "cuda")]
+    if super::packed_cuda::PackedCuda::serves(config) {
+        return Ok(Box::new(super::packed_cuda::PackedCuda::load(config, weights, precision)?));
+    }
+    tracing::warn!(?precision, "no kernels for a network of this shape, computing in f32 by candle");
+    Ok(Box::new(Blocks::load(config, weights)?))
 }
 
 impl Model for Encoder {
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        if let Some((head, pooling)) = self.head.pools(extras)
+            && let Some(vectors) = self.backbone.pooled(rows, pooling)?
+        {
+            return head.finished(vectors).map_err(compute_error);
+        }
         let hidden = self.backbone.hidden(rows)?;
         self.head.outputs(&hidden, rows.iter().map(|row| row.len()), extras).map_err(compute_error)
     }

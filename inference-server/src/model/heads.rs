@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module as _};
 
 use super::files::{Activation, EncoderConfig};
@@ -46,6 +46,14 @@ impl Head {
         Ok(parts.map(|((values, sparse), multi_vector)| RowOutput { values, sparse, multi_vector }).collect())
     }
 
+    /// The head and its pooling where these extras leave it nothing to do with single tokens.
+    pub fn pools(&self, extras: Extras) -> Option<(&Pooled, Pooling)> {
+        let Self::Pooled(head) = self else { return None };
+        let tokens =
+            (extras.sparse && head.sparse.is_some()) || (extras.multi_vector && head.multi_vector.is_some());
+        (!tokens).then_some((&**head, head.pooling))
+    }
+
     /// Values, weights and vectors of one row, each flat.
     fn row(&self, tokens: &Tensor, extras: Extras) -> Result<[Option<Tensor>; 3]> {
         match self {
@@ -78,6 +86,7 @@ fn fetched<'a>(parts: impl Iterator<Item = &'a Option<Tensor>>) -> Result<Vec<Ve
 
 /// The head of an embedding model.
 pub struct Pooled {
+    device: Device,
     pooling: Pooling,
     stages: Vec<Stage>,
     sparse: Option<Linear>,
@@ -114,7 +123,8 @@ impl Pooled {
             let outputs = file.shape("weight").and_then(|shape| shape.first().copied()).unwrap_or_default();
             linear(file, "", (config.hidden_size, outputs), true)
         })?;
-        Ok(Self { pooling: settings.pooling, stages, sparse, multi_vector })
+        let device = weights.device().clone();
+        Ok(Self { device, pooling: settings.pooling, stages, sparse, multi_vector })
     }
 
     /// Whether it weighs tokens, and the length of the vector of a token, 0 where it makes none.
@@ -123,8 +133,28 @@ impl Pooled {
         (self.sparse.is_some(), width)
     }
 
+    /// The answers for pooled vectors, each by itself.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn finished(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<RowOutput>> {
+        if self.stages.is_empty() {
+            return Ok(vectors.into_iter().map(RowOutput::from).collect());
+        }
+        let finish = |vector: Vec<f32>| {
+            let width = vector.len();
+            Ok(Some(self.staged(Tensor::from_vec(vector, (1, width), &self.device)?)?))
+        };
+        let parts = vectors.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
+        Ok(fetched(parts.iter())?.into_iter().map(RowOutput::from).collect())
+    }
+
     fn vector(&self, tokens: &Tensor) -> Result<Tensor> {
-        let mut vector = pooled(self.pooling, tokens)?.unsqueeze(0)?;
+        self.staged(pooled(self.pooling, tokens)?.unsqueeze(0)?)
+    }
+
+    /// A vector through the modules after the pooling.
+    fn staged(&self, mut vector: Tensor) -> Result<Tensor> {
         for stage in &self.stages {
             vector = stage.forward(&vector)?;
         }

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 
 use super::encoder::Encoder;
 use super::files::EncoderConfig;
 use super::heads::Pooled;
+use super::loading::Loading;
 use super::sentence::SentenceSettings;
 use super::weights::Weights;
 use super::{ComputeError, Extras, LoadedModel, ModelInfo, Task, card, revision};
@@ -19,6 +21,19 @@ use crate::tokenizer::TextTokenizer;
 /// # Errors
 /// One line that names the file and what was expected of it.
 pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel> {
+    load_within(store, name, device, &Arc::default())
+}
+
+/// As [`load`], telling `loading` how far it is and keeping to the room it gives.
+///
+/// # Errors
+/// As [`load`], and where there is no room for the weights.
+pub fn load_within(
+    store: &Path,
+    name: &str,
+    device: &OpenDevice,
+    loading: &Arc<Loading>,
+) -> Result<LoadedModel> {
     let dir = store.join(name);
     let config = EncoderConfig::read(&dir)?;
     let settings = SentenceSettings::read(&dir, name, config.hidden_size)?;
@@ -27,7 +42,7 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
     let max_input_tokens = settings.max_seq_length.map_or(limit, |asked| asked.min(limit));
     let tokenizer = TextTokenizer::read(&dir, config.vocab_size, max_input_tokens, settings.lowercase)?
         .with_pair_types(config.has_pair_types());
-    let mut weights = Weights::open(&dir, config.word_table(), &device.device)?;
+    let mut weights = Weights::open(&dir, config.word_table(), &device.device, loading)?;
     let embeds = task == Task::Embedding;
     let labels = if task == Task::TokenClassification { config.labels()? } else { Vec::new() };
     let (mut sparse, mut multi_vector_dimensions) = (false, 0);
@@ -35,10 +50,12 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
         Task::Embedding => {
             let head = Pooled::load(&dir, &settings, &config, &mut weights)?;
             (sparse, multi_vector_dimensions) = head.extras();
-            Encoder::pooled(&config, &mut weights, head)?
+            Encoder::pooled(&config, &mut weights, device.precision, head)?
         }
-        Task::TokenClassification => Encoder::labelling(&config, &mut weights, labels.len())?,
-        Task::Ranking => Encoder::classifying(&config, &mut weights, 1)?,
+        Task::TokenClassification => {
+            Encoder::labelling(&config, &mut weights, device.precision, labels.len())?
+        }
+        Task::Ranking => Encoder::classifying(&config, &mut weights, device.precision, 1)?,
     };
     let info = ModelInfo {
         name: name.to_owned(),
@@ -58,7 +75,7 @@ pub fn load(store: &Path, name: &str, device: &OpenDevice) -> Result<LoadedModel
         languages: fs::read_to_string(dir.join("README.md"))
             .map_or_else(|_| Vec::new(), |text| card::languages(&text)),
         parameters: weights.parameters(),
-        weight_bytes: weights.parameters() * size_of::<f32>() as u64,
+        weight_bytes: network.weight_bytes(weights.parameters()),
         device: device.name.clone(),
     };
     let model = LoadedModel { info, tokenizer, network: Box::new(network) };

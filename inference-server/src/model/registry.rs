@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context, Result, ensure};
 
 use super::files::EncoderConfig;
-use super::load::load;
+use super::load::load_within;
+use super::loading::Loading;
 use super::{LoadedModel, Task};
 use crate::device::OpenDevice;
 use crate::error::Error;
@@ -15,12 +16,20 @@ use crate::error::Error;
 /// Where a model stands.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// Its files are being read.
-    Loading,
+    /// Its files are being read, or will be when those before it have been.
+    Loading(Arc<Loading>),
     /// It answers.
     Ready(Arc<LoadedModel>),
     /// It does not answer, and why.
     Failed(String),
+    /// It was taken out of service.
+    Unloaded,
+}
+
+impl State {
+    fn task(&self) -> Option<Task> {
+        if let Self::Ready(model) = self { Some(model.info.task) } else { None }
+    }
 }
 
 /// A model by name, as listed.
@@ -43,6 +52,20 @@ struct Slot {
     state: State,
 }
 
+impl Slot {
+    fn waiting(store: &Path, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            task: EncoderConfig::read(&store.join(name)).and_then(|config| config.task()).ok(),
+            state: State::Loading(Arc::default()),
+        }
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        if let State::Ready(model) = &self.state { model.info.weight_bytes } else { 0 }
+    }
+}
+
 /// What to serve, found in the store before any port opens.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -52,6 +75,8 @@ pub struct Plan {
     pub names: Vec<String>,
     /// The model for embeddings where a request names none; `None` takes the first that embeds.
     pub default_embedding: Option<String>,
+    /// Bytes that the weights of all models may take together.
+    pub weight_bytes: u64,
 }
 
 impl Plan {
@@ -82,7 +107,12 @@ impl Plan {
         }
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
-        Ok(Self { store: store.to_owned(), names, default_embedding: default_embedding.map(str::to_owned) })
+        Ok(Self {
+            store: store.to_owned(),
+            names,
+            default_embedding: default_embedding.map(str::to_owned),
+            weight_bytes: u64::MAX,
+        })
     }
 }
 
@@ -115,20 +145,20 @@ fn folders(dir: &Path) -> Result<Vec<String>> {
 pub struct Registry {
     slots: RwLock<Vec<Slot>>,
     default_embedding: Option<String>,
+    /// Where models come from, and the bytes that all weights may take; `None` where they came from elsewhere.
+    store: Option<(PathBuf, u64)>,
 }
 
 impl Registry {
     /// All models of the plan, loading.
     pub fn new(plan: &Plan) -> Self {
-        let slot = |name: &String| Slot {
-            name: name.clone(),
-            task: EncoderConfig::read(&plan.store.join(name)).and_then(|config| config.task()).ok(),
-            state: State::Loading,
-        };
-        Self {
-            slots: RwLock::new(plan.names.iter().map(slot).collect()),
+        let registry = Self {
+            slots: RwLock::default(),
             default_embedding: plan.default_embedding.clone(),
-        }
+            store: Some((plan.store.clone(), plan.weight_bytes)),
+        };
+        *registry.write() = plan.names.iter().map(|name| Slot::waiting(&plan.store, name)).collect();
+        registry
     }
 
     /// Models that are ready already.
@@ -138,47 +168,119 @@ impl Registry {
             task: Some(model.info.task),
             state: State::Ready(Arc::new(model)),
         };
-        Self { slots: RwLock::new(models.into_iter().map(slot).collect()), default_embedding: None }
+        let slots = RwLock::new(models.into_iter().map(slot).collect());
+        Self { slots, default_embedding: None, store: None }
     }
 
-    /// Loads every model that is loading, one after the other, calling `changed` after each.
-    ///
-    /// A model that fails is listed as failed and does not stop the others.
-    pub fn load_all(&self, store: &Path, device: &OpenDevice, changed: impl Fn()) {
-        let names: Vec<String> = self.entries().into_iter().map(|entry| entry.name).collect();
-        for name in names {
-            let started = std::time::Instant::now();
-            let state = match load(store, &name, device) {
-                Ok(model) => {
-                    tracing::info!(
-                        model.name = name,
-                        model.revision = model.info.revision,
-                        duration_ms = started.elapsed().as_millis() as u64,
-                        "model ready"
-                    );
-                    State::Ready(Arc::new(model))
-                }
-                Err(error) => {
-                    let cause = one_line(&error);
-                    tracing::error!(model.name = name, error.message = cause, "model failed to load");
-                    State::Failed(cause)
-                }
-            };
-            self.set(&name, state);
-            changed();
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Slot>> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads a model that waits for it onto the device, and has it made `ready` before it answers; one that fails is
+    /// listed as failed.
+    pub fn load(&self, name: &str, device: &OpenDevice, ready: impl FnOnce(&LoadedModel) -> Result<()>) {
+        let Some((store, limit)) = &self.store else { return };
+        if !matches!(self.entry(name), Ok(Entry { state: State::Loading(_), .. })) {
+            return;
         }
+        let started = std::time::Instant::now();
+        let used: u64 = self.read().iter().map(Slot::weight_bytes).sum();
+        let loading = Arc::new(Loading::within(limit.saturating_sub(used)));
+        self.set(name, State::Loading(Arc::clone(&loading)));
+        let loaded =
+            load_within(store, name, device, &loading).and_then(|model| ready(&model).map(|()| model));
+        let state = match loaded {
+            Ok(model) => {
+                tracing::info!(
+                    model.name = name,
+                    model.revision = model.info.revision,
+                    duration_ms = started.elapsed().as_millis() as u64,
+                    "model ready"
+                );
+                State::Ready(Arc::new(model))
+            }
+            Err(error) => {
+                let cause = one_line(&error);
+                tracing::error!(model.name = name, error.message = cause, "model failed to load");
+                State::Failed(cause)
+            }
+        };
+        self.set(name, state);
     }
 
     fn set(&self, name: &str, state: State) {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.iter_mut().find(|slot| slot.name == name) {
+        if let Some(slot) = self.write().iter_mut().find(|slot| slot.name == name) {
+            slot.task = state.task().or(slot.task);
             slot.state = state;
         }
     }
 
+    /// Puts a model of the store among those to be loaded; says whether somebody has to load it now, which is not so
+    /// where it answers or is on its way.
+    ///
+    /// # Errors
+    /// Where the store has no such model.
+    pub fn request(&self, name: &str) -> Result<bool, Error> {
+        let names = self.store.as_ref().map(|(store, _)| names_in(store).unwrap_or_default());
+        let names = names.unwrap_or_default();
+        let known = names.iter().any(|known| known == name);
+        let slot = self.store.as_ref().filter(|_| known).map(|(store, _)| Slot::waiting(store, name));
+        let mut slots = self.write();
+        let place = slots.iter().position(|slot| slot.name == name);
+        if let Some(State::Loading(_) | State::Ready(_)) = place.map(|place| &slots[place].state) {
+            return Ok(false);
+        }
+        let slot = slot.ok_or_else(|| Error::UnknownModel {
+            wanted: format!("\"{name}\" in the model store"),
+            known: list(names.iter().map(String::as_str)),
+        })?;
+        match place {
+            Some(place) => slots[place] = slot,
+            None => slots.push(slot),
+        }
+        Ok(true)
+    }
+
+    /// Takes a model out of service and hands out what may still be in use, if anything.
+    ///
+    /// # Errors
+    /// Where there is no such model, or it is just being loaded.
+    pub fn unload(&self, name: &str) -> Result<Option<Arc<LoadedModel>>, Error> {
+        let mut slots = self.write();
+        let known = list(slots.iter().map(|slot| slot.name.as_str()));
+        let slot = slots
+            .iter_mut()
+            .find(|slot| slot.name == name)
+            .ok_or_else(|| Error::UnknownModel { wanted: format!("\"{name}\""), known })?;
+        if matches!(slot.state, State::Loading(_)) {
+            return Err(Error::ModelLoading { model: name.to_owned() });
+        }
+        match std::mem::replace(&mut slot.state, State::Unloaded) {
+            State::Ready(model) => Ok(Some(model)),
+            _ => Ok(None),
+        }
+    }
+
+    /// One model.
+    ///
+    /// # Errors
+    /// Where there is none of this name.
+    pub fn entry(&self, name: &str) -> Result<Entry, Error> {
+        let entries = self.entries();
+        let known = list(entries.iter().map(|entry| entry.name.as_str()));
+        entries
+            .into_iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| Error::UnknownModel { wanted: format!("\"{name}\""), known })
+    }
+
     /// All models, in order of preference.
     pub fn entries(&self) -> Vec<Entry> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.read();
         let defaults = Task::ALL.map(|task| self.default_for(&slots, task));
         slots
             .iter()
@@ -191,12 +293,14 @@ impl Registry {
             .collect()
     }
 
-    /// The operator's choice, or the first model of the task that has not failed.
+    /// The operator's choice, or the first model of the task that answers or is going to.
     fn default_for<'a>(&'a self, slots: &'a [Slot], task: Task) -> Option<&'a str> {
         if task == Task::Embedding && self.default_embedding.is_some() {
             return self.default_embedding.as_deref();
         }
-        let serves = |slot: &&Slot| slot.task == Some(task) && !matches!(slot.state, State::Failed(_));
+        let serves = |slot: &&Slot| {
+            slot.task == Some(task) && matches!(slot.state, State::Ready(_) | State::Loading(_))
+        };
         slots.iter().find(serves).map(|slot| slot.name.as_str())
     }
 
@@ -205,11 +309,8 @@ impl Registry {
     /// # Errors
     /// Unknown, failed or loading model, wrong task, another revision.
     pub fn resolve(&self, name: &str, revision: &str, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let known = || {
-            let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
+        let slots = self.read();
+        let known = || list(slots.iter().map(|slot| slot.name.as_str()));
         let wanted = if name.is_empty() {
             // Any model has a tokenizer, so a request without a task takes the default for embeddings.
             let task = task.unwrap_or(Task::Embedding);
@@ -226,7 +327,8 @@ impl Registry {
             .ok_or_else(|| Error::UnknownModel { wanted: format!("\"{wanted}\""), known: known() })?;
         let model = match &slot.state {
             State::Ready(model) => Arc::clone(model),
-            State::Loading => return Err(Error::ModelLoading { model: slot.name.clone() }),
+            State::Loading(_) => return Err(Error::ModelLoading { model: slot.name.clone() }),
+            State::Unloaded => return Err(Error::ModelUnloaded { model: slot.name.clone() }),
             State::Failed(cause) => {
                 return Err(Error::ModelFailed { model: slot.name.clone(), cause: cause.clone() });
             }
@@ -246,6 +348,12 @@ fn check(model: Arc<LoadedModel>, revision: &str, task: Option<Task>) -> Result<
         return Err(Error::RevisionMismatch { model: info.name.clone(), asked, loaded });
     }
     Ok(model)
+}
+
+/// Names in a message.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// A cause chain on one line.

@@ -10,12 +10,14 @@ mod safetensors;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::files::read_json;
+use super::loading::Loading;
 
 /// A checkpoint in one file, and the index of one in several, in order of preference.
 const FORMATS: [(&str, &str); 2] = [
@@ -52,6 +54,15 @@ impl Shard {
         }
     }
 
+    /// How many numbers its tensors hold together.
+    fn numbers(&self) -> usize {
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        match self {
+            Self::Safetensors(file) => file.shapes().map(count).sum(),
+            Self::Pickle(file) => file.shapes().map(count).sum(),
+        }
+    }
+
     /// The tensor as f32 in the memory of the CPU.
     fn read(&self, name: &str) -> Result<Tensor> {
         match self {
@@ -67,24 +78,27 @@ pub struct Weights {
     device: Device,
     prefix: &'static str,
     parameters: u64,
+    loading: Arc<Loading>,
 }
 
 impl Weights {
     /// Opens the checkpoint of a model directory whose encoder has the tensor `probe`, and checks that every file is
-    /// whole.
+    /// whole and that there is room for all of them.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
-    pub fn open(dir: &Path, probe: &str, device: &Device) -> Result<Self> {
-        let mut weights = Self::files(dir, &shard_names(dir)?, device)?;
+    /// Names the file and what is wrong with it, or the room there is.
+    pub fn open(dir: &Path, probe: &str, device: &Device, loading: &Arc<Loading>) -> Result<Self> {
+        let mut weights = Self::files(dir, &shard_names(dir)?, device, loading)?;
         weights.prefix = weights.find_prefix(probe)?;
+        let numbers: usize = weights.shards.iter().map(|(_, shard)| shard.numbers()).sum();
+        loading.expect((numbers * size_of::<f32>()) as u64)?;
         Ok(weights)
     }
 
-    fn files(dir: &Path, names: &[String], device: &Device) -> Result<Self> {
+    fn files(dir: &Path, names: &[String], device: &Device, loading: &Arc<Loading>) -> Result<Self> {
         let open = |name: &String| Ok((name.clone(), Shard::open(dir, name)?));
         let shards = names.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0 })
+        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, loading: Arc::clone(loading) })
     }
 
     /// Checkpoints saved with a head keep the encoder under its own name.
@@ -147,6 +161,7 @@ impl Weights {
         ensure!(sum.is_finite(), "{file}: tensor {name} holds values that are not finite");
         let tensor = tensor.to_device(&self.device)?;
         self.parameters += tensor.elem_count() as u64;
+        self.loading.advance((tensor.elem_count() * size_of::<f32>()) as u64);
         Ok(tensor)
     }
 
@@ -195,7 +210,7 @@ impl Weights {
     }
 
     fn other<T>(&mut self, dir: &Path, name: &str, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let mut file = Self::files(dir, &[name.to_owned()], &self.device)?;
+        let mut file = Self::files(dir, &[name.to_owned()], &self.device, &self.loading)?;
         let made = read(&mut file)?;
         self.parameters += file.parameters;
         Ok(made)

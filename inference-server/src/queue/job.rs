@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Lane, Work};
-use crate::admission::TokenPermit;
+use crate::admission::{Admission, TokenPermit};
 use crate::error::Error;
 use crate::model::RowOutput;
 
@@ -18,37 +18,73 @@ type Answer = oneshot::Sender<Result<Done, Error>>;
 #[derive(Debug)]
 pub struct Ticket {
     answer: oneshot::Receiver<Result<Done, Error>>,
-    started: Arc<AtomicBool>,
-    deadline: Option<Instant>,
+    limits: Arc<TimeLimits>,
 }
 
-impl Ticket {
-    /// Waits for the answer, at most until the deadline.
-    ///
-    /// # Errors
-    /// [`Error::ExpiredInQueue`] or [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] where the model
-    /// failed, [`Error::Draining`] where the server stopped first.
-    pub async fn wait(self) -> Result<Done, Error> {
-        let answer = async { self.answer.await.unwrap_or(Err(Error::Draining)) };
-        let Some(deadline) = self.deadline else { return answer.await };
-        match tokio::time::timeout_at(deadline.into(), answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(expired(self.started.load(Ordering::Relaxed))),
+/// Until when work is of use.
+#[derive(Debug)]
+struct TimeLimits {
+    deadline: Option<Instant>,
+    begin_by: Option<Instant>,
+    started: AtomicBool,
+    admission: Arc<Admission>,
+}
+
+impl TimeLimits {
+    fn started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// When the work is of no use any more, as things stand.
+    fn end(&self) -> Option<Instant> {
+        let begin_by = self.begin_by.filter(|_| !self.started());
+        [self.deadline, begin_by].into_iter().flatten().min()
+    }
+
+    /// Why the work is of no use any more.
+    fn passed(&self) -> Option<Error> {
+        let now = Instant::now();
+        let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
+        if passed(self.deadline) {
+            return Some(if self.started() { Error::ExpiredRunning } else { Error::ExpiredInQueue });
         }
+        let late = passed(self.begin_by) && !self.started();
+        late.then(|| Error::QueueTimeout { retry_after: self.admission.drain_estimate() })
     }
 }
 
-fn expired(started: bool) -> Error {
-    if started { Error::ExpiredRunning } else { Error::ExpiredInQueue }
+impl Ticket {
+    /// Waits for the answer, as long as it is of use.
+    ///
+    /// # Errors
+    /// [`Error::QueueTimeout`] where the device had not begun in time, [`Error::ExpiredInQueue`] or
+    /// [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] where the model failed, [`Error::Draining`] where
+    /// the server stopped first.
+    pub async fn wait(mut self) -> Result<Done, Error> {
+        loop {
+            let answer = &mut self.answer;
+            let Some(end) = self.limits.end() else {
+                return answer.await.unwrap_or(Err(Error::Draining));
+            };
+            match tokio::time::timeout_at(end.into(), answer).await {
+                Ok(answer) => return answer.unwrap_or(Err(Error::Draining)),
+                // Work that was begun in time may go on until the deadline.
+                Err(_) => {
+                    if let Some(error) = self.limits.passed() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What the rows of a piece of work share.
 pub(super) struct Job {
     pub(super) lane: Lane,
     cancel: CancellationToken,
-    deadline: Option<Instant>,
     submitted: Instant,
-    started: Arc<AtomicBool>,
+    limits: Arc<TimeLimits>,
     ended: AtomicBool,
     progress: Mutex<Progress>,
 }
@@ -73,10 +109,11 @@ pub(super) struct Row {
 impl Job {
     /// The job, its rows (shortest first) and the ticket for its answer.
     pub(super) fn new(work: Work) -> (Arc<Self>, Vec<Row>, Ticket) {
-        let Work { lane, rows, cancel, deadline, permit } = work;
+        let Work { lane, rows, cancel, deadline, begin_by, permit } = work;
         let (sender, answer) = oneshot::channel();
-        let started = Arc::new(AtomicBool::new(false));
-        let ticket = Ticket { answer, started: Arc::clone(&started), deadline };
+        let (started, admission) = (AtomicBool::new(false), permit.admission());
+        let limits = Arc::new(TimeLimits { deadline, begin_by, started, admission });
+        let ticket = Ticket { answer, limits: Arc::clone(&limits) };
         let progress = Progress {
             outputs: vec![RowOutput::default(); rows.len()],
             rows_left: rows.len(),
@@ -88,9 +125,8 @@ impl Job {
         let job = Arc::new(Self {
             lane,
             cancel,
-            deadline,
             submitted: Instant::now(),
-            started,
+            limits,
             ended: AtomicBool::new(false),
             progress: Mutex::new(progress),
         });
@@ -120,13 +156,12 @@ impl Job {
         if self.cancel.is_cancelled() || gone() {
             return Some(Error::Cancelled);
         }
-        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        late.then(|| expired(self.started.load(Ordering::Relaxed)))
+        self.limits.passed()
     }
 
     /// The device takes a row of the job; how long the job waited, the first time.
     pub(super) fn begin(&self) -> Option<Duration> {
-        if self.started.swap(true, Ordering::Relaxed) {
+        if self.limits.started.swap(true, Ordering::Relaxed) {
             return None;
         }
         let waited = self.submitted.elapsed();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use observatory_inference::device::{DeviceChoice, open};
+use observatory_inference::device::OpenDevice;
 use observatory_inference::model::load::load;
 use observatory_inference::model::{Extras, LoadedModel};
 use observatory_inference::tokenizer::Truncation;
@@ -11,35 +11,39 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::support::{Running, goldens, rows, store};
+use crate::support::{Running, device, goldens, rows, store};
 use observatory_proto::inference::v1 as pb;
 
 const TOLERANCE: f32 = 1e-5;
 
 #[derive(Deserialize)]
-struct Case {
-    model: String,
-    pooling: String,
+pub(crate) struct Case {
+    pub(crate) model: String,
+    pub(crate) pooling: String,
     truncation: String,
     prompt_name: String,
     texts: Vec<String>,
     tokens: Vec<usize>,
     raw: Option<Vec<Vec<f32>>>,
-    unit: Vec<Vec<f32>>,
+    pub(crate) unit: Vec<Vec<f32>>,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     serde_json::from_str(&fs::read_to_string(goldens().join("embeddings.json")).unwrap()).unwrap()
 }
 
 /// The fixture with another pooling written into its package.
 fn model(name: &str, pooling: &str) -> LoadedModel {
+    model_on(&device(), name, pooling)
+}
+
+pub(crate) fn model_on(device: &OpenDevice, name: &str, pooling: &str) -> LoadedModel {
     let store = store(&[name]);
     let config = json!({
         "word_embedding_dimension": 32, "pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"
     });
     fs::write(store.path().join(name).join("1_Pooling/config.json"), config.to_string()).unwrap();
-    load(store.path(), name, &open(DeviceChoice::Cpu).unwrap()).unwrap()
+    load(store.path(), name, device).unwrap()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -47,18 +51,18 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
 }
 
-fn encode(model: &LoadedModel, case: &Case) -> Vec<Vec<u32>> {
+pub(crate) fn encode(model: &LoadedModel, case: &Case) -> Vec<Vec<u32>> {
     let prompt = model.info.prompts.get(&case.prompt_name).map_or("", String::as_str);
     let side = if case.truncation == "left" { Truncation::Left } else { Truncation::Right };
     case.texts.iter().map(|text| model.tokenizer.encode("texts", prompt, text, side).unwrap().ids).collect()
 }
 
-fn run(model: &LoadedModel, rows: &[&[u32]]) -> Vec<Vec<f32>> {
+pub(crate) fn run(model: &LoadedModel, rows: &[&[u32]]) -> Vec<Vec<f32>> {
     let outputs = model.network.run(rows, Extras::default()).unwrap();
     outputs.into_iter().map(|output| output.values).collect()
 }
 
-fn unit(vector: &[f32]) -> Vec<f32> {
+pub(crate) fn unit(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     vector.iter().map(|x| x / norm).collect()
 }

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fs;
 
-use observatory_inference::device::{DeviceChoice, open};
 use observatory_inference::model::load::load;
 use observatory_inference::model::{Extras, LoadedModel};
 use observatory_inference::tokenizer::Truncation;
@@ -13,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{Running, close, goldens, reference, rows, store};
+use crate::support::{Running, close, device, goldens, reference, rows, store};
 
 #[derive(Deserialize)]
 struct Goldens {
@@ -57,7 +56,7 @@ fn model(name: &str, pooling: &str) -> LoadedModel {
     let store = store(&[name]);
     let config = json!({"embedding_dimension": 16, "pooling_mode": pooling});
     fs::write(store.path().join(name).join("1_Pooling/config.json"), config.to_string()).unwrap();
-    load(store.path(), name, &open(DeviceChoice::Cpu).unwrap()).unwrap()
+    load(store.path(), name, &device()).unwrap()
 }
 
 #[test]

@@ -2,10 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a crate of tests, helpers included")]
 
+mod access;
+mod calls;
+mod classification;
+mod conformance;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod embedding;
 mod goldens;
 mod heads;
+mod lifecycle;
+mod openai;
 mod process;
 mod queue;
 mod serving;
 mod store;
+mod streams;
 mod support;
+mod warm_up;

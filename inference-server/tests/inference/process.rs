@@ -34,11 +34,17 @@ fn wait_for(log: &mut BufReader<ChildStderr>, text: &str) {
     }
 }
 
-fn start(models: &std::path::Path, flags: &[&str]) -> (Child, BufReader<ChildStderr>) {
+/// A server on a free port that listens, and its log.
+pub(crate) fn start(models: &std::path::Path, flags: &[&str]) -> (Child, BufReader<ChildStderr>) {
     let mut child = command(models, flags).args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     wait_for(&mut log, "listening");
     (child, log)
+}
+
+/// What a server's announce file says.
+pub(crate) fn announced(file: &std::path::Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
 /// Exit status and last line of standard error.
@@ -53,7 +59,7 @@ fn announces_its_ports_and_stops_on_sigterm() {
     let store = store(&["golden/bert"]);
     let file = store.path().join("inference.json");
     let (mut child, mut log) = start(store.path(), &["--announce-file", file.to_str().unwrap()]);
-    let announced: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let announced = announced(&file);
     assert_eq!(announced["pid"], child.id());
     for port in ["grpc", "metrics"] {
         std::net::TcpStream::connect(announced[port].as_str().unwrap()).unwrap();

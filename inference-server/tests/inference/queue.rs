@@ -30,7 +30,7 @@ impl Bench {
         let gate = Gate::closed();
         let admission = Admission::new(Limits { requests: 100, budget: Budget::Tokens(1_000) });
         let metrics = Metrics::new(Arc::clone(&admission));
-        let queue = Queue::start(tokens, Arc::clone(&admission), metrics).unwrap();
+        let queue = Queue::start(tokens, 1, Arc::clone(&admission), metrics).unwrap();
         Self { model: Arc::new(gated(&gate)), gate, admission, queue }
     }
 
@@ -55,6 +55,7 @@ impl Bench {
             rows: tokens.iter().map(|token| vec![1, *token, 2]).collect(),
             cancel: cancel.clone(),
             deadline,
+            begin_by: None,
             permit: self.admission.reserve(3 * tokens.len() as u64).unwrap(),
         };
         (self.queue.submit(work), cancel)

@@ -111,9 +111,9 @@ async fn bad_items_do_not_spoil_the_others() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_by_the_codec() {
-    let running = open_gate(&["--max-message-bytes", "1000"]).await;
+    let running = open_gate(&["--max-request-bytes", "1000"]).await;
     let status = running.embed(&["a ".repeat(1000).as_str()]).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(reason(&status), (Code::OutOfRange, "MESSAGE_TOO_LARGE".to_owned()));
     assert!(running.embed(&["a"]).await.is_ok());
 }
 
@@ -245,7 +245,7 @@ async fn tokenizes_with_byte_offsets() {
     let running = open_gate(&[]).await;
     let check = async |without_special_tokens: bool, ids: &[u32], starts: &[u32], ends: &[u32]| {
         let texts = vec!["ñ a".to_owned(), String::new()];
-        let asked = pb::TokenizeRequest { texts, without_special_tokens, model: None };
+        let asked = pb::TokenizeRequest { texts, without_special_tokens, ..Default::default() };
         let answer = running.tokenization().tokenize(asked).await.unwrap().into_inner();
         let text = &answer.texts[0];
         assert_eq!((text.ids.as_slice(), text.starts.as_slice(), text.ends.as_slice()), (ids, starts, ends));
@@ -254,6 +254,30 @@ async fn tokenizes_with_byte_offsets() {
     };
     check(false, &[1, 0, 3, 2], &[0, 0, 3, 0], &[0, 2, 4, 0]).await;
     check(true, &[0, 3], &[0, 3], &[2, 4]).await;
+}
+
+#[tokio::test]
+async fn counts_tokens_and_turns_ids_into_text() {
+    let running = open_gate(&[]).await;
+    let count = async |without_special_tokens: bool| {
+        let texts = ["a b c d a b c d", "", "ñ"].map(str::to_owned).into();
+        let asked = pb::CountTokensRequest { texts, without_special_tokens, ..Default::default() };
+        running.tokenization().count_tokens(asked).await.unwrap().into_inner()
+    };
+    let counted = count(false).await;
+    assert_eq!((counted.counts, counted.max_input_tokens), (vec![10, 2, 3], 6));
+    assert_eq!(count(true).await.counts, [8, 0, 1]);
+
+    let text = async |sequences: &[&[u32]], keep_special_tokens: bool| {
+        let sequences = sequences.iter().map(|ids| pb::TokenSequence { ids: ids.to_vec() }).collect();
+        let asked = pb::DetokenizeRequest { sequences, keep_special_tokens, ..Default::default() };
+        running.tokenization().detokenize(asked).await.map(|answer| answer.into_inner().texts)
+    };
+    assert_eq!(text(&[&[1, 3, 5, 2], &[], &[4]], true).await.unwrap(), ["[CLS] a c [SEP]", "", "b"]);
+    let status = text(&[&[3], &[3, 99]], true).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_VALUE".to_owned()));
+    assert!(status.message().starts_with("sequences[1].ids[1] is 99"), "{}", status.message());
+    assert_eq!(text(&[], true).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
@@ -282,6 +306,7 @@ async fn reflection_lists_this_servers_services_only() {
         [
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
             "observatory.inference.v1.EmbeddingService",
             "observatory.inference.v1.ModelsService",
             "observatory.inference.v1.RankingService",

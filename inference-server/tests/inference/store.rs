@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use observatory_inference::device::{DeviceChoice, open};
 use observatory_inference::model::load::load;
 use observatory_inference::model::registry::Plan;
 use observatory_inference::{Outcome, Server};
@@ -11,7 +10,7 @@ use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::support::{Running, config, request, store};
+use crate::support::{Running, config, device, request, store};
 
 type Change = fn(&Path);
 
@@ -30,7 +29,7 @@ fn cut(path: &Path, keep: usize) {
 fn check(name: &str, change: Change, parts: &[&str]) {
     let store = store(&[name]);
     change(&store.path().join(name));
-    let error = load(store.path(), name, &open(DeviceChoice::Cpu).unwrap()).unwrap_err();
+    let error = load(store.path(), name, &device()).unwrap_err();
     let text = format!("{error:#}");
     for part in parts {
         assert!(text.contains(part), "no {part:?} in: {text}");
@@ -141,7 +140,7 @@ fn a_good_directory_is_described() {
     let store = store(&["golden/bert", "golden/tiny-e5"]);
     fs::write(store.path().join("golden/tiny-e5/README.md"), "---\nlanguage:\n- es\n- en\n---\n# Tiny\n")
         .unwrap();
-    let device = open(DeviceChoice::Cpu).unwrap();
+    let device = device();
     let info = load(store.path(), "golden/tiny-e5", &device).unwrap().info;
     assert_eq!((info.architecture, info.max_input_tokens, info.dimensions), ("xlm-roberta", 32, 32));
     assert_eq!(info.languages, ["es", "en"]);

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Parser;
 use observatory_inference::admission::Admission;
 use observatory_inference::config::{Args, Config};
+use observatory_inference::device::{OpenDevice, Precision, open};
 use observatory_inference::model::{
     ComputeError, Extras, LoadedModel, Model, ModelInfo, Pooling, RowOutput, Task,
 };
@@ -27,9 +28,23 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
 
-/// The committed fixtures.
+/// The committed fixtures. The variable is set where the tests run, which need not be where they were built.
 pub(crate) fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+    let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(built, PathBuf::from).join("tests/goldens")
+}
+
+/// Name of the device that the tests compute on: OBSERVATORY_TEST_DEVICE, the CPU by default.
+pub(crate) fn device_name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| std::env::var("OBSERVATORY_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned()))
+}
+
+/// The device that the tests compute on, in f32.
+pub(crate) fn device() -> OpenDevice {
+    static DEVICE: OnceLock<OpenDevice> = OnceLock::new();
+    let opened = || open(device_name().parse().unwrap()).unwrap().with_precision(Precision::F32).unwrap();
+    DEVICE.get_or_init(opened).clone()
 }
 
 pub(crate) fn copy(from: &Path, to: &Path) {
@@ -56,10 +71,9 @@ pub(crate) fn store(names: &[&str]) -> TempDir {
 
 /// The configuration a command line gives, on free ports of loopback.
 pub(crate) fn config(store: &Path, flags: &[&str]) -> Config {
-    let fixed =
-        ["inference-server", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--device", "cpu"];
-    let args =
-        fixed.iter().copied().chain(["--models-dir", store.to_str().unwrap()]).chain(flags.iter().copied());
+    let fixed = ["inference-server", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let device = ["--device", device_name(), "--precision", "f32", "--models-dir", store.to_str().unwrap()];
+    let args = fixed.iter().copied().chain(device).chain(flags.iter().copied());
     Args::try_parse_from(args).unwrap().check().unwrap()
 }
 
@@ -120,7 +134,8 @@ impl Model for Gated {
     }
 }
 
-/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions, not normalised.
+/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions that may be cut to one, not
+/// normalised.
 pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,
@@ -139,7 +154,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
             max_input_tokens: 6,
             dimensions: 2,
             pooling: Some(Pooling::Mean),
-            matryoshka: Vec::new(),
+            matryoshka: vec![1],
             sparse: false,
             multi_vector_dimensions: 0,
             normalize: false,
@@ -161,6 +176,7 @@ pub(crate) struct Running {
     pub(crate) stop: Stop,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: std::net::SocketAddr,
+    pub(crate) http: Option<std::net::SocketAddr>,
     pub(crate) channel: Channel,
     pub(crate) ended: JoinHandle<anyhow::Result<Outcome>>,
     _store: Option<TempDir>,
@@ -171,9 +187,10 @@ impl Running {
         let stop = Stop::default();
         let uri = format!("http://{}", server.grpc_addr().unwrap());
         let (metrics, admission) = (server.metrics_addr().unwrap(), server.admission());
+        let http = server.http_addr();
         let ended = tokio::spawn(server.run(stop.clone()));
         let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
-        Self { stop, admission, metrics, channel, ended, _store: store }
+        Self { stop, admission, metrics, http, channel, ended, _store: store }
     }
 
     /// Fixtures, loaded as a real start loads them; returns once all have been.

@@ -89,7 +89,7 @@ mod tests {
         let lexicon = Arc::new(Lexicon::built_in().unwrap());
         let patterns = Arc::new(Patterns::built_in().unwrap());
         let extractor = Arc::new(Extractor::new(lexicon, patterns, None));
-        let taggers = Taggers::new(InferenceClient::new(None).unwrap(), None);
+        let taggers = Taggers::new(InferenceClient::new(&Default::default()).unwrap(), None);
         let reader = Reader { extractor, taggers, chosen: Vec::new() };
         let answer = reader.read(&read, &[], false);
         assert_eq!(answer["id"], 7);

@@ -197,6 +197,7 @@ fn skill_label(model: &str, label: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::Options;
 
     fn span(label: &str, start: u32, end: u32) -> LabelledSpan {
         LabelledSpan { label: label.to_owned(), score: 0.9, start, end }
@@ -236,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_models_that_mark_skills_are_taken_unasked() {
-        let inference = InferenceClient::new(Some("http://127.0.0.1:1")).unwrap();
+        let inference = InferenceClient::new(&Options::plain("http://127.0.0.1:1")).unwrap();
         let served =
             || vec![model("people", &["O", "B-PER"], false), model("skills", &["O", "B-Skill"], false)];
         let pick = |wanted: Option<&[&str]>| {
@@ -252,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_server_there_is_no_tagger_and_it_is_said() {
         let choose = |address: Option<&str>, wanted: Option<Vec<String>>| {
-            let inference = InferenceClient::new(address).unwrap();
+            let inference = InferenceClient::new(&address.map(Options::plain).unwrap_or_default()).unwrap();
             async move { Taggers::new(inference, wanted).choose(Duration::ZERO).await }
         };
         assert_eq!(choose(None, None).await.unwrap(), Choice::default());

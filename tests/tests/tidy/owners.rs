@@ -9,7 +9,7 @@ struct Owned {
 }
 
 /// Tests, benches and examples may use what they need.
-const EVERYWHERE: [&str; 4] = ["tests/", "/tests/", "/benches/", "/examples/"];
+const EVERYWHERE: [&str; 4] = ["tests/", "/tests/", "benches/", "/examples/"];
 
 const OWNED: [Owned; 4] = [
     Owned { names: &["sqlx", "pgvector"], files: &["pipeline-services/src/store"] },

@@ -1,10 +1,37 @@
-//! The innermost product: a few rows times one panel, the sums kept in registers.
+//! The innermost product: a few rows times one or two strips, the sums kept in registers.
 
 use super::super::isa::{Isa, Kind};
-use super::super::matrix::PANEL;
+use super::super::matrix::STRIP;
 
-/// Rows of a tile at most: 14 × 2 vectors of sums, two of weights and one of inputs are 31 of AVX-512's 32 registers.
+/// Steps of the sums for each turn of the loop.
+const UNROLLED: usize = 4;
+
+/// Rows of a tile at most, whatever the instructions.
 pub(in super::super) const ROWS: usize = 14;
+
+/// How much a tile holds at most: as many sums as the registers have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Size {
+    /// Rows.
+    pub(in super::super) rows: usize,
+    /// Columns, one or two strips.
+    pub(in super::super) columns: usize,
+}
+
+impl Size {
+    /// Of tiles by these instructions.
+    pub(in super::super) fn of(isa: Isa) -> Self {
+        match isa.kind() {
+            // 14 × 2 vectors of sums, two of weights and one of inputs are 31 of 32 registers.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => Self { rows: ROWS, columns: 2 * STRIP },
+            // 6 × 2 vectors of sums, two of weights and one of inputs are 15 of 16 registers.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => Self { rows: 6, columns: STRIP },
+            Kind::Portable => Self { rows: 6, columns: STRIP },
+        }
+    }
+}
 
 /// One tile: `out` (+)= inputs · weights.
 #[derive(Clone, Copy)]
@@ -13,8 +40,10 @@ pub(in super::super) struct Tile {
     pub(in super::super) inputs: *const f32,
     /// Floats from one row to the next.
     pub(in super::super) input_stride: usize,
-    /// `depth` × [`PANEL`] weights, on a cache line.
+    /// `depth` × [`STRIP`] weights, on a cache line.
     pub(in super::super) weights: *const f32,
+    /// Floats from the weights of one strip to those of the next.
+    pub(in super::super) strip_stride: usize,
     /// Length of the sums.
     pub(in super::super) depth: usize,
     /// First output of the first row.
@@ -25,7 +54,7 @@ pub(in super::super) struct Tile {
     pub(in super::super) accumulate: bool,
     /// What is fetched into the second-level cache meanwhile; need not be a valid address.
     pub(in super::super) ahead: *const f32,
-    /// Floats fetched for each step of the sums.
+    /// Floats fetched for each step of the sums; where steps are unrolled, a line is fetched for each turn.
     pub(in super::super) ahead_step: usize,
 }
 
@@ -52,21 +81,28 @@ macro_rules! by_rows {
 }
 
 impl Tile {
-    /// Computes the tile for the first `rows` rows, 1 to [`ROWS`].
+    /// Computes the tile for the first `rows` rows, 1 to those of [`Size::of`].
     ///
     /// # Safety
-    /// That many rows of `depth` inputs and of [`PANEL`] outputs must exist, `weights` hold `depth` lines of
-    /// [`PANEL`] floats on a cache line, and nobody else may use the outputs meanwhile.
+    /// That many rows of `depth` inputs and of [`Size::columns`] outputs must exist, each strip's weights hold `depth`
+    /// lines of [`STRIP`] floats on a cache line, and nobody else may use the outputs meanwhile.
     #[allow(unsafe_code, reason = "raw pointers into matrices")]
     pub(in super::super) unsafe fn run(&self, isa: Isa, rows: usize) {
-        debug_assert!((1..=ROWS).contains(&rows));
+        debug_assert!((1..=Size::of(isa).rows).contains(&rows));
         // SAFETY: the caller's promise, and the kind of `isa` proves that the instructions exist.
         unsafe {
             match isa.kind() {
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx512 => by_rows!(rows, avx512, self),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => avx2(self, rows),
+                Kind::Avx2 => match rows {
+                    1 => avx2::<1>(self),
+                    2 => avx2::<2>(self),
+                    3 => avx2::<3>(self),
+                    4 => avx2::<4>(self),
+                    5 => avx2::<5>(self),
+                    _ => avx2::<6>(self),
+                },
                 Kind::Portable => portable(self, rows),
             }
         }
@@ -95,14 +131,14 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
             _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
             ahead = ahead.wrapping_add(tile.ahead_step);
             let low = _mm512_load_ps(weights);
-            let high = _mm512_load_ps(weights.add(16));
+            let high = _mm512_load_ps(weights.add(tile.strip_stride));
             for (row, sum) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*inputs.add(row * input_stride));
                 sum[0] = _mm512_fmadd_ps(x, low, sum[0]);
                 sum[1] = _mm512_fmadd_ps(x, high, sum[1]);
             }
             inputs = inputs.add(1);
-            weights = weights.add(PANEL);
+            weights = weights.add(STRIP);
         }
         for (row, [mut low, mut high]) in sums.into_iter().enumerate() {
             let at = out.add(row * out_stride);
@@ -116,67 +152,52 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
     }
 }
 
-/// In groups of six rows and halves of the panel: 12 registers of sums, two of weights, one of inputs.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[allow(unsafe_code, reason = "raw pointers into matrices")]
-unsafe fn avx2(tile: &Tile, rows: usize) {
-    for first in (0..rows).step_by(6) {
-        let mut part = *tile;
-        // SAFETY: `Tile::run`'s promise holds for each part of the tile.
-        unsafe {
-            part.inputs = tile.inputs.add(first * tile.input_stride);
-            part.out = tile.out.add(first * tile.out_stride);
-            match rows - first {
-                1 => avx2_rows::<1>(&part),
-                2 => avx2_rows::<2>(&part),
-                3 => avx2_rows::<3>(&part),
-                4 => avx2_rows::<4>(&part),
-                5 => avx2_rows::<5>(&part),
-                _ => avx2_rows::<6>(&part),
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[allow(unsafe_code, reason = "raw pointers into matrices")]
-unsafe fn avx2_rows<const R: usize>(tile: &Tile) {
+unsafe fn avx2<const R: usize>(tile: &Tile) {
     use std::arch::x86_64::{
-        _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps,
-        _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps,
+        _mm256_load_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
-    for half in 0..2 {
-        // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
-        unsafe {
-            let mut inputs = tile.inputs;
-            let mut weights = tile.weights.add(half * 16);
-            let mut ahead = tile.ahead;
-            let out = tile.out.add(half * 16);
-            let mut sums = [[_mm256_setzero_ps(); 2]; R];
-            for _ in 0..tile.depth {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(tile.ahead_step);
-                let low = _mm256_load_ps(weights);
-                let high = _mm256_load_ps(weights.add(8));
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*inputs.add(row * tile.input_stride));
-                    sum[0] = _mm256_fmadd_ps(x, low, sum[0]);
-                    sum[1] = _mm256_fmadd_ps(x, high, sum[1]);
-                }
-                inputs = inputs.add(1);
-                weights = weights.add(PANEL);
+    let Tile { mut inputs, input_stride, mut weights, depth, out, out_stride, .. } = *tile;
+    let mut ahead = tile.ahead;
+    // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
+    unsafe {
+        let mut sums = [[_mm256_setzero_ps(); 2]; R];
+        // Rows lie on pages of their own, where nothing but this fetches ahead.
+        for row in 0..R {
+            _mm_prefetch::<_MM_HINT_ET0>(out.add(row * out_stride).cast());
+        }
+        let mut step = |inputs: *const f32, weights: *const f32| {
+            let low = _mm256_load_ps(weights);
+            let high = _mm256_load_ps(weights.add(8));
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let x = _mm256_broadcast_ss(&*inputs.add(row * input_stride));
+                sum[0] = _mm256_fmadd_ps(x, low, sum[0]);
+                sum[1] = _mm256_fmadd_ps(x, high, sum[1]);
             }
-            for (row, [mut low, mut high]) in sums.into_iter().enumerate() {
-                let at = out.add(row * tile.out_stride);
-                if tile.accumulate {
-                    low = _mm256_add_ps(low, _mm256_loadu_ps(at));
-                    high = _mm256_add_ps(high, _mm256_loadu_ps(at.add(8)));
-                }
-                _mm256_storeu_ps(at, low);
-                _mm256_storeu_ps(at.add(8), high);
+        };
+        for _ in 0..depth / UNROLLED {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+            ahead = ahead.wrapping_add(STRIP);
+            for index in 0..UNROLLED {
+                step(inputs.add(index), weights.add(index * STRIP));
             }
+            inputs = inputs.add(UNROLLED);
+            weights = weights.add(UNROLLED * STRIP);
+        }
+        for index in 0..depth % UNROLLED {
+            step(inputs.add(index), weights.add(index * STRIP));
+        }
+        for (row, [mut low, mut high]) in sums.into_iter().enumerate() {
+            let at = out.add(row * out_stride);
+            if tile.accumulate {
+                low = _mm256_add_ps(low, _mm256_loadu_ps(at));
+                high = _mm256_add_ps(high, _mm256_loadu_ps(at.add(8)));
+            }
+            _mm256_storeu_ps(at, low);
+            _mm256_storeu_ps(at.add(8), high);
         }
     }
 }
@@ -188,12 +209,12 @@ unsafe fn portable(tile: &Tile, rows: usize) {
         let (inputs, weights, out) = unsafe {
             (
                 std::slice::from_raw_parts(tile.inputs.add(row * tile.input_stride), tile.depth),
-                std::slice::from_raw_parts(tile.weights, tile.depth * PANEL),
-                &mut *tile.out.add(row * tile.out_stride).cast::<[f32; PANEL]>(),
+                std::slice::from_raw_parts(tile.weights, tile.depth * STRIP),
+                &mut *tile.out.add(row * tile.out_stride).cast::<[f32; STRIP]>(),
             )
         };
-        let mut sums = [0.0f32; PANEL];
-        for (x, line) in inputs.iter().zip(weights.chunks_exact(PANEL)) {
+        let mut sums = [0.0f32; STRIP];
+        for (x, line) in inputs.iter().zip(weights.as_chunks::<STRIP>().0) {
             for (sum, weight) in sums.iter_mut().zip(line) {
                 *sum += x * weight;
             }

@@ -55,6 +55,10 @@ impl File {
         self.infos().get(name).map(|info| info.layout.dims())
     }
 
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        self.infos().values().map(|info| info.layout.dims())
+    }
+
     pub(super) fn read(&self, name: &str) -> Result<Tensor> {
         let info = self.infos().get(name).context("is not in the file")?;
         check_dtype(Some(info.dtype), &format!("{:?}", info.dtype))?;

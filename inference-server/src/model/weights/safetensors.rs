@@ -33,6 +33,10 @@ impl File {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }
 
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        self.metadata.tensors().into_values().map(|info| info.shape.as_slice())
+    }
+
     pub(super) fn read(&self, name: &str) -> Result<Tensor> {
         let info = self.metadata.info(name).context("is not in the file")?;
         let dtype = check_dtype(candle_dtype(info.dtype), &format!("{:?}", info.dtype))?;

@@ -1,0 +1,40 @@
+"""Compiles our CUDA kernels with NVRTC, as the server does at run time, for shapes of models and a Hopper GPU.
+
+`compile_kernels.py LIBRARIES SOURCES`: the folder of libnvrtc, and that of the .cu files. Needs no GPU.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+libraries, sources = map(Path, sys.argv[1:])
+if "LD_LIBRARY_PATH" not in os.environ or str(libraries) not in os.environ["LD_LIBRARY_PATH"].split(":"):
+    # NVRTC looks for its own parts there, and the loader reads the variable once.
+    os.environ["LD_LIBRARY_PATH"] = f"{libraries}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+nvrtc = ctypes.CDLL(str(libraries / "libnvrtc.so.13"))
+
+
+def compile_source(source: str, options: list[str]) -> None:
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), None, 0, None, None)
+    array = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+    code = nvrtc.nvrtcCompileProgram(program, len(options), array)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    if code != 0:
+        sys.exit(f"compile_kernels: {' '.join(options)}: {log.value.decode()}")
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+element, layers, attention = [(sources / f"{name}.cu").read_text() for name in ("element", "layers", "attention")]
+count = 0
+for kind in range(3):
+    for activation, (heads, head) in enumerate([(12, 64), (16, 64), (12, 32), (8, 128)]):
+        common = ["--gpu-architecture=compute_90", "--std=c++17", f"-DELEMENT={kind}", f"-DACTIVATION={activation}"]
+        compile_source(element + layers, [*common, f"-DWIDTH={heads * head}"])
+        compile_source(element + attention, [*common, f"-DHEADS={heads}", f"-DHEAD={head}"])
+        count += 2
+print(f"check-cuda: NVRTC compiles our kernels, {count} times", file=sys.stderr)

@@ -1,0 +1,110 @@
+//! The tower layer that lets callers in: who they are, and whether they may.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::codegen::http::{Request, Response};
+use tonic::transport::server::Connected;
+use tower::{Layer, Service};
+
+use super::call::Caller;
+use super::status;
+use crate::access::{Access, Client, bearer};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::tls::{Connection, Peer};
+
+/// Whoever asks for the health of a process cannot always be given a token.
+const OPEN: &str = "/grpc.health.v1.Health/";
+/// Methods that need the admin scope.
+const ADMIN: [&str; 2] = [
+    "/observatory.inference.v1.ModelsService/LoadModel",
+    "/observatory.inference.v1.ModelsService/UnloadModel",
+];
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer()
+    }
+}
+
+/// Makes [`Guard`].
+#[derive(Debug, Clone)]
+pub struct AccessLayer {
+    access: Access,
+    metrics: Arc<Metrics>,
+}
+
+impl AccessLayer {
+    /// Lets in whom `access` knows.
+    pub(super) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
+        Self { access, metrics }
+    }
+
+    /// Who calls; `None` where nobody has to say.
+    fn admit(&self, request: &Request<Body>) -> Result<Option<Arc<Client>>, Error> {
+        let path = request.uri().path();
+        if path.starts_with(OPEN) {
+            return Ok(None);
+        }
+        let stranger = Peer::default();
+        let peer = request.extensions().get::<Peer>().unwrap_or(&stranger);
+        let client = self.access.identify(bearer(request.headers()), peer)?;
+        if ADMIN.contains(&path) && !client.admin {
+            return Err(Error::PermissionDenied { client: client.name.clone() });
+        }
+        Ok(Some(client))
+    }
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard { inner, layer: self.clone() }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Guard<S> {
+    inner: S,
+    layer: AccessLayer,
+}
+
+impl<S> Service<Request<Body>> for Guard<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Response<Body>, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match self.layer.admit(&request) {
+            Ok(client) => {
+                if let Some(client) = client {
+                    self.layer.metrics.called(&client.name);
+                    if let Some(caller) = request.extensions().get::<Caller>() {
+                        caller.identified(client);
+                    }
+                }
+                Box::pin(self.inner.call(request))
+            }
+            Err(error) => {
+                self.layer.metrics.refused(error.reason());
+                let response = status::to_status(&error).into_http();
+                Box::pin(async move { Ok(response) })
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Calls from inside the process: what another door than gRPC asks, by the same admission and the same queue.
+
+use std::sync::Arc;
+
+use observatory_proto::inference::v1 as pb;
+
+use super::call::Caller;
+use super::{Api, status};
+use crate::access::{Access, Client};
+use crate::error::Error;
+use crate::model::Task;
+use crate::model::registry::State;
+use crate::tls::Peer;
+
+/// Why a call was refused, in the words of the contract.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Canonical gRPC code, reason, message and when to come again.
+    pub error: Box<pb::ItemError>,
+    /// Path of the field at fault, where one is.
+    pub field: Option<String>,
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        Self { error: Box::new(status::to_item(error)), field: error.field().map(str::to_owned) }
+    }
+}
+
+impl Api {
+    /// As `EmbeddingService.Embed`, but the first item that fails fails the whole.
+    ///
+    /// # Errors
+    /// Whatever a request or an item is refused for.
+    pub async fn embed_all(
+        &self,
+        client: Arc<Client>,
+        request: pb::EmbedRequest,
+    ) -> Result<pb::EmbedResponse, Refusal> {
+        let caller = Caller::default();
+        self.0.metrics.called(&client.name);
+        caller.identified(client);
+        let answer = self.embed_batch(&caller, request).await.map_err(|error| self.noted(&error))?;
+        let failed =
+            answer.items.iter().enumerate().find_map(|(index, item)| Some((index, item.error.as_ref()?)));
+        match failed {
+            Some((index, error)) => {
+                Err(Refusal { error: Box::new(error.clone()), field: Some(super::text_field(index)) })
+            }
+            None => Ok(answer),
+        }
+    }
+
+    /// The text of token ids of a model's own tokenizer; `field` names them in messages.
+    ///
+    /// # Errors
+    /// Where the model is not there or does not have an id.
+    pub fn text_of(&self, model: &str, field: &str, ids: &[u32]) -> Result<String, Refusal> {
+        let model = pb::ModelRef { name: model.to_owned(), revision: String::new() };
+        let text = self
+            .resolve(&Caller::default(), Some(model), Some(Task::Embedding))
+            .and_then(|model| model.tokenizer.text(field, ids, false));
+        text.map_err(|error| self.noted(&error))
+    }
+
+    /// Names of the models that embed and are ready.
+    pub fn embedding_models(&self) -> Vec<String> {
+        let ready = |task: Option<Task>, state: &State| {
+            task == Some(Task::Embedding) && matches!(state, State::Ready(_))
+        };
+        let entries = self.0.registry.entries().into_iter();
+        entries.filter(|entry| ready(entry.task, &entry.state)).map(|entry| entry.name).collect()
+    }
+
+    /// The client that shows this bearer token, or nothing.
+    ///
+    /// # Errors
+    /// Where `access` does not know it.
+    pub fn identify(&self, access: &Access, token: Option<&str>) -> Result<Arc<Client>, Refusal> {
+        access.identify(token, &Peer::default()).map_err(|error| self.noted(&error))
+    }
+
+    /// Bytes of one request.
+    pub fn request_bytes(&self) -> usize {
+        self.0.limits.request_bytes
+    }
+
+    fn noted(&self, error: &Error) -> Refusal {
+        self.0.metrics.refused(error.reason());
+        Refusal::from(error)
+    }
+}

@@ -1,0 +1,78 @@
+// The element type of weights and activations, and arithmetic on it in float.
+//
+// Prepended to every other file here. ELEMENT is 0 for bf16, 1 for f16 and 2 for f32. Conversions are PTX, so that the
+// run-time compiler needs no header.
+
+#if ELEMENT == 2
+typedef float element;
+#else
+typedef unsigned short element;
+#endif
+
+// Elements that a thread moves at a time; rows begin on multiples of it.
+#define VECTOR 8
+
+#if ELEMENT != 2
+// Two elements as one word, the first in the lower half.
+__device__ __forceinline__ unsigned pack(float first, float second) {
+    unsigned word;
+#if ELEMENT == 0
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+#else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+#endif
+    return word;
+}
+
+__device__ __forceinline__ float2 unpack(unsigned word) {
+    float2 values;
+#if ELEMENT == 0
+    values.x = __uint_as_float(word << 16);
+    values.y = __uint_as_float(word & 0xffff0000u);
+#else
+    asm("{ .reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
+        : "=f"(values.x), "=f"(values.y)
+        : "r"(word));
+#endif
+    return values;
+}
+
+__device__ __forceinline__ void load(const element* from, float* values) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    const unsigned parts[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int part = 0; part < 4; part++) {
+        const float2 pair = unpack(parts[part]);
+        values[2 * part] = pair.x;
+        values[2 * part + 1] = pair.y;
+    }
+}
+
+__device__ __forceinline__ void store(element* to, const float* values) {
+    *reinterpret_cast<uint4*>(to) = make_uint4(
+        pack(values[0], values[1]), pack(values[2], values[3]), pack(values[4], values[5]), pack(values[6], values[7]));
+}
+#endif
+
+__device__ __forceinline__ void load_floats(const float* from, float* values) {
+    const float4 low = *reinterpret_cast<const float4*>(from);
+    const float4 high = *reinterpret_cast<const float4*>(from + 4);
+    values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
+    values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
+}
+
+__device__ __forceinline__ void store_floats(float* to, const float* values) {
+    *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+    *reinterpret_cast<float4*>(to + 4) = make_float4(values[4], values[5], values[6], values[7]);
+}
+
+#if ELEMENT == 2
+__device__ __forceinline__ void load(const element* from, float* values) { load_floats(from, values); }
+__device__ __forceinline__ void store(element* to, const float* values) { store_floats(to, values); }
+#endif
+
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    return value;
+}

@@ -1,0 +1,242 @@
+//! The door for programs that speak OpenAI's embeddings API over HTTP; behind it everything is as over gRPC.
+//!
+//! `POST /v1/embeddings` and `GET /v1/models`, with the fields, defaults and errors of OpenAI's API reference. A token
+//! array holds ids of the model's own tokenizer; they are turned into text and read again.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use observatory_proto::inference::v1 as pb;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::access::{Access, Client, bearer};
+use crate::grpc::Api;
+use crate::grpc::local::Refusal;
+
+/// What `POST /v1/embeddings` takes; other keys, such as `user`, change nothing.
+#[derive(Debug, Deserialize)]
+struct EmbeddingsRequest {
+    model: String,
+    input: Input,
+    #[serde(default)]
+    encoding_format: EncodingFormat,
+    dimensions: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EncodingFormat {
+    /// Numbers.
+    #[default]
+    Float,
+    /// Little-endian f32 in base64.
+    Base64,
+}
+
+/// The routes.
+pub fn router(api: Api, access: Access) -> Router {
+    let limit = DefaultBodyLimit::max(api.request_bytes());
+    let guard = middleware::from_fn_with_state((api.clone(), access), guard);
+    Router::new()
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/models", get(models))
+        .fallback(|| async {
+            failure(
+                StatusCode::NOT_FOUND,
+                "no such path; there are /v1/embeddings and /v1/models",
+                None,
+                "not_found",
+            )
+        })
+        .layer(limit)
+        .layer(guard)
+        .with_state(api)
+}
+
+/// Lets in whom the clients file knows by its bearer token.
+async fn guard(State((api, access)): State<(Api, Access)>, mut request: Request, next: Next) -> Response {
+    match api.identify(&access, bearer(request.headers())) {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn models(State(api): State<Api>) -> Response {
+    let model = |name: String| {
+        let owner = name.split('/').next().unwrap_or_default().to_owned();
+        // When a model was made is not known; the key is not optional.
+        json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
+    };
+    let data: Vec<Value> = api.embedding_models().into_iter().map(model).collect();
+    answer(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+async fn embeddings(
+    State(api): State<Api>,
+    Extension(client): Extension<Arc<Client>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return failure(error.status(), &error.body_text(), None, "request_too_large"),
+    };
+    let request: EmbeddingsRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            return failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "invalid_json");
+        }
+    };
+    let format = request.encoding_format;
+    match embedded(&api, client, request).await {
+        Ok(response) => answer(StatusCode::OK, &list(&response, format)),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn embedded(
+    api: &Api,
+    client: Arc<Client>,
+    request: EmbeddingsRequest,
+) -> Result<pb::EmbedResponse, Refusal> {
+    let EmbeddingsRequest { model, input, dimensions, .. } = request;
+    let texts = match input {
+        Input::Text(text) => vec![text],
+        Input::Texts(texts) => texts,
+        Input::Tokens(ids) => vec![api.text_of(&model, "input", &ids)?],
+        Input::TokenLists(lists) => {
+            let text =
+                |(index, ids): (usize, &Vec<u32>)| api.text_of(&model, &format!("input[{index}]"), ids);
+            lists.iter().enumerate().map(text).collect::<Result<_, _>>()?
+        }
+    };
+    let settings = pb::EmbedSettings {
+        model: Some(pb::ModelRef { name: model, revision: String::new() }),
+        // OpenAI's vectors have length 1, and a text over the limit is an error there.
+        normalize: Some(true),
+        truncation: pb::Truncation::Reject.into(),
+        priority: pb::Priority::Interactive.into(),
+        dimensions,
+        ..Default::default()
+    };
+    api.embed_all(client, pb::EmbedRequest { settings: Some(settings), texts }).await
+}
+
+/// The answer in OpenAI's shape.
+fn list(response: &pb::EmbedResponse, format: EncodingFormat) -> Value {
+    let row = |(index, bytes): (usize, &[u8])| {
+        let embedding = match format {
+            EncodingFormat::Base64 => json!(STANDARD.encode(bytes)),
+            EncodingFormat::Float => {
+                let words = bytes.chunks_exact(4);
+                json!(words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<f32>>())
+            }
+        };
+        json!({"object": "embedding", "index": index, "embedding": embedding})
+    };
+    let rows = response.vectors.chunks_exact(response.dimensions as usize * 4);
+    let tokens = response.usage.as_ref().map_or(0, |usage| usage.prompt_tokens);
+    json!({
+        "object": "list",
+        "data": rows.enumerate().map(row).collect::<Vec<Value>>(),
+        "model": response.model_name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    })
+}
+
+/// The HTTP status for a canonical gRPC code, as in google.rpc's `code.proto`.
+fn http_status(code: i32) -> StatusCode {
+    match code {
+        3 | 9 | 11 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        16 => StatusCode::UNAUTHORIZED,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let error = &refusal.error;
+    // The fields of the contract by their names here.
+    let param =
+        refusal.field.as_deref().map(|field| field.trim_start_matches("settings.").replace("texts", "input"));
+    let code = match error.reason.as_str() {
+        "UNKNOWN_MODEL" => "model_not_found".to_owned(),
+        "OVERLOADED" | "QUOTA_EXCEEDED" => "rate_limit_exceeded".to_owned(),
+        "UNAUTHENTICATED" => "invalid_api_key".to_owned(),
+        reason => reason.to_lowercase(),
+    };
+    let mut response = failure(http_status(error.code), &error.message, param.as_deref(), &code);
+    if error.retry_after_ms > 0 {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(error.retry_after_ms.div_ceil(1_000)));
+        // What OpenAI's own clients look at first.
+        headers.insert("retry-after-ms", HeaderValue::from(error.retry_after_ms));
+    }
+    response
+}
+
+fn failure(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> Response {
+    let kind = match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    };
+    answer(status, &json!({"error": {"message": message, "type": kind, "param": param, "code": code}}))
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_read_in_every_form() {
+        fn check(input: Value, expected: &str) {
+            let request = json!({"model": "m", "input": input, "user": "u"});
+            let request: EmbeddingsRequest = serde_json::from_value(request).unwrap();
+            assert_eq!(format!("{:?}", request.input), expected);
+            assert_eq!(request.encoding_format, EncodingFormat::Float);
+        }
+        check(json!("a"), "Text(\"a\")");
+        check(json!(["a", "b"]), "Texts([\"a\", \"b\"])");
+        check(json!([1, 2]), "Tokens([1, 2])");
+        check(json!([[1], [2, 3]]), "TokenLists([[1], [2, 3]])");
+        for bad in [json!({"model": "m"}), json!({"model": "m", "input": [1.5]}), json!({"input": "a"})] {
+            assert!(serde_json::from_value::<EmbeddingsRequest>(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn codes_become_statuses() {
+        let codes = [3, 4, 5, 8, 9, 11, 13, 14, 16].map(|code| http_status(code).as_u16());
+        assert_eq!(codes, [400, 504, 404, 429, 400, 400, 500, 503, 401]);
+    }
+}

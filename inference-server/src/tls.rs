@@ -1,0 +1,287 @@
+//! Connections with and without TLS, and who is at the other end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+
+use crate::watched::Watched;
+
+/// Longest a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at a time; whoever connects beyond them waits.
+const HANDSHAKES: usize = 64;
+/// Pause after a connection could not be taken, for want of file descriptors for one.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Files in PEM that make a server speak TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Its certificate, and those that sign it up to the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Roots that must have signed a client's certificate; without any, clients show none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is spoken inside the TLS of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2.
+    Grpc,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Files {
+    /// The TLS configuration that they make, made again when they change.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or holds something else, or the key is not that of the certificate.
+    pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
+        let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
+        let Self { certificate, key, client_ca } = self.clone();
+        Watched::new(files, move |contents| {
+            let chain = certificates(&contents[0])
+                .with_context(|| format!("--tls-cert {}", certificate.display()))?;
+            let key = PrivateKeyDer::from_pem_slice(&contents[1])
+                .with_context(|| format!("--tls-key {}: no private key in PEM", key.display()))?;
+            let roots = client_ca.iter().zip(contents.get(2)).next().map(|(file, content)| {
+                certificates(content).with_context(|| format!("--tls-client-ca {}", file.display()))
+            });
+            config(chain, key, roots.transpose()?, protocol)
+        })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("not PEM")?;
+    ensure!(!found.is_empty(), "no certificate in PEM");
+    Ok(found)
+}
+
+fn config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_roots: Option<Vec<CertificateDer<'static>>>,
+    protocol: Protocol,
+) -> Result<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("TLS versions")?;
+    let builder = match client_roots {
+        None => builder.with_no_client_auth(),
+        Some(certificates) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates {
+                roots.add(certificate).context("--tls-client-ca")?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().context("--tls-client-ca")?)
+        }
+    };
+    let mut config =
+        builder.with_single_cert(chain, key).context("--tls-cert and --tls-key do not fit together")?;
+    config.alpn_protocols = match protocol {
+        Protocol::Grpc => vec![b"h2".to_vec()],
+        Protocol::Http => vec![b"http/1.1".to_vec()],
+    };
+    Ok(config)
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// Its address.
+    pub address: Option<SocketAddr>,
+    /// SHA-256 of the certificate it proved to own.
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub enum Connection {
+    /// As it comes.
+    Plain(TcpStream),
+    /// After the handshake.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    /// Who is at its other end.
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Plain(stream) => Peer { address: stream.peer_addr().ok(), certificate: None },
+            Self::Tls(stream) => {
+                let (tcp, tls) = stream.get_ref();
+                let shown = tls.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.map(|certificate| Sha256::digest(certificate.as_ref()).into());
+                Peer { address: tcp.peer_addr().ok(), certificate }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buffer),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// As [`incoming`], for axum.
+pub struct Incoming {
+    address: SocketAddr,
+    connections: ReceiverStream<io::Result<Connection>>,
+}
+
+impl Incoming {
+    /// Connections of the listener.
+    ///
+    /// # Errors
+    /// Where the system does not say where it listens.
+    pub fn new(listener: TcpListener, tls: Option<Arc<Watched<ServerConfig>>>) -> io::Result<Self> {
+        Ok(Self { address: listener.local_addr()?, connections: incoming(listener, tls) })
+    }
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.connections.next().await {
+                Some(Ok(connection)) => {
+                    let peer = connection.peer().address.unwrap_or(self.address);
+                    return (connection, peer);
+                }
+                Some(Err(_)) => {}
+                // The task that accepts ends after this value only.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+/// Connections of the listener, those with TLS after their handshake. A slow or failed handshake holds nobody up.
+pub fn incoming(
+    listener: TcpListener,
+    tls: Option<Arc<Watched<ServerConfig>>>,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(HANDSHAKES);
+    if let Some(tls) = &tls {
+        tls.watch();
+    }
+    tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(HANDSHAKES));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sender.closed() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(error.message = %error, "connection not accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(error.message = %error, "connection lost");
+                continue;
+            }
+            let Some(tls) = &tls else {
+                if sender.send(Ok(Connection::Plain(stream))).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let (acceptor, sender) = (TlsAcceptor::from(tls.get()), sender.clone());
+            tokio::spawn(async move {
+                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        drop(permit);
+                        // The server stopped meanwhile where nobody takes it.
+                        let _ = sender.send(Ok(Connection::Tls(Box::new(stream)))).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(error.message = %error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!("TLS handshake took too long"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
+}

@@ -1,0 +1,60 @@
+//! The contract as another implementation of gRPC sees it: grpcio, with what it learns by reflection.
+
+use std::path::Path;
+use std::process::{Child, Command};
+
+use crate::process::{announced, start};
+use crate::support::store;
+
+/// A server process, ended with the test.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(store: &Path, name: &str, flags: &[&str]) -> Self {
+        let file = store.join(format!("{name}.json"));
+        let announce = ["--announce-file", file.to_str().unwrap()];
+        let (child, mut log) = start(store, &[&announce, flags].concat());
+        // What the server goes on to say is not looked at, and must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, address: announced(&file)["grpc"].as_str().unwrap().to_owned() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn grpcio_finds_the_contract_kept() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let python = root.join(".venv/bin/python");
+    assert!(python.is_file(), "{} is not there: run `make setup` (or .ci/setup-python)", python.display());
+    let models = ["golden/tiny-e5", "golden/dense-bin", "golden/xlmr-ner", "golden/xlmr-ranker"];
+    let store = store(&models);
+    let order = ["--model", &models.join(",")];
+    let mut server = Server::start(store.path(), "server", &order);
+    let mut small =
+        Server::start(store.path(), "small", &[&order[..], &["--max-queued-tokens", "64"]].concat());
+    let output = Command::new(python)
+        .args(["-B", "suite.py"])
+        .current_dir(root.join("inference-server/tests/conformance"))
+        .env("OBSERVATORY_INFERENCE", &server.address)
+        .env("OBSERVATORY_INFERENCE_SMALL", &small.address)
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}");
+    // unittest also succeeds where it finds nothing to run.
+    let tests = include_str!("../conformance/suite.py").matches("    def test_").count();
+    assert!(report.contains(&format!("Ran {tests} tests")), "{report}");
+    for server in [&mut server, &mut small] {
+        assert!(server.child.try_wait().unwrap().is_none(), "a server ended");
+    }
+}

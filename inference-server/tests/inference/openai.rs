@@ -1,0 +1,103 @@
+//! The embeddings API in OpenAI's form.
+
+use observatory_proto::inference::v1 as pb;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Gate, Running, request};
+
+const LISTEN: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
+
+/// Status, head and body of the answer to one HTTP request.
+async fn http(running: &Running, head: &str, body: &str) -> (u16, String, Value) {
+    let mut socket = tokio::net::TcpStream::connect(running.http.unwrap()).await.unwrap();
+    let length = body.len();
+    let text =
+        format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+    socket.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_lowercase(), serde_json::from_str(body).unwrap())
+}
+
+async fn embeddings(running: &Running, body: Value) -> (u16, String, Value) {
+    http(running, "POST /v1/embeddings", &body.to_string()).await
+}
+
+async fn open_gate(flags: &[&str]) -> Running {
+    let gate = Gate::closed();
+    gate.open();
+    Running::with_gate(&gate, &[&LISTEN, flags].concat()).await
+}
+
+#[tokio::test]
+async fn every_form_of_input_is_embedded() {
+    let running = open_gate(&[]).await;
+    let check = async |input: Value, expected: Value, tokens: u32| {
+        let (status, _, answer) = embeddings(&running, json!({"model": "test/gated", "input": input})).await;
+        assert_eq!(
+            (status, &answer["object"], &answer["model"]),
+            (200, &json!("list"), &json!("test/gated"))
+        );
+        let vectors: Vec<Value> =
+            answer["data"].as_array().unwrap().iter().map(|e| e["embedding"].clone()).collect();
+        assert_eq!(json!(vectors), expected);
+        assert_eq!(answer["usage"], json!({"prompt_tokens": tokens, "total_tokens": tokens}));
+    };
+    let (unit_a, unit_ab) = (json!([0.707_106_77_f32, 0.707_106_77_f32]), json!([0.8_f32, 0.6_f32]));
+    check(json!("a b"), json!([unit_ab]), 4).await;
+    check(json!(["a", "a b"]), json!([unit_a, unit_ab]), 7).await;
+    check(json!([3, 4]), json!([unit_ab]), 4).await;
+    check(json!([[3], [3, 4]]), json!([unit_a, unit_ab]), 7).await;
+    let asked = json!({"model": "test/gated", "input": "a b", "encoding_format": "base64", "dimensions": 1});
+    let (_, _, answer) = embeddings(&running, asked).await;
+    assert_eq!(answer["data"], json!([{"object": "embedding", "index": 0, "embedding": "AACAPw=="}]));
+    let (status, _, models) = http(&running, "GET /v1/models", "").await;
+    assert_eq!((status, &models["data"][0]["id"]), (200, &json!("test/gated")));
+    assert_eq!(models["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn refusals_have_openais_shape() {
+    let running = open_gate(&["--max-request-bytes", "4000"]).await;
+    let check = async |body: Value, status: u16, param: Value, code: &str| {
+        let (got, _, answer) = embeddings(&running, body).await;
+        let error = &answer["error"];
+        assert_eq!((got, &error["param"], error["code"].as_str()), (status, &param, Some(code)), "{answer}");
+        assert_eq!(error["type"], if status < 500 { "invalid_request_error" } else { "server_error" });
+        assert!(error["message"].is_string());
+    };
+    let ask = |input: Value| json!({"model": "test/gated", "input": input});
+    check(json!({"model": "no/such", "input": "a"}), 404, Value::Null, "model_not_found").await;
+    check(json!({"input": "a"}), 400, Value::Null, "invalid_json").await;
+    check(ask(json!([])), 400, json!("input"), "empty_input").await;
+    check(ask(json!(["a", " "])), 400, json!("input[1]"), "empty_input").await;
+    check(ask(json!("a b c d a")), 400, json!("input[0]"), "input_too_long").await;
+    check(ask(json!([[3], [99]])), 400, json!("input[1][0]"), "invalid_value").await;
+    check(ask(json!("a fault")), 500, Value::Null, "backend").await;
+    let longer = json!({"model": "test/gated", "input": "a", "dimensions": 3});
+    check(longer, 400, json!("dimensions"), "invalid_value").await;
+    let (status, _, answer) = http(&running, "GET /v2", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("not_found")));
+    let (status, _, answer) = embeddings(&running, ask(json!("a ".repeat(3_000)))).await;
+    assert_eq!((status, &answer["error"]["code"]), (413, &json!("request_too_large")));
+}
+
+#[tokio::test]
+async fn the_same_admission_decides_and_says_when_to_come_again() {
+    let gate = Gate::closed();
+    let running = Running::with_gate(&gate, &[&LISTEN[..], &["--max-queued-tokens", "9"]].concat()).await;
+    let mut client = running.embedding();
+    let held = tokio::spawn(async move { client.embed(request(&["a b c d"])).await });
+    gate.entered().await;
+    let asked = json!({"model": "test/gated", "input": "a b c"});
+    let (status, head, answer) = embeddings(&running, asked.clone()).await;
+    assert_eq!((status, &answer["error"]["type"]), (429, &json!("rate_limit_error")));
+    assert!(head.contains("\r\nretry-after: 1\r\n") && head.contains("\r\nretry-after-ms: "), "{head}");
+    gate.open();
+    let first: pb::EmbedResponse = held.await.unwrap().unwrap().into_inner();
+    assert_eq!(first.items.len(), 1);
+    assert_eq!(embeddings(&running, asked).await.0, 200);
+}
