@@ -2,9 +2,10 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 7] = [
+const PROTOS: [&str; 8] = [
     "observatory/inference/v1/classification.proto",
     "observatory/inference/v1/embedding.proto",
+    "observatory/inference/v1/generation.proto",
     "observatory/inference/v1/models.proto",
     "observatory/inference/v1/ranking.proto",
     "observatory/inference/v1/tokenization.proto",

@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::xlm_roberta::{Config, XLMRobertaModel};
 use nix::time::{ClockId, clock_gettime};
 use observatory_inference::device::{self, DeviceChoice, Precision};
-use observatory_inference::model::{Extras, LoadedModel, load::load};
+use observatory_inference::model::{Extras, Model, LoadedModel, load::load};
 use serde::Deserialize;
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::admission::{Budget, Limits};
-use crate::device::{DeviceChoice, Precision};
+use crate::device::{DeviceChoice, Precision, TextLimits};
 use crate::model::registry::Plan;
 use crate::tls;
 
@@ -83,6 +83,15 @@ pub struct Args {
     /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
     pub max_batch_tokens: Option<usize>,
+    /// Mebibytes for the keys and values of one language model.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", default_value_t = 1_024)]
+    pub kv_cache_mib: u64,
+    /// Texts that one language model writes at the same time at most.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WRITING", default_value_t = 64)]
+    pub max_writing: usize,
+    /// Tokens of one step of a language model at most: the newest of every text, and prompts in what is left.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS", default_value_t = 128)]
+    pub max_step_tokens: usize,
     /// Texts of one request at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
     pub max_texts: usize,
@@ -152,6 +161,8 @@ pub struct Config {
     pub tokenizer_threads: usize,
     /// Bytes of vectors to remember.
     pub cache_bytes: usize,
+    /// What language models get.
+    pub text: TextLimits,
     /// What one request may ask for.
     pub request: RequestLimits,
     /// How long a shutdown waits for requests in flight.
@@ -168,6 +179,9 @@ impl Args {
         for (flag, value) in [
             ("--max-requests", self.max_requests),
             ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
+            ("--kv-cache-mib", whole(self.kv_cache_mib)),
+            ("--max-writing", self.max_writing),
+            ("--max-step-tokens", self.max_step_tokens),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-stream-items", self.max_stream_items),
@@ -210,6 +224,12 @@ impl Args {
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),
             cache_bytes: self.vector_cache_mib << 20,
+            text: TextLimits {
+                kv_bytes: self.kv_cache_mib.saturating_mul(1 << 20),
+                texts: self.max_writing,
+                step_tokens: self.max_step_tokens,
+                wait: Duration::from_secs(self.max_queue_seconds),
+            },
             request: RequestLimits {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,

@@ -1,11 +1,16 @@
 //! Which device computes.
 
+pub mod turns;
+
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use candle_core::Device;
 
 use crate::kernels::bf16::Unit;
+use turns::Turns;
 
 /// What a device is handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,26 @@ pub const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
 /// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up the vectors of the
 /// one before.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
+
+/// What language models get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Bytes for the keys and values of one model.
+    pub kv_bytes: u64,
+    /// Texts that one model writes at the same time at most.
+    pub texts: usize,
+    /// Tokens of one of its steps at most.
+    pub step_tokens: usize,
+    /// How long a text may have to wait, by the measured speed, before it is refused.
+    pub wait: Duration,
+}
+
+impl Default for TextLimits {
+    /// For the CPU: a step is short enough that texts being written do not falter when prompts come in.
+    fn default() -> Self {
+        Self { kv_bytes: 1 << 30, texts: 64, step_tokens: 128, wait: Duration::from_secs(30) }
+    }
+}
 
 /// The operator's wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +96,17 @@ pub struct OpenDevice {
     pub name: String,
     /// How weights and activations are held there; never [`Precision::Auto`].
     pub precision: Precision,
+    /// What language models get of it.
+    pub text: TextLimits,
+    /// Whose turn it is.
+    pub turns: Arc<Turns>,
 }
 
 impl OpenDevice {
+    fn new(device: Device, name: String, precision: Precision) -> Self {
+        Self { device, name, precision, text: TextLimits::default(), turns: Arc::default() }
+    }
+
     /// The same device with another precision.
     ///
     /// # Errors
@@ -104,7 +137,7 @@ impl OpenDevice {
 /// # Errors
 /// Where a CUDA device was asked for and cannot be had.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
-    let cpu = || OpenDevice { device: Device::Cpu, name: "cpu".to_owned(), precision: Precision::F32 };
+    let cpu = || OpenDevice::new(Device::Cpu, "cpu".to_owned(), Precision::F32);
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
@@ -146,7 +179,7 @@ fn cuda_stream(ordinal: usize) -> Result<OpenDevice> {
         memory.total_mib = total >> 20,
         "CUDA device opened"
     );
-    Ok(OpenDevice { device, name: format!("cuda:{ordinal}"), precision: Precision::Bf16 })
+    Ok(OpenDevice::new(device, format!("cuda:{ordinal}"), Precision::Bf16))
 }
 
 #[cfg(not(feature = "cuda"))]

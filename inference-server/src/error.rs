@@ -91,6 +91,32 @@ pub enum Error {
         /// Its prompts, or "none".
         known: String,
     },
+    /// What the text is to look like cannot be understood.
+    #[error("{field} cannot be followed: {cause}")]
+    BadConstraint {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The chat cannot be written out by the model's template.
+    #[error("{field} does not suit the chat template of model {model}: {cause}")]
+    BadChat {
+        /// Path of the field.
+        field: String,
+        /// Name of the model.
+        model: String,
+        /// What the template says.
+        cause: String,
+    },
+    /// The text would not fit into the memory for keys and values even alone.
+    #[error("the prompt and its longest continuation have {tokens} tokens; there is memory for {room}")]
+    KvExhausted {
+        /// Tokens of both.
+        tokens: usize,
+        /// Tokens there is memory for.
+        room: usize,
+    },
     /// No model of that name, or none at all for the task.
     #[error("no model {wanted}; the server has: {known}")]
     UnknownModel {
@@ -215,6 +241,9 @@ impl Error {
             Self::AnswerTooLarge { .. } => "ANSWER_TOO_LARGE",
             Self::InvalidValue { .. } => "INVALID_VALUE",
             Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
+            Self::BadConstraint { .. } => "BAD_CONSTRAINT",
+            Self::BadChat { .. } => "BAD_CHAT",
+            Self::KvExhausted { .. } => "KV_EXHAUSTED",
             Self::UnknownModel { .. } => "UNKNOWN_MODEL",
             Self::WrongTask { .. } => "WRONG_TASK",
             Self::RevisionMismatch { .. } => "REVISION_MISMATCH",
@@ -242,6 +271,8 @@ impl Error {
             | Self::BatchTooLarge { field, .. }
             | Self::InputTooLong { field, .. }
             | Self::InputTooLarge { field, .. }
+            | Self::BadConstraint { field, .. }
+            | Self::BadChat { field, .. }
             | Self::InvalidValue { field, .. } => Some(field),
             Self::UnknownPrompt { .. } => Some("settings.prompt_name"),
             _ => None,
@@ -267,6 +298,9 @@ impl Error {
             Self::UnknownPrompt { model, asked, .. } => {
                 vec![("model", model.clone()), ("prompt", asked.clone())]
             }
+            Self::KvExhausted { tokens, room } => {
+                vec![("tokens", tokens.to_string()), ("limit", room.to_string())]
+            }
             Self::UnknownModel { wanted, .. } => vec![("model", wanted.clone())],
             Self::WrongTask { model, task } => vec![("model", model.clone()), ("task", (*task).to_owned())],
             Self::RevisionMismatch { model, asked, loaded } => {
@@ -274,6 +308,7 @@ impl Error {
             }
             Self::ModelLoading { model }
             | Self::ModelUnloaded { model }
+            | Self::BadChat { model, .. }
             | Self::ModelFailed { model, .. } => {
                 vec![("model", model.clone())]
             }

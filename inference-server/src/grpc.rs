@@ -6,6 +6,8 @@ mod classification;
 mod embedding;
 mod encoding;
 mod extras;
+mod generation;
+mod generation_settings;
 pub mod health;
 mod layer;
 pub mod local;
@@ -327,11 +329,13 @@ pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Rout
     let embedding = pb::embedding_service_server::EmbeddingServiceServer::new(api.clone());
     let classification =
         pb::token_classification_service_server::TokenClassificationServiceServer::new(api.clone());
+    let generation = pb::generation_service_server::GenerationServiceServer::new(api.clone());
     let ranking = pb::ranking_service_server::RankingServiceServer::new(api.clone());
     let tokenization = pb::tokenization_service_server::TokenizationServiceServer::new(api.clone());
     let models = pb::models_service_server::ModelsServiceServer::new(api.clone());
     let routes = Routes::new(bounded!(embedding))
         .add_service(bounded!(classification))
+        .add_service(bounded!(generation))
         .add_service(bounded!(ranking))
         .add_service(bounded!(tokenization))
         .add_service(bounded!(models))

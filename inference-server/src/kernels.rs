@@ -1,4 +1,4 @@
-//! Arithmetic of encoders: on slices for the CPU, and in `cuda` on the memory of a GPU.
+//! Arithmetic of encoders and decoders: on slices for the CPU, and in `cuda` on the memory of a GPU.
 //!
 //! Nothing here knows of models, files or tensors. Every kernel has one body in plain Rust that is compiled for each
 //! instruction set (or a hand-written one beside it), and is tested against arithmetic in f64. A row's result is made
@@ -9,10 +9,14 @@ pub mod bf16;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod embedding;
+pub mod gated;
 pub mod gemm;
 pub mod isa;
 pub mod math;
 pub mod matrix;
 pub mod norm;
-mod parallel;
+pub mod paged;
+pub(crate) mod parallel;
+pub mod rms;
+pub mod rope;
 pub mod tiles;

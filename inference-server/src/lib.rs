@@ -1,8 +1,8 @@
-//! Serves encoders over gRPC: embeddings, token labels and tokenisation from the models of a store; embeddings also over
-//! HTTP in OpenAI's form.
+//! Serves encoders and language models over gRPC: embeddings, token labels, tokenisation and text from the models of a
+//! store; embeddings and text also over HTTP in OpenAI's form.
 //!
 //! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
-//! them to the one thread that owns the device, and `model` computes. See `ARCHITECTURE.md` for the picture.
+//! them to the one thread that owns the device, `generation` steps language models, and `model` computes. See `ARCHITECTURE.md` for the picture.
 
 pub mod access;
 pub mod admission;
@@ -11,6 +11,7 @@ pub mod config;
 pub mod device;
 pub mod entities;
 pub mod error;
+pub mod generation;
 pub mod grpc;
 pub mod kernels;
 pub mod loader;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use access::Access;
 use admission::Admission;
 use config::Config;
+use device::turns::Turns;
 use device::{Batches, OpenDevice};
 use grpc::health::Health;
 use grpc::{Api, Layered, Router, Shared};
@@ -111,9 +113,10 @@ impl Server {
     /// # Errors
     /// Where the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
-        let device = device::open(config.device)?.with_precision(config.precision)?;
+        let mut device = device::open(config.device)?.with_precision(config.precision)?;
+        device.text = config.text;
         let registry = Registry::new(&config.plan);
-        let mut server = Self::with_registry(config, registry, device.batches()).await?;
+        let mut server = Self::with_registry(config, registry, device.batches(), &device.turns).await?;
         server.device = Some(device);
         Ok(server)
     }
@@ -123,16 +126,27 @@ impl Server {
     /// # Errors
     /// As [`Server::bind`].
     pub async fn with_models(config: &Config, models: Vec<LoadedModel>) -> Result<Self> {
-        Self::with_registry(config, Registry::ready(models), device::CPU_BATCHES).await
+        Self::with_registry(config, Registry::ready(models), device::CPU_BATCHES, &Arc::default()).await
     }
 
-    async fn with_registry(config: &Config, registry: Registry, batches: Batches) -> Result<Self> {
+    async fn with_registry(
+        config: &Config,
+        registry: Registry,
+        batches: Batches,
+        turns: &Arc<Turns>,
+    ) -> Result<Self> {
         let registry = Arc::new(registry);
         let admission = Admission::new(config.admission);
-        let metrics = Metrics::new(Arc::clone(&admission));
+        let metrics = Metrics::new(Arc::clone(&admission), Arc::clone(&registry));
         let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
         let queue =
-            Queue::start(batch_tokens, batches.in_flight, Arc::clone(&admission), Arc::clone(&metrics))
+            Queue::start(
+                batch_tokens,
+                batches.in_flight,
+                Arc::clone(&admission),
+                Arc::clone(&metrics),
+                Arc::clone(turns),
+            )
                 .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;

@@ -97,7 +97,7 @@ impl Waiting {
 
     /// A model answers fast from its first request on, and the server knows how much it can take on.
     fn warm_up(&self, model: &LoadedModel) -> Result<()> {
-        let pace = warm_up(model, self.batch_tokens)?;
+        let Some(pace) = warm_up(model, self.batch_tokens)? else { return Ok(()) };
         self.admission.observe(pace.tokens, pace.elapsed);
         tracing::debug!(
             model.name = model.info.name,

@@ -1,5 +1,7 @@
 //! What Prometheus can read: names start with `observatory_inference_`, units stand in the names, labels are closed sets.
 
+mod texts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::admission::Admission;
+use crate::model::registry::Registry as Models;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
@@ -74,12 +77,14 @@ pub struct Metrics {
     queued_tokens: Gauge,
     token_limit: Gauge,
     tokens_per_second: Gauge,
+    texts: texts::Texts,
     admission: Arc<Admission>,
+    models: Arc<Models>,
 }
 
 impl Metrics {
-    /// Registers everything; `admission` is read when the metrics are.
-    pub fn new(admission: Arc<Admission>) -> Arc<Self> {
+    /// Registers everything; `admission` and `models` are read when the metrics are.
+    pub fn new(admission: Arc<Admission>, models: Arc<Models>) -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::with_prefix("observatory_inference"),
             requests: Family::default(),
@@ -102,8 +107,11 @@ impl Metrics {
             queued_tokens: Gauge::default(),
             token_limit: Gauge::default(),
             tokens_per_second: Gauge::default(),
+            texts: texts::Texts::default(),
             admission,
+            models,
         };
+        metrics.texts.register(&mut metrics.registry);
         metrics.register();
         Arc::new(metrics)
     }
@@ -213,6 +221,7 @@ impl Metrics {
         self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));
         self.token_limit.set(i64::try_from(self.admission.token_limit()).unwrap_or(i64::MAX));
         self.tokens_per_second.set(self.admission.rate() as i64);
+        self.texts.read(&self.models);
         let mut out = String::new();
         text::encode(&mut out, &self.registry).context("metrics cannot be encoded")?;
         Ok(out)

@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod card;
+pub mod decoder;
 pub mod encoder;
 pub mod files;
 pub mod heads;
@@ -21,6 +22,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::error::Error;
+use crate::generation::Generator;
 use crate::tokenizer::TextTokenizer;
 
 /// What a model can be asked for.
@@ -32,11 +35,13 @@ pub enum Task {
     TokenClassification,
     /// One score per pair of a query and a document.
     Ranking,
+    /// The continuation of a text.
+    Generation,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 3] = [Self::Embedding, Self::TokenClassification, Self::Ranking];
+    pub const ALL: [Self; 4] = [Self::Embedding, Self::TokenClassification, Self::Ranking, Self::Generation];
 
     /// The task in words, as used in messages and labels.
     pub fn name(self) -> &'static str {
@@ -44,6 +49,7 @@ impl Task {
             Self::Embedding => "embedding",
             Self::TokenClassification => "token classification",
             Self::Ranking => "ranking",
+            Self::Generation => "generation",
         }
     }
 }
@@ -91,7 +97,7 @@ pub struct ModelInfo {
     pub revision: String,
     /// What it can be asked for.
     pub task: Task,
-    /// "bert", "xlm-roberta" or "modernbert".
+    /// "bert", "xlm-roberta", "modernbert", or the family of a decoder.
     pub architecture: &'static str,
     /// Tokens it reads at most, special tokens included.
     pub max_input_tokens: usize,
@@ -194,7 +200,40 @@ pub struct LoadedModel {
     /// Its tokenizer.
     pub tokenizer: TextTokenizer,
     /// Its network.
-    pub network: Box<dyn Model>,
+    pub network: Network,
+}
+
+/// What a model computes with.
+pub enum Network {
+    /// One output for each row.
+    Rows(Box<dyn Model>),
+    /// Texts, token by token.
+    Text(Box<Generator>),
+}
+
+impl Model for Network {
+    /// A model that writes text has no rows.
+    fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        match self {
+            Self::Rows(model) => model.run(rows, extras),
+            Self::Text(_) => Err(ComputeError::Failed("the model writes text".to_owned())),
+        }
+    }
+}
+
+impl LoadedModel {
+    /// What writes its texts.
+    ///
+    /// # Errors
+    /// [`Error::WrongTask`] where it writes none.
+    pub fn generator(&self) -> Result<&Generator, Error> {
+        match &self.network {
+            Network::Text(generator) => Ok(generator),
+            Network::Rows(_) => {
+                Err(Error::WrongTask { model: self.info.name.clone(), task: Task::Generation.name() })
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for LoadedModel {

@@ -1,7 +1,9 @@
-//! The door for programs that speak OpenAI's embeddings API over HTTP; behind it everything is as over gRPC.
+//! The door for programs that speak OpenAI's API over HTTP; behind it everything is as over gRPC.
 //!
-//! `POST /v1/embeddings` and `GET /v1/models`, with the fields, defaults and errors of OpenAI's API reference. A token
-//! array holds ids of the model's own tokenizer; they are turned into text and read again.
+//! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with the fields, defaults
+//! and errors of OpenAI's API reference. A token array to be embedded holds ids of the model's own tokenizer; they are turned into text and read again.
+
+mod text;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use observatory_proto::inference::v1 as pb;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::access::{Access, Client, bearer};
@@ -57,12 +60,14 @@ pub fn router(api: Api, access: Access) -> Router {
     let limit = DefaultBodyLimit::max(api.request_bytes());
     let guard = middleware::from_fn_with_state((api.clone(), access), guard);
     Router::new()
+        .route("/v1/chat/completions", post(text::chat))
+        .route("/v1/completions", post(text::completions))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
         .fallback(|| async {
             failure(
                 StatusCode::NOT_FOUND,
-                "no such path; there are /v1/embeddings and /v1/models",
+                "no such path; there are /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models",
                 None,
                 "not_found",
             )
@@ -89,7 +94,7 @@ async fn models(State(api): State<Api>) -> Response {
         // When a model was made is not known; the key is not optional.
         json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
     };
-    let data: Vec<Value> = api.embedding_models().into_iter().map(model).collect();
+    let data: Vec<Value> = api.open_models().into_iter().map(model).collect();
     answer(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
@@ -98,21 +103,23 @@ async fn embeddings(
     Extension(client): Extension<Arc<Client>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => return failure(error.status(), &error.body_text(), None, "request_too_large"),
-    };
-    let request: EmbeddingsRequest = match serde_json::from_slice(&body) {
+    let request: EmbeddingsRequest = match read_body(body) {
         Ok(request) => request,
-        Err(error) => {
-            return failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "invalid_json");
-        }
+        Err(response) => return response,
     };
     let format = request.encoding_format;
     match embedded(&api, client, request).await {
         Ok(response) => answer(StatusCode::OK, &list(&response, format)),
         Err(refusal) => refused(&refusal),
     }
+}
+
+/// The message of a body, or the answer to one that cannot be read.
+fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
+    let body =
+        body.map_err(|error| failure(error.status(), &error.body_text(), None, "request_too_large"))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "invalid_json"))
 }
 
 async fn embedded(
@@ -178,7 +185,8 @@ fn http_status(code: i32) -> StatusCode {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+/// The status and message of a refusal.
+fn refusal_body(refusal: &Refusal) -> (StatusCode, Value) {
     let error = &refusal.error;
     // The fields of the contract by their names here.
     let param =
@@ -189,7 +197,13 @@ fn refused(refusal: &Refusal) -> Response {
         "UNAUTHENTICATED" => "invalid_api_key".to_owned(),
         reason => reason.to_lowercase(),
     };
-    let mut response = failure(http_status(error.code), &error.message, param.as_deref(), &code);
+    failed(http_status(error.code), &error.message, param.as_deref(), &code)
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let (status, body) = refusal_body(refusal);
+    let error = &refusal.error;
+    let mut response = answer(status, &body);
     if error.retry_after_ms > 0 {
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from(error.retry_after_ms.div_ceil(1_000)));
@@ -200,13 +214,18 @@ fn refused(refusal: &Refusal) -> Response {
 }
 
 fn failure(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> Response {
+    let (status, body) = failed(status, message, param, code);
+    answer(status, &body)
+}
+
+fn failed(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> (StatusCode, Value) {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         StatusCode::UNAUTHORIZED => "authentication_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     };
-    answer(status, &json!({"error": {"message": message, "type": kind, "param": param, "code": code}}))
+    (status, json!({"error": {"message": message, "type": kind, "param": param, "code": code}}))
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {

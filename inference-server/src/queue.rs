@@ -20,6 +20,7 @@ use crate::admission::{Admission, TokenPermit};
 pub use crate::batcher::Priority;
 use crate::batcher::{self, Batch, Batcher};
 use crate::error::Error;
+use crate::device::turns::Turns;
 use crate::metrics::Metrics;
 use crate::model::{ComputeError, Extras, LoadedModel, RowOutput};
 use compute::compute;
@@ -158,6 +159,7 @@ struct Shared {
     helper: Condvar,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
+    turns: Arc<Turns>,
     /// When the batch before came back.
     ended: Mutex<Option<Instant>>,
     lost: CancellationToken,
@@ -179,6 +181,7 @@ impl Queue {
         in_flight: usize,
         admission: Arc<Admission>,
         metrics: Arc<Metrics>,
+        turns: Arc<Turns>,
     ) -> std::io::Result<Self> {
         let state = State {
             batcher: Batcher::new(batch_tokens),
@@ -195,6 +198,7 @@ impl Queue {
             helper: Condvar::new(),
             admission,
             metrics,
+            turns,
             ended: Mutex::default(),
             lost: CancellationToken::new(),
         });
@@ -284,9 +288,11 @@ impl Shared {
         let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
         let tokens = ids.iter().map(|ids| ids.len()).sum();
         let model = &rows[0].job.lane.model;
+        let turn = self.turns.together();
         let started = Instant::now();
         let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.lane.extras);
-        let results = compute(model.network.as_ref(), &ids, extras);
+        let results = compute(&model.network, &ids, extras);
+        drop(turn);
         let elapsed = self.device_time(started);
         self.admission.observe(tokens, elapsed);
         self.metrics.computed(&model.info.name, rows.len(), tokens, elapsed);

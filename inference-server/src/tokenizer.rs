@@ -4,6 +4,7 @@ pub mod workers;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -79,7 +80,7 @@ pub struct Windowed {
 /// A model's own tokenizer.
 #[derive(Debug)]
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    inner: Arc<Tokenizer>,
     max_tokens: usize,
     /// Tokens that the model adds around a text.
     added: usize,
@@ -124,6 +125,7 @@ impl TextTokenizer {
         ensure!(added < max_tokens, "{added} special tokens leave no room in a limit of {max_tokens} tokens");
         let added_to_pair = inner.get_post_processor().map_or(0, |post| post.added_tokens(true));
         let density = AtomicU32::new(ASSUMED_DENSITY.to_bits());
+        let inner = Arc::new(inner);
         Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false, density })
     }
 
@@ -205,6 +207,21 @@ impl TextTokenizer {
             whole.get_ids().to_vec()
         };
         Ok(Encoded { ids, truncated })
+    }
+
+    /// The ids of a prompt for a model that writes text, never cut; `special` adds the tokens that the model puts around
+    /// a text. Names of special tokens in the text are those tokens, as transformers reads them.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the tokenizer fails.
+    pub fn prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        let encoding = self.inner.encode_fast(text, special).map_err(|error| failed(&error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokenizer itself.
+    pub fn shared(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.inner)
     }
 
     /// Ids of the tokens that stand for no text of their own: begin, end, padding, unknown.

@@ -1,17 +1,21 @@
 //! `infer`: the inference RPCs from the command line.
 
+mod generate;
+
 use anyhow::bail;
 use observatory_proto::inference::v1::{
-    EmbedRequest, EmbedSettings, ModelRef, Priority, TokenizeRequest,
-    embedding_service_client::EmbeddingServiceClient, tokenization_service_client::TokenizationServiceClient,
+    ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings, Entity, ModelRef, Priority, TokenizeRequest,
+    embedding_service_client::EmbeddingServiceClient,
+    token_classification_service_client::TokenClassificationServiceClient,
+    tokenization_service_client::TokenizationServiceClient,
 };
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{Channel, answer};
 use crate::output::Outcome;
 
-/// Ask the inference server directly; answers are JSON, one line for each text.
+/// Ask the inference server directly; answers are JSON, one line for each text, but what a model writes is plain text.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -31,6 +35,17 @@ enum Action {
         /// The model's prompt to put before each text, such as query or passage.
         #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
         prompt: String,
+    },
+    /// Have a language model write, and read along.
+    Generate(generate::Arguments),
+    /// Name the skills and other entities of texts.
+    Classify {
+        /// Texts.
+        #[arg(required = true)]
+        texts: Vec<String>,
+        /// Least score of an entity.
+        #[arg(long, default_value_t = 0.0, value_name = "X")]
+        min_score: f32,
     },
     /// Cut texts into tokens.
     Tokenize {
@@ -72,6 +87,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             }
             Ok(Outcome::from_fine(!failures))
         }
+        Action::Generate(arguments) => generate::run(context, channel, model, &arguments).await,
+        Action::Classify { texts, min_score } => classify(channel, model, texts, min_score).await,
         Action::Tokenize { texts } => {
             let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
             let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
@@ -81,6 +98,40 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             Ok(Outcome::Done)
         }
     }
+}
+
+async fn classify(
+    channel: Channel,
+    model: Option<ModelRef>,
+    texts: Vec<String>,
+    min_score: f32,
+) -> anyhow::Result<Outcome> {
+    let settings = ClassifySettings {
+        model,
+        min_score,
+        priority: Priority::Interactive.into(),
+        ..ClassifySettings::default()
+    };
+    let request = ClassifyRequest { settings: Some(settings), texts: texts.clone() };
+    let mut service = TokenClassificationServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let answered = answer(service.classify(request).await)?;
+    let mut failures = false;
+    for (text, found) in texts.iter().zip(answered.texts) {
+        if let Some(error) = found.status.and_then(|status| status.error) {
+            println!("{}", json!({ "text": text, "error": error.message, "reason": error.reason }));
+            failures = true;
+            continue;
+        }
+        let entity = |entity: Entity| {
+            json!({
+                "label": entity.label, "score": entity.score, "start": entity.start, "end": entity.end,
+                "text": entity.text
+            })
+        };
+        let entities: Vec<Value> = found.entities.into_iter().map(entity).collect();
+        println!("{}", json!({ "text": text, "entities": entities }));
+    }
+    Ok(Outcome::from_fine(!failures))
 }
 
 fn embedding_line(

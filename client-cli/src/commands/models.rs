@@ -309,6 +309,7 @@ fn tasks(model: &Model) -> Vec<&'static str> {
         ModelTask::Embedding => Some("embedding"),
         ModelTask::TokenClassification => Some("token-classification"),
         ModelTask::Ranking => Some("ranking"),
+        ModelTask::Generation => Some("generation"),
     });
     names.collect()
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use observatory_inference::Server;
 use observatory_inference::config;
 use observatory_inference::device::{self, DeviceChoice};
-use observatory_inference::model::{Extras, load::load};
+use observatory_inference::model::{Extras, Model, load::load};
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::Truncation;
 use observatory_proto::inference::v1 as pb;

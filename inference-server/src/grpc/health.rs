@@ -15,9 +15,10 @@ use crate::model::registry::{Registry, State};
 pub type Service = HealthServer<HealthService>;
 
 /// Full service names, each with the task that a ready model must have for it to serve; `None` needs no model.
-pub const SERVICES: [(&str, Option<Task>); 5] = [
+pub const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
     ("observatory.inference.v1.TokenClassificationService", Some(Task::TokenClassification)),
+    ("observatory.inference.v1.GenerationService", Some(Task::Generation)),
     ("observatory.inference.v1.RankingService", Some(Task::Ranking)),
     ("observatory.inference.v1.TokenizationService", None),
     ("observatory.inference.v1.ModelsService", None),
@@ -99,7 +100,8 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_is_for_good() {
-        let metrics = Metrics::new(Admission::new(Limits { requests: 1, budget: Budget::Tokens(1) }));
+        let admission = Admission::new(Limits { requests: 1, budget: Budget::Tokens(1) });
+        let metrics = Metrics::new(admission, Arc::new(Registry::ready(Vec::new())));
         let (health, _service) = Health::new(Arc::new(Registry::ready(Vec::new())), metrics);
         health.publish().await;
         check(&health, "", ServingStatus::Serving).await;

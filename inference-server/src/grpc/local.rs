@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use observatory_proto::inference::v1 as pb;
 
-use super::call::Caller;
+use super::call::{Call, Caller};
+use super::generation::Writing;
 use super::{Api, status};
 use crate::access::{Access, Client};
 use crate::error::Error;
-use crate::model::Task;
+use crate::generation::sequence::Event;
+use crate::model::{LoadedModel, Task};
 use crate::model::registry::State;
 use crate::tls::Peer;
 
@@ -24,6 +26,53 @@ pub struct Refusal {
 impl From<&Error> for Refusal {
     fn from(error: &Error) -> Self {
         Self { error: Box::new(status::to_item(error)), field: error.field().map(str::to_owned) }
+    }
+}
+
+/// A text on its way. Dropping it takes it off the engine.
+pub struct LocalText {
+    api: Api,
+    call: Call,
+    writing: Writing,
+}
+
+impl LocalText {
+    /// Its next event; after an end or a refusal there is none.
+    ///
+    /// # Errors
+    /// Why it broke off.
+    pub async fn next(&mut self) -> Result<Event, Refusal> {
+        let event = tokio::select! {
+            event = self.writing.next() => event,
+            () = self.call.expired() => Err(Error::ExpiredRunning),
+            () = self.api.0.cut_off.cancelled() => Err(Error::Draining),
+        };
+        event.map_err(|error| self.api.noted(&error))
+    }
+
+    /// Tokens of its prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.writing.prompt_tokens()
+    }
+
+    /// Who writes it.
+    pub fn model_name(&self) -> &str {
+        &self.writing.model().info.name
+    }
+
+    /// What the tokens of its model are as text.
+    pub fn names(&self) -> TokenNames {
+        TokenNames(Arc::clone(self.writing.model()))
+    }
+}
+
+/// Tokens as text, each alone.
+pub struct TokenNames(Arc<LoadedModel>);
+
+impl TokenNames {
+    /// One token.
+    pub fn text(&self, id: u32) -> String {
+        self.0.generator().map_or_else(|_| String::new(), |generator| generator.token_text(id))
     }
 }
 
@@ -51,6 +100,22 @@ impl Api {
         }
     }
 
+    /// As `GenerationService.Generate`.
+    ///
+    /// # Errors
+    /// Whatever a request is refused for.
+    pub async fn write_text(
+        &self,
+        client: Arc<Client>,
+        request: pb::GenerateRequest,
+    ) -> Result<LocalText, Refusal> {
+        let caller = Caller::default();
+        self.0.metrics.called(&client.name);
+        caller.identified(client);
+        let begun = self.begin_text(&caller, request).await.map_err(|error| self.noted(&error))?;
+        Ok(LocalText { api: self.clone(), call: begun.0, writing: begun.1 })
+    }
+
     /// The text of token ids of a model's own tokenizer; `field` names them in messages.
     ///
     /// # Errors
@@ -63,10 +128,10 @@ impl Api {
         text.map_err(|error| self.noted(&error))
     }
 
-    /// Names of the models that embed and are ready.
-    pub fn embedding_models(&self) -> Vec<String> {
+    /// Names of the models that embed or write text and are ready.
+    pub fn open_models(&self) -> Vec<String> {
         let ready = |task: Option<Task>, state: &State| {
-            task == Some(Task::Embedding) && matches!(state, State::Ready(_))
+            matches!(task, Some(Task::Embedding | Task::Generation)) && matches!(state, State::Ready(_))
         };
         let entries = self.0.registry.entries().into_iter();
         entries.filter(|entry| ready(entry.task, &entry.state)).map(|entry| entry.name).collect()
@@ -85,6 +150,7 @@ impl Api {
         self.0.limits.request_bytes
     }
 
+    /// The refusal, counted.
     fn noted(&self, error: &Error) -> Refusal {
         self.0.metrics.refused(error.reason());
         Refusal::from(error)

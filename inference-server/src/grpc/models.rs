@@ -14,7 +14,9 @@ use super::Api;
 use super::call::Caller;
 use crate::error::Error;
 use crate::model::registry::{Entry, State};
-use crate::model::{LoadedModel, ModelInfo, Task};
+use crate::generation::Generator;
+use crate::generation::blocks::BLOCK_TOKENS;
+use crate::model::{LoadedModel, Task};
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;
@@ -168,7 +170,7 @@ fn message(entry: &Entry) -> pb::Model {
         State::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
     };
     let mut model = match &entry.state {
-        State::Ready(loaded) => described(&loaded.info),
+        State::Ready(loaded) => described(loaded),
         _ => pb::Model::default(),
     };
     model.name = entry.name.clone();
@@ -184,11 +186,19 @@ fn wire_task(task: Task) -> pb::ModelTask {
         Task::Embedding => pb::ModelTask::Embedding,
         Task::TokenClassification => pb::ModelTask::TokenClassification,
         Task::Ranking => pb::ModelTask::Ranking,
+        Task::Generation => pb::ModelTask::Generation,
     }
 }
 
-fn described(info: &ModelInfo) -> pb::Model {
+fn described(model: &LoadedModel) -> pb::Model {
+    let info = &model.info;
+    let generator = model.generator().ok();
+    let (kv_blocks, kv_blocks_used) = generator.map_or((0, 0), Generator::blocks);
     pb::Model {
+        chat: generator.is_some_and(|generator| generator.manner().template.is_some()),
+        kv_blocks: kv_blocks as u32,
+        kv_blocks_used: kv_blocks_used as u32,
+        kv_block_tokens: generator.map_or(0, |_| BLOCK_TOKENS as u32),
         revision: info.revision.clone(),
         architecture: info.architecture.to_owned(),
         max_input_tokens: info.max_input_tokens as u32,

@@ -22,6 +22,8 @@ pub fn code(error: &Error) -> Code {
         | Error::InputTooLarge { .. }
         | Error::InvalidValue { .. }
         | Error::Malformed { .. }
+        | Error::BadConstraint { .. }
+        | Error::BadChat { .. }
         | Error::UnknownPrompt { .. } => Code::InvalidArgument,
         // What tonic's codec says of its own accord.
         Error::MessageTooLarge { .. } | Error::AnswerTooLarge { .. } => Code::OutOfRange,
@@ -31,9 +33,10 @@ pub fn code(error: &Error) -> Code {
         | Error::ModelUnloaded { .. }
         | Error::ModelFailed { .. } => Code::FailedPrecondition,
         Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
-        Error::Overloaded { .. } | Error::QueueTimeout { .. } | Error::QuotaExceeded { .. } => {
-            Code::ResourceExhausted
-        }
+        Error::Overloaded { .. }
+        | Error::QueueTimeout { .. }
+        | Error::KvExhausted { .. }
+        | Error::QuotaExceeded { .. } => Code::ResourceExhausted,
         Error::Unauthenticated { .. } => Code::Unauthenticated,
         Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
@@ -145,6 +148,19 @@ mod tests {
         check(
             &Error::InvalidValue { field: field(), value: "7".to_owned(), allowed: "0".to_owned() },
             (invalid, "INVALID_VALUE", &["value"], false, Some("texts[2]")),
+        );
+        let cause = || "x".to_owned();
+        check(
+            &Error::BadConstraint { field: field(), cause: cause() },
+            (invalid, "BAD_CONSTRAINT", &[], false, Some("texts[2]")),
+        );
+        check(
+            &Error::BadChat { field: field(), model: "a/b".to_owned(), cause: cause() },
+            (invalid, "BAD_CHAT", &["model"], false, Some("texts[2]")),
+        );
+        check(
+            &Error::KvExhausted { tokens: 9, room: 8 },
+            (Code::ResourceExhausted, "KV_EXHAUSTED", &["limit", "tokens"], false, None),
         );
         check(
             &Error::UnknownPrompt {

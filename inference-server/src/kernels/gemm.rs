@@ -80,6 +80,14 @@ impl Panels {
         }
     }
 
+    /// The weights of one output.
+    pub fn row(&self, output: usize, row: &mut [f32]) {
+        let strip = &self.from(output / STRIP * STRIP)[..STRIP * self.inputs];
+        for (x, line) in row.iter_mut().zip(strip.as_chunks::<STRIP>().0) {
+            *x = line[output % STRIP];
+        }
+    }
+
     /// Length of an input row.
     pub fn inputs(&self) -> usize {
         self.inputs

@@ -28,7 +28,7 @@ pub(super) fn each_light(tasks: usize, work: impl Fn(usize) + Send + Sync) {
 }
 
 /// Runs over the rows of a matrix.
-pub(super) fn each_row(out: &mut Matrix, work: impl Fn(usize, &mut [f32]) + Send + Sync) {
+pub(crate) fn each_row(out: &mut Matrix, work: impl Fn(usize, &mut [f32]) + Send + Sync) {
     const ROWS: usize = 16;
     let (width, stride) = (out.width(), out.stride());
     let chunk = |(index, rows): (usize, &mut [f32])| {

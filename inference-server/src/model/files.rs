@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Task;
+use super::decoder::config::DecoderConfig;
 use super::modern::ModernSettings;
+use super::{Task, decoder};
 
 /// Reads a JSON file of the model directory; the error names the file.
 pub(super) fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
@@ -21,6 +22,28 @@ pub(super) fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T
 
 pub(super) fn read_optional<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
     if dir.join(name).exists() { read_json(dir, name).map(Some) } else { Ok(None) }
+}
+
+/// What the model of a directory is for, by its `config.json`.
+///
+/// # Errors
+/// As [`EncoderConfig::read`] and [`DecoderConfig::read`].
+pub fn task(dir: &Path) -> Result<Task> {
+    if is_decoder(dir)? {
+        return DecoderConfig::read(dir).map(|_| Task::Generation);
+    }
+    EncoderConfig::read(dir)?.task()
+}
+
+/// Whether `config.json` says that the model writes text.
+pub(super) fn is_decoder(dir: &Path) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(default)]
+        model_type: String,
+    }
+    let kind: Kind = read_json(dir, "config.json")?;
+    Ok(decoder::config::family(&kind.model_type).is_some())
 }
 
 /// The activation between the two halves of a feed-forward block.
@@ -149,7 +172,8 @@ impl EncoderConfig {
             "modernbert" => Ok("modernbert"),
             other => bail!(
                 "model_type is \"{other}\", allowed are \"bert\", \"xlm-roberta\", \"roberta\", \"camembert\" and \
-                 \"modernbert\""
+                 \"modernbert\" for encoders and {} for decoders",
+                decoder::config::model_types()
             ),
         }
     }

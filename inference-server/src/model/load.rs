@@ -1,5 +1,7 @@
 //! From a directory of the store to a model that answers.
 
+mod text;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use super::heads::Pooled;
 use super::loading::Loading;
 use super::sentence::SentenceSettings;
 use super::weights::Weights;
-use super::{ComputeError, Extras, LoadedModel, ModelInfo, Task, card, revision};
+use super::{ComputeError, Extras, LoadedModel, Model, ModelInfo, Network, Task, card, files, revision};
 use crate::device::OpenDevice;
 use crate::tokenizer::TextTokenizer;
 
@@ -35,6 +37,9 @@ pub fn load_within(
     loading: &Arc<Loading>,
 ) -> Result<LoadedModel> {
     let dir = store.join(name);
+    if files::is_decoder(&dir)? {
+        return text::load(store, name, device, loading);
+    }
     let config = EncoderConfig::read(&dir)?;
     let settings = SentenceSettings::read(&dir, name, config.hidden_size)?;
     let task = config.task()?;
@@ -55,7 +60,9 @@ pub fn load_within(
         Task::TokenClassification => {
             Encoder::labelling(&config, &mut weights, device.precision, labels.len())?
         }
-        Task::Ranking => Encoder::classifying(&config, &mut weights, device.precision, 1)?,
+        Task::Ranking | Task::Generation => {
+            Encoder::classifying(&config, &mut weights, device.precision, 1)?
+        }
     };
     let info = ModelInfo {
         name: name.to_owned(),
@@ -72,15 +79,19 @@ pub fn load_within(
         prompts: if embeds { settings.prompts } else { Default::default() },
         default_prompt: settings.default_prompt.filter(|_| embeds),
         labels,
-        languages: fs::read_to_string(dir.join("README.md"))
-            .map_or_else(|_| Vec::new(), |text| card::languages(&text)),
+        languages: languages(&dir),
         parameters: weights.parameters(),
         weight_bytes: network.weight_bytes(weights.parameters()),
         device: device.name.clone(),
     };
-    let model = LoadedModel { info, tokenizer, network: Box::new(network) };
+    let model = LoadedModel { info, tokenizer, network: Network::Rows(Box::new(network)) };
     self_test(&model)?;
     Ok(model)
+}
+
+/// Languages that the model's card names.
+fn languages(dir: &Path) -> Vec<String> {
+    fs::read_to_string(dir.join("README.md")).map_or_else(|_| Vec::new(), |text| card::languages(&text))
 }
 
 /// One forward pass over a short text: finite numbers of the promised length, or the model is not served.
@@ -95,7 +106,7 @@ fn self_test(model: &LoadedModel) -> Result<()> {
     let expected = match model.info.task {
         Task::Embedding => model.info.dimensions,
         Task::TokenClassification => ids.len() * model.info.labels.len(),
-        Task::Ranking => 1,
+        Task::Ranking | Task::Generation => 1,
     };
     let output = &outputs.first().context("self-test: no output")?.values;
     anyhow::ensure!(output.len() == expected, "self-test: {} values, expected {expected}", output.len());

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::{Context, Result, ensure};
 
-use super::files::EncoderConfig;
+use super::files;
 use super::load::load_within;
 use super::loading::Loading;
 use super::{LoadedModel, Task};
@@ -56,7 +56,7 @@ impl Slot {
     fn waiting(store: &Path, name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            task: EncoderConfig::read(&store.join(name)).and_then(|config| config.task()).ok(),
+            task: files::task(&store.join(name)).ok(),
             state: State::Loading(Arc::default()),
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{ComputeError, Extras, LoadedModel};
+use super::{ComputeError, Extras, LoadedModel, Model, Network};
 use crate::tokenizer::TextTokenizer;
 
 /// Tokens of the first batch.
@@ -23,11 +23,22 @@ pub struct Pace {
     pub elapsed: Duration,
 }
 
+/// As [`warm_up_rows`]; a model that writes text measures its pace itself, and there is none to tell.
+///
+/// # Errors
+/// Where the model does not compute.
+pub fn warm_up(model: &LoadedModel, tokens: usize) -> Result<Option<Pace>> {
+    match &model.network {
+        Network::Text(generator) => generator.warm_up().map(|()| None),
+        Network::Rows(_) => warm_up_rows(model, tokens).map(Some),
+    }
+}
+
 /// Computes batches of doubling size, up to `tokens` or to what the device is slow at, each twice; the pace of the last.
 ///
 /// # Errors
 /// Where the model does not compute.
-pub fn warm_up(model: &LoadedModel, tokens: usize) -> Result<Pace> {
+fn warm_up_rows(model: &LoadedModel, tokens: usize) -> Result<Pace> {
     let ids = sample(&model.tokenizer)?;
     let longest = model.info.max_input_tokens;
     let mut size = FIRST.min(tokens);

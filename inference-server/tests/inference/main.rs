@@ -9,6 +9,7 @@ mod conformance;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod embedding;
+mod generation;
 mod goldens;
 mod heads;
 mod lifecycle;

@@ -8,6 +8,7 @@ use observatory_inference::error::Error;
 use observatory_inference::metrics::Metrics;
 use observatory_inference::model::LoadedModel;
 use observatory_inference::model::RowOutput;
+use observatory_inference::model::registry::Registry;
 use observatory_inference::queue::{Lane, Priority, Queue, Ticket, Work};
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +30,8 @@ impl Bench {
     fn with_budget(tokens: usize) -> Self {
         let gate = Gate::closed();
         let admission = Admission::new(Limits { requests: 100, budget: Budget::Tokens(1_000) });
-        let metrics = Metrics::new(Arc::clone(&admission));
-        let queue = Queue::start(tokens, 1, Arc::clone(&admission), metrics).unwrap();
+        let metrics = Metrics::new(Arc::clone(&admission), Arc::new(Registry::ready(Vec::new())));
+        let queue = Queue::start(tokens, 1, Arc::clone(&admission), metrics, Arc::default()).unwrap();
         Self { model: Arc::new(gated(&gate)), gate, admission, queue }
     }
 

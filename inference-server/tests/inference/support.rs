@@ -11,13 +11,14 @@ use observatory_inference::admission::Admission;
 use observatory_inference::config::{Args, Config};
 use observatory_inference::device::{OpenDevice, Precision, open};
 use observatory_inference::model::{
-    ComputeError, Extras, LoadedModel, Model, ModelInfo, Pooling, RowOutput, Task,
+    ComputeError, Extras, LoadedModel, Model, ModelInfo, Network, Pooling, RowOutput, Task,
 };
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::TextTokenizer;
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
+use pb::generation_service_client::GenerationServiceClient;
 use pb::models_service_client::ModelsServiceClient;
 use pb::ranking_service_client::RankingServiceClient;
 use pb::token_classification_service_client::TokenClassificationServiceClient;
@@ -167,7 +168,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
             device: "cpu".to_owned(),
         },
         tokenizer: TextTokenizer::new(tokenizer, 6, false).unwrap(),
-        network: Box::new(Gated(Arc::clone(gate))),
+        network: Network::Rows(Box::new(Gated(Arc::clone(gate)))),
     }
 }
 
@@ -227,6 +228,10 @@ impl Running {
 
     pub(crate) fn classification(&self) -> TokenClassificationServiceClient<Channel> {
         TokenClassificationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn generation(&self) -> GenerationServiceClient<Channel> {
+        GenerationServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn ranking(&self) -> RankingServiceClient<Channel> {

@@ -1,0 +1,184 @@
+//! `infer generate`: text from a language model, as it is written.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use observatory_proto::inference::v1::{
+    Chat, ChatMessage, Choices, Constraint, FinishReason, GenerateRequest, GenerationFinished, GenerationLimits,
+    GenerationSettings, GenerationStarted, ModelRef, Priority, Prompt, Sampling, constraint, generate_response::Event,
+    generation_service_client::GenerationServiceClient, prompt,
+};
+use serde_json::json;
+
+use crate::cli::Context;
+use crate::client::{Channel, answer};
+use crate::output::{Outcome, progress};
+
+/// What is written, and how.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What the user says to the model; - reads it from stdin.
+    prompt: String,
+    /// What the system says before.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the text as it is, not as a chat.
+    #[arg(long)]
+    raw: bool,
+    /// Tokens at most [default: 256, or what the context has room for].
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    max_tokens: u32,
+    /// 0 takes the likeliest token each time.
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    temperature: f32,
+    /// Among the likeliest tokens whose probabilities reach this sum.
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// The same seed gives the same text.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Stop before this text; may be repeated.
+    #[arg(long = "stop", value_name = "TEXT")]
+    stops: Vec<String>,
+    /// Keep to the JSON Schema of a file.
+    #[arg(long, value_name = "FILE", group = "constraint")]
+    json_schema: Option<PathBuf>,
+    /// Keep to a regular expression.
+    #[arg(long, value_name = "EXPRESSION", group = "constraint")]
+    regex: Option<String>,
+    /// Keep to a grammar in llguidance's Lark-like syntax.
+    #[arg(long, value_name = "FILE", group = "constraint")]
+    grammar: Option<PathBuf>,
+    /// Write one of these texts; may be repeated.
+    #[arg(long = "choice", value_name = "TEXT", group = "constraint")]
+    choices: Vec<String>,
+}
+
+impl Arguments {
+    fn request(&self, model: Option<ModelRef>) -> anyhow::Result<GenerateRequest> {
+        let sampling = Sampling {
+            temperature: Some(self.temperature),
+            top_p: self.top_p,
+            seed: self.seed,
+            ..Sampling::default()
+        };
+        let limits = GenerationLimits {
+            max_new_tokens: self.max_tokens,
+            stop: self.stops.clone(),
+            ..GenerationLimits::default()
+        };
+        let settings = GenerationSettings {
+            model,
+            priority: Priority::Interactive.into(),
+            sampling: Some(sampling),
+            limits: Some(limits),
+            constraint: self.constraint()?.map(|kind| Constraint { kind: Some(kind) }),
+            ..GenerationSettings::default()
+        };
+        let text = if self.prompt == "-" { io::read_to_string(io::stdin())? } else { self.prompt.clone() };
+        let kind = if self.raw {
+            prompt::Kind::Text(text)
+        } else {
+            let say = |role: &str, content: String| ChatMessage { role: role.to_owned(), content };
+            let system = self.system.clone().map(|content| say("system", content));
+            let messages = system.into_iter().chain([say("user", text)]).collect();
+            prompt::Kind::Chat(Chat { messages, ..Chat::default() })
+        };
+        Ok(GenerateRequest { settings: Some(settings), prompt: Some(Prompt { kind: Some(kind) }) })
+    }
+
+    fn constraint(&self) -> anyhow::Result<Option<constraint::Kind>> {
+        if let Some(file) = &self.json_schema {
+            return Ok(Some(constraint::Kind::JsonSchema(read(file)?)));
+        }
+        if let Some(file) = &self.grammar {
+            return Ok(Some(constraint::Kind::Lark(read(file)?)));
+        }
+        let regex = self.regex.clone().map(constraint::Kind::Regex);
+        let choices = (!self.choices.is_empty())
+            .then(|| constraint::Kind::Choices(Choices { texts: self.choices.clone() }));
+        Ok(regex.or(choices))
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut opened = fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    opened.read_to_string(&mut text).with_context(|| format!("cannot read {} as text", file.display()))?;
+    Ok(text)
+}
+
+/// Writes the text to stdout as it comes and its figures to stderr; as JSON, all of it in one document at the end.
+///
+/// # Errors
+/// When the server refuses or the text breaks off.
+pub(super) async fn run(
+    context: &Context,
+    channel: Channel,
+    model: Option<ModelRef>,
+    arguments: &Arguments,
+) -> anyhow::Result<Outcome> {
+    let request = arguments.request(model)?;
+    let mut events = answer(GenerationServiceClient::new(channel).generate(request).await)?;
+    let as_json = context.output.is_json();
+    let (mut text, mut begun) = (String::new(), GenerationStarted::default());
+    while let Some(event) = answer(events.message().await.map(tonic::Response::new))? {
+        match event.event {
+            Some(Event::Started(started)) => begun = started,
+            Some(Event::Delta(delta)) if as_json => text += &delta.text,
+            Some(Event::Delta(delta)) => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(delta.text.as_bytes())?;
+                stdout.flush()?;
+            }
+            Some(Event::Finished(finished)) => {
+                return end(as_json, &text, &begun, &finished);
+            }
+            None => {}
+        }
+    }
+    bail!("the text broke off before its end")
+}
+
+fn end(
+    as_json: bool,
+    text: &str,
+    begun: &GenerationStarted,
+    finished: &GenerationFinished,
+) -> anyhow::Result<Outcome> {
+    let usage = finished.usage.unwrap_or_default();
+    let timing = finished.timing.unwrap_or_default();
+    let reason = match finished.reason() {
+        FinishReason::StopSequence => "stop_sequence",
+        FinishReason::Length => "length",
+        FinishReason::Stop | FinishReason::Unspecified => "stop",
+    };
+    let seconds = |nanos: u64| nanos as f64 / 1e9;
+    if as_json {
+        let document = json!({
+            "text": text, "reason": reason, "model": begun.model_name, "revision": begun.model_revision,
+            "seed": begun.seed, "prompt_tokens": usage.prompt_tokens,
+            "cached_prompt_tokens": usage.cached_prompt_tokens, "completion_tokens": usage.completion_tokens,
+            "queue_seconds": seconds(timing.queue_ns), "first_token_seconds": seconds(timing.first_token_ns),
+            "seconds": seconds(timing.total_ns),
+        });
+        writeln!(io::stdout(), "{document:#}")?;
+        return Ok(Outcome::Done);
+    }
+    writeln!(io::stdout())?;
+    let writing = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
+    let after_first = f64::from(usage.completion_tokens.saturating_sub(1));
+    let speed = if writing > 0.0 { after_first / writing } else { 0.0 };
+    progress(format!(
+        "{}: {} tokens read ({} of them remembered), {} written in {:.2} s ({speed:.1} a second), ended by {reason}, seed {}",
+        begun.model_name,
+        usage.prompt_tokens,
+        usage.cached_prompt_tokens,
+        usage.completion_tokens,
+        seconds(timing.total_ns),
+        begun.seed,
+    ));
+    Ok(Outcome::Done)
+}

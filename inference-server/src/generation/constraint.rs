@@ -1,0 +1,349 @@
+//! Texts of a prescribed form: which tokens may come next, and how to reach a valid end in time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use llguidance::api::TopLevelGrammar;
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::{Matcher as Parser, ParserFactory};
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+use toktrie::{InferenceCapabilities, TokEnv};
+
+mod ending;
+mod vocabulary;
+
+use ending::Hints;
+
+/// Most bytes of a constraint.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// Most characters of what is wrong with a constraint.
+const MAX_MESSAGE: usize = 300;
+/// Tokens before the limit from which on the end is kept in reach, or more where the shortest text is long.
+const HORIZON: usize = 256;
+/// Tokens that are refused at one place before only the known ending is left.
+const REFUSALS: usize = 4;
+
+/// The form that a text must have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Constraint {
+    /// JSON that is valid under this schema, written without line breaks.
+    JsonSchema(String),
+    /// A match of the whole text, without look-around; the syntax is that of Rust's `regex`.
+    Regex(String),
+    /// llguidance's variant of a Lark grammar.
+    Lark(String),
+    /// One of these texts.
+    Choices(Vec<String>),
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::JsonSchema(_) => "JSON schema",
+            Self::Regex(_) => "regular expression",
+            Self::Lark(_) => "grammar",
+            Self::Choices(_) => "choices",
+        })
+    }
+}
+
+/// What is wrong with a constraint; messages are one line of at most 300 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConstraintError {
+    /// It is wrong in itself, or says what is not supported.
+    #[error("the {kind} cannot be used: {message}")]
+    Invalid {
+        /// Which kind of constraint.
+        kind: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// It took too much work while the text was generated, or the text left it.
+    #[error("the constraint failed: {0}")]
+    Failed(String),
+}
+
+/// Where a text is after a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The token is part of the text.
+    Taken,
+    /// It is, and the text is complete: nothing can follow.
+    Stopped,
+    /// It is not, for no way was found to end in time after it: sample again under the new mask.
+    Refused,
+}
+
+/// What all constraints of a model share: its vocabulary as bytes.
+pub struct Grammars {
+    factory: ParserFactory,
+    hints: Arc<Hints>,
+}
+
+impl fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grammars").field("hints", &self.hints).finish_non_exhaustive()
+    }
+}
+
+impl Grammars {
+    /// Reads the vocabulary; `logits` is the number that the model gives, of which those without a token are never
+    /// allowed. `eos` are the tokens that end a text. Takes some tenths of a second for 150,000 tokens.
+    ///
+    /// # Errors
+    /// Where the tokens have no bytes of their own, are more than the logits, or none ends a text.
+    pub fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
+        let tokens: TokEnv = Arc::new(vocabulary::Vocabulary::new(tokenizer, logits, eos)?);
+        let slices = SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        ensure!(factory.limits().max_grammar_size > 0, "the grammar library allows no grammar");
+        let hints = Arc::new(Hints::new(tokens.tok_trie()));
+        Ok(Self { factory, hints })
+    }
+
+    /// Begins a text of this form. Takes milliseconds.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Invalid`].
+    pub fn start(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
+        let invalid = |message: &dyn fmt::Display| ConstraintError::Invalid {
+            kind: constraint.to_string(),
+            message: one_line(&message.to_string()),
+        };
+        let grammar = grammar(constraint).map_err(|error| invalid(&error))?;
+        let parser = Parser::new(self.factory.create_parser(grammar));
+        match parser.get_error() {
+            Some(error) => Err(invalid(&error)),
+            None => Ok(Matcher::new(parser, Arc::clone(&self.hints))),
+        }
+    }
+}
+
+fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
+    let bytes = match constraint {
+        Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
+        Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
+    };
+    ensure!(bytes <= MAX_BYTES, "{bytes} bytes; allowed: at most {MAX_BYTES}");
+    match constraint {
+        Constraint::JsonSchema(schema) => json_grammar(schema),
+        Constraint::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
+        Constraint::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
+        Constraint::Choices(texts) => {
+            ensure!(!texts.is_empty(), "there are none");
+            ensure!(texts.iter().all(|text| !text.is_empty()), "one is empty");
+            let escaped: Vec<String> = texts.iter().map(|text| escape(text)).collect();
+            Ok(TopLevelGrammar::from_regex(&format!("({})", escaped.join("|"))))
+        }
+    }
+}
+
+/// White space is one space at most, after commas and colons: a model that may go on with white space sometimes does
+/// so to the end.
+fn json_grammar(schema: &str) -> Result<TopLevelGrammar> {
+    let mut schema = match serde_json::from_str(schema)? {
+        Value::Bool(true) => json!({}),
+        schema => schema,
+    };
+    let Some(map) = schema.as_object_mut() else {
+        anyhow::bail!("a schema is an object or true");
+    };
+    let options = json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?"});
+    map.insert("x-guidance".to_owned(), options);
+    Ok(TopLevelGrammar::from_json_schema(schema))
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// The first lines up to where the library dumps its state, as one.
+fn one_line(message: &str) -> String {
+    let end = ["<non-verbose/>", "<state>", "<backtrace>"].iter().filter_map(|mark| message.find(mark)).min();
+    let words: Vec<&str> = message[..end.unwrap_or(message.len())].split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MAX_MESSAGE - 1) {
+        Some((place, _)) if place + line[place..].chars().next().map_or(0, char::len_utf8) < line.len() => {
+            format!("{}…", &line[..place])
+        }
+        _ => line,
+    }
+}
+
+/// Whether the end is in reach.
+#[derive(Debug)]
+enum Steering {
+    /// It is not looked for yet.
+    Off,
+    /// These tokens lead to a complete text.
+    On(Vec<u32>),
+    /// None was found; the search is taken up again where so many tokens are left.
+    Lost(usize),
+}
+
+/// One text under a constraint.
+///
+/// `left` is always how many tokens may still come, the next one included. From some hundred tokens before the limit
+/// on, a token is refused where no end within the limit is found after it; so the text is complete when the limit is
+/// reached, unless [`Matcher::is_steered`] says that no end was found.
+pub struct Matcher {
+    parser: Parser,
+    hints: Arc<Hints>,
+    mask: Option<Vec<u32>>,
+    refusals: usize,
+    steering: Steering,
+    horizon: Option<usize>,
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matcher").field("steering", &self.steering).finish_non_exhaustive()
+    }
+}
+
+impl Matcher {
+    fn new(parser: Parser, hints: Arc<Hints>) -> Self {
+        Self { parser, hints, mask: None, refusals: 0, steering: Steering::Off, horizon: None }
+    }
+
+    /// The tokens that may come next: a bit for each logit of the model, the lowest of a word first.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can go on.
+    pub fn mask(&mut self, left: usize) -> Result<&[u32], ConstraintError> {
+        self.steer(left);
+        let only = match &self.steering {
+            Steering::On(ending) if ending.len() >= left || self.refusals >= REFUSALS => {
+                Some(ending.first().copied().unwrap_or(self.hints.eos))
+            }
+            _ => None,
+        };
+        let words = self.hints.logits.div_ceil(32);
+        let mask = match (only, self.mask.take()) {
+            (Some(id), _) => {
+                let mut mask = vec![0; words];
+                mask[id as usize / 32] |= 1 << (id % 32);
+                mask
+            }
+            (None, Some(mask)) => mask,
+            (None, None) => {
+                let mut mask = Vec::from(self.parser.compute_mask_or_eos().map_err(failed)?);
+                mask.truncate(words);
+                mask
+            }
+        };
+        Ok(self.mask.insert(mask))
+    }
+
+    /// Takes the next token, which must be allowed by the mask.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Failed`] where it is not allowed or takes too much work.
+    pub fn accept(&mut self, id: u32, left: usize) -> Result<Progress, ConstraintError> {
+        self.steer(left);
+        let room = left.saturating_sub(1);
+        if let Steering::On(ending) = &mut self.steering
+            && !self.hints.ends.contains(&id)
+        {
+            if ending.first() == Some(&id) {
+                ending.remove(0);
+            } else if ending.len() > room || !ending::leads(&mut self.parser, &[id], ending, &self.hints) {
+                let mut next = self.parser.clone();
+                next.consume_token(id).map_err(failed)?;
+                match ending::find(&next, &self.hints, ending, room) {
+                    Some(other) => {
+                        *ending = other;
+                        return Ok(self.taken(next));
+                    }
+                    None => return Ok(self.refused(id)),
+                }
+            }
+        }
+        self.parser.consume_token(id).map_err(failed)?;
+        self.mask = None;
+        self.refusals = 0;
+        Ok(self.progress())
+    }
+
+    fn taken(&mut self, parser: Parser) -> Progress {
+        self.parser = parser;
+        self.mask = None;
+        self.refusals = 0;
+        self.progress()
+    }
+
+    fn refused(&mut self, id: u32) -> Progress {
+        self.refusals += 1;
+        if let Some(word) = self.mask.as_mut().and_then(|mask| mask.get_mut(id as usize / 32)) {
+            *word &= !(1 << (id % 32));
+        }
+        Progress::Refused
+    }
+
+    fn progress(&self) -> Progress {
+        if self.parser.is_stopped() { Progress::Stopped } else { Progress::Taken }
+    }
+
+    /// Looks for an end where the limit comes near.
+    fn steer(&mut self, left: usize) {
+        let horizon = match self.horizon {
+            Some(horizon) => horizon,
+            None => {
+                let shortest = ending::find(&self.parser, &self.hints, &[], left);
+                let horizon = shortest.as_ref().map_or(HORIZON, |ending| HORIZON.max(2 * ending.len()));
+                self.horizon = Some(horizon);
+                self.steering = match shortest {
+                    Some(ending) if left <= horizon => Steering::On(ending),
+                    Some(_) => Steering::Off,
+                    None => Steering::Lost(left / 2),
+                };
+                horizon
+            }
+        };
+        let look = match self.steering {
+            Steering::Off => left <= horizon,
+            Steering::Lost(again) => left <= again,
+            Steering::On(_) => false,
+        };
+        if look && !self.parser.is_stopped() {
+            self.steering = match ending::find(&self.parser, &self.hints, &[], left) {
+                Some(ending) => Steering::On(ending),
+                None => Steering::Lost(left / 2),
+            };
+        }
+    }
+
+    /// Whether the text could end here.
+    pub fn is_accepting(&mut self) -> bool {
+        self.parser.is_accepting().unwrap_or(false)
+    }
+
+    /// Whether the end is in reach, as far as it has been looked for.
+    pub fn is_steered(&self) -> bool {
+        !matches!(self.steering, Steering::Lost(_))
+    }
+
+    /// The tokens that must come next, whatever the model says; to be given to [`Matcher::accept`] one by one.
+    pub fn forced(&mut self) -> Vec<u32> {
+        if self.parser.is_stopped() { Vec::new() } else { self.parser.compute_ff_tokens() }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: anyhow::Error) -> ConstraintError {
+    ConstraintError::Failed(one_line(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

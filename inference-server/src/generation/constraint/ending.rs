@@ -1,0 +1,197 @@
+//! A short way from where a text is to where it may end.
+//!
+//! The grammar library says which tokens may come next and which must, but not how far the end is. So the end is
+//! searched: forced tokens are taken, else tokens that close what is open in JSON, else the shortest value, else the
+//! longest token that is allowed. What is found is a way, not always the shortest.
+
+use llguidance::Matcher as Parser;
+use toktrie::TokTrie;
+
+/// Longest way that is searched, in steps; forced tokens are one step together.
+const STEPS: usize = 600;
+/// Ways followed side by side where the first one found is too long.
+const WIDTH: usize = 6;
+/// Steps of those.
+const WIDE_STEPS: usize = 60;
+/// Longest token that is tried where nothing better is known, in bytes.
+const LONGEST: usize = 24;
+
+/// The vocabulary as the search sees it.
+#[derive(Debug)]
+pub(super) struct Hints {
+    /// Logits of the model.
+    pub(super) logits: usize,
+    /// The first token that ends a text.
+    pub(super) eos: u32,
+    /// All tokens that do.
+    pub(super) ends: Vec<u32>,
+    /// In a JSON string: tokens that close it, those that close most first.
+    in_string: Vec<u32>,
+    /// Elsewhere: closing brackets, then values by their length, then punctuation.
+    elsewhere: Vec<u32>,
+    /// A bracket and a word: where both are allowed, the text is free, as in a JSON string.
+    probes: Vec<u32>,
+    /// Bytes of each token.
+    lengths: Vec<u8>,
+}
+
+impl Hints {
+    pub(super) fn new(trie: &TokTrie) -> Self {
+        let all = trie.vocab_size() as u32;
+        let only = |id: u32, allowed: &[u8]| {
+            let bytes = trie.token(id);
+            (!bytes.is_empty() && bytes.len() <= 8 && bytes.iter().all(|byte| allowed.contains(byte))).then_some(id)
+        };
+        let longest_first = |ids: &mut Vec<u32>| {
+            ids.sort_by_key(|id| (std::cmp::Reverse(trie.token_len(*id)), *id));
+            ids.truncate(12);
+        };
+        let mut brackets: Vec<u32> = (0..all).filter_map(|id| only(id, b"}]")).collect();
+        longest_first(&mut brackets);
+        let closes = |id: &u32| trie.token(*id).iter().filter(|byte| **byte == b'"').count() == 1;
+        let mut in_string: Vec<u32> = (0..all)
+            .filter_map(|id| only(id, b"\"}]"))
+            .filter(|id| trie.token(*id).first() == Some(&b'"') && closes(id))
+            .collect();
+        longest_first(&mut in_string);
+        let token = |text: &str| trie.token_id(text.as_bytes());
+        in_string.extend(token("\""));
+        let words = ["aaaaaaaa", "aaaa", "the", "aa", "a", "A"];
+        in_string.extend(words.iter().filter_map(|word| token(word)));
+        let mut elsewhere = brackets.clone();
+        let values = ["\"\"", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "null", "true", "\"", "[]", "{}", "[", "{", "-"];
+        elsewhere.extend(values.iter().filter_map(|value| token(value)));
+        elsewhere.extend((b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric()).filter_map(|byte| trie.token_id(&[byte])));
+        let probes = [token("}"), token("a")].into_iter().flatten().collect();
+        let lengths = (0..all).map(|id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 });
+        Self {
+            logits: trie.vocab_size(),
+            eos: trie.eos_token(),
+            ends: trie.eos_tokens().to_vec(),
+            in_string,
+            elsewhere,
+            probes,
+            lengths: lengths.collect(),
+        }
+    }
+}
+
+/// Whether the tokens and then the ending lead to where the text may end.
+pub(super) fn leads(parser: &mut Parser, ids: &[u32], ending: &[u32], hints: &Hints) -> bool {
+    let whole: Vec<u32> = ids.iter().chain(ending).copied().chain([hints.eos]).collect();
+    parser.validate_tokens(&whole).is_ok_and(|valid| valid == whole.len())
+}
+
+/// At most `room` tokens that lead to an end; `old` is an ending from before that may still close the text.
+pub(super) fn find(parser: &Parser, hints: &Hints, old: &[u32], room: usize) -> Option<Vec<u32>> {
+    let search = |width, steps| Search { hints, old, width, best: None, room }.run(parser.clone(), steps);
+    search(1, STEPS).or_else(|| search(WIDTH, WIDE_STEPS))
+}
+
+struct Way {
+    parser: Parser,
+    ids: Vec<u32>,
+    /// How good the last token seemed, 0 the best.
+    rank: usize,
+}
+
+struct Search<'s> {
+    hints: &'s Hints,
+    old: &'s [u32],
+    width: usize,
+    best: Option<Vec<u32>>,
+    /// Tokens that a way may have to be better than the best.
+    room: usize,
+}
+
+impl Search<'_> {
+    fn run(mut self, parser: Parser, steps: usize) -> Option<Vec<u32>> {
+        let mut ways = vec![Way { parser, ids: Vec::new(), rank: 0 }];
+        for _ in 0..steps {
+            let mut next = Vec::new();
+            for way in ways {
+                self.follow(way, &mut next);
+            }
+            next.sort_by_key(|way| way.rank);
+            next.truncate(self.width);
+            if next.is_empty() {
+                break;
+            }
+            ways = next;
+        }
+        self.best
+    }
+
+    fn ends(&mut self, ids: Vec<u32>) {
+        if ids.len() <= self.room {
+            self.room = ids.len().saturating_sub(1);
+            self.best = Some(ids);
+        }
+    }
+
+    /// One step on all that leads from a way.
+    fn follow(&mut self, mut way: Way, next: &mut Vec<Way>) {
+        if way.ids.len() > self.room {
+            return;
+        }
+        if way.parser.is_accepting().unwrap_or(false) {
+            return self.ends(way.ids);
+        }
+        for skipped in 0..self.old.len().min(4) {
+            let rest = &self.old[skipped..];
+            if way.ids.len() + rest.len() <= self.room && leads(&mut way.parser, &[], rest, self.hints) {
+                way.ids.extend(rest);
+                return self.ends(way.ids);
+            }
+        }
+        let forced = way.parser.compute_ff_tokens();
+        if !forced.is_empty() {
+            if way.parser.consume_tokens(&forced).is_ok() {
+                way.ids.extend(forced);
+                next.push(Way { rank: 0, ..way });
+            }
+            return;
+        }
+        let candidates = self.candidates(&mut way.parser);
+        for (rank, id) in candidates.into_iter().enumerate() {
+            let mut parser = way.parser.clone();
+            if parser.consume_token(id).is_ok() {
+                let mut ids = way.ids.clone();
+                ids.push(id);
+                next.push(Way { parser, ids, rank });
+            }
+        }
+    }
+
+    /// What to try next, best first.
+    fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
+        let mut valid = |id: &u32| parser.validate_tokens(&[*id]).is_ok_and(|valid| valid == 1);
+        let free = self.hints.probes.len() == 2 && self.hints.probes.iter().all(&mut valid);
+        let known = if free { &self.hints.in_string } else { &self.hints.elsewhere };
+        let mut found: Vec<u32> = known.iter().copied().filter(&mut valid).take(self.width).collect();
+        if found.is_empty() || (found.len() < self.width && !free) {
+            let longest = self.longest(parser, &found);
+            found.extend(longest.into_iter().take(self.width - found.len()));
+        }
+        found
+    }
+
+    /// The longest allowed tokens but those in `found`.
+    fn longest(&self, parser: &mut Parser, found: &[u32]) -> Vec<u32> {
+        let Ok(mask) = parser.compute_mask() else { return Vec::new() };
+        let mut ids: Vec<u32> = Vec::new();
+        mask.iter_set_entries(|id| {
+            let length = self.hints.lengths[id] as usize;
+            if (1..=LONGEST).contains(&length) && !found.contains(&(id as u32)) {
+                ids.push(id as u32);
+            }
+        });
+        let key = |id: &u32| (std::cmp::Reverse(self.hints.lengths[*id as usize]), *id);
+        if ids.len() > self.width {
+            ids.select_nth_unstable_by_key(self.width, key);
+            ids.truncate(self.width);
+        }
+        ids.sort_unstable_by_key(key);
+        ids
+    }
+}

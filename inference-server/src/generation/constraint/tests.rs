@@ -1,0 +1,317 @@
+//! Texts generated from random logits must have the form that was asked for.
+
+use serde_json::Value;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::AddedToken;
+
+use super::*;
+use crate::sampler::{Sampler, Sampling};
+
+const EOS: &str = "<|end|>";
+/// The model has a few logits more than the tokenizer has tokens, as many models do.
+const PADDING: usize = 37;
+
+fn corpus() -> Vec<String> {
+    let words = ["the job asks for", "SQL", "Python and Java", "años de experiencia", "Bogotá", "🙂 equipo", "remote"];
+    let mut texts: Vec<String> = words.iter().map(|word| format!("{{\"skill\": \"{word}\", \"level\": 3.5}},")).collect();
+    texts.push("{\"name\":\"a\",\"tags\":[\"b\",\"c\"],\"ok\":true,\"no\":false,\"none\":null}]}".to_owned());
+    texts.push("{\"titulo\": \"\", \"años\": 12, \"items\": [{\"id\": 1}, {\"id\": 2}]}\"}\"]}}]]".to_owned());
+    texts.iter().cycle().take(60).cloned().collect()
+}
+
+/// A byte-level tokenizer of some 500 tokens.
+fn byte_level() -> Tokenizer {
+    let model = BPE::builder().build().unwrap();
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    let trainer = BpeTrainer::builder().vocab_size(500).min_frequency(2).show_progress(false);
+    let trainer = trainer.initial_alphabet(ByteLevel::alphabet().into_iter().collect()).build();
+    tokenizer.train(&mut TrainerWrapper::from(trainer), corpus().into_iter()).unwrap();
+    tokenizer.add_special_tokens([AddedToken::from(EOS, true)]).unwrap();
+    tokenizer
+}
+
+/// A tokenizer with stand-ins for spaces, byte tokens, and a space set before every text, as Llama 2 has it.
+fn spaced() -> Tokenizer {
+    let mut vocabulary: Vec<String> = ["<unk>", EOS].map(str::to_owned).to_vec();
+    vocabulary.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    vocabulary.extend((b'!'..=b'~').map(|byte| char::from(byte).to_string()));
+    let more = ["▁", "ñ", "á", "🙂", "▁a", "na", "me", "name", "\":", "\"}", "\"]", "}}", "]}", "\"\"", "tr", "ue", "true", "▁\"", "00"];
+    vocabulary.extend(more.map(str::to_owned));
+    let ids: serde_json::Map<String, Value> =
+        vocabulary.into_iter().enumerate().map(|(id, token)| (token, json!(id))).collect();
+    let merges = ["▁ a", "n a", "m e", "na me", "\" :", "\" }", "\" ]", "} }", "] }", "\" \"", "t r", "u e", "tr ue", "▁ \"", "0 0"];
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [{"id": 1, "content": EOS, "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false}],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+        "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
+            {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "vocab": ids, "merges": merges, "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true}
+    });
+    Tokenizer::from_bytes(json.to_string()).unwrap()
+}
+
+struct Rig {
+    tokenizer: Arc<Tokenizer>,
+    grammars: Grammars,
+    logits: usize,
+    eos: u32,
+}
+
+fn rig(tokenizer: Tokenizer) -> Rig {
+    let tokenizer = Arc::new(tokenizer);
+    let logits = tokenizer.get_vocab_size(true) + PADDING;
+    let eos = tokenizer.token_to_id(EOS).unwrap();
+    let grammars = Grammars::new(&tokenizer, logits, &[eos]).unwrap();
+    Rig { tokenizer, grammars, logits, eos }
+}
+
+struct Generated {
+    text: String,
+    /// Whether the text was ended by itself or could end where the limit cut it.
+    complete: bool,
+    steered: bool,
+    tokens: usize,
+}
+
+impl Rig {
+    /// Generates from random logits; `forced` takes forced tokens without sampling, as an engine may.
+    fn generate(&self, constraint: &Constraint, seed: u64, limit: usize, forced: bool) -> Generated {
+        let mut matcher = self.grammars.start(constraint).unwrap();
+        let mut sampler = Sampler::new(&Sampling { seed, ..Sampling::default() }, &[]);
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let (mut ids, mut complete) = (Vec::new(), false);
+        while ids.len() < limit && !complete {
+            let left = limit - ids.len();
+            let must = if forced { matcher.forced() } else { Vec::new() };
+            if must.is_empty() {
+                let logits: Vec<f32> = (0..self.logits).map(|_| random_logit(&mut random)).collect();
+                complete = self.sampled(&mut matcher, &mut sampler, &logits, left, &mut ids);
+            }
+            for id in must.into_iter().take(left) {
+                let progress = matcher.accept(id, limit - ids.len()).unwrap();
+                assert_ne!(progress, Progress::Refused);
+                sampler.push(id);
+                ids.push(id);
+                complete = progress == Progress::Stopped;
+            }
+        }
+        complete |= matcher.is_accepting();
+        let text = self.tokenizer.decode(&ids, true).unwrap();
+        Generated { text, complete, steered: matcher.is_steered(), tokens: ids.len() }
+    }
+
+    fn sampled(&self, matcher: &mut Matcher, sampler: &mut Sampler, logits: &[f32], left: usize, ids: &mut Vec<u32>) -> bool {
+        for _ in 0..=REFUSALS {
+            let mask = matcher.mask(left).unwrap();
+            let id = sampler.sample(logits, Some(mask)).unwrap().id;
+            assert!(self.tokenizer.id_to_token(id).is_some(), "padding was allowed");
+            match matcher.accept(id, left).unwrap() {
+                Progress::Refused => continue,
+                progress => {
+                    sampler.push(id);
+                    if id != self.eos {
+                        ids.push(id);
+                    }
+                    return progress == Progress::Stopped;
+                }
+            }
+        }
+        panic!("all tokens were refused");
+    }
+}
+
+/// Roughly normal, with a spread at which some tokens are much likelier than others.
+fn random_logit(state: &mut u64) -> f32 {
+    let mut sum = 0.0;
+    for _ in 0..4 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        sum += (*state >> 40) as f32 / (1 << 24) as f32;
+    }
+    (sum - 2.0) * 5.0
+}
+
+fn runs() -> u64 {
+    std::env::var("OBSERVATORY_CONSTRAINT_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(300)
+}
+
+fn schemas() -> Vec<Value> {
+    let skill = json!({
+        "type": "object", "additionalProperties": false, "required": ["name", "level"],
+        "properties": {"name": {"type": "string"}, "level": {"type": "integer", "minimum": 1, "maximum": 5},
+            "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 2}}
+    });
+    vec![
+        json!({"type": "object", "additionalProperties": false, "required": ["job", "años"], "properties": {
+            "job": {"type": "object", "required": ["title"], "additionalProperties": false, "properties": {
+                "title": {"type": "string"}, "company": {"type": ["string", "null"]}}},
+            "años": {"type": ["integer", "null"]}, "remote": {"type": "boolean"}}}),
+        json!({"type": "object", "required": ["skills"], "additionalProperties": false,
+            "properties": {"skills": {"type": "array", "items": {"$ref": "#/$defs/skill"}, "minItems": 1, "maxItems": 3}},
+            "$defs": {"skill": skill}}),
+        json!({"type": "array", "minItems": 1, "items": {"enum": ["técnica", "blanda", "🙂", 3, null, {"a": [1]}]}}),
+        json!({"type": "object", "required": ["p", "n", "k"], "additionalProperties": false, "properties": {
+            "p": {"type": "number", "minimum": 0, "maximum": 1}, "n": {"type": "integer", "minimum": -20, "maximum": 1500},
+            "k": {"const": 2.5}, "m": {"type": "integer", "multipleOf": 5, "minimum": 0}}}),
+        json!({"type": "object", "required": ["s", "p", "ñ"], "additionalProperties": false, "properties": {
+            "s": {"type": "string", "minLength": 3, "maxLength": 12}, "p": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]+$"},
+            "ñ": {"type": "string", "enum": ["sí\n", "no\"", "日本"]}, "d": {"type": "string", "format": "date"}}}),
+        json!({"oneOf": [
+            {"type": "object", "required": ["kind", "x"], "additionalProperties": false,
+                "properties": {"kind": {"const": "a"}, "x": {"type": "array", "items": {"type": "number"}}}},
+            {"type": "object", "required": ["kind", "y"], "additionalProperties": {"type": "integer"},
+                "properties": {"kind": {"const": "b"}, "y": {"type": "object"}}},
+            {"type": "string", "maxLength": 5}]}),
+    ]
+}
+
+#[test]
+fn json_is_valid_however_few_tokens_are_left() {
+    let schemas = schemas();
+    let rigs = [rig(byte_level()), rig(spaced())];
+    let (mut complete, mut short) = (0, 0);
+    for seed in 0..runs() {
+        let schema = &schemas[seed as usize % schemas.len()];
+        let rig = &rigs[seed as usize / schemas.len() % 2];
+        let limit = 8 + (seed as usize * 7) % 150;
+        let constraint = Constraint::JsonSchema(schema.to_string());
+        let got = rig.generate(&constraint, seed, limit, seed % 3 == 0);
+        assert!(got.tokens <= limit);
+        if !got.steered {
+            short += 1;
+            continue;
+        }
+        assert!(got.complete, "{seed}: {schema} cut to {}", got.text);
+        let value: Value = serde_json::from_str(&got.text).unwrap_or_else(|e| panic!("{seed}: {e}: {}", got.text));
+        let validator = jsonschema::validator_for(schema).unwrap();
+        assert!(validator.is_valid(&value), "{seed}: {schema} does not allow {}", got.text);
+        complete += 1;
+    }
+    assert!(complete > 5 * short, "{complete} were complete, {short} had too few tokens");
+}
+
+#[test]
+fn texts_match_the_expression_or_are_one_of_the_choices() {
+    let rigs = [rig(byte_level()), rig(spaced())];
+    let regexes = [r"[a-z]{2,10}@[a-z]+\.(com|co)", r"(\d{1,3}(,\d{3})*|ningún[ao]?) (años|días)", r"[^\n]{0,40}!", r"(ab?)+/c"];
+    let choices = ["a", "ab", "abc.d*", "{\"x\": 1}", "señor", "🙂🙂", "a\nb", "<|end|>"].map(str::to_owned);
+    for seed in 0..runs() {
+        let rig = &rigs[seed as usize % 2];
+        let limit = 40 + seed as usize % 60;
+        let regex = regexes[seed as usize % regexes.len()];
+        let got = rig.generate(&Constraint::Regex(regex.to_owned()), seed, limit, seed % 3 == 0);
+        let whole = regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
+        assert!(got.complete && got.steered && whole.is_match(&got.text), "{seed}: {regex}: {:?}", got.text);
+        let got = rig.generate(&Constraint::Choices(choices.to_vec()), seed, limit, seed % 3 == 0);
+        assert!(got.complete && choices.contains(&got.text), "{seed}: {:?}", got.text);
+    }
+}
+
+#[test]
+fn grammars_are_followed() {
+    let rig = rig(byte_level());
+    let grammar = "start: NAME (\", \" NAME)*\nNAME: /[A-Z][a-z]{1,5}/";
+    let names = regex::Regex::new("^[A-Z][a-z]{1,5}(, [A-Z][a-z]{1,5})*$").unwrap();
+    for seed in 0..20 {
+        let got = rig.generate(&Constraint::Lark(grammar.to_owned()), seed, 30, false);
+        assert!(got.complete && names.is_match(&got.text), "{seed}: {:?}", got.text);
+    }
+}
+
+#[test]
+fn forced_tokens_are_those_of_the_tokenizer() {
+    fn check(rig: &Rig, constraint: &Constraint, expected: &[&str]) {
+        let ids = rig.grammars.start(constraint).unwrap().forced();
+        let tokens: Vec<String> = ids.iter().map(|id| rig.tokenizer.id_to_token(*id).unwrap()).collect();
+        assert_eq!(tokens, expected);
+    }
+    let choice = Constraint::Choices(vec!["name true a<|end|>\u{1}".to_owned()]);
+    let end = ["<", "|", "e", "n", "d", "|", ">", "<0x01>"];
+    let before = ["name", "▁", "true", "▁a"];
+    check(&rig(spaced()), &choice, &[&before[..], &end[..]].concat());
+    let both = Constraint::Choices(vec!["namea".to_owned(), "nameb".to_owned()]);
+    check(&rig(spaced()), &both, &["name"]);
+    let schema = json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "integer"}}, "additionalProperties": false});
+    check(&rig(spaced()), &Constraint::JsonSchema(schema.to_string()), &["{", "\"", "name"]);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_one_line() {
+    fn check(constraint: Constraint, expected: &str) {
+        let message = rig(spaced()).grammars.start(&constraint).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message:?}");
+        assert!(!message.contains('\n') && message.chars().count() <= MAX_MESSAGE + 60, "{message:?}");
+    }
+    let schema = |text: &str| Constraint::JsonSchema(text.to_owned());
+    check(schema("{"), "the JSON schema cannot be used: EOF while parsing");
+    check(schema("[]"), "the JSON schema cannot be used: a schema is an object or true");
+    check(schema(r#"{"type": "text"}"#), "the JSON schema cannot be used: ");
+    check(schema(r#"{"not": {"type": "string"}}"#), "the JSON schema cannot be used: ");
+    check(schema(r#"{"type": "string", "minLength": 3, "maxLength": 2}"#), "the JSON schema cannot be used: Unsatisfiable schema: ");
+    check(schema(r##"{"$ref": "#/$defs/a"}"##), "the JSON schema cannot be used: ");
+    check(schema(r#"{"$ref": "http://localhost/a"}"#), "the JSON schema cannot be used: ");
+    check(schema(r#"{"oneOf": [{"type": "integer"}, {"type": "number"}]}"#), "the JSON schema cannot be used: oneOf");
+    check(Constraint::Regex("(a".to_owned()), "the regular expression cannot be used: ");
+    check(Constraint::Regex("a(?=b)".to_owned()), "the regular expression cannot be used: ");
+    check(Constraint::Lark("start: nothing".to_owned()), "the grammar cannot be used: ");
+    check(Constraint::Choices(Vec::new()), "the choices cannot be used: there are none");
+    check(Constraint::Choices(vec![String::new()]), "the choices cannot be used: one is empty");
+    let long = Constraint::Regex("a".repeat(MAX_BYTES + 1));
+    check(long, "the regular expression cannot be used: 262145 bytes; allowed: at most 262144");
+}
+
+#[test]
+fn a_limit_below_the_shortest_text_is_not_steered() {
+    let rig = rig(byte_level());
+    let schema = json!({"type": "object", "required": ["a long name", "another long name"], "additionalProperties": false});
+    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    matcher.mask(3).unwrap();
+    assert!(!matcher.is_steered());
+    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    matcher.mask(100).unwrap();
+    assert!(matcher.is_steered());
+}
+
+#[test]
+fn vocabularies_that_cannot_be_constrained_are_refused() {
+    fn check(tokenizer: Tokenizer, logits: usize, eos: &[u32], expected: &str) {
+        let error = Grammars::new(&Arc::new(tokenizer), logits, eos).unwrap_err().to_string();
+        assert_eq!(error, expected);
+    }
+    let mut plain = spaced();
+    plain.with_decoder(None::<ByteLevel>);
+    check(plain, 1_000, &[1], "constraints need a vocabulary of bytes or of spaced text, which the decoder does not say");
+    let last = spaced().get_vocab(true).into_values().max().unwrap();
+    check(spaced(), 100, &[1], &format!("token {last} has no logit: the model gives 100"));
+    check(spaced(), 1_000, &[], "no token ends a text");
+    check(spaced(), 1_000, &[1_000], "token 1000 ends a text and has no logit: the model gives 1000");
+}
+
+#[test]
+fn messages_are_cut_to_one_line() {
+    fn check(message: &str, expected: &str) {
+        assert_eq!(one_line(message), expected);
+    }
+    check("a\n  b\n<non-verbose/>", "a b");
+    check("panic: x\n<backtrace>\n0: y", "panic: x");
+    check(&"ñ".repeat(300), &"ñ".repeat(300));
+    check(&"ñ".repeat(301), &format!("{}…", "ñ".repeat(299)));
+}
+
+#[test]
+fn can_be_shared_between_threads() {
+    fn check<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    check::<Grammars>();
+    moves::<Matcher>();
+}

@@ -1,0 +1,274 @@
+//! One text that is being continued.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokenizers::Tokenizer;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+use super::blocks::{Block, Name};
+use super::constraint::{ConstraintError, Matcher, Progress};
+use super::pieces::Pieces;
+use super::sampler::{Sampled, Sampler};
+use super::stop::Stops;
+use crate::admission::TokenPermit;
+use crate::batcher::Priority;
+use crate::error::Error;
+use crate::kernels::paged::BLOCK;
+
+/// What is asked for.
+pub struct Request {
+    /// Tokens of the prompt, at least one.
+    pub prompt: Vec<u32>,
+    /// Chooses the tokens.
+    pub sampler: Sampler,
+    /// Turns them into text.
+    pub pieces: Pieces<Arc<Tokenizer>>,
+    /// Texts to stop before.
+    pub stops: Stops,
+    /// What the text must look like.
+    pub matcher: Option<Matcher>,
+    /// Tokens that end texts of the model.
+    pub end_ids: Vec<u32>,
+    /// Tokens to stop at.
+    pub stop_ids: Vec<u32>,
+    /// Tokens of the text at most, at least one.
+    pub max_new_tokens: usize,
+    /// Whose turn comes first.
+    pub priority: Priority,
+    /// Cancelled when the caller goes away.
+    pub cancel: CancellationToken,
+    /// When the text is of no use any more.
+    pub deadline: Option<Instant>,
+    /// When it is of no use any more to begin.
+    pub begin_by: Option<Instant>,
+    /// Room for its tokens, given back when the text ends in whatever way.
+    pub permit: TokenPermit,
+    /// Who is told; nobody any more is as good as cancelled. Tokens of one text bound what can wait here.
+    pub events: UnboundedSender<Result<Event, Error>>,
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// By the model, or because what was asked for is complete.
+    Stop,
+    /// At a stop text or stop token.
+    StopSequence,
+    /// It has as many tokens as it may.
+    Length,
+}
+
+/// What happens to a text, in this order: one start, tokens, one end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Its first forward pass begins.
+    Started {
+        /// Tokens of the prompt that had been computed for an earlier text.
+        cached: usize,
+    },
+    /// A token.
+    Token {
+        /// The token and its probability.
+        sampled: Sampled,
+        /// What it adds to the text.
+        text: String,
+    },
+    /// The end.
+    Finished {
+        /// Why.
+        reason: Reason,
+        /// What the last token's text still holds back.
+        text: String,
+        /// Times of the text.
+        times: Times,
+    },
+}
+
+/// Times of a text from its submission on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// To the first forward pass.
+    pub queued: Duration,
+    /// To the first token.
+    pub first_token: Duration,
+    /// To the end.
+    pub total: Duration,
+}
+
+/// A request with what was made of it so far.
+pub(super) struct Sequence {
+    pub(super) request: Request,
+    pub(super) id: u64,
+    /// Of the prompt and the text.
+    pub(super) tokens: Vec<u32>,
+    /// How many of them have keys and values in the blocks.
+    pub(super) computed: usize,
+    pub(super) blocks: Vec<Block>,
+    names: Vec<Name>,
+    submitted: Instant,
+    times: Times,
+    pub(super) begun: bool,
+    ended: bool,
+}
+
+impl Sequence {
+    pub(super) fn new(id: u64, request: Request) -> Self {
+        Self {
+            id,
+            tokens: request.prompt.clone(),
+            computed: 0,
+            blocks: Vec::new(),
+            names: Vec::new(),
+            submitted: Instant::now(),
+            times: Times::default(),
+            begun: false,
+            ended: false,
+            request,
+        }
+    }
+
+    /// Tokens that are not computed.
+    pub(super) fn left(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Whether only its newest token is not computed.
+    pub(super) fn decodes(&self) -> bool {
+        self.left() == 1 && self.tokens.len() > self.request.prompt.len()
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.request.priority == Priority::Interactive
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The name of a full block of its tokens, or `None` where they do not fill it.
+    pub(super) fn name(&mut self, index: usize) -> Option<Name> {
+        while self.names.len() <= index {
+            let start = self.names.len() * BLOCK;
+            let tokens = self.tokens.get(start..start + BLOCK)?;
+            self.names.push(Name::of(self.names.last().copied(), tokens));
+        }
+        Some(self.names[index])
+    }
+
+    /// Why it is of no use any more, if so.
+    pub(super) fn abandoned(&self, now: Instant, retry_after: impl FnOnce() -> Duration) -> Option<Error> {
+        let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
+        if self.request.cancel.is_cancelled() || self.request.events.is_closed() {
+            return Some(Error::Cancelled);
+        }
+        if passed(self.request.deadline) {
+            return Some(if self.begun { Error::ExpiredRunning } else { Error::ExpiredInQueue });
+        }
+        let late = passed(self.request.begin_by) && !self.begun;
+        late.then(|| Error::QueueTimeout { retry_after: retry_after() })
+    }
+
+    /// Its first forward pass begins.
+    pub(super) fn begin(&mut self) {
+        if !self.begun {
+            self.begun = true;
+            self.times.queued = self.submitted.elapsed();
+            self.tell(Event::Started { cached: self.computed });
+        }
+    }
+
+    /// Tokens that may still come.
+    pub(super) fn room(&self) -> usize {
+        self.request.max_new_tokens - (self.tokens.len() - self.request.prompt.len())
+    }
+
+    /// Chooses the next token by its logits, under a mask where there is a constraint.
+    pub(super) fn choose(
+        &mut self,
+        logits: &[f32],
+        mask: Option<Result<Vec<u32>, ConstraintError>>,
+    ) -> anyhow::Result<()> {
+        let room = self.room();
+        let mut mask = mask.transpose()?;
+        loop {
+            let sampled = self.request.sampler.sample(logits, mask.as_deref())?;
+            let progress = match &mut self.request.matcher {
+                Some(matcher) => matcher.accept(sampled.id, room)?,
+                None => Progress::Taken,
+            };
+            if progress != Progress::Refused {
+                self.request.sampler.push(sampled.id);
+                self.push(sampled, progress == Progress::Stopped);
+                return Ok(());
+            }
+            // After that token no end was in reach.
+            mask = self.request.matcher.as_mut().map(|matcher| matcher.mask(room).map(<[u32]>::to_vec)).transpose()?;
+        }
+    }
+
+    /// Takes the next token, with which the text may be complete.
+    fn push(&mut self, sampled: Sampled, complete: bool) {
+        let id = sampled.id;
+        self.tokens.push(id);
+        if self.times.first_token.is_zero() {
+            self.times.first_token = self.submitted.elapsed();
+        }
+        let (mut text, mut reason) = (String::new(), None);
+        if self.request.end_ids.contains(&id) {
+            reason = Some(Reason::Stop);
+        } else if self.request.stop_ids.contains(&id) {
+            reason = Some(Reason::StopSequence);
+        } else {
+            let piece = self.request.pieces.push(id).unwrap_or_default();
+            let emitted = self.request.stops.push(&piece);
+            text = emitted.text;
+            if emitted.stopped {
+                self.tell(Event::Token { sampled, text });
+                return self.finish(Reason::StopSequence, String::new());
+            }
+        }
+        if complete {
+            reason = reason.or(Some(Reason::Stop));
+        }
+        if self.room() == 0 {
+            // What is complete may end at the limit too.
+            let accepted = self.request.matcher.as_mut().is_some_and(Matcher::is_accepting);
+            reason = reason.or(Some(if accepted { Reason::Stop } else { Reason::Length }));
+        }
+        self.tell(Event::Token { sampled, text });
+        if let Some(reason) = reason {
+            self.finish_text(reason);
+        }
+    }
+
+    /// What the decoder and the stop texts still hold back belongs to the text, unless it completes a stop text.
+    fn finish_text(&mut self, reason: Reason) {
+        let rest = self.request.pieces.finish();
+        let emitted = self.request.stops.push(&rest);
+        if emitted.stopped {
+            return self.finish(Reason::StopSequence, emitted.text);
+        }
+        let rest = self.request.stops.finish();
+        self.finish(reason, emitted.text + &rest);
+    }
+
+    fn finish(&mut self, reason: Reason, text: String) {
+        self.times.total = self.submitted.elapsed();
+        self.tell(Event::Finished { reason, text, times: self.times });
+        self.ended = true;
+    }
+
+    /// Ends it without a text.
+    pub(super) fn fail(&mut self, error: Error) {
+        // A caller who went away hears nothing.
+        let _ = self.request.events.send(Err(error));
+        self.ended = true;
+    }
+
+    fn tell(&self, event: Event) {
+        // A caller who went away is noticed before the next step.
+        let _ = self.request.events.send(Ok(event));
+    }
+}

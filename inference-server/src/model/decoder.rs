@@ -1,0 +1,212 @@
+//! Language models on the CPU, by our own kernels: the decoders of Qwen, Llama, Mistral, Gemma 3 and Phi 3.
+//!
+//! A step takes pieces of many texts, packed one after the other: whole prompts, parts of them, or the last token of a
+//! text. Keys and values lie in blocks that the caller hands out. What a text's last token gives is the same bits
+//! however the text was cut into pieces, whatever shares the step and however many threads work.
+
+pub mod config;
+mod layer;
+mod linear;
+
+use anyhow::{Context, Result, ensure};
+
+use super::ComputeError;
+use super::weights::Weights;
+use crate::kernels::isa::Isa;
+use crate::kernels::matrix::Matrix;
+use crate::kernels::paged::{self, Pages, Shape};
+use crate::kernels::parallel;
+use crate::kernels::rms::RmsNorm;
+use crate::kernels::rope::Angles;
+use config::{DecoderConfig, Family};
+use layer::Layer;
+use linear::Linear;
+
+/// The token table's name behind the prefix.
+pub const WORDS: &str = "embed_tokens.weight";
+
+/// A piece of a text for one step.
+#[derive(Debug, Clone)]
+pub struct StepPiece<'a> {
+    /// Its tokens.
+    pub tokens: &'a [u32],
+    /// Place of the first of them in the text; everything before it was computed.
+    pub start: usize,
+    /// Blocks for the keys and values of the text up to the last of them, in order.
+    pub blocks: &'a [u32],
+    /// Whether the logits behind the last of them are asked for.
+    pub logits: bool,
+}
+
+/// A language model on a device.
+pub trait LanguageModel: Send {
+    /// Takes memory for the blocks with numbers below `count`.
+    ///
+    /// # Errors
+    /// [`ComputeError::OutOfMemory`].
+    fn reserve(&mut self, count: usize) -> Result<(), ComputeError>;
+
+    /// Computes the pieces, no two of one text; a row of logits for each piece that asks, in their order.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    fn step(&mut self, pieces: &[StepPiece<'_>]) -> Result<&Matrix, ComputeError>;
+
+    /// Bytes that a block takes.
+    fn block_bytes(&self) -> usize;
+
+    /// Bytes of the weights.
+    fn weight_bytes(&self) -> u64;
+}
+
+/// Activations of a step.
+#[derive(Default)]
+struct Buffers {
+    hidden: Matrix,
+    normed: Matrix,
+    wide: Matrix,
+    context: Matrix,
+    sum: Matrix,
+    logits: Matrix,
+}
+
+/// What the layers of a step share.
+struct Pass<'a> {
+    pieces: Vec<paged::Piece<'a>>,
+    angles: Angles,
+    local_angles: Angles,
+}
+
+/// A decoder with its weights, keys and values.
+pub struct Decoder {
+    isa: Isa,
+    config: DecoderConfig,
+    /// The token table, where it is not the head.
+    words: Option<Vec<f32>>,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    pages: Vec<Pages>,
+    buffers: Buffers,
+}
+
+impl Decoder {
+    /// Reads the weights, tensor by tensor.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen.
+    pub fn load(config: DecoderConfig, weights: &mut Weights) -> Result<Self> {
+        ensure!(weights.device().is_cpu(), "language models are computed on the CPU only; use --device cpu");
+        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
+        let table = weights.encoder_name(WORDS);
+        let (words, head) = if config.tied {
+            (None, Linear::head(weights, &table, hidden, vocabulary)?)
+        } else {
+            let words = weights.head(&table, &[vocabulary, hidden])?.flatten_all()?.to_vec1()?;
+            (Some(words), Linear::head(weights, "lm_head.weight", hidden, vocabulary)?)
+        };
+        let load = |index| Layer::load(&config, weights, index).with_context(|| format!("layer {index}"));
+        let layers = (0..config.layers.len()).map(load).collect::<Result<Vec<_>>>()?;
+        let norm = layer::norm(&config, weights, "norm", hidden)?;
+        let pages = layers.iter().map(|_| Pages::new(config.heads)).collect();
+        Ok(Self { isa: Isa::detect(), config, words, layers, norm, head, pages, buffers: Buffers::default() })
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    fn check(&self, piece: &StepPiece<'_>) -> Result<(), ComputeError> {
+        let (vocabulary, context) = (self.config.vocabulary, self.config.context);
+        let end = piece.start + piece.tokens.len();
+        let fault = if piece.tokens.is_empty() {
+            "a piece without tokens".to_owned()
+        } else if let Some(id) = piece.tokens.iter().find(|id| **id as usize >= vocabulary) {
+            format!("token id {id} is outside of the table of {vocabulary} words")
+        } else if end > context {
+            format!("a text of {end} tokens, the context has room for {context}")
+        } else if piece.blocks.len() < end.div_ceil(paged::BLOCK) {
+            format!("{} blocks for {end} tokens", piece.blocks.len())
+        } else {
+            return Ok(());
+        };
+        Err(ComputeError::Failed(fault))
+    }
+
+    fn embed(&mut self, tokens: &[u32]) {
+        let width = self.config.hidden;
+        let scale = (self.config.family == Family::Gemma3).then(|| (width as f32).sqrt());
+        self.buffers.hidden.resize(tokens.len(), width);
+        parallel::each_row(&mut self.buffers.hidden, |index, row| {
+            let token = tokens[index] as usize;
+            match &self.words {
+                Some(words) => row.copy_from_slice(&words[token * width..][..width]),
+                None => self.head.row(token, row),
+            }
+            if let Some(scale) = scale {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
+    }
+
+    fn forward(&mut self, pass: &Pass<'_>, asked: &[usize]) {
+        for (layer, pages) in self.layers.iter().zip(&mut self.pages) {
+            layer.forward(self.isa, pass, pages, &mut self.buffers);
+        }
+        let Buffers { hidden, normed, logits, .. } = &mut self.buffers;
+        normed.resize(asked.len(), self.config.hidden);
+        for (target, row) in asked.iter().enumerate() {
+            let target = normed.row_mut(target);
+            target.copy_from_slice(hidden.row(*row));
+            self.norm.apply_row(self.isa, target);
+        }
+        self.head.multiply(self.isa, normed, crate::kernels::gemm::Epilogue::Bias, logits);
+    }
+}
+
+impl LanguageModel for Decoder {
+    fn reserve(&mut self, count: usize) -> Result<(), ComputeError> {
+        self.pages.iter_mut().for_each(|pages| pages.reserve(count));
+        Ok(())
+    }
+
+    fn step(&mut self, pieces: &[StepPiece<'_>]) -> Result<&Matrix, ComputeError> {
+        pieces.iter().try_for_each(|piece| self.check(piece))?;
+        let tokens: Vec<u32> = pieces.iter().flat_map(|piece| piece.tokens).copied().collect();
+        let place = |piece: &StepPiece<'_>| {
+            let end = piece.start + piece.tokens.len();
+            piece.start as u32..end as u32
+        };
+        let positions: Vec<u32> = pieces.iter().flat_map(place).collect();
+        let mut row = 0;
+        let mut asked = Vec::new();
+        let mut pass = Pass { pieces: Vec::new(), angles: Angles::default(), local_angles: Angles::default() };
+        for piece in pieces {
+            let rows = row..row + piece.tokens.len();
+            row = rows.end;
+            if piece.logits {
+                asked.push(row - 1);
+            }
+            pass.pieces.push(paged::Piece { rows, start: piece.start, blocks: piece.blocks });
+        }
+        // Entering the pool once spares a hand-over between threads for every kernel.
+        rayon::scope(|_| {
+            pass.angles.fill(&positions, &self.config.rotation.frequencies, 1.0);
+            pass.local_angles.fill(&positions, &self.config.local_rotation.frequencies, 1.0);
+            self.embed(&tokens);
+            self.forward(&pass, &asked);
+        });
+        Ok(&self.buffers.logits)
+    }
+
+    fn block_bytes(&self) -> usize {
+        let shape: Shape = self.config.heads;
+        shape.block_bytes() * self.layers.len()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        let words = self.words.as_ref().map_or(0, |words| size_of_val(words.as_slice()) as u64);
+        words + self.head.bytes() + self.layers.iter().map(Layer::bytes).sum::<u64>()
+    }
+}

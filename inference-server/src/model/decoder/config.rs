@@ -1,0 +1,419 @@
+//! `config.json` of a published language model, as far as a decoder needs it.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::kernels::math::Activation;
+use crate::kernels::paged::Shape;
+use crate::model::files::{self, read_json};
+use crate::model::packed;
+
+/// Families of decoders, by what sets their layers apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Biases on queries, keys and values.
+    Qwen2,
+    /// Norms of queries and keys.
+    Qwen3,
+    /// Llama and Mistral.
+    Llama,
+    /// Norms around both halves, and attention that is local in most layers.
+    Gemma3,
+    /// Fused projections.
+    Phi3,
+}
+
+impl Family {
+    /// The name in listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Llama => "llama",
+            Self::Gemma3 => "gemma3",
+            Self::Phi3 => "phi3",
+        }
+    }
+}
+
+/// Rotation of one kind of layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rotation {
+    /// One frequency for each pair of columns of a head.
+    pub frequencies: Vec<f32>,
+}
+
+/// What sets one layer apart from another of the same model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Tokens that a query sees at most; `None` sees all.
+    pub window: Option<usize>,
+    /// Whether it rotates as the layers with a window do.
+    pub local: bool,
+}
+
+/// A checked `config.json`.
+#[derive(Debug, Clone)]
+pub struct DecoderConfig {
+    /// Which family the checkpoint belongs to.
+    pub family: Family,
+    /// Width of a token's state.
+    pub hidden: usize,
+    /// Width between the halves of a feed-forward block.
+    pub inner: usize,
+    /// Heads.
+    pub heads: Shape,
+    /// Factor of attention scores.
+    pub score_scale: f32,
+    /// Rows of the token table.
+    pub vocabulary: usize,
+    /// Tokens of a text, prompt included.
+    pub context: usize,
+    /// Added to the mean square by the norms.
+    pub epsilon: f32,
+    /// Activation of the gate.
+    pub activation: Activation,
+    /// Whether the head is the token table.
+    pub tied: bool,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether the output of attention has a bias.
+    pub output_bias: bool,
+    /// Whether the feed-forward block has biases.
+    pub mlp_bias: bool,
+    /// Rotation of layers that see all.
+    pub rotation: Rotation,
+    /// Rotation of layers with a window.
+    pub local_rotation: Rotation,
+    /// The layers.
+    pub layers: Vec<Kind>,
+}
+
+#[derive(Debug, Deserialize)]
+struct File {
+    model_type: String,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "small")]
+    rms_norm_eps: f64,
+    hidden_act: Option<files::Activation>,
+    hidden_activation: Option<files::Activation>,
+    tie_word_embeddings: Option<bool>,
+    attention_bias: Option<bool>,
+    #[serde(default)]
+    mlp_bias: bool,
+    rope_theta: Option<f64>,
+    rope_local_base_freq: Option<f64>,
+    rope_scaling: Option<Value>,
+    rope_parameters: Option<Value>,
+    partial_rotary_factor: Option<f64>,
+    use_sliding_window: Option<bool>,
+    sliding_window: Option<usize>,
+    max_window_layers: Option<usize>,
+    sliding_window_pattern: Option<usize>,
+    layer_types: Option<Vec<String>>,
+    query_pre_attn_scalar: Option<f64>,
+    final_logit_softcapping: Option<f64>,
+    attn_logit_softcapping: Option<f64>,
+}
+
+fn small() -> f64 {
+    1e-6
+}
+
+/// `rope_scaling` or `rope_parameters`, old and new names.
+#[derive(Debug, Default, Deserialize)]
+struct Rope {
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+}
+
+/// Model types of `config.json` that are decoders.
+const TYPES: [(&str, Family); 7] = [
+    ("qwen2", Family::Qwen2),
+    ("qwen3", Family::Qwen3),
+    ("llama", Family::Llama),
+    ("mistral", Family::Llama),
+    ("gemma3_text", Family::Gemma3),
+    ("gemma3", Family::Gemma3),
+    ("phi3", Family::Phi3),
+];
+
+/// The family of a model type, or `None` where it is no decoder that this server knows.
+pub fn family(model_type: &str) -> Option<Family> {
+    TYPES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family)
+}
+
+/// The model types that are decoders, in words.
+pub fn model_types() -> String {
+    let quoted: Vec<String> = TYPES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}
+
+impl DecoderConfig {
+    /// Reads and checks `config.json`.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let value: Value = read_json(dir, "config.json")?;
+        Self::from_json(value).context("config.json")
+    }
+
+    fn from_json(mut value: Value) -> Result<Self> {
+        // A model that also reads images keeps its language model's settings apart.
+        if let Some(Value::Object(inner)) = value.get("text_config").cloned() {
+            let outer = value.as_object_mut().context("not an object")?;
+            outer.extend(inner.into_iter().filter(|(key, _)| key != "model_type"));
+        }
+        let file: File = serde_json::from_value(value).context("not what was expected of a decoder")?;
+        let family = family(&file.model_type).with_context(|| {
+            format!("model_type is \"{}\", allowed are {}", file.model_type, model_types())
+        })?;
+        file.check()?;
+        let heads = file.heads()?;
+        let layers = file.layers(family)?;
+        let (rotation, local_rotation) = file.rotations(family, heads.size)?;
+        let activation = file.hidden_activation.or(file.hidden_act);
+        let biased = file.attention_bias.unwrap_or(family == Family::Qwen2);
+        let scale = file.query_pre_attn_scalar.filter(|_| family == Family::Gemma3);
+        Ok(Self {
+            family,
+            hidden: file.hidden_size,
+            inner: file.intermediate_size,
+            heads,
+            score_scale: (1.0 / scale.unwrap_or(heads.size as f64).sqrt()) as f32,
+            vocabulary: file.vocab_size,
+            context: file.max_position_embeddings,
+            epsilon: file.rms_norm_eps as f32,
+            activation: packed::activation(activation.unwrap_or(match family {
+                Family::Gemma3 => files::Activation::GeluNew,
+                _ => files::Activation::Silu,
+            })),
+            tied: file.tie_word_embeddings.unwrap_or(family == Family::Gemma3),
+            qkv_bias: biased,
+            output_bias: biased && family != Family::Qwen2,
+            mlp_bias: file.mlp_bias,
+            rotation,
+            local_rotation,
+            layers,
+        })
+    }
+}
+
+impl File {
+    fn check(&self) -> Result<()> {
+        for (key, value) in [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads.unwrap_or(1)),
+            ("head_dim", self.head_dim.unwrap_or(2)),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            ensure!(value > 0, "{key} is 0, it must be positive");
+        }
+        for (key, value) in [
+            ("final_logit_softcapping", self.final_logit_softcapping),
+            ("attn_logit_softcapping", self.attn_logit_softcapping),
+        ] {
+            ensure!(value.is_none(), "{key} is set, which this server does not compute");
+        }
+        Ok(())
+    }
+
+    fn heads(&self) -> Result<Shape> {
+        let queries = self.num_attention_heads;
+        let shared = self.num_key_value_heads.unwrap_or(queries);
+        ensure!(
+            queries.is_multiple_of(shared),
+            "num_attention_heads {queries} is not a multiple of num_key_value_heads {shared}"
+        );
+        let size = self.head_dim.unwrap_or(self.hidden_size / queries);
+        ensure!(size > 0 && size.is_multiple_of(2), "head_dim is {size}, it must be even");
+        Ok(Shape { shared, group: queries / shared, size })
+    }
+
+    /// A window of 0 or of the whole context is none.
+    fn window(&self) -> Option<usize> {
+        self.sliding_window.filter(|window| (1..self.max_position_embeddings).contains(window))
+    }
+
+    fn layers(&self, family: Family) -> Result<Vec<Kind>> {
+        let window = self.window();
+        let full = Kind { window: None, local: false };
+        let local = Kind { window, local: true };
+        let uses = self.use_sliding_window.unwrap_or(family == Family::Llama || family == Family::Phi3);
+        let count = self.num_hidden_layers;
+        if let Some(types) = &self.layer_types {
+            ensure!(types.len() == count, "layer_types has {} entries for {count} layers", types.len());
+            return types
+                .iter()
+                .map(|kind| match kind.as_str() {
+                    "full_attention" => Ok(full),
+                    "sliding_attention" => Ok(local),
+                    other => bail!("layer_types has \"{other}\", allowed are full_attention and sliding_attention"),
+                })
+                .collect();
+        }
+        let is_local = |index: usize| match family {
+            Family::Gemma3 => (index + 1) % self.sliding_window_pattern.unwrap_or(6) != 0,
+            Family::Qwen2 | Family::Qwen3 => uses && index >= self.max_window_layers.unwrap_or(0),
+            Family::Llama | Family::Phi3 => uses,
+        };
+        Ok((0..count).map(|index| if is_local(index) { local } else { full }).collect())
+    }
+
+    /// Of layers that see all, and of those with a window.
+    fn rotations(&self, family: Family, size: usize) -> Result<(Rotation, Rotation)> {
+        let default = if family == Family::Gemma3 { 1_000_000.0 } else { 10_000.0 };
+        let read = |value: Option<&Value>| -> Result<Rope> {
+            let rope = value.filter(|value| !value.is_null()).map(|value| serde_json::from_value(value.clone()));
+            Ok(rope.transpose().context("rope_parameters")?.unwrap_or_default())
+        };
+        let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
+        let by_type = |name: &str| self.rope_parameters.as_ref().and_then(|all| all.get(name));
+        let (all, local) = match (by_type("full_attention"), by_type("sliding_attention")) {
+            (None, None) => (read(parameters)?, None),
+            (all, local) => (read(all)?, Some(read(local)?)),
+        };
+        let partial = self.partial_rotary_factor;
+        let base = all.rope_theta.or(self.rope_theta).unwrap_or(default);
+        let rotation = all.rotation(base, size, partial)?;
+        let local = match local {
+            Some(rope) => rope.rotation(rope.rope_theta.unwrap_or(10_000.0), size, partial)?,
+            None if family == Family::Gemma3 => {
+                let base = self.rope_local_base_freq.unwrap_or(10_000.0);
+                Rope::default().rotation(base, size, partial)?
+            }
+            None => rotation.clone(),
+        };
+        Ok((rotation, local))
+    }
+}
+
+impl Rope {
+    fn rotation(&self, base: f64, size: usize, partial: Option<f64>) -> Result<Rotation> {
+        let part = self.partial_rotary_factor.or(partial).unwrap_or(1.0);
+        ensure!(part > 0.0 && part <= 1.0, "partial_rotary_factor is {part}, allowed are 0 to 1");
+        let rotated = (size as f64 * part) as usize / 2 * 2;
+        let plain = (0..rotated).step_by(2).map(|column| base.powf(-(column as f64) / rotated as f64));
+        let factor = self.factor.unwrap_or(1.0);
+        let frequencies: Vec<f64> = match self.rope_type.as_deref().unwrap_or("default") {
+            "default" => plain.collect(),
+            "linear" => plain.map(|frequency| frequency / factor).collect(),
+            "llama3" => {
+                let original = self.original_max_position_embeddings;
+                let original = original.context("rope_scaling has no original_max_position_embeddings")?;
+                let low = self.low_freq_factor.unwrap_or(1.0);
+                let high = self.high_freq_factor.unwrap_or(4.0);
+                plain.map(|frequency| stretched(frequency, factor, original as f64, low, high)).collect()
+            }
+            other => bail!("rope type \"{other}\" is not served, allowed are default, linear and llama3"),
+        };
+        Ok(Rotation { frequencies: frequencies.into_iter().map(|frequency| frequency as f32).collect() })
+    }
+}
+
+/// Llama 3.1's frequencies: long waves are stretched by the factor, short ones not, those between in part.
+fn stretched(frequency: f64, factor: f64, original: f64, low: f64, high: f64) -> f64 {
+    let waves = original * frequency / TAU;
+    let smooth = ((waves - low) / (high - low)).clamp(0.0, 1.0);
+    (1.0 - smooth) * frequency / factor + smooth * frequency
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> Value {
+        json!({
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 16, "vocab_size": 9,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu"
+        })
+    }
+
+    fn with(change: &Value) -> Result<DecoderConfig> {
+        let mut value = config();
+        for (key, new) in change.as_object().unwrap() {
+            value[key] = new.clone();
+        }
+        DecoderConfig::from_json(value)
+    }
+
+    #[test]
+    fn configs_are_checked() {
+        fn check(change: Value, part: &str) {
+            let error = format!("{:#}", with(&change).unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+        check(json!({"model_type": "mamba"}), "model_type is \"mamba\", allowed are \"qwen2\"");
+        check(json!({"num_key_value_heads": 3}), "num_attention_heads 4 is not a multiple of num_key_value_heads 3");
+        check(json!({"vocab_size": 0}), "vocab_size is 0");
+        check(json!({"head_dim": 3}), "head_dim is 3");
+        check(json!({"hidden_act": "mish"}), "mish");
+        check(json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "rope type \"yarn\" is not served");
+        check(json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}), "original_max_position_embeddings");
+        check(json!({"layer_types": ["full_attention"]}), "layer_types has 1 entries for 2 layers");
+        check(json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping is set");
+    }
+
+    #[test]
+    fn families_differ() {
+        let qwen = with(&json!({"model_type": "qwen2", "sliding_window": null})).unwrap();
+        assert!(qwen.qkv_bias && !qwen.output_bias && !qwen.tied);
+        assert_eq!(qwen.heads, Shape { shared: 2, group: 2, size: 2 });
+        assert!(qwen.layers.iter().all(|layer| layer.window.is_none()));
+        let mistral = with(&json!({"model_type": "mistral", "sliding_window": 8})).unwrap();
+        assert!(mistral.layers.iter().all(|layer| layer.window == Some(8)));
+        let gemma = with(&json!({
+            "model_type": "gemma3_text", "sliding_window": 8, "query_pre_attn_scalar": 16, "head_dim": 4,
+            "sliding_window_pattern": 2, "hidden_act": null, "hidden_activation": "gelu_pytorch_tanh"
+        }))
+        .unwrap();
+        assert!(gemma.tied && gemma.score_scale == 0.25 && gemma.activation == Activation::GeluTanh);
+        assert_eq!(gemma.layers.iter().map(|layer| layer.window).collect::<Vec<_>>(), [Some(8), None]);
+        assert!(gemma.rotation.frequencies[1] < gemma.local_rotation.frequencies[1]);
+        let nested = json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 12}});
+        assert_eq!(with(&nested).unwrap().hidden, 12);
+    }
+
+    #[test]
+    fn old_and_new_names_of_rope_settings_mean_the_same() {
+        let old = json!({"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}});
+        let new = json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}});
+        let (old, new) = (with(&old).unwrap(), with(&new).unwrap());
+        assert_eq!(old.rotation, new.rotation);
+        assert_eq!(old.rotation.frequencies[0], 0.5);
+    }
+
+    #[test]
+    fn long_waves_are_stretched() {
+        // Wave lengths of 2π·1, and of 2π·10⁶ tokens, in a context of 8192.
+        assert_eq!(stretched(1.0, 8.0, 8_192.0, 1.0, 4.0), 1.0);
+        assert_eq!(stretched(1e-6, 8.0, 8_192.0, 1.0, 4.0), 1e-6 / 8.0);
+        let between = stretched(TAU * 2.0 / 8_192.0, 8.0, 8_192.0, 1.0, 4.0) / (TAU * 2.0 / 8_192.0);
+        assert!((between - (1.0 / 3.0 + 2.0 / 3.0 / 8.0)).abs() < 1e-12);
+    }
+}
