@@ -8,6 +8,7 @@ use super::call::Caller;
 use super::{Api, status};
 use crate::access::{Access, Client};
 use crate::error::Error;
+use crate::metrics::Ongoing;
 use crate::model::Task;
 use crate::model::registry::State;
 use crate::tls::Peer;
@@ -78,6 +79,11 @@ impl Api {
     /// Where `access` does not know it.
     pub fn identify(&self, access: &Access, token: Option<&str>) -> Result<Arc<Client>, Refusal> {
         access.identify(token, &Peer::default()).map_err(|error| self.noted(&error))
+    }
+
+    /// Counts a call of this method, which begins now, among those over gRPC.
+    pub fn began(&self, method: &str) -> Ongoing {
+        self.0.metrics.began(method.to_owned())
     }
 
     /// Bytes of one request.
