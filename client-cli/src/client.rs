@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use observatory_client::{Connection, Credentials, HandshakeError, wanted};
 use tonic::Response;
 pub use tonic::transport::Channel;
 use tonic::transport::Endpoint;
@@ -26,9 +27,12 @@ pub struct ClientOptions {
     /// Address of the pipeline services, such as http://host:port; default: the local stack.
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Address of the inference server; default: the local stack.
+    /// Address of the inference server, such as http://host:port or https://host:port; default: the local stack.
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
+    /// What is shown to the inference server, and whom to trust.
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// Do not start the local stack when it does not run.
     #[arg(long, global = true)]
     pub no_start: bool,
@@ -53,35 +57,31 @@ impl Client {
     /// When the named endpoint does not answer, or the local stack does not run and may not or
     /// cannot be started.
     pub async fn pipeline(&self) -> anyhow::Result<Channel> {
-        self.connect(self.options.endpoint.as_deref(), binaries::PIPELINE).await
+        let Some(endpoint) = &self.options.endpoint else {
+            let address = self.local(binaries::PIPELINE).await?;
+            let opened = open(&format!("http://{address}")).await;
+            return opened.with_context(|| silence(binaries::PIPELINE, &address));
+        };
+        open(&full_url(endpoint))
+            .await
+            .with_context(|| silence(binaries::PIPELINE, endpoint))
+            .hint("check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack")
     }
 
-    /// A connection to the inference server.
+    /// A connection to the inference server that shows the credentials; one of the local stack needs no TLS.
     ///
     /// # Errors
-    /// As [`Client::pipeline`].
-    pub async fn inference(&self) -> anyhow::Result<Channel> {
-        self.connect(self.options.inference.as_deref(), binaries::INFERENCE).await
-    }
-
-    async fn connect(&self, endpoint: Option<&str>, name: &str) -> anyhow::Result<Channel> {
-        match endpoint {
-            Some(endpoint) => open(&full_url(endpoint))
-                .await
-                .with_context(|| format!("no {name} answers at {endpoint}"))
-                .hint(match name {
-                    binaries::INFERENCE => {
-                        "check --inference and OBSERVATORY_INFERENCE, or leave them away to use the local stack"
-                    }
-                    _ => "check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack",
-                }),
-            None => {
-                let address = self.local(name).await?;
-                open(&format!("http://{address}"))
-                    .await
-                    .with_context(|| format!("no {name} answers at {address}"))
-            }
-        }
+    /// As [`Client::pipeline`], or when the credentials cannot be used.
+    pub async fn inference(&self) -> anyhow::Result<Connection> {
+        let credentials = &self.options.credentials;
+        let Some(address) = &self.options.inference else {
+            let address = self.local(binaries::INFERENCE).await?;
+            let server = credentials.without_tls().server(&address.to_string())?;
+            let connected = server.tuned(tuned).connect().await;
+            return connected.with_context(|| silence(binaries::INFERENCE, &address));
+        };
+        let connected = credentials.server(address)?.tuned(tuned).connect().await;
+        connected.map_err(|error| unreached(address, error))
     }
 
     /// The address of a local service that answers.
@@ -124,15 +124,35 @@ async fn answering(status: &StackStatus, name: &str) -> Option<SocketAddr> {
 
 async fn open(url: &str) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::try_from(url.to_owned()).with_context(|| format!("{url} is no address"))?;
-    let channel = endpoint
+    Ok(tuned(endpoint).connect().await?)
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .connect()
-        .await?;
-    Ok(channel)
+}
+
+fn silence(name: &str, address: &dyn std::fmt::Display) -> String {
+    format!("no {name} answers at {address}")
+}
+
+/// A failed handshake says itself what to do; otherwise the address is the first suspect.
+fn unreached(address: &str, error: tonic::transport::Error) -> anyhow::Error {
+    let silence = silence(binaries::INFERENCE, &address);
+    let advice = wanted(&error).map(str::to_owned);
+    let error = anyhow::Error::from(error);
+    let handshake = error.chain().find_map(|cause| cause.downcast_ref::<HandshakeError>());
+    match handshake.map(ToString::to_string).or(advice) {
+        Some(said) => anyhow::anyhow!(said).context(silence),
+        None => Hinted::on(
+            error.context(silence),
+            "check --inference and OBSERVATORY_INFERENCE, or leave them away to use the local stack",
+        ),
+    }
 }
 
 /// An address with its scheme; plain `host:port` is taken for http.
@@ -153,13 +173,22 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
 
 /// A refusal of a service as an error for people.
 pub fn refusal(status: &Status) -> anyhow::Error {
-    let message = match status.message() {
-        "" => format!("the service answered {:?}", status.code()),
-        message => message.to_owned(),
+    let message = match (wanted(status), status.message()) {
+        (Some(wanted), _) => return anyhow::anyhow!(wanted),
+        (None, "") => format!("the service answered {:?}", status.code()),
+        (None, message) => message.to_owned(),
     };
     match status.code() {
         Code::Unavailable => Hinted::error(message, "see `observatory status`, then try again"),
         Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
+        Code::Unauthenticated => Hinted::error(
+            message,
+            "OBSERVATORY_INFERENCE_TOKEN or --inference-token-file give the token, --inference-cert and \
+             --inference-key the certificate; the server knows those in its clients file",
+        ),
+        Code::PermissionDenied => {
+            Hinted::error(message, "`admin = true` in the server's clients file gives the admin scope")
+        }
         _ => anyhow::anyhow!(message),
     }
 }
@@ -169,8 +198,11 @@ mod tests {
     use super::*;
 
     fn client(endpoint: Option<&str>, dir: &tempfile::TempDir) -> Client {
-        let options =
-            ClientOptions { endpoint: endpoint.map(str::to_owned), inference: None, no_start: true };
+        let options = ClientOptions {
+            endpoint: endpoint.map(str::to_owned),
+            no_start: true,
+            ..ClientOptions::default()
+        };
         Client::new(options, DataDir::new(dir.path()).unwrap())
     }
 
@@ -195,5 +227,27 @@ mod tests {
         assert!(format!("{error:#}").contains("is no address"), "{error:#}");
         let error = client(None, &dir).pipeline().await.unwrap_err();
         assert_eq!(crate::error::hint_of(&error), Some("start the local stack with `observatory up`"));
+    }
+
+    #[tokio::test]
+    async fn credentials_at_fault_are_named_before_anything_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = async |address: &str, credentials: Credentials, expected: &str| {
+            let options = ClientOptions {
+                inference: Some(address.to_owned()),
+                credentials,
+                no_start: true,
+                ..ClientOptions::default()
+            };
+            let client = Client::new(options, DataDir::new(dir.path()).unwrap());
+            let error = format!("{:#}", client.inference().await.unwrap_err());
+            assert!(error.contains(expected), "no {expected:?} in {error:?}");
+        };
+        let token = Credentials { token: Some("hush".to_owned().into()), ..Credentials::default() };
+        check("http://192.0.2.1:1", token, "would reach 192.0.2.1 unencrypted; use https://").await;
+        let ca = Credentials { ca: Some("/absent.pem".into()), ..Credentials::default() };
+        check("https://192.0.2.1:1", ca.clone(), "cannot read --inference-ca /absent.pem: No such file")
+            .await;
+        check("192.0.2.1:1", ca, "starts with https://, not for 192.0.2.1:1").await;
     }
 }

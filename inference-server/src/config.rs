@@ -24,7 +24,8 @@ pub struct Args {
     /// Address of the gRPC server; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-    /// Address of the Prometheus metrics (GET /metrics); port 0 takes a free one.
+    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET /readyz), always
+    /// without TLS and tokens; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
     /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the two below.

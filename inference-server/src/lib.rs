@@ -18,6 +18,7 @@ pub mod loader;
 pub mod metrics;
 pub mod model;
 pub mod openai;
+pub mod probes;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
@@ -209,7 +210,7 @@ impl Server {
         self.grpc.local_addr().context("the gRPC port is not known")
     }
 
-    /// Where metrics are served.
+    /// Where metrics are served, and health over HTTP.
     ///
     /// # Errors
     /// Where the system does not say.
@@ -239,8 +240,8 @@ impl Server {
         let incoming = tls::incoming(self.grpc, self.tls);
         let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
         let mut serving = tokio::spawn(serving);
-        let metrics_http = axum::serve(self.metrics_http, self.metrics.router()).into_future();
-        let metrics_http = tokio::spawn(metrics_http);
+        let beside = self.metrics.router().merge(probes::router(self.health.clone()));
+        let metrics_http = tokio::spawn(axum::serve(self.metrics_http, beside).into_future());
         let openai = self.openai.map(|(listener, router)| {
             let closed = closed.clone().cancelled_owned();
             tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(closed).into_future())

@@ -3,7 +3,7 @@
 mod texts;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -154,8 +154,12 @@ impl Metrics {
         r.register("tokens_per_second", "Speed of the device lately", self.tokens_per_second.clone());
     }
 
-    /// A call ended with this gRPC code.
-    pub fn finished(&self, method: &str, code: &'static str, duration: Duration) {
+    /// A call began; it is counted when what comes back is dropped.
+    pub fn began(self: &Arc<Self>, method: String) -> Ongoing {
+        Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), code: "CANCELLED" }
+    }
+
+    fn finished(&self, method: &str, code: &'static str, duration: Duration) {
         let method = method.to_owned();
         self.requests.get_or_create(&Call { method: method.clone(), code }).inc();
         self.duration.get_or_create(&Method { method }).observe(duration.as_secs_f64());
@@ -230,6 +234,35 @@ impl Metrics {
     /// `GET /metrics`.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().route("/metrics", get(serve)).with_state(self)
+    }
+}
+
+/// A call that is counted when it ends; dropped without an answer, the caller went away.
+#[derive(Debug)]
+pub struct Ongoing {
+    metrics: Arc<Metrics>,
+    method: String,
+    started: Instant,
+    code: &'static str,
+}
+
+impl Ongoing {
+    /// The call was answered with this gRPC code.
+    pub fn answered(&mut self, code: &'static str) {
+        self.code = code;
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        self.metrics.finished(&self.method, self.code, duration);
+        tracing::debug!(
+            rpc.method = self.method,
+            rpc.code = self.code,
+            duration_ms = duration.as_millis() as u64,
+            "call finished"
+        );
     }
 }
 

@@ -59,6 +59,7 @@ enum EncodingFormat {
 pub fn router(api: Api, access: Access) -> Router {
     let limit = DefaultBodyLimit::max(api.request_bytes());
     let guard = middleware::from_fn_with_state((api.clone(), access), guard);
+    let count = middleware::from_fn_with_state(api.clone(), count);
     Router::new()
         .route("/v1/chat/completions", post(text::chat))
         .route("/v1/completions", post(text::completions))
@@ -74,7 +75,25 @@ pub fn router(api: Api, access: Access) -> Router {
         })
         .layer(limit)
         .layer(guard)
+        .layer(count)
         .with_state(api)
+}
+
+/// Counts the call where those over gRPC are counted.
+async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let mut ongoing = api.began(method_label(request.method().as_str(), request.uri().path()));
+    let response = next.run(request).await;
+    ongoing.answered(grpc_code(response.status()));
+    response
+}
+
+/// Methods that exist, as `METHOD /path`; anything else a caller invents is "other".
+fn method_label(method: &str, path: &str) -> &'static str {
+    match (method, path) {
+        ("POST", "/v1/embeddings") => "POST /v1/embeddings",
+        ("GET", "/v1/models") => "GET /v1/models",
+        _ => "other",
+    }
 }
 
 /// Lets in whom the clients file knows by its bearer token.
@@ -185,6 +204,22 @@ fn http_status(code: i32) -> StatusCode {
     }
 }
 
+/// The canonical gRPC code for an HTTP status, as in google.rpc's `code.proto`; where several have one status, the one
+/// that the server gives most.
+fn grpc_code(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::METHOD_NOT_ALLOWED => "UNIMPLEMENTED",
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
+        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
+        StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+        status if status.is_success() => "OK",
+        status if status.is_client_error() => "INVALID_ARGUMENT",
+        _ => "INTERNAL",
+    }
+}
+
 /// The status and message of a refusal.
 fn refusal_body(refusal: &Refusal) -> (StatusCode, Value) {
     let error = &refusal.error;
@@ -251,6 +286,22 @@ mod tests {
         for bad in [json!({"model": "m"}), json!({"model": "m", "input": [1.5]}), json!({"input": "a"})] {
             assert!(serde_json::from_value::<EmbeddingsRequest>(bad).is_err());
         }
+    }
+
+    #[test]
+    fn calls_are_counted_under_closed_labels() {
+        assert_eq!(method_label("POST", "/v1/embeddings"), "POST /v1/embeddings");
+        assert_eq!(method_label("GET", "/v1/embeddings"), "other");
+        assert_eq!(method_label("GET", "/v1/models/x"), "other");
+        for (code, name) in [(3, "INVALID_ARGUMENT"), (4, "DEADLINE_EXCEEDED"), (5, "NOT_FOUND")] {
+            assert_eq!(grpc_code(http_status(code)), name);
+        }
+        for (code, name) in
+            [(8, "RESOURCE_EXHAUSTED"), (13, "INTERNAL"), (14, "UNAVAILABLE"), (16, "UNAUTHENTICATED")]
+        {
+            assert_eq!(grpc_code(http_status(code)), name);
+        }
+        assert_eq!(grpc_code(StatusCode::OK), "OK");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+pub use observatory_client::Secret;
 use serde::de::DeserializeOwned;
 
 use crate::{domain::run::StageName, inference, stage::ModuleConfig};
@@ -87,29 +87,6 @@ fn default_module(stage: StageName) -> ModuleConfig {
     match stage {
         StageName::Scrape => ModuleConfig { enabled: false, timeout: 21_600, ..ModuleConfig::default() },
         _ => ModuleConfig::default(),
-    }
-}
-
-/// A value that never shows itself in logs or errors.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("<hidden>")
-    }
-}
-
-impl From<String> for Secret {
-    fn from(value: String) -> Self {
-        Self(value)
     }
 }
 
@@ -314,10 +291,5 @@ mod tests {
         refused("[modules.embedder]\nname = 'x'", "expected \"embedder\"");
         refused("[zebra]", "known are modules");
         refused("[modules", "TOML parse error");
-    }
-
-    #[test]
-    fn secrets_do_not_show_themselves() {
-        assert_eq!(format!("{:?}", Secret::from("password".to_owned())), "<hidden>");
     }
 }

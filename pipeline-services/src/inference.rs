@@ -1,22 +1,18 @@
 //! The only client of the inference server.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
+use observatory_client::{Connection, Credentials};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
     ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
     embedding_service_client::EmbeddingServiceClient, models_service_client::ModelsServiceClient,
     token_classification_service_client::TokenClassificationServiceClient,
 };
-use tonic::{
-    Code, Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::{config::Secret, stage::StageError};
+use crate::stage::StageError;
 
 /// Longest a single request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -29,14 +25,11 @@ pub enum InferenceError {
     /// No address was configured.
     #[error("no inference server is configured; set OBSERVATORY_INFERENCE")]
     NotConfigured,
-    /// The address is not a URL.
-    #[error("inference address `{0}` is not valid: expected http://HOST:PORT")]
-    Address(String),
-    /// A certificate, key or token cannot be used.
-    #[error("inference server: {0}")]
-    Credentials(String),
+    /// The address, a certificate, a key or a token cannot be used.
+    #[error("inference server")]
+    Credentials(#[from] observatory_client::Error),
     /// The server is away or refused.
-    #[error("inference server: {}", .0.message())]
+    #[error("inference server: {}", said(.0))]
     Refused(#[from] Box<Status>),
     /// The server has no model for the task.
     #[error("the inference server has no embedding model; get one with `observatory models pull NAME`")]
@@ -47,6 +40,11 @@ pub enum InferenceError {
     /// The answer does not fit the request.
     #[error("inference server answered {0}")]
     BadAnswer(String),
+}
+
+/// What the server said; where it ended the connection, what it wants.
+fn said(status: &Status) -> &str {
+    observatory_client::wanted(status).unwrap_or(status.message())
 }
 
 impl From<Status> for InferenceError {
@@ -124,23 +122,9 @@ pub struct Options {
     /// Inference server, as http://HOST:PORT or https://HOST:PORT
     #[arg(long = "inference", env = "OBSERVATORY_INFERENCE", value_name = "INFERENCE", global = true)]
     pub address: Option<String>,
-    /// Bearer token for the inference server
-    #[arg(
-        long = "inference-token",
-        env = "OBSERVATORY_INFERENCE_TOKEN",
-        hide_env_values = true,
-        global = true
-    )]
-    pub token: Option<Secret>,
-    /// Roots in PEM that signed the certificate of the inference server
-    #[arg(long = "inference-ca", env = "OBSERVATORY_INFERENCE_CA", value_name = "FILE", global = true)]
-    pub ca: Option<PathBuf>,
-    /// Certificate in PEM to show to the inference server
-    #[arg(long = "inference-cert", env = "OBSERVATORY_INFERENCE_CERT", value_name = "FILE", global = true)]
-    pub certificate: Option<PathBuf>,
-    /// Private key of --inference-cert in PEM
-    #[arg(long = "inference-key", env = "OBSERVATORY_INFERENCE_KEY", value_name = "FILE", global = true)]
-    pub key: Option<PathBuf>,
+    /// What is shown to it, and whom to trust
+    #[command(flatten)]
+    pub credentials: Credentials,
 }
 
 impl Options {
@@ -148,54 +132,7 @@ impl Options {
     pub fn plain(address: &str) -> Self {
         Self { address: Some(address.to_owned()), ..Self::default() }
     }
-
-    fn tls(&self) -> Result<Option<ClientTlsConfig>, InferenceError> {
-        let read = |file: &PathBuf| {
-            std::fs::read(file)
-                .map_err(|error| InferenceError::Credentials(format!("{}: {error}", file.display())))
-        };
-        let identity = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Some(Identity::from_pem(read(certificate)?, read(key)?)),
-            (None, None) => None,
-            _ => {
-                let message = "--inference-cert and --inference-key are needed together";
-                return Err(InferenceError::Credentials(message.to_owned()));
-            }
-        };
-        let encrypted = self.address.as_deref().is_some_and(|address| address.starts_with("https://"));
-        match (encrypted, &self.ca) {
-            (true, Some(ca)) => {
-                let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
-                Ok(Some(match identity {
-                    Some(identity) => tls.identity(identity),
-                    None => tls,
-                }))
-            }
-            (true, None) => Err(InferenceError::Credentials(
-                "an https address needs --inference-ca, the roots to trust".to_owned(),
-            )),
-            (false, None) if identity.is_none() => Ok(None),
-            (false, _) => Err(InferenceError::Credentials(
-                "--inference-ca and --inference-cert are for an address that starts with https://".to_owned(),
-            )),
-        }
-    }
 }
-
-/// Shows the bearer token, where there is one.
-#[derive(Clone)]
-struct Credentials(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Credentials {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
-type Connection = InterceptedService<Channel, Credentials>;
 
 /// Connection to the inference server; cheap to clone, connects when it is first used.
 #[derive(Clone)]
@@ -213,32 +150,17 @@ impl InferenceClient {
     /// A client of the server of `options`, or one that refuses every call where they name none.
     ///
     /// # Errors
-    /// When the address is not a URL, or a certificate, key or token cannot be used.
+    /// When the address is not a URL, or a certificate, key or token cannot be used; no connection was tried.
     pub fn new(options: &Options) -> Result<Self, InferenceError> {
         let Some(address) = &options.address else { return Ok(Self { connection: None }) };
-        let mut endpoint =
-            Endpoint::from_shared(address.clone()).map_err(|_| InferenceError::Address(address.clone()))?;
-        if let Some(tls) = options.tls()? {
-            endpoint = endpoint
-                .tls_config(tls)
-                .map_err(|error| InferenceError::Credentials(crate::stage::chain(&error)))?;
-        }
-        let bearer = options.token.as_ref().map(|token| {
-            let mut value: MetadataValue<Ascii> =
-                format!("Bearer {}", token.reveal()).parse().map_err(|_| {
-                    InferenceError::Credentials("the token has characters that no header may have".to_owned())
-                })?;
-            value.set_sensitive(true);
-            Ok::<_, InferenceError>(value)
+        let server = options.credentials.server(address)?.tuned(|endpoint| {
+            endpoint
+                .connect_timeout(Duration::from_secs(2))
+                .timeout(REQUEST_TIMEOUT)
+                .http2_keep_alive_interval(Duration::from_secs(10))
+                .keep_alive_timeout(Duration::from_secs(3))
         });
-        let channel = endpoint
-            .connect_timeout(Duration::from_secs(2))
-            .timeout(REQUEST_TIMEOUT)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(3))
-            .connect_lazy();
-        let connection = InterceptedService::new(channel, Credentials(bearer.transpose()?));
-        Ok(Self { connection: Some(connection) })
+        Ok(Self { connection: Some(server.connect_lazy()) })
     }
 
     /// Whether an address was given.
@@ -480,29 +402,5 @@ mod tests {
         let client = InferenceClient::new(&Options::default()).expect("client");
         assert!(matches!(client.models().await, Err(InferenceError::NotConfigured)));
         assert!(InferenceClient::new(&Options::plain("not a url")).is_err());
-    }
-
-    #[tokio::test]
-    async fn credentials_that_do_not_fit_are_named() {
-        let check = |change: &dyn Fn(&mut Options), part: &str| {
-            let mut options = Options::plain("https://localhost:1");
-            change(&mut options);
-            let error = InferenceClient::new(&options).expect_err("refused").to_string();
-            assert!(error.contains(part), "{error}");
-        };
-        check(&|_| {}, "needs --inference-ca");
-        check(&|options| options.ca = Some("/no/such".into()), "/no/such: No such file");
-        check(&|options| options.key = Some("/no/such".into()), "needed together");
-        check(
-            &|options| {
-                options.address = Some("http://localhost:1".to_owned());
-                options.ca = Some("/no/such".into());
-            },
-            "starts with https://",
-        );
-        let mut options = Options::plain("http://localhost:1");
-        options.token = Some("a\nb".to_owned().into());
-        let error = InferenceClient::new(&options).expect_err("refused").to_string();
-        assert!(error.contains("characters"), "{error}");
     }
 }

@@ -143,3 +143,26 @@ fn clients_find_the_services_of_a_running_stack() {
     runtime.block_on(client.pipeline()).unwrap();
     runtime.block_on(client.inference()).unwrap();
 }
+
+#[test]
+fn services_know_tokens_and_clients_and_speak_no_tls_among_themselves() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let passed =
+        [("OBSERVATORY_INFERENCE_TOKEN", "secret"), ("OBSERVATORY_INFERENCE_CLIENTS_FILE", "/clients.toml")];
+    let dropped =
+        [("OBSERVATORY_INFERENCE_CA", "/ca.pem"), ("OBSERVATORY_INFERENCE_TLS_CERT", "/server.pem")];
+    let mut command = site.command(&["up", "--json"]);
+    command.envs(passed).envs(dropped);
+    let up: Said = command.output().unwrap().into();
+    assert_eq!(up.code, 0, "{}", up.stderr);
+    for name in [INFERENCE, PIPELINE] {
+        let pid = process(&up.json(), name)["pid"].clone();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let has = |(name, value): (&str, &str)| {
+            let wanted = format!("{name}={value}");
+            environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes())
+        };
+        assert!(passed.into_iter().all(has) && !dropped.into_iter().any(has), "{name}");
+    }
+}

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use tonic::Request;
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_server::{Health as _, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::metrics::Metrics;
@@ -76,6 +78,14 @@ impl Health {
         }
     }
 
+    /// Whether it says SERVING under a name.
+    pub async fn serves(&self, name: &str) -> bool {
+        let service = HealthService::from_health_reporter(self.reporter.clone());
+        let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
+        let answer = service.check(asked).await;
+        answer.is_ok_and(|answer| answer.get_ref().status == ServingStatus::Serving as i32)
+    }
+
     async fn set(&self, name: &str, serving: bool) {
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         self.reporter.set_service_status(name, status).await;
@@ -84,18 +94,11 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Request;
-    use tonic_health::pb::HealthCheckRequest;
-    use tonic_health::pb::health_server::Health as _;
-
     use super::*;
     use crate::admission::{Admission, Budget, Limits};
 
-    async fn check(health: &Health, name: &str, expected: ServingStatus) {
-        let service = HealthService::from_health_reporter(health.reporter.clone());
-        let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
-        let answer = service.check(asked).await.unwrap().into_inner();
-        assert_eq!(answer.status, expected as i32, "{name}");
+    async fn check(health: &Health, name: &str, serves: bool) {
+        assert_eq!(health.serves(name).await, serves, "{name}");
     }
 
     #[tokio::test]
@@ -104,13 +107,14 @@ mod tests {
         let metrics = Metrics::new(admission, Arc::new(Registry::ready(Vec::new())));
         let (health, _service) = Health::new(Arc::new(Registry::ready(Vec::new())), metrics);
         health.publish().await;
-        check(&health, "", ServingStatus::Serving).await;
-        check(&health, "ready", ServingStatus::Serving).await;
-        check(&health, "observatory.inference.v1.EmbeddingService", ServingStatus::NotServing).await;
+        check(&health, "", true).await;
+        check(&health, "ready", true).await;
+        check(&health, "observatory.inference.v1.EmbeddingService", false).await;
+        check(&health, "nobody", false).await;
         health.stop().await;
         health.publish().await;
         for name in ["", "ready", "observatory.inference.v1.ModelsService"] {
-            check(&health, name, ServingStatus::NotServing).await;
+            check(&health, name, false).await;
         }
     }
 }

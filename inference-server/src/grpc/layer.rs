@@ -99,8 +99,8 @@ where
             request.id = id.to_str().unwrap_or_default(),
             trace.parent = header(request.headers(), "traceparent").unwrap_or_default(),
         );
-        let mut outcome =
-            Outcome { metrics: Arc::clone(&self.layer.metrics), method, started, code: Code::Cancelled };
+        let metrics = Arc::clone(&self.layer.metrics);
+        let mut ongoing = metrics.began(method);
         let future = self.inner.call(request);
         let observed = async move {
             let mut response = match last {
@@ -114,18 +114,19 @@ where
                 && caller.decoded().is_none()
                 && let Some(error) = unread(&response, message_bytes)
             {
-                outcome.metrics.refused(error.reason());
+                metrics.refused(error.reason());
                 response = status::to_status(&error).into_http();
             }
-            outcome.answered(response.headers());
+            let code = code_of(response.headers());
+            ongoing.answered(code_name(code));
             response.headers_mut().insert(REQUEST_ID, caller.request_id().unwrap_or(id));
             if let Some(revision) = caller.revision() {
                 response.headers_mut().insert(MODEL_REVISION, revision);
             }
-            if outcome.code == Code::ResourceExhausted
+            if code == Code::ResourceExhausted
                 && let Some(decoded) = caller.decoded()
             {
-                let refusal = Refusal { decoded, metrics: Arc::clone(&outcome.metrics) };
+                let refusal = Refusal { decoded, metrics };
                 response.extensions_mut().insert(Arc::new(refusal));
             }
             Ok(response)
@@ -139,33 +140,6 @@ fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
     let codec = Status::from_header_map(response.headers())?;
     let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
     codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
-}
-
-/// Counts the call when it ends; dropped without an answer, the caller went away.
-struct Outcome {
-    metrics: Arc<Metrics>,
-    method: String,
-    started: Instant,
-    code: Code,
-}
-
-impl Outcome {
-    fn answered(&mut self, headers: &HeaderMap) {
-        self.code = code_of(headers);
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        let duration = self.started.elapsed();
-        self.metrics.finished(&self.method, code_name(self.code), duration);
-        tracing::debug!(
-            rpc.method = self.method,
-            rpc.code = code_name(self.code),
-            duration_ms = duration.as_millis() as u64,
-            "call finished"
-        );
-    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

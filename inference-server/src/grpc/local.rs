@@ -10,8 +10,9 @@ use super::{Api, status};
 use crate::access::{Access, Client};
 use crate::error::Error;
 use crate::generation::sequence::Event;
-use crate::model::{LoadedModel, Task};
+use crate::metrics::Ongoing;
 use crate::model::registry::State;
+use crate::model::{LoadedModel, Task};
 use crate::tls::Peer;
 
 /// Why a call was refused, in the words of the contract.
@@ -143,6 +144,11 @@ impl Api {
     /// Where `access` does not know it.
     pub fn identify(&self, access: &Access, token: Option<&str>) -> Result<Arc<Client>, Refusal> {
         access.identify(token, &Peer::default()).map_err(|error| self.noted(&error))
+    }
+
+    /// Counts a call of this method, which begins now, among those over gRPC.
+    pub fn began(&self, method: &str) -> Ongoing {
+        self.0.metrics.began(method.to_owned())
     }
 
     /// Bytes of one request.

@@ -124,7 +124,7 @@ async fn a_changed_clients_file_is_read_again() {
 }
 
 /// Asks until the answer is yes, for at most 30 seconds.
-async fn eventually(mut ask: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(mut ask: impl AsyncFnMut() -> bool) {
     let mut ticks =
         tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(Duration::from_millis(50)));
     for _ in 0..600 {

@@ -4,6 +4,7 @@ use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::access::eventually;
 use crate::support::{Gate, Running, request};
 
 const LISTEN: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
@@ -100,4 +101,37 @@ async fn the_same_admission_decides_and_says_when_to_come_again() {
     let first: pb::EmbedResponse = held.await.unwrap().unwrap().into_inner();
     assert_eq!(first.items.len(), 1);
     assert_eq!(embeddings(&running, asked).await.0, 200);
+}
+
+#[tokio::test]
+async fn calls_are_counted_beside_those_over_grpc() {
+    let gate = Gate::closed();
+    let running = Running::with_gate(&gate, &LISTEN).await;
+    let asked = json!({"model": "test/gated", "input": "a"});
+    // One whose caller goes away, and one that waits for its answer.
+    let body = asked.to_string();
+    let mut impatient = tokio::net::TcpStream::connect(running.http.unwrap()).await.unwrap();
+    let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    impatient.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    gate.entered().await;
+    drop(impatient);
+    eventually(async || running.scrape().await.contains("code=\"CANCELLED\"")).await;
+    gate.open();
+    assert_eq!(embeddings(&running, asked).await.0, 200);
+    assert_eq!(embeddings(&running, json!({"model": "no/such", "input": "a"})).await.0, 404);
+    assert_eq!(http(&running, "GET /v1/models", "").await.0, 200);
+    assert_eq!(http(&running, "GET /v2", "").await.0, 404);
+    let expected = [
+        ("POST /v1/embeddings", "OK"),
+        ("POST /v1/embeddings", "NOT_FOUND"),
+        ("POST /v1/embeddings", "CANCELLED"),
+        ("GET /v1/models", "OK"),
+        ("other", "NOT_FOUND"),
+    ];
+    let metrics = running.scrape().await;
+    for (method, code) in expected {
+        let counted = format!("requests_total{{method=\"{method}\",code=\"{code}\"}} 1");
+        assert!(metrics.contains(&counted), "no {counted} in {metrics}");
+    }
+    assert!(metrics.contains("request_duration_seconds_count{method=\"GET /v1/models\"} 1"), "{metrics}");
 }

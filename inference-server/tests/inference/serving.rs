@@ -199,9 +199,13 @@ async fn a_drain_finishes_what_is_in_flight_and_refuses_the_rest() {
     let mut watch =
         running.health().watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    for path in ["/livez", "/readyz"] {
+        assert!(running.get(path).await.starts_with("HTTP/1.1 200"), "{path}");
+    }
 
     running.stop.drain.cancel();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(running.get("/livez").await.starts_with("HTTP/1.1 503"), "health over HTTP says the same");
     let status = running.embed(&["b"]).await.unwrap_err();
     assert_eq!(reason(&status), (Code::Unavailable, "DRAINING".to_owned()));
     assert!(!running.ended.is_finished());

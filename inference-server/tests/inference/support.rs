@@ -257,9 +257,15 @@ impl Running {
 
     /// `GET /metrics`.
     pub(crate) async fn scrape(&self) -> String {
+        self.get("/metrics").await
+    }
+
+    /// The answer of the metrics port.
+    pub(crate) async fn get(&self, path: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut socket = tokio::net::TcpStream::connect(self.metrics).await.unwrap();
-        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let asked = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        socket.write_all(asked.as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
         answer

@@ -62,9 +62,7 @@ pub(super) fn inference(error: &InferenceError) -> Status {
         InferenceError::Refused(status) => status.code(),
         InferenceError::Loading(_) => Code::Unavailable,
         InferenceError::NoModel | InferenceError::NotConfigured => Code::FailedPrecondition,
-        InferenceError::Address(_) | InferenceError::Credentials(_) | InferenceError::BadAnswer(_) => {
-            Code::Internal
-        }
+        InferenceError::Credentials(_) | InferenceError::BadAnswer(_) => Code::Internal,
     };
     with_reason(code, "INFERENCE", error.to_string())
 }

@@ -29,6 +29,17 @@ const START_INTERVAL: Duration = Duration::from_millis(30);
 /// How long a migration may take.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
+/// Variables about TLS, of the inference server and of those who call it: inside of one machine it is not spoken.
+/// What names tokens and clients reaches the programs.
+const TLS_VARIABLES: [&str; 6] = [
+    "OBSERVATORY_INFERENCE_TLS_CERT",
+    "OBSERVATORY_INFERENCE_TLS_KEY",
+    "OBSERVATORY_INFERENCE_TLS_CLIENT_CA",
+    "OBSERVATORY_INFERENCE_CA",
+    "OBSERVATORY_INFERENCE_CERT",
+    "OBSERVATORY_INFERENCE_KEY",
+];
+
 /// What the pipeline services need to know; a change of either starts them anew.
 pub(super) struct Wiring {
     /// The database, once it is there.
@@ -106,6 +117,9 @@ impl Service {
         let errors = file.try_clone().context("cannot share the log file")?;
         let mut command = Command::new(&self.program);
         command.env(STACK_ENV, self.data.root()).env_remove("DATABASE_URL").current_dir("/");
+        TLS_VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
         Ok(command)
     }
