@@ -41,7 +41,7 @@ pub struct Args {
     /// Read again when it changes. Without it everybody may call, and load models from the same machine.
     #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
     pub clients_file: Option<PathBuf>,
-    /// Address of the embeddings API in OpenAI's form over HTTP (POST /v1/embeddings, GET /v1/models), which is off
+    /// Address of OpenAI's API over HTTP (POST /v1/embeddings, /v1/chat/completions, /v1/completions), which is off
     /// unless given; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,

@@ -91,6 +91,8 @@ async fn count(State(api): State<Api>, request: Request, next: Next) -> Response
 fn method_label(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("POST", "/v1/embeddings") => "POST /v1/embeddings",
+        ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
+        ("POST", "/v1/completions") => "POST /v1/completions",
         ("GET", "/v1/models") => "GET /v1/models",
         _ => "other",
     }
