@@ -12,6 +12,8 @@ mod manifest;
 mod network;
 #[path = "chart/policy.rs"]
 mod policy;
+#[path = "chart/tls.rs"]
+mod tls;
 #[path = "chart/values.rs"]
 mod values;
 
@@ -40,7 +42,7 @@ fn fits_the_schemas_of(version: &str) {
             file
         })
         .collect();
-    assert_eq!(files.len(), 5, "the examples cpu, external-db, gpu, mesh and minimal");
+    assert_eq!(files.len(), 6, "the examples cpu, external-db, gpu, mesh, minimal and tls");
     helm::validate(version, &files).unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -283,7 +285,7 @@ fn migrations_by_job_carry_the_revision_and_off_has_none() {
 
 #[test]
 fn every_user_of_the_schema_waits_for_it() {
-    for name in ["cpu", "external-db", "gpu", "mesh", "minimal"] {
+    for name in ["cpu", "external-db", "gpu", "mesh", "minimal", "tls"] {
         for pod in pods(&render_example(name)) {
             let waits =
                 items(pod.spec, "/initContainers").iter().any(|init| text(init, "/args/0") == "wait-schema");

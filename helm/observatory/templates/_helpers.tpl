@@ -110,12 +110,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
   protocol: "TCP"
 {{- end -}}
 
+{{/* "tls" (a Secret's name) is set for the inference server that speaks it: whoever reads appProtocol must not take its
+     port for plain HTTP/2. */}}
 {{- define "observatory.servicePorts" -}}
 - name: "grpc"
   port: {{ include "observatory.grpcPort" . }}
   targetPort: "grpc"
   protocol: "TCP"
-  appProtocol: "grpc"
+  appProtocol: {{ ternary "https" "grpc" (not (empty .tls)) | quote }}
 - name: "metrics"
   port: {{ include "observatory.metricsPort" . }}
   targetPort: "metrics"
@@ -126,7 +128,8 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{/* Where callers find the inference server: the mesh balances a ClusterIP, a client balances the headless name. */}}
 {{- define "observatory.inferenceUrl" -}}
 {{- $suffix := ternary "-headless" "" (eq .Values.mesh.mode "none") -}}
-{{- printf "http://%s-inference%s.%s.svc:%s" (include "observatory.fullname" .) $suffix .Release.Namespace (include "observatory.grpcPort" .) -}}
+{{- $scheme := ternary "https" "http" (not (empty .Values.inference.tls.existingSecret)) -}}
+{{- printf "%s://%s-inference%s.%s.svc:%s" $scheme (include "observatory.fullname" .) $suffix .Release.Namespace (include "observatory.grpcPort" .) -}}
 {{- end -}}
 
 {{- define "observatory.orchestratorUrl" -}}
@@ -138,31 +141,37 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- add 5 (int .drainSeconds) 10 -}}
 {{- end -}}
 
-{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). */}}
+{{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). They speak no
+     TLS: where "tls" is set the server is asked for the same names over HTTP, beside its metrics. */}}
 {{- define "observatory.probes" -}}
-{{- $port := include "observatory.grpcPort" . -}}
 {{- $period := int .probes.periodSeconds -}}
 startupProbe:
-  grpc:
-    port: {{ $port }}
-    service: ""
+  {{- include "observatory.probe" (dict "tls" .tls "service" "") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ div (add (int .probes.startupBudgetSeconds) (sub $period 1)) $period }}
 livenessProbe:
-  grpc:
-    port: {{ $port }}
-    service: ""
+  {{- include "observatory.probe" (dict "tls" .tls "service" "") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ int .probes.failureThreshold }}
 readinessProbe:
-  grpc:
-    port: {{ $port }}
-    service: "ready"
+  {{- include "observatory.probe" (dict "tls" .tls "service" "ready") | nindent 2 }}
   periodSeconds: {{ $period }}
   timeoutSeconds: {{ int .probes.timeoutSeconds }}
   failureThreshold: {{ int .probes.failureThreshold }}
+{{- end -}}
+
+{{- define "observatory.probe" -}}
+{{- if .tls -}}
+httpGet:
+  port: "metrics"
+  path: {{ ternary "/readyz" "/livez" (eq .service "ready") | quote }}
+{{- else -}}
+grpc:
+  port: {{ include "observatory.grpcPort" . }}
+  service: {{ .service | quote }}
+{{- end -}}
 {{- end -}}
 
 {{- define "observatory.podSecurity" -}}

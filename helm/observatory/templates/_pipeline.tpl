@@ -56,9 +56,8 @@ spec:
             {{- include "observatory.databaseEnv" . | nindent 12 }}
             - name: "OBSERVATORY_DATABASE_CONNECTIONS"
               value: {{ $root.Values.database.connections | int | toString | quote }}
-            {{- if $root.Values.inference.enabled }}
-            - name: "OBSERVATORY_INFERENCE"
-              value: {{ include "observatory.inferenceUrl" $root | quote }}
+            {{- with include "observatory.callerEnv" $root | trim }}
+            {{- . | nindent 12 }}
             {{- end }}
             {{- if $volume }}
             - name: "OBSERVATORY_REPORTS"
@@ -69,7 +68,7 @@ spec:
             {{- end }}
           ports:
             {{- include "observatory.containerPorts" . | nindent 12 }}
-          {{- include "observatory.probes" $spec | nindent 10 }}
+          {{- include "observatory.probes" (dict "probes" $spec.probes "tls" "") | nindent 10 }}
           resources:
             {{- include "observatory.resources" (dict "resources" $spec.resources "gpu" nil) | trim | nindent 12 }}
           securityContext:
@@ -82,6 +81,9 @@ spec:
             {{- with include "observatory.databaseMounts" $root | trim }}
             {{- . | nindent 12 }}
             {{- end }}
+            {{- with include "observatory.callerMounts" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- if $volume }}
             - name: "reports"
               mountPath: "/reports"
@@ -92,6 +94,9 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
         {{- with include "observatory.databaseVolumes" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with include "observatory.callerVolumes" $root | trim }}
         {{- . | nindent 8 }}
         {{- end }}
         {{- with $volume }}
@@ -120,5 +125,5 @@ spec:
   selector:
     {{- include "observatory.selectorLabels" . | nindent 4 }}
   ports:
-    {{- include "observatory.servicePorts" . | nindent 4 }}
+    {{- include "observatory.servicePorts" (dict "tls" "") | nindent 4 }}
 {{- end -}}

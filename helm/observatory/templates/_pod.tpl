@@ -75,6 +75,143 @@
 {{- end }}
 {{- end -}}
 
+{{/* A file of a Secret as a volume. Arguments: name, secret (a name and a key), path. */}}
+{{- define "observatory.secretVolume" -}}
+- name: {{ .name | quote }}
+  secret:
+    secretName: {{ .secret.existingSecret | quote }}
+    items:
+      - key: {{ .secret.key | quote }}
+        path: {{ .path | quote }}
+{{- end -}}
+
+{{/* A whole directory each: a single file mounted by subPath would never be renewed. */}}
+{{- define "observatory.secretMount" -}}
+- name: {{ .name | quote }}
+  mountPath: {{ printf "/etc/observatory/%s" .name | quote }}
+  readOnly: true
+{{- end -}}
+
+{{/* Certificate and key of a Secret. Arguments: name, secret (its name). */}}
+{{- define "observatory.pairVolume" -}}
+- name: {{ .name | quote }}
+  secret:
+    secretName: {{ .secret | quote }}
+    items:
+      - { key: "tls.crt", path: "tls.crt" }
+      - { key: "tls.key", path: "tls.key" }
+{{- end -}}
+
+{{/* What the inference server shows, and whom it lets in. Argument: the root. */}}
+{{- define "observatory.serverTlsEnv" -}}
+{{- with .Values.inference -}}
+{{- if .tls.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_TLS_CERT"
+  value: "/etc/observatory/server-certificate/tls.crt"
+- name: "OBSERVATORY_INFERENCE_TLS_KEY"
+  value: "/etc/observatory/server-certificate/tls.key"
+{{- end }}
+{{- if .tls.clientCa.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_TLS_CLIENT_CA"
+  value: "/etc/observatory/client-ca/ca.crt"
+{{- end }}
+{{- if .clients.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_CLIENTS_FILE"
+  value: "/etc/observatory/clients/clients.toml"
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.serverTlsMounts" -}}
+{{- with .Values.inference -}}
+{{- if .tls.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "server-certificate") }}
+{{- end }}
+{{- if .tls.clientCa.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "client-ca") }}
+{{- end }}
+{{- if .clients.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "clients") }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.serverTlsVolumes" -}}
+{{- with .Values.inference -}}
+{{- if .tls.existingSecret }}
+{{ include "observatory.pairVolume" (dict "name" "server-certificate" "secret" .tls.existingSecret) }}
+{{- end }}
+{{- if .tls.clientCa.existingSecret }}
+{{ include "observatory.secretVolume" (dict "name" "client-ca" "secret" .tls.clientCa "path" "ca.crt") }}
+{{- end }}
+{{- if .clients.existingSecret }}
+{{ include "observatory.secretVolume" (dict "name" "clients" "secret" .clients "path" "clients.toml") }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Where callers find the inference server, and what they show to it. Argument: the root. */}}
+{{- define "observatory.callerEnv" -}}
+{{- if .Values.inference.enabled -}}
+- name: "OBSERVATORY_INFERENCE"
+  value: {{ include "observatory.inferenceUrl" . | quote }}
+{{- with .Values.inference }}
+{{- if .tls.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_CA"
+  value: "/etc/observatory/server-ca/ca.crt"
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_CERT"
+  value: "/etc/observatory/certificate/tls.crt"
+- name: "OBSERVATORY_INFERENCE_KEY"
+  value: "/etc/observatory/certificate/tls.key"
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+- name: "OBSERVATORY_INFERENCE_TOKEN_FILE"
+  value: "/etc/observatory/token/token"
+{{- if not .tls.existingSecret }}
+# The mesh encrypts.
+- name: "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN"
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.callerMounts" -}}
+{{- if .Values.inference.enabled -}}
+{{- with .Values.inference -}}
+{{- if .tls.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "server-ca") }}
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "certificate") }}
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "token") }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.callerVolumes" -}}
+{{- if .Values.inference.enabled -}}
+{{- with .Values.inference -}}
+{{- if .tls.existingSecret }}
+{{- $ca := dict "existingSecret" (default .tls.existingSecret .tls.ca.existingSecret) "key" .tls.ca.key }}
+{{ include "observatory.secretVolume" (dict "name" "server-ca" "secret" $ca "path" "ca.crt") }}
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+{{ include "observatory.pairVolume" (dict "name" "certificate" "secret" .credentials.certificate.existingSecret) }}
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+{{ include "observatory.secretVolume" (dict "name" "token" "secret" .credentials.token "path" "token") }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "observatory.commonVolumes" -}}
 - name: "tmp"
   emptyDir:
@@ -92,12 +229,7 @@
 {{- define "observatory.databaseVolumes" -}}
 {{- with .Values.database.ca }}
 {{- if .existingSecret }}
-- name: "database-ca"
-  secret:
-    secretName: {{ .existingSecret | quote }}
-    items:
-      - key: {{ .key | quote }}
-        path: "ca.crt"
+{{ include "observatory.secretVolume" (dict "name" "database-ca" "secret" . "path" "ca.crt") }}
 {{- end }}
 {{- end }}
 {{- end -}}

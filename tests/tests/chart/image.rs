@@ -68,14 +68,14 @@ fn the_image_holds_every_command_of_the_chart() {
 
 /// The Rust sources of the program that a container runs.
 fn sources(command: &str) -> String {
-    let folder = match command {
-        "inference-server" => "inference-server/src",
-        "pipeline-services" => "pipeline-services/src",
-        "observatory" => "client-cli/src",
+    let own: &[&str] = match command {
+        "inference-server" => &["inference-server/src"],
+        "pipeline-services" => &["pipeline-services/src", "proto/client/src"],
+        "observatory" => &["client-cli/src", "proto/client/src"],
         other => panic!("the program {other} is not known here"),
     };
     let mut text = String::new();
-    let mut folders = vec![helm::root().join(folder)];
+    let mut folders: Vec<_> = own.iter().map(|folder| helm::root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("folder of sources") {
             let path = entry.expect("entry").path();
@@ -94,7 +94,7 @@ fn sources(command: &str) -> String {
 fn every_variable_of_a_container_is_read_by_its_program() {
     // Read by libraries: the log filter, temporary files, the database driver.
     let by_libraries = ["OBSERVATORY_LOG", "HOME", "PGSSLROOTCERT"];
-    for name in ["cpu", "external-db", "gpu", "minimal"] {
+    for name in ["cpu", "external-db", "gpu", "minimal", "tls"] {
         for pod in pods(&render_example(name)) {
             for container in pod.containers() {
                 let command = text(container, "/command/0");

@@ -84,18 +84,27 @@ fn requests_and_limits(objects: &[Value]) -> Vec<String> {
     wrong
 }
 
+/// A kubelet's gRPC probe speaks no TLS: a server that does is asked over HTTP.
 fn probes(objects: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     for deployment in kind(objects, "Deployment") {
         for container in items(deployment, "/spec/template/spec/containers") {
-            for (probe, service) in [("startupProbe", ""), ("livenessProbe", ""), ("readinessProbe", "ready")]
-            {
-                let grpc = container.pointer(&format!("/{probe}/grpc"));
-                let ports = items(container, "/ports");
-                let listens =
-                    |grpc: &Value| ports.iter().any(|port| port.get("containerPort") == grpc.get("port"));
-                if !grpc.is_some_and(|grpc| text(grpc, "/service") == service && listens(grpc)) {
-                    wrong.push(format!("{}: {probe} does not ask for {service:?}", id(deployment)));
+            let encrypted = env(container, "OBSERVATORY_INFERENCE_TLS_CERT").is_some();
+            for (probe, service, path) in [
+                ("startupProbe", "", "/livez"),
+                ("livenessProbe", "", "/livez"),
+                ("readinessProbe", "ready", "/readyz"),
+            ] {
+                let (how, key, wanted, listens) = match encrypted {
+                    false => ("grpc", "/service", service, "containerPort"),
+                    true => ("httpGet", "/path", path, "name"),
+                };
+                let asked = container.pointer(&format!("/{probe}/{how}"));
+                let open = |asked: &Value| {
+                    items(container, "/ports").iter().any(|port| port.get(listens) == asked.get("port"))
+                };
+                if !asked.is_some_and(|asked| text(asked, key) == wanted && open(asked)) {
+                    wrong.push(format!("{}: {probe} does not ask for {wanted:?}", id(deployment)));
                 }
             }
         }

@@ -51,6 +51,25 @@ fn refuses_bad_values_of_the_inference_server() {
 }
 
 #[test]
+fn refuses_tls_and_tokens_that_cannot_work() {
+    let both = r#"inference.tls={"existingSecret":"s","ca":{"existingSecret":"","key":"ca.crt"},"clientCa":"#;
+    let mutual = format!(r#"{both}{{"existingSecret":"c","key":"ca.crt"}}}}"#);
+    refuses(&[
+        (r#"inference.tls.existingSecret="Not A Name""#, "inference.tls.existingSecret"),
+        (r#"inference.tls.secret="s""#, "secret"),
+        (r#"inference.tls.ca.existingSecret="s""#, "inference.tls.ca"),
+        (r#"inference.tls.clientCa.existingSecret="s""#, "inference.tls.clientCa"),
+        (r#"inference.credentials.certificate.existingSecret="s""#, "inference.credentials.certificate"),
+        (mutual.as_str(), "inference.credentials.certificate"),
+        (r#"inference.clients.existingSecret="s""#, "inference"),
+        (r#"inference.credentials.token.existingSecret="s""#, "inference"),
+        (r#"inference.credentials.token.key="a b""#, "inference.credentials.token.key"),
+    ]);
+    let error = render_text(&[], &["--set", "mesh.mode=istio,inference.tls.existingSecret=s"]);
+    assert!(error.is_err_and(|error| error.contains("inference.tls")), "a mesh balances what it can read");
+}
+
+#[test]
 fn refuses_bad_values_of_everything_else() {
     refuses(&[
         (r#"image.tag="latest""#, "image.tag"),

@@ -1,0 +1,140 @@
+//! TLS, client certificates and tokens between the pipeline services and the inference server.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::helm::{self, KUBERNETES, render, render_example, render_text};
+use crate::manifest::{Pod, env, items, named, pods, text};
+use crate::policy;
+
+/// The file of a mounted volume that a variable names: the Secret and the key it comes from.
+fn source<'a>(pod: &Pod<'a>, container: &'a Value, variable: &str) -> Option<(&'a str, &'a str)> {
+    let file = env(container, variable)?;
+    let (folder, name) = file.rsplit_once('/').expect("an absolute path");
+    let mount = items(container, "/volumeMounts").iter().find(|mount| text(mount, "/mountPath") == folder);
+    let mount = mount.unwrap_or_else(|| panic!("{}: {file} is not mounted", pod.owner));
+    assert!(mount.get("subPath").is_none(), "{}: {file} would never be renewed", pod.owner);
+    assert_eq!(mount["readOnly"], json!(true), "{}: {file}", pod.owner);
+    let volume = items(pod.spec, "/volumes").iter().find(|volume| volume.get("name") == mount.get("name"));
+    let secret = &volume.unwrap_or_else(|| panic!("{}: no volume for {file}", pod.owner))["secret"];
+    let item = items(secret, "/items").iter().find(|item| text(item, "/path") == name).expect("the file");
+    Some((text(secret, "/secretName"), text(item, "/key")))
+}
+
+/// The container of a pod that has a variable.
+fn with_variable<'a>(pod: &Pod<'a>, variable: &str) -> Option<&'a Value> {
+    pod.containers().find(|container| env(container, variable).is_some())
+}
+
+#[test]
+fn every_caller_speaks_tls_and_shows_what_the_values_name() {
+    let objects = render_example("tls");
+    let all = pods(&objects);
+    let server = all.iter().find(|pod| pod.component() == "inference").expect("the inference server");
+    let container = &server.spec["containers"][0];
+    let expected = [
+        ("OBSERVATORY_INFERENCE_TLS_CERT", ("inference-certificate", "tls.crt")),
+        ("OBSERVATORY_INFERENCE_TLS_KEY", ("inference-certificate", "tls.key")),
+        ("OBSERVATORY_INFERENCE_TLS_CLIENT_CA", ("callers-ca", "ca.crt")),
+        ("OBSERVATORY_INFERENCE_CLIENTS_FILE", ("inference-clients", "clients.toml")),
+    ];
+    for (variable, from) in expected {
+        assert_eq!(source(server, container, variable), Some(from), "{variable}");
+    }
+    let callers: Vec<_> =
+        all.iter().filter_map(|pod| Some((pod, with_variable(pod, "OBSERVATORY_INFERENCE")?))).collect();
+    let components: BTreeSet<&str> = callers.iter().map(|(pod, _)| pod.component()).collect();
+    assert_eq!(components.len(), 8, "six workers, the orchestrator and the test: {components:?}");
+    for (pod, container) in callers {
+        let address = "https://rel-observatory-inference-headless.labor.svc:50051";
+        assert_eq!(env(container, "OBSERVATORY_INFERENCE"), Some(address), "{}", pod.owner);
+        let expected = [
+            ("OBSERVATORY_INFERENCE_CA", ("inference-certificate", "ca.crt")),
+            ("OBSERVATORY_INFERENCE_CERT", ("pipeline-certificate", "tls.crt")),
+            ("OBSERVATORY_INFERENCE_KEY", ("pipeline-certificate", "tls.key")),
+            ("OBSERVATORY_INFERENCE_TOKEN_FILE", ("pipeline-token", "token")),
+        ];
+        for (variable, from) in expected {
+            assert_eq!(source(pod, container, variable), Some(from), "{}: {variable}", pod.owner);
+        }
+        assert_eq!(env(container, "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN"), None, "{}", pod.owner);
+        let key = "server-certificate";
+        assert!(!pod.spec["volumes"].to_string().contains(key), "{} holds the server's key", pod.owner);
+    }
+    for name in ["inference", "inference-headless"] {
+        let service = named(&objects, &format!("Service/rel-observatory-{name}"));
+        assert_eq!(service["spec"]["ports"][0]["appProtocol"], json!("https"), "{name}");
+    }
+    let worker = named(&objects, "Service/rel-observatory-embedder");
+    assert_eq!(worker["spec"]["ports"][0]["appProtocol"], json!("grpc"));
+}
+
+#[test]
+fn probes_of_a_server_with_tls_are_http() {
+    let mut objects = render_example("tls");
+    assert_eq!(policy::broken(&objects), Vec::<String>::new());
+    for object in &mut objects {
+        let probe = "/spec/template/spec/containers/0/readinessProbe";
+        if let Some(probe) = object.pointer_mut(probe).filter(|probe| probe.get("httpGet").is_some()) {
+            assert_eq!(probe["httpGet"], json!({"port": "metrics", "path": "/readyz"}));
+            *probe = json!({"grpc": {"port": 50051, "service": "ready"}});
+        }
+    }
+    let broken = policy::broken(&objects);
+    assert_eq!(broken.len(), 1, "a gRPC probe is noticed: {broken:?}");
+}
+
+#[test]
+fn parts_of_it_by_themselves() {
+    let check = |set: &str, variable: &str, expected: Option<(&str, &str)>| {
+        let objects = render(&[], &["--set", set]);
+        assert_eq!(policy::broken(&objects), Vec::<String>::new(), "{set}");
+        let all = pods(&objects);
+        let pod = all.iter().find(|pod| pod.component() == "embedder").expect("the embedder");
+        assert_eq!(source(pod, &pod.spec["containers"][0], variable), expected, "{set}");
+    };
+    let tls = "inference.tls.existingSecret=s";
+    check(tls, "OBSERVATORY_INFERENCE_CA", Some(("s", "ca.crt")));
+    check(tls, "OBSERVATORY_INFERENCE_CERT", None);
+    check(tls, "OBSERVATORY_INFERENCE_TOKEN_FILE", None);
+    let roots = format!("{tls},inference.tls.ca.existingSecret=roots,inference.tls.ca.key=root.pem");
+    check(&roots, "OBSERVATORY_INFERENCE_CA", Some(("roots", "root.pem")));
+    let token =
+        format!("{tls},inference.clients.existingSecret=c,inference.credentials.token.existingSecret=t");
+    check(&token, "OBSERVATORY_INFERENCE_TOKEN_FILE", Some(("t", "token")));
+}
+
+#[test]
+fn in_a_mesh_it_stays_plain_and_the_mesh_encrypts_the_token() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let secrets = "inference.clients.existingSecret=c,inference.credentials.token.existingSecret=t";
+    for mesh in ["linkerd", "istio"] {
+        let set = format!("mesh.mode={mesh},{secrets}");
+        let objects = render(&[], &["--set", &set]);
+        assert_eq!(policy::broken(&objects), Vec::<String>::new(), "{mesh}");
+        let all = pods(&objects);
+        let callers: Vec<_> =
+            all.iter().filter_map(|pod| Some((pod, with_variable(pod, "OBSERVATORY_INFERENCE")?))).collect();
+        assert_eq!(callers.len(), 7, "the test is outside of the mesh: it does not show the token");
+        for (pod, container) in callers {
+            let address = "http://rel-observatory-inference.labor.svc:50051";
+            assert_eq!(env(container, "OBSERVATORY_INFERENCE"), Some(address), "{}", pod.owner);
+            assert_eq!(source(pod, container, "OBSERVATORY_INFERENCE_TOKEN_FILE"), Some(("t", "token")));
+            assert_eq!(env(container, "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN"), Some("true"));
+        }
+        let service = named(&objects, "Service/rel-observatory-inference");
+        assert_eq!(service["spec"]["ports"][0]["appProtocol"], json!("grpc"));
+        for version in KUBERNETES {
+            let text = render_text(&[], &["--set", &set, "--kube-version", &format!("{version}.0")]);
+            let file = folder.path().join(format!("{mesh}-{version}.yaml"));
+            std::fs::write(&file, text.expect("the values render")).expect("write a manifest");
+            helm::validate(version, &[file]).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    let plain = render_text(&[], &[]).expect("the defaults render");
+    assert!(
+        !plain.contains("OBSERVATORY_INFERENCE_TOKEN") && !plain.contains("https://"),
+        "nothing by default"
+    );
+}
