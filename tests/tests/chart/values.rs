@@ -60,7 +60,7 @@ fn refuses_tls_and_tokens_that_cannot_work() {
         (r#"inference.tls.ca.existingSecret="s""#, "inference.tls.ca"),
         (r#"inference.tls.clientCa.existingSecret="s""#, "inference.tls.clientCa"),
         (r#"inference.credentials.certificate.existingSecret="s""#, "inference.credentials.certificate"),
-        (&mutual, "inference.credentials.certificate"),
+        (mutual.as_str(), "inference.credentials.certificate"),
         (r#"inference.clients.existingSecret="s""#, "inference"),
         (r#"inference.credentials.token.existingSecret="s""#, "inference"),
         (r#"inference.credentials.token.key="a b""#, "inference.credentials.token.key"),
