@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use observatory_client::{Connection, Credentials, HandshakeError, wanted};
-use tonic::Response;
+pub use tonic::Response;
 pub use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 pub use tonic::{Code, Status};

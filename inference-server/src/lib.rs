@@ -140,15 +140,14 @@ impl Server {
         let admission = Admission::new(config.admission);
         let metrics = Metrics::new(Arc::clone(&admission), Arc::clone(&registry));
         let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
-        let queue =
-            Queue::start(
-                batch_tokens,
-                batches.in_flight,
-                Arc::clone(&admission),
-                Arc::clone(&metrics),
-                Arc::clone(turns),
-            )
-                .context("the device's threads cannot be started")?;
+        let queue = Queue::start(
+            batch_tokens,
+            batches.in_flight,
+            Arc::clone(&admission),
+            Arc::clone(&metrics),
+            Arc::clone(turns),
+        )
+        .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;
         let workers = Workers::start(config.tokenizer_threads, bound)

@@ -222,12 +222,21 @@ fn grpc_code(status: StatusCode) -> &'static str {
     }
 }
 
+/// A field of the contract by its name here.
+fn param(field: &str) -> String {
+    let mut name = field.to_owned();
+    for group in ["settings.", "sampling.", "limits.", "prompt.chat."] {
+        name = name.strip_prefix(group).map_or(name.clone(), str::to_owned);
+    }
+    let renamed =
+        [("texts", "input"), ("max_new_tokens", "max_tokens"), ("constraint.json_schema", "response_format")];
+    renamed.into_iter().fold(name, |name, (ours, theirs)| name.replace(ours, theirs))
+}
+
 /// The status and message of a refusal.
 fn refusal_body(refusal: &Refusal) -> (StatusCode, Value) {
     let error = &refusal.error;
-    // The fields of the contract by their names here.
-    let param =
-        refusal.field.as_deref().map(|field| field.trim_start_matches("settings.").replace("texts", "input"));
+    let param = refusal.field.as_deref().map(param);
     let code = match error.reason.as_str() {
         "UNKNOWN_MODEL" => "model_not_found".to_owned(),
         "OVERLOADED" | "QUOTA_EXCEEDED" => "rate_limit_exceeded".to_owned(),
@@ -304,6 +313,17 @@ mod tests {
             assert_eq!(grpc_code(http_status(code)), name);
         }
         assert_eq!(grpc_code(StatusCode::OK), "OK");
+    }
+
+    #[test]
+    fn fields_have_openais_names() {
+        let check = |field: &str, expected: &str| assert_eq!(param(field), expected);
+        check("texts[1]", "input[1]");
+        check("settings.dimensions", "dimensions");
+        check("settings.sampling.top_p", "top_p");
+        check("settings.limits.max_new_tokens", "max_tokens");
+        check("settings.constraint.json_schema", "response_format");
+        check("prompt.chat.messages[0].content", "messages[0].content");
     }
 
     #[test]

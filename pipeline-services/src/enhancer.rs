@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod endpoint;
+mod generator;
 mod prompt;
 pub mod rules;
 pub mod stage;

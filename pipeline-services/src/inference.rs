@@ -1,7 +1,10 @@
 //! The only client of the inference server.
 
+mod chat;
+
 use std::{fmt, time::Duration};
 
+pub use chat::{ChatRequest, Chatted};
 use observatory_client::{Connection, Credentials};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
@@ -138,6 +141,8 @@ impl Options {
 #[derive(Clone)]
 pub struct InferenceClient {
     connection: Option<Connection>,
+    /// The same for answers that take longer than usual: their callers say how long.
+    patient: Option<Connection>,
 }
 
 impl fmt::Debug for InferenceClient {
@@ -152,15 +157,21 @@ impl InferenceClient {
     /// # Errors
     /// When the address is not a URL, or a certificate, key or token cannot be used; no connection was tried.
     pub fn new(options: &Options) -> Result<Self, InferenceError> {
-        let Some(address) = &options.address else { return Ok(Self { connection: None }) };
-        let server = options.credentials.server(address)?.tuned(|endpoint| {
-            endpoint
-                .connect_timeout(Duration::from_secs(2))
-                .timeout(REQUEST_TIMEOUT)
-                .http2_keep_alive_interval(Duration::from_secs(10))
-                .keep_alive_timeout(Duration::from_secs(3))
-        });
-        Ok(Self { connection: Some(server.connect_lazy()) })
+        let Some(address) = &options.address else { return Ok(Self { connection: None, patient: None }) };
+        let connection = |timeout: Option<Duration>| {
+            let server = options.credentials.server(address)?.tuned(|endpoint| {
+                let endpoint = endpoint
+                    .connect_timeout(Duration::from_secs(2))
+                    .http2_keep_alive_interval(Duration::from_secs(10))
+                    .keep_alive_timeout(Duration::from_secs(3));
+                match timeout {
+                    Some(timeout) => endpoint.timeout(timeout),
+                    None => endpoint,
+                }
+            });
+            Ok::<_, InferenceError>(server.connect_lazy())
+        };
+        Ok(Self { connection: Some(connection(Some(REQUEST_TIMEOUT))?), patient: Some(connection(None)?) })
     }
 
     /// Whether an address was given.
@@ -170,6 +181,10 @@ impl InferenceClient {
 
     fn connection(&self) -> Result<Connection, InferenceError> {
         self.connection.clone().ok_or(InferenceError::NotConfigured)
+    }
+
+    fn patient_connection(&self) -> Result<Connection, InferenceError> {
+        self.patient.clone().ok_or(InferenceError::NotConfigured)
     }
 
     /// Every model the server knows, whatever its state.

@@ -117,6 +117,7 @@ struct Parts {
     vocabulary: Arc<VocabularySource>,
     extractor: Arc<ExtractorSource>,
     taggers: Taggers,
+    inference: InferenceClient,
     reporter: Arc<ReporterStage>,
 }
 
@@ -137,7 +138,8 @@ impl Parts {
         let inference = InferenceClient::new(&config.inference)?;
         Ok(Self {
             taggers: Taggers::new(inference.clone(), settings.taggers),
-            embeddings: CachedEmbeddings::new(inference, &embedder.cache(config.cache_dir.clone())),
+            embeddings: CachedEmbeddings::new(inference.clone(), &embedder.cache(config.cache_dir.clone())),
+            inference,
             embedder,
             extractor: Arc::new(ExtractorSource::new(Arc::clone(&vocabulary), patterns)),
             reporter: Arc::new(ReporterStage::new(
@@ -178,7 +180,7 @@ impl Parts {
             StageName::Enhance => {
                 let settings = config.settings(name, &crate::enhancer::stage::SETTINGS)?;
                 let (vocabulary, key) = (Arc::clone(&self.vocabulary), config.llm_api_key.clone());
-                Arc::new(EnhancerStage::new(pool, vocabulary, settings, key)?)
+                Arc::new(EnhancerStage::new(pool, vocabulary, settings, key, &self.inference)?)
             }
             StageName::Embed => Arc::new(Embedder::new(pool, self.embeddings.clone(), self.embedder.clone())),
             StageName::Analyze => {

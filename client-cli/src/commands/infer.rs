@@ -3,16 +3,17 @@
 mod generate;
 
 use anyhow::bail;
+use observatory_client::Connection;
 use observatory_proto::inference::v1::{
-    ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings, Entity, ModelRef, Priority, TokenizeRequest,
-    embedding_service_client::EmbeddingServiceClient,
+    ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings, Entity, ModelRef, Priority,
+    TokenizeRequest, embedding_service_client::EmbeddingServiceClient,
     token_classification_service_client::TokenClassificationServiceClient,
     tokenization_service_client::TokenizationServiceClient,
 };
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::{Channel, answer};
+use crate::client::answer;
 use crate::output::Outcome;
 
 /// Ask the inference server directly; answers are JSON, one line for each text, but what a model writes is plain text.
@@ -101,7 +102,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
 }
 
 async fn classify(
-    channel: Channel,
+    channel: Connection,
     model: Option<ModelRef>,
     texts: Vec<String>,
     min_score: f32,

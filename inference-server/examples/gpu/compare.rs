@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use observatory_inference::model::{Extras, Model, LoadedModel};
+use observatory_inference::model::{Extras, LoadedModel, Model};
 
 use crate::{ModelArgs, rows, texts};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use observatory_inference::model::{Extras, Model, LoadedModel};
+use observatory_inference::model::{Extras, LoadedModel, Model};
 
 use crate::{ModelArgs, rows, texts};
 

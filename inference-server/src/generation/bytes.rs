@@ -6,7 +6,7 @@ use tokenizers::{DecoderWrapper, Tokenizer};
 
 /// How a vocabulary writes bytes as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spelling {
+pub(super) enum Spelling {
     /// A character for each byte, as GPT-2 has it.
     ByteLevel,
     /// Text with a stand-in for the space, as SentencePiece has it.
@@ -20,7 +20,7 @@ pub enum Spelling {
 
 impl Spelling {
     /// Reads it from the decoder; nothing where the text of a token depends on its neighbours in other ways.
-    pub fn of(tokenizer: &Tokenizer) -> Option<Self> {
+    pub(super) fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let mut steps = Vec::new();
         flatten(tokenizer.get_decoder()?, &mut steps);
         let mut spelling = Self::Spaced { space: None, bytes: false };
@@ -46,7 +46,7 @@ impl Spelling {
     }
 
     /// The bytes of a token.
-    pub fn bytes(&self, token: &str) -> Vec<u8> {
+    pub(super) fn bytes(&self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => {
                 let bytes: Option<Vec<u8>> = token.chars().map(|c| BYTES.get(c as usize).copied()?).collect();
@@ -138,7 +138,8 @@ mod tests {
             assert_eq!(Spelling::of(&tokenizer), expected, "{decoder}");
         }
         let json = |text: &str| serde_json::from_str(text).unwrap();
-        let level = json(r#"{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#);
+        let level =
+            json(r#"{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}"#);
         check(level, Some(Spelling::ByteLevel));
         let llama = json(
             r#"{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},

@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::{Matcher as Parser, ParserFactory};
-use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 use toktrie::{InferenceCapabilities, TokEnv};
 
 mod ending;
+mod schema;
 mod vocabulary;
 
 use ending::Hints;
@@ -90,7 +90,7 @@ impl fmt::Debug for Grammars {
 
 impl Grammars {
     /// Reads the vocabulary; `logits` is the number that the model gives, of which those without a token are never
-    /// allowed. `eos` are the tokens that end a text. Takes some tenths of a second for 150,000 tokens.
+    /// allowed. `eos` are the tokens that end a text. Takes about a second for 150,000 tokens.
     ///
     /// # Errors
     /// Where the tokens have no bytes of their own, are more than the logits, or none ends a text.
@@ -130,7 +130,7 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     };
     ensure!(bytes <= MAX_BYTES, "{bytes} bytes; allowed: at most {MAX_BYTES}");
     match constraint {
-        Constraint::JsonSchema(schema) => json_grammar(schema),
+        Constraint::JsonSchema(schema) => schema::grammar(schema),
         Constraint::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
         Constraint::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
         Constraint::Choices(texts) => {
@@ -140,21 +140,6 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
             Ok(TopLevelGrammar::from_regex(&format!("({})", escaped.join("|"))))
         }
     }
-}
-
-/// White space is one space at most, after commas and colons: a model that may go on with white space sometimes does
-/// so to the end.
-fn json_grammar(schema: &str) -> Result<TopLevelGrammar> {
-    let mut schema = match serde_json::from_str(schema)? {
-        Value::Bool(true) => json!({}),
-        schema => schema,
-    };
-    let Some(map) = schema.as_object_mut() else {
-        anyhow::bail!("a schema is an object or true");
-    };
-    let options = json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?"});
-    map.insert("x-guidance".to_owned(), options);
-    Ok(TopLevelGrammar::from_json_schema(schema))
 }
 
 fn escape(text: &str) -> String {

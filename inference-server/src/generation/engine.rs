@@ -113,7 +113,8 @@ impl Engine {
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
         if longest.div_ceil(BLOCK) > self.blocks.capacity() {
-            return sequence.fail(Error::KvExhausted { tokens: longest, room: self.blocks.capacity() * BLOCK });
+            return sequence
+                .fail(Error::KvExhausted { tokens: longest, room: self.blocks.capacity() * BLOCK });
         }
         self.waiting[usize::from(!sequence.is_urgent())].push_back(sequence);
     }
@@ -168,7 +169,9 @@ impl Engine {
         while self.running.len() < self.limits.texts.min(self.limits.step_tokens) {
             let bulk_turn = self.let_in % BULK_TURN == BULK_TURN - 1;
             let order = if bulk_turn { [1, 0] } else { [0, 1] };
-            let Some(class) = order.into_iter().find(|class| !self.waiting[*class].is_empty()) else { return };
+            let Some(class) = order.into_iter().find(|class| !self.waiting[*class].is_empty()) else {
+                return;
+            };
             let Some(mut sequence) = self.waiting[class].pop_front() else { return };
             self.adopt(&mut sequence);
             let wanted = sequence.tokens.len() / BLOCK + 1 - sequence.blocks.len();
@@ -322,7 +325,9 @@ impl Engine {
         self.admission.observe(tokens, started.elapsed());
         self.steps += 1;
         match computed {
-            Ok(logits) => hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits, masks),
+            Ok(logits) => {
+                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits, masks)
+            }
             Err(error) => fail(&mut self.running, shares, &error),
         }
     }
@@ -448,7 +453,8 @@ mod tests {
                 }
                 if piece.logits {
                     let end = piece.start + piece.tokens.len();
-                    let stored = (0..end).map(|place| self.blocks[&piece.blocks[place / BLOCK]][place % BLOCK]);
+                    let stored =
+                        (0..end).map(|place| self.blocks[&piece.blocks[place / BLOCK]][place % BLOCK]);
                     row(stored, self.logits.row_mut(next));
                     next += 1;
                 }
@@ -497,7 +503,8 @@ mod tests {
         fn any(numbers: &mut Numbers) -> Self {
             // Beginnings of three common texts, and something of their own behind.
             let common = numbers.below(3) as u32;
-            let mut prompt: Vec<u32> = (0..numbers.below(100) as u32).map(|at| (at * 7 + common) % WORDS).collect();
+            let mut prompt: Vec<u32> =
+                (0..numbers.below(100) as u32).map(|at| (at * 7 + common) % WORDS).collect();
             prompt.extend((0..=numbers.below(40)).map(|_| numbers.below(u64::from(WORDS)) as u32));
             let sampling = Sampling {
                 temperature: if numbers.below(2) == 0 { 0.0 } else { 1.0 },

@@ -185,8 +185,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
     use super::bytes::byte_char;
+    use super::*;
 
     fn tokenizer(decoder: &Value, model: &Value, special: &[(u32, &str)]) -> Tokenizer {
         let added: Vec<Value> = special
@@ -208,21 +208,24 @@ mod tests {
         let level = |bytes: &[u8]| -> String { bytes.iter().map(|byte| byte_char(*byte)).collect() };
         let mut tokens: Vec<String> = (0..=255).map(|byte| level(&[byte])).collect();
         let emoji = "🙂".as_bytes();
-        for bytes in [&b" the"[..], "ñ".as_bytes(), &emoji[..2], &emoji[2..], &[emoji[3], b'a'], b"a\xF0\x9F"] {
+        for bytes in [&b" the"[..], "ñ".as_bytes(), &emoji[..2], &emoji[2..], &[emoji[3], b'a'], b"a\xF0\x9F"]
+        {
             tokens.push(level(bytes));
         }
         let vocabulary: serde_json::Map<String, Value> =
             tokens.into_iter().enumerate().map(|(id, token)| (token, json!(id))).collect();
         let last = vocabulary.len() as u32;
         let model = json!({"type": "BPE", "vocab": vocabulary, "merges": []});
-        let decoder = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let decoder =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         tokenizer(&decoder, &model, &[(last, "<|end|>"), (last + 1, "<|é|>")])
     }
 
     fn unigram(decoder: &Value) -> Tokenizer {
-        let mut tokens: Vec<String> = ["<unk>", "<s>", "▁", "a", "▁b", "▁▁", "ñ", "c▁d", "n't", "▁.", "\u{FFFD}"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut tokens: Vec<String> =
+            ["<unk>", "<s>", "▁", "a", "▁b", "▁▁", "ñ", "c▁d", "n't", "▁.", "\u{FFFD}"]
+                .map(str::to_owned)
+                .to_vec();
         tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
         let scored: Vec<Value> = tokens.iter().map(|token| json!([token, -1.0])).collect();
         let model = json!({"type": "Unigram", "unk_id": 0, "vocab": scored, "byte_fallback": true});
@@ -230,7 +233,8 @@ mod tests {
     }
 
     fn word_pieces(decoder: &Value) -> Tokenizer {
-        let vocabulary = json!({"[UNK]": 0, "a": 1, "##b": 2, ".": 3, "n't": 4, "[SEP]": 5, "##": 6, "do": 7, "not": 8});
+        let vocabulary =
+            json!({"[UNK]": 0, "a": 1, "##b": 2, ".": 3, "n't": 4, "[SEP]": 5, "##": 6, "do": 7, "not": 8});
         let model = json!({"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]",
             "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
         tokenizer(decoder, &model, &[(5, "[SEP]")])
@@ -285,12 +289,16 @@ mod tests {
         check(llama, &["a", "<0xC3>", "<0xB1>", "a"], &["a", "", "", "ña", ""]);
         check(llama, &["a", "<0x41>", "<0xC3>", "a"], &["a", "", "", "\u{FFFD}\u{FFFD}a", ""]);
         check(llama, &["a", "<0xC3>", "<s>", "<0xB1>"], &["a", "", "", "", "ñ"]);
-        check(&tokenizers()[10], &["a", "##b"], &["", "", "a## "]);
+        check(&tokenizers()[10], &["a", "##b"], &["", "", "a##"]);
     }
 
     #[test]
     fn all_but_the_unknown_decoders_stream() {
-        let whole: Vec<usize> = (0..).zip(tokenizers()).filter(|(_, t)| matches!(way(t), Way::Whole(_))).map(|(n, _)| n).collect();
+        let whole: Vec<usize> = (0..)
+            .zip(tokenizers())
+            .filter(|(_, t)| matches!(way(t), Way::Whole(_)))
+            .map(|(n, _)| n)
+            .collect();
         assert_eq!(whole, [10]);
     }
 

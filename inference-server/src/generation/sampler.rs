@@ -339,10 +339,7 @@ mod tests {
         check(|s| s.top_p = 0.0, Some("sampling.top_p is 0; allowed: above 0 and at most 1"));
         check(|s| s.top_p = 1.5, Some("sampling.top_p is 1.5; allowed: above 0 and at most 1"));
         check(|s| s.min_p = 2.0, Some("sampling.min_p is 2; allowed: 0 to 1"));
-        check(
-            |s| s.repetition_penalty = 0.0,
-            Some("sampling.repetition_penalty is 0; allowed: 0.01 to 100"),
-        );
+        check(|s| s.repetition_penalty = 0.0, Some("sampling.repetition_penalty is 0; allowed: 0.01 to 100"));
         check(|s| s.presence_penalty = 2.5, Some("sampling.presence_penalty is 2.5; allowed: -2 to 2"));
         check(|s| s.frequency_penalty = -3.0, Some("sampling.frequency_penalty is -3; allowed: -2 to 2"));
         check(|s| s.logprobs = 21, Some("sampling.logprobs is 21; allowed: 0 to 20"));
@@ -482,7 +479,8 @@ mod tests {
 
     fn logits() -> impl Strategy<Value = Vec<f32>> {
         // Coarse values, so that there are ties.
-        let value = prop_oneof![9 => (-40..40_i32).prop_map(|x| x as f32 / 4.0), 1 => Just(f32::NEG_INFINITY)];
+        let value =
+            prop_oneof![9 => (-40..40_i32).prop_map(|x| x as f32 / 4.0), 1 => Just(f32::NEG_INFINITY)];
         proptest::collection::vec(value, 1..400)
     }
 

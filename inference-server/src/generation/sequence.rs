@@ -204,7 +204,12 @@ impl Sequence {
                 return Ok(());
             }
             // After that token no end was in reach.
-            mask = self.request.matcher.as_mut().map(|matcher| matcher.mask(room).map(<[u32]>::to_vec)).transpose()?;
+            mask = self
+                .request
+                .matcher
+                .as_mut()
+                .map(|matcher| matcher.mask(room).map(<[u32]>::to_vec))
+                .transpose()?;
         }
     }
 

@@ -122,7 +122,8 @@ mod tests {
     /// The whole text searched place by place.
     fn naive(words: &[String], text: &str) -> (String, bool) {
         for end in 1..=text.len() {
-            let found = words.iter().filter(|w| !w.is_empty() && text.as_bytes()[..end].ends_with(w.as_bytes()));
+            let found =
+                words.iter().filter(|w| !w.is_empty() && text.as_bytes()[..end].ends_with(w.as_bytes()));
             if let Some(longest) = found.map(String::len).max() {
                 return (text[..end - longest].to_owned(), true);
             }

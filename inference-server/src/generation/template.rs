@@ -184,8 +184,7 @@ impl ChatTemplate {
                 });
             }
         }
-        let mut context: BTreeMap<&str, Value> =
-            ABSENT.iter().map(|name| (*name, Value::from(()))).collect();
+        let mut context: BTreeMap<&str, Value> = ABSENT.iter().map(|name| (*name, Value::from(()))).collect();
         context.extend(self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str()))));
         context.extend(arguments.iter().map(|(name, value)| (name.as_str(), Value::from_serialize(value))));
         context.insert("messages", Value::from_serialize(messages));
@@ -260,17 +259,22 @@ fn explain(error: &Error) -> TemplateError {
         source = cause.source();
     }
     let line = error.line().unwrap_or_default();
-    let expression = error.range().and_then(|range| error.template_source()?.get(range));
-    match (error.kind(), expression) {
+    match (error.kind(), expression(error)) {
         (ErrorKind::OutOfFuel, _) => TemplateError::TooLong,
-        (ErrorKind::UndefinedError, Some(expression)) => {
-            TemplateError::Undefined { line, expression: expression.to_owned() }
-        }
+        (ErrorKind::UndefinedError, Some(expression)) => TemplateError::Undefined { line, expression },
         (kind, _) => {
             let message = error.detail().map_or(kind.to_string(), |detail| format!("{kind}: {detail}"));
             TemplateError::Failed { line, message }
         }
     }
+}
+
+/// What an error is about. The engine knows an attribute only from its dot on: what stands before is added.
+fn expression(error: &Error) -> Option<String> {
+    let (source, range) = (error.template_source()?, error.range()?);
+    let named = |c: char| c.is_alphanumeric() || "_.[]()'\"".contains(c);
+    let start = source.get(..range.start)?.trim_end_matches(named).len();
+    source.get(start..range.end).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -298,7 +302,10 @@ mod tests {
     }
 
     fn messages(pairs: &[(&str, &str)]) -> Vec<Message> {
-        pairs.iter().map(|(role, content)| Message { role: (*role).into(), content: (*content).into() }).collect()
+        pairs
+            .iter()
+            .map(|(role, content)| Message { role: (*role).into(), content: (*content).into() })
+            .collect()
     }
 
     fn template(source: &str) -> ChatTemplate {
@@ -334,7 +341,7 @@ mod tests {
     fn renders_as_python_does() {
         fn check(source: &str, expected: &str) {
             let arguments = json!({"x": {"b": [1, 2.0, null], "a": "é\u{1}\"</"}, "n": 3, "f": 1e-7});
-            let source = format!("{{#{{{{x}}}}{{{{n}}}}{{{{f}}}}#}}{source}{{% if false %}}{{{{ x, n, f }}}}{{% endif %}}");
+            let source = format!("{source}{{% if false %}}{{{{ x ~ n ~ f }}}}{{% endif %}}");
             assert_eq!(rendered(&source, arguments).unwrap(), expected, "{source}");
         }
         check("{{ bos_token }}{{ messages[0].content }}", "<s>¡Hola!");
@@ -349,8 +356,14 @@ mod tests {
         check("{{ missing }}", "");
         check("{% for m in messages %}\n  {{ m.role }}\n{% endfor %}\n", "  user\n  assistant\n");
         check("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01");
-        check("{% set ns = namespace(k=0) %}{% for m in messages %}{% set ns.k = ns.k + n %}{% endfor %}{{ ns.k }}", "6");
-        check("{% for m in messages %}{{ loop.index0 }}{{ loop.last }}{{ loop.previtem is defined }}{% endfor %}", "0FalseFalse1TrueTrue");
+        check(
+            "{% set ns = namespace(k=0) %}{% for m in messages %}{% set ns.k = ns.k + n %}{% endfor %}{{ ns.k }}",
+            "6",
+        );
+        check(
+            "{% for m in messages %}{{ loop.index0 }}{{ loop.last }}{{ loop.previtem is defined }}{% endfor %}",
+            "0FalseFalse1TrueTrue",
+        );
         check("a {%- generation %} b {%- endgeneration -%} c", "a bc");
         check("{{ 'a b'.split(' ')[-1] }}{{ 'xyx'.lstrip('x') }}{{ 'ab'.startswith('a') }}", "byxTrue");
         check("{{ x.items() | list | length }}{{ x.get('z', 'none') }}{{ 'b' in x }}", "2noneTrue");
@@ -362,7 +375,11 @@ mod tests {
         fn check(source: &str, arguments: serde_json::Value, expected: &str) {
             assert_eq!(rendered(source, arguments).unwrap_err().to_string(), expected);
         }
-        check("{{ raise_exception('no ' ~ messages[0].role) }}", json!({}), "the chat template refuses the messages: no user");
+        check(
+            "{{ raise_exception('no ' ~ messages[0].role) }}",
+            json!({}),
+            "the chat template refuses the messages: no user",
+        );
         let nested = "{% macro m() %}{{ raise_exception('deep') }}{% endmacro %}\n{{ m() }}";
         check(nested, json!({}), "the chat template refuses the messages: deep");
         check(
@@ -381,14 +398,26 @@ mod tests {
             "the chat template does not read the argument c; it reads: a, b",
         );
         check("", json!({"tools": []}), "the chat template does not read the argument tools; it reads: none");
-        check("{{ messages }}", json!({"messages": []}), "the argument messages of the chat template cannot be given");
+        check(
+            "{{ messages }}",
+            json!({"messages": []}),
+            "the argument messages of the chat template cannot be given",
+        );
         check(
             "{{ messages | nothing }}",
             json!({}),
             "the chat template fails in line 1: unknown filter: filter nothing is unknown",
         );
-        check("{{ strftime_now('%Q') }}", json!({}), "the chat template fails in line 1: invalid operation: no format of a time: %Q");
-        check("{{ missing | tojson }}", json!({}), "the chat template fails in line 1: invalid operation: undefined is no JSON");
+        check(
+            "{{ strftime_now('%Q') }}",
+            json!({}),
+            "the chat template fails in line 1: invalid operation: no format of a time: %Q",
+        );
+        check(
+            "{{ missing | tojson }}",
+            json!({}),
+            "the chat template fails in line 1: invalid operation: undefined is no JSON",
+        );
     }
 
     #[test]
@@ -408,12 +437,21 @@ mod tests {
         let config = r#"{"chat_template": "{{ bos_token }}config{{ eos_token }}", "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}}"#;
         check(&[(CONFIG, config)], Ok(Some("<s>config</s>")));
         check(&[(CONFIG, config), (FILE, "file{{ eos_token }}\n")], Ok(Some("file</s>")));
-        let named = r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}"#;
+        let named =
+            r#"{"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]}"#;
         check(&[(CONFIG, named)], Ok(Some("d")));
         let no_default = r#"{"chat_template": [{"name": "rag", "template": "r"}]}"#;
         check(&[(CONFIG, no_default)], Err("tokenizer_config.json: chat_template has none named default"));
-        check(&[(CONFIG, r#"{"chat_template": 1}"#)], Err("tokenizer_config.json: chat_template is neither a text nor a list"));
-        check(&[(FILE, "a\n{% if %}")], Err("chat_template.jinja: the chat template fails in line 2: syntax error: unexpected end of block"));
+        check(
+            &[(CONFIG, r#"{"chat_template": 1}"#)],
+            Err("tokenizer_config.json: chat_template is neither a text nor a list"),
+        );
+        check(
+            &[(FILE, "a\n{% if %}")],
+            Err(
+                "chat_template.jinja: the chat template fails in line 2: syntax error: unexpected end of block",
+            ),
+        );
     }
 
     #[test]

@@ -125,7 +125,9 @@ impl Api {
         let mut begun = Vec::new();
         for answer in self.read(call, jobs)? {
             let ready = answer.await.map_err(|_| Error::Backend)?;
-            begun.push(ready.and_then(|(ready, tokenize)| self.put_in_line(call, model, asked, ready, tokenize)));
+            begun.push(
+                ready.and_then(|(ready, tokenize)| self.put_in_line(call, model, asked, ready, tokenize)),
+            );
         }
         Ok(begun)
     }
@@ -208,7 +210,8 @@ impl Api {
             timing.first_token_ns = timing.first_token_ns.max(spent.first_token_ns);
             timing.total_ns = timing.total_ns.max(spent.total_ns);
         }
-        let failed = |error: Error| pb::GeneratedText { status: Some(failed_item(&error)), ..Default::default() };
+        let failed =
+            |error: Error| pb::GeneratedText { status: Some(failed_item(&error)), ..Default::default() };
         pb::GenerateBatchResponse {
             texts: texts.into_iter().map(|text| text.unwrap_or_else(failed)).collect(),
             usage: Some(usage),
@@ -310,7 +313,11 @@ impl Writing {
                     Event::Started { cached: found } => {
                         cached = found;
                         let started = self.started(found);
-                        if sender.send(Ok(wire(pb::generate_response::Event::Started(started)))).await.is_err() {
+                        if sender
+                            .send(Ok(wire(pb::generate_response::Event::Started(started))))
+                            .await
+                            .is_err()
+                        {
                             return Ok(());
                         }
                     }
@@ -381,4 +388,3 @@ fn wire_reason(reason: Reason) -> pb::FinishReason {
         Reason::Length => pb::FinishReason::Length,
     }
 }
-

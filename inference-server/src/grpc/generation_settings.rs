@@ -47,7 +47,11 @@ impl Asked {
             }
         }
         if let Some(index) = limits.stop.iter().position(String::is_empty) {
-            return Err(invalid(format!("settings.limits.stop[{index}]"), "empty", "texts of a character or more"));
+            return Err(invalid(
+                format!("settings.limits.stop[{index}]"),
+                "empty",
+                "texts of a character or more",
+            ));
         }
         let logprobs = settings.logprobs;
         if let Some(count) = logprobs.filter(|count| *count > MAX_LOGPROBS) {
@@ -197,8 +201,9 @@ fn written_out(api: &Api, model: &LoadedModel, field: &str, chat: pb::Chat) -> R
     let mut arguments = BTreeMap::new();
     for (name, value) in chat.template_arguments {
         let parsed = serde_json::from_str(&value);
-        let parsed =
-            parsed.map_err(|error| bad(format!("{field}.template_arguments.{name}"), format!("not JSON: {error}")))?;
+        let parsed = parsed.map_err(|error| {
+            bad(format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
+        })?;
         arguments.insert(name, parsed);
     }
     template.render(&messages, &arguments, true).map_err(|error| bad(field.to_owned(), error.to_string()))

@@ -13,9 +13,9 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use super::call::Caller;
 use crate::error::Error;
-use crate::model::registry::{Entry, State};
 use crate::generation::Generator;
 use crate::generation::blocks::BLOCK_TOKENS;
+use crate::model::registry::{Entry, State};
 use crate::model::{LoadedModel, Task};
 
 const DEFAULT_PAGE: usize = 50;

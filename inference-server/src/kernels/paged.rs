@@ -97,7 +97,8 @@ impl Pages {
 
     fn head(&self, block: u32, head: usize) -> (&[f32], &[f32]) {
         let floats = self.shape.head_floats();
-        Line::floats(&self.blocks[block as usize])[head * floats..][..floats].split_at(BLOCK * self.shape.size)
+        Line::floats(&self.blocks[block as usize])[head * floats..][..floats]
+            .split_at(BLOCK * self.shape.size)
     }
 }
 
@@ -145,7 +146,10 @@ pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, v
     let mut jobs = Vec::new();
     for piece in pieces {
         assert!(piece.rows.end <= queries.rows(), "pieces lie inside the batch");
-        assert!((piece.start + piece.rows.len()).div_ceil(BLOCK) <= piece.blocks.len(), "every token has a place");
+        assert!(
+            (piece.start + piece.rows.len()).div_ceil(BLOCK) <= piece.blocks.len(),
+            "every token has a place"
+        );
         let pairs = piece.rows.len() * shape.group;
         for head in 0..shape.shared {
             let firsts = (0..pairs).step_by(most);
@@ -300,7 +304,8 @@ fn soften<const FMA: bool>(row: &mut [f32], seen: Range<usize>, scale: f32, sum:
             *lane = if *x > *lane { *x } else { *lane };
         }
     }
-    let largest = lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most });
+    let largest =
+        lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most });
     let largest = largest * scale;
     let mut lanes = [0.0f32; Line::FLOATS];
     for chunk in chunks {
@@ -386,7 +391,9 @@ mod tests {
                 for isa in Isa::available() {
                     let mut out = Matrix::default();
                     attend(isa, &text, std::slice::from_ref(&piece), &pages, view, &mut out);
-                    for (token, head) in (0..length).flat_map(|t| (0..shape.shared * shape.group).map(move |h| (t, h))) {
+                    for (token, head) in
+                        (0..length).flat_map(|t| (0..shape.shared * shape.group).map(move |h| (t, h)))
+                    {
                         let got = &out.row(token)[head * shape.size..][..shape.size];
                         for (got, expected) in got.iter().zip(exact(shape, &text, token, head, view)) {
                             let error = (f64::from(*got) - expected).abs();

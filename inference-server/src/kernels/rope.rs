@@ -65,7 +65,10 @@ mod tests {
                     let (x, y) = (1.0 + pair as f64, 3.0 + pair as f64);
                     let expected = [x * cosine - y * sine, y * cosine + x * sine];
                     let got = [head[pair], head[pair + 2]].map(f64::from);
-                    assert!(got.iter().zip(expected).all(|(got, x)| (got - x).abs() < 1e-5), "{got:?} {expected:?}");
+                    assert!(
+                        got.iter().zip(expected).all(|(got, x)| (got - x).abs() < 1e-5),
+                        "{got:?} {expected:?}"
+                    );
                 }
                 assert_eq!(head[4], 5.0);
             }

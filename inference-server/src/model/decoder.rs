@@ -181,7 +181,8 @@ impl LanguageModel for Decoder {
         let positions: Vec<u32> = pieces.iter().flat_map(place).collect();
         let mut row = 0;
         let mut asked = Vec::new();
-        let mut pass = Pass { pieces: Vec::new(), angles: Angles::default(), local_angles: Angles::default() };
+        let mut pass =
+            Pass { pieces: Vec::new(), angles: Angles::default(), local_angles: Angles::default() };
         for piece in pieces {
             let rows = row..row + piece.tokens.len();
             row = rows.end;

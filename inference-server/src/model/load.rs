@@ -60,9 +60,7 @@ pub fn load_within(
         Task::TokenClassification => {
             Encoder::labelling(&config, &mut weights, device.precision, labels.len())?
         }
-        Task::Ranking | Task::Generation => {
-            Encoder::classifying(&config, &mut weights, device.precision, 1)?
-        }
+        Task::Ranking | Task::Generation => Encoder::classifying(&config, &mut weights, device.precision, 1)?,
     };
     let info = ModelInfo {
         name: name.to_owned(),

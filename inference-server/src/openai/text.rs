@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Extension;
 use futures::stream::{self, Stream, StreamExt};
 use observatory_proto::inference::v1 as pb;
 use pb::prompt::Kind;
@@ -260,7 +260,9 @@ async fn write(
     }
     let settings = match common.settings(form, logprobs) {
         Ok(settings) => settings,
-        Err(message) => return failure(StatusCode::BAD_REQUEST, &message, Some("logit_bias"), "invalid_value"),
+        Err(message) => {
+            return failure(StatusCode::BAD_REQUEST, &message, Some("logit_bias"), "invalid_value");
+        }
     };
     let mut texts = Vec::new();
     for (index, kind) in prompts.into_iter().flat_map(|kind| std::iter::repeat_n(kind, n)).enumerate() {
@@ -268,10 +270,8 @@ async fn write(
         if let Some(seed) = settings.sampling.as_mut().and_then(|sampling| sampling.seed.as_mut()) {
             *seed = seed.wrapping_add(index as u64);
         }
-        let request = pb::GenerateRequest {
-            settings: Some(settings),
-            prompt: Some(pb::Prompt { kind: Some(kind) }),
-        };
+        let request =
+            pb::GenerateRequest { settings: Some(settings), prompt: Some(pb::Prompt { kind: Some(kind) }) };
         match api.write_text(Arc::clone(&client), request).await {
             Ok(text) => texts.push(text),
             Err(refusal) => return refused(&refusal),
@@ -381,7 +381,9 @@ impl Head {
     fn change(&self, index: usize, delta: &Value, reason: Option<Reason>, logprobs: &Value) -> Value {
         let reason = reason.map(finish_reason);
         let choice = match self.form {
-            Form::Chat => json!({"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}),
+            Form::Chat => {
+                json!({"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs})
+            }
             Form::Completion => {
                 let text = delta.get("content").cloned().unwrap_or_else(|| json!(""));
                 json!({"index": index, "text": text, "finish_reason": reason, "logprobs": logprobs})
@@ -452,8 +454,11 @@ async fn tell(head: &Head, names: &TokenNames, texts: Vec<LocalText>, sender: &m
             }
             Ok(Event::Token { sampled, text }) => {
                 usage.completion += 1;
-                let logprobs =
-                    if head.logprobs { head.logprobs(names, std::slice::from_ref(&sampled)) } else { Value::Null };
+                let logprobs = if head.logprobs {
+                    head.logprobs(names, std::slice::from_ref(&sampled))
+                } else {
+                    Value::Null
+                };
                 let silent = text.is_empty() && !head.logprobs;
                 silent || send(head.change(index, &json!({"content": text}), None, &logprobs)).await
             }

@@ -40,8 +40,12 @@ class Server:
         service, name = path.split("/")
         method = self.pool.FindServiceByName(f"{PACKAGE}.{service}").FindMethodByName(name)
         answer = message_factory.GetMessageClass(method.output_type)
-        kinds = {False: self.channel.unary_unary, True: self.channel.stream_stream}
-        return kinds[method.client_streaming](
+        kinds = {
+            (False, False): self.channel.unary_unary,
+            (False, True): self.channel.unary_stream,
+            (True, True): self.channel.stream_stream,
+        }
+        return kinds[method.client_streaming, method.server_streaming](
             f"/{PACKAGE}.{path}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,

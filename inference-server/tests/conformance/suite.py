@@ -4,6 +4,7 @@ Run by tests/inference/conformance.rs, which starts two servers on the tiny chec
 OBSERVATORY_INFERENCE, and OBSERVATORY_INFERENCE_SMALL, which has room for few tokens.
 """
 
+import json
 import unittest
 from concurrent import futures
 
@@ -21,8 +22,11 @@ TOKENIZE = "TokenizationService/Tokenize"
 DETOKENIZE = "TokenizationService/Detokenize"
 COUNT = "TokenizationService/CountTokens"
 LIST = "ModelsService/ListModels"
+GENERATE = "GenerationService/Generate"
+GENERATE_BATCH = "GenerationService/GenerateBatch"
 
 E5, DENSE, NER, RANKER = "golden/tiny-e5", "golden/dense-bin", "golden/xlmr-ner", "golden/xlmr-ranker"
+WRITER = "golden/qwen2"
 SKILLS = ["programación en Python", "soldadura", "gestión de proyectos"]
 # What a request with one fault in it needs beside the fault.
 GOOD = {
@@ -95,7 +99,7 @@ class Services(Conformance):
                 # There is no model without a name.
                 expected.append(grpc.StatusCode.NOT_FOUND)
             self.assertIn(call.code(), expected, path)
-        self.assertEqual(len(paths), 12)
+        self.assertEqual(len(paths), 14)
 
     def test_a_method_that_is_not_there(self):
         for path in (f"/{PACKAGE}.EmbeddingService/Nothing", "/no.such.Service/Method"):
@@ -466,6 +470,62 @@ class Streams(Conformance):
         self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         stream = self.server.stub(EMBED_STREAM)(endless(), timeout=PATIENCE)
         self.assertTrue(next(stream).results)
+        stream.cancel()
+        self.assertEqual(stream.code(), grpc.StatusCode.CANCELLED)
+
+
+class Generation(Conformance):
+    def asked(self, **settings):
+        limits = {"max_new_tokens": 12, "ignore_end": True} | settings.pop("limits", {})
+        return {"model": {"name": WRITER}, "limits": limits} | settings
+
+    def written(self, **fields):
+        """The events of a stream, by name."""
+        events = list(self.server.call(GENERATE, **fields))
+        kinds = [event.WhichOneof("event") for event in events]
+        self.assertEqual((kinds[0], kinds[-1], set(kinds[1:-1])), ("started", "finished", {"delta"}))
+        return events[0].started, [event.delta for event in events[1:-1]], events[-1].finished
+
+    def test_a_stream_and_a_batch_say_the_same(self):
+        prompt = {"text": "Buscamos analista de datos"}
+        settings = self.asked(sampling={"temperature": 1.0, "seed": 3})
+        started, deltas, finished = self.written(settings=settings, prompt=prompt)
+        text = "".join(delta.text for delta in deltas)
+        batch = self.server.call(GENERATE_BATCH, settings=settings, prompts=[prompt])
+        self.assertEqual((batch.texts[0].text, started.seed), (text, 3))
+        self.assertEqual(finished.usage.completion_tokens, 12)
+        self.assertEqual(sum(len(delta.token_ids) for delta in deltas), 12)
+        self.assertEqual((started.model_name, batch.model_name), (WRITER, WRITER))
+
+    def test_a_schema_is_kept(self):
+        schema = '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": false}'
+        settings = self.asked(limits={"max_new_tokens": 60, "ignore_end": False}, constraint={"json_schema": schema})
+        chat = {"chat": {"messages": [{"role": "user", "content": "hola"}]}}
+        batch = self.server.call(GENERATE_BATCH, settings=settings, prompts=[chat])
+        self.assertIn(json.loads(batch.texts[0].text), [{"a": 1}, {"a": 2}])
+
+    def test_faults_name_the_field(self):
+        def field(prompt, **settings):
+            stream = lambda **fields: list(self.server.call(GENERATE, **fields))
+            arguments = {"settings": self.asked(**settings), "prompt": prompt}
+            return self.field_of(self.refused(grpc.StatusCode.INVALID_ARGUMENT, stream, **arguments))
+
+        good = {"text": "hola"}
+        self.assertEqual(field({"text": ""}), "prompt")
+        self.assertEqual(field({"text": "a " * 400}), "prompt")
+        self.assertEqual(field(good, sampling={"top_p": 7.0}), "settings.sampling.top_p")
+        self.assertEqual(field(good, constraint={"regex": "("}), "settings.constraint.regex")
+        self.assertEqual(field(good, limits={"max_new_tokens": 9000}), "settings.limits.max_new_tokens")
+
+    def test_deadlines_and_cancellation_end_a_stream(self):
+        settings = self.asked(limits={"max_new_tokens": 240})
+        request = self.server.request(GENERATE, settings=settings, prompt={"text": "hola"})
+        late = self.server.stub(GENERATE)(request, timeout=0.001)
+        with self.assertRaises(grpc.RpcError) as caught:
+            list(late)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        stream = self.server.stub(GENERATE)(request, timeout=PATIENCE)
+        next(stream)
         stream.cancel()
         self.assertEqual(stream.code(), grpc.StatusCode.CANCELLED)
 

@@ -36,7 +36,8 @@ fn grpcio_finds_the_contract_kept() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let python = root.join(".venv/bin/python");
     assert!(python.is_file(), "{} is not there: run `make setup` (or .ci/setup-python)", python.display());
-    let models = ["golden/tiny-e5", "golden/dense-bin", "golden/xlmr-ner", "golden/xlmr-ranker"];
+    let models =
+        ["golden/tiny-e5", "golden/dense-bin", "golden/xlmr-ner", "golden/xlmr-ranker", "golden/qwen2"];
     let store = store(&models);
     let order = ["--model", &models.join(",")];
     let mut server = Server::start(store.path(), "server", &order);

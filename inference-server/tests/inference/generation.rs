@@ -76,7 +76,8 @@ async fn generate(
 #[tokio::test]
 async fn a_stream_and_a_batch_say_the_same() {
     let running = running(&[]).await;
-    let prompts = ["Buscamos programador", "Se requiere inglés", "Buscamos programador de Python con experiencia"];
+    let prompts =
+        ["Buscamos programador", "Se requiere inglés", "Buscamos programador de Python con experiencia"];
     let mut asked = settings(20);
     asked.sampling = sampled(7);
     let request = pb::GenerateBatchRequest {
@@ -189,15 +190,16 @@ async fn constraints_are_kept() {
 #[tokio::test]
 async fn faults_are_told_apart() {
     let running = running(&["--max-text-bytes", "3000"]).await;
-    let check = async |change: fn(&mut pb::GenerationSettings), prompt: pb::Prompt, expected: (Code, &str, &str)| {
-        let mut asked = settings(4);
-        change(&mut asked);
-        let status = generate(&running, asked, prompt).await.unwrap_err();
-        let details = status.get_error_details();
-        let field = details.bad_request().map_or("", |bad| bad.field_violations[0].field.as_str());
-        let reason = details.error_info().unwrap().reason.clone();
-        assert_eq!((status.code(), reason.as_str(), field), expected, "{status:?}");
-    };
+    let check =
+        async |change: fn(&mut pb::GenerationSettings), prompt: pb::Prompt, expected: (Code, &str, &str)| {
+            let mut asked = settings(4);
+            change(&mut asked);
+            let status = generate(&running, asked, prompt).await.unwrap_err();
+            let details = status.get_error_details();
+            let field = details.bad_request().map_or("", |bad| bad.field_violations[0].field.as_str());
+            let reason = details.error_info().unwrap().reason.clone();
+            assert_eq!((status.code(), reason.as_str(), field), expected, "{status:?}");
+        };
     let invalid = Code::InvalidArgument;
     check(|_| (), pb::Prompt::default(), (invalid, "EMPTY_INPUT", "prompt")).await;
     check(|_| (), text(""), (invalid, "EMPTY_INPUT", "prompt")).await;
@@ -229,7 +231,8 @@ async fn faults_are_told_apart() {
         (invalid, "INVALID_VALUE", "settings.sampling.top_p"),
     )
     .await;
-    check(|asked| asked.logprobs = Some(21), ask.clone(), (invalid, "INVALID_VALUE", "settings.logprobs")).await;
+    check(|asked| asked.logprobs = Some(21), ask.clone(), (invalid, "INVALID_VALUE", "settings.logprobs"))
+        .await;
     let schema = |asked: &mut pb::GenerationSettings| {
         let kind = pb::constraint::Kind::JsonSchema("{\"type\": 7}".to_owned());
         asked.constraint = Some(pb::Constraint { kind: Some(kind) });
@@ -241,14 +244,17 @@ async fn faults_are_told_apart() {
         (Code::FailedPrecondition, "WRONG_TASK", ""),
     )
     .await;
-    check(|asked| asked.model = reference("no/such"), ask.clone(), (Code::NotFound, "UNKNOWN_MODEL", "")).await;
+    check(|asked| asked.model = reference("no/such"), ask.clone(), (Code::NotFound, "UNKNOWN_MODEL", ""))
+        .await;
     let mut embed = crate::support::request(&["a"]);
     embed.settings = Some(pb::EmbedSettings { model: reference(MODEL), ..Default::default() });
     let status = running.embedding().embed(embed).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     // One prompt at fault does not touch the others.
-    let request =
-        pb::GenerateBatchRequest { settings: Some(settings(2)), prompts: vec![ask, text(&"a ".repeat(1_400))] };
+    let request = pb::GenerateBatchRequest {
+        settings: Some(settings(2)),
+        prompts: vec![ask, text(&"a ".repeat(1_400))],
+    };
     let batch = running.generation().generate_batch(request).await.unwrap().into_inner();
     let fine: Vec<bool> = batch.texts.iter().map(|text| text.status.as_ref().unwrap().ok).collect();
     assert_eq!(fine, [true, false]);
@@ -290,7 +296,7 @@ async fn a_storm_leaves_nothing_behind() {
             asked.sampling = sampled(index);
             let urgent = if index % 3 == 0 { pb::Priority::Interactive } else { pb::Priority::Bulk };
             asked.priority = urgent.into();
-            let prompt = text(&"Buscamos analista de datos ".repeat(1 + (index % 9) as usize));
+            let prompt = text(&"Buscamos analista de datos ".repeat(1 + (index % 4) as usize));
             let request = pb::GenerateRequest { settings: Some(asked), prompt: Some(prompt) };
             let mut request = tonic::Request::new(request);
             if index % 5 == 1 {

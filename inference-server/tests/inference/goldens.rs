@@ -5,7 +5,7 @@ use std::fs;
 
 use observatory_inference::device::OpenDevice;
 use observatory_inference::model::load::load;
-use observatory_inference::model::{Extras, Model, LoadedModel};
+use observatory_inference::model::{Extras, LoadedModel, Model};
 use observatory_inference::tokenizer::Truncation;
 use proptest::prelude::*;
 use serde::Deserialize;

@@ -8,6 +8,7 @@ mod classification;
 mod conformance;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod decoders;
 mod embedding;
 mod generation;
 mod goldens;

@@ -135,3 +135,107 @@ async fn calls_are_counted_beside_those_over_grpc() {
     }
     assert!(metrics.contains("request_duration_seconds_count{method=\"GET /v1/models\"} 1"), "{metrics}");
 }
+
+const WRITER: &str = "golden/qwen2";
+
+async fn writer() -> Running {
+    Running::with_fixtures(&[WRITER], &LISTEN).await
+}
+
+/// The events of a streamed answer, without the last one, which ends it.
+async fn streamed(running: &Running, path: &str, body: Value) -> Vec<Value> {
+    let mut socket = tokio::net::TcpStream::connect(running.http.unwrap()).await.unwrap();
+    let body = body.to_string();
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    socket.write_all((head + &body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("content-type: text/event-stream"), "{answer}");
+    let mut events: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(events.pop(), Some("[DONE]"));
+    events.into_iter().map(|event| serde_json::from_str(event).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn chats_are_answered_whole_and_in_a_stream() {
+    let running = writer().await;
+    let mut asked = json!({
+        "model": WRITER, "messages": [{"role": "user", "content": "hola"}], "max_tokens": 12, "seed": 5, "n": 2,
+        "logit_bias": {"319": -100, "317": -100}
+    });
+    let (status, _, whole) = http(&running, "POST /v1/chat/completions", &asked.to_string()).await;
+    assert_eq!((status, &whole["object"]), (200, &json!("chat.completion")), "{whole}");
+    let texts: Vec<&str> =
+        (0..2).map(|index| whole["choices"][index]["message"]["content"].as_str().unwrap()).collect();
+    assert_ne!(texts[0], texts[1]);
+    assert_eq!(whole["choices"][1]["finish_reason"], "length");
+    assert_eq!(whole["usage"]["completion_tokens"], 24);
+    asked["stream"] = json!(true);
+    asked["stream_options"] = json!({"include_usage": true});
+    let events = streamed(&running, "/v1/chat/completions", asked).await;
+    for (index, text) in texts.iter().enumerate() {
+        let pieces = events.iter().filter(|event| event["choices"][0]["index"] == index);
+        let pieces = pieces.filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
+        assert_eq!(&pieces.collect::<String>(), text);
+    }
+    assert!(
+        events
+            .iter()
+            .all(|event| event["object"] == "chat.completion.chunk" && event["id"] == events[0]["id"])
+    );
+    let last = events.last().unwrap();
+    assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &json!(24)));
+}
+
+#[tokio::test]
+async fn schemas_and_logprobs_are_answered() {
+    let running = writer().await;
+    let schema = json!({
+        "type": "object", "properties": {"remote": {"type": "boolean"}}, "required": ["remote"],
+        "additionalProperties": false
+    });
+    let asked = json!({
+        "model": WRITER, "messages": [{"role": "user", "content": "hola"}], "max_completion_tokens": 60,
+        "logprobs": true, "top_logprobs": 2, "temperature": 0,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    });
+    let (_, _, answer) = http(&running, "POST /v1/chat/completions", &asked.to_string()).await;
+    let choice = &answer["choices"][0];
+    let content: Value = serde_json::from_str(choice["message"]["content"].as_str().unwrap()).unwrap();
+    assert!(content["remote"].is_boolean(), "{answer}");
+    assert_eq!(choice["finish_reason"], "stop");
+    assert_eq!(choice["logprobs"]["content"][0]["top_logprobs"].as_array().unwrap().len(), 2);
+    let asked = json!({"model": WRITER, "prompt": ["hola", "adiós"], "logprobs": 1, "temperature": 0});
+    let (_, _, answer) = http(&running, "POST /v1/completions", &asked.to_string()).await;
+    assert_eq!(answer["object"], "text_completion");
+    assert_eq!(answer["choices"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["choices"][1]["logprobs"]["top_logprobs"][0].as_object().unwrap().len(), 1);
+    let (_, _, models) = http(&running, "GET /v1/models", "").await;
+    assert_eq!(models["data"][0]["id"], WRITER);
+}
+
+#[tokio::test]
+async fn texts_that_cannot_be_written_are_refused() {
+    let running = writer().await;
+    let check = async |path: &str, body: Value, status: u16, param: Value, code: &str| {
+        let (got, _, answer) = http(&running, &format!("POST {path}"), &body.to_string()).await;
+        let error = &answer["error"];
+        assert_eq!((got, &error["param"], error["code"].as_str()), (status, &param, Some(code)), "{answer}");
+    };
+    let chat = "/v1/chat/completions";
+    let hola = json!([{"role": "user", "content": "hola"}]);
+    let ask = |key: &str, value: Value| json!({"model": WRITER, "messages": hola, key: value});
+    check(chat, json!({"model": "no/such", "messages": hola}), 404, Value::Null, "model_not_found").await;
+    check(chat, json!({"model": WRITER}), 400, Value::Null, "invalid_json").await;
+    check(chat, ask("tools", json!([{}])), 400, json!("tools"), "unsupported").await;
+    check(chat, ask("n", json!(0)), 400, json!("n"), "invalid_value").await;
+    check(chat, ask("logit_bias", json!({"x": 1})), 400, json!("logit_bias"), "invalid_value").await;
+    check(chat, ask("top_p", json!(2)), 400, json!("top_p"), "invalid_value").await;
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": 7}}});
+    let field = json!("response_format");
+    check(chat, ask("response_format", schema), 400, field, "bad_constraint").await;
+    check("/v1/completions", json!({"model": WRITER, "prompt": ""}), 400, json!("prompt"), "empty_input")
+        .await;
+}

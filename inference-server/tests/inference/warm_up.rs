@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use observatory_inference::model::warm_up::warm_up;
-use observatory_inference::model::{ComputeError, Extras, LoadedModel, Model, RowOutput};
+use observatory_inference::model::{ComputeError, Extras, LoadedModel, Model, Network, RowOutput};
 
 use crate::support::{Gate, Running, gated};
 
@@ -31,10 +31,11 @@ impl Model for Recorder {
 /// Tokens of the batches, those of the measured one, and its time; or the error.
 fn warm(pace: Duration, room: usize, tokens: usize) -> (Vec<usize>, Result<(usize, Duration), String>) {
     let batches = Arc::default();
-    let network = Box::new(Recorder { pace, room, batches: Arc::clone(&batches) });
+    let network = Network::Rows(Box::new(Recorder { pace, room, batches: Arc::clone(&batches) }));
     let model = LoadedModel { network, ..gated(&Gate::closed()) };
-    let pace =
-        warm_up(&model, tokens).map(|pace| (pace.tokens, pace.elapsed)).map_err(|error| error.to_string());
+    let pace = warm_up(&model, tokens)
+        .map(|pace| pace.map(|pace| (pace.tokens, pace.elapsed)).unwrap())
+        .map_err(|error| error.to_string());
     let batches = batches.lock().unwrap().clone();
     (batches, pace)
 }

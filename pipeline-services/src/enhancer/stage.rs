@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     answer::{self, Knowledge},
     endpoint::{self, Endpoint, GenerateError, ResponseFormat},
+    generator::{Generator, Served},
     prompt::{self, Prompt},
     rules,
 };
@@ -30,6 +31,7 @@ use crate::{
         run::StageName,
         skill::{EnhancedSkill, Makers, Mention},
     },
+    inference::InferenceClient,
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool, postings,
@@ -44,9 +46,10 @@ use crate::{
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`; without one the rules work alone.
+    /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`.
     pub endpoint: Option<String>,
-    /// Model, as the endpoint names it.
+    /// Model, as the endpoint names it; without an endpoint, a language model of the inference server. Without one the
+    /// rules work alone.
     pub model: Option<String>,
     /// Postings asked about at once.
     pub concurrency: usize,
@@ -80,7 +83,7 @@ impl Default for Settings {
 
 /// A language model and what it is asked.
 struct Asked {
-    endpoint: Endpoint,
+    generator: Generator,
     prompt: Prompt,
     concurrency: usize,
 }
@@ -103,7 +106,8 @@ struct Subject {
 }
 
 impl EnhancerStage {
-    /// A stage that shares lexicon and taxonomy with the extractor, and sends `key` to its endpoint.
+    /// A stage that shares lexicon and taxonomy with the extractor, and sends `key` to its endpoint or asks the inference
+    /// server.
     ///
     /// # Errors
     /// When a setting is not acceptable; the text names it.
@@ -112,8 +116,9 @@ impl EnhancerStage {
         vocabulary: Arc<VocabularySource>,
         settings: Settings,
         key: Option<Secret>,
+        inference: &InferenceClient,
     ) -> AnyResult<Self> {
-        let asked = settings.asked(key).context("modules.enhancer.settings")?;
+        let asked = settings.asked(key, inference).context("modules.enhancer.settings")?;
         let (postings, skills, unusable) = Default::default();
         Ok(Self { pool, vocabulary, asked, postings, skills, unusable })
     }
@@ -121,7 +126,7 @@ impl EnhancerStage {
     fn makers(&self, vocabulary: &Vocabulary) -> Makers {
         Makers {
             rules: rules::version(vocabulary.taxonomy.as_deref(), &vocabulary.lexicon),
-            model: self.asked.as_ref().map_or_else(String::new, |asked| asked.endpoint.model().to_owned()),
+            model: self.asked.as_ref().map_or_else(String::new, |asked| asked.generator.model().to_owned()),
         }
     }
 
@@ -163,7 +168,7 @@ impl EnhancerStage {
         known: Knowledge<'_>,
     ) -> Result<Vec<EnhancedSkill>, StageError> {
         let messages = asked.prompt.messages(document, mentions);
-        let problem = match asked.endpoint.generate(messages, prompt::schema()).await {
+        let problem = match asked.generator.generate(messages, prompt::schema()).await {
             Ok(text) => match answer::combine(&text, mentions, known) {
                 Ok(skills) => return Ok(skills),
                 Err(problem) => problem,
@@ -172,18 +177,23 @@ impl EnhancerStage {
             Err(GenerateError::Refused(error)) => return Err(error),
         };
         self.unusable.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(model.name = asked.endpoint.model(), problem, "answer not usable, rules instead");
+        tracing::warn!(model.name = asked.generator.model(), problem, "answer not usable, rules instead");
         Ok(rules::enhance(mentions, known.taxonomy, known.lexicon))
     }
 }
 
 impl Settings {
-    fn asked(self, key: Option<Secret>) -> AnyResult<Option<Asked>> {
-        let (url, model) = match (self.endpoint, self.model) {
+    fn asked(self, key: Option<Secret>, inference: &InferenceClient) -> AnyResult<Option<Asked>> {
+        let model = self.model.filter(|model| !model.trim().is_empty());
+        let (url, model) = match (self.endpoint, model) {
             (None, None) => return Ok(None),
-            (Some(url), Some(model)) if !model.trim().is_empty() => (url, model),
-            (Some(_), _) => bail!("endpoint without model: name the model that the endpoint serves"),
-            (None, Some(_)) => bail!("model without endpoint: give the base URL of the endpoint"),
+            (Some(_), None) => bail!("endpoint without model: name the model that the endpoint serves"),
+            (None, Some(model)) => {
+                let configured = inference.is_configured();
+                ensure!(configured, "model without endpoint, and no inference server: set one of the two");
+                (None, model)
+            }
+            (Some(url), Some(model)) => (Some(url), model),
         };
         ensure!(
             (1..=256).contains(&self.concurrency),
@@ -196,15 +206,19 @@ impl Settings {
             Some(directory) => Prompt::from_dir(directory)?,
             None => Prompt::built_in(),
         };
-        let endpoint = Endpoint::new(endpoint::Options {
-            url,
-            model,
-            key,
-            timeout: Duration::from_secs(self.request_timeout),
-            max_tokens: self.max_tokens,
-            response_format: self.response_format,
-        })?;
-        Ok(Some(Asked { endpoint, prompt, concurrency: self.concurrency }))
+        let (timeout, max_tokens) = (Duration::from_secs(self.request_timeout), self.max_tokens);
+        let generator = match url {
+            None => Generator::Served(Served { client: inference.clone(), model, max_tokens, timeout }),
+            Some(url) => Generator::Endpoint(Endpoint::new(endpoint::Options {
+                url,
+                model,
+                key,
+                timeout,
+                max_tokens,
+                response_format: self.response_format,
+            })?),
+        };
+        Ok(Some(Asked { generator, prompt, concurrency: self.concurrency }))
     }
 }
 

@@ -5,20 +5,21 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use observatory_client::Connection;
 use observatory_proto::inference::v1::{
-    Chat, ChatMessage, Choices, Constraint, FinishReason, GenerateRequest, GenerationFinished, GenerationLimits,
-    GenerationSettings, GenerationStarted, ModelRef, Priority, Prompt, Sampling, constraint, generate_response::Event,
-    generation_service_client::GenerationServiceClient, prompt,
+    Chat, ChatMessage, Choices, Constraint, FinishReason, GenerateRequest, GenerationFinished,
+    GenerationLimits, GenerationSettings, GenerationStarted, ModelRef, Priority, Prompt, Sampling,
+    constraint, generate_response::Event, generation_service_client::GenerationServiceClient, prompt,
 };
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::client::{Channel, answer};
+use crate::client::{Response, answer};
 use crate::output::{Outcome, progress};
 
 /// What is written, and how.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// What the user says to the model; - reads it from stdin.
     prompt: String,
     /// What the system says before.
@@ -116,7 +117,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 /// When the server refuses or the text breaks off.
 pub(super) async fn run(
     context: &Context,
-    channel: Channel,
+    channel: Connection,
     model: Option<ModelRef>,
     arguments: &Arguments,
 ) -> anyhow::Result<Outcome> {
@@ -124,7 +125,7 @@ pub(super) async fn run(
     let mut events = answer(GenerationServiceClient::new(channel).generate(request).await)?;
     let as_json = context.output.is_json();
     let (mut text, mut begun) = (String::new(), GenerationStarted::default());
-    while let Some(event) = answer(events.message().await.map(tonic::Response::new))? {
+    while let Some(event) = answer(events.message().await.map(Response::new))? {
         match event.event {
             Some(Event::Started(started)) => begun = started,
             Some(Event::Delta(delta)) if as_json => text += &delta.text,

@@ -16,6 +16,9 @@ const WIDE_STEPS: usize = 60;
 /// Longest token that is tried where nothing better is known, in bytes.
 const LONGEST: usize = 24;
 
+/// Allowed tokens of which each is tried as the last one, where nothing better is known.
+const LAST: usize = 2_000;
+
 /// The vocabulary as the search sees it.
 #[derive(Debug)]
 pub(super) struct Hints {
@@ -25,10 +28,11 @@ pub(super) struct Hints {
     pub(super) eos: u32,
     /// All tokens that do.
     pub(super) ends: Vec<u32>,
-    /// In a JSON string: tokens that close it, those that close most first.
-    in_string: Vec<u32>,
+    /// In a JSON string: tokens that close it, those that close most first; then words. Of a group, the first that is
+    /// allowed is tried.
+    in_string: Vec<Vec<u32>>,
     /// Elsewhere: closing brackets, then values by their length, then punctuation.
-    elsewhere: Vec<u32>,
+    elsewhere: Vec<Vec<u32>>,
     /// A bracket and a word: where both are allowed, the text is free, as in a JSON string.
     probes: Vec<u32>,
     /// Bytes of each token.
@@ -40,7 +44,8 @@ impl Hints {
         let all = trie.vocab_size() as u32;
         let only = |id: u32, allowed: &[u8]| {
             let bytes = trie.token(id);
-            (!bytes.is_empty() && bytes.len() <= 8 && bytes.iter().all(|byte| allowed.contains(byte))).then_some(id)
+            (!bytes.is_empty() && bytes.len() <= 8 && bytes.iter().all(|byte| allowed.contains(byte)))
+                .then_some(id)
         };
         let longest_first = |ids: &mut Vec<u32>| {
             ids.sort_by_key(|id| (std::cmp::Reverse(trie.token_len(*id)), *id));
@@ -49,21 +54,23 @@ impl Hints {
         let mut brackets: Vec<u32> = (0..all).filter_map(|id| only(id, b"}]")).collect();
         longest_first(&mut brackets);
         let closes = |id: &u32| trie.token(*id).iter().filter(|byte| **byte == b'"').count() == 1;
-        let mut in_string: Vec<u32> = (0..all)
+        let mut closing: Vec<u32> = (0..all)
             .filter_map(|id| only(id, b"\"}]"))
             .filter(|id| trie.token(*id).first() == Some(&b'"') && closes(id))
             .collect();
-        longest_first(&mut in_string);
+        longest_first(&mut closing);
         let token = |text: &str| trie.token_id(text.as_bytes());
-        in_string.extend(token("\""));
-        let words = ["aaaaaaaa", "aaaa", "the", "aa", "a", "A"];
-        in_string.extend(words.iter().filter_map(|word| token(word)));
-        let mut elsewhere = brackets.clone();
-        let values = ["\"\"", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "null", "true", "\"", "[]", "{}", "[", "{", "-"];
-        elsewhere.extend(values.iter().filter_map(|value| token(value)));
-        elsewhere.extend((b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric()).filter_map(|byte| trie.token_id(&[byte])));
+        let group = |texts: &[&str]| -> Vec<u32> { texts.iter().filter_map(|text| token(text)).collect() };
+        let in_string = vec![closing, group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
+        let digits = group(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+        let mut elsewhere =
+            vec![brackets, group(&["\"\""]), digits, group(&["null", "true"]), group(&["\""])];
+        elsewhere.extend([group(&["[]", "{}", "[", "{"]), group(&[" "])]);
+        let marks = (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"}]\"[{".contains(byte));
+        elsewhere.extend(marks.map(|byte| trie.token_id(&[byte]).into_iter().collect()));
         let probes = [token("}"), token("a")].into_iter().flatten().collect();
-        let lengths = (0..all).map(|id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 });
+        let lengths =
+            (0..all).map(|id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 });
         Self {
             logits: trie.vocab_size(),
             eos: trie.eos_token(),
@@ -91,7 +98,7 @@ pub(super) fn find(parser: &Parser, hints: &Hints, old: &[u32], room: usize) -> 
 struct Way {
     parser: Parser,
     ids: Vec<u32>,
-    /// How good the last token seemed, 0 the best.
+    /// How far its tokens were from what seemed best.
     rank: usize,
 }
 
@@ -112,6 +119,7 @@ impl Search<'_> {
             for way in ways {
                 self.follow(way, &mut next);
             }
+            // Those that left the best choices least often: what seems best may lead round in a circle.
             next.sort_by_key(|way| way.rank);
             next.truncate(self.width);
             if next.is_empty() {
@@ -148,7 +156,7 @@ impl Search<'_> {
         if !forced.is_empty() {
             if way.parser.consume_tokens(&forced).is_ok() {
                 way.ids.extend(forced);
-                next.push(Way { rank: 0, ..way });
+                next.push(way);
             }
             return;
         }
@@ -158,7 +166,7 @@ impl Search<'_> {
             if parser.consume_token(id).is_ok() {
                 let mut ids = way.ids.clone();
                 ids.push(id);
-                next.push(Way { parser, ids, rank });
+                next.push(Way { parser, ids, rank: way.rank + rank });
             }
         }
     }
@@ -168,16 +176,17 @@ impl Search<'_> {
         let mut valid = |id: &u32| parser.validate_tokens(&[*id]).is_ok_and(|valid| valid == 1);
         let free = self.hints.probes.len() == 2 && self.hints.probes.iter().all(&mut valid);
         let known = if free { &self.hints.in_string } else { &self.hints.elsewhere };
-        let mut found: Vec<u32> = known.iter().copied().filter(&mut valid).take(self.width).collect();
+        let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
+        let mut found: Vec<u32> = known.iter().filter_map(first).take(self.width).collect();
         if found.is_empty() || (found.len() < self.width && !free) {
-            let longest = self.longest(parser, &found);
-            found.extend(longest.into_iter().take(self.width - found.len()));
+            let others = self.others(parser, &found);
+            found.extend(others.into_iter().take(self.width - found.len()));
         }
         found
     }
 
-    /// The longest allowed tokens but those in `found`.
-    fn longest(&self, parser: &mut Parser, found: &[u32]) -> Vec<u32> {
+    /// Tokens after which the text may end, else the longest allowed ones, but those in `found`.
+    fn others(&self, parser: &mut Parser, found: &[u32]) -> Vec<u32> {
         let Ok(mask) = parser.compute_mask() else { return Vec::new() };
         let mut ids: Vec<u32> = Vec::new();
         mask.iter_set_entries(|id| {
@@ -186,12 +195,13 @@ impl Search<'_> {
                 ids.push(id as u32);
             }
         });
+        let last = ids.iter().copied().take(LAST).find(|id| leads(parser, &[*id], &[], self.hints));
         let key = |id: &u32| (std::cmp::Reverse(self.hints.lengths[*id as usize]), *id);
         if ids.len() > self.width {
             ids.select_nth_unstable_by_key(self.width, key);
             ids.truncate(self.width);
         }
         ids.sort_unstable_by_key(key);
-        ids
+        last.into_iter().chain(ids).collect()
     }
 }

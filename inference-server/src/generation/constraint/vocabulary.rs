@@ -1,5 +1,6 @@
 //! A model's tokens as bytes, in the form that the grammar library reads.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 use toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use super::super::bytes::Spelling;
+use super::super::bytes::{Spelling, fallback_byte};
 
 /// Tokens by their bytes.
 pub(super) struct Vocabulary {
@@ -20,15 +21,21 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     /// See [`super::Grammars::new`].
     pub(super) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
-        let spelling = Spelling::of(tokenizer)
-            .context("constraints need a vocabulary of bytes or of spaced text, which the decoder does not say")?;
+        let spelling = Spelling::of(tokenizer).context(
+            "constraints need a vocabulary of bytes or of spaced text, which the decoder does not say",
+        )?;
         let last = tokenizer.get_vocab(true).into_values().max().unwrap_or_default();
         ensure!((last as usize) < logits, "token {last} has no logit: the model gives {logits}");
         let first = *eos.first().context("no token ends a text")?;
         for id in eos {
-            ensure!((*id as usize) < logits, "token {id} ends a text and has no logit: the model gives {logits}");
+            ensure!(
+                (*id as usize) < logits,
+                "token {id} ends a text and has no logit: the model gives {logits}"
+            );
         }
-        let words: Vec<Vec<u8>> = (0..logits as u32).map(|id| word(tokenizer, &spelling, id, eos)).collect();
+        let mut words: Vec<Vec<u8>> =
+            (0..logits as u32).map(|id| word(tokenizer, &spelling, id, eos)).collect();
+        without_doubles(tokenizer, &mut words);
         let trie = TokTrie::from(&TokRxInfo::new(logits as u32, first), &words).with_eos_tokens(eos);
         let tokenizer = match without_prefix(tokenizer)? {
             Some(changed) => Arc::new(changed),
@@ -65,13 +72,27 @@ impl TokenizerEnv for Vocabulary {
 /// The bytes of a token; marked where it is no text, none where there is no such token.
 fn word(tokenizer: &Tokenizer, spelling: &Spelling, id: u32, eos: &[u32]) -> Vec<u8> {
     let token = tokenizer.id_to_token(id);
-    let special = token.as_ref().is_some_and(|token| tokenizer.get_added_vocabulary().is_special_token(token));
+    let special =
+        token.as_ref().is_some_and(|token| tokenizer.get_added_vocabulary().is_special_token(token));
     if !special && !eos.contains(&id) {
         return token.map_or_else(Vec::new, |token| spelling.bytes(&token));
     }
     let mut word = vec![TokTrie::SPECIAL_TOKEN_MARKER];
     word.extend(token.unwrap_or_else(|| format!("<end {id}>")).bytes());
     word
+}
+
+/// Leaves out tokens such as `<0x41>` where there is one for the character too: no tokenizer writes them.
+fn without_doubles(tokenizer: &Tokenizer, words: &mut [Vec<u8>]) {
+    let byte = |id: usize| tokenizer.id_to_token(id as u32).as_deref().and_then(fallback_byte);
+    let single = (0..words.len()).filter(|id| words[*id].len() == 1);
+    let (bytes, characters): (Vec<usize>, Vec<usize>) = single.partition(|id| byte(*id).is_some());
+    let characters: HashSet<u8> = characters.into_iter().map(|id| words[id][0]).collect();
+    for id in bytes {
+        if characters.contains(&words[id][0]) {
+            words[id].clear();
+        }
+    }
 }
 
 /// The tokenizer without what it sets before a text, for texts in the middle; nothing where it sets nothing.

@@ -20,15 +20,14 @@ pub(super) fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error>
     let indent: Option<usize> = arguments.get("indent")?;
     let separators: Option<Vec<String>> = arguments.get("separators")?;
     let separators = match separators.as_deref() {
-        Some([item, key]) => Some((item.clone(), key.clone())),
+        Some([entry, key]) => (entry.clone(), key.clone()),
         Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two texts")),
-        None => None,
+        // Python leaves out the space after a comma where lines are broken.
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
-    // Python leaves out the space after a comma where lines are broken.
-    let default = || (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
     let style = Style {
         indent: indent.map(|width| " ".repeat(width)),
-        separators: separators.unwrap_or_else(default),
+        separators,
         ensure_ascii: arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
@@ -54,32 +53,28 @@ impl Style {
                 None => text.push_str(&number.to_string()),
             },
             Json::String(string) => self.string(string, text),
-            Json::Array(items) => self.entries(['[', ']'], items, depth, text, |item, text| {
-                self.write(item, depth + 1, text);
-            }),
+            Json::Array(items) => {
+                text.push('[');
+                self.entries(items, depth, text, |item, text| self.write(item, depth + 1, text));
+                text.push(']');
+            }
             Json::Object(map) => {
                 let mut entries: Vec<(&String, &Json)> = map.iter().collect();
                 if self.sort_keys {
                     entries.sort_by_key(|(key, _)| *key);
                 }
-                self.entries(['{', '}'], &entries, depth, text, |(key, value), text| {
+                text.push('{');
+                self.entries(&entries, depth, text, |(key, value), text| {
                     self.string(key, text);
                     text.push_str(&self.separators.1);
                     self.write(value, depth + 1, text);
                 });
+                text.push('}');
             }
         }
     }
 
-    fn entries<T>(
-        &self,
-        [open, close]: [char; 2],
-        entries: &[T],
-        depth: usize,
-        text: &mut String,
-        one: impl Fn(&T, &mut String),
-    ) {
-        text.push(open);
+    fn entries<T>(&self, entries: &[T], depth: usize, text: &mut String, one: impl Fn(&T, &mut String)) {
         for (number, entry) in entries.iter().enumerate() {
             if number > 0 {
                 text.push_str(&self.separators.0);
@@ -90,7 +85,6 @@ impl Style {
         if !entries.is_empty() {
             self.line(depth, text);
         }
-        text.push(close);
     }
 
     fn line(&self, depth: usize, text: &mut String) {

@@ -270,7 +270,9 @@ impl File {
                 .map(|kind| match kind.as_str() {
                     "full_attention" => Ok(full),
                     "sliding_attention" => Ok(local),
-                    other => bail!("layer_types has \"{other}\", allowed are full_attention and sliding_attention"),
+                    other => {
+                        bail!("layer_types has \"{other}\", allowed are full_attention and sliding_attention")
+                    }
                 })
                 .collect();
         }
@@ -286,7 +288,8 @@ impl File {
     fn rotations(&self, family: Family, size: usize) -> Result<(Rotation, Rotation)> {
         let default = if family == Family::Gemma3 { 1_000_000.0 } else { 10_000.0 };
         let read = |value: Option<&Value>| -> Result<Rope> {
-            let rope = value.filter(|value| !value.is_null()).map(|value| serde_json::from_value(value.clone()));
+            let rope =
+                value.filter(|value| !value.is_null()).map(|value| serde_json::from_value(value.clone()));
             Ok(rope.transpose().context("rope_parameters")?.unwrap_or_default())
         };
         let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
@@ -369,12 +372,21 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         check(json!({"model_type": "mamba"}), "model_type is \"mamba\", allowed are \"qwen2\"");
-        check(json!({"num_key_value_heads": 3}), "num_attention_heads 4 is not a multiple of num_key_value_heads 3");
+        check(
+            json!({"num_key_value_heads": 3}),
+            "num_attention_heads 4 is not a multiple of num_key_value_heads 3",
+        );
         check(json!({"vocab_size": 0}), "vocab_size is 0");
         check(json!({"head_dim": 3}), "head_dim is 3");
         check(json!({"hidden_act": "mish"}), "mish");
-        check(json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "rope type \"yarn\" is not served");
-        check(json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}), "original_max_position_embeddings");
+        check(
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+            "rope type \"yarn\" is not served",
+        );
+        check(
+            json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}),
+            "original_max_position_embeddings",
+        );
         check(json!({"layer_types": ["full_attention"]}), "layer_types has 1 entries for 2 layers");
         check(json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping is set");
     }
@@ -395,7 +407,8 @@ mod tests {
         assert!(gemma.tied && gemma.score_scale == 0.25 && gemma.activation == Activation::GeluTanh);
         assert_eq!(gemma.layers.iter().map(|layer| layer.window).collect::<Vec<_>>(), [Some(8), None]);
         assert!(gemma.rotation.frequencies[1] < gemma.local_rotation.frequencies[1]);
-        let nested = json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 12}});
+        let nested =
+            json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 12}});
         assert_eq!(with(&nested).unwrap().hidden, 12);
     }
 

@@ -105,7 +105,8 @@ fn end_ids(dir: &Path, vocabulary: usize) -> Result<Vec<u32>> {
         };
         let outside = ids.iter().find(|id| **id as usize >= vocabulary);
         if let Some(id) = outside {
-            return Err(anyhow::anyhow!("eos_token_id {id} is outside of vocab_size {vocabulary}")).context(file);
+            return Err(anyhow::anyhow!("eos_token_id {id} is outside of vocab_size {vocabulary}"))
+                .context(file);
         }
         return Ok(ids);
     }

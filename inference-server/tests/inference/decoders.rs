@@ -1,0 +1,194 @@
+//! Language models against transformers, on tiny seeded checkpoints; see goldens/make_decoder_goldens.py.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use observatory_inference::generation::template::{ChatTemplate, Message};
+use observatory_inference::kernels::matrix::Matrix;
+use observatory_inference::model::decoder::config::DecoderConfig;
+use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece, WORDS};
+use observatory_inference::model::loading::Loading;
+use observatory_inference::model::weights::Weights;
+use observatory_inference::tokenizer::TextTokenizer;
+use serde::Deserialize;
+
+use crate::support::{copy, goldens};
+
+/// Tokens of a block.
+const BLOCK: usize = 32;
+/// Of logits up to 30: what sums in another order may differ by.
+const NEAR: f32 = 1e-4;
+
+#[derive(Deserialize)]
+struct Golden {
+    model: String,
+    prompts: Vec<Prompt>,
+    chats: Vec<Chat>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    ids: Vec<u32>,
+    /// Logits behind the last token.
+    last: Vec<f32>,
+    inner: Vec<Inner>,
+    continuation: Vec<u32>,
+}
+
+/// Logits behind a token in the middle, in part.
+#[derive(Deserialize)]
+struct Inner {
+    position: usize,
+    argmax: usize,
+    logsumexp: f64,
+    first: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Chat {
+    messages: Vec<ChatMessage>,
+    rendered: String,
+    ids: Vec<u32>,
+    continuation: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct ChatMessage {
+    role: String,
+    content: String,
+}
+
+fn all() -> Vec<Golden> {
+    serde_json::from_str(&std::fs::read_to_string(goldens().join("decoders.json")).unwrap()).unwrap()
+}
+
+fn load(dir: &Path) -> Decoder {
+    let config = DecoderConfig::read(dir).unwrap();
+    let loading = Arc::<Loading>::default();
+    let mut weights = Weights::open(dir, WORDS, &candle_core::Device::Cpu, &loading).unwrap();
+    let mut decoder = Decoder::load(config, &mut weights).unwrap();
+    decoder.reserve(64).unwrap();
+    decoder
+}
+
+/// One text of a model, its blocks in an order of their own.
+struct Text {
+    blocks: Vec<u32>,
+    length: usize,
+}
+
+impl Text {
+    fn new(first: u32) -> Self {
+        Self { blocks: (0..16).map(|index| first + (index * 5) % 16).collect(), length: 0 }
+    }
+
+    /// Logits behind the last of these tokens.
+    fn step(&mut self, decoder: &mut Decoder, tokens: &[u32]) -> Vec<f32> {
+        let end = self.length + tokens.len();
+        let blocks = &self.blocks[..end.div_ceil(BLOCK)];
+        let piece = StepPiece { tokens, start: self.length, blocks, logits: true };
+        let logits: &Matrix = decoder.step(&[piece]).unwrap();
+        self.length = end;
+        logits.row(0).to_vec()
+    }
+}
+
+fn argmax(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a))).unwrap()
+}
+
+#[track_caller]
+fn near(got: &[f32], expected: &[f32], place: &str) {
+    let difference = got.iter().zip(expected).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+    assert!(difference <= NEAR, "{place}: {difference}");
+}
+
+fn check(model: &str, decoder: &mut Decoder, prompts: &[Prompt]) {
+    for (index, prompt) in prompts.iter().enumerate() {
+        let place = format!("{model}, prompt {index}");
+        let mut text = Text::new(0);
+        let mut logits = text.step(decoder, &prompt.ids);
+        assert_eq!(logits.len(), prompt.last.len(), "{place}");
+        near(&logits, &prompt.last, &place);
+        // Token by token, which is how the logits in the middle are had.
+        let mut slow = Text::new(16);
+        for (position, id) in prompt.ids.iter().enumerate() {
+            let behind = slow.step(decoder, std::slice::from_ref(id));
+            if position + 1 == prompt.ids.len() {
+                assert_eq!(behind, logits, "{place}: the same bits whole and token by token");
+            }
+            for inner in prompt.inner.iter().filter(|inner| inner.position == position) {
+                assert_eq!(argmax(&behind), inner.argmax, "{place}, position {position}");
+                near(&behind[..inner.first.len()], &inner.first, &place);
+                let sum: f64 = behind.iter().map(|x| f64::from(*x).exp()).sum();
+                assert!((sum.ln() - inner.logsumexp).abs() < f64::from(NEAR), "{place}, position {position}");
+            }
+        }
+        for (step, expected) in prompt.continuation.iter().enumerate() {
+            assert_eq!(argmax(&logits) as u32, *expected, "{place}, token {step}");
+            logits = text.step(decoder, std::slice::from_ref(expected));
+        }
+    }
+}
+
+#[test]
+fn logits_and_greedy_texts_are_those_of_transformers() {
+    for golden in all() {
+        let mut decoder = load(&goldens().join("models").join(&golden.model));
+        check(&golden.model, &mut decoder, &golden.prompts);
+    }
+}
+
+#[test]
+fn configurations_of_older_transformers_mean_the_same() {
+    for golden in all() {
+        let name = golden.model.split('/').next_back().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        copy(&goldens().join("models").join(&golden.model), dir.path());
+        let older = goldens().join("older-configs").join(format!("{name}.json"));
+        std::fs::copy(older, dir.path().join("config.json")).unwrap();
+        check(&format!("older {}", golden.model), &mut load(dir.path()), &golden.prompts[..3]);
+    }
+}
+
+#[test]
+fn chats_are_written_out_and_read_as_by_transformers() {
+    for golden in all() {
+        let dir = goldens().join("models").join(&golden.model);
+        let mut decoder = load(&dir);
+        let config = decoder.config();
+        let tokenizer = TextTokenizer::read(&dir, config.vocabulary, config.context, false).unwrap();
+        let template = ChatTemplate::read(&dir).unwrap().unwrap();
+        for chat in &golden.chats {
+            let messages: Vec<Message> = chat
+                .messages
+                .iter()
+                .map(|message| Message { role: message.role.clone(), content: message.content.clone() })
+                .collect();
+            let rendered = template.render(&messages, &Default::default(), true).unwrap();
+            assert_eq!(rendered, chat.rendered, "{}", golden.model);
+            assert_eq!(tokenizer.prompt(&rendered, false).unwrap(), chat.ids, "{}", golden.model);
+            let mut text = Text::new(0);
+            let mut logits = text.step(&mut decoder, &chat.ids);
+            for expected in &chat.continuation {
+                assert_eq!(argmax(&logits) as u32, *expected, "{}", golden.model);
+                logits = text.step(&mut decoder, std::slice::from_ref(expected));
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_at_fault_are_refused() {
+    let mut decoder = load(&goldens().join("models/golden/qwen2"));
+    let blocks: Vec<u32> = (0..16).collect();
+    let mut check = |tokens: &[u32], start: usize, count: usize, part: &str| {
+        let piece = StepPiece { tokens, start, blocks: &blocks[..count], logits: true };
+        let error = decoder.step(&[piece]).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    check(&[], 0, 1, "a piece without tokens");
+    check(&[100_000], 0, 1, "token id 100000 is outside");
+    check(&[1, 2], 31, 1, "1 blocks for 33 tokens");
+    check(&[1], 256, 9, "a text of 257 tokens, the context has room for 256");
+}

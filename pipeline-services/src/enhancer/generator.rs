@@ -1,0 +1,101 @@
+//! Who answers the enhancer: an OpenAI-compatible endpoint, or a language model of the inference server.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::endpoint::{Endpoint, GenerateError};
+use crate::inference::{ChatRequest, Chatted, InferenceClient, InferenceError};
+
+/// A model of the inference server.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    /// How to reach the server.
+    pub(super) client: InferenceClient,
+    /// The model's name in the store.
+    pub(super) model: String,
+    /// Tokens of one answer at most.
+    pub(super) max_tokens: u32,
+    /// Longest wait for one answer.
+    pub(super) timeout: Duration,
+}
+
+/// Whoever is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Generator {
+    /// By HTTP.
+    Endpoint(Endpoint),
+    /// By gRPC; the answer keeps to the schema.
+    Served(Served),
+}
+
+impl Generator {
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.model(),
+            Self::Served(served) => &served.model,
+        }
+    }
+
+    /// The text that the model answers to messages in the form of chat completions.
+    ///
+    /// # Errors
+    /// See [`GenerateError`].
+    pub(super) async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.generate(messages, schema).await,
+            Self::Served(served) => served.generate(&messages, &schema).await,
+        }
+    }
+}
+
+impl Served {
+    async fn generate(&self, messages: &Value, schema: &Value) -> Result<String, GenerateError> {
+        let request = ChatRequest {
+            model: self.model.clone(),
+            messages: pairs(messages),
+            schema: schema.to_string(),
+            max_tokens: self.max_tokens,
+            timeout: self.timeout,
+        };
+        match self.client.chat(request).await {
+            Ok(Chatted { text, complete: true }) => Ok(text),
+            Ok(_) => Err(GenerateError::Unusable("an answer cut off at max_tokens".to_owned())),
+            Err(InferenceError::BadAnswer(problem)) => Err(GenerateError::Unusable(problem)),
+            Err(error) => Err(GenerateError::Refused(error.into())),
+        }
+    }
+}
+
+/// Role and content of each message.
+fn pairs(messages: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let messages = messages.as_array().map(Vec::as_slice).unwrap_or_default();
+    messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_apart() {
+        let messages = json!([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]);
+        let expected =
+            [("system", "a"), ("user", "b")].map(|(role, text)| (role.to_owned(), text.to_owned()));
+        assert_eq!(pairs(&messages), expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_configured_is_said_so() {
+        let client = InferenceClient::new(&Default::default()).unwrap();
+        let served =
+            Served { client, model: "a/b".to_owned(), max_tokens: 9, timeout: Duration::from_secs(1) };
+        let answer = Generator::Served(served).generate(json!([]), json!({})).await;
+        let Err(GenerateError::Refused(error)) = answer else { panic!("{answer:?}") };
+        assert!(format!("{error:?}").contains("no inference server is configured"), "{error:?}");
+    }
+}
