@@ -185,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::bytes::byte_char;
+    use super::super::bytes::byte_char;
     use super::*;
 
     fn tokenizer(decoder: &Value, model: &Value, special: &[(u32, &str)]) -> Tokenizer {

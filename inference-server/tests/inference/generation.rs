@@ -127,7 +127,7 @@ async fn texts_end_where_they_are_told_to() {
     let mut asked = settings(40);
     asked.limits.as_mut().unwrap().ignore_end = false;
     let ends = ends();
-    asked.sampling = Some(pb::Sampling { logit_bias: [(ends, 1_000.0)].into(), ..Default::default() });
+    asked.sampling = Some(pb::Sampling { logit_bias: [(ends, 100.0)].into(), ..Default::default() });
     let ended = generate(&running, asked, text("Empresa de software")).await.unwrap();
     assert_eq!((ended.text.as_str(), ended.ids), ("", vec![ends]));
     assert_eq!(ended.finished.reason(), pb::FinishReason::Stop);

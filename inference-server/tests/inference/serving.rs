@@ -312,6 +312,7 @@ async fn reflection_lists_this_servers_services_only() {
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
             "observatory.inference.v1.EmbeddingService",
+            "observatory.inference.v1.GenerationService",
             "observatory.inference.v1.ModelsService",
             "observatory.inference.v1.RankingService",
             "observatory.inference.v1.TokenClassificationService",

@@ -408,8 +408,8 @@ mod tests {
         assert_eq!(gemma.layers.iter().map(|layer| layer.window).collect::<Vec<_>>(), [Some(8), None]);
         assert!(gemma.rotation.frequencies[1] < gemma.local_rotation.frequencies[1]);
         let nested =
-            json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 12}});
-        assert_eq!(with(&nested).unwrap().hidden, 12);
+            json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 16}});
+        assert_eq!(with(&nested).unwrap().hidden, 16);
     }
 
     #[test]
