@@ -3,12 +3,14 @@
 use anyhow::{bail, ensure};
 
 /// Files that are taken from the model's own folder where they exist.
-const PLAIN: [&str; 11] = [
+const PLAIN: [&str; 13] = [
     "README.md",
     "added_tokens.json",
+    "chat_template.jinja",
     "colbert_linear.pt",
     "config.json",
     "config_sentence_transformers.json",
+    "generation_config.json",
     "modules.json",
     "sentence_bert_config.json",
     "sparse_linear.pt",

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::files::is_decoder;
 use super::weights::shard_names;
 
 /// Files beside the checkpoint that change what a model answers; those that exist count.
@@ -24,6 +25,8 @@ const SMALL_FILES: [&str; 9] = [
     "sparse_linear.pt",
     "colbert_linear.pt",
 ];
+/// Those of a model that writes text: where texts end, and how chats are written out.
+const TEXT_FILES: [&str; 3] = ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
 /// Files of a sentence-transformers module that do; those that exist count.
 const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
 
@@ -64,7 +67,9 @@ pub fn revision(store: &Path, name: &str) -> Result<String> {
 
 fn relevant_files(dir: &Path) -> Result<Vec<String>> {
     let mut files = shard_names(dir)?;
-    files.extend(SMALL_FILES.iter().filter(|name| dir.join(name).exists()).map(|name| (*name).to_owned()));
+    let more: &[&str] = if is_decoder(dir)? { &TEXT_FILES } else { &[] };
+    let beside = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
+    files.extend(beside.map(|name| (*name).to_owned()));
     // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.
     for entry in fs::read_dir(dir)? {
         let folder = entry?.file_name().to_string_lossy().into_owned();
