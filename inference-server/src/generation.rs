@@ -14,6 +14,7 @@ pub mod sequence;
 pub mod stop;
 pub mod template;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
@@ -204,6 +205,10 @@ fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
         for request in requests.try_iter() {
             engine.submit(request);
         }
-        engine.step();
+        // A model that panics ends the texts it was at, and not those that come after them.
+        if catch_unwind(AssertUnwindSafe(|| engine.step())).is_err() {
+            tracing::error!("a step of a language model panicked");
+            engine.fail_running();
+        }
     }
 }

@@ -141,6 +141,12 @@ impl Engine {
         self.count();
     }
 
+    /// Ends every text that is being written.
+    pub fn fail_running(&mut self) {
+        self.running.iter_mut().for_each(|sequence| sequence.fail(Error::Backend));
+        self.drop_ended();
+    }
+
     /// Ends texts that are of no use any more.
     fn sweep(&mut self) {
         let now = Instant::now();
@@ -415,6 +421,8 @@ mod tests {
     use crate::batcher::Priority;
 
     const WORDS: u32 = 24;
+    /// A token that the model panics on.
+    const PANIC: u32 = 99;
 
     /// Keeps the tokens themselves where keys and values would be, and gives logits that depend on every token of the
     /// text as the blocks hold it.
@@ -444,6 +452,7 @@ mod tests {
         }
 
         fn step(&mut self, pieces: &[StepPiece<'_>]) -> Result<&Matrix, ComputeError> {
+            assert!(pieces.iter().all(|piece| !piece.tokens.contains(&PANIC)), "a model's fault");
             self.logits.resize(pieces.iter().filter(|piece| piece.logits).count(), WORDS as usize);
             let mut next = 0;
             for piece in pieces {
@@ -636,6 +645,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_panic_ends_the_texts_of_its_step_only() {
+        let mut bench = Bench::new(EngineLimits { step_tokens: 64, texts: 8, blocks: 8 });
+        let text = |first: u32| Text {
+            prompt: vec![first, 2, 3],
+            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            max_new_tokens: 2,
+            priority: Priority::Bulk,
+        };
+        let cancel = CancellationToken::new();
+        let mut faulty = bench.submit(&text(PANIC), &cancel, None);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.engine.step()));
+        assert!(caught.is_err());
+        bench.engine.fail_running();
+        assert_eq!(written(&mut faulty), Err(Error::Backend));
+        assert_eq!(bench.engine.free_blocks(), 8);
+        let mut fine = bench.submit(&text(1), &cancel, None);
+        bench.run();
+        assert_eq!(written(&mut fine).unwrap().0, text(1).alone());
     }
 
     #[test]

@@ -192,6 +192,7 @@ impl Sequence {
     ) -> anyhow::Result<()> {
         let room = self.room();
         let mut mask = mask.transpose()?;
+        anyhow::ensure!(mask.is_some() || self.request.matcher.is_none(), "no mask was worked out");
         loop {
             let sampled = self.request.sampler.sample(logits, mask.as_deref())?;
             let progress = match &mut self.request.matcher {

