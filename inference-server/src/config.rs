@@ -225,12 +225,7 @@ impl Args {
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),
             cache_bytes: self.vector_cache_mib << 20,
-            text: TextLimits {
-                kv_bytes: self.kv_cache_mib.saturating_mul(1 << 20),
-                texts: self.max_writing,
-                step_tokens: self.max_step_tokens,
-                wait: Duration::from_secs(self.max_queue_seconds),
-            },
+            text: self.text(),
             request: RequestLimits {
                 texts: self.max_texts,
                 text_bytes: self.max_text_bytes,
@@ -241,6 +236,15 @@ impl Args {
             },
             drain: Duration::from_secs(self.drain_seconds),
         })
+    }
+
+    fn text(&self) -> TextLimits {
+        TextLimits {
+            kv_bytes: self.kv_cache_mib.saturating_mul(1 << 20),
+            texts: self.max_writing,
+            step_tokens: self.max_step_tokens,
+            wait: Duration::from_secs(self.max_queue_seconds),
+        }
     }
 
     fn budget(&self) -> Budget {

@@ -18,7 +18,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokenizers::Tokenizer;
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Budget, Limits};
 use crate::batcher::Priority;
-use crate::device::turns::Turns;
+use crate::device::OpenDevice;
 use crate::error::Error;
 use crate::kernels::paged::BLOCK;
 use crate::model::decoder::LanguageModel;
@@ -70,7 +69,7 @@ impl std::fmt::Debug for Generator {
 }
 
 impl Generator {
-    /// Starts the engine of a model.
+    /// Starts the engine of a model, which takes its turns at the device.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -79,10 +78,11 @@ impl Generator {
         tokenizer: Arc<Tokenizer>,
         manner: Manner,
         limits: EngineLimits,
-        turns: Arc<Turns>,
-        wait: Duration,
+        device: &OpenDevice,
     ) -> Result<Self> {
-        let admission = Admission::new(Limits { requests: usize::MAX, budget: Budget::Wait(wait) });
+        let budget = Budget::Wait(device.text.wait);
+        let admission = Admission::new(Limits { requests: usize::MAX, budget });
+        let turns = Arc::clone(&device.turns);
         let counters = Arc::<Counters>::default();
         let (requests, receiver) = mpsc::channel();
         let engine = Engine::new(model, limits, turns, Arc::clone(&admission), Arc::clone(&counters));

@@ -172,14 +172,7 @@ impl Server {
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
-            openai: match config.http_listen {
-                Some(address) => {
-                    let listener = listen(address, "--http-listen").await?;
-                    let incoming = tls::Incoming::new(listener, watched_tls(config, Protocol::Http)?)?;
-                    Some((incoming, openai::router(api.clone(), access.clone())))
-                }
-                None => None,
-            },
+            openai: http_door(config, &api, &access).await?,
             router: grpc::router(&api, access.clone(), service)?,
             tls: watched_tls(config, Protocol::Grpc)?,
             access,
@@ -317,6 +310,18 @@ fn none_loaded(registry: &Registry) -> bool {
 /// What makes a port of this protocol speak TLS, where certificates are configured.
 fn watched_tls(config: &Config, protocol: Protocol) -> Result<Option<Arc<Watched<ServerConfig>>>> {
     config.tls.as_ref().map(|files| files.watched(protocol)).transpose()
+}
+
+/// The port of OpenAI's API and what is served there, where one is configured.
+async fn http_door(
+    config: &Config,
+    api: &Api,
+    access: &Access,
+) -> Result<Option<(tls::Incoming, axum::Router)>> {
+    let Some(address) = config.http_listen else { return Ok(None) };
+    let listener = listen(address, "--http-listen").await?;
+    let incoming = tls::Incoming::new(listener, watched_tls(config, Protocol::Http)?)?;
+    Ok(Some((incoming, openai::router(api.clone(), access.clone()))))
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {

@@ -126,7 +126,7 @@ async fn embeddings(
 ) -> Response {
     let request: EmbeddingsRequest = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let format = request.encoding_format;
     match embedded(&api, client, request).await {
@@ -136,11 +136,11 @@ async fn embeddings(
 }
 
 /// The message of a body, or the answer to one that cannot be read.
-fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
-    let body =
-        body.map_err(|error| failure(error.status(), &error.body_text(), None, "request_too_large"))?;
+fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Box<Response>> {
+    let bad = |status, message: &str, code| Box::new(failure(status, message, None, code));
+    let body = body.map_err(|error| bad(error.status(), &error.body_text(), "request_too_large"))?;
     serde_json::from_slice(&body)
-        .map_err(|error| failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "invalid_json"))
+        .map_err(|error| bad(StatusCode::BAD_REQUEST, &error.to_string(), "invalid_json"))
 }
 
 async fn embedded(

@@ -60,6 +60,12 @@ pub struct Counters {
 /// What each row of logits may become; `None` where anything.
 type Masks = Vec<Option<Result<Vec<u32>, ConstraintError>>>;
 
+/// What a step gives for the texts whose last token it computed, in their order.
+struct Rows<'a> {
+    logits: &'a Matrix,
+    masks: Masks,
+}
+
 /// Texts of one step.
 struct Share {
     id: u64,
@@ -332,7 +338,8 @@ impl Engine {
         self.steps += 1;
         match computed {
             Ok(logits) => {
-                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits, masks)
+                let rows = Rows { logits, masks };
+                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, rows);
             }
             Err(error) => fail(&mut self.running, shares, &error),
         }
@@ -363,11 +370,10 @@ fn hand_out(
     blocks: &mut Blocks,
     counters: &Counters,
     shares: &[Share],
-    logits: &Matrix,
-    masks: Masks,
+    rows: Rows<'_>,
 ) {
     let mut row = 0;
-    let mut masks = masks.into_iter();
+    let mut masks = rows.masks.into_iter();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let before = sequence.computed / BLOCK;
@@ -383,7 +389,7 @@ fn hand_out(
         if sequence.left() > 0 {
             continue;
         }
-        match sequence.choose(logits.row(row), masks.next().flatten()) {
+        match sequence.choose(rows.logits.row(row), masks.next().flatten()) {
             Ok(()) => {
                 counters.written_tokens.fetch_add(1, Ordering::Relaxed);
             }

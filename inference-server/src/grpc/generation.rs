@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use observatory_proto::inference::v1 as pb;
@@ -109,25 +109,21 @@ impl Api {
         let jobs: Vec<_> = prompts
             .into_iter()
             .enumerate()
-            .map(|(index, (field, prompt))| {
+            .map(|(index, prompt)| {
                 let (api, cancel) = (self.clone(), call.cancel.clone());
                 let (model, asked) = (Arc::clone(model), Arc::clone(asked));
                 move || {
                     if cancel.is_cancelled() {
                         return Err(Error::Cancelled);
                     }
-                    let started = Instant::now();
-                    let ready = settings::Ready::new(&api, &model, &asked, index, &field, prompt)?;
-                    Ok((ready, started.elapsed()))
+                    settings::Ready::new(&api, &model, &asked, index, prompt)
                 }
             })
             .collect();
         let mut begun = Vec::new();
         for answer in self.read(call, jobs)? {
             let ready = answer.await.map_err(|_| Error::Backend)?;
-            begun.push(
-                ready.and_then(|(ready, tokenize)| self.put_in_line(call, model, asked, ready, tokenize)),
-            );
+            begun.push(ready.and_then(|ready| self.put_in_line(call, model, asked, ready)));
         }
         Ok(begun)
     }
@@ -138,10 +134,9 @@ impl Api {
         model: &Arc<LoadedModel>,
         asked: &Asked,
         ready: settings::Ready,
-        tokenize: Duration,
     ) -> Result<Writing, Error> {
         let generator = model.generator()?;
-        let settings::Ready { prompt, seed, max_new_tokens, matcher } = ready;
+        let settings::Ready { prompt, seed, max_new_tokens, matcher, took: tokenize } = ready;
         let tokens = (prompt.len() + max_new_tokens) as u64;
         call.check_quota()?;
         let permit = generator.admission().reserve(tokens)?;

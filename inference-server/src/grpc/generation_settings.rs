@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use observatory_proto::inference::v1 as pb;
 use uuid::Uuid;
@@ -126,6 +127,8 @@ pub(super) struct Ready {
     pub(super) seed: u64,
     pub(super) max_new_tokens: usize,
     pub(super) matcher: Option<Matcher>,
+    /// Time of reading it.
+    pub(super) took: Duration,
 }
 
 impl Ready {
@@ -136,14 +139,14 @@ impl Ready {
         model: &Arc<LoadedModel>,
         asked: &Asked,
         index: usize,
-        field: &str,
-        prompt: pb::Prompt,
+        (field, prompt): (String, pb::Prompt),
     ) -> Result<Self, Error> {
+        let started = Instant::now();
         let generator = model.generator()?;
-        let prompt = read(api, model, field, prompt)?;
+        let prompt = read(api, model, &field, prompt)?;
         let (tokens, context) = (prompt.len(), generator.context());
         if tokens >= context {
-            return Err(Error::InputTooLong { field: field.to_owned(), tokens, limit: context - 1 });
+            return Err(Error::InputTooLong { field, tokens, limit: context - 1 });
         }
         let room = context - tokens;
         let wanted = asked.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS.min(room));
@@ -156,7 +159,7 @@ impl Ready {
             None => None,
         };
         let seed = asked.sampling.seed.wrapping_add(index as u64);
-        Ok(Self { prompt, seed, max_new_tokens: wanted, matcher })
+        Ok(Self { prompt, seed, max_new_tokens: wanted, matcher, took: started.elapsed() })
     }
 }
 

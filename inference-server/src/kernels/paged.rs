@@ -55,19 +55,20 @@ impl Shape {
     }
 }
 
-/// Keys and values of one layer.
+/// Keys and values of one layer, and how queries see them.
 ///
 /// A block holds for each head its keys, transposed, in strips of 16 tokens, and its values in strips of 16 columns.
 #[derive(Debug)]
 pub struct Pages {
     shape: Shape,
+    view: View,
     blocks: Vec<Vec<Line>>,
 }
 
 impl Pages {
     /// No blocks yet.
-    pub fn new(shape: Shape) -> Self {
-        Self { shape, blocks: Vec::new() }
+    pub fn new(shape: Shape, view: View) -> Self {
+        Self { shape, view, blocks: Vec::new() }
     }
 
     /// Takes memory for the blocks with numbers below `count`.
@@ -135,7 +136,7 @@ thread_local! {
 }
 
 /// Attention of the pieces; the queries of all heads stand in the first columns of `queries`.
-pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, view: View, out: &mut Matrix) {
+pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, out: &mut Matrix) {
     let shape = pages.shape;
     assert!(queries.width() >= shape.queries(), "queries of all heads");
     assert!(pieces.windows(2).all(|pair| pair[0].rows.end <= pair[1].rows.start), "pieces do not overlap");
@@ -158,7 +159,7 @@ pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, v
     }
     parallel::each_light(jobs.len(), |index| {
         let (piece, head, pairs) = &jobs[index];
-        let job = Job { isa, queries, piece, pages, head: *head, pairs: pairs.clone(), view };
+        let job = Job { isa, queries, piece, pages, head: *head, pairs: pairs.clone() };
         SCRATCH.with_borrow_mut(|scratch| job.run(scratch, shared, stride));
     });
 }
@@ -171,7 +172,6 @@ struct Job<'a> {
     pages: &'a Pages,
     head: usize,
     pairs: Range<usize>,
-    view: View,
 }
 
 impl Job<'_> {
@@ -184,7 +184,7 @@ impl Job<'_> {
     /// Tokens that a pair's query sees.
     fn seen(&self, pair: usize) -> Range<usize> {
         let end = self.piece.start + pair / self.pages.shape.group + 1;
-        self.view.window.map_or(0, |window| end.saturating_sub(window))..end
+        self.pages.view.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
     /// Numbers of the blocks that hold what any of the pairs sees.
@@ -257,7 +257,7 @@ impl Job<'_> {
             let row = &mut scores[row * stride..][..blocks.len() * BLOCK];
             let mut sum = 0.0;
             by_isa!(self.isa, soften(row: &mut [f32] = row, seen: Range<usize> = seen,
-                scale: f32 = self.view.scale, sum: &mut f32 = &mut sum));
+                scale: f32 = self.pages.view.scale, sum: &mut f32 = &mut sum));
             *factor = 1.0 / sum;
         }
     }
@@ -384,13 +384,13 @@ mod tests {
             let view = View { scale: 0.3, window };
             for length in [1, 5, 32, 33, 100] {
                 let text = text(shape, length, 7);
-                let mut pages = Pages::new(shape);
+                let mut pages = Pages::new(shape, view);
                 pages.reserve(8);
                 let blocks = store(shape, &text, &mut pages, &mut 8);
                 let piece = Piece { rows: 0..length, start: 0, blocks: &blocks };
                 for isa in Isa::available() {
                     let mut out = Matrix::default();
-                    attend(isa, &text, std::slice::from_ref(&piece), &pages, view, &mut out);
+                    attend(isa, &text, std::slice::from_ref(&piece), &pages, &mut out);
                     for (token, head) in
                         (0..length).flat_map(|t| (0..shape.shared * shape.group).map(move |h| (t, h)))
                     {
@@ -417,7 +417,7 @@ mod tests {
             let shape = Shape { shared: 2, group: 3, size: 32 };
             let view = View { scale: 0.2, window };
             let (text, other) = (text(shape, length, 1), text(shape, beside, 2));
-            let mut pages = Pages::new(shape);
+            let mut pages = Pages::new(shape, view);
             pages.reserve(16);
             let (first, mut next) = (store(shape, &text, &mut pages, &mut 4), 16);
             let beside_blocks = store(shape, &other, &mut pages, &mut next);
@@ -426,7 +426,7 @@ mod tests {
             for isa in Isa::available() {
                 let mut whole = Matrix::default();
                 let piece = Piece { rows: 0..length, start: 0, blocks: &first };
-                attend(isa, &text, &[piece], &pages, view, &mut whole);
+                attend(isa, &text, &[piece], &pages, &mut whole);
                 let (mut start, mut cuts) = (0, cuts.iter().cycle());
                 while start < length {
                     let count = (*cuts.next().unwrap()).min(length - start);
@@ -439,7 +439,7 @@ mod tests {
                         Piece { rows: beside..beside + count, start, blocks: &again },
                     ];
                     let mut out = Matrix::default();
-                    pool.install(|| attend(isa, &batch, &pieces, &pages, view, &mut out));
+                    pool.install(|| attend(isa, &batch, &pieces, &pages, &mut out));
                     for row in 0..count {
                         prop_assert_eq!(out.row(beside + row), whole.row(start + row));
                     }

@@ -14,11 +14,11 @@ use super::ComputeError;
 use super::weights::Weights;
 use crate::kernels::isa::Isa;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::{self, Pages, Shape};
+use crate::kernels::paged::{self, Pages, Shape, View};
 use crate::kernels::parallel;
 use crate::kernels::rms::RmsNorm;
 use crate::kernels::rope::Angles;
-use config::{DecoderConfig, Family};
+use config::{DecoderConfig, Family, Kind};
 use layer::Layer;
 use linear::Linear;
 
@@ -108,7 +108,8 @@ impl Decoder {
         let load = |index| Layer::load(&config, weights, index).with_context(|| format!("layer {index}"));
         let layers = (0..config.layers.len()).map(load).collect::<Result<Vec<_>>>()?;
         let norm = layer::norm(&config, weights, "norm", hidden)?;
-        let pages = layers.iter().map(|_| Pages::new(config.heads)).collect();
+        let view = |layer: &Kind| View { scale: config.score_scale, window: layer.window };
+        let pages = config.layers.iter().map(|layer| Pages::new(config.heads, view(layer))).collect();
         Ok(Self { isa: Isa::detect(), config, words, layers, norm, head, pages, buffers: Buffers::default() })
     }
 

@@ -150,7 +150,7 @@ pub(super) async fn chat(
 ) -> Response {
     let request: ChatRequest = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if !request.tools.is_empty() {
         return failure(StatusCode::BAD_REQUEST, "this server calls no tools", Some("tools"), "unsupported");
@@ -162,7 +162,8 @@ pub(super) async fn chat(
     let arguments = request.chat_template_kwargs.into_iter().map(|(name, value)| (name, value.to_string()));
     let chat = pb::Chat { messages: messages.collect(), template_arguments: arguments.collect() };
     let logprobs = request.logprobs.then(|| request.top_logprobs.unwrap_or(0));
-    write(&api, client, Form::Chat, request.common, vec![Kind::Chat(chat)], logprobs).await
+    let asked = Asked { form: Form::Chat, prompts: vec![Kind::Chat(chat)], logprobs };
+    write(&api, client, request.common, asked).await
 }
 
 pub(super) async fn completions(
@@ -172,7 +173,7 @@ pub(super) async fn completions(
 ) -> Response {
     let request: CompletionRequest = match read_body(body) {
         Ok(request) => request,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     if request.echo {
         return failure(StatusCode::BAD_REQUEST, "echo is not served", Some("echo"), "unsupported");
@@ -184,7 +185,8 @@ pub(super) async fn completions(
         Input::Tokens(ids) => vec![tokens(ids)],
         Input::TokenLists(lists) => lists.into_iter().map(tokens).collect(),
     };
-    write(&api, client, Form::Completion, request.common, prompts, request.logprobs).await
+    let asked = Asked { form: Form::Completion, prompts, logprobs: request.logprobs };
+    write(&api, client, request.common, asked).await
 }
 
 impl Content {
@@ -243,15 +245,16 @@ impl Common {
     }
 }
 
-/// Begins every text and answers with all of them, or event by event.
-async fn write(
-    api: &Api,
-    client: Arc<Client>,
+/// What sets one request apart from another beside what both paths take.
+struct Asked {
     form: Form,
-    common: Common,
     prompts: Vec<Kind>,
     logprobs: Option<u32>,
-) -> Response {
+}
+
+/// Begins every text and answers with all of them, or event by event.
+async fn write(api: &Api, client: Arc<Client>, common: Common, asked: Asked) -> Response {
+    let Asked { form, prompts, logprobs } = asked;
     let n = common.n.unwrap_or(1);
     let choices = prompts.len().saturating_mul(n);
     if choices == 0 || choices > MOST_CHOICES {

@@ -246,14 +246,18 @@ async fn faults_are_told_apart() {
     .await;
     check(|asked| asked.model = reference("no/such"), ask.clone(), (Code::NotFound, "UNKNOWN_MODEL", ""))
         .await;
+}
+
+#[tokio::test]
+async fn one_prompt_at_fault_does_not_touch_the_others() {
+    let running = running(&[]).await;
     let mut embed = crate::support::request(&["a"]);
     embed.settings = Some(pb::EmbedSettings { model: reference(MODEL), ..Default::default() });
     let status = running.embedding().embed(embed).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    // One prompt at fault does not touch the others.
     let request = pb::GenerateBatchRequest {
         settings: Some(settings(2)),
-        prompts: vec![ask, text(&"a ".repeat(1_400))],
+        prompts: vec![text("hola"), text(&"a ".repeat(1_400))],
     };
     let batch = running.generation().generate_batch(request).await.unwrap().into_inner();
     let fine: Vec<bool> = batch.texts.iter().map(|text| text.status.as_ref().unwrap().ok).collect();

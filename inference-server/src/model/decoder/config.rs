@@ -277,7 +277,7 @@ impl File {
                 .collect();
         }
         let is_local = |index: usize| match family {
-            Family::Gemma3 => (index + 1) % self.sliding_window_pattern.unwrap_or(6) != 0,
+            Family::Gemma3 => !(index + 1).is_multiple_of(self.sliding_window_pattern.unwrap_or(6)),
             Family::Qwen2 | Family::Qwen3 => uses && index >= self.max_window_layers.unwrap_or(0),
             Family::Llama | Family::Phi3 => uses,
         };

@@ -10,7 +10,7 @@ use crate::kernels::gemm::Epilogue;
 use crate::kernels::isa::Isa;
 use crate::kernels::math::Activation;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::{self, BLOCK, Pages, Shape, View};
+use crate::kernels::paged::{self, BLOCK, Pages, Shape};
 use crate::kernels::parallel;
 use crate::kernels::rms::RmsNorm;
 use crate::model::weights::Weights;
@@ -19,7 +19,6 @@ use crate::model::weights::Weights;
 pub(super) struct Layer {
     kind: Kind,
     heads: Shape,
-    view: View,
     input_norm: RmsNorm,
     qkv: Linear,
     /// Norms of each head of queries and of keys.
@@ -90,7 +89,6 @@ impl Layer {
         Ok(Self {
             kind,
             heads,
-            view: View { scale: config.score_scale, window: kind.window },
             input_norm,
             qkv: linear(qkv, hidden, config.qkv_bias)?,
             head_norms,
@@ -115,12 +113,12 @@ impl Layer {
         self.qkv.multiply(isa, normed, Epilogue::Bias, wide);
         self.rotate(isa, pass, wide);
         self.store(pass, pages, wide);
-        paged::attend(isa, wide, &pass.pieces, pages, self.view, context);
-        residual(isa, &self.attended, self.attended_norm.as_ref(), context, hidden, sum);
+        paged::attend(isa, wide, &pass.pieces, pages, context);
+        residual(isa, (&self.attended, self.attended_norm.as_ref()), context, hidden, sum);
         self.inner_norm.apply(isa, hidden, normed);
         self.gate_up.multiply(isa, normed, Epilogue::Bias, wide);
         gate(isa, self.activation, wide, context);
-        residual(isa, &self.down, self.output_norm.as_ref(), context, hidden, sum);
+        residual(isa, (&self.down, self.output_norm.as_ref()), context, hidden, sum);
     }
 
     /// Norms and rotation of the heads of queries and keys.
@@ -152,11 +150,10 @@ impl Layer {
     }
 }
 
-/// Adds what a linear layer makes of `x` to the states.
+/// Adds what a linear layer and its norm make of `x` to the states.
 fn residual(
     isa: Isa,
-    linear: &Linear,
-    norm: Option<&RmsNorm>,
+    (linear, norm): (&Linear, Option<&RmsNorm>),
     x: &Matrix,
     hidden: &mut Matrix,
     sum: &mut Matrix,

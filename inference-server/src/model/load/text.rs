@@ -55,9 +55,7 @@ pub(super) fn load(
     let weight_bytes = decoder.weight_bytes();
     let limits = limits(device, decoder.block_bytes(), context)?;
     let manner = Manner { template, end_ids, context, vocabulary };
-    let turns = Arc::clone(&device.turns);
-    let generator =
-        Generator::start(Box::new(decoder), tokenizer.shared(), manner, limits, turns, device.text.wait)?;
+    let generator = Generator::start(Box::new(decoder), tokenizer.shared(), manner, limits, device)?;
     let info = ModelInfo {
         name: name.to_owned(),
         revision: revision::revision(store, name)?,
