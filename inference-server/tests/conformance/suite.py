@@ -82,7 +82,7 @@ class Services(Conformance):
     def test_reflection_lists_what_is_served(self):
         names = set(self.server.database.get_services())
         ours = {f"{PACKAGE}.{name}Service" for name in ("Embedding", "TokenClassification", "Ranking")}
-        ours |= {f"{PACKAGE}.{name}Service" for name in ("Tokenization", "Models")}
+        ours |= {f"{PACKAGE}.{name}Service" for name in ("Tokenization", "Generation", "Models")}
         standard = {"grpc.health.v1.Health"} | {f"grpc.reflection.{v}.ServerReflection" for v in ("v1", "v1alpha")}
         self.assertEqual(names, ours | standard)
 
@@ -129,7 +129,7 @@ class Services(Conformance):
             token = page.next_page_token
             if not token:
                 break
-        self.assertEqual(set(found), {E5, DENSE, NER, RANKER})
+        self.assertEqual(set(found), {E5, DENSE, NER, RANKER, WRITER})
         self.assertEqual(list(found[DENSE].matryoshka_dimensions), [4, 8])
         refused = self.refused(grpc.StatusCode.INVALID_ARGUMENT, self.server.call, LIST, page_size=-1)
         self.assertEqual(self.field_of(refused), "page_size")

@@ -291,8 +291,10 @@ async fn a_caller_who_goes_away_frees_the_blocks() {
 
 #[tokio::test]
 async fn a_storm_leaves_nothing_behind() {
-    let running =
-        running(&["--max-writing", "8", "--max-step-tokens", "24", "--max-queue-seconds", "3600"]).await;
+    let few = ["--max-writing", "8", "--max-step-tokens", "24"];
+    // Room for all of them to wait: refusals are another test's.
+    let room = ["--max-queue-seconds", "3600", "--tokenizer-threads", "4"];
+    let running = running(&[few, room].concat()).await;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..200u64 {
         let mut service = running.generation();
