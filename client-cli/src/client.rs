@@ -175,8 +175,8 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
 pub fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
         (Some(wanted), _) => return anyhow::anyhow!(wanted),
-        // Hyper's words for a connection that ended under a call: the alert with the reason may come too late.
-        (None, "operation was canceled") => {
+        // Words of hyper and tonic for a connection that ended under a call: the alert with the reason may come too late.
+        (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
                 "the connection ended before the answer",
                 "a server with --tls-client-ca ends it where it is shown no certificate, or one that it does not accept; \
