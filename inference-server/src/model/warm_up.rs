@@ -23,7 +23,8 @@ pub struct Pace {
     pub elapsed: Duration,
 }
 
-/// As [`warm_up_rows`]; a model that writes text measures its pace itself, and there is none to tell.
+/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, and gives the pace of the last. A
+/// model that writes text measures its pace itself, and there is none to tell.
 ///
 /// # Errors
 /// Where the model does not compute.
