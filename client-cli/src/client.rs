@@ -179,8 +179,8 @@ pub fn refusal(status: &Status) -> anyhow::Error {
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
                 "the connection ended before the answer",
-                "a server with --tls-client-ca ends it where it is shown no certificate, or one that it does not accept; \
-                 see --inference-cert and --inference-key",
+                "see `observatory status`, then try again; a server with --tls-client-ca also ends it where it is shown \
+                 no certificate that it accepts, see --inference-cert and --inference-key",
             );
         }
         (None, "") => format!("the service answered {:?}", status.code()),

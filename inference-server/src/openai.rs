@@ -1,7 +1,8 @@
 //! The door for programs that speak OpenAI's API over HTTP; behind it everything is as over gRPC.
 //!
 //! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with the fields, defaults
-//! and errors of OpenAI's API reference. A token array to be embedded holds ids of the model's own tokenizer; they are turned into text and read again.
+//! and errors of OpenAI's API reference. A token array to be embedded holds ids of the model's own tokenizer; they are
+//! turned into text and read again.
 
 mod text;
 

@@ -188,6 +188,8 @@ impl Engine {
             self.adopt(&mut sequence);
             let wanted = sequence.tokens.len() / BLOCK + 1 - sequence.blocks.len();
             if wanted > self.blocks.available() && !self.running.is_empty() {
+                // It is looked for again, and counted again, when it is let in.
+                self.counters.cached_tokens.fetch_sub(sequence.computed as u64, Ordering::Relaxed);
                 self.blocks.release(&mut sequence.blocks);
                 sequence.computed = 0;
                 self.waiting[class].push_front(sequence);
