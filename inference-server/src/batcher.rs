@@ -2,8 +2,12 @@
 //!
 //! The unit is the row: rows of different requests for one model are packed into batches of so many tokens. The model
 //! packs rows instead of padding them, so the cost of a batch is the sum of its lengths. Who comes next is decided by
-//! start-time fair queueing (Goyal, Vin and Cheng, 1996) counted in tokens, between the two classes and between the
-//! lanes of a class; which row of a lane comes next by length, so that equal lengths stand side by side, and by age.
+//! fair queueing counted in tokens. Between the two classes it is start-time fair queueing (Goyal, Vin and Cheng, 1996).
+//! Between the lanes of a class it is weighted fair queueing (Demers, Keshav and Shenker, 1989) in portions of a batch
+//! at most: the portion goes first that would be done first if all lanes were served at once. So a large request does
+//! not delay a small one, and small ones are finished one after the other: served in turns row by row, under overload
+//! all of them would be begun and none done. Which row of a lane comes next is decided by length, so that equal lengths
+//! stand side by side, and by age.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many times faster the clock of a class runs: with work in both, bulk gets a ninth of the tokens.
 const PACE: [u64; 2] = [1, 8];
+/// Units of the lanes' clocks in a token, so that a share of one token of many lanes is not nothing.
+const TOKEN: u64 = 1 << 16;
 /// A row that this many batches went past is the next one of its lane, whatever its length.
 const PATIENCE: u64 = 16;
 
@@ -29,7 +35,8 @@ pub struct Lane {
     id: u64,
     group: usize,
     priority: Priority,
-    /// Tokens served to the lane, on the clock of its class.
+    /// Where the lane stands on the clock of its class: when what it was served would have been done, had all lanes
+    /// been served at once.
     finish: AtomicU64,
 }
 
@@ -54,8 +61,8 @@ impl Lane {
         self.priority as usize
     }
 
-    fn tag(&self) -> (u64, u64) {
-        (self.finish.load(Ordering::Relaxed), self.id)
+    fn finish(&self) -> u64 {
+        self.finish.load(Ordering::Relaxed)
     }
 
     fn set_finish(&self, finish: u64) {
@@ -67,6 +74,8 @@ impl Lane {
 #[derive(Debug)]
 struct Picked<T> {
     lane: Arc<Lane>,
+    /// Where the lane stood before.
+    stood: Standing,
     place: u64,
     since: u64,
     length: usize,
@@ -123,8 +132,26 @@ struct Clocks {
     finish: [u64; 2],
     /// Start tag of the row served last: where a class begins that had nothing to do.
     floor: u64,
-    /// The same for the lanes of each class.
-    floors: [u64; 2],
+    /// Per class, the clock of its lanes: it advances by a token for each token that every lane with rows was served.
+    time: [u64; 2],
+    /// Per class, the farthest that a lane stood on that clock.
+    farthest: [u64; 2],
+}
+
+/// Where a lane with rows stands on the clock of its class.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// When what it was served would have been done.
+    finish: u64,
+    /// When its portion would be done, and the tokens of it that wait.
+    portion_ends: u64,
+    portion: usize,
+}
+
+impl Standing {
+    fn new(finish: u64, portion: usize) -> Self {
+        Self { finish, portion_ends: finish + portion as u64 * TOKEN, portion }
+    }
 }
 
 struct Waiting<T> {
@@ -136,16 +163,25 @@ struct Waiting<T> {
 /// The rows of one lane.
 struct Rows<T> {
     lane: Arc<Lane>,
+    standing: Standing,
+    tokens: usize,
     by_age: BTreeMap<u64, Waiting<T>>,
     by_length: BTreeSet<(usize, u64)>,
 }
 
 impl<T> Rows<T> {
     fn new(lane: Arc<Lane>) -> Self {
-        Self { lane, by_age: BTreeMap::new(), by_length: BTreeSet::new() }
+        let standing = Standing::default();
+        Self { lane, standing, tokens: 0, by_age: BTreeMap::new(), by_length: BTreeSet::new() }
+    }
+
+    /// What the lanes of a class are sorted by.
+    fn tag(&self) -> (u64, u64) {
+        (self.standing.portion_ends, self.lane.id)
     }
 
     fn insert(&mut self, place: u64, row: Waiting<T>) {
+        self.tokens += row.length;
         self.by_length.insert((row.length, place));
         self.by_age.insert(place, row);
     }
@@ -153,6 +189,7 @@ impl<T> Rows<T> {
     fn remove(&mut self, place: u64) -> Option<Waiting<T>> {
         let row = self.by_age.remove(&place)?;
         self.by_length.remove(&(row.length, place));
+        self.tokens -= row.length;
         Some(row)
     }
 
@@ -177,8 +214,10 @@ impl<T> Rows<T> {
 pub struct Batcher<T> {
     budget: usize,
     lanes: HashMap<u64, Rows<T>>,
-    /// Per class, the lanes that have rows, the least served first.
+    /// Per class, the lanes that have rows, by the end of their portions.
     ready: [BTreeSet<(u64, u64)>; 2],
+    /// Per class, how many lanes have rows.
+    lanes_of: [u64; 2],
     clocks: Clocks,
     places: u64,
     batches: u64,
@@ -192,6 +231,7 @@ impl<T> Batcher<T> {
             budget,
             lanes: HashMap::new(),
             ready: Default::default(),
+            lanes_of: [0; 2],
             clocks: Clocks::default(),
             places: 0,
             batches: 0,
@@ -214,24 +254,31 @@ impl<T> Batcher<T> {
         self.lanes.is_empty()
     }
 
-    /// Puts a row at the end of its lane.
-    pub fn push(&mut self, lane: &Arc<Lane>, length: usize, item: T) {
+    /// Puts rows, each with its length, at the end of their lane.
+    pub fn push(&mut self, lane: &Arc<Lane>, rows: impl IntoIterator<Item = (usize, T)>) {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return;
+        }
         let class = lane.class();
         if self.ready[class].is_empty() {
-            // Idle time earns no credit.
+            // Idle time earns no credit, and leaves no debt.
             self.clocks.finish[class] = self.clocks.finish[class].max(self.clocks.floor);
+            self.clocks.time[class] = self.clocks.time[class].max(self.clocks.farthest[class]);
         }
-        if !self.lanes.contains_key(&lane.id) {
-            lane.set_finish(lane.tag().0.max(self.clocks.floors[class]));
+        let idle = !self.lanes.contains_key(&lane.id);
+        let waiting = self.lanes.entry(lane.id).or_insert_with(|| Rows::new(Arc::clone(lane)));
+        for (length, item) in rows {
+            self.places += 1;
+            self.tokens += length;
+            waiting.insert(self.places, Waiting { length, since: self.batches, item });
         }
-        self.places += 1;
-        self.insert(lane, self.places, Waiting { length, since: self.batches, item });
-    }
-
-    fn insert(&mut self, lane: &Arc<Lane>, place: u64, row: Waiting<T>) {
-        self.tokens += row.length;
-        self.lanes.entry(lane.id).or_insert_with(|| Rows::new(Arc::clone(lane))).insert(place, row);
-        self.ready[lane.class()].insert(lane.tag());
+        if idle {
+            self.lanes_of[class] += 1;
+            let finish = lane.finish().max(self.clocks.time[class]);
+            waiting.standing = Standing::new(finish, waiting.tokens.min(self.budget));
+            self.ready[class].insert(waiting.tag());
+        }
     }
 
     /// Adds rows to the batch until it is full or nothing fits; all rows of a batch are of one group.
@@ -254,7 +301,7 @@ impl<T> Batcher<T> {
             }
         }
         for (class, lane) in aside {
-            self.ready[class].extend(self.lanes.get(&lane).map(|rows| rows.lane.tag()));
+            self.ready[class].extend(self.lanes.get(&lane).map(Rows::tag));
         }
     }
 
@@ -278,28 +325,46 @@ impl<T> Batcher<T> {
     fn take(&mut self, lane: u64, place: u64, batch: &mut Batch<T>) {
         let Some(rows) = self.lanes.get_mut(&lane) else { return };
         let Some(Waiting { length, since, item }) = rows.remove(place) else { return };
-        let (owner, tokens) = (Arc::clone(&rows.lane), length as u64);
-        let (start, class) = (owner.tag().0, owner.class());
-        owner.set_finish(start + tokens);
-        if rows.by_age.is_empty() {
-            self.lanes.remove(&lane);
+        let (owner, stood) = (Arc::clone(&rows.lane), rows.standing);
+        let class = owner.class();
+        let finish = stood.finish + length as u64 * TOKEN;
+        owner.set_finish(finish);
+        rows.standing = match stood.portion.saturating_sub(length) {
+            0 => Standing::new(finish, rows.tokens.min(self.budget)),
+            portion => Standing { finish, portion, ..stood },
+        };
+        self.advance(class, length, finish);
+        if let Some(rows) = self.lanes.get(&lane).filter(|rows| !rows.by_age.is_empty()) {
+            self.ready[class].insert(rows.tag());
         } else {
-            self.ready[class].insert(owner.tag());
+            self.lanes.remove(&lane);
+            self.lanes_of[class] -= 1;
         }
-        self.clocks.floors[class] = start;
-        self.clocks.floor = self.clocks.finish[class];
-        self.clocks.finish[class] += tokens * PACE[class];
         self.tokens -= length;
         batch.tokens += length;
-        batch.rows.push(Picked { lane: owner, place, since, length, item });
+        batch.rows.push(Picked { lane: owner, stood, place, since, length, item });
+    }
+
+    /// Moves the clocks on by a row that brought its lane to `finish`.
+    fn advance(&mut self, class: usize, length: usize, finish: u64) {
+        let clocks = &mut self.clocks;
+        clocks.time[class] += length as u64 * TOKEN / self.lanes_of[class].max(1);
+        clocks.farthest[class] = clocks.farthest[class].max(finish);
+        clocks.floor = clocks.finish[class];
+        clocks.finish[class] += length as u64 * PACE[class];
     }
 
     /// Undoes the filling of a batch that was not computed, so that more urgent rows can go first.
     pub fn put_back(&mut self, batch: Batch<T>) {
-        for Picked { lane, place, since, length, item } in batch.rows {
-            self.ready[lane.class()].remove(&lane.tag());
-            lane.set_finish(lane.tag().0.saturating_sub(length as u64));
-            self.insert(&lane, place, Waiting { length, since, item });
+        for Picked { lane, stood, place, since, length, item } in batch.rows.into_iter().rev() {
+            lane.set_finish(stood.finish);
+            self.tokens += length;
+            let rows = self.lanes.entry(lane.id).or_insert_with(|| Rows::new(Arc::clone(&lane)));
+            self.lanes_of[lane.class()] += u64::from(rows.by_age.is_empty());
+            self.ready[lane.class()].remove(&rows.tag());
+            rows.insert(place, Waiting { length, since, item });
+            rows.standing = stood;
+            self.ready[lane.class()].insert(rows.tag());
         }
         self.clocks = batch.before.unwrap_or(self.clocks);
     }
@@ -313,11 +378,12 @@ impl<T> Batcher<T> {
                 self.tokens -= rows.remove(place).map_or(0, |row| row.length);
             }
         }
-        let ready = &mut self.ready;
+        let (ready, lanes_of) = (&mut self.ready, &mut self.lanes_of);
         self.lanes.retain(|_, rows| {
             let keep = !rows.by_age.is_empty();
             if !keep {
-                ready[rows.lane.class()].remove(&rows.lane.tag());
+                ready[rows.lane.class()].remove(&rows.tag());
+                lanes_of[rows.lane.class()] -= 1;
             }
             keep
         });
@@ -340,7 +406,7 @@ mod tests {
     }
 
     fn push(batcher: &mut Batcher<(u32, usize)>, lane: &Arc<Lane>, name: u32, length: usize) {
-        batcher.push(lane, length, (name, length));
+        batcher.push(lane, [(length, (name, length))]);
     }
 
     fn names(batch: Batch<(u32, usize)>) -> Vec<u32> {
@@ -386,11 +452,51 @@ mod tests {
     fn a_large_request_does_not_delay_a_small_one() {
         let mut batcher = Batcher::new(100);
         let (large, small) = (Lane::new(0, BULK), Lane::new(0, BULK));
-        (0..1_000).for_each(|name| push(&mut batcher, &large, name, 10));
+        batcher.push(&large, (0..1_000).map(|name| (10, (name, 10))));
         assert_eq!(fill(&mut batcher).tokens(), 100);
-        (2_000..2_010).for_each(|name| push(&mut batcher, &small, name, 10));
+        batcher.push(&small, (2_000..2_010).map(|name| (10, (name, 10))));
         let next: Vec<u32> = (0..2).flat_map(|_| names(fill(&mut batcher))).collect();
         assert_eq!(next.iter().filter(|name| **name >= 2_000).count(), 10, "{next:?}");
+    }
+
+    #[test]
+    fn equal_requests_are_finished_one_after_the_other() {
+        let mut batcher = Batcher::new(100);
+        let lanes: Vec<Arc<Lane>> = (0..50).map(|_| Lane::new(0, BULK)).collect();
+        let rows = |name: u32| (1..=6).map(move |length| (length, (name, length)));
+        (0..30).for_each(|name| batcher.push(&lanes[name as usize], rows(name)));
+        let mut finished = Vec::new();
+        for name in 30.. {
+            if let Some(lane) = lanes.get(name as usize) {
+                batcher.push(lane, rows(name));
+            }
+            let batch = names(fill(&mut batcher));
+            if batch.is_empty() {
+                break;
+            }
+            finished.push(batch);
+        }
+        let order: Vec<u32> = finished.concat();
+        let last = |name: u32| order.iter().rposition(|of| *of == name).unwrap() / 6;
+        assert!((0..50).all(|name| last(name).abs_diff(name as usize) <= 4), "{finished:?}");
+    }
+
+    #[test]
+    fn a_flood_of_small_requests_leaves_a_large_one_its_share() {
+        let mut batcher = Batcher::new(100);
+        let large = Lane::new(0, BULK);
+        batcher.push(&large, (0..300).map(|_| (10, (1, 10))));
+        (0..9).for_each(|_| push(&mut batcher, &Lane::new(0, BULK), 0, 100));
+        let mut large_tokens = 0;
+        for _ in 0..300 {
+            // Always nine small ones beside it, each of another caller.
+            let batch = fill(&mut batcher).into_rows();
+            large_tokens += batch.iter().filter(|row| row.0 == 1).map(|row| row.1).sum::<usize>();
+            for _ in batch.iter().filter(|row| row.0 == 0) {
+                push(&mut batcher, &Lane::new(0, BULK), 0, 100);
+            }
+        }
+        assert!((2_500..=3_000).contains(&large_tokens), "{large_tokens} of a tenth of 30,000");
     }
 
     #[test]
@@ -493,7 +599,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push { lane, length } => {
-                        batcher.push(&lanes[lane], length, (pushed.len(), lane % 2, length));
+                        batcher.push(&lanes[lane], [(length, (pushed.len(), lane % 2, length))]);
                         pushed.push(true);
                     }
                     Step::Fill | Step::PutBack => {
@@ -520,7 +626,7 @@ mod tests {
             seen.sort_unstable();
             let expected: Vec<usize> = (0..pushed.len()).filter(|name| pushed[*name]).collect();
             prop_assert_eq!(seen, expected);
-            prop_assert_eq!(batcher.tokens(), 0);
+            prop_assert_eq!((batcher.tokens(), batcher.lanes_of), (0, [0, 0]));
         }
 
         #[test]

@@ -114,9 +114,7 @@ impl State {
         if urgent && self.prepared.has_bulk() {
             self.batcher.put_back(std::mem::take(&mut self.prepared));
         }
-        for row in rows {
-            self.batcher.push(&job.lane.turns, row.ids.len(), row);
-        }
+        self.batcher.push(&job.lane.turns, rows.into_iter().map(|row| (row.ids.len(), row)));
         self.jobs.push(job);
     }
 
