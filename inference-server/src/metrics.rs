@@ -23,13 +23,13 @@ use crate::model::registry::Registry as Models;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
-    method: String,
+    method: &'static str,
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
-    method: String,
+    method: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -155,13 +155,12 @@ impl Metrics {
     }
 
     /// A call began; it is counted when what comes back is dropped.
-    pub fn began(self: &Arc<Self>, method: String) -> Ongoing {
+    pub fn began(self: &Arc<Self>, method: &'static str) -> Ongoing {
         Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), code: "CANCELLED" }
     }
 
-    fn finished(&self, method: &str, code: &'static str, duration: Duration) {
-        let method = method.to_owned();
-        self.requests.get_or_create(&Call { method: method.clone(), code }).inc();
+    fn finished(&self, method: &'static str, code: &'static str, duration: Duration) {
+        self.requests.get_or_create(&Call { method, code }).inc();
         self.duration.get_or_create(&Method { method }).observe(duration.as_secs_f64());
     }
 
@@ -241,7 +240,7 @@ impl Metrics {
 #[derive(Debug)]
 pub struct Ongoing {
     metrics: Arc<Metrics>,
-    method: String,
+    method: &'static str,
     started: Instant,
     code: &'static str,
 }
@@ -256,7 +255,7 @@ impl Ongoing {
 impl Drop for Ongoing {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        self.metrics.finished(&self.method, self.code, duration);
+        self.metrics.finished(self.method, self.code, duration);
         tracing::debug!(
             rpc.method = self.method,
             rpc.code = self.code,

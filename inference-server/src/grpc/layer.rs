@@ -1,9 +1,12 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
@@ -21,6 +24,8 @@ const MODEL_REVISION: &str = "x-model-revision";
 /// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED, without details. At
 /// half that time ends what does not look at its deadline.
 const AHEAD: Duration = Duration::from_millis(2);
+/// Packages whose services this server offers, reflection aside.
+const SERVED: [&str; 2] = ["observatory.inference.v1", "grpc.health.v1"];
 /// Label of a method that does not exist.
 const OTHER: &str = "other";
 
@@ -162,28 +167,25 @@ fn answer_in_kind(headers: &mut HeaderMap) {
     }
 }
 
-/// Methods that exist, as `Service/Method`; anything else a caller invents is "other".
-fn method_label(path: &str) -> String {
-    let known = [
-        "/observatory.inference.v1.EmbeddingService/Embed",
-        "/observatory.inference.v1.EmbeddingService/EmbedStream",
-        "/observatory.inference.v1.TokenClassificationService/Classify",
-        "/observatory.inference.v1.TokenClassificationService/ClassifyStream",
-        "/observatory.inference.v1.RankingService/Rank",
-        "/observatory.inference.v1.TokenizationService/Tokenize",
-        "/observatory.inference.v1.TokenizationService/Detokenize",
-        "/observatory.inference.v1.TokenizationService/CountTokens",
-        "/observatory.inference.v1.ModelsService/ListModels",
-        "/observatory.inference.v1.ModelsService/GetModel",
-        "/observatory.inference.v1.ModelsService/LoadModel",
-        "/observatory.inference.v1.ModelsService/UnloadModel",
-        "/grpc.health.v1.Health/Check",
-        "/grpc.health.v1.Health/Watch",
-    ];
-    match known.iter().find(|method| **method == path) {
-        Some(method) => method.rsplit('.').next().unwrap_or(method).to_owned(),
-        None => OTHER.to_owned(),
+/// Methods that exist, as `Service/Method`, by their paths; anything else a caller invents is [`OTHER`].
+static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    let mut methods = HashMap::new();
+    for set in [observatory_proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+        let files = FileDescriptorSet::decode(set).unwrap_or_default().file;
+        for file in files.iter().filter(|file| SERVED.contains(&file.package())) {
+            for service in &file.service {
+                for method in &service.method {
+                    let label = format!("{}/{}", service.name(), method.name());
+                    methods.insert(format!("/{}.{label}", file.package()), label);
+                }
+            }
+        }
     }
+    methods
+});
+
+fn method_label(path: &str) -> &'static str {
+    METHODS.get(path).map_or(OTHER, String::as_str)
 }
 
 /// The code of an answer: refusals carry it in the headers, an answer without one there succeeded.
@@ -257,11 +259,13 @@ mod tests {
 
     #[test]
     fn labels_are_a_closed_set() {
-        assert_eq!(
-            method_label("/observatory.inference.v1.EmbeddingService/Embed"),
-            "EmbeddingService/Embed"
-        );
-        assert_eq!(method_label("/grpc.health.v1.Health/Check"), "Health/Check");
-        assert_eq!(method_label("/some.Other/Thing"), "other");
+        fn check(path: &str, expected: &str) {
+            assert_eq!(method_label(path), expected);
+        }
+        check("/observatory.inference.v1.EmbeddingService/Embed", "EmbeddingService/Embed");
+        check("/observatory.inference.v1.GenerationService/Generate", "GenerationService/Generate");
+        check("/grpc.health.v1.Health/Check", "Health/Check");
+        check("/observatory.pipeline.v1.OrchestratorService/StartRun", "other");
+        check("/some.Other/Thing", "other");
     }
 }

@@ -147,8 +147,8 @@ impl Api {
     }
 
     /// Counts a call of this method, which begins now, among those over gRPC.
-    pub fn began(&self, method: &str) -> Ongoing {
-        self.0.metrics.began(method.to_owned())
+    pub fn began(&self, method: &'static str) -> Ongoing {
+        self.0.metrics.began(method)
     }
 
     /// Bytes of one request.

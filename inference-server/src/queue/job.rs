@@ -90,7 +90,9 @@ pub(super) struct Job {
 }
 
 struct Progress {
+    /// Empty until the first row comes back.
     outputs: Vec<RowOutput>,
+    rows: usize,
     rows_left: usize,
     tokens_left: u64,
     queued: Duration,
@@ -115,7 +117,8 @@ impl Job {
         let limits = Arc::new(TimeLimits { deadline, begin_by, started, admission });
         let ticket = Ticket { answer, limits: Arc::clone(&limits) };
         let progress = Progress {
-            outputs: vec![RowOutput::default(); rows.len()],
+            outputs: Vec::new(),
+            rows: rows.len(),
             rows_left: rows.len(),
             tokens_left: rows.iter().map(|row| row.len() as u64).sum(),
             queued: Duration::ZERO,
@@ -185,6 +188,8 @@ impl Job {
         }
         let result = match output {
             Ok(output) => {
+                let rows = progress.rows;
+                progress.outputs.resize(rows, RowOutput::default());
                 progress.outputs[index] = output;
                 if progress.rows_left > 0 {
                     return;
