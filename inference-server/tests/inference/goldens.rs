@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
 
 use observatory_inference::device::OpenDevice;
 use observatory_inference::model::load::load;
@@ -153,6 +154,8 @@ struct ExpectedEntity {
     end: u32,
 }
 
+const AGGREGATIONS: [&str; 5] = ["none", "simple", "first", "average", "max"];
+
 fn aggregation(name: &str) -> pb::Aggregation {
     pb::Aggregation::from_str_name(&format!("AGGREGATION_{}", name.to_uppercase())).unwrap()
 }
@@ -182,6 +185,48 @@ async fn entities_equal_transformers() {
                 let chars: Vec<char> = case.text.chars().collect();
                 let text: String = chars[got.start as usize..got.end as usize].iter().collect();
                 assert_eq!(got.text, text);
+            }
+        }
+    }
+}
+
+/// Entities as [label, start, end, score], by aggregation.
+#[derive(Deserialize)]
+struct FuzzedText {
+    text: String,
+    #[serde(flatten)]
+    answers: HashMap<String, Vec<(String, u32, u32, f32)>>,
+}
+
+/// OBSERVATORY_ENTITY_GOLDENS names further files of make_entity_goldens.py.
+#[tokio::test]
+async fn entities_equal_transformers_on_fuzzed_text() {
+    let running = Running::with_fixtures(&["golden/wordpiece-ner", "golden/xlmr-ner"], &[]).await;
+    let more = std::env::var_os("OBSERVATORY_ENTITY_GOLDENS").map(PathBuf::from);
+    for path in [goldens().join("entities-fuzzed.json")].into_iter().chain(more) {
+        let cases: HashMap<String, Vec<FuzzedText>> =
+            serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(cases.len(), 2);
+        for (name, cases) in cases {
+            for (batch, how) in cases.chunks(100).flat_map(|batch| AGGREGATIONS.map(|how| (batch, how))) {
+                let settings = pb::ClassifySettings {
+                    model: Some(pb::ModelRef { name: name.clone(), revision: String::new() }),
+                    aggregation: aggregation(how).into(),
+                    ..Default::default()
+                };
+                let texts = batch.iter().map(|case| case.text.clone()).collect();
+                let request = pb::ClassifyRequest { settings: Some(settings), texts };
+                let answer = running.classification().classify(request).await.unwrap().into_inner();
+                for (case, found) in batch.iter().zip(&answer.texts) {
+                    let place = format!("{name} {how} {:?}", case.text);
+                    let spans: Vec<_> =
+                        found.entities.iter().map(|e| (e.label.as_str(), e.start, e.end)).collect();
+                    let expected: Vec<_> =
+                        case.answers[how].iter().map(|e| (e.0.as_str(), e.1, e.2)).collect();
+                    assert_eq!(spans, expected, "{place}");
+                    let scores = found.entities.iter().zip(&case.answers[how]);
+                    assert!(scores.into_iter().all(|(e, x)| (e.score - x.3).abs() <= TOLERANCE), "{place}");
+                }
             }
         }
     }

@@ -53,7 +53,14 @@ async fn a_served_tagger_is_a_source_of_mentions() {
         .flat_map(|skill| skill["method"].as_array().unwrap())
         .filter_map(Value::as_str)
         .collect();
-    assert!(methods.contains("lexicon"), "{methods:?}");
+    assert!(methods.contains("ner"), "{methods:?}");
+    let others: i64 = sqlx::query_scalar(
+        "select count(*) from extracted_skills where 'lexicon' = any (string_to_array(extraction_method, '+'))",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    assert!(others > 0, "the lexicon is asked as well");
 }
 
 #[test]
