@@ -17,6 +17,7 @@ pub mod matrix;
 pub mod norm;
 pub mod paged;
 pub(crate) mod parallel;
+pub mod quant;
 pub mod rms;
 pub mod rope;
 pub mod tiles;

@@ -5,6 +5,7 @@ pub mod card;
 pub mod decoder;
 pub mod encoder;
 pub mod files;
+pub mod gguf;
 pub mod heads;
 pub mod load;
 pub mod loading;

@@ -7,12 +7,12 @@
 pub mod config;
 mod layer;
 mod linear;
+pub mod source;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::ComputeError;
-use super::weights::Weights;
-use crate::kernels::isa::Isa;
+use crate::kernels::gemm::Epilogue;
 use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::{self, Pages, Shape, View};
 use crate::kernels::parallel;
@@ -20,10 +20,8 @@ use crate::kernels::rms::RmsNorm;
 use crate::kernels::rope::Angles;
 use config::{DecoderConfig, Family, Kind};
 use layer::Layer;
-use linear::Linear;
-
-/// The token table's name behind the prefix.
-pub const WORDS: &str = "embed_tokens.weight";
+use linear::{Arithmetic, Linear};
+use source::{Source, Words};
 
 /// A piece of a text for one step.
 #[derive(Debug, Clone)]
@@ -79,10 +77,10 @@ struct Pass<'a> {
 
 /// A decoder with its weights, keys and values.
 pub struct Decoder {
-    isa: Isa,
+    arithmetic: Arithmetic,
     config: DecoderConfig,
     /// The token table, where it is not the head.
-    words: Option<Vec<f32>>,
+    words: Option<Words>,
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Linear,
@@ -95,22 +93,20 @@ impl Decoder {
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.
-    pub fn load(config: DecoderConfig, weights: &mut Weights) -> Result<Self> {
-        ensure!(weights.device().is_cpu(), "language models are computed on the CPU only; use --device cpu");
+    pub fn load(config: DecoderConfig, source: &mut Source) -> Result<Self> {
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
-        let table = weights.encoder_name(WORDS);
         let (words, head) = if config.tied {
-            (None, Linear::head(weights, &table, hidden, vocabulary)?)
+            (None, source.linear(&[("embed_tokens".to_owned(), vocabulary)], hidden, false)?)
         } else {
-            let words = weights.head(&table, &[vocabulary, hidden])?.flatten_all()?.to_vec1()?;
-            (Some(words), Linear::head(weights, "lm_head.weight", hidden, vocabulary)?)
+            (Some(source.words(vocabulary, hidden)?), source.head(hidden, vocabulary)?)
         };
-        let load = |index| Layer::load(&config, weights, index).with_context(|| format!("layer {index}"));
+        let load = |index| Layer::load(&config, source, index).with_context(|| format!("layer {index}"));
         let layers = (0..config.layers.len()).map(load).collect::<Result<Vec<_>>>()?;
-        let norm = layer::norm(&config, weights, "norm", hidden)?;
+        let norm = layer::norm(&config, source, "norm", hidden)?;
         let view = |layer: &Kind| View { scale: config.score_scale, window: layer.window };
         let pages = config.layers.iter().map(|layer| Pages::new(config.heads, view(layer))).collect();
-        Ok(Self { isa: Isa::detect(), config, words, layers, norm, head, pages, buffers: Buffers::default() })
+        let (arithmetic, buffers) = (Arithmetic::detect(), Buffers::default());
+        Ok(Self { arithmetic, config, words, layers, norm, head, pages, buffers })
     }
 
     /// What it is.
@@ -142,7 +138,7 @@ impl Decoder {
         parallel::each_row(&mut self.buffers.hidden, |index, row| {
             let token = tokens[index] as usize;
             match &self.words {
-                Some(words) => row.copy_from_slice(&words[token * width..][..width]),
+                Some(words) => words.row(token, row),
                 None => self.head.row(token, row),
             }
             if let Some(scale) = scale {
@@ -153,16 +149,16 @@ impl Decoder {
 
     fn forward(&mut self, pass: &Pass<'_>, asked: &[usize]) {
         for (layer, pages) in self.layers.iter().zip(&mut self.pages) {
-            layer.forward(self.isa, pass, pages, &mut self.buffers);
+            layer.forward(&mut self.arithmetic, pass, pages, &mut self.buffers);
         }
         let Buffers { hidden, normed, logits, .. } = &mut self.buffers;
         normed.resize(asked.len(), self.config.hidden);
         for (target, row) in asked.iter().enumerate() {
             let target = normed.row_mut(target);
             target.copy_from_slice(hidden.row(*row));
-            self.norm.apply_row(self.isa, target);
+            self.norm.apply_row(self.arithmetic.isa, target);
         }
-        self.head.multiply(self.isa, normed, crate::kernels::gemm::Epilogue::Bias, logits);
+        self.head.multiply(&mut self.arithmetic, normed, Epilogue::Bias, logits);
     }
 }
 
@@ -208,7 +204,7 @@ impl LanguageModel for Decoder {
     }
 
     fn weight_bytes(&self) -> u64 {
-        let words = self.words.as_ref().map_or(0, |words| size_of_val(words.as_slice()) as u64);
+        let words = self.words.as_ref().map_or(0, Words::bytes);
         words + self.head.bytes() + self.layers.iter().map(Layer::bytes).sum::<u64>()
     }
 }

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::decoder::config::DecoderConfig;
+use super::gguf::Gguf;
 use super::modern::ModernSettings;
-use super::{Task, decoder};
+use super::{Task, decoder, weights};
 
 /// Reads a JSON file of the model directory; the error names the file.
 pub(super) fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
@@ -24,19 +25,49 @@ pub(super) fn read_optional<T: DeserializeOwned>(dir: &Path, name: &str) -> Resu
     if dir.join(name).exists() { read_json(dir, name).map(Some) } else { Ok(None) }
 }
 
-/// What the model of a directory is for, by its `config.json`.
+/// What the model of a directory is for, by its GGUF file or its `config.json`.
 ///
 /// # Errors
-/// As [`EncoderConfig::read`] and [`DecoderConfig::read`].
+/// Where there are several GGUF files, and as [`EncoderConfig::read`] and [`DecoderConfig::read`].
 pub fn task(dir: &Path) -> Result<Task> {
+    if let Some(file) = gguf(dir)? {
+        let read = || DecoderConfig::from_gguf(&Gguf::open(&dir.join(&file))?);
+        return read().with_context(|| file.clone()).map(|_| Task::Generation);
+    }
     if is_decoder(dir)? {
         return DecoderConfig::read(dir).map(|_| Task::Generation);
     }
     EncoderConfig::read(dir)?.task()
 }
 
-/// Whether `config.json` says that the model writes text.
+/// The GGUF file of a directory that has no checkpoint of another kind.
+///
+/// # Errors
+/// Where there are several.
+pub(super) fn gguf(dir: &Path) -> Result<Option<String>> {
+    if weights::checkpoint(dir).is_some() {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".gguf") && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    ensure!(names.len() <= 1, "{} are several models; one folder holds one", names.join(", "));
+    Ok(names.pop())
+}
+
+/// Whether the model writes text: it is in a GGUF file, or `config.json` says so.
+///
+/// # Errors
+/// As [`gguf`], and where there is neither.
 pub(super) fn is_decoder(dir: &Path) -> Result<bool> {
+    if gguf(dir)?.is_some() {
+        return Ok(true);
+    }
     #[derive(Deserialize)]
     struct Kind {
         #[serde(default)]

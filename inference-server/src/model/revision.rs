@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::files::is_decoder;
+use super::files::{gguf, is_decoder};
 use super::weights::shard_names;
 
 /// Files beside the checkpoint that change what a model answers; those that exist count.
@@ -66,7 +66,10 @@ pub fn revision(store: &Path, name: &str) -> Result<String> {
 }
 
 fn relevant_files(dir: &Path) -> Result<Vec<String>> {
-    let mut files = shard_names(dir)?;
+    let mut files = match gguf(dir)? {
+        Some(file) => vec![file],
+        None => shard_names(dir)?,
+    };
     let more: &[&str] = if is_decoder(dir)? { &TEXT_FILES } else { &[] };
     let beside = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
     files.extend(beside.map(|name| (*name).to_owned()));

@@ -222,15 +222,16 @@ impl Weights {
     }
 }
 
+/// The checkpoint of a model directory: its index, or its only file.
+pub(super) fn checkpoint(dir: &Path) -> Option<&'static str> {
+    let names = FORMATS.into_iter().flat_map(|(single, index)| [index, single]);
+    names.into_iter().find(|name| dir.join(name).exists())
+}
+
 /// Files of the checkpoint, relative to the model directory.
 pub(super) fn shard_names(dir: &Path) -> Result<Vec<String>> {
-    for (single, index) in FORMATS {
-        if dir.join(index).exists() {
-            return indexed(dir, index);
-        }
-        if dir.join(single).exists() {
-            return Ok(vec![single.to_owned()]);
-        }
+    if let Some(name) = checkpoint(dir) {
+        return if name.ends_with(".json") { indexed(dir, name) } else { Ok(vec![name.to_owned()]) };
     }
     let [(first, first_index), (second, second_index)] = FORMATS;
     bail!("{first}: not found in {}, and no {first_index}, {second} or {second_index} either", dir.display())

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::quantized::GgmlDType;
 use observatory_inference::generation::template::{ChatTemplate, Message};
 use observatory_inference::kernels::matrix::Matrix;
 use observatory_inference::model::decoder::config::DecoderConfig;
-use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece, WORDS};
+use observatory_inference::model::decoder::source::{GgufWeights, Source};
+use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::model::gguf::Gguf;
 use observatory_inference::model::loading::Loading;
-use observatory_inference::model::weights::Weights;
 use observatory_inference::tokenizer::TextTokenizer;
 use serde::Deserialize;
 
+use crate::gguf;
 use crate::support::{copy, goldens};
 
 /// Tokens of a block.
@@ -65,8 +68,18 @@ fn all() -> Vec<Golden> {
 fn load(dir: &Path) -> Decoder {
     let config = DecoderConfig::read(dir).unwrap();
     let loading = Arc::<Loading>::default();
-    let mut weights = Weights::open(dir, WORDS, &candle_core::Device::Cpu, &loading).unwrap();
-    let mut decoder = Decoder::load(config, &mut weights).unwrap();
+    reserved(config, &mut Source::checkpoint(dir, &candle_core::Device::Cpu, &loading).unwrap())
+}
+
+fn load_gguf(path: &Path) -> Decoder {
+    let file = Gguf::open(path).unwrap();
+    let config = DecoderConfig::from_gguf(&file).unwrap();
+    let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
+    reserved(config, &mut Source::Gguf(weights))
+}
+
+fn reserved(config: DecoderConfig, source: &mut Source) -> Decoder {
+    let mut decoder = Decoder::load(config, source).unwrap();
     decoder.reserve(64).unwrap();
     decoder
 }
@@ -137,6 +150,41 @@ fn logits_and_greedy_texts_are_those_of_transformers() {
         let mut decoder = load(&goldens().join("models").join(&golden.model));
         check(&golden.model, &mut decoder, &golden.prompts);
     }
+}
+
+#[test]
+fn gguf_files_in_f32_mean_the_same() {
+    for golden in all().into_iter().filter(|golden| gguf::MODELS.contains(&golden.model.as_str())) {
+        let file = gguf::written(&golden.model, GgmlDType::F32);
+        check(&format!("GGUF {}", golden.model), &mut load_gguf(file.path()), &golden.prompts);
+    }
+}
+
+/// The weights are rounded on both sides; on one the activations are too, to 8 bits.
+#[test]
+fn layers_in_blocks_are_near_those_in_f32() {
+    for golden in all().into_iter().filter(|golden| gguf::MODELS.contains(&golden.model.as_str())) {
+        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q5_1] {
+            let rounded = gguf::written(&golden.model, dtype);
+            let dense = gguf::dense(rounded.path());
+            let (mut rounded, mut dense) = (load_gguf(rounded.path()), load_gguf(dense.path()));
+            assert!(rounded.weight_bytes() * 2 < dense.weight_bytes());
+            for prompt in &golden.prompts {
+                let (mut text, mut slow, mut expected) = (Text::new(0), Text::new(16), Text::new(0));
+                let expected = expected.step(&mut dense, &prompt.ids);
+                let logits = text.step(&mut rounded, &prompt.ids);
+                let one_by_one = prompt.ids.iter().map(|id| slow.step(&mut rounded, &[*id]));
+                let place = format!("{} {dtype:?}", golden.model);
+                assert_eq!(one_by_one.last().unwrap(), logits, "{place}: whole and token by token");
+                assert!(cosine(&logits, &expected) > 0.995, "{place}: {}", cosine(&logits, &expected));
+            }
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cuda;
 mod decoders;
 mod embedding;
 mod generation;
+mod gguf;
 mod goldens;
 mod heads;
 mod lifecycle;

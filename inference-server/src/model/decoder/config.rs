@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kernels::math::Activation;
 use crate::kernels::paged::Shape;
 use crate::model::files::{self, read_json};
+use crate::model::gguf::{Architecture, Gguf, Scaling};
 use crate::model::packed;
 
 /// Families of decoders, by what sets their layers apart.
@@ -144,6 +145,9 @@ struct Rope {
     original_max_position_embeddings: Option<usize>,
 }
 
+/// The tensor of a GGUF file that divides the frequencies of Llama 3.1 and later.
+const FREQUENCIES: &str = "rope_freqs.weight";
+
 /// Model types of `config.json` that are decoders.
 const TYPES: [(&str, Family); 7] = [
     ("qwen2", Family::Qwen2),
@@ -174,6 +178,52 @@ impl DecoderConfig {
     pub fn read(dir: &Path) -> Result<Self> {
         let value: Value = read_json(dir, "config.json")?;
         Self::from_json(value).context("config.json")
+    }
+
+    /// What a GGUF file says, put as a `config.json` and checked like one.
+    ///
+    /// # Errors
+    /// Names the key and what is allowed.
+    pub fn from_gguf(file: &Gguf) -> Result<Self> {
+        let found = file.dimensions()?;
+        let scaling = match found.rope_scaling {
+            Scaling::None => Value::Null,
+            Scaling::Linear(factor) => json!({"rope_type": "linear", "factor": factor}),
+            Scaling::Yarn { .. } => bail!("rope scaling by yarn is not served, allowed are none and linear"),
+        };
+        let gemma = found.architecture == Architecture::Gemma3;
+        // As llama.cpp has it: the largest Gemma 3 alone scales by the width shared out among the heads.
+        let scalar = if found.blocks == 62 { found.hidden / found.heads } else { found.head_width };
+        let mut config = Self::from_json(json!({
+            "model_type": if gemma { "gemma3_text" } else { found.architecture.name() },
+            "hidden_size": found.hidden,
+            "intermediate_size": found.feed_forward,
+            "num_hidden_layers": found.blocks,
+            "num_attention_heads": found.heads,
+            "num_key_value_heads": found.kv_heads,
+            "head_dim": found.head_width,
+            "vocab_size": found.vocabulary,
+            "max_position_embeddings": found.context,
+            "rms_norm_eps": found.norm_epsilon,
+            "rope_theta": found.rope_base,
+            "rope_local_base_freq": found.window_rope_base,
+            "rope_scaling": scaling,
+            "sliding_window": found.window,
+            "sliding_window_pattern": found.window_pattern,
+            "query_pre_attn_scalar": scalar,
+        }))?;
+        let has = |name: &str| file.tensor(name).is_some();
+        config.tied = !has("output.weight");
+        config.qkv_bias = has("blk.0.attn_q.bias");
+        config.output_bias = has("blk.0.attn_output.bias");
+        config.mlp_bias = has("blk.0.ffn_up.bias");
+        if has(FREQUENCIES) {
+            let factors = file.floats(FREQUENCIES, &[config.rotation.frequencies.len()])?;
+            for rotation in [&mut config.rotation, &mut config.local_rotation] {
+                rotation.frequencies.iter_mut().zip(&factors).for_each(|(x, factor)| *x /= factor);
+            }
+        }
+        Ok(config)
     }
 
     fn from_json(mut value: Value) -> Result<Self> {
@@ -345,8 +395,6 @@ fn stretched(frequency: f64, factor: f64, original: f64, low: f64, high: f64) ->
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn config() -> Value {

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::config::{DecoderConfig, Family, Kind};
-use super::linear::Linear;
+use super::linear::{Arithmetic, Linear};
+use super::source::Source;
 use super::{Buffers, Pass};
 use crate::kernels::gated::gate;
 use crate::kernels::gemm::Epilogue;
@@ -13,7 +14,6 @@ use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::{self, BLOCK, Pages, Shape};
 use crate::kernels::parallel;
 use crate::kernels::rms::RmsNorm;
-use crate::model::weights::Weights;
 
 /// A block with its weights.
 pub(super) struct Layer {
@@ -34,28 +34,19 @@ pub(super) struct Layer {
     output_norm: Option<RmsNorm>,
 }
 
-/// A norm of the checkpoint; Gemma's are kept as the distance from 1.
-pub(super) fn norm(
-    config: &DecoderConfig,
-    weights: &mut Weights,
-    name: &str,
-    width: usize,
-) -> Result<RmsNorm> {
-    let mut scale: Vec<f32> = weights.encoder(&format!("{name}.weight"), &[width])?.to_vec1()?;
-    if config.family == Family::Gemma3 {
-        scale.iter_mut().for_each(|x| *x += 1.0);
-    }
-    Ok(RmsNorm { scale, epsilon: config.epsilon })
+/// A norm of the checkpoint.
+pub(super) fn norm(config: &DecoderConfig, source: &mut Source, name: &str, width: usize) -> Result<RmsNorm> {
+    Ok(RmsNorm { scale: source.norm(config.family, name, width)?, epsilon: config.epsilon })
 }
 
 impl Layer {
-    pub(super) fn load(config: &DecoderConfig, weights: &mut Weights, index: usize) -> Result<Self> {
+    pub(super) fn load(config: &DecoderConfig, source: &mut Source, index: usize) -> Result<Self> {
         let at = format!("layers.{index}");
         let kind = config.layers[index];
         let (heads, hidden, inner) = (config.heads, config.hidden, config.inner);
         let gemma = config.family == Family::Gemma3;
         let normed = matches!(config.family, Family::Qwen3 | Family::Gemma3);
-        let mut norm = |name: &str, width: usize| norm(config, weights, &format!("{at}.{name}"), width);
+        let mut norm = |name: &str, width: usize| norm(config, source, &format!("{at}.{name}"), width);
         let input_norm = norm("input_layernorm", hidden)?;
         let head_norms = if normed {
             Some((norm("self_attn.q_norm", heads.size)?, norm("self_attn.k_norm", heads.size)?))
@@ -84,7 +75,7 @@ impl Layer {
         let mut linear = |parts: &[(&str, usize)], inputs: usize, bias: bool| {
             let parts: Vec<(String, usize)> =
                 parts.iter().map(|(name, outputs)| (format!("{at}.{name}"), *outputs)).collect();
-            Linear::load(weights, &parts, inputs, bias)
+            source.linear(&parts, inputs, bias)
         };
         Ok(Self {
             kind,
@@ -107,18 +98,25 @@ impl Layer {
         [&self.qkv, &self.attended, &self.gate_up, &self.down].into_iter().map(Linear::bytes).sum()
     }
 
-    pub(super) fn forward(&self, isa: Isa, pass: &Pass<'_>, pages: &mut Pages, buffers: &mut Buffers) {
+    pub(super) fn forward(
+        &self,
+        arithmetic: &mut Arithmetic,
+        pass: &Pass<'_>,
+        pages: &mut Pages,
+        buffers: &mut Buffers,
+    ) {
+        let isa = arithmetic.isa;
         let Buffers { hidden, normed, wide, context, sum, .. } = buffers;
         self.input_norm.apply(isa, hidden, normed);
-        self.qkv.multiply(isa, normed, Epilogue::Bias, wide);
+        self.qkv.multiply(arithmetic, normed, Epilogue::Bias, wide);
         self.rotate(isa, pass, wide);
         self.store(pass, pages, wide);
         paged::attend(isa, wide, &pass.pieces, pages, context);
-        residual(isa, (&self.attended, self.attended_norm.as_ref()), context, hidden, sum);
+        residual(arithmetic, (&self.attended, self.attended_norm.as_ref()), context, hidden, sum);
         self.inner_norm.apply(isa, hidden, normed);
-        self.gate_up.multiply(isa, normed, Epilogue::Bias, wide);
+        self.gate_up.multiply(arithmetic, normed, Epilogue::Bias, wide);
         gate(isa, self.activation, wide, context);
-        residual(isa, (&self.down, self.output_norm.as_ref()), context, hidden, sum);
+        residual(arithmetic, (&self.down, self.output_norm.as_ref()), context, hidden, sum);
     }
 
     /// Norms and rotation of the heads of queries and keys.
@@ -152,17 +150,17 @@ impl Layer {
 
 /// Adds what a linear layer and its norm make of `x` to the states.
 fn residual(
-    isa: Isa,
+    arithmetic: &mut Arithmetic,
     (linear, norm): (&Linear, Option<&RmsNorm>),
     x: &Matrix,
     hidden: &mut Matrix,
     sum: &mut Matrix,
 ) {
     if let Some(norm) = norm {
-        linear.multiply(isa, x, Epilogue::Bias, sum);
-        norm.add(isa, sum, hidden);
+        linear.multiply(arithmetic, x, Epilogue::Bias, sum);
+        norm.add(arithmetic.isa, sum, hidden);
     } else {
-        linear.multiply(isa, x, Epilogue::Residual(hidden), sum);
+        linear.multiply(arithmetic, x, Epilogue::Residual(hidden), sum);
         std::mem::swap(hidden, sum);
     }
 }

@@ -1,0 +1,107 @@
+//! Products of weights in the block formats of GGUF files with activations of 8 bits.
+//!
+//! The formats are those of llama.cpp (Gerganov et al.; ggml-common.h and ggml-quants.c): a block of 32 or 256 weights
+//! of one output is a list of small integers with one or two scales. They are re-laid out without loss, 16 outputs
+//! side by side, so that a vector of weights holds four inputs of each output and one broadcast of four activations
+//! meets it; nothing is ever summed across a vector.
+//!
+//! Activations are rounded to 8 bits in blocks of 32 with a scale in f32, whatever the format of the weights, so that
+//! one rounding of a row serves every layer that reads it. Sums over a block are exact integers, and the results of
+//! the blocks are added in their order with one fused multiply-add each. So an output is the same bits whatever rows
+//! share the call, however many threads work and whatever the instructions are, where there is no activation after it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod decode;
+mod format;
+mod panels;
+mod portable;
+mod product;
+mod rows;
+mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+pub use format::Format;
+pub use panels::Panels;
+pub use product::{check, has_whole_strips, multiply};
+pub use rows::{Rows, quantise};
+
+/// Inputs of a block that share the scale of their activations.
+const BLOCK: usize = 32;
+/// Inputs that are unpacked at once; a superblock of the K formats.
+const CHUNK: usize = 256;
+/// Blocks of a chunk.
+const BLOCKS: usize = CHUNK / BLOCK;
+/// Inputs whose products with one output a processor adds up in one lane.
+const QUAD: usize = 4;
+/// Quads of a block.
+const QUADS: usize = BLOCK / QUAD;
+/// Weights of a quad for all outputs of a strip.
+const LINE: usize = QUAD * super::matrix::STRIP;
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Weights for tests, quantised by candle.
+
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{Device, Tensor};
+
+    use super::Format;
+
+    /// Candle's name of a format.
+    pub(crate) fn dtype(format: Format) -> GgmlDType {
+        match format {
+            Format::F32 => GgmlDType::F32,
+            Format::F16 => GgmlDType::F16,
+            Format::Bf16 => GgmlDType::BF16,
+            Format::Q4_0 => GgmlDType::Q4_0,
+            Format::Q4_1 => GgmlDType::Q4_1,
+            Format::Q5_0 => GgmlDType::Q5_0,
+            Format::Q5_1 => GgmlDType::Q5_1,
+            Format::Q8_0 => GgmlDType::Q8_0,
+            Format::Q4K => GgmlDType::Q4K,
+            Format::Q5K => GgmlDType::Q5K,
+            Format::Q6K => GgmlDType::Q6K,
+        }
+    }
+
+    /// Formats of [`super::Panels`].
+    pub(crate) fn formats() -> impl Iterator<Item = Format> {
+        Format::ALL.into_iter().filter(|format| format.is_quantised())
+    }
+
+    /// Numbers between -1 and 1.
+    pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// Rows of random weights in this format.
+    pub(crate) fn tensor(format: Format, inputs: usize, outputs: usize, seed: u64) -> QTensor {
+        let weights = Tensor::from_vec(values(inputs * outputs, seed), (outputs, inputs), &Device::Cpu);
+        QTensor::quantize(&weights.unwrap(), dtype(format)).unwrap()
+    }
+
+    /// Their bytes in a file, and the numbers that candle reads them as.
+    pub(crate) fn weights(
+        format: Format,
+        inputs: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> (Vec<u8>, Vec<Vec<f32>>) {
+        let tensor = tensor(format, inputs, outputs, seed);
+        let rows = tensor.dequantize(&Device::Cpu).unwrap().to_vec2().unwrap();
+        (tensor.data().unwrap().into_owned(), rows)
+    }
+
+    /// An inner length that the format allows, not a multiple of 256 where that is possible.
+    pub(crate) fn inputs(format: Format) -> usize {
+        if format.block_length() == 32 { 288 } else { 512 }
+    }
+}

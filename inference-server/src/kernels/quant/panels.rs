@@ -1,0 +1,420 @@
+//! Weights re-laid out, 16 outputs side by side.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+
+use super::super::matrix::{PANEL, STRIP};
+use super::super::parallel;
+use super::decode::{self, Scales};
+use super::format::Format;
+use super::unpack::Chunk;
+use super::{BLOCK, BLOCKS, CHUNK, LINE, QUAD, QUADS};
+
+/// A cache line of packed weights.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Where things lie in a packed chunk of a strip.
+///
+/// First the scales. Then, block by block, the lower bits of the integers: bytes of 8-bit formats quad by quad, in each
+/// quad output by output; of the others the first half of a block's quads in the lower halves of the bytes, the second
+/// in the upper ones. Last, block by block, the higher bits: a byte for each place in a quad, which holds the fifth
+/// bits of all quads, or two bytes, which hold the fifth and sixth bits of four quads each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// Blocks of the chunk.
+    pub(super) blocks: usize,
+    /// Bytes of the scales.
+    pub(super) head: usize,
+    /// Bytes of a block's lower bits.
+    pub(super) low: usize,
+    /// Bytes of a block's higher bits.
+    pub(super) high: usize,
+}
+
+impl Layout {
+    pub(super) fn new(format: Format, blocks: usize) -> Self {
+        let head = match format {
+            Format::Q4_1 | Format::Q5_1 => 4 * blocks,
+            Format::Q4K | Format::Q5K => 2 + 2 + 2 * BLOCKS,
+            Format::Q6K => 2 + 2 * BLOCKS,
+            _ => 2 * blocks,
+        };
+        let whole = QUADS * LINE;
+        let (low, high) = match format {
+            Format::Q8_0 => (whole, 0),
+            Format::Q5_0 | Format::Q5_1 | Format::Q5K => (whole / 2, whole / 8),
+            Format::Q6K => (whole / 2, whole / 4),
+            _ => (whole / 2, 0),
+        };
+        Self { blocks, head: head * STRIP, low, high }
+    }
+
+    fn bytes(self) -> usize {
+        self.head + self.blocks * (self.low + self.high)
+    }
+
+    /// Place of the lower bits of a block.
+    pub(super) fn low(self, block: usize) -> Range<usize> {
+        let start = self.head + block * self.low;
+        start..start + self.low
+    }
+
+    /// Place of the higher bits of a block.
+    pub(super) fn high(self, block: usize) -> Range<usize> {
+        let start = self.head + self.blocks * self.low + block * self.high;
+        start..start + self.high
+    }
+}
+
+/// The weights and bias of a linear layer in one of the block formats.
+///
+/// Strip by strip of 16 outputs, then chunk by chunk of 256 inputs, see `Layout`. The integers and scales are those
+/// of the file, in at most 1.03 times its bytes where the outputs are whole strips.
+#[derive(Debug)]
+pub struct Panels {
+    lines: Vec<Line>,
+    bias: Vec<f32>,
+    format: Format,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Panels {
+    /// Zero weights of a layer from `inputs` to `outputs`.
+    ///
+    /// # Errors
+    /// Where the format has no blocks of integers, or an input row is no whole number of blocks.
+    fn zeros(format: Format, inputs: usize, outputs: usize) -> Result<Self> {
+        ensure!(format.is_quantised(), "{} has no blocks of integers to multiply by", format.name());
+        format.row_bytes(inputs)?;
+        ensure!(inputs > 0 && outputs > 0, "a layer from {inputs} to {outputs} has no weights");
+        let columns = outputs.next_multiple_of(PANEL);
+        let mut panels = Self { lines: Vec::new(), bias: vec![0.0; columns], format, inputs, outputs };
+        let strips = outputs.div_ceil(STRIP);
+        panels.lines = vec![Line([0; 64]); strips * panels.strip_bytes() / size_of::<Line>()];
+        Ok(panels)
+    }
+
+    /// A whole layer from rows as they lie in a file, one for each output.
+    ///
+    /// # Errors
+    /// Where the format has no blocks of integers, an input row is no whole number of blocks, `bytes` are not as many
+    /// rows as there are outputs, or a scale is not finite.
+    pub fn of(
+        format: Format,
+        inputs: usize,
+        outputs: usize,
+        bytes: &[u8],
+        bias: Option<&[f32]>,
+    ) -> Result<Self> {
+        let mut panels = Self::zeros(format, inputs, outputs)?;
+        let wanted = panels.row_bytes() * outputs;
+        ensure!(bytes.len() == wanted, "has {} bytes, expected {wanted}", bytes.len());
+        panels.pack(0, bytes, bias)?;
+        Ok(panels)
+    }
+
+    /// Packs rows as they lie in a file, and their biases, from output `first` on.
+    ///
+    /// # Errors
+    /// Where `bytes` are no whole rows, there are more of them than outputs, or a scale is not finite.
+    fn pack(&mut self, first: usize, bytes: &[u8], bias: Option<&[f32]>) -> Result<()> {
+        let (format, row_bytes) = (self.format, self.row_bytes());
+        let count = bytes.len() / row_bytes;
+        ensure!(bytes.len().is_multiple_of(row_bytes), "{} bytes are no whole rows", bytes.len());
+        ensure!(first + count <= self.outputs, "{count} rows do not fit from output {first} on");
+        if let Some(bias) = bias {
+            ensure!(bias.len() == count, "{} biases for {count} outputs", bias.len());
+            self.bias[first..first + count].copy_from_slice(bias);
+        }
+        let rows = || bytes.chunks_exact(row_bytes);
+        let broken = rows().position(|row| !row.chunks_exact(format.block_bytes()).all(finite(format)));
+        ensure!(broken.is_none(), "a scale of output {} is not finite", first + broken.unwrap_or_default());
+        if count == 0 {
+            return Ok(());
+        }
+        let (strip_bytes, inputs) = (self.strip_bytes(), self.inputs);
+        let strips = first / STRIP..(first + count).div_ceil(STRIP);
+        let data = &mut bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
+        parallel::each_chunk(data, strip_bytes, |index, strip| {
+            let start = (strips.start + index) * STRIP;
+            for output in start.max(first)..(start + STRIP).min(first + count) {
+                let row = &bytes[(output - first) * row_bytes..][..row_bytes];
+                pack_row(format, inputs, row, &mut Lane { strip, lane: output - start });
+            }
+        });
+        Ok(())
+    }
+
+    /// The weights to one output, as [`Format::dequantise`] has them.
+    ///
+    /// # Panics
+    /// Where there is no such output, or `out` is not as long as an input row.
+    pub fn dequantise_row(&self, output: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.inputs, "inputs of the layer");
+        assert!(output < self.outputs, "output {output} of {}", self.outputs);
+        let (strip, lane) = (output / STRIP, output % STRIP);
+        let mut chunk = Chunk::default();
+        for (index, out) in out.chunks_mut(CHUNK).enumerate() {
+            let (bytes, layout) = self.chunk(strip, index);
+            chunk.unpack(self.format, bytes, layout);
+            chunk.dequantise(self.format, lane, out);
+        }
+    }
+
+    /// Format of the weights.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Length of an input row.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Length of an output row.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes that the weights take.
+    pub fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// Strips of outputs, the last of which may not be full.
+    pub(super) fn strips(&self) -> usize {
+        self.outputs.div_ceil(STRIP)
+    }
+
+    /// Chunks of an input row, the last of which may not be full.
+    pub(super) fn chunks(&self) -> usize {
+        self.inputs.div_ceil(CHUNK)
+    }
+
+    /// A packed chunk of a strip.
+    #[inline]
+    pub(super) fn chunk(&self, strip: usize, index: usize) -> (&[u8], Layout) {
+        let blocks = (self.inputs / BLOCK - index * BLOCKS).min(BLOCKS);
+        let layout = Layout::new(self.format, blocks);
+        let before = index * Layout::new(self.format, BLOCKS).bytes();
+        let start = strip * self.strip_bytes() + before;
+        (&bytes(&self.lines)[start..start + layout.bytes()], layout)
+    }
+
+    pub(super) fn bias(&self, strip: usize) -> &[f32; STRIP] {
+        self.bias[strip * STRIP..].first_chunk().expect("a bias for whole strips")
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.inputs / self.format.block_length() * self.format.block_bytes()
+    }
+
+    fn strip_bytes(&self) -> usize {
+        strip_bytes(self.format, self.inputs)
+    }
+}
+
+fn strip_bytes(format: Format, inputs: usize) -> usize {
+    let blocks = inputs / BLOCK;
+    let full = blocks / BLOCKS * Layout::new(format, BLOCKS).bytes();
+    let rest = blocks % BLOCKS;
+    let rest = if rest == 0 { 0 } else { Layout::new(format, rest).bytes() };
+    (full + rest).next_multiple_of(size_of::<Line>())
+}
+
+fn finite(format: Format) -> impl Fn(&[u8]) -> bool {
+    move |block| {
+        let Scales { factor, minimum, .. } = decode::scales(format, block);
+        decode::is_finite(factor) && decode::is_finite(minimum)
+    }
+}
+
+#[allow(unsafe_code, reason = "a line is nothing but its bytes")]
+fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: `Line` is repr(C) around an array of bytes of its own size, so lines are contiguous bytes.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+#[allow(unsafe_code, reason = "a line is nothing but its bytes")]
+fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as in `bytes`; the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
+/// A block of a chunk, which begins at `start` of a strip.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    block: usize,
+    layout: Layout,
+}
+
+/// One output's share of a strip.
+struct Lane<'a> {
+    strip: &'a mut [u8],
+    lane: usize,
+}
+
+impl Lane<'_> {
+    fn put_word(&mut self, at: usize, index: usize, word: u16) {
+        let at = at + (index * STRIP + self.lane) * 2;
+        self.strip[at..at + 2].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn put_bytes(&mut self, at: usize, values: &[u8]) {
+        for (index, value) in values.iter().enumerate() {
+            self.strip[at + index * STRIP + self.lane] = *value;
+        }
+    }
+
+    /// The scales of a file's block.
+    fn put_scales(&mut self, format: Format, Place { start, block, layout }: Place, scales: &Scales) {
+        let words = STRIP * 2;
+        match format {
+            Format::Q4_1 | Format::Q5_1 => {
+                self.put_word(start, block, scales.factor);
+                self.put_word(start + layout.blocks * words, block, scales.minimum);
+            }
+            Format::Q4K | Format::Q5K => {
+                self.put_word(start, 0, scales.factor);
+                self.put_word(start, 1, scales.minimum);
+                self.put_bytes(start + 2 * words, &scales.factors[..BLOCKS]);
+                self.put_bytes(start + 2 * words + BLOCKS * STRIP, &scales.minima);
+            }
+            Format::Q6K => {
+                self.put_word(start, 0, scales.factor);
+                self.put_bytes(start + words, &scales.factors);
+            }
+            _ => self.put_word(start, block, scales.factor),
+        }
+    }
+
+    /// The integers of 32 inputs.
+    fn put_integers(&mut self, Place { start, block, layout }: Place, integers: &[u8]) {
+        let (low, high) = (start + layout.low(block).start, start + layout.high(block).start);
+        for (input, value) in integers.iter().enumerate() {
+            let (quad, place) = (input / QUAD, self.lane * QUAD + input % QUAD);
+            if layout.low == QUADS * LINE {
+                self.strip[low + quad * LINE + place] = *value;
+                continue;
+            }
+            self.strip[low + quad % 4 * LINE + place] |= (value & 15) << (quad / 4 * 4);
+            if layout.high == LINE {
+                self.strip[high + place] |= (value >> 4) << quad;
+            } else if layout.high > 0 {
+                self.strip[high + quad / 4 * LINE + place] |= (value >> 4) << (quad % 4 * 2);
+            }
+        }
+    }
+
+    /// Zeros where the integers of a block will be, which are put together from bits.
+    fn clear(&mut self, Place { start, block, layout }: Place) {
+        let (low, high) = (layout.low(block), layout.high(block));
+        for line in (low.step_by(LINE)).chain(high.step_by(LINE)) {
+            self.strip[start + line + self.lane * QUAD..][..QUAD].fill(0);
+        }
+    }
+}
+
+fn pack_row(format: Format, inputs: usize, row: &[u8], lane: &mut Lane<'_>) {
+    let mut integers = [0; CHUNK];
+    let integers = &mut integers[..format.block_length()];
+    let (mut start, blocks) = (0, inputs / BLOCK);
+    let per_chunk = CHUNK / format.block_length() * format.block_bytes();
+    for (index, row) in row.chunks(per_chunk).enumerate() {
+        let layout = Layout::new(format, (blocks - index * BLOCKS).min(BLOCKS));
+        for (at, bytes) in row.chunks_exact(format.block_bytes()).enumerate() {
+            lane.put_scales(format, Place { start, block: at, layout }, &decode::scales(format, bytes));
+            decode::integers(format, bytes, integers);
+            for (offset, integers) in integers.chunks_exact(BLOCK).enumerate() {
+                let place = Place { start, block: at + offset, layout };
+                lane.clear(place);
+                lane.put_integers(place, integers);
+            }
+        }
+        start += layout.bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{formats, inputs, weights};
+    use super::*;
+
+    fn row(panels: &Panels, output: usize) -> Vec<f32> {
+        let mut row = vec![0.0; panels.inputs()];
+        panels.dequantise_row(output, &mut row);
+        row
+    }
+
+    #[test]
+    fn rows_come_back_as_candle_reads_them() {
+        for format in formats() {
+            let inputs = inputs(format);
+            let (bytes, expected) = weights(format, inputs, 21, 1);
+            let panels = Panels::of(format, inputs, 21, &bytes, None).unwrap();
+            let mut all = vec![0.0; 21 * inputs];
+            format.dequantise(&bytes, &mut all);
+            for (output, expected) in expected.iter().enumerate() {
+                assert_eq!(row(&panels, output), *expected, "{format:?} {output}");
+                assert_eq!(all[output * inputs..][..inputs], *expected, "{format:?} {output}");
+            }
+        }
+    }
+
+    #[test]
+    fn layers_lie_side_by_side() {
+        for format in formats() {
+            let inputs = inputs(format);
+            let parts = [(5, 3), (21, 4), (6, 5)].map(|(count, seed)| weights(format, inputs, count, seed));
+            let mut panels = Panels::zeros(format, inputs, 32).unwrap();
+            // Twice, the second time over other weights.
+            for shift in [1, 0] {
+                let mut first = 0;
+                for index in [0, 1, 2] {
+                    let (bytes, rows) = &parts[(index + shift) % 3];
+                    panels.pack(first, bytes, Some(&vec![index as f32; rows.len()])).unwrap();
+                    first += rows.len();
+                }
+            }
+            let expected = parts.iter().flat_map(|(_, rows)| rows);
+            for (output, expected) in expected.enumerate() {
+                assert_eq!(row(&panels, output), *expected, "{format:?} {output}");
+            }
+            assert_eq!(panels.bias(0)[..7], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn the_memory_is_that_of_the_file() {
+        for (format, inputs, outputs) in formats().flat_map(|format| [(format, 512, 64), (format, 4864, 896)])
+        {
+            let panels = Panels::zeros(format, inputs, outputs).unwrap();
+            let file = format.row_bytes(inputs).unwrap() * outputs;
+            assert!(panels.bytes() as f64 <= 1.03 * file as f64, "{format:?}: {} of {file}", panels.bytes());
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        fn check(result: Result<Panels>, expected: &str) {
+            assert_eq!(result.unwrap_err().to_string(), expected);
+        }
+        let broken = [0xFF; 34];
+        check(Panels::zeros(Format::F16, 32, 1), "F16 has no blocks of integers to multiply by");
+        check(
+            Panels::zeros(Format::Q8_0, 40, 1),
+            "a row of 40 is no whole number of blocks of 32 as Q8_0 asks for",
+        );
+        check(Panels::of(Format::Q8_0, 32, 2, &[0; 34], None), "has 34 bytes, expected 68");
+        check(Panels::of(Format::Q8_0, 32, 1, &broken, None), "a scale of output 0 is not finite");
+        check(Panels::of(Format::Q8_0, 32, 1, &[0; 34], Some(&[1.0, 2.0])), "2 biases for 1 outputs");
+        let mut panels = Panels::zeros(Format::Q8_0, 32, 2).unwrap();
+        let error = panels.pack(1, &[0; 68], None).unwrap_err().to_string();
+        assert_eq!(error, "2 rows do not fit from output 1 on");
+    }
+}
