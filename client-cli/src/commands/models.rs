@@ -47,11 +47,11 @@ enum Action {
     /// HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token for private and gated models; it is sent to
     /// the hub's own host only.
     Pull(PullArguments),
-    /// Copy a folder of model files into the model store.
+    /// Copy a folder of model files, or a GGUF file, into the model store.
     Import {
-        /// Folder with config.json, tokenizer.json and the weights.
-        dir: PathBuf,
-        /// Name in the store, ORGANISATION/NAME [default: local/ and the folder's name].
+        /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
+        from: PathBuf,
+        /// Name in the store, ORGANISATION/NAME [default: local/ and the name of the folder or file].
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
         #[command(flatten)]
@@ -116,10 +116,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
         Action::List { stored: false, store } => list(context, &store.path(context)).await,
         Action::Pull(arguments) => pull(context, arguments).await,
-        Action::Import { dir, name, store } => {
-            let folder_name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
-            let name = name.unwrap_or_else(|| format!("local/{}", folder_name.unwrap_or_default()));
-            let (target, record) = models::import(&dir, &store.path(context), &name)?;
+        Action::Import { from, name, store } => {
+            let own = if from.is_file() { from.file_stem() } else { from.file_name() };
+            let own = own.unwrap_or_default().to_string_lossy();
+            let name = name.unwrap_or_else(|| format!("local/{own}"));
+            let (target, record) = models::import(&from, &store.path(context), &name)?;
             if context.output.is_json() {
                 let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, Some(&record)));
                 context.output.print(&entry)?;

@@ -17,6 +17,7 @@ use super::state::{StackLock, StackState};
 use super::status::{StackStatus, database_url};
 use super::{binaries, ports};
 use crate::error::hint_of;
+use crate::models;
 use crate::output::columns;
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -373,7 +374,7 @@ fn model_names(store: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for _ in 0..3 {
         let (models, rest): (Vec<_>, Vec<_>) =
-            level.into_iter().partition(|dir| dir.join("config.json").is_file());
+            level.into_iter().partition(|dir| models::looks_like_model(dir));
         let below = |dir: &PathBuf| Some(dir.strip_prefix(store).ok()?.display().to_string());
         names.extend(models.iter().filter_map(below));
         level = rest.iter().flat_map(|dir| subdirs(dir)).collect();

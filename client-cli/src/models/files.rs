@@ -1,5 +1,7 @@
 //! Which files of a published model the inference server reads, and which names are fit for a path.
 
+use std::path::Path;
+
 use anyhow::{bail, ensure};
 
 /// Files that are taken from the model's own folder where they exist.
@@ -47,6 +49,11 @@ const LAYOUTS: [Layout; 2] = [
 pub(super) const CHECKPOINTS: [&str; 4] =
     [LAYOUTS[0].single, LAYOUTS[0].index, LAYOUTS[1].single, LAYOUTS[1].index];
 
+/// Whether a path is named like a GGUF file, which is a model by itself.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gguf")
+}
+
 /// The names among `published` that the server reads, sorted.
 ///
 /// # Errors
@@ -54,6 +61,9 @@ pub(super) const CHECKPOINTS: [&str; 4] =
 pub(super) fn wanted<'a>(published: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
         ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
+    }
+    if checkpoint(published).is_empty() && published.iter().any(|name| is_gguf(Path::new(name))) {
+        bail!("it has GGUF files only: fetch one of them and `observatory models import FILE`");
     }
     for needed in NEEDED {
         ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
@@ -179,6 +189,7 @@ mod tests {
         };
         check(&["config.json", "model.safetensors"], "no tokenizer.json");
         check(&["config.json", "tokenizer.json", "model.onnx"], "none of model.safetensors, ");
+        check(&["README.md", "x-q4_0.gguf", "x-q8_0.gguf"], "it has GGUF files only");
     }
 
     #[test]
