@@ -233,12 +233,18 @@ fn same(peers: &mut [Peer], workload: &Workload) -> Result<()> {
 fn serving() -> Result<Section> {
     let program = std::env::current_exe()?.with_file_name("serving");
     let mut section = Section::new(Kind::Serving.title());
-    for args in [&["overhead"][..], &["overload", "--server"][..]] {
+    let server = program.with_file_name("inference-server");
+    let server = server.to_str().context("a path of UTF-8")?;
+    let generation = |recipe| ["generation", "--recipe", recipe].to_vec();
+    for args in [
+        vec!["overhead"],
+        vec!["overload", "--server", server],
+        generation("q8_0"),
+        generation("q4_k_m"),
+        generation("f32"),
+    ] {
         let mut command = Command::new(&program);
-        command.args(args);
-        if args.len() > 1 {
-            command.arg(program.with_file_name("inference-server"));
-        }
+        command.args(&args);
         let output = command.output().with_context(|| format!("{}", program.display()))?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "serving {}: {error}", args[0]);

@@ -5,9 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 
+mod generation;
 mod overhead;
 mod overload;
+mod served;
 mod store;
+mod writer;
 
 use clap::{Parser, Subcommand};
 
@@ -23,11 +26,14 @@ enum What {
     Overhead(overhead::Args),
     /// The server on one core, several times more calls than it can serve from another.
     Overload(overload::Args),
+    /// A language model that reads, writes, and writes for many at once.
+    Generation(generation::Args),
 }
 
 fn main() {
     match Args::parse().what {
         What::Overhead(args) => overhead::run(&args),
         What::Overload(args) => overload::run(&args),
+        What::Generation(args) => generation::run(&args),
     }
 }

@@ -1,18 +1,18 @@
 //! What everything but the forward pass costs: HTTP/2, protobuf, tokenizing, the queue, the copy of the vectors.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use observatory_inference::Server;
-use observatory_inference::config;
 use observatory_inference::device::{self, DeviceChoice};
 use observatory_inference::model::{Extras, Model, load::load};
 use observatory_inference::shutdown::Stop;
 use observatory_inference::tokenizer::Truncation;
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
+use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
+use crate::served::{self, median};
 use crate::store::{self, MODEL, Random, Shape};
 
 #[derive(clap::Args)]
@@ -80,32 +80,14 @@ pub(crate) fn run(args: &Args) {
     runtime.block_on(server).unwrap();
 }
 
-async fn serve(
-    store: &std::path::Path,
-    stop: &Stop,
-) -> (tokio::task::JoinHandle<()>, EmbeddingServiceClient<Channel>) {
-    let free = "127.0.0.1:0";
-    let flags = ["serving", "--listen", free, "--metrics-listen", free, "--device", "cpu"];
-    let more = ["--vector-cache-mib", "0", "--models-dir", store.to_str().unwrap()];
-    let config = config::Args::parse_from(flags.into_iter().chain(more)).check().unwrap();
-    let server = Server::bind(&config).await.unwrap();
-    let address = format!("http://{}", server.grpc_addr().unwrap());
-    let stop = stop.clone();
-    let running = tokio::spawn(async move {
-        server.run(stop).await.unwrap();
-    });
-    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+async fn serve(store: &Path, stop: &Stop) -> (JoinHandle<()>, EmbeddingServiceClient<Channel>) {
+    let (running, channel) = served::start(store, stop).await;
     let mut client = EmbeddingServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let request = || pb::EmbedRequest { settings: None, texts: vec!["a".to_owned()] };
     while client.embed(request()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     (running, client)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn report(args: &Args, forward: &[Spent], called: &[Spent]) {
