@@ -241,7 +241,6 @@ fn serving() -> Result<Section> {
         vec!["overload", "--server", server],
         generation("q8_0"),
         generation("q4_k_m"),
-        generation("f32"),
     ] {
         let mut command = Command::new(&program);
         command.args(&args);

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "q8_0")]
     recipe: Recipe,
     /// Measurements of each kind.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     rounds: usize,
     /// Only write the model's file, for another program to read.
     #[arg(long)]
