@@ -42,6 +42,7 @@ pub const SMALL_ENCODER_NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
 /// be written.
 pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
+    ensure!(from.exists(), "{} does not exist", from.display());
     let is_file = from.is_file();
     if is_file {
         ensure!(files::is_gguf(from), "{} is neither a folder nor a GGUF file", from.display());
@@ -313,7 +314,7 @@ mod tests {
         for (from, part) in [
             (&source, "one-q8_0.gguf and two.gguf are two, import one"),
             (&source.join("notes.txt"), "is neither a folder nor a GGUF file"),
-            (&source.join("absent"), "config.json is missing"),
+            (&source.join("absent"), "does not exist"),
         ] {
             let error = import(from, &store, "org/other").unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
