@@ -20,4 +20,6 @@ pub(crate) mod parallel;
 pub mod quant;
 pub mod rms;
 pub mod rope;
+#[cfg(test)]
+mod samples;
 pub mod tiles;

@@ -48,6 +48,7 @@ pub(crate) mod samples {
     use candle_core::{Device, Tensor};
 
     use super::Format;
+    pub(crate) use crate::kernels::samples::values;
 
     /// Candle's name of a format.
     pub(crate) fn dtype(format: Format) -> GgmlDType {
@@ -69,17 +70,6 @@ pub(crate) mod samples {
     /// Formats of [`super::Panels`].
     pub(crate) fn formats() -> impl Iterator<Item = Format> {
         Format::ALL.into_iter().filter(|format| format.is_quantised())
-    }
-
-    /// Numbers between -1 and 1.
-    pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
     }
 
     /// Rows of random weights in this format.

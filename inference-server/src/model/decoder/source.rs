@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::config::{DecoderConfig, Family};
 use super::linear::Linear;
 use crate::kernels::gemm;
+use crate::kernels::isa::Isa;
 use crate::kernels::paged::Shape;
 use crate::kernels::quant::{self, Format};
 use crate::model::gguf::{Architecture, Gguf, halves_together};
@@ -158,9 +159,11 @@ impl GgufWeights {
     /// The tensors of a file whose dimensions are `config`.
     ///
     /// # Errors
-    /// Where there is no room for them, or the file does not say what it is.
+    /// Where there is no room for them, the file does not say what it is, or this processor's instructions do not give
+    /// what plain arithmetic gives.
     pub fn new(file: Gguf, config: &DecoderConfig, loading: &Arc<Loading>) -> Result<Self> {
         let architecture = file.dimensions()?.architecture;
+        ensure!(quant::check(Isa::detect()), "the vector instructions of this processor give wrong products");
         loading.expect(file.tensors().map(|(_, info)| info.bytes() as u64).sum())?;
         Ok(Self { file, architecture, heads: config.heads, loading: Arc::clone(loading), parameters: 0 })
     }
