@@ -45,7 +45,7 @@ ci: test checks ## exactly what CI runs
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	.ci/check-cuda
 
-bench: ## speed beside named peers, written to benches/RESULTS.md; 15 minutes after the first build, no part of ci
+bench: ## speed beside named peers, written to benches/RESULTS.md; 40 minutes after the first build, no part of ci
 	benches/run
 
 bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server beside sentence-transformers

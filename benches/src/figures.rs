@@ -1,5 +1,6 @@
 //! What is measured, and against whom.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,11 +32,14 @@ pub(crate) enum Kind {
     Bf16,
     /// gRPC beside the forward pass, and overload.
     Serving,
+    /// A language model through gRPC, against llama.cpp.
+    Language,
 }
 
 impl Kind {
     /// In the order of the report.
-    pub(crate) const ALL: [Self; 5] = [Self::Skills, Self::Long, Self::Mixed, Self::Bf16, Self::Serving];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Skills, Self::Long, Self::Mixed, Self::Bf16, Self::Serving, Self::Language];
 
     /// Its heading.
     pub(crate) fn title(self) -> &'static str {
@@ -45,6 +49,7 @@ impl Kind {
             Self::Mixed => "Texts of 8 to 512 tokens against as many of one length: operations per second",
             Self::Bf16 => "bf16 against float32",
             Self::Serving => "gRPC and overload",
+            Self::Language => "Language model",
         }
     }
 }
@@ -53,6 +58,8 @@ impl Kind {
 pub(crate) struct Bench {
     store: PathBuf,
     python: PathBuf,
+    /// A Python that has llama-cpp-python, where it could be built.
+    llama: Option<PathBuf>,
     rounds: usize,
     skills: Workload,
     long: Workload,
@@ -71,7 +78,7 @@ pub(crate) struct Aim {
 
 impl Bench {
     /// Writes the model (the shape of multilingual-e5-base, random weights, a small vocabulary) and the texts.
-    pub(crate) fn prepare(data: &Path, python: &Path, rounds: usize) -> Result<Self> {
+    pub(crate) fn prepare(data: &Path, python: &Path, llama: &Path, rounds: usize) -> Result<Self> {
         ensure!(rounds > 0, "--rounds is 0, it must be positive");
         let store = data.join("models");
         fs::create_dir_all(&store)?;
@@ -86,6 +93,7 @@ impl Bench {
             mixed,
             uniform,
             python: python.to_owned(),
+            llama: llama.exists().then(|| llama.to_owned()),
             store,
             rounds,
         })
@@ -100,7 +108,29 @@ impl Bench {
             Kind::Mixed => self.mixed(),
             Kind::Bf16 => self.bf16(),
             Kind::Serving => serving(),
+            Kind::Language => self.language(),
         }
+    }
+
+    fn language(&self) -> Result<Section> {
+        let mut section = Section::new(Kind::Language.title());
+        section.text(
+            "The shape of Qwen2.5-0.5B (24 layers of 896, 151,936 words) with random weights in a GGUF file that both \
+             sides read, temperature 1 here; medians, after a round to warm up. Processor and memory of a shared machine \
+             change from minute to minute: sides take turns."
+                .to_owned(),
+        );
+        // Weights in f32 are what memory, not arithmetic, is the limit of.
+        for (recipe, most) in [("f32", 1), ("q8_0", 3), ("q4_k_m", 3)] {
+            let rounds = self.rounds.min(most).to_string();
+            let mut args: Vec<&OsStr> =
+                ["generation", "--recipe", recipe, "--rounds", &rounds].map(OsStr::new).to_vec();
+            if let Some(llama) = &self.llama {
+                args.extend(["--llama".as_ref(), llama.as_os_str()]);
+            }
+            section.text(table(&args)?);
+        }
+        Ok(section)
     }
 
     fn skills(&self) -> Result<Section> {
@@ -229,25 +259,25 @@ fn same(peers: &mut [Peer], workload: &Workload) -> Result<()> {
     Ok(())
 }
 
-/// The tables of the program `serving`.
+/// Tables of the program `serving`.
 fn serving() -> Result<Section> {
-    let program = std::env::current_exe()?.with_file_name("serving");
     let mut section = Section::new(Kind::Serving.title());
-    let server = program.with_file_name("inference-server");
-    let server = server.to_str().context("a path of UTF-8")?;
-    let generation = |recipe| ["generation", "--recipe", recipe].to_vec();
-    for args in [
-        vec!["overhead"],
-        vec!["overload", "--server", server],
-        generation("q8_0"),
-        generation("q4_k_m"),
-    ] {
-        let mut command = Command::new(&program);
-        command.args(&args);
-        let output = command.output().with_context(|| format!("{}", program.display()))?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "serving {}: {error}", args[0]);
-        section.text(String::from_utf8(output.stdout)?);
-    }
+    let server = beside("inference-server")?;
+    section.text(table(&["overhead".as_ref()])?);
+    section.text(table(&["overload".as_ref(), "--server".as_ref(), server.as_ref()])?);
     Ok(section)
+}
+
+fn table(args: &[&OsStr]) -> Result<String> {
+    let program = beside("serving")?;
+    let output =
+        Command::new(&program).args(args).output().with_context(|| format!("{}", program.display()))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "serving {}: {error}", args[0].display());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A program that is built with this one.
+fn beside(name: &str) -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(name))
 }

@@ -21,7 +21,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use figures::{Bench, Kind};
-use report::Section;
 
 #[derive(Parser)]
 struct Args {
@@ -46,10 +45,13 @@ struct Run {
     /// A Python that has what `requirements.txt` names.
     #[arg(long, default_value = "data/bench/venv/bin/python")]
     python: PathBuf,
+    /// A Python that has what `requirements-llama.txt` names; without it language models have no peer.
+    #[arg(long, default_value = "data/bench/llama/bin/python")]
+    llama: PathBuf,
     /// Rounds of each comparison.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Figures to take, all by default.
+    /// Figures to take, all by default; the others stay in the report as they are.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
     /// Where the results are written.
@@ -61,17 +63,13 @@ fn main() -> Result<()> {
     match Args::parse().what {
         What::Worker(args) => worker::serve(&args),
         What::Run(args) => {
-            let machine = report::Machine::read();
-            let bench = Bench::prepare(&args.data, &args.python, args.rounds)?;
-            let mut sections = Vec::new();
+            let bench = Bench::prepare(&args.data, &args.python, &args.llama, args.rounds)?;
             for kind in Kind::ALL {
                 if args.only.is_empty() || args.only.contains(&kind) {
-                    sections.push(bench.take(kind)?);
-                } else {
-                    sections.push(Section::left_out(kind.title()));
+                    let machine = report::Machine::read();
+                    // What was measured is kept even where a later figure fails.
+                    report::put(&args.out, &machine, &bench.take(kind)?)?;
                 }
-                // What was measured is kept even where a later figure fails.
-                report::write(&args.out, &machine, &sections)?;
             }
             Ok(())
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use observatory_inference::kernels::isa::Isa;
 
-use crate::figures::{Aim, ONNX};
+use crate::figures::{Aim, Kind, ONNX};
 use crate::peers::Seconds;
 
 /// A ratio within one run.
@@ -118,13 +118,6 @@ impl Section {
         Self { title, rows: Vec::new(), text: String::new() }
     }
 
-    /// A heading whose figures were not asked for.
-    pub(crate) fn left_out(title: &'static str) -> Self {
-        let mut section = Self::new(title);
-        section.text.push_str("Not taken: the run was asked for other figures (`--only`).\n\n");
-        section
-    }
-
     /// Adds a ratio.
     pub(crate) fn row(&mut self, row: Row) {
         eprintln!("  {}", row.line());
@@ -138,8 +131,12 @@ impl Section {
         self.text.push_str("\n\n");
     }
 
-    fn write(&self, out: &mut String) -> Result<()> {
+    fn write(&self, machine: &Machine, out: &mut String) -> Result<()> {
         writeln!(out, "## {}\n", self.title)?;
+        writeln!(out, "{}\n", machine.line())?;
+        if let Some(rounds) = self.rows.iter().map(|row| row.ratios.len()).max() {
+            writeln!(out, "{rounds} rounds.\n")?;
+        }
         out.push_str(&self.text);
         if let Some(first) = self.rows.first() {
             let unit = first.unit;
@@ -165,6 +162,19 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    fn line(&self) -> String {
+        format!(
+            "Taken on {} at {} on {}, {} cores, kernels \"{}\", Linux {}; load average {} (1 and 5 minutes) before.",
+            self.date,
+            self.commit,
+            self.processor,
+            self.cores,
+            Isa::detect().name(),
+            self.system,
+            self.load
+        )
+    }
+
     /// Read before anything is measured.
     pub(crate) fn read() -> Self {
         let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -196,48 +206,54 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Writes the report.
-pub(crate) fn write(path: &Path, machine: &Machine, sections: &[Section]) -> Result<()> {
-    let rounds = sections.iter().flat_map(|section| &section.rows).map(|row| row.ratios.len()).max();
-    let mut out = String::from("# Speed beside named peers\n\n");
-    writeln!(
-        out,
-        "Written by `make bench` on {}, at {}; misses stand here as plainly as hits. Encoder of the shape of \
-         multilingual-e5-base (12 layers of 768, inner 3072, 12 heads) with random weights and a small vocabulary, \
-         float32, mean of the hidden states; before timing, every peer's vectors were found to be the same. A ratio \
-         is ours over the peer's by processor time (user + system), the median of {} rounds in which all sides took \
-         turns, least and most in brackets; \"wall\" is the same by the clock, which other work on the machine \
-         disturbs. onnxruntime got the fastest of three graphs (fused Attention, MultiHeadAttention, plain operators \
-         under ORT_ENABLE_ALL) and of the batch sizes 1 to 64, by trial on the same texts.\n",
-        machine.date,
-        machine.commit,
-        rounds.unwrap_or(0),
-    )?;
-    writeln!(
-        out,
-        "Machine: {}, {} cores, kernels \"{}\", Linux {}; load average {} (1 and 5 minutes) before the run.",
-        machine.processor,
-        machine.cores,
-        Isa::detect().name(),
-        machine.system,
-        machine.load
-    )?;
-    let pins = include_str!("../requirements.txt").lines().filter(|line| line.starts_with("onnx"));
-    let versions: Vec<String> = pins.map(|line| line.replace("==", " ")).collect();
-    writeln!(
-        out,
-        "Peers: candle-transformers 0.11.1, {}; {}.\n",
+/// What stands before the first heading.
+fn preface() -> String {
+    let pins = concat!(include_str!("../requirements.txt"), include_str!("../requirements-llama.txt"));
+    let peers = pins.lines().filter(|line| line.starts_with("onnx") || line.starts_with("llama"));
+    let versions: Vec<String> = peers.map(|line| line.replace("==", " ")).collect();
+    format!(
+        "# Speed beside named peers\n\nWritten by `make bench`; misses stand here as plainly as hits. Encoder of the \
+         shape of multilingual-e5-base (12 layers of 768, inner 3072, 12 heads) with random weights and a small \
+         vocabulary, float32, mean of the hidden states; before timing, every peer's vectors were found to be the \
+         same. A ratio is ours over the peer's by processor time (user + system), the median of rounds in which all \
+         sides took turns, least and most in brackets; \"wall\" is the same by the clock, which other work on the \
+         machine disturbs. onnxruntime got the fastest of three graphs (fused Attention, MultiHeadAttention, plain \
+         operators under ORT_ENABLE_ALL) and of the batch sizes 1 to 64, by trial on the same texts.\n\n\
+         Peers: candle-transformers 0.11.1, {}; {}.\n\n",
         versions.join(", "),
         said("rustc", &["-V"])
-    )?;
-    for section in sections {
-        section.write(&mut out)?;
-    }
-    out.push_str(kept(&fs::read_to_string(path).unwrap_or_default()));
-    fs::write(path, out).with_context(|| path.display().to_string())
+    )
 }
 
-/// What stands in an earlier report and was not taken here: the figures of GPUs, from the first such heading on.
-fn kept(earlier: &str) -> &str {
-    earlier.find("## NVIDIA").map_or("", |start| &earlier[start..])
+/// Puts a section into the report, in the place of an older one of its title; the others stay as they are.
+pub(crate) fn put(path: &Path, machine: &Machine, section: &Section) -> Result<()> {
+    let mut new = String::new();
+    section.write(machine, &mut new)?;
+    let earlier = fs::read_to_string(path).unwrap_or_default();
+    let order = Kind::ALL.map(Kind::title);
+    fs::write(path, merged(&earlier, &preface(), (section.title, &new), &order))
+        .with_context(|| path.display().to_string())
+}
+
+/// The report with a section replaced: those of `order` in that order, then what else it has.
+fn merged(earlier: &str, preface: &str, (title, new): (&str, &str), order: &[&str]) -> String {
+    let sections: Vec<&str> = earlier.split("\n## ").skip(1).collect();
+    let title_of = |section: &&str| section.lines().next().unwrap_or_default().to_owned();
+    let mut out = preface.to_owned();
+    let mut push = |section: &str| {
+        out.push_str("## ");
+        out.push_str(section.trim_end());
+        out.push_str("\n\n");
+    };
+    for wanted in order {
+        if *wanted == title {
+            push(new.trim_start_matches("## "));
+        } else if let Some(section) = sections.iter().find(|section| title_of(section) == *wanted) {
+            push(section);
+        }
+    }
+    sections.iter().filter(|section| !order.contains(&title_of(section).as_str())).for_each(|section| push(section));
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
 }

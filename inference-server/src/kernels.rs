@@ -12,6 +12,7 @@ pub mod embedding;
 pub mod gated;
 pub mod gemm;
 pub mod isa;
+mod lines;
 pub mod math;
 pub mod matrix;
 pub mod norm;
@@ -21,5 +22,5 @@ pub mod quant;
 pub mod rms;
 pub mod rope;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod tiles;

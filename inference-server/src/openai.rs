@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -66,6 +66,7 @@ pub fn router(api: Api, access: Access) -> Router {
         .route("/v1/completions", post(text::completions))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*name}", get(model))
         .fallback(|| async {
             failure(
                 StatusCode::NOT_FOUND,
@@ -95,6 +96,7 @@ fn method_label(method: &str, path: &str) -> &'static str {
         ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
         ("POST", "/v1/completions") => "POST /v1/completions",
         ("GET", "/v1/models") => "GET /v1/models",
+        ("GET", path) if path.starts_with("/v1/models/") => "GET /v1/models/NAME",
         _ => "other",
     }
 }
@@ -110,14 +112,23 @@ async fn guard(State((api, access)): State<(Api, Access)>, mut request: Request,
     }
 }
 
+fn described(name: &str) -> Value {
+    let owner = name.split('/').next().unwrap_or_default();
+    // When a model was made is not known; the key is not optional.
+    json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
+}
+
 async fn models(State(api): State<Api>) -> Response {
-    let model = |name: String| {
-        let owner = name.split('/').next().unwrap_or_default().to_owned();
-        // When a model was made is not known; the key is not optional.
-        json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
-    };
-    let data: Vec<Value> = api.open_models().into_iter().map(model).collect();
+    let data: Vec<Value> = api.open_models().iter().map(|name| described(name)).collect();
     answer(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+async fn model(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    if api.open_models().contains(&name) {
+        return answer(StatusCode::OK, &described(&name));
+    }
+    let message = format!("no model {name:?} is open; `GET /v1/models` lists those that are");
+    failure(StatusCode::NOT_FOUND, &message, None, "model_not_found")
 }
 
 async fn embeddings(
@@ -304,7 +315,8 @@ mod tests {
     fn calls_are_counted_under_closed_labels() {
         assert_eq!(method_label("POST", "/v1/embeddings"), "POST /v1/embeddings");
         assert_eq!(method_label("GET", "/v1/embeddings"), "other");
-        assert_eq!(method_label("GET", "/v1/models/x"), "other");
+        assert_eq!(method_label("GET", "/v1/models/a/b"), "GET /v1/models/NAME");
+        assert_eq!(method_label("GET", "/v1/modelsx"), "other");
         for (code, name) in [(3, "INVALID_ARGUMENT"), (4, "DEADLINE_EXCEEDED"), (5, "NOT_FOUND")] {
             assert_eq!(grpc_code(http_status(code)), name);
         }

@@ -83,6 +83,9 @@ struct PullArguments {
     /// Branch, tag or commit [default: main].
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
+    /// The GGUF file to take, where a repository has several.
+    #[arg(long, value_name = "NAME.gguf")]
+    file: Option<String>,
     /// Do not use the network: succeed only when the model is in the store.
     #[arg(long, env = "OBSERVATORY_OFFLINE", hide_env_values = true,
         value_parser = clap::builder::FalseyValueParser::new())]
@@ -152,7 +155,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
         }
         (one, other) => one.or(other),
     };
-    let request = Request { name, revision, offline: arguments.offline };
+    let request = Request { name, revision, file: arguments.file, offline: arguments.offline };
     let options = HubOptions {
         // Set to nothing is how some environments leave a variable away.
         address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },

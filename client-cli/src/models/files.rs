@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 /// Files that are taken from the model's own folder where they exist.
 const PLAIN: [&str; 13] = [
@@ -54,16 +54,27 @@ pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf")
 }
 
-/// The names among `published` that the server reads, sorted.
+/// The names among `published` that the server reads, sorted; `file` is the GGUF file that is asked for, which is a
+/// model by itself, as is the only one of a repository without a checkpoint.
 ///
 /// # Errors
-/// When a needed file or any checkpoint is missing, or a name would leave the model's folder.
-pub(super) fn wanted<'a>(published: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
+/// When a needed file or any checkpoint is missing, it is not clear which GGUF file is meant, or a name would leave the
+/// model's folder.
+pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
         ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
     }
-    if checkpoint(published).is_empty() && published.iter().any(|name| is_gguf(Path::new(name))) {
-        bail!("it has GGUF files only: fetch one of them and `observatory models import FILE`");
+    let alone = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
+    let ggufs: Vec<&str> = published.iter().copied().filter(|name| alone(name)).collect();
+    if let Some(file) = file {
+        let found = ggufs.iter().find(|name| **name == file);
+        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
+        let found = found.with_context(|| format!("it has no GGUF file {file:?}; it has {}", known()))?;
+        return Ok(vec![found]);
+    }
+    if checkpoint(published).is_empty() && !ggufs.is_empty() {
+        ensure!(ggufs.len() == 1, "it has several GGUF files; name one by --file: {}", ggufs.join(", "));
+        return Ok(ggufs);
     }
     for needed in NEEDED {
         ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
@@ -104,6 +115,13 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
         }
     }
     Vec::new()
+}
+
+/// `model-00001-of-00002.gguf`: files in parts are not read.
+fn is_gguf_part(name: &str) -> bool {
+    let Some((stem, part)) = name.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number(part) && stem.rsplit('-').next().is_some_and(is_number)
 }
 
 /// `model-00001-of-00002.safetensors` and the like.
@@ -147,7 +165,7 @@ mod tests {
         let published = [&NEEDED, weights].concat();
         let mut expected = [&NEEDED, expected].concat();
         expected.sort_unstable();
-        assert_eq!(wanted(&published).unwrap(), expected);
+        assert_eq!(wanted(&published, None).unwrap(), expected);
     }
 
     #[test]
@@ -184,19 +202,37 @@ mod tests {
     #[test]
     fn says_what_is_missing() {
         let check = |published: &[&str], expected: &str| {
-            let error = wanted(published).unwrap_err().to_string();
+            let error = wanted(published, None).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(&["config.json", "model.safetensors"], "no tokenizer.json");
         check(&["config.json", "tokenizer.json", "model.onnx"], "none of model.safetensors, ");
-        check(&["README.md", "x-q4_0.gguf", "x-q8_0.gguf"], "it has GGUF files only");
+        check(
+            &["README.md", "x-q4_0.gguf", "x-q8_0.gguf"],
+            "several GGUF files; name one by --file: x-q4_0.gguf, x-q8_0.gguf",
+        );
+        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "no config.json");
+    }
+
+    #[test]
+    fn takes_one_gguf_file() {
+        let published = ["README.md", "x-q4_0.gguf", "x-q8_0.gguf", "y/z.gguf", "x-00001-of-00002.gguf"];
+        assert_eq!(wanted(&published, Some("x-q8_0.gguf")).unwrap(), ["x-q8_0.gguf"]);
+        for other in ["x.gguf", "y/z.gguf", "README.md", "x-00001-of-00002.gguf"] {
+            let error = wanted(&published, Some(other)).unwrap_err().to_string();
+            assert!(error.contains("it has x-q4_0.gguf, x-q8_0.gguf"), "{error}");
+        }
+        assert_eq!(wanted(&published[..2], None).unwrap(), ["x-q4_0.gguf"]);
+        // A checkpoint comes before files that were made of it.
+        let both = [&NEEDED[..], &["model.safetensors", "x-q8_0.gguf"]].concat();
+        assert!(!wanted(&both, None).unwrap().contains(&"x-q8_0.gguf"));
     }
 
     #[test]
     fn refuses_names_that_leave_the_folder() {
         for name in ["../x", "a/../../x", "/etc/passwd", "a//b", "a\\..\\b", "./x", "c:x", "a\0", ""] {
             let published = [&NEEDED[..], &["model.safetensors", name]].concat();
-            let error = wanted(&published).unwrap_err().to_string();
+            let error = wanted(&published, None).unwrap_err().to_string();
             assert!(error.contains("would leave the model's folder"), "{error}");
         }
     }

@@ -30,6 +30,8 @@ pub struct Request {
     pub name: String,
     /// Branch, tag or commit; the main branch when left out.
     pub revision: Option<String>,
+    /// The GGUF file that is meant, in a repository of several.
+    pub file: Option<String>,
     /// Whether the network must not be used.
     pub offline: bool,
 }
@@ -79,13 +81,13 @@ pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyh
         return offline(store, request);
     }
     // A commit never changes: nobody has to be asked about it.
-    if let Some(pulled) = standing(store, &request.name, asked)? {
+    if let Some(pulled) = standing(store, request, asked)? {
         return Ok(pulled);
     }
     let hub = Hub::new(options)?;
     let _claim = claim(store, &request.name).await?;
     let listing = hub.listing(&request.name, asked).await.map_err(advise)?;
-    if let Some(pulled) = standing(store, &request.name, &listing.sha)? {
+    if let Some(pulled) = standing(store, request, &listing.sha)? {
         return Ok(pulled);
     }
     let work = Work::of(store, &request.name)?;
@@ -109,13 +111,21 @@ fn described(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
     }
 }
 
+impl Request {
+    /// Whether the model holds the file that is asked for, if one is.
+    fn finds_its_file(&self, record: &Record) -> bool {
+        self.file.as_ref().is_none_or(|file| record.files.iter().any(|has| has.path == *file))
+    }
+}
+
 /// The model of the store if it stands at this commit of a hub with all its files.
-fn standing(store: &Path, name: &str, commit: &str) -> anyhow::Result<Option<Pulled>> {
-    let path = store.join(name);
+fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
+    let (name, path) = (request.name.as_str(), store.join(&request.name));
     let record = Record::read(&path)?;
     let here = record.filter(|record| {
         record.source == Source::Hub
             && record.revision.as_deref() == Some(commit)
+            && request.finds_its_file(record)
             && record.looks_whole(&path)
     });
     Ok(here.map(|record| described(name, path, Some(record))))
@@ -131,6 +141,11 @@ fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
         return Err(Hinted::error(text, hint));
     }
     let record = Record::read(&path)?;
+    if let Some(file) = &request.file
+        && !record.as_ref().is_some_and(|record| request.finds_its_file(record))
+    {
+        return Err(Hinted::error(format!("offline, and {} in the store is not {file}", request.name), hint));
+    }
     if let Some(asked) = &request.revision {
         let has = record.as_ref().and_then(|record| record.revision.as_deref());
         let branch = record.as_ref().and_then(|record| record.requested.as_deref());
@@ -228,8 +243,8 @@ impl Pull<'_> {
     async fn gather(&mut self, asked: &str) -> anyhow::Result<Record> {
         let (name, sha) = (&self.request.name, &self.listing.sha);
         let published: Vec<&str> = self.listing.files.iter().map(|file| file.path.as_str()).collect();
-        let wanted =
-            files::wanted(&published).with_context(|| format!("{name} at {sha} cannot be served"))?;
+        let wanted = files::wanted(&published, self.request.file.as_deref())
+            .with_context(|| format!("{name} at {sha} cannot be served"))?;
         let listed = self.listing.files.iter().filter(|file| wanted.contains(&file.path.as_str()));
         let listed: Vec<Listed> = listed.cloned().collect();
         self.reuse(&listed)?;

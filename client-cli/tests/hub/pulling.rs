@@ -133,3 +133,29 @@ async fn the_token_stays_with_the_hub() {
     let record = fs::read_to_string(store.path().join(NAME).join(".observatory.json")).unwrap();
     assert!(!record.contains("hf_secret"));
 }
+
+#[tokio::test]
+async fn one_gguf_file_of_several_is_a_model() {
+    let (hub, store) = (FakeHub::start(), tempfile::tempdir().unwrap());
+    hub.change(|content| {
+        content.files.clear();
+        for name in ["README.md", "small.gguf", "large.gguf"] {
+            content.files.insert(name.to_owned(), name.repeat(1_000).into_bytes());
+        }
+    });
+    let error = format!("{:#}", pull(&hub, store.path(), 1).await.unwrap_err());
+    assert!(error.contains("name one by --file: large.gguf, small.gguf"), "{error}");
+    let asked = |file: &str| Request { file: Some(file.to_owned()), ..request() };
+    let options = hub.options(1);
+    let fetch =
+        async |request: Request| observatory_cli::models::pull(store.path(), &request, &options).await;
+    assert!(fetch(asked("small.gguf")).await.unwrap().changed);
+    assert!(!fetch(asked("small.gguf")).await.unwrap().changed);
+    // Another file of the same commit takes its place.
+    assert!(fetch(asked("large.gguf")).await.unwrap().changed);
+    let folder = tree(&store.path().join(NAME));
+    assert_eq!(folder, [".observatory.json", "large.gguf"]);
+    assert!(fetch(Request { offline: true, ..asked("large.gguf") }).await.is_ok());
+    let error = fetch(Request { offline: true, ..asked("small.gguf") }).await.unwrap_err().to_string();
+    assert!(error.contains("in the store is not small.gguf"), "{error}");
+}

@@ -154,7 +154,7 @@ impl FakeHub {
 
 /// A pull of the model's main branch.
 pub(crate) fn request() -> Request {
-    Request { name: NAME.to_owned(), revision: None, offline: false }
+    Request { name: NAME.to_owned(), revision: None, file: None, offline: false }
 }
 
 /// Pulls the main branch with so many tries.

@@ -1,5 +1,6 @@
 //! How fast a language model reads and writes, alone and for many callers at once.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use observatory_inference::shutdown::Stop;
@@ -9,6 +10,7 @@ use pb::generation_service_client::GenerationServiceClient;
 use pb::prompt::Kind;
 use tonic::transport::Channel;
 
+use crate::llama::Llama;
 use crate::served::{self, median};
 use crate::store::Random;
 use crate::writer::{self, END, MODEL, Recipe};
@@ -18,6 +20,9 @@ const CALLERS: usize = 16;
 /// Tokens of a prompt that is only read, and of a text that is only written.
 const READ: usize = 512;
 const WRITTEN: u32 = 48;
+/// Tokens of the prompt before a text that is only written, and texts written at the same pace.
+const BEFORE: usize = 16;
+const EQUAL: usize = 8;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,10 +32,20 @@ pub(crate) struct Args {
     /// Measurements of each kind.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
+    /// A Python that has llama-cpp-python, to read the same file with as many threads.
+    #[arg(long)]
+    llama: Option<PathBuf>,
     /// Only write the model's file, for another program to read.
     #[arg(long)]
-    write: Option<std::path::PathBuf>,
+    write: Option<PathBuf>,
 }
+
+/// Tokens of an enhanced advertisement: the instructions that all share, its own text, and the answer.
+const INSTRUCTIONS: usize = 512;
+const ADVERTISEMENT: usize = 350;
+const ANSWER: u32 = 250;
+/// Any text of letters and spaces: what is measured is the mask, not what it forbids.
+const REGEX: &str = "[a-z ]{1,4000}";
 
 struct Bench {
     client: GenerationServiceClient<Channel>,
@@ -48,7 +63,15 @@ struct Asked {
 impl Bench {
     /// A prompt that no other begins like; letters only.
     fn request(&mut self, asked: Asked) -> pb::GenerateBatchRequest {
-        let ids = (0..asked.read).map(|_| self.random.next() as u32 % 250).collect();
+        let ids = self.letters(asked.read);
+        Self::request_of(ids, asked)
+    }
+
+    fn letters(&mut self, count: usize) -> Vec<u32> {
+        (0..count).map(|_| self.random.next() as u32 % 250).collect()
+    }
+
+    fn request_of(ids: Vec<u32>, asked: Asked) -> pb::GenerateBatchRequest {
         let kind = Kind::Tokens(pb::TokenSequence { ids });
         let limits =
             pb::GenerationLimits { max_new_tokens: asked.write, ignore_end: true, ..Default::default() };
@@ -85,9 +108,40 @@ impl Bench {
 
     /// Tokens written in a second behind the first.
     async fn writing(&mut self) -> f64 {
-        let text = self.generate(Asked { read: 16, write: WRITTEN, regex: None }).await;
-        let timing = text.timing.unwrap();
-        f64::from(WRITTEN - 1) / seconds(timing.total_ns - timing.first_token_ns)
+        let text = self.generate(Asked { read: BEFORE, write: WRITTEN, regex: None }).await;
+        f64::from(WRITTEN - 1) / behind_the_first(&text)
+    }
+
+    /// The same of several texts that are asked for at once.
+    async fn equal(&mut self) -> f64 {
+        let requests =
+            [(); EQUAL].map(|()| self.request(Asked { read: BEFORE, write: WRITTEN, regex: None }));
+        let calls = requests.map(|request| {
+            let mut client = self.client.clone();
+            async move { client.generate_batch(request).await.unwrap().into_inner().texts.remove(0) }
+        });
+        let texts = futures::future::join_all(calls).await;
+        let longest = texts.iter().map(behind_the_first).fold(0.0, f64::max);
+        EQUAL as f64 * f64::from(WRITTEN - 1) / longest
+    }
+
+    /// Advertisements enhanced in an hour, as many at once as there are callers.
+    async fn advertisements(&mut self) -> f64 {
+        let asked = Asked { read: 0, write: ANSWER, regex: Some(REGEX) };
+        let instructions = self.letters(INSTRUCTIONS);
+        let requests = [(); CALLERS].map(|()| {
+            let ids = [instructions.clone(), self.letters(ADVERTISEMENT)].concat();
+            Self::request_of(ids, asked)
+        });
+        let started = Instant::now();
+        let calls = requests.map(|request| {
+            let mut client = self.client.clone();
+            async move { client.generate_batch(request).await.unwrap().into_inner().usage.unwrap() }
+        });
+        let usage = futures::future::join_all(calls).await;
+        let cached: u32 = usage.iter().map(|usage| usage.cached_prompt_tokens).sum();
+        assert!(cached as usize >= (CALLERS - 1) * (INSTRUCTIONS - 32), "the instructions are read once");
+        CALLERS as f64 * 3_600.0 / started.elapsed().as_secs_f64()
     }
 
     /// Ragged calls: 4 to 49 tokens to read, 16 to 46 to write.
@@ -128,6 +182,12 @@ fn written(started: Instant) -> f64 {
     f64::from(tokens) / started.elapsed().as_secs_f64()
 }
 
+/// Seconds from a text's first token to its last.
+fn behind_the_first(text: &pb::GeneratedText) -> f64 {
+    let timing = text.timing.unwrap();
+    seconds(timing.total_ns - timing.first_token_ns)
+}
+
 fn seconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64()
 }
@@ -138,7 +198,7 @@ pub(crate) fn run(args: &Args) {
         return;
     }
     let store = writer::store(args.recipe);
-    let size = std::fs::metadata(store.path().join(MODEL).join("random.gguf")).unwrap().len();
+    let file = store.path().join(MODEL).join("random.gguf");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let stop = Stop::default();
     runtime.block_on(async {
@@ -152,44 +212,70 @@ pub(crate) fn run(args: &Args) {
             assert!(status.code() != tonic::Code::FailedPrecondition, "{status}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        measure(args, &mut bench, size).await;
+        measure(args, &mut bench, &file).await;
         stop.drain.cancel();
         server.await.unwrap();
     });
 }
 
-async fn measure(args: &Args, bench: &mut Bench, size: u64) {
-    // Any text of letters and spaces: what is measured is the mask, not what it forbids.
-    let regex = Some("[a-z ]{1,4000}");
-    let mut figures: [Vec<f64>; 5] = Default::default();
-    for round in 0..=args.rounds {
-        let together = bench.together(None).await;
-        let measured = [
-            bench.reading().await,
-            bench.writing().await,
-            bench.serial().await,
-            together,
-            bench.together(regex).await,
-        ];
-        // The first round warms up.
+/// Figures of all rounds; the first round warms up.
+struct Figures<const N: usize>([Vec<f64>; N]);
+
+impl<const N: usize> Figures<N> {
+    fn add(&mut self, round: usize, measured: [f64; N]) {
         if round > 0 {
-            figures.iter_mut().zip(measured).for_each(|(all, one)| all.push(one));
+            self.0.iter_mut().zip(measured).for_each(|(all, one)| all.push(one));
         }
     }
-    let [reading, writing, serial, together, kept] = figures.map(median);
+}
+
+async fn measure(args: &Args, bench: &mut Bench, file: &Path) {
     let threads = rayon::current_num_threads();
+    let mut llama = args.llama.as_ref().map(|python| Llama::start(python, file, threads, EQUAL));
+    let (mut figures, mut theirs) = (Figures([const { Vec::new() }; 6]), Figures([const { Vec::new() }; 3]));
+    for round in 0..=args.rounds {
+        let reading = bench.reading().await;
+        let read = llama.as_mut().map(|llama| llama.reading(READ));
+        let writing = bench.writing().await;
+        let written = llama.as_mut().map(|llama| llama.writing(BEFORE, WRITTEN));
+        let equal = bench.equal().await;
+        let together = llama.as_mut().map(|llama| llama.together(EQUAL, BEFORE, WRITTEN));
+        if let (Some(read), Some(written), Some(together)) = (read, written, together) {
+            theirs.add(round, [read, written, together]);
+        }
+        let ragged = [bench.serial().await, bench.together(None).await, bench.together(Some(REGEX)).await];
+        figures.add(round, [reading, writing, equal, ragged[0], ragged[1], ragged[2]]);
+    }
+    let size = std::fs::metadata(file).unwrap().len() / 1_000_000;
     println!(
-        "| Qwen2.5-0.5B shape, random weights, {:?}, {} MB, {threads} threads, through gRPC | tokens/s |",
-        args.recipe,
-        size / 1_000_000
+        "| Qwen2.5-0.5B shape, random weights, {:?}, {size} MB, {threads} threads, tokens/s | through gRPC | llama.cpp | ratio |",
+        args.recipe
     );
-    println!("|---|---|");
-    println!("| reading a prompt of {READ} | {reading:.1} |");
-    println!("| writing one text, after the first token | {writing:.1} |");
-    println!("| {CALLERS} ragged calls one after the other | {serial:.1} |");
-    println!("| the same at once ({:.1} times as fast; bar 6, goal 10) | {together:.1} |", together / serial);
+    println!("|---|---|---|---|");
+    let peer = |which: usize| llama.as_ref().map(|_| median(theirs.0[which].clone()));
+    let [reading, writing, equal, serial, together, kept] = figures.0.clone().map(median);
+    let beside = |what: String, ours: f64, theirs: Option<f64>, aim: &str| match theirs {
+        Some(theirs) => println!("| {what} | {ours:.1} | {theirs:.1} | **{:.2}** ({aim}) |", ours / theirs),
+        None => println!("| {what} | {ours:.1} | not compared | |"),
+    };
+    beside(format!("reading a prompt of {READ}"), reading, peer(0), "bar 0.9");
+    beside("writing one text, after the first token".to_owned(), writing, peer(1), "bar 0.9, goal 1.1");
+    beside(format!("writing {EQUAL} texts at once, after the first token"), equal, peer(2), "bar 1.2");
+    println!("| {CALLERS} ragged calls one after the other | {serial:.1} | | |");
     println!(
-        "| the same kept to a regular expression ({:+.1} % time; bar 5, goal 2) | {kept:.1} |",
+        "| the same at once | {together:.1} | | {:.1} times serial (bar 6, goal 10) |",
+        together / serial
+    );
+    println!(
+        "| the same kept to a regular expression | {kept:.1} | | {:+.1} % time (bar 5, goal 2) |",
         (together / kept - 1.0) * 100.0
     );
+    println!(
+        "| advertisements an hour, {CALLERS} at once: {INSTRUCTIONS} tokens of instructions read once, {ADVERTISEMENT} of \
+         their own, {ANSWER} written under a constraint | {:.0} | | (design: 1,500) |",
+        bench.advertisements().await
+    );
+    if let Some(llama) = &llama {
+        println!("\nllama.cpp without sampling and transport: {}.", llama.settings);
+    }
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::blocks::Blocks;
 use super::constraint::{ConstraintError, Matcher};
 use super::sequence::{Request, Sequence};
@@ -57,13 +59,13 @@ pub struct Counters {
     pub preemptions: AtomicU64,
 }
 
-/// What each row of logits may become; `None` where anything.
-type Masks = Vec<Option<Result<Vec<u32>, ConstraintError>>>;
+/// What a row of logits may become; `None` where anything.
+type Mask = Option<Result<Vec<u32>, ConstraintError>>;
 
 /// What a step gives for the texts whose last token it computed, in their order.
 struct Rows<'a> {
     logits: &'a Matrix,
-    masks: Masks,
+    masks: Vec<Mask>,
 }
 
 /// Texts of one step.
@@ -325,7 +327,7 @@ impl Engine {
             // What a constraint allows next is worked out beside the forward pass.
             let constrained = matchers.iter().any(Option::is_some);
             let mask = |(matcher, room): (&mut Matcher, usize)| matcher.mask(room).map(<[u32]>::to_vec);
-            let masks = move || matchers.into_iter().map(|matcher| matcher.map(mask)).collect::<Masks>();
+            let masks = move || matchers.into_iter().map(|matcher| matcher.map(mask)).collect::<Vec<Mask>>();
             let masks = if constrained { Ok(scope.spawn(masks)) } else { Err(masks()) };
             let computed = model.reserve(touched).and_then(|()| model.step(&pieces));
             let masks = match masks {
@@ -366,7 +368,7 @@ fn adopt(blocks: &mut Blocks, counters: &Counters, sequence: &mut Sequence) {
     }
 }
 
-/// Gives every text of the step what was computed for it.
+/// Gives every text of the step what was computed for it; the texts choose their tokens on the threads of the pool.
 fn hand_out(
     running: &mut [Sequence],
     blocks: &mut Blocks,
@@ -374,8 +376,8 @@ fn hand_out(
     shares: &[Share],
     rows: Rows<'_>,
 ) {
-    let mut row = 0;
     let mut masks = rows.masks.into_iter();
+    let mut choices: Vec<(usize, &mut Sequence, Mask)> = Vec::new();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let before = sequence.computed / BLOCK;
@@ -388,19 +390,25 @@ fn hand_out(
                 blocks.publish(sequence.blocks[index], name);
             }
         }
-        if sequence.left() > 0 {
-            continue;
+        if sequence.left() == 0 {
+            choices.push((choices.len(), sequence, masks.next().flatten()));
         }
-        match sequence.choose(rows.logits.row(row), masks.next().flatten()) {
-            Ok(()) => {
-                counters.written_tokens.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) => {
-                tracing::error!(error.message = format!("{error:#}"), "no token can be chosen");
-                sequence.fail(Error::Backend);
-            }
+    }
+    let choose = |(row, sequence, mask): (usize, &mut Sequence, Mask)| match sequence
+        .choose(rows.logits.row(row), mask)
+    {
+        Ok(()) => {
+            counters.written_tokens.fetch_add(1, Ordering::Relaxed);
         }
-        row += 1;
+        Err(error) => {
+            tracing::error!(error.message = format!("{error:#}"), "no token can be chosen");
+            sequence.fail(Error::Backend);
+        }
+    };
+    if choices.len() > 1 {
+        choices.into_par_iter().with_max_len(1).for_each(choose);
+    } else {
+        choices.into_iter().for_each(choose);
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) mod tile;
 use std::ops::Range;
 
 use super::isa::{Isa, by_isa};
+use super::lines::Lines;
 use super::math::{Activation, activate};
 use super::matrix::{Line, Matrix, PANEL, STRIP};
 use super::parallel::{self, Shared};
@@ -41,7 +42,7 @@ impl Cut {
 /// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with zeros.
 #[derive(Debug)]
 pub struct Panels {
-    lines: Vec<Line>,
+    lines: Lines,
     bias: Vec<f32>,
     inputs: usize,
     outputs: usize,
@@ -62,7 +63,12 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.next_multiple_of(PANEL);
-        Self { lines: Line::zeros(columns * inputs), bias: vec![0.0; columns], inputs, outputs }
+        Self {
+            lines: Lines::zeros(columns * inputs * size_of::<f32>()),
+            bias: vec![0.0; columns],
+            inputs,
+            outputs,
+        }
     }
 
     /// Packs the rows of W (one for each output, row-major) and their biases from output `first` on.

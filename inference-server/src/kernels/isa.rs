@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 pub struct Isa(Kind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -48,7 +48,7 @@ impl Isa {
         }
     }
 
-    pub(super) fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         self.0
     }
 }
@@ -90,4 +90,4 @@ macro_rules! by_isa {
         }
     }};
 }
-pub(super) use by_isa;
+pub(crate) use by_isa;

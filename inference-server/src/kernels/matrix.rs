@@ -37,6 +37,18 @@ impl Line {
         // SAFETY: as in `floats`; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * Self::FLOATS) }
     }
+
+    #[allow(unsafe_code, reason = "a line is nothing but its bytes")]
+    pub(super) fn bytes(lines: &[Self]) -> &[u8] {
+        // SAFETY: as in `floats`; any byte of a number is a byte.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+    }
+
+    #[allow(unsafe_code, reason = "a line is nothing but its bytes")]
+    pub(super) fn bytes_mut(lines: &mut [Self]) -> &mut [u8] {
+        // SAFETY: as in `floats_mut`; any four bytes are a number.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+    }
 }
 
 /// A buffer of rows that is reused between forward passes.

@@ -7,6 +7,7 @@
 pub mod config;
 mod layer;
 mod linear;
+pub mod rotation;
 pub mod source;
 
 use anyhow::{Context, Result};
@@ -190,8 +191,9 @@ impl LanguageModel for Decoder {
         }
         // Entering the pool once spares a hand-over between threads for every kernel.
         rayon::scope(|_| {
-            pass.angles.fill(&positions, &self.config.rotation.frequencies, 1.0);
-            pass.local_angles.fill(&positions, &self.config.local_rotation.frequencies, 1.0);
+            let (rotation, local) = (&self.config.rotation, &self.config.local_rotation);
+            pass.angles.fill(&positions, &rotation.frequencies, rotation.scale);
+            pass.local_angles.fill(&positions, &local.frequencies, local.scale);
             self.embed(&tokens);
             self.forward(&pass, &asked);
         });

@@ -11,6 +11,7 @@ Needs what make_goldens.py needs, and jinja2. Writes beside itself, or into the 
     models/golden/phi3          Phi-3: fused qkv_proj and gate_up_proj, partial rotary positions
     older-configs/*.json        the same configurations in the words of transformers 4
     decoders.json               logits, greedy continuations and chats
+    decoders-yarn.json          logits and continuations of qwen3 with its rotation stretched by YaRN
 
     make_decoder_goldens.py [FOLDER]            writes
     make_decoder_goldens.py --check [FOLDER]    computes decoders.json again from the files and compares
@@ -336,6 +337,22 @@ def family_cases(name):
             "chats": [settled_chat(model, tok, CONVERSATION, "length"), settled_chat(model, tok, [], "stop")]}
 
 
+def yarn_cases():
+    """A published checkpoint gets such settings by hand, for texts over its trained length."""
+    rope = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+    config = AutoConfig.from_pretrained(OUT / "qwen3")
+    config.rope_parameters = dict(rope)
+    model = loaded(OUT / "qwen3", config=config)
+    ids = prompts()
+    assert float((whole(model, ids[-1]) - whole(loaded(OUT / "qwen3"), ids[-1])).abs().max()) > 0.1
+    cases = []
+    for text in ids[1:]:
+        new, _, _ = greedy(model, text)
+        last = digits(whole(model, text)[-1].tolist())
+        cases.append({"ids": text, "last": last, "inner": [], "continuation": new})
+    return {"model": "golden/qwen3", "rope_parameters": rope, "prompts": cases}
+
+
 def text_of(families):
     """One line a case."""
     line = lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -357,10 +374,13 @@ def main():
         for name, (kind, config, seed) in checkpoints(VOCABULARY - 3, VOCABULARY - 1).items():
             save(name, kind, config, seed, tok)
     text = text_of([family_cases(name) for name in names])
+    yarn = json.dumps(yarn_cases(), separators=(",", ":")) + "\n"
     if CHECK:
+        assert yarn == (HERE / "decoders-yarn.json").read_text(encoding="utf-8"), "decoders-yarn.json differs"
         same = text == (HERE / "decoders.json").read_text(encoding="utf-8")
         sys.exit(0 if same else "decoders.json differs from what is computed now")
     (HERE / "decoders.json").write_text(text, encoding="utf-8")
+    (HERE / "decoders-yarn.json").write_text(yarn, encoding="utf-8")
     for folder in sorted(OUT / name for name in names):
         size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
         print(f"{size} bytes in {folder.name}")

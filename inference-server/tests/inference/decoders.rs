@@ -71,7 +71,7 @@ fn load(dir: &Path) -> Decoder {
     reserved(config, &mut Source::checkpoint(dir, &candle_core::Device::Cpu, &loading).unwrap())
 }
 
-fn load_gguf(path: &Path) -> Decoder {
+pub(crate) fn load_gguf(path: &Path) -> Decoder {
     let file = Gguf::open(path).unwrap();
     let config = DecoderConfig::from_gguf(&file).unwrap();
     let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
@@ -85,18 +85,18 @@ fn reserved(config: DecoderConfig, source: &mut Source) -> Decoder {
 }
 
 /// One text of a model, its blocks in an order of their own.
-struct Text {
+pub(crate) struct Text {
     blocks: Vec<u32>,
     length: usize,
 }
 
 impl Text {
-    fn new(first: u32) -> Self {
+    pub(crate) fn new(first: u32) -> Self {
         Self { blocks: (0..16).map(|index| first + (index * 5) % 16).collect(), length: 0 }
     }
 
     /// Logits behind the last of these tokens.
-    fn step(&mut self, decoder: &mut Decoder, tokens: &[u32]) -> Vec<f32> {
+    pub(crate) fn step(&mut self, decoder: &mut Decoder, tokens: &[u32]) -> Vec<f32> {
         let end = self.length + tokens.len();
         let blocks = &self.blocks[..end.div_ceil(BLOCK)];
         let piece = StepPiece { tokens, start: self.length, blocks, logits: true };
@@ -182,7 +182,7 @@ fn layers_in_blocks_are_near_those_in_f32() {
     }
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
@@ -224,6 +224,28 @@ fn chats_are_written_out_and_read_as_by_transformers() {
             }
         }
     }
+}
+
+/// What transformers computes on a checkpoint with other settings of its rotation.
+#[derive(Deserialize)]
+struct Rescaled {
+    model: String,
+    rope_parameters: serde_json::Value,
+    prompts: Vec<Prompt>,
+}
+
+#[test]
+fn longer_texts_by_yarn_are_those_of_transformers() {
+    let text = std::fs::read_to_string(goldens().join("decoders-yarn.json")).unwrap();
+    let golden: Rescaled = serde_json::from_str(&text).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    copy(&goldens().join("models").join(&golden.model), dir.path());
+    let config = dir.path().join("config.json");
+    let mut settings: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    settings["rope_parameters"] = golden.rope_parameters;
+    std::fs::write(&config, settings.to_string()).unwrap();
+    check("yarn", &mut load(dir.path()), &golden.prompts);
 }
 
 #[test]

@@ -152,7 +152,7 @@ pub(crate) fn dense(path: &Path) -> NamedTempFile {
     write(&content.metadata.into_iter().collect::<Vec<_>>(), &tensors)
 }
 
-fn write(metadata: &[(String, Value)], tensors: &[(String, QTensor)]) -> NamedTempFile {
+pub(crate) fn write(metadata: &[(String, Value)], tensors: &[(String, QTensor)]) -> NamedTempFile {
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<(&str, &QTensor)> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -162,7 +162,7 @@ fn write(metadata: &[(String, Value)], tensors: &[(String, QTensor)]) -> NamedTe
 }
 
 /// A byte-level tokenizer, a chat template and the token that ends a turn, put into a file's metadata.
-fn with_tokenizer(path: &Path) -> NamedTempFile {
+pub(crate) fn with_tokenizer(path: &Path) -> NamedTempFile {
     let mut file = fs::File::open(path).unwrap();
     let content = Content::read(&mut file).unwrap();
     let vocabulary = content.tensor_infos["token_embd.weight"].shape.dims()[0];

@@ -15,6 +15,7 @@ mod gguf;
 mod goldens;
 mod heads;
 mod lifecycle;
+mod llama;
 mod openai;
 mod process;
 mod queue;

@@ -1,6 +1,8 @@
-//! The passes over a vocabulary: written in lanes so that the compiler uses vector instructions.
+//! The passes over a vocabulary: written in lanes so that the compiler uses vector instructions, those of the machine.
+//! No operations are fused, so that they are the same bits on every machine.
 
 use super::Sampling;
+use crate::kernels::isa::{Isa, by_isa};
 
 /// Floats that the loops take at once.
 const LANES: usize = 16;
@@ -42,7 +44,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
 }
 
 /// e^x for x ≤ 0 with a relative error below 3e-7, as Cephes' `expf` reduces and approximates; 0 below −87. NaN stays.
-#[inline]
+#[inline(always)]
 fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 · 2²³ rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
@@ -63,6 +65,13 @@ fn exp(x: f32) -> f32 {
 /// The sum of e^(x − best).
 pub(super) fn sum_exp(values: &[f32], best: f32) -> f64 {
     let mut sum = 0.0;
+    by_isa!(Isa::detect(), sum_exp_in_lanes(values: &[f32] = values, best: f32 = best, sum: &mut f64 = &mut sum));
+    sum
+}
+
+#[inline(always)]
+fn sum_exp_in_lanes<const FMA: bool>(values: &[f32], best: f32, total: &mut f64) {
+    let mut sum = 0.0;
     // Blocks keep the single-precision partial sums short.
     for block in values.chunks(4_096) {
         let mut lanes = [0.0_f32; LANES];
@@ -76,7 +85,16 @@ pub(super) fn sum_exp(values: &[f32], best: f32) -> f64 {
         sum += lanes.iter().map(|x| f64::from(*x)).sum::<f64>();
         sum += rest.iter().map(|x| f64::from(exp(x - best))).sum::<f64>();
     }
-    sum
+    *total = sum;
+}
+
+/// e^((x − best) / temperature) for every value, 0 for those below `bar`.
+#[inline(always)]
+fn weigh<const FMA: bool>(values: &mut [f32], best: f32, temperature: f32, bar: f32) {
+    for x in values {
+        let weight = exp((*x - best) / temperature);
+        *x = if *x < bar { 0.0 } else { weight };
+    }
 }
 
 fn sum(values: &[f32]) -> f64 {
@@ -166,10 +184,8 @@ fn at_least(values: &[f32], bar: f32) -> Vec<(u32, f32)> {
 pub(super) fn draw(logits: &mut [f32], best: f32, settings: &Sampling, uniform: f64) -> Option<usize> {
     let k = settings.top_k as usize;
     let bar = if k == 0 { f32::NEG_INFINITY } else { kth(logits, k) };
-    for x in logits.iter_mut() {
-        let weight = exp((*x - best) / settings.temperature);
-        *x = if *x < bar { 0.0 } else { weight };
-    }
+    by_isa!(Isa::detect(), weigh(values: &mut [f32] = logits, best: f32 = best,
+        temperature: f32 = settings.temperature, bar: f32 = bar));
     if settings.top_p < 1.0 {
         let kept = nucleus(logits, settings.top_p);
         let kept = kept.into_iter().filter(|(_, weight)| *weight >= settings.min_p);
@@ -270,6 +286,21 @@ mod tests {
         }
         assert_eq!((exp(0.0), exp(-87.5), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let values = crate::kernels::samples::values(10_007, 1);
+        let best = max(&values);
+        let passes = |isa: Isa| {
+            let (mut weights, mut sum) = (values.clone(), 0.0);
+            by_isa!(isa, weigh(values: &mut [f32] = &mut weights, best: f32 = best, temperature: f32 = 0.7,
+                bar: f32 = -0.5));
+            by_isa!(isa, sum_exp_in_lanes(values: &[f32] = &values, best: f32 = best, sum: &mut f64 = &mut sum));
+            (weights.into_iter().map(f32::to_bits).collect::<Vec<u32>>(), sum.to_bits())
+        };
+        let expected = passes(Isa::available()[0]);
+        Isa::available().into_iter().for_each(|isa| assert_eq!(passes(isa), expected, "{isa:?}"));
     }
 
     proptest! {

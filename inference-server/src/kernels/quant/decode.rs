@@ -202,13 +202,3 @@ pub(super) fn scales_of_block(format: Format) -> usize {
 pub(super) fn shift(format: Format) -> u32 {
     u32::from(offset(format)).checked_ilog2().unwrap_or_default()
 }
-
-/// Quads of products with activations that fit into 16 bits together. Two products of weights of 4 bits are at most
-/// 2·15·127, and 8 such sums fit; of 5 bits 4, of 6 bits 2; of 8 bits none, whose products are made otherwise.
-pub(super) fn step(format: Format) -> usize {
-    match format {
-        Format::Q5_0 | Format::Q5_1 | Format::Q5K => 4,
-        Format::Q6K => 2,
-        _ => 8,
-    }
-}

@@ -4,17 +4,13 @@ use std::ops::Range;
 
 use anyhow::{Result, ensure};
 
-use super::super::matrix::{PANEL, STRIP};
+use super::super::lines::Lines;
+use super::super::matrix::{Line, PANEL, STRIP};
 use super::super::parallel;
 use super::decode::{self, Scales};
 use super::format::Format;
 use super::unpack::Chunk;
 use super::{BLOCK, BLOCKS, CHUNK, LINE, QUAD, QUADS};
-
-/// A cache line of packed weights.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
 
 /// Where things lie in a packed chunk of a strip.
 ///
@@ -75,7 +71,7 @@ impl Layout {
 /// of the file, in at most 1.03 times its bytes where the outputs are whole strips.
 #[derive(Debug)]
 pub struct Panels {
-    lines: Vec<Line>,
+    lines: Lines,
     bias: Vec<f32>,
     format: Format,
     inputs: usize,
@@ -92,10 +88,8 @@ impl Panels {
         format.row_bytes(inputs)?;
         ensure!(inputs > 0 && outputs > 0, "a layer from {inputs} to {outputs} has no weights");
         let columns = outputs.next_multiple_of(PANEL);
-        let mut panels = Self { lines: Vec::new(), bias: vec![0.0; columns], format, inputs, outputs };
-        let strips = outputs.div_ceil(STRIP);
-        panels.lines = vec![Line([0; 64]); strips * panels.strip_bytes() / size_of::<Line>()];
-        Ok(panels)
+        let lines = Lines::zeros(outputs.div_ceil(STRIP) * strip_bytes(format, inputs));
+        Ok(Self { lines, bias: vec![0.0; columns], format, inputs, outputs })
     }
 
     /// A whole layer from rows as they lie in a file, one for each output.
@@ -138,7 +132,8 @@ impl Panels {
         }
         let (strip_bytes, inputs) = (self.strip_bytes(), self.inputs);
         let strips = first / STRIP..(first + count).div_ceil(STRIP);
-        let data = &mut bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
+        let data =
+            &mut Line::bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
         parallel::each_chunk(data, strip_bytes, |index, strip| {
             let start = (strips.start + index) * STRIP;
             for output in start.max(first)..(start + STRIP).min(first + count) {
@@ -202,7 +197,7 @@ impl Panels {
         let layout = Layout::new(self.format, blocks);
         let before = index * Layout::new(self.format, BLOCKS).bytes();
         let start = strip * self.strip_bytes() + before;
-        (&bytes(&self.lines)[start..start + layout.bytes()], layout)
+        (&Line::bytes(&self.lines)[start..start + layout.bytes()], layout)
     }
 
     pub(super) fn bias(&self, strip: usize) -> &[f32; STRIP] {
@@ -231,18 +226,6 @@ fn finite(format: Format) -> impl Fn(&[u8]) -> bool {
         let Scales { factor, minimum, .. } = decode::scales(format, block);
         decode::is_finite(factor) && decode::is_finite(minimum)
     }
-}
-
-#[allow(unsafe_code, reason = "a line is nothing but its bytes")]
-fn bytes(lines: &[Line]) -> &[u8] {
-    // SAFETY: `Line` is repr(C) around an array of bytes of its own size, so lines are contiguous bytes.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
-}
-
-#[allow(unsafe_code, reason = "a line is nothing but its bytes")]
-fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: as in `bytes`; the borrow is exclusive.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }
 
 /// A block of a chunk, which begins at `start` of a strip.

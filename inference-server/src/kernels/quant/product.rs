@@ -1,5 +1,6 @@
 //! y = x·Wᵀ + b with what follows it; the counterpart of [`super::super::gemm`] for quantised weights.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::super::gemm::{After, Epilogue, cut, finish, groups, part};
@@ -10,19 +11,21 @@ use super::format::Format;
 use super::panels::Panels;
 use super::portable;
 use super::rows::{Part, Rows, quantise};
-use super::unpack::{Chunk, whole_bytes};
+use super::unpack::{Chunk, fetch, whole_bytes};
 use super::{BLOCKS, LINE, QUADS, decode};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, vnni};
 
 /// Rows of a task at most; a chunk of them stays in the second-level cache while the weights pass by.
 const ROWS: usize = 128;
-/// Rows above which strips take turns chunk by chunk, so that a chunk of the rows is read for all of them.
+/// Rows up to which a strip is read from beginning to end, as memory likes it best.
 const FEW: usize = 16;
-/// Bytes between what is read and what is fetched.
-const AHEAD: usize = 4096;
-/// Strips that take turns.
-const TURNS: usize = 8;
+/// Strips that take turns at a chunk of the rows: their weights and one tile of rows fit into the first-level cache.
+const TURNS: usize = 4;
+
+thread_local! {
+    static UNPACKED: RefCell<Box<[Chunk; TURNS]>> = RefCell::default();
+}
 
 /// Whether another layer can stand behind one of so many outputs in [`multiply`].
 pub fn has_whole_strips(outputs: usize) -> bool {
@@ -136,8 +139,8 @@ pub(super) struct Tile<'a> {
     /// Minima of blocks, with no meaning in formats that have none.
     pub(super) minima: &'a [[f32; STRIP]],
     pub(super) rows: &'a [Part],
-    /// Quads whose products a vector of 16 bits has room for; see [`decode::step`].
-    pub(super) step: usize,
+    /// Whether no other rows are multiplied by this chunk, so that what it fetches is on its way from memory.
+    pub(super) alone: bool,
     /// Whether the sums begin with zero instead of with what stands in `out`.
     pub(super) first: bool,
     /// First output of the first row.
@@ -181,20 +184,6 @@ impl Tile<'_> {
     }
 }
 
-/// Fetches what lies as far ahead of a packed chunk as memory takes to answer.
-#[inline]
-fn fetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..bytes.len()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        #[allow(unsafe_code, reason = "an intrinsic that takes a pointer")]
-        // SAFETY: prefetching never faults, and past the last strip it only misses.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD + line).cast());
-        }
-    }
-}
-
 struct Product<'a> {
     isa: Isa,
     unit: Unit,
@@ -210,48 +199,49 @@ struct Product<'a> {
 impl Product<'_> {
     /// The outputs of some rows and strips; no two tasks share any.
     fn block(&self, rows: Range<usize>, strips: Range<usize>) {
-        let mut chunk = Chunk::default();
         let turns = if rows.len() > FEW { TURNS } else { 1 };
-        for first in strips.clone().step_by(turns) {
-            let strips = first..(first + turns).min(strips.end);
-            for index in 0..self.weights.chunks() {
-                for strip in strips.clone() {
-                    self.tiles(&rows, strip, index, &mut chunk);
+        UNPACKED.with_borrow_mut(|unpacked| {
+            for first in strips.clone().step_by(turns) {
+                let strips = first..(first + turns).min(strips.end);
+                for index in 0..self.weights.chunks() {
+                    self.chunk(&rows, strips.clone(), index, unpacked);
                 }
+                strips.for_each(|strip| self.finish(&rows, strip));
             }
-            strips.for_each(|strip| self.finish(&rows, strip));
-        }
+        });
     }
 
-    /// A chunk of all rows times that of a strip.
-    fn tiles(&self, rows: &Range<usize>, strip: usize, index: usize, chunk: &mut Chunk) {
+    /// A chunk of all rows times those of some strips, which stay in the first-level cache.
+    fn chunk(&self, rows: &Range<usize>, strips: Range<usize>, index: usize, unpacked: &mut [Chunk; TURNS]) {
         let format = self.weights.format();
-        let (bytes, layout) = self.weights.chunk(strip, index);
-        if rows.len() <= FEW {
-            fetch(bytes);
-        }
-        chunk.unpack_for_product(self.isa, format, bytes, layout);
-        let quants = match format {
-            Format::Q8_0 => whole_bytes(bytes, layout),
-            _ => &chunk.quants[..layout.blocks * QUADS],
-        };
-        let parts = &self.x.chunk(index)[rows.clone()];
         let tiles = cut(rows.len(), self.unit.rows());
-        let scales = layout.blocks * decode::scales_of_block(format);
+        for (strip, unpacked) in strips.clone().zip(unpacked.iter_mut()) {
+            let (bytes, layout) = self.weights.chunk(strip, index);
+            unpacked.unpack_for_product(self.isa, format, bytes, layout);
+            if format == Format::Q8_0 && tiles > 1 {
+                fetch(bytes);
+            }
+        }
+        let parts = &self.x.chunk(index)[rows.clone()];
         for tile in 0..tiles {
             let part = part(rows.len(), tiles, tile);
-            let out = self.place(rows.start + part.start, strip);
-            self.unit.sum(&Tile {
-                format,
-                quants,
-                scales: &chunk.scales[..scales],
-                minima: &chunk.minima[..layout.blocks],
-                rows: &parts[part],
-                step: decode::step(format),
-                first: index == 0,
-                out,
-                stride: self.stride,
-            });
+            for (strip, unpacked) in strips.clone().zip(unpacked.iter()) {
+                let (bytes, layout) = self.weights.chunk(strip, index);
+                self.unit.sum(&Tile {
+                    format,
+                    quants: match format {
+                        Format::Q8_0 => whole_bytes(bytes, layout),
+                        _ => &unpacked.quants[..layout.blocks * QUADS],
+                    },
+                    scales: &unpacked.scales[..layout.blocks * decode::scales_of_block(format)],
+                    minima: &unpacked.minima[..layout.blocks],
+                    rows: &parts[part.clone()],
+                    alone: tiles == 1,
+                    first: index == 0,
+                    out: self.place(rows.start + part.start, strip),
+                    stride: self.stride,
+                });
+            }
         }
     }
 

@@ -69,6 +69,7 @@ pub(super) fn whole_bytes(bytes: &[u8], layout: Layout) -> &[[u8; LINE]] {
 #[inline(always)]
 fn unpack<const FMA: bool>(chunk: &mut Chunk, format: Format, bytes: &[u8], layout: Layout) {
     let (head, rest) = bytes.split_at(layout.head);
+    fetch(head);
     unpack_scales(chunk, format, head, layout.blocks);
     if format == Format::Q8_0 {
         return;
@@ -76,20 +77,40 @@ fn unpack<const FMA: bool>(chunk: &mut Chunk, format: Format, bytes: &[u8], layo
     let (low, high) = rest.split_at(layout.blocks * layout.low);
     let blocks = chunk.quants.as_chunks_mut::<QUADS>().0;
     for (block, low) in blocks.iter_mut().zip(low.as_chunks::<{ QUADS / 2 * LINE }>().0) {
+        fetch(low);
         low_bits(block, low);
     }
     match format {
         Format::Q5_0 | Format::Q5_1 | Format::Q5K => {
             for (block, high) in blocks.iter_mut().zip(high.as_chunks::<LINE>().0) {
+                fetch(high);
                 fifth_bits(block, high);
             }
         }
         Format::Q6K => {
             for (block, high) in blocks.iter_mut().zip(high.as_chunks::<{ 2 * LINE }>().0) {
+                fetch(high);
                 fifth_and_sixth_bits(block, high);
             }
         }
         _ => {}
+    }
+}
+
+/// Bytes between what is read and what is fetched: as far as memory takes to answer.
+const AHEAD: usize = 4096;
+
+/// Fetches what lies behind packed bytes that are read.
+#[inline(always)]
+pub(super) fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..bytes.len()).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[allow(unsafe_code, reason = "an intrinsic that takes a pointer")]
+        // SAFETY: prefetching never faults, and past the last strip it only misses.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD + line).cast());
+        }
     }
 }
 

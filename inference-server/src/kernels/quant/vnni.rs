@@ -13,10 +13,13 @@ use super::super::matrix::STRIP;
 use super::format::Format;
 use super::product::Tile;
 use super::rows::Part;
+use super::unpack::fetch;
 use super::{LINE, QUAD, QUADS};
 
 /// Rows of a tile at most.
 pub(super) const ROWS: usize = 8;
+/// 2 to this power is taken from each weight of 8 bits; they are multiplied where they lie.
+const WHOLE_BYTES: u32 = 7;
 
 /// Whether the processor has these instructions beside those of the AVX-512 kind.
 pub(super) fn detected() -> bool {
@@ -44,7 +47,7 @@ fn by_format<const R: usize>(tile: &Tile<'_>) {
         Format::Q4_0 => bytes::<R, 8, 3, false>(tile),
         Format::Q5_0 => bytes::<R, 8, 4, false>(tile),
         Format::Q6K => bytes::<R, 4, 5, false>(tile),
-        Format::Q8_0 => bytes::<R, 8, 7, false>(tile),
+        Format::Q8_0 => bytes::<R, 8, WHOLE_BYTES, false>(tile),
         _ => bytes::<R, 8, 0, true>(tile),
     }
 }
@@ -60,9 +63,8 @@ fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: boo
             *sum = floats(&tile.start(row));
         }
     }
-    // How many quads come next is not known when this is compiled, so that the loop is not unrolled.
-    let (step, mut rest, mut at) = (tile.step, tile.quants, 0);
-    for (index, scales) in tile.scales.iter().enumerate() {
+    let groups = tile.quants.as_chunks::<GROUP>().0;
+    for (index, (scales, lines)) in tile.scales.iter().zip(groups).enumerate() {
         let block = index * GROUP / QUADS;
         let mut totals = [_mm512_set1_epi32(0); R];
         if !MINIMA {
@@ -71,16 +73,14 @@ fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: boo
                 *total = _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(taken));
             }
         }
-        let end = (index + 1) * GROUP * QUAD;
-        while at < end {
-            let lines;
-            (lines, rest) = rest.split_at(step);
-            for line in lines {
-                let weights = line_of(line);
-                for (total, part) in totals.iter_mut().zip(parts) {
-                    *total = _mm512_dpbusd_epi32(*total, weights, quad(&part.bytes, at));
-                }
-                at += QUAD;
+        for (offset, line) in lines.iter().enumerate() {
+            if SHIFT == WHOLE_BYTES && tile.alone {
+                fetch(line);
+            }
+            let weights = line_of(line);
+            for (total, part) in totals.iter_mut().zip(parts) {
+                let x = quad(&part.bytes, (index * GROUP + offset) * QUAD);
+                *total = _mm512_dpbusd_epi32(*total, weights, x);
             }
         }
         let scales = floats(scales);

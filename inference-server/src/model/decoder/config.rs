@@ -1,12 +1,12 @@
 //! `config.json` of a published language model, as far as a decoder needs it.
 
-use std::f64::consts::TAU;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::rotation::{Head, Rope, Rotation};
 use crate::kernels::math::Activation;
 use crate::kernels::paged::Shape;
 use crate::model::files::{self, read_json};
@@ -39,13 +39,6 @@ impl Family {
             Self::Phi3 => "phi3",
         }
     }
-}
-
-/// Rotation of one kind of layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rotation {
-    /// One frequency for each pair of columns of a head.
-    pub frequencies: Vec<f32>,
 }
 
 /// What sets one layer apart from another of the same model.
@@ -132,19 +125,6 @@ fn small() -> f64 {
     1e-6
 }
 
-/// `rope_scaling` or `rope_parameters`, old and new names.
-#[derive(Debug, Default, Deserialize)]
-struct Rope {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-}
-
 /// The tensor of a GGUF file that divides the frequencies of Llama 3.1 and later.
 const FREQUENCIES: &str = "rope_freqs.weight";
 
@@ -189,7 +169,11 @@ impl DecoderConfig {
         let scaling = match found.rope_scaling {
             Scaling::None => Value::Null,
             Scaling::Linear(factor) => json!({"rope_type": "linear", "factor": factor}),
-            Scaling::Yarn { .. } => bail!("rope scaling by yarn is not served, allowed are none and linear"),
+            // llama.cpp sharpens by the factor whatever else the file asks for.
+            Scaling::Yarn { factor, original, attention } => json!({
+                "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original,
+                "attention_factor": attention.unwrap_or(1.0) * (1.0 + 0.1 * factor.max(1.0).ln()),
+            }),
         };
         let gemma = found.architecture == Architecture::Gemma3;
         // As llama.cpp has it: the largest Gemma 3 alone scales by the width shared out among the heads.
@@ -239,7 +223,7 @@ impl DecoderConfig {
         file.check()?;
         let heads = file.heads()?;
         let layers = file.layers(family)?;
-        let (rotation, local_rotation) = file.rotations(family, heads.size)?;
+        let (rotation, local_rotation, context) = file.rotations(family, heads.size)?;
         let activation = file.hidden_activation.or(file.hidden_act);
         let biased = file.attention_bias.unwrap_or(family == Family::Qwen2);
         let scale = file.query_pre_attn_scalar.filter(|_| family == Family::Gemma3);
@@ -250,7 +234,7 @@ impl DecoderConfig {
             heads,
             score_scale: (1.0 / scale.unwrap_or(heads.size as f64).sqrt()) as f32,
             vocabulary: file.vocab_size,
-            context: file.max_position_embeddings,
+            context,
             epsilon: file.rms_norm_eps as f32,
             activation: packed::activation(activation.unwrap_or(match family {
                 Family::Gemma3 => files::Activation::GeluNew,
@@ -334,8 +318,8 @@ impl File {
         Ok((0..count).map(|index| if is_local(index) { local } else { full }).collect())
     }
 
-    /// Of layers that see all, and of those with a window.
-    fn rotations(&self, family: Family, size: usize) -> Result<(Rotation, Rotation)> {
+    /// Of layers that see all, and of those with a window; and the tokens of a text.
+    fn rotations(&self, family: Family, size: usize) -> Result<(Rotation, Rotation, usize)> {
         let default = if family == Family::Gemma3 { 1_000_000.0 } else { 10_000.0 };
         let read = |value: Option<&Value>| -> Result<Rope> {
             let rope =
@@ -348,49 +332,18 @@ impl File {
             (None, None) => (read(parameters)?, None),
             (all, local) => (read(all)?, Some(read(local)?)),
         };
-        let partial = self.partial_rotary_factor;
-        let base = all.rope_theta.or(self.rope_theta).unwrap_or(default);
-        let rotation = all.rotation(base, size, partial)?;
+        let context = self.max_position_embeddings;
+        let head = |base| Head { base, size, partial: self.partial_rotary_factor, context };
+        let rotation = all.rotation(head(self.rope_theta.unwrap_or(default)))?;
         let local = match local {
-            Some(rope) => rope.rotation(rope.rope_theta.unwrap_or(10_000.0), size, partial)?,
+            Some(rope) => rope.rotation(head(10_000.0))?,
             None if family == Family::Gemma3 => {
-                let base = self.rope_local_base_freq.unwrap_or(10_000.0);
-                Rope::default().rotation(base, size, partial)?
+                Rope::default().rotation(head(self.rope_local_base_freq.unwrap_or(10_000.0)))?
             }
             None => rotation.clone(),
         };
-        Ok((rotation, local))
+        Ok((rotation, local, all.context(context)))
     }
-}
-
-impl Rope {
-    fn rotation(&self, base: f64, size: usize, partial: Option<f64>) -> Result<Rotation> {
-        let part = self.partial_rotary_factor.or(partial).unwrap_or(1.0);
-        ensure!(part > 0.0 && part <= 1.0, "partial_rotary_factor is {part}, allowed are 0 to 1");
-        let rotated = (size as f64 * part) as usize / 2 * 2;
-        let plain = (0..rotated).step_by(2).map(|column| base.powf(-(column as f64) / rotated as f64));
-        let factor = self.factor.unwrap_or(1.0);
-        let frequencies: Vec<f64> = match self.rope_type.as_deref().unwrap_or("default") {
-            "default" => plain.collect(),
-            "linear" => plain.map(|frequency| frequency / factor).collect(),
-            "llama3" => {
-                let original = self.original_max_position_embeddings;
-                let original = original.context("rope_scaling has no original_max_position_embeddings")?;
-                let low = self.low_freq_factor.unwrap_or(1.0);
-                let high = self.high_freq_factor.unwrap_or(4.0);
-                plain.map(|frequency| stretched(frequency, factor, original as f64, low, high)).collect()
-            }
-            other => bail!("rope type \"{other}\" is not served, allowed are default, linear and llama3"),
-        };
-        Ok(Rotation { frequencies: frequencies.into_iter().map(|frequency| frequency as f32).collect() })
-    }
-}
-
-/// Llama 3.1's frequencies: long waves are stretched by the factor, short ones not, those between in part.
-fn stretched(frequency: f64, factor: f64, original: f64, low: f64, high: f64) -> f64 {
-    let waves = original * frequency / TAU;
-    let smooth = ((waves - low) / (high - low)).clamp(0.0, 1.0);
-    (1.0 - smooth) * frequency / factor + smooth * frequency
 }
 
 #[cfg(test)]
@@ -428,8 +381,8 @@ mod tests {
         check(json!({"head_dim": 3}), "head_dim is 3");
         check(json!({"hidden_act": "mish"}), "mish");
         check(
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-            "rope type \"yarn\" is not served",
+            json!({"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}),
+            "rope type \"longrope\" is not served",
         );
         check(
             json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}),
@@ -467,14 +420,5 @@ mod tests {
         let (old, new) = (with(&old).unwrap(), with(&new).unwrap());
         assert_eq!(old.rotation, new.rotation);
         assert_eq!(old.rotation.frequencies[0], 0.5);
-    }
-
-    #[test]
-    fn long_waves_are_stretched() {
-        // Wave lengths of 2π·1, and of 2π·10⁶ tokens, in a context of 8192.
-        assert_eq!(stretched(1.0, 8.0, 8_192.0, 1.0, 4.0), 1.0);
-        assert_eq!(stretched(1e-6, 8.0, 8_192.0, 1.0, 4.0), 1e-6 / 8.0);
-        let between = stretched(TAU * 2.0 / 8_192.0, 8.0, 8_192.0, 1.0, 4.0) / (TAU * 2.0 / 8_192.0);
-        assert!((between - (1.0 / 3.0 + 2.0 / 3.0 / 8.0)).abs() < 1e-12);
     }
 }
