@@ -12,7 +12,9 @@ use tonic::transport::Channel;
 pub(crate) async fn start(store: &Path, stop: &Stop) -> (JoinHandle<()>, Channel) {
     let free = "127.0.0.1:0";
     let flags = ["serving", "--listen", free, "--metrics-listen", free, "--device", "cpu"];
-    let more = ["--vector-cache-mib", "0", "--models-dir", store.to_str().unwrap()];
+    // Callers of a bench are patient.
+    let more =
+        ["--max-queue-seconds", "600", "--vector-cache-mib", "0", "--models-dir", store.to_str().unwrap()];
     let config = config::Args::parse_from(flags.into_iter().chain(more)).check().unwrap();
     let server = Server::bind(&config).await.unwrap();
     let address = format!("http://{}", server.grpc_addr().unwrap());
