@@ -622,9 +622,9 @@ mod tests {
         }
     }
 
-    /// How many schedules are tried: OBSERVATORY_SCHEDULES, 300 by default.
+    /// How many schedules are tried: OBSERVATORY_SCHEDULES, 10,000 by default.
     fn schedules() -> u64 {
-        std::env::var("OBSERVATORY_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
+        std::env::var("OBSERVATORY_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(10_000)
     }
 
     #[test]
