@@ -76,6 +76,10 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
         ensure!(ggufs.len() == 1, "it has several GGUF files; name one by --file: {}", ggufs.join(", "));
         return Ok(ggufs);
     }
+    let has_gguf = published.iter().any(|name| is_gguf(Path::new(name)));
+    if checkpoint(published).is_empty() && has_gguf {
+        bail!("its GGUF files are in parts or in folders, and the inference server reads whole ones only");
+    }
     for needed in NEEDED {
         ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
     }
@@ -120,15 +124,17 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
 /// `model-00001-of-00002.gguf`: files in parts are not read.
 fn is_gguf_part(name: &str) -> bool {
     let Some((stem, part)) = name.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number(part) && stem.rsplit('-').next().is_some_and(is_number)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// `model-00001-of-00002.safetensors` and the like.
 fn is_part(name: &str, (before, after): (&str, &str)) -> bool {
     let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let numbers = middle.and_then(|middle| middle.split_once("-of-"));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.is_some_and(|(part, of)| is_number(part) && is_number(of))
 }
 
@@ -211,7 +217,8 @@ mod tests {
             &["README.md", "x-q4_0.gguf", "x-q8_0.gguf"],
             "several GGUF files; name one by --file: x-q4_0.gguf, x-q8_0.gguf",
         );
-        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "no config.json");
+        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "in parts or in folders");
+        check(&["README.md", "q8/x.gguf"], "in parts or in folders");
     }
 
     #[test]
