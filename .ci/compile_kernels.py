@@ -29,12 +29,23 @@ def compile_source(source: str, options: list[str]) -> None:
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-element, layers, attention = [(sources / f"{name}.cu").read_text() for name in ("element", "layers", "attention")]
+def compile_files(names: list[str], **defines: object) -> None:
+    source = "".join((sources / f"{name}.cu").read_text() for name in ["ptx", "element", *names])
+    compile_source(source, ["--gpu-architecture=sm_90", "--std=c++17", *(f"-D{k}={v}" for k, v in defines.items())])
+
+
 count = 0
 for kind in range(3):
     for activation, (heads, head) in enumerate([(12, 64), (16, 64), (12, 32), (8, 128)]):
-        common = ["--gpu-architecture=compute_90", "--std=c++17", f"-DELEMENT={kind}", f"-DACTIVATION={activation}"]
-        compile_source(element + layers, [*common, f"-DWIDTH={heads * head}"])
-        compile_source(element + attention, [*common, f"-DHEADS={heads}", f"-DHEAD={head}"])
+        compile_files(["activation", "layers"], ELEMENT=kind, ACTIVATION=activation, WIDTH=heads * head)
+        compile_files(["online", "attention"], ELEMENT=kind, HEADS=heads, HEAD=head)
         count += 2
+    # Qwen2.5 0.5B and 7B, Qwen3, Llama 3, Gemma 3, Phi 3.
+    for shared, group, head in [(2, 7, 64), (4, 7, 128), (8, 4, 128), (8, 8, 128), (4, 2, 256), (32, 1, 96)]:
+        compile_files(["activation", "online", "decoder"], ELEMENT=kind, ACTIVATION=3, SHARED=shared, GROUP=group, HEAD=head,
+                      SCORE_SCALE="0.125f")
+        count += 1
+    for bits, second in [(0, 0), (4, 0), (4, 1), (8, 0), (8, 1), (8, 2)]:
+        compile_files(["activation", "product"], ELEMENT=kind, ACTIVATION=3, BITS=bits, SECOND=second, OFFSET="8.0f")
+        count += 1
 print(f"check-cuda: NVRTC compiles our kernels, {count} times", file=sys.stderr)

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 
 use crate::admission::{Budget, Limits};
-use crate::device::{DeviceChoice, Precision, TextLimits};
+use crate::device::{DeviceChoice, KV_FRACTION, Precision, TextLimits};
 use crate::model::registry::Plan;
 use crate::tls;
 
@@ -84,15 +84,20 @@ pub struct Args {
     /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
     pub max_batch_tokens: Option<usize>,
-    /// Mebibytes for the keys and values of one language model.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", default_value_t = 1_024)]
-    pub kv_cache_mib: u64,
-    /// Texts that one language model writes at the same time at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WRITING", default_value_t = 64)]
-    pub max_writing: usize,
-    /// Tokens of one step of a language model at most: the newest of every text, and prompts in what is left.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS", default_value_t = 128)]
-    pub max_step_tokens: usize,
+    /// Mebibytes for the keys and values of one language model; 1024 on the CPU by default, and on a GPU what
+    /// --kv-cache-fraction leaves.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", value_name = "MIB")]
+    pub kv_cache_mib: Option<u64>,
+    /// Part of a GPU's memory that weights, keys and values of all models may take together.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_FRACTION", value_name = "FRACTION", default_value_t = KV_FRACTION)]
+    pub kv_cache_fraction: f64,
+    /// Texts that one language model writes at the same time at most; 64 on the CPU and 256 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WRITING")]
+    pub max_writing: Option<usize>,
+    /// Tokens of one step of a language model at most: the newest of every text, and prompts in what is left; 128 on
+    /// the CPU and 2048 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS")]
+    pub max_step_tokens: Option<usize>,
     /// Texts of one request at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
     pub max_texts: usize,
@@ -180,9 +185,9 @@ impl Args {
         for (flag, value) in [
             ("--max-requests", self.max_requests),
             ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
-            ("--kv-cache-mib", whole(self.kv_cache_mib)),
-            ("--max-writing", self.max_writing),
-            ("--max-step-tokens", self.max_step_tokens),
+            ("--kv-cache-mib", self.kv_cache_mib.map_or(1, whole)),
+            ("--max-writing", self.max_writing.unwrap_or(1)),
+            ("--max-step-tokens", self.max_step_tokens.unwrap_or(1)),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
             ("--max-stream-items", self.max_stream_items),
@@ -196,6 +201,8 @@ impl Args {
         ] {
             ensure!(value > 0, "{flag} is 0, it must be positive");
         }
+        let fraction = self.kv_cache_fraction;
+        ensure!(fraction > 0.0 && fraction <= 1.0, "--kv-cache-fraction is {fraction}, allowed are 0 to 1");
         if let Some(file) = &self.announce_file {
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             ensure!(
@@ -240,7 +247,8 @@ impl Args {
 
     fn text(&self) -> TextLimits {
         TextLimits {
-            kv_bytes: self.kv_cache_mib.saturating_mul(1 << 20),
+            kv_bytes: self.kv_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            kv_fraction: self.kv_cache_fraction,
             texts: self.max_writing,
             step_tokens: self.max_step_tokens,
             wait: Duration::from_secs(self.max_queue_seconds),

@@ -27,23 +27,42 @@ pub const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
 /// one before.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 
-/// What language models get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What language models get; what is not said depends on the device.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TextLimits {
     /// Bytes for the keys and values of one model.
-    pub kv_bytes: u64,
+    pub kv_bytes: Option<u64>,
+    /// Part of a GPU's memory that weights, keys and values of all models may take together, where no bytes are said.
+    pub kv_fraction: f64,
     /// Texts that one model writes at the same time at most.
-    pub texts: usize,
+    pub texts: Option<usize>,
     /// Tokens of one of its steps at most.
-    pub step_tokens: usize,
+    pub step_tokens: Option<usize>,
     /// How long a text may have to wait, by the measured speed, before it is refused.
     pub wait: Duration,
 }
 
+/// Part of a GPU's memory that models may take.
+pub const KV_FRACTION: f64 = 0.8;
+/// Bytes for keys and values on the CPU.
+pub const CPU_KV_BYTES: u64 = 1 << 30;
+
 impl Default for TextLimits {
-    /// For the CPU: a step is short enough that texts being written do not falter when prompts come in.
     fn default() -> Self {
-        Self { kv_bytes: 1 << 30, texts: 64, step_tokens: 128, wait: Duration::from_secs(30) }
+        let wait = Duration::from_secs(30);
+        Self { kv_bytes: None, kv_fraction: KV_FRACTION, texts: None, step_tokens: None, wait }
+    }
+}
+
+impl TextLimits {
+    /// Texts that one model writes at the same time at most.
+    pub fn texts(&self, on_cpu: bool) -> usize {
+        self.texts.unwrap_or(if on_cpu { 64 } else { 256 })
+    }
+
+    /// Tokens of one step. On the CPU it is short enough that texts being written do not falter when prompts come in.
+    pub fn step_tokens(&self, on_cpu: bool) -> usize {
+        self.step_tokens.unwrap_or(if on_cpu { 128 } else { 2_048 })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod cuda;
 pub mod embedding;
 pub mod gated;
 pub mod gemm;
+pub mod gpu;
 pub mod isa;
 mod lines;
 pub mod math;

@@ -18,11 +18,15 @@ pub type Block = u32;
 pub struct Name([u8; 16]);
 
 impl Name {
-    /// The name of the block that holds `tokens` behind the block `before`.
-    pub fn of(before: Option<Self>, tokens: &[u32]) -> Self {
+    /// The name of the block that holds `tokens` behind the block `before`; `written` of them are told apart from the
+    /// same tokens in a prompt.
+    pub fn of(before: Option<Self>, tokens: &[u32], written: usize) -> Self {
         let mut hash = Sha256::new();
         hash.update(before.map_or([0; 16], |name| name.0));
         tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+        if written > 0 {
+            hash.update((written as u64).to_le_bytes());
+        }
         let mut name = [0; 16];
         name.copy_from_slice(&hash.finalize()[..16]);
         Self(name)
@@ -148,10 +152,11 @@ mod tests {
 
     #[test]
     fn names_follow_from_all_tokens_before() {
-        let first = Name::of(None, &[1, 2]);
-        assert_eq!(first, Name::of(None, &[1, 2]));
-        assert_ne!(first, Name::of(None, &[2, 1]));
-        assert_ne!(Name::of(Some(first), &[3]), Name::of(None, &[3]));
+        let first = Name::of(None, &[1, 2], 0);
+        assert_eq!(first, Name::of(None, &[1, 2], 0));
+        assert_ne!(first, Name::of(None, &[2, 1], 0));
+        assert_ne!(first, Name::of(None, &[1, 2], 1));
+        assert_ne!(Name::of(Some(first), &[3], 0), Name::of(None, &[3], 0));
     }
 
     #[test]
@@ -159,7 +164,7 @@ mod tests {
         let mut blocks = Blocks::new(3);
         let mut text: Vec<Block> = (0..3).map(|_| blocks.take().unwrap()).collect();
         assert_eq!(blocks.take(), None);
-        let names: Vec<Name> = (0..3).map(|token| Name::of(None, &[token])).collect();
+        let names: Vec<Name> = (0..3).map(|token| Name::of(None, &[token], 0)).collect();
         for (block, name) in text.iter().zip(&names) {
             blocks.publish(*block, *name);
         }
@@ -178,7 +183,7 @@ mod tests {
             let mut blocks = Blocks::new(capacity);
             let mut texts: Vec<Vec<Block>> = Vec::new();
             for (act, which) in acts {
-                let name = Name::of(None, &[which]);
+                let name = Name::of(None, &[which], 0);
                 match act {
                     0 => {
                         let used: Vec<Block> = texts.concat();

@@ -117,7 +117,7 @@ impl Engine {
 
     /// Takes a text on. Its prompt and longest continuation must fit into the blocks there are.
     pub fn submit(&mut self, request: Request) {
-        let mut sequence = Sequence::new(self.next_id, request);
+        let mut sequence = Sequence::new(self.next_id, request, self.model.tells_prompts_apart());
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
         if longest.div_ceil(BLOCK) > self.blocks.capacity() {
@@ -314,6 +314,7 @@ impl Engine {
                 tokens: &sequence.tokens[sequence.computed..end],
                 start: sequence.computed,
                 blocks: &sequence.blocks,
+                prompt: sequence.request.prompt.len(),
                 logits,
             });
             if logits {

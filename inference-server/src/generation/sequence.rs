@@ -107,6 +107,7 @@ pub(super) struct Sequence {
     pub(super) computed: usize,
     pub(super) blocks: Vec<Block>,
     names: Vec<Name>,
+    apart: bool,
     submitted: Instant,
     times: Times,
     pub(super) begun: bool,
@@ -114,9 +115,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn new(id: u64, request: Request) -> Self {
+    /// `apart` says whether what it writes may not stand for the same tokens in a prompt.
+    pub(super) fn new(id: u64, request: Request, apart: bool) -> Self {
         Self {
             id,
+            apart,
             tokens: request.prompt.clone(),
             computed: 0,
             blocks: Vec::new(),
@@ -152,7 +155,9 @@ impl Sequence {
         while self.names.len() <= index {
             let start = self.names.len() * BLOCK;
             let tokens = self.tokens.get(start..start + BLOCK)?;
-            self.names.push(Name::of(self.names.last().copied(), tokens));
+            let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK);
+            let written = if self.apart { BLOCK - prompt } else { 0 };
+            self.names.push(Name::of(self.names.last().copied(), tokens, written));
         }
         Some(self.names[index])
     }

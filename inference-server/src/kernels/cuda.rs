@@ -6,38 +6,18 @@
 //! the products on a row, and a product uses one algorithm, without splitting its sums, for every number of rows.
 
 mod buffers;
+mod machine;
 mod products;
 mod program;
 
 pub use buffers::{Buffer, Staging};
+pub use machine::{Machine, Recorded};
 pub use products::{Product, Products};
 pub use program::{Norm, Pooled, Program, Shape};
 
 use cudarc::driver::DriverError;
 
-/// An address on the device.
-pub type Address = u64;
-
-/// How weights and activations are held; sums are f32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    /// 8 bits of significand in 16.
-    Bf16,
-    /// 11 bits of significand in 16.
-    F16,
-    /// 24 bits of significand in 32.
-    F32,
-}
-
-impl Element {
-    /// Bytes of one.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::Bf16 | Self::F16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
+pub use super::gpu::{Address, Element};
 
 /// What went wrong on the device, or in preparing it.
 #[derive(Debug, thiserror::Error)]

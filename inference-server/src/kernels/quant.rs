@@ -18,6 +18,7 @@ mod panels;
 mod portable;
 mod product;
 mod rows;
+mod spread;
 mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -26,6 +27,7 @@ pub use format::Format;
 pub use panels::Panels;
 pub use product::{check, has_whole_strips, multiply};
 pub use rows::{Rows, quantise};
+pub use spread::{Grain, Second, TILE_OUTPUTS, Tiles, tiles};
 
 /// Inputs of a block that share the scale of their activations.
 const BLOCK: usize = 32;

@@ -5,6 +5,7 @@
 //! however the text was cut into pieces, whatever shares the step and however many threads work.
 
 pub mod config;
+pub mod gpu;
 mod layer;
 mod linear;
 pub mod rotation;
@@ -33,6 +34,8 @@ pub struct StepPiece<'a> {
     pub start: usize,
     /// Blocks for the keys and values of the text up to the last of them, in order.
     pub blocks: &'a [u32],
+    /// Tokens at the text's beginning that are its prompt; those behind were written.
+    pub prompt: usize,
     /// Whether the logits behind the last of them are asked for.
     pub logits: bool,
 }
@@ -56,6 +59,12 @@ pub trait LanguageModel: Send {
 
     /// Bytes of the weights.
     fn weight_bytes(&self) -> u64;
+
+    /// Whether keys and values of a prompt's token may differ in their last bits from those of the same token where it
+    /// was written, so that one does not stand for the other.
+    fn tells_prompts_apart(&self) -> bool {
+        false
+    }
 }
 
 /// Activations of a step.
@@ -115,23 +124,6 @@ impl Decoder {
         &self.config
     }
 
-    fn check(&self, piece: &StepPiece<'_>) -> Result<(), ComputeError> {
-        let (vocabulary, context) = (self.config.vocabulary, self.config.context);
-        let end = piece.start + piece.tokens.len();
-        let fault = if piece.tokens.is_empty() {
-            "a piece without tokens".to_owned()
-        } else if let Some(id) = piece.tokens.iter().find(|id| **id as usize >= vocabulary) {
-            format!("token id {id} is outside of the table of {vocabulary} words")
-        } else if end > context {
-            format!("a text of {end} tokens, the context has room for {context}")
-        } else if piece.blocks.len() < end.div_ceil(paged::BLOCK) {
-            format!("{} blocks for {end} tokens", piece.blocks.len())
-        } else {
-            return Ok(());
-        };
-        Err(ComputeError::Failed(fault))
-    }
-
     fn embed(&mut self, tokens: &[u32]) {
         let width = self.config.hidden;
         let scale = (self.config.family == Family::Gemma3).then(|| (width as f32).sqrt());
@@ -163,6 +155,24 @@ impl Decoder {
     }
 }
 
+/// Whether a piece is one that a model of this shape can compute.
+fn check(config: &DecoderConfig, piece: &StepPiece<'_>) -> Result<(), ComputeError> {
+    let (vocabulary, context) = (config.vocabulary, config.context);
+    let end = piece.start + piece.tokens.len();
+    let fault = if piece.tokens.is_empty() {
+        "a piece without tokens".to_owned()
+    } else if let Some(id) = piece.tokens.iter().find(|id| **id as usize >= vocabulary) {
+        format!("token id {id} is outside of the table of {vocabulary} words")
+    } else if end > context {
+        format!("a text of {end} tokens, the context has room for {context}")
+    } else if piece.blocks.len() < end.div_ceil(paged::BLOCK) {
+        format!("{} blocks for {end} tokens", piece.blocks.len())
+    } else {
+        return Ok(());
+    };
+    Err(ComputeError::Failed(fault))
+}
+
 impl LanguageModel for Decoder {
     fn reserve(&mut self, count: usize) -> Result<(), ComputeError> {
         self.pages.iter_mut().for_each(|pages| pages.reserve(count));
@@ -170,7 +180,7 @@ impl LanguageModel for Decoder {
     }
 
     fn step(&mut self, pieces: &[StepPiece<'_>]) -> Result<&Matrix, ComputeError> {
-        pieces.iter().try_for_each(|piece| self.check(piece))?;
+        pieces.iter().try_for_each(|piece| check(&self.config, piece))?;
         let tokens: Vec<u32> = pieces.iter().flat_map(|piece| piece.tokens).copied().collect();
         let place = |piece: &StepPiece<'_>| {
             let end = piece.start + piece.tokens.len();

@@ -325,7 +325,8 @@ impl Loader<'_> {
         }
         let weight = self.hold(Tensor::cat(&weights, 0)?, self.kind)?;
         let bias = self.hold(Tensor::cat(&biases, 0)?, self.kind)?;
-        Ok(products.product(weight, bias, [inputs, names.len() * outputs])?)
+        let shape = [inputs, names.len() * outputs];
+        Ok(products.product(weight, Some(bias), shape, products.element())?)
     }
 }
 

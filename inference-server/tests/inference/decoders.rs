@@ -18,24 +18,24 @@ use crate::gguf;
 use crate::support::{copy, goldens};
 
 /// Tokens of a block.
-const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 /// Of logits up to 30: what sums in another order may differ by.
-const NEAR: f32 = 1e-4;
+pub(crate) const NEAR: f32 = 1e-4;
 
 #[derive(Deserialize)]
-struct Golden {
-    model: String,
-    prompts: Vec<Prompt>,
+pub(crate) struct Golden {
+    pub(crate) model: String,
+    pub(crate) prompts: Vec<Prompt>,
     chats: Vec<Chat>,
 }
 
 #[derive(Deserialize)]
-struct Prompt {
-    ids: Vec<u32>,
+pub(crate) struct Prompt {
+    pub(crate) ids: Vec<u32>,
     /// Logits behind the last token.
-    last: Vec<f32>,
+    pub(crate) last: Vec<f32>,
     inner: Vec<Inner>,
-    continuation: Vec<u32>,
+    pub(crate) continuation: Vec<u32>,
 }
 
 /// Logits behind a token in the middle, in part.
@@ -61,7 +61,7 @@ struct ChatMessage {
     content: String,
 }
 
-fn all() -> Vec<Golden> {
+pub(crate) fn all() -> Vec<Golden> {
     serde_json::from_str(&std::fs::read_to_string(goldens().join("decoders.json")).unwrap()).unwrap()
 }
 
@@ -99,19 +99,19 @@ impl Text {
     pub(crate) fn step(&mut self, decoder: &mut Decoder, tokens: &[u32]) -> Vec<f32> {
         let end = self.length + tokens.len();
         let blocks = &self.blocks[..end.div_ceil(BLOCK)];
-        let piece = StepPiece { tokens, start: self.length, blocks, logits: true };
+        let piece = StepPiece { tokens, start: self.length, blocks, prompt: usize::MAX, logits: true };
         let logits: &Matrix = decoder.step(&[piece]).unwrap();
         self.length = end;
         logits.row(0).to_vec()
     }
 }
 
-fn argmax(logits: &[f32]) -> usize {
+pub(crate) fn argmax(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a))).unwrap()
 }
 
 #[track_caller]
-fn near(got: &[f32], expected: &[f32], place: &str) {
+pub(crate) fn near(got: &[f32], expected: &[f32], place: &str) {
     let difference = got.iter().zip(expected).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     assert!(difference <= NEAR, "{place}: {difference}");
 }
@@ -253,7 +253,7 @@ fn steps_at_fault_are_refused() {
     let mut decoder = load(&goldens().join("models/golden/qwen2"));
     let blocks: Vec<u32> = (0..16).collect();
     let mut check = |tokens: &[u32], start: usize, count: usize, part: &str| {
-        let piece = StepPiece { tokens, start, blocks: &blocks[..count], logits: true };
+        let piece = StepPiece { tokens, start, blocks: &blocks[..count], prompt: usize::MAX, logits: true };
         let error = decoder.step(&[piece]).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     };

@@ -36,7 +36,7 @@ fn prompt(length: usize) -> Vec<u32> {
 }
 
 /// One block of Qwen 2 with rows of 256, which the K formats need.
-fn wide(dtype: GgmlDType) -> NamedTempFile {
+pub(crate) fn wide(dtype: GgmlDType) -> NamedTempFile {
     let mut numbers = Numbers(9);
     let mut tensor = |shape: &[usize], size: f32, dtype: GgmlDType| {
         let count = shape.iter().product();

@@ -1,42 +1,9 @@
-// The element type of weights and activations, and arithmetic on it in float.
-//
-// Prepended to every other file here. ELEMENT is 0 for bf16, 1 for f16 and 2 for f32. Conversions are PTX, so that the
-// run-time compiler needs no header.
-
-#if ELEMENT == 2
-typedef float element;
-#else
-typedef unsigned short element;
-#endif
+// Arithmetic on elements in float, some at a time.
 
 // Elements that a thread moves at a time; rows begin on multiples of it.
 #define VECTOR 8
 
 #if ELEMENT != 2
-// Two elements as one word, the first in the lower half.
-__device__ __forceinline__ unsigned pack(float first, float second) {
-    unsigned word;
-#if ELEMENT == 0
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
-#else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
-#endif
-    return word;
-}
-
-__device__ __forceinline__ float2 unpack(unsigned word) {
-    float2 values;
-#if ELEMENT == 0
-    values.x = __uint_as_float(word << 16);
-    values.y = __uint_as_float(word & 0xffff0000u);
-#else
-    asm("{ .reg .f16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }"
-        : "=f"(values.x), "=f"(values.y)
-        : "r"(word));
-#endif
-    return values;
-}
-
 __device__ __forceinline__ void load(const element* from, float* values) {
     const uint4 words = *reinterpret_cast<const uint4*>(from);
     const unsigned parts[4] = {words.x, words.y, words.z, words.w};
@@ -70,6 +37,14 @@ __device__ __forceinline__ void store_floats(float* to, const float* values) {
 __device__ __forceinline__ void load(const element* from, float* values) { load_floats(from, values); }
 __device__ __forceinline__ void store(element* to, const float* values) { store_floats(to, values); }
 #endif
+
+__device__ __forceinline__ void store_one(element* to, float value) {
+#if ELEMENT == 2
+    *to = value;
+#else
+    *to = element(pack(value, 0.0f));
+#endif
+}
 
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll

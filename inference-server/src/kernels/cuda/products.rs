@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::result::{self as library, CublasError};
 use cudarc::cublaslt::sys::{self, cublasStatus_t};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
@@ -36,14 +36,23 @@ unsafe impl Send for Products {}
 // SAFETY: as above.
 unsafe impl Sync for Products {}
 
-/// y = x·Wᵀ + b for row-major x, W and y, and with a residual y = x·Wᵀ + b + r.
-#[derive(Debug)]
+/// y = x·Wᵀ + b for row-major x, W and y, and with a residual y = x·Wᵀ + b + r; b may be left out.
+#[derive(Debug, Clone, Copy)]
 pub struct Product {
     weight: Address,
-    bias: Address,
+    bias: Option<Address>,
     inputs: usize,
     outputs: usize,
+    /// How y, b and r are held.
+    result: Element,
     algorithm: sys::cublasLtMatmulAlgo_t,
+}
+
+impl Product {
+    /// The same with another weight of that shape.
+    pub fn with_weight(self, weight: Address) -> Self {
+        Self { weight, ..self }
+    }
 }
 
 /// A description of the library's, freed with this.
@@ -55,7 +64,7 @@ struct Preference(sys::cublasLtMatmulPreference_t);
 impl Drop for Description {
     fn drop(&mut self) {
         // SAFETY: made by the library and freed once.
-        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+        let _ = unsafe { library::destroy_matmul_desc(self.0) };
     }
 }
 
@@ -63,7 +72,7 @@ impl Drop for Description {
 impl Drop for Layout {
     fn drop(&mut self) {
         // SAFETY: made by the library and freed once.
-        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+        let _ = unsafe { library::destroy_matrix_layout(self.0) };
     }
 }
 
@@ -71,7 +80,7 @@ impl Drop for Layout {
 impl Drop for Preference {
     fn drop(&mut self) {
         // SAFETY: made by the library and freed once.
-        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+        let _ = unsafe { library::destroy_matmul_pref(self.0) };
     }
 }
 
@@ -79,7 +88,7 @@ impl Drop for Preference {
 impl Drop for Products {
     fn drop(&mut self) {
         // SAFETY: made by the library and freed once; it waits for the work under way.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        let _ = unsafe { library::destroy_handle(self.handle) };
     }
 }
 
@@ -92,34 +101,32 @@ impl Products {
     pub fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
         // SAFETY: the library writes what it reads of its scratch memory.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE)? };
-        Ok(Self { handle: result::create_handle()?, stream: Arc::clone(stream), workspace, element })
+        Ok(Self { handle: library::create_handle()?, stream: Arc::clone(stream), workspace, element })
     }
 
-    fn kind(&self) -> sys::cudaDataType {
-        match self.element {
-            Element::Bf16 => sys::cudaDataType::CUDA_R_16BF,
-            Element::F16 => sys::cudaDataType::CUDA_R_16F,
-            Element::F32 => sys::cudaDataType::CUDA_R_32F,
-        }
+    /// How weights and activations are held.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
-    /// A product with a weight of outputs × inputs and a bias of as many outputs, both of the element's type.
+    /// A product with a weight of outputs × inputs and, where there is one, a bias of as many outputs.
     ///
     /// # Errors
     /// Where the library has no algorithm for it.
     pub fn product(
         &self,
         weight: Address,
-        bias: Address,
+        bias: Option<Address>,
         [inputs, outputs]: [usize; 2],
+        result: Element,
     ) -> Result<Product, CudaError> {
         let description = self.describe(bias)?;
-        let layouts = self.layouts([inputs, outputs], USUAL_ROWS)?;
+        let layouts = self.layouts([inputs, outputs], USUAL_ROWS, result)?;
         let algorithm = self.proposals(&description, &layouts)?[0];
-        Ok(Product { weight, bias, inputs, outputs, algorithm })
+        Ok(Product { weight, bias, inputs, outputs, result, algorithm })
     }
 
-    /// `to` = from·Wᵀ + b, with a residual added where there is one (which may not be `to`).
+    /// `to` = from·Wᵀ + b, with a residual added where there is one.
     ///
     /// # Errors
     /// Where the library refuses.
@@ -132,9 +139,9 @@ impl Products {
         to: Address,
     ) -> Result<(), CudaError> {
         let description = self.describe(product.bias)?;
-        let layouts = self.layouts([product.inputs, product.outputs], rows)?;
-        let addresses = [from, residual.unwrap_or(to), to];
-        let run = |algorithm| self.run(&description, &layouts, product, algorithm, addresses);
+        let layouts = self.layouts([product.inputs, product.outputs], rows, product.result)?;
+        let weight = product.weight;
+        let run = |algorithm| self.run(&description, &layouts, algorithm, [weight, from, to], residual);
         match run(&product.algorithm) {
             // An algorithm may be made for other numbers of rows only.
             Err(CublasError(
@@ -150,22 +157,23 @@ impl Products {
         &self,
         description: &Description,
         layouts: &[Layout; 3],
-        product: &Product,
         algorithm: &sys::cublasLtMatmulAlgo_t,
-        [from, added, to]: [Address; 3],
+        [weight, from, to]: [Address; 3],
+        residual: Option<Address>,
     ) -> Result<(), CublasError> {
-        let (one, beta) = (1.0_f32, if added == to { 0.0_f32 } else { 1.0 });
+        let (one, beta) = (1.0_f32, if residual.is_some() { 1.0_f32 } else { 0.0 });
+        let added = residual.unwrap_or(to);
         let [weight_layout, from_layout, to_layout] = layouts;
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
         // SAFETY: the addresses are those of matrices of these layouts, which the caller keeps until the stream is
         // through; scalars are read before the call returns.
         unsafe {
-            result::matmul(
+            library::matmul(
                 self.handle,
                 description.0,
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
-                product.weight as *const c_void,
+                weight as *const c_void,
                 weight_layout.0,
                 from as *const c_void,
                 from_layout.0,
@@ -181,34 +189,44 @@ impl Products {
         }
     }
 
-    /// Transposed weight, sums in f32, a bias for each output.
+    /// Transposed weight, sums in f32, a bias for each output where there is one.
     #[allow(unsafe_code, reason = "attributes are passed by address")]
-    fn describe(&self, bias: Address) -> Result<Description, CublasError> {
+    fn describe(&self, bias: Option<Address>) -> Result<Description, CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let description = Description(result::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F)?);
+        let description = Description(library::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F)?);
         let transposed = cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_T;
         let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
         let set = |attribute, value: *const c_void, size| {
             // SAFETY: the attribute has this size, and is copied.
-            unsafe { result::set_matmul_desc_attribute(description.0, attribute, value, size) }
+            unsafe { library::set_matmul_desc_attribute(description.0, attribute, value, size) }
         };
         set(
             Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
             (&raw const transposed).cast(),
             size_of_val(&transposed),
         )?;
-        set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of_val(&epilogue))?;
-        set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), size_of_val(&bias))?;
+        if let Some(bias) = bias {
+            let size = size_of_val(&epilogue);
+            set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size)?;
+            set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, (&raw const bias).cast(), size_of_val(&bias))?;
+        }
         Ok(description)
     }
 
     /// Weight, input and output: what is row-major here is column-major there, transposed.
-    fn layouts(&self, [inputs, outputs]: [usize; 2], rows: usize) -> Result<[Layout; 3], CublasError> {
-        let layout = |height: usize, width: usize| {
-            result::create_matrix_layout(self.kind(), height as u64, width as u64, height as i64).map(Layout)
+    fn layouts(
+        &self,
+        [inputs, outputs]: [usize; 2],
+        rows: usize,
+        result: Element,
+    ) -> Result<[Layout; 3], CublasError> {
+        let layout = |element: Element, height: usize, width: usize| {
+            let (height, width, apart) = (height as u64, width as u64, height as i64);
+            library::create_matrix_layout(kind(element), height, width, apart).map(Layout)
         };
-        Ok([layout(inputs, outputs)?, layout(inputs, rows)?, layout(outputs, rows)?])
+        let (from, to) = (layout(self.element, inputs, rows)?, layout(result, outputs, rows)?);
+        Ok([layout(self.element, inputs, outputs)?, from, to])
     }
 
     /// Algorithms that add each sum up in one place, the library's favourite first; at least one.
@@ -219,19 +237,19 @@ impl Products {
         [weight, from, to]: &[Layout; 3],
     ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let preference = Preference(result::create_matmul_pref()?);
+        let preference = Preference(library::create_matmul_pref()?);
         let (workspace, whole_sums) = (WORKSPACE, 0_u32);
         let mut found = [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; PROPOSALS];
         let mut count = 0;
         // SAFETY: the attributes have these sizes and are copied; the library writes at most as many results as asked.
         unsafe {
-            result::set_matmul_pref_attribute(
+            library::set_matmul_pref_attribute(
                 preference.0,
                 Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                 (&raw const workspace).cast(),
                 size_of_val(&workspace),
             )?;
-            result::set_matmul_pref_attribute(
+            library::set_matmul_pref_attribute(
                 preference.0,
                 Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                 (&raw const whole_sums).cast(),
@@ -259,5 +277,13 @@ impl Products {
             return Err(CublasError(cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
         }
         Ok(usable)
+    }
+}
+
+fn kind(element: Element) -> sys::cudaDataType {
+    match element {
+        Element::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+        Element::F16 => sys::cudaDataType::CUDA_R_16F,
+        Element::F32 => sys::cudaDataType::CUDA_R_32F,
     }
 }

@@ -7,12 +7,9 @@ use cudarc::driver::{CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 
 use super::{Address, CudaError, Element};
+use crate::kernels::gpu::Source;
 use crate::kernels::math::Activation;
 use crate::kernels::tiles;
-
-const ELEMENT: &str = include_str!("element.cu");
-const LAYERS: &str = include_str!("layers.cu");
-const ATTENTION: &str = include_str!("attention.cu");
 
 /// Values that a thread moves at a time: widths and sizes of heads are multiples of it.
 const VECTOR: usize = 8;
@@ -107,12 +104,12 @@ impl Program {
                 .collect(),
             ..CompileOptions::default()
         };
-        let load = |source: &str, more: &[(&str, usize)]| {
-            let text = compile_ptx_with_opts(format!("{ELEMENT}{source}"), options(more)).map_err(refused)?;
+        let load = |source: Source, more: &[(&str, usize)]| {
+            let text = compile_ptx_with_opts(source.text(), options(more)).map_err(refused)?;
             Ok::<_, CudaError>(context.load_module(text)?)
         };
-        let layers = load(LAYERS, &[("WIDTH", shape.width())])?;
-        let attention = load(ATTENTION, &[("HEADS", shape.heads), ("HEAD", shape.head)])?;
+        let layers = load(Source::Layers, &[("WIDTH", shape.width())])?;
+        let attention = load(Source::Attention, &[("HEADS", shape.heads), ("HEAD", shape.head)])?;
         let (attend_short, attend_long) =
             (attention.load_function("attend_short")?, attention.load_function("attend_long")?);
         for (function, bytes) in [(&attend_short, shared(shape, 3)), (&attend_long, shared(shape, 4))] {
@@ -280,7 +277,7 @@ fn start(launch: &mut cudarc::driver::LaunchArgs<'_>, config: LaunchConfig) -> R
     Ok(())
 }
 
-fn refused(error: CompileError) -> CudaError {
+pub(super) fn refused(error: CompileError) -> CudaError {
     CudaError::Compiler(match error {
         CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
         other => other.to_string(),

@@ -180,7 +180,7 @@ fn any_half(bits: u16) -> f32 {
 
 impl Scales {
     /// Factor and minimum of the weight at this place of the block.
-    fn at(&self, format: Format, index: usize) -> (f32, f32) {
+    pub(super) fn at(&self, format: Format, index: usize) -> (f32, f32) {
         let (factor, minimum) = (any_half(self.factor), any_half(self.minimum));
         match format {
             Format::Q4K | Format::Q5K => {

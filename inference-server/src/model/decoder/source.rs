@@ -19,6 +19,11 @@ use crate::model::weights::Weights;
 
 /// The token table's name behind the prefix.
 pub const WORDS: &str = "embed_tokens.weight";
+/// The same, as a layer.
+pub(super) const TABLE: &str = "embed_tokens";
+
+/// The name of the head that is not the token table.
+pub(super) const HEAD: &str = "lm_head";
 
 /// The tensors of a checkpoint.
 pub enum Source {
@@ -60,6 +65,37 @@ impl Source {
         }
     }
 
+    /// A matrix as it is stored; the head has no prefix before its name.
+    pub(super) fn stored(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Stored> {
+        let shape = [outputs, inputs];
+        match self {
+            Self::Checkpoint(weights) => {
+                let full = format!("{name}.weight");
+                let matrix =
+                    if name == HEAD { weights.head(&full, &shape) } else { weights.encoder(&full, &shape) };
+                Ok(Stored::Floats(matrix?.flatten_all()?.to_vec1()?))
+            }
+            Self::Gguf(weights) => {
+                let info = weights.file.expect(&weights.name(name, "weight"), &shape)?;
+                if info.format().is_quantised() {
+                    let (format, bytes) = weights.read(name, "weight", &shape)?;
+                    return Ok(Stored::Blocks(format, bytes));
+                }
+                weights.floats(name, "weight", &shape).map(Stored::Floats)
+            }
+        }
+    }
+
+    /// The biases of a layer.
+    pub(super) fn biases(&mut self, name: &str, outputs: usize) -> Result<Vec<f32>> {
+        match self {
+            Self::Checkpoint(weights) => {
+                Ok(weights.encoder(&format!("{name}.bias"), &[outputs])?.to_vec1()?)
+            }
+            Self::Gguf(weights) => weights.floats(name, "bias", &[outputs]),
+        }
+    }
+
     /// Layers with so many outputs each, one after the other.
     pub(super) fn linear(&mut self, parts: &[(String, usize)], inputs: usize, bias: bool) -> Result<Linear> {
         match self {
@@ -78,7 +114,7 @@ impl Source {
 
     /// The head that is not the token table.
     pub(super) fn head(&mut self, inputs: usize, outputs: usize) -> Result<Linear> {
-        let parts = [("lm_head".to_owned(), outputs)];
+        let parts = [(HEAD.to_owned(), outputs)];
         match self {
             Self::Gguf(weights) => weights.linear(&parts, inputs, false),
             // Its name has no prefix.
@@ -97,6 +133,29 @@ impl Source {
                 Ok(Words::F32(table.flatten_all()?.to_vec1()?))
             }
             Self::Gguf(weights) => weights.words(rows, width),
+        }
+    }
+}
+
+/// A matrix as it is stored, a row for each output.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// Numbers.
+    Floats(Vec<f32>),
+    /// Blocks of integers.
+    Blocks(Format, Vec<u8>),
+}
+
+impl Stored {
+    /// Its numbers, so many of them.
+    pub(super) fn numbers(&self, count: usize) -> Vec<f32> {
+        match self {
+            Self::Floats(numbers) => numbers.clone(),
+            Self::Blocks(format, bytes) => {
+                let mut numbers = vec![0.0; count];
+                format.dequantise(bytes, &mut numbers);
+                numbers
+            }
         }
     }
 }
@@ -258,7 +317,7 @@ impl GgufWeights {
     }
 
     fn words(&mut self, rows: usize, width: usize) -> Result<Words> {
-        let (format, bytes) = self.read("embed_tokens", "weight", &[rows, width])?;
+        let (format, bytes) = self.read(TABLE, "weight", &[rows, width])?;
         let words = Words::Stored { format, row: bytes.len() / rows, bytes };
         let mut row = vec![0.0; width];
         for token in 0..rows {

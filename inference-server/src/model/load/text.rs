@@ -5,15 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
 use serde::Deserialize;
 
 use super::languages;
-use crate::device::OpenDevice;
+#[cfg(feature = "cuda")]
+use crate::device::Precision;
+use crate::device::{CPU_KV_BYTES, OpenDevice, TextLimits};
 use crate::generation::engine::EngineLimits;
 use crate::generation::template::ChatTemplate;
 use crate::generation::{Generator, Manner};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda::Machine;
+#[cfg(feature = "cuda")]
+use crate::kernels::gpu::Element;
+use crate::kernels::gpu::Memory;
 use crate::kernels::paged::BLOCK;
 use crate::model::decoder::config::DecoderConfig;
+#[cfg(feature = "cuda")]
+use crate::model::decoder::gpu::GpuDecoder;
 use crate::model::decoder::source::{GgufWeights, Source};
 use crate::model::decoder::{Decoder, LanguageModel};
 use crate::model::files::{self, read_optional};
@@ -47,17 +57,15 @@ pub(super) fn load(
     loading: &Arc<Loading>,
 ) -> Result<LoadedModel> {
     let dir = store.join(name);
-    ensure!(device.device.is_cpu(), "language models are computed on the CPU only; use --device cpu");
     let Parts { config, mut source, tokenizer, end_ids, template } = match files::gguf(&dir)? {
         Some(file) => Parts::of_gguf(&dir, &file, loading).context(file)?,
-        None => Parts::of_checkpoint(&dir, device, loading)?,
+        None => Parts::of_checkpoint(&dir, loading)?,
     };
     let (family, context, vocabulary) = (config.family, config.context, config.vocabulary);
-    let decoder = Decoder::load(config, &mut source)?;
+    let (decoder, limits) = decoder(device, config, &mut source)?;
     let weight_bytes = decoder.weight_bytes();
-    let limits = limits(device, decoder.block_bytes(), context)?;
     let manner = Manner { template, end_ids, context, vocabulary };
-    let generator = Generator::start(Box::new(decoder), tokenizer.shared(), manner, limits, device)?;
+    let generator = Generator::start(decoder, tokenizer.shared(), manner, limits, device)?;
     let info = ModelInfo {
         name: name.to_owned(),
         revision: revision::revision(store, name)?,
@@ -91,10 +99,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn of_checkpoint(dir: &Path, device: &OpenDevice, loading: &Arc<Loading>) -> Result<Self> {
+    fn of_checkpoint(dir: &Path, loading: &Arc<Loading>) -> Result<Self> {
         let config = DecoderConfig::read(dir)?;
         Ok(Self {
-            source: Source::checkpoint(dir, &device.device, loading)?,
+            // Wherever it computes, the network takes its weights from the memory of the host.
+            source: Source::checkpoint(dir, &Device::Cpu, loading)?,
             tokenizer: TextTokenizer::read(dir, config.vocabulary, config.context, false)?,
             end_ids: end_ids(dir, config.vocabulary)?.unwrap_or_default(),
             template: ChatTemplate::read(dir)?,
@@ -135,17 +144,64 @@ fn chat_template(source: &str, file: &Gguf) -> Result<ChatTemplate> {
     ChatTemplate::new(source, tokens).context("tokenizer.chat_template")
 }
 
+/// The network on its device, and what its engine takes on.
+fn decoder(
+    device: &OpenDevice,
+    config: DecoderConfig,
+    source: &mut Source,
+) -> Result<(Box<dyn LanguageModel>, EngineLimits)> {
+    let context = config.context;
+    #[cfg(feature = "cuda")]
+    if !device.device.is_cpu() {
+        let element = match device.precision {
+            Precision::F32 => Element::F32,
+            Precision::F16 => Element::F16,
+            Precision::Bf16 | Precision::Auto => Element::Bf16,
+        };
+        let cuda = device.device.as_cuda_device()?.cuda_stream();
+        let mut decoder = GpuDecoder::load(Machine::new(cuda.context(), element)?, config, source)?;
+        let room = kv_room(&device.text, decoder.memory()?)?;
+        let limits = limits(device, room, decoder.block_bytes(), context)?;
+        decoder.reserve(limits.blocks)?;
+        return Ok((Box::new(decoder), limits));
+    }
+    let decoder = Decoder::load(config, source)?;
+    let room = device.text.kv_bytes.unwrap_or(CPU_KV_BYTES);
+    let limits = limits(device, room, decoder.block_bytes(), context)?;
+    Ok((Box::new(decoder), limits))
+}
+
+/// Bytes for keys and values on a GPU whose weights are there: those that were asked for, or what is left of the part of
+/// its memory that models may take.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CPU takes bytes only; tested everywhere"))]
+fn kv_room(text: &TextLimits, memory: Memory) -> Result<u64> {
+    if let Some(bytes) = text.kv_bytes {
+        return Ok(bytes);
+    }
+    let taken = memory.total - memory.free;
+    let room = (memory.total as f64 * text.kv_fraction) as u64;
+    ensure!(
+        room > taken,
+        "--kv-cache-fraction {} of {} MiB has no room for keys and values, {} MiB are taken",
+        text.kv_fraction,
+        memory.total >> 20,
+        taken >> 20
+    );
+    Ok(room - taken)
+}
+
 /// What the engine takes on: blocks in the memory it is given, and no more than its texts can use.
-fn limits(device: &OpenDevice, block_bytes: usize, context: usize) -> Result<EngineLimits> {
-    let text = device.text;
-    let room = usize::try_from(text.kv_bytes / block_bytes as u64).unwrap_or(usize::MAX);
-    let blocks = room.min(context.div_ceil(BLOCK).saturating_mul(text.texts));
+fn limits(device: &OpenDevice, room: u64, block_bytes: usize, context: usize) -> Result<EngineLimits> {
+    let on_cpu = device.device.is_cpu();
+    let (texts, step_tokens) = (device.text.texts(on_cpu), device.text.step_tokens(on_cpu));
+    let held = usize::try_from(room / block_bytes as u64).unwrap_or(usize::MAX);
+    let blocks = held.min(context.div_ceil(BLOCK).saturating_mul(texts));
     ensure!(
         blocks > 0,
-        "--kv-cache-mib {} has no room for a block of {block_bytes} bytes",
-        text.kv_bytes >> 20
+        "{} MiB for keys and values have no room for a block of {block_bytes} bytes; see --kv-cache-mib",
+        room >> 20
     );
-    Ok(EngineLimits { step_tokens: text.step_tokens, texts: text.texts, blocks })
+    Ok(EngineLimits { step_tokens, texts, blocks })
 }
 
 /// Tokens that end texts, by `generation_config.json`, else by `config.json`; nothing where neither says so.
@@ -165,4 +221,21 @@ fn end_ids(dir: &Path, vocabulary: usize) -> Result<Option<Vec<u32>>> {
         return Ok(Some(ids));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_take_what_models_may() {
+        let text = |kv_bytes| TextLimits { kv_bytes, ..TextLimits::default() };
+        let memory = |free: u64| Memory { free, total: 1_000 << 20 };
+        assert_eq!(kv_room(&text(Some(5)), memory(1)).unwrap(), 5);
+        assert_eq!(kv_room(&text(None), memory(900 << 20)).unwrap(), 700 << 20);
+        assert_eq!(
+            kv_room(&text(None), memory(200 << 20)).unwrap_err().to_string(),
+            "--kv-cache-fraction 0.8 of 1000 MiB has no room for keys and values, 800 MiB are taken"
+        );
+    }
 }

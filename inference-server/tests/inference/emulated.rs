@@ -1,0 +1,274 @@
+//! The kernels on a processor, compiled by the C++ compiler with `emulated/gpu.h` in the place of `ptx.cu`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use observatory_inference::kernels::gpu::{
+    Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source,
+};
+
+/// How a kernel is run: addresses of its arguments, the grid, threads of a block, bytes that they share.
+type Run = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, c_uint, c_uint);
+
+/// Kernels of one library run one at a time: what the threads of a block share is global there.
+static RUNNING: Mutex<()> = Mutex::new(());
+/// What was compiled in this process, by its text and options.
+static COMPILED: Mutex<BTreeMap<String, Vec<Run>>> = Mutex::new(BTreeMap::new());
+
+/// A launch that was recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    kernel: Kernel,
+    grid: [usize; 3],
+    arguments: Vec<Argument>,
+}
+
+/// A GPU that is none.
+pub(crate) struct Emulated {
+    element: Element,
+    runs: Vec<Run>,
+    memory: HashMap<Address, Vec<u128>>,
+    recording: Option<Vec<Launch>>,
+    numbers: Vec<f32>,
+    /// Bytes there are, of which some are taken.
+    pub(crate) room: u64,
+    /// Launches, products by the library and replays so far.
+    pub(crate) launches: usize,
+    pub(crate) multiplied: usize,
+    pub(crate) replays: usize,
+    pub(crate) recordings: usize,
+}
+
+impl Emulated {
+    pub(crate) fn new(element: Element) -> Self {
+        Self {
+            element,
+            runs: Vec::new(),
+            memory: HashMap::new(),
+            recording: None,
+            numbers: Vec::new(),
+            room: 1 << 30,
+            launches: 0,
+            multiplied: 0,
+            replays: 0,
+            recordings: 0,
+        }
+    }
+
+    fn taken(&self) -> u64 {
+        self.memory.values().map(|held| size_of_val(held.as_slice()) as u64).sum()
+    }
+
+    /// The bytes from an address on, which lie within one allocation.
+    #[allow(unsafe_code, reason = "addresses are those of this process")]
+    fn bytes(&self, at: Address, count: usize) -> &[u8] {
+        self.check(at, count);
+        // SAFETY: checked to lie in memory that is held.
+        unsafe { std::slice::from_raw_parts(at as *const u8, count) }
+    }
+
+    #[allow(unsafe_code, reason = "addresses are those of this process")]
+    fn bytes_mut(&mut self, at: Address, count: usize) -> &mut [u8] {
+        self.check(at, count);
+        // SAFETY: checked to lie in memory that is held, which nobody else touches.
+        unsafe { std::slice::from_raw_parts_mut(at as *mut u8, count) }
+    }
+
+    #[track_caller]
+    fn check(&self, at: Address, count: usize) {
+        let inside = self.memory.iter().any(|(begin, held)| {
+            *begin <= at && at + count as u64 <= begin + size_of_val(held.as_slice()) as u64
+        });
+        assert!(inside, "{count} bytes at {at:#x} are not within an allocation");
+    }
+
+    pub(crate) fn floats(&self, element: Element, at: Address, count: usize) -> Vec<f32> {
+        let bytes = self.bytes(at, count * element.bytes());
+        match element {
+            Element::Bf16 => {
+                bytes.as_chunks().0.iter().map(|x| half::bf16::from_le_bytes(*x).to_f32()).collect()
+            }
+            Element::F16 => {
+                bytes.as_chunks().0.iter().map(|x| half::f16::from_le_bytes(*x).to_f32()).collect()
+            }
+            Element::F32 => bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x)).collect(),
+        }
+    }
+
+    #[allow(unsafe_code, reason = "kernels are C++")]
+    fn run(&mut self, Launch { kernel, grid, arguments }: &Launch) {
+        self.launches += 1;
+        let grid = grid.map(|count| count as c_uint);
+        let mut addresses: Vec<*mut c_void> =
+            arguments.iter().map(|argument| std::ptr::from_ref(argument.bits()).cast_mut().cast()).collect();
+        let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the kernel takes as many arguments; what they point to is held by this.
+        unsafe {
+            let (threads, shared) = (kernel.threads as c_uint, kernel.shared as c_uint);
+            self.runs[kernel.index](addresses.as_mut_ptr(), grid.as_ptr(), threads, shared);
+        }
+    }
+}
+
+fn build(dir: &Path, text: &str, defines: &[String]) -> std::path::PathBuf {
+    let (source, library) = (dir.join("kernels.cpp"), dir.join("kernels.so"));
+    std::fs::write(&source, text).unwrap();
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let mut command = Command::new(&compiler);
+    command
+        .args(["-std=c++17", "-O1", "-march=native", "-fPIC", "-shared", "-w", "-ffp-contract=off"])
+        .args(defines);
+    let made = command.arg(&source).arg("-o").arg(&library).output();
+    let made = made.unwrap_or_else(|error| panic!("the C++ compiler {compiler} is needed: {error}"));
+    assert!(made.status.success(), "{compiler}: {}", String::from_utf8_lossy(&made.stderr));
+    library
+}
+
+/// The functions of a library, which stays in the process.
+#[allow(unsafe_code, reason = "kernels are C++")]
+fn load(library: &Path, names: impl Iterator<Item = String>) -> Vec<Run> {
+    let path = CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: the library has no initialisers beyond those of its own variables.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL as c_int) };
+    assert!(!handle.is_null(), "{}", last_error());
+    let find = |name: String| {
+        let name = CString::new(name).unwrap();
+        // SAFETY: the handle is open.
+        let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
+        assert!(!found.is_null(), "{}", last_error());
+        // SAFETY: ENTRY of `emulated/gpu.h` made it so.
+        unsafe { std::mem::transmute::<*mut c_void, Run>(found) }
+    };
+    names.map(find).collect()
+}
+
+#[allow(unsafe_code, reason = "the loader's words are C")]
+fn last_error() -> String {
+    // SAFETY: a string of the loader's, or nothing.
+    unsafe {
+        let words: *const c_char = libc::dlerror();
+        if words.is_null() { String::new() } else { CStr::from_ptr(words).to_string_lossy().into_owned() }
+    }
+}
+
+impl Gpu for Emulated {
+    type Graph = Vec<Launch>;
+
+    fn element(&self) -> Element {
+        self.element
+    }
+
+    fn memory(&self) -> Result<Memory, GpuError> {
+        Ok(Memory { free: self.room - self.taken(), total: self.room })
+    }
+
+    fn compile(
+        &mut self,
+        source: Source,
+        defines: &[(&str, String)],
+        entries: &[Entry],
+    ) -> Result<Vec<Kernel>, GpuError> {
+        let mut text = include_str!("emulated/gpu.h").to_owned() + &source.body();
+        entries.iter().for_each(|entry| text.push_str(&format!("ENTRY({})\n", entry.name)));
+        let mut options = vec![format!("-DELEMENT={}", self.element as usize)];
+        options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = compiled.entry(format!("{options:?}{text}")).or_insert_with(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let library = build(dir.path(), &text, &options);
+            load(&library, entries.iter().map(|entry| format!("run_{}", entry.name)))
+        });
+        let first = self.runs.len();
+        self.runs.extend_from_slice(runs);
+        let kernel = |(at, entry): (usize, &Entry)| Kernel {
+            index: first + at,
+            threads: entry.threads,
+            shared: entry.shared,
+        };
+        Ok(entries.iter().enumerate().map(kernel).collect())
+    }
+
+    /// Memory with numbers that are none.
+    fn allocate(&mut self, bytes: usize) -> Result<Address, GpuError> {
+        if self.taken() + bytes as u64 > self.room {
+            return Err(GpuError::OutOfMemory(format!("no room for {bytes} bytes")));
+        }
+        let held = vec![u128::MAX; bytes.div_ceil(size_of::<u128>()).max(1)];
+        let address = held.as_ptr() as Address;
+        self.memory.insert(address, held);
+        Ok(address)
+    }
+
+    fn release(&mut self, address: Address) -> Result<(), GpuError> {
+        assert!(self.memory.remove(&address).is_some(), "not held");
+        Ok(())
+    }
+
+    fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
+        assert!(self.recording.is_none(), "launches only");
+        self.bytes_mut(to, bytes.len()).copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn copy(&mut self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError> {
+        let held = self.bytes(from, bytes).to_vec();
+        self.upload(to, &held)
+    }
+
+    fn launch(&mut self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), GpuError> {
+        let launch = Launch { kernel, grid, arguments: arguments.to_vec() };
+        match &mut self.recording {
+            Some(launches) => launches.push(launch),
+            None => self.run(&launch),
+        }
+        Ok(())
+    }
+
+    fn multiply(
+        &mut self,
+        dense: Dense,
+        [weight, from, to]: [Address; 3],
+        rows: usize,
+        added: bool,
+    ) -> Result<(), GpuError> {
+        assert!(self.recording.is_none(), "launches only");
+        self.multiplied += 1;
+        let Dense { inputs, outputs, result } = dense;
+        let weights = self.floats(self.element, weight, inputs * outputs);
+        let x = self.floats(self.element, from, rows * inputs);
+        let mut y = if added { self.floats(result, to, rows * outputs) } else { vec![0.0; rows * outputs] };
+        for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
+            for (weights, y) in weights.chunks_exact(inputs).zip(y) {
+                *y += x.iter().zip(weights).map(|(x, weight)| x * weight).sum::<f32>();
+            }
+        }
+        let bytes = result.encode(&y);
+        self.bytes_mut(to, bytes.len()).copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError> {
+        assert!(self.recording.is_none(), "launches only");
+        self.numbers = self.floats(Element::F32, from, count);
+        Ok(&self.numbers)
+    }
+
+    fn record(&mut self) -> Result<(), GpuError> {
+        self.recordings += 1;
+        self.recording = Some(Vec::new());
+        Ok(())
+    }
+
+    fn recorded(&mut self) -> Result<Self::Graph, GpuError> {
+        Ok(self.recording.take().expect("recording"))
+    }
+
+    fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError> {
+        self.replays += 1;
+        graph.iter().for_each(|launch| self.run(launch));
+        Ok(())
+    }
+}

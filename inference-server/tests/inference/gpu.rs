@@ -1,0 +1,469 @@
+//! Language models on a GPU, by kernels that a processor runs; see `emulated`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use candle_core::quantized::GgmlDType;
+use observatory_inference::batcher::Priority;
+use observatory_inference::device::{self, DeviceChoice};
+use observatory_inference::generation::engine::EngineLimits;
+use observatory_inference::generation::sampler::{Sampler, Sampling};
+use observatory_inference::generation::sequence::{Event, Request};
+use observatory_inference::generation::stop::Stops;
+use observatory_inference::generation::{Generator, Manner};
+use observatory_inference::kernels::gpu::{Element, Entry, Gpu, Source as Kernels};
+use observatory_inference::kernels::tiles::{Tiles, queries};
+use observatory_inference::model::ComputeError;
+use observatory_inference::model::decoder::config::DecoderConfig;
+use observatory_inference::model::decoder::gpu::GpuDecoder;
+use observatory_inference::model::decoder::source::{GgufWeights, Source};
+use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::model::gguf::Gguf;
+use observatory_inference::model::loading::Loading;
+use observatory_inference::tokenizer::TextTokenizer;
+use tokio_util::sync::CancellationToken;
+
+use crate::decoders::{self, BLOCK, Golden, argmax, cosine, load_gguf, near};
+use crate::emulated::Emulated;
+use crate::gguf;
+use crate::llama;
+use crate::support::goldens;
+
+fn load(model: &str, element: Element) -> GpuDecoder<Emulated> {
+    let dir = goldens().join("models").join(model);
+    let config = DecoderConfig::read(&dir).unwrap();
+    let loading = Arc::<Loading>::default();
+    let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+    reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap())
+}
+
+fn load_file(path: &Path, element: Element) -> GpuDecoder<Emulated> {
+    let file = Gguf::open(path).unwrap();
+    let config = DecoderConfig::from_gguf(&file).unwrap();
+    let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
+    let mut source = Source::Gguf(weights);
+    reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap())
+}
+
+fn reserved(mut decoder: GpuDecoder<Emulated>) -> GpuDecoder<Emulated> {
+    decoder.reserve(64).unwrap();
+    decoder
+}
+
+/// A text on the device: a prompt, and what was written behind it.
+#[derive(Debug, Clone)]
+struct Text {
+    tokens: Vec<u32>,
+    prompt: usize,
+    computed: usize,
+    blocks: Vec<u32>,
+}
+
+impl Text {
+    /// Its blocks, of 16 from `first` on, stand in an order of their own.
+    fn new(prompt: &[u32], first: u32) -> Self {
+        let blocks = (0..16).map(|index| first + (index * 5) % 16).collect();
+        Self { tokens: prompt.to_vec(), prompt: prompt.len(), computed: 0, blocks }
+    }
+
+    /// Its next tokens, so many of them, or all that are left.
+    fn piece(&self, count: usize) -> StepPiece<'_> {
+        let end = (self.computed + count).min(self.tokens.len());
+        StepPiece {
+            tokens: &self.tokens[self.computed..end],
+            start: self.computed,
+            blocks: &self.blocks[..end.div_ceil(BLOCK)],
+            prompt: self.prompt,
+            logits: end == self.tokens.len(),
+        }
+    }
+
+    /// Computes the rest of it by itself; logits behind it.
+    fn finish<G: Gpu>(&mut self, decoder: &mut GpuDecoder<G>) -> Vec<f32>
+    where
+        G::Graph: Send,
+    {
+        let logits = decoder.step(&[self.piece(usize::MAX - self.computed)]).unwrap().row(0).to_vec();
+        self.computed = self.tokens.len();
+        logits
+    }
+}
+
+fn models() -> Vec<Golden> {
+    decoders::all()
+}
+
+#[test]
+fn in_f32_logits_and_greedy_texts_are_those_of_transformers() {
+    for golden in models() {
+        let mut decoder = load(&golden.model, Element::F32);
+        for (index, prompt) in golden.prompts.iter().enumerate().skip(2) {
+            let place = format!("{}, prompt {index}", golden.model);
+            let mut text = Text::new(&prompt.ids, 0);
+            let mut logits = text.finish(&mut decoder);
+            near(&logits, &prompt.last, &place);
+            let mut written = Text::new(&prompt.ids, 16);
+            written.prompt = 1;
+            near(&written.finish(&mut decoder), &prompt.last, &format!("{place}, as written tokens"));
+            for (step, expected) in prompt.continuation.iter().take(8).enumerate() {
+                assert_eq!(argmax(&logits) as u32, *expected, "{place}, token {step}");
+                text.tokens.push(*expected);
+                logits = text.finish(&mut decoder);
+            }
+        }
+    }
+}
+
+#[test]
+fn in_16_bits_logits_are_near_those_of_transformers() {
+    for golden in models() {
+        for (element, least) in [(Element::F16, 0.99999), (Element::Bf16, 0.999)] {
+            let mut decoder = load(&golden.model, element);
+            for (index, prompt) in golden.prompts.iter().enumerate().skip(2).step_by(2) {
+                let place = format!("{} {element:?}, prompt {index}", golden.model);
+                let logits = Text::new(&prompt.ids, 0).finish(&mut decoder);
+                let near = cosine(&logits, &prompt.last);
+                assert!(near > least, "{place}: {near}");
+                let mut slow = Text::new(&prompt.ids, 16);
+                slow.prompt = 1;
+                let near = cosine(&slow.finish(&mut decoder), &prompt.last);
+                assert!(near > least, "{place}, as written tokens: {near}");
+            }
+        }
+    }
+}
+
+/// The weights are rounded on both sides.
+#[track_caller]
+fn check_file(file: &Path, element: Element, prompt: &[u32], place: &str) {
+    let mut dense = load_gguf(gguf::dense(file).path());
+    let expected = decoders::Text::new(0).step(&mut dense, prompt);
+    let mut decoder = load_file(file, element);
+    let least = if element == Element::Bf16 { 0.999 } else { 0.99999 };
+    for written in [0, prompt.len() - 1] {
+        let mut text = Text::new(prompt, 0);
+        text.prompt -= written;
+        let near = cosine(&text.finish(&mut decoder), &expected);
+        assert!(near > least, "{place} {element:?}, {written} written: {near}");
+    }
+}
+
+#[test]
+fn layers_in_blocks_are_near_those_in_f32() {
+    use GgmlDType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    for golden in models().into_iter().filter(|golden| gguf::MODELS.contains(&golden.model.as_str())) {
+        for (dtype, element) in [(Q8_0, Element::F16), (Q4_1, Element::Bf16)] {
+            let file = gguf::written(&golden.model, dtype);
+            let place = format!("{} {dtype:?}", golden.model);
+            check_file(file.path(), element, &golden.prompts[2].ids, &place);
+        }
+    }
+    for (dtype, element) in [
+        (Q4_0, Element::F32),
+        (Q5_0, Element::F16),
+        (Q5_1, Element::F32),
+        (Q4K, Element::F16),
+        (Q5K, Element::F32),
+        (Q6K, Element::F16),
+        (Q6K, Element::F32),
+    ] {
+        check_file(llama::wide(dtype).path(), element, &tokens(9, 1), &format!("{dtype:?}"));
+    }
+}
+
+/// A checkpoint whose texts may be longer than it says.
+fn long(model: &str) -> (DecoderConfig, Source) {
+    let dir = goldens().join("models").join(model);
+    let mut config = DecoderConfig::read(&dir).unwrap();
+    config.context = 1_024;
+    (config, Source::checkpoint(&dir, &candle_core::Device::Cpu, &Arc::<Loading>::default()).unwrap())
+}
+
+fn tokens(count: usize, seed: usize) -> Vec<u32> {
+    (0..count).map(|index| ((index * index * 7 + index * 13 + seed * 31) % 300) as u32).collect()
+}
+
+/// A text's keys are visited by several blocks of a launch, and put together.
+#[test]
+fn long_texts_are_those_of_the_processor() {
+    for model in ["golden/qwen2-window", "golden/gemma3"] {
+        let (config, mut source) = long(model);
+        let mut processor = Decoder::load(config, &mut source).unwrap();
+        processor.reserve(64).unwrap();
+        let prompt = tokens(700, 1);
+        let blocks: Vec<u32> = (0..32).collect();
+        let piece = StepPiece { tokens: &prompt, start: 0, blocks: &blocks, prompt: 700, logits: true };
+        let expected = processor.step(&[piece]).unwrap().row(0).to_vec();
+        for element in [Element::F32, Element::F16] {
+            let (config, mut source) = long(model);
+            let mut decoder =
+                reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap());
+            for written in [0, 30] {
+                let mut text = Text { blocks: blocks.clone(), ..Text::new(&prompt, 0) };
+                text.prompt -= written;
+                let logits = text.finish(&mut decoder);
+                let place = format!("{model} {element:?}, {written} written");
+                if element == Element::F32 {
+                    near(&logits, &expected, &place);
+                }
+                let near = cosine(&logits, &expected);
+                assert!(near > 0.9999, "{place}: {near}");
+            }
+        }
+    }
+}
+
+/// Numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// Logits behind each token of a text from the last of its prompt on, computed by itself and written one by one.
+fn alone(decoder: &mut GpuDecoder<Emulated>, whole: &[u32], prompt: usize) -> Vec<Vec<f32>> {
+    let mut text = Text::new(&whole[..prompt], 48);
+    let mut all = vec![text.finish(decoder)];
+    for id in &whole[prompt..] {
+        text.tokens.push(*id);
+        all.push(text.finish(decoder));
+    }
+    all
+}
+
+/// However its prompt is cut, whatever is computed beside it, and where it is computed again after it gave way.
+#[test]
+fn a_text_is_the_same_bits_in_any_company() {
+    let file = gguf::written("golden/qwen2", GgmlDType::Q5_1);
+    let mut all = vec![load_file(file.path(), Element::Bf16)];
+    for (model, element) in [
+        ("golden/qwen2-window", Element::F16),
+        ("golden/gemma3", Element::Bf16),
+        ("golden/llama", Element::F32),
+    ] {
+        all.push(load(model, element));
+    }
+    let mut numbers = Numbers(3);
+    for decoder in &mut all {
+        let texts: Vec<(Vec<u32>, usize)> =
+            (0..3).map(|index| (tokens(90 + 40 * index, index), 60 + 45 * index)).collect();
+        let expected: Vec<_> = texts.iter().map(|(whole, prompt)| alone(decoder, whole, *prompt)).collect();
+        for _ in 0..2 {
+            let mut running: Vec<Text> =
+                (0..3).map(|index| Text::new(&texts[index].0[..texts[index].1], 16 * index as u32)).collect();
+            while (0..3).any(|index| running[index].computed < texts[index].0.len()) {
+                let mut pieces = Vec::new();
+                for text in running.iter().filter(|text| text.computed < text.tokens.len()) {
+                    if numbers.below(4) > 0 {
+                        pieces.push(text.piece(1 + numbers.below(70)));
+                    }
+                }
+                if pieces.is_empty() {
+                    continue;
+                }
+                let ends: Vec<(usize, bool)> =
+                    pieces.iter().map(|piece| (piece.start + piece.tokens.len(), piece.logits)).collect();
+                let lists: Vec<u32> = pieces.iter().map(|piece| piece.blocks[0]).collect();
+                let logits = decoder.step(&pieces).unwrap();
+                let mut row = 0;
+                for ((end, asked), list) in ends.into_iter().zip(lists) {
+                    let index = list as usize / 16;
+                    let (whole, prompt) = &texts[index];
+                    let text = &mut running[index];
+                    text.computed = end;
+                    if asked {
+                        assert_eq!(
+                            logits.row(row),
+                            expected[index][end - prompt],
+                            "text {index}, {end} tokens"
+                        );
+                        row += 1;
+                        if end < whole.len() {
+                            text.tokens.push(whole[end]);
+                        }
+                    }
+                    if numbers.below(12) == 0 {
+                        text.computed = 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_that_only_write_are_recorded_once() {
+    let mut decoder = load("golden/qwen3", Element::F16);
+    let mut text = Text::new(&tokens(20, 1), 0);
+    text.finish(&mut decoder);
+    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (0, 0), "a prompt is no such step");
+    let multiplied = decoder.gpu().multiplied;
+    for id in 0..10 {
+        text.tokens.push(id);
+        text.finish(&mut decoder);
+    }
+    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (10, 1));
+    assert_eq!(decoder.gpu().multiplied, multiplied, "no product of many rows");
+}
+
+#[test]
+fn what_a_device_cannot_do_is_said() {
+    let dir = goldens().join("models/golden/qwen3");
+    let open = |config: DecoderConfig, room: u64| {
+        let loading = Arc::<Loading>::default();
+        let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+        let mut gpu = Emulated::new(Element::F16);
+        gpu.room = room;
+        GpuDecoder::load(gpu, config, &mut source).map_err(|error| format!("{error:#}"))
+    };
+    let config = || DecoderConfig::read(&dir).unwrap();
+    let mut biased = config();
+    biased.mlp_bias = true;
+    let error = open(biased, 1 << 30).err().unwrap();
+    assert_eq!(error, "layer 0: biases of its layers are served on the CPU only");
+    let mut odd = config();
+    odd.inner = 100;
+    let error = open(odd, 1 << 30).err().unwrap();
+    assert_eq!(error, "hidden_size and intermediate_size must be multiples of 8 on a GPU");
+    assert_eq!(open(config(), 10_000).err().unwrap(), "no room for 40960 bytes");
+    let mut decoder = open(config(), 2 << 20).unwrap();
+    let error = decoder.reserve(1_000).unwrap_err();
+    assert!(matches!(error, ComputeError::OutOfMemory(_)), "{error}");
+}
+
+/// Attention of packed texts, as encoders ask for it, against sums in f64.
+#[test]
+fn attention_of_encoders_is_near_that_of_f64() {
+    for (heads, head, element) in
+        [(2, 64, Element::F16), (1, 128, Element::Bf16), (2, 40, Element::F16), (2, 32, Element::F32)]
+    {
+        let mut gpu = Emulated::new(element);
+        let row = (head as usize).next_multiple_of(16) + 8;
+        let shared = |tiles: usize| if element == Element::F32 { 0 } else { tiles * 64 * row * 2 };
+        let entries = [("attend_short", 3), ("attend_long", 4)].map(|(name, tiles)| Entry {
+            name,
+            threads: 128,
+            shared: shared(tiles),
+        });
+        let defines = [("HEADS", heads.to_string()), ("HEAD", head.to_string())];
+        let kernels = gpu.compile(Kernels::Attention, &defines, &entries).unwrap();
+        let (width, lengths) = (heads * head, [3, 17, 64, 1, 65, 130]);
+        let count: usize = lengths.iter().sum();
+        let mut numbers = Numbers(7);
+        let values: Vec<f32> =
+            (0..count * 3 * width).map(|_| numbers.below(2_001) as f32 / 1_000.0 - 1.0).collect();
+        let tiles = Tiles::cut((0..count as u32).map(|row| (row, row)), &lengths, queries(head));
+        let mut put = |bytes: &[u8]| {
+            let address = gpu.allocate(bytes.len()).unwrap();
+            gpu.upload(address, bytes).unwrap();
+            address
+        };
+        let words: Vec<u8> = tiles.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (qkv, list) = (put(&element.encode(&values)), put(&words));
+        let to = put(&vec![0; count * width * element.bytes()]);
+        for (kernel, part, blocks) in [
+            (kernels[0], tiles.parts().slots, tiles.short()),
+            (kernels[1], tiles.parts().tiles, tiles.long()),
+        ] {
+            let at = list + 4 * part as u64;
+            gpu.launch(kernel, [heads, blocks, 1], &[qkv.into(), at.into(), to.into()]).unwrap();
+        }
+        let got = gpu.floats(element, to, count * width);
+        let mut start = 0;
+        for length in lengths {
+            for (row, head_index) in (0..length).flat_map(|row| (0..heads).map(move |head| (row, head))) {
+                let at =
+                    |row: usize, part: usize| (start + row) * 3 * width + part * width + head_index * head;
+                let of =
+                    |row: usize, part: usize| values[at(row, part)..][..head].iter().map(|x| f64::from(*x));
+                let score = |other: usize| {
+                    let dot: f64 = of(row, 0).zip(of(other, 1)).map(|(x, y)| x * y).sum();
+                    (dot / (head as f64).sqrt()).exp()
+                };
+                let weights: Vec<f64> = (0..length).map(score).collect();
+                let total: f64 = weights.iter().sum();
+                for column in 0..head {
+                    let value =
+                        |(other, weight): (usize, &f64)| f64::from(values[at(other, 2) + column]) * weight;
+                    let expected = weights.iter().enumerate().map(value).sum::<f64>() / total;
+                    let found = f64::from(got[(start + row) * width + head_index * head + column]);
+                    let most = if element == Element::F32 { 1e-5 } else { 1e-2 };
+                    assert!(
+                        (found - expected).abs() < most,
+                        "{element:?} {length} {row}: {found} {expected}"
+                    );
+                }
+            }
+            start += length;
+        }
+    }
+}
+
+/// Tokens that an engine writes for these prompts at once.
+fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<u32>>, u64, u64) {
+    let dir = goldens().join("models/golden/qwen3");
+    let decoder = load("golden/qwen3", Element::F16);
+    let tokenizer = TextTokenizer::read(&dir, 320, 256, false).unwrap().shared();
+    let manner = Manner { template: None, end_ids: Vec::new(), context: 256, vocabulary: 320 };
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let generator = Generator::start(Box::new(decoder), tokenizer, manner, limits, &device).unwrap();
+    let receivers: Vec<_> = prompts
+        .iter()
+        .map(|prompt| {
+            let (events, receiver) = tokio::sync::mpsc::unbounded_channel();
+            let sampling = Sampling { temperature: 0.9, seed: prompt.len() as u64, ..Sampling::default() };
+            let request = Request {
+                prompt: prompt.clone(),
+                sampler: Sampler::new(&sampling, prompt),
+                pieces: generator.pieces(),
+                stops: Stops::new(Vec::new()),
+                matcher: None,
+                end_ids: Vec::new(),
+                stop_ids: Vec::new(),
+                max_new_tokens: 30,
+                priority: Priority::Bulk,
+                cancel: CancellationToken::new(),
+                deadline: None,
+                begin_by: None,
+                permit: generator.admission().reserve(1).unwrap(),
+                events,
+            };
+            generator.submit(request).unwrap();
+            receiver
+        })
+        .collect();
+    let texts = receivers.into_iter().map(|mut receiver| {
+        let mut ids = Vec::new();
+        while let Some(event) = receiver.blocking_recv() {
+            match event.unwrap() {
+                Event::Token { sampled, .. } => ids.push(sampled.id),
+                Event::Finished { .. } => break,
+                Event::Started { .. } => {}
+            }
+        }
+        ids
+    });
+    let texts = texts.collect();
+    let counters = generator.counters();
+    (texts, counters.preemptions.load(Ordering::Relaxed), counters.cached_tokens.load(Ordering::Relaxed))
+}
+
+/// The last text goes on from what the first one writes, as a chat does.
+#[test]
+fn an_engine_writes_the_same_in_any_company() {
+    let wide = EngineLimits { step_tokens: 512, texts: 8, blocks: 64 };
+    let alone = |prompt: &Vec<u32>| written_by_an_engine(std::slice::from_ref(prompt), wide).0.remove(0);
+    let prompt = |index: usize| tokens(64, 5).into_iter().chain(tokens(10 + 20 * index, index)).collect();
+    let mut prompts: Vec<Vec<u32>> = (0..4).map(prompt).collect();
+    let mut expected: Vec<Vec<u32>> = prompts.iter().map(alone).collect();
+    prompts.push(prompts[0].iter().chain(&expected[0]).copied().collect());
+    expected.push(alone(&prompts[4]));
+    let narrow = EngineLimits { step_tokens: 40, texts: 8, blocks: 11 };
+    let (together, preemptions, cached) = written_by_an_engine(&prompts, narrow);
+    assert!(preemptions > 0 && cached > 0, "{preemptions} {cached}");
+    assert_eq!(together, expected);
+}
