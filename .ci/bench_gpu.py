@@ -1,7 +1,7 @@
 """A model of the shape of multilingual-e5-base with random weights, texts for it, and its peers' speed.
 
 Used by `.ci/bench-gpu`. Needs torch, transformers and sentence-transformers, and a CUDA device for both commands:
-`make DIR FIXTURE` writes DIR/store, DIR/*.txt and the reference vectors; `peer DIR PRECISION…` prints the speed of
+`make DIR FIXTURE` writes DIR/store, DIR/*.txt and the reference vectors; `make-text DIR` a language model; `peer DIR PRECISION…` prints the speed of
 sentence-transformers and of transformers' bare forward pass at their best batch sizes.
 """
 
@@ -73,6 +73,20 @@ def make(folder: Path, fixture: Path) -> None:
     reference(folder, model, compared)
 
 
+def make_text(folder: Path) -> None:
+    """A language model of the shape of Qwen2.5-7B with random weights in bf16, at DIR/store/bench/qwen2-7b."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(1)
+    config = Qwen2Config(vocab_size=152_064, hidden_size=3_584, intermediate_size=18_944, num_hidden_layers=28,
+                         num_attention_heads=28, num_key_value_heads=4, max_position_embeddings=32_768,
+                         rope_theta=1e6, tie_word_embeddings=False)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = Qwen2ForCausalLM(config).eval()
+    model.save_pretrained(folder / "store" / "bench" / "qwen2-7b", max_shard_size="4GB")
+
+
 def reference(folder: Path, model, texts: list[str]) -> None:
     """Mean of the last hidden states, by transformers in f32 and eager attention, a text at a time."""
     from tokenizers import Tokenizer
@@ -137,5 +151,7 @@ if __name__ == "__main__":
     command, folder = sys.argv[1], Path(sys.argv[2])
     if command == "make":
         make(folder, Path(sys.argv[3]))
+    elif command == "make-text":
+        make_text(folder)
     else:
         peer(folder, sys.argv[3:])

@@ -171,6 +171,7 @@ impl Generator {
             pieces: self.pieces(),
             stops: Stops::new(Vec::new()),
             matcher: None,
+            takes_forced: false,
             end_ids: Vec::new(),
             stop_ids: Vec::new(),
             max_new_tokens: 3,

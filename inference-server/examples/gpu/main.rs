@@ -1,4 +1,5 @@
-//! The encoder on a GPU: equality with a reference, the speed of forward passes, and strings per second through gRPC.
+//! Models on a GPU: equality of the encoder with a reference, the speed of its forward passes, strings per second
+//! through gRPC, and steps of a language model.
 //!
 //! `.ci/bench-gpu` makes a model of the shape of multilingual-e5-base with random weights, and runs this beside
 //! sentence-transformers on the same texts. Texts are files of one text a line.
@@ -8,6 +9,8 @@
 mod compare;
 mod forward;
 mod serve;
+#[cfg(feature = "cuda")]
+mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,6 +54,9 @@ enum What {
     Forward(forward::Args),
     /// Embed through the gRPC server, over loopback.
     Serve(serve::Args),
+    /// Steps of a language model in this process.
+    #[cfg(feature = "cuda")]
+    Write(write::Args),
 }
 
 impl ModelArgs {
@@ -79,5 +85,7 @@ fn main() {
         What::Compare(what) => compare::run(&args.model, what),
         What::Forward(what) => forward::run(&args.model, what),
         What::Serve(what) => serve::run(&args.model, what),
+        #[cfg(feature = "cuda")]
+        What::Write(what) => write::run(&args.model, what),
     }
 }

@@ -52,7 +52,52 @@ impl Recipe {
     }
 }
 
-/// The letters that stand for bytes in byte-level BPE, one pair of them, and padding.
+/// Words and marks of an answer, each one token as in published vocabularies; the space is byte-level BPE's.
+const WORDS: [&str; 23] = [
+    "confidence",
+    "implicit",
+    "mention",
+    "reason",
+    "skills",
+    "label",
+    "same",
+    "_as",
+    "null",
+    "kind",
+    "hard",
+    "soft",
+    "\u{120}null",
+    "\u{120}\"",
+    "\":",
+    "\",",
+    "{\"",
+    "},",
+    "[{\"",
+    "}]",
+    "],",
+    "}],",
+    "\u{120}[",
+];
+
+/// Merges that lead to the words letter by letter, and what they make.
+fn merges() -> (Vec<String>, Vec<String>) {
+    let (mut merges, mut made) = (vec!["d e".to_owned()], Vec::new());
+    for word in WORDS {
+        let mut letters = word.chars();
+        let mut before: String = letters.next().into_iter().collect();
+        for letter in letters {
+            let whole = format!("{before}{letter}");
+            if whole != "de" && !made.contains(&whole) {
+                merges.push(format!("{before} {letter}"));
+                made.push(whole.clone());
+            }
+            before = whole;
+        }
+    }
+    (merges, made)
+}
+
+/// The letters that stand for bytes in byte-level BPE, one pair of them, the end, what merges make, and padding.
 fn tokens() -> (Vec<String>, Vec<i32>) {
     let is_plain = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let others = (0..256).filter(|byte| !is_plain(byte)).count() as u32;
@@ -63,6 +108,8 @@ fn tokens() -> (Vec<String>, Vec<i32>) {
     let mut types = vec![1; tokens.len()];
     tokens.push("<|im_end|>".to_owned());
     types.push(3);
+    tokens.extend(merges().1);
+    types.resize(tokens.len(), 1);
     for index in tokens.len()..VOCABULARY {
         tokens.push(format!("[PAD{index}]"));
         types.push(5);
@@ -88,7 +135,7 @@ fn metadata() -> Vec<(&'static str, Value)> {
         ("tokenizer.ggml.pre", Value::String("qwen2".to_owned())),
         ("tokenizer.ggml.tokens", texts(tokens)),
         ("tokenizer.ggml.token_type", Value::Array(types.into_iter().map(Value::I32).collect())),
-        ("tokenizer.ggml.merges", texts(vec!["d e".to_owned()])),
+        ("tokenizer.ggml.merges", texts(merges().0)),
         ("tokenizer.ggml.bos_token_id", Value::U32(END)),
         ("tokenizer.ggml.eos_token_id", Value::U32(END)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),

@@ -1,9 +1,10 @@
 //! Steps of a language model over the texts it is asked for: continuous batching over blocks of keys and values.
 //!
-//! A step takes first the newest token of every text that is being written, then as much of the prompts as its budget of
-//! tokens has room for (Agrawal et al. 2024, arXiv:2403.02310). Interactive prompts go first, but every fourth time a
-//! bulk one does. A prompt waits while another is computing the same beginning. Where blocks run out, the text that was
-//! let in last gives its blocks back and is computed again later; it goes on as if nothing had been.
+//! A step takes first the newest tokens of every text that is being written (one that was chosen, and those behind it
+//! that its constraint leaves no choice about), then as much of the prompts as its budget of tokens has room for (Agrawal
+//! et al. 2024, arXiv:2403.02310). Interactive prompts go first, but every fourth time a bulk one does. A prompt waits
+//! while another is computing the same beginning. Where blocks run out, the text that was let in last gives its blocks
+//! back and is computed again later; it goes on as if nothing had been.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -225,22 +226,27 @@ impl Engine {
     fn plan_writing(&mut self, shares: &mut Vec<Share>, left: &mut usize) {
         let ids: Vec<u64> =
             self.running.iter().filter(|sequence| sequence.decodes()).map(|sequence| sequence.id).collect();
+        // One token for each comes before further ones of any.
+        let mut spare = left.saturating_sub(ids.len());
         for id in ids {
             if *left == 0 {
                 return;
             }
             while let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
-                if self.room(index, 1) == 1 {
-                    shares.push(Share { id, tokens: 1 });
-                    *left -= 1;
+                let tokens = self.room(index, self.running[index].left().min(1 + spare).min(*left));
+                if tokens > 0 {
+                    shares.push(Share { id, tokens });
+                    *left -= tokens;
+                    spare -= tokens - 1;
                     break;
                 }
                 let victim = self.victim();
                 let victim_id = self.running[victim].id;
                 self.preempt(victim);
-                if shares.iter().any(|share| share.id == victim_id) {
-                    shares.retain(|share| share.id != victim_id);
-                    *left += 1;
+                if let Some(place) = shares.iter().position(|share| share.id == victim_id) {
+                    let Share { tokens, .. } = shares.remove(place);
+                    *left += tokens;
+                    spare += tokens - 1;
                 }
             }
         }
@@ -307,7 +313,8 @@ impl Engine {
         // Pieces in the order of the running texts, so that texts and rows can be walked together.
         for sequence in &mut self.running {
             let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
-            sequence.begin();
+            let forced = sequence.begin();
+            self.counters.written_tokens.fetch_add(forced as u64, Ordering::Relaxed);
             let end = sequence.computed + share.tokens;
             let logits = end == sequence.tokens.len();
             pieces.push(StepPiece {
@@ -391,15 +398,15 @@ fn hand_out(
                 blocks.publish(sequence.blocks[index], name);
             }
         }
-        if sequence.left() == 0 {
+        if sequence.left() == 0 && !sequence.has_ended() {
             choices.push((choices.len(), sequence, masks.next().flatten()));
         }
     }
     let choose = |(row, sequence, mask): (usize, &mut Sequence, Mask)| match sequence
         .choose(rows.logits.row(row), mask)
     {
-        Ok(()) => {
-            counters.written_tokens.fetch_add(1, Ordering::Relaxed);
+        Ok(tokens) => {
+            counters.written_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         }
         Err(error) => {
             tracing::error!(error.message = format!("{error:#}"), "no token can be chosen");
@@ -589,6 +596,7 @@ mod tests {
                 pieces: Pieces::new(Arc::clone(&self.tokenizer), true),
                 stops: Stops::new(Vec::new()),
                 matcher: None,
+                takes_forced: true,
                 end_ids: vec![0],
                 stop_ids: Vec::new(),
                 max_new_tokens: text.max_new_tokens,

@@ -29,6 +29,8 @@ pub struct Request {
     pub stops: Stops,
     /// What the text must look like.
     pub matcher: Option<Matcher>,
+    /// Whether tokens that must come are taken without asking the model, which then says nothing of their probability.
+    pub takes_forced: bool,
     /// Tokens that end texts of the model.
     pub end_ids: Vec<u32>,
     /// Tokens to stop at.
@@ -108,6 +110,8 @@ pub(super) struct Sequence {
     pub(super) blocks: Vec<Block>,
     names: Vec<Name>,
     apart: bool,
+    /// Its newest tokens, which came together: one that was chosen, and those that had to come behind it.
+    newest: usize,
     submitted: Instant,
     times: Times,
     pub(super) begun: bool,
@@ -124,6 +128,7 @@ impl Sequence {
             computed: 0,
             blocks: Vec::new(),
             names: Vec::new(),
+            newest: 0,
             submitted: Instant::now(),
             times: Times::default(),
             begun: false,
@@ -137,9 +142,9 @@ impl Sequence {
         self.tokens.len() - self.computed
     }
 
-    /// Whether only its newest token is not computed.
+    /// Whether only its newest tokens are not computed.
     pub(super) fn decodes(&self) -> bool {
-        self.left() == 1 && self.tokens.len() > self.request.prompt.len()
+        (1..=self.newest).contains(&self.left())
     }
 
     pub(super) fn is_urgent(&self) -> bool {
@@ -175,13 +180,47 @@ impl Sequence {
         late.then(|| Error::QueueTimeout { retry_after: retry_after() })
     }
 
-    /// Its first forward pass begins.
-    pub(super) fn begin(&mut self) {
-        if !self.begun {
-            self.begun = true;
-            self.times.queued = self.submitted.elapsed();
-            self.tell(Event::Started { cached: self.computed });
+    /// Its first forward pass begins; how many tokens must come behind the prompt.
+    pub(super) fn begin(&mut self) -> usize {
+        if self.begun {
+            return 0;
         }
+        self.begun = true;
+        self.times.queued = self.submitted.elapsed();
+        self.tell(Event::Started { cached: self.computed });
+        if let Err(error) = self.take_forced(0) {
+            tracing::error!(error.message = format!("{error:#}"), "what must come cannot be taken");
+            self.fail(Error::Backend);
+        }
+        self.newest
+    }
+
+    /// Takes the tokens that must come next, behind so many that were chosen.
+    fn take_forced(&mut self, chosen: usize) -> anyhow::Result<()> {
+        self.newest = chosen;
+        while self.request.takes_forced && !self.ended {
+            let forced = self.request.matcher.as_mut().map(Matcher::forced).unwrap_or_default();
+            if forced.is_empty() {
+                break;
+            }
+            for id in forced {
+                let room = self.room();
+                let Some(matcher) = &mut self.request.matcher else { break };
+                let progress = matcher.accept(id, room)?;
+                if progress == Progress::Refused {
+                    // No end was in reach behind it: another token of the same text may do.
+                    return Ok(());
+                }
+                self.request.sampler.push(id);
+                let certain = Sampled { id, logprob: 0.0, top: Vec::new() };
+                self.push(certain, progress == Progress::Stopped);
+                self.newest += 1;
+                if self.ended {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tokens that may still come.
@@ -189,12 +228,13 @@ impl Sequence {
         self.request.max_new_tokens - (self.tokens.len() - self.request.prompt.len())
     }
 
-    /// Chooses the next token by its logits, under a mask where there is a constraint.
+    /// Chooses the next token by its logits, under a mask where there is a constraint, and takes those that must come
+    /// behind it; how many there are.
     pub(super) fn choose(
         &mut self,
         logits: &[f32],
         mask: Option<Result<Vec<u32>, ConstraintError>>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<usize> {
         let room = self.room();
         let mut mask = mask.transpose()?;
         anyhow::ensure!(mask.is_some() || self.request.matcher.is_none(), "no mask was worked out");
@@ -207,7 +247,8 @@ impl Sequence {
             if progress != Progress::Refused {
                 self.request.sampler.push(sampled.id);
                 self.push(sampled, progress == Progress::Stopped);
-                return Ok(());
+                self.take_forced(1)?;
+                return Ok(self.newest);
             }
             // After that token no end was in reach.
             mask = self

@@ -151,6 +151,7 @@ impl Api {
             pieces: generator.pieces(),
             stops: Stops::new(asked.stop.clone()),
             matcher,
+            takes_forced: !asked.logprobs,
             end_ids,
             stop_ids: asked.stop_ids.clone(),
             max_new_tokens,

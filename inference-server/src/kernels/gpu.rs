@@ -4,6 +4,8 @@
 
 mod source;
 
+use rayon::prelude::*;
+
 pub use source::Source;
 
 /// An address on the device.
@@ -31,13 +33,23 @@ impl Element {
 
     /// Numbers as the device holds them.
     pub fn encode(self, numbers: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(numbers.len() * self.bytes());
-        match self {
-            Self::Bf16 => numbers.iter().for_each(|x| bytes.extend(half::bf16::from_f32(*x).to_le_bytes())),
-            Self::F16 => numbers.iter().for_each(|x| bytes.extend(half::f16::from_f32(*x).to_le_bytes())),
-            Self::F32 => numbers.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
-        }
+        let mut bytes = vec![0; numbers.len() * self.bytes()];
+        let parts = bytes.par_chunks_mut(PART * self.bytes()).zip(numbers.par_chunks(PART));
+        parts.for_each(|(bytes, numbers)| match self {
+            Self::Bf16 => put(bytes, numbers, |x| half::bf16::from_f32(x).to_le_bytes()),
+            Self::F16 => put(bytes, numbers, |x| half::f16::from_f32(x).to_le_bytes()),
+            Self::F32 => put(bytes, numbers, f32::to_le_bytes),
+        });
         bytes
+    }
+}
+
+/// Numbers that a thread encodes at a time.
+const PART: usize = 1 << 16;
+
+fn put<const N: usize>(bytes: &mut [u8], numbers: &[f32], encode: impl Fn(f32) -> [u8; N]) {
+    for (place, x) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *place = encode(*x);
     }
 }
 

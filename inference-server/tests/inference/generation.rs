@@ -187,6 +187,55 @@ async fn constraints_are_kept() {
     }
 }
 
+/// A record whose keys, order and marks are given: little of its text is the model's choice.
+const RECORD: &str = r#"{"type": "object", "properties": {"occupation": {"enum": ["contador", "programadora"]},
+    "experience_years": {"type": "integer", "minimum": 1, "maximum": 9}, "languages": {"const": ["español"]}},
+    "required": ["occupation", "experience_years", "languages"], "additionalProperties": false}"#;
+
+#[tokio::test]
+async fn what_a_constraint_leaves_no_choice_about_is_not_asked_of_the_model() {
+    let running = running(&[]).await;
+    let asked = |seed, logprobs| {
+        let mut asked = settings(200);
+        asked.limits.as_mut().unwrap().ignore_end = false;
+        let kind = pb::constraint::Kind::JsonSchema(RECORD.to_owned());
+        asked.constraint = Some(pb::Constraint { kind: Some(kind) });
+        asked.sampling = sampled(seed);
+        asked.logprobs = logprobs;
+        asked
+    };
+    let mut alone = Vec::new();
+    for seed in 0..4 {
+        let before = steps(&running).await;
+        let told = generate(&running, asked(seed, None), chat("hola")).await.unwrap();
+        let taken = steps(&running).await - before;
+        let value: serde_json::Value = serde_json::from_str(&told.text).expect(&told.text);
+        assert_eq!(value["languages"][0], "español");
+        assert_eq!(told.finished.usage.unwrap().completion_tokens as usize, told.ids.len());
+        assert!(taken * 3 < told.ids.len() as u64, "{taken} steps for {} tokens", told.ids.len());
+        alone.push(told.text);
+        // Whoever asks for probabilities gets the model's own for every token.
+        let before = steps(&running).await;
+        let told = generate(&running, asked(seed, Some(0)), chat("hola")).await.unwrap();
+        assert_eq!(told.logprobs.len(), told.ids.len());
+        // A step is counted after its tokens are told.
+        assert!(steps(&running).await - before + 1 >= told.ids.len() as u64);
+        assert!(serde_json::from_str::<serde_json::Value>(&told.text).is_ok(), "{}", told.text);
+    }
+    let settings: Vec<_> = (0..4).map(|seed| asked(seed, None)).collect();
+    let together = settings.into_iter().map(|settings| generate(&running, settings, chat("hola")));
+    let together = futures::future::join_all(together).await;
+    let together: Vec<String> = together.into_iter().map(|told| told.unwrap().text).collect();
+    assert_eq!(together, alone);
+}
+
+/// Forward passes so far.
+async fn steps(running: &Running) -> u64 {
+    let metrics = running.scrape().await;
+    let line = metrics.lines().find(|line| line.starts_with("observatory_inference_text_steps_total"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("steps")
+}
+
 #[tokio::test]
 async fn faults_are_told_apart() {
     let running = running(&["--max-text-bytes", "3000"]).await;

@@ -1,4 +1,4 @@
-//! Language models on a GPU, by kernels that a processor runs; see `emulated`.
+//! Language models on a GPU: by kernels that a processor runs, see `emulated`, or with the feature `cuda` by a GPU.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,12 @@ use observatory_inference::generation::sampler::{Sampler, Sampling};
 use observatory_inference::generation::sequence::{Event, Request};
 use observatory_inference::generation::stop::Stops;
 use observatory_inference::generation::{Generator, Manner};
-use observatory_inference::kernels::gpu::{Element, Entry, Gpu, Source as Kernels};
+use observatory_inference::kernels::gpu::{Element, Gpu};
+#[cfg(not(feature = "cuda"))]
+use observatory_inference::kernels::gpu::{Entry, Source as Kernels};
+#[cfg(not(feature = "cuda"))]
 use observatory_inference::kernels::tiles::{Tiles, queries};
+#[cfg(not(feature = "cuda"))]
 use observatory_inference::model::ComputeError;
 use observatory_inference::model::decoder::config::DecoderConfig;
 use observatory_inference::model::decoder::gpu::GpuDecoder;
@@ -25,28 +29,46 @@ use observatory_inference::tokenizer::TextTokenizer;
 use tokio_util::sync::CancellationToken;
 
 use crate::decoders::{self, BLOCK, Golden, argmax, cosine, load_gguf, near};
+#[cfg(not(feature = "cuda"))]
 use crate::emulated::Emulated;
 use crate::gguf;
 use crate::llama;
 use crate::support::goldens;
 
-fn load(model: &str, element: Element) -> GpuDecoder<Emulated> {
+#[cfg(not(feature = "cuda"))]
+type Device = Emulated;
+#[cfg(feature = "cuda")]
+type Device = observatory_inference::kernels::cuda::Machine;
+
+#[cfg(not(feature = "cuda"))]
+fn device(element: Element) -> Device {
+    Emulated::new(element)
+}
+
+#[cfg(feature = "cuda")]
+fn device(element: Element) -> Device {
+    let open = device::open(DeviceChoice::Cuda(0)).unwrap();
+    let stream = open.device.as_cuda_device().unwrap().cuda_stream();
+    Device::new(stream.context(), element).unwrap()
+}
+
+fn load(model: &str, element: Element) -> GpuDecoder<Device> {
     let dir = goldens().join("models").join(model);
     let config = DecoderConfig::read(&dir).unwrap();
     let loading = Arc::<Loading>::default();
     let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
-    reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap())
+    reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
 
-fn load_file(path: &Path, element: Element) -> GpuDecoder<Emulated> {
+fn load_file(path: &Path, element: Element) -> GpuDecoder<Device> {
     let file = Gguf::open(path).unwrap();
     let config = DecoderConfig::from_gguf(&file).unwrap();
     let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
     let mut source = Source::Gguf(weights);
-    reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap())
+    reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
 
-fn reserved(mut decoder: GpuDecoder<Emulated>) -> GpuDecoder<Emulated> {
+fn reserved(mut decoder: GpuDecoder<Device>) -> GpuDecoder<Device> {
     decoder.reserve(64).unwrap();
     decoder
 }
@@ -197,8 +219,7 @@ fn long_texts_are_those_of_the_processor() {
         let expected = processor.step(&[piece]).unwrap().row(0).to_vec();
         for element in [Element::F32, Element::F16] {
             let (config, mut source) = long(model);
-            let mut decoder =
-                reserved(GpuDecoder::load(Emulated::new(element), config, &mut source).unwrap());
+            let mut decoder = reserved(GpuDecoder::load(device(element), config, &mut source).unwrap());
             for written in [0, 30] {
                 let mut text = Text { blocks: blocks.clone(), ..Text::new(&prompt, 0) };
                 text.prompt -= written;
@@ -225,7 +246,7 @@ impl Numbers {
 }
 
 /// Logits behind each token of a text from the last of its prompt on, computed by itself and written one by one.
-fn alone(decoder: &mut GpuDecoder<Emulated>, whole: &[u32], prompt: usize) -> Vec<Vec<f32>> {
+fn alone(decoder: &mut GpuDecoder<Device>, whole: &[u32], prompt: usize) -> Vec<Vec<f32>> {
     let mut text = Text::new(&whole[..prompt], 48);
     let mut all = vec![text.finish(decoder)];
     for id in &whole[prompt..] {
@@ -295,6 +316,7 @@ fn a_text_is_the_same_bits_in_any_company() {
     }
 }
 
+#[cfg(not(feature = "cuda"))]
 #[test]
 fn steps_that_only_write_are_recorded_once() {
     let mut decoder = load("golden/qwen3", Element::F16);
@@ -310,6 +332,7 @@ fn steps_that_only_write_are_recorded_once() {
     assert_eq!(decoder.gpu().multiplied, multiplied, "no product of many rows");
 }
 
+#[cfg(not(feature = "cuda"))]
 #[test]
 fn what_a_device_cannot_do_is_said() {
     let dir = goldens().join("models/golden/qwen3");
@@ -336,6 +359,7 @@ fn what_a_device_cannot_do_is_said() {
 }
 
 /// Attention of packed texts, as encoders ask for it, against sums in f64.
+#[cfg(not(feature = "cuda"))]
 #[test]
 fn attention_of_encoders_is_near_that_of_f64() {
     for (heads, head, element) in
@@ -422,6 +446,7 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
                 pieces: generator.pieces(),
                 stops: Stops::new(Vec::new()),
                 matcher: None,
+                takes_forced: false,
                 end_ids: Vec::new(),
                 stop_ids: Vec::new(),
                 max_new_tokens: 30,

@@ -10,6 +10,7 @@ mod conformance;
 mod cuda;
 mod decoders;
 mod embedding;
+#[cfg(not(feature = "cuda"))]
 mod emulated;
 mod generation;
 mod gguf;

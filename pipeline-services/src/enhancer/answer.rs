@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// Longest label, in characters: longer ones are sentences.
-const LABEL_CHARACTERS: usize = 80;
-const REASON_CHARACTERS: usize = 300;
+pub(super) const LABEL_CHARACTERS: usize = 80;
+/// Longest reason, in characters.
+pub(super) const REASON_CHARACTERS: usize = 300;
 /// Inferences of one posting at most; more are guesses.
-const IMPLICIT: usize = 12;
+pub(super) const IMPLICIT: usize = 12;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

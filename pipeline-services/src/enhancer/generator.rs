@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::endpoint::{Endpoint, GenerateError};
+use super::prompt;
 use crate::inference::{ChatRequest, Chatted, InferenceClient, InferenceError};
 
 /// A model of the inference server.
@@ -38,14 +39,14 @@ impl Generator {
         }
     }
 
-    /// The text that the model answers to messages in the form of chat completions.
+    /// The text that the model answers to messages about so many mentions, in the form of chat completions.
     ///
     /// # Errors
     /// See [`GenerateError`].
-    pub(super) async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
+    pub(super) async fn generate(&self, messages: Value, mentions: usize) -> Result<String, GenerateError> {
         match self {
-            Self::Endpoint(endpoint) => endpoint.generate(messages, schema).await,
-            Self::Served(served) => served.generate(&messages, &schema).await,
+            Self::Endpoint(endpoint) => endpoint.generate(messages, prompt::schema()).await,
+            Self::Served(served) => served.generate(&messages, &prompt::bounded_schema(mentions)).await,
         }
     }
 }
@@ -94,7 +95,7 @@ mod tests {
         let client = InferenceClient::new(&Default::default()).unwrap();
         let served =
             Served { client, model: "a/b".to_owned(), max_tokens: 9, timeout: Duration::from_secs(1) };
-        let answer = Generator::Served(served).generate(json!([]), json!({})).await;
+        let answer = Generator::Served(served).generate(json!([]), 0).await;
         let Err(GenerateError::Refused(error)) = answer else { panic!("{answer:?}") };
         assert!(format!("{error:?}").contains("no inference server is configured"), "{error:?}");
     }

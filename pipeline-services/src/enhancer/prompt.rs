@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::answer;
 use crate::domain::{posting::Document, skill::Mention};
 
 const BUILT_IN: &str = include_str!("../../prompts/enhance.txt");
@@ -73,7 +74,31 @@ fn cut(text: &str) -> &str {
     text.char_indices().nth(FIELD_CHARACTERS).map_or(text, |(end, _)| &text[..end])
 }
 
-/// JSON schema of the answer, within what strict structured output allows.
+/// The schema of the answer to so many mentions with bounds, which keep an answer short and its numbers meaningful.
+pub(super) fn bounded_schema(mentions: usize) -> Value {
+    let mut schema = schema();
+    let mut bound = |place: &str, bounds: Value| {
+        if let (Some(Value::Object(target)), Value::Object(bounds)) = (schema.pointer_mut(place), bounds) {
+            target.extend(bounds);
+        }
+    };
+    bound("/properties/skills", json!({ "maxItems": mentions }));
+    bound("/properties/implicit", json!({ "maxItems": answer::IMPLICIT }));
+    let last = mentions.saturating_sub(1);
+    for key in ["mention", "same_as"] {
+        let place = format!("/properties/skills/items/properties/{key}");
+        bound(&place, json!({ "minimum": 0, "maximum": last }));
+    }
+    for list in ["skills", "implicit"] {
+        let place = |key: &str| format!("/properties/{list}/items/properties/{key}");
+        bound(&place("label"), json!({ "minLength": 1, "maxLength": answer::LABEL_CHARACTERS }));
+        bound(&place("reason"), json!({ "maxLength": answer::REASON_CHARACTERS }));
+        bound(&place("confidence"), json!({ "minimum": 0, "maximum": 1 }));
+    }
+    schema
+}
+
+/// JSON schema of the answer, within what strict structured output allows everywhere.
 pub(super) fn schema() -> Value {
     let kind = json!({ "type": "string", "enum": ["hard", "soft"] });
     let confidence = json!({ "type": "number" });
@@ -124,6 +149,21 @@ mod tests {
         let sent: Value = serde_json::from_str(messages[1]["content"].as_str().unwrap()).unwrap();
         assert_eq!(sent["title"], document.title);
         assert_eq!(sent["description"].as_str().unwrap().chars().count(), FIELD_CHARACTERS);
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_answer() {
+        let bounded = bounded_schema(3);
+        let at = |place: &str| bounded.pointer(place).unwrap().clone();
+        assert_eq!(at("/properties/skills/maxItems"), 3);
+        assert_eq!(at("/properties/skills/items/properties/same_as/maximum"), 2);
+        assert_eq!(at("/properties/implicit/items/properties/confidence/maximum"), 1);
+        assert_eq!(at("/properties/implicit/items/properties/reason/maxLength"), answer::REASON_CHARACTERS);
+        assert_eq!(
+            at("/properties/skills/items/required"),
+            schema()["properties"]["skills"]["items"]["required"]
+        );
+        assert_eq!(bounded_schema(0).pointer("/properties/skills/maxItems").unwrap(), 0);
     }
 
     #[test]

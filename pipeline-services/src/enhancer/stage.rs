@@ -21,7 +21,7 @@ use super::{
     answer::{self, Knowledge},
     endpoint::{self, Endpoint, GenerateError, ResponseFormat},
     generator::{Generator, Served},
-    prompt::{self, Prompt},
+    prompt::Prompt,
     rules,
 };
 use crate::{
@@ -168,7 +168,7 @@ impl EnhancerStage {
         known: Knowledge<'_>,
     ) -> Result<Vec<EnhancedSkill>, StageError> {
         let messages = asked.prompt.messages(document, mentions);
-        let problem = match asked.generator.generate(messages, prompt::schema()).await {
+        let problem = match asked.generator.generate(messages, mentions.len()).await {
             Ok(text) => match answer::combine(&text, mentions, known) {
                 Ok(skills) => return Ok(skills),
                 Err(problem) => problem,

@@ -1,7 +1,8 @@
-//! Models that decide about skills: served taggers, and language models behind an endpoint.
+//! Models that decide about skills: served taggers, and language models, served and behind an endpoint.
 
 use std::{
     collections::BTreeSet,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -166,4 +167,48 @@ async fn a_language_model_enhances_and_each_row_says_who_made_it() {
 
     let again = site.run(&["run", "start", "--stages", "enhance", "--watch", "--json"]).ended(0).json();
     assert_eq!(again["stages"][0]["up_to_date"].as_u64(), Some(postings), "nothing is asked twice");
+}
+
+/// A tiny model with random weights, whose texts may be as long as advertisements are in its few tokens.
+fn long_model(folder: &Path) -> PathBuf {
+    let to = folder.join("qwen2");
+    std::fs::create_dir(&to).unwrap();
+    for file in std::fs::read_dir(Site::tiny_model("qwen2")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+    let path = to.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = json!(32_768);
+    std::fs::write(path, config.to_string()).unwrap();
+    to
+}
+
+/// What it answers keeps to the schema and means nothing: all the way through is what is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_language_model_with_random_weights_enhances_every_posting() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        "[modules.enhancer.settings]\nmodel = \"tests/qwen2\"\nconcurrency = 8\nmax_tokens = 200\n";
+    let site = Site::with_folders(settings, &[long_model(folder.path())]);
+    site.run(&["postings", "import", &site.ads(12)]).ended(0);
+    let run = site.run(&["run", "start", "--stages", "extract,enhance", "--watch", "--json"]).ended(0).json();
+    assert_eq!(
+        (&run["state"], &run["facts"]["enhance"]["made_by"]),
+        (&json!("succeeded"), &json!("tests/qwen2"))
+    );
+    let postings = run["stages"][0]["done"].as_u64().unwrap();
+    let mut database = site.database().await;
+    let rows = sqlx::query(
+        "select count(*) filter (where duration_ms > 0 and version like '%tests/qwen2%') as timed,
+                (select count(distinct job_id) from enhanced_skills where llm_model = 'tests/qwen2') as by_model,
+                (select count(*) from enhanced_skills where skill_type = 'explicit' and extraction_id is null) as untraceable
+         from posting_stage where stage = 'enhance'",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    let counted = |name: &str| u64::try_from(rows.get::<i64, _>(name)).unwrap();
+    assert_eq!((counted("timed"), counted("untraceable")), (postings, 0));
+    assert!(counted("by_model") > 0, "no answer was taken");
 }

@@ -83,12 +83,22 @@ impl Site {
 
     /// A running stack with module blocks and some of the tiny models, as `tests/NAME`.
     pub(crate) fn with(settings: &str, models: &[&str]) -> Self {
+        let folders: Vec<PathBuf> = models.iter().map(|model| Self::tiny_model(model)).collect();
+        Self::with_folders(settings, &folders)
+    }
+
+    /// The folder of a tiny model.
+    pub(crate) fn tiny_model(name: &str) -> PathBuf {
+        root().join("inference-server/tests/goldens/models/golden").join(name)
+    }
+
+    /// A running stack with module blocks and the models of these folders, as `tests/NAME`.
+    pub(crate) fn with_folders(settings: &str, models: &[PathBuf]) -> Self {
         let site = Self::new();
         fs::create_dir(site.data()).unwrap();
         fs::write(site.data().join("observatory.toml"), settings).unwrap();
-        for model in models {
-            let from = root().join("inference-server/tests/goldens/models/golden").join(model);
-            let name = format!("tests/{model}");
+        for from in models {
+            let name = format!("tests/{}", from.file_name().unwrap().to_str().unwrap());
             site.run(&["models", "import", from.to_str().unwrap(), "--name", &name]).ended(0);
         }
         site.run(&["up", "--wait-seconds", "120"]).ended(0);

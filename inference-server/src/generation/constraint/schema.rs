@@ -12,8 +12,8 @@ const VALUES: [&str; 5] = ["const", "enum", "default", "examples", "x-guidance"]
 
 /// The grammar of a schema.
 ///
-/// White space is one space at most, after commas and colons: a model that may go on with white space sometimes does
-/// so to the end.
+/// White space is one space after each comma and colon: a model that may go on with white space sometimes does so to
+/// the end, and what is not left open need not be asked of the model.
 pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let mut schema = match serde_json::from_str(schema)? {
         Value::Bool(true) => json!({}),
@@ -23,7 +23,7 @@ pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let Some(map) = schema.as_object_mut() else {
         bail!("a schema is an object or true");
     };
-    let options = json!({"whitespace_flexible": false, "item_separator": ", ?", "key_separator": ": ?"});
+    let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     map.insert("x-guidance".to_owned(), options);
     Ok(TopLevelGrammar::from_json_schema(schema))
 }

@@ -286,7 +286,7 @@ fn forced_tokens_are_those_of_the_tokenizer() {
     let both = Constraint::Choices(vec!["namea".to_owned(), "nameb".to_owned()]);
     check(&rig(spaced()), &both, &["name"]);
     let schema = json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "integer"}}, "additionalProperties": false});
-    check(&rig(spaced()), &Constraint::JsonSchema(schema.to_string()), &["{", "\"", "name", "\":"]);
+    check(&rig(spaced()), &Constraint::JsonSchema(schema.to_string()), &["{", "\"", "name", "\":", "▁"]);
 }
 
 #[test]
