@@ -46,8 +46,8 @@ const ADVERTISEMENT: usize = 350;
 const ANSWER: u32 = 250;
 /// Any text of letters and spaces: what is measured is the mask, not what it forbids.
 const REGEX: &str = "[a-z ]{1,4000}";
-/// Skills of an answer to the enhancer, whose records have some 34 tokens.
-const SKILLS: usize = 7;
+/// Skills of an answer to the enhancer, whose records have some 45 tokens in the words of the random file.
+const SKILLS: usize = 5;
 
 /// The enhancer's answer, with labels of two or three tokens as usual ones have and numbers that are not drawn out, since
 /// a model with random weights knows no end of either.

@@ -14,10 +14,6 @@ use observatory_inference::generation::stop::Stops;
 use observatory_inference::generation::{Generator, Manner};
 use observatory_inference::kernels::gpu::{Element, Gpu};
 #[cfg(not(feature = "cuda"))]
-use observatory_inference::kernels::gpu::{Entry, Source as Kernels};
-#[cfg(not(feature = "cuda"))]
-use observatory_inference::kernels::tiles::{Tiles, queries};
-#[cfg(not(feature = "cuda"))]
 use observatory_inference::model::ComputeError;
 use observatory_inference::model::decoder::config::DecoderConfig;
 use observatory_inference::model::decoder::gpu::GpuDecoder;
@@ -236,10 +232,10 @@ fn long_texts_are_those_of_the_processor() {
 }
 
 /// Numbers that look random.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % end
     }
@@ -356,75 +352,6 @@ fn what_a_device_cannot_do_is_said() {
     let mut decoder = open(config(), 2 << 20).unwrap();
     let error = decoder.reserve(1_000).unwrap_err();
     assert!(matches!(error, ComputeError::OutOfMemory(_)), "{error}");
-}
-
-/// Attention of packed texts, as encoders ask for it, against sums in f64.
-#[cfg(not(feature = "cuda"))]
-#[test]
-fn attention_of_encoders_is_near_that_of_f64() {
-    for (heads, head, element) in
-        [(2, 64, Element::F16), (1, 128, Element::Bf16), (2, 40, Element::F16), (2, 32, Element::F32)]
-    {
-        let mut gpu = Emulated::new(element);
-        let row = (head as usize).next_multiple_of(16) + 8;
-        let shared = |tiles: usize| if element == Element::F32 { 0 } else { tiles * 64 * row * 2 };
-        let entries = [("attend_short", 3), ("attend_long", 4)].map(|(name, tiles)| Entry {
-            name,
-            threads: 128,
-            shared: shared(tiles),
-        });
-        let defines = [("HEADS", heads.to_string()), ("HEAD", head.to_string())];
-        let kernels = gpu.compile(Kernels::Attention, &defines, &entries).unwrap();
-        let (width, lengths) = (heads * head, [3, 17, 64, 1, 65, 130]);
-        let count: usize = lengths.iter().sum();
-        let mut numbers = Numbers(7);
-        let values: Vec<f32> =
-            (0..count * 3 * width).map(|_| numbers.below(2_001) as f32 / 1_000.0 - 1.0).collect();
-        let tiles = Tiles::cut((0..count as u32).map(|row| (row, row)), &lengths, queries(head));
-        let mut put = |bytes: &[u8]| {
-            let address = gpu.allocate(bytes.len()).unwrap();
-            gpu.upload(address, bytes).unwrap();
-            address
-        };
-        let words: Vec<u8> = tiles.words().iter().flat_map(|word| word.to_le_bytes()).collect();
-        let (qkv, list) = (put(&element.encode(&values)), put(&words));
-        let to = put(&vec![0; count * width * element.bytes()]);
-        for (kernel, part, blocks) in [
-            (kernels[0], tiles.parts().slots, tiles.short()),
-            (kernels[1], tiles.parts().tiles, tiles.long()),
-        ] {
-            let at = list + 4 * part as u64;
-            gpu.launch(kernel, [heads, blocks, 1], &[qkv.into(), at.into(), to.into()]).unwrap();
-        }
-        let got = gpu.floats(element, to, count * width);
-        let mut start = 0;
-        for length in lengths {
-            for (row, head_index) in (0..length).flat_map(|row| (0..heads).map(move |head| (row, head))) {
-                let at =
-                    |row: usize, part: usize| (start + row) * 3 * width + part * width + head_index * head;
-                let of =
-                    |row: usize, part: usize| values[at(row, part)..][..head].iter().map(|x| f64::from(*x));
-                let score = |other: usize| {
-                    let dot: f64 = of(row, 0).zip(of(other, 1)).map(|(x, y)| x * y).sum();
-                    (dot / (head as f64).sqrt()).exp()
-                };
-                let weights: Vec<f64> = (0..length).map(score).collect();
-                let total: f64 = weights.iter().sum();
-                for column in 0..head {
-                    let value =
-                        |(other, weight): (usize, &f64)| f64::from(values[at(other, 2) + column]) * weight;
-                    let expected = weights.iter().enumerate().map(value).sum::<f64>() / total;
-                    let found = f64::from(got[(start + row) * width + head_index * head + column]);
-                    let most = if element == Element::F32 { 1e-5 } else { 1e-2 };
-                    assert!(
-                        (found - expected).abs() < most,
-                        "{element:?} {length} {row}: {found} {expected}"
-                    );
-                }
-            }
-            start += length;
-        }
-    }
 }
 
 /// Tokens that an engine writes for these prompts at once.

@@ -17,6 +17,8 @@ mod gguf;
 mod goldens;
 mod gpu;
 mod heads;
+#[cfg(not(feature = "cuda"))]
+mod kernels;
 mod lifecycle;
 mod llama;
 mod openai;

@@ -6,6 +6,7 @@
 //! is computed again after its text had to give way is computed as it was the first time. So a text depends on its
 //! prompt, settings and seed alone, as on the CPU.
 
+mod between;
 mod layer;
 mod linear;
 mod memory;
@@ -19,15 +20,13 @@ use super::config::{DecoderConfig, Family};
 use super::rotation::Rotation;
 use super::source::{self, Source};
 use super::{LanguageModel, StepPiece, check};
-use crate::kernels::gpu::{
-    Address, Argument, Element, Entry, Gpu, GpuError, Kernel, Memory, Source as Kernels,
-};
-use crate::kernels::math::Activation;
+use crate::kernels::gpu::{Address, Argument, Gpu, GpuError, Memory};
 use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::BLOCK;
 use crate::model::ComputeError;
+use between::{Between, activation};
 use layer::{Layer, Loader};
-use linear::{Linear, Outcome, Products, Rows};
+use linear::{Linear, Outcome, Products, Rows, Target};
 use memory::{Buffer, floats, upload};
 use sheet::{Places, Sheet};
 
@@ -35,26 +34,10 @@ use sheet::{Places, Sheet};
 const SPLIT: usize = 256;
 /// Heads that one block of a launch takes at most; `TOGETHER` of `cuda/decoder.cu`.
 const TOGETHER: usize = 8;
-/// Keys that are visited at a time; `KEYS` of `cuda/online.cu`.
-const KEYS: usize = 64;
 /// Rows of activations are a multiple of this many, so that no product reads past them.
 const ROOM: usize = 64;
 /// Blocks of a launch that works on all values alike, at most.
 const BLOCKS: usize = 132 * 16;
-
-/// The kernels between the products.
-#[derive(Debug, Clone, Copy)]
-struct Between {
-    embed: Kernel,
-    normalise: Kernel,
-    add_normalised: Kernel,
-    place: Kernel,
-    open: Kernel,
-    attend_rows: Kernel,
-    join: Kernel,
-    /// For elements of 16 bits.
-    attend_prompts: Option<Kernel>,
-}
 
 /// Activations of a step, and what it is told.
 #[derive(Debug, Default)]
@@ -276,8 +259,8 @@ impl<G: Gpu> GpuDecoder<G> {
         self.normalise([chosen, asked], pass.asked, self.norm)?;
         let (at, logits) = (self.buffers.normed.address(), self.buffers.logits.address());
         let x = Rows { at, most: pass.asked, count: asked };
-        let to = [logits, self.config.vocabulary as u64];
-        self.products.few(&mut self.gpu, &self.head, x, Outcome::Floats, to)
+        let target = Target { outcome: Outcome::Floats, at: logits, columns: self.config.vocabulary };
+        self.products.few(&mut self.gpu, &self.head, x, target)
     }
 
     /// The norm of rows of states, of those that are chosen where `chosen` is not 0.
@@ -306,7 +289,8 @@ impl<G: Gpu> GpuDecoder<G> {
         let heads = self.config.heads;
         let (normed, wide) = (self.buffers.normed.address(), self.buffers.wide.address());
         let columns = layer.qkv.outputs();
-        product(gpu, &mut self.products, pass, &layer.qkv, normed, (Outcome::Elements, wide, columns))?;
+        let target = Target { outcome: Outcome::Elements, at: wide, columns };
+        product(gpu, &mut self.products, pass, (&layer.qkv, normed), target)?;
         let rotation = if layer.local { &self.config.local_rotation } else { &self.config.rotation };
         let arguments: [Argument; 13] = [
             wide.into(),
@@ -387,14 +371,15 @@ impl<G: Gpu> GpuDecoder<G> {
         let (normed, opened) = (self.buffers.normed.address(), self.buffers.context.address());
         let few = Rows { at: normed, most: pass.written, count: pass.places.written };
         if pass.written > 0 {
-            let to = [opened, inner as u64];
-            self.products.few(gpu, &layer.gate_up, few, Outcome::Gated, to)?;
+            let target = Target { outcome: Outcome::Gated, at: opened, columns: inner };
+            self.products.few(gpu, &layer.gate_up, few, target)?;
         }
         if pass.prompts > 0 {
             let at = normed + (pass.written * self.config.hidden * bytes) as Address;
             let many = Rows { at, most: pass.prompts, count: 0 };
             let wide = self.buffers.wide.address();
-            self.products.many(gpu, &layer.gate_up, many, Outcome::Elements, wide)?;
+            let target = Target { outcome: Outcome::Elements, at: wide, columns: 2 * inner };
+            self.products.many(gpu, &layer.gate_up, many, target)?;
             let to = opened + (pass.written * inner * bytes) as Address;
             let arguments: [Argument; 4] = [wide.into(), pass.prompts.into(), inner.into(), to.into()];
             let blocks = (pass.prompts * inner).div_ceil(8 * 256).min(BLOCKS);
@@ -410,10 +395,12 @@ impl<G: Gpu> GpuDecoder<G> {
             if attended { (&layer.attended, layer.attended_norm) } else { (&layer.down, layer.output_norm) };
         let states = self.buffers.states.address();
         if norm == 0 {
-            return product(gpu, &mut self.products, pass, linear, x, (Outcome::Added, states, hidden));
+            let target = Target { outcome: Outcome::Added, at: states, columns: hidden };
+            return product(gpu, &mut self.products, pass, (linear, x), target);
         }
         let sum = self.buffers.sum.address();
-        product(gpu, &mut self.products, pass, linear, x, (Outcome::Floats, sum, hidden))?;
+        let target = Target { outcome: Outcome::Floats, at: sum, columns: hidden };
+        product(gpu, &mut self.products, pass, (linear, x), target)?;
         let arguments: [Argument; 6] = [
             sum.into(),
             pass.places.rows.into(),
@@ -426,25 +413,23 @@ impl<G: Gpu> GpuDecoder<G> {
     }
 }
 
-/// A product of all rows: of those that are written by our kernels, of those of prompts by the library.
+/// A layer's product of all rows: of those that are written by our kernels, of those of prompts by the library.
 fn product<G: Gpu>(
     gpu: &mut G,
     products: &mut Products,
     pass: &Pass,
-    layer: &Linear,
-    x: Address,
-    (outcome, to, columns): (Outcome, Address, usize),
+    (layer, x): (&Linear, Address),
+    target: Target,
 ) -> Result<(), GpuError> {
+    let element = gpu.element();
     if pass.written > 0 {
         let rows = Rows { at: x, most: pass.written, count: pass.places.written };
-        products.few(gpu, layer, rows, outcome, [to, columns as u64])?;
+        products.few(gpu, layer, rows, target)?;
     }
     if pass.prompts > 0 {
-        let element = gpu.element().bytes();
-        let bytes = if outcome == Outcome::Elements { element } else { size_of::<f32>() };
-        let x = x + (pass.written * layer.inputs() * element) as Address;
-        let rows = Rows { at: x, most: pass.prompts, count: 0 };
-        products.many(gpu, layer, rows, outcome, to + (pass.written * columns * bytes) as Address)?;
+        let at = x + (pass.written * layer.inputs() * element.bytes()) as Address;
+        let rows = Rows { at, most: pass.prompts, count: 0 };
+        products.many(gpu, layer, rows, target.at_row(pass.written, element))?;
     }
     Ok(())
 }
@@ -488,40 +473,6 @@ where
     }
 }
 
-impl Between {
-    fn compile<G: Gpu>(gpu: &mut G, config: &DecoderConfig) -> Result<Self, GpuError> {
-        let heads = config.heads;
-        let defines = [
-            ("ACTIVATION", activation(config.activation).to_string()),
-            ("SHARED", heads.shared.to_string()),
-            ("GROUP", heads.group.to_string()),
-            ("HEAD", heads.size.to_string()),
-            ("SCORE_SCALE", format!("{:?}f", config.score_scale)),
-        ];
-        let entry = |name, threads| Entry { name, threads, shared: 0 };
-        let mut entries = vec![
-            entry("embed_tokens", 256),
-            entry("normalise_rows", 256),
-            entry("add_normalised", 256),
-            entry("place_heads", 128),
-            entry("open_gates", 256),
-            entry("attend_rows", 128),
-            entry("join_splits", 128),
-        ];
-        if gpu.element() != Element::F32 {
-            // Two stages of keys and values; see `ROW` of `cuda/online.cu`.
-            let row = (heads.size.next_multiple_of(16) + 8) * gpu.element().bytes();
-            entries.push(Entry { name: "attend_prompts", threads: 128, shared: 4 * KEYS * row });
-        }
-        let kernels = gpu.compile(Kernels::Decoder, &defines, &entries)?;
-        let [embed, normalise, add_normalised, place, open, attend_rows, join] = kernels[..7] else {
-            return Err(GpuError::Refused("kernels are missing".to_owned()));
-        };
-        let attend_prompts = kernels.get(7).copied();
-        Ok(Self { embed, normalise, add_normalised, place, open, attend_rows, join, attend_prompts })
-    }
-}
-
 /// Cosines of half a head and its sines, for every place of a text.
 fn angles_of(rotation: &Rotation, context: usize) -> Vec<f32> {
     let half = rotation.frequencies.len();
@@ -535,16 +486,6 @@ fn angles_of(rotation: &Rotation, context: usize) -> Vec<f32> {
         }
     }
     table
-}
-
-/// Its number in `cuda/activation.cu`.
-fn activation(activation: Activation) -> usize {
-    match activation {
-        Activation::Gelu => 0,
-        Activation::GeluTanh => 1,
-        Activation::Relu => 2,
-        Activation::Silu => 3,
-    }
 }
 
 /// What an error of the device means for the step and the device.

@@ -68,6 +68,32 @@ pub(super) struct Rows {
     pub(super) count: Address,
 }
 
+/// Where a product goes: what becomes of it, the place of its first row, and the columns of a row there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) outcome: Outcome,
+    pub(super) at: Address,
+    pub(super) columns: usize,
+}
+
+impl Target {
+    /// The same from a later row on.
+    pub(super) fn at_row(self, row: usize, element: Element) -> Self {
+        let bytes = row * self.columns * self.outcome.result(element).bytes();
+        Self { at: self.at + bytes as Address, ..self }
+    }
+}
+
+impl Outcome {
+    /// How the results are held.
+    fn result(self, element: Element) -> Element {
+        match self {
+            Self::Elements | Self::Gated => element,
+            Self::Added | Self::Floats => Element::F32,
+        }
+    }
+}
+
 impl Products {
     /// Without kernels yet; `activation` is its number in `cuda/activation.cu`.
     pub(super) fn new(activation: usize) -> Self {
@@ -109,7 +135,8 @@ impl Products {
         let (mut parts, mut first) = (Vec::new(), 0);
         for (stored, outputs) in joined(matrices) {
             let order: Vec<usize> = (0..outputs).collect();
-            parts.push(self.part(gpu, &stored, inputs, &order, first)?);
+            let part = self.part(gpu, &stored, inputs, &order)?;
+            parts.push(Part { first, ..part });
             first += outputs;
         }
         Ok(self.finished(parts, inputs, first))
@@ -132,7 +159,7 @@ impl Products {
         let order: Vec<usize> = (0..2 * width)
             .map(|output| output / 16 * 8 + output % 8 + if output % 16 < 8 { 0 } else { width })
             .collect();
-        let part = self.part(gpu, &all[0].0, inputs, &order, 0)?;
+        let part = self.part(gpu, &all[0].0, inputs, &order)?;
         Ok(self.finished(vec![part], inputs, 2 * width))
     }
 
@@ -144,14 +171,7 @@ impl Products {
         layer
     }
 
-    fn part<G: Gpu>(
-        &mut self,
-        gpu: &mut G,
-        stored: &Stored,
-        inputs: usize,
-        order: &[usize],
-        first: usize,
-    ) -> Result<Part> {
+    fn part<G: Gpu>(&mut self, gpu: &mut G, stored: &Stored, inputs: usize, order: &[usize]) -> Result<Part> {
         let outputs = order.len();
         let (grain, weights, scales) = match stored {
             Stored::Floats(numbers) => {
@@ -168,27 +188,23 @@ impl Products {
             }
         };
         self.prepare(gpu, grain)?;
-        Ok(Part { grain, weights, scales, first, outputs })
+        Ok(Part { grain, weights, scales, first: 0, outputs })
     }
 
-    /// The product of rows of written tokens, whose result has `stride` columns.
+    /// The product of rows of written tokens.
     pub(super) fn few<G: Gpu>(
         &self,
         gpu: &mut G,
         layer: &Linear,
         x: Rows,
-        outcome: Outcome,
-        [to, stride]: [u64; 2],
+        target: Target,
     ) -> Result<(), GpuError> {
+        let bytes = target.outcome.result(gpu.element()).bytes();
         for part in &layer.parts {
             let kernels = &self.kernels[&part.grain].multiply;
             let fits = kernels.iter().find(|(rows, _)| *rows >= x.most).or(kernels.last());
             let Some((rows, kernel)) = fits else { return Ok(()) };
-            let bytes = match outcome {
-                Outcome::Added | Outcome::Floats => size_of::<f32>(),
-                Outcome::Elements | Outcome::Gated => gpu.element().bytes(),
-            };
-            let to = to + (part.first * bytes) as Address;
+            let to = target.at + (part.first * bytes) as Address;
             let grid = [x.most.div_ceil(*rows), part.outputs.div_ceil(TILE_OUTPUTS), 1];
             let arguments: [Argument; 9] = [
                 part.weights.into(),
@@ -197,9 +213,9 @@ impl Products {
                 part.outputs.into(),
                 x.at.into(),
                 x.count.into(),
-                (outcome as usize).into(),
+                (target.outcome as usize).into(),
                 to.into(),
-                (stride as usize).into(),
+                target.columns.into(),
             ];
             gpu.launch(*kernel, grid, &arguments)?;
         }
@@ -212,8 +228,7 @@ impl Products {
         gpu: &mut G,
         layer: &Linear,
         x: Rows,
-        outcome: Outcome,
-        to: Address,
+        target: Target,
     ) -> Result<(), GpuError> {
         let element = gpu.element();
         let mut weight = layer.parts[0].weights;
@@ -224,12 +239,9 @@ impl Products {
                 self.spread_out(gpu, part, layer.inputs)?;
             }
         }
-        let result = match outcome {
-            Outcome::Elements | Outcome::Gated => element,
-            Outcome::Added | Outcome::Floats => Element::F32,
-        };
-        let dense = Dense { inputs: layer.inputs, outputs: layer.outputs, result };
-        gpu.multiply(dense, [weight, x.at, to], x.most, outcome == Outcome::Added)
+        let dense =
+            Dense { inputs: layer.inputs, outputs: layer.outputs, result: target.outcome.result(element) };
+        gpu.multiply(dense, [weight, x.at, target.at], x.most, target.outcome == Outcome::Added)
     }
 
     /// A part's weights as elements, in their place of the whole layer's.
