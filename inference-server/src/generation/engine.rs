@@ -384,7 +384,8 @@ fn hand_out(
     shares: &[Share],
     rows: Rows<'_>,
 ) {
-    let mut masks = rows.masks.into_iter();
+    // There is a row, and a mask, for each text whose last token was computed.
+    let mut asked = (0..).zip(rows.masks.into_iter().chain(std::iter::repeat_with(|| None)));
     let mut choices: Vec<(usize, &mut Sequence, Mask)> = Vec::new();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
@@ -398,8 +399,11 @@ fn hand_out(
                 blocks.publish(sequence.blocks[index], name);
             }
         }
-        if sequence.left() == 0 && !sequence.has_ended() {
-            choices.push((choices.len(), sequence, masks.next().flatten()));
+        if sequence.left() == 0
+            && let Some((row, mask)) = asked.next()
+            && !sequence.has_ended()
+        {
+            choices.push((row, sequence, mask));
         }
     }
     let choose = |(row, sequence, mask): (usize, &mut Sequence, Mask)| match sequence
