@@ -45,6 +45,18 @@ pub enum InferenceError {
     BadAnswer(String),
 }
 
+impl InferenceError {
+    /// When a server that has too much to do wants to be asked again, if it says so.
+    pub fn busy_for(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(status) if status.code() == Code::ResourceExhausted => {
+                status.get_details_retry_info().and_then(|info| info.retry_delay)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What the server said; where it ended the connection, what it wants.
 fn said(status: &Status) -> &str {
     observatory_client::wanted(status).unwrap_or(status.message())

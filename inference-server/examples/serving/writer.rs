@@ -22,6 +22,10 @@ const VOCABULARY: usize = 151_936;
 /// The token that ends a text, behind the letters of all bytes and a pair of them.
 pub(crate) const END: u32 = 257;
 
+/// Messages one after the other, each behind the token that ends a text.
+const TEMPLATE: &str =
+    "{% for message in messages %}{{ eos_token }}{{ message.content }}{% endfor %}{{ eos_token }}";
+
 /// How the weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Recipe {
@@ -139,6 +143,7 @@ fn metadata() -> Vec<(&'static str, Value)> {
         ("tokenizer.ggml.bos_token_id", Value::U32(END)),
         ("tokenizer.ggml.eos_token_id", Value::U32(END)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        ("tokenizer.chat_template", Value::String(TEMPLATE.to_owned())),
     ]
 }
 

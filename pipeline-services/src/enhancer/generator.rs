@@ -1,6 +1,6 @@
 //! Who answers the enhancer: an OpenAI-compatible endpoint, or a language model of the inference server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -60,11 +60,28 @@ impl Served {
             max_tokens: self.max_tokens,
             timeout: self.timeout,
         };
-        match self.client.chat(request).await {
+        match self.patiently(request).await {
             Ok(Chatted { text, complete: true }) => Ok(text),
             Ok(_) => Err(GenerateError::Unusable("an answer cut off at max_tokens".to_owned())),
             Err(InferenceError::BadAnswer(problem)) => Err(GenerateError::Unusable(problem)),
             Err(error) => Err(GenerateError::Refused(error.into())),
+        }
+    }
+}
+
+impl Served {
+    /// Asks again where the server says when, for as long as an answer may take: that others are before it is no fault of
+    /// a posting.
+    async fn patiently(&self, request: ChatRequest) -> Result<Chatted, InferenceError> {
+        let asked = Instant::now();
+        loop {
+            match self.client.chat(request.clone()).await {
+                Err(error) => match error.busy_for() {
+                    Some(wait) if asked.elapsed() + wait < self.timeout => tokio::time::sleep(wait).await,
+                    _ => return Err(error),
+                },
+                answer => return answer,
+            }
         }
     }
 }

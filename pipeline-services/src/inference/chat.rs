@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use observatory_proto::inference::v1::{
     Chat, ChatMessage, Constraint, FinishReason, GenerateBatchRequest, GeneratedText, GenerationLimits,
-    GenerationSettings, ModelRef, Priority, Prompt, Sampling, constraint::Kind as ConstraintKind,
+    GenerationSettings, ItemError, ModelRef, Priority, Prompt, Sampling, constraint::Kind as ConstraintKind,
     generation_service_client::GenerationServiceClient, prompt::Kind as PromptKind,
 };
-use tonic::Request;
+use tonic::{Code, Request, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{InferenceClient, InferenceError};
 
@@ -71,16 +72,31 @@ fn read(texts: Vec<GeneratedText>) -> Result<Chatted, InferenceError> {
         .map_err(|texts| InferenceError::BadAnswer(format!("{} texts to one prompt", texts.len())))?;
     let complete = text.reason() != FinishReason::Length;
     match text.status.and_then(|status| status.error) {
-        Some(error) => Err(InferenceError::BadAnswer(format!("{}: {}", error.reason, error.message))),
+        Some(error) => Err(refused(&error)),
         None => Ok(Chatted { text: text.text, complete }),
     }
 }
 
+/// Reasons that lie in one prompt alone: the model has no room for it.
+const TOO_LONG: [&str; 3] = ["INPUT_TOO_LONG", "INPUT_TOO_LARGE", "KV_EXHAUSTED"];
+
+/// What an item's error means: nothing comes of a prompt without room; others are those of the server or the model.
+fn refused(error: &ItemError) -> InferenceError {
+    let said = format!("{}: {}", error.reason, error.message);
+    if TOO_LONG.contains(&error.reason.as_str()) {
+        return InferenceError::BadAnswer(said);
+    }
+    let wait = Duration::from_millis(error.retry_after_ms.into());
+    let details = ErrorDetails::with_retry_info((!wait.is_zero()).then_some(wait));
+    Status::with_error_details(Code::from(error.code), said, details).into()
+}
+
 #[cfg(test)]
 mod tests {
-    use observatory_proto::inference::v1::{ItemError, ItemStatus};
+    use observatory_proto::inference::v1::ItemStatus;
 
     use super::*;
+    use crate::stage::StageError;
 
     #[test]
     fn answers_are_read() {
@@ -96,6 +112,26 @@ mod tests {
         let long = ItemError { reason: "INPUT_TOO_LONG".to_owned(), ..ItemError::default() };
         let error = read(vec![text(FinishReason::Unspecified, Some(long))]).unwrap_err();
         assert!(error.to_string().contains("INPUT_TOO_LONG"), "{error}");
+        assert!(matches!(error, InferenceError::BadAnswer(_)));
         assert!(read(Vec::new()).is_err());
+        let stage = |code: Code, reason: &str, retry_after_ms| {
+            let reason = reason.to_owned();
+            let error = ItemError { code: code.into(), reason, retry_after_ms, ..ItemError::default() };
+            StageError::from(read(vec![text(FinishReason::Unspecified, Some(error))]).unwrap_err())
+        };
+        let busy = ItemError {
+            code: Code::ResourceExhausted.into(),
+            reason: "OVERLOADED".to_owned(),
+            retry_after_ms: 20,
+            ..ItemError::default()
+        };
+        assert_eq!(refused(&busy).busy_for(), Some(Duration::from_millis(20)));
+        let template = stage(Code::InvalidArgument, "BAD_CHAT", 0);
+        assert!(matches!(&template, StageError::Fail(reason) if reason.contains("BAD_CHAT")), "{template:?}");
+        let busy = stage(Code::ResourceExhausted, "OVERLOADED", 1_500);
+        assert!(
+            matches!(busy, StageError::Retry { after: Some(wait), .. } if wait.as_millis() == 1_500),
+            "{busy:?}"
+        );
     }
 }
