@@ -201,7 +201,9 @@ impl Args {
         ] {
             ensure!(value > 0, "{flag} is 0, it must be positive");
         }
-        self.check_fraction_and_announcement()?;
+        let fraction = self.kv_cache_fraction;
+        ensure!(fraction > 0.0 && fraction <= 1.0, "--kv-cache-fraction is {fraction}, allowed are 0 to 1");
+        self.check_announce_file()?;
         let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
         let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
         let plan = Plan { weight_bytes, ..found };
@@ -236,9 +238,7 @@ impl Args {
         })
     }
 
-    fn check_fraction_and_announcement(&self) -> Result<()> {
-        let fraction = self.kv_cache_fraction;
-        ensure!(fraction > 0.0 && fraction <= 1.0, "--kv-cache-fraction is {fraction}, allowed are 0 to 1");
+    fn check_announce_file(&self) -> Result<()> {
         if let Some(file) = &self.announce_file {
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             ensure!(

@@ -6,7 +6,7 @@ mod source;
 
 use rayon::prelude::*;
 
-pub use source::Source;
+pub use source::{Source, activation_number};
 
 /// An address on the device.
 pub type Address = u64;

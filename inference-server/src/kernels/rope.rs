@@ -28,9 +28,14 @@ impl Angles {
         });
     }
 
+    /// Cosines of half a head, then its sines, of the token `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        self.table.row(index)
+    }
+
     /// Rotates a head of the token `index` where it stands; what lies behind the rotated halves stays.
     pub fn rotate(&self, isa: Isa, index: usize, head: &mut [f32]) {
-        let row = self.table.row(index);
+        let row = self.row(index);
         let half = row.len() / 2;
         let (cosines, sines) = row.split_at(half);
         by_isa!(isa, turn(head: &mut [f32] = &mut head[..2 * half], cosines: &[f32] = cosines,

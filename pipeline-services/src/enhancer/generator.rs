@@ -67,15 +67,14 @@ impl Served {
             Err(error) => Err(GenerateError::Refused(error.into())),
         }
     }
-}
 
-impl Served {
     /// Asks again where the server says when, for as long as an answer may take: that others are before it is no fault of
     /// a posting.
     async fn patiently(&self, request: ChatRequest) -> Result<Chatted, InferenceError> {
         let asked = Instant::now();
         loop {
-            match self.client.chat(request.clone()).await {
+            let left = self.timeout.saturating_sub(asked.elapsed());
+            match self.client.chat(ChatRequest { timeout: left, ..request.clone() }).await {
                 Err(error) => match error.busy_for() {
                     Some(wait) if asked.elapsed() + wait < self.timeout => tokio::time::sleep(wait).await,
                     _ => return Err(error),

@@ -30,6 +30,18 @@ __device__ __forceinline__ float inverse_root(float squares, unsigned width, flo
     return 1.0f / sqrtf(squares / float(width) + epsilon);
 }
 
+// What the root mean square norm multiplies a row by, for all 256 threads of a block.
+__device__ __forceinline__ float inverse_norm(const float* from, unsigned width, float epsilon) {
+    float squares = 0;
+    for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
+        float x[VECTOR];
+        load_floats(from + at, x);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) squares = fmaf(x[i], x[i], squares);
+    }
+    return inverse_root(block_sum(squares), width, epsilon);
+}
+
 // The vectors of tokens, scaled. A block for each row.
 extern "C" __global__ void __launch_bounds__(256) embed_tokens(
     const unsigned* ids, const unsigned* rows, const element* table, unsigned width, float scale, float* states) {
@@ -53,14 +65,7 @@ extern "C" __global__ void __launch_bounds__(256) normalise_rows(
     if (blockIdx.x >= *rows) return;
     const unsigned row = chosen ? chosen[blockIdx.x] : blockIdx.x;
     const float* from = states + size_t(row) * width;
-    float squares = 0;
-    for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
-        float x[VECTOR];
-        load_floats(from + at, x);
-#pragma unroll
-        for (int i = 0; i < VECTOR; i++) squares = fmaf(x[i], x[i], squares);
-    }
-    const float inverse = inverse_root(block_sum(squares), width, epsilon);
+    const float inverse = inverse_norm(from, width, epsilon);
     for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
         float x[VECTOR], scales[VECTOR];
         load_floats(from + at, x);
@@ -77,14 +82,7 @@ extern "C" __global__ void __launch_bounds__(256) add_normalised(
     if (blockIdx.x >= *rows) return;
     from += size_t(blockIdx.x) * width;
     states += size_t(blockIdx.x) * width;
-    float squares = 0;
-    for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
-        float x[VECTOR];
-        load_floats(from + at, x);
-#pragma unroll
-        for (int i = 0; i < VECTOR; i++) squares = fmaf(x[i], x[i], squares);
-    }
-    const float inverse = inverse_root(block_sum(squares), width, epsilon);
+    const float inverse = inverse_norm(from, width, epsilon);
     for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
         float x[VECTOR], scales[VECTOR], sum[VECTOR];
         load_floats(from + at, x);

@@ -7,7 +7,7 @@ use cudarc::driver::{CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 
 use super::{Address, CudaError, Element};
-use crate::kernels::gpu::Source;
+use crate::kernels::gpu::{Source, activation_number};
 use crate::kernels::math::Activation;
 use crate::kernels::tiles;
 
@@ -96,7 +96,8 @@ impl Program {
     pub fn compile(stream: &Arc<CudaStream>, shape: Shape) -> Result<Self, CudaError> {
         let context = stream.context();
         let (major, minor) = context.compute_capability()?;
-        let defines = [("ELEMENT", shape.element as usize), ("ACTIVATION", activation(shape.activation))];
+        let defines =
+            [("ELEMENT", shape.element as usize), ("ACTIVATION", activation_number(shape.activation))];
         let options = |more: &[(&str, usize)]| CompileOptions {
             options: [format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()]
                 .into_iter()
@@ -250,15 +251,6 @@ fn shared(shape: Shape, tiles: usize) -> usize {
         return 0;
     }
     tiles * 64 * (shape.head.next_multiple_of(16) + VECTOR) * shape.element.bytes()
-}
-
-fn activation(activation: Activation) -> usize {
-    match activation {
-        Activation::Gelu => 0,
-        Activation::GeluTanh => 1,
-        Activation::Relu => 2,
-        Activation::Silu => 3,
-    }
 }
 
 fn grid(x: usize, y: usize, threads: u32, shared: usize) -> LaunchConfig {

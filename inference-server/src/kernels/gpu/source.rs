@@ -1,5 +1,7 @@
 //! The sources of the kernels, as they are compiled for a device.
 
+use crate::kernels::math::Activation;
+
 /// What is written in PTX; see `cuda/ptx.cu`.
 const PTX: &str = include_str!("../cuda/ptx.cu");
 const ELEMENT: &str = include_str!("../cuda/element.cu");
@@ -37,5 +39,15 @@ impl Source {
     /// The whole text for a CUDA compiler.
     pub fn text(self) -> String {
         PTX.to_owned() + &self.body()
+    }
+}
+
+/// What ACTIVATION is defined as; see `cuda/activation.cu`.
+pub fn activation_number(activation: Activation) -> usize {
+    match activation {
+        Activation::Gelu => 0,
+        Activation::GeluTanh => 1,
+        Activation::Relu => 2,
+        Activation::Silu => 3,
     }
 }

@@ -20,11 +20,12 @@ use super::config::{DecoderConfig, Family};
 use super::rotation::Rotation;
 use super::source::{self, Source};
 use super::{LanguageModel, StepPiece, check};
-use crate::kernels::gpu::{Address, Argument, Gpu, GpuError, Memory};
+use crate::kernels::gpu::{Address, Argument, Gpu, GpuError, Memory, activation_number};
 use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::BLOCK;
+use crate::kernels::rope::Angles;
 use crate::model::ComputeError;
-use between::{Between, activation};
+use between::Between;
 use layer::{Layer, Loader};
 use linear::{Linear, Outcome, Products, Rows, Target};
 use memory::{Buffer, floats, upload};
@@ -99,7 +100,7 @@ impl<G: Gpu> GpuDecoder<G> {
         ensure!(whole, "hidden_size and intermediate_size must be multiples of 8 on a GPU");
         let before = gpu.memory()?;
         let between = Between::compile(&mut gpu, &config).context("kernels")?;
-        let mut products = Products::new(activation(config.activation));
+        let mut products = Products::new(activation_number(config.activation));
         let table = source.stored(source::TABLE, [vocabulary, hidden])?;
         let numbers = table.numbers(vocabulary * hidden);
         ensure!(numbers.iter().all(|x| x.is_finite()), "the token table holds values that are not finite");
@@ -475,17 +476,10 @@ where
 
 /// Cosines of half a head and its sines, for every place of a text.
 fn angles_of(rotation: &Rotation, context: usize) -> Vec<f32> {
-    let half = rotation.frequencies.len();
-    let mut table = vec![0.0; context * 2 * half];
-    for (position, row) in table.chunks_exact_mut((2 * half).max(1)).enumerate() {
-        let (cosines, sines) = row.split_at_mut(half);
-        for ((frequency, cosine), sine) in rotation.frequencies.iter().zip(cosines).zip(sines) {
-            let angle = f64::from(position as f32 * frequency);
-            *cosine = angle.cos() as f32 * rotation.scale;
-            *sine = angle.sin() as f32 * rotation.scale;
-        }
-    }
-    table
+    let mut angles = Angles::default();
+    let places: Vec<u32> = (0..context as u32).collect();
+    angles.fill(&places, &rotation.frequencies, rotation.scale);
+    (0..context).flat_map(|place| angles.row(place)).copied().collect()
 }
 
 /// What an error of the device means for the step and the device.

@@ -1,7 +1,6 @@
 //! The kernels between the products of a decoder, compiled for its shape.
 
-use crate::kernels::gpu::{Element, Entry, Gpu, GpuError, Kernel, Source};
-use crate::kernels::math::Activation;
+use crate::kernels::gpu::{Element, Entry, Gpu, GpuError, Kernel, Source, activation_number};
 use crate::model::decoder::config::DecoderConfig;
 
 /// Keys that are visited at a time; `KEYS` of `cuda/online.cu`.
@@ -29,7 +28,7 @@ impl Between {
     pub(super) fn compile<G: Gpu>(gpu: &mut G, config: &DecoderConfig) -> Result<Self, GpuError> {
         let heads = config.heads;
         let defines = [
-            ("ACTIVATION", activation(config.activation).to_string()),
+            ("ACTIVATION", activation_number(config.activation).to_string()),
             ("SHARED", heads.shared.to_string()),
             ("GROUP", heads.group.to_string()),
             ("HEAD", heads.size.to_string()),
@@ -56,15 +55,5 @@ impl Between {
         };
         let attend_prompts = kernels.get(7).copied();
         Ok(Self { embed, normalise, add_normalised, place, open, attend_rows, join, attend_prompts })
-    }
-}
-
-/// Its number in `cuda/activation.cu`.
-pub(super) fn activation(activation: Activation) -> usize {
-    match activation {
-        Activation::Gelu => 0,
-        Activation::GeluTanh => 1,
-        Activation::Relu => 2,
-        Activation::Silu => 3,
     }
 }

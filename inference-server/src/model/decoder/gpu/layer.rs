@@ -6,7 +6,7 @@ use super::linear::{Linear, Products};
 use super::memory::{Buffer, floats};
 use crate::kernels::gpu::{Address, Gpu, GpuError};
 use crate::model::decoder::config::{DecoderConfig, Family};
-use crate::model::decoder::source::Source;
+use crate::model::decoder::source::{Source, Stored};
 
 /// A block with its weights, keys and values. Addresses of what is not there are 0.
 #[derive(Debug)]
@@ -51,11 +51,7 @@ impl<G: Gpu> Loader<'_, G> {
         self.products.layer(self.gpu, matrices, inputs)
     }
 
-    fn matrices(
-        &mut self,
-        parts: &[(String, usize)],
-        inputs: usize,
-    ) -> Result<Vec<(crate::model::decoder::source::Stored, usize)>> {
+    fn matrices(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Vec<(Stored, usize)>> {
         let read =
             |(name, outputs): &(String, usize)| Ok((self.source.stored(name, [*outputs, inputs])?, *outputs));
         parts.iter().map(read).collect()
