@@ -14,6 +14,7 @@ mod ending;
 mod schema;
 mod vocabulary;
 
+use super::sampler::{Sampled, Sampler};
 use ending::Hints;
 
 /// Most bytes of a constraint.
@@ -208,14 +209,8 @@ impl Matcher {
     /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can go on.
     pub fn mask(&mut self, left: usize) -> Result<&[u32], ConstraintError> {
         self.steer(left);
-        let only = match &self.steering {
-            Steering::On(ending) if ending.len() >= left || self.refusals >= REFUSALS => {
-                Some(ending.first().copied().unwrap_or(self.hints.eos))
-            }
-            _ => None,
-        };
         let words = self.hints.logits.div_ceil(32);
-        let mask = match (only, self.mask.take()) {
+        let mask = match (self.only(left), self.mask.take()) {
             (Some(id), _) => {
                 let mut mask = vec![0; words];
                 mask[id as usize / 32] |= 1 << (id % 32);
@@ -229,6 +224,55 @@ impl Matcher {
             }
         };
         Ok(self.mask.insert(mask))
+    }
+
+    /// Whether the mask has this token, without making one.
+    ///
+    /// # Errors
+    /// See [`Matcher::mask`].
+    fn allows(&mut self, id: u32, left: usize) -> Result<bool, ConstraintError> {
+        self.steer(left);
+        let is_plain = self.hints.is_plain(id);
+        match (self.only(left), &self.mask) {
+            (Some(only), _) => Ok(id == only),
+            (None, None) if is_plain => match self.forced().first() {
+                Some(forced) => Ok(id == *forced),
+                None => Ok(self.parser.validate_tokens(&[id]).map_err(failed)? == 1),
+            },
+            _ => Ok(self.mask(left)?.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)),
+        }
+    }
+
+    /// The one token that is left where the end is near.
+    fn only(&self, left: usize) -> Option<u32> {
+        match &self.steering {
+            Steering::On(ending) if ending.len() >= left || self.refusals >= REFUSALS => {
+                Some(ending.first().copied().unwrap_or(self.hints.eos))
+            }
+            _ => None,
+        }
+    }
+
+    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the text is complete with it.
+    ///
+    /// What is likely is mostly allowed, and one token is checked much faster than all of them, so a mask is made only
+    /// where the first draw is refused. Whether there was one already makes no difference.
+    ///
+    /// # Errors
+    /// Where no token can be drawn from the logits, or see [`Matcher::mask`].
+    pub fn choose(&mut self, sampler: &mut Sampler, logits: &[f32], left: usize) -> Result<(Sampled, bool)> {
+        let mut sampled = sampler.sample(logits, None)?;
+        let mut allowed = self.allows(sampled.id, left)?;
+        let mut refused = 0;
+        loop {
+            let progress = if allowed { self.accept(sampled.id, left)? } else { Progress::Refused };
+            if progress != Progress::Refused {
+                return Ok((sampled, progress == Progress::Stopped));
+            }
+            refused += 1;
+            sampled = sampler.sample_again(refused, logits, self.mask(left)?)?;
+            allowed = true;
+        }
     }
 
     /// Takes the next token, which must be allowed by the mask.
@@ -251,7 +295,7 @@ impl Matcher {
                         *ending = other;
                         return Ok(self.taken(next));
                     }
-                    None => return Ok(self.refused(id)),
+                    None => return self.refused(id, left),
                 }
             }
         }
@@ -268,12 +312,14 @@ impl Matcher {
         self.progress()
     }
 
-    fn refused(&mut self, id: u32) -> Progress {
+    /// Takes it out of the mask, which is made for that.
+    fn refused(&mut self, id: u32, left: usize) -> Result<Progress, ConstraintError> {
+        self.mask(left)?;
         self.refusals += 1;
         if let Some(word) = self.mask.as_mut().and_then(|mask| mask.get_mut(id as usize / 32)) {
             *word &= !(1 << (id % 32));
         }
-        Progress::Refused
+        Ok(Progress::Refused)
     }
 
     fn progress(&self) -> Progress {

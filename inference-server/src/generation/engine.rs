@@ -8,14 +8,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::blocks::Blocks;
-use super::constraint::{ConstraintError, Matcher};
+use super::constraint::Matcher;
 use super::sequence::{Request, Sequence};
 use crate::admission::Admission;
 use crate::device::turns::Turns;
@@ -58,15 +58,6 @@ pub struct Counters {
     pub written_tokens: AtomicU64,
     /// Texts that gave their blocks back to others.
     pub preemptions: AtomicU64,
-}
-
-/// What a row of logits may become; `None` where anything.
-type Mask = Option<Result<Vec<u32>, ConstraintError>>;
-
-/// What a step gives for the texts whose last token it computed, in their order.
-struct Rows<'a> {
-    logits: &'a Matrix,
-    masks: Vec<Mask>,
 }
 
 /// Texts of one step.
@@ -309,7 +300,7 @@ impl Engine {
         let turn = self.turns.alone();
         let started = Instant::now();
         let mut pieces = Vec::new();
-        let mut matchers: Vec<Option<(&mut Matcher, usize)>> = Vec::new();
+        let mut matchers: Vec<(&mut Matcher, usize)> = Vec::new();
         // Pieces in the order of the running texts, so that texts and rows can be walked together.
         for sequence in &mut self.running {
             let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
@@ -326,32 +317,24 @@ impl Engine {
             });
             if logits {
                 let room = sequence.room();
-                matchers.push(sequence.request.matcher.as_mut().map(|matcher| (matcher, room)));
+                matchers.extend(sequence.request.matcher.as_mut().map(|matcher| (matcher, room)));
             }
         }
         let touched = self.blocks.touched();
         let model = &mut self.model;
-        let (computed, masks) = thread::scope(|scope| {
-            // What a constraint allows next is worked out beside the forward pass.
-            let constrained = matchers.iter().any(Option::is_some);
-            let mask = |(matcher, room): (&mut Matcher, usize)| matcher.mask(room).map(<[u32]>::to_vec);
-            let masks = move || matchers.into_iter().map(|matcher| matcher.map(mask)).collect::<Vec<Mask>>();
-            let masks = if constrained { Ok(scope.spawn(masks)) } else { Err(masks()) };
-            let computed = model.reserve(touched).and_then(|()| model.step(&pieces));
-            let masks = match masks {
-                Ok(thread) => thread.join().unwrap_or_default(),
-                Err(none) => none,
-            };
-            (computed, masks)
-        });
+        let elsewhere = model.computes_elsewhere() && !matchers.is_empty();
+        let computed = match model.reserve(touched) {
+            Ok(()) if elsewhere => beside(matchers, || model.step(&pieces)),
+            Ok(()) => model.step(&pieces),
+            Err(error) => Err(error),
+        };
         drop(turn);
         let tokens: usize = shares.iter().map(|share| share.tokens).sum();
         self.admission.observe(tokens, started.elapsed());
         self.steps += 1;
         match computed {
             Ok(logits) => {
-                let rows = Rows { logits, masks };
-                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, rows);
+                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits);
             }
             Err(error) => fail(&mut self.running, shares, &error),
         }
@@ -376,17 +359,35 @@ fn adopt(blocks: &mut Blocks, counters: &Counters, sequence: &mut Sequence) {
     }
 }
 
+/// Computes while the threads of the pool make masks, as many as they get to; a text makes its own when it needs one. Each
+/// matcher comes with the tokens that its text has room for.
+fn beside<T>(matchers: Vec<(&mut Matcher, usize)>, compute: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let make = |(matcher, room): (&mut Matcher, usize)| {
+        if !done.load(Ordering::Relaxed) {
+            // A text that needs the mask meets the same error.
+            let _ = matcher.mask(room);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| matchers.into_par_iter().with_max_len(1).for_each(make));
+        let computed = compute();
+        done.store(true, Ordering::Relaxed);
+        computed
+    })
+}
+
 /// Gives every text of the step what was computed for it; the texts choose their tokens on the threads of the pool.
 fn hand_out(
     running: &mut [Sequence],
     blocks: &mut Blocks,
     counters: &Counters,
     shares: &[Share],
-    rows: Rows<'_>,
+    logits: &Matrix,
 ) {
-    // There is a row, and a mask, for each text whose last token was computed.
-    let mut asked = (0..).zip(rows.masks.into_iter().chain(std::iter::repeat_with(|| None)));
-    let mut choices: Vec<(usize, &mut Sequence, Mask)> = Vec::new();
+    // There is a row for each text whose last token was computed.
+    let mut rows = 0..;
+    let mut choices: Vec<(usize, &mut Sequence)> = Vec::new();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let before = sequence.computed / BLOCK;
@@ -400,15 +401,13 @@ fn hand_out(
             }
         }
         if sequence.left() == 0
-            && let Some((row, mask)) = asked.next()
+            && let Some(row) = rows.next()
             && !sequence.has_ended()
         {
-            choices.push((row, sequence, mask));
+            choices.push((row, sequence));
         }
     }
-    let choose = |(row, sequence, mask): (usize, &mut Sequence, Mask)| match sequence
-        .choose(rows.logits.row(row), mask)
-    {
+    let choose = |(row, sequence): (usize, &mut Sequence)| match sequence.choose(logits.row(row)) {
         Ok(tokens) => {
             counters.written_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         }

@@ -1,8 +1,12 @@
 //! The next token from the logits of one step.
 //!
 //! The order is that of transformers' logits processors: repetition penalty, presence and frequency penalties, bias,
-//! constraint, temperature, top-k, top-p, min-p. The n-th token of a text depends on the seed, on n and on the logits
-//! alone, so the other texts of a batch never change it.
+//! mask, temperature, top-k, top-p, min-p. The n-th token of a text depends on the seed, on n and on the logits alone, so
+//! the other texts of a batch never change it.
+//!
+//! A text under a constraint draws among all tokens first, and only where that one is not allowed again, among those that
+//! are. Both together draw from the allowed tokens by their probabilities, since the second draw shares what the first
+//! gave to the others in their proportion; only what top-k, top-p and min-p cut off is cut off the draw at hand.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -206,6 +210,28 @@ impl Sampler {
     /// # Errors
     /// See [`SampleError`].
     pub fn sample(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Result<Sampled, SampleError> {
+        self.attempt(0, logits, allowed)
+    }
+
+    /// The next token where so many that were drawn for its place, at least one, cannot be used.
+    ///
+    /// # Errors
+    /// See [`SampleError`].
+    pub fn sample_again(
+        &mut self,
+        refused: u32,
+        logits: &[f32],
+        allowed: &[u32],
+    ) -> Result<Sampled, SampleError> {
+        self.attempt(refused, logits, Some(allowed))
+    }
+
+    fn attempt(
+        &mut self,
+        number: u32,
+        logits: &[f32],
+        allowed: Option<&[u32]>,
+    ) -> Result<Sampled, SampleError> {
         let words = allowed.map_or(logits.len().div_ceil(32), <[u32]>::len);
         if words != logits.len().div_ceil(32) {
             return Err(SampleError::Mask { words, logits: logits.len() });
@@ -222,7 +248,7 @@ impl Sampler {
         let id = if self.settings.temperature == 0.0 {
             self.scratch.iter().position(|x| *x == best)
         } else {
-            let uniform = draw::uniform(self.settings.seed, self.position);
+            let uniform = draw::uniform(self.settings.seed, self.position, number);
             draw::draw(&mut self.scratch, best, &self.settings, uniform)
         };
         let id = id.ok_or(SampleError::NothingAllowed)? as u32;
@@ -443,6 +469,9 @@ mod tests {
     #[test]
     fn tokens_come_as_often_as_they_should() {
         fn check(change: impl FnOnce(&mut Sampling), allowed: Option<&[u32]>) {
+            check_draws(change, allowed, true);
+        }
+        fn check_draws(change: impl FnOnce(&mut Sampling), allowed: Option<&[u32]>, masked: bool) {
             let mut settings = Sampling { seed: 11, ..Sampling::default() };
             change(&mut settings);
             let logits: Vec<f32> = (0..40).map(|x| 3.0 * (x as f32 * 1.7).sin()).collect();
@@ -451,7 +480,13 @@ mod tests {
             let draws = 40_000;
             let mut counts = [0.0; 40];
             for _ in 0..draws {
-                counts[sampler.sample(&logits, allowed).unwrap().id as usize] += 1.0;
+                let mut id = sampler.sample(&logits, allowed.filter(|_| masked)).unwrap().id;
+                if let Some(allowed) = allowed
+                    && allowed[id as usize / 32] >> (id % 32) & 1 == 0
+                {
+                    id = sampler.sample_again(1, &logits, allowed).unwrap().id;
+                }
+                counts[id as usize] += 1.0;
                 sampler.position += 1;
             }
             let (mut square, mut degrees) = (0.0, -1.0);
@@ -475,6 +510,9 @@ mod tests {
         check(|s| s.top_p = 0.8, None);
         check(|s| s.min_p = 0.1, None);
         check(|s| (s.top_k, s.top_p, s.min_p) = (20, 0.9, 0.2), Some(&[0x0FFF_FFFF, 0xAA]));
+        // Among all tokens first, and only where the one drawn is not allowed among those that are.
+        check_draws(|_| (), Some(&[0xF0F0_F0F0, 0x3F]), false);
+        check_draws(|s| s.temperature = 0.6, Some(&[0x0000_00FF, 0]), false);
     }
 
     fn logits() -> impl Strategy<Value = Vec<f32>> {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{Block, Name};
-use super::constraint::{ConstraintError, Matcher, Progress};
+use super::constraint::{Matcher, Progress};
 use super::pieces::Pieces;
 use super::sampler::{Sampled, Sampler};
 use super::stop::Stops;
@@ -228,36 +228,19 @@ impl Sequence {
         self.request.max_new_tokens - (self.tokens.len() - self.request.prompt.len())
     }
 
-    /// Chooses the next token by its logits, under a mask where there is a constraint, and takes those that must come
-    /// behind it; how many there are.
-    pub(super) fn choose(
-        &mut self,
-        logits: &[f32],
-        mask: Option<Result<Vec<u32>, ConstraintError>>,
-    ) -> anyhow::Result<usize> {
+    /// Chooses the next token by its logits, among those that its constraint allows, and takes those that must come behind
+    /// it; how many there are.
+    pub(super) fn choose(&mut self, logits: &[f32]) -> anyhow::Result<usize> {
         let room = self.room();
-        let mut mask = mask.transpose()?;
-        anyhow::ensure!(mask.is_some() || self.request.matcher.is_none(), "no mask was worked out");
-        loop {
-            let sampled = self.request.sampler.sample(logits, mask.as_deref())?;
-            let progress = match &mut self.request.matcher {
-                Some(matcher) => matcher.accept(sampled.id, room)?,
-                None => Progress::Taken,
-            };
-            if progress != Progress::Refused {
-                self.request.sampler.push(sampled.id);
-                self.push(sampled, progress == Progress::Stopped);
-                self.take_forced(1)?;
-                return Ok(self.newest);
-            }
-            // After that token no end was in reach.
-            mask = self
-                .request
-                .matcher
-                .as_mut()
-                .map(|matcher| matcher.mask(room).map(<[u32]>::to_vec))
-                .transpose()?;
-        }
+        let Request { sampler, matcher, .. } = &mut self.request;
+        let (sampled, complete) = match matcher {
+            Some(matcher) => matcher.choose(sampler, logits, room)?,
+            None => (sampler.sample(logits, None)?, false),
+        };
+        self.request.sampler.push(sampled.id);
+        self.push(sampled, complete);
+        self.take_forced(1)?;
+        Ok(self.newest)
     }
 
     /// Takes the next token, with which the text may be complete.

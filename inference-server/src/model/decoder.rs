@@ -65,6 +65,11 @@ pub trait LanguageModel: Send {
     fn tells_prompts_apart(&self) -> bool {
         false
     }
+
+    /// Whether the processor has little to do during a step.
+    fn computes_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// Activations of a step.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use candle_core::quantized::GgmlDType;
 use observatory_inference::batcher::Priority;
 use observatory_inference::device::{self, DeviceChoice};
+use observatory_inference::generation::constraint::Constraint;
 use observatory_inference::generation::engine::EngineLimits;
 use observatory_inference::generation::sampler::{Sampler, Sampling};
 use observatory_inference::generation::sequence::{Event, Request};
@@ -354,14 +355,15 @@ fn what_a_device_cannot_do_is_said() {
     assert!(matches!(error, ComputeError::OutOfMemory(_)), "{error}");
 }
 
-/// Tokens that an engine writes for these prompts at once.
+/// Tokens that an engine writes for these prompts at once, every other one of small letters only.
 fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<u32>>, u64, u64) {
     let dir = goldens().join("models/golden/qwen3");
     let decoder = load("golden/qwen3", Element::F16);
     let tokenizer = TextTokenizer::read(&dir, 320, 256, false).unwrap().shared();
-    let manner = Manner { template: None, end_ids: Vec::new(), context: 256, vocabulary: 320 };
+    let manner = Manner { template: None, end_ids: vec![0], context: 256, vocabulary: 320 };
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let generator = Generator::start(Box::new(decoder), tokenizer, manner, limits, &device).unwrap();
+    let letters = Constraint::Regex("[a-z]{1,500}".to_owned());
     let receivers: Vec<_> = prompts
         .iter()
         .map(|prompt| {
@@ -372,7 +374,7 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
                 sampler: Sampler::new(&sampling, prompt),
                 pieces: generator.pieces(),
                 stops: Stops::new(Vec::new()),
-                matcher: None,
+                matcher: (prompt.len() / 20 % 2 == 1).then(|| generator.matcher("", &letters).unwrap()),
                 takes_forced: false,
                 end_ids: Vec::new(),
                 stop_ids: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! The grammar library says which tokens may come next and which must, but not how far the end is. So the end is
 //! searched: forced tokens are taken, else tokens that close what is open in JSON, else the shortest value, else the
-//! longest token that is allowed. What is found is a way, not always the shortest.
+//! longest token that is allowed; where that leads nowhere, what ends a value comes before the value. What is found is a way, not always the shortest.
 
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
@@ -33,6 +33,8 @@ pub(super) struct Hints {
     in_string: Vec<Vec<u32>>,
     /// Elsewhere: closing brackets, then values by their length, then punctuation.
     elsewhere: Vec<Vec<u32>>,
+    /// The same with what ends a value before what may draw it out.
+    leaving: Vec<Vec<u32>>,
     /// A bracket and a word: where both are allowed, the text is free, as in a JSON string.
     probes: Vec<u32>,
     /// Bytes of each token.
@@ -64,10 +66,12 @@ impl Hints {
         let in_string = vec![closing, group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
         let digits = group(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
         let mut elsewhere =
-            vec![brackets, group(&["\"\""]), digits, group(&["null", "true"]), group(&["\""])];
+            vec![brackets.clone(), group(&["\"\""]), digits, group(&["null", "true"]), group(&["\""])];
         elsewhere.extend([group(&["[]", "{}", "[", "{"]), group(&[" "])]);
+        let mut leaving = vec![brackets, group(&["\""]), group(&[","])];
         let marks = (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"}]\"[{".contains(byte));
         elsewhere.extend(marks.map(|byte| trie.token_id(&[byte]).into_iter().collect()));
+        leaving.extend(elsewhere[1..].iter().cloned());
         let probes = [token("}"), token("a")].into_iter().flatten().collect();
         let lengths =
             (0..all).map(|id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 });
@@ -77,9 +81,15 @@ impl Hints {
             ends: trie.eos_tokens().to_vec(),
             in_string,
             elsewhere,
+            leaving,
             probes,
             lengths: lengths.collect(),
         }
+    }
+
+    /// Whether it is a token with bytes of its own.
+    pub(super) fn is_plain(&self, id: u32) -> bool {
+        self.lengths.get(id as usize).is_some_and(|length| *length > 0)
     }
 }
 
@@ -91,8 +101,12 @@ pub(super) fn leads(parser: &mut Parser, ids: &[u32], ending: &[u32], hints: &Hi
 
 /// At most `room` tokens that lead to an end; `old` is an ending from before that may still close the text.
 pub(super) fn find(parser: &Parser, hints: &Hints, old: &[u32], room: usize) -> Option<Vec<u32>> {
-    let search = |width, steps| Search { hints, old, width, best: None, room }.run(parser.clone(), steps);
-    search(1, STEPS).or_else(|| search(WIDTH, WIDE_STEPS))
+    let search = |elsewhere, width, steps| {
+        Search { hints, elsewhere, old, width, best: None, room }.run(parser.clone(), steps)
+    };
+    search(&hints.elsewhere, 1, STEPS)
+        .or_else(|| search(&hints.leaving, 1, STEPS))
+        .or_else(|| search(&hints.elsewhere, WIDTH, WIDE_STEPS))
 }
 
 struct Way {
@@ -104,6 +118,8 @@ struct Way {
 
 struct Search<'s> {
     hints: &'s Hints,
+    /// Groups of tokens to try where a text is not free, in their order.
+    elsewhere: &'s [Vec<u32>],
     old: &'s [u32],
     width: usize,
     best: Option<Vec<u32>>,
@@ -175,7 +191,7 @@ impl Search<'_> {
     fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
         let mut valid = |id: &u32| parser.validate_tokens(&[*id]).is_ok_and(|valid| valid == 1);
         let free = self.hints.probes.len() == 2 && self.hints.probes.iter().all(&mut valid);
-        let known = if free { &self.hints.in_string } else { &self.hints.elsewhere };
+        let known = if free { &self.hints.in_string } else { self.elsewhere };
         let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
         let mut found: Vec<u32> = known.iter().filter_map(first).take(self.width).collect();
         if found.is_empty() || (found.len() < self.width && !free) {

@@ -106,6 +106,8 @@ struct Run<'r> {
     random: u64,
     ids: Vec<u32>,
     limit: usize,
+    /// Whether masks are made before a token is drawn.
+    masked: bool,
 }
 
 impl Run<'_> {
@@ -117,16 +119,13 @@ impl Run<'_> {
     fn sample(&mut self) -> bool {
         let left = self.left();
         let logits: Vec<f32> = (0..self.rig.logits).map(|_| random_logit(&mut self.random)).collect();
-        for _ in 0..=REFUSALS {
-            let mask = self.matcher.mask(left).unwrap();
-            let id = self.sampler.sample(&logits, Some(mask)).unwrap().id;
-            assert!(self.rig.tokenizer.id_to_token(id).is_some(), "padding was allowed");
-            let progress = self.matcher.accept(id, left).unwrap();
-            if progress != Progress::Refused {
-                return self.taken(id, progress);
-            }
+        if self.masked {
+            self.matcher.mask(left).unwrap();
         }
-        panic!("all tokens were refused");
+        let (sampled, complete) = self.matcher.choose(&mut self.sampler, &logits, left).unwrap();
+        assert!(self.rig.tokenizer.id_to_token(sampled.id).is_some(), "padding was allowed");
+        self.taken(sampled.id);
+        complete
     }
 
     fn force(&mut self, ids: &[u32]) -> bool {
@@ -134,27 +133,37 @@ impl Run<'_> {
         for id in &ids[..ids.len().min(self.left())] {
             let progress = self.matcher.accept(*id, self.left()).unwrap();
             assert_ne!(progress, Progress::Refused);
-            complete = self.taken(*id, progress);
+            self.taken(*id);
+            complete = progress == Progress::Stopped;
         }
         complete
     }
 
-    fn taken(&mut self, id: u32, progress: Progress) -> bool {
+    fn taken(&mut self, id: u32) {
         self.sampler.push(id);
         if id != self.rig.eos {
             self.ids.push(id);
         }
-        progress == Progress::Stopped
     }
 }
 
 impl Rig {
     /// Generates from random logits; `forced` takes forced tokens without sampling, as an engine may.
     fn generate(&self, constraint: &Constraint, seed: u64, limit: usize, forced: bool) -> Generated {
+        self.run(constraint, seed, limit, [forced, false])
+    }
+
+    fn run(
+        &self,
+        constraint: &Constraint,
+        seed: u64,
+        limit: usize,
+        [forced, masked]: [bool; 2],
+    ) -> Generated {
         let matcher = self.grammars.start(constraint).unwrap();
         let sampler = Sampler::new(&Sampling { seed, ..Sampling::default() }, &[]);
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut run = Run { rig: self, matcher, sampler, random, ids: Vec::new(), limit };
+        let mut run = Run { rig: self, matcher, sampler, random, ids: Vec::new(), limit, masked };
         let mut complete = false;
         while run.left() > 0 && !complete {
             let must = if forced { run.matcher.forced() } else { Vec::new() };
@@ -236,6 +245,65 @@ fn json_is_valid_however_few_tokens_are_left() {
         complete += 1;
     }
     assert!(complete > 5 * short, "{complete} were complete, {short} had too few tokens");
+}
+
+#[test]
+fn a_mask_made_before_changes_no_text() {
+    let schemas = schemas();
+    let rigs = [rig(byte_level()), rig(spaced())];
+    for seed in 0..40 {
+        let constraint = Constraint::JsonSchema(schemas[seed as usize % schemas.len()].to_string());
+        let texts = [false, true]
+            .map(|masked| rigs[seed as usize / 6 % 2].run(&constraint, seed, 60, [false, masked]).text);
+        assert_eq!(texts[0], texts[1], "{seed}");
+    }
+}
+
+#[test]
+fn a_token_is_allowed_where_the_mask_has_it() {
+    let (schemas, rigs) = (schemas(), [rig(byte_level()), rig(spaced())]);
+    let mut checked = 0;
+    for seed in 0..24 {
+        let rig = &rigs[seed as usize / 6 % 2];
+        let constraint = Constraint::JsonSchema(schemas[seed as usize % schemas.len()].to_string());
+        let mut matcher = rig.grammars.start(&constraint).unwrap();
+        let mut sampler = Sampler::new(&Sampling { seed, ..Sampling::default() }, &[]);
+        let mut random = seed + 1;
+        for left in (1..50).rev() {
+            let every: Vec<bool> =
+                (0..rig.logits as u32).map(|id| matcher.allows(id, left).unwrap()).collect();
+            let mask = matcher.mask(left).unwrap();
+            let masked: Vec<bool> = (0..rig.logits).map(|id| mask[id / 32] >> (id % 32) & 1 == 1).collect();
+            assert_eq!(every, masked, "{seed} {left}");
+            checked += every.len();
+            let logits: Vec<f32> = (0..rig.logits).map(|_| random_logit(&mut random)).collect();
+            if matcher.choose(&mut sampler, &logits, left).unwrap().1 {
+                break;
+            }
+        }
+    }
+    assert!(checked > 100_000);
+}
+
+/// Digits may go on for as long as there is room, and behind them more must come.
+#[test]
+fn what_is_drawn_out_is_closed_in_time() {
+    let rig = rig(byte_level());
+    let inner = json!({"type": "object", "additionalProperties": false, "required": ["b"],
+        "properties": {"b": {"type": "array", "items": {"type": "string"}, "minItems": 1}}});
+    let record = json!({"type": "object", "additionalProperties": false, "required": ["n", "why", "a"],
+        "properties": {"n": {"type": "string", "pattern": "^[0-9]+$"}, "why": {"type": "string"}, "a": inner}});
+    let schema = json!({"type": "array", "items": record, "minItems": 1});
+    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    let mut left = 700;
+    for text in ["[{\"n\": \"", "1111111111"] {
+        for id in rig.tokenizer.encode_fast(text, false).unwrap().get_ids() {
+            assert_eq!(matcher.accept(*id, left).unwrap(), Progress::Taken);
+            left -= 1;
+        }
+    }
+    matcher.mask(80).unwrap();
+    assert!(matcher.is_steered());
 }
 
 #[test]

@@ -22,9 +22,9 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [a, b, c, d]
 }
 
-/// A number in [0, 1) that depends on its two arguments only.
-pub(super) fn uniform(seed: u64, position: u64) -> f64 {
-    let counter = [position as u32, (position >> 32) as u32, 0, 0];
+/// A number in [0, 1) that depends on its arguments only.
+pub(super) fn uniform(seed: u64, position: u64, attempt: u32) -> f64 {
+    let counter = [position as u32, (position >> 32) as u32, attempt, 0];
     let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
     let bits = (u64::from(high) << 32 | u64::from(low)) >> 11;
     bits as f64 / (1_u64 << 53) as f64

@@ -472,6 +472,10 @@ where
     fn tells_prompts_apart(&self) -> bool {
         true
     }
+
+    fn computes_elsewhere(&self) -> bool {
+        true
+    }
 }
 
 /// Cosines of half a head and its sines, for every place of a text.
