@@ -39,11 +39,12 @@ impl Prompt {
     }
 
     fn new(instruction: &str) -> Self {
-        let digest = hex::encode(Sha256::digest(instruction))[..8].to_owned();
+        let asked = format!("{instruction}{}", bounded_schema(1));
+        let digest = hex::encode(Sha256::digest(asked))[..8].to_owned();
         Self { instruction: instruction.trim().to_owned(), digest }
     }
 
-    /// Changes with the instruction.
+    /// Changes with the instruction and the form of the answer.
     pub(super) fn digest(&self) -> &str {
         &self.digest
     }
@@ -93,7 +94,7 @@ pub(super) fn bounded_schema(mentions: usize) -> Value {
         let place = |key: &str| format!("/properties/{list}/items/properties/{key}");
         bound(&place("label"), json!({ "minLength": 1, "maxLength": answer::LABEL_CHARACTERS }));
         bound(&place("reason"), json!({ "maxLength": answer::REASON_CHARACTERS }));
-        bound(&place("confidence"), json!({ "minimum": 0, "maximum": 1 }));
+        bound(&place("confidence"), json!({ "minimum": 0, "maximum": 1, "multipleOf": 0.01 }));
     }
     schema
 }
@@ -158,6 +159,7 @@ mod tests {
         assert_eq!(at("/properties/skills/maxItems"), 3);
         assert_eq!(at("/properties/skills/items/properties/same_as/maximum"), 2);
         assert_eq!(at("/properties/implicit/items/properties/confidence/maximum"), 1);
+        assert_eq!(at("/properties/skills/items/properties/confidence/multipleOf"), 0.01);
         assert_eq!(at("/properties/implicit/items/properties/reason/maxLength"), answer::REASON_CHARACTERS);
         assert_eq!(
             at("/properties/skills/items/required"),
