@@ -1,6 +1,6 @@
 //! A language model with random weights in a GGUF file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::BufWriter;
 use std::path::Path;
@@ -101,7 +101,24 @@ fn merges() -> (Vec<String>, Vec<String>) {
     (merges, made)
 }
 
-/// The letters that stand for bytes in byte-level BPE, one pair of them, the end, what merges make, and padding.
+/// Words of one to three syllables, small and with a capital, at the start of a text and behind a space: a constraint has
+/// to look through as many tokens as in published vocabularies.
+fn made_up() -> impl Iterator<Item = String> {
+    let syllables =
+        || "bcdfghjlmnprstv".chars().flat_map(|c| "aeiou".chars().map(move |v| format!("{c}{v}")));
+    let longer = move |words: Vec<String>| -> Vec<String> {
+        words.iter().flat_map(|word| syllables().map(move |next| format!("{word}{next}"))).collect()
+    };
+    let one: Vec<String> = syllables().collect();
+    let two = longer(one.clone());
+    let three = longer(two.clone());
+    one.into_iter().chain(two).chain(three).flat_map(|word| {
+        let capital = word[..1].to_uppercase() + &word[1..];
+        [format!("\u{120}{word}"), word, format!("\u{120}{capital}"), capital]
+    })
+}
+
+/// The letters that stand for bytes in byte-level BPE, one pair of them, the end, what merges make, and other words.
 fn tokens() -> (Vec<String>, Vec<i32>) {
     let is_plain = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let others = (0..256).filter(|byte| !is_plain(byte)).count() as u32;
@@ -113,11 +130,11 @@ fn tokens() -> (Vec<String>, Vec<i32>) {
     tokens.push("<|im_end|>".to_owned());
     types.push(3);
     tokens.extend(merges().1);
-    types.resize(tokens.len(), 1);
-    for index in tokens.len()..VOCABULARY {
-        tokens.push(format!("[PAD{index}]"));
-        types.push(5);
-    }
+    let known: HashSet<String> = tokens.iter().cloned().collect();
+    let missing = VOCABULARY - tokens.len();
+    tokens.extend(made_up().filter(|word| !known.contains(word)).take(missing));
+    assert_eq!(tokens.len(), VOCABULARY);
+    types.resize(VOCABULARY, 1);
     (tokens, types)
 }
 
