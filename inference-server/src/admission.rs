@@ -29,6 +29,8 @@ pub enum Budget {
     Tokens(u64),
     /// What the device does in this time at its measured speed.
     Wait(Duration),
+    /// The same beside so many tokens that do not wait: those of texts that are written at the same time.
+    Beside(u64, Duration),
 }
 
 /// What the server takes on at most.
@@ -52,6 +54,12 @@ struct State {
 impl State {
     fn rate(&self) -> f64 {
         self.computed / self.seconds.max(1e-9)
+    }
+
+    /// How long the device needs for so many tokens, as a time to try again after.
+    fn time(&self, tokens: u64) -> Duration {
+        let seconds = tokens as f64 / self.rate();
+        Duration::from_secs_f64(seconds.clamp(SHORTEST_RETRY.as_secs_f64(), LONGEST_RETRY.as_secs_f64()))
     }
 }
 
@@ -97,15 +105,18 @@ impl Admission {
 
     /// Reserves room for `tokens` on the device, or fails at once with [`Error::Overloaded`].
     ///
-    /// A request larger than the whole limit counts as the limit: alone it is served, beside others it is refused.
+    /// A request larger than the whole limit counts as the limit: alone it is served, beside others it is refused. The
+    /// time to try again after is that until there should be room for it, but at least a quarter of what the device needs
+    /// for all that waits: whoever came back at once would be many, and after all of it the device would be idle.
     pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<TokenPermit, Error> {
         let mut state = self.state();
         let limit = self.limit(&state);
         let weight = tokens.min(limit);
         if state.tokens + weight > limit {
             let used = state.tokens;
-            drop(state);
-            return Err(self.overloaded("queued tokens", used, limit));
+            let missing = (used + weight - limit).max(used / 4);
+            let retry_after = state.time(missing);
+            return Err(Error::Overloaded { what: "queued tokens", used, limit, retry_after });
         }
         state.tokens += weight;
         drop(state);
@@ -113,11 +124,13 @@ impl Admission {
     }
 
     fn limit(&self, state: &State) -> u64 {
+        let computed_in = |time: Duration| {
+            (state.rate() * time.as_secs_f64()).clamp(TOKENS_BOUNDS.0, TOKENS_BOUNDS.1) as u64
+        };
         match self.limits.budget {
             Budget::Tokens(tokens) => tokens,
-            Budget::Wait(time) => {
-                (state.rate() * time.as_secs_f64()).clamp(TOKENS_BOUNDS.0, TOKENS_BOUNDS.1) as u64
-            }
+            Budget::Wait(time) => computed_in(time),
+            Budget::Beside(tokens, time) => tokens + computed_in(time),
         }
     }
 
@@ -134,8 +147,7 @@ impl Admission {
     /// How long the device needs for what waits for it, between 50 ms and 60 s.
     pub fn drain_estimate(&self) -> Duration {
         let state = self.state();
-        let seconds = state.tokens as f64 / state.rate();
-        Duration::from_secs_f64(seconds.clamp(SHORTEST_RETRY.as_secs_f64(), LONGEST_RETRY.as_secs_f64()))
+        state.time(state.tokens)
     }
 
     /// Takes note of how fast the device was.
@@ -258,8 +270,23 @@ mod tests {
         for _ in 0..64 {
             a.observe(1_000, Duration::from_secs(1));
         }
-        let hint = a.drain_estimate().as_secs_f64();
-        assert!((hint - 10.0).abs() < 0.1, "{hint}");
+        let near = |hint: Duration, expected: f64| {
+            assert!((hint.as_secs_f64() - expected).abs() < 0.1, "{hint:?} {expected}");
+        };
+        near(a.drain_estimate(), 10.0);
+        let _more = a.reserve(80_000).unwrap();
+        let refused = |tokens: u64| a.reserve(tokens).unwrap_err().retry_after().unwrap();
+        near(refused(10_100), 22.5);
+        near(refused(45_000), 35.0);
+        near(refused(1_000_000), 60.0);
+    }
+
+    #[test]
+    fn texts_that_are_written_at_once_do_not_wait() {
+        let a =
+            Admission::new(Limits { requests: 9, budget: Budget::Beside(50_000, Duration::from_secs(30)) });
+        (0..99).for_each(|_| a.observe(100, Duration::from_secs(1)));
+        assert_eq!(a.token_limit(), 50_000 + 16_384);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Generator {
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
-        let budget = Budget::Wait(device.text.wait);
+        let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.text.wait);
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
         let turns = Arc::clone(&device.turns);
         let counters = Arc::<Counters>::default();
