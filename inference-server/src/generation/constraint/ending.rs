@@ -2,7 +2,8 @@
 //!
 //! The grammar library says which tokens may come next and which must, but not how far the end is. So the end is
 //! searched: forced tokens are taken, else tokens that close what is open in JSON, else the shortest value, else the
-//! longest token that is allowed; where that leads nowhere, what ends a value comes before the value. What is found is a way, not always the shortest.
+//! longest token that is allowed; where that leads nowhere, what ends a value comes before the value. What is found is a
+//! way, not always the shortest.
 
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
