@@ -253,7 +253,8 @@ impl Matcher {
         }
     }
 
-    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the text is complete with it.
+    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the text is complete with
+    /// it.
     ///
     /// What is likely is mostly allowed, and one token is checked much faster than all of them, so a mask is made only
     /// where the first draw is refused. Whether there was one already makes no difference.
