@@ -10,33 +10,33 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
 
 setup: ## fetch what the package clients have (idempotent, offline when complete)
-	@.ci/setup
-	@.ci/fetch-wheels "$(OBSERVATORY_WHEELS)"
-	@.ci/setup-python
+	@.ci/timed "set-up" .ci/setup
+	@.ci/timed "set-up" .ci/fetch-wheels "$(OBSERVATORY_WHEELS)"
+	@.ci/timed "set-up" .ci/setup-python
 
 build: setup ## the programs
-	$(CARGO) build --workspace --bins
+	@.ci/timed "programs" $(CARGO) build --workspace --bins
 
 demo: build ## whole stack, simulated portals, pipeline, report
 	target/debug/observatory demo $(DEMO)
 
-test: setup ## every test
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --doc --quiet
-	.ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
+test: build ## every test
+	@.ci/timed "tests, compiled" $(CARGO) nextest run --workspace --no-run
+	@.ci/timed "tests of the documentation" $(CARGO) test --workspace --doc --quiet
+	@.ci/timed "tests" .ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
 
 lint: ## format and clippy
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@.ci/timed "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
 
 docs: ## API documentation
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@RUSTDOCFLAGS="-D warnings" .ci/timed "API documentation" $(CARGO) doc --workspace --no-deps --quiet
 
 sqlx: setup ## write the offline cache of checked queries again
 	.ci/sqlx-cache write
 
 sqlx-check: setup ## the cache is that of the queries in the source
-	.ci/sqlx-cache check
+	@.ci/timed "cache of queries" .ci/sqlx-cache check
 
 checks: lint docs sqlx-check ## all but the tests; wants the programs built
 

@@ -3,6 +3,8 @@
 //! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
 //! here apply them to the whole tree.
 
+#[path = "tidy/features.rs"]
+mod features;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/licences.rs"]
@@ -90,4 +92,17 @@ fn every_dependency_may_be_used() {
     let rules = licences::Rules::read(&tree::root().join("deny.toml"));
     let wrong = rules.complaints(&licences::packages());
     assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn programs_and_tests_are_built_from_the_same_crates() {
+    let (programs, tests) =
+        (features::resolved("normal,build"), features::resolved("normal,build,dev"));
+    assert!(programs.len() >= 300, "only {} crates looked at", programs.len());
+    let wrong = features::compiled_twice(&programs, &tests);
+    assert!(
+        wrong.is_empty(),
+        "pin these features in tests/Cargo.toml, or `make test` compiles them twice:\n{}",
+        wrong.join("\n")
+    );
 }
