@@ -33,7 +33,6 @@
       category: (a, b) => collator.compare(a.category, b.category),
       jobs: (a, b) => a.shownJobs - b.shownJobs,
       share: (a, b) => a.shownJobs - b.shownJobs,
-      explicit: (a, b) => a.explicit - b.explicit,
       implicit: (a, b) => a.implicit - b.implicit,
     };
     let order = { column: "jobs", descending: true };

@@ -70,8 +70,8 @@ def skills(rng):
         uri = None if rng.random() < 0.25 else f"https://taxonomy.example/skill/{i + 1:04d}"
         rows.append({
             "label": label, "kind": kind, "category": category, "uri": uri,
-            "preferred_label": label.lower() if uri else None, "job_count": count,
-            "explicit_count": count - implicit, "implicit_count": implicit,
+            "preferred_label": label.lower() if uri else None, "job_count": count - implicit,
+            "implicit_count": implicit,
             "countries": sorted(countries, key=lambda c: -c["job_count"]), "cluster": cluster,
         })
     return sorted(rows, key=lambda r: -r["job_count"])

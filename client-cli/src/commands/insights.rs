@@ -26,7 +26,7 @@ enum SkillAction {
         #[command(flatten)]
         range: Range,
     },
-    /// The most demanded skills.
+    /// The skills that most postings name, and how many more imply them.
     Top {
         #[command(flatten)]
         range: Range,
@@ -98,9 +98,13 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
 fn print_counts(context: &Context, found: &[SkillCount]) -> anyhow::Result<Outcome> {
     let rows = found
         .iter()
-        .map(|count| vec![count.job_count.to_string(), count.countries.join(","), count.skill.clone()])
+        .map(|count| {
+            let numbers = [count.job_count, count.implicit_count].map(|number| number.to_string());
+            [numbers.as_slice(), &[count.countries.join(","), count.skill.clone()]].concat()
+        })
         .collect();
-    context.output.print(&Table::new(&["postings", "countries", "skill"], rows, counts_json(found)))?;
+    let heads = ["postings", "implied", "countries", "skill"];
+    context.output.print(&Table::new(&heads, rows, counts_json(found)))?;
     Ok(said(!found.is_empty()))
 }
 
@@ -117,7 +121,7 @@ fn counts_json(found: &[SkillCount]) -> Value {
         .iter()
         .map(|count| {
             json!({ "normalized_skill": count.skill, "job_count": count.job_count,
-                "total_mentions": count.total_mentions, "countries": count.countries })
+                "implicit_count": count.implicit_count, "total_mentions": count.total_mentions, "countries": count.countries })
         })
         .collect()
 }

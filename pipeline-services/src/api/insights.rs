@@ -102,6 +102,7 @@ impl InsightService for Services {
             .map(|count| CountMessage {
                 skill: count.skill,
                 job_count: count.job_count.unsigned_abs(),
+                implicit_count: count.implicit_count.unsigned_abs(),
                 total_mentions: count.total_mentions.unsigned_abs(),
                 countries: count.countries,
             })

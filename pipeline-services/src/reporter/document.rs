@@ -266,13 +266,11 @@ pub struct SkillRow {
     /// Label of the concept in the report's language.
     #[serde(default)]
     pub preferred_label: Option<String>,
-    /// Postings that ask for it: `explicit_count + implicit_count`.
-    pub job_count: u64,
     /// Postings that name it.
-    pub explicit_count: u64,
-    /// Postings that only imply it.
+    pub job_count: u64,
+    /// Further postings that only imply it.
     pub implicit_count: u64,
-    /// Postings per country, most first; a posting seen in two countries counts in both.
+    /// Postings that name it per country, most first; a posting seen in two countries counts in both.
     pub countries: Vec<CountryCount>,
     /// Cluster it belongs to; none for noise and for skills outside the analysis.
     #[serde(default)]

@@ -212,8 +212,8 @@ fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -
 async fn totals(connection: &mut PgConnection, scope: &Scope, rows: &[SkillFigures]) -> SqlResult<Totals> {
     let mentions = figures::mentions(connection, scope).await?;
     Ok(Totals {
-        skills: rows.len() as u64,
-        skills_with_uri: rows.iter().filter(|row| row.uri.is_some()).count() as u64,
+        skills: rows.iter().filter(|row| row.job_count > 0).count() as u64,
+        skills_with_uri: rows.iter().filter(|row| row.job_count > 0 && row.uri.is_some()).count() as u64,
         postings_with_skills: size(mentions.postings_with_skills),
         explicit_mentions: size(mentions.explicit),
         implicit_mentions: size(mentions.implicit),
@@ -247,8 +247,7 @@ fn skill_rows(rows: &[SkillFigures], clusters: Option<&ClusterSection>) -> Vec<S
             uri: row.uri.clone(),
             preferred_label: row.preferred_label.clone(),
             job_count: size(row.job_count),
-            explicit_count: size(row.explicit_count),
-            implicit_count: size(row.job_count - row.explicit_count),
+            implicit_count: size(row.implicit_count),
             countries: country_counts(&row.countries),
             cluster: placed.get(row.label.as_str()).copied(),
         })

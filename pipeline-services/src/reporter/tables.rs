@@ -30,14 +30,13 @@ pub fn tables(document: &ReportDocument) -> Result<Vec<Table>> {
     ])
 }
 
-const SKILLS: [&str; 12] = [
+const SKILLS: [&str; 11] = [
     "rank",
     "skill",
     "kind",
     "category",
     "job_count",
     "share_percent",
-    "explicit_count",
     "implicit_count",
     "cluster_id",
     "uri",
@@ -116,7 +115,6 @@ fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {
         text(&row.category),
         number(row.job_count),
         share(row.job_count, document.scope.postings),
-        number(row.explicit_count),
         number(row.implicit_count),
         maybe(row.cluster),
         text(row.uri.as_deref().unwrap_or_default()),

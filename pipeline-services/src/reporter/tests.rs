@@ -106,9 +106,9 @@ fn a_document_that_contradicts_itself_is_refused() {
         assert!(error.contains(expected), "{error}");
     };
     check(&|d| d.version = 2, "version is 2");
-    check(&|d| d.skills[3].job_count += 1, "skills[3].job_count");
+    check(&|d| d.skills[3].job_count += d.scope.postings, "skills[3].job_count");
     check(&|d| d.scope.postings = 1, "skills[0].job_count");
-    check(&|d| d.skills[0].explicit_count = u64::MAX, "skills[0].job_count");
+    check(&|d| d.skills[0].implicit_count = u64::MAX, "skills[0].job_count and implicit_count");
     check(&|d| d.skills[1].countries[0].country = "XX".into(), "skills[1].countries names `XX`");
     check(&|d| d.scope.countries[1].code = "CO".into(), "names one twice");
     check(&|d| d.evidence[0].quotes[0].confidence = 1.5, "confidence 1.5");

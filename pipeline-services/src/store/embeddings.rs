@@ -162,7 +162,7 @@ pub async fn search(
     let statement = format!(
         "select s.label, 1 - (e.vec::vector({dimensions}) <=> $1::vector({dimensions})) as score,
              (select count(distinct h.job_id) from enhanced_skills h join sighting g on g.job_id = h.job_id
-              where h.skill_id = e.skill_id and not h.is_duplicate
+              where h.skill_id = e.skill_id and not h.is_duplicate and h.skill_type = 'explicit'
                 and ($2::text is null or g.country = $2)) as job_count
          from skill_embedding e join skill s on s.skill_id = e.skill_id
          where e.model_id = {model_id}
@@ -190,7 +190,7 @@ pub struct SkillVector {
     pub label: String,
     /// Vector of the active model.
     pub vector: Vec<f32>,
-    /// Postings that ask for it.
+    /// Postings that name it.
     pub job_count: i64,
 }
 
@@ -200,7 +200,8 @@ pub struct SkillVector {
 /// When the statement fails.
 pub async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
     let rows = sqlx::query!(
-        r#"select s.skill_id, s.label, e.vec as "vec!: Vector", count(distinct h.job_id) as "job_count!"
+        r#"select s.skill_id, s.label, e.vec as "vec!: Vector",
+               count(distinct h.job_id) filter (where h.skill_type = 'explicit') as "job_count!"
            from skill_embedding e join skill s on s.skill_id = e.skill_id
            join enhanced_skills h on h.skill_id = s.skill_id and not h.is_duplicate
            where e.model_id = $1

@@ -146,15 +146,15 @@ pub struct SkillFigures {
     pub uri: Option<String>,
     /// Its preferred label.
     pub preferred_label: Option<String>,
-    /// Postings that ask for it.
-    pub job_count: i64,
     /// Postings that name it.
-    pub explicit_count: i64,
-    /// Country code to postings.
+    pub job_count: i64,
+    /// Further postings that only imply it.
+    pub implicit_count: i64,
+    /// Country code to postings that name it.
     pub countries: Value,
 }
 
-/// Every skill asked for, most first.
+/// Every skill asked for, the one that most postings name first.
 ///
 /// # Errors
 /// When the statement fails.
@@ -174,13 +174,14 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
            placed as (
                select a.skill_id, jsonb_object_agg(a.country, a.jobs) as countries
                from (select a.skill_id, s.country, count(*) as jobs from asked a join seen s using (job_id)
-                   group by a.skill_id, s.country) a
+                   where a.named group by a.skill_id, s.country) a
                group by a.skill_id)
            select k.label, k.kind, k.category, min(a.uri) as uri, min(a.preferred) as preferred_label,
-               count(*) as "job_count!", count(*) filter (where a.named) as "explicit_count!",
-               p.countries as "countries!"
-           from asked a join skill k using (skill_id) join placed p using (skill_id)
-           group by k.skill_id, p.countries order by 6 desc, 1"#,
+               count(*) filter (where a.named) as "job_count!",
+               count(*) filter (where not a.named) as "implicit_count!",
+               coalesce(p.countries, '{}') as "countries!"
+           from asked a join skill k using (skill_id) left join placed p using (skill_id)
+           group by k.skill_id, p.countries order by 6 desc, 7 desc, 1"#,
         &scope.portals,
         &scope.countries
     )
@@ -228,9 +229,9 @@ pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Res
 pub struct CategoryFigures {
     /// Category.
     pub category: String,
-    /// Distinct skills.
+    /// Distinct skills that are named.
     pub skills: i64,
-    /// Postings that ask for at least one of them.
+    /// Postings that name at least one of them.
     pub job_count: i64,
 }
 
@@ -243,9 +244,10 @@ pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::R
         CategoryFigures,
         r#"select k.category, count(distinct k.skill_id) as "skills!", count(distinct e.job_id) as "job_count!"
            from enhanced_skills e join skill k using (skill_id)
-           where not e.is_duplicate and exists (select from sighting s where s.job_id = e.job_id
-               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
-               and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+           where not e.is_duplicate and e.skill_type = 'explicit'
+               and exists (select from sighting s where s.job_id = e.job_id
+                   and (cardinality($1::text[]) = 0 or s.portal = any ($1))
+                   and (cardinality($2::text[]) = 0 or s.country = any ($2)))
            group by k.category order by 3 desc, 1"#,
         &scope.portals,
         &scope.countries

@@ -320,20 +320,22 @@ pub async fn mentions(
     Ok(found)
 }
 
-/// A skill and in how many postings it is asked for.
+/// A skill and how many postings ask for it.
 #[derive(Clone, Debug)]
 pub struct SkillCount {
     /// Normalised label.
     pub skill: String,
-    /// Distinct postings.
+    /// Postings that name it.
     pub job_count: i64,
+    /// Further postings that only imply it.
+    pub implicit_count: i64,
     /// Mentions after deduplication.
     pub total_mentions: i64,
     /// Countries of the sightings.
     pub countries: Vec<String>,
 }
 
-/// The most asked-for skills, in one country or in all.
+/// The skills that most postings name, in one country or in all.
 ///
 /// # Errors
 /// When the statement fails.
@@ -344,12 +346,14 @@ pub async fn top(
 ) -> sqlx::Result<Vec<SkillCount>> {
     sqlx::query_as!(
         SkillCount,
-        r#"select e.normalized_skill as skill, count(distinct e.job_id) as "job_count!",
+        r#"select e.normalized_skill as skill,
+               count(distinct e.job_id) filter (where e.skill_type = 'explicit') as "job_count!",
+               count(distinct e.job_id) filter (where e.skill_type = 'implicit') as "implicit_count!",
                count(distinct e.enhancement_id) as "total_mentions!",
                array_agg(distinct s.country::text order by s.country::text) as "countries!"
            from enhanced_skills e join sighting s on s.job_id = e.job_id
            where not e.is_duplicate and ($1::text is null or s.country = $1)
-           group by e.normalized_skill order by 2 desc, 1 limit $2"#,
+           group by e.normalized_skill order by 2 desc, 3 desc, 1 limit $2"#,
         country,
         limit
     )

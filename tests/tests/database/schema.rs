@@ -69,8 +69,8 @@ const TABLES: [(&str, &[&str]); 5] = [
 ];
 
 const VIEWS: [(&str, &[&str]); 2] = [
-    ("skill_frequency", &["normalized_skill", "job_count", "total_mentions", "countries"]),
-    ("country_skill_distribution", &["country", "normalized_skill", "job_count"]),
+    ("skill_frequency", &["normalized_skill", "job_count", "total_mentions", "countries", "implicit_count"]),
+    ("country_skill_distribution", &["country", "normalized_skill", "job_count", "implicit_count"]),
 ];
 
 const INDEXES: [&str; 6] = [

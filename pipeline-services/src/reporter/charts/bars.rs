@@ -48,7 +48,7 @@ pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Headi
     let row = |skill: &SkillRow| Row {
         label: skill.label.clone(),
         bars: vec![Bar {
-            parts: vec![(skill.explicit_count as f64, SERIES[0]), (skill.implicit_count as f64, FIRST_LIGHT)],
+            parts: vec![(skill.job_count as f64, SERIES[0]), (skill.implicit_count as f64, FIRST_LIGHT)],
             figure: counted(skill.job_count, document, words),
         }],
     };

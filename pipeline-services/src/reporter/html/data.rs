@@ -35,7 +35,6 @@ struct Skill<'a> {
     label: &'a str,
     category: String,
     jobs: u64,
-    explicit: u64,
     implicit: u64,
     countries: BTreeMap<&'a str, u64>,
 }
@@ -66,7 +65,6 @@ fn skill<'a>(row: &'a SkillRow, words: Words) -> Skill<'a> {
         label: &row.label,
         category: words.value("category", &row.category),
         jobs: row.job_count,
-        explicit: row.explicit_count,
         implicit: row.implicit_count,
         countries: row.countries.iter().map(|c| (c.country.as_str(), c.job_count)).collect(),
     }

@@ -54,7 +54,6 @@ fn head(words: Words) -> String {
         ("category", "category", ""),
         ("job_count", "jobs", "n"),
         ("share", "share", "n"),
-        ("explicit", "explicit", "n"),
         ("implicit", "implicit", "n"),
         ("countries", "", ""),
     ];
@@ -90,7 +89,6 @@ fn body(document: &ReportDocument, words: Words, skill: &SkillRow, quotes: &[Quo
         (escape(&words.value("category", &skill.category)), Column::Text),
         (words.count(skill.job_count), Column::Number),
         (words.share(skill.job_count, document.scope.postings), Column::Number),
-        (words.count(skill.explicit_count), Column::Number),
         (words.count(skill.implicit_count), Column::Number),
         (countries.join(", "), Column::Text),
     ];
