@@ -5,10 +5,13 @@
 //! and between equals the surer. The result depends on the document and the sources alone.
 
 mod candidates;
+mod masks;
 pub mod oneshot;
 mod patterns;
 mod phrases;
+mod scope;
 mod sections;
+mod spelling;
 pub mod stage;
 pub mod tagger;
 
@@ -33,10 +36,12 @@ use crate::{
         trie::longest,
     },
 };
-use candidates::{Candidate, Scope, Source};
+use candidates::{Candidate, Named, Source};
+use scope::Scope;
+use spelling::Spelling;
 
 /// Raised with every change of the rules in code, so that results of older rules are not taken for current.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 /// Candidates below this confidence are not reported.
 const REPORTED: f32 = 0.3;
@@ -83,6 +88,7 @@ pub struct Extraction {
 pub struct Extractor {
     lexicon: Arc<Lexicon>,
     source: Source,
+    spelling: Spelling,
     patterns: Arc<Patterns>,
     taxonomy: Option<Arc<Taxonomy>>,
     version: String,
@@ -100,7 +106,9 @@ impl Extractor {
         }
         let version = format!("rules-{RULES}+{}", &hex::encode(hash.finalize())[..16]);
         let source = Source::new(&lexicon, taxonomy.as_deref());
-        Self { lexicon, source, patterns, taxonomy, version }
+        let words = lexicon.words().into_iter().chain(patterns.spelt.iter().cloned());
+        let spelling = Spelling::new(&patterns.misspelt, words);
+        Self { lexicon, source, spelling, patterns, taxonomy, version }
     }
 
     /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give equal results.
@@ -126,12 +134,16 @@ impl Extractor {
     /// Finds the skills of a document, with what a served tagger found in it. An entity whose span is empty
     /// or past the end of its field is left out.
     pub fn extract_with(&self, document: &Document, entities: &[NerEntity]) -> Extraction {
-        let fields = Field::ALL.map(|field| (field, Tokens::new(document.field(field))));
+        let fields = Field::ALL.map(|field| {
+            let mut tokens = Tokens::new(document.field(field));
+            self.spelling.mend(&mut tokens);
+            (field, tokens)
+        });
         let language = document_language(document, &fields);
         let mut mentions = Vec::new();
         for (field, tokens) in &fields {
             if !tokens.is_empty() {
-                mentions.extend(self.mentions(*field, tokens, language, entities));
+                mentions.extend(self.mentions(*field, tokens, entities));
             }
         }
         Extraction {
@@ -145,20 +157,21 @@ impl Extractor {
         &self,
         field: Field,
         tokens: &Tokens<'_>,
-        language: Language,
         entities: &[NerEntity],
     ) -> Vec<Mention> {
         let scope = Scope::new(field, tokens, &self.patterns);
         let mut all = self.source.candidates(tokens, &scope, self.taxonomy.as_deref());
         all.extend(phrases::standards(tokens, &self.patterns));
-        let known = longest(candidates::merge(all), |candidate| (candidate.first, candidate.end));
+        let ordinary = self.patterns.ordinary.phrases.find(tokens);
+        let known = longest(candidates::named(candidates::merge(all), &ordinary), |found| found.span());
+        let known: Vec<Candidate> = known.into_iter().filter_map(Named::skill).collect();
         let introduced = phrases::introduced(tokens, &scope, &known);
         let tagged = entities.iter().filter(|entity| entity.field == field);
         let tagged: Vec<Candidate> = tagged.filter_map(|entity| candidates::tagged(tokens, entity)).collect();
         let all = candidates::merge(known.into_iter().chain(introduced).chain(tagged).collect());
         longest(all, |candidate| (candidate.first, candidate.end))
             .into_iter()
-            .filter_map(|candidate| self.mention(candidate, (field, tokens), &scope, language))
+            .filter_map(|candidate| self.mention(candidate, (field, tokens), &scope))
             .collect()
     }
 
@@ -167,15 +180,15 @@ impl Extractor {
         candidate: Candidate,
         (field, tokens): (Field, &Tokens<'_>),
         scope: &Scope<'_>,
-        language: Language,
     ) -> Option<Mention> {
         let confidence = candidate.confidence * scope.trust(candidate.first, candidate.kind);
-        if confidence < REPORTED || scope.negated(candidate.first) {
+        if confidence < REPORTED || !scope.open(candidate.first, candidate.end, &candidate.category) {
             return None;
         }
         let (first, last) = (&tokens.items()[candidate.first], &tokens.items()[candidate.end - 1]);
         let concept = candidate.uri.as_deref().and_then(|uri| self.taxonomy.as_deref()?.concept(uri));
-        let preferred = concept.and_then(|concept| concept.preferred_label(language.tag()));
+        // One name for a concept, whatever the language of the advertisement.
+        let preferred = concept.and_then(|concept| concept.preferred_label("es"));
         Some(Mention {
             label: candidate.label.or_else(|| preferred.map(str::to_owned))?,
             surface: tokens.span(candidate.first, candidate.end).to_owned(),

@@ -7,11 +7,14 @@
 
 mod load;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 pub use load::LexiconError;
 
-use crate::{domain::skill::SkillKind, text::tokens};
+use crate::{domain::skill::SkillKind, taxonomy::Taxonomy, text::tokens};
 
 /// Categories a skill may have.
 pub const CATEGORIES: [&str; 9] = [
@@ -48,11 +51,37 @@ pub struct Entry {
     pub category: String,
     /// Every spelling, the label first.
     pub forms: Vec<Form>,
-    /// Taxonomy concept, where it is known to be the same.
-    pub uri: Option<String>,
+    /// How the entry is linked to a taxonomy.
+    pub link: Link,
+}
+
+/// How an entry is linked to a taxonomy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Link {
+    /// To the concept that bears the entry's own label as a preferred one, if any does.
+    #[default]
+    ByLabel,
+    /// To the concept of this URI, which was chosen by hand.
+    Concept(String),
+    /// To none: somebody looked, and no concept means the same.
+    Nothing,
 }
 
 impl Entry {
+    /// URI of the concept that the entry stands for.
+    pub fn concept_uri(&self, taxonomy: Option<&Taxonomy>) -> Option<String> {
+        match &self.link {
+            // Another taxonomy than the one it was chosen in may know the entry by its label.
+            Link::Concept(uri) => {
+                let lacks_it = |taxonomy: &&Taxonomy| taxonomy.concept(uri).is_none();
+                let own = taxonomy.filter(lacks_it).and_then(|taxonomy| taxonomy.named(&self.label));
+                Some(own.map_or_else(|| uri.clone(), |concept| concept.uri.clone()))
+            }
+            Link::Nothing => None,
+            Link::ByLabel => Some(taxonomy?.named(&self.label)?.uri.clone()),
+        }
+    }
+
     /// Whether the names are fixed (products, standards), so that they do not inflect.
     pub fn is_name(&self) -> bool {
         matches!(self.category.as_str(), "technology" | "tool" | "certification" | "language")
@@ -81,7 +110,8 @@ pub struct Lexicon {
     digest: String,
 }
 
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
+    ("concepts.tsv", include_str!("../lexicon/concepts.tsv")),
     ("certification.tsv", include_str!("../lexicon/certification.tsv")),
     ("digital.tsv", include_str!("../lexicon/digital.tsv")),
     ("implies.tsv", include_str!("../lexicon/implies.tsv")),
@@ -123,6 +153,12 @@ impl Lexicon {
     /// The entry that has this label or form, whatever the case and the accents.
     pub fn find(&self, name: &str) -> Option<&Entry> {
         self.by_form.get(&tokens::key(name)).map(|index| &self.entries[*index])
+    }
+
+    /// Every word of every form, folded.
+    pub fn words(&self) -> BTreeSet<String> {
+        let forms = self.entries.iter().flat_map(|entry| &entry.forms);
+        forms.flat_map(|form| tokens::key(&form.text).split(' ').map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
     /// SHA-256 of the files, hexadecimal: the lexicon's version.

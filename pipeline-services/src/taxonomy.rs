@@ -124,12 +124,6 @@ pub enum TaxonomyError {
     },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Name {
-    concept: u32,
-    preferred: bool,
-}
-
 /// A label of a skill concept found in a text.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'taxonomy> {
@@ -150,7 +144,8 @@ pub struct Taxonomy {
     version: String,
     concepts: Vec<Concept>,
     by_uri: HashMap<String, u32>,
-    names: HashMap<String, Vec<Name>>,
+    // Preferred labels of skill concepts, folded; `None` where several concepts bear one.
+    names: HashMap<String, Option<u32>>,
     skills: Trie,
     occupations: occupation::Index,
     relations: HashMap<u32, Vec<(String, u32)>>,
@@ -216,7 +211,10 @@ impl Taxonomy {
                 let inflection = if tokens.len() > 1 { Inflection::Agreement } else { Inflection::Exact };
                 self.skills.insert_tokens(&tokens, inflection, id * 2 + u32::from(label.preferred));
             }
-            self.names.entry(key).or_default().push(Name { concept: id, preferred: label.preferred });
+            if label.preferred {
+                let bearer = self.names.entry(key).or_insert(Some(id));
+                *bearer = bearer.filter(|other| *other == id);
+            }
         }
     }
 
@@ -240,28 +238,14 @@ impl Taxonomy {
         self.by_uri.get(uri).map(|id| &self.concepts[*id as usize])
     }
 
-    /// The skill concept that a name stands for: a preferred label before an alternative one, and nothing
-    /// where the name is a known false friend or the alternative label of several concepts.
-    pub fn skill(&self, name: &str) -> Option<&Concept> {
+    /// The skill concept that bears this name as a preferred label: nothing where several do, or where the name means
+    /// something else in advertisements. An alternative label proves nothing, since taxonomies list narrower, broader
+    /// and neighbouring things there (`tensorflow` under computer vision, `capacidad organizativa` under organisational
+    /// resilience).
+    pub fn named(&self, name: &str) -> Option<&Concept> {
         let key = tokens::key(name);
-        let names = self.names.get(&key).filter(|_| !FALSE_FRIENDS.contains(&key.as_str()))?;
-        if let Some(preferred) = names.iter().find(|name| name.preferred) {
-            return Some(&self.concepts[preferred.concept as usize]);
-        }
-        let first = names.first()?.concept;
-        names.iter().all(|name| name.concept == first).then(|| &self.concepts[first as usize])
-    }
-
-    /// The concept that *is* the named product: an alternative label counts only if it shares a word with a
-    /// preferred one, since taxonomies list products under the broader concept (`tensorflow` under computer
-    /// vision, `git` under configuration management tools).
-    pub fn product(&self, name: &str) -> Option<&Concept> {
-        let key = tokens::key(name);
-        self.skill(name).filter(|concept| {
-            let preferred = concept.labels.iter().filter(|label| label.preferred);
-            let keys: Vec<String> = preferred.map(|label| tokens::key(&label.text)).collect();
-            shares_word(&key, keys.iter().map(String::as_str))
-        })
+        let id = (*self.names.get(&key)?)?;
+        (!FALSE_FRIENDS.contains(&key.as_str())).then(|| &self.concepts[id as usize])
     }
 
     /// Every label of a skill concept that stands in the text.
@@ -316,12 +300,14 @@ fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)])
 /// Share of common words (Jaccard) from which an alternative label is taken for another wording.
 const RESEMBLANCE: f32 = 0.4;
 
+/// Another wording of a preferred label. One that only leaves words out is broader than its concept ("trabajar en equipo"
+/// for "trabajar en equipo en la industria textil").
 fn resembles(key: &str, language: &str, preferred: &[(&str, String)]) -> bool {
     let words: Vec<&str> = key.split(' ').collect();
     preferred.iter().filter(|(other, _)| *other == language).any(|(_, other)| {
         let all = other.split(' ').count() + words.len();
         let common = other.split(' ').filter(|word| words.contains(word)).count();
-        common as f32 / (all - common) as f32 >= RESEMBLANCE
+        common < words.len() && common as f32 / (all - common) as f32 >= RESEMBLANCE
     })
 }
 
@@ -357,6 +343,8 @@ mod tests {
             skill("t:vision", "knowledge", &[("en", "computer vision")], &[("en", "tensorflow")]),
             skill("t:spark", "knowledge", &[("en", "SPARK")], &[]),
             skill("t:a", "skill/competence", &[("es", "cuidar plantas")], &[("es", "jardinería doméstica")]),
+            skill("t:c", "knowledge", &[("es", "riego")], &[]),
+            skill("t:d", "knowledge", &[("es", "Riego")], &[]),
             skill("t:b", "skill/competence", &[("es", "regar plantas")], &[("es", "jardinería doméstica")]),
         ];
         let relations = [
@@ -369,16 +357,16 @@ mod tests {
     #[test]
     fn links_names_with_guards() {
         let taxonomy = taxonomy();
-        for (name, skill, product) in [
-            ("sql", Some("t:sql"), Some("t:sql")),
-            ("TensorFlow", Some("t:vision"), None),
-            ("Spark", None, None),
-            ("jardineria domestica", None, None),
-            ("Cuidar Plantas", Some("t:a"), Some("t:a")),
-            ("", None, None),
+        for (name, expected) in [
+            ("sql", Some("t:sql")),
+            ("TensorFlow", None),
+            ("Spark", None),
+            ("jardineria domestica", None),
+            ("Cuidar Plantas", Some("t:a")),
+            ("riego", None),
+            ("", None),
         ] {
-            assert_eq!(taxonomy.skill(name).map(|concept| concept.uri.as_str()), skill, "{name}");
-            assert_eq!(taxonomy.product(name).map(|concept| concept.uri.as_str()), product, "{name}");
+            assert_eq!(taxonomy.named(name).map(|concept| concept.uri.as_str()), expected, "{name}");
         }
     }
 
@@ -404,6 +392,6 @@ mod tests {
             })
             .collect();
         let taxonomy = Taxonomy::new("own", "1", concepts, &[]);
-        assert_eq!(taxonomy.skill("operar maquina tipo77 serie9").unwrap().uri, "t:77");
+        assert_eq!(taxonomy.named("operar maquina tipo77 serie0").unwrap().uri, "t:77");
     }
 }

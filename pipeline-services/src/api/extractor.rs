@@ -98,8 +98,8 @@ mod tests {
         assert!(answer["occupation"].is_null());
         let skills = answer["skills"].as_array().unwrap();
         let labels: Vec<&str> = skills.iter().map(|skill| skill["label"].as_str().unwrap()).collect();
-        assert_eq!(labels, ["Backend", "Django", "Proactividad", "Python"]);
-        let (django, python) = (&skills[1], &skills[3]);
+        assert_eq!(labels, ["Django", "Proactividad", "Python"]);
+        let (django, python) = (&skills[0], &skills[2]);
         let (start, end) =
             (django["start"].as_u64().unwrap() as usize, django["end"].as_u64().unwrap() as usize);
         assert_eq!(&read.document.description[start..end], django["surface"].as_str().unwrap());

@@ -77,7 +77,7 @@ pub struct Mention {
     pub end: u32,
     /// Taxonomy concept, if one is linked.
     pub uri: Option<String>,
-    /// The concept's preferred label in the document's language.
+    /// The concept's preferred label, in Spanish where it has one: one name, whatever the language of the posting.
     pub preferred_label: Option<String>,
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Raised with every change of these rules.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 /// An implied skill below this confidence is left out.
 pub(super) const REPORTED: f32 = 0.5;
 
@@ -65,33 +65,19 @@ pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill 
     }
 }
 
-/// Points every skill but the surest at that one, by name or by concept.
+/// Points every skill but the surest at that one, by name. Skills that share a concept stay apart: taxonomies know one
+/// concept for many names (Scrum and Kanban, SEO and SEM), and the spellings and translations of one name are forms of
+/// one entry.
 fn fold_duplicates(skills: &mut [EnhancedSkill]) {
     let mut order: Vec<usize> = (0..skills.len()).collect();
     order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
-    let (mut by_name, mut by_uri) = (HashMap::new(), HashMap::new());
+    let mut by_name: HashMap<String, usize> = HashMap::new();
     for index in order {
-        let name = tokens::key(&skills[index].normalized_skill);
-        let uri = skills[index].esco_concept_uri.clone();
-        let same_uri = uri.as_ref().and_then(|uri| by_uri.get(uri)).copied();
-        let original: Option<usize> = by_name.get(&name).copied().or(same_uri);
-        match original {
-            Some(original) => {
-                let by = if by_name.contains_key(&name) {
-                    "names the same skill as"
-                } else {
-                    "is the same concept as"
-                };
-                let reason = format!("{by} \"{}\"", skills[original].normalized_skill);
-                skills[index].duplicate_of = Some(original);
-                skills[index].reasoning = Some(reason);
-            }
-            None => {
-                by_name.insert(name, index);
-                if let Some(uri) = uri {
-                    by_uri.insert(uri, index);
-                }
-            }
+        let original = *by_name.entry(tokens::key(&skills[index].normalized_skill)).or_insert(index);
+        if original != index {
+            let reason = format!("names the same skill as \"{}\"", skills[original].normalized_skill);
+            skills[index].duplicate_of = Some(original);
+            skills[index].reasoning = Some(reason);
         }
     }
 }
@@ -117,11 +103,7 @@ fn implied(
     let mut open: Vec<(String, f32)> =
         distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
     let explicit: Vec<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
-    let uris: Vec<&String> = skills.iter().filter_map(|skill| skill.esco_concept_uri.as_ref()).collect();
-    let repeats = |skill: &EnhancedSkill| {
-        explicit.contains(&tokens::key(&skill.normalized_skill))
-            || skill.esco_concept_uri.as_ref().is_some_and(|uri| uris.contains(&uri))
-    };
+    let repeats = |skill: &EnhancedSkill| explicit.contains(&tokens::key(&skill.normalized_skill));
     for skill in inferred.into_iter().filter(|skill| !repeats(skill)) {
         keep(&mut best, skill);
     }
@@ -154,7 +136,7 @@ fn follow(
         explicit: false,
         kind: entry.kind,
         category: entry.category.clone(),
-        esco_concept_uri: entry.uri.clone().or_else(|| concept.map(|concept| concept.uri.clone())),
+        esco_concept_uri: entry.concept_uri(taxonomy),
         esco_preferred_label: concept.and_then(|concept| concept.preferred_label("es")).map(str::to_owned),
         confidence,
         reasoning: Some(format!("{} {} {}", implication.skill, implication.relation, implication.implies)),
@@ -163,29 +145,22 @@ fn follow(
     })
 }
 
-/// The concept of a name: the one its entry states, else the taxonomy's. A name without an entry may be anybody's
-/// product, so it is taken like one.
+/// The concept of a name: its entry's, or the one that bears the name.
 pub(super) fn concept<'a>(
     label: &str,
     entry: Option<&Entry>,
     taxonomy: Option<&'a Taxonomy>,
 ) -> Option<&'a Concept> {
     let taxonomy = taxonomy?;
-    let stated = entry.and_then(|entry| taxonomy.concept(entry.uri.as_deref()?));
-    stated.or_else(|| match entry {
-        Some(entry) if !entry.is_name() => taxonomy.skill(&entry.label),
-        Some(entry) => taxonomy.product(&entry.label),
-        None => taxonomy.product(label),
-    })
+    match entry {
+        Some(entry) => taxonomy.concept(&entry.concept_uri(Some(taxonomy))?),
+        None => taxonomy.named(label),
+    }
 }
 
 /// Adds a skill, or lets it replace a less sure inference of the same one.
 fn keep(best: &mut Vec<EnhancedSkill>, skill: EnhancedSkill) -> bool {
-    let same = |other: &EnhancedSkill| {
-        other.normalized_skill == skill.normalized_skill
-            || (other.esco_concept_uri.is_some() && other.esco_concept_uri == skill.esco_concept_uri)
-    };
-    match best.iter_mut().find(|other| same(other)) {
+    match best.iter_mut().find(|other| other.normalized_skill == skill.normalized_skill) {
         Some(other) => {
             // Ties go to the reason that sorts first, so the order of mentions decides nothing.
             let better = skill.confidence > other.confidence
@@ -253,7 +228,7 @@ mod tests {
             ),
             (
                 vec![mention("Una cosa", 0.5, Some("t:1")), mention("Otra cosa", 0.6, Some("t:1"))],
-                vec!["Una cosa=1", "Otra cosa"],
+                vec!["Una cosa", "Otra cosa"],
             ),
             (vec![mention("Django", 0.9, None)], vec!["Django", "Python < Django is built on Python"]),
             (vec![mention("React", 0.3, None)], vec!["React"]),

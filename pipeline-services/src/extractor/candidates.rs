@@ -1,19 +1,15 @@
 //! Candidates for mentions: names of the lexicon and the taxonomy where they stand, and what speaks for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 
-use super::{NerEntity, patterns::Patterns, sections::Sections, sorted};
+use super::{NerEntity, scope::Scope, sorted};
 use crate::{
-    domain::{
-        posting::Field,
-        skill::{Method, SkillKind},
-    },
+    domain::skill::{Method, SkillKind},
     lexicon::{Entry, Lexicon},
-    taxonomy::Taxonomy,
+    taxonomy::{Found, Taxonomy},
     text::{
-        sentences::sentences,
         tokens::Tokens,
-        trie::{Inflection, Trie},
+        trie::{Inflection, Match, Trie},
     },
 };
 
@@ -37,14 +33,14 @@ const NAMED_BY_CONTEXT: f32 = 0.7;
 /// Confidence of a taxonomy label: preferred and alternative.
 const PREFERRED: f32 = 0.75;
 const ALTERNATIVE: f32 = 0.65;
-/// Words to either side in which another technology vouches for an ambiguous name.
-const NEIGHBOURS: usize = 8;
 
 /// The names to look for.
 #[derive(Debug)]
 pub(super) struct Source {
     entries: Vec<Entry>,
     uris: Vec<Option<String>>,
+    // The entry that a concept stands for, where exactly one is linked to it.
+    by_uri: HashMap<String, usize>,
     forms: Vec<(u32, u32)>,
     trie: Trie,
 }
@@ -52,21 +48,16 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(lexicon: &Lexicon, taxonomy: Option<&Taxonomy>) -> Self {
         let entries = lexicon.entries().to_vec();
-        let uris = entries.iter().map(|entry| uri(entry, taxonomy)).collect();
+        let uris: Vec<Option<String>> = entries.iter().map(|entry| entry.concept_uri(taxonomy)).collect();
+        let by_uri = by_uri(&uris);
         let (mut trie, mut forms) = (Trie::default(), Vec::new());
         for (index, entry) in entries.iter().enumerate() {
             for (position, form) in entry.forms.iter().enumerate() {
-                let several = form.text.split([' ', '-', '/']).count() > 1;
-                let inflection = match (entry.is_name() || form.case, several) {
-                    (true, _) => Inflection::Exact,
-                    (false, true) => Inflection::Agreement,
-                    (false, false) => Inflection::Number,
-                };
-                trie.insert(&form.text, inflection, forms.len() as u32);
+                trie.insert(&form.text, inflection(entry, position), forms.len() as u32);
                 forms.push((index as u32, position as u32));
             }
         }
-        Self { entries, uris, forms, trie }
+        Self { entries, uris, by_uri, forms, trie }
     }
 
     /// Names of the lexicon and labels of the taxonomy in a text.
@@ -83,25 +74,57 @@ impl Source {
             if form.case && tokens.span(found.first, found.end) != form.text {
                 continue;
             }
-            let confidence = if form.context { NAMED_BY_CONTEXT } else { NAMED };
+            if scope.is_ordinary(tokens, found.first, found.end) {
+                continue;
+            }
+            // In a sentence of capitals a name's case proves nothing.
+            let context = form.context || (form.case && scope.in_capitals(found.first));
+            let confidence = if context { NAMED_BY_CONTEXT } else { NAMED };
             let candidate = self.candidate(entry as usize, (found.first, found.end), confidence);
-            if form.context { open.push(candidate) } else { sure.push(candidate) }
+            if !scope.open(found.first, found.end, &candidate.category) {
+                continue;
+            }
+            if context { open.push(candidate) } else { sure.push(candidate) }
         }
         let vouched: Vec<Candidate> =
             open.into_iter().filter(|candidate| scope.vouches(candidate, &sure)).collect();
         sure.extend(vouched);
         let concepts: Vec<Candidate> =
-            taxonomy.into_iter().flat_map(|taxonomy| labels(taxonomy, tokens)).collect();
+            taxonomy.into_iter().flat_map(|taxonomy| self.labels(taxonomy, tokens)).collect();
         let named = |span: (usize, usize)| sure.iter().any(|other| (other.first, other.end) == span);
         let credible = |candidate: &Candidate| {
             // A label of one word, often an ordinary one, needs the lexicon or a word such as "conocimientos".
             let (first, end) = (candidate.first, candidate.end);
-            end - first > 1 || scope.cued(first) || named((first, end))
+            scope.open(first, end, &candidate.category)
+                && (end - first > 1 || scope.cued(first) || named((first, end)))
         };
         let concepts: Vec<Candidate> = concepts.into_iter().filter(credible).collect();
         sure.extend(concepts);
         sure.retain(|candidate| !scope.is_heading(candidate.first, candidate.end));
         sure
+    }
+
+    /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's name.
+    fn labels(&self, taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
+        let candidate = |found: Found<'_>| {
+            let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
+            let span = (found.first, found.end);
+            let methods = vec![Method::Taxonomy];
+            if let Some(index) = self.by_uri.get(&found.concept.uri) {
+                return Candidate { methods, ..self.candidate(*index, span, confidence) };
+            }
+            Candidate {
+                first: span.0,
+                end: span.1,
+                label: None,
+                kind: SkillKind::Hard,
+                category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }.to_owned(),
+                methods,
+                confidence,
+                uri: Some(found.concept.uri.clone()),
+            }
+        };
+        taxonomy.find(tokens).into_iter().map(candidate).collect()
     }
 
     fn candidate(&self, index: usize, (first, end): (usize, usize), confidence: f32) -> Candidate {
@@ -119,36 +142,59 @@ impl Source {
     }
 }
 
-/// The concept an entry stands for: stated, or found under its label or a form of it.
-fn uri(entry: &Entry, taxonomy: Option<&Taxonomy>) -> Option<String> {
-    if entry.uri.is_some() {
-        return entry.uri.clone();
+/// How much a form of an entry may vary in the text.
+fn inflection(entry: &Entry, position: usize) -> Inflection {
+    let form = &entry.forms[position];
+    let several = form.text.split([' ', '-', '/']).count() > 1;
+    // The name of an attitude has no plural: "responsabilidades" are duties.
+    let attitude = position == 0 && entry.kind == SkillKind::Soft;
+    match (entry.is_name() || form.case, several) {
+        (true, _) => Inflection::Exact,
+        (false, true) => Inflection::Agreement,
+        (false, false) if attitude => Inflection::Exact,
+        (false, false) => Inflection::Number,
     }
-    let taxonomy = taxonomy?;
-    let product = entry.is_name();
-    let forms = entry.forms.iter().enumerate().filter(|(position, form)| *position == 0 || !form.context);
-    forms
-        .filter_map(
-            |(_, form)| if product { taxonomy.product(&form.text) } else { taxonomy.skill(&form.text) },
-        )
-        .map(|concept| concept.uri.clone())
-        .next()
 }
 
-fn labels(taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
-    let found = taxonomy.find(tokens).into_iter();
-    found
-        .map(|found| Candidate {
-            first: found.first,
-            end: found.end,
-            label: None,
-            kind: SkillKind::Hard,
-            category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }.to_owned(),
-            methods: vec![Method::Taxonomy],
-            confidence: if found.preferred { PREFERRED } else { ALTERNATIVE },
-            uri: Some(found.concept.uri.clone()),
-        })
-        .collect()
+fn by_uri(uris: &[Option<String>]) -> HashMap<String, usize> {
+    let mut linked: HashMap<String, Option<usize>> = HashMap::new();
+    for (index, uri) in uris.iter().enumerate() {
+        let Some(uri) = uri else { continue };
+        match linked.entry(uri.clone()) {
+            hash_map::Entry::Occupied(mut several) => *several.get_mut() = None,
+            hash_map::Entry::Vacant(first) => _ = first.insert(Some(index)),
+        }
+    }
+    linked.into_iter().filter_map(|(uri, index)| Some((uri, index?))).collect()
+}
+
+/// What a stretch of words is: a skill, or an ordinary phrase that only looks like one.
+pub(super) enum Named {
+    Skill(Candidate),
+    Ordinary(Match),
+}
+
+impl Named {
+    /// First word and one past the last.
+    pub(super) fn span(&self) -> (usize, usize) {
+        match self {
+            Self::Skill(candidate) => (candidate.first, candidate.end),
+            Self::Ordinary(found) => (found.first, found.end),
+        }
+    }
+
+    pub(super) fn skill(self) -> Option<Candidate> {
+        match self {
+            Self::Skill(candidate) => Some(candidate),
+            Self::Ordinary(_) => None,
+        }
+    }
+}
+
+/// Candidates and the ordinary phrases that compete with them for their words.
+pub(super) fn named(candidates: Vec<Candidate>, ordinary: &[Match]) -> Vec<Named> {
+    let ordinary = ordinary.iter().copied().map(Named::Ordinary);
+    ordinary.chain(candidates.into_iter().map(Named::Skill)).collect()
 }
 
 /// The words a tagger marked, grown to whole words.
@@ -170,8 +216,8 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
     })
 }
 
-/// Folds candidates of one span into the surest, which keeps its name and gains the others' methods, their
-/// concept if it has none, and a little confidence for each further method.
+/// Folds candidates of one span into the surest, which keeps its name and its concept and gains the others' methods and
+/// a little confidence for each further one. Only a name that nothing else knows takes over another's concept.
 pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
     all.sort_by(|left, right| {
         let key = |candidate: &Candidate| (candidate.first, candidate.end);
@@ -189,103 +235,14 @@ pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
                 if fresh {
                     best.confidence = (best.confidence + 0.05).min(1.0);
                 }
+                if !best.methods.contains(&Method::Lexicon) {
+                    best.uri = best.uri.take().or(candidate.uri);
+                }
                 best.methods.extend(candidate.methods);
                 best.methods = sorted(std::mem::take(&mut best.methods));
-                best.uri = best.uri.take().or(candidate.uri);
             }
             _ => merged.push(candidate),
         }
     }
     merged
-}
-
-/// What surrounds the words of a field: sections, sentences, and phrases that take a skill back.
-pub(super) struct Scope<'a> {
-    pub(super) patterns: &'a Patterns,
-    field: Field,
-    sections: Sections,
-    sentence: Vec<u32>,
-    negated_until: HashMap<usize, usize>,
-    cued: Vec<bool>,
-}
-
-impl<'a> Scope<'a> {
-    pub(super) fn new(field: Field, tokens: &Tokens<'_>, patterns: &'a Patterns) -> Self {
-        let mut sentence = vec![0; tokens.len()];
-        for (id, range) in sentences(tokens.text()).iter().enumerate() {
-            let (first, end) = (tokens.first_from(range.start), tokens.first_from(range.end));
-            sentence[first..end].fill(id as u32);
-        }
-        let negations = patterns.negation.phrases.find(tokens);
-        let negated_until =
-            negations.iter().map(|found| (found.end, found.end + patterns.negation.words)).collect();
-        let mut cued = vec![false; tokens.len()];
-        for found in patterns.context.phrases.find(tokens) {
-            let end = (found.end + patterns.context.words).min(tokens.len());
-            cued[found.end..end].fill(true);
-        }
-        let sections = Sections::new(tokens, patterns);
-        Self { patterns, field, sections, sentence, negated_until, cued }
-    }
-
-    /// Name of the section of a word; titles and requirement lists are sections of their own.
-    pub(super) fn section(&self, index: usize) -> &'static str {
-        match self.field {
-            Field::Title => "title",
-            Field::Description => self.sections.at(index),
-            Field::Requirements => "requirements",
-        }
-    }
-
-    /// How far a section's text can be believed to ask for a skill of this kind, 0..1: employers praise
-    /// themselves in the words they ask for.
-    pub(super) fn trust(&self, index: usize, kind: SkillKind) -> f32 {
-        match (self.section(index), kind) {
-            ("benefits" | "legal", _) | ("about" | "conditions", SkillKind::Soft) => 0.3,
-            ("about", SkillKind::Hard) => 0.6,
-            ("conditions", SkillKind::Hard) => 0.8,
-            _ => 1.0,
-        }
-    }
-
-    /// Whether these words are part of a heading.
-    pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
-        self.field == Field::Description && self.sections.is_heading(first, end)
-    }
-
-    pub(super) fn same_sentence(&self, left: usize, right: usize) -> bool {
-        self.sentence[left] == self.sentence[right]
-    }
-
-    /// Whether a phrase such as "no se requiere" stands before this word and reaches it.
-    pub(super) fn negated(&self, index: usize) -> bool {
-        self.negated_until
-            .iter()
-            .any(|(start, end)| (*start..*end).contains(&index) && self.same_sentence(*start, index))
-    }
-
-    /// Whether a word such as "lenguaje" or "conocimientos" stands shortly before.
-    pub(super) fn cued(&self, index: usize) -> bool {
-        self.cued[index]
-    }
-
-    /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly before it, or
-    /// in its sentence near it another name of its sort; attitudes and fields of knowledge count where
-    /// requirements are listed, too.
-    fn vouches(&self, candidate: &Candidate, sure: &[Candidate]) -> bool {
-        let technical = |category: &str| matches!(category, "technology" | "tool");
-        let named = technical(&candidate.category);
-        let near = |other: &Candidate| {
-            let gap =
-                other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
-            let overlaps = other.first < candidate.end && candidate.first < other.end;
-            let alike = match candidate.kind {
-                SkillKind::Soft => other.kind == SkillKind::Soft,
-                SkillKind::Hard => named && technical(&other.category),
-            };
-            alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
-        };
-        let asked = !named && self.section(candidate.first) == "requirements";
-        asked || self.cued(candidate.first) || sure.iter().any(near)
-    }
 }

@@ -6,6 +6,7 @@ use regex::Regex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::masks::Mask;
 use crate::{
     lexicon::CATEGORIES,
     text::{
@@ -57,7 +58,12 @@ struct Source {
     section: Vec<SectionSource>,
     cue: Vec<CueSource>,
     clause: ClauseSource,
-    negation: NegationSource,
+    #[serde(default)]
+    unasked: Vec<UnaskedSource>,
+    asking: PhrasesSource,
+    company: PhrasesSource,
+    ordinary: OrdinarySource,
+    spelling: SpellingSource,
     context: ContextSource,
     standard: StandardSource,
 }
@@ -88,9 +94,49 @@ struct ClauseSource {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NegationSource {
+struct UnaskedSource {
+    name: String,
+    mask: MaskSource,
+    #[serde(default)]
+    before: Vec<String>,
+    #[serde(default)]
+    closed: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    #[serde(default)]
+    sentences: Vec<String>,
+    #[serde(default)]
+    stops: Vec<String>,
+    words: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MaskSource {
+    Fields,
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PhrasesSource {
     phrases: Vec<String>,
-    words: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdinarySource {
+    phrases: Vec<String>,
+    words: Vec<String>,
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpellingSource {
+    names: Vec<String>,
+    words: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,6 +168,37 @@ pub(super) struct Clause {
     pub(super) never: Vec<String>,
 }
 
+/// Phrases around which skills are not asked for.
+#[derive(Debug)]
+pub(super) struct Unasked {
+    pub(super) mask: Mask,
+    /// Phrases that mask what follows them, [`OPENS`], and longer statements that do not.
+    pub(super) before: Trie,
+    /// Phrases that mask what stands before them.
+    pub(super) after: Trie,
+    /// Phrases that mask the whole sentence they stand in.
+    pub(super) sentences: Trie,
+    /// Phrases at which a mask ends.
+    pub(super) stops: Trie,
+    /// How far a phrase reaches within its sentence.
+    pub(super) words: usize,
+}
+
+/// Payload of the phrases of [`Unasked::before`] that mask what follows.
+pub(super) const OPENS: u32 = 0;
+
+/// Words that are names of products and words of a language.
+#[derive(Debug)]
+pub(super) struct Ordinary {
+    /// Phrases in which a name means something else ("responsable de").
+    pub(super) phrases: Trie,
+    /// Names that are words of English too.
+    pub(super) words: Vec<String>,
+    /// Words before and after which such a word is no name.
+    pub(super) before: Vec<String>,
+    pub(super) after: Vec<String>,
+}
+
 /// Words and how far they reach.
 #[derive(Debug)]
 pub(super) struct Reach {
@@ -136,7 +213,13 @@ pub struct Patterns {
     pub(super) cues: Vec<Cue>,
     pub(super) introductions: Trie,
     pub(super) clause: Clause,
-    pub(super) negation: Reach,
+    pub(super) unasked: Vec<Unasked>,
+    pub(super) asking: Trie,
+    pub(super) company: Trie,
+    pub(super) ordinary: Ordinary,
+    /// Names whose typing errors are mended, and words that look like one.
+    pub(super) misspelt: Vec<String>,
+    pub(super) spelt: Vec<String>,
     pub(super) context: Reach,
     pub(super) standard: Regex,
     digest: String,
@@ -200,8 +283,18 @@ impl Patterns {
                 leading: folded(&source.clause.leading),
                 never: folded(&source.clause.never),
             },
-            negation: reach(&source.negation.phrases, source.negation.words),
-            context: reach(&source.context.before, source.context.words),
+            unasked: source.unasked.iter().map(unasked).collect(),
+            asking: trie(&source.asking.phrases),
+            company: trie(&source.company.phrases),
+            ordinary: Ordinary {
+                phrases: exact(&source.ordinary.phrases),
+                words: folded(&source.ordinary.words),
+                before: folded(&source.ordinary.before),
+                after: folded(&source.ordinary.after),
+            },
+            misspelt: folded(&source.spelling.names),
+            spelt: folded(&source.spelling.words),
+            context: Reach { phrases: trie(&source.context.before), words: source.context.words },
             standard,
             digest: hex::encode(Sha256::digest(text)),
         })
@@ -234,6 +327,12 @@ fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
             return Err(wrong("cue.confidence", format!("{} is not above 0 and at most 1", cue.confidence)));
         }
     }
+    for rule in &source.unasked {
+        if [&rule.before, &rule.after, &rule.sentences].iter().all(|phrases| phrases.is_empty()) {
+            let problem = format!("`{}` needs phrases in before, after or sentences", rule.name);
+            return Err(wrong("unasked", problem));
+        }
+    }
     match source.standard.bodies.is_empty() {
         true => Err(wrong("standard.bodies", "must name at least one body".to_owned())),
         false => Ok(()),
@@ -244,10 +343,34 @@ fn folded(words: &[String]) -> Vec<String> {
     words.iter().map(|word| tokens::key(word)).collect()
 }
 
-fn reach(phrases: &[String], words: usize) -> Reach {
+fn trie(phrases: &[String]) -> Trie {
+    inflected(phrases, Inflection::Agreement)
+}
+
+fn exact(phrases: &[String]) -> Trie {
+    inflected(phrases, Inflection::Exact)
+}
+
+fn inflected(phrases: &[String], inflection: Inflection) -> Trie {
     let mut trie = Trie::default();
-    phrases.iter().for_each(|phrase| trie.insert(phrase, Inflection::Exact, 0));
-    Reach { phrases: trie, words }
+    phrases.iter().for_each(|phrase| trie.insert(phrase, inflection, OPENS));
+    trie
+}
+
+fn unasked(source: &UnaskedSource) -> Unasked {
+    let mut before = trie(&source.before);
+    source.closed.iter().for_each(|phrase| before.insert(phrase, Inflection::Agreement, OPENS + 1));
+    Unasked {
+        mask: match source.mask {
+            MaskSource::Fields => Mask::Fields,
+            MaskSource::All => Mask::All,
+        },
+        before,
+        after: trie(&source.after),
+        sentences: trie(&source.sentences),
+        stops: trie(&source.stops),
+        words: source.words.unwrap_or(usize::MAX),
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +388,7 @@ mod tests {
             ("name = \"legal\"", "name = \"law\"", "section.name: `law` is not one of requirements"),
             ("confidence = 0.6", "confidence = 6", "cue.confidence: 6 is not above 0 and at most 1"),
             ("category = \"tool\"", "category = \"toy\"", "cue.category: `toy` is not one of technology"),
-            ("words = 5", "words = 5\nwrods = 6", "unknown field `wrods`"),
+            ("words = 3", "words = 3\nwrods = 6", "unknown field `wrods`"),
         ] {
             let text = BUILT_IN.replacen(from, to, 1);
             let found = Patterns::parse("own.toml", &text).unwrap_err().to_string();

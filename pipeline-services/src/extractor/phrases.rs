@@ -1,8 +1,9 @@
 //! Skills that a phrase introduces ("conocimientos en …") and standards by number ("ISO 9001").
 
 use super::{
-    candidates::{Candidate, Scope},
+    candidates::Candidate,
     patterns::{Cue, Patterns},
+    scope::Scope,
 };
 use crate::{
     domain::skill::{Method, SkillKind},
@@ -45,7 +46,8 @@ pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candid
         let introduction = &scope.patterns.cues[cue.payload as usize];
         for (first, end) in items(tokens, scope, cue.end) {
             let overlaps = known.iter().any(|other| other.first < end && first < other.end);
-            if !overlaps && names_a_skill(tokens, scope.patterns, (first, end)) {
+            let open = scope.open(first, end, &introduction.category);
+            if !overlaps && open && names_a_skill(tokens, scope.patterns, (first, end)) {
                 found.push(named(tokens, (first, end), introduction));
             }
         }
@@ -119,8 +121,8 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
     let connecting =
         |word: &str| matches!(word, "de" | "del" | "la" | "el" | "los" | "las" | "en" | "of" | "in");
     let content = words().filter(|word| !connecting(word)).count();
-    // One ordinary word says too little; a name is written with a capital.
-    let telling = content > 1 || tokens.surface(first).chars().next().is_some_and(char::is_uppercase);
+    // One ordinary word says too little.
+    let telling = content > 1 || is_name(tokens.surface(first));
     let last_connects = words().next_back().is_some_and(connecting);
     (1..=WORDS).contains(&content)
         && end - first <= WORDS + 2
@@ -129,4 +131,31 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
         && words().all(|word| !patterns.clause.never.iter().any(|never| never == word))
         && words().any(|word| word.len() >= 3 && word.chars().all(char::is_alphabetic))
         && !words().any(|word| word.chars().all(|character| character.is_ascii_digit()))
+        && (first..end).all(|index| is_one_word(tokens.surface(index)))
+        && !is_gerund(tokens.folded(first))
+}
+
+/// Whether a word is written like the name of a product: with a capital, but not shouted like a place.
+fn is_name(word: &str) -> bool {
+    /// Letters of the longest acronym that is taken for a name.
+    const ACRONYM: usize = 5;
+    let shouted = word.chars().all(|character| !character.is_lowercase());
+    word.starts_with(char::is_uppercase) && (!shouted || word.chars().count() <= ACRONYM)
+}
+
+/// Whether a word is one: sentences whose line break was lost are glued together ("GMPNos", "AfinesFormación"), and a
+/// run of letters longer than any word is none.
+fn is_one_word(word: &str) -> bool {
+    /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.
+    const LETTERS: usize = 24;
+    let letters: Vec<char> = word.chars().collect();
+    let glued = letters.windows(3).any(|three| {
+        three[0].is_alphabetic() && three[1].is_uppercase() && three[2].is_lowercase()
+    });
+    letters.len() <= LETTERS && !glued
+}
+
+/// "utilizando tecnologías modernas" goes on with the sentence.
+fn is_gerund(word: &str) -> bool {
+    word.len() > 5 && (word.ends_with("ando") || word.ends_with("endo"))
 }

@@ -16,15 +16,34 @@ pub(super) struct Sections {
     headings: Vec<(usize, usize)>,
 }
 
+/// Sections whose words say nothing of the candidate; a sentence that asks for something ends them.
+const ASIDE: [&str; 4] = ["benefits", "conditions", "about", "legal"];
+
 impl Sections {
-    /// Finds the headings of a text.
-    pub(super) fn new(tokens: &Tokens<'_>, patterns: &Patterns) -> Self {
+    /// Finds the headings of a text; `sentence` holds the number of each word's sentence.
+    pub(super) fn new(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Self {
         let cues = longest(patterns.headings.find(tokens), |found| (found.first, found.end));
         let cues: Vec<_> = cues.into_iter().filter(|cue| is_heading(tokens, cue.first, cue.end)).collect();
-        Self {
-            starts: cues.iter().map(|cue| (cue.first, SECTIONS[cue.payload as usize])).collect(),
-            headings: cues.iter().map(|cue| (cue.first, cue.end)).collect(),
+        let mut starts: Vec<(usize, &'static str)> = Vec::with_capacity(cues.len());
+        let mut asks = asking(tokens, sentence, patterns).into_iter().peekable();
+        let mut main = BODY;
+        for (index, cue) in cues.iter().enumerate() {
+            let name = SECTIONS[cue.payload as usize];
+            let next = cues.get(index + 1).map_or(tokens.len(), |next| next.first);
+            starts.push((cue.first, name));
+            if !ASIDE.contains(&name) {
+                main = name;
+                continue;
+            }
+            while asks.next_if(|ask| *ask < cue.end).is_some() {}
+            let asked = asks.peek().copied().unwrap_or(next);
+            // A heading such as "Horario:" covers its line, or the next one where it has the line for itself.
+            let end = if name == "conditions" { line_end(sentence, cue.end).min(asked) } else { asked };
+            if end < next {
+                starts.push((end, main));
+            }
         }
+        Self { starts, headings: cues.iter().map(|cue| (cue.first, cue.end)).collect() }
     }
 
     /// Whether these words are part of a heading, which asks for nothing ("Compensation and benefits").
@@ -37,6 +56,31 @@ impl Sections {
         let next = self.starts.partition_point(|(start, _)| *start <= index);
         next.checked_sub(1).map_or(BODY, |last| self.starts[last].1)
     }
+}
+
+/// The first words of the sentences that ask for something ("Buscamos personas con …"), ascending.
+fn asking(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Vec<usize> {
+    /// Words that may stand before the phrase ("Para este puesto se requiere").
+    const BEFORE: usize = 4;
+    let mut starts: Vec<usize> = patterns
+        .asking
+        .find(tokens)
+        .iter()
+        .filter_map(|found| {
+            let id = sentence[found.first];
+            let inside = sentence[..found.first].iter().rev().take(BEFORE + 1).take_while(|other| **other == id);
+            let before = inside.count();
+            (before <= BEFORE).then(|| found.first - before)
+        })
+        .collect();
+    starts.dedup();
+    starts
+}
+
+/// One past the last word of the sentence that the words after a heading belong to.
+fn line_end(sentence: &[u32], end: usize) -> usize {
+    let Some(id) = sentence.get(end) else { return end };
+    end + sentence[end..].iter().take_while(|other| *other == id).count()
 }
 
 /// A heading begins with a capital (or a line) and is set off: by a colon, a line end, or as the first words
@@ -88,6 +132,7 @@ fn all_capitals(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::sentences::sentences;
 
     #[test]
     fn finds_headings_with_and_without_line_breaks() {
@@ -104,7 +149,11 @@ mod tests {
             ("Nuestro equipo ofrece experiencia en SQL", "sql", "body"),
         ] {
             let tokens = Tokens::new(text);
-            let sections = Sections::new(&tokens, &patterns);
+            let mut sentence = vec![0; tokens.len()];
+            for (id, range) in sentences(text).iter().enumerate() {
+                sentence[tokens.first_from(range.start)..tokens.first_from(range.end)].fill(id as u32);
+            }
+            let sections = Sections::new(&tokens, &sentence, &patterns);
             let index = (0..tokens.len()).find(|index| tokens.folded(*index) == word).unwrap();
             assert_eq!(sections.at(index), expected, "{word} in {text}");
         }

@@ -39,10 +39,91 @@ fn finds_what_is_asked_for() {
         ("No se requiere experiencia en ventas.", vec![]),
         ("Licencia de conducción C2 vigente", vec!["Licencia de conducción C2"]),
         ("Experiencia en el rubro de 3 años", vec![]),
+        ("Excel, Word, Outlook, PowerPoint", vec!["Excel", "Word", "Outlook", "PowerPoint"]),
+        (r"* C\+\+ * C\# * Node\.js", vec!["C++", "C#", "Node.js"]),
         ("", vec![]),
     ] {
         assert_eq!(labels(&extractor, text), expected, "{text}");
     }
+}
+
+/// Each line is what was once counted as a skill and is none, or was lost and is one; the kinds are those of the masks.
+#[test]
+fn counts_what_is_asked_and_nothing_else() {
+    for (text, expected) in [
+        // Inflection makes no attitude of a duty, and an ordinary word is none.
+        ("Sus responsabilidades serán atender la caja.", vec![]),
+        ("Será responsable de la caja; establecer la responsabilidad de las partes", vec![]),
+        ("Buscamos una persona con responsabilidad y compromiso", vec!["Responsabilidad"]),
+        ("Brindar una atención ágil y eficiente a personas ágiles", vec![]),
+        ("Confección de planos, balances y planillas", vec![]),
+        ("Confección de prendas y metodologías ágiles", vec!["Confección", "Metodologías ágiles"]),
+        ("Manejo de sistema de gestión Tango", vec!["Tango Gestión"]),
+        ("Trabajos puntuales. Asistir a visitantes. Clima laboral, estabilidad laboral.", vec![]),
+        ("Título secundario, con analítico en mano", vec![]),
+        // Company forms and addresses.
+        ("Inversiones Andinas SAS requiere auxiliar contable con manejo de Excel.", vec!["Excel"]),
+        ("Excel Servicios S.A. de C.V. solicita contador con SAP", vec!["SAP"]),
+        ("Conocimientos en SPSS, SAS y Stata", vec!["SPSS", "SAS", "Stata"]),
+        ("www.empresa.com.co, https://example.org, rh@react.com, python.mx", vec![]),
+        ("ASP.NET y Node.js", vec!["ASP.NET", "Node.js"]),
+        // Words of English and Portuguese.
+        ("Ability to react quickly under pressure. You will excel at it.", vec![]),
+        ("Experience with react, node and angular", vec!["React", "Node.js", "Angular"]),
+        ("Sem experiência com nada, nas lojas, dos clientes", vec![]),
+        // The law, degrees, sectors, positions.
+        ("Tus datos se tratan en cumplimiento de la Ley 25.326 de protección de datos personales.", vec![]),
+        ("Estudios en Administración de Empresas, Logística, Marketing o afines", vec![]),
+        ("Estudiante de Contabilidad con manejo de Excel", vec!["Excel"]),
+        ("Profesional en Economía, Finanzas. Conocimientos en finanzas", vec!["Finanzas"]),
+        ("Experiencia en empresas de logística o rubro construcción", vec![]),
+        ("Experiencia como analista de compras", vec![]),
+        // What is negated, offered, or said of the employer.
+        ("No se requiere SAP ni inglés. SQL no es necesario.", vec![]),
+        ("No se requiere experiencia, manejo de Excel", vec!["Excel"]),
+        ("Ofrecemos capacitación en Excel y Python, clases de inglés", vec![]),
+        ("Te capacitamos en Java. We will train you in Go and SQL", vec![]),
+        ("Somos una empresa líder en logística que busca personas con liderazgo", vec!["Liderazgo"]),
+        ("Importante empresa de marketing digital se encuentra en la búsqueda de un chofer", vec![]),
+        // A section ends with what belongs to it.
+        (
+            "Modalidad: presencial. Buscamos personas con habilidades de negociación, liderazgo y trabajo en equipo. Excel.",
+            vec!["Negociación", "Liderazgo", "Trabajo en equipo", "Excel"],
+        ),
+        ("Modalidad Mixta | Part-Time\nOrientación a resultados", vec!["Orientación a resultados"]),
+        ("Horario: lunes a viernes\nProactividad\nUbicación: Bogotá\nPuntualidad", vec!["Proactividad", "Puntualidad"]),
+        ("Ofrecemos: prepaga.\nRequerimos manejo de AutoCAD y liderazgo", vec!["AutoCAD", "Liderazgo"]),
+        // Labels that share a concept, typing errors, lost line breaks.
+        ("Scrum y Kanban; SEO y SEM", vec!["Scrum", "Kanban", "SEO", "SEM"]),
+        ("exel, Exell avanzado, phyton, paquete officce", vec!["Excel", "Excel", "Python", "Microsoft Office"]),
+        ("Buena presenciaProactividadCapacidad de trabajo en equipoResidir cerca", vec!["Buena presencia", "Proactividad", "Trabajo en equipo"]),
+        // Phrases that introduce no skill.
+        ("manejo de Excel y conocimientos en Analista", vec!["Excel"]),
+        ("Experiencia en TUCUMAN y esperamos tu postulación", vec![]),
+        ("Conocimientos de normas GMPNos orientamos, utilizando tecnologías modernas", vec![]),
+    ] {
+        assert_eq!(labels(sources(), text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_title_names_the_job() {
+    for (title, expected) in [
+        ("Ejecutivo de ventas", vec![]),
+        ("Desarrollador Java", vec!["Java"]),
+        ("Administrativa con manejo de redes sociales", vec!["Redes sociales"]),
+    ] {
+        let found = sources().extract(&Document { title: title.to_owned(), ..Document::default() });
+        let labels: Vec<_> = found.mentions.into_iter().map(|mention| mention.label).collect();
+        assert_eq!(labels, expected, "{title}");
+    }
+}
+
+/// A word of three hundred letters is none.
+#[test]
+fn a_run_of_letters_is_no_skill() {
+    let text = format!("conocimientos en {} industrial", "a".repeat(300));
+    assert_eq!(labels(sources(), &text), Vec::<String>::new());
 }
 
 #[test]

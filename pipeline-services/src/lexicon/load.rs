@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{CATEGORIES, Entry, Form, Implication, Lexicon};
+use super::{CATEGORIES, Entry, Form, Implication, Lexicon, Link};
 use crate::{domain::skill::SkillKind, text::tokens};
 
 /// What is wrong with a lexicon.
@@ -42,6 +42,10 @@ pub enum LexiconError {
 const COLUMNS: &str = "label, kind, category, es, en, flags, uri";
 const IMPLICATIONS: &str = "implies.tsv";
 const NAMES: [&str; 7] = ["label", "kind", "category", "es", "en", "flags", "uri"];
+const CONCEPTS: &str = "concepts.tsv";
+const CONCEPT_NAMES: [&str; 5] = ["label", "uri", "concept", "over", "why"];
+/// Written instead of a URI where no concept means the same as an entry.
+const NO_CONCEPT: &str = "none";
 const IMPLICATION_NAMES: [&str; 4] = ["skill", "implies", "relation", "confidence"];
 
 /// One line of a file, split into cells.
@@ -87,7 +91,8 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
         by_form: HashMap::new(),
         digest: digest(files),
     };
-    for (name, text) in files.iter().filter(|(name, _)| name != IMPLICATIONS) {
+    let special = [IMPLICATIONS, CONCEPTS];
+    for (name, text) in files.iter().filter(|(name, _)| !special.contains(&name.as_str())) {
         for row in rows(name, text, &NAMES)? {
             add_entry(&mut lexicon, &row)?;
         }
@@ -99,6 +104,11 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
         for row in rows(name, text, &IMPLICATION_NAMES)? {
             let implication = implication(&lexicon, &row)?;
             lexicon.implications.push(implication);
+        }
+    }
+    for (name, text) in files.iter().filter(|(name, _)| name == CONCEPTS) {
+        for row in rows(name, text, &CONCEPT_NAMES)? {
+            link(&mut lexicon, &row)?;
         }
     }
     Ok(lexicon)
@@ -180,16 +190,41 @@ fn entry(row: &Row<'_>) -> Result<Entry, LexiconError> {
         }
     }
     let uri = row.cell(6);
-    if !uri.is_empty() && !uri.contains("://") {
-        return Err(row.error("uri", format!("`{uri}` is not an absolute URI")));
-    }
     Ok(Entry {
         label: label.to_owned(),
         kind,
         category: category.to_owned(),
         forms,
-        uri: (!uri.is_empty()).then(|| uri.to_owned()),
+        link: if uri.is_empty() { Link::ByLabel } else { Link::Concept(absolute(row, uri)?) },
     })
+}
+
+fn absolute(row: &Row<'_>, uri: &str) -> Result<String, LexiconError> {
+    match uri.contains("://") {
+        true => Ok(uri.to_owned()),
+        false => Err(row.error("uri", format!("`{uri}` is not an absolute URI"))),
+    }
+}
+
+/// A row of the table of concepts chosen by hand.
+fn link(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
+    let label = row.cell(0);
+    let index = lexicon.by_form.get(&tokens::key(label)).copied();
+    let index = index
+        .filter(|index| lexicon.entries[*index].label == label)
+        .ok_or_else(|| row.error("label", format!("`{label}` is not the label of an entry")))?;
+    let entry = &mut lexicon.entries[index];
+    if entry.link != Link::ByLabel {
+        return Err(row.error("label", format!("`{label}` is linked already")));
+    }
+    entry.link = match row.cell(1) {
+        NO_CONCEPT => Link::Nothing,
+        uri => Link::Concept(absolute(row, uri)?),
+    };
+    match row.cell(4).is_empty() {
+        true => Err(row.error("why", "must not be empty")),
+        false => Ok(()),
+    }
 }
 
 fn label_form(row: &Row<'_>) -> Result<Form, LexiconError> {
@@ -300,6 +335,21 @@ mod tests {
                 "implies.tsv",
                 "skill\timplies\trelation\tconfidence\nRust\tC\tuses\t1\n".to_owned(),
                 "column implies: `C` is not the label of an entry",
+            ),
+            (
+                "concepts.tsv",
+                "label\turi\tconcept\tover\twhy\nRost\tnone\t\t\tno concept\n".to_owned(),
+                "concepts.tsv, line 2, column label: `Rost` is not the label of an entry",
+            ),
+            (
+                "concepts.tsv",
+                "label\turi\tconcept\tover\twhy\nRust\tnone\t\t\tx\nRust\tnone\t\t\tx\n".to_owned(),
+                "line 3, column label: `Rust` is linked already",
+            ),
+            (
+                "concepts.tsv",
+                "label\turi\tconcept\tover\twhy\nRust\tnone\n".to_owned(),
+                "column why: must not be empty",
             ),
             (
                 "implies.tsv",

@@ -58,7 +58,9 @@ impl<'text> Tokens<'text> {
 
     fn push(&mut self, chars: &[(usize, char)], (gap_start, start, end): (usize, usize, usize)) {
         let folded_start = self.folded.len();
-        chars[start..end].iter().for_each(|(_, character)| push_folded(*character, &mut self.folded));
+        // A backslash inside of a word is Markdown's escape (`C\+\+`), no part of the name.
+        let written = chars[start..end].iter().map(|(_, character)| *character);
+        written.filter(|character| *character != '\\').for_each(|character| push_folded(character, &mut self.folded));
         if self.folded.len() == folded_start {
             return;
         }
@@ -72,6 +74,53 @@ impl<'text> Tokens<'text> {
             folded_start,
             folded_end: self.folded.len(),
         });
+    }
+
+    /// Parts words that stand glued together where a line break was lost ("interpersonalesResponsabilidades"), unless
+    /// the whole is a name that is written so.
+    pub fn part_glued(&mut self, is_name: impl Fn(&str) -> bool) {
+        let mut items = Vec::with_capacity(self.items.len());
+        for index in 0..self.items.len() {
+            let seams = seams(self.surface(index));
+            match seams.is_empty() || is_name(self.folded(index)) {
+                true => items.push(self.items[index]),
+                false => self.push_parts(index, &seams, &mut items),
+            }
+        }
+        self.items = items;
+    }
+
+    fn push_parts(&mut self, index: usize, seams: &[usize], items: &mut Vec<Token>) {
+        let (token, surface) = (self.items[index], self.surface(index));
+        let (mut from, mut from_char) = (0, 0);
+        for to in seams.iter().copied().chain([surface.len()]) {
+            let part = &surface[from..to];
+            let to_char = from_char + part.chars().count() as u32;
+            let folded_start = self.folded.len();
+            part.chars().for_each(|character| push_folded(character, &mut self.folded));
+            items.push(Token {
+                start: token.start + from,
+                end: token.start + to,
+                start_char: token.start_char + from_char,
+                end_char: token.start_char + to_char,
+                break_before: from > 0 || token.break_before,
+                folded_start,
+                folded_end: self.folded.len(),
+            });
+            (from, from_char) = (to, to_char);
+        }
+    }
+
+    /// Gives words another folded form; places and surfaces stay.
+    pub fn respell<'a>(&mut self, form: impl Fn(&str) -> Option<&'a str>) {
+        let forms: Vec<Option<&str>> = (0..self.len()).map(|index| form(self.folded(index))).collect();
+        for (token, form) in self.items.iter_mut().zip(forms) {
+            if let Some(form) = form {
+                token.folded_start = self.folded.len();
+                self.folded.push_str(form);
+                token.folded_end = self.folded.len();
+            }
+        }
     }
 
     /// The text the words came from.
@@ -138,6 +187,20 @@ impl<'text> Tokens<'text> {
     }
 }
 
+/// The bytes at which a capitalised word begins inside of another word.
+fn seams(word: &str) -> Vec<usize> {
+    let letters: Vec<(usize, char)> = word.char_indices().collect();
+    let mut seams = Vec::new();
+    for at in 3..letters.len().saturating_sub(2) {
+        let is = |offset: usize, test: fn(char) -> bool| test(letters[offset].1);
+        let ends = is(at - 2, char::is_alphabetic) && is(at - 1, char::is_lowercase);
+        if ends && is(at, char::is_uppercase) && is(at + 1, char::is_lowercase) && is(at + 2, char::is_lowercase) {
+            seams.push(letters[at].0);
+        }
+    }
+    seams
+}
+
 /// The folded words of a phrase, joined by one blank: the key under which spellings of a label meet.
 pub fn key(phrase: &str) -> String {
     Tokens::new(phrase).key()
@@ -181,20 +244,35 @@ fn word_end(chars: &[(usize, char)], start: usize) -> usize {
             at_is(chars, at - 1, |c| c.is_ascii_digit()) && at_is(chars, at + 1, |c| c.is_ascii_digit());
         if at_is(chars, at, |c| c == '.' || c == ',') && digits {
             at += 1;
-        } else if at_is(chars, at, |c| c == '.') && ending_after_dot(chars, at).is_some() {
-            at += 2;
+        } else if dotted(chars, at) {
+            at = unescaped(chars, at) + 2;
         } else {
             break;
         }
     }
     let letter = chars[at - 1].1.is_ascii_alphabetic();
-    if letter && at_is(chars, at, |c| c == '+') && at_is(chars, at + 1, |c| c == '+') {
-        return at + 2;
+    let mark = unescaped(chars, at);
+    if letter && at_is(chars, mark, |c| c == '+') {
+        let second = unescaped(chars, mark + 1);
+        if at_is(chars, second, |c| c == '+') {
+            return second + 1;
+        }
     }
-    if letter && at == start + 1 && at_is(chars, at, |c| c == '#') {
-        return at + 1;
+    if letter && at == start + 1 && at_is(chars, mark, |c| c == '#') {
+        return mark + 1;
     }
     at
+}
+
+/// Whether a product ending (`.js`) follows at this place.
+fn dotted(chars: &[(usize, char)], at: usize) -> bool {
+    let dot = unescaped(chars, at);
+    at_is(chars, dot, |c| c == '.') && ending_after_dot(chars, dot).is_some()
+}
+
+/// The place behind a backslash, by which Markdown escapes the character that follows.
+fn unescaped(chars: &[(usize, char)], at: usize) -> usize {
+    at + usize::from(at_is(chars, at, |c| c == '\\'))
 }
 
 /// Whether the characters between two words end a phrase.
@@ -232,11 +310,32 @@ mod tests {
             ("salario 2.500.000,00 al mes.", "salario 2.500.000,00 al mes"),
             ("CI/CD R&D", "ci cd r d"),
             ("HTML5+CSS3", "html5 css3"),
+            (r"\* C\+\+ \* C\# Node\.js \.NET", "c++ c# node.js .net"),
             ("#3150790793", "3150790793"),
             ("", ""),
             ("•—", ""),
         ] {
             assert_eq!(key(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_words_whose_line_break_was_lost() {
+        for (text, expected) in [
+            ("Relaciones interpersonalesResponsabilidades", "relaciones interpersonales responsabilidades"),
+            ("presenciaProactividadCapacidad", "presencia proactividad capacidad"),
+            ("JavaScript, PowerPoint", "javascript power point"),
+            ("OpenCV, iOS, McKinsey, DataOps", "opencv ios mckinsey dataops"),
+            ("educaciónÁrea", "educacion area"),
+        ] {
+            let mut tokens = Tokens::new(text);
+            tokens.part_glued(|word| word == "javascript" || word == "dataops");
+            assert_eq!(tokens.key(), expected, "{text}");
+            for (index, token) in tokens.items().iter().enumerate() {
+                let chars = text.chars().skip(token.start_char as usize);
+                let surface: String = chars.take((token.end_char - token.start_char) as usize).collect();
+                assert_eq!(surface, tokens.surface(index));
+            }
         }
     }
 
