@@ -36,7 +36,7 @@ use crate::{
 use candidates::{Candidate, Scope, Source};
 
 /// Raised with every change of the rules in code, so that results of older rules are not taken for current.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 /// Candidates below this confidence are not reported.
 const REPORTED: f32 = 0.3;
@@ -193,7 +193,7 @@ impl Extractor {
     }
 
     fn occupation(&self, title: &str, language: Language) -> Option<Occupation> {
-        let ranked = self.taxonomy.as_deref()?.occupation(title)?;
+        let ranked = self.taxonomy.as_deref()?.occupation(title, self.lexicon.titles())?;
         let concept: &Concept = ranked.concept;
         let label = concept.preferred_label(language.tag())?.to_owned();
         Some(Occupation { uri: concept.uri.clone(), label, score: ranked.score })
