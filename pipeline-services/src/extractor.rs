@@ -206,7 +206,7 @@ impl Extractor {
     }
 
     fn occupation(&self, title: &str, language: Language) -> Option<Occupation> {
-        let ranked = self.taxonomy.as_deref()?.occupation(title)?;
+        let ranked = self.taxonomy.as_deref()?.occupation(title, self.lexicon.titles())?;
         let concept: &Concept = ranked.concept;
         let label = concept.preferred_label(language.tag())?.to_owned();
         Some(Occupation { uri: concept.uri.clone(), label, score: ranked.score })

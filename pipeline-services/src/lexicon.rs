@@ -3,9 +3,11 @@
 //! Tab-separated files, one skill a line: `label kind category es en flags uri`. `es` and `en` hold further
 //! forms separated by `|`. A form may start with `=` (its case must match) and `?` (it counts only near other
 //! evidence); the flags `case` and `context` say the same of the label. `implies.tsv` holds
-//! `skill implies relation confidence`. The set is built in; a directory of such files replaces it.
+//! `skill implies relation confidence`, `occupations.tsv` titles of occupations. The set is built in; a directory
+//! of such files replaces it.
 
 mod load;
+mod titles;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,6 +15,7 @@ use std::{
 };
 
 pub use load::LexiconError;
+pub use titles::{Title, Titles};
 
 use crate::{domain::skill::SkillKind, taxonomy::Taxonomy, text::tokens};
 
@@ -106,17 +109,19 @@ pub struct Implication {
 pub struct Lexicon {
     entries: Vec<Entry>,
     implications: Vec<Implication>,
+    titles: Titles,
     by_form: HashMap<String, usize>,
     digest: String,
 }
 
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     ("concepts.tsv", include_str!("../lexicon/concepts.tsv")),
     ("certification.tsv", include_str!("../lexicon/certification.tsv")),
     ("digital.tsv", include_str!("../lexicon/digital.tsv")),
     ("implies.tsv", include_str!("../lexicon/implies.tsv")),
     ("language.tsv", include_str!("../lexicon/language.tsv")),
     ("occupational.tsv", include_str!("../lexicon/occupational.tsv")),
+    ("occupations.tsv", include_str!("../lexicon/occupations.tsv")),
     ("soft.tsv", include_str!("../lexicon/soft.tsv")),
     ("technology.tsv", include_str!("../lexicon/technology.tsv")),
     ("tool.tsv", include_str!("../lexicon/tool.tsv")),
@@ -148,6 +153,11 @@ impl Lexicon {
     /// Every implication.
     pub fn implications(&self) -> &[Implication] {
         &self.implications
+    }
+
+    /// Titles of occupations.
+    pub fn titles(&self) -> &Titles {
+        &self.titles
     }
 
     /// The entry that has this label or form, whatever the case and the accents.

@@ -10,11 +10,13 @@ pub use occupation::Ranked;
 
 use crate::{
     domain::taxonomy::{Concept, ConceptKind, Label, Relation},
+    lexicon::Titles,
     text::{
         tokens::{self, Tokens},
         trie::{Inflection, Match, Trie},
     },
 };
+use occupation::Meaning;
 
 /// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a dialect of
 /// Ada, advertisements mean Apache Spark.
@@ -265,10 +267,19 @@ impl Taxonomy {
         ranked.into_iter().map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score }).collect()
     }
 
-    /// The occupation of a job title, or `None` where the best candidate is not clearly right.
-    pub fn occupation(&self, title: &str) -> Option<Ranked<'_>> {
+    /// The occupation of a job title, or `None` where the best candidate is not clearly right. Of `titles`,
+    /// which stand above the labels, those count whose concept the taxonomy holds.
+    pub fn occupation(&self, title: &str, titles: &Titles) -> Option<Ranked<'_>> {
+        let own = |key: &str| {
+            let found = titles.get(key)?;
+            let concept = match &found.uri {
+                Some(uri) => Some(*self.by_uri.get(uri)?),
+                None => None,
+            };
+            Some(Meaning { concept, extends: found.extends, english: found.english })
+        };
         self.occupations
-            .decide(title)
+            .decide(title, &own)
             .map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score })
     }
 

@@ -4,5 +4,6 @@
 pub mod fold;
 pub mod language;
 pub mod sentences;
+pub mod title;
 pub mod tokens;
 pub mod trie;

@@ -8,7 +8,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{CATEGORIES, Entry, Form, Implication, Lexicon, Link};
+use super::{
+    CATEGORIES, Entry, Form, Implication, Lexicon, Link,
+    titles::{self, Titles},
+};
 use crate::{domain::skill::SkillKind, text::tokens};
 
 /// What is wrong with a lexicon.
@@ -49,18 +52,20 @@ const NO_CONCEPT: &str = "none";
 const IMPLICATION_NAMES: [&str; 4] = ["skill", "implies", "relation", "confidence"];
 
 /// One line of a file, split into cells.
-struct Row<'text> {
+pub(super) struct Row<'text> {
     file: &'text str,
     line: usize,
     cells: Vec<&'text str>,
 }
 
 impl Row<'_> {
-    fn cell(&self, index: usize) -> &str {
+    /// Cell `index`, empty where the line is shorter.
+    pub(super) fn cell(&self, index: usize) -> &str {
         self.cells.get(index).map_or("", |cell| cell.trim())
     }
 
-    fn error(&self, column: &'static str, problem: impl Into<String>) -> LexiconError {
+    /// A problem with a column of this line.
+    pub(super) fn error(&self, column: &'static str, problem: impl Into<String>) -> LexiconError {
         LexiconError::Cell { file: self.file.to_owned(), line: self.line, column, problem: problem.into() }
     }
 }
@@ -88,10 +93,11 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
     let mut lexicon = Lexicon {
         entries: Vec::new(),
         implications: Vec::new(),
+        titles: Titles::default(),
         by_form: HashMap::new(),
         digest: digest(files),
     };
-    let special = [IMPLICATIONS, CONCEPTS];
+    let special = [IMPLICATIONS, CONCEPTS, titles::FILE];
     for (name, text) in files.iter().filter(|(name, _)| !special.contains(&name.as_str())) {
         for row in rows(name, text, &NAMES)? {
             add_entry(&mut lexicon, &row)?;
@@ -111,6 +117,9 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
             link(&mut lexicon, &row)?;
         }
     }
+    for (name, text) in files.iter().filter(|(name, _)| name == titles::FILE) {
+        lexicon.titles.read(name, text)?;
+    }
     Ok(lexicon)
 }
 
@@ -126,7 +135,7 @@ fn digest(files: &[(String, String)]) -> String {
 }
 
 /// The lines below the header that are neither blank nor a comment (`#`).
-fn rows<'text>(
+pub(super) fn rows<'text>(
     file: &'text str,
     text: &'text str,
     names: &[&'static str],

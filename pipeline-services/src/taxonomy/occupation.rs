@@ -1,129 +1,71 @@
 //! From job titles to occupations by their words.
 //!
-//! A title and a label are compared by the rarity of the words they share (a Dice coefficient over inverse
-//! document frequencies); the first content word, the head of a Spanish title, weighs in the decision.
+//! A title decides by what it is called: our own titles first, then preferred labels, then alternative ones
+//! that belong to one occupation; all of its words first, then without noise, then its beginning ("cocinero
+//! para restaurante"). Only what has no such name is compared by the rarity of the words it shares with labels
+//! (a Dice coefficient over inverse document frequencies), which is also how occupations are ranked.
 
 use std::collections::HashMap;
 
-use crate::{domain::taxonomy::Concept, text::tokens::Tokens};
+use crate::{
+    domain::taxonomy::{Concept, Label},
+    text::title::{self, Word},
+};
+
+#[cfg(test)]
+mod tests;
 
 /// Below this score a title stays without an occupation.
 const SURE: f32 = 0.64;
 /// The best must be better than the second occupation by this much, unless it is exact.
 const MARGIN: f32 = 0.03;
-
-/// Words of titles that say nothing about the occupation.
-const NOISE: [&str; 84] = [
-    "experiencia",
-    "importante",
-    "busca",
-    "buscamos",
-    "vacante",
-    "oeste",
-    "este",
-    "norte",
-    "sur",
-    "capital",
-    "federal",
-    "gba",
-    "nivel",
-    "inicial",
-    "empresa",
-    "cliente",
-    "manana",
-    "tarde",
-    "noche",
-    "excluyente",
-    "estudiante",
-    "estudiantes",
-    "a",
-    "al",
-    "and",
-    "con",
-    "de",
-    "del",
-    "e",
-    "el",
-    "en",
-    "for",
-    "in",
-    "la",
-    "las",
-    "los",
-    "o",
-    "of",
-    "para",
-    "por",
-    "the",
-    "to",
-    "u",
-    "un",
-    "una",
-    "y",
-    "x",
-    "as",
-    "os",
-    "i",
-    "ii",
-    "iii",
-    "iv",
-    "sr",
-    "ssr",
-    "jr",
-    "senior",
-    "semisenior",
-    "semi",
-    "junior",
-    "trainee",
-    "pasante",
-    "practicante",
-    "urgente",
-    "remoto",
-    "remota",
-    "remote",
-    "hibrido",
-    "hybrid",
-    "presencial",
-    "full",
-    "part",
-    "time",
-    "medio",
-    "turno",
-    "tiempo",
-    "completo",
-    "zona",
-    "bogota",
-    "caba",
-    "cdmx",
-    "medellin",
-    "mexico",
-    "argentina",
-];
+/// The score of a title that begins with a name and goes on.
+const EXTENDED: f32 = 0.9;
+/// What a label keeps of its score in a title that begins with another word.
+const OTHER_HEAD: f32 = 0.8;
+/// What an alternative label keeps, so that it loses to a preferred one that fits as well.
+const ALTERNATIVE: f32 = 0.999;
 
 /// Stems of ranks: alone, inside a longer title, they name no occupation.
-const RANKS: [&str; 22] = [
+const RANKS: [&str; 38] = [
     "administrador",
     "administrativ",
+    "agent",
     "analist",
+    "analyst",
     "asesor",
     "asistent",
+    "assistant",
     "auxiliar",
     "ayudant",
+    "clerk",
+    "consultant",
     "consultor",
     "coordinador",
+    "coordinator",
     "director",
     "ejecutiv",
     "empleador",
     "encargad",
+    "engineer",
     "especialist",
     "gerent",
     "ingenier",
-    "jefe",
+    "instructor",
+    "jef",
+    "manager",
+    "montador",
+    "officer",
     "operador",
     "operari",
+    "operator",
+    "productor",
     "responsabl",
     "supervisor",
+    "technician",
     "tecnic",
+    "trabajador",
+    "worker",
 ];
 
 /// An occupation with how well it fits.
@@ -131,8 +73,27 @@ const RANKS: [&str; 22] = [
 pub struct Ranked<'taxonomy> {
     /// The occupation.
     pub concept: &'taxonomy Concept,
-    /// 0..1; 1 where the title is one of the occupation's labels.
+    /// 0..1; the highest where the title is one of the occupation's names.
     pub score: f32,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Meaning {
+    /// The occupation, or nothing where the words are known to name none.
+    pub(super) concept: Option<u32>,
+    /// Further words may follow.
+    pub(super) extends: bool,
+    /// In English further words stand before the name.
+    pub(super) english: bool,
+}
+
+/// How firmly a label belongs to its occupation, the firmest first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Standing {
+    Preferred,
+    PreferredEnglish,
+    Alternative,
 }
 
 #[derive(Debug)]
@@ -142,6 +103,14 @@ struct Name {
     weight: f32,
     /// The label is one of [`RANKS`].
     rank: bool,
+    preferred: bool,
+}
+
+#[derive(Debug)]
+struct Owner {
+    concept: u32,
+    standing: Standing,
+    english: bool,
 }
 
 /// Labels of occupations by their words.
@@ -151,6 +120,7 @@ pub(super) struct Index {
     weights: Vec<f32>,
     names: Vec<Name>,
     by_word: Vec<Vec<u32>>,
+    owners: HashMap<String, Vec<Owner>>,
 }
 
 impl Index {
@@ -158,14 +128,30 @@ impl Index {
     pub(super) fn add(&mut self, concept: &Concept, id: u32) {
         for label in &concept.labels {
             for part in genders(&label.text) {
-                let words = stems(part);
+                let words = title::words(&part);
                 if words.is_empty() {
                     continue;
                 }
+                self.own(id, label, &words);
                 let rank = words.len() == 1 && RANKS.contains(&words[0].as_str());
                 let words: Vec<u32> = words.iter().map(|word| self.id(word)).collect();
-                self.names.push(Name { concept: id, words, weight: 0.0, rank });
+                self.names.push(Name { concept: id, words, weight: 0.0, rank, preferred: label.preferred });
             }
+        }
+    }
+
+    fn own(&mut self, concept: u32, label: &Label, words: &[String]) {
+        let english = label.language == "en";
+        let standing = match (label.preferred, english) {
+            (true, false) => Standing::Preferred,
+            (true, true) => Standing::PreferredEnglish,
+            (false, _) => Standing::Alternative,
+        };
+        let owners = self.owners.entry(words.join(" ")).or_default();
+        match owners.iter_mut().find(|owner| owner.concept == concept) {
+            Some(owner) if owner.standing <= standing => {}
+            Some(owner) => *owner = Owner { concept, standing, english },
+            None => owners.push(Owner { concept, standing, english }),
         }
     }
 
@@ -192,23 +178,25 @@ impl Index {
 
     /// The best labels' occupations with their scores, each occupation once.
     pub(super) fn rank(&self, title: &str, top: usize) -> Vec<(u32, f32)> {
-        self.best(title, top, false)
+        let segments = title::segments(title);
+        let words: Vec<&Word> = segments.iter().flatten().collect();
+        self.best(&words, top, false)
     }
 
     /// With `within`, only labels all of whose words stand in the title: one with further words names a
     /// narrower occupation ("asistente de compras personales").
-    fn best(&self, title: &str, top: usize, within: bool) -> Vec<(u32, f32)> {
-        let words = stems(title);
+    fn best(&self, words: &[&Word], top: usize, within: bool) -> Vec<(u32, f32)> {
         let unknown = 1.0 + (self.names.len().max(1) as f32).ln();
-        let weight = |word: &String| self.ids.get(word).map_or(unknown, |id| self.weights[*id as usize]);
-        let total: f32 = words.iter().map(weight).sum();
+        let known = |word: &&Word| self.ids.get(&word.stem);
+        let total: f32 =
+            words.iter().map(|word| known(word).map_or(unknown, |id| self.weights[*id as usize])).sum();
         let mut shared: HashMap<u32, f32> = HashMap::new();
-        for id in words.iter().filter_map(|word| self.ids.get(word)) {
+        for id in words.iter().filter_map(known) {
             for name in &self.by_word[*id as usize] {
                 *shared.entry(*name).or_default() += self.weights[*id as usize];
             }
         }
-        let head = words.first().and_then(|word| self.ids.get(word));
+        let head = words.first().and_then(known);
         let mut best: HashMap<u32, f32> = HashMap::new();
         for (index, common) in shared {
             let name = &self.names[index as usize];
@@ -216,8 +204,9 @@ impl Index {
             if within && (rank || common < name.weight * 0.999) {
                 continue;
             }
-            let same_head = name.words.first() == head;
-            let score = (2.0 * common / (total + name.weight)).min(1.0) * if same_head { 1.0 } else { 0.8 };
+            let head = if name.words.first() == head { 1.0 } else { OTHER_HEAD };
+            let standing = if name.preferred { 1.0 } else { ALTERNATIVE };
+            let score = (2.0 * common / (total + name.weight)).min(1.0) * head * standing;
             let entry = best.entry(name.concept).or_default();
             *entry = entry.max(score);
         }
@@ -227,87 +216,142 @@ impl Index {
         ranked
     }
 
-    /// The one occupation that clearly fits the title, or its first part before a separator.
-    pub(super) fn decide(&self, title: &str) -> Option<(u32, f32)> {
-        let head = title.split(['(', '|', '–', '—', ',', ':', '-']).find(|part| !stems(part).is_empty());
-        [Some(title), head].into_iter().flatten().find_map(|text| {
-            let ranked = self.best(text, 2, true);
-            let (id, score) = *ranked.first()?;
-            let second = ranked.get(1).map_or(0.0, |other| other.1);
-            let exact = score >= 0.999 && second < 0.999;
-            (exact || (score >= SURE && score - second >= MARGIN)).then_some((id, score))
-        })
-    }
-}
-
-/// The alternatives of `masculino/femenino`; other slashes stay inside the label.
-fn genders(label: &str) -> Vec<&str> {
-    let parts: Vec<&str> = label.split('/').collect();
-    let heads: Vec<Option<String>> = parts.iter().map(|part| stems(part).into_iter().next()).collect();
-    if heads.windows(2).all(|pair| pair[0] == pair[1]) { parts } else { vec![label] }
-}
-
-/// Content words of a title without number and gender, each once.
-fn stems(text: &str) -> Vec<String> {
-    let tokens = Tokens::new(text);
-    let mut stems: Vec<String> = Vec::new();
-    for index in 0..tokens.len() {
-        let word = tokens.folded(index);
-        if NOISE.contains(&word) {
-            continue;
+    /// The one occupation that a title clearly names. `own` knows titles that stand above the labels.
+    pub(super) fn decide(&self, title: &str, own: &dyn Fn(&str) -> Option<Meaning>) -> Option<(u32, f32)> {
+        let segments = title::segments(title);
+        let names = Names { index: self, own };
+        let first = segments.first()?;
+        match names.segment(first) {
+            Verdict::Is(concept, score) => return Some((concept, score)),
+            Verdict::Unknown => {
+                if let Some(found) = self.resembling(first) {
+                    return Some(found);
+                }
+            }
+            Verdict::None => {}
         }
-        let stem = stem(word).to_owned();
-        if !stems.contains(&stem) {
-            stems.push(stem);
-        }
-    }
-    stems
-}
-
-fn stem(word: &str) -> &str {
-    let word = if word.len() >= 5 { word.strip_suffix('s').unwrap_or(word) } else { word };
-    if word.len() >= 5 { word.strip_suffix(['a', 'o', 'e']).unwrap_or(word) } else { word }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::{
-        domain::taxonomy::{Concept, ConceptKind, Label},
-        taxonomy::Taxonomy,
-    };
-
-    #[test]
-    fn decides_only_when_sure() {
-        let occupation = |uri: &str, label: &str| Concept {
-            uri: uri.to_owned(),
-            kind: ConceptKind::Occupation,
-            class: String::new(),
-            labels: vec![Label { language: "es".into(), text: label.into(), preferred: true }],
+        // "Gomero / mecánico y vendedor": another part has a name as a whole; "Equipo de turno | Cocinero": so
+        // may a later segment begin.
+        let parts = first.chunk_by(|_, next| !next.alternative).skip(1);
+        let part = parts.filter_map(|words| names.whole(words).filter(|found| found.extends)?.concept).next();
+        let later = || {
+            segments[1..].iter().find_map(|segment| match names.named(segment) {
+                Verdict::Is(concept, _) => Some(concept),
+                Verdict::None | Verdict::Unknown => None,
+            })
         };
-        let taxonomy = Taxonomy::new(
-            "own",
-            "1",
-            vec![
-                occupation("o:dev", "desarrollador de software/desarrolladora de software"),
-                occupation("o:data", "analista de datos"),
-                occupation("o:cost", "analista de costos"),
-                occupation("o:electric", "electricista"),
-                occupation("o:chief", "jefe"),
-            ],
-            &[],
-        );
-        for (title, expected) in [
-            ("Desarrolladora de Software Sr.", Some("o:dev")),
-            ("Analista de Datos Ssr - Zona Norte", Some("o:data")),
-            ("ELECTRICISTA (turno noche)", Some("o:electric")),
-            ("Analista", None),
-            ("Ejecutivo de cuentas", None),
-            ("Jefe de planta", None),
-            ("Jefe", Some("o:chief")),
-            ("", None),
-        ] {
-            let found = taxonomy.occupation(title).map(|ranked| ranked.concept.uri.as_str());
-            assert_eq!(found, expected, "{title}");
+        part.or_else(later).map(|concept| (concept, EXTENDED))
+    }
+
+    /// The occupation whose label is most like the words, if it is like them and no other is as much.
+    fn resembling(&self, words: &[Word]) -> Option<(u32, f32)> {
+        let words: Vec<&Word> = words.iter().filter(|word| !word.noise).collect();
+        let ranked = self.best(&words, 2, true);
+        let (id, score) = *ranked.first()?;
+        let second = ranked.get(1).map_or(0.0, |other| other.1);
+        (score >= SURE && score - second >= MARGIN).then_some((id, score.min(EXTENDED)))
+    }
+
+    /// What a label stands for: a preferred one before an alternative one, and nothing where several
+    /// occupations have an equal claim.
+    fn meaning(&self, key: &str) -> Option<Meaning> {
+        let owners = self.owners.get(key)?;
+        let standing = owners.iter().map(|owner| owner.standing).min()?;
+        let mut firm = owners.iter().filter(|owner| owner.standing == standing);
+        let (owner, other) = (firm.next()?, firm.next());
+        let one_word = !key.contains(' ');
+        // A single word is narrower or vaguer as an alternative label: "ayudante" for "ayudante de cocina". An
+        // English one is often a Spanish word for something else: "financier", "conductor".
+        let alternative = one_word && standing == Standing::Alternative;
+        let vague = alternative || (one_word && RANKS.contains(&key));
+        let meaning = Meaning { concept: Some(owner.concept), extends: !vague, english: owner.english };
+        (other.is_none() && !(alternative && owner.english)).then_some(meaning)
+    }
+}
+
+/// What the names say of a segment.
+enum Verdict {
+    Is(u32, f32),
+    /// It is known to name no occupation.
+    None,
+    Unknown,
+}
+
+/// Our own titles over the labels.
+struct Names<'a> {
+    index: &'a Index,
+    own: &'a dyn Fn(&str) -> Option<Meaning>,
+}
+
+impl Names<'_> {
+    fn get(&self, words: &[&Word]) -> Option<Meaning> {
+        let key = words.iter().map(|word| word.stem.as_str()).collect::<Vec<_>>().join(" ");
+        let own = (self.own)(&key);
+        if own.is_some_and(|meaning| meaning.concept.is_some()) {
+            return own;
         }
+        let label = self.index.meaning(&key);
+        let preferred = || self.index.owners[&key].iter().any(|owner| owner.standing < Standing::Alternative);
+        // What is said to name nothing gives way to a preferred label of a taxonomy that knows better.
+        if own.is_some() && !(label.is_some() && preferred()) { own } else { label }
+    }
+
+    /// The meaning of all words, of those that are no noise, or of those before a qualification.
+    fn whole(&self, words: &[Word]) -> Option<Meaning> {
+        let all: Vec<&Word> = words.iter().collect();
+        let content: Vec<&Word> = words.iter().filter(|word| !word.noise).collect();
+        let unqualified = words.iter().enumerate().skip_while(|(index, word)| *index == 0 || !word.qualifies);
+        let end = unqualified.map(|(index, _)| index).next().unwrap_or(words.len());
+        let core: Vec<&Word> = words[..end].iter().filter(|word| !word.noise).collect();
+        [all, content, core].iter().filter(|words| !words.is_empty()).find_map(|words| self.get(words))
+    }
+
+    fn segment(&self, words: &[Word]) -> Verdict {
+        let found = self.named(words);
+        if !matches!(found, Verdict::Unknown) {
+            return found;
+        }
+        match words {
+            [first, second, ..] if title::leads(&first.stem) && second.direct => self.named(&words[1..]),
+            _ => Verdict::Unknown,
+        }
+    }
+
+    fn named(&self, words: &[Word]) -> Verdict {
+        let verdict = |meaning: Meaning, score| match meaning.concept {
+            Some(concept) => Verdict::Is(concept, score),
+            None => Verdict::None,
+        };
+        if let Some(meaning) = self.whole(words) {
+            return verdict(meaning, 1.0);
+        }
+        let all: Vec<&Word> = words.iter().collect();
+        let content: Vec<&Word> = words.iter().filter(|word| !word.noise).collect();
+        let begins = |words: &[&Word]| {
+            (1..words.len()).rev().find_map(|end| self.get(&words[..end]).filter(|found| found.extends))
+        };
+        if let Some(meaning) = begins(&all).or_else(|| begins(&content)) {
+            return verdict(meaning, EXTENDED);
+        }
+        let ends = (1..content.len()).find_map(|start| {
+            let direct = content[1..=start].iter().all(|word| word.direct);
+            self.get(&content[start..]).filter(|found| direct && found.extends && found.english)
+        });
+        ends.map_or(Verdict::Unknown, |meaning| verdict(meaning, EXTENDED))
+    }
+}
+
+/// The names in `masculino/femenino`; other slashes stay inside the label. What both share may stand with the
+/// last alone: "operario/operaria de blanqueo", "técnico/a de codificación".
+fn genders(label: &str) -> Vec<String> {
+    let parts: Vec<&str> = label.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let [first, last] = parts[..] else { return vec![label.to_owned()] };
+    let (head, tail) = (title::words(first), last.split_once(' '));
+    match tail {
+        Some((mark, rest)) if !first.contains(' ') && (mark.len() <= 2 || title::words(mark) == head) => {
+            vec![format!("{first} {rest}")]
+        }
+        _ if head.first() == title::words(last).first() => vec![first.to_owned(), last.to_owned()],
+        _ => vec![label.to_owned()],
     }
 }
