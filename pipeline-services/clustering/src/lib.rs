@@ -2,7 +2,7 @@
 //!
 //! Plain numbers in, plain numbers out: nothing here reads a file, talks to a database or is
 //! asynchronous, and every function is a pure function of its arguments. A run on the same
-//! numbers gives the same bytes, whatever the number of threads.
+//! numbers gives the same bytes, whatever the number of threads and the processor's instructions.
 //!
 //! | step | call | source |
 //! |---|---|---|
@@ -31,8 +31,10 @@
 //! ```
 
 mod dispatch;
+mod eigen;
 mod error;
 pub mod hdbscan;
+mod math;
 mod matrix;
 pub mod members;
 mod parallel;
@@ -43,6 +45,8 @@ pub mod umap;
 
 pub use error::ClusteringError;
 pub use matrix::Matrix;
+#[doc(hidden)]
+pub use simd::use_base_instructions;
 
 /// A cluster number per row, `None` for noise.
 pub type Label = Option<u32>;

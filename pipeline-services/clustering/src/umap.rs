@@ -105,7 +105,8 @@ impl UmapParams {
 /// row-major, all finite.
 ///
 /// Same input and settings, same bytes, for any `threads` and with or without wide vector
-/// instructions (between platforms the last bit of the C library's `exp` could still differ).
+/// instructions. Another last bit of one value gives another layout, though, since errors grow
+/// over the epochs.
 /// No points give no values, one point lies at the origin, fewer points than `n_neighbors` are
 /// all each other's neighbours.
 /// Repeated vectors are allowed: their points attract each other and need not coincide.
