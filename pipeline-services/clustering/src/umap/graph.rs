@@ -148,10 +148,10 @@ fn smooth(distances: &[f64], overall_mean: f64) -> (f64, f64) {
     (nearest, scale.max(floor))
 }
 
-type CompressedRows = (Vec<usize>, Vec<u32>, Vec<f32>);
+pub(crate) type CompressedRows = (Vec<usize>, Vec<u32>, Vec<f32>);
 
 /// Joins the directed entries with their transposes: p + q - pq.
-fn union(rows: usize, directed: &[(u32, u32, f32)]) -> CompressedRows {
+pub(crate) fn union(rows: usize, directed: &[(u32, u32, f32)]) -> CompressedRows {
     let mut both: Vec<(u32, u32, f32)> = Vec::with_capacity(directed.len() * 2);
     for &(row, column, weight) in directed {
         both.push((row, column, weight));
