@@ -1,30 +1,40 @@
 //! HDBSCAN: clusters of any density and shape, and noise.
 //!
 //! Campello, Moulavi & Sander, *Density-Based Clustering Based on Hierarchical Density
-//! Estimates*, PAKDD 2013. Clusters are chosen by excess of mass; the whole data set is never
-//! one cluster. Distances are Euclidean.
+//! Estimates*, PAKDD 2013. The whole data set is never one cluster. Distances are Euclidean.
 
 mod condense;
+mod dense;
 mod published;
 mod spanning;
 mod tree;
 
 use crate::dispatch::with_dims;
-use crate::{ClusteringError, Label, MAX_COORDINATES, Matrix};
+use crate::{ClusteringError, Label, Matrix};
 
 /// Which implementation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// The published `hdbscan` crate: any number of columns, time quadratic in the points, no
-    /// probabilities. Edges of equal length are merged in the order it finds them, so a few
+    /// The published `hdbscan` crate: time quadratic in the points, no probabilities, clusters by
+    /// excess of mass only. Edges of equal length are merged in the order it finds them, so a few
     /// points may change sides when the rows are given in another order; five or more
     /// identical points may come out as noise.
-    #[default]
     Crate,
-    /// Ours: up to 8 columns, about n log n in few columns, with probabilities. Edges of equal
+    /// Ours, with probabilities: about n log n up to 8 columns, quadratic beyond. Edges of equal
     /// length are merged at once, which makes the tree unique: the grouping does not depend on
     /// the order of the rows.
+    #[default]
     Own,
+}
+
+/// Which clusters of the hierarchy are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// Those more stable than all that they split into (excess of mass, section 3.5 of the paper).
+    #[default]
+    ExcessOfMass,
+    /// Those that split no further: more, smaller and more even ones, and more noise.
+    Leaf,
 }
 
 /// Settings of [`hdbscan()`]; the defaults are those of the specification.
@@ -38,13 +48,21 @@ pub struct HdbscanParams {
     /// Whether `min_samples` counts the point itself, as scikit-learn does (the default), or
     /// not, as the `hdbscan` package of PyPI and cuML do.
     pub min_samples_counts_itself: bool,
+    /// Which clusters of the hierarchy are taken.
+    pub selection: Selection,
     /// Which implementation runs.
     pub engine: Engine,
 }
 
 impl Default for HdbscanParams {
     fn default() -> Self {
-        Self { min_cluster_size: 5, min_samples: 3, min_samples_counts_itself: true, engine: Engine::Crate }
+        Self {
+            min_cluster_size: 5,
+            min_samples: 3,
+            min_samples_counts_itself: true,
+            selection: Selection::ExcessOfMass,
+            engine: Engine::Own,
+        }
     }
 }
 
@@ -54,15 +72,15 @@ impl HdbscanParams {
         self.min_samples.saturating_add(usize::from(!self.min_samples_counts_itself)).min(rows)
     }
 
-    fn check(&self, dims: usize) -> Result<(), ClusteringError> {
+    fn check(&self) -> Result<(), ClusteringError> {
         if self.min_cluster_size < 2 {
             return Err(ClusteringError::parameter("min_cluster_size", self.min_cluster_size, "2 or more"));
         }
         if self.min_samples < 1 {
             return Err(ClusteringError::parameter("min_samples", self.min_samples, "1 or more"));
         }
-        if self.engine == Engine::Own && dims > MAX_COORDINATES {
-            return Err(ClusteringError::parameter("columns", dims, "1 to 8 for the own engine"));
+        if self.engine == Engine::Crate && self.selection == Selection::Leaf {
+            return Err(ClusteringError::parameter("selection", "leaf", "excess of mass for the crate"));
         }
         Ok(())
     }
@@ -87,7 +105,7 @@ pub struct Clustering {
 /// [`ClusteringError::NotFinite`] names the first bad value, [`ClusteringError::Parameter`]
 /// the setting out of range, [`ClusteringError::Engine`] repeats what the crate refused.
 pub fn hdbscan(points: Matrix<'_>, params: &HdbscanParams) -> Result<Clustering, ClusteringError> {
-    params.check(points.dims())?;
+    params.check()?;
     points.check_finite()?;
     let rows = points.rows();
     let (labels, probabilities) = if rows < params.min_cluster_size {
@@ -110,9 +128,9 @@ fn own(points: Matrix<'_>, params: &HdbscanParams) -> Result<(Vec<Label>, Vec<f6
     let edges = with_dims!(
         points.dims(),
         minimum_spanning_tree(points, rank),
-        return Err(ClusteringError::parameter("columns", points.dims(), "1 to 8 for the own engine"))
+        dense::minimum_spanning_tree(points, rank)?
     );
-    Ok(condense::cluster(points.rows(), edges, params.min_cluster_size))
+    Ok(condense::cluster(points.rows(), edges, params.min_cluster_size, params.selection))
 }
 
 fn minimum_spanning_tree<const D: usize>(points: Matrix<'_>, core_rank: usize) -> Vec<spanning::Edge> {

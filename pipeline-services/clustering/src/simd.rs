@@ -4,6 +4,8 @@
 //! never fused multiply-add: a fused step rounds once instead of twice, and then two machines
 //! would draw two different maps from the same data.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Lanes per step; rows are padded to a multiple of it.
 pub(crate) const LANES: usize = 8;
 /// Query rows per tile.
@@ -78,6 +80,20 @@ fn exp2(y: f32) -> f32 {
     series * scale
 }
 
+static BASE_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Keeps all loops of this process to the base instruction set, or lets them be wide again.
+/// Changes no result, only the time it takes: tests use it to prove the former.
+#[doc(hidden)]
+pub fn use_base_instructions(only: bool) {
+    BASE_ONLY.store(only, Ordering::Relaxed);
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    !BASE_ONLY.load(Ordering::Relaxed) && std::is_x86_feature_detected!("avx2")
+}
+
 /// Defines `$name`, which runs `$body` (an `#[inline(always)]` generic function) compiled for
 /// AVX2 where the processor has it, and compiled for the base instruction set elsewhere.
 macro_rules! wide {
@@ -90,7 +106,7 @@ macro_rules! wide {
                 fn with_avx2 $(<const $d: usize>)? ($($arg: $type),*) {
                     $body($($arg),*);
                 }
-                if std::is_x86_feature_detected!("avx2") {
+                if crate::simd::has_avx2() {
                     #[allow(unsafe_code, reason = "calling a function compiled for AVX2")]
                     // SAFETY: the only requirement is that the processor has AVX2, checked above.
                     return unsafe { with_avx2($($arg),*) };

@@ -17,6 +17,7 @@ mod layout;
 mod spectral;
 
 pub use curve::{Curve, fit_curve};
+pub(crate) use graph::union;
 pub use graph::{FuzzyGraph, fuzzy_graph};
 pub use knn::{Neighbours, nearest_neighbours};
 
@@ -105,7 +106,8 @@ impl UmapParams {
 /// row-major, all finite.
 ///
 /// Same input and settings, same bytes, for any `threads` and with or without wide vector
-/// instructions (between platforms the last bit of the C library's `exp` could still differ).
+/// instructions. It is a picture, though: another last bit of one value gives another picture,
+/// since errors grow over the epochs. [`crate::eigenmap`] is made for what must not change so.
 /// No points give no values, one point lies at the origin, fewer points than `n_neighbors` are
 /// all each other's neighbours.
 /// Repeated vectors are allowed: their points attract each other and need not coincide.

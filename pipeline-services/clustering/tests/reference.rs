@@ -211,6 +211,7 @@ fn clusters_are_those_of_the_references() {
                 min_samples: case.min_samples,
                 min_samples_counts_itself: case.counts_itself,
                 engine,
+                ..HdbscanParams::default()
             };
             hdbscan(points, &params).unwrap()
         };

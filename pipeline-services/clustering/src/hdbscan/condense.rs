@@ -1,14 +1,20 @@
 //! From a minimum spanning tree to clusters: the hierarchy in which all edges of one length
-//! merge at once, its condensed form, and the choice by excess of mass.
+//! merge at once, its condensed form, and the choice of clusters.
 
 use crate::Label;
+use crate::hdbscan::Selection;
 use crate::hdbscan::spanning::{Edge, Sets};
 
 /// Labels (unordered numbers) and membership probabilities of `rows` points.
-pub(super) fn cluster(rows: usize, edges: Vec<Edge>, min_cluster_size: usize) -> (Vec<Label>, Vec<f64>) {
+pub(super) fn cluster(
+    rows: usize,
+    edges: Vec<Edge>,
+    min_cluster_size: usize,
+    selection: Selection,
+) -> (Vec<Label>, Vec<f64>) {
     let hierarchy = Hierarchy::new(rows, edges);
     let condensed = Condensed::new(&hierarchy, min_cluster_size);
-    let owner = condensed.choose();
+    let owner = condensed.choose(selection);
     let highest = condensed.highest_densities();
     let mut labels = vec![None; rows];
     let mut probabilities = vec![0.0; rows];
@@ -141,15 +147,17 @@ impl Condensed {
         }
     }
 
-    /// The chosen cluster that each cluster belongs to: those more stable than all that is
-    /// chosen below them together (equal counts as more, as in scikit-learn), never cluster 0.
-    fn choose(&self) -> Vec<Option<u32>> {
+    /// The chosen cluster that each cluster belongs to, never cluster 0: those without a split,
+    /// and by excess of mass also those more stable than all that is chosen below them together
+    /// (equal counts as more, as in scikit-learn).
+    fn choose(&self, selection: Selection) -> Vec<Option<u32>> {
         let mut below: Vec<Vec<f64>> = vec![Vec::new(); self.clusters.len()];
         let stability = self.stabilities();
         let mut chosen = vec![false; self.clusters.len()];
         for cluster in (1..self.clusters.len()).rev() {
             let inside = ordered_sum(std::mem::take(&mut below[cluster]));
-            chosen[cluster] = self.clusters[cluster].split.is_none() || stability[cluster] >= inside;
+            let stable = selection == Selection::ExcessOfMass && stability[cluster] >= inside;
+            chosen[cluster] = stable || self.clusters[cluster].split.is_none();
             let best = if chosen[cluster] { stability[cluster] } else { inside };
             below[self.clusters[cluster].parent as usize].push(best);
         }

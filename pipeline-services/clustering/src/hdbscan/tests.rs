@@ -151,6 +151,34 @@ proptest! {
     }
 
     #[test]
+    fn own_engine_equals_the_definition_in_many_columns(values in grid_points(10)) {
+        // Beyond eight columns another search builds the tree.
+        let params = own(4, 3);
+        prop_assert_eq!(run(&values, 10, &params).labels, Oracle::new(&values, 10, &params).labels());
+    }
+
+    #[test]
+    fn both_searches_build_the_same_tree(values in smooth_points(), samples in 1_usize..5) {
+        // Columns of zeros change no distance.
+        let wide: Vec<f32> =
+            values.chunks_exact(2).flat_map(|row| [row[0], row[1], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).collect();
+        prop_assert_eq!(run(&values, 2, &own(5, samples)), run(&wide, 9, &own(5, samples)));
+    }
+
+    #[test]
+    fn leaves_lie_inside_of_the_most_stable_clusters(values in grid_points(2)) {
+        let stable = run(&values, 2, &own(3, 2));
+        let leaves = run(&values, 2, &HdbscanParams { selection: Selection::Leaf, ..own(3, 2) });
+        prop_assert!(leaves.clusters >= stable.clusters);
+        let mut inside = vec![None; leaves.clusters];
+        for (leaf, outer) in leaves.labels.iter().zip(&stable.labels) {
+            let Some(leaf) = leaf else { continue };
+            prop_assert!(outer.is_some());
+            prop_assert_eq!(*inside[*leaf as usize].get_or_insert(*outer), *outer);
+        }
+    }
+
+    #[test]
     fn own_engine_does_not_depend_on_row_order(values in grid_points(2), turn in 1_usize..40) {
         let rows: Vec<&[f32]> = values.chunks_exact(2).collect();
         // A rotation and a reversal of the rows.
@@ -221,7 +249,7 @@ fn settings_out_of_range_are_named() {
     };
     check(own(1, 3), 2, "min_cluster_size");
     check(own(5, 0), 2, "min_samples");
-    check(own(5, 3), 9, "columns");
+    check(HdbscanParams { engine: Engine::Crate, selection: Selection::Leaf, ..own(5, 3) }, 2, "selection");
     let values = [0.0, 1.0, f32::INFINITY, 1.0];
     let error = hdbscan(Matrix::new(&values, 2).unwrap(), &HdbscanParams::default()).unwrap_err();
     assert_eq!(error, ClusteringError::NotFinite { row: 1, column: 0 });

@@ -1,4 +1,5 @@
 use crate::ClusteringError;
+use crate::math::{exp, ln, pow};
 
 /// The family 1 / (1 + a d^(2b)) that turns a distance in the result into a closeness.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +25,7 @@ pub fn fit_curve(spread: f64, min_dist: f64) -> Result<Curve, ClusteringError> {
     if !(0.0..=spread).contains(&min_dist) {
         return Err(ClusteringError::parameter("min_dist", min_dist, "0 to spread"));
     }
-    let target = |x: f64| if x < min_dist { 1.0 } else { (-(x - min_dist) / spread).exp() };
+    let target = |x: f64| if x < min_dist { 1.0 } else { exp(-(x - min_dist) / spread) };
     let points: Vec<(f64, f64)> = (0..SAMPLES)
         .map(|i| 3.0 * spread * i as f64 / (SAMPLES - 1) as f64)
         .map(|x| (x, target(x)))
@@ -55,17 +56,21 @@ pub fn fit_curve(spread: f64, min_dist: f64) -> Result<Curve, ClusteringError> {
 }
 
 fn squared_error(curve: Curve, points: &[(f64, f64)]) -> f64 {
-    points.iter().map(|&(x, y)| (y - 1.0 / (1.0 + curve.a * x.powf(2.0 * curve.b))).powi(2)).sum()
+    points
+        .iter()
+        .map(|&(x, y)| y - 1.0 / (1.0 + curve.a * pow(x, 2.0 * curve.b)))
+        .map(|residual| residual * residual)
+        .sum()
 }
 
 /// Solves the damped 2x2 normal equations for the change of (a, b).
 fn gauss_newton_step(curve: Curve, points: &[(f64, f64)], damping: f64) -> (f64, f64) {
     let (mut aa, mut ab, mut bb, mut ra, mut rb) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for &(x, y) in points.iter().filter(|p| p.0 > 0.0) {
-        let power = x.powf(2.0 * curve.b);
+        let power = pow(x, 2.0 * curve.b);
         let value = 1.0 / (1.0 + curve.a * power);
         let by_a = -power * value * value;
-        let by_b = by_a * curve.a * 2.0 * x.ln();
+        let by_b = by_a * curve.a * 2.0 * ln(x);
         let residual = y - value;
         aa += by_a * by_a;
         ab += by_a * by_b;

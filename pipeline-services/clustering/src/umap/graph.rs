@@ -1,3 +1,4 @@
+use crate::math::{exp, log2};
 use crate::umap::Neighbours;
 
 /// Steps of the search for a point's scale; more would not change a 64-bit number.
@@ -23,6 +24,17 @@ pub struct FuzzyGraph {
 }
 
 impl FuzzyGraph {
+    /// No points yet; rows are added by extending `columns` and `weights` and closing `offsets`.
+    pub(crate) fn empty() -> Self {
+        Self {
+            offsets: vec![0],
+            columns: Vec::new(),
+            weights: Vec::new(),
+            nearest: Vec::new(),
+            scales: Vec::new(),
+        }
+    }
+
     /// Number of points.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -98,7 +110,7 @@ pub fn fuzzy_graph(neighbours: &Neighbours) -> FuzzyGraph {
         for at in row * k + 1..(row + 1) * k {
             let beyond = neighbours.distances[at] - nearest[row];
             let strength =
-                if beyond <= 0.0 || scales[row] == 0.0 { 1.0 } else { (-beyond / scales[row]).exp() as f32 };
+                if beyond <= 0.0 || scales[row] == 0.0 { 1.0 } else { exp(-beyond / scales[row]) as f32 };
             if strength > 0.0 {
                 directed.push((row as u32, neighbours.indices[at], strength));
             }
@@ -115,13 +127,9 @@ fn average(values: &[f64]) -> f64 {
 /// (rho, sigma) of one row; `distances` are ascending, the first being the row itself.
 fn smooth(distances: &[f64], overall_mean: f64) -> (f64, f64) {
     let nearest = distances.iter().copied().find(|d| *d > 0.0).unwrap_or(0.0);
-    let target = (distances.len() as f64).log2();
+    let target = log2(distances.len() as f64);
     let memberships = |scale: f64| -> f64 {
-        distances[1..]
-            .iter()
-            .map(|d| d - nearest)
-            .map(|d| if d > 0.0 { (-d / scale).exp() } else { 1.0 })
-            .sum()
+        distances[1..].iter().map(|d| d - nearest).map(|d| if d > 0.0 { exp(-d / scale) } else { 1.0 }).sum()
     };
     let (mut low, mut high, mut scale) = (0.0, f64::INFINITY, 1.0);
     for _ in 0..SEARCH_STEPS {
@@ -140,10 +148,10 @@ fn smooth(distances: &[f64], overall_mean: f64) -> (f64, f64) {
     (nearest, scale.max(floor))
 }
 
-type CompressedRows = (Vec<usize>, Vec<u32>, Vec<f32>);
+pub(crate) type CompressedRows = (Vec<usize>, Vec<u32>, Vec<f32>);
 
 /// Joins the directed entries with their transposes: p + q - pq.
-fn union(rows: usize, directed: &[(u32, u32, f32)]) -> CompressedRows {
+pub(crate) fn union(rows: usize, directed: &[(u32, u32, f32)]) -> CompressedRows {
     let mut both: Vec<(u32, u32, f32)> = Vec::with_capacity(directed.len() * 2);
     for &(row, column, weight) in directed {
         both.push((row, column, weight));

@@ -259,8 +259,7 @@ mod tests {
             offsets: (0..=rows).map(|i| i * 11).collect(),
             weights: (0..columns.len()).map(|i| 1.0 / (1 + i % 7) as f32).collect(),
             columns,
-            nearest: Vec::new(),
-            scales: Vec::new(),
+            ..FuzzyGraph::empty()
         };
         let curve = Curve { a: 1.577, b: 0.895 };
         let schedule =

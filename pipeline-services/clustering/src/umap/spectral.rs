@@ -1,9 +1,9 @@
 //! Where the layout starts: the leading eigenvectors of the normalised graph (Laplacian
 //! eigenmaps, Belkin & Niyogi 2003), one connected component at a time.
 
-mod eigen;
-
 use crate::Matrix;
+use crate::eigen::{self, Effort};
+use crate::math::exp;
 use crate::matrix::{cosine_distance, squared_distance};
 use crate::rng::Stream;
 use crate::umap::{FuzzyGraph, Metric, UmapParams};
@@ -15,6 +15,10 @@ const NOISE: f64 = 1e-4;
 /// Up to this many components are placed by their similarity, more on a spiral: the
 /// similarities are a dense table.
 const MAX_PLACED: usize = 1024;
+/// Width of the iterated block of eigenvectors.
+const WIDTH: usize = 12;
+/// It is a starting point, not a result: umap-learn asks 1e-4 of ARPACK.
+const EFFORT: Effort = Effort { wanted: 0, tolerance: 1e-4, rounds: 25 };
 /// The random stream of the start; the layout's epochs count from 0.
 const START_STREAM: u32 = u32::MAX;
 
@@ -27,7 +31,7 @@ pub(super) fn initial_layout(points: Matrix<'_>, graph: &FuzzyGraph, params: &Um
     let dims = params.n_components;
     let (component, count) = graph.components();
     let mut layout = if count == 1 {
-        let mut layout = eigen::leading(graph, dims, params.seed);
+        let mut layout = leading(graph, dims, params.seed);
         scale_to(&mut layout, EXTENT);
         layout
     } else {
@@ -66,7 +70,7 @@ fn by_component(
             (0..rows.len() * dims).map(|_| stream.symmetric() * room).collect()
         } else {
             rows.iter().enumerate().for_each(|(i, row)| local[*row as usize] = i as u32);
-            let mut inside = eigen::leading(&subgraph(graph, rows, &local), dims, params.seed);
+            let mut inside = leading(&subgraph(graph, rows, &local), dims, params.seed);
             scale_to(&mut inside, room);
             inside
         };
@@ -80,13 +84,7 @@ fn by_component(
 
 /// The rows of one component with columns renumbered; a component has no other columns.
 fn subgraph(graph: &FuzzyGraph, rows: &[u32], local: &[u32]) -> FuzzyGraph {
-    let mut part = FuzzyGraph {
-        offsets: vec![0],
-        columns: Vec::new(),
-        weights: Vec::new(),
-        nearest: Vec::new(),
-        scales: Vec::new(),
-    };
+    let mut part = FuzzyGraph::empty();
     for row in rows {
         for (column, weight) in graph.row(*row as usize) {
             part.columns.push(local[column as usize]);
@@ -114,7 +112,7 @@ fn place_components(points: Matrix<'_>, params: &UmapParams, members: &[Vec<u32>
         return spiral(count, dims);
     }
     let similarity = similarity_of_centroids(points, params.metric, members);
-    let mut places = eigen::leading(&similarity, dims, params.seed);
+    let mut places = leading(&similarity, dims, params.seed);
     scale_to(&mut places, 1.0);
     // Equal similarities can put components on one spot; a shift gives each some room.
     for (c, place) in places.chunks_exact_mut(dims).enumerate() {
@@ -125,16 +123,18 @@ fn place_components(points: Matrix<'_>, params: &UmapParams, members: &[Vec<u32>
 }
 
 fn spiral(count: usize, dims: usize) -> Vec<f64> {
-    let golden_angle = std::f64::consts::PI * (3.0 - 5.0_f64.sqrt());
+    // Cosine and sine of the golden angle, pi (3 - sqrt 5); turning by multiplication needs no library.
+    const TURN: (f64, f64) = (-0.737_368_878_078_319_7, 0.675_490_294_261_523_8);
+    let (mut cos, mut sin) = (1.0, 0.0);
     let mut places = vec![0.0; count * dims];
     for (c, place) in places.chunks_exact_mut(dims).enumerate() {
-        let (sin, cos) = (golden_angle * c as f64).sin_cos();
         let radius = ((c as f64 + 0.5) / count as f64).sqrt();
         if let [x, y, ..] = place {
             (*x, *y) = (radius * cos, radius * sin);
         } else {
             place[0] = 2.0 * (c as f64 + 0.5) / count as f64 - 1.0;
         }
+        (cos, sin) = (cos * TURN.0 - sin * TURN.1, cos * TURN.1 + sin * TURN.0);
     }
     places
 }
@@ -155,17 +155,12 @@ fn similarity_of_centroids(points: Matrix<'_>, metric: Metric, members: &[Vec<u3
         }
     }
     let mean = (distances.iter().sum::<f64>() / (count * (count - 1)) as f64).max(f64::MIN_POSITIVE);
-    let mut graph = FuzzyGraph {
-        offsets: vec![0],
-        columns: Vec::new(),
-        weights: Vec::new(),
-        nearest: Vec::new(),
-        scales: Vec::new(),
-    };
+    let mut graph = FuzzyGraph::empty();
     for i in 0..count {
         for j in (0..count).filter(|j| *j != i) {
             graph.columns.push(j as u32);
-            graph.weights.push((-(distances[i * count + j] / mean).powi(2)).exp().max(1e-12) as f32);
+            let ratio = distances[i * count + j] / mean;
+            graph.weights.push(exp(-ratio * ratio).max(1e-12) as f32);
         }
         graph.offsets.push(graph.columns.len());
     }
@@ -183,6 +178,21 @@ fn centroid(points: Matrix<'_>, metric: Metric, rows: &[u32]) -> Vec<f32> {
         sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v) * scale);
     }
     sum.iter().map(|s| (s / rows.len() as f64) as f32).collect()
+}
+
+/// The leading eigenvectors of a connected graph, row-major, `dims` <= 8 per row. Each has unit
+/// length and its largest entry positive. A graph with too few points for `dims` vectors leaves
+/// the missing columns 0.
+fn leading(graph: &FuzzyGraph, dims: usize, seed: u64) -> Vec<f64> {
+    let vectors = eigen::leading::<WIDTH>(graph, Effort { wanted: dims, ..EFFORT }, seed).vectors;
+    let signs: Vec<f64> = (0..dims)
+        .map(|c| {
+            let largest =
+                vectors.iter().map(|row| row[c]).fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
+            if largest < 0.0 { -1.0 } else { 1.0 }
+        })
+        .collect();
+    vectors.iter().flat_map(|row| row.iter().zip(&signs).map(|(v, s)| v * s).collect::<Vec<_>>()).collect()
 }
 
 /// Distance from place `c` to the nearest other place that is not on the same spot.

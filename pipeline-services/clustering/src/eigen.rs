@@ -1,52 +1,70 @@
 //! Leading eigenvectors by Chebyshev-filtered subspace iteration (Zhou, Saad, Tiago &
 //! Chelikowsky 2006): sparse products and small dense algebra only, no LAPACK.
+//!
+//! `W` is the width of the iterated block: the wanted vectors and some more, which is what
+//! makes the wanted ones converge.
 
 use crate::rng::Stream;
 use crate::umap::FuzzyGraph;
 
-/// Width of the iterated block: the wanted vectors and some more, which is what makes the
-/// wanted ones converge.
-const WIDTH: usize = 12;
 /// Degree of the polynomial filter per round.
 const DEGREE: usize = 10;
-/// Rounds before the best so far is taken; it is a starting point, not a result.
-const MAX_ROUNDS: usize = 25;
-/// Residual at which a vector counts as converged (umap-learn asks 1e-4 of ARPACK).
-const TOLERANCE: f64 = 1e-4;
+/// Random stream of the block's first values.
+const STREAM: u32 = u32::MAX - 3;
 
-type Row = [f64; WIDTH];
+/// How long [`leading`] iterates.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Vectors that have to converge, below `W`.
+    pub(crate) wanted: usize,
+    /// The residual at which a vector has.
+    pub(crate) tolerance: f64,
+    /// Rounds before the best so far is taken.
+    pub(crate) rounds: usize,
+}
 
-/// The eigenvectors of D^-1/2 W D^-1/2 that follow the trivial first one, row-major,
-/// `dims` <= 8 per row. Each has unit length and its largest entry positive. A graph with
-/// too few points for `dims` vectors leaves the missing columns 0. The graph must be connected.
-pub(super) fn leading(graph: &FuzzyGraph, dims: usize, seed: u64) -> Vec<f64> {
-    let rows = graph.rows();
+/// The leading part of a spectrum.
+pub(crate) struct Spectrum<const W: usize> {
+    /// One vector per column, of unit length, by falling eigenvalue; columns from `rank` on are 0.
+    pub(crate) vectors: Vec<[f64; W]>,
+    /// Eigenvalues of the columns.
+    pub(crate) values: [f64; W],
+    /// Columns found; fewer than `W` where the graph has no more.
+    pub(crate) rank: usize,
+    /// The unit eigenvector of eigenvalue 1 that the columns are orthogonal to: the roots of
+    /// the degrees.
+    pub(crate) trivial: Vec<f64>,
+}
+
+/// The eigenvectors of D^-1/2 W D^-1/2 that follow the trivial first one.
+pub(crate) fn leading<const W: usize>(graph: &FuzzyGraph, effort: Effort, seed: u64) -> Spectrum<W> {
     let operator = Normalised::new(graph);
-    let mut block: Vec<Row> = (0..rows)
+    let mut block: Vec<[f64; W]> = (0..graph.rows())
         .map(|row| {
-            let mut stream = Stream::new(seed, super::START_STREAM - 3, row as u32);
+            let mut stream = Stream::new(seed, STREAM, row as u32);
             std::array::from_fn(|_| stream.symmetric())
         })
         .collect();
-    for round in 0..MAX_ROUNDS {
-        let rank = orthonormalise(&mut block, &operator.trivial);
+    let (mut values, mut rank) = ([0.0; W], 0);
+    for round in 0..effort.rounds {
+        rank = orthonormalise(&mut block, &operator.trivial);
         if rank == 0 {
             break;
         }
-        let (cut, residual) = rayleigh_ritz(&operator, &mut block, rank, dims);
-        if residual < TOLERANCE || round + 1 == MAX_ROUNDS {
+        let (ritz, residual) = rayleigh_ritz(&operator, &mut block, rank, effort.wanted);
+        values = ritz;
+        if residual < effort.tolerance || round + 1 == effort.rounds {
             break;
         }
-        block = filter(&operator, block, cut);
+        block = filter(&operator, block, values[rank - 1]);
     }
-    orient(&block, dims)
+    Spectrum { vectors: block, values, rank, trivial: operator.trivial }
 }
 
 /// D^-1/2 W D^-1/2 as an operator on blocks; its eigenvalues lie in [-1, 1].
 struct Normalised<'a> {
     graph: &'a FuzzyGraph,
     inverse_root_degree: Vec<f64>,
-    /// The unit eigenvector of eigenvalue 1, known beforehand: the roots of the degrees.
     trivial: Vec<f64>,
 }
 
@@ -61,14 +79,14 @@ impl<'a> Normalised<'a> {
         Self { graph, inverse_root_degree, trivial }
     }
 
-    fn apply(&self, block: &[Row]) -> Vec<Row> {
+    fn apply<const W: usize>(&self, block: &[[f64; W]]) -> Vec<[f64; W]> {
         (0..block.len())
             .map(|row| {
-                let mut sum = [0.0; WIDTH];
+                let mut sum = [0.0; W];
                 for (column, weight) in self.graph.row(row) {
                     let scale = f64::from(weight) * self.inverse_root_degree[column as usize];
                     let other = &block[column as usize];
-                    (0..WIDTH).for_each(|c| sum[c] += scale * other[c]);
+                    (0..W).for_each(|c| sum[c] += scale * other[c]);
                 }
                 sum.map(|v| v * self.inverse_root_degree[row])
             })
@@ -78,16 +96,21 @@ impl<'a> Normalised<'a> {
 
 /// Gram-Schmidt, twice for accuracy, against `trivial` and the columns before; dependent
 /// columns are dropped, the kept ones moved to the front. Returns how many were kept.
-fn orthonormalise(block: &mut [Row], trivial: &[f64]) -> usize {
+fn orthonormalise<const W: usize>(block: &mut [[f64; W]], trivial: &[f64]) -> usize {
     let mut rank = 0;
-    for column in 0..WIDTH {
+    for column in 0..W {
         let before = norm(block, column);
         for _ in 0..2 {
-            let along: f64 = block.iter().zip(trivial).map(|(row, t)| row[column] * t).sum();
-            block.iter_mut().zip(trivial).for_each(|(row, t)| row[column] -= along * t);
-            for kept in 0..rank {
-                let along: f64 = block.iter().map(|row| row[column] * row[kept]).sum();
-                block.iter_mut().for_each(|row| row[column] -= along * row[kept]);
+            // Products with all kept columns at once: a row is contiguous, a column is not.
+            let (mut along, mut along_trivial) = ([0.0; W], 0.0);
+            for (row, t) in block.iter().zip(trivial) {
+                let value = row[column];
+                along_trivial += value * t;
+                (0..rank).for_each(|kept| along[kept] += value * row[kept]);
+            }
+            for (row, t) in block.iter_mut().zip(trivial) {
+                let inside: f64 = (0..rank).map(|kept| along[kept] * row[kept]).sum();
+                row[column] -= along_trivial * t + inside;
             }
         }
         let after = norm(block, column);
@@ -104,16 +127,20 @@ fn orthonormalise(block: &mut [Row], trivial: &[f64]) -> usize {
     rank
 }
 
-fn norm(block: &[Row], column: usize) -> f64 {
+fn norm<const W: usize>(block: &[[f64; W]], column: usize) -> f64 {
     block.iter().map(|row| row[column] * row[column]).sum::<f64>().sqrt()
 }
 
-/// Turns the block into Ritz vectors, largest value first. Returns the smallest Ritz value,
-/// which bounds the part of the spectrum to be damped, and the largest residual among the
-/// first `dims` vectors.
-fn rayleigh_ritz(operator: &Normalised<'_>, block: &mut [Row], rank: usize, dims: usize) -> (f64, f64) {
+/// Turns the block into Ritz vectors, largest value first. Returns the Ritz values and the
+/// largest residual among the first `wanted` vectors.
+fn rayleigh_ritz<const W: usize>(
+    operator: &Normalised<'_>,
+    block: &mut [[f64; W]],
+    rank: usize,
+    wanted: usize,
+) -> ([f64; W], f64) {
     let mut image = operator.apply(block);
-    let mut small = [[0.0; WIDTH]; WIDTH];
+    let mut small = [[0.0; W]; W];
     for (v, w) in block.iter().zip(&image) {
         for i in 0..rank {
             for j in 0..rank {
@@ -124,16 +151,22 @@ fn rayleigh_ritz(operator: &Normalised<'_>, block: &mut [Row], rank: usize, dims
     let (values, vectors) = symmetric_eigen(small, rank);
     rotate(block, &vectors, rank);
     rotate(&mut image, &vectors, rank);
-    let residual = (0..dims.min(rank))
-        .map(|c| block.iter().zip(&image).map(|(v, w)| (w[c] - values[c] * v[c]).powi(2)).sum::<f64>().sqrt())
+    let residual = (0..wanted.min(rank))
+        .map(|c| {
+            let square = |(v, w): (&[f64; W], &[f64; W])| {
+                let off = w[c] - values[c] * v[c];
+                off * off
+            };
+            block.iter().zip(&image).map(square).sum::<f64>().sqrt()
+        })
         .fold(0.0, f64::max);
-    (values[rank - 1], residual)
+    (values, residual)
 }
 
-fn rotate(block: &mut [Row], vectors: &[Row; WIDTH], rank: usize) {
+fn rotate<const W: usize>(block: &mut [[f64; W]], vectors: &[[f64; W]; W], rank: usize) {
     for row in block {
         let old = *row;
-        *row = [0.0; WIDTH];
+        *row = [0.0; W];
         for i in 0..rank {
             for j in 0..rank {
                 row[j] += old[i] * vectors[i][j];
@@ -143,11 +176,11 @@ fn rotate(block: &mut [Row], vectors: &[Row; WIDTH], rank: usize) {
 }
 
 /// Chebyshev polynomial of the operator, small on [-1, `cut`] and growing above it.
-fn filter(operator: &Normalised<'_>, block: Vec<Row>, cut: f64) -> Vec<Row> {
+fn filter<const W: usize>(operator: &Normalised<'_>, block: Vec<[f64; W]>, cut: f64) -> Vec<[f64; W]> {
     // A cut at the very top would leave nothing to amplify.
     let cut = cut.clamp(-0.9, 0.999_999);
     let (centre, half) = ((cut - 1.0) / 2.0, (cut + 1.0) / 2.0);
-    let shifted = |image: Vec<Row>, from: &[Row], factor: f64| -> Vec<Row> {
+    let shifted = |image: Vec<[f64; W]>, from: &[[f64; W]], factor: f64| -> Vec<[f64; W]> {
         let scale = factor / half;
         image.iter().zip(from).map(|(w, v)| std::array::from_fn(|c| (w[c] - centre * v[c]) * scale)).collect()
     };
@@ -156,7 +189,7 @@ fn filter(operator: &Normalised<'_>, block: Vec<Row>, cut: f64) -> Vec<Row> {
     for _ in 1..DEGREE {
         let mut next = shifted(operator.apply(&current), &current, 2.0);
         for (n, p) in next.iter_mut().zip(&previous) {
-            (0..WIDTH).for_each(|c| n[c] -= p[c]);
+            (0..W).for_each(|c| n[c] -= p[c]);
         }
         previous = std::mem::replace(&mut current, next);
     }
@@ -165,12 +198,12 @@ fn filter(operator: &Normalised<'_>, block: Vec<Row>, cut: f64) -> Vec<Row> {
 
 /// Cyclic Jacobi rotations on the leading `size` x `size` part; eigenvalues descending,
 /// eigenvectors in columns.
-fn symmetric_eigen(mut a: [Row; WIDTH], size: usize) -> (Row, [Row; WIDTH]) {
-    let mut vectors: [Row; WIDTH] =
+fn symmetric_eigen<const W: usize>(mut a: [[f64; W]; W], size: usize) -> ([f64; W], [[f64; W]; W]) {
+    let mut vectors: [[f64; W]; W] =
         std::array::from_fn(|i| std::array::from_fn(|j| if i == j { 1.0 } else { 0.0 }));
     for _ in 0..60 {
         let off: f64 =
-            (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))).map(|(p, q)| a[p][q].powi(2)).sum();
+            (0..size).flat_map(|p| (p + 1..size).map(move |q| (p, q))).map(|(p, q)| a[p][q] * a[p][q]).sum();
         if off < 1e-28 {
             break;
         }
@@ -182,7 +215,7 @@ fn symmetric_eigen(mut a: [Row; WIDTH], size: usize) -> (Row, [Row; WIDTH]) {
     }
     let mut order: Vec<usize> = (0..size).collect();
     order.sort_by(|x, y| a[*y][*y].total_cmp(&a[*x][*x]));
-    let (mut values, mut sorted) = ([0.0; WIDTH], [[0.0; WIDTH]; WIDTH]);
+    let (mut values, mut sorted) = ([0.0; W], [[0.0; W]; W]);
     for (to, from) in order.into_iter().enumerate() {
         values[to] = a[from][from];
         (0..size).for_each(|i| sorted[i][to] = vectors[i][from]);
@@ -190,7 +223,12 @@ fn symmetric_eigen(mut a: [Row; WIDTH], size: usize) -> (Row, [Row; WIDTH]) {
     (values, sorted)
 }
 
-fn jacobi_rotation(a: &mut [Row; WIDTH], vectors: &mut [Row; WIDTH], (p, q): (usize, usize), size: usize) {
+fn jacobi_rotation<const W: usize>(
+    a: &mut [[f64; W]; W],
+    vectors: &mut [[f64; W]; W],
+    (p, q): (usize, usize),
+    size: usize,
+) {
     if a[p][q].abs() < 1e-300 {
         return;
     }
@@ -211,30 +249,14 @@ fn jacobi_rotation(a: &mut [Row; WIDTH], vectors: &mut [Row; WIDTH], (p, q): (us
     }
 }
 
-/// The first `dims` columns with the sign that makes the largest entry positive.
-fn orient(block: &[Row], dims: usize) -> Vec<f64> {
-    let signs: Vec<f64> = (0..dims)
-        .map(|c| {
-            let largest =
-                block.iter().map(|row| row[c]).fold(0.0, |m: f64, v| if v.abs() > m.abs() { v } else { m });
-            if largest < 0.0 { -1.0 } else { 1.0 }
-        })
-        .collect();
-    block.iter().flat_map(|row| row.iter().zip(&signs).map(|(v, s)| v * s).collect::<Vec<_>>()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WIDTH: usize = 12;
+
     fn path(rows: usize) -> FuzzyGraph {
-        let mut graph = FuzzyGraph {
-            offsets: vec![0],
-            columns: Vec::new(),
-            weights: Vec::new(),
-            nearest: Vec::new(),
-            scales: Vec::new(),
-        };
+        let mut graph = FuzzyGraph::empty();
         for row in 0..rows {
             for other in [row.wrapping_sub(1), row + 1].into_iter().filter(|o| *o < rows) {
                 graph.columns.push(other as u32);
@@ -245,33 +267,38 @@ mod tests {
         graph
     }
 
+    fn spectrum(rows: usize) -> Spectrum<WIDTH> {
+        leading(&path(rows), Effort { wanted: 2, tolerance: 1e-4, rounds: 25 }, 7)
+    }
+
     /// The normalised path has the eigenvalues cos(pi k / (rows - 1)), so the residual of the
     /// returned vectors can be taken against known values.
     #[test]
     fn path_graphs_give_their_cosine_modes() {
         for rows in [3, 5, 13, 14, 60] {
+            let found = spectrum(rows);
             let graph = path(rows);
-            let operator = Normalised::new(&graph);
-            let vectors = leading(&graph, 2, 7);
-            let block: Vec<Row> = vectors
-                .chunks_exact(2)
-                .map(|v| std::array::from_fn(|c| if c < 2 { v[c] } else { 0.0 }))
-                .collect();
-            let image = operator.apply(&block);
+            let image = Normalised::new(&graph).apply(&found.vectors);
             for c in 0..2 {
                 let value = (std::f64::consts::PI * (c + 1) as f64 / (rows - 1) as f64).cos();
-                let error =
-                    block.iter().zip(&image).map(|(v, w)| (w[c] - value * v[c]).abs()).fold(0.0, f64::max);
+                let error = found
+                    .vectors
+                    .iter()
+                    .zip(&image)
+                    .map(|(v, w)| (w[c] - value * v[c]).abs())
+                    .fold(0.0, f64::max);
                 assert!(error < 1e-3, "{rows} rows, vector {c}: {error}");
-                assert!((norm(&block, c) - 1.0).abs() < 1e-9);
+                assert!((found.values[c] - value).abs() < 1e-3);
+                assert!((norm(&found.vectors, c) - 1.0).abs() < 1e-9);
             }
         }
     }
 
     #[test]
     fn too_few_points_leave_columns_empty() {
-        let vectors = leading(&path(2), 2, 7);
-        assert!(vectors[0] * vectors[2] < 0.0);
-        assert_eq!((vectors[1], vectors[3]), (0.0, 0.0));
+        let found = spectrum(2);
+        assert_eq!(found.rank, 1);
+        assert!(found.vectors[0][0] * found.vectors[1][0] < 0.0);
+        assert_eq!((found.vectors[0][1], found.vectors[1][1]), (0.0, 0.0));
     }
 }
