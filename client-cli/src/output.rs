@@ -1,7 +1,8 @@
 //! What a command prints: data to stdout, as text or as JSON.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -60,6 +61,67 @@ pub fn progress(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
+/// Time that a piece of work may take before it is shown how far it is.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two drawings on a terminal.
+const REDRAW: Duration = Duration::from_millis(100);
+/// Time between two plain lines.
+const REPEAT: Duration = Duration::from_secs(10);
+/// Width of the bar.
+const WIDTH: u64 = 24;
+
+/// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is soon done.
+#[derive(Debug)]
+pub struct Progress {
+    what: &'static str,
+    total: u64,
+    done: u64,
+    terminal: bool,
+    began: Instant,
+    drawn: Option<Instant>,
+}
+
+impl Progress {
+    /// Work on `total` of what is named.
+    pub fn new(what: &'static str, total: u64) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { what, total, done: 0, terminal, began: Instant::now(), drawn: None }
+    }
+
+    /// So many more are done.
+    pub fn advance(&mut self, count: u64) {
+        self.done += count;
+        let wait = if self.terminal { REDRAW } else { REPEAT };
+        let due = self.drawn.map_or(self.began.elapsed() > PATIENCE, |drawn| drawn.elapsed() > wait);
+        if !due {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        if self.terminal {
+            let _ = write!(io::stderr(), "\r\x1b[K{} {}", self.bar(), self.line());
+        } else {
+            progress(self.line());
+        }
+    }
+
+    fn bar(&self) -> String {
+        let filled = (self.done.min(self.total) * WIDTH).checked_div(self.total).unwrap_or(WIDTH);
+        format!("[{}{}]", "#".repeat(filled as usize), ".".repeat((WIDTH - filled) as usize))
+    }
+
+    fn line(&self) -> String {
+        format!("{} of {} {}", self.done, self.total, self.what)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && self.drawn.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
 /// Rows as aligned columns, two spaces apart, without trailing blanks.
 pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -115,6 +177,17 @@ impl Serialize for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_a_bar_and_a_count() {
+        let mut progress = Progress::new("lines", 48);
+        progress.advance(12);
+        assert_eq!(
+            (progress.bar(), progress.line()),
+            ("[######..................]".to_owned(), "12 of 48 lines".to_owned())
+        );
+        assert_eq!(Progress::new("lines", 0).bar(), format!("[{}]", "#".repeat(24)));
+    }
 
     #[test]
     fn columns_align_by_characters() {

@@ -4,7 +4,10 @@ use std::{future::Future, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::store::{PgPool, SqlResult, exports};
+use crate::{
+    spreadsheet::Dialect,
+    store::{PgPool, SqlResult, exports},
+};
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,8 +36,8 @@ impl FromStr for Subject {
 /// Shape of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// RFC 4180 with a header; cells that a spreadsheet would run as a formula begin with `'`.
-    Csv,
+    /// With a header; cells that a spreadsheet would run as a formula begin with `'`.
+    Csv(Dialect),
     /// One JSON object per line.
     Jsonl,
 }
@@ -44,7 +47,7 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "csv" => Ok(Self::Csv),
+            "csv" => Ok(Self::Csv(Dialect::Plain)),
             "jsonl" => Ok(Self::Jsonl),
             other => Err(format!("`{other}` is not csv or jsonl")),
         }
@@ -70,7 +73,9 @@ where
     F: Future<Output = bool>,
 {
     let columns = columns(subject);
-    if format == Format::Csv && !send(header_line(columns)).await {
+    if let Format::Csv(dialect) = format
+        && !send(header_line(columns, dialect)).await
+    {
         return Ok(());
     }
     let mut after = None;
@@ -88,7 +93,7 @@ where
         let objects: Vec<Map<String, Value>> =
             rows.iter().filter_map(|row| row.object.as_object().cloned()).collect();
         let chunk = match format {
-            Format::Csv => csv_rows(columns, &objects),
+            Format::Csv(dialect) => csv_rows(columns, &objects, dialect),
             Format::Jsonl => jsonl(columns, &objects),
         };
         if !send(chunk).await {
@@ -139,30 +144,29 @@ fn columns(subject: Subject) -> &'static [&'static str] {
     }
 }
 
-fn header_line(header: &[&str]) -> Vec<u8> {
-    let mut line = header.join(",").into_bytes();
-    line.extend_from_slice(b"\r\n");
+fn header_line(header: &[&str], dialect: Dialect) -> Vec<u8> {
+    let mut line = dialect.mark().to_vec();
+    let mut writer = dialect.writer();
+    // Writing to memory cannot fail.
+    let _ = writer.write_record(header);
+    line.extend(writer.into_inner().unwrap_or_default());
     line
 }
 
-fn csv_rows(columns: &[&str], rows: &[Map<String, Value>]) -> Vec<u8> {
-    let mut writer = csv::WriterBuilder::new()
-        .terminator(csv::Terminator::CRLF)
-        .has_headers(false)
-        .from_writer(Vec::new());
+fn csv_rows(columns: &[&str], rows: &[Map<String, Value>], dialect: Dialect) -> Vec<u8> {
+    let mut writer = dialect.writer();
     for row in rows {
-        let cells = columns.iter().map(|column| cell(row.get(*column)));
-        // Writing to memory cannot fail.
+        let cells = columns.iter().map(|column| cell(row.get(*column), dialect));
         let _ = writer.write_record(cells);
     }
     writer.into_inner().unwrap_or_default()
 }
 
-fn cell(value: Option<&Value>) -> String {
+fn cell(value: Option<&Value>, dialect: Dialect) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => dialect.text(text),
+        Some(Value::Number(number)) => dialect.number(number.to_string()),
         Some(other) => other.to_string(),
     }
 }
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn cells_are_quoted_and_formulas_disarmed() {
         let check = |value: Value, expected: &str| {
-            let text = csv_rows(&["a", "b"], &row(json!({ "a": value, "b": 1 })));
+            let text = csv_rows(&["a", "b"], &row(json!({ "a": value, "b": 1 })), Dialect::Plain);
             assert_eq!(String::from_utf8(text).expect("utf-8"), format!("{expected},1\r\n"));
         };
         check(json!("x, \"y\""), "\"x, \"\"y\"\"\"");
@@ -201,6 +205,15 @@ mod tests {
         check(json!(null), "");
         check(json!("líneas\ndos"), "\"líneas\ndos\"");
         check(json!(-3), "-3");
+    }
+
+    #[test]
+    fn excel_opens_it_right() {
+        let mut file = header_line(&["skill", "confidence"], Dialect::Excel);
+        let rows = row(json!({ "skill": "Gestión; =x", "confidence": 0.75 }));
+        file.extend(csv_rows(&["skill", "confidence"], &rows, Dialect::Excel));
+        let expected = "\u{feff}skill;confidence\r\n\"Gestión; =x\";0,75\r\n";
+        assert_eq!(String::from_utf8(file).expect("utf-8"), expected);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The item pipeline: validate, clean, remove personal data, hash, store once.
 
+mod address;
+mod names;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,21 +22,47 @@ use crate::{
 const TITLE_LIMIT: usize = 1_000;
 /// Longest text kept, characters.
 const TEXT_LIMIT: usize = 200_000;
+/// Longest id kept, characters: the database's index takes no long ones.
+const ID_LIMIT: usize = 500;
 /// Longest short field kept, characters; `contract_type` and `remote_type` hold no more.
 const SHORT_LIMIT: usize = 50;
 
+pub use address::external_id_of;
+
+/// Fields of text.
+const TEXTS: [&str; 12] = [
+    "portal",
+    "external_id",
+    "country",
+    "url",
+    "title",
+    "company",
+    "location",
+    "description",
+    "requirements",
+    "salary_raw",
+    "contract_type",
+    "remote_type",
+];
+
 /// Why an advertisement was not stored; the text names the field, its value and what is allowed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{field}: {problem}")]
+#[error("{field}: {}", problem.replace("{}", value))]
 pub struct Refusal {
     /// Field of `raw_jobs`.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with it, with `{}` where the value stands: equal for equal problems.
     pub problem: String,
+    /// The value.
+    pub value: String,
 }
 
 fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { field, problem: problem.into() })
+    Err(Refusal { field, problem: problem.into(), value: String::new() })
+}
+
+fn refuse_value<T>(field: &'static str, value: &str, problem: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { field, problem: problem.into(), value: value.chars().take(200).collect() })
 }
 
 /// An advertisement that is ready to be stored.
@@ -46,6 +74,25 @@ pub struct Prepared {
     seen_at: DateTime<Utc>,
     /// Pieces of personal data removed, by kind.
     pub removed: BTreeMap<String, u64>,
+    /// What is stored otherwise than it was written; equal texts for equal changes.
+    pub changed: Vec<String>,
+}
+
+impl Prepared {
+    /// SHA-256 of the folded text, hexadecimal.
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// The advertisement as it would be stored, under the field names of `raw_jobs`.
+    pub fn preview(&self) -> Value {
+        let mut preview = serde_json::to_value(&self.posting).unwrap_or_default();
+        if let Some(object) = preview.as_object_mut() {
+            object.insert("scraped_at".to_owned(), self.seen_at.to_rfc3339().into());
+            object.insert("content_hash".to_owned(), self.content_hash.clone().into());
+        }
+        preview
+    }
 }
 
 /// Reads one advertisement from a JSON object with the field names of `raw_jobs`.
@@ -67,21 +114,35 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
         object.insert("external_id".to_owned(), id);
     }
     object.retain(|_, value| value.as_str().is_none_or(|text| !text.trim().is_empty()) && !value.is_null());
+    check_texts(&object)?;
     check_times(&object)?;
-    NewPosting::deserialize(Value::Object(object))
-        .map_err(|error| Refusal { field: "line", problem: error.to_string() })
+    NewPosting::deserialize(Value::Object(object)).or_else(|error| refuse("line", error.to_string()))
+}
+
+fn check_texts(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
+    for field in TEXTS {
+        let found = match object.get(field) {
+            None | Some(Value::String(_)) => continue,
+            Some(Value::Bool(_)) => "true or false",
+            Some(Value::Number(_)) => "a number",
+            Some(Value::Array(_)) => "a list",
+            _ => "an object",
+        };
+        return refuse(field, format!("{found}; expected a text"));
+    }
+    Ok(())
 }
 
 fn check_times(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
     if let Some(Value::String(text)) = object.get("posted_date")
         && text.parse::<chrono::NaiveDate>().is_err()
     {
-        return refuse("posted_date", format!("`{text}` is not a date such as 2026-11-23"));
+        return refuse_value("posted_date", text, "`{}` is not a date such as 2026-11-23");
     }
     if let Some(Value::String(text)) = object.get("scraped_at")
         && text.parse::<DateTime<Utc>>().is_err()
     {
-        return refuse("scraped_at", format!("`{text}` is not a time such as 2026-11-23T10:30:00Z"));
+        return refuse_value("scraped_at", text, "`{}` is not a time such as 2026-11-23T10:30:00Z");
     }
     Ok(())
 }
@@ -92,20 +153,10 @@ fn check_times(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
 /// # Errors
 /// When a field is missing, too long, or the country is not among `countries`.
 pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<Prepared, Refusal> {
-    let portal = raw.portal.trim().to_lowercase();
-    if !is_portal_name(&portal) {
-        let rule = "expected 1 to 50 of a-z, 0-9, `-`, `_`, beginning with a letter or digit";
-        return refuse("portal", format!("`{portal}` is not a portal name: {rule}"));
-    }
-    let country = raw.country.trim().to_uppercase();
-    if !countries.contains(&country) {
-        let allowed = countries.join(", ");
-        return refuse("country", format!("`{country}` is not enabled; enabled are {allowed}"));
-    }
-    let url = raw.url.trim().to_owned();
-    if !url.starts_with("https://") && !url.starts_with("http://") {
-        return refuse("url", format!("`{url}` is not a web address: expected https://…"));
-    }
+    let mut changed = Vec::new();
+    let portal = portal_of(&raw.portal, &mut changed)?;
+    let country = country_of(&raw.country, countries, &mut changed)?;
+    let url = url_of(&raw.url, &mut changed)?;
     let mut cleaner = Cleaner::default();
     let title = cleaner.required("title", &raw.title, TITLE_LIMIT)?;
     let description = cleaner.required("description", &raw.description, TEXT_LIMIT)?;
@@ -115,9 +166,9 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
     let salary_raw = cleaner.optional("salary_raw", raw.salary_raw, TITLE_LIMIT)?;
     let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
     let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
-    let external_id = match raw.external_id {
-        Some(id) if !id.trim().is_empty() => id.trim().to_owned(),
-        _ => external_id_of(&url),
+    let external_id = match own_id(raw.external_id)? {
+        Some(id) => id,
+        None => external_id_of(&portal, &url),
     };
     let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
@@ -147,7 +198,60 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         content_hash,
         seen_at: raw.scraped_at.unwrap_or(now),
         removed: cleaner.removed,
+        changed,
     })
+}
+
+/// The id that the file or page gives, without characters that nobody sees.
+fn own_id(id: Option<String>) -> Result<Option<String>, Refusal> {
+    let id = id.unwrap_or_default().replace(char::is_control, "").trim().to_owned();
+    let length = id.chars().count();
+    if length > ID_LIMIT {
+        return refuse("id", format!("has {length} characters, at most {ID_LIMIT} are kept"));
+    }
+    Ok((!id.is_empty()).then_some(id))
+}
+
+fn portal_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
+    let portal = names::portal(text);
+    if !is_portal_name(&portal) {
+        let rule = "expected 1 to 50 of a-z, 0-9, `-`, `_`, beginning with a letter or digit";
+        return refuse("portal", format!("`{}` is not a portal name: {rule}", text.trim()));
+    }
+    if portal != text.trim().to_lowercase() {
+        changed.push(format!("portal: `{}` became `{portal}`", text.trim()));
+    }
+    Ok(portal)
+}
+
+fn country_of(text: &str, countries: &[String], changed: &mut Vec<String>) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.is_empty() {
+        return refuse("country", "is empty; expected a code such as CO or a name");
+    }
+    let code = names::country(text).map_or_else(|| text.to_uppercase(), str::to_owned);
+    if !countries.contains(&code) {
+        let allowed = countries.join(", ");
+        let shown =
+            if code == text.to_uppercase() { format!("`{code}`") } else { format!("`{text}` ({code})") };
+        return refuse("country", format!("{shown} is not enabled; enabled are {allowed}"));
+    }
+    if code != text.to_uppercase() {
+        changed.push(format!("country: `{text}` became `{code}`"));
+    }
+    Ok(code)
+}
+
+fn url_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.is_empty() {
+        return refuse("url", "is empty; a posting needs it");
+    }
+    let url = address::normalise(text).or_else(|problem| refuse_value("url", text, problem))?;
+    if url.len() > text.len() {
+        changed.push("url: https:// was put before addresses without a scheme".to_owned());
+    }
+    Ok(url)
 }
 
 #[derive(Default)]
@@ -186,21 +290,6 @@ fn is_portal_name(name: &str) -> bool {
     let first_is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let rest_is_plain = name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'));
     first_is_plain && rest_is_plain && name.len() <= 50
-}
-
-/// The portal's id of an advertisement from its address: the last long hexadecimal or decimal number of
-/// the path, else the path itself.
-pub fn external_id_of(url: &str) -> String {
-    static NUMBER: std::sync::LazyLock<Regex> =
-        std::sync::LazyLock::new(|| Regex::new(r"[0-9A-Fa-f]{32}|[0-9]{5,}").expect("a valid pattern"));
-    let without_fragment = url.split(['?', '#']).next().unwrap_or(url);
-    let path = without_fragment.split_once("://").map_or(without_fragment, |(_, rest)| rest);
-    let path = path.split_once('/').map_or("", |(_, path)| path);
-    match NUMBER.find_iter(path).last() {
-        Some(number) => number.as_str().to_owned(),
-        None if path.trim_matches('/').is_empty() => url.to_owned(),
-        None => path.trim_matches('/').to_owned(),
-    }
 }
 
 /// Stores advertisements in one transaction; the outcomes stand in the order of the items.
@@ -250,16 +339,34 @@ mod tests {
     }
 
     #[test]
-    fn external_ids() {
-        let check = |url, expected: &str| assert_eq!(external_id_of(url), expected);
-        check("https://www.bumeran.com.ar/empleos/x-y-1116979466.html", "1116979466");
-        check("https://www.elempleo.com/co/ofertas-trabajo/jefe-de-area-1886557309?trk=2", "1886557309");
-        check(
-            "https://co.computrabajo.com/ofertas-de-trabajo/oferta-de-trabajo-de-x-0A1B2C3D4E5F60718293A4B5C6D7E8F9#lc=1",
-            "0A1B2C3D4E5F60718293A4B5C6D7E8F9",
+    fn names_and_addresses_become_codes() {
+        let item = NewPosting {
+            portal: "Computrabajo Colombia".to_owned(),
+            country: "Colombia".to_owned(),
+            url: "www.computrabajo.com/viewjob?jk=7".to_owned(),
+            ..raw()
+        };
+        let item = prepared(item).expect("accepted");
+        let stored = (item.posting.portal.as_str(), item.posting.country.as_str(), item.posting.url.as_str());
+        assert_eq!(stored, ("computrabajo-colombia", "CO", "https://www.computrabajo.com/viewjob?jk=7"));
+        assert_eq!(item.external_id, "7");
+        let expected = [
+            "portal: `Computrabajo Colombia` became `computrabajo-colombia`",
+            "country: `Colombia` became `CO`",
+            "url: https:// was put before addresses without a scheme",
+        ];
+        assert_eq!(item.changed, expected);
+        assert!(prepared(raw()).expect("accepted").changed.is_empty());
+    }
+
+    #[test]
+    fn a_preview_is_what_would_be_stored() {
+        let preview = prepared(raw()).expect("accepted").preview();
+        assert_eq!(
+            (preview["external_id"].as_str(), preview["scraped_at"].as_str()),
+            (Some("1116979466"), Some("1970-01-01T00:00:00+00:00"))
         );
-        check("https://jobs.example/vacante/panadero/", "vacante/panadero");
-        check("https://jobs.example", "https://jobs.example");
+        assert!(!preview["description"].as_str().expect("a text").contains('@'));
     }
 
     #[test]
@@ -277,9 +384,14 @@ mod tests {
             change(&mut item);
             assert_eq!(prepared(item).expect_err("refused").field, field);
         };
-        check(|item| item.portal = "Bad Portal!".to_owned(), "portal");
+        check(|item| item.portal = "¡!".to_owned(), "portal");
+        check(|item| item.portal = "x".repeat(51), "portal");
         check(|item| item.country = "XX".to_owned(), "country");
+        check(|item| item.country = "España".to_owned(), "country");
+        check(|item| item.country = String::new(), "country");
         check(|item| item.url = "ftp://x".to_owned(), "url");
+        check(|item| item.url = "/oferta/1".to_owned(), "url");
+        check(|item| item.external_id = Some("x".repeat(501)), "id");
         check(|item| item.title = "  ".to_owned(), "title");
         check(|item| item.description = "<br/>".to_owned(), "description");
         check(|item| item.contract_type = Some("x".repeat(51)), "contract_type");
@@ -294,7 +406,9 @@ mod tests {
         check("[]", "not a JSON object");
         check("{", "not valid JSON");
         check(r#"{"posted_date": "ayer"}"#, "posted_date: `ayer` is not a date");
-        check(r#"{"title": 3}"#, "invalid type");
+        check(r#"{"title": 3}"#, "title: a number; expected a text");
+        check(r#"{"company": {"name": "x"}}"#, "company: an object; expected a text");
+        check(r#"{"requirements": ["x"]}"#, "requirements: a list; expected a text");
         let item = parse(r#"{"id": 77, "title": "x", "requirements": "", "n": 1}"#).expect("read");
         assert_eq!((item.external_id.as_deref(), item.requirements), (Some("77"), None));
     }

@@ -22,6 +22,7 @@ pub mod privacy;
 pub mod reporter;
 pub mod scraper;
 pub mod service;
+pub mod spreadsheet;
 pub mod stage;
 pub mod store;
 pub mod taxonomy;

@@ -71,7 +71,7 @@ fn render_into(
         stage.put_json(RUN_FILE, summary)?;
     }
     if formats.contains(Format::Csv) {
-        for table in tables(document)? {
+        for table in tables(document, formats.tables())? {
             stage.put(table.name, Format::Csv, &table.csv)?;
         }
     }

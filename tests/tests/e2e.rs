@@ -5,6 +5,8 @@
 
 #[path = "e2e/credentials.rs"]
 mod credentials;
+#[path = "e2e/import.rs"]
+mod import;
 #[path = "e2e/job.rs"]
 mod job;
 #[path = "e2e/mistakes.rs"]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
 use crate::cli::Context;
@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Form of the file.
     #[arg(long, default_value = "csv")]
     format: Format,
+    /// CSV as a Spanish Excel opens it: byte-order mark, semicolons, decimal commas.
+    #[arg(long)]
+    excel: bool,
     /// The file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -58,6 +61,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Subject::Skills => "skills",
         Subject::Clusters => "clusters",
     };
+    if arguments.excel && !matches!(arguments.format, Format::Csv) {
+        bail!("--excel is for CSV; expected --format csv");
+    }
     let format = match arguments.format {
         Format::Csv => "csv",
         Format::Jsonl => "jsonl",
@@ -67,6 +73,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         format: format.to_owned(),
         country: arguments.country,
         portal: arguments.portal,
+        excel: arguments.excel,
     };
     if arguments.out.as_os_str() == "-" {
         copy(context, request, &mut io::stdout().lock()).await?;

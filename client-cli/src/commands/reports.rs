@@ -28,6 +28,9 @@ enum Action {
         /// Formats, separated by commas: pdf, html, png, csv [default: all].
         #[arg(long = "format", value_delimiter = ',', value_name = "FORMATS")]
         formats: Vec<String>,
+        /// Tables as a Spanish Excel opens them: byte-order mark, semicolons, decimal commas.
+        #[arg(long)]
+        excel: bool,
         /// Directory on the service's machine [default: the run's own].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -48,12 +51,12 @@ enum Action {
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
-        Action::Build { run, formats, out } => {
+        Action::Build { run, formats, excel, out } => {
             let directory = match out {
                 None => String::new(),
                 Some(path) => std::path::absolute(path)?.display().to_string(),
             };
-            let request = BuildReportRequest { run_id: run, formats, directory };
+            let request = BuildReportRequest { run_id: run, formats, directory, excel };
             let built = answer(service.build_report(request).await)?.report.unwrap_or_default();
             print_files(context, &built)?;
             Ok(Outcome::Done)

@@ -9,7 +9,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Services, error, non_empty};
-use crate::export::{Format, Subject, write};
+use crate::{
+    export::{Format, Subject, write},
+    spreadsheet::Dialect,
+};
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<ExportResponse, Status>> + Send>>;
 
@@ -23,6 +26,11 @@ impl ExportService for Services {
             asked.subject.parse().map_err(|problem: String| error::invalid("subject", problem))?;
         let format: Format =
             asked.format.parse().map_err(|problem: String| error::invalid("format", problem))?;
+        let format = match (format, asked.excel) {
+            (Format::Csv(_), excel) => Format::Csv(Dialect::excel(excel)),
+            (format, false) => format,
+            (_, true) => return Err(error::invalid("excel", "is for CSV; expected the format csv")),
+        };
         let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, Status>>(4);
         let services = self.clone();
         tokio::spawn(async move {

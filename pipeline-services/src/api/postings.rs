@@ -1,6 +1,6 @@
 //! Stored postings: import, listing, countries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::Utc;
 use observatory_proto::pipeline::v1::{
@@ -13,57 +13,95 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Services, error, non_empty, page_size};
 use crate::{
     intake::{self, Prepared},
-    store::{Connection, Page, countries, postings, postings::Stored},
+    store::{Connection, Page, PgConnection, SqlResult, countries, postings, postings::Stored},
 };
 
 /// Advertisements stored in one transaction.
 const BATCH: usize = 200;
-/// Refusals reported one by one.
+/// Kinds of refusals, and of changes, that are told one by one.
 const REPORTED: usize = 100;
+/// Postings that a dry run shows.
+const PREVIEWS: usize = 3;
+/// Further values that a message names.
+const FURTHER: usize = 3;
+
+/// Problems of lines, equal ones once.
+#[derive(Default)]
+struct Told {
+    kinds: HashMap<(String, String), usize>,
+    found: Vec<(ImportError, Vec<String>)>,
+}
+
+impl Told {
+    /// Notes that a line has a problem of a kind; its message has `value` where the kind has `{}`.
+    fn add(&mut self, item: &ImportPostingsRequest, kind: String, value: &str) {
+        let key = (item.file.clone(), kind);
+        if let Some((error, values)) = self.kinds.get(&key).and_then(|place| self.found.get_mut(*place)) {
+            error.count += 1;
+            if values.len() <= FURTHER && !values.iter().any(|known| known == value) {
+                values.push(value.to_owned());
+            }
+        } else if self.found.len() < REPORTED {
+            let message = key.1.replace("{}", value);
+            let error = ImportError { file: item.file.clone(), line: item.line, message, count: 1 };
+            self.kinds.insert(key, self.found.len());
+            self.found.push((error, vec![value.to_owned()]));
+        }
+    }
+
+    fn finish(self) -> Vec<ImportError> {
+        let one = |(mut error, values): (ImportError, Vec<String>)| {
+            let others: Vec<String> = values.iter().skip(1).map(|value| format!("`{value}`")).collect();
+            if !others.is_empty() {
+                error.message.push_str(&format!("; also {}", others.join(", ")));
+            }
+            error
+        };
+        self.found.into_iter().map(one).collect()
+    }
+}
 
 /// Running totals of an import.
 struct Import<'a> {
     services: &'a Services,
     countries: Vec<String>,
+    /// What the first request said; none before it.
+    dry_run: Option<bool>,
     waiting: Vec<Prepared>,
+    /// Texts of a dry run so far.
+    hashes: HashSet<String>,
     /// Refusals by the field at fault, not yet written.
     refused: BTreeMap<String, u64>,
+    errors: Told,
+    notes: Told,
     totals: ImportPostingsResponse,
 }
 
 impl Import<'_> {
-    fn take(&mut self, item: ImportPostingsRequest) {
+    fn take(&mut self, item: &ImportPostingsRequest) {
         self.totals.lines += 1;
+        self.dry_run.get_or_insert(item.dry_run);
         let prepared = intake::parse(&item.posting_json)
             .and_then(|posting| intake::prepare(posting, &self.countries, Utc::now()));
         match prepared {
-            Ok(prepared) => self.waiting.push(prepared),
+            Ok(prepared) => {
+                prepared.changed.iter().for_each(|change| self.notes.add(item, change.clone(), ""));
+                self.waiting.push(prepared);
+            }
             Err(refusal) => {
                 self.totals.refused += 1;
                 *self.refused.entry(refusal.field.to_owned()).or_default() += 1;
-                if self.totals.errors.len() < REPORTED {
-                    let message = refusal.to_string();
-                    self.totals.errors.push(ImportError { file: item.file, line: item.line, message });
-                }
+                self.errors.add(item, format!("{}: {}", refusal.field, refusal.problem), &refusal.value);
             }
         }
     }
 
     async fn flush(&mut self) -> Result<(), Status> {
         let mut connection = self.services.pool.acquire().await.map_err(error::sql)?;
-        if !self.refused.is_empty() {
-            let refused = std::mem::take(&mut self.refused);
-            postings::count_refused(&mut connection, "import", &refused).await.map_err(error::sql)?;
-        }
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let outcomes = intake::store_batch(&mut connection, &self.waiting).await.map_err(error::sql)?;
-        for outcome in outcomes {
-            match outcome {
-                Stored::New(_) => self.totals.imported += 1,
-                Stored::Duplicate(_) => self.totals.duplicates += 1,
-            }
+        if self.dry_run == Some(true) {
+            self.compare(&mut connection).await.map_err(error::sql)?;
+        } else {
+            self.store(&mut connection).await.map_err(error::sql)?;
         }
         for prepared in self.waiting.drain(..) {
             for (kind, count) in prepared.removed {
@@ -71,6 +109,46 @@ impl Import<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn store(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
+        if !self.refused.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            postings::count_refused(connection, "import", &refused).await?;
+        }
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        for outcome in intake::store_batch(connection, &self.waiting).await? {
+            match outcome {
+                Stored::New(_) => self.totals.imported += 1,
+                Stored::Duplicate(_) => self.totals.duplicates += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what storing would do, and stores nothing.
+    async fn compare(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
+        let hashes: Vec<String> = self.waiting.iter().map(|item| item.content_hash().to_owned()).collect();
+        self.hashes.extend(postings::known_hashes(connection, &hashes).await?);
+        for (item, hash) in self.waiting.iter().zip(hashes) {
+            if self.totals.preview_json.len() < PREVIEWS {
+                self.totals.preview_json.push(item.preview().to_string());
+            }
+            if self.hashes.insert(hash) {
+                self.totals.imported += 1;
+            } else {
+                self.totals.duplicates += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> ImportPostingsResponse {
+        self.totals.errors = self.errors.finish();
+        self.totals.notes = self.notes.finish();
+        self.totals
     }
 }
 
@@ -87,18 +165,22 @@ impl PostingService for Services {
         let mut import = Import {
             services: self,
             countries,
+            dry_run: None,
             waiting: Vec::with_capacity(BATCH),
+            hashes: HashSet::new(),
             refused: BTreeMap::new(),
+            errors: Told::default(),
+            notes: Told::default(),
             totals: ImportPostingsResponse::default(),
         };
         while let Some(item) = stream.message().await? {
-            import.take(item);
+            import.take(&item);
             if import.waiting.len() >= BATCH {
                 import.flush().await?;
             }
         }
         import.flush().await?;
-        Ok(Response::new(import.totals))
+        Ok(Response::new(import.finish()))
     }
 
     async fn list_postings(
@@ -174,5 +256,29 @@ fn message(country: countries::Country) -> CountryMessage {
         time_zone: country.time_zone,
         currency: country.currency,
         postings: country.postings.unsigned_abs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_problems_are_told_once() {
+        let mut told = Told::default();
+        let at = |line| ImportPostingsRequest { line, file: "a.csv".to_owned(), ..Default::default() };
+        told.add(&at(2), "url: `{}` names no host".to_owned(), "/1");
+        told.add(&at(3), "title: is empty".to_owned(), "");
+        for line in 4..3_000 {
+            told.add(&at(line), "url: `{}` names no host".to_owned(), &format!("/{line}"));
+            told.add(&at(line), "title: is empty".to_owned(), "");
+        }
+        let found: Vec<_> =
+            told.finish().into_iter().map(|error| (error.line, error.count, error.message)).collect();
+        let expected = [
+            (2, 2_997, "url: `/1` names no host; also `/4`, `/5`, `/6`".to_owned()),
+            (3, 2_997, "title: is empty".to_owned()),
+        ];
+        assert_eq!(found, expected);
     }
 }

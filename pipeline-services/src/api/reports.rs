@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{Services, error, non_empty, page_size};
 use crate::{
     reporter::stage::ReporterStage,
+    spreadsheet::Dialect,
     store::{Connection, analyses, reports, reports::Report},
 };
 
@@ -63,8 +64,9 @@ impl ReportService for Services {
         let reporter = self.reporter()?;
         let run_id = self.reported_run(&asked.run_id).await?;
         let directory = non_empty(&asked.directory).map(PathBuf::from);
+        let tables = Dialect::excel(asked.excel);
         let (directory, artefacts) =
-            reporter.build(run_id, &asked.formats, directory).await.map_err(error::stage)?;
+            reporter.build(run_id, &asked.formats, tables, directory).await.map_err(error::stage)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         reports::replace(&mut transaction, run_id, &directory, &artefacts).await.map_err(error::sql)?;

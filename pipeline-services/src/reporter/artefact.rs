@@ -9,6 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::spreadsheet::Dialect;
+
 /// A kind of output a user can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,23 +51,36 @@ impl fmt::Display for Format {
 
 /// The formats of one report.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FormatSet(BTreeSet<Format>);
+pub struct FormatSet {
+    wanted: BTreeSet<Format>,
+    tables: Dialect,
+}
 
 impl FormatSet {
     /// Every format.
     pub fn all() -> Self {
-        Self(Format::ALL.into())
+        Format::ALL.into_iter().collect()
+    }
+
+    /// The same formats with tables of this dialect.
+    pub fn with_tables(self, tables: Dialect) -> Self {
+        Self { tables, ..self }
+    }
+
+    /// How tables are written.
+    pub fn tables(&self) -> Dialect {
+        self.tables
     }
 
     /// Whether `format` is wanted; JSON always is.
     pub fn contains(&self, format: Format) -> bool {
-        format == Format::Json || self.0.contains(&format)
+        format == Format::Json || self.wanted.contains(&format)
     }
 }
 
 impl FromIterator<Format> for FormatSet {
     fn from_iter<I: IntoIterator<Item = Format>>(formats: I) -> Self {
-        Self(formats.into_iter().collect())
+        Self { wanted: formats.into_iter().collect(), tables: Dialect::Plain }
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{FormatSet, TypesetCommand, document::Language, gather, render};
 use crate::{
     domain::run::StageName,
+    spreadsheet::Dialect,
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool,
@@ -66,8 +67,8 @@ impl ReporterStage {
         Ok(Self { pool, directory, formats, language: settings.language, reports: AtomicU64::new(0) })
     }
 
-    /// Builds the report of a run; empty `wanted` and no `directory` mean the configured ones. Returns the
-    /// directory and its files.
+    /// Builds the report of a run, its tables in a dialect; empty `wanted` and no `directory` mean the configured
+    /// ones. Returns the directory and its files.
     ///
     /// # Errors
     /// When the run does not exist, a format is unknown, or the directory cannot be written.
@@ -75,6 +76,7 @@ impl ReporterStage {
         &self,
         run_id: Uuid,
         wanted: &[String],
+        tables: Dialect,
         directory: Option<PathBuf>,
     ) -> Result<(String, Vec<Artefact>), StageError> {
         let formats = if wanted.is_empty() {
@@ -82,6 +84,7 @@ impl ReporterStage {
         } else {
             formats(wanted).map_err(|error| StageError::Fail(format!("{error:#}")))?
         };
+        let formats = formats.with_tables(tables);
         let mut connection = self.pool.acquire().await?;
         let run = runs::get(&mut connection, run_id).await?;
         let run = run.ok_or_else(|| StageError::Fail(format!("no run {run_id}")))?;
@@ -128,7 +131,7 @@ impl Stage for ReporterStage {
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for task in batch {
-            let built = self.build(task.run_id, &[], None).await;
+            let built = self.build(task.run_id, &[], Dialect::Plain, None).await;
             outcomes.push(built.map(|(directory, artefacts)| Effect::Reported { directory, artefacts }));
         }
         Ok(outcomes)

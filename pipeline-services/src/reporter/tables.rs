@@ -1,14 +1,13 @@
 //! The tables of a report as CSV.
 //!
-//! UTF-8 without a byte-order mark, RFC 4180, lines end in CR LF, numbers with a point and without
-//! grouping, an empty cell for what is not known. A cell of text that a spreadsheet would take for a
-//! formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage return) gets a leading apostrophe;
-//! programs that read the file take it off again, or read `report.json`, where text is unchanged.
+//! RFC 4180 in UTF-8, lines end in CR LF, numbers without grouping, an empty cell for what is not known. The dialect
+//! decides on mark, separator and decimal sign and guards against formulas; in `report.json` text is unchanged.
 
 use anyhow::{Context, Result};
 
 use super::document::{ClusterRow, Quote, ReportDocument, SkillRow};
 use super::words::percent;
+use crate::spreadsheet::Dialect;
 
 /// One CSV file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +20,13 @@ pub struct Table {
 
 /// All tables: `skills.csv`, `country_skills.csv`, `clusters.csv`, `evidence.csv`. A report without
 /// rows for one has the heading line only.
-pub fn tables(document: &ReportDocument) -> Result<Vec<Table>> {
+pub fn tables(document: &ReportDocument, dialect: Dialect) -> Result<Vec<Table>> {
+    let skills = document.skills.iter().enumerate().map(|(i, s)| skill(document, i, s));
     Ok(vec![
-        table("skills.csv", &SKILLS, document.skills.iter().enumerate().map(|(i, s)| skill(document, i, s)))?,
-        table("country_skills.csv", &COUNTRY_SKILLS, country_skills(document))?,
-        table("clusters.csv", &CLUSTERS, clusters(document))?,
-        table("evidence.csv", &EVIDENCE, evidence(document))?,
+        table("skills.csv", &SKILLS, dialect, skills)?,
+        table("country_skills.csv", &COUNTRY_SKILLS, dialect, country_skills(document))?,
+        table("clusters.csv", &CLUSTERS, dialect, clusters(document))?,
+        table("evidence.csv", &EVIDENCE, dialect, evidence(document))?,
     ])
 }
 
@@ -85,25 +85,25 @@ fn share(part: u64, whole: u64) -> Cell {
     Cell::Number(percent(part, whole).map_or(String::new(), |p| format!("{p:.2}")))
 }
 
-fn table(name: &'static str, heading: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> Result<Table> {
+fn table(
+    name: &'static str,
+    heading: &[&str],
+    dialect: Dialect,
+    rows: impl Iterator<Item = Vec<Cell>>,
+) -> Result<Table> {
     let write = || -> Result<Vec<u8>> {
-        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+        let mut writer = dialect.writer();
         writer.write_record(heading)?;
         for row in rows {
             writer.write_record(row.into_iter().map(|cell| match cell {
-                Cell::Text(value) => guarded(value),
-                Cell::Number(value) => value,
+                Cell::Text(value) => dialect.text(&value),
+                Cell::Number(value) => dialect.number(value),
             }))?;
         }
-        Ok(writer.into_inner()?)
+        Ok([dialect.mark(), &writer.into_inner()?].concat())
     };
     let csv = write().with_context(|| format!("cannot write the table {name}"))?;
     Ok(Table { name, csv })
-}
-
-/// Spreadsheets run a cell that begins so, whatever program wrote it.
-fn guarded(value: String) -> String {
-    if value.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{value}") } else { value }
 }
 
 fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {
@@ -189,29 +189,25 @@ mod tests {
     use crate::reporter::sample;
 
     #[test]
-    fn cells_are_never_formulas() {
-        let check = |cell: &str, expected: &str| assert_eq!(guarded(cell.to_owned()), expected);
-        check("=HYPERLINK(\"x\")", "'=HYPERLINK(\"x\")");
-        check("+57", "'+57");
-        check("-1", "'-1");
-        check("@SUM", "'@SUM");
-        check("\tx", "'\tx");
-        check("\rx", "'\rx");
-        check("C++", "C++");
-        check("", "");
-    }
-
-    #[test]
     fn tables_of_the_small_document() {
-        let tables = tables(&sample::small()).unwrap();
+        let tables = tables(&sample::small(), Dialect::Plain).unwrap();
         let shown: Vec<_> =
             tables.iter().map(|t| format!("-- {}\n{}", t.name, String::from_utf8_lossy(&t.csv))).collect();
         insta::assert_snapshot!(shown.join("").replace("\r\n", "\n"));
     }
 
     #[test]
+    fn excel_gets_its_mark_separator_and_comma() {
+        let tables = tables(&sample::small(), Dialect::Excel).unwrap();
+        let skills = String::from_utf8(tables[0].csv.clone()).unwrap();
+        assert!(skills.starts_with("\u{feff}rank;skill;kind;"), "{skills}");
+        let share = skills.lines().nth(1).and_then(|line| line.split(';').nth(5)).unwrap();
+        assert!(share.contains(',') && !share.contains('.'), "{skills}");
+    }
+
+    #[test]
     fn an_empty_document_has_heading_lines_only() {
-        for table in tables(&sample::empty()).unwrap() {
+        for table in tables(&sample::empty(), Dialect::Plain).unwrap() {
             assert_eq!(String::from_utf8(table.csv).unwrap().lines().count(), 1, "{}", table.name);
         }
     }
@@ -219,10 +215,10 @@ mod tests {
     #[test]
     fn hostile_text_survives_a_csv_reader() {
         let document = sample::hostile();
-        let tables = tables(&document).unwrap();
+        let tables = tables(&document, Dialect::Plain).unwrap();
         let mut reader = csv::Reader::from_reader(tables[0].csv.as_slice());
         let labels: Vec<_> = reader.records().map(|r| r.unwrap()[1].to_owned()).collect();
-        let expected: Vec<_> = document.skills.iter().map(|s| guarded(s.label.clone())).collect();
+        let expected: Vec<_> = document.skills.iter().map(|s| Dialect::Plain.text(&s.label)).collect();
         assert_eq!(labels, expected);
     }
 }

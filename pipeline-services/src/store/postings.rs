@@ -159,6 +159,16 @@ pub async fn external_ids(
     .await
 }
 
+/// Which of these texts are stored, by their hashes.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn known_hashes(connection: &mut PgConnection, hashes: &[String]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("select content_hash from posting where content_hash = any ($1::text[])", hashes)
+        .fetch_all(connection)
+        .await
+}
+
 /// Counts what was refused on the way in from `source`, by the field at fault.
 ///
 /// # Errors

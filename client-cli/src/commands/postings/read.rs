@@ -1,279 +1,271 @@
-//! Files of advertisements, line by line, as the objects that the service takes.
+//! Files of advertisements as the objects that the service takes: what a file is, its columns as our fields, and its
+//! values as texts and days. Everything that a file leaves open is settled here or told, before anything is sent.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod columnar;
+mod columns;
+mod dates;
+mod delimited;
+mod encoding;
+mod grid;
+mod input;
+mod job_posting;
+mod json;
+mod literal;
+mod pay;
+mod problems;
+mod rows;
+mod values;
+mod workbook;
 
-use anyhow::{Context, bail};
-use flate2::read::MultiGzDecoder;
+use std::path::Path;
+
+use anyhow::bail;
 use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc::Sender;
 
-use super::Import;
+use super::import::Import;
+use crate::output::progress;
 
-/// Fields that a line may have.
-const FIELDS: [&str; 14] = [
-    "id",
-    "portal",
-    "country",
-    "url",
-    "title",
-    "company",
-    "location",
-    "description",
-    "requirements",
-    "salary_raw",
-    "contract_type",
-    "remote_type",
-    "posted_date",
-    "scraped_at",
-];
+pub(super) use columns::Columns;
+pub(super) use dates::DateFormat;
+pub(super) use encoding::Charset;
+pub(super) use input::FileFormat;
+use problems::Problems;
 
-/// Form of a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(super) enum FileFormat {
-    /// A header line, then one advertisement per record.
-    Csv,
-    /// One JSON object per line.
-    Jsonl,
+/// A row of a file.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    /// Line of a text, number of a row elsewhere.
+    place: u64,
+    /// A cell for each column; missing ones are empty.
+    cells: Vec<Value>,
 }
 
-/// Pairs of our field and the file's.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Columns(Vec<(String, String)>);
-
-impl FromStr for Columns {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut pairs = Vec::new();
-        for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (ours, theirs) =
-                pair.split_once('=').ok_or_else(|| format!("`{pair}` is not OURS=THEIRS"))?;
-            let ours = ours.trim();
-            if !FIELDS.contains(&ours) {
-                return Err(format!("unknown field `{ours}`; known are {}", FIELDS.join(", ")));
-            }
-            pairs.push((ours.to_owned(), theirs.trim().to_owned()));
-        }
-        Ok(Self(pairs))
-    }
+/// The rows of a file with the names of its columns.
+#[derive(Debug, Default)]
+struct Table {
+    /// What the file is.
+    form: String,
+    columns: Vec<String>,
+    rows: Vec<Row>,
+    /// Rows that could not be read.
+    problems: Problems,
+    /// What was settled about the whole file, to be told.
+    notes: Vec<String>,
 }
 
-/// Opened files and how to read them.
-pub(super) struct Lines {
-    files: Vec<(PathBuf, FileFormat, Box<dyn Read + Send>)>,
-    columns: Columns,
-    portal: Option<String>,
-    country: Option<String>,
+/// How a file was understood.
+#[derive(Debug, Default)]
+pub(super) struct Understood {
+    /// Name of the file.
+    pub(super) file: String,
+    /// What it is.
+    pub(super) form: String,
+    /// Advertisements in it.
+    pub(super) rows: u64,
+    /// Our fields and its columns.
+    pub(super) columns: Vec<(String, String)>,
+    /// Columns that are not used.
+    pub(super) unused: Vec<String>,
+    /// Conclusions from its content.
+    pub(super) notes: Vec<String>,
+    /// Whether there is anything that a user would not expect.
+    pub(super) remarkable: bool,
 }
 
-/// Opens every file, so that a wrong name is told before any line is sent.
-pub(super) fn open(import: &Import) -> anyhow::Result<Lines> {
-    let mut files = Vec::new();
+/// Everything that files hold, ready to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) files: Vec<Understood>,
+    pub(super) ads: Vec<ImportPostingsRequest>,
+    /// Rows that are not sent, equal problems once.
+    pub(super) refused: Vec<ImportError>,
+    pub(super) refused_count: u64,
+    /// What is sent otherwise than it was written, equal changes once.
+    pub(super) notes: Vec<ImportError>,
+}
+
+/// Reads every file; nothing is sent unless all of them are understood.
+///
+/// # Errors
+/// When a file cannot be read, is damaged, or leaves open what no flag has settled.
+pub(super) fn prepare(import: &Import) -> anyhow::Result<Prepared> {
+    let mut prepared = Prepared::default();
+    let mut wrong = Vec::new();
+    let mut ads = Vec::new();
     for path in &import.files {
-        let format = match import.format {
-            Some(format) => format,
-            None => format_of(path)?,
-        };
-        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if file.metadata().is_ok_and(|found| found.is_dir()) {
-            bail!("cannot read {}: it is a directory", path.display());
-        }
-        let packed = path.extension().is_some_and(|extension| extension == "gz");
-        let reader: Box<dyn Read + Send> =
-            if packed { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) };
-        files.push((path.clone(), format, reader));
-    }
-    Ok(Lines {
-        files,
-        columns: import.map.clone(),
-        portal: import.portal.clone(),
-        country: import.country.clone(),
-    })
-}
-
-fn format_of(path: &Path) -> anyhow::Result<FileFormat> {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    match name.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("csv") => Ok(FileFormat::Csv),
-        Some("jsonl" | "ndjson") => Ok(FileFormat::Jsonl),
-        _ => bail!("cannot tell the format of {} from its name; give --format csv or jsonl", path.display()),
-    }
-}
-
-impl Lines {
-    /// Sends every advertisement; returns the lines that were not even objects.
-    pub(super) fn send(self, sender: &Sender<ImportPostingsRequest>) -> anyhow::Result<Vec<ImportError>> {
-        let mut refused = Vec::new();
-        let Self { files, columns, portal, country } = self;
-        let defaults = Defaults { columns, portal, country };
-        for (path, format, reader) in files {
-            let mut target = Target { file: path.display().to_string(), sender, defaults: &defaults };
-            let read = match format {
-                FileFormat::Jsonl => target.json_lines(reader, &mut refused),
-                FileFormat::Csv => target.csv(reader, &mut refused),
-            };
-            read.with_context(|| format!("cannot read {}", path.display()))?;
-        }
-        Ok(refused)
-    }
-}
-
-struct Defaults {
-    columns: Columns,
-    portal: Option<String>,
-    country: Option<String>,
-}
-
-impl Defaults {
-    /// Renames fields and fills in what the line does not say.
-    fn apply(&self, object: &mut Map<String, Value>) {
-        for (ours, theirs) in &self.columns.0 {
-            if let Some(value) = object.remove(theirs) {
-                object.insert(ours.clone(), value);
-            }
-        }
-        for (field, value) in [("portal", &self.portal), ("country", &self.country)] {
-            if let Some(value) = value
-                && object.get(field).is_none_or(|known| known.as_str().is_some_and(str::is_empty))
-            {
-                object.insert(field.to_owned(), Value::String(value.clone()));
-            }
+        let file = path.display().to_string();
+        match input::read(path).and_then(|bytes| {
+            one(&file, bytes, import, &mut prepared).map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
+        }) {
+            Ok(found) => ads.extend(found),
+            Err(error) => wrong.push(error),
         }
     }
+    if let Some(last) = wrong.pop() {
+        wrong.iter().for_each(|error| progress(format_args!("error: {error:#}")));
+        return Err(last);
+    }
+    rows::settle_ids(&mut ads, &mut prepared);
+    prepared.ads = ads.into_iter().map(|ad| ad.request(import.dry_run)).collect();
+    if import.files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        bail!("`-` is given twice; standard input can be read once");
+    }
+    Ok(prepared)
 }
 
-struct Target<'a> {
+/// An advertisement under our field names.
+#[derive(Debug)]
+struct Ad {
     file: String,
-    sender: &'a Sender<ImportPostingsRequest>,
-    defaults: &'a Defaults,
+    line: u64,
+    object: Map<String, Value>,
 }
 
-impl Target<'_> {
-    fn refuse(&self, line: u64, message: String) -> ImportError {
-        ImportError { file: self.file.clone(), line, message }
+impl Ad {
+    fn request(self, dry_run: bool) -> ImportPostingsRequest {
+        let posting_json = Value::Object(self.object).to_string();
+        ImportPostingsRequest { posting_json, line: self.line, file: self.file, dry_run }
     }
+}
 
-    fn send(&mut self, line: u64, mut object: Map<String, Value>) -> anyhow::Result<()> {
-        self.defaults.apply(&mut object);
-        let posting_json = Value::Object(object).to_string();
-        let request = ImportPostingsRequest { posting_json, line, file: self.file.clone() };
-        self.sender.blocking_send(request).ok().context("the service stopped reading")
+fn one(file: &str, bytes: Vec<u8>, import: &Import, prepared: &mut Prepared) -> Result<Vec<Ad>, String> {
+    let table = table(file, bytes, import)?;
+    let mut understood = Understood {
+        file: file.to_owned(),
+        form: table.form.clone(),
+        rows: table.rows.len() as u64,
+        notes: table.notes.clone(),
+        ..Understood::default()
+    };
+    prepared.refused.extend(table.problems.messages(file));
+    prepared.refused_count += table.problems.count();
+    let ads = if table.rows.is_empty() {
+        Vec::new()
+    } else {
+        rows::ads(file, &table, import, (&mut understood, prepared))?
+    };
+    understood.remarkable |= !understood.notes.is_empty() || !understood.unused.is_empty();
+    prepared.files.push(understood);
+    Ok(ads)
+}
+
+/// Reads a file's bytes into rows.
+fn table(file: &str, bytes: Vec<u8>, import: &Import) -> Result<Table, String> {
+    let bytes = input::unpack(bytes)?;
+    let kind = input::kind(&bytes);
+    match (kind, import.format) {
+        (input::Kind::Parquet, None | Some(FileFormat::Parquet)) => return columnar::table(bytes),
+        (input::Kind::Workbook, None | Some(FileFormat::Xlsx)) => {
+            return workbook::table(bytes, import.sheet.as_deref());
+        }
+        (input::Kind::Parquet, Some(_)) => {
+            return Err("is Parquet, not of the form that --format says".to_owned());
+        }
+        (input::Kind::Workbook, Some(_)) => {
+            return Err("is a spreadsheet, not of the form that --format says; give --format xlsx".to_owned());
+        }
+        (input::Kind::Text, Some(FileFormat::Parquet)) => return Err("is not Parquet".to_owned()),
+        (input::Kind::Text, Some(FileFormat::Xlsx)) => return Err("is not a spreadsheet".to_owned()),
+        (input::Kind::Text, _) => {}
     }
+    let decoded = encoding::decode(&bytes, import.encoding)?;
+    drop(bytes);
+    let text = &decoded.text;
+    if let Some(what) = input::foreign(text) {
+        return Err(format!("is {what}"));
+    }
+    let asked_json = matches!(import.format, Some(FileFormat::Json | FileFormat::Jsonl));
+    let named_json =
+        [".json", ".jsonl", ".ndjson", ".jsonld"].iter().any(|end| base_name(file).ends_with(end));
+    let as_json = asked_json || (import.format.is_none() && (named_json || input::is_json(text)));
+    let mut table = if text.trim().is_empty() {
+        Table::default()
+    } else if as_json {
+        json::table(text)?
+    } else {
+        delimited_table(text, import)?
+    };
+    if decoded.charset.to_string() != "utf-8" {
+        table.form.push_str(&format!(", {}", decoded.charset));
+    }
+    table.notes.extend(decoded.notes);
+    Ok(table)
+}
 
-    fn json_lines(&mut self, reader: impl Read, refused: &mut Vec<ImportError>) -> anyhow::Result<()> {
-        let mut reader = BufReader::new(reader);
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            if reader.read_until(b'\n', &mut bytes)? == 0 {
-                break;
+/// A file's name in lower case without what it is wrapped in.
+fn base_name(file: &str) -> String {
+    let name =
+        Path::new(file).file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    name.trim_end_matches(".gz").trim_end_matches(".zip").to_owned()
+}
+
+fn delimited_table(text: &str, import: &Import) -> Result<Table, String> {
+    let delimiter = match import.delimiter {
+        Some(delimiter) => delimiter,
+        None => delimited::delimiter(text)?,
+    };
+    let (dialect, records) = delimited::records(text, delimiter);
+    let mut problems = Problems::default();
+    let mut rows = Vec::with_capacity(records.len());
+    for record in records {
+        match record.fault {
+            None => rows.push((record.line, record.fields.into_iter().map(Value::String).collect())),
+            Some(delimited::Fault::Unclosed(line)) => {
+                return Err(format!(
+                    "line {line}: a quote is opened and never closed; the file is damaged or cut off"
+                ));
             }
-            let start =
-                if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes) } else { &bytes };
-            if start.trim_ascii().is_empty() {
-                continue;
+            Some(delimited::Fault::AfterQuote(line)) if line == record.line => {
+                problems.add(
+                    record.line,
+                    "text after a closing quote; double the quotes inside of a field",
+                    "",
+                );
             }
-            match serde_json::from_slice::<Value>(start) {
-                Ok(Value::Object(object)) => self.send(line, object)?,
-                Ok(_) => refused.push(self.refuse(line, "not a JSON object".to_owned())),
-                Err(error) => refused.push(self.refuse(line, format!("not valid JSON: {error}"))),
+            Some(delimited::Fault::AfterQuote(line)) => {
+                let kind = "text after a closing quote in line {}; nothing from here to it is read";
+                problems.add_at(record.line, kind, line);
             }
         }
-        Ok(())
     }
+    let mut form = "delimited text".to_owned();
+    if delimiter != ',' {
+        form.push_str(&format!(", separator {}", delimited::named(delimiter)));
+    }
+    let mut table = grid::Grid { rows, padded: false, unit: "line" }.table(form, problems);
+    if dialect.escapes {
+        table.notes.push("backslashes are taken for escapes, as pandas writes with `escapechar`".to_owned());
+    }
+    Ok(table)
+}
 
-    fn csv(&mut self, reader: impl Read, refused: &mut Vec<ImportError>) -> anyhow::Result<()> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(reader));
-        let header = reader.headers()?.clone();
-        let names: Vec<String> =
-            header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-        let mut record = csv::StringRecord::new();
-        loop {
-            let line = reader.position().line();
-            match reader.read_record(&mut record) {
-                Ok(false) => return Ok(()),
-                Ok(true) if record.len() != names.len() => {
-                    let message = format!("has {} fields, the header has {}", record.len(), names.len());
-                    refused.push(self.refuse(record.position().map_or(line, csv::Position::line), message));
-                }
-                Ok(true) => {
-                    let place = record.position().map_or(line, csv::Position::line);
-                    let cells =
-                        names.iter().cloned().zip(record.iter().map(|cell| Value::String(cell.to_owned())));
-                    self.send(place, cells.collect())?;
-                }
-                Err(error) if error.is_io_error() => return Err(error.into()),
-                Err(error) => refused.push(self.refuse(line, error.to_string())),
+/// A separator as `--delimiter` gives it.
+pub(super) fn delimiter(text: &str) -> Result<char, String> {
+    let named = match text {
+        "tab" | "\\t" => '\t',
+        "comma" => ',',
+        "semicolon" => ';',
+        "pipe" => '|',
+        _ => {
+            let mut chars = text.chars();
+            match (chars.next(), chars.next()) {
+                (Some(one), None) => one,
+                _ => return Err(format!("`{text}` is not a separator: expected one character, or tab")),
             }
         }
+    };
+    if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
+        Ok(named)
+    } else {
+        Err(format!("`{text}` is not a separator: expected one such as `;`, `,`, `|` or tab"))
     }
+}
+
+/// The beginning of a text on one line, for messages.
+fn short(text: &str) -> String {
+    crate::commands::text::cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 40)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Sent = Vec<(u64, Value)>;
-    type Refused = Vec<(u64, String)>;
-
-    fn read(text: &str, format: FileFormat, map: &str) -> (Sent, Refused) {
-        let lines = Lines {
-            files: vec![(PathBuf::from("ads"), format, Box::new(std::io::Cursor::new(text.to_owned())))],
-            columns: map.parse().expect("columns"),
-            portal: Some("file".to_owned()),
-            country: None,
-        };
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
-        let refused = lines.send(&sender).expect("readable");
-        drop(sender);
-        let mut sent = Vec::new();
-        while let Ok(request) = receiver.try_recv() {
-            sent.push((request.line, serde_json::from_str(&request.posting_json).expect("json")));
-        }
-        (sent, refused.into_iter().map(|error| (error.line, error.message)).collect())
-    }
-
-    #[test]
-    fn json_lines_keep_their_numbers() {
-        let text = "\u{feff}{\"title\":\"a\"}\n\n[1]\n{bad\n{\"title\":\"b\",\"portal\":\"x\"}";
-        let (sent, refused) = read(text, FileFormat::Jsonl, "");
-        assert_eq!(sent[0], (1, serde_json::json!({ "title": "a", "portal": "file" })));
-        assert_eq!(sent[1], (5, serde_json::json!({ "title": "b", "portal": "x" })));
-        assert_eq!(refused[0], (3, "not a JSON object".to_owned()));
-        assert_eq!((refused[1].0, refused[1].1.starts_with("not valid JSON")), (4, true));
-    }
-
-    #[test]
-    fn csv_columns_are_renamed() {
-        let text = "Titulo,Aviso\nPanadero,\"Hornear\npan\"\nuno\nChofer,Licencia C2\n";
-        let (sent, refused) = read(text, FileFormat::Csv, "title=Titulo,description=Aviso");
-        assert_eq!(sent[0].1["description"], "Hornear\npan");
-        assert_eq!((sent[1].0, sent[1].1["title"].as_str()), (5, Some("Chofer")));
-        assert_eq!(refused, [(4, "has 1 fields, the header has 2".to_owned())]);
-    }
-
-    #[test]
-    fn maps_name_known_fields() {
-        let check = |text: &str, expected: &str| {
-            let error = text.parse::<Columns>().expect_err("refused");
-            assert!(error.contains(expected), "{error}");
-        };
-        check("title", "`title` is not OURS=THEIRS");
-        check("titel=x", "unknown field `titel`; known are id, portal");
-    }
-
-    #[test]
-    fn formats_follow_names() {
-        let check = |name: &str, expected| assert_eq!(format_of(Path::new(name)).ok(), expected, "{name}");
-        check("a.jsonl", Some(FileFormat::Jsonl));
-        check("a.JSONL.gz", Some(FileFormat::Jsonl));
-        check("a.csv.gz", Some(FileFormat::Csv));
-        check("a.txt", None);
-        check("a", None);
-    }
-}
+mod tests;

@@ -1,0 +1,265 @@
+//! Days and times as files have them. What could be two days is not read as either.
+
+mod reading;
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime};
+use serde_json::Value;
+
+use super::{columns, short, values};
+use reading::{Reading, epoch, is_milliseconds, is_seconds, is_year, month_of, reading, tail_of};
+
+pub(super) use reading::{Moment, slashed};
+
+/// How a file writes its dates.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum DateFormat {
+    /// As the values show.
+    #[default]
+    Detect,
+    /// Days since 30 December 1899, as spreadsheets count them.
+    Excel,
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+    /// A `strftime` pattern.
+    Pattern(String),
+}
+
+impl FromStr for DateFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "excel" => Ok(Self::Excel),
+            "epoch" | "epoch-s" => Ok(Self::Seconds),
+            "epoch-ms" => Ok(Self::Milliseconds),
+            pattern if is_pattern(pattern) => Ok(Self::Pattern(pattern.to_owned())),
+            letters if is_pattern(&spelt(letters)) => Ok(Self::Pattern(spelt(letters))),
+            other => Err(format!(
+                "`{other}` is not a form of dates: expected %d/%m/%Y or another pattern with day, month and year, excel, epoch or epoch-ms"
+            )),
+        }
+    }
+}
+
+/// `dd/mm/yyyy` or `dd/mm/aaaa`, as spreadsheets write a form, as a pattern.
+fn spelt(letters: &str) -> String {
+    let mut pattern = letters.to_lowercase().replace('a', "y");
+    for (long, short) in [("yyyy", "%Y"), ("yy", "%y"), ("dd", "%d"), ("mmm", "%b"), ("mm", "%m")] {
+        pattern = pattern.replacen(long, short, 1);
+    }
+    pattern
+}
+
+/// A pattern is good when it writes a day and reads the same day back.
+fn is_pattern(pattern: &str) -> bool {
+    let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default().and_time(NaiveTime::MIN).and_utc();
+    let mut written = String::new();
+    pattern.contains('%')
+        && write!(written, "{}", day.format(pattern)).is_ok()
+        && by_pattern(&written, pattern).is_some_and(|found| found.day == day.date_naive())
+}
+
+/// Which of two numbers is the day.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Order {
+    DayFirst,
+    MonthFirst,
+}
+
+/// How the dates of one column are read.
+#[derive(Clone, Debug)]
+pub(super) struct Dates {
+    format: DateFormat,
+    order: Option<Order>,
+    /// What was concluded from the values, to be told.
+    pub(super) note: Option<String>,
+}
+
+impl Dates {
+    /// Looks through a column; `values` have their lines.
+    ///
+    /// # Errors
+    /// When its dates could be read in two ways; the message names the flag that decides.
+    pub(super) fn survey<'v>(
+        field: &str,
+        values: impl Iterator<Item = (u64, &'v Value)>,
+        format: &DateFormat,
+    ) -> Result<Self, String> {
+        let mut dates = Self { format: format.clone(), order: None, note: None };
+        let mut values = values.filter(|(_, value)| !columns::is_empty(Some(value)));
+        if *format != DateFormat::Detect {
+            let Some((line, first)) = values.next() else { return Ok(dates) };
+            if dates.read(first).is_err() && values.all(|(_, value)| dates.read(value).is_err()) {
+                let text = shown(first);
+                return Err(format!(
+                    "{field}: `{text}` (line {line}) is not of the form that --date-format says, nor is any other value"
+                ));
+            }
+            return Ok(dates);
+        }
+        let mut seen = Seen::default();
+        values.for_each(|(line, value)| seen.look(line, value));
+        let (order, note) = seen.conclude().map_err(|problem| format!("{field}: {problem}"))?;
+        (dates.order, dates.note) = (order, note.map(|note| format!("{field}: {note}")));
+        Ok(dates)
+    }
+
+    /// Reads a value; none where it is no date, with what would be needed.
+    pub(super) fn read(&self, value: &Value) -> Result<Moment, &'static str> {
+        let plain = "is not a date";
+        if self.format != DateFormat::Detect {
+            let found = by_format(value, &self.format);
+            let year_first =
+                matches!(&self.format, DateFormat::Pattern(pattern) if pattern.starts_with("%Y"));
+            return match (found, reading(value)) {
+                (Some(moment), _) => Ok(moment),
+                (None, Reading::Certain(moment)) if !year_first => Ok(moment),
+                _ => Err("is not a date of the form that --date-format says"),
+            };
+        }
+        match (reading(value), self.order) {
+            (Reading::Certain(moment), _) => Ok(moment),
+            (Reading::Pair { first, second, year, time, zone }, order) => {
+                let month_first = order == Some(Order::MonthFirst);
+                let (day, month) = if month_first { (second, first) } else { (first, second) };
+                let day = NaiveDate::from_ymd_opt(year, month, day).ok_or(plain)?;
+                Ok(Moment { day, time, zone })
+            }
+            (Reading::Needs(what), _) => Err(what),
+            (Reading::Unreadable, _) => Err(plain),
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    short(value.as_str().unwrap_or(&value.to_string()))
+}
+
+/// What the values of a column show.
+#[derive(Default)]
+struct Seen {
+    day_first: Option<(u64, String)>,
+    month_first: Option<(u64, String)>,
+    doubtful: Option<(u64, String)>,
+    /// The first that only a format could explain.
+    needs: Option<(u64, String, &'static str)>,
+    /// The first that is a number of seconds or milliseconds.
+    counted: Option<(u64, String)>,
+    certain: u64,
+}
+
+impl Seen {
+    fn look(&mut self, line: u64, value: &Value) {
+        let text = || shown(value);
+        if value.as_f64().is_some_and(|count| is_seconds(count) || is_milliseconds(count)) {
+            self.counted.get_or_insert_with(|| (line, text()));
+        }
+        match reading(value) {
+            Reading::Certain(_) => self.certain += 1,
+            Reading::Pair { first, second, .. } if first > 12 && second <= 12 => {
+                self.day_first.get_or_insert_with(|| (line, text()));
+            }
+            Reading::Pair { first, second, .. } if second > 12 && first <= 12 => {
+                self.month_first.get_or_insert_with(|| (line, text()));
+            }
+            Reading::Pair { first, second, .. } if first == second => self.certain += 1,
+            Reading::Pair { first, second, .. } if first <= 12 && second <= 12 => {
+                self.doubtful.get_or_insert_with(|| (line, text()));
+            }
+            Reading::Needs(what) => {
+                self.needs.get_or_insert_with(|| (line, text(), what));
+            }
+            Reading::Pair { .. } | Reading::Unreadable => {}
+        }
+    }
+
+    fn conclude(self) -> Result<(Option<Order>, Option<String>), String> {
+        match (self.day_first, self.month_first, self.doubtful, self.needs) {
+            (Some((line, day)), Some((other, month)), ..) => Err(format!(
+                "`{day}` (line {line}) has the day first and `{month}` (line {other}) the month; make them one form, or give --date-format"
+            )),
+            (Some((line, text)), None, ..) => {
+                Ok((Some(Order::DayFirst), Some(format!("day/month/year, as `{text}` in line {line} shows"))))
+            }
+            (None, Some((line, text)), ..) => Ok((
+                Some(Order::MonthFirst),
+                Some(format!("month/day/year, as `{text}` in line {line} shows")),
+            )),
+            (None, None, Some((line, text)), _) => Err(format!(
+                "`{text}` (line {line}) could be day/month or month/day, and no other value decides; give --date-format %d/%m/%Y or %m/%d/%Y"
+            )),
+            (None, None, None, Some((line, text, what))) if self.certain == 0 => {
+                Err(format!("`{text}` (line {line}) {what}"))
+            }
+            _ => {
+                let told =
+                    |(line, text)| format!("numbers are counted from 1970, as `{text}` in line {line}");
+                Ok((None, self.counted.map(told)))
+            }
+        }
+    }
+}
+
+fn by_format(value: &Value, format: &DateFormat) -> Option<Moment> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => values::number_text(number),
+        _ => return None,
+    };
+    let count = || text.replace(',', ".").parse::<f64>().ok();
+    match format {
+        DateFormat::Detect => None,
+        DateFormat::Excel => count().filter(|days| (1.0..100_000.0).contains(days)).and_then(excel),
+        DateFormat::Seconds => count().and_then(epoch),
+        DateFormat::Milliseconds => count().and_then(|count| epoch(count / 1e3)),
+        DateFormat::Pattern(pattern) => by_pattern(&text, pattern),
+    }
+}
+
+fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
+    let english: String;
+    let text = if ["%b", "%B", "%h"].iter().any(|month| pattern.contains(month)) {
+        english = in_english(text);
+        &english
+    } else {
+        text
+    };
+    if let Ok(moment) = DateTime::parse_from_str(text, pattern) {
+        return Some(Moment { zone: Some(*moment.offset()), ..Moment::naive(moment.naive_local()) });
+    }
+    if let Ok(moment) = NaiveDateTime::parse_from_str(text, pattern) {
+        return Some(Moment::naive(moment));
+    }
+    let (day, tail) = NaiveDate::parse_and_remainder(text, pattern).ok()?;
+    let (time, zone) = tail_of(tail).filter(|_| tail.is_empty() || tail.starts_with(['T', ' ', ',']))?;
+    Some(Moment { day, time, zone }).filter(|moment| is_year(moment.day.year()))
+}
+
+/// The text with the names of months in English, the only ones that patterns know.
+fn in_english(text: &str) -> String {
+    const ENGLISH: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let word = |word: &str| {
+        let letters = word.trim_end_matches(|c: char| !c.is_alphabetic());
+        let month = month_of(&columns::fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
+        month.map_or_else(|| word.to_owned(), |month| format!("{month}{}", &word[letters.len()..]))
+    };
+    text.split_inclusive(|c: char| !c.is_alphabetic()).map(word).collect()
+}
+
+/// A day as spreadsheets count it.
+pub(super) fn excel(days: f64) -> Option<Moment> {
+    let base = NaiveDate::from_ymd_opt(1899, 12, 30)?;
+    let day = base.checked_add_days(Days::new(days as u64))?;
+    let time =
+        NaiveTime::from_num_seconds_from_midnight_opt((days.fract() * 86_400.0).round() as u32 % 86_400, 0)?;
+    Some(Moment::naive(day.and_time(time)))
+}
+
+#[cfg(test)]
+mod tests;

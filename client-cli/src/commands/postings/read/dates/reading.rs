@@ -1,0 +1,298 @@
+//! What one value can be: a certain day, one of two, or none.
+
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
+use serde_json::Value;
+
+use super::super::{columns, values};
+
+/// Beginnings of the months' names in Spanish, Portuguese and English.
+const MONTHS: [&[&str]; 12] = [
+    &["enero", "janeiro", "january"],
+    &["febrero", "fevereiro", "february"],
+    &["marzo", "marco", "march"],
+    &["abril", "april"],
+    &["mayo", "maio", "may"],
+    &["junio", "junho", "june"],
+    &["julio", "julho", "july"],
+    &["agosto", "august"],
+    &["septiembre", "setiembre", "setembro", "september"],
+    &["octubre", "outubro", "october"],
+    &["noviembre", "novembro", "november"],
+    &["diciembre", "dezembro", "december"],
+];
+
+/// A day, with the time where there is one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in super::super) struct Moment {
+    pub(in super::super) day: NaiveDate,
+    pub(super) time: Option<NaiveTime>,
+    pub(super) zone: Option<FixedOffset>,
+}
+
+impl Moment {
+    fn day(day: NaiveDate) -> Self {
+        Self { day, time: None, zone: None }
+    }
+
+    pub(super) fn naive(moment: NaiveDateTime) -> Self {
+        Self { day: moment.date(), time: Some(moment.time()), zone: None }
+    }
+
+    /// Whether it says its zone.
+    pub(in super::super) fn has_zone(&self) -> bool {
+        self.zone.is_some()
+    }
+
+    /// RFC 3339; without a zone in UTC.
+    pub(in super::super) fn to_rfc3339(self) -> String {
+        let naive = self.day.and_time(self.time.unwrap_or(NaiveTime::MIN));
+        match self.zone.and_then(|zone| naive.and_local_timezone(zone).single()) {
+            Some(moment) => moment.to_rfc3339(),
+            None => naive.and_utc().to_rfc3339(),
+        }
+    }
+}
+
+/// What a value can be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reading {
+    Certain(Moment),
+    /// Two numbers of which either may be the day.
+    Pair {
+        first: u32,
+        second: u32,
+        year: i32,
+        time: Option<NaiveTime>,
+        zone: Option<FixedOffset>,
+    },
+    /// A date only a format could explain.
+    Needs(&'static str),
+    Unreadable,
+}
+
+const TWO_DIGITS: &str = "has a year of two digits; give --date-format, such as %d/%m/%y or %d-%b-%y";
+const SERIAL: &str = "could be a day that a spreadsheet counted; give --date-format excel";
+const SECONDS: &str = "could be seconds since 1970; give --date-format epoch";
+const MILLISECONDS: &str = "could be milliseconds since 1970; give --date-format epoch-ms";
+
+/// Everything that a value can be without knowing the others.
+pub(super) fn reading(value: &Value) -> Reading {
+    match value {
+        Value::String(text) => text_reading(text.trim()),
+        Value::Number(number) => match number.as_f64() {
+            // JSON has no dates: pandas writes them as milliseconds, others as seconds. The ranges are far apart.
+            Some(count) if is_milliseconds(count) => {
+                epoch(count / 1e3).map_or(Reading::Unreadable, Reading::Certain)
+            }
+            Some(count) if is_seconds(count) => epoch(count).map_or(Reading::Unreadable, Reading::Certain),
+            Some(count) if is_serial(count) => Reading::Needs(SERIAL),
+            _ => text_reading(&values::number_text(number)),
+        },
+        _ => Reading::Unreadable,
+    }
+}
+
+fn is_serial(count: f64) -> bool {
+    (36_526.0..73_051.0).contains(&count)
+}
+
+pub(super) fn is_seconds(count: f64) -> bool {
+    (946_684_800.0..4_102_444_800.0).contains(&count)
+}
+
+pub(super) fn is_milliseconds(count: f64) -> bool {
+    is_seconds(count / 1e3)
+}
+
+fn text_reading(text: &str) -> Reading {
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && text.parse::<f64>().is_ok() {
+        return digits(text);
+    }
+    if let Ok(moment) = DateTime::parse_from_rfc2822(text) {
+        return Reading::Certain(Moment {
+            zone: Some(*moment.offset()),
+            ..Moment::naive(moment.naive_local())
+        });
+    }
+    let split =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '/' | '-' | '.'))).unwrap_or(text.len());
+    let (date, tail) = text.split_at(split);
+    let parts: Vec<&str> = date.split(['/', '-', '.']).collect();
+    if let [first, second, third] = parts.as_slice() {
+        return match tail_of(tail) {
+            Some((time, zone)) => three(first, second, third, time, zone),
+            None => Reading::Unreadable,
+        };
+    }
+    written(text)
+}
+
+/// A number without separators.
+fn digits(text: &str) -> Reading {
+    let count: f64 = text.parse().unwrap_or_default();
+    if text.len() == 8
+        && let Ok(day) = NaiveDate::parse_from_str(text, "%Y%m%d")
+        && is_year(day.year())
+    {
+        return Reading::Certain(Moment::day(day));
+    }
+    if is_milliseconds(count) {
+        Reading::Needs(MILLISECONDS)
+    } else if is_seconds(count) {
+        Reading::Needs(SECONDS)
+    } else if is_serial(count) {
+        Reading::Needs(SERIAL)
+    } else if let [day, month, year] = text.split('.').collect::<Vec<_>>().as_slice() {
+        three(day, month, year, None, None)
+    } else {
+        Reading::Unreadable
+    }
+}
+
+/// The first two numbers of a date with slashes, dashes or points whose order is not certain.
+pub(in super::super) fn slashed(text: &str) -> Option<(u32, u32)> {
+    match text_reading(text.trim()) {
+        Reading::Pair { first, second, .. } => Some((first, second)),
+        _ => None,
+    }
+}
+
+pub(super) fn is_year(year: i32) -> bool {
+    (1990..=2100).contains(&year)
+}
+
+fn three(
+    first: &str,
+    second: &str,
+    third: &str,
+    time: Option<NaiveTime>,
+    zone: Option<FixedOffset>,
+) -> Reading {
+    let number = |part: &str| part.parse::<u32>().ok();
+    let (Some(a), Some(b), Some(c)) = (number(first), number(second), number(third)) else {
+        return Reading::Unreadable;
+    };
+    match (first.len(), second.len(), third.len()) {
+        (4, 1..=2, 1..=2) => {
+            let day = NaiveDate::from_ymd_opt(a.cast_signed(), b, c).filter(|day| is_year(day.year()));
+            day.map_or(Reading::Unreadable, |day| Reading::Certain(Moment { day, time, zone }))
+        }
+        (1..=2, 1..=2, 4) if is_year(c.cast_signed()) => {
+            let valid = |day, month| NaiveDate::from_ymd_opt(c.cast_signed(), month, day).is_some();
+            if !valid(a, b) && !valid(b, a) {
+                return Reading::Unreadable;
+            }
+            Reading::Pair { first: a, second: b, year: c.cast_signed(), time, zone }
+        }
+        (1..=2, 1..=2, 2) if a.min(b) >= 1 && a.min(b) <= 12 && a.max(b) <= 31 => Reading::Needs(TWO_DIGITS),
+        _ => Reading::Unreadable,
+    }
+}
+
+pub(super) type Tail = (Option<NaiveTime>, Option<FixedOffset>);
+
+/// What may follow a day: a time, and its zone.
+pub(super) fn tail_of(tail: &str) -> Option<Tail> {
+    let tail = tail.trim_start_matches(['T', 't', ',', ' ']).trim();
+    if tail.is_empty() {
+        return Some((None, None));
+    }
+    let split = tail.find(|c: char| !(c.is_ascii_digit() || matches!(c, ':' | '.'))).unwrap_or(tail.len());
+    let (clock, rest) = tail.split_at(split);
+    let half: String =
+        rest.to_lowercase().chars().filter(|c| !matches!(c, '.' | ' ' | '\u{a0}' | '\u{202f}')).collect();
+    let twelve = match half.as_str() {
+        "am" => Some(false),
+        "pm" => Some(true),
+        _ => None,
+    };
+    let time =
+        ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|form| NaiveTime::parse_from_str(clock, form).ok())?;
+    if let Some(afternoon) = twelve {
+        let hour = clock.split(':').next()?.parse::<u32>().ok().filter(|hour| (1..=12).contains(hour))?;
+        let time = NaiveTime::parse_from_str(clock.split_once(':')?.1, "%M:%S%.f").ok().unwrap_or(time);
+        let hour = hour % 12 + if afternoon { 12 } else { 0 };
+        return Some((chrono::Timelike::with_hour(&time, hour), None));
+    }
+    let zone = match half.as_str() {
+        "" => None,
+        "z" | "utc" | "gmt" => FixedOffset::east_opt(0),
+        _ => Some(
+            DateTime::parse_from_str(&format!("2000-01-01 00:00 {}", rest.trim()), "%Y-%m-%d %H:%M %#z")
+                .ok()?
+                .offset()
+                .to_owned(),
+        ),
+    };
+    Some((Some(time), zone))
+}
+
+/// The number of a month from the beginning of its name, folded.
+pub(super) fn month_of(folded: &str) -> Option<u32> {
+    let names = |names: &[&str]| names.iter().any(|name| name.starts_with(folded));
+    let place = MONTHS.iter().position(|month| names(month)).filter(|_| folded.len() >= 3)?;
+    u32::try_from(place + 1).ok()
+}
+
+/// A day with its month in letters: `3 de noviembre de 2025`, `Nov 3, 2025`.
+fn written(text: &str) -> Reading {
+    let (mut day, mut month, mut year) = (None, None, None);
+    let mut short_year = false;
+    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let folded = columns::fold(word);
+        let slot = match (word.parse::<u32>(), month_of(&folded)) {
+            (Ok(number), _) if word.len() == 4 => year.replace(number),
+            (Ok(_), _) if word.len() == 2 && day.is_some() && !short_year => {
+                short_year = true;
+                None
+            }
+            (Ok(number), _) if word.len() <= 2 => day.replace(number),
+            (Ok(_), _) => return Reading::Unreadable,
+            (Err(_), Some(number)) => month.replace(number),
+            (Err(_), None) if is_filler(&folded) => None,
+            (Err(_), None) => return Reading::Unreadable,
+        };
+        if slot.is_some() {
+            return Reading::Unreadable;
+        }
+    }
+    if short_year {
+        return if year.is_none() && month.is_some() {
+            Reading::Needs(TWO_DIGITS)
+        } else {
+            Reading::Unreadable
+        };
+    }
+    let found = year.zip(month).zip(day).and_then(|((year, month), day)| {
+        NaiveDate::from_ymd_opt(year.cast_signed(), month, day).filter(|day| is_year(day.year()))
+    });
+    found.map_or(Reading::Unreadable, |day| Reading::Certain(Moment::day(day)))
+}
+
+/// Words around a day that say nothing about it.
+fn is_filler(folded: &str) -> bool {
+    const DAYS: [&str; 14] = [
+        "lunes",
+        "martes",
+        "miercoles",
+        "jueves",
+        "viernes",
+        "sabado",
+        "domingo",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    matches!(folded, "de" | "del" | "of" | "the" | "el" | "publicado" | "publicada" | "posted")
+        || (folded.len() >= 3 && DAYS.iter().any(|day| day.starts_with(folded)))
+}
+
+pub(super) fn epoch(seconds: f64) -> Option<Moment> {
+    let moment = DateTime::from_timestamp_millis((seconds * 1e3) as i64)?;
+    let zone = FixedOffset::east_opt(0);
+    Some(Moment { zone, ..Moment::naive(moment.naive_utc()) }).filter(|moment| is_year(moment.day.year()))
+}

@@ -1,0 +1,353 @@
+//! From bytes to text: which encoding a file has, and whether it has it throughout.
+
+use std::fmt;
+use std::str::FromStr;
+
+use encoding_rs::{Encoding, MACINTOSH, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+
+/// The upper half of the code page that Excel calls MS-DOS; WHATWG's encodings do not have it.
+const DOS: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø×ƒáíóúñÑªº¿®¬½¼¡«»░▒▓│┤ÁÂÀ©╣║╗╝¢¥┐└┴┬├─┼ãÃ╚╔╩╦╠═╬¤ðÐÊËÈıÍÎÏ┘┌█▄¦Ì▀ÓßÔÒõÕµþÞÚÛÙýÝ¯´\u{ad}±‗¾¶§÷¸°¨·¹³²■\u{a0}";
+
+/// Letters and signs that tell Spanish and Portuguese text from text read in a wrong encoding.
+const LETTERS: &str = "áéíóúüñÁÉÍÓÚÜÑãõçâêôàÃÕÇÂÊÔÀªº";
+
+/// A way of writing text as bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Charset {
+    /// One that browsers know.
+    Web(&'static Encoding),
+    /// Code page 850, "MS-DOS" in Excel.
+    Dos,
+}
+
+impl FromStr for Charset {
+    type Err = String;
+
+    fn from_str(label: &str) -> Result<Self, String> {
+        let plain = label.trim().to_lowercase().replace('_', "-");
+        match plain.as_str() {
+            "cp850" | "ibm850" | "850" | "dos" => return Ok(Self::Dos),
+            "utf8" | "utf-8-sig" => return Ok(Self::Web(UTF_8)),
+            "mac" | "macroman" | "mac-roman" => return Ok(Self::Web(MACINTOSH)),
+            _ => {}
+        }
+        let found = Encoding::for_label(plain.as_bytes());
+        let known = "utf-8, windows-1252, latin1, utf-16le, utf-16be, macintosh or cp850";
+        found.map(Self::Web).ok_or_else(|| format!("unknown encoding `{label}`: expected {known}"))
+    }
+}
+
+impl fmt::Display for Charset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(encoding) => f.write_str(&encoding.name().to_lowercase()),
+            Self::Dos => f.write_str("cp850"),
+        }
+    }
+}
+
+/// The text of a file and how it was written.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) text: String,
+    pub(super) charset: Charset,
+    /// What looks damaged in it, to be told.
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads bytes in the encoding that is asked for, else in the one they have.
+pub(super) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
+    if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
+        return Err("is UTF-32, which is not read; save it as UTF-8".to_owned());
+    }
+    let charset = match asked {
+        Some(Charset::Web(encoding)) if encoding == UTF_16LE && bytes.starts_with(&[0xfe, 0xff]) => {
+            Charset::Web(UTF_16BE)
+        }
+        Some(charset) => charset,
+        None => detect(bytes)?,
+    };
+    let text = read(bytes, charset)?;
+    let text = text.trim_start_matches('\u{feff}').to_owned();
+    if let Some(at) = text.find('\0') {
+        return Err(format!("line {}: a NUL character; the file is damaged", line_at(text.as_bytes(), at)));
+    }
+    let notes = [twice_encoded(&text), lost(&text)].into_iter().flatten().collect();
+    Ok(Decoded { text, charset, notes })
+}
+
+fn read(bytes: &[u8], charset: Charset) -> Result<String, String> {
+    match charset {
+        Charset::Dos => Ok(bytes.iter().map(|byte| dos(*byte)).collect()),
+        Charset::Web(encoding) if encoding == UTF_16LE => wide(bytes, u16::from_le_bytes),
+        Charset::Web(encoding) if encoding == UTF_16BE => wide(bytes, u16::from_be_bytes),
+        Charset::Web(encoding) if encoding == UTF_8 => {
+            let text = std::str::from_utf8(bytes).map_err(|error| {
+                let at = error.valid_up_to();
+                let (line, byte) = (line_at(bytes, at), bytes.get(at).copied().unwrap_or_default());
+                format!(
+                    "line {line}: byte 0x{byte:02X} is not UTF-8; the file is damaged, or give --encoding"
+                )
+            })?;
+            Ok(text.to_owned())
+        }
+        Charset::Web(encoding) => {
+            let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
+            text.map(std::borrow::Cow::into_owned).ok_or_else(|| {
+                format!("is not {} throughout; give another --encoding", encoding.name().to_lowercase())
+            })
+        }
+    }
+}
+
+fn dos(byte: u8) -> char {
+    match byte.checked_sub(0x80) {
+        None => char::from(byte),
+        Some(place) => DOS.chars().nth(place.into()).unwrap_or(char::REPLACEMENT_CHARACTER),
+    }
+}
+
+fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
+    let mut text = String::with_capacity(bytes.len() / 2);
+    let (units, rest) = bytes.as_chunks::<2>();
+    for char in char::decode_utf16(units.iter().map(|pair| unit(*pair))) {
+        let line = || line_at(text.as_bytes(), text.len());
+        text.push(char.map_err(|_| format!("line {}: half a character; the UTF-16 is damaged", line()))?);
+    }
+    if !rest.is_empty() {
+        return Err("ends in the middle of a character; the UTF-16 file is cut off".to_owned());
+    }
+    Ok(text)
+}
+
+/// The encoding that bytes show.
+fn detect(bytes: &[u8]) -> Result<Charset, String> {
+    match Encoding::for_bom(bytes) {
+        Some((encoding, _)) => return Ok(Charset::Web(encoding)),
+        None if bytes.contains(&0) => return zeros(bytes),
+        None => {}
+    }
+    let Err(error) = std::str::from_utf8(bytes) else { return Ok(Charset::Web(UTF_8)) };
+    let latin = |c: &char| matches!(c, '\u{a0}'..='\u{ff}' | '\u{2010}'..='\u{2044}' | '€');
+    let wide: usize = bytes.utf8_chunks().map(|chunk| chunk.valid().chars().filter(latin).count()).sum();
+    if wide > 0 {
+        let (at, line) = (error.valid_up_to(), line_at(bytes, error.valid_up_to()));
+        let byte = bytes[at];
+        let advice = "the file is damaged or of two encodings; save it anew as UTF-8, or give --encoding";
+        return Err(format!("line {line}: byte 0x{byte:02X} is not UTF-8, which other lines are: {advice}"));
+    }
+    one_byte(bytes)
+}
+
+/// Which bytes of each pair are zero.
+fn zeros(bytes: &[u8]) -> Result<Charset, String> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let share = |place: usize| {
+        pairs.iter().filter(|pair| pair[place] == 0).count() as f64 / pairs.len().max(1) as f64
+    };
+    match (share(0), share(1)) {
+        (first, second) if first < 0.05 && second > 0.4 => Ok(Charset::Web(UTF_16LE)),
+        (first, second) if first > 0.4 && second < 0.05 => Ok(Charset::Web(UTF_16BE)),
+        _ => {
+            let at = bytes.iter().position(|byte| *byte == 0).unwrap_or_default();
+            Err(format!("line {}: a NUL character; the file is damaged", line_at(bytes, at)))
+        }
+    }
+}
+
+/// Chooses among encodings of one byte by the letters that come out.
+fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
+    let western = Charset::Web(WINDOWS_1252);
+    let mut best = (western, fitness(bytes, western));
+    for charset in [Charset::Web(MACINTOSH), Charset::Dos] {
+        let fits = fitness(bytes, charset);
+        if fits > best.1 + 0.2 {
+            best = (charset, fits);
+        }
+    }
+    let undefined = bytes.iter().position(|byte| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d));
+    match undefined {
+        Some(at) if best.0 == western => {
+            let (line, byte) = (line_at(bytes, at), bytes[at]);
+            Err(format!("line {line}: byte 0x{byte:02X} is neither UTF-8 nor windows-1252; give --encoding"))
+        }
+        _ => Ok(best.0),
+    }
+}
+
+/// Share of the bytes above 0x7F that are letters beside letters.
+fn fitness(bytes: &[u8], charset: Charset) -> f64 {
+    let (mut high, mut good) = (0_u32, 0_u32);
+    for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| !byte.is_ascii()) {
+        high += 1;
+        let beside = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphabetic);
+        let (before, after) = (beside(at.checked_sub(1)), beside(Some(at + 1)));
+        let one = std::slice::from_ref(byte);
+        let read = read(one, charset).unwrap_or_default();
+        let letter = LETTERS.contains(&read) && (before || after);
+        let opening = (read == "¿" || read == "¡") && after && !before;
+        good += u32::from(letter || opening);
+    }
+    f64::from(good) / f64::from(high.max(1))
+}
+
+/// Text that was UTF-8, was read as windows-1252 and written as UTF-8 again: "gestiÃ³n".
+fn twice_encoded(text: &str) -> Option<String> {
+    let tail = |c: char| matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ".contains(c);
+    let is_double = |at: usize, first: char| {
+        let mut next = text[at + first.len_utf8()..].chars();
+        match first {
+            'Ã' | 'Â' => next.next().is_some_and(tail),
+            'â' => next.next() == Some('€') && next.next().is_some_and(tail),
+            _ => false,
+        }
+    };
+    let found: Vec<usize> =
+        text.char_indices().filter(|(at, first)| is_double(*at, *first)).map(|(at, _)| at).collect();
+    let at = *found.first()?;
+    let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
+    Some(format!(
+        "line {line}: `{word}` looks encoded twice ({} such characters); they are kept as they are",
+        found.len()
+    ))
+}
+
+/// Marks of characters that an earlier program could not read.
+fn lost(text: &str) -> Option<String> {
+    let at = text.find(char::REPLACEMENT_CHARACTER)?;
+    let count = text.matches(char::REPLACEMENT_CHARACTER).count();
+    let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
+    Some(format!("line {line}: `{word}`: {count} characters were lost before the file was written"))
+}
+
+fn word_at(text: &str, at: usize) -> &str {
+    let start = text[..at]
+        .rfind(|c: char| !c.is_alphanumeric())
+        .map_or(0, |before| before + text[before..].chars().next().map_or(1, char::len_utf8));
+    let end = text[at..].find([' ', ',', ';', '\t', '\n', '\r', '"']).map_or(text.len(), |end| at + end);
+    let end = (start..=end.min(start + 40)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(end);
+    &text[start..end]
+}
+
+/// The line that a byte stands in, from 1; a line ends with LF, CR LF or CR.
+pub(super) fn line_at(bytes: &[u8], at: usize) -> u64 {
+    let before = &bytes[..at.min(bytes.len())];
+    let ends = before
+        .iter()
+        .enumerate()
+        .filter(|(place, byte)| **byte == b'\n' || (**byte == b'\r' && bytes.get(place + 1) != Some(&b'\n')));
+    1 + ends.count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web(text: &str, encoding: &'static Encoding) -> Vec<u8> {
+        encoding.encode(text).0.into_owned()
+    }
+
+    fn utf16(text: &str, bytes: fn(u16) -> [u8; 2], bom: bool) -> Vec<u8> {
+        let mark = if bom { "\u{feff}" } else { "" };
+        format!("{mark}{text}").encode_utf16().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn encodings_are_detected() {
+        let text = "título;país\r\nGestión de niños, ¿sí?;México\r\n";
+        let check = |bytes: Vec<u8>, expected: &str| {
+            let decoded = decode(&bytes, None).expect(expected);
+            assert_eq!((decoded.text.as_str(), decoded.charset.to_string().as_str()), (text, expected));
+            assert!(decoded.notes.is_empty(), "{expected}: {:?}", decoded.notes);
+        };
+        check(text.as_bytes().to_vec(), "utf-8");
+        check(format!("\u{feff}{text}").into_bytes(), "utf-8");
+        check(format!("\u{feff}\u{feff}{text}").into_bytes(), "utf-8");
+        check(web(text, WINDOWS_1252), "windows-1252");
+        check(web(text, MACINTOSH), "macintosh");
+        check(
+            text.chars()
+                .map(|c| DOS.chars().position(|d| d == c).map_or(c as u8, |at| at as u8 + 0x80))
+                .collect(),
+            "cp850",
+        );
+        check(utf16(text, u16::to_le_bytes, true), "utf-16le");
+        check(utf16(text, u16::to_be_bytes, true), "utf-16be");
+        check(utf16(text, u16::to_le_bytes, false), "utf-16le");
+        check(utf16(text, u16::to_be_bytes, false), "utf-16be");
+    }
+
+    #[test]
+    fn quotes_and_dashes_of_windows_are_kept() {
+        let bytes = web("Ofrecemos “café” – y CAFÉ” – 5 €", WINDOWS_1252);
+        let decoded = decode(&bytes, None).expect("read");
+        assert_eq!(decoded.text, "Ofrecemos “café” – y CAFÉ” – 5 €");
+    }
+
+    #[test]
+    fn damage_is_refused_with_its_line() {
+        let check = |bytes: &[u8], expected: &str| {
+            let message = decode(bytes, None).expect_err(expected);
+            assert!(message.contains(expected), "{message}");
+        };
+        check(b"gesti\xc3\xb3n\r\nni\xf1o\r\n", "line 2: byte 0xF1 is not UTF-8, which other lines are");
+        check(
+            "\u{feff}a\nb\u{f1}".as_bytes().split_last().expect("bytes").1,
+            "line 2: byte 0xC3 is not UTF-8",
+        );
+        check(b"a,b\n1,\0\n", "line 2: a NUL character");
+        check(b"a\0b\0c", "cut off");
+        check(b"\xff\xfea\0\x00\xd8b\0", "half a character");
+        check(b"\xff\xfe\0\0a\0\0\0", "UTF-32");
+        check(b"a\r\nx \x90 y\r\n", "line 2: byte 0x90");
+    }
+
+    #[test]
+    fn an_encoding_that_is_asked_for_overrules() {
+        let check = |bytes: &[u8], label: &str, expected: Option<&str>| {
+            let charset = label.parse().expect("a label");
+            let text = decode(bytes, Some(charset)).ok().map(|decoded| decoded.text);
+            assert_eq!(text.as_deref(), expected, "{label}");
+        };
+        check(b"ni\xf1o", "windows-1252", Some("niño"));
+        check(b"ni\xf1o", "latin1", Some("niño"));
+        check(b"ni\x96o", "macintosh", Some("niño"));
+        check(b"ni\xa4o", "cp850", Some("niño"));
+        check(b"ni\xf1o", "utf-8", None);
+        check(b"\xfe\xff\0n", "utf-16", Some("n"));
+        assert!("klingon".parse::<Charset>().expect_err("unknown").contains("unknown encoding `klingon`"));
+    }
+
+    #[test]
+    fn damaged_text_is_reported() {
+        let check = |text: &str, expected: Option<&str>| {
+            let decoded = decode(text.as_bytes(), None).expect("read");
+            assert_eq!(decoded.notes.first().map(String::as_str), expected, "{text}");
+        };
+        check("NÃO, SÃO PAULO, â la carte", None);
+        check(
+            "a\nGestiÃ³n y niÃ±os",
+            Some("line 2: `GestiÃ³n` looks encoded twice (2 such characters); they are kept as they are"),
+        );
+        check(
+            "\u{c3}\u{2018}and\u{fa}",
+            Some("line 1: `Ã‘andú` looks encoded twice (1 such characters); they are kept as they are"),
+        );
+        check(
+            "a\r\ngesti\u{fffd}n",
+            Some("line 2: `gesti\u{fffd}n`: 1 characters were lost before the file was written"),
+        );
+    }
+
+    #[test]
+    fn lines_are_counted_whatever_ends_them() {
+        let check = |text: &str, expected: u64| {
+            assert_eq!(line_at(text.as_bytes(), text.len()), expected, "{text:?}")
+        };
+        check("a\r\nb\r\nc", 3);
+        check("a\nb\nc", 3);
+        check("a\rb\rc", 3);
+        check("a\r\n\r\nc", 3);
+        check("", 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! Rows of cells under a heading, as delimited text and spreadsheets have them.
+
+use serde_json::Value;
+
+use super::{Problems, Row, Table, columns};
+
+/// Rows among which the heading is looked for.
+const HEADING_WITHIN: usize = 10;
+
+/// Rows of a grid, from its first on.
+pub(super) struct Grid {
+    /// Row or line number and cells.
+    pub(super) rows: Vec<(u64, Vec<Value>)>,
+    /// Whether a row of fewer cells ends with empty ones, as in a spreadsheet, or is damaged.
+    pub(super) padded: bool,
+    /// What a row is called.
+    pub(super) unit: &'static str,
+}
+
+impl Grid {
+    /// Takes the heading off and gives every row its columns; rows that do not fit are problems.
+    pub(super) fn table(self, form: String, mut problems: Problems) -> Table {
+        let Some(at) = self.heading() else { return Table { form, problems, ..Table::default() } };
+        let mut notes = Vec::new();
+        let unit = self.unit;
+        let first = self.rows.iter().position(|(_, cells)| !is_blank(cells)).unwrap_or_default();
+        if at != first {
+            notes
+                .push(format!("the heading is {unit} {}; what stands above it is not read", self.rows[at].0));
+        }
+        let padded = self.padded;
+        let mut rows = self.rows.into_iter().skip(at);
+        let heading = rows.next().map(|(_, cells)| cells).unwrap_or_default();
+        let width =
+            heading.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+        let mut table = Table { form, notes, ..Table::default() };
+        let mut repeated = 0_u64;
+        for (place, mut cells) in rows {
+            let full =
+                cells.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+            if full == 0 {
+                continue;
+            }
+            if cells.len() >= width && cells[..width] == heading[..width] {
+                repeated += 1;
+                continue;
+            }
+            if !padded && (full > heading.len() || cells.len() < width) {
+                let fields =
+                    if cells.len() == 1 { "1 field".to_owned() } else { format!("{} fields", cells.len()) };
+                problems.add(place, &format!("has {fields}, the header has {}", heading.len()), "");
+                continue;
+            }
+            cells.resize(heading.len().max(full), Value::Null);
+            table.rows.push(Row { place, cells });
+        }
+        if repeated > 0 {
+            table
+                .notes
+                .push(format!("the heading is there {repeated} times more; those {unit}s are not read"));
+        }
+        table.columns = names(&heading, &table.rows);
+        table.problems = problems;
+        table
+    }
+
+    /// The row that names the columns: the first one, unless a later one has more names that are known.
+    fn heading(&self) -> Option<usize> {
+        let filled: Vec<usize> =
+            (0..self.rows.len()).filter(|at| !is_blank(&self.rows[*at].1)).take(HEADING_WITHIN).collect();
+        let known = |at: usize| columns::known(&texts(&self.rows[at].1));
+        let first = *filled.first()?;
+        if known(first) >= 2 {
+            return Some(first);
+        }
+        let better = filled.iter().copied().find(|at| known(*at) >= 3);
+        Some(better.unwrap_or(first))
+    }
+}
+
+fn is_blank(cells: &[Value]) -> bool {
+    cells.iter().all(|cell| columns::is_empty(Some(cell)))
+}
+
+fn texts(cells: &[Value]) -> Vec<String> {
+    cells.iter().map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned)).collect()
+}
+
+/// Names of the columns; a column with values but no name is called by its number.
+fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
+    let width = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default().max(heading.len());
+    let name = |at: usize| {
+        let name = heading.get(at).map(|cell| match cell {
+            Value::String(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        });
+        name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("column {}", at + 1))
+    };
+    let mut names: Vec<String> = (0..width).map(name).collect();
+    // Spreadsheets save empty columns at the end.
+    let used = |at: &usize| rows.iter().any(|row| !columns::is_empty(row.cells.get(*at)));
+    let last = (0..width)
+        .rev()
+        .find(|at| heading.get(*at).is_some_and(|cell| !columns::is_empty(Some(cell))) || used(at));
+    names.truncate(last.map_or(0, |last| last + 1));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, padded: bool) -> Table {
+        let cell = |text: &str| Value::String(text.to_owned());
+        let rows = (1..).zip(text.split('|').map(|row| row.split(',').map(cell).collect()));
+        Grid { rows: rows.collect(), padded, unit: "line" }.table(String::new(), Problems::default())
+    }
+
+    #[test]
+    fn the_heading_is_found() {
+        let check = |text: &str, columns: &[&str], places: &[u64], notes: usize| {
+            let table = read(text, false);
+            let found: Vec<u64> = table.rows.iter().map(|row| row.place).collect();
+            assert_eq!(
+                (table.columns.as_slice(), found.as_slice()),
+                (&columns.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>()[..], places),
+                "{text}"
+            );
+            assert_eq!(table.notes.len(), notes, "{text}: {:?}", table.notes);
+        };
+        check("title,url|a,b", &["title", "url"], &[2], 0);
+        check("Vacantes 2025,,|,,|Título,Empresa,Enlace|a,b,c", &["Título", "Empresa", "Enlace"], &[4], 1);
+        check("x,y|title,url|a,b", &["x", "y"], &[2, 3], 0);
+        check("title,url|a,b|title,url|c,d", &["title", "url"], &[2, 4], 1);
+        check("title,url,,|a,b,,", &["title", "url"], &[2], 0);
+        check(",title|0,a", &["column 1", "title"], &[2], 0);
+    }
+
+    #[test]
+    fn rows_of_other_widths_are_told() {
+        let check = |row: &str, padded: bool, expected: Option<&str>| {
+            let table = read(&format!("title,url,company|{row}"), padded);
+            let told = table.problems.messages("f").into_iter().next().map(|error| error.message);
+            assert_eq!(told.as_deref(), expected, "{row}");
+            assert_eq!(table.rows.len(), usize::from(expected.is_none()), "{row}");
+        };
+        check("a,b", false, Some("has 2 fields, the header has 3"));
+        check("a", false, Some("has 1 field, the header has 3"));
+        check("a,b,c,d", false, Some("has 4 fields, the header has 3"));
+        check("a,b,c,,", false, None);
+        check("a,b", true, None);
+        check("a,b,c,d", true, None);
+    }
+}

@@ -1,0 +1,228 @@
+//! Bytes of a file, unpacked, and what they are.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use flate2::read::MultiGzDecoder;
+use zip::ZipArchive;
+
+/// Most bytes of a file, unpacked.
+const LIMIT: u64 = 4 << 30;
+/// Wrappings inside of each other that are taken off.
+const WRAPPINGS: usize = 3;
+
+/// Form of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum FileFormat {
+    /// A header line, then one advertisement per record; any separator.
+    Csv,
+    /// One JSON object per line.
+    Jsonl,
+    /// A JSON list of objects, alone or inside of an object.
+    Json,
+    /// A spreadsheet: xlsx, xls, xlsb or ods.
+    Xlsx,
+    /// Parquet.
+    Parquet,
+}
+
+/// What bytes are, apart from text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    Workbook,
+    Parquet,
+}
+
+/// A file's bytes; `-` is standard input.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    if path.as_os_str() == "-" {
+        return limited(io::stdin().lock()).context("cannot read standard input");
+    }
+    let file = File::open(path).with_context(cannot)?;
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        bail!("{}: it is a directory", cannot());
+    }
+    limited(BufReader::new(file)).with_context(cannot)
+}
+
+fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(io::Error::other("more than 4 GiB; split the file"));
+    }
+    Ok(bytes)
+}
+
+/// Takes gzip and zip off.
+///
+/// # Errors
+/// When the data is damaged, or a zip holds other than one file.
+pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    for _ in 0..WRAPPINGS {
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            bytes = limited(MultiGzDecoder::new(bytes.as_slice()))
+                .map_err(|error| format!("the gzip data is damaged or cut off: {error}"))?;
+        } else if bytes.starts_with(b"PK") {
+            let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice()))
+                .map_err(|error| format!("a zip or Excel file that is damaged or cut off: {error}"))?;
+            if is_workbook(&archive) {
+                return Ok(bytes);
+            }
+            bytes = only_entry(&mut archive)?;
+        } else {
+            return Ok(bytes);
+        }
+    }
+    Ok(bytes)
+}
+
+fn is_workbook(archive: &ZipArchive<Cursor<&[u8]>>) -> bool {
+    names(archive)
+        .iter()
+        .any(|name| name == "[Content_Types].xml" || name.starts_with("xl/") || name == "content.xml")
+}
+
+/// Names in the order of the archive; old programs write them in encodings of their own.
+fn names(archive: &ZipArchive<Cursor<&[u8]>>) -> Vec<String> {
+    archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String> {
+    // What macOS adds to every archive is no file of the user's.
+    let hidden = |name: &str| {
+        name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
+    };
+    let names: Vec<(usize, String)> = names(archive)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, name)| !name.ends_with('/') && !hidden(name))
+        .collect();
+    let [(place, name)] = names.as_slice() else {
+        let shown: Vec<&str> = names.iter().take(5).map(|(_, name)| name.as_str()).collect();
+        let found = if shown.is_empty() {
+            "no file".to_owned()
+        } else {
+            format!("{} files ({})", names.len(), shown.join(", "))
+        };
+        return Err(format!("the zip holds {found}; expected one"));
+    };
+    let entry =
+        archive.by_index(*place).map_err(|error| format!("`{name}` in the zip cannot be read: {error}"))?;
+    limited(entry).map_err(|error| format!("`{name}` in the zip is damaged: {error}"))
+}
+
+/// What unpacked bytes are.
+pub(super) fn kind(bytes: &[u8]) -> Kind {
+    if bytes.starts_with(b"PAR1") {
+        Kind::Parquet
+    } else if bytes.starts_with(b"PK") || bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
+        Kind::Workbook
+    } else {
+        Kind::Text
+    }
+}
+
+/// Whether a text is JSON by its first characters.
+pub(super) fn is_json(text: &str) -> bool {
+    let mut chars = text.chars().filter(|c| !c.is_whitespace());
+    match chars.next() {
+        Some('{') => matches!(chars.next(), None | Some('"' | '}')),
+        Some('[') => matches!(chars.next(), None | Some('{' | '[' | ']' | '"')),
+        _ => false,
+    }
+}
+
+/// What a text is that is neither JSON nor delimited.
+pub(super) fn foreign(text: &str) -> Option<&'static str> {
+    let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
+    if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {
+        Some("a web page, whatever its name says; open it in a spreadsheet and save it as .xlsx")
+    } else if start.starts_with("<?xml") {
+        Some("XML, which is not read; save it as .xlsx, .csv or .json")
+    } else if start.starts_with("%pdf") {
+        Some("a PDF, which is not read")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    use super::*;
+
+    fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in files {
+            writer.start_file(*name, SimpleFileOptions::default()).expect("an entry");
+            writer.write_all(content).expect("written");
+        }
+        writer.finish().expect("an archive").into_inner()
+    }
+
+    fn gzipped(content: &[u8]) -> Vec<u8> {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        writer.write_all(content).expect("written");
+        writer.finish().expect("packed")
+    }
+
+    #[test]
+    fn wrappings_are_taken_off() {
+        let check = |bytes: Vec<u8>| assert_eq!(unpack(bytes).expect("unpacked"), b"a,b\n");
+        check(b"a,b\n".to_vec());
+        check(gzipped(b"a,b\n"));
+        check(gzipped(&gzipped(b"a,b\n")));
+        check([gzipped(b"a,"), gzipped(b"b\n")].concat());
+        check(zipped(&[("ads.csv", b"a,b\n")]));
+        check(zipped(&[
+            ("data/", b""),
+            ("data/ads.csv", b"a,b\n"),
+            ("__MACOSX/._ads.csv", b"x"),
+            (".DS_Store", b"x"),
+        ]));
+        check(zipped(&[("ads.csv.gz", &gzipped(b"a,b\n"))]));
+    }
+
+    #[test]
+    fn damaged_wrappings_are_refused() {
+        let check = |bytes: &[u8], expected: &str| {
+            let message = unpack(bytes.to_vec()).expect_err(expected);
+            assert!(message.contains(expected), "{message}");
+        };
+        let text: Vec<u8> = (0..5_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
+        let (packed, archive) = (gzipped(&text), zipped(&[("ads.csv", &text)]));
+        check(&packed[..packed.len() / 2], "the gzip data is damaged or cut off");
+        check(&archive[..archive.len() / 2], "damaged or cut off");
+        check(
+            &zipped(&[("a.csv", b"a"), ("b.csv", b"b")]),
+            "the zip holds 2 files (a.csv, b.csv); expected one",
+        );
+        check(&zipped(&[]), "the zip holds no file; expected one");
+        check(b"PK", "damaged or cut off");
+        let mut flipped = archive;
+        flipped[60] ^= 0xff;
+        check(&flipped, "`ads.csv` in the zip is damaged");
+    }
+
+    #[test]
+    fn contents_say_what_they_are() {
+        let check = |text: &str, json: bool| assert_eq!(is_json(text), json, "{text}");
+        check("{\"a\": 1}", true);
+        check("\n [ {", true);
+        check("[]", true);
+        check("[Urgente] título;url", false);
+        check("{título};url", false);
+        check("a,b", false);
+        assert_eq!(kind(b"PAR1"), Kind::Parquet);
+        assert!(foreign("<html><table>").is_some_and(|what| what.starts_with("a web page")));
+        assert!(foreign("a,b").is_none());
+    }
+}

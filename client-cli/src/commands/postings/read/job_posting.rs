@@ -1,0 +1,218 @@
+//! A schema.org `JobPosting` as an advertisement with our fields.
+
+use serde_json::{Map, Value};
+
+use super::{pay, values};
+
+/// Members with what a candidate has to bring.
+const REQUIREMENTS: [&str; 4] =
+    ["qualifications", "skills", "experienceRequirements", "educationRequirements"];
+
+/// Members whose meaning is taken up elsewhere, or that say nothing about the work.
+const TAKEN: [&str; 3] = ["@context", "@type", "salaryCurrency"];
+
+/// The objects to read instead of a JSON-LD document: its graph, or the items of its list.
+pub(super) fn parts(object: &Map<String, Value>) -> Option<&Vec<Value>> {
+    ["@graph", "itemListElement"].iter().find_map(|name| object.get(*name)?.as_array())
+}
+
+/// The posting that a list's element wraps.
+pub(super) fn item(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    object.get("item").filter(|_| is_of(object, "ListItem"))?.as_object()
+}
+
+/// Whether a JSON-LD object is of a type; the type may be one of several, or written with its vocabulary.
+pub(super) fn is_of(object: &Map<String, Value>, kind: &str) -> bool {
+    let named =
+        |name: &Value| name.as_str().is_some_and(|name| name.rsplit(['/', ':', '#']).next() == Some(kind));
+    match object.get("@type") {
+        Some(Value::Array(names)) => names.iter().any(named),
+        Some(name) => named(name),
+        None => false,
+    }
+}
+
+/// Whether a JSON-LD object is something else than a posting, such as the page around it.
+pub(super) fn is_other(object: &Map<String, Value>) -> bool {
+    object.contains_key("@type") && !is_of(object, "JobPosting") && !object.contains_key("description")
+}
+
+/// The posting under our field names; what has no field of ours keeps its name.
+pub(super) fn fields(object: &Map<String, Value>) -> Map<String, Value> {
+    let plain: Map<String, Value> =
+        object.iter().map(|(name, value)| (bare(name).to_owned(), value.clone())).collect();
+    let mut taken: Vec<&str> = TAKEN.to_vec();
+    let mut fields = Map::new();
+    let mut take = |field: &str, names: &[&'static str], value: Option<Value>| {
+        if let Some(value) = value {
+            taken.extend(names);
+            fields.insert(field.to_owned(), value);
+        }
+    };
+    let member = |name: &str| plain.get(name).filter(|value| !value.is_null()).cloned();
+    take("id", &["identifier"], member("identifier"));
+    take("portal", &["portal"], member("portal"));
+    take("country", &["country"], member("country").or_else(|| country(&plain)));
+    take("url", &["url", "@id"], member("url").or_else(|| address(&plain)));
+    take("title", &["title", "name"], member("title").or_else(|| member("name")));
+    take("company", &["hiringOrganization"], member("hiringOrganization"));
+    take("location", &["jobLocation"], location(&plain));
+    take("description", &["description"], member("description"));
+    take("requirements", &REQUIREMENTS, requirements(&plain));
+    take("salary_raw", &["baseSalary", "estimatedSalary"], salary(&plain));
+    take("contract_type", &["employmentType"], member("employmentType"));
+    take("remote_type", &["jobLocationType"], member("jobLocationType"));
+    take("posted_date", &["datePosted"], member("datePosted"));
+    let rest =
+        plain.iter().filter(|(name, _)| !taken.contains(&name.as_str()) && !fields.contains_key(*name));
+    let rest: Vec<(String, Value)> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+    fields.extend(rest);
+    fields
+}
+
+/// `schema:title` and `https://schema.org/title` are `title`.
+fn bare(name: &str) -> &str {
+    ["schema:", "https://schema.org/", "http://schema.org/"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name)
+}
+
+fn address(plain: &Map<String, Value>) -> Option<Value> {
+    let web = |value: &&Value| value.as_str().is_some_and(|text| text.starts_with("http"));
+    ["@id", "mainEntityOfPage", "sameAs"].iter().find_map(|name| plain.get(*name).filter(web)).cloned()
+}
+
+/// The places of a posting: one, or a list.
+fn places<'v>(plain: &'v Map<String, Value>, name: &str) -> &'v [Value] {
+    match plain.get(name) {
+        Some(Value::Array(places)) => places,
+        Some(place) => std::slice::from_ref(place),
+        None => &[],
+    }
+}
+
+fn country(plain: &Map<String, Value>) -> Option<Value> {
+    let of = |place: &Value| {
+        let address = place.get("address").unwrap_or(place);
+        values::text_of("country", address.get("addressCountry")?).ok().flatten()
+    };
+    let mut found: Vec<String> = places(plain, "jobLocation").iter().filter_map(of).collect();
+    if found.is_empty() {
+        let name = |place: &Value| values::text_of("country", place).ok().flatten();
+        found = places(plain, "applicantLocationRequirements").iter().filter_map(name).collect();
+    }
+    found.dedup();
+    // Several countries are told as they are: which of them counts is not ours to say.
+    (!found.is_empty()).then(|| Value::String(found.join(", ")))
+}
+
+fn location(plain: &Map<String, Value>) -> Option<Value> {
+    let of = |place: &Value| values::text_of("location", place).ok().flatten();
+    let found: Vec<String> = places(plain, "jobLocation").iter().filter_map(of).collect();
+    (!found.is_empty()).then(|| Value::String(found.join("; ")))
+}
+
+fn requirements(plain: &Map<String, Value>) -> Option<Value> {
+    let texts = REQUIREMENTS
+        .iter()
+        .filter_map(|name| values::text_of("requirements", plain.get(*name)?).ok().flatten());
+    let texts: Vec<String> = texts.collect();
+    (!texts.is_empty()).then(|| Value::String(texts.join("\n")))
+}
+
+fn salary(plain: &Map<String, Value>) -> Option<Value> {
+    let value = plain.get("baseSalary").or_else(|| plain.get("estimatedSalary"))?;
+    let value = value.as_array().and_then(|list| list.first()).unwrap_or(value);
+    let text = match value {
+        Value::Object(object) => {
+            let mut object = object.clone();
+            if let Some(currency) = plain.get("salaryCurrency").filter(|_| !object.contains_key("currency")) {
+                object.insert("currency".to_owned(), currency.clone());
+            }
+            pay::of_object(&object)?
+        }
+        value => {
+            let currency = pay::part(plain.get("salaryCurrency"));
+            pay::Pay { from: pay::part(Some(value)), currency, ..pay::Pay::default() }.text()?
+        }
+    };
+    Some(Value::String(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(value: &Value) -> Value {
+        Value::Object(fields(value.as_object().expect("an object")))
+    }
+
+    #[test]
+    fn a_posting_has_company_place_date_and_salary() {
+        let posting = json!({
+            "@context": "https://schema.org/", "@type": "JobPosting", "title": "Contador",
+            "description": "<p>NIIF</p>", "datePosted": "2025-11-03", "validThrough": "2025-12-03T00:00",
+            "identifier": { "@type": "PropertyValue", "name": "ACME", "value": "77" },
+            "hiringOrganization": { "@type": "Organization", "name": "ACME", "sameAs": "https://acme.example" },
+            "jobLocation": { "@type": "Place", "address": { "@type": "PostalAddress", "streetAddress": "Cra 1",
+                "addressLocality": "Cali", "addressRegion": "Valle", "addressCountry": "CO" } },
+            "baseSalary": { "@type": "MonetaryAmount", "currency": "COP",
+                "value": { "@type": "QuantitativeValue", "minValue": 2_500_000, "maxValue": 3_000_000, "unitText": "MONTH" } },
+            "employmentType": ["FULL_TIME", "TEMPORARY"], "jobLocationType": "TELECOMMUTE",
+            "skills": ["Excel", "SAP"], "qualifications": "Título", "url": "https://acme.example/77" });
+        let expected = json!({
+            "id": { "@type": "PropertyValue", "name": "ACME", "value": "77" }, "country": "CO",
+            "url": "https://acme.example/77", "title": "Contador",
+            "company": { "@type": "Organization", "name": "ACME", "sameAs": "https://acme.example" },
+            "location": "Cali, Valle, CO", "description": "<p>NIIF</p>", "requirements": "Título\nExcel\nSAP",
+            "salary_raw": "2500000 - 3000000 COP MONTH", "contract_type": ["FULL_TIME", "TEMPORARY"],
+            "remote_type": "TELECOMMUTE", "posted_date": "2025-11-03", "validThrough": "2025-12-03T00:00" });
+        assert_eq!(of(&posting), expected);
+    }
+
+    #[test]
+    fn other_ways_of_writing_are_read() {
+        let check = |posting: Value, field: &str, expected: &str| {
+            assert_eq!(of(&posting)[field], json!(expected), "{posting}");
+        };
+        check(json!({ "schema:title": "Chofer" }), "title", "Chofer");
+        check(json!({ "name": "Chofer" }), "title", "Chofer");
+        check(json!({ "@id": "https://x.example/1" }), "url", "https://x.example/1");
+        check(
+            json!({ "jobLocation": [{ "address": { "addressLocality": "Cali" } }, { "address": "Bogotá" }] }),
+            "location",
+            "Cali; Bogotá",
+        );
+        check(
+            json!({ "jobLocation": { "address": { "addressCountry": { "@type": "Country", "name": "Colombia" } } } }),
+            "country",
+            "Colombia",
+        );
+        check(
+            json!({ "applicantLocationRequirements": { "@type": "Country", "name": "México" } }),
+            "country",
+            "México",
+        );
+        check(json!({ "baseSalary": 12_000, "salaryCurrency": "MXN" }), "salary_raw", "12000 MXN");
+        check(
+            json!({ "baseSalary": { "value": 12_000 }, "salaryCurrency": "MXN" }),
+            "salary_raw",
+            "12000 MXN",
+        );
+    }
+
+    #[test]
+    fn types_are_recognised() {
+        let check = |value: Value, expected: bool| {
+            assert_eq!(is_of(value.as_object().expect("an object"), "JobPosting"), expected, "{value}");
+        };
+        check(json!({ "@type": "JobPosting" }), true);
+        check(json!({ "@type": ["Thing", "schema:JobPosting"] }), true);
+        check(json!({ "@type": "http://schema.org/JobPosting" }), true);
+        check(json!({ "@type": "WebPage" }), false);
+        check(json!({}), false);
+    }
+}

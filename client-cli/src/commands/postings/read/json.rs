@@ -1,0 +1,523 @@
+//! JSON in every shape in which advertisements come: a value in each line, a list, a list inside of an object, the
+//! tables of pandas, JSON-LD.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::{Problems, Row, Table, encoding::line_at, job_posting};
+
+/// Deepest level at which a list of advertisements is looked for.
+const DEPTH: usize = 4;
+
+/// A JSON value none of whose objects names a member twice.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
+            if object.contains_key(&name) {
+                return Err(serde::de::Error::custom(format_args!("the member `{name}` is there twice")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+fn parse(text: &str) -> Result<Value, serde_json::Error> {
+    let parsed: Result<Strict, _> = serde_json::from_str(text);
+    match parsed {
+        Err(_) if text.contains("NaN") || text.contains("Infinity") => {
+            serde_json::from_str::<Strict>(&without_nan(text)).map(|value| value.0)
+        }
+        parsed => parsed.map(|value| value.0),
+    }
+}
+
+/// Python writes NaN and Infinity, which JSON does not have; they become null, padded so that places stay.
+fn without_nan(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut inside, mut at) = (false, 0);
+    while let Some(char) = text[at..].chars().next() {
+        let word =
+            ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !inside && text[at..].starts_with(word));
+        if let Some(word) = word {
+            let null = format!("{:<width$}", "null", width = word.len());
+            out.push_str(&null);
+            at += word.len();
+            continue;
+        }
+        out.push(char);
+        at += char.len_utf8();
+        match char {
+            '"' => inside = !inside,
+            '\\' if inside => {
+                let escaped = text[at..].chars().next();
+                out.extend(escaped);
+                at += escaped.map_or(0, char::len_utf8);
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Reads the text of a JSON file.
+///
+/// # Errors
+/// When it is damaged, or holds several lists and it is not clear which is meant.
+pub(super) fn table(text: &str) -> Result<Table, String> {
+    let start = text.trim_start();
+    let mut reader = Reader::default();
+    if start.starts_with('[') {
+        let value = parse(text).map_err(|error| broken(&error))?;
+        let form = if value.as_array().is_some_and(|list| list.iter().any(Value::is_object)) {
+            "a JSON array"
+        } else {
+            "JSON"
+        };
+        reader.document(text, value)?;
+        return Ok(reader.finish(form));
+    }
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().map(|line| parse(line).is_ok());
+    let single = lines.next().is_none();
+    if single || first == Some(false) {
+        match parse(text) {
+            Ok(value) => {
+                reader.document(text, value)?;
+                return Ok(reader.finish("JSON"));
+            }
+            Err(_)
+                if starts_document(start)
+                    && let Some(values) = several(text) =>
+            {
+                reader.document(text, Value::Array(values))?;
+                return Ok(reader.finish("JSON objects one after the other"));
+            }
+            // An object over several lines that is not whole is one damaged document, not many bad lines.
+            Err(error) if start.starts_with('{') && !single && starts_document(start) => {
+                return Err(broken(&error));
+            }
+            Err(_) => {}
+        }
+    }
+    reader.lines(text);
+    Ok(reader.finish("JSON Lines"))
+}
+
+/// Whether the first line opens an object that goes on in the next, as programs print it for people.
+fn starts_document(start: &str) -> bool {
+    let first = start.lines().next().unwrap_or_default().trim_end();
+    first.ends_with(['{', '[', ',']) && !first.ends_with("},")
+}
+
+/// Documents one after the other, as jq prints them.
+fn several(text: &str) -> Option<Vec<Value>> {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
+    values.map(|value| value.ok().map(|value| value.0)).collect()
+}
+
+fn broken(error: &serde_json::Error) -> String {
+    format!("not valid JSON, the file is damaged or cut off: {error}")
+}
+
+#[derive(Default)]
+struct Reader {
+    rows: Vec<(u64, Map<String, Value>)>,
+    problems: Problems,
+    notes: Vec<String>,
+    /// JSON-LD objects that are no postings.
+    others: u64,
+}
+
+impl Reader {
+    /// A value in each line.
+    fn lines(&mut self, text: &str) {
+        for (line, content) in (1..).zip(text.split('\n')) {
+            if content.trim().is_empty() {
+                continue;
+            }
+            match parse(content.trim_end_matches('\r')) {
+                Ok(Value::Object(object)) => match listed(&object, 0) {
+                    Ok(Some(list)) => list.iter().for_each(|item| self.item(line, item)),
+                    Ok(None) => self.posting(line, &object),
+                    Err(message) => self.problems.add(line, &message, ""),
+                },
+                Ok(Value::Array(items)) if items.iter().any(Value::is_object) => {
+                    items.iter().for_each(|item| self.item(line, item));
+                }
+                Ok(_) => self.problems.add(line, "not a JSON object", ""),
+                Err(error) => self.problems.add_at(line, &reason(&error), error.column() as u64),
+            }
+        }
+    }
+
+    /// One value that is the whole file.
+    fn document(&mut self, text: &str, value: Value) -> Result<(), String> {
+        let places = Places::of(text, &value);
+        match &value {
+            Value::Array(items) => items.iter().for_each(|item| self.item(places.line(item), item)),
+            Value::Object(object) => {
+                if let Some(rows) = pandas(object) {
+                    self.notes.push("a table as pandas writes it".to_owned());
+                    self.rows.extend((1..).zip(rows));
+                } else if let Some(list) = listed(object, 0)? {
+                    list.iter().for_each(|item| self.item(places.line(item), item));
+                } else {
+                    self.posting(places.line(&value), object);
+                }
+            }
+            _ => return Err("not a JSON object or a list of them".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, line: u64, item: &Value) {
+        match item {
+            Value::Object(object) => self.posting(line, object),
+            Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => {
+                items.iter().for_each(|item| self.item(line, item));
+            }
+            Value::Array(_) => {
+                self.problems.add(line, "a list of values without names; expected JSON objects", "")
+            }
+            _ => self.problems.add(line, "not a JSON object", ""),
+        }
+    }
+
+    fn posting(&mut self, line: u64, object: &Map<String, Value>) {
+        if let Some(parts) = job_posting::parts(object) {
+            for part in parts.iter().filter_map(Value::as_object) {
+                self.posting(line, part);
+            }
+        } else if let Some(item) = job_posting::item(object) {
+            self.posting(line, item);
+        } else if job_posting::is_of(object, "JobPosting") {
+            self.rows.push((line, job_posting::fields(object)));
+        } else if job_posting::is_other(object) {
+            self.others += 1;
+        } else {
+            let plain = object.iter().map(|(name, value)| (name.clone(), extended(value)));
+            self.rows.push((line, plain.collect()));
+        }
+    }
+
+    fn finish(mut self, form: &str) -> Table {
+        if self.others > 0 {
+            self.notes.push(format!("{} objects of JSON-LD are no JobPosting and not read", self.others));
+        }
+        let mut columns: Vec<String> = Vec::new();
+        let mut places: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+        let mut rows = Vec::with_capacity(self.rows.len());
+        for (place, object) in self.rows {
+            let mut cells = vec![Value::Null; columns.len()];
+            for (name, value) in object {
+                let at = *places.entry(name.clone()).or_insert_with(|| {
+                    columns.push(name);
+                    columns.len() - 1
+                });
+                if cells.len() <= at {
+                    cells.resize(at + 1, Value::Null);
+                }
+                cells[at] = value;
+            }
+            rows.push(Row { place, cells });
+        }
+        Table { form: form.to_owned(), columns, rows, problems: self.problems, notes: self.notes }
+    }
+}
+
+/// A value without the types that MongoDB writes around it: `{"$date": "2025-11-03T00:00:00Z"}`.
+fn extended(value: &Value) -> Value {
+    let Value::Object(object) = value else { return value.clone() };
+    let mut members = object.iter();
+    match (members.next(), members.next()) {
+        (Some((name, inner)), None) if name.starts_with('$') => match inner {
+            Value::String(text) if name.starts_with("$number") => {
+                text.parse().map_or_else(|_| inner.clone(), Value::Number)
+            }
+            inner => extended(inner),
+        },
+        _ => value.clone(),
+    }
+}
+
+/// What is wrong, with `{}` for the column and without the line: each text has only one.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string().replace("{}", "{ }");
+    let what = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
+    format!("not valid JSON: {what} at column {{}}")
+}
+
+/// The list of advertisements that an object wraps; none where the object is an advertisement itself.
+fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value>>, String> {
+    let is_posting = object.contains_key("@type") || object.contains_key("@graph");
+    let names: Vec<String> = object.keys().cloned().collect();
+    if is_posting || depth == DEPTH || super::columns::known(&names) > 2 {
+        return Ok(None);
+    }
+    let of_objects = |value: &Value| {
+        value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
+    };
+    let lists: Vec<(&String, &Value)> = object.iter().filter(|(_, value)| of_objects(value)).collect();
+    match lists.as_slice() {
+        [(_, Value::Array(list))] => Ok(Some(list)),
+        [] if super::columns::known(&names) == 0
+            && object.values().any(|value| value.as_array().is_some_and(Vec::is_empty)) =>
+        {
+            Ok(object.values().find_map(|value| value.as_array().filter(|list| list.is_empty())))
+        }
+        [] => {
+            for inner in object.values().filter_map(Value::as_object) {
+                if let Some(list) = listed(inner, depth + 1)? {
+                    return Ok(Some(list));
+                }
+            }
+            Ok(None)
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|(name, _)| format!("`{name}`")).collect();
+            Err(format!("several lists, {}; expected one list of advertisements", names.join(" and ")))
+        }
+    }
+}
+
+/// The rows of a table that pandas wrote by columns, by rows under their index, or split into names and cells.
+fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
+    if let (Some(columns), Some(data)) = (object.get("columns"), object.get("data")) {
+        let names: Vec<&str> = columns.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
+        let row = |cells: &Value| -> Option<Map<String, Value>> {
+            let cells = cells.as_array().filter(|cells| cells.len() == names.len())?;
+            Some(names.iter().map(|name| (*name).to_owned()).zip(cells.iter().cloned()).collect())
+        };
+        return data.as_array()?.iter().map(row).collect();
+    }
+    let parts: Vec<(&String, &Map<String, Value>)> = object
+        .iter()
+        .map(|(name, value)| value.as_object().map(|part| (name, part)))
+        .collect::<Option<_>>()?;
+    let (_, first) = parts.first()?;
+    let numbered = |mut names: serde_json::map::Keys<'_>| names.all(|name| name.parse::<i64>().is_ok());
+    let same = parts
+        .iter()
+        .all(|(_, part)| part.len() == first.len() && first.keys().all(|key| part.contains_key(key)));
+    if same && !first.is_empty() && numbered(first.keys()) {
+        let row =
+            |key: &String| parts.iter().map(|(name, part)| ((*name).clone(), part[key].clone())).collect();
+        return Some(first.keys().map(row).collect());
+    }
+    numbered(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
+}
+
+/// The lines of a document's objects: the objects of the value and the opening braces of the text have one order.
+struct Places {
+    lines: std::collections::HashMap<*const Value, u64>,
+}
+
+impl Places {
+    fn of(text: &str, value: &Value) -> Self {
+        let mut objects = Vec::new();
+        collect(value, &mut objects);
+        let braces = opening_braces(text);
+        let mut lines = std::collections::HashMap::new();
+        if braces.len() == objects.len() {
+            let (mut line, mut last) = (1, 0);
+            for (object, at) in objects.into_iter().zip(braces) {
+                line += line_at(&text.as_bytes()[last..at], at - last) - 1;
+                last = at;
+                lines.insert(object, line);
+            }
+        }
+        Self { lines }
+    }
+
+    fn line(&self, value: &Value) -> u64 {
+        self.lines.get(&std::ptr::from_ref(value)).copied().unwrap_or(1)
+    }
+}
+
+fn collect(value: &Value, objects: &mut Vec<*const Value>) {
+    match value {
+        Value::Object(members) => {
+            objects.push(std::ptr::from_ref(value));
+            members.values().for_each(|member| collect(member, objects));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, objects)),
+        _ => {}
+    }
+}
+
+fn opening_braces(text: &str) -> Vec<usize> {
+    let (mut inside, mut escaped) = (false, false);
+    let mut found = Vec::new();
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b'{' if !inside => found.push(at),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(text: &str) -> Result<Vec<(u64, Value)>, String> {
+        let table = table(text)?;
+        let object = |row: &Row| {
+            let named = table.columns.iter().cloned().zip(row.cells.iter().cloned());
+            (row.place, Value::Object(named.filter(|(_, cell)| !cell.is_null()).collect()))
+        };
+        Ok(table.rows.iter().map(object).collect())
+    }
+
+    #[test]
+    fn every_shape_gives_the_same_rows() {
+        let one = json!({ "title": "a", "n": 1 });
+        let two = json!({ "title": "b{\"" });
+        let check = |text: &str, lines: [u64; 2]| {
+            let expected = vec![(lines[0], one.clone()), (lines[1], two.clone())];
+            assert_eq!(rows(text).expect("rows"), expected, "{text}");
+        };
+        check("{\"title\":\"a\",\"n\":1}\n{\"title\":\"b{\\\"\"}\n", [1, 2]);
+        check("{\"title\":\"a\",\"n\":1}\r\n\r\n{\"title\":\"b{\\\"\"}", [1, 3]);
+        check("[{\"title\":\"a\",\"n\":1},{\"title\":\"b{\\\"\"}]", [1, 1]);
+        check("[\n  {\n    \"title\": \"a\", \"n\": 1\n  },\n  {\"title\": \"b{\\\"\"}\n]\n", [2, 5]);
+        check("{\"jobs\": [\n{\"title\":\"a\",\"n\":1},\n{\"title\":\"b{\\\"\"}]}", [2, 3]);
+        check(
+            "{\"ok\": true, \"data\": {\"count\": 2, \"results\": [{\"title\":\"a\",\"n\":1},\n{\"title\":\"b{\\\"\"}]}}",
+            [1, 2],
+        );
+        check("{\"title\": {\"0\": \"a\", \"1\": \"b{\\\"\"}, \"n\": {\"0\": 1, \"1\": null}}", [1, 2]);
+        check("{\"0\": {\"title\": \"a\", \"n\": 1}, \"7\": {\"title\": \"b{\\\"\"}}", [1, 2]);
+        check(
+            "{\"columns\": [\"title\", \"n\"], \"index\": [0, 1], \"data\": [[\"a\", 1], [\"b{\\\"\", null]]}",
+            [1, 2],
+        );
+        check(
+            "{\"schema\": {\"fields\": []}, \"data\": [{\"title\":\"a\",\"n\":1},{\"title\":\"b{\\\"\"}]}",
+            [1, 1],
+        );
+        check("{\n\"title\": \"a\",\n\"n\": 1\n}\n{\n\"title\": \"b{\\\"\"\n}\n", [1, 5]);
+        check("[[{\"title\":\"a\",\"n\":1}],[{\"title\":\"b{\\\"\"}]]", [1, 1]);
+        check("{\"title\":\"a\",\"n\":{\"$numberLong\":\"1\"}}\n{\"title\":\"b{\\\"\"}", [1, 2]);
+        check("[{\"title\":\"a\",\"n\":1}]\n[{\"title\":\"b{\\\"\"}]".replace("]\n[", ",").as_str(), [1, 1]);
+    }
+
+    #[test]
+    fn json_ld_is_opened() {
+        let posting = |title: &str| format!("{{\"@type\":\"JobPosting\",\"title\":\"{title}\"}}");
+        let (a, b) = (posting("a"), posting("b"));
+        let check = |text: String| {
+            let titles: Vec<Value> =
+                rows(&text).expect("rows").into_iter().map(|(_, row)| row["title"].clone()).collect();
+            assert_eq!(titles, ["a", "b"], "{text}");
+        };
+        check(format!("{a}\n{b}\n"));
+        check(format!(
+            "{{\"@context\":\"https://schema.org\",\"@graph\":[{{\"@type\":\"WebPage\"}},{a},{b}]}}"
+        ));
+        check(format!(
+            "{{\"@type\":\"ItemList\",\"itemListElement\":[{{\"@type\":\"ListItem\",\"position\":1,\"item\":{a}}},{{\"@type\":\"ListItem\",\"item\":{b}}}]}}"
+        ));
+        check(format!("[{a},{b}]"));
+    }
+
+    #[test]
+    fn an_empty_answer_holds_nothing() {
+        for text in ["[]", "{\"jobs\": [], \"count\": 0}"] {
+            assert_eq!(rows(text), Ok(Vec::new()), "{text}");
+        }
+    }
+
+    #[test]
+    fn nan_is_nothing() {
+        let found =
+            rows("{\"title\": \"NaN is \\\"NaN\\\"\", \"company\": NaN, \"n\": -Infinity}").expect("rows");
+        assert_eq!(found, [(1, json!({ "title": "NaN is \"NaN\"" }))]);
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place() {
+        let check = |text: &str, expected: &str| {
+            let message = match table(text) {
+                Err(message) => message,
+                Ok(table) => {
+                    let told = table.problems.messages("f");
+                    told.iter().map(|error| format!("{}: {}\n", error.line, error.message)).collect()
+                }
+            };
+            assert!(message.contains(expected), "{text}: {message}");
+        };
+        check("[{\"title\": \"a\"},\n{\"title\": ", "cut off: EOF while parsing a value at line 2");
+        check("{\n  \"jobs\": [\n    {\"title\": \"a\"}\n", "cut off: EOF");
+        check(
+            "{\"title\":\"a\"}\n{bad\n[1]\n7\n",
+            "2: not valid JSON: key must be a string at column 2\n3: not a JSON object",
+        );
+        check(
+            "{\"title\":\"a\"}\n{\"title\":\"a\",\"title\":\"b\"}\n",
+            "2: not valid JSON: the member `title` is there twice",
+        );
+        check("{\"jobs\":[{\"a\":1}],\"firms\":[{\"b\":1}]}", "several lists, `jobs` and `firms`");
+        check("[[1, 2], [3, 4]]", "1: a list of values without names");
+        check("[1, 2]", "not a JSON object");
+        check("{\"a\":1},\n{\"a\":2},\n", "1: not valid JSON: trailing characters at column 8\n");
+    }
+}

@@ -1,0 +1,218 @@
+//! From rows to advertisements under our field names.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::columns::{Mapping, is_empty};
+use super::dates::{DateFormat, Dates};
+use super::{Ad, Prepared, Problems, Row, Table, Understood, pay, short, values, workbook};
+use crate::commands::postings::import::Import;
+
+/// Fields without which an advertisement is not stored.
+const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
+
+/// Most characters that a cell of a spreadsheet holds, in units of UTF-16.
+const CELL: usize = 32_767;
+
+/// Turns the rows of a file into advertisements.
+///
+/// # Errors
+/// When a column is missing, or a file leaves open what no flag has settled.
+pub(super) fn ads(
+    file: &str,
+    table: &Table,
+    import: &Import,
+    (understood, prepared): (&mut Understood, &mut Prepared),
+) -> Result<Vec<Ad>, String> {
+    let defaults = [("portal", import.portal.as_deref()), ("country", import.country.as_deref())];
+    let given: Vec<&str> =
+        defaults.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| *field).collect();
+    let mapping = Mapping::find(&table.columns, &table.rows, &import.map, &given)?;
+    understood.columns = mapping.shown(&table.columns);
+    understood.unused.clone_from(&mapping.unused);
+    understood.remarkable =
+        mapping.inferred || !matches!(table.form.as_str(), "delimited text" | "JSON Lines");
+    let converter = Converter {
+        posted: dates(&mapping, table, "posted_date", &import.date_format)?,
+        scraped: dates(&mapping, table, "scraped_at", &import.date_format)?,
+        mapping: &mapping,
+        defaults,
+    };
+    let notes =
+        [&converter.posted, &converter.scraped].into_iter().flatten().filter_map(|dates| dates.note.clone());
+    understood.notes.extend(notes);
+    let (mut refused, mut changed) = (Problems::default(), Problems::default());
+    let mut ads = Vec::with_capacity(table.rows.len());
+    for row in &table.rows {
+        if let Some(object) = converter.object(row, &mut refused, &mut changed) {
+            ads.push(Ad { file: file.to_owned(), line: row.place, object });
+        }
+    }
+    prepared.refused.extend(refused.messages(file));
+    prepared.refused_count += refused.count();
+    prepared.notes.extend(changed.messages(file));
+    Ok(ads)
+}
+
+fn dates(
+    mapping: &Mapping,
+    table: &Table,
+    field: &str,
+    format: &DateFormat,
+) -> Result<Option<Dates>, String> {
+    let Some((_, places)) = mapping.fields.iter().find(|(mapped, _)| *mapped == field) else {
+        return Ok(None);
+    };
+    let cells = || table.rows.iter().filter_map(|row| cell(row, places).map(|value| (row.place, value)));
+    if table.form.starts_with("a spreadsheet")
+        && *format == DateFormat::Detect
+        && let Some(problem) = workbook::half_taken(cells())
+    {
+        return Err(format!("{field}: {problem}"));
+    }
+    Dates::survey(field, cells(), format).map(Some)
+}
+
+/// The first cell that says something.
+fn cell<'r>(row: &'r Row, places: &[usize]) -> Option<&'r Value> {
+    places.iter().filter_map(|place| row.cells.get(*place)).find(|value| !is_empty(Some(value)))
+}
+
+struct Converter<'a> {
+    mapping: &'a Mapping,
+    defaults: [(&'static str, Option<&'a str>); 2],
+    posted: Option<Dates>,
+    scraped: Option<Dates>,
+}
+
+impl Converter<'_> {
+    /// The advertisement of a row; none where a field that it needs cannot be read.
+    fn object(
+        &self,
+        row: &Row,
+        refused: &mut Problems,
+        changed: &mut Problems,
+    ) -> Option<Map<String, Value>> {
+        let mut object = Map::new();
+        for (field, places) in &self.mapping.fields {
+            let Some(value) = cell(row, places) else { continue };
+            match self.text(field, value, row.place, changed) {
+                Ok(Some(text)) => {
+                    object.insert((*field).to_owned(), Value::String(text));
+                }
+                Ok(None) => {}
+                Err(kind) if NEEDED.contains(field) => {
+                    refused.add(row.place, &format!("{field}: {kind}"), &plain(value));
+                    return None;
+                }
+                Err(kind) => changed.add(row.place, &format!("{field}: {kind}; left out"), &plain(value)),
+            }
+        }
+        if let Some(pay) = self.pay(row) {
+            object.insert("salary_raw".to_owned(), Value::String(pay));
+        }
+        for (field, default) in self.defaults {
+            if let (Some(default), None) = (default, object.get(field)) {
+                object.insert(field.to_owned(), Value::String(default.to_owned()));
+            }
+        }
+        Some(object)
+    }
+
+    /// A field's text; an error is a kind of problem with `{}` for the value.
+    fn text(
+        &self,
+        field: &str,
+        value: &Value,
+        line: u64,
+        changed: &mut Problems,
+    ) -> Result<Option<String>, String> {
+        if let Some(text) = value.as_str().filter(|text| values::is_formula_error(text)) {
+            return Err(format!("`{}` is a formula without a result", short(text)));
+        }
+        if value.as_str().is_some_and(|text| text.encode_utf16().count() == CELL) {
+            changed.add(
+                line,
+                &format!(
+                    "{field}: {CELL} characters, as many as a spreadsheet's cell holds; it may be cut off"
+                ),
+                "",
+            );
+        }
+        match field {
+            "id" => values::id(value).map_err(|problem| format!("`{{}}` {problem}")),
+            "posted_date" => {
+                let day = self.posted.as_ref().map(|dates| dates.read(value));
+                let day = day.transpose().map_err(|problem| format!("`{{}}` {problem}"))?;
+                Ok(day.map(|moment| moment.day.to_string()))
+            }
+            "scraped_at" => {
+                let time = self.scraped.as_ref().map(|dates| dates.read(value));
+                let time = time.transpose().map_err(|problem| format!("`{{}}` {problem}"))?;
+                if time.is_some_and(|time| !time.has_zone()) {
+                    changed.add(line, "scraped_at: no zone, taken as UTC", "");
+                }
+                Ok(time.map(|time| time.to_rfc3339()))
+            }
+            "remote_type" => Ok(values::text_of(field, value)?.and_then(|text| values::remote(&text))),
+            _ => values::text_of(field, value),
+        }
+    }
+
+    fn pay(&self, row: &Row) -> Option<String> {
+        let [from, to, currency, per] =
+            self.mapping.pay?.map(|place| pay::part(place.and_then(|at| row.cells.get(at))));
+        pay::Pay { from, to, currency, per }.text()
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Ids that stand for several addresses name no advertisement: they are left to the addresses.
+pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
+    type Key = (String, String, String);
+    let text = |ad: &Ad, field: &str| {
+        ad.object.get(field).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+    };
+    let key = |ad: &Ad| -> Option<Key> {
+        let id = text(ad, "id");
+        (!id.is_empty()).then(|| (text(ad, "portal").to_lowercase(), text(ad, "country").to_lowercase(), id))
+    };
+    let mut seen: HashMap<Key, String> = HashMap::new();
+    let mut shared: HashSet<Key> = HashSet::new();
+    for ad in ads.iter() {
+        let Some(key) = key(ad) else { continue };
+        let url = page_of(&text(ad, "url"));
+        if seen.entry(key.clone()).or_insert_with(|| url.clone()) != &url {
+            shared.insert(key);
+        }
+    }
+    let mut problems: Vec<(String, Problems)> = Vec::new();
+    for ad in ads.iter_mut() {
+        let Some(key) = key(ad).filter(|key| shared.contains(key)) else { continue };
+        ad.object.remove("id");
+        if problems.last().is_none_or(|(file, _)| *file != ad.file) {
+            problems.push((ad.file.clone(), Problems::default()));
+        }
+        if let Some((_, problems)) = problems.last_mut() {
+            problems.add(
+                ad.line,
+                "id: `{}` stands for several addresses; the id is taken from the address",
+                &key.2,
+            );
+        }
+    }
+    for (file, problems) in problems {
+        prepared.notes.extend(problems.messages(&file));
+    }
+}
+
+/// An address without what differs between two links to one page.
+fn page_of(url: &str) -> String {
+    let url = url.trim_end_matches('/').to_lowercase();
+    let url = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    url.strip_prefix("www.").unwrap_or(url).to_owned()
+}

@@ -1,0 +1,165 @@
+//! Spreadsheets: xlsx, xls, xlsb and ods.
+
+use std::io::Cursor;
+
+use calamine::{Data, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
+use serde_json::Value;
+
+use super::{Problems, Table, columns, dates, grid::Grid, short, values};
+
+/// Reads the sheet that is asked for, else the one that holds something.
+///
+/// # Errors
+/// When the file is damaged or locked, or it is not clear which sheet is meant.
+pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
+    let mut book = open_workbook_auto_from_rs(Cursor::new(bytes))
+        .map_err(|_| "not a spreadsheet that can be read: it is damaged, cut off or locked by a password; save it anew as .xlsx or .csv".to_owned())?;
+    let (name, grid, others) = choose(&mut book, asked)?;
+    let mut problems = Problems::default();
+    let rows = grid
+        .into_iter()
+        .map(|(row, cells)| (row, cells.iter().map(|cell| value(row, cell, &mut problems)).collect()));
+    let rows = rows.collect();
+    let shown = format!("a spreadsheet, sheet `{}`", short(&name));
+    let mut table = Grid { rows, padded: true, unit: "row" }.table(shown, Problems::default());
+    // A formula without a result takes nothing away but its cell.
+    table.notes.extend(
+        problems
+            .messages("")
+            .iter()
+            .map(|error| format!("row {}: {} ({} cells)", error.line, error.message, error.count)),
+    );
+    if !others.is_empty() {
+        table.notes.push(format!("other sheets are not read: {}; --sheet names one", others.join(", ")));
+    }
+    Ok(table)
+}
+
+type Rows = Vec<(u64, Vec<Data>)>;
+type Book = Sheets<Cursor<Vec<u8>>>;
+
+/// The sheet to read, with its name and those of the other ones that hold something.
+fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<String>), String> {
+    let visible: Vec<String> = book
+        .sheets_metadata()
+        .iter()
+        .filter(|sheet| sheet.visible == SheetVisible::Visible || asked == Some(sheet.name.as_str()))
+        .map(|sheet| sheet.name.clone())
+        .collect();
+    if let Some(name) = asked {
+        let Some(found) = visible.iter().find(|sheet| sheet.as_str() == name) else {
+            return Err(format!("no sheet `{name}`; found {}", visible.join(", ")));
+        };
+        let rows = rows_of(book, found)?;
+        return Ok((found.clone(), rows, Vec::new()));
+    }
+    let mut filled = Vec::new();
+    for name in visible {
+        let rows = rows_of(book, &name)?;
+        if !rows.is_empty() {
+            filled.push((name, rows));
+        }
+    }
+    let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", short(name))).collect();
+    let known =
+        |rows: &Rows| rows.iter().take(10).map(|(_, cells)| columns::known(&texts(cells))).max().unwrap_or(0);
+    let likely: Vec<usize> = (0..filled.len()).filter(|at| known(&filled[*at].1) >= 2).collect();
+    let at = match (filled.len(), likely.as_slice()) {
+        (0, _) => return Ok((String::new(), Vec::new(), Vec::new())),
+        (1, _) => 0,
+        (_, [one]) => *one,
+        _ => return Err(format!("several sheets hold something: {}; give --sheet", names.join(", "))),
+    };
+    let (name, rows) = filled.swap_remove(at);
+    let others =
+        names.into_iter().enumerate().filter(|(place, _)| *place != at).map(|(_, name)| name).collect();
+    Ok((name, rows, others))
+}
+
+fn texts(cells: &[Data]) -> Vec<String> {
+    cells.iter().map(ToString::to_string).collect()
+}
+
+/// The rows of a sheet that hold something, with their numbers.
+fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
+    let range = book.worksheet_range(name).map_err(|error| format!("sheet `{name}` is damaged: {error}"))?;
+    let first = range.start().map_or(0, |(row, _)| u64::from(row)) + 1;
+    let rows = (first..).zip(range.rows().map(<[Data]>::to_vec));
+    Ok(rows.filter(|(_, cells)| cells.iter().any(|cell| *cell != Data::Empty)).collect())
+}
+
+fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {
+    match cell {
+        Data::Empty => Value::Null,
+        Data::Int(number) => (*number).into(),
+        Data::Float(number) if number.fract() == 0.0 && number.abs() < 1.0e15 => (*number as i64).into(),
+        Data::Float(number) => (*number).into(),
+        Data::Bool(yes) => (*yes).into(),
+        Data::DateTime(moment) => day(moment.to_ymd_hms_milli()),
+        Data::String(text) if values::is_formula_error(text) => {
+            problems.add(row, "a formula without a result, `{}`; its cell is left out", text);
+            Value::Null
+        }
+        Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => Value::String(text.clone()),
+        Data::Error(error) => {
+            problems.add(row, "a formula without a result, `{}`; its cell is left out", &error.to_string());
+            Value::Null
+        }
+    }
+}
+
+fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u16)) -> Value {
+    let date = format!("{year:04}-{month:02}-{day:02}");
+    let time = if (hour, minute, second) == (0, 0, 0) {
+        String::new()
+    } else {
+        format!(" {hour:02}:{minute:02}:{second:02}")
+    };
+    Value::String(format!("{date}{time}"))
+}
+
+/// Whether a spreadsheet took part of a column for dates and left the others as text, which it does where its
+/// country's order of day and month is another: then those it took have the two exchanged.
+pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
+    let (mut taken, mut left, mut all_low) = (0, None, true);
+    for (row, value) in values {
+        let Some(text) = value.as_str() else { continue };
+        match dates::slashed(text) {
+            Some((first, _)) if first > 12 => {
+                left.get_or_insert_with(|| (row, short(text)));
+            }
+            Some(_) => return None,
+            None => {
+                if let Some(day) = text.get(8..10).filter(|_| text.get(4..5) == Some("-")) {
+                    taken += 1;
+                    all_low &= day.parse::<u32>().is_ok_and(|day| day <= 12);
+                }
+            }
+        }
+    }
+    let (row, text) = left.filter(|_| taken > 1 && all_low)?;
+    Some(format!(
+        "`{text}` (row {row}) is text and {taken} others are dates, all of the first twelve days: the spreadsheet may \
+         have taken day and month for each other; save the column as text, or give --date-format if they are right"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_half_taken_for_dates_are_noticed() {
+        let check = |values: &[&str], expected: bool| {
+            let values: Vec<Value> = values.iter().map(|value| json!(value)).collect();
+            assert_eq!(half_taken((2..).zip(&values)).is_some(), expected, "{values:?}");
+        };
+        check(&["2025-11-03", "2025-05-11", "25/11/2025"], true);
+        check(&["2025-11-03", "2025-05-21", "25/11/2025"], false);
+        check(&["2025-11-03", "03/11/2025", "25/11/2025"], false);
+        check(&["2025-11-03", "2025-05-11"], false);
+        check(&["03/11/2025", "25/11/2025"], false);
+    }
+}
