@@ -12,6 +12,8 @@ mod case;
 mod check_digits;
 #[path = "privacy/email.rs"]
 mod email;
+#[path = "privacy/judge.rs"]
+mod judge;
 #[path = "privacy/layout.rs"]
 mod layout;
 #[path = "privacy/name.rs"]
