@@ -6,7 +6,11 @@ use std::{ops::Range, sync::LazyLock};
 
 use regex::Regex;
 
-use super::{Found, Kind, Words, compiled, view::View, words};
+use super::{
+    Found, Kind, Words, compiled,
+    view::{View, is_barrier},
+    words,
+};
 use host::domain;
 
 /// Where an address may have its sign.
@@ -81,11 +85,16 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
                 || (domain.has_known_end && shaped && !program)
         }
         Sign::Sure if !domain.has_dot => {
-            !spaced
-                && view.byte(domain.end) != b'_'
-                && (domain.is_mail_host || announced(view, mailbox.start))
+            let shaped = name.bytes().any(|byte| byte.is_ascii_digit() || b"._".contains(&byte));
+            let announced = announced(view, mailbox.start);
+            let known =
+                domain.is_mail_host && !NO_MAILBOX.contains(&name) && (!spaced || shaped || announced);
+            view.byte(domain.end) != b'_' && (known || (!spaced && announced))
         }
-        Sign::Sure => !spaced || (domain.has_known_end && !NO_MAILBOX.contains(&name)),
+        Sign::Sure => {
+            let letter = name.len() == 1 && domain.is_mail_host;
+            !spaced || (domain.has_known_end && (letter || !NO_MAILBOX.contains(&name)))
+        }
     };
     fits.then_some(mailbox.start..domain.end)
 }
@@ -96,7 +105,7 @@ fn announced(view: &View<'_>, at: usize) -> bool {
 }
 
 fn is_mailbox_char(character: char) -> bool {
-    character.is_ascii_alphanumeric() || character.is_alphabetic() || "._%+-'".contains(character)
+    character.is_ascii_alphanumeric() || character.is_alphabetic() || "._+-'".contains(character)
 }
 
 /// Longest local part (RFC 5321, 4.5.3.1.1).
@@ -168,15 +177,28 @@ fn joined_start(view: &View<'_>, start: usize) -> Option<usize> {
     (spelt && !NO_MAILBOX.contains(&&view.text()[earlier..joint_start])).then_some(earlier)
 }
 
+/// The sign between a mailbox and a host, or the last letter of one glued to it, and where the mailbox ends.
+fn sign_before(view: &View<'_>, host: usize) -> Option<(char, usize)> {
+    let behind = view.behind(host, 8);
+    let before = behind.chars().next_back()?;
+    if is_mailbox_char(before) && !matches!(before, '-' | '_') {
+        return (before != '.').then_some((before, host));
+    }
+    // One sign with blanks around it, or a blank alone.
+    let sign = behind.trim_end_matches(' ');
+    let last = sign.chars().next_back()?;
+    if is_mailbox_char(last) && !matches!(last, '-' | '_') {
+        return (behind.len() - sign.len() == 1).then_some((' ', host - 1));
+    }
+    let rest = sign[..sign.len() - last.len_utf8()].trim_end_matches(' ');
+    let punctuation = "/.:,;@\n()\"'".contains(last) || (last.is_ascii() && is_barrier(last as u8));
+    let tight = before == last || !last.is_ascii();
+    (tight && !punctuation).then_some((last, host - behind.len() + rest.len()))
+}
+
 /// Where an address begins whose mail host stands here without a sign that is one.
 fn before_host(view: &View<'_>, host: usize) -> Option<usize> {
-    let before = view.behind(host, 8).chars().next_back()?;
-    let end = match before {
-        ' ' => host - 1,
-        '/' | '.' | ':' | ',' | '@' | '\n' => return None,
-        letter if is_mailbox_char(letter) && letter != '-' && letter != '_' => host,
-        sign => host - sign.len_utf8(),
-    };
+    let (before, end) = sign_before(view, host)?;
     let start = token_start(view, end)?;
     let name = &view.text()[start..end];
     let long = name.chars().filter(|character| character.is_alphanumeric()).count() >= 3;

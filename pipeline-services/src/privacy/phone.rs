@@ -207,7 +207,9 @@ fn cue(view: &View<'_>, start: usize) -> Cue {
         end = word.start;
     }
     let direct = ["al", "ao"].iter().any(|word| view.behind(start, 4).ends_with(&format!(" {word} ")));
-    match (veto::is_money(view, start), direct) {
+    let numbered =
+        view.words_before(start, 10).first().is_some_and(|word| matches!(word.text, "no" | "nro" | "n"));
+    match (veto::is_money(view, start) || numbered, direct) {
         (true, _) => Cue::Against,
         (_, true) => Cue::Weak,
         _ => Cue::None,
@@ -256,6 +258,10 @@ fn is_phone(view: &View<'_>, number: &Number, lead: usize, cue: Cue) -> bool {
         || veto::is_date(&number.digits, &lengths)
         || (lead == 0 && is_amount(view, number, cue))
         || has_decimals(view, end);
+    let more = matches!(next, b'-' | b'/' | b'.') && view.byte(end + 1).is_ascii_digit();
+    if cue == Cue::None && more {
+        return false;
+    }
     if goes_on && !glued_word(view, end) || (unlike && !plan::is_mobile_by_thousands(&number.digits, cue)) {
         return false;
     }
@@ -271,10 +277,18 @@ fn has_decimals(view: &View<'_>, end: usize) -> bool {
 
 /// Thousands, unless the words around speak of calling and blanks or hyphens part them.
 fn is_amount(view: &View<'_>, number: &Number, cue: Cue) -> bool {
-    let parted = number.is_parted_by(view, "-()") || (cue >= Cue::Weak && number.is_parted_by(view, " "));
-    let round = number.digits.ends_with("000");
+    let mobile_or_abroad = match number.digits.len() {
+        9 => number.digits.starts_with(['9', '0', '6']),
+        _ => plan::is_abroad(&number.digits, false),
+    };
+    let called = cue == Cue::Weak && mobile_or_abroad;
+    let parted = number.is_parted_by(view, "-()") || (called && number.is_parted_by(view, " "));
+    let round = number.digits.ends_with("000") && cue == Cue::None;
     let thousands = veto::is_thousands(&number.lengths());
-    cue != Cue::Strong && thousands && (!parted || (round && cue == Cue::None))
+    // A Peruvian mobile in threes is one even without a word, if it is not round.
+    let mobile =
+        number.digits.len() == 9 && number.digits.starts_with('9') && number.is_parted_by(view, " -");
+    cue != Cue::Strong && thousands && (round || !(parted || mobile))
 }
 
 /// A word glued behind a number, as when a line break was lost: `3155550142Enviar`.

@@ -20,7 +20,7 @@ static NAMES: LazyLock<Words> = LazyLock::new(|| {
         ficha snies cnae cbo cas version build release commit token hash md5 sha1 uuid guid puerto ip mac \
         cep cp postal presupuesto ventas venta ingresos facturacion faturamento cartera meta metas monto \
         valor capital credito cupo salario salarios sueldo sueldos remuneracion renta basico honorarios bono \
-        pretension poliza placa chasis motor invima",
+        pretension anuncio busqueda publicacion legajo acta catalogo item producto modulo poliza placa chasis motor invima",
     )
 });
 
@@ -39,7 +39,7 @@ static UNITS: LazyLock<Words> = LazyLock::new(|| {
         anuales anual quincenales semanales diarios unidades uds piezas registros usuarios clientes personas \
         empleados colaboradores visitas visitantes seguidores lineas transacciones operaciones habitantes \
         toneladas ton kg kilos g km kms m m2 mts metros cm litros l hectareas ha horas hs hrs anos dias \
-        meses rpm kv v kw hp barriles puntos",
+        meses rpm mhz ghz hz gb mb tb ml mm kv v kw hp barriles puntos",
     )
 });
 

@@ -18,12 +18,13 @@ pub(super) fn fits(view: &View<'_>, number: &Number, plus: bool, bracket: bool, 
         return (8..=15).contains(&count) && !digits.starts_with('0');
     }
     if let Some(abroad) = digits.strip_prefix("00") {
-        return (12..=15).contains(&count) && is_abroad(abroad, true);
+        return (12..=15).contains(&count) && !abroad.starts_with('0') && is_abroad(abroad, true);
     }
     match cue {
         Cue::Against => false,
         Cue::Strong => (6..=14).contains(&count),
-        Cue::Weak => (7..=13).contains(&count),
+        // "línea 1234567" may be of anything.
+        Cue::Weak => (7..=13).contains(&count) && (count > 7 || lengths.len() > 1 || is_called(view, number)),
         Cue::None => {
             // Dots part the numbers of versions and networks too; a Colombian mobile has its own groups.
             let dots = number.is_parted_by(view, ".")
@@ -35,6 +36,11 @@ pub(super) fn fits(view: &View<'_>, number: &Number, plus: bool, bracket: bool, 
     }
 }
 
+/// "al 4321567".
+fn is_called(view: &View<'_>, number: &Number) -> bool {
+    [" al ", " ao ", ": "].iter().any(|word| view.behind(number.range.start, 4).ends_with(word))
+}
+
 /// Groups that no telephone number has: one digit at the end, digits behind a whole number, or equal long groups.
 fn is_odd(lengths: &[usize]) -> bool {
     let [body @ .., last] = lengths else { return true };
@@ -44,7 +50,7 @@ fn is_odd(lengths: &[usize]) -> bool {
 }
 
 /// Country codes with the lengths of the numbers behind them, of mobiles and of all.
-fn is_abroad(digits: &str, any: bool) -> bool {
+pub(super) fn is_abroad(digits: &str, any: bool) -> bool {
     const PLANS: [(&str, &[usize]); 22] = [
         ("573", &[12]),
         ("576", &[12]),
@@ -95,6 +101,7 @@ fn alone(digits: &str, lengths: &[usize], bracket: bool) -> bool {
             digits.as_bytes()[2] == b'9' && (bracket || lengths.len() > 2)
         }
         (11, _) if starts(&["0"]) && !starts(&["00"]) => lengths.len() > 1 || starts(&["011", "0800"]),
+        (12 | 13, _) if starts(&["01800"]) || (bracket && starts(&["0"])) => true,
         (11..=13, _) if starts(&["573", "549", "5255", "521", "5411", "569", "519"]) => {
             is_abroad(digits, false)
         }
