@@ -40,7 +40,13 @@ static CUE: LazyLock<Regex> = LazyLock::new(|| {
         r"atentamente",
         r"atenciosamente",
         r"cordialmente",
-        r"saludos(?: cordiales)?",
+        r"(?:un )?(?:cordial )?saludos?(?: cordial(?:es)?)?!?",
+        r"(?:muchas )?gracias[.!]?",
+        r"(?:best |kind )?regards",
+        r"(?:please )?contact(?: person)?",
+        r"encargad[oa](?: del?(?: la| los)? [a-z]{1,20})?",
+        r"(?:reclutamiento|contacto directo) ?:",
+        r"(?:escribe|pasar|escribile|escribele|escribirle) (?:a|con)",
         r"a/?c",
         r"(?:a la|con|en) at(?:encion|encao|t?'?n)(?: de| a)?",
         r"(?:aos|ao) cuidados? (?:de|da|do)",
@@ -51,7 +57,7 @@ static CUE: LazyLock<Regex> = LazyLock::new(|| {
         r"(?:talento humano|recursos humanos|rr\.? ?hh\.?|gestion humana|seleccion) ?:",
         r"informa(?:cion|r)? con",
         r"remitente",
-        r"firma",
+        r"firma ?:",
         r"nombre(?: completo)?:",
         r"presentarse (?:con|ante)",
         r"(?:hoja de vida|hv|cv|curriculum|curriculo) (?:a|para)",
@@ -62,7 +68,7 @@ static CUE: LazyLock<Regex> = LazyLock::new(|| {
     ];
     let title = [
         r"lic(?:d[oa])?\.?",
-        r"ing(?:a)?\.",
+        r"inga?\.?",
         r"ingenier[oa]",
         r"licenciad[oa]",
         r"arq\.",
@@ -138,7 +144,7 @@ static PLACES: LazyLock<Words> = LazyLock::new(|| {
         "av avda avenida calle pasaje pje blvd boulevard bulevar ruta autopista autovia jr jiron carrera rua \
         praca hospital clinica sanatorio escuela colegio instituto universidad fundacion farmacia farmacias \
         laboratorio laboratorios gobernador gdor intendente ciudad municipio localidad partido barrio \
-        colonia col plaza parque estacion aeropuerto consultorio",
+        colonia col plaza parque estacion aeropuerto consultorio ntra nuestra nuestro iglesia parroquia capilla virgen",
     )
 });
 
@@ -254,7 +260,9 @@ const MOST_WORDS: usize = 7;
 
 fn name_at(view: &View<'_>, at: usize, cue: Cue) -> Option<Range<usize>> {
     let mut parts = parts(view, at)?;
-    while parts.last().is_some_and(|part| part.particle || part.initial) {
+    // "S.A." is no initial.
+    let dotted = |end: usize| view.byte(end) == b'.' && !view.byte(end + 1).is_ascii_alphanumeric();
+    while parts.last().is_some_and(|part| part.particle || (part.initial && !dotted(part.range.end))) {
         parts.pop();
     }
     let end = parts.last()?.range.end;
