@@ -1,0 +1,136 @@
+//! What stands around a number and makes it something other than personal data.
+
+use std::sync::LazyLock;
+
+use super::{
+    Words,
+    view::{View, is_barrier},
+    words,
+};
+
+/// Words before a number that say what it counts or names.
+static NAMES: LazyLock<Words> = LazyLock::new(|| {
+    words(
+        "iso nom ntc nbr norma ley lei decreto resolucion resolucao circular acuerdo articulo art expediente \
+        exp ref referencia codigo cod code id ids jobid aviso vacante vacantes vaga vagas requisicion req \
+        job oferta folio lote lotes lot serie serial modelo parte pieza pn sn sku ean gtin upc isbn issn \
+        barras partida ncm ciiu sap oc po op orden ordem pedido pedidos factura facturas fatura remision \
+        guia material ticket contrato contratos convenio convocatoria concurso licitacion proceso processo \
+        proyecto projeto solicitud solicitacao caso radicado inventario activo patrimonio registro matricula \
+        ficha snies cnae cbo cas version build release commit token hash md5 sha1 uuid guid puerto ip mac \
+        cep cp postal presupuesto ventas venta ingresos facturacion faturamento cartera meta metas monto \
+        valor capital credito cupo salario salarios sueldo sueldos remuneracion renta basico honorarios bono \
+        pretension anuncio busqueda publicacion legajo acta catalogo item producto modulo poliza placa chasis motor invima",
+    )
+});
+
+/// Currencies, which stand before and behind amounts.
+static CURRENCIES: LazyLock<Words> = LazyLock::new(|| {
+    words(
+        "usd us cop mxn mx ars ar clp pen brl eur pesos peso dolares dolar euros soles reales reais colones \
+        quetzales guaranies bolivianos mn",
+    )
+});
+
+/// Words behind a number that say what it counts.
+static UNITS: LazyLock<Words> = LazyLock::new(|| {
+    words(
+        "millones millon milhoes mil mm mensuales mensual mensais brutos bruto netos neto liquidos liquido \
+        anuales anual quincenales semanales diarios unidades uds piezas registros usuarios clientes personas \
+        empleados colaboradores visitas visitantes seguidores lineas transacciones operaciones habitantes \
+        toneladas ton kg kilos g km kms m m2 mts metros cm litros l hectareas ha horas hs hrs anos dias \
+        meses rpm mhz ghz hz gb mb tb ml mm kv v kw hp barriles puntos",
+    )
+});
+
+/// Whether one of so many words right before a place, in its sentence, names something else.
+pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
+    let words = view.words_before(at, 40);
+    let mut end = at;
+    for word in words.iter().take(most) {
+        let gap = &view.text()[word.end..end];
+        if gap.contains('\n') || gap.contains(". ") && word.text.len() > 4 {
+            return false;
+        }
+        if is_name(word.text) {
+            return true;
+        }
+        end = word.start;
+    }
+    is_money(view, at)
+}
+
+/// Whether a word names what is no personal number.
+pub(super) fn is_name(word: &str) -> bool {
+    NAMES.contains(word) || CURRENCIES.contains(word)
+}
+
+/// A currency's sign or name right before a place.
+pub(super) fn is_money(view: &View<'_>, at: usize) -> bool {
+    let before = view.behind(at, 12).trim_end();
+    before.ends_with(['$', '€', '£', '¢', '₡', '=', '~'])
+        || ["s/", "s/.", "r$", "gs.", "q."].iter().any(|sign| before.ends_with(sign))
+        || view.words_before(at, 12).first().is_some_and(|word| CURRENCIES.contains(word.text))
+}
+
+/// A unit or currency right behind a place.
+pub(super) fn is_counted(view: &View<'_>, end: usize) -> bool {
+    let next = view.ahead(end, 3).trim_start();
+    if next.starts_with(['%', '$', '€', '°']) {
+        return true;
+    }
+    let words = view.words_after(end, 30);
+    let word = words.first().filter(|word| word.start <= end + 2).map(|word| word.text);
+    let word = word
+        .filter(|word| *word != "de")
+        .or_else(|| words.get(1).filter(|_| word == Some("de")).map(|word| word.text));
+    word.is_some_and(|word| UNITS.contains(word) || CURRENCIES.contains(word))
+}
+
+/// Whether a number begins inside a word, a path, a code or a price.
+pub(super) fn is_attached(view: &View<'_>, start: usize) -> bool {
+    let before = view.text()[..start].chars().next_back().unwrap_or('\n');
+    let removed = before.is_ascii() && is_barrier(before as u8);
+    let glued =
+        before.is_alphanumeric() || matches!(before, '$' | '€' | '/' | '=' | ',' | '_' | '-' | '.' | '&');
+    glued && !removed
+}
+
+/// A date, or years side by side.
+pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
+    let parts: Vec<u32> = {
+        let mut at = 0;
+        lengths
+            .iter()
+            .map(|length| {
+                at += length;
+                digits[at - length..at].parse().unwrap_or(u32::MAX)
+            })
+            .collect()
+    };
+    let (year, month, day) = (
+        |value: u32| (1900..2100).contains(&value),
+        |value: u32| (1..=12).contains(&value),
+        |value: u32| (1..=31).contains(&value),
+    );
+    match (lengths, parts.as_slice()) {
+        ([1 | 2, 1 | 2, 4], [a, b, c]) => day(*a) && day(*b) && year(*c),
+        ([4, 1 | 2, 1 | 2], [a, b, c]) => year(*a) && day(*b) && day(*c),
+        ([4, 4], [a, b]) => year(*a) && year(*b),
+        ([4, 1 | 2, 1 | 2, ..], [a, b, c, ..]) => year(*a) && month(*b) && day(*c),
+        ([1 | 2, 1 | 2, 4, 1 | 2, ..], [a, b, c, ..]) => day(*a) && day(*b) && year(*c),
+        ([8], _) => {
+            let part = |range: std::ops::Range<usize>| digits[range].parse().unwrap_or(0);
+            let date = |year: u32, month_: u32, day_: u32| {
+                (2000..2040).contains(&year) && month(month_) && day(day_)
+            };
+            date(part(0..4), part(4..6), part(6..8)) || date(part(4..8), part(2..4), part(0..2))
+        }
+        _ => false,
+    }
+}
+
+/// `2.500.000`, `2,500,000`, `2 500 000`: thousands.
+pub(super) fn is_thousands(lengths: &[usize]) -> bool {
+    lengths.len() > 1 && (1..=3).contains(&lengths[0]) && lengths[1..].iter().all(|length| *length == 3)
+}
