@@ -153,12 +153,7 @@ impl Extractor {
         }
     }
 
-    fn mentions(
-        &self,
-        field: Field,
-        tokens: &Tokens<'_>,
-        entities: &[NerEntity],
-    ) -> Vec<Mention> {
+    fn mentions(&self, field: Field, tokens: &Tokens<'_>, entities: &[NerEntity]) -> Vec<Mention> {
         let scope = Scope::new(field, tokens, &self.patterns);
         let mut all = self.source.candidates(tokens, &scope, self.taxonomy.as_deref());
         all.extend(phrases::standards(tokens, &self.patterns));

@@ -168,7 +168,9 @@ impl Lexicon {
     /// Every word of every form, folded.
     pub fn words(&self) -> BTreeSet<String> {
         let forms = self.entries.iter().flat_map(|entry| &entry.forms);
-        forms.flat_map(|form| tokens::key(&form.text).split(' ').map(str::to_owned).collect::<Vec<_>>()).collect()
+        forms
+            .flat_map(|form| tokens::key(&form.text).split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect()
     }
 
     /// SHA-256 of the files, hexadecimal: the lexicon's version.

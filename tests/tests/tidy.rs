@@ -96,8 +96,7 @@ fn every_dependency_may_be_used() {
 
 #[test]
 fn programs_and_tests_are_built_from_the_same_crates() {
-    let (programs, tests) =
-        (features::resolved("normal,build"), features::resolved("normal,build,dev"));
+    let (programs, tests) = (features::resolved("normal,build"), features::resolved("normal,build,dev"));
     assert!(programs.len() >= 300, "only {} crates looked at", programs.len());
     let wrong = features::compiled_twice(&programs, &tests);
     assert!(

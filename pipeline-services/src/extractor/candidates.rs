@@ -118,7 +118,8 @@ impl Source {
                 end: span.1,
                 label: None,
                 kind: SkillKind::Hard,
-                category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }.to_owned(),
+                category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }
+                    .to_owned(),
                 methods,
                 confidence,
                 uri: Some(found.concept.uri.clone()),

@@ -126,7 +126,10 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
         // "SPSS SAS" lists two programs, and so does "SPSS, SAS".
         let beside_acronym = first + 1 == form.first && is_acronym(tokens.surface(first));
         let parted = tokens.items()[form.first].break_before;
-        if first < form.first && written.chars().any(char::is_uppercase) && (dotted || !parted && !beside_acronym) {
+        if first < form.first
+            && written.chars().any(char::is_uppercase)
+            && (dotted || !parted && !beside_acronym)
+        {
             masks[first..form.end].fill(Mask::All);
         }
     }
@@ -137,7 +140,8 @@ fn name_start(tokens: &Tokens<'_>, end: usize, is_cue: impl Fn(usize) -> bool) -
     /// Words of a company's name, connecting ones included.
     const NAME: usize = 6;
     let capitalised = |index: usize| tokens.surface(index).starts_with(char::is_uppercase) && !is_cue(index);
-    let connects = |index: usize| matches!(tokens.folded(index), "de" | "y" | "del" | "la" | "los" | "e" | "and");
+    let connects =
+        |index: usize| matches!(tokens.folded(index), "de" | "y" | "del" | "la" | "los" | "e" | "and");
     let mut first = end;
     for index in (end.saturating_sub(NAME)..end).rev() {
         if capitalised(index) {

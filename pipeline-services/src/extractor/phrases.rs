@@ -149,9 +149,9 @@ fn is_one_word(word: &str) -> bool {
     /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.
     const LETTERS: usize = 24;
     let letters: Vec<char> = word.chars().collect();
-    let glued = letters.windows(3).any(|three| {
-        three[0].is_alphabetic() && three[1].is_uppercase() && three[2].is_lowercase()
-    });
+    let glued = letters
+        .windows(3)
+        .any(|three| three[0].is_alphabetic() && three[1].is_uppercase() && three[2].is_lowercase());
     letters.len() <= LETTERS && !glued
 }
 

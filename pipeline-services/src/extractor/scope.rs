@@ -107,7 +107,8 @@ impl<'a> Scope<'a> {
             return false;
         }
         let joined = |index: usize| self.same_sentence(index, first);
-        let previous = first.checked_sub(1).filter(|index| joined(*index) && !tokens.items()[first].break_before);
+        let previous =
+            first.checked_sub(1).filter(|index| joined(*index) && !tokens.items()[first].break_before);
         let next = Some(end)
             .filter(|index| *index < tokens.len() && joined(*index) && !tokens.items()[*index].break_before);
         let capital = tokens.surface(first).starts_with(char::is_uppercase) && previous.is_some();

@@ -68,7 +68,8 @@ fn asking(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Vec<usi
         .iter()
         .filter_map(|found| {
             let id = sentence[found.first];
-            let inside = sentence[..found.first].iter().rev().take(BEFORE + 1).take_while(|other| **other == id);
+            let inside =
+                sentence[..found.first].iter().rev().take(BEFORE + 1).take_while(|other| **other == id);
             let before = inside.count();
             (before <= BEFORE).then(|| found.first - before)
         })

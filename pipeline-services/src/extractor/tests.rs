@@ -91,12 +91,21 @@ fn counts_what_is_asked_and_nothing_else() {
             vec!["Negociación", "Liderazgo", "Trabajo en equipo", "Excel"],
         ),
         ("Modalidad Mixta | Part-Time\nOrientación a resultados", vec!["Orientación a resultados"]),
-        ("Horario: lunes a viernes\nProactividad\nUbicación: Bogotá\nPuntualidad", vec!["Proactividad", "Puntualidad"]),
+        (
+            "Horario: lunes a viernes\nProactividad\nUbicación: Bogotá\nPuntualidad",
+            vec!["Proactividad", "Puntualidad"],
+        ),
         ("Ofrecemos: prepaga.\nRequerimos manejo de AutoCAD y liderazgo", vec!["AutoCAD", "Liderazgo"]),
         // Labels that share a concept, typing errors, lost line breaks.
         ("Scrum y Kanban; SEO y SEM", vec!["Scrum", "Kanban", "SEO", "SEM"]),
-        ("exel, Exell avanzado, phyton, paquete officce", vec!["Excel", "Excel", "Python", "Microsoft Office"]),
-        ("Buena presenciaProactividadCapacidad de trabajo en equipoResidir cerca", vec!["Buena presencia", "Proactividad", "Trabajo en equipo"]),
+        (
+            "exel, Exell avanzado, phyton, paquete officce",
+            vec!["Excel", "Excel", "Python", "Microsoft Office"],
+        ),
+        (
+            "Buena presenciaProactividadCapacidad de trabajo en equipoResidir cerca",
+            vec!["Buena presencia", "Proactividad", "Trabajo en equipo"],
+        ),
         // Phrases that introduce no skill.
         ("manejo de Excel y conocimientos en Analista", vec!["Excel"]),
         ("Experiencia en TUCUMAN y esperamos tu postulación", vec![]),

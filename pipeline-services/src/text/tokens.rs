@@ -60,7 +60,9 @@ impl<'text> Tokens<'text> {
         let folded_start = self.folded.len();
         // A backslash inside of a word is Markdown's escape (`C\+\+`), no part of the name.
         let written = chars[start..end].iter().map(|(_, character)| *character);
-        written.filter(|character| *character != '\\').for_each(|character| push_folded(character, &mut self.folded));
+        written
+            .filter(|character| *character != '\\')
+            .for_each(|character| push_folded(character, &mut self.folded));
         if self.folded.len() == folded_start {
             return;
         }
@@ -194,7 +196,11 @@ fn seams(word: &str) -> Vec<usize> {
     for at in 3..letters.len().saturating_sub(2) {
         let is = |offset: usize, test: fn(char) -> bool| test(letters[offset].1);
         let ends = is(at - 2, char::is_alphabetic) && is(at - 1, char::is_lowercase);
-        if ends && is(at, char::is_uppercase) && is(at + 1, char::is_lowercase) && is(at + 2, char::is_lowercase) {
+        if ends
+            && is(at, char::is_uppercase)
+            && is(at + 1, char::is_lowercase)
+            && is(at + 2, char::is_lowercase)
+        {
             seams.push(letters[at].0);
         }
     }
