@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    cleaning,
+    cleaning::{self, Cleaned},
     domain::posting::NewPosting,
+    privacy,
     store::{
         Connection, PgConnection, SqlResult,
         postings::{self, Storable, Stored},
@@ -34,7 +35,12 @@ pub struct Refusal {
 }
 
 fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { field, problem: problem.into() })
+    Err(refusal(field, problem))
+}
+
+/// The text quotes the value at fault, and summaries keep it: so it holds no personal data either.
+fn refusal(field: &'static str, problem: impl Into<String>) -> Refusal {
+    Refusal { field, problem: privacy::scrub(&problem.into()).text }
 }
 
 /// An advertisement that is ready to be stored.
@@ -68,8 +74,7 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     }
     object.retain(|_, value| value.as_str().is_none_or(|text| !text.trim().is_empty()) && !value.is_null());
     check_times(&object)?;
-    NewPosting::deserialize(Value::Object(object))
-        .map_err(|error| Refusal { field: "line", problem: error.to_string() })
+    NewPosting::deserialize(Value::Object(object)).map_err(|error| refusal("line", error.to_string()))
 }
 
 fn check_times(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
@@ -107,18 +112,15 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         return refuse("url", format!("`{url}` is not a web address: expected https://…"));
     }
     let mut cleaner = Cleaner::default();
+    let url = cleaner.address(&url);
     let title = cleaner.required("title", &raw.title, TITLE_LIMIT)?;
     let description = cleaner.required("description", &raw.description, TEXT_LIMIT)?;
     let requirements = cleaner.optional("requirements", raw.requirements, TEXT_LIMIT)?;
     let company = cleaner.optional("company", raw.company, TITLE_LIMIT)?;
-    let location = cleaner.optional("location", raw.location, TITLE_LIMIT)?;
+    let location = cleaner.place(raw.location)?;
     let salary_raw = cleaner.optional("salary_raw", raw.salary_raw, TITLE_LIMIT)?;
     let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
     let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
-    let external_id = match raw.external_id {
-        Some(id) if !id.trim().is_empty() => id.trim().to_owned(),
-        _ => external_id_of(&url),
-    };
     let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
         company: company.as_deref().unwrap_or_default(),
@@ -126,6 +128,7 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         description: &description,
         requirements: requirements.as_deref().unwrap_or_default(),
     });
+    let external_id = cleaner.identity(raw.external_id.as_deref(), &url, &content_hash);
     Ok(Prepared {
         posting: NewPosting {
             portal,
@@ -156,6 +159,45 @@ struct Cleaner {
 }
 
 impl Cleaner {
+    /// A text cleaned, and what was removed counted.
+    fn text(&mut self, text: &str) -> String {
+        self.counted(cleaning::clean(text))
+    }
+
+    /// The same for the name of a place.
+    fn place_text(&mut self, text: &str) -> String {
+        self.counted(cleaning::clean_place(text))
+    }
+
+    fn counted(&mut self, cleaned: Cleaned) -> String {
+        for (kind, count) in &cleaned.entities_removed {
+            *self.removed.entry(kind.name().to_owned()).or_default() += u64::from(*count);
+        }
+        cleaned.text
+    }
+
+    /// An address or identifier without personal data; one that held some counts once.
+    fn address(&mut self, text: &str) -> String {
+        let scrubbed = privacy::scrub_url(text);
+        if scrubbed != text {
+            *self.removed.entry("url".to_owned()).or_default() += 1;
+        }
+        scrubbed
+    }
+
+    /// The portal's id. One that was a person's address or number is none any more: then a number in the URL is the
+    /// id, or else the text itself, since different advertisements must not share one.
+    fn identity(&mut self, given: Option<&str>, url: &str, content_hash: &str) -> String {
+        let given = given.map(str::trim).filter(|id| !id.is_empty());
+        let id = given.map_or_else(|| external_id_of(url), str::to_owned);
+        let scrubbed = self.address(&id);
+        let own = scrubbed == id && (given.is_some() || !self.removed.contains_key("url"));
+        if own || number_in(&scrubbed).is_some() {
+            return scrubbed;
+        }
+        number_in(path_of(url)).unwrap_or(&content_hash[..32]).to_owned()
+    }
+
     fn required(&mut self, field: &'static str, text: &str, limit: usize) -> Result<String, Refusal> {
         match self.optional(field, Some(text.to_owned()), limit)? {
             Some(cleaned) => Ok(cleaned),
@@ -169,17 +211,24 @@ impl Cleaner {
         text: Option<String>,
         limit: usize,
     ) -> Result<Option<String>, Refusal> {
-        let Some(text) = text else { return Ok(None) };
-        let cleaned = cleaning::clean(&text);
-        for (kind, count) in &cleaned.entities_removed {
-            *self.removed.entry(kind.name().to_owned()).or_default() += u64::from(*count);
-        }
-        let length = cleaned.text.chars().count();
-        if length > limit {
-            return refuse(field, format!("has {length} characters, at most {limit} are kept"));
-        }
-        Ok((!cleaned.text.is_empty()).then_some(cleaned.text))
+        let cleaned = text.map(|text| self.text(&text));
+        kept(field, cleaned, limit)
     }
+
+    fn place(&mut self, text: Option<String>) -> Result<Option<String>, Refusal> {
+        let cleaned = text.map(|text| self.place_text(&text));
+        kept("location", cleaned, TITLE_LIMIT)
+    }
+}
+
+/// A cleaned text, if anything is left of it.
+fn kept(field: &'static str, text: Option<String>, limit: usize) -> Result<Option<String>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let length = text.chars().count();
+    if length > limit {
+        return refuse(field, format!("has {length} characters, at most {limit} are kept"));
+    }
+    Ok((!text.is_empty()).then_some(text))
 }
 
 fn is_portal_name(name: &str) -> bool {
@@ -191,16 +240,24 @@ fn is_portal_name(name: &str) -> bool {
 /// The portal's id of an advertisement from its address: the last long hexadecimal or decimal number of
 /// the path, else the path itself.
 pub fn external_id_of(url: &str) -> String {
-    static NUMBER: std::sync::LazyLock<Regex> =
-        std::sync::LazyLock::new(|| Regex::new(r"[0-9A-Fa-f]{32}|[0-9]{5,}").expect("a valid pattern"));
-    let without_fragment = url.split(['?', '#']).next().unwrap_or(url);
-    let path = without_fragment.split_once("://").map_or(without_fragment, |(_, rest)| rest);
-    let path = path.split_once('/').map_or("", |(_, path)| path);
-    match NUMBER.find_iter(path).last() {
-        Some(number) => number.as_str().to_owned(),
+    let path = path_of(url);
+    match number_in(path) {
+        Some(number) => number.to_owned(),
         None if path.trim_matches('/').is_empty() => url.to_owned(),
         None => path.trim_matches('/').to_owned(),
     }
+}
+
+fn path_of(url: &str) -> &str {
+    let without_fragment = url.split(['?', '#']).next().unwrap_or(url);
+    let path = without_fragment.split_once("://").map_or(without_fragment, |(_, rest)| rest);
+    path.split_once('/').map_or("", |(_, path)| path)
+}
+
+fn number_in(text: &str) -> Option<&str> {
+    static NUMBER: std::sync::LazyLock<Regex> =
+        std::sync::LazyLock::new(|| Regex::new(r"[0-9A-Fa-f]{32}|[0-9]{5,}").expect("a valid pattern"));
+    NUMBER.find_iter(text).last().map(|number| number.as_str())
 }
 
 /// Stores advertisements in one transaction; the outcomes stand in the order of the items.
@@ -268,6 +325,40 @@ mod tests {
         assert_eq!(item.external_id, "1116979466");
         assert!(!item.posting.description.contains('<') && !item.posting.description.contains('@'));
         assert_eq!(item.removed.values().sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn addresses_and_ids_hold_no_personal_data() {
+        let check = |url: &str, id: Option<&str>, expected: (&str, &str)| {
+            let item =
+                prepared(NewPosting { url: url.to_owned(), external_id: id.map(str::to_owned), ..raw() });
+            let item = item.expect("accepted");
+            assert_eq!((item.posting.url.as_str(), item.external_id.as_str()), expected);
+            assert!(item.removed["url"] >= 1);
+        };
+        let hash = &prepared(raw()).expect("accepted").content_hash[..32];
+        let offer = "https://jobs.example/oferta/48213";
+        check(
+            "https://jobs.example/oferta/48213?tel=3155550142&page=2",
+            None,
+            ("https://jobs.example/oferta/48213?tel=&page=2", "48213"),
+        );
+        check("https://jobs.example/p/ana%40x.example", None, ("https://jobs.example/p/-", hash));
+        check(offer, Some("juan.perez@correo.example"), (offer, "48213"));
+        check(
+            "https://jobs.example/oferta",
+            Some("juan@correo.example"),
+            ("https://jobs.example/oferta", hash),
+        );
+        check(offer, Some("77310:juan@correo.example"), (offer, "77310"));
+    }
+
+    #[test]
+    fn refusals_quote_no_personal_data() {
+        let message = prepared(NewPosting { url: "mailto:ana.ruiz@x.example".to_owned(), ..raw() })
+            .expect_err("refused")
+            .to_string();
+        assert!(message.contains("[email]") && !message.contains("ana.ruiz"), "{message}");
     }
 
     #[test]
