@@ -1,5 +1,7 @@
 //! The item pipeline: validate, clean, remove personal data, hash, store once.
 
+pub mod again;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
