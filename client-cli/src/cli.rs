@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
     completions, countries, database, demo, doctor, down, export, extract, infer, insights, models, postings,
-    reports, runs, status, supervise, taxonomies, up, version,
+    privacy, reports, runs, status, supervise, taxonomies, up, version,
 };
 use crate::error::{is_broken_pipe, report};
 use crate::local::DataDir;
@@ -41,6 +41,7 @@ enum Command {
     #[command(name = "run")]
     Runs(runs::Arguments),
     Postings(postings::Arguments),
+    Privacy(privacy::Arguments),
     #[command(name = "taxonomy")]
     Taxonomies(taxonomies::Arguments),
     Extract(extract::Arguments),
@@ -106,6 +107,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Doctor(arguments) => doctor::run(&context, arguments).await,
         Command::Runs(arguments) => runs::run(&context, arguments).await,
         Command::Postings(arguments) => postings::run(&context, arguments).await,
+        Command::Privacy(arguments) => privacy::run(&context, arguments).await,
         Command::Taxonomies(arguments) => taxonomies::run(&context, arguments).await,
         Command::Extract(arguments) => extract::run(&context, arguments).await,
         Command::Countries(arguments) => countries::run(&context, arguments).await,

@@ -14,6 +14,7 @@ pub mod infer;
 pub mod insights;
 pub mod models;
 pub mod postings;
+pub mod privacy;
 pub mod reports;
 pub mod runs;
 pub mod status;

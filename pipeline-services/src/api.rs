@@ -6,6 +6,7 @@ mod extractor;
 mod insights;
 mod orchestrator;
 mod postings;
+mod privacy;
 mod reports;
 mod stages;
 mod taxonomies;
@@ -16,8 +17,9 @@ use anyhow::{Context, Result};
 use observatory_proto::pipeline::v1::{
     export_service_server::ExportServiceServer, extractor_service_server::ExtractorServiceServer,
     insight_service_server::InsightServiceServer, orchestrator_service_server::OrchestratorServiceServer,
-    posting_service_server::PostingServiceServer, report_service_server::ReportServiceServer,
-    stage_service_server::StageServiceServer, taxonomy_service_server::TaxonomyServiceServer,
+    posting_service_server::PostingServiceServer, privacy_service_server::PrivacyServiceServer,
+    report_service_server::ReportServiceServer, stage_service_server::StageServiceServer,
+    taxonomy_service_server::TaxonomyServiceServer,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -116,6 +118,7 @@ fn routes(services: Services) -> Routes {
         .add_service(limited!(OrchestratorServiceServer))
         .add_service(limited!(ExtractorServiceServer))
         .add_service(limited!(PostingServiceServer))
+        .add_service(limited!(PrivacyServiceServer))
         .add_service(limited!(TaxonomyServiceServer))
         .add_service(limited!(InsightServiceServer))
         .add_service(limited!(ReportServiceServer))

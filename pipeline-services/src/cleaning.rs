@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
-    privacy::{self, Kind},
+    privacy::{self, Kind, Scrubbed},
     text::fold::push_folded,
 };
 
@@ -28,10 +28,19 @@ const ROUNDS: usize = 32;
 
 /// Cleans a text; cleaning it again changes nothing. Mojibake is left alone: what it meant is a guess.
 pub fn clean(text: &str) -> Cleaned {
+    clean_by(text, privacy::scrub)
+}
+
+/// The same for the name of a place.
+pub fn clean_place(text: &str) -> Cleaned {
+    clean_by(text, privacy::scrub_place)
+}
+
+fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
     let mut cleaned = Cleaned { text: text.to_owned(), entities_removed: BTreeMap::new() };
     for _ in 0..ROUNDS {
         let plain = normalise(&markup::to_text(&entities::decode(&cleaned.text)));
-        let scrubbed = privacy::scrub(&plain);
+        let scrubbed = scrub(&plain);
         for (kind, count) in scrubbed.removed {
             *cleaned.entities_removed.entry(kind).or_default() += count;
         }

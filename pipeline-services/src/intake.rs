@@ -1,6 +1,7 @@
 //! The item pipeline: validate, clean, remove personal data, hash, store once.
 
 mod address;
+pub mod again;
 mod names;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    cleaning,
+    cleaning::{self, Cleaned},
     domain::posting::NewPosting,
+    privacy,
     store::{
         Connection, PgConnection, SqlResult,
         postings::{self, Storable, Stored},
@@ -58,11 +60,17 @@ pub struct Refusal {
 }
 
 fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { field, problem: problem.into(), value: String::new() })
+    Err(refusal(field, problem))
 }
 
 fn refuse_value<T>(field: &'static str, value: &str, problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { field, problem: problem.into(), value: value.chars().take(200).collect() })
+    let value = privacy::scrub(&value.chars().take(200).collect::<String>()).text;
+    Err(Refusal { value, ..refusal(field, problem) })
+}
+
+/// The text quotes the value at fault, and summaries keep it: so it holds no personal data either.
+fn refusal(field: &'static str, problem: impl Into<String>) -> Refusal {
+    Refusal { field, problem: privacy::scrub(&problem.into()).text, value: String::new() }
 }
 
 /// An advertisement that is ready to be stored.
@@ -116,7 +124,7 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     object.retain(|_, value| value.as_str().is_none_or(|text| !text.trim().is_empty()) && !value.is_null());
     check_texts(&object)?;
     check_times(&object)?;
-    NewPosting::deserialize(Value::Object(object)).or_else(|error| refuse("line", error.to_string()))
+    NewPosting::deserialize(Value::Object(object)).map_err(|error| refusal("line", error.to_string()))
 }
 
 fn check_texts(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
@@ -158,18 +166,16 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
     let country = country_of(&raw.country, countries, &mut changed)?;
     let url = url_of(&raw.url, &mut changed)?;
     let mut cleaner = Cleaner::default();
+    let url = cleaner.address(&url);
     let title = cleaner.required("title", &raw.title, TITLE_LIMIT)?;
     let description = cleaner.required("description", &raw.description, TEXT_LIMIT)?;
     let requirements = cleaner.optional("requirements", raw.requirements, TEXT_LIMIT)?;
     let company = cleaner.optional("company", raw.company, TITLE_LIMIT)?;
-    let location = cleaner.optional("location", raw.location, TITLE_LIMIT)?;
+    let location = cleaner.place(raw.location)?;
     let salary_raw = cleaner.optional("salary_raw", raw.salary_raw, TITLE_LIMIT)?;
     let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
     let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
-    let external_id = match own_id(raw.external_id)? {
-        Some(id) => id,
-        None => external_id_of(&portal, &url),
-    };
+    let own_id = own_id(raw.external_id)?;
     let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
         company: company.as_deref().unwrap_or_default(),
@@ -177,6 +183,7 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         description: &description,
         requirements: requirements.as_deref().unwrap_or_default(),
     });
+    let external_id = cleaner.identity(own_id.as_deref(), (&portal, &url), &content_hash);
     Ok(Prepared {
         posting: NewPosting {
             portal,
@@ -260,6 +267,51 @@ struct Cleaner {
 }
 
 impl Cleaner {
+    /// A text cleaned, and what was removed counted.
+    fn text(&mut self, text: &str) -> String {
+        self.counted(cleaning::clean(text))
+    }
+
+    /// The same for the name of a place.
+    fn place_text(&mut self, text: &str) -> String {
+        self.counted(cleaning::clean_place(text))
+    }
+
+    fn counted(&mut self, cleaned: Cleaned) -> String {
+        for (kind, count) in &cleaned.entities_removed {
+            *self.removed.entry(kind.name().to_owned()).or_default() += u64::from(*count);
+        }
+        cleaned.text
+    }
+
+    /// An address or identifier without personal data; one that held some counts once.
+    fn address(&mut self, text: &str) -> String {
+        let scrubbed = privacy::scrub_url(text);
+        if scrubbed != text {
+            *self.removed.entry("url".to_owned()).or_default() += 1;
+        }
+        scrubbed
+    }
+
+    /// The portal's id. One that was a person's address or number is none any more: then a number in it or in the URL is
+    /// the id, or else the text itself, since different advertisements must not share one.
+    fn identity(&mut self, given: Option<&str>, (portal, url): (&str, &str), content_hash: &str) -> String {
+        match given {
+            None if !self.removed.contains_key("url") => return external_id_of(portal, url),
+            None => {}
+            Some(id) => {
+                let scrubbed = self.address(id);
+                if scrubbed == id {
+                    return scrubbed;
+                }
+                if let Some(number) = address::number_in(&scrubbed) {
+                    return number.to_owned();
+                }
+            }
+        }
+        address::numbered_id(portal, url).unwrap_or_else(|| content_hash[..32].to_owned())
+    }
+
     fn required(&mut self, field: &'static str, text: &str, limit: usize) -> Result<String, Refusal> {
         match self.optional(field, Some(text.to_owned()), limit)? {
             Some(cleaned) => Ok(cleaned),
@@ -273,17 +325,24 @@ impl Cleaner {
         text: Option<String>,
         limit: usize,
     ) -> Result<Option<String>, Refusal> {
-        let Some(text) = text else { return Ok(None) };
-        let cleaned = cleaning::clean(&text);
-        for (kind, count) in &cleaned.entities_removed {
-            *self.removed.entry(kind.name().to_owned()).or_default() += u64::from(*count);
-        }
-        let length = cleaned.text.chars().count();
-        if length > limit {
-            return refuse(field, format!("has {length} characters, at most {limit} are kept"));
-        }
-        Ok((!cleaned.text.is_empty()).then_some(cleaned.text))
+        let cleaned = text.map(|text| self.text(&text));
+        kept(field, cleaned, limit)
     }
+
+    fn place(&mut self, text: Option<String>) -> Result<Option<String>, Refusal> {
+        let cleaned = text.map(|text| self.place_text(&text));
+        kept("location", cleaned, TITLE_LIMIT)
+    }
+}
+
+/// A cleaned text, if anything is left of it.
+fn kept(field: &'static str, text: Option<String>, limit: usize) -> Result<Option<String>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let length = text.chars().count();
+    if length > limit {
+        return refuse(field, format!("has {length} characters, at most {limit} are kept"));
+    }
+    Ok((!text.is_empty()).then_some(text))
 }
 
 fn is_portal_name(name: &str) -> bool {
@@ -375,6 +434,40 @@ mod tests {
         assert_eq!(item.external_id, "1116979466");
         assert!(!item.posting.description.contains('<') && !item.posting.description.contains('@'));
         assert_eq!(item.removed.values().sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn addresses_and_ids_hold_no_personal_data() {
+        let check = |url: &str, id: Option<&str>, expected: (&str, &str)| {
+            let item =
+                prepared(NewPosting { url: url.to_owned(), external_id: id.map(str::to_owned), ..raw() });
+            let item = item.expect("accepted");
+            assert_eq!((item.posting.url.as_str(), item.external_id.as_str()), expected);
+            assert!(item.removed["url"] >= 1);
+        };
+        let hash = &prepared(raw()).expect("accepted").content_hash[..32];
+        let offer = "https://jobs.example/oferta/48213";
+        check(
+            "https://jobs.example/oferta/48213?tel=3155550142&page=2",
+            None,
+            ("https://jobs.example/oferta/48213?tel=&page=2", "jobs.example/48213"),
+        );
+        check("https://jobs.example/p/ana%40x.example", None, ("https://jobs.example/p/-", hash));
+        check(offer, Some("juan.perez@correo.example"), (offer, "jobs.example/48213"));
+        check(
+            "https://jobs.example/oferta",
+            Some("juan@correo.example"),
+            ("https://jobs.example/oferta", hash),
+        );
+        check(offer, Some("77310:juan@correo.example"), (offer, "77310"));
+    }
+
+    #[test]
+    fn refusals_quote_no_personal_data() {
+        let message = prepared(NewPosting { url: "mailto:ana.ruiz@x.example".to_owned(), ..raw() })
+            .expect_err("refused")
+            .to_string();
+        assert!(message.contains("[email]") && !message.contains("ana.ruiz"), "{message}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::{
 use regex::Regex;
 use serde::Serialize;
 
-use view::View;
+use view::{Of, View};
 
 pub use url::scrub_url;
 
@@ -122,9 +122,18 @@ fn compiled(pattern: &str) -> Regex {
 
 /// Replaces personal data by marks. Scrubbing twice changes nothing.
 pub fn scrub(text: &str) -> Scrubbed {
+    scrub_as(text, Of::Text)
+}
+
+/// The same for the name of a place: one named after a person keeps its name, as `Ingeniero Pablo Nogués` does.
+pub fn scrub_place(text: &str) -> Scrubbed {
+    scrub_as(text, Of::Place)
+}
+
+fn scrub_as(text: &str, of: Of) -> Scrubbed {
     let mut scrubbed = Scrubbed { text: text.to_owned(), removed: BTreeMap::new() };
     for _ in 0..ROUNDS {
-        let mut view = View::new(&scrubbed.text);
+        let mut view = View::of(&scrubbed.text, of);
         let found = find_in(&mut view);
         if found.is_empty() {
             break;
@@ -148,7 +157,7 @@ pub fn scrub(text: &str) -> Scrubbed {
 fn find_in(view: &mut View<'_>) -> Found {
     let mut all = Found::new();
     let names: Finder = name::find;
-    for finder in FINDERS.into_iter().chain(view.is_text().then_some(names)) {
+    for finder in FINDERS.into_iter().chain(view.has_names().then_some(names)) {
         let mut found = Found::new();
         finder(view, &mut found);
         found.retain(|(range, _)| range.start < range.end);

@@ -8,6 +8,7 @@ pub mod figures;
 pub mod postings;
 pub mod reports;
 pub mod runs;
+pub mod scrubs;
 pub mod skills;
 pub mod tasks;
 pub mod taxonomies;

@@ -6,6 +6,8 @@
 
 #[path = "database/intake.rs"]
 mod intake;
+#[path = "database/privacy.rs"]
+mod privacy;
 #[path = "database/queue.rs"]
 mod queue;
 #[path = "database/runs.rs"]

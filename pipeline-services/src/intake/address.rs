@@ -141,6 +141,17 @@ impl<'u> Parts<'u> {
         }
     }
 
+    /// An id of this host, whose name is left out where it is the portal's own.
+    fn at_host(&self, portal: &str, local: &str) -> String {
+        let own = portal.split(['-', '_']).any(|word| word.len() > 3 && self.host.contains(word));
+        let id = match (own, local.is_empty()) {
+            (_, true) => self.host.clone(),
+            (true, false) => local.to_owned(),
+            (false, false) => format!("{}/{local}", self.host),
+        };
+        if id.len() > ID_LIMIT { format!("sha256:{}", hex::encode(Sha256::digest(id))) } else { id }
+    }
+
     fn named_id(&self) -> Option<&'u str> {
         let known = |name: &str| IDS.contains(&name.to_ascii_lowercase().as_str());
         let mut found = self
@@ -190,17 +201,19 @@ fn is_tracking(name: &str) -> bool {
 /// own: a portal that collects from many sites meets a number twice.
 pub fn external_id_of(portal: &str, url: &str) -> String {
     let parts = Parts::of(url);
-    let local = match parts.named_id().or_else(|| parts.number()) {
-        Some(id) => id.to_owned(),
-        None => parts.page(),
-    };
-    let own = portal.split(['-', '_']).any(|word| word.len() > 3 && parts.host.contains(word));
-    let id = match (own, local.is_empty()) {
-        (_, true) => parts.host,
-        (true, false) => local,
-        (false, false) => format!("{}/{local}", parts.host),
-    };
-    if id.len() > ID_LIMIT { format!("sha256:{}", hex::encode(Sha256::digest(id))) } else { id }
+    numbered_id(portal, url).unwrap_or_else(|| parts.at_host(portal, &parts.page()))
+}
+
+/// The same where the address holds such a parameter or number.
+pub(super) fn numbered_id(portal: &str, url: &str) -> Option<String> {
+    let parts = Parts::of(url);
+    let id = parts.named_id().or_else(|| parts.number())?;
+    Some(parts.at_host(portal, id))
+}
+
+/// The last number of five digits and more, such as portals give.
+pub(super) fn number_in(id: &str) -> Option<&str> {
+    id.split(|character: char| !character.is_ascii_digit()).rfind(|digits| digits.len() >= 5)
 }
 
 #[cfg(test)]

@@ -298,6 +298,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of inputs")]
     fn errors_name_the_place_and_what_is_allowed() {
         for (name, text, expected) in [
             (

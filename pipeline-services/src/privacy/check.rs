@@ -25,24 +25,25 @@ pub(super) fn luhn(number: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Argentine CUIT and CUIL (ANSES and AFIP: weights 5 4 3 2 7 6 5 4 3 2, modulo 11, 9 for 10; the prefix tells
+/// Argentine CUIT and CUIL (ANSES and AFIP: weights 5 4 3 2 7 6 5 4 3 2, modulo 11, 9 for 10, 0 for 11; the prefix tells
 /// persons from companies).
 pub(super) fn cuit(number: &str) -> bool {
     const PREFIXES: &[&str] = &["20", "23", "24", "25", "26", "27", "30", "33", "34"];
-    PREFIXES.iter().any(|prefix| number.starts_with(prefix)) && modulo_eleven(number, 9)
+    PREFIXES.iter().any(|prefix| number.starts_with(prefix)) && modulo_eleven(number, [9, 0])
 }
 
-/// Peruvian RUC (SUNAT: the same weights, 0 for 10; the prefix names the kind of taxpayer).
+/// Peruvian RUC (SUNAT: the same weights, 0 for 10 and 1 for 11; the prefix names the kind of taxpayer).
 pub(super) fn ruc(number: &str) -> bool {
-    ["10", "15", "16", "17", "20"].iter().any(|prefix| number.starts_with(prefix)) && modulo_eleven(number, 0)
+    ["10", "15", "16", "17", "20"].iter().any(|prefix| number.starts_with(prefix))
+        && modulo_eleven(number, [0, 1])
 }
 
-fn modulo_eleven(number: &str, for_ten: u32) -> bool {
+fn modulo_eleven(number: &str, for_ten_and_eleven: [u32; 2]) -> bool {
     let digits = digits(number);
     let [body @ .., check] = digits.as_slice() else { return false };
     let expected = match 11 - weighted(body, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2]) % 11 {
-        11 => 0,
-        10 => for_ten,
+        10 => for_ten_and_eleven[0],
+        11 => for_ten_and_eleven[1],
         other => other,
     };
     body.len() == 10 && expected == *check
@@ -188,10 +189,11 @@ mod tests {
 
     #[test]
     fn published_numbers_are_right_and_their_neighbours_wrong() {
-        let checks: [(Check, &str); 11] = [
+        let checks: [(Check, &str); 12] = [
             (luhn, "4111111111111111"),
             (cuit, "20123456786"),
             (ruc, "20131312955"),
+            (ruc, "20023772231"),
             (cpf, "11144477735"),
             (cnpj, "11222333000181"),
             (cnpj, "12abc34501de35"),

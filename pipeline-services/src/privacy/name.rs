@@ -287,7 +287,8 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
         }
         let entry = entry(word);
         let short = ["ma", "fco", "gpe", "mto"].contains(&word) && view.byte(at + length) == b'.';
-        let initial = (length == 1 || short) && upper;
+        let joint = matches!(word, "o" | "y" | "e" | "a") && view.byte(at + length) != b'.';
+        let initial = (length == 1 || short) && upper && !joint;
         let lower_name = !upper
             && (entry.given || entry.family)
             && !entry.ambiguous
@@ -296,7 +297,10 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
         if unknown && is_complete(&parts) && goes_on(view, at + length) {
             break;
         }
-        if (ends_name(word) && !particle) || !(upper || particle || lower_name) || (length == 1 && !initial) {
+        if (ends_name(word) && !particle && !initial)
+            || !(upper || particle || lower_name)
+            || (length == 1 && !initial)
+        {
             break;
         }
         let end = at + length;

@@ -72,7 +72,7 @@ const MOST_GROUPS: usize = 15;
 /// A paper or an account that begins with a group; gives the group behind it.
 fn paper_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> Option<usize> {
     let start = run.groups[first].start;
-    if !view.is_text() && run.groups.len() == 1 {
+    if !view.has_bare_numbers() && run.groups.len() == 1 {
         return None;
     }
     if veto::is_attached(view, start) && !behind_sign(view, start) {

@@ -65,7 +65,7 @@ pub(super) fn is_personal(host: &str, path: &str) -> bool {
 
 static HANDLE: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
-        r"\b(linkedin|instagram|insta|ig|facebook|face|fb|messenger|tiktok|tik tok|twitter|x|telegram|tg|skype|threads|youtube|discord|snapchat|github|kwai|teams)\b[ \n]?(?:[:=(]{1,2}|/|- )? ?(?:(?:de|como|usuario|user|id|es|personal|perfil) ?:? ?){0,2}(@ ?|/?in/|/|live: ?|)([a-z0-9][a-z0-9._-]{2,40}|\.cid\.[0-9a-f]{6,20})",
+        r"\b(linkedin|instagram|insta|ig|facebook|face|fb|messenger|tiktok|tik tok|twitter|x|telegram|tg|skype|threads|youtube|discord|snapchat|github|kwai|teams)\b[ \n]?(?:[:=(]{1,2}|/|- )? ?(?:(?:de|como|usuario|user|id|es|personal|perfil)(?: ?: ?| )){0,2}(@ ?|/?in/|/|live: ?|)([a-z0-9][a-z0-9._-]{2,40}|\.cid\.[0-9a-f]{6,20})",
     )
 });
 

@@ -98,6 +98,13 @@ fn strings_are_scrubbed_as_they_are_marked() {
 }
 
 #[test]
+fn places_keep_the_names_of_persons() {
+    let check = |text: &str, expected: &str| assert_eq!(scrub_place(text).text, expected);
+    check("Ingeniero Pablo Nogués, Buenos Aires", "Ingeniero Pablo Nogués, Buenos Aires");
+    check("Dr. Mora, Guanajuato. Tel. 4555-6789", "Dr. Mora, Guanajuato. Tel. [phone]");
+}
+
+#[test]
 fn counts_by_kind() {
     let found = scrub("a@b.co, c@d.com y 3150790793");
     assert_eq!(found.removed, BTreeMap::from([(Kind::Email, 2), (Kind::Phone, 1)]));

@@ -2,7 +2,11 @@
 
 use std::{ops::Range, sync::LazyLock};
 
-use super::{Words, find_in, names, profile, view::View, words};
+use super::{
+    Words, find_in, names, profile,
+    view::{Of, View},
+    words,
+};
 
 /// What stands for a part of a path that is gone.
 const GONE: &str = "-";
@@ -108,7 +112,7 @@ fn is_personal(key: &str, value: &str) -> bool {
         return true;
     }
     let text = format!("{key}: {spaced}");
-    let holds = |text: &str| !find_in(&mut View::of_address(text)).is_empty();
+    let holds = |text: &str| !find_in(&mut View::of(text, Of::Address)).is_empty();
     holds(&text) || holds(&value.replace('-', " "))
 }
 

@@ -52,7 +52,8 @@ pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
         if gap.contains('\n') || gap.contains(". ") && word.text.len() > 4 {
             return false;
         }
-        if is_name(word.text) {
+        // "responsable del proceso 12.345.678-5" is a person's number.
+        if is_name(word.text) && word.text != "proceso" {
             return true;
         }
         end = word.start;

@@ -13,8 +13,19 @@ pub(super) struct View<'a> {
     text: String,
     /// For each byte of the text the byte of the source that it comes from, and the source's length.
     origin: Vec<usize>,
-    /// Whether this is the text of an advertisement and no part of an address, where numbers are the portal's.
-    is_text: bool,
+    /// What kind of text it is.
+    of: Of,
+}
+
+/// What a text is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Of {
+    /// A part of an advertisement.
+    Text,
+    /// The name of a place: many are named after persons, title and all.
+    Place,
+    /// A part of a web address or an identifier, where numbers are the portal's.
+    Address,
 }
 
 /// Ways to write an at-sign or a dot for a machine.
@@ -35,7 +46,7 @@ const ENCODED: [(&str, char); 11] = [
 impl<'a> View<'a> {
     pub(super) fn new(source: &'a str) -> Self {
         let origin = Vec::with_capacity(source.len() + 1);
-        let mut view = Self { source, text: String::new(), origin, is_text: true };
+        let mut view = Self { source, text: String::new(), origin, of: Of::Text };
         let mut at = 0;
         while let Some(character) = source[at..].chars().next() {
             let start = at;
@@ -55,7 +66,11 @@ impl<'a> View<'a> {
         {
             let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
             let others = token.iter().filter(|byte| !b"0123456789ol-.".contains(byte)).count();
-            if digits < 5 || others > 0 || !(b"0123456789ol".contains(&token[token.len() - 1])) {
+            if digits < 5
+                || others > 0
+                || !token[0].is_ascii_digit()
+                || !token[token.len() - 1].is_ascii_alphanumeric()
+            {
                 continue;
             }
             for byte in token {
@@ -70,14 +85,19 @@ impl<'a> View<'a> {
         self.text = String::from_utf8_lossy(&bytes).into_owned();
     }
 
-    /// The same for a part of an address.
-    pub(super) fn of_address(source: &'a str) -> Self {
-        Self { is_text: false, ..Self::new(source) }
+    /// The same for a text of another kind.
+    pub(super) fn of(source: &'a str, of: Of) -> Self {
+        Self { of, ..Self::new(source) }
     }
 
-    /// Whether numbers without a word beside them count, and names.
-    pub(super) fn is_text(&self) -> bool {
-        self.is_text
+    /// Whether numbers without a word beside them count.
+    pub(super) fn has_bare_numbers(&self) -> bool {
+        self.of != Of::Address
+    }
+
+    /// Whether persons are named in it.
+    pub(super) fn has_names(&self) -> bool {
+        self.of == Of::Text
     }
 
     /// Appends what stands at a place of the source; returns its length there.

@@ -31,7 +31,7 @@ pub(super) fn fits(view: &View<'_>, number: &Number, plus: bool, bracket: bool, 
                 && digits.starts_with('3')
                 && matches!(lengths[..], [3, 3, 4] | [3, 3, 2, 2]);
             let plain = lengths.len() == 1 || number.is_parted_by(view, " -()");
-            (plain || dots) && view.is_text() && alone(digits, &lengths, bracket)
+            (plain || dots) && view.has_bare_numbers() && alone(digits, &lengths, bracket)
         }
     }
 }

@@ -1,0 +1,71 @@
+//! `privacy`: personal data in what is stored.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use observatory_proto::pipeline::v1::{
+    ScrubRequest, ScrubResponse, privacy_service_client::PrivacyServiceClient,
+};
+use serde_json::json;
+
+use crate::cli::Context;
+use crate::client::{answer, refusal};
+use crate::output::{Outcome, Table, progress};
+
+/// Remove personal data from what is stored.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Clean every stored posting again with the patterns of this version; safe to interrupt and to repeat.
+    Scrub {
+        /// Say what would change and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Postings between two lines of progress.
+const STEP: u64 = 10_000;
+
+/// Does what the subcommand says.
+///
+/// # Errors
+/// When no service answers, or it stops before the end.
+pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let Action::Scrub { dry_run } = arguments.action;
+    let mut privacy = PrivacyServiceClient::new(context.client.pipeline().await?);
+    let mut totals = answer(privacy.scrub(ScrubRequest { dry_run }).await)?;
+    let mut told = 0;
+    while let Some(now) = totals.message().await.map_err(|status| refusal(&status))? {
+        if now.finished {
+            return print(context, &now, dry_run);
+        }
+        if now.postings / STEP > told {
+            told = now.postings / STEP;
+            progress(format_args!("{} postings read, {} changed", now.postings, now.changed));
+        }
+    }
+    bail!("the service stopped before the end; what is done stays done: repeat the command")
+}
+
+fn print(context: &Context, totals: &ScrubResponse, dry_run: bool) -> anyhow::Result<Outcome> {
+    let removed: BTreeMap<_, _> = totals.entities_removed.iter().collect();
+    let summary = json!({ "postings": totals.postings, "changed": totals.changed, "joined": totals.joined,
+        "entities_removed": removed, "dry_run": dry_run });
+    let mut rows = vec![
+        vec!["postings".to_owned(), totals.postings.to_string()],
+        vec!["changed".to_owned(), totals.changed.to_string()],
+        vec!["joined".to_owned(), totals.joined.to_string()],
+    ];
+    rows.extend(removed.iter().map(|(kind, count)| vec![format!("{kind} removed"), count.to_string()]));
+    context.output.print(&Table::new(&["what", "count"], rows, summary))?;
+    if dry_run {
+        progress("nothing was written");
+    }
+    Ok(Outcome::Done)
+}
