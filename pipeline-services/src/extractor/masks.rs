@@ -1,11 +1,11 @@
 //! Stretches of a text that name nothing an employer asks for: web addresses, company names, and what is negated,
 //! offered, studied, or said of the employer or of the law.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use regex::Regex;
 
-use super::patterns::{OPENS, Patterns};
+use super::patterns::{Patterns, Role};
 use crate::text::{
     tokens::Tokens,
     trie::{Match, longest},
@@ -39,33 +39,51 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
     let mut masks = vec![Mask::Open; tokens.len()];
     addresses(tokens, &mut masks);
     companies(tokens, patterns, &mut masks);
-    for rule in &patterns.unasked {
-        let stops = rule.stops.find(tokens);
-        let reach = Reach { tokens, sentence, words: rule.words, stops: &stops };
-        let mut raise = |words: std::ops::Range<usize>| {
+    let bounds = bounds(sentence);
+    let mut found: Vec<Vec<Match>> = vec![Vec::new(); patterns.unasked.len() * Role::ALL.len()];
+    for phrase in patterns.unasked_phrases.find(tokens) {
+        found[phrase.payload as usize].push(phrase);
+    }
+    for (rule, roles) in patterns.unasked.iter().zip(found.chunks(Role::ALL.len())) {
+        let of = |role: Role| roles[role as usize].as_slice();
+        let reach = Reach { tokens, bounds: &bounds, words: rule.words, stops: of(Role::Stop) };
+        let mut raise = |words: Range<usize>| {
             masks[words].iter_mut().for_each(|mask| *mask = (*mask).max(rule.mask));
         };
-        for found in longest(rule.before.find(tokens), |found| (found.first, found.end)) {
-            // A whole statement ("no se requiere experiencia") takes nothing else back.
-            if found.payload == OPENS {
+        // A whole statement ("no se requiere experiencia") takes nothing else back.
+        let opening = of(Role::Before).iter().map(|found| (*found, true));
+        let closed = of(Role::Closed).iter().map(|found| (*found, false));
+        for (found, opens) in longest(opening.chain(closed).collect(), |(found, _)| (found.first, found.end)) {
+            if opens {
                 raise(found.end..reach.forward(found.end - 1));
             }
         }
-        for found in rule.after.find(tokens) {
+        for found in of(Role::After) {
             raise(reach.back(found.first)..found.first);
         }
-        for found in rule.sentences.find(tokens) {
-            raise(reach.start(found.first)..reach.end(found.end - 1));
-        }
+        let mut whole: Vec<Range<usize>> =
+            of(Role::Sentence).iter().map(|found| bounds[found.first].clone()).collect();
+        whole.dedup();
+        whole.into_iter().for_each(&mut raise);
     }
     masks
+}
+
+/// The words of the sentence of every word.
+fn bounds(sentence: &[u32]) -> Vec<Range<usize>> {
+    let mut bounds = Vec::with_capacity(sentence.len());
+    for words in sentence.chunk_by(|left, right| left == right) {
+        let first = bounds.len();
+        bounds.extend(std::iter::repeat_n(first..first + words.len(), words.len()));
+    }
+    bounds
 }
 
 /// How far a phrase reaches: some words of its sentence, up to a colon and up to a phrase that stops it.
 #[derive(Clone, Copy)]
 struct Reach<'a> {
     tokens: &'a Tokens<'a>,
-    sentence: &'a [u32],
+    bounds: &'a [Range<usize>],
     words: usize,
     stops: &'a [Match],
 }
@@ -74,7 +92,7 @@ impl Reach<'_> {
     /// One past the last word that a phrase ending with word `last` reaches. A colon directly behind the phrase
     /// introduces what it speaks of, a later one ends it.
     fn forward(self, last: usize) -> usize {
-        let end = self.end(last).min((last + 1).saturating_add(self.words));
+        let end = self.bounds[last].end.min(last + 1 + self.words);
         let end = (last + 2..end).find(|index| self.after_colon(*index)).unwrap_or(end);
         let next = self.stops.partition_point(|stop| stop.first <= last);
         self.stops.get(next).map_or(end, |stop| stop.first.min(end))
@@ -82,21 +100,11 @@ impl Reach<'_> {
 
     /// The first word that a phrase beginning with word `first` takes back: none where a stop stands between.
     fn back(self, first: usize) -> usize {
-        let begin = self.start(first).max(first.saturating_sub(self.words));
+        let begin = self.bounds[first].start.max(first.saturating_sub(self.words));
         let begin = (begin + 1..=first).rev().find(|index| self.after_colon(*index)).unwrap_or(begin);
-        let stopped = self.stops.iter().any(|stop| begin <= stop.first && stop.end <= first);
+        let next = self.stops.partition_point(|stop| stop.first < begin);
+        let stopped = self.stops[next..].iter().take_while(|stop| stop.first < first).any(|stop| stop.end <= first);
         if stopped { first } else { begin }
-    }
-
-    /// The first word of the sentence of word `index`.
-    fn start(self, index: usize) -> usize {
-        let inside = self.sentence[..index].iter().rev().take_while(|id| **id == self.sentence[index]);
-        index - inside.count()
-    }
-
-    /// One past the last word of the sentence of word `index`.
-    fn end(self, index: usize) -> usize {
-        index + self.sentence[index..].iter().take_while(|id| **id == self.sentence[index]).count()
     }
 
     fn after_colon(self, index: usize) -> bool {

@@ -19,6 +19,9 @@ use crate::{
 pub const SECTIONS: [&str; 6] =
     ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
 
+/// Words of its sentence that a rule reaches where it names no number: a long sentence.
+const REACH: usize = 60;
+
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 
 /// What is wrong with a pattern file.
@@ -168,24 +171,32 @@ pub(super) struct Clause {
     pub(super) never: Vec<String>,
 }
 
-/// Phrases around which skills are not asked for.
+/// A rule for what is not asked for; its phrases stand in [`Patterns::unasked_phrases`].
 #[derive(Debug)]
 pub(super) struct Unasked {
     pub(super) mask: Mask,
-    /// Phrases that mask what follows them, [`OPENS`], and longer statements that do not.
-    pub(super) before: Trie,
-    /// Phrases that mask what stands before them.
-    pub(super) after: Trie,
-    /// Phrases that mask the whole sentence they stand in.
-    pub(super) sentences: Trie,
-    /// Phrases at which a mask ends.
-    pub(super) stops: Trie,
-    /// How far a phrase reaches within its sentence.
+    /// How many words of its sentence a phrase reaches.
     pub(super) words: usize,
 }
 
-/// Payload of the phrases of [`Unasked::before`] that mask what follows.
-pub(super) const OPENS: u32 = 0;
+/// What a phrase of a rule does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    /// Masks what follows it.
+    Before,
+    /// Begins like a phrase of [`Role::Before`], says all by itself and masks nothing.
+    Closed,
+    /// Masks what stands before it.
+    After,
+    /// Masks the sentence it stands in.
+    Sentence,
+    /// Ends a mask.
+    Stop,
+}
+
+impl Role {
+    pub(super) const ALL: [Self; 5] = [Self::Before, Self::Closed, Self::After, Self::Sentence, Self::Stop];
+}
 
 /// Words that are names of products and words of a language.
 #[derive(Debug)]
@@ -214,6 +225,8 @@ pub struct Patterns {
     pub(super) introductions: Trie,
     pub(super) clause: Clause,
     pub(super) unasked: Vec<Unasked>,
+    /// The phrases of all rules; the payload is the rule's place times the number of roles, and the role.
+    pub(super) unasked_phrases: Trie,
     pub(super) asking: Trie,
     pub(super) company: Trie,
     pub(super) ordinary: Ordinary,
@@ -283,7 +296,8 @@ impl Patterns {
                 leading: folded(&source.clause.leading),
                 never: folded(&source.clause.never),
             },
-            unasked: source.unasked.iter().map(unasked).collect(),
+            unasked: source.unasked.iter().map(UnaskedSource::rule).collect(),
+            unasked_phrases: unasked_phrases(&source.unasked),
             asking: trie(&source.asking.phrases),
             company: trie(&source.company.phrases),
             ordinary: Ordinary {
@@ -353,24 +367,39 @@ fn exact(phrases: &[String]) -> Trie {
 
 fn inflected(phrases: &[String], inflection: Inflection) -> Trie {
     let mut trie = Trie::default();
-    phrases.iter().for_each(|phrase| trie.insert(phrase, inflection, OPENS));
+    phrases.iter().for_each(|phrase| trie.insert(phrase, inflection, 0));
     trie
 }
 
-fn unasked(source: &UnaskedSource) -> Unasked {
-    let mut before = trie(&source.before);
-    source.closed.iter().for_each(|phrase| before.insert(phrase, Inflection::Agreement, OPENS + 1));
-    Unasked {
-        mask: match source.mask {
+impl UnaskedSource {
+    fn rule(&self) -> Unasked {
+        let mask = match self.mask {
             MaskSource::Fields => Mask::Fields,
             MaskSource::All => Mask::All,
-        },
-        before,
-        after: trie(&source.after),
-        sentences: trie(&source.sentences),
-        stops: trie(&source.stops),
-        words: source.words.unwrap_or(usize::MAX),
+        };
+        Unasked { mask, words: self.words.unwrap_or(REACH) }
     }
+
+    fn phrases(&self, role: Role) -> &[String] {
+        match role {
+            Role::Before => &self.before,
+            Role::Closed => &self.closed,
+            Role::After => &self.after,
+            Role::Sentence => &self.sentences,
+            Role::Stop => &self.stops,
+        }
+    }
+}
+
+fn unasked_phrases(rules: &[UnaskedSource]) -> Trie {
+    let mut trie = Trie::default();
+    for (place, rule) in rules.iter().enumerate() {
+        for role in Role::ALL {
+            let payload = (place * Role::ALL.len()) as u32 + role as u32;
+            rule.phrases(role).iter().for_each(|phrase| trie.insert(phrase, Inflection::Agreement, payload));
+        }
+    }
+    trie
 }
 
 #[cfg(test)]
