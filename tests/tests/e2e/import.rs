@@ -3,7 +3,7 @@
 use crate::site::Site;
 
 const SPANISH: &str = "Título;Empresa;Descripción;Fecha de publicación;País;Enlace;Interno\r\n\
-    Panadero;Pan & Cía;Hornear pan. Escribir a ana@pan.example;03/11/2025;Colombia;www.empleos.example/ver?jk=a1;x\r\n\
+    Panadero;Pan & Cía;Hornear pan y control de stock. Escribir a ana@pan.example;03/11/2025;Colombia;www.empleos.example/ver?jk=a1;x\r\n\
     Niñera;ACME;Cuidar niños con =paciencia;25/11/2025;Colombia;www.empleos.example/ver?jk=b2;y\r\n";
 
 fn windows(text: &str) -> Vec<u8> {

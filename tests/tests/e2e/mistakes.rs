@@ -12,7 +12,7 @@ fn refused(said: Said, code: i32, expected: &[&str]) {
     }
 }
 
-const GOOD: &str = r#"{"portal":"p","country":"CO","url":"https://p.example/1","title":"Panadero","description":"Hornear pan"}"#;
+const GOOD: &str = r#"{"portal":"p","country":"CO","url":"https://p.example/1","title":"Panadero","description":"Hornear pan y control de stock"}"#;
 
 #[test]
 fn lines_that_cannot_be_stored_are_named_and_the_others_are_stored() {
