@@ -53,7 +53,8 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
         // A whole statement ("no se requiere experiencia") takes nothing else back.
         let opening = of(Role::Before).iter().map(|found| (*found, true));
         let closed = of(Role::Closed).iter().map(|found| (*found, false));
-        for (found, opens) in longest(opening.chain(closed).collect(), |(found, _)| (found.first, found.end)) {
+        for (found, opens) in longest(opening.chain(closed).collect(), |(found, _)| (found.first, found.end))
+        {
             if opens {
                 raise(found.end..reach.forward(found.end - 1));
             }
@@ -103,7 +104,8 @@ impl Reach<'_> {
         let begin = self.bounds[first].start.max(first.saturating_sub(self.words));
         let begin = (begin + 1..=first).rev().find(|index| self.after_colon(*index)).unwrap_or(begin);
         let next = self.stops.partition_point(|stop| stop.first < begin);
-        let stopped = self.stops[next..].iter().take_while(|stop| stop.first < first).any(|stop| stop.end <= first);
+        let stopped =
+            self.stops[next..].iter().take_while(|stop| stop.first < first).any(|stop| stop.end <= first);
         if stopped { first } else { begin }
     }
 
