@@ -292,7 +292,7 @@ impl Names<'_> {
         }
         let label = self.index.meaning(&key);
         let preferred = || self.index.owners[&key].iter().any(|owner| owner.standing < Standing::Alternative);
-        // What is said to name nothing gives way to a preferred label of a taxonomy that knows better.
+        // A title listed as naming no occupation gives way to a preferred label of the active taxonomy.
         if own.is_some() && !(label.is_some() && preferred()) { own } else { label }
     }
 

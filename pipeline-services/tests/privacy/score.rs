@@ -12,7 +12,7 @@ use crate::{
     stay::Stay,
 };
 
-/// Something counted out of so many.
+/// A count and the total it is part of.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Share {
     /// How many of them.
