@@ -18,7 +18,7 @@ const GOOD: &str = r#"{"portal":"p","country":"CO","url":"https://p.example/1","
 fn lines_that_cannot_be_stored_are_named_and_the_others_are_stored() {
     let site = Site::up();
     let unknown_country = GOOD.replace("\"CO\"", "\"XX\"");
-    let no_text = GOOD.replace("Hornear pan", " ");
+    let no_text = GOOD.replace("Hornear pan y control de stock", " ");
     let bad_date = GOOD.replace("\"title\"", "\"posted_date\":\"ayer\",\"title\"");
     let lines = format!("{GOOD}\n{{bad\n{unknown_country}\n{no_text}\n{bad_date}\n[1]\n");
     let file = site.file("mixed.jsonl", lines);
