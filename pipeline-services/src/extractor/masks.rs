@@ -24,10 +24,10 @@ pub(super) enum Mask {
 }
 
 /// Addresses of the web and of mail, and bare names of hosts. Product names with a dot (`ASP.NET`, `Node.js`) end in
-/// none of these domains.
+/// none of these domains but `.net`, and a capitalised one begins a sentence whose blank was lost ("equipo.Es necesario").
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
-        r"(?i)\b(?:https?|ftp)\s?:\s?//\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b[a-z0-9-]{2,}(?:\.[a-z0-9-]{2,})*\.(?:com|org|net|edu|gob|gov|info|jobs|app|dev|co|mx|ar|pe|cl|br|es|us|uy|ec)(?:\.[a-z]{2})?\b(?:/\S*)?",
+        r"(?i)\b(?:https?|ftp)\s?:\s?//\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b[a-z0-9-]{2,}(?:\.[a-z0-9-]{2,})*\.(?-i:com|org|net|edu|gob|gov|info|jobs|app|dev|co|mx|ar|pe|cl|br|es|us|uy|ec|COM|ORG|NET)(?:\.[a-z]{2})?\b(?:/\S*)?",
     )
     .expect("the pattern is a constant that a test compiles")
 });

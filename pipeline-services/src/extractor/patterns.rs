@@ -205,8 +205,9 @@ pub(super) struct Ordinary {
     pub(super) phrases: Trie,
     /// Names that are words of English too.
     pub(super) words: Vec<String>,
-    /// Words before and after which such a word is no name.
+    /// Neighbours that show the English word is meant: words directly before it.
     pub(super) before: Vec<String>,
+    /// Words directly after it.
     pub(super) after: Vec<String>,
 }
 

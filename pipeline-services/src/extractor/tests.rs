@@ -67,6 +67,8 @@ fn counts_what_is_asked_and_nothing_else() {
         ("Conocimientos en SPSS, SAS y Stata", vec!["SPSS", "SAS", "Stata"]),
         ("www.empresa.com.co, https://example.org, rh@react.com, python.mx", vec![]),
         ("ASP.NET y Node.js", vec!["ASP.NET", "Node.js"]),
+        ("Liderazgo.Es indispensable Excel.Us", vec!["Liderazgo", "Excel"]),
+        ("Facturación EPS, Autorizaciones IPS", vec!["Facturación"]),
         // Words of English and Portuguese.
         ("Ability to react quickly under pressure. You will excel at it.", vec![]),
         ("Experience with react, node and angular", vec!["React", "Node.js", "Angular"]),
