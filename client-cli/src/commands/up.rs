@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::cli::Context;
 use crate::local::binaries::BIN_DIR_ENV;
-use crate::local::postgres::PG_BIN_ENV;
+use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
 use crate::local::state::Extent;
+use crate::local::status::StackStatus;
 use crate::local::{Stack, UpOptions};
+use crate::models;
 use crate::output::{Outcome, progress};
 
 /// A part of the stack that can run by itself.
@@ -60,6 +62,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         models: arguments.models_dir,
         ..UpOptions::usual()?
     };
+    if options.extent == Extent::All && !before.as_ref().is_some_and(StackStatus::is_running) {
+        let store = options.models.clone().unwrap_or_else(|| context.data.models());
+        models::import_into_empty(&wheel_folders(&context.data), &store)?;
+    }
     let after = stack.up(&options).await?;
     let same = before.is_some_and(|before| before.healthy && before.supervisor == after.supervisor);
     if same {

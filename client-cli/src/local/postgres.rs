@@ -11,7 +11,7 @@ pub mod wheel;
 pub use cluster::{Cluster, ClusterConfig, Postmaster};
 pub(crate) use cluster::{end_server, pinned_major, postmaster_of};
 pub use conninfo::ConnectionUrl;
-pub use distribution::{Distribution, PG_BIN_ENV, Search, Source, WHEELS_ENV};
+pub use distribution::{Distribution, PG_BIN_ENV, Search, Source, WHEELS_ENV, wheel_folders};
 pub use probe::{Answer, probe};
 pub use psql::{Psql, ServerVersions, check_versions};
 pub(crate) use settings::memory;

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Services, error};
 use crate::{
     domain::taxonomy::{Concept, Relation},
+    lexicon::Lexicon,
     store::{Connection, PgConnection, taxonomies, taxonomies::TaxonomySummary},
     taxonomy::{self, Loaded},
 };
@@ -83,11 +84,21 @@ impl Upload {
         let folders: Vec<PathBuf> =
             self.folders.iter().map(|folder| self.folder.path().join(folder.to_string())).collect();
         let read = match (header.format.as_str(), self.files.first()) {
+            ("lexicon", None) => {
+                let lexicon = Lexicon::built_in().map_err(|problem| Status::internal(problem.to_string()))?;
+                Ok(Loaded { concepts: lexicon.concepts().to_vec(), ..Loaded::default() })
+            }
+            ("lexicon", Some(_)) => {
+                return Err(error::invalid("chunk", "the lexicon brings its own concepts"));
+            }
             (_, None) => return Err(error::invalid("chunk", "there are no files")),
             ("esco", _) => taxonomy::esco::read(&folders, &header.languages),
             ("csv", Some(file)) => taxonomy::csv_form::read(file),
             (other, _) => {
-                return Err(error::invalid("header.format", format!("`{other}` is not esco or csv")));
+                return Err(error::invalid(
+                    "header.format",
+                    format!("`{other}` is not esco, csv or lexicon"),
+                ));
             }
         };
         // The folder's name means nothing to whoever sent the files.

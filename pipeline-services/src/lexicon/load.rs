@@ -1,7 +1,7 @@
 //! Reading lexicon files with errors that name the place.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,13 @@ use super::{
     CATEGORIES, Entry, Form, Implication, Lexicon, Link,
     titles::{self, Titles},
 };
-use crate::{domain::skill::SkillKind, text::tokens};
+use crate::{
+    domain::{
+        skill::SkillKind,
+        taxonomy::{Concept, ConceptKind, Label},
+    },
+    text::tokens,
+};
 
 /// What is wrong with a lexicon.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +100,7 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
         entries: Vec::new(),
         implications: Vec::new(),
         titles: Titles::default(),
+        concepts: Vec::new(),
         by_form: HashMap::new(),
         digest: digest(files),
     };
@@ -118,8 +125,10 @@ pub(super) fn parse(files: &[(String, String)]) -> Result<Lexicon, LexiconError>
         }
     }
     for (name, text) in files.iter().filter(|(name, _)| name == titles::FILE) {
-        lexicon.titles.read(name, text)?;
+        lexicon.concepts.extend(lexicon.titles.read(name, text)?);
     }
+    let mut seen = HashSet::new();
+    lexicon.concepts.retain(|concept| seen.insert(concept.uri.clone()));
     Ok(lexicon)
 }
 
@@ -230,10 +239,27 @@ fn link(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
         NO_CONCEPT => Link::Nothing,
         uri => Link::Concept(absolute(row, uri)?),
     };
+    if let Link::Concept(uri) = &entry.link {
+        lexicon.concepts.push(concept(ConceptKind::Skill, uri.clone(), row.cell(2)));
+    }
     match row.cell(4).is_empty() {
         true => Err(row.error("why", "must not be empty")),
         false => Ok(()),
     }
+}
+
+/// A concept with its preferred labels, written `es / en`, or English alone.
+pub(super) fn concept(kind: ConceptKind, uri: String, labels: &str) -> Concept {
+    let label = |language: &str, text: &str| Label {
+        language: language.to_owned(),
+        text: text.trim().to_owned(),
+        preferred: true,
+    };
+    let labels = match labels.split_once(" / ") {
+        Some((spanish, english)) => vec![label("es", spanish), label("en", english)],
+        None => vec![label("en", labels)],
+    };
+    Concept { uri, kind, class: String::new(), labels }
 }
 
 fn label_form(row: &Row<'_>) -> Result<Form, LexiconError> {

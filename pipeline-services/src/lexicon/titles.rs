@@ -2,8 +2,11 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use super::load::{LexiconError, Row, rows};
-use crate::text::title;
+use super::load::{LexiconError, Row, concept, rows};
+use crate::{
+    domain::taxonomy::{Concept, ConceptKind},
+    text::title,
+};
 
 /// Name of the file in a lexicon's directory.
 pub(super) const FILE: &str = "occupations.tsv";
@@ -38,12 +41,16 @@ impl Titles {
         self.by_key.iter().map(|(key, title)| (key.as_str(), title))
     }
 
-    /// Adds the lines of a file.
-    pub(super) fn read(&mut self, file: &str, text: &str) -> Result<(), LexiconError> {
+    /// Adds the lines of a file; returns the occupations they name.
+    pub(super) fn read(&mut self, file: &str, text: &str) -> Result<Vec<Concept>, LexiconError> {
+        let mut occupations = Vec::new();
         for row in rows(file, text, &NAMES)? {
             self.add(&row)?;
+            if !row.cell(1).is_empty() {
+                occupations.push(concept(ConceptKind::Occupation, row.cell(1).to_owned(), row.cell(0)));
+            }
         }
-        Ok(())
+        Ok(occupations)
     }
 
     fn add(&mut self, row: &Row<'_>) -> Result<(), LexiconError> {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 9] = [
+pub const SETTINGS: [&str; 10] = [
     "portals_dir",
     "portals",
     "base_url",
@@ -32,6 +32,7 @@ pub const SETTINGS: [&str; 9] = [
     "max_pages",
     "max_ads",
     "delay",
+    "reread",
     "without_permission",
 ];
 
@@ -55,6 +56,9 @@ pub struct Settings {
     pub max_ads: Option<u32>,
     /// Seconds between two requests to a host; 1 when absent.
     pub delay: Option<f64>,
+    /// Read the advertisements that are stored already again, to notice their edits; else what a listing still shows of
+    /// them only says that they are still there.
+    pub reread: bool,
     /// The operator answers for visiting portals whose file says `ask`.
     pub without_permission: bool,
 }
@@ -111,7 +115,10 @@ impl ScraperStage {
         let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
         let portal = self.portals.get(name).ok_or_else(unknown)?;
         let mut connection = self.pool.acquire().await?;
-        let known = postings::external_ids(&mut connection, name, country).await?;
+        let known = match self.settings.reread {
+            true => Vec::new(),
+            false => postings::external_ids(&mut connection, name, country).await?,
+        };
         let accepted = countries::enabled(&mut connection).await?;
         drop(connection);
         let options = self.options(country, known.into_iter().collect());

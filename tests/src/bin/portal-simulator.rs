@@ -65,9 +65,12 @@ struct Content {
     /// Seed of every choice.
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Advertisements of the first wave over all sites.
+    /// Advertisements of the first wave over all sites; of written ones at most 1000.
     #[arg(long, default_value_t = 600)]
     ads: usize,
+    /// Print advertisements written for this project, with marked skills, in place of composed ones.
+    #[arg(long)]
+    written: bool,
     /// Advertisements of one site, such as `bumeran:AR=80`, in place of its part of --ads; may be repeated.
     #[arg(long = "site", value_parser = site_count)]
     sites: Vec<(Site, usize)>,
@@ -95,7 +98,11 @@ fn site_count(text: &str) -> Result<(Site, usize), String> {
 
 impl Content {
     fn config(&self) -> Result<Config> {
-        let mut config = Config { seed: self.seed, ads: Config::spread(self.ads), ..Config::default() };
+        let mut config = if self.written {
+            Config::written(self.ads, self.seed)
+        } else {
+            Config { seed: self.seed, ads: Config::spread(self.ads), ..Config::default() }
+        };
         for (site, count) in &self.sites {
             config.ads.retain(|(other, _)| other != site);
             config.ads.push((*site, *count));

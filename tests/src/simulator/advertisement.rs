@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     site::{Portal, Site},
     text::slug,
+    written::Marks,
 };
 
 /// Who offers the work.
@@ -106,6 +107,8 @@ pub(crate) struct Ad {
     pub(crate) posted_at: Option<DateTime<Utc>>,
     pub(crate) skills: Vec<PlantedSkill>,
     pub(crate) personal_data: Vec<PersonalData>,
+    /// What is marked in the description of a written advertisement; an edit adds a sentence without any skill.
+    pub(crate) marks: Option<Marks>,
     /// Key of the advertisement of another portal with the same text.
     pub(crate) duplicate_of: Option<String>,
     /// Key of the earlier advertisement of this site with the same text.

@@ -6,11 +6,12 @@ use super::{
     advertisement::{Ad, Employer, Layout, Line, LineKind},
     clock,
     compose::{self, Content},
-    config::Config,
+    config::{Config, Texts},
     places,
     rng::Rng,
     site::{Country, Portal, Site},
     text::comparable,
+    written::{self, Written},
 };
 
 /// Oldest advertisement of the first wave, days.
@@ -29,7 +30,12 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Generates everything that `config` describes; equal configurations give equal catalogues.
     pub(crate) fn generate(config: &Config) -> Self {
-        let mut builder = Builder { config, ads: Vec::new(), ids: HashSet::new() };
+        let dealt = |site| (site, written::of_site(site, config.seed).into_iter());
+        let written = match config.texts {
+            Texts::Composed => HashMap::new(),
+            Texts::Written => Site::ALL.into_iter().map(dealt).collect(),
+        };
+        let mut builder = Builder { config, ads: Vec::new(), ids: HashSet::new(), written };
         for site in Site::ALL {
             for index in 0..config.ads_of(site) {
                 builder.add(site, index, 1);
@@ -105,6 +111,8 @@ struct Builder<'a> {
     config: &'a Config,
     ads: Vec<Ad>,
     ids: HashSet<String>,
+    /// Written advertisements that no site prints yet.
+    written: HashMap<Site, std::vec::IntoIter<&'static Written>>,
 }
 
 impl Builder<'_> {
@@ -125,10 +133,21 @@ impl Builder<'_> {
         {
             self.copy(source, site, wave, rng)
         } else {
-            let content = compose::content(self.config, site, rng);
+            let Some(content) = self.content(site, rng) else { return };
             self.original(site, wave, content, rng)
         };
         self.ads.push(ad);
+    }
+
+    /// The next text of a site; none when the written ones are used up.
+    fn content(&mut self, site: Site, rng: &mut Rng) -> Option<Content> {
+        match self.config.texts {
+            Texts::Composed => Some(compose::content(self.config, site, rng)),
+            Texts::Written => {
+                let next = self.written.get_mut(&site)?.next()?;
+                Some(compose::written(self.config, site, next, rng))
+            }
+        }
     }
 
     fn original(&mut self, site: Site, wave: u32, content: Content, rng: &mut Rng) -> Ad {
@@ -141,7 +160,7 @@ impl Builder<'_> {
             id: String::new(),
             version: 1,
             waves: (wave, FOR_EVER),
-            area: content.area.slug,
+            area: content.area,
             english: content.english,
             title: content.title,
             employer: content.employer,
@@ -158,6 +177,7 @@ impl Builder<'_> {
             posted_at: None,
             skills: content.skills,
             personal_data: content.personal_data,
+            marks: content.marks,
             duplicate_of: None,
             repost_of: None,
             listed_twice: false,
@@ -310,6 +330,8 @@ fn monthly(country: Country, extra: bool, rng: &mut Rng) -> String {
     let (amount, thousands, decimals) = match country {
         Country::Co => (rng.between(13, 90) * 100_000, '.', ",00"),
         Country::Mx => (rng.between(9, 70) * 1_000, ',', ".00"),
+        Country::Pe => (rng.between(11, 90) * 100, ',', ".00"),
+        Country::Cl => (rng.between(5, 35) * 100_000, '.', ",00"),
         Country::Ar => (rng.between(50, 400) * 10_000, '.', ",00"),
     };
     let digits = amount.to_string();

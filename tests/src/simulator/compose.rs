@@ -9,11 +9,13 @@ use super::{
     rng::Rng,
     site::{Country, Portal, Site},
     text::slug,
+    written::{Marks, Written},
 };
 
 /// What an advertisement says, without its identity and its dates.
 pub(crate) struct Content {
-    pub(crate) area: &'static Area,
+    /// Field of work, a word for searches.
+    pub(crate) area: &'static str,
     pub(crate) english: bool,
     pub(crate) title: String,
     pub(crate) employer: Employer,
@@ -24,6 +26,31 @@ pub(crate) struct Content {
     pub(crate) keywords: Vec<String>,
     pub(crate) skills: Vec<PlantedSkill>,
     pub(crate) personal_data: Vec<PersonalData>,
+    /// Of a written text.
+    pub(crate) marks: Option<Marks>,
+}
+
+/// Puts a written advertisement into the shape of any other: employer, city and terms are invented around its words.
+pub(crate) fn written(config: &Config, site: Site, ad: &Written, rng: &mut Rng) -> Content {
+    let cities = places::cities(site.country);
+    let named = cities.iter().find(|(name, _)| ad.description.contains(name.trim_end_matches(", D.C.")));
+    let kind = |line: &str| if line.is_empty() { LineKind::Blank } else { LineKind::Plain };
+    let line = |line: &str| Line { text: line.to_owned(), kind: kind(line) };
+    let tools = ad.spans.iter().filter(|mark| mark.kind == "tool").map(|mark| mark.norm.clone());
+    Content {
+        area: "general",
+        english: false,
+        title: ad.title.clone(),
+        employer: employer(config, site.country, rng),
+        city: *named.unwrap_or(&cities[0]),
+        lines: ad.description.split('\n').map(line).collect(),
+        layout: Layout::Breaks,
+        requirements: Vec::new(),
+        keywords: tools.collect(),
+        skills: Vec::new(),
+        personal_data: Vec::new(),
+        marks: Some(ad.marks()),
+    }
 }
 
 /// Writes one advertisement.
@@ -55,7 +82,7 @@ pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
     let mut planted = skills;
     planted.push(soft);
     Content {
-        area,
+        area: area.slug,
         english,
         employer,
         city,
@@ -66,6 +93,7 @@ pub(crate) fn content(config: &Config, site: Site, rng: &mut Rng) -> Content {
         skills: planted,
         personal_data,
         title,
+        marks: None,
     }
 }
 
@@ -248,8 +276,8 @@ impl Writer {
     fn contact(&mut self, company: &str, rng: &mut Rng) -> Vec<PersonalData> {
         let number = rng.between(100, 199);
         let phone = match self.country {
-            Country::Co => format!("300 555 0{number}"),
-            Country::Mx => format!("55 5555 0{number}"),
+            Country::Co | Country::Pe => format!("300 555 0{number}"),
+            Country::Mx | Country::Cl => format!("55 5555 0{number}"),
             Country::Ar => format!("+54 11 5555-0{number}"),
         };
         let domain = slug(company);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use chrono::{DateTime, Utc};
 
-use super::{fault::Fault, site::Site};
+use super::{fault::Fault, site::Site, written};
 
 /// Most advertisements of one site.
 const MOST_ADS: usize = 50_000;
@@ -74,11 +74,23 @@ impl Shares {
     }
 }
 
+/// Where the words come from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Texts {
+    /// Templates of this simulator, with coined skills that no lexicon holds: for tests.
+    #[default]
+    Composed,
+    /// Advertisements written for this project, each printed by one site, every skill in them marked.
+    Written,
+}
+
 /// What to generate and how to serve it; equal configurations give equal advertisements, pages and truth.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Seed of every choice.
     pub seed: u64,
+    /// Where the words come from.
+    pub texts: Texts,
     /// Advertisements of the first wave, per site; a site that is not named has none.
     pub ads: Vec<(Site, usize)>,
     /// Shares of particular advertisements.
@@ -101,6 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             seed: 42,
+            texts: Texts::default(),
             ads: Self::spread(120),
             shares: Shares::default(),
             clock: "2026-11-20T20:00:00Z".parse().expect("a valid time"),
@@ -143,14 +156,22 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// `total` advertisements over all sites as evenly as possible.
+    /// `total` composed advertisements over the sites of three countries as evenly as possible.
     pub fn spread(total: usize) -> Vec<(Site, usize)> {
-        let sites = Site::ALL.len();
-        Site::ALL
-            .into_iter()
+        let sites = Site::composed().count();
+        Site::composed()
             .enumerate()
             .map(|(index, site)| (site, total / sites + usize::from(index < total % sites)))
             .collect()
+    }
+
+    /// `total` written advertisements over the sites of five countries, each site as many as its share of the set; no
+    /// more than there are.
+    pub fn written(total: usize, seed: u64) -> Self {
+        let total = total.min(written::count());
+        let share = |site: Site| written::of_site(site, seed).len() * total / written::count();
+        let ads = Site::ALL.into_iter().map(|site| (site, share(site))).collect();
+        Self { seed, texts: Texts::Written, ads, ..Self::default() }
     }
 
     /// Checks every figure.

@@ -38,6 +38,26 @@ pub(crate) const fn cities(country: Country) -> &'static [City] {
             ("Neuquén", "Neuquén"),
             ("Mar del Plata", "Buenos Aires"),
         ],
+        Country::Pe => &[
+            ("Lima", "Lima"),
+            ("Arequipa", "Arequipa"),
+            ("Trujillo", "La Libertad"),
+            ("Chiclayo", "Lambayeque"),
+            ("Piura", "Piura"),
+            ("Cusco", "Cusco"),
+            ("Huancayo", "Junín"),
+            ("Callao", "Callao"),
+        ],
+        Country::Cl => &[
+            ("Santiago", "Región Metropolitana"),
+            ("Valparaíso", "Valparaíso"),
+            ("Concepción", "Biobío"),
+            ("Antofagasta", "Antofagasta"),
+            ("Temuco", "La Araucanía"),
+            ("Rancagua", "O'Higgins"),
+            ("Puerto Montt", "Los Lagos"),
+            ("La Serena", "Coquimbo"),
+        ],
     }
 }
 
@@ -89,19 +109,21 @@ pub(crate) const fn legal_forms(country: Country) -> &'static [&'static str] {
         Country::Co => &["S.A.S.", "S.A.", "Ltda."],
         Country::Mx => &["S.A. de C.V.", "S. de R.L."],
         Country::Ar => &["S.A.", "S.R.L.", "S.A.S."],
+        Country::Pe => &["S.A.C.", "S.A.", "E.I.R.L."],
+        Country::Cl => &["SpA", "S.A.", "Ltda."],
     }
 }
 
 /// First sentences; `{title}`, `{city}`, `{sector}` and `{years}` are filled in.
 pub(crate) const fn openings(country: Country) -> &'static [&'static str] {
     match country {
-        Country::Co => &[
+        Country::Co | Country::Pe => &[
             "Importante empresa del sector {sector} requiere para su equipo de trabajo {title}, con experiencia mínima de {years} en cargos similares.",
             "¿Te gusta el mundo de {sector}? En {city} estamos buscando {title} para hacer parte de nuestra familia.",
             "Empresa con más de veinte años en {sector} solicita {title} para laborar en {city}. Experiencia certificada de {years}.",
             "Nos encontramos en la búsqueda de {title} con ganas de aprender y crecer en {sector}.",
         ],
-        Country::Mx => &[
+        Country::Mx | Country::Cl => &[
             "Empresa líder en el ramo de {sector} solicita {title} para su sucursal de {city}.",
             "¡Únete a nuestro equipo! Buscamos {title} con {years} de experiencia comprobable en {sector}.",
             "Por crecimiento de plantilla, compañía de {sector} contrata {title}. Zona de trabajo: {city}.",
@@ -119,14 +141,14 @@ pub(crate) const fn openings(country: Country) -> &'static [&'static str] {
 /// What is offered.
 pub(crate) const fn offers(country: Country) -> &'static [&'static str] {
     match country {
-        Country::Co => &[
+        Country::Co | Country::Pe => &[
             "Salario a convenir según experiencia + prestaciones de ley",
             "Contrato directo con la compañía y pagos quincenales",
             "Fondo de empleados, póliza & auxilio educativo",
             "Horario de lunes a viernes de 7:30 a.m. a 5:00 p.m.",
             "Estabilidad laboral y plan carrera",
         ],
-        Country::Mx => &[
+        Country::Mx | Country::Cl => &[
             "Sueldo competitivo + prestaciones superiores a la ley",
             "Vales de despensa, fondo de ahorro & seguro de gastos médicos",
             "Capacitación pagada desde el primer día",
@@ -146,12 +168,12 @@ pub(crate) const fn offers(country: Country) -> &'static [&'static str] {
 /// Closing lines that say nothing about the work.
 pub(crate) const fn closings(country: Country) -> &'static [&'static str] {
     match country {
-        Country::Co => &[
+        Country::Co | Country::Pe => &[
             "Si cumples con el perfil, ¡postúlate ya!",
             "Interesados aplicar por este medio. Proceso de selección 100% gratuito.",
             "Nuestros procesos son incluyentes: valoramos todas las hojas de vida.",
         ],
-        Country::Mx => &[
+        Country::Mx | Country::Cl => &[
             "Interesados postularse por este medio; no se cobra por el trámite.",
             "Empresa incluyente: no se discrimina por edad, género o religión.",
             "Si cubres el perfil, envía tu solicitud y nos ponemos en contacto.",
@@ -167,12 +189,12 @@ pub(crate) const fn closings(country: Country) -> &'static [&'static str] {
 /// Headings of duties, profile and offer.
 pub(crate) const fn headings(country: Country) -> &'static [[&'static str; 3]] {
     match country {
-        Country::Co => &[
+        Country::Co | Country::Pe => &[
             ["Funciones:", "Requisitos:", "Ofrecemos:"],
             ["Responsabilidades:", "Perfil requerido:", "Condiciones:"],
             ["FUNCIONES PRINCIPALES", "REQUISITOS", "BENEFICIOS"],
         ],
-        Country::Mx => &[
+        Country::Mx | Country::Cl => &[
             ["Actividades:", "Requisitos:", "Ofrecemos:"],
             ["Responsabilidades del puesto:", "Perfil:", "Prestaciones:"],
             ["¿Qué harás?", "¿Qué necesitas?", "¿Qué ofrecemos?"],
@@ -195,6 +217,8 @@ pub(crate) const fn contracts(country: Country) -> &'static [&'static str] {
             "Contrato civil por prestación de servicios",
         ],
         Country::Mx => &["Contrato por tiempo indeterminado", "Contrato por tiempo determinado"],
-        Country::Ar => &["Contrato por tiempo indeterminado", "Contrato eventual", "Contrato a plazo fijo"],
+        Country::Ar | Country::Pe | Country::Cl => {
+            &["Contrato por tiempo indeterminado", "Contrato eventual", "Contrato a plazo fijo"]
+        }
     }
 }

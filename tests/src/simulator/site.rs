@@ -39,11 +39,15 @@ pub enum Country {
     Mx,
     /// Argentina.
     Ar,
+    /// Peru.
+    Pe,
+    /// Chile.
+    Cl,
 }
 
 impl Country {
     /// Every country.
-    pub const ALL: [Self; 3] = [Self::Co, Self::Mx, Self::Ar];
+    pub const ALL: [Self; 5] = [Self::Co, Self::Mx, Self::Ar, Self::Pe, Self::Cl];
 
     /// ISO 3166-1 alpha-2, upper case.
     pub const fn code(self) -> &'static str {
@@ -51,6 +55,8 @@ impl Country {
             Self::Co => "CO",
             Self::Mx => "MX",
             Self::Ar => "AR",
+            Self::Pe => "PE",
+            Self::Cl => "CL",
         }
     }
 
@@ -60,15 +66,17 @@ impl Country {
             Self::Co => "Colombia",
             Self::Mx => "México",
             Self::Ar => "Argentina",
+            Self::Pe => "Perú",
+            Self::Cl => "Chile",
         }
     }
 
-    /// Offset of the capital's clock from UTC (none of the three has summer time).
+    /// Offset of the capital's clock from UTC; Chile's of November, for of these countries it alone has summer time.
     pub fn offset(self) -> FixedOffset {
         let hours = match self {
-            Self::Co => -5,
+            Self::Co | Self::Pe => -5,
             Self::Mx => -6,
-            Self::Ar => -3,
+            Self::Ar | Self::Cl => -3,
         };
         FixedOffset::east_opt(hours * 3_600).expect("an offset within a day")
     }
@@ -85,14 +93,23 @@ pub struct Site {
 
 impl Site {
     /// The sites that exist; the sources of cross-portal duplicates come before Computrabajo, which copies them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self { portal: Portal::Elempleo, country: Country::Co },
         Self { portal: Portal::Bumeran, country: Country::Ar },
         Self { portal: Portal::Bumeran, country: Country::Mx },
         Self { portal: Portal::Computrabajo, country: Country::Co },
         Self { portal: Portal::Computrabajo, country: Country::Mx },
         Self { portal: Portal::Computrabajo, country: Country::Ar },
+        Self { portal: Portal::Bumeran, country: Country::Pe },
+        Self { portal: Portal::Bumeran, country: Country::Cl },
+        Self { portal: Portal::Computrabajo, country: Country::Pe },
+        Self { portal: Portal::Computrabajo, country: Country::Cl },
     ];
+
+    /// The sites whose advertisements can be composed from templates: the first six.
+    pub(crate) fn composed() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|site| !matches!(site.country, Country::Pe | Country::Cl))
+    }
 
     /// First part of every path of the site, such as `/computrabajo/co`: no slash at the end.
     pub fn root(self) -> String {
@@ -116,6 +133,8 @@ impl Site {
             Country::Co => "BMCO",
             Country::Mx => "BMMX",
             Country::Ar => "BMAR",
+            Country::Pe => "BMPE",
+            Country::Cl => "BMCL",
         }
     }
 

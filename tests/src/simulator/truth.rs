@@ -13,6 +13,7 @@ use super::{
     catalog::{Catalog, content_key},
     clock,
     site::{Country, Portal},
+    written::Marks,
 };
 
 /// One advertisement as a reader should deliver it.
@@ -53,6 +54,9 @@ pub struct Truth {
     pub skills: Vec<PlantedSkill>,
     /// Contact data planted in the text.
     pub personal_data: Vec<PersonalData>,
+    /// Every skill that the description asks for, where people marked them: the text is a written one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marks: Option<Marks>,
     /// Field of work, a word for searches.
     pub area: &'static str,
     /// `es` or `en`.
@@ -98,6 +102,7 @@ impl Truth {
             posted_date: ad.posted_at.map(|moment| clock::local_day(moment, ad.site.country)),
             skills: ad.skills.clone(),
             personal_data: ad.personal_data.clone(),
+            marks: ad.marks.clone(),
             area: ad.area,
             language: if ad.english { "en" } else { "es" },
             layout: ad.layout,

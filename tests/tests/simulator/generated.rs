@@ -186,3 +186,37 @@ fn importable_lines_have_the_fields_of_raw_jobs() {
         assert!(ad.contract_type.as_ref().is_none_or(|text| text.chars().count() <= 50));
     }
 }
+
+#[test]
+fn written_advertisements_keep_their_words_and_marks() {
+    let config = Config::written(400, 42);
+    let first = generate(&config).unwrap();
+    let countries: BTreeSet<&str> = first.iter().map(|ad| ad.country.code()).collect();
+    assert_eq!(countries.into_iter().collect::<Vec<_>>(), ["AR", "CL", "CO", "MX", "PE"]);
+    let portals: BTreeSet<&str> = first.iter().map(|ad| ad.portal.name()).collect();
+    assert_eq!(portals.len(), Portal::ALL.len());
+    let mut ids: HashMap<&str, usize> = HashMap::new();
+    for ad in &first {
+        let marks = ad.marks.as_ref().unwrap();
+        let text: Vec<char> = ad.description.chars().collect();
+        for mark in &marks.spans {
+            let words: String = text[mark.start..mark.end].iter().collect();
+            assert!(words.trim() == words && !words.is_empty(), "{}: {words:?}", ad.key());
+        }
+        assert!(ad.skills.is_empty());
+        *ids.entry(&marks.id).or_default() += 1;
+    }
+    // Copies on another portal and reposts carry the words of an advertisement that stands there already.
+    let copies = first.iter().filter(|ad| ad.duplicate_of.is_some() || ad.repost_of.is_some()).count();
+    assert_eq!(ids.values().map(|count| count - 1).sum::<usize>(), copies);
+    assert!(copies > 20, "{copies}");
+
+    let second = generate(&Config { wave: 2, ..config }).unwrap();
+    let edited: Vec<&Truth> = second.iter().filter(|ad| ad.version == 2).collect();
+    assert!(edited.len() > 15, "{}", edited.len());
+    for ad in edited {
+        let before = first.iter().find(|before| before.key() == ad.key()).unwrap();
+        assert!(ad.description.starts_with(&before.description) && ad.marks == before.marks, "{}", ad.key());
+    }
+    assert_eq!(Config::written(5_000, 42).ads, Config::written(1_000, 42).ads, "there are no more");
+}

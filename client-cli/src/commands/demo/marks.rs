@@ -1,0 +1,173 @@
+//! What extraction finds of the skills that were marked by hand in the demo's advertisements.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::ExtractorServiceClient};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::client::{Channel, refusal};
+
+/// A found span is right when it shares at least half of what it and a mark cover together.
+const LEAST_OVERLAP: f64 = 0.5;
+
+/// Half-open code points of a description.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// What the simulator says of an advertisement, as far as it is needed here.
+#[derive(Deserialize)]
+struct Served {
+    title: String,
+    description: String,
+    marks: Option<Marks>,
+}
+
+#[derive(Deserialize)]
+struct Marks {
+    id: String,
+    test: bool,
+    spans: Vec<Span>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    spans: Vec<Span>,
+}
+
+/// How many of the marks of the test part were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Score {
+    /// Advertisements of the test part that the portals served.
+    pub(super) ads: usize,
+    marked: usize,
+    found: usize,
+    right: usize,
+}
+
+impl Score {
+    fn add(&mut self, marks: &[Span], found: &[Span]) {
+        self.ads += 1;
+        self.marked += marks.len();
+        self.found += found.len();
+        self.right += matches(marks, found);
+    }
+
+    /// Share of what was found that is right.
+    pub(super) fn precision(self) -> f64 {
+        ratio(self.right, self.found)
+    }
+
+    /// Share of the marks that were found.
+    pub(super) fn recall(self) -> f64 {
+        ratio(self.right, self.marked)
+    }
+}
+
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Extracts from the served advertisements of the set's test part, each once, and compares with their marks.
+///
+/// # Errors
+/// When the simulator's file cannot be read or the service does not answer.
+pub(super) async fn score(truth: &Path, pipeline: Channel) -> anyhow::Result<Score> {
+    let text = std::fs::read_to_string(truth).with_context(|| format!("cannot read {}", truth.display()))?;
+    let mut ads: BTreeMap<String, Served> = BTreeMap::new();
+    for line in text.lines() {
+        let ad: Served = serde_json::from_str(line).context("the simulator's truth is not readable")?;
+        if let Some(marks) = ad.marks.as_ref().filter(|marks| marks.test) {
+            ads.entry(marks.id.clone()).or_insert(ad);
+        }
+    }
+    let requests: Vec<ExtractRequest> = ads.iter().map(|(id, ad)| request(id, ad)).collect();
+    let mut extractor = ExtractorServiceClient::new(pipeline).max_decoding_message_size(64 << 20);
+    let asked = extractor.extract(tokio_stream::iter(requests)).await;
+    let mut answers = asked.map_err(|status| refusal(&status))?.into_inner();
+    let mut score = Score::default();
+    for (id, ad) in &ads {
+        let answer = answers.message().await.map_err(|status| refusal(&status))?.unwrap_or_default();
+        ensure!(answer.error.is_empty(), "advertisement {id}: {}", answer.error);
+        let answer: Answer = serde_json::from_str(&answer.result_json)?;
+        score.add(&ad.marks.as_ref().map_or(&[][..], |marks| &marks.spans), &answer.spans);
+    }
+    Ok(score)
+}
+
+fn request(id: &str, ad: &Served) -> ExtractRequest {
+    let document = json!({ "id": id, "title": ad.title, "description": ad.description });
+    ExtractRequest { document_json: document.to_string(), spans: true }
+}
+
+/// Number of pairs, one to one, best overlaps first.
+fn matches(marks: &[Span], found: &[Span]) -> usize {
+    let mut pairs = Vec::new();
+    for (mark_index, mark) in marks.iter().enumerate() {
+        for (index, span) in found.iter().enumerate() {
+            let overlap = overlap(*mark, *span);
+            if overlap >= LEAST_OVERLAP {
+                pairs.push((overlap, mark_index, index));
+            }
+        }
+    }
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    let (mut used_marks, mut used_spans) = (vec![false; marks.len()], vec![false; found.len()]);
+    let mut right = 0;
+    for (_, mark, span) in pairs {
+        if !used_marks[mark] && !used_spans[span] {
+            (used_marks[mark], used_spans[span]) = (true, true);
+            right += 1;
+        }
+    }
+    right
+}
+
+/// What two spans share, of what they cover together.
+fn overlap(a: Span, b: Span) -> f64 {
+    let shared = a.end.min(b.end).saturating_sub(a.start.max(b.start));
+    if shared == 0 {
+        return 0.0;
+    }
+    f64::from(shared) / f64::from(a.end.max(b.end) - a.start.min(b.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(spans: &[(u32, u32)]) -> Vec<Span> {
+        spans.iter().map(|(start, end)| Span { start: *start, end: *end }).collect()
+    }
+
+    #[test]
+    fn a_mark_is_found_once_by_the_span_that_covers_it_best() {
+        let check = |marks: &[(u32, u32)], found: &[(u32, u32)], right| {
+            assert_eq!(matches(&spans(marks), &spans(found)), right, "{marks:?} {found:?}");
+        };
+        check(&[(0, 10)], &[(0, 10)], 1);
+        check(&[(0, 10)], &[(0, 5)], 1);
+        check(&[(0, 10)], &[(0, 4)], 0);
+        check(&[(0, 10)], &[(10, 20)], 0);
+        // Two spans in one mark count once; one span over two marks counts once.
+        check(&[(0, 10)], &[(0, 6), (0, 10)], 1);
+        check(&[(0, 10), (10, 20)], &[(0, 20)], 1);
+        // The best pair is taken first, so that the other two fit as well.
+        check(&[(0, 10), (4, 10)], &[(0, 10), (2, 10)], 2);
+        check(&[], &[(0, 1)], 0);
+    }
+
+    #[test]
+    fn the_score_is_over_all_advertisements() {
+        let mut score = Score::default();
+        score.add(&spans(&[(0, 10), (20, 30), (40, 50)]), &spans(&[(0, 10), (60, 70)]));
+        score.add(&spans(&[]), &spans(&[(0, 10), (20, 30)]));
+        assert_eq!((score.ads, score.precision(), score.recall()), (2, 0.25, 1.0 / 3.0));
+        assert_eq!(Score::default().precision(), 0.0);
+    }
+}

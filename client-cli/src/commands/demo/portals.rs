@@ -1,0 +1,97 @@
+//! The simulated portals of the demo.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::local::DataDir;
+
+/// Program that serves the portals.
+pub(super) const SIMULATOR: &str = "portal-simulator";
+/// When the portals are visited again: a week after the simulator's own clock.
+const SECOND_VISIT: &str = "2026-11-27T20:00:00Z";
+
+/// The simulated portals; they end with this value.
+pub(super) struct Portals {
+    address: String,
+    truth: PathBuf,
+    _process: tokio::process::Child,
+}
+
+impl Portals {
+    /// Starts the simulator and waits until it serves.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends; names its log.
+    pub(super) async fn serve(simulator: &Path, data: &DataDir, ads: u32, seed: u64) -> anyhow::Result<Self> {
+        data.create()?;
+        let announcement = data.announce(SIMULATOR);
+        let truth = data.root().join("served.jsonl");
+        let log = std::fs::File::create(data.log(SIMULATOR)).context("cannot write the simulator's log")?;
+        let mut command = tokio::process::Command::new(simulator);
+        command.args(["serve", "--written", "--listen", "127.0.0.1:0", "--announce-file"]).arg(&announcement);
+        command.args(["--seed", &seed.to_string(), "--ads", &ads.to_string(), "--truth"]).arg(&truth);
+        command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let mut process = command.spawn().with_context(|| format!("cannot run {}", simulator.display()))?;
+        for _ in 0..200 {
+            let read = std::fs::read_to_string(&announcement).ok();
+            let told: Option<Value> = read.and_then(|text| serde_json::from_str(&text).ok());
+            if let Some(address) = told.as_ref().and_then(|told| told["http"].as_str()) {
+                return Ok(Self { address: address.to_owned(), truth, _process: process });
+            }
+            if let Some(ended) = process.try_wait()? {
+                bail!("{} ended with {ended}; see {}", simulator.display(), data.log(SIMULATOR).display());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("{} did not say where it serves within 10 s", simulator.display())
+    }
+
+    /// Where they are: host and port.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What they served at first, one advertisement a line, with its marks.
+    pub(super) fn truth(&self) -> &Path {
+        &self.truth
+    }
+
+    /// The scraper's block: these portals instead of the real ones, and no pause between requests. The reporter's: what
+    /// they print is invented.
+    pub(super) fn settings(&self) -> String {
+        format!(
+            "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
+             base_url = \"http://{}/{{portal}}/{{country}}\"\ndelay = 0.0\nreread = true\n",
+            self.address
+        )
+    }
+
+    /// A week passes: some advertisements go, some are edited, others are new or come back under another id.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub(super) async fn let_a_week_pass(&self) -> anyhow::Result<()> {
+        self.post("clock", SECOND_VISIT).await?;
+        self.post("wave", "2").await
+    }
+
+    async fn post(&self, call: &str, body: &str) -> anyhow::Result<()> {
+        let cannot = || format!("the simulator at {} does not answer", self.address);
+        let mut stream = tokio::net::TcpStream::connect(&self.address).await.with_context(cannot)?;
+        let request = format!(
+            "POST /_simulator/{call} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.with_context(cannot)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.with_context(cannot)?;
+        let first = answer.lines().next().unwrap_or_default();
+        ensure!(first.contains(" 200 "), "the simulator refused {call} {body}: {first}");
+        Ok(())
+    }
+}

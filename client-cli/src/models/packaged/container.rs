@@ -1,0 +1,215 @@
+//! The container of the packaged encoder: what stands in it, read with its bounds checked.
+//!
+//! Little-endian throughout: `E5S1`, version, seven sizes, epsilon, a flag; the vocabulary (special ids, offsets, scores
+//! and text of the pieces); the normaliser's map of single code points; a table of tensors. Weight matrices are blocks of
+//! 32 values in 4 bits with one f16 scale (ggml's Q4_0), everything else is f32. Source of the layout: `e5.c` in the
+//! package itself (MIT).
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, bail, ensure};
+
+/// First bytes of the container.
+const MAGIC: &[u8] = b"E5S1";
+/// Values of one block of quantised weights.
+const BLOCK: usize = 32;
+/// Bytes of one block: the scale and 32 half-bytes.
+const BLOCK_BYTES: usize = 18;
+
+/// Sizes of the encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) feed_forward: usize,
+    /// Rows of the table of words; the vocabulary may have fewer pieces.
+    pub(super) vocabulary: usize,
+    pub(super) positions: usize,
+    pub(super) types: usize,
+}
+
+/// Ids of the pieces with a meaning of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Special {
+    pub(super) begin: usize,
+    pub(super) end: usize,
+    pub(super) pad: usize,
+    pub(super) unknown: usize,
+}
+
+/// How a tensor's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    F32,
+    Q4,
+}
+
+/// A container, its tensors still packed.
+pub(super) struct Container<'a> {
+    pub(super) sizes: Sizes,
+    pub(super) epsilon: f32,
+    pub(super) special: Special,
+    /// Pieces of the vocabulary with their log probabilities, by id.
+    pub(super) pieces: Vec<(String, f32)>,
+    /// What the normaliser writes in place of a code point.
+    pub(super) normaliser: BTreeMap<char, String>,
+    tensors: HashMap<String, &'a [u8]>,
+}
+
+impl<'a> Container<'a> {
+    /// Reads everything but the weights.
+    ///
+    /// # Errors
+    /// When the bytes are not such a container, or end early.
+    pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
+        let mut from = Reader { bytes, at: 0 };
+        ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not begin with E5S1");
+        from.u32()?;
+        let [hidden, layers, heads, feed_forward, vocabulary, positions, types] = from.sizes()?;
+        let sizes = Sizes { hidden, layers, heads, feed_forward, vocabulary, positions, types };
+        let epsilon = from.f32()?;
+        from.u32()?;
+        let [count, begin, end, pad, unknown] = from.sizes()?;
+        let special = Special { begin, end, pad, unknown };
+        let pieces = from.pieces(count)?;
+        let normaliser = from.normaliser()?;
+        let tensors = from.tensors()?;
+        Ok(Self { sizes, epsilon, special, pieces, normaliser, tensors })
+    }
+
+    /// Bytes of a tensor of `values` values.
+    ///
+    /// # Errors
+    /// When it is not there or of another size.
+    pub(super) fn tensor(&self, name: &str, values: usize, stored: Stored) -> anyhow::Result<&'a [u8]> {
+        let bytes = *self.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
+        let expected = match stored {
+            Stored::F32 => values * 4,
+            Stored::Q4 => values / BLOCK * BLOCK_BYTES,
+        };
+        ensure!(bytes.len() == expected, "tensor {name}: expected {expected} bytes, found {}", bytes.len());
+        Ok(bytes)
+    }
+}
+
+/// Writes the values of a tensor as f16.
+pub(super) fn write_f16(stored: Stored, bytes: &[u8], mut write: impl FnMut(&[u8])) {
+    match stored {
+        Stored::F32 => {
+            for value in bytes.as_chunks::<4>().0 {
+                write(&half::f16::from_f32(f32::from_le_bytes(*value)).to_le_bytes());
+            }
+        }
+        Stored::Q4 => {
+            for block in bytes.as_chunks::<BLOCK_BYTES>().0 {
+                write(&block_as_f16(block));
+            }
+        }
+    }
+}
+
+/// The values of a block: its low half-bytes come first, then its high ones. A block has only sixteen different
+/// values, so each is rounded once.
+fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
+    let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+    let mut values = [[0; 2]; 16];
+    for (level, value) in (-8_i8..8).zip(&mut values) {
+        *value = half::f16::from_f32(f32::from(level) * scale).to_le_bytes();
+    }
+    let mut written = [0; 2 * BLOCK];
+    for (index, byte) in block[2..].iter().enumerate() {
+        let (low, high) = (2 * index, BLOCK + 2 * index);
+        written[low..low + 2].copy_from_slice(&values[usize::from(byte & 15)]);
+        written[high..high + 2].copy_from_slice(&values[usize::from(byte >> 4)]);
+    }
+    written
+}
+
+/// A place in the bytes.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> anyhow::Result<&'a [u8]> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
+        let Some(end) = end else { bail!("the container ends early, at byte {}", self.bytes.len()) };
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
+        Ok(self.take(N)?.try_into()?)
+    }
+
+    fn u32(&mut self) -> anyhow::Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn f32(&mut self) -> anyhow::Result<f32> {
+        Ok(f32::from_le_bytes(self.array()?))
+    }
+
+    fn size(&mut self) -> anyhow::Result<usize> {
+        Ok(usize::try_from(self.u32()?)?)
+    }
+
+    fn long(&mut self) -> anyhow::Result<usize> {
+        Ok(usize::try_from(u64::from_le_bytes(self.array()?))?)
+    }
+
+    fn sizes<const N: usize>(&mut self) -> anyhow::Result<[usize; N]> {
+        let mut sizes = [0; N];
+        for size in &mut sizes {
+            *size = self.size()?;
+        }
+        Ok(sizes)
+    }
+
+    fn pieces(&mut self, count: usize) -> anyhow::Result<Vec<(String, f32)>> {
+        let text_bytes = self.long()?;
+        let offsets = self.take(4 * (count + 1))?.as_chunks::<4>().0;
+        let scores = self.take(4 * count)?.as_chunks::<4>().0;
+        let text = self.take(text_bytes)?;
+        let offset = |index: usize| usize::try_from(u32::from_le_bytes(offsets[index])).unwrap_or(usize::MAX);
+        let piece = |index: usize| {
+            let piece =
+                text.get(offset(index)..offset(index + 1)).context("a piece lies outside the text")?;
+            Ok((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(scores[index])))
+        };
+        (0..count).map(piece).collect()
+    }
+
+    fn normaliser(&mut self) -> anyhow::Result<BTreeMap<char, String>> {
+        let (count, _bytes) = (self.size()?, self.u32()?);
+        let mut map = BTreeMap::new();
+        for _ in 0..count {
+            let from = self.char()?;
+            let [length] = self.array()?;
+            map.insert(from, (0..length).map(|_| self.char()).collect::<anyhow::Result<String>>()?);
+        }
+        Ok(map)
+    }
+
+    fn char(&mut self) -> anyhow::Result<char> {
+        let code = self.u32()?;
+        char::from_u32(code).with_context(|| format!("{code} is no code point"))
+    }
+
+    fn tensors(&mut self) -> anyhow::Result<HashMap<String, &'a [u8]>> {
+        let mut tensors = HashMap::new();
+        for _ in 0..self.size()? {
+            let length = usize::from(u16::from_le_bytes(self.array()?));
+            let name = std::str::from_utf8(self.take(length)?)?.to_owned();
+            let _kind_and_count: [u8; 5] = self.array()?;
+            let (offset, size) = (self.long()?, self.long()?);
+            let end = offset.checked_add(size);
+            let bytes = end.and_then(|end| self.bytes.get(offset..end));
+            tensors.insert(name, bytes.context("a tensor lies outside the container")?);
+        }
+        Ok(tensors)
+    }
+}

@@ -1,0 +1,243 @@
+//! From the package's container to a model's files as a hub publishes them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use unicode_normalization::UnicodeNormalization;
+
+use super::charsmap;
+use super::container::{Container, Special, Stored, write_f16};
+
+/// Writes `config.json`, `tokenizer.json`, `model.safetensors` and the files that tell a sentence encoder's pooling.
+///
+/// # Errors
+/// When the container lacks a tensor or the folder cannot be written.
+pub(super) fn write_model(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
+    write_json(&folder.join("config.json"), &config(container))?;
+    write_json(&folder.join("tokenizer.json"), &tokenizer(container))?;
+    write_json(&folder.join("tokenizer_config.json"), &tokenizer_config(container))?;
+    write_json(&folder.join("modules.json"), &modules())?;
+    fs::create_dir_all(folder.join("1_Pooling"))?;
+    write_json(&folder.join("1_Pooling/config.json"), &pooling(container))?;
+    write_weights(container, &folder.join("model.safetensors"))
+}
+
+fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn config(container: &Container<'_>) -> Value {
+    let sizes = container.sizes;
+    json!({
+        "architectures": ["BertModel"],
+        "hidden_act": "gelu",
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.feed_forward,
+        // Through a decimal text: 1e-12 as f32 is not 1e-12 as f64.
+        "layer_norm_eps": container.epsilon.to_string().parse::<f64>().unwrap_or(1e-12),
+        "max_position_embeddings": sizes.positions,
+        "model_type": "bert",
+        "num_attention_heads": sizes.heads,
+        "num_hidden_layers": sizes.layers,
+        // As published: of a BERT, positions count from 0 and the tokenizer knows its own padding.
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+        "tokenizer_class": "XLMRobertaTokenizer",
+        "torch_dtype": "float16",
+        "type_vocab_size": sizes.types,
+        "vocab_size": sizes.vocabulary,
+    })
+}
+
+fn tokenizer_config(container: &Container<'_>) -> Value {
+    json!({
+        "tokenizer_class": "XLMRobertaTokenizer",
+        "model_max_length": container.sizes.positions,
+        "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+        "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
+    })
+}
+
+fn modules() -> Value {
+    let part = |index: usize, path: &str, kind: &str| {
+        let name = index.to_string();
+        let kind = format!("sentence_transformers.models.{kind}");
+        json!({ "idx": index, "name": name, "path": path, "type": kind })
+    };
+    json!([part(0, "", "Transformer"), part(1, "1_Pooling", "Pooling"), part(2, "2_Normalize", "Normalize")])
+}
+
+fn pooling(container: &Container<'_>) -> Value {
+    json!({
+        "word_embedding_dimension": container.sizes.hidden,
+        "pooling_mode_cls_token": false,
+        "pooling_mode_mean_tokens": true,
+        "pooling_mode_max_tokens": false,
+        "pooling_mode_mean_sqrt_len_tokens": false,
+    })
+}
+
+/// The tokenizer in the parts in which XLM-RoBERTa's is published: its normaliser's map, runs of blanks to one, the
+/// mark of a word's beginning, a unigram model.
+fn tokenizer(container: &Container<'_>) -> Value {
+    let Special { begin, end, pad, unknown } = container.special;
+    let mask = container.pieces.iter().rposition(|(piece, _)| piece == "<mask>");
+    let added = [Some(begin), Some(pad), Some(end), Some(unknown), mask];
+    let mut added: Vec<usize> = added.into_iter().flatten().collect();
+    added.sort_unstable();
+    let added = added.into_iter().map(|id| {
+        let content = &container.pieces[id].0;
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": Some(id) == mask,
+                "rstrip": false, "normalized": false, "special": true })
+    });
+    let added: Vec<Value> = added.collect();
+    let map = STANDARD.encode(charsmap::compile(&with_compositions(&container.normaliser)));
+    let special = |token: &str| json!({ "SpecialToken": { "id": token, "type_id": 0 } });
+    let sequence = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
+    let mark = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true });
+    let (first, last) = (special("<s>"), special("</s>"));
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "Precompiled", "precompiled_charsmap": map },
+            { "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " },
+        ]},
+        "pre_tokenizer": mark,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [first, sequence("A"), last],
+            "pair": [first, sequence("A"), last, last, sequence("B"), last],
+            "special_tokens": {
+                "<s>": { "id": "<s>", "ids": [begin], "tokens": ["<s>"] },
+                "</s>": { "id": "</s>", "ids": [end], "tokens": ["</s>"] },
+            },
+        },
+        "decoder": mark,
+        "model": {
+            "type": "Unigram",
+            "unk_id": unknown,
+            "vocab": container.pieces.iter().map(|(piece, score)| json!([piece, f64::from(*score)])).collect::<Vec<_>>(),
+            "byte_fallback": false,
+        },
+    })
+}
+
+/// The map with the letters that are written as a letter and a combining mark.
+///
+/// The package keeps single code points only; SentencePiece's own map (`nmt_nfkc`) also composes. Of those entries the
+/// `tokenizers` library can reach the ones of two code points, the mark written in any of its canonical forms.
+fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String> {
+    /// Combining marks whose canonical form is another mark.
+    const MARKS: [(char, char); 3] = [('\u{340}', '\u{300}'), ('\u{341}', '\u{301}'), ('\u{343}', '\u{313}')];
+    let mut map: BTreeMap<String, String> =
+        single.iter().map(|(from, to)| (from.to_string(), to.clone())).collect();
+    for composed in '\u{80}'..=char::MAX {
+        let parts: Vec<char> = std::iter::once(composed).nfd().collect();
+        let [letter, mark] = parts[..] else { continue };
+        let is_syllable = ('\u{AC00}'..='\u{D7A3}').contains(&composed);
+        if is_syllable || !parts.iter().copied().nfc().eq([composed]) {
+            continue;
+        }
+        let to = single.get(&composed).cloned().unwrap_or_else(|| composed.to_string());
+        let others = MARKS.into_iter().filter(|(_, canonical)| *canonical == mark).map(|(other, _)| other);
+        for mark in others.chain([mark]) {
+            map.insert(format!("{letter}{mark}"), to.clone());
+        }
+    }
+    map
+}
+
+/// A tensor of the checkpoint: its published name, its name in the container, its shape and how it is stored there.
+struct Tensor {
+    published: String,
+    packaged: String,
+    shape: Vec<usize>,
+    stored: Stored,
+}
+
+fn tensors(container: &Container<'_>) -> Vec<Tensor> {
+    let sizes = container.sizes;
+    let (hidden, wide) = (sizes.hidden, sizes.feed_forward);
+    let tensor = |published: String, packaged: String, shape: &[usize], stored| Tensor {
+        published,
+        packaged,
+        shape: shape.to_vec(),
+        stored,
+    };
+    let mut all = Vec::new();
+    let tables = [
+        ("word_embeddings", "emb.word", sizes.vocabulary, Stored::Q4),
+        ("position_embeddings", "emb.pos", sizes.positions, Stored::F32),
+        ("token_type_embeddings", "emb.type", sizes.types, Stored::F32),
+    ];
+    for (published, packaged, rows, stored) in tables {
+        let published = format!("embeddings.{published}.weight");
+        all.push(tensor(published, packaged.to_owned(), &[rows, hidden], stored));
+    }
+    let norm = |published: String, packaged: String| {
+        [("weight", "w"), ("bias", "b")].map(|(name, short)| {
+            tensor(format!("{published}.{name}"), format!("{packaged}.{short}"), &[hidden], Stored::F32)
+        })
+    };
+    all.extend(norm("embeddings.LayerNorm".to_owned(), "emb.ln".to_owned()));
+    for layer in 0..sizes.layers {
+        let (published, packaged) = (format!("encoder.layer.{layer}"), format!("l{layer}"));
+        let products = [
+            ("attention.self.query", "q", hidden, hidden),
+            ("attention.self.key", "k", hidden, hidden),
+            ("attention.self.value", "v", hidden, hidden),
+            ("attention.output.dense", "ao", hidden, hidden),
+            ("intermediate.dense", "fi", wide, hidden),
+            ("output.dense", "fo", hidden, wide),
+        ];
+        for (name, short, rows, columns) in products {
+            let (name, short) = (format!("{published}.{name}"), format!("{packaged}.{short}"));
+            all.push(tensor(format!("{name}.weight"), format!("{short}.w"), &[rows, columns], Stored::Q4));
+            all.push(tensor(format!("{name}.bias"), format!("{short}.b"), &[rows], Stored::F32));
+        }
+        all.extend(norm(format!("{published}.attention.output.LayerNorm"), format!("{packaged}.aln")));
+        all.extend(norm(format!("{published}.output.LayerNorm"), format!("{packaged}.oln")));
+    }
+    all
+}
+
+fn write_weights(container: &Container<'_>, path: &Path) -> anyhow::Result<()> {
+    let tensors = tensors(container);
+    let mut header = serde_json::Map::new();
+    let mut end = 0_usize;
+    for tensor in &tensors {
+        let start = end;
+        end += 2 * tensor.shape.iter().product::<usize>();
+        let entry = json!({ "dtype": "F16", "shape": tensor.shape, "data_offsets": [start, end] });
+        header.insert(tensor.published.clone(), entry);
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // The tensors begin at a multiple of eight bytes, as the format asks.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(fs::File::create(path).with_context(cannot)?);
+    file.write_all(&u64::try_from(header.len())?.to_le_bytes()).with_context(cannot)?;
+    file.write_all(&header).with_context(cannot)?;
+    for tensor in &tensors {
+        let values = tensor.shape.iter().product();
+        let bytes = container.tensor(&tensor.packaged, values, tensor.stored)?;
+        let mut written = Vec::with_capacity(2 * values);
+        write_f16(tensor.stored, bytes, |value| written.extend_from_slice(value));
+        file.write_all(&written).with_context(cannot)?;
+    }
+    file.into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .and_then(|file| file.sync_all())
+        .with_context(cannot)
+}

@@ -1,0 +1,96 @@
+//! The encoder that a machine without a model hub gets: its tokens and its vectors.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use crate::site::Site;
+
+/// What `tokens/make.py` wrote.
+#[derive(Deserialize)]
+struct Expected {
+    count: usize,
+    group: usize,
+    words: Vec<String>,
+    separators: Vec<String>,
+    ranges: Vec<(u32, u32)>,
+    sha256: Vec<String>,
+}
+
+/// The generator of `tokens/make.py`.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % bound as u64).unwrap()
+    }
+
+    fn text(&mut self, from: &Expected) -> String {
+        let mut text = String::new();
+        for _ in 0..1 + self.below(12) {
+            if self.below(3) == 0 {
+                let (low, high) = from.ranges[self.below(from.ranges.len())];
+                let offset = self.below((high - low + 1) as usize);
+                text.push(char::from_u32(low + u32::try_from(offset).unwrap()).unwrap());
+            } else {
+                text.push_str(&from.words[self.below(from.words.len())]);
+            }
+            text.push_str(&from.separators[self.below(from.separators.len())]);
+        }
+        text
+    }
+}
+
+#[test]
+fn the_packaged_encoder_reads_and_embeds_as_its_references_do() {
+    let site = Site::new();
+    let imported = site.run(&["models", "import", "--packaged", "--json"]).ended(0).json();
+    let folder = site.data().join("models/intfloat/multilingual-e5-small");
+    assert_eq!(imported["name"], "intfloat/multilingual-e5-small", "{imported}");
+    tokens_are_those_of_the_reference(&folder);
+    site.run(&["up", "--wait-seconds", "120"]).ended(0);
+    vectors_are_those_of_the_package(&site);
+}
+
+fn tokens_are_those_of_the_reference(folder: &Path) {
+    let expected: Expected = serde_json::from_str(include_str!("tokens/expected.json")).unwrap();
+    let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
+    let mut numbers = Numbers(42);
+    for (group, sum) in expected.sha256.iter().enumerate() {
+        let texts: Vec<String> = (0..expected.group).map(|_| numbers.text(&expected)).collect();
+        let mut digest = Sha256::new();
+        for text in &texts {
+            let ids = tokenizer.encode(text.as_str(), true).unwrap().get_ids().to_vec();
+            let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+            digest.update(format!("{}\n", ids.join(" ")));
+        }
+        assert_eq!(&hex::encode(digest.finalize())[..16], sum, "group {group}: {texts:?}");
+    }
+    assert_eq!(expected.sha256.len() * expected.group, expected.count);
+}
+
+/// What the package's own engine computes of a query, four digits a component; its products have 8 bits.
+#[derive(Deserialize)]
+struct Vectors {
+    texts: Vec<String>,
+    vectors: Vec<Vec<f64>>,
+}
+
+fn vectors_are_those_of_the_package(site: &Site) {
+    let expected: Vectors = serde_json::from_str(include_str!("tokens/vectors.json")).unwrap();
+    let mut arguments = vec!["infer", "embed", "--prompt", "query"];
+    arguments.extend(expected.texts.iter().map(String::as_str));
+    let lines = site.run(&arguments).ended(0).lines();
+    assert_eq!(lines.len(), expected.texts.len());
+    for (line, expected) in lines.iter().zip(&expected.vectors) {
+        let vector: Vec<f64> =
+            line["embedding"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let cosine =
+            product(&vector, expected) / (product(&vector, &vector) * product(expected, expected)).sqrt();
+        assert!(cosine > 0.999, "{cosine}: {}", line["text"]);
+    }
+}
