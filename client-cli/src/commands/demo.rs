@@ -1,5 +1,6 @@
 //! `demo`: the whole job on simulated portals, on a stack of its own.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::commands::runs;
 use crate::local::paths::write_atomically;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
 use crate::models;
-use crate::output::{Outcome, progress};
+use crate::output::{Document, Outcome, progress};
 
 /// Program that serves the portals.
 const SIMULATOR: &str = "portal-simulator";
@@ -80,7 +81,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         stack.down().await?;
     }
     let run = ended?;
-    print_end(&run, &out, started.elapsed());
+    print_end(context, &run, &out, started.elapsed())?;
     Ok(Outcome::from_fine(run.state() == RunState::Succeeded))
 }
 
@@ -169,29 +170,41 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
 }
 
 /// The last lines: what ran, on which models, how much, how long, where to look.
-fn print_end(run: &Run, out: &Path, elapsed: Duration) {
+fn print_end(context: &Context, run: &Run, out: &Path, elapsed: Duration) -> anyhow::Result<()> {
     let summary = runs::as_json(run);
     let facts = &summary["facts"];
     let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-    println!("state     {}", runs::state_name(run));
-    println!("ads       simulated portals, not a labour market");
-    println!("model     {}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"]);
-    println!("enhancer  {}", text(&facts["enhance"]["made_by"]));
-    println!("postings  {}", facts["totals"]["postings"]);
-    println!("skills    {}", facts["totals"]["skills"]);
-    println!("clusters  {}", facts["analysis"]["n_clusters"]);
+    let mut end = String::new();
+    writeln!(end, "state     {}", runs::state_name(run))?;
+    writeln!(end, "ads       simulated portals, not a labour market")?;
+    writeln!(
+        end,
+        "model     {}, {} dimensions",
+        text(&facts["embed"]["model"]),
+        facts["embed"]["dimensions"]
+    )?;
+    writeln!(end, "enhancer  {}", text(&facts["enhance"]["made_by"]))?;
+    writeln!(end, "postings  {}", facts["totals"]["postings"])?;
+    writeln!(end, "skills    {}", facts["totals"]["skills"])?;
+    writeln!(end, "clusters  {}", facts["analysis"]["n_clusters"])?;
     let seconds = summary["stages"].as_array().into_iter().flatten().map(|stage| {
         let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
         format!("{} {seconds:.1} s", text(&stage["stage"]))
     });
-    println!("time      {}; all {:.1} s", seconds.collect::<Vec<_>>().join(", "), elapsed.as_secs_f64());
+    writeln!(
+        end,
+        "time      {}; all {:.1} s",
+        seconds.collect::<Vec<_>>().join(", "),
+        elapsed.as_secs_f64()
+    )?;
     for problem in &run.problems {
-        println!("problem   {problem}");
+        writeln!(end, "problem   {problem}")?;
     }
-    println!("report    {}", out.display());
+    writeln!(end, "report    {}", out.display())?;
     for file in ["report.pdf", "report.html"] {
         if out.join(file).is_file() {
-            println!("          {}", out.join(file).display());
+            writeln!(end, "          {}", out.join(file).display())?;
         }
     }
+    context.output.print(&Document::new(end, summary))
 }
