@@ -17,7 +17,9 @@ setup: ## fetch what the package clients have (idempotent, offline when complete
 build: setup ## the programs
 	@.ci/timed "programs" $(CARGO) build --workspace --bins
 
-demo: build ## whole stack, simulated portals, pipeline, report
+demo: ## whole stack, simulated portals, pipeline, report
+	@.ci/check-data-dir $(DEMO)
+	@$(MAKE) --no-print-directory build
 	target/debug/observatory demo $(DEMO)
 
 test: build ## every test

@@ -10,10 +10,10 @@ use crate::commands::{
     completions, countries, database, demo, doctor, down, export, extract, infer, insights, models, postings,
     privacy, reports, runs, status, supervise, taxonomies, up, version,
 };
-use crate::error::{is_broken_pipe, report};
+use crate::error::report;
 use crate::local::DataDir;
 use crate::local::paths::DATA_ENV;
-use crate::output::{Outcome, Output};
+use crate::output::{self, Outcome, Output};
 
 /// Labour-market reports out of job advertisements, on your own machine.
 #[derive(Debug, Parser)]
@@ -70,12 +70,39 @@ pub struct Context {
     pub output: Output,
     /// Connections to the services.
     pub client: Client,
+    program: String,
+}
+
+impl Context {
+    /// How this program is called on the same stack once more.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+}
+
+/// The program with the options that say which stack is meant, unless the environment says it.
+fn program(cli: &Cli) -> String {
+    let mut program = "observatory".to_owned();
+    let said = |name: &str, value: &str| std::env::var(name).is_ok_and(|there| there == value);
+    if let Some(dir) =
+        cli.data_dir.as_ref().map(|dir| dir.display().to_string()).filter(|dir| !said(DATA_ENV, dir))
+    {
+        let quote = if dir.contains(char::is_whitespace) { "'" } else { "" };
+        program.push_str(&format!(" --data-dir {quote}{dir}{quote}"));
+    }
+    if let Some(url) = cli.client.endpoint.as_ref().filter(|url| !said("OBSERVATORY_ENDPOINT", url)) {
+        program.push_str(&format!(" --endpoint {url}"));
+    }
+    program
 }
 
 /// Parses the arguments, runs the command and says how it ended: 0 done, 1 finished with failures
 /// or nothing found, 2 usage or I/O.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return explain(&said),
+    };
     start_log(matches!(cli.command, Command::Supervise(_)));
     let ended = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -83,11 +110,16 @@ pub fn main() -> ExitCode {
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(cli)));
+    exit_code(ended)
+}
+
+fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
     match ended {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failures) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
         // The reader has seen enough, as `head` has.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::from(2)
@@ -95,10 +127,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Help and version are data; what is wrong with the arguments is said on stderr.
+fn explain(said: &clap::Error) -> ExitCode {
+    if said.use_stderr() {
+        let _ = said.print();
+        return ExitCode::from(2);
+    }
+    let text = said.render();
+    let shown = if output::is_terminal() { text.ansi().to_string() } else { text.to_string() };
+    exit_code(output::print(shown).map(|()| Outcome::Done))
+}
+
 async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     let data = DataDir::resolve(cli.data_dir.as_deref())?;
+    let program = program(&cli);
     let client = Client::new(cli.client, data.clone());
-    let context = Context { data, output: Output::new(cli.json), client };
+    let context = Context { data, output: Output::new(cli.json), client, program };
     match cli.command {
         Command::Demo(arguments) => demo::run(&context, arguments).await,
         Command::Up(arguments) => up::run(&context, arguments).await,

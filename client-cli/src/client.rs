@@ -187,7 +187,9 @@ pub fn refusal(status: &Status) -> anyhow::Error {
         (None, message) => message.to_owned(),
     };
     match status.code() {
-        Code::Unavailable => Hinted::error(message, "see `observatory status`, then try again"),
+        Code::Unavailable => {
+            Hinted::error(message, "see `observatory status` and `observatory doctor`, then try again")
+        }
         Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
         Code::Unauthenticated => Hinted::error(
             message,

@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+
+use crate::output::say;
 
 /// An error together with what the user can do about it.
 #[derive(Debug)]
@@ -72,14 +74,6 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(Hinted::hint)
 }
 
-/// Whether the error is only that the reader of our output went away.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-}
-
 /// The lines that are printed for an error; `colour` marks the first word.
 pub fn render(error: &anyhow::Error, colour: bool) -> String {
     let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
@@ -94,7 +88,7 @@ pub fn render(error: &anyhow::Error, colour: bool) -> String {
 pub fn report(error: &anyhow::Error) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let _ = io::stderr().write_all(render(error, colour).as_bytes());
+    say(render(error, colour));
 }
 
 #[cfg(test)]
@@ -113,13 +107,6 @@ mod tests {
             render(&error, false),
             "error: cannot start: cannot write stack.json: disk on fire\nhint: buy a new disk\n"
         );
-        assert!(!is_broken_pipe(&error));
-    }
-
-    #[test]
-    fn a_broken_pipe_is_found_below_context() {
-        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot print");
-        assert!(is_broken_pipe(&error));
         assert!(render(&error, true).starts_with("\u{1b}[1;31merror"));
     }
 }

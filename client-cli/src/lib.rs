@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod error;
+mod files;
 pub mod local;
 pub mod models;
 pub mod output;

@@ -1,4 +1,7 @@
-//! What a command prints: data to stdout, as text or as JSON.
+//! What a command prints: data to stdout, as text or as JSON; everything else to stderr.
+//!
+//! Nothing else in this program writes to either: the macros of the standard library panic where an output is closed
+//! or full.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +16,8 @@ pub enum Outcome {
     Done,
     /// It finished with failures, or found nothing: exit code 1.
     Failures,
+    /// The user stopped it: exit code 130, as shells have it.
+    Interrupted,
 }
 
 impl Outcome {
@@ -42,23 +47,131 @@ impl Output {
     /// Prints one result: its `Display`, or its JSON.
     ///
     /// # Errors
-    /// Whatever stdout says; a broken pipe is left to the caller, which takes it for success.
+    /// [`Unwritable`].
     pub fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from)?;
-            writeln!(stdout)?;
-        } else {
-            write!(stdout, "{value}")?;
+        if self.json { print(serde_json::to_string_pretty(value)? + "\n") } else { print(value) }
+    }
+
+    /// Prints a list; of an empty one `nothing` says on stderr what would fill it.
+    ///
+    /// # Errors
+    /// [`Unwritable`].
+    pub fn list(self, table: &Table, nothing: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
+        self.print(table)?;
+        if table.is_empty() {
+            progress(nothing());
         }
-        stdout.flush()?;
-        Ok(())
+        Ok(Outcome::from_fine(!table.is_empty()))
     }
 }
 
-/// Says what is going on, on stderr; progress is never data.
+/// Waits for an answer; where that takes long, says how long already.
+pub async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
+    let (mut live, began) = (LiveLine::default(), Instant::now());
+    let step = if live.terminal { Duration::from_secs(1) } else { REPEAT };
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PATIENCE.max(step), step);
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            answer = &mut answer => return answer,
+            _ = ticks.tick() => {
+                let text = format!("{what}: {} s", began.elapsed().as_secs());
+                if live.terminal { live.show(text) } else { progress(text) }
+            }
+        }
+    }
+}
+
+/// Prints a text to stdout as it is.
+///
+/// # Errors
+/// [`Unwritable`].
+pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
+    let mut data = Data;
+    data.write_all(text.to_string().as_bytes())?;
+    data.flush()?;
+    Ok(())
+}
+
+/// Whether a person reads stdout.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// The standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to the standard output")]
+pub struct Unwritable(#[source] io::Error);
+
+/// The standard output, whose errors say that they are its own: see [`is_closed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Data;
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().lock().write(bytes).map_err(unwritable)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().lock().flush().map_err(unwritable)
+    }
+}
+
+fn unwritable(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unwritable(error))
+}
+
+/// Whether the error is only that the reader of our output went away.
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
+    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Says what is going on, on stderr; progress is never data. A closed stderr is nobody's problem.
 pub fn progress(message: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{message}");
+    say(format_args!("{message}\n"));
+}
+
+/// Writes a text to stderr as it is.
+pub fn say(text: impl fmt::Display) {
+    let _ = io::stderr().write_all(text.to_string().as_bytes());
+}
+
+/// A line on a terminal that is written again and again; nothing where stderr is none.
+#[derive(Debug)]
+pub struct LiveLine {
+    terminal: bool,
+    open: bool,
+}
+
+impl Default for LiveLine {
+    fn default() -> Self {
+        Self { terminal: io::stderr().is_terminal(), open: false }
+    }
+}
+
+impl LiveLine {
+    /// Writes the line in place of what it said before.
+    pub fn show(&mut self, text: impl fmt::Display) {
+        if self.terminal {
+            say(format_args!("\r\x1b[2K{text}"));
+            self.open = true;
+        }
+    }
+
+    /// Takes the line away, so that another one may be written.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.open) {
+            say("\r\x1b[2K");
+        }
+    }
+}
+
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 /// Time that a piece of work may take before it is shown how far it is.
@@ -74,9 +187,10 @@ const WIDTH: u64 = 24;
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
-    total: u64,
+    /// None where nobody knows.
+    total: Option<u64>,
     done: u64,
-    terminal: bool,
+    live: LiveLine,
     began: Instant,
     drawn: Option<Instant>,
 }
@@ -84,40 +198,45 @@ pub struct Progress {
 impl Progress {
     /// Work on `total` of what is named.
     pub fn new(what: &'static str, total: u64) -> Self {
-        let terminal = io::stderr().is_terminal();
-        Self { what, total, done: 0, terminal, began: Instant::now(), drawn: None }
+        Self::of(what, Some(total))
+    }
+
+    /// Work on as much of what is named as there may be.
+    pub fn open_ended(what: &'static str) -> Self {
+        Self::of(what, None)
+    }
+
+    fn of(what: &'static str, total: Option<u64>) -> Self {
+        Self { what, total, done: 0, live: LiveLine::default(), began: Instant::now(), drawn: None }
     }
 
     /// So many more are done.
     pub fn advance(&mut self, count: u64) {
         self.done += count;
-        let wait = if self.terminal { REDRAW } else { REPEAT };
+        let wait = if self.live.terminal { REDRAW } else { REPEAT };
         let due = self.drawn.map_or(self.began.elapsed() > PATIENCE, |drawn| drawn.elapsed() > wait);
         if !due {
             return;
         }
         self.drawn = Some(Instant::now());
-        if self.terminal {
-            let _ = write!(io::stderr(), "\r\x1b[K{} {}", self.bar(), self.line());
+        if self.live.terminal {
+            let text = self.bar() + &self.line();
+            self.live.show(text);
         } else {
             progress(self.line());
         }
     }
 
     fn bar(&self) -> String {
-        let filled = (self.done.min(self.total) * WIDTH).checked_div(self.total).unwrap_or(WIDTH);
-        format!("[{}{}]", "#".repeat(filled as usize), ".".repeat((WIDTH - filled) as usize))
+        let Some(total) = self.total else { return String::new() };
+        let filled = (self.done.min(total) * WIDTH).checked_div(total).unwrap_or(WIDTH);
+        format!("[{}{}] ", "#".repeat(filled as usize), ".".repeat((WIDTH - filled) as usize))
     }
 
     fn line(&self) -> String {
-        format!("{} of {} {}", self.done, self.total, self.what)
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.terminal && self.drawn.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+        match self.total {
+            Some(total) => format!("{} of {total} {}", self.done, self.what),
+            None => format!("{} {}", self.done, self.what),
         }
     }
 }
@@ -136,6 +255,39 @@ pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result 
         writeln!(f, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// A result that is a text for people and any JSON for programs.
+#[derive(Debug)]
+pub struct Document {
+    text: String,
+    json: serde_json::Value,
+}
+
+impl Document {
+    /// `text` as it is, or `json`.
+    pub fn new(text: String, json: serde_json::Value) -> Self {
+        Self { text, json }
+    }
+}
+
+impl From<serde_json::Value> for Document {
+    /// JSON for both.
+    fn from(json: serde_json::Value) -> Self {
+        Self { text: format!("{json:#}\n"), json }
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
 }
 
 /// A result that is a table for people and any JSON for programs.
@@ -184,9 +336,26 @@ mod tests {
         progress.advance(12);
         assert_eq!(
             (progress.bar(), progress.line()),
-            ("[######..................]".to_owned(), "12 of 48 lines".to_owned())
+            ("[######..................] ".to_owned(), "12 of 48 lines".to_owned())
         );
-        assert_eq!(Progress::new("lines", 0).bar(), format!("[{}]", "#".repeat(24)));
+        assert_eq!(Progress::new("lines", 0).bar(), format!("[{}] ", "#".repeat(24)));
+        let mut open = Progress::open_ended("rows");
+        open.advance(7);
+        assert_eq!((open.bar(), open.line()), (String::new(), "7 rows".to_owned()));
+    }
+
+    #[test]
+    fn only_our_own_output_ends_quietly_when_it_is_closed() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let ours = anyhow::Error::from(unwritable(closed())).context("cannot print");
+        assert!(is_closed(&ours));
+        assert!(!is_closed(&anyhow::Error::from(closed()).context("cannot ask the service")));
+        let full = anyhow::Error::from(unwritable(io::Error::from_raw_os_error(28)));
+        assert!(!is_closed(&full));
+        assert_eq!(
+            format!("{full:#}"),
+            "cannot write to the standard output: No space left on device (os error 28)"
+        );
     }
 
     #[test]

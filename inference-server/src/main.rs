@@ -1,5 +1,6 @@
 //! The `inference-server` binary.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,7 +15,8 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
-            eprintln!("inference-server: {error:#}");
+            // A closed stderr is nobody's problem.
+            let _ = writeln!(std::io::stderr(), "inference-server: {error:#}");
             ExitCode::from(2)
         }
     }

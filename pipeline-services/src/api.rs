@@ -1,8 +1,10 @@
 //! The gRPC services of the pipeline.
 
 mod error;
+mod evidence;
 mod exports;
 mod extractor;
+mod filters;
 mod insights;
 mod orchestrator;
 mod postings;
@@ -58,6 +60,8 @@ pub struct Services {
     pub orchestrator: Option<Orchestrator>,
     /// Writer of reports; absent in a process that does not have that stage.
     pub reporter: Option<Arc<ReporterStage>>,
+    /// Names of the portals that runs visit.
+    pub portals: Arc<[String]>,
     /// Stages of this process.
     pub stages: Arc<BTreeMap<StageName, StageEntry>>,
 }

@@ -1,6 +1,8 @@
 //! Configuration: flags, environment, and the optional `observatory.toml`; checked whole before any port
 //! opens.
 
+mod numbers;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -199,11 +201,12 @@ impl Config {
     /// What only the module understands.
     ///
     /// # Errors
-    /// When a key is unknown or a value has the wrong type.
+    /// When a key is unknown, a number makes no sense or a value has the wrong type.
     pub fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
         let settings = self.module(stage).settings;
         let place = format!("modules.{}.settings", stage.service());
         refuse_unknown(&place, &settings, known)?;
+        numbers::check(stage.service(), &settings)?;
         T::deserialize(settings).with_context(|| format!("{place} is not valid"))
     }
 }

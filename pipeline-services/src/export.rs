@@ -1,12 +1,19 @@
 //! Postings, skills and clusters as CSV or JSON Lines.
 
-use std::{future::Future, str::FromStr};
+use std::{collections::HashMap, future::Future, str::FromStr};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{
+    domain::posting::{Document, Field, Posting},
     spreadsheet::Dialect,
-    store::{PgPool, SqlResult, exports},
+    store::{
+        PgPool, SqlResult,
+        exports::{self, Skill},
+        postings,
+    },
+    text::sentences::Sentences,
 };
 
 /// What is exported.
@@ -54,8 +61,215 @@ impl FromStr for Format {
     }
 }
 
-/// Rows read in one statement.
-const PAGE: i64 = 1_000;
+/// Bytes from which on a chunk is sent: a few pages of short rows, or one of long ones.
+const CHUNK: usize = 1 << 18;
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq)]
+enum Cell {
+    Nothing,
+    Text(String),
+    /// With a decimal point.
+    Number(String),
+    /// Anything else, as JSON.
+    Json(String),
+}
+
+impl From<Value> for Cell {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Nothing,
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) => Self::Number(number.to_string()),
+            other => Self::Json(other.to_string()),
+        }
+    }
+}
+
+impl From<Option<String>> for Cell {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Nothing, Self::Text)
+    }
+}
+
+impl From<Uuid> for Cell {
+    fn from(id: Uuid) -> Self {
+        Self::Text(id.to_string())
+    }
+}
+
+impl Cell {
+    fn number(number: Option<impl ToString>) -> Self {
+        number.map_or(Self::Nothing, |number| Self::Number(number.to_string()))
+    }
+
+    fn csv(&self, dialect: Dialect) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Text(text) => dialect.text(text),
+            Self::Number(number) => dialect.number(number.clone()),
+            Self::Json(json) => json.clone(),
+        }
+    }
+
+    fn json(&self) -> String {
+        match self {
+            Self::Nothing => "null".to_owned(),
+            Self::Text(text) => Value::from(text.as_str()).to_string(),
+            Self::Number(text) | Self::Json(text) => text.clone(),
+        }
+    }
+}
+
+type Row = Vec<Cell>;
+
+/// The pages of a subject.
+struct Pages<'a> {
+    pool: &'a PgPool,
+    subject: Subject,
+    filter: exports::Filter<'a>,
+    /// The last posting, or the last skill of clusters.
+    after: (Uuid, i64),
+}
+
+impl Pages<'_> {
+    /// The next rows; none behind the last.
+    async fn next(&mut self) -> SqlResult<Option<Vec<Row>>> {
+        let mut connection = self.pool.acquire().await?;
+        let columns = columns(self.subject);
+        let ordered = |objects: Vec<Value>| -> Vec<Row> {
+            let row =
+                |mut object: Value| columns.iter().map(|column| object[*column].take().into()).collect();
+            objects.into_iter().map(row).collect()
+        };
+        let (rows, next) = match self.subject {
+            Subject::Clusters => {
+                let rows = exports::clusters(&mut connection, self.after.1).await?;
+                (ordered(rows.objects), rows.next.map(|skill| (Uuid::nil(), skill)))
+            }
+            Subject::Postings => {
+                let rows = exports::postings(&mut connection, self.filter, self.after.0).await?;
+                (ordered(rows.objects), rows.next.map(|posting| (posting, 0)))
+            }
+            Subject::Skills => {
+                let ids = exports::page(&mut connection, self.filter, self.after.0).await?;
+                let postings = postings::by_ids(&mut connection, &ids).await?;
+                let skills = exports::skills(&mut connection, &ids).await?;
+                (skill_rows(skills, &postings), ids.last().map(|posting| (*posting, 0)))
+            }
+        };
+        let Some(next) = next else { return Ok(None) };
+        self.after = next;
+        Ok(Some(rows))
+    }
+}
+
+/// Skills with the sentences that name them; a text is cut into sentences once for all of its skills.
+fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
+    let postings: HashMap<Uuid, (&Posting, Document)> =
+        postings.iter().map(|posting| (posting.job_id, (posting, Document::from(posting)))).collect();
+    let mut cut: HashMap<(Uuid, Field), Sentences<'_>> = HashMap::new();
+    let mut rows = Vec::with_capacity(skills.len());
+    for skill in skills {
+        let Some((posting, document)) = postings.get(&skill.job_id) else { continue };
+        let sentence = span(&skill).map(|(field, start, end)| {
+            let sentences =
+                cut.entry((skill.job_id, field)).or_insert_with(|| Sentences::of(document.field(field)));
+            sentences.text_at(start, end).to_owned()
+        });
+        rows.push(skill_row(skill, posting, sentence));
+    }
+    rows
+}
+
+/// In the order of [`columns`].
+fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
+    vec![
+        skill.enhancement_id.into(),
+        skill.job_id.into(),
+        Cell::Text(posting.portal.clone()),
+        Cell::Text(posting.country.clone()),
+        skill.original_skill_text.into(),
+        Cell::Text(skill.normalized_skill),
+        Cell::Text(skill.skill_type),
+        Cell::Text(skill.kind),
+        Cell::Text(skill.category),
+        skill.esco_concept_uri.into(),
+        skill.esco_preferred_label.into(),
+        Cell::number(Some(skill.llm_confidence)),
+        skill.llm_reasoning.into(),
+        Cell::Json(skill.is_duplicate.to_string()),
+        skill.duplicate_of_id.map_or(Cell::Nothing, Cell::from),
+        Cell::Text(skill.llm_model),
+        Cell::Text(posting.url.clone()),
+        skill.source_field.into(),
+        skill.source_section.into(),
+        Cell::number(skill.span_start),
+        Cell::number(skill.span_end),
+        sentence.into(),
+        skill.extraction_method.into(),
+        Cell::number(skill.confidence_score),
+    ]
+}
+
+/// Where a skill was named.
+fn span(skill: &Skill) -> Option<(Field, u32, u32)> {
+    let number = |position: Option<i32>| u32::try_from(position?).ok();
+    let field = Field::ALL.into_iter().find(|field| skill.source_field.as_deref() == Some(field.name()))?;
+    Some((field, number(skill.span_start)?, number(skill.span_end)?))
+}
+
+/// Rows as the bytes of a file.
+struct Encoder {
+    columns: &'static [&'static str],
+    format: Format,
+    csv: csv::Writer<Vec<u8>>,
+    bytes: Vec<u8>,
+    /// About the length of what is held back.
+    size: usize,
+}
+
+impl Encoder {
+    /// A file with its header.
+    fn new(columns: &'static [&'static str], format: Format) -> Self {
+        let dialect = if let Format::Csv(dialect) = format { dialect } else { Dialect::Plain };
+        let mut encoder =
+            Self { columns, format, csv: dialect.writer(), bytes: dialect.mark().to_vec(), size: 0 };
+        match format {
+            // Writing to memory cannot fail, here and below.
+            Format::Csv(_) => drop(encoder.csv.write_record(columns)),
+            Format::Jsonl => encoder.bytes.clear(),
+        }
+        encoder
+    }
+
+    fn push(&mut self, row: &[Cell]) {
+        match self.format {
+            Format::Csv(dialect) => {
+                let cells: Vec<String> = row.iter().map(|cell| cell.csv(dialect)).collect();
+                self.size += cells.iter().map(|cell| cell.len() + 1).sum::<usize>();
+                let _ = self.csv.write_record(cells);
+            }
+            Format::Jsonl => {
+                let members = self.columns.iter().zip(row);
+                let members: Vec<String> =
+                    members.map(|(column, cell)| format!("\"{column}\":{}", cell.json())).collect();
+                self.bytes.extend(format!("{{{}}}\n", members.join(",")).into_bytes());
+                self.size = self.bytes.len();
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let mut chunk = std::mem::take(&mut self.bytes);
+        if let Format::Csv(dialect) = self.format {
+            let full = std::mem::replace(&mut self.csv, dialect.writer());
+            chunk.extend(full.into_inner().unwrap_or_default());
+        }
+        self.size = 0;
+        chunk
+    }
+}
 
 /// Sends the file in chunks until it is complete or `send` answers false. An empty subject gives a CSV
 /// file with nothing but its header.
@@ -72,34 +286,19 @@ pub async fn write<F>(
 where
     F: Future<Output = bool>,
 {
-    let columns = columns(subject);
-    if let Format::Csv(dialect) = format
-        && !send(header_line(columns, dialect)).await
-    {
-        return Ok(());
-    }
-    let mut after = None;
-    loop {
-        let mut connection = pool.acquire().await?;
-        let filter = exports::Filter { portal, country, after: after.as_deref(), limit: PAGE };
-        let rows = match subject {
-            Subject::Postings => exports::postings(&mut connection, filter).await?,
-            Subject::Skills => exports::skills(&mut connection, filter).await?,
-            Subject::Clusters => exports::clusters(&mut connection, filter).await?,
-        };
-        drop(connection);
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = Some(last.key.clone());
-        let objects: Vec<Map<String, Value>> =
-            rows.iter().filter_map(|row| row.object.as_object().cloned()).collect();
-        let chunk = match format {
-            Format::Csv(dialect) => csv_rows(columns, &objects, dialect),
-            Format::Jsonl => jsonl(columns, &objects),
-        };
-        if !send(chunk).await {
-            return Ok(());
+    let mut encoder = Encoder::new(columns(subject), format);
+    let filter = exports::Filter { portal, country };
+    let mut pages = Pages { pool, subject, filter, after: (Uuid::nil(), 0) };
+    while let Some(rows) = pages.next().await? {
+        for row in &rows {
+            encoder.push(row);
+            if encoder.size >= CHUNK && !send(encoder.take()).await {
+                return Ok(());
+            }
         }
     }
+    send(encoder.take()).await;
+    Ok(())
 }
 
 fn columns(subject: Subject) -> &'static [&'static str] {
@@ -139,49 +338,17 @@ fn columns(subject: Subject) -> &'static [&'static str] {
             "is_duplicate",
             "duplicate_of_id",
             "llm_model",
+            "url",
+            "source_field",
+            "source_section",
+            "span_start",
+            "span_end",
+            "sentence",
+            "extraction_method",
+            "confidence_score",
         ],
         Subject::Clusters => &["analysis_id", "cluster_id", "cluster_label", "skill", "x", "y", "job_count"],
     }
-}
-
-fn header_line(header: &[&str], dialect: Dialect) -> Vec<u8> {
-    let mut line = dialect.mark().to_vec();
-    let mut writer = dialect.writer();
-    // Writing to memory cannot fail.
-    let _ = writer.write_record(header);
-    line.extend(writer.into_inner().unwrap_or_default());
-    line
-}
-
-fn csv_rows(columns: &[&str], rows: &[Map<String, Value>], dialect: Dialect) -> Vec<u8> {
-    let mut writer = dialect.writer();
-    for row in rows {
-        let cells = columns.iter().map(|column| cell(row.get(*column), dialect));
-        let _ = writer.write_record(cells);
-    }
-    writer.into_inner().unwrap_or_default()
-}
-
-fn cell(value: Option<&Value>, dialect: Dialect) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => dialect.text(text),
-        Some(Value::Number(number)) => dialect.number(number.to_string()),
-        Some(other) => other.to_string(),
-    }
-}
-
-fn jsonl(columns: &[&str], rows: &[Map<String, Value>]) -> Vec<u8> {
-    let mut text = String::new();
-    for row in rows {
-        let ordered: Map<String, Value> = columns
-            .iter()
-            .map(|column| ((*column).to_owned(), row.get(*column).cloned().unwrap_or(Value::Null)))
-            .collect();
-        text.push_str(&Value::Object(ordered).to_string());
-        text.push('\n');
-    }
-    text.into_bytes()
 }
 
 #[cfg(test)]
@@ -190,35 +357,46 @@ mod tests {
 
     use super::*;
 
-    fn row(value: Value) -> Vec<Map<String, Value>> {
-        vec![value.as_object().expect("object").clone()]
+    fn file(columns: &'static [&'static str], format: Format, row: Value) -> String {
+        let mut encoder = Encoder::new(columns, format);
+        let row: Row = columns.iter().map(|column| row[*column].clone().into()).collect();
+        encoder.push(&row);
+        String::from_utf8(encoder.take()).expect("utf-8")
     }
 
     #[test]
     fn cells_are_quoted_and_formulas_disarmed() {
         let check = |value: Value, expected: &str| {
-            let text = csv_rows(&["a", "b"], &row(json!({ "a": value, "b": 1 })), Dialect::Plain);
-            assert_eq!(String::from_utf8(text).expect("utf-8"), format!("{expected},1\r\n"));
+            let text = file(&["a", "b"], Format::Csv(Dialect::Plain), json!({ "a": value, "b": 1 }));
+            assert_eq!(text, format!("a,b\r\n{expected},1\r\n"));
         };
         check(json!("x, \"y\""), "\"x, \"\"y\"\"\"");
         check(json!("=1+1"), "'=1+1");
         check(json!(null), "");
         check(json!("líneas\ndos"), "\"líneas\ndos\"");
         check(json!(-3), "-3");
+        check(json!(true), "true");
     }
 
     #[test]
     fn excel_opens_it_right() {
-        let mut file = header_line(&["skill", "confidence"], Dialect::Excel);
-        let rows = row(json!({ "skill": "Gestión; =x", "confidence": 0.75 }));
-        file.extend(csv_rows(&["skill", "confidence"], &rows, Dialect::Excel));
-        let expected = "\u{feff}skill;confidence\r\n\"Gestión; =x\";0,75\r\n";
-        assert_eq!(String::from_utf8(file).expect("utf-8"), expected);
+        let row = json!({ "skill": "Gestión; =x", "confidence": 0.75 });
+        let found = file(&["skill", "confidence"], Format::Csv(Dialect::Excel), row);
+        assert_eq!(found, "\u{feff}skill;confidence\r\n\"Gestión; =x\";0,75\r\n");
     }
 
     #[test]
     fn json_lines_keep_the_order_of_the_columns() {
-        let text = jsonl(&["b", "a"], &row(json!({ "a": 1, "b": "ñ" })));
-        assert_eq!(String::from_utf8(text).expect("utf-8"), "{\"b\":\"ñ\",\"a\":1}\n");
+        let row = json!({ "a": 1, "b": "ñ \"x\"", "c": null, "d": false });
+        let found = file(&["b", "a", "c", "d"], Format::Jsonl, row);
+        assert_eq!(found, "{\"b\":\"ñ \\\"x\\\"\",\"a\":1,\"c\":null,\"d\":false}\n");
+    }
+
+    #[test]
+    fn what_was_taken_is_not_sent_again() {
+        let mut encoder = Encoder::new(&["a"], Format::Csv(Dialect::Plain));
+        encoder.push(&[Cell::Text("x".to_owned())]);
+        assert!(encoder.size > 0 && !encoder.take().is_empty());
+        assert_eq!((encoder.size, encoder.take()), (0, Vec::new()));
     }
 }

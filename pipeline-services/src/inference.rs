@@ -35,7 +35,10 @@ pub enum InferenceError {
     #[error("inference server: {}", said(.0))]
     Refused(#[from] Box<Status>),
     /// The server has no model for the task.
-    #[error("the inference server has no embedding model; get one with `observatory models pull NAME`")]
+    #[error(
+        "the inference server serves no embedding model; `observatory models load NAME` serves one of its store, \
+         `observatory models pull NAME` gets one"
+    )]
     NoModel,
     /// The model is not ready yet.
     #[error("the inference server is loading {0}")]

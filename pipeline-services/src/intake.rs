@@ -30,6 +30,7 @@ const ID_LIMIT: usize = 500;
 const SHORT_LIMIT: usize = 50;
 
 pub use address::external_id_of;
+pub use names::{country as country_code, portal as portal_name};
 
 /// Fields of text.
 const TEXTS: [&str; 12] = [
@@ -96,7 +97,6 @@ impl Prepared {
     pub fn preview(&self) -> Value {
         let mut preview = serde_json::to_value(&self.posting).unwrap_or_default();
         if let Some(object) = preview.as_object_mut() {
-            object.insert("scraped_at".to_owned(), self.seen_at.to_rfc3339().into());
             object.insert("content_hash".to_owned(), self.content_hash.clone().into());
         }
         preview
@@ -176,6 +176,7 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
     let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
     let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
     let own_id = own_id(raw.external_id)?;
+    check_collected(raw.scraped_at, now)?;
     let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
         company: company.as_deref().unwrap_or_default(),
@@ -207,6 +208,16 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
         removed: cleaner.removed,
         changed,
     })
+}
+
+/// Clocks differ by hours, not by days.
+fn check_collected(collected: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
+    match collected {
+        Some(time) if time > now + chrono::Duration::days(1) => {
+            refuse_value("scraped_at", &time.to_rfc3339(), "`{}` is still to come")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The id that the file or page gives, without characters that nobody sees.
@@ -365,6 +376,7 @@ pub async fn store_batch(connection: &mut PgConnection, items: &[Prepared]) -> S
             external_id: &item.external_id,
             content_hash: &item.content_hash,
             seen_at: item.seen_at,
+            collected_at: item.posting.scraped_at,
         };
         outcomes.push(postings::store(&mut transaction, &storable).await?);
         for (kind, count) in &item.removed {
@@ -422,8 +434,8 @@ mod tests {
     fn a_preview_is_what_would_be_stored() {
         let preview = prepared(raw()).expect("accepted").preview();
         assert_eq!(
-            (preview["external_id"].as_str(), preview["scraped_at"].as_str()),
-            (Some("1116979466"), Some("1970-01-01T00:00:00+00:00"))
+            (preview["external_id"].as_str(), &preview["scraped_at"]),
+            (Some("1116979466"), &Value::Null)
         );
         assert!(!preview["description"].as_str().expect("a text").contains('@'));
     }
@@ -488,6 +500,7 @@ mod tests {
         check(|item| item.title = "  ".to_owned(), "title");
         check(|item| item.description = "<br/>".to_owned(), "description");
         check(|item| item.contract_type = Some("x".repeat(51)), "contract_type");
+        check(|item| item.scraped_at = "1970-01-03T00:00:00Z".parse().ok(), "scraped_at");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use observatory_pipeline::{config::Cli, service, telemetry};
@@ -12,7 +12,8 @@ async fn main() -> ExitCode {
     match service::run(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // A closed stderr is nobody's problem.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{signal::unix::SignalKind, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::scraper::stage::ScraperStage;
+use crate::scraper::stage::{self as scraper, ScraperStage};
 use crate::{
     analyzer::AnalyzerStage,
     api::{self, Services, StageEntry},
@@ -41,8 +41,8 @@ pub async fn run(cli: &Cli) -> Result<()> {
     match cli.role {
         Role::Migrate => {
             let version = store::migrate(&pool).await.map_err(flatten)?;
-            println!("schema version {version}");
-            Ok(())
+            let said = writeln!(std::io::stdout(), "schema version {version}");
+            said.context("cannot write to the standard output")
         }
         Role::WaitSchema { min_version, timeout } => {
             let needed = min_version.unwrap_or_else(store::needed_schema_version);
@@ -99,6 +99,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         taggers: parts.taggers,
         orchestrator,
         reporter: entries.contains_key(&StageName::Report).then_some(parts.reporter),
+        portals: portals(config)?,
         stages: entries,
     };
     let drain = Duration::from_secs(config.drain_seconds);
@@ -107,6 +108,15 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     server.await.context("gRPC server panicked")??;
     finish(tasks, drain).await;
     Ok(())
+}
+
+/// Names of the portals that runs visit; where their files lie with another process, those that the settings name.
+fn portals(config: &Config) -> Result<Arc<[String]>> {
+    if !config.module(StageName::Scrape).enabled {
+        return Ok(Arc::new([]));
+    }
+    let settings: scraper::Settings = config.settings(StageName::Scrape, &scraper::SETTINGS)?;
+    Ok(scraper::chosen(&settings).map_or(settings.portals, |found| found.into_keys().collect()).into())
 }
 
 /// What several stages share.
@@ -158,6 +168,10 @@ impl Parts {
         for name in role.stages() {
             let stage = self.stage(name, config)?;
             if config.works_on(name, role) {
+                if name == StageName::Scrape {
+                    let settings: scraper::Settings = config.settings(name, &scraper::SETTINGS)?;
+                    settings.check_contact()?;
+                }
                 stages.push(stage);
             }
         }
@@ -171,7 +185,7 @@ impl Parts {
         let pool = self.pool.clone();
         Ok(match name {
             StageName::Scrape => {
-                let settings = config.settings(name, &crate::scraper::stage::SETTINGS)?;
+                let settings = config.settings(name, &scraper::SETTINGS)?;
                 Arc::new(ScraperStage::new(pool, settings)?)
             }
             StageName::Extract => {

@@ -3,8 +3,10 @@
 pub mod analyses;
 pub mod countries;
 pub mod embeddings;
+pub mod evidence;
 pub mod exports;
 pub mod figures;
+pub mod portals;
 pub mod postings;
 pub mod reports;
 pub mod runs;
@@ -26,6 +28,9 @@ pub use sqlx::{
 
 /// Migrations built into the binary.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// Oldest major version of PostgreSQL.
+const OLDEST_SERVER: i32 = 16;
 
 /// Oldest pgvector whose indexes are trusted.
 const OLDEST_PGVECTOR: (u32, u32) = (0, 8);
@@ -55,6 +60,15 @@ pub enum StoreError {
         /// Version needed.
         needed: i64,
     },
+    /// The server is older than any that is tested.
+    #[error("the database server is PostgreSQL {0}; use PostgreSQL 16 to 18")]
+    ServerTooOld(String),
+    /// The extension cannot be installed.
+    #[error(
+        "the PostgreSQL {0} server has no pgvector; install pgvector 0.8 or newer on the database server (Debian, Ubuntu: \
+         apt-get install postgresql-{1}-pgvector)"
+    )]
+    NoPgvector(String, i32),
     /// pgvector is older than is safe.
     #[error("pgvector {0} is too old; 0.8 or newer is needed")]
     PgvectorTooOld(String),
@@ -80,6 +94,15 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
             database.code().is_some_and(|code| matches!(&code[..2], "08" | "40" | "53" | "55" | "57" | "58"))
         }
         _ => false,
+    }
+}
+
+/// Why the database takes no more rows, where that is what it says.
+pub fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
+    match error.as_database_error()?.code()?.as_ref() {
+        "53100" => Some("the database refuses to write: its disk is full; free some space and try again"),
+        "25006" => Some("the database refuses to write: it is read-only"),
+        _ => None,
     }
 }
 
@@ -114,12 +137,34 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
 /// When the database is not reachable, a migration fails, or pgvector is older than 0.8.
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     let mut connection = reach(pool).await?;
+    check_server(&mut connection).await?;
     MIGRATOR.run(&mut connection).await?;
     let version = pgvector_version(&mut connection).await?;
     if !pgvector_is_supported(&version) {
         return Err(StoreError::PgvectorTooOld(version));
     }
     schema_version(&mut connection).await
+}
+
+/// Checks that the migrations can run at all: their own words for it are the server's.
+async fn check_server(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let (number, version, vector): (i32, String, Option<String>) = sqlx::query_as(
+        "select current_setting('server_version_num')::integer, current_setting('server_version'),
+             coalesce((select extversion from pg_extension where extname = 'vector'),
+                 (select default_version from pg_available_extensions where name = 'vector'))",
+    )
+    .fetch_one(connection)
+    .await?;
+    judge_server(number / 10_000, version, vector)
+}
+
+fn judge_server(major: i32, version: String, vector: Option<String>) -> Result<(), StoreError> {
+    match vector {
+        _ if major < OLDEST_SERVER => Err(StoreError::ServerTooOld(version)),
+        None => Err(StoreError::NoPgvector(version, major)),
+        Some(vector) if !pgvector_is_supported(&vector) => Err(StoreError::PgvectorTooOld(vector)),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Newest version in [`MIGRATOR`].
@@ -192,6 +237,21 @@ mod tests {
         check("1.0", true);
         check("0.7.4", false);
         check("", false);
+    }
+
+    #[test]
+    fn servers_are_judged_before_a_migration() {
+        let check = |major, vector: Option<&str>, expected: &str| {
+            let judged = judge_server(major, format!("{major}.4"), vector.map(str::to_owned));
+            let told = judged.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(told.starts_with(expected) && told.is_empty() == expected.is_empty(), "{told}");
+        };
+        check(18, Some("0.8.5"), "");
+        check(15, Some("0.8.5"), "the database server is PostgreSQL 15.4; use PostgreSQL 16 to 18");
+        check(15, None, "the database server is PostgreSQL 15.4");
+        check(17, None, "the PostgreSQL 17.4 server has no pgvector; install pgvector 0.8 or newer");
+        check(17, None, "the PostgreSQL 17.4 server has no pgvector");
+        check(17, Some("0.5.1"), "pgvector 0.5.1 is too old");
     }
 
     #[test]

@@ -4,7 +4,10 @@ pub mod csv_form;
 pub mod esco;
 mod occupation;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 pub use occupation::Ranked;
 
@@ -95,6 +98,25 @@ pub struct Loaded {
     pub skipped_relations: usize,
 }
 
+/// A file of a taxonomy.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its name, which says what it holds.
+    pub name: String,
+    /// Where its bytes lie.
+    pub path: PathBuf,
+    /// How its owner knows it.
+    pub shown: String,
+}
+
+impl Source {
+    /// A file that is known by its path.
+    pub fn at(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, path: path.to_owned(), shown: path.display().to_string() }
+    }
+}
+
 /// A file that cannot be read as a taxonomy.
 #[derive(Debug, thiserror::Error)]
 pub enum TaxonomyError {
@@ -115,6 +137,14 @@ pub enum TaxonomyError {
         line: u64,
         /// What is wrong and what is allowed.
         problem: String,
+    },
+    /// A language that was asked for is not there.
+    #[error("no label in `{wanted}`; the files hold {found}")]
+    Language {
+        /// Which one.
+        wanted: String,
+        /// Those that are.
+        found: String,
     },
     /// Nothing was found.
     #[error("no concept in {searched}; expected {expected}")]

@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "database/collection.rs"]
+mod collection;
+#[path = "database/exports.rs"]
+mod exports;
 #[path = "database/intake.rs"]
 mod intake;
 #[path = "database/privacy.rs"]

@@ -17,9 +17,15 @@ mod job;
 mod mistakes;
 #[path = "e2e/models.rs"]
 mod models;
+#[path = "e2e/operation.rs"]
+mod operation;
+#[path = "e2e/outputs.rs"]
+mod outputs;
 #[path = "e2e/portals.rs"]
 mod portals;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/survival.rs"]
 mod survival;
+#[path = "e2e/taxonomies.rs"]
+mod taxonomies;

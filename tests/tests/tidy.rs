@@ -13,6 +13,8 @@ mod licences;
 mod manifests;
 #[path = "tidy/owners.rs"]
 mod owners;
+#[path = "tidy/printing.rs"]
+mod printing;
 #[path = "tidy/rust.rs"]
 mod rust;
 #[path = "tidy/text.rs"]
@@ -58,6 +60,11 @@ fn nothing_is_left_to_do() {
 #[test]
 fn every_library_has_one_owner() {
     check(10, is_rust, |file| owners::trespasses(&file.path, Source::new(&file.text).code_without_tests()));
+}
+
+#[test]
+fn nothing_prints_by_itself() {
+    check(10, is_rust, |file| printing::panics(&file.path, Source::new(&file.text).code_without_tests()));
 }
 
 #[test]

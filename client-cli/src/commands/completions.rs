@@ -1,12 +1,10 @@
 //! `completions`: completion scripts for shells.
 
-use std::io::{self, Write};
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::{Cli, Context};
-use crate::output::Outcome;
+use crate::output::{self, Outcome};
 
 /// Print the completion script of a shell.
 #[derive(Debug, clap::Args)]
@@ -23,8 +21,6 @@ pub fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     // Written in one go: the generator panics when its output is closed.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "observatory", &mut script);
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(&script)?;
-    stdout.flush()?;
+    output::print(String::from_utf8(script)?)?;
     Ok(Outcome::Done)
 }

@@ -3,11 +3,14 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
+use serde_json::json;
 
 use crate::cli::Context;
 use crate::error::Hint;
+use crate::local::postgres::{ConnectionUrl, Psql, check_versions};
+use crate::local::state::StackState;
 use crate::local::{Stack, binaries};
-use crate::output::Outcome;
+use crate::output::{Document, Outcome};
 
 /// Look after the database schema.
 #[derive(Debug, clap::Args)]
@@ -47,11 +50,18 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             .context("no database is known")
             .hint("start the local stack with `observatory up`, or set DATABASE_URL")?,
     };
+    let url = ConnectionUrl::parse(&url)?;
     let program = binaries::find(&binaries::bin_dir()?, binaries::PIPELINE)?;
     let mut command = tokio::process::Command::new(&program);
-    command.env("DATABASE_URL", url).stdin(Stdio::null());
+    if std::env::var_os("OBSERVATORY_LOG").is_none() {
+        command.env("OBSERVATORY_LOG", "warn,sqlx=warn");
+    }
+    command.env("DATABASE_URL", url.expose()).stdin(Stdio::null()).stdout(Stdio::piped());
     match arguments.action {
-        Action::Migrate => command.arg("migrate"),
+        Action::Migrate => {
+            check_server(context, &url).await?;
+            command.arg("migrate")
+        }
         Action::Wait { min_version, timeout } => {
             command.args(["wait-schema", "--timeout"]).arg(timeout.to_string());
             if let Some(version) = min_version {
@@ -60,9 +70,22 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             &mut command
         }
     };
-    let ended = command.status().await.with_context(|| format!("cannot run {}", program.display()))?;
-    if !ended.success() {
-        bail!("{} ended with {ended}", program.display());
+    let cannot = || format!("cannot run {}", program.display());
+    let ended = command.spawn().with_context(cannot)?.wait_with_output().await.with_context(cannot)?;
+    if !ended.status.success() {
+        bail!("{} ended with {}", program.display(), ended.status);
     }
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let version = said.split_whitespace().next_back().and_then(|word| word.parse::<i64>().ok());
+    context.output.print(&Document::new(said, json!({ "schema_version": version })))?;
     Ok(Outcome::Done)
+}
+
+/// What `up` and `doctor` would say of the server; without psql the migration says it itself.
+async fn check_server(context: &Context, url: &ConnectionUrl) -> anyhow::Result<()> {
+    let embedded = StackState::load(&context.data).ok().and_then(|state| state.database?.embedded);
+    match Psql::find(embedded.as_ref().map(|distribution| distribution.bin.as_path())) {
+        Some(psql) => check_versions(&psql.versions(url).await.context("the database does not answer")?),
+        None => Ok(()),
+    }
 }

@@ -3,7 +3,6 @@
 mod marks;
 mod portals;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,6 @@ use observatory_proto::pipeline::v1::{
     EnableCountryRequest, Run, RunState, orchestrator_service_client::OrchestratorServiceClient,
     posting_service_client::PostingServiceClient,
 };
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::Context;
@@ -22,7 +20,7 @@ use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
 use crate::models;
-use crate::output::{Outcome, columns, progress};
+use crate::output::{Document, Outcome, progress};
 use marks::Score;
 use portals::{Portals, SIMULATOR};
 
@@ -93,7 +91,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         stack.down().await?;
     }
     let end = ended?;
-    context.output.print(&Summary::of(&end, &out, started.elapsed()))?;
+    context.output.print(&summary(&end, &out, started.elapsed()))?;
     Ok(Outcome::from_fine(end.run.state() == RunState::Succeeded))
 }
 
@@ -165,73 +163,38 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
 }
 
 /// The last lines: what ran, on which models, how much, how well, how long, where to look.
-struct Summary {
-    lines: Vec<(&'static str, String)>,
-    json: Value,
-}
-
-impl Summary {
-    fn of(end: &End, out: &Path, elapsed: Duration) -> Self {
-        let summary = runs::as_json(&end.run);
-        let facts = &summary["facts"];
-        let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-        let seconds = summary["stages"].as_array().into_iter().flatten().map(|stage| {
-            let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
-            format!("{} {seconds:.1} s", text(&stage["stage"]))
-        });
-        let seconds = seconds.collect::<Vec<_>>().join(", ");
-        let score = end.score;
-        let mut lines = vec![
-            ("state", runs::state_name(&end.run).to_owned()),
-            ("ads", "invented, on simulated portals: no labour market".to_owned()),
-            (
-                "model",
-                format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"]),
-            ),
-            ("enhancer", text(&facts["enhance"]["made_by"])),
-            ("postings", facts["totals"]["postings"].to_string()),
-            ("skills", facts["totals"]["skills"].to_string()),
-            ("clusters", facts["analysis"]["n_clusters"].to_string()),
-            (
-                "extraction",
-                format!(
-                    "precision {:.3}, recall {:.3} against the marks of {} advertisements of the test part",
-                    score.precision(),
-                    score.recall(),
-                    score.ads
-                ),
-            ),
-            ("time", format!("{seconds}; all {:.1} s", elapsed.as_secs_f64())),
-        ];
-        lines.extend(
-            end.first.problems.iter().chain(&end.run.problems).map(|problem| ("problem", problem.clone())),
-        );
-        lines.push(("report", out.display().to_string()));
-        for file in ["report.pdf", "report.html"].map(|name| out.join(name)) {
-            if file.is_file() {
-                lines.push(("", file.display().to_string()));
-            }
-        }
-        let json = json!({
-            "run": summary,
-            "report": out,
-            "extraction": { "advertisements": score.ads, "precision": score.precision(), "recall": score.recall() },
-            "seconds": elapsed.as_secs_f64(),
-        });
-        Self { lines, json }
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<Vec<String>> =
-            self.lines.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
-        columns(f, &rows)
-    }
-}
-
-impl Serialize for Summary {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
-    }
+fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
+    let run = runs::as_json(&end.run);
+    let facts = &run["facts"];
+    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    let seconds = run["stages"].as_array().into_iter().flatten().map(|stage| {
+        let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
+        format!("{} {seconds:.1} s", text(&stage["stage"]))
+    });
+    let seconds = seconds.collect::<Vec<_>>().join(", ");
+    let (ads, precision, recall) = (end.score.ads, end.score.precision(), end.score.recall());
+    let measured =
+        format!("precision {precision:.3}, recall {recall:.3} on the {ads} advertisements of the test part");
+    let mut lines = vec![
+        ("state", runs::state_name(&end.run).to_owned()),
+        ("ads", "invented, on simulated portals: no labour market".to_owned()),
+        ("model", format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"])),
+        ("enhancer", text(&facts["enhance"]["made_by"])),
+        ("postings", facts["totals"]["postings"].to_string()),
+        ("skills", facts["totals"]["skills"].to_string()),
+        ("clusters", facts["analysis"]["n_clusters"].to_string()),
+        ("extraction", measured),
+        ("time", format!("{seconds}; all {:.1} s", elapsed.as_secs_f64())),
+    ];
+    let problems = end.first.problems.iter().chain(&end.run.problems);
+    lines.extend(problems.map(|problem| ("problem", problem.clone())));
+    lines.push(("report", out.display().to_string()));
+    let files = ["report.pdf", "report.html"].map(|name| out.join(name));
+    let files = files.iter().filter(|file| file.is_file());
+    lines.extend(files.map(|file| ("", file.display().to_string())));
+    let lines: String = lines.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect();
+    let extraction = json!({ "advertisements": ads, "precision": precision, "recall": recall });
+    let json =
+        json!({ "run": run, "report": out, "extraction": extraction, "seconds": elapsed.as_secs_f64() });
+    Document::new(lines, json)
 }

@@ -1,6 +1,8 @@
 //! `export`: stored rows into a file.
 
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +10,7 @@ use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::Expo
 
 use crate::cli::Context;
 use crate::client::{answer, refusal};
-use crate::output::{Outcome, progress};
+use crate::output::{Data, Outcome, Progress, progress};
 
 /// Write stored postings, skills or clusters into a file.
 #[derive(Debug, clap::Args)]
@@ -76,7 +78,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         excel: arguments.excel,
     };
     if arguments.out.as_os_str() == "-" {
-        copy(context, request, &mut io::stdout().lock()).await?;
+        copy(context, request, &mut Data, |error| error.into()).await?;
         return Ok(Outcome::Done);
     }
     let folder = match arguments.out.parent() {
@@ -84,23 +86,40 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         _ => PathBuf::from("."),
     };
     let cannot = || format!("cannot write {}", arguments.out.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    let bytes = copy(context, request, &mut file).await?;
+    let unwritable = |error| anyhow::Error::from(error).context(cannot());
+    if fs::metadata(&arguments.out).is_ok_and(|there| !there.is_file()) {
+        // A device or a pipe is written to; a folder is refused.
+        let mut file = fs::OpenOptions::new().write(true).open(&arguments.out).with_context(cannot)?;
+        copy(context, request, &mut file, unwritable).await?;
+        return Ok(Outcome::Done);
+    }
+    // With the mode that any new file of the user gets.
+    let mode = fs::Permissions::from_mode(0o666);
+    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
+    let mut file = file.with_context(cannot)?;
+    let bytes = copy(context, request, &mut file, unwritable).await?;
     file.as_file().sync_all().with_context(cannot)?;
     file.persist(&arguments.out).with_context(cannot)?;
     progress(format_args!("{} bytes written to {}", bytes, arguments.out.display()));
     Ok(Outcome::Done)
 }
 
-async fn copy(context: &Context, request: ExportRequest, target: &mut impl Write) -> anyhow::Result<u64> {
+async fn copy(
+    context: &Context,
+    request: ExportRequest,
+    target: &mut impl Write,
+    unwritable: impl Fn(io::Error) -> anyhow::Error,
+) -> anyhow::Result<u64> {
     let mut service =
         ExportServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
     let mut chunks = answer(service.export(request).await)?;
+    let mut written = Progress::open_ended("bytes written");
     let mut bytes = 0;
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
-        target.write_all(&part.chunk).context("cannot write the file")?;
+        target.write_all(&part.chunk).map_err(&unwritable)?;
         bytes += part.chunk.len() as u64;
+        written.advance(part.chunk.len() as u64);
     }
-    target.flush()?;
+    target.flush().map_err(&unwritable)?;
     Ok(bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use flate2::read::MultiGzDecoder;
@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
 use crate::client::refusal;
-use crate::output::{Outcome, progress};
+use crate::output::{self, Data, Outcome, Progress, progress};
 
 /// Find skills in advertisements, with evidence; nothing is stored.
 #[derive(Debug, clap::Args)]
@@ -39,40 +39,76 @@ pub struct Arguments {
 /// When a file cannot be read or written, or no service answers.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let input = open(&arguments)?;
-    let mut output: Box<dyn Write + Send> = match &arguments.out {
-        None => Box::new(io::BufWriter::new(io::stdout())),
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-            Box::new(io::BufWriter::new(file))
-        }
-    };
+    let mut answers = Answers::open(arguments.out.as_deref())?;
     let mut extractor =
         ExtractorServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
     let spans = arguments.spans;
     let reader = tokio::task::spawn_blocking(move || send_lines(input, spans, &sender, &numbers));
-    let mut answers = extractor
+    let mut stream = extractor
         .extract(ReceiverStream::new(receiver))
         .await
         .map_err(|status| refusal(&status))?
         .into_inner();
+    // On a terminal the answers themselves show how far it is.
+    let watched = arguments.out.is_none() && output::is_terminal();
+    let mut answered = (!watched).then(|| Progress::open_ended("advertisements read"));
     let mut failures = 0;
-    while let Some(found) = answers.message().await.map_err(|status| refusal(&status))? {
+    while let Some(found) = stream.message().await.map_err(|status| refusal(&status))? {
         let line: u64 = places.recv().await.unwrap_or_default();
+        answered.iter_mut().for_each(|answered| answered.advance(1));
         if found.error.is_empty() {
-            writeln!(output, "{}", found.result_json)?;
+            answers.line(&found.result_json)?;
         } else {
             failures += 1;
             progress(format_args!("line {line}: {}", found.error));
         }
     }
-    output.flush()?;
+    drop(answered);
+    answers.end()?;
     let read = reader.await??;
     if read == 0 {
         bail!("the input holds no advertisement");
     }
     Ok(Outcome::from_fine(failures == 0))
+}
+
+/// Where the answers go.
+struct Answers {
+    writer: Box<dyn Write + Send>,
+    /// None for the standard output, whose errors name it themselves.
+    path: Option<PathBuf>,
+}
+
+impl Answers {
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let writer: Box<dyn Write + Send> = match path {
+            None => Box::new(io::BufWriter::new(Data)),
+            Some(path) => {
+                let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+                Box::new(io::BufWriter::new(file))
+            }
+        };
+        Ok(Self { writer, path: path.map(Path::to_owned) })
+    }
+
+    fn line(&mut self, text: &str) -> anyhow::Result<()> {
+        let written = writeln!(self.writer, "{text}");
+        self.judge(written)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let flushed = self.writer.flush();
+        self.judge(flushed)
+    }
+
+    fn judge(&self, written: io::Result<()>) -> anyhow::Result<()> {
+        match &self.path {
+            Some(path) => written.with_context(|| format!("cannot write {}", path.display())),
+            None => Ok(written?),
+        }
+    }
 }
 
 fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::answer;
-use crate::output::Outcome;
+use crate::output::{Outcome, print};
 
 /// Ask the inference server directly; answers are JSON, one line for each text, but what a model writes is plain text.
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items)
             {
                 let (line, fine) = embedding_line(text, row, item.error.as_ref());
-                println!("{line}");
+                print_line(&line)?;
                 failures |= !fine;
             }
             Ok(Outcome::from_fine(!failures))
@@ -94,11 +94,15 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
             let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
             for (text, found) in texts.iter().zip(answered.texts) {
-                println!("{}", json!({ "text": text, "ids": found.ids, "tokens": found.tokens }));
+                print_line(&json!({ "text": text, "ids": found.ids, "tokens": found.tokens }))?;
             }
             Ok(Outcome::Done)
         }
     }
+}
+
+fn print_line(document: &Value) -> anyhow::Result<()> {
+    print(format_args!("{document}\n"))
 }
 
 async fn classify(
@@ -119,7 +123,7 @@ async fn classify(
     let mut failures = false;
     for (text, found) in texts.iter().zip(answered.texts) {
         if let Some(error) = found.status.and_then(|status| status.error) {
-            println!("{}", json!({ "text": text, "error": error.message, "reason": error.reason }));
+            print_line(&json!({ "text": text, "error": error.message, "reason": error.reason }))?;
             failures = true;
             continue;
         }
@@ -130,7 +134,7 @@ async fn classify(
             })
         };
         let entities: Vec<Value> = found.entities.into_iter().map(entity).collect();
-        println!("{}", json!({ "text": text, "entities": entities }));
+        print_line(&json!({ "text": text, "entities": entities }))?;
     }
     Ok(Outcome::from_fine(!failures))
 }

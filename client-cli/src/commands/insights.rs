@@ -1,5 +1,7 @@
 //! `skills` and `clusters`: what the analyses say.
 
+mod evidence;
+
 use observatory_proto::pipeline::v1::{
     Cluster, GetClusterRequest, ListClustersRequest, SearchSkillsRequest, SkillCount, TopSkillsRequest,
     insight_service_client::InsightServiceClient,
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::{Channel, answer};
-use crate::output::{Outcome, Table, progress};
+use crate::output::{Outcome, Table};
 
 /// Search skills by meaning and list the most demanded ones.
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,9 @@ enum SkillAction {
         #[command(flatten)]
         range: Range,
     },
+    /// The postings behind a skill's figure, each with the sentence that names it.
+    #[command(visible_alias = "evidence")]
+    Ads(evidence::Wanted),
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +79,8 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         SkillAction::Search { text, range } => {
-            let request = SearchSkillsRequest { text, top: range.top, country: range.country };
+            let country = range.country;
+            let request = SearchSkillsRequest { text, top: range.top, country: country.clone() };
             let found = answer(insights.search_skills(request).await)?.hits;
             let rows = found
                 .iter()
@@ -84,18 +90,19 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
                 .iter()
                 .map(|hit| json!({ "skill": hit.skill, "score": hit.score, "job_count": hit.job_count }))
                 .collect();
-            context.output.print(&Table::new(&["cosine", "postings", "skill"], rows, json))?;
-            Ok(said(!found.is_empty()))
+            print_skills(context, &Table::new(&["cosine", "postings", "skill"], rows, json), &country)
         }
         SkillAction::Top { range } => {
-            let request = TopSkillsRequest { top: range.top, country: range.country };
+            let country = range.country;
+            let request = TopSkillsRequest { top: range.top, country: country.clone() };
             let found = answer(insights.top_skills(request).await)?.skills;
-            print_counts(context, &found)
+            print_counts(context, &found, &country)
         }
+        SkillAction::Ads(wanted) => evidence::run(context, insights, wanted).await,
     }
 }
 
-fn print_counts(context: &Context, found: &[SkillCount]) -> anyhow::Result<Outcome> {
+fn print_counts(context: &Context, found: &[SkillCount], country: &str) -> anyhow::Result<Outcome> {
     let rows = found
         .iter()
         .map(|count| {
@@ -104,16 +111,17 @@ fn print_counts(context: &Context, found: &[SkillCount]) -> anyhow::Result<Outco
         })
         .collect();
     let heads = ["postings", "implied", "countries", "skill"];
-    context.output.print(&Table::new(&heads, rows, counts_json(found)))?;
-    Ok(said(!found.is_empty()))
+    print_skills(context, &Table::new(&heads, rows, counts_json(found)), country)
 }
 
-/// Says that nothing was found: an empty table by itself could as well be a typo.
-fn said(found: bool) -> Outcome {
-    if !found {
-        progress("no skill fits; `observatory countries list` shows which countries have postings");
-    }
-    Outcome::from_fine(found)
+fn print_skills(context: &Context, table: &Table, country: &str) -> anyhow::Result<Outcome> {
+    context.output.list(table, || match country {
+        "" => "no skill is known; `observatory postings import FILE` stores postings, `observatory run start` reads them"
+            .to_owned(),
+        country => format!(
+            "no posting of {country} has a skill; `observatory countries list` shows which countries have postings"
+        ),
+    })
 }
 
 fn counts_json(found: &[SkillCount]) -> Value {
@@ -142,8 +150,10 @@ pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> any
                 "quality_metrics": { "silhouette_score": found.silhouette_score,
                     "davies_bouldin_index": found.davies_bouldin_index },
                 "clusters": found.clusters.iter().map(cluster_json).collect::<Vec<_>>() });
-            context.output.print(&Table::new(&["cluster", "size", "cohesion", "label"], rows, json))?;
-            Ok(Outcome::from_fine(!found.clusters.is_empty()))
+            let table = Table::new(&["cluster", "size", "cohesion", "label"], rows, json);
+            context
+                .output
+                .list(&table, || format!("the analysis found no cluster among {} skills", found.noise))
         }
         ClusterAction::Show { id } => {
             let request = GetClusterRequest { run_id: arguments.run, cluster_id: id };

@@ -155,14 +155,30 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
         context.output.print(&entry)?;
     }
     progress(format_args!("{name} imported into {}", target.display()));
-    say_how_served(context, &name).await;
+    serve(context, &name).await;
     Ok(Outcome::Done)
 }
 
-async fn say_how_served(context: &Context, name: &str) {
-    if Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
-        progress(format_args!("to serve it now: `observatory models load {name}`"));
+/// A running stack does not look into its store by itself: its first model is loaded, of another one it is said how.
+async fn serve(context: &Context, name: &str) {
+    if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
+        return;
     }
+    let first = served(context).await.is_ok_and(|models| models.is_empty());
+    if first {
+        progress(format_args!("the running stack serves no model yet: loading {name}"));
+        match load_model(context, name).await {
+            Ok(_) => return progress(format_args!("{name} is served")),
+            Err(error) => progress(format_args!("{name} is not served: {error:#}")),
+        }
+    }
+    progress(format_args!("to serve it now: `{} models load {name}`", context.program()));
+}
+
+async fn served(context: &Context) -> anyhow::Result<Vec<Model>> {
+    let mut service = ModelsServiceClient::new(context.client.inference().await?);
+    let request = ListModelsRequest { page_size: 500, page_token: String::new() };
+    Ok(answer(service.list_models(request).await)?.models)
 }
 
 async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Outcome> {
@@ -194,7 +210,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     context.output.print(&pulled)?;
     if pulled.changed {
-        say_how_served(context, &request.name).await;
+        serve(context, &request.name).await;
     }
     Ok(Outcome::Done)
 }
@@ -219,7 +235,10 @@ fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     let empty = rows.is_empty();
     context.output.print(&Table::new(&["model", "source", "files", "size", "since"], rows, json.into()))?;
     if empty {
-        progress(format_args!("the model store {} is empty", store.display()));
+        progress(format_args!(
+            "the model store {} is empty; `observatory models pull NAME` or `observatory models import DIR` brings one",
+            store.display()
+        ));
     }
     Ok(Outcome::from_fine(!empty))
 }
@@ -272,8 +291,12 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
 }
 
 async fn load(context: &Context, name: String) -> anyhow::Result<Outcome> {
+    print_one(context, load_model(context, &name).await?)
+}
+
+async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    let mut told = answer(service.load_model(LoadModelRequest { name: name.clone() }).await)?;
+    let mut told = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
     let (mut last, mut shown) = (None, 0);
     while let Some(message) = told.message().await.map_err(|status| refusal(&status))? {
         // A line for each tenth: the output may be a file.
@@ -285,7 +308,7 @@ async fn load(context: &Context, name: String) -> anyhow::Result<Outcome> {
         }
         last = message.model;
     }
-    print_one(context, last)
+    Ok(last)
 }
 
 async fn unload(context: &Context, name: String) -> anyhow::Result<Outcome> {
@@ -300,9 +323,7 @@ fn print_one(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome>
 }
 
 async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
-    let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    let request = ListModelsRequest { page_size: 500, page_token: String::new() };
-    let found = answer(service.list_models(request).await)?.models;
+    let found = served(context).await?;
     let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
     let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
     let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
@@ -311,11 +332,26 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
         progress(format_args!("{}: {}", model.name, model.error));
     }
     if found.is_empty() {
-        progress(
-            "no model is served; `observatory models pull NAME` or `observatory models import DIR` brings one",
-        );
+        progress(nothing_served(&models::stored(store).unwrap_or_default()));
     }
     Ok(Outcome::from_fine(!found.is_empty()))
+}
+
+/// What to do when no model is served, by what lies in the store.
+fn nothing_served(stored: &[String]) -> String {
+    match stored {
+        [] => {
+            "no model is served; `observatory models pull NAME` or `observatory models import DIR` brings one"
+                .to_owned()
+        }
+        [only] => format!(
+            "no model is served; {only} lies in the store: `observatory models load {only}` serves it"
+        ),
+        several => format!(
+            "no model is served; in the store lie {}: `observatory models load NAME` serves one",
+            several.join(", ")
+        ),
+    }
 }
 
 fn state(model: &Model) -> &'static str {
@@ -356,4 +392,21 @@ fn as_json(model: &Model, record: Option<&Record>) -> Value {
         "architecture": model.architecture, "dimensions": model.dimensions, "pooling": model.pooling,
         "max_input_tokens": model.max_input_tokens, "device": model.device, "languages": model.languages,
         "parameters": model.parameters, "default": model.is_default, "error": model.error, "record": record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_the_store_is_named_when_nothing_is_served() {
+        let check = |stored: &[&str], expected: &str| {
+            let stored: Vec<String> = stored.iter().map(|name| (*name).to_owned()).collect();
+            let told = nothing_served(&stored);
+            assert!(told.contains(expected), "{told}");
+        };
+        check(&[], "`observatory models pull NAME`");
+        check(&["a/b"], "a/b lies in the store: `observatory models load a/b` serves it");
+        check(&["a/b", "c/d"], "a/b, c/d: `observatory models load NAME`");
+    }
 }

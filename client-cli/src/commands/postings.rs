@@ -3,8 +3,6 @@
 mod import;
 mod read;
 
-use std::io::Write as _;
-
 use observatory_proto::pipeline::v1::{
     GetPostingRequest, ListPostingsRequest, posting_service_client::PostingServiceClient,
 };
@@ -13,7 +11,7 @@ use serde_json::Value;
 use crate::cli::Context;
 use crate::client::{Channel, answer};
 use crate::commands::text::cut;
-use crate::output::{Outcome, Table};
+use crate::output::{Document, Outcome, Table};
 
 /// Import postings from files and look at the stored ones.
 #[derive(Debug, clap::Args)]
@@ -56,23 +54,23 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Action::Import(import) => import::run(context, *import).await,
         Action::List { portal, country, limit } => {
             let mut postings = Postings::new(context.client.pipeline().await?);
-            let country = country.to_uppercase();
             let request =
                 ListPostingsRequest { page_size: limit, portal, country, page_token: String::new() };
+            let narrowed = !(request.portal.is_empty() && request.country.is_empty());
             let found = answer(postings.list_postings(request).await)?.postings_json;
-            print_list(context, &found)
+            print_list(context, &found, narrowed)
         }
         Action::Show { id } => {
             let mut postings = Postings::new(context.client.pipeline().await?);
             let found = answer(postings.get_posting(GetPostingRequest { job_id: id }).await)?;
             let posting: Value = serde_json::from_str(&found.posting_json)?;
-            writeln!(std::io::stdout().lock(), "{posting:#}")?;
+            context.output.print(&Document::from(posting))?;
             Ok(Outcome::Done)
         }
     }
 }
 
-fn print_list(context: &Context, found: &[String]) -> anyhow::Result<Outcome> {
+fn print_list(context: &Context, found: &[String], narrowed: bool) -> anyhow::Result<Outcome> {
     let postings: Vec<Value> =
         found.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
     let rows = postings
@@ -89,6 +87,10 @@ fn print_list(context: &Context, found: &[String]) -> anyhow::Result<Outcome> {
         })
         .collect();
     let header = ["job_id", "country", "portal", "posted", "title"];
-    context.output.print(&Table::new(&header, rows, Value::Array(postings)))?;
-    Ok(Outcome::from_fine(!found.is_empty()))
+    context.output.list(&Table::new(&header, rows, Value::Array(postings)), || match narrowed {
+        true => {
+            "no stored posting was seen there; `observatory postings list` shows what is stored".to_owned()
+        }
+        false => "no posting is stored; `observatory postings import FILE` stores some".to_owned(),
+    })
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::answer;
-use crate::output::{Outcome, Table};
+use crate::output::{Outcome, Table, while_waiting};
 
 /// Build reports and find the ones that were built.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 Some(path) => std::path::absolute(path)?.display().to_string(),
             };
             let request = BuildReportRequest { run_id: run, formats, directory, excel };
-            let built = answer(service.build_report(request).await)?.report.unwrap_or_default();
+            let built = while_waiting("writing the report", service.build_report(request)).await;
+            let built = answer(built)?.report.unwrap_or_default();
             print_files(context, &built)?;
             Ok(Outcome::Done)
         }
@@ -70,8 +71,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 .collect();
             let table =
                 Table::new(&["report", "run", "directory"], rows, found.iter().map(as_json).collect());
-            context.output.print(&table)?;
-            Ok(Outcome::from_fine(!found.is_empty()))
+            context.output.list(&table, || {
+                "no report is written; `observatory run start --watch` ends with one".to_owned()
+            })
         }
         Action::Get { id } => {
             let request = ListReportsRequest { page_size: 500, page_token: String::new() };

@@ -1,7 +1,5 @@
 //! `run`: start, watch and end runs.
 
-use std::io::IsTerminal;
-
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,
     StageProgress, StartRunRequest, WatchRunRequest, orchestrator_service_client::OrchestratorServiceClient,
@@ -11,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::Context;
 use crate::client::{Channel, Code, Status, answer, refusal};
 use crate::commands::text::{self, time};
-use crate::output::{Outcome, Table, progress};
+use crate::output::{LiveLine, Outcome, Table, progress};
 
 /// Process the stored postings: start, watch, list, cancel and retry runs.
 #[derive(Debug, clap::Args)]
@@ -104,7 +102,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             let run = start_run(&mut runs, &start).await?;
             if start.watch {
                 progress(format_args!("run {}", run.run_id));
-                return finish(context, &watch(&mut runs, &run.run_id).await?);
+                return watch_or_leave(context, &mut runs, &run.run_id).await;
             }
             print_run(context, &run)?;
             Ok(Outcome::Done)
@@ -115,7 +113,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             print_run(context, &found)?;
             Ok(Outcome::Done)
         }
-        Action::Watch { id } => finish(context, &watch(&mut runs, &id).await?),
+        Action::Watch { id } => watch_or_leave(context, &mut runs, &id).await,
         Action::Cancel { id } => {
             let ended =
                 answer(runs.cancel_run(CancelRunRequest { run_id: id }).await)?.run.unwrap_or_default();
@@ -138,6 +136,24 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
 pub async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
     let request = StartRunRequest { options: Some(start.options()) };
     Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
+}
+
+/// Follows a run until it ends or the user has seen enough, which does not end the run.
+async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow::Result<Outcome> {
+    let ended = tokio::select! {
+        ended = watch(runs, id) => Some(ended?),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None)?,
+    };
+    match ended {
+        Some(run) => finish(context, &run),
+        None => {
+            let program = context.program();
+            progress(format_args!(
+                "\nrun {id} goes on; `{program} run watch {id}` follows it again, `{program} run cancel {id}` ends it"
+            ));
+            Ok(Outcome::Interrupted)
+        }
+    }
 }
 
 /// Follows a run, telling each change on stderr; returns its end.
@@ -170,7 +186,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
         let run = message.run.unwrap_or_default();
         lines.tell(&run);
         if run.state() != RunState::Running {
-            lines.end();
+            lines.live.clear();
             return Ok(run);
         }
     }
@@ -181,7 +197,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
 #[derive(Default)]
 struct ProgressLines {
     told: Vec<String>,
-    open: bool,
+    live: LiveLine,
 }
 
 impl ProgressLines {
@@ -190,22 +206,12 @@ impl ProgressLines {
             let over = matches!(stage.state.as_str(), "done" | "failed" | "skipped");
             if over && !self.told.contains(&stage.stage) {
                 self.told.push(stage.stage.clone());
-                self.end();
+                self.live.clear();
                 progress(stage_line(stage));
             }
         }
-        if let Some(stage) = run.stages.iter().find(|stage| stage.state == "running")
-            && std::io::stderr().is_terminal()
-        {
-            eprint!("\r\x1b[2K{}", stage_line(stage));
-            self.open = true;
-        }
-    }
-
-    fn end(&mut self) {
-        if self.open {
-            eprint!("\r\x1b[2K");
-            self.open = false;
+        if let Some(stage) = run.stages.iter().find(|stage| stage.state == "running") {
+            self.live.show(stage_line(stage));
         }
     }
 }
@@ -241,8 +247,7 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
         })
         .collect();
     let table = Table::new(&["run", "state", "started", "stages"], rows, found.iter().map(as_json).collect());
-    context.output.print(&table)?;
-    Ok(Outcome::from_fine(!found.is_empty()))
+    context.output.list(&table, || "no run yet; `observatory run start --watch` starts one".to_owned())
 }
 
 /// Prints how a run ended and says so in the exit code.

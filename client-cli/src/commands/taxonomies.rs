@@ -1,10 +1,8 @@
 //! `taxonomy`: import, list, activate and look up taxonomies.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, GetConceptRequest, GetConceptResponse, ImportTaxonomyRequest,
     ListTaxonomiesRequest, Taxonomy, TaxonomyFileChunk, TaxonomyHeader, import_taxonomy_request::Item,
@@ -16,7 +14,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
 use crate::client::{Channel, answer};
-use crate::output::{Outcome, Table, progress};
+use crate::files::archive::{self, Found};
+use crate::files::encoding;
+use crate::output::{Document, Outcome, Table, progress, while_waiting};
 
 /// Name of the taxonomy of the lexicon's own concepts.
 const LEXICON_TAXONOMY: &str = "esco-lexicon";
@@ -52,11 +52,11 @@ enum Action {
 
 #[derive(Debug, clap::Subcommand)]
 enum Import {
-    /// Folders of ESCO tables (CSV, also .gz) as the portal hands them out, or one bilingual table.
+    /// ESCO as its portal hands it out: a .zip, a folder or single tables, or one bilingual table.
     Esco {
-        /// Folders; several are merged, the first one names a concept first.
-        #[arg(required = true, value_name = "DIR")]
-        dirs: Vec<PathBuf>,
+        /// Archives, folders or files; several are merged, the first one names a concept first.
+        #[arg(required = true, value_name = "PATH")]
+        places: Vec<PathBuf>,
         /// Languages to keep, such as es; may be given several times [default: all found].
         #[arg(long = "language", value_name = "LANG")]
         languages: Vec<String>,
@@ -118,38 +118,60 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         Action::Show { uri } => {
             let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
             let found = answer(service.get_concept(GetConceptRequest { uri }).await)?;
-            println!("{}", serde_json::to_string_pretty(&concept_json(&found))?);
+            context.output.print(&Document::from(concept_json(&found)))?;
             Ok(Outcome::Done)
         }
     }
 }
 
-/// A file and the number of the folder it came from.
-type Numbered = (u32, PathBuf);
+/// A file, and the number of the folder it lies in.
+type Numbered = (u32, Found);
 
 fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
     match import {
-        Import::Esco { dirs, languages, named } => {
+        Import::Esco { places, languages, named } => {
             let mut files = Vec::new();
-            for (number, dir) in dirs.iter().enumerate() {
-                let tables = tables(dir)?;
+            for place in &places {
+                let found = archive::find(place)?;
+                let tables: Vec<Found> = found.into_iter().filter(|file| is_table(&file.name)).collect();
                 if tables.is_empty() {
-                    bail!("{} holds no .csv or .csv.gz file", dir.display());
+                    bail!("{} holds no table; expected .csv files, plain, .gz or in a .zip", place.display());
                 }
-                files
-                    .extend(tables.into_iter().map(|file| (u32::try_from(number).unwrap_or(u32::MAX), file)));
+                files.extend(tables);
             }
-            Ok((header("esco", languages, &named, "esco".to_owned()), files))
+            Ok((header("esco", languages, &named, "esco".to_owned()), numbered(files)))
         }
         Import::Lexicon { named } => {
             Ok((header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()))
         }
         Import::Csv { file, named } => {
-            File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            Ok((header("csv", Vec::new(), &named, stem), vec![(0, file)]))
+            let mut found = archive::find(&file)?;
+            let (Some(table), true) = (found.pop(), found.is_empty()) else {
+                bail!("{} is not one file; expected a .csv, plain, .gz or in a .zip", file.display());
+            };
+            let stem = Path::new(&table.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            Ok((header("csv", Vec::new(), &named, stem.unwrap_or_default()), vec![(0, table)]))
         }
     }
+}
+
+fn is_table(name: &str) -> bool {
+    let name = name.to_lowercase();
+    [".csv", ".tsv", ".txt"].iter().any(|end| name.ends_with(end))
+}
+
+/// Files of one folder get one number, in the order of the folders.
+fn numbered(files: Vec<Found>) -> Vec<Numbered> {
+    let mut folders: Vec<String> = Vec::new();
+    let mut number = |folder: &String| {
+        let known = folders.iter().position(|known| known == folder);
+        let place = known.unwrap_or_else(|| {
+            folders.push(folder.clone());
+            folders.len() - 1
+        });
+        u32::try_from(place).unwrap_or(u32::MAX)
+    };
+    files.into_iter().map(|file| (number(&file.folder), file)).collect()
 }
 
 fn header(format: &str, languages: Vec<String>, named: &Named, default_name: String) -> TaxonomyHeader {
@@ -160,20 +182,6 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
         languages,
         activate: !named.inactive,
     }
-}
-
-fn tables(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
-        let name = path.to_string_lossy();
-        if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// Imports the concepts of the built-in lexicon and activates them.
@@ -187,18 +195,27 @@ pub async fn import_lexicon(pipeline: Channel) -> anyhow::Result<Taxonomy> {
 
 async fn send(pipeline: Channel, header: TaxonomyHeader, files: Vec<Numbered>) -> anyhow::Result<Taxonomy> {
     let mut service = TaxonomyServiceClient::new(pipeline);
+    let name = format!("{}@{}", header.name, header.version);
     match files.len() {
-        0 => progress(format_args!("importing {}@{}", header.name, header.version)),
-        count => progress(format_args!("importing {}@{} from {count} files", header.name, header.version)),
+        0 => progress(format_args!("importing {name}")),
+        1 => progress(format_args!("importing {name} from 1 file")),
+        count => progress(format_args!("importing {name} from {count} files")),
     }
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     let reader = tokio::task::spawn_blocking(move || stream_files(header, &files, &sender));
-    let sent = service.import_taxonomy(ReceiverStream::new(receiver)).await;
-    let read = reader.await?;
-    let taxonomy = answer(sent)?.taxonomy.unwrap_or_default();
-    read?;
-    Ok(taxonomy)
+    let sent = service.import_taxonomy(ReceiverStream::new(receiver));
+    let sent = while_waiting(&format!("importing {name}"), sent).await;
+    // A file that cannot be read ends the stream, of which the service then complains.
+    match reader.await? {
+        Err(problem) if problem.downcast_ref::<Stopped>().is_none() => Err(problem),
+        _ => Ok(answer(sent)?.taxonomy.unwrap_or_default()),
+    }
 }
+
+/// The service stopped reading; it says itself why.
+#[derive(Debug, thiserror::Error)]
+#[error("the service stopped reading")]
+struct Stopped;
 
 fn stream_files(
     header: TaxonomyHeader,
@@ -207,19 +224,25 @@ fn stream_files(
 ) -> anyhow::Result<()> {
     let send = |item| {
         let sent = sender.blocking_send(ImportTaxonomyRequest { item: Some(item) });
-        sent.ok().context("the service stopped reading")
+        sent.map_err(|_| anyhow::Error::from(Stopped))
     };
     send(Item::Header(header))?;
-    for (folder, path) in files {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        loop {
-            let mut data = Vec::with_capacity(CHUNK);
-            let length = file.by_ref().take(CHUNK as u64).read_to_end(&mut data);
-            if length.with_context(|| format!("cannot read {}", path.display()))? == 0 {
-                break;
-            }
-            send(Item::Chunk(TaxonomyFileChunk { folder: *folder, name: name.clone(), data }))?;
+    for (folder, file) in files {
+        let bytes = file.read()?;
+        let decoded =
+            encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.shown))?;
+        decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.shown)));
+        let text = decoded.text.into_bytes();
+        // An empty file is sent too: the service says what is wrong with it.
+        let mut parts: Vec<&[u8]> = text.chunks(CHUNK).collect();
+        parts.extend(text.is_empty().then_some(&text[..]));
+        for data in parts {
+            send(Item::Chunk(TaxonomyFileChunk {
+                folder: *folder,
+                name: file.name.clone(),
+                data: data.to_vec(),
+                source: file.shown.clone(),
+            }))?;
         }
     }
     Ok(())
@@ -240,8 +263,10 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
         })
         .collect();
     let header = ["taxonomy", "active", "skills", "occupations", "labels", "relations"];
-    context.output.print(&Table::new(&header, rows, found.iter().map(as_json).collect()))?;
-    Ok(Outcome::from_fine(!found.is_empty()))
+    let table = Table::new(&header, rows, found.iter().map(as_json).collect());
+    context.output.list(&table, || {
+        "no taxonomy is imported; `observatory taxonomy import esco PATH` brings one".to_owned()
+    })
 }
 
 fn as_json(taxonomy: &Taxonomy) -> Value {
@@ -264,4 +289,28 @@ fn concept_json(found: &GetConceptResponse) -> Value {
         .collect();
     json!({ "uri": concept.uri, "kind": concept.kind, "class": concept.class, "labels": labels,
         "relations": relations })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_names_in_two_folders_are_kept_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["es", "en"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+            std::fs::write(dir.path().join(folder).join("broaderRelationsOccPillar.csv"), "a").unwrap();
+            std::fs::write(dir.path().join(folder).join("Skills.CSV"), "a").unwrap();
+            std::fs::write(dir.path().join(folder).join("readme.md"), "a").unwrap();
+        }
+        let named = Named { name: None, version: "1".to_owned(), inactive: false };
+        let places = vec![dir.path().join("es"), dir.path().join("en")];
+        let (header, files) = prepare(Import::Esco { places, languages: Vec::new(), named }).unwrap();
+        assert_eq!(header.name, "esco");
+        let found: Vec<(u32, &str)> =
+            files.iter().map(|(number, file)| (*number, file.name.as_str())).collect();
+        let (skills, broader) = ("Skills.CSV", "broaderRelationsOccPillar.csv");
+        assert_eq!(found, [(0, skills), (0, broader), (1, skills), (1, broader)]);
+    }
 }

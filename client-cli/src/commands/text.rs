@@ -20,12 +20,12 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
     count.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
-/// A moment as `2026-11-23 10:30:00` UTC; empty when there is none.
+/// A moment as `2026-11-23 10:30:00 UTC`; empty when there is none.
 pub(super) fn time(moment: Option<&Timestamp>) -> String {
     let found = moment.and_then(|moment| {
         chrono::DateTime::from_timestamp(moment.seconds, u32::try_from(moment.nanos).unwrap_or(0))
     });
-    found.map(|moment| moment.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
+    found.map(|moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default()
 }
 
 /// Time from one moment to another.
@@ -59,6 +59,13 @@ mod tests {
         check("-1d", None);
         check("1y", None);
         check("ñ", None);
+    }
+
+    #[test]
+    fn a_moment_says_its_zone() {
+        let moment = Timestamp { seconds: 1_763_893_800, nanos: 0 };
+        assert_eq!(time(Some(&moment)), "2025-11-23 10:30:00 UTC");
+        assert_eq!(time(None), "");
     }
 
     #[test]

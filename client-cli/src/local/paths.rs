@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::privileges::RunAs;
 use crate::error::{Hint, Hinted};
 
 /// Environment variable that names the data directory.
@@ -70,6 +71,15 @@ impl DataDir {
             .with_context(|| format!("cannot write to the data directory {}", self.root.display()))
             .hint(advice)?;
         Ok(())
+    }
+
+    /// Checks that the user of the database can come to the directory, or to the place where it will be made.
+    ///
+    /// # Errors
+    /// Names the directory that does not let the user pass, and the ways out.
+    pub fn check_reach(&self, user: &RunAs) -> anyhow::Result<()> {
+        let existing = self.root.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+        user.check_reach(existing, "the data directory")
     }
 
     /// The directory itself.

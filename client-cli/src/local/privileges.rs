@@ -129,7 +129,10 @@ impl RunAs {
                         step.display(),
                         metadata.mode() & 0o7777,
                     ),
-                    format!("chmod o+x {}, or choose a place outside it", step.display()),
+                    format!(
+                        "chmod o+x {}, or choose a place outside it with --data-dir DIR or OBSERVATORY_DATA",
+                        step.display()
+                    ),
                 ));
             }
         }

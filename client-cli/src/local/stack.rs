@@ -12,6 +12,7 @@ use super::paths::DataDir;
 use super::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, pinned_major,
 };
+use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
@@ -114,6 +115,9 @@ impl Stack {
     /// # Errors
     /// When something needed is missing, or the supervisor gave up.
     pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
+        if options.database_url.is_none() {
+            self.data.check_reach(&RunAs::for_dir(&self.data.cluster())?)?;
+        }
         self.data.create()?;
         if StackLock::holder(&self.data)?.is_some() {
             let state = StackState::load(&self.data)?;

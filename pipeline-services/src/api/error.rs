@@ -23,6 +23,11 @@ pub(super) fn invalid(field: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
 
+/// Files of a request that cannot be read; the message names them.
+pub(super) fn unreadable(message: impl Into<String>) -> Status {
+    with_reason(Code::InvalidArgument, "UNREADABLE", message)
+}
+
 /// Something that does not exist.
 pub(super) fn not_found(what: &str, key: &str) -> Status {
     let mut details = ErrorDetails::with_error_info("NOT_FOUND", DOMAIN, HashMap::new());
@@ -39,6 +44,10 @@ pub(super) fn precondition(message: impl Into<String>) -> Status {
 pub(super) fn sql(error: SqlError) -> Status {
     let text = crate::stage::chain(&error);
     tracing::warn!(error.text = text, "database statement failed");
+    if let Some(refused) = crate::store::refused_write(&error) {
+        let advice = "`observatory doctor` says how it stands";
+        return with_reason(Code::FailedPrecondition, "DATABASE_FULL", format!("{refused}; {advice}"));
+    }
     if crate::store::is_transient(&error) {
         let mut details = ErrorDetails::with_error_info("DATABASE_AWAY", DOMAIN, HashMap::new());
         details.set_retry_info(Some(Duration::from_secs(2)));
@@ -46,6 +55,12 @@ pub(super) fn sql(error: SqlError) -> Status {
     } else {
         with_reason(Code::Internal, "DATABASE", "a database statement failed; see the server's log")
     }
+}
+
+/// The same refusal, with what had been done before it.
+pub(super) fn after(status: &Status, done: &str) -> Status {
+    let message = format!("{}; {done}", status.message());
+    Status::with_details(status.code(), message, status.details().to_vec().into())
 }
 
 /// A stage that refused.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Services, error, non_empty};
+use super::{Services, error};
 use crate::{
     export::{Format, Subject, write},
     spreadsheet::Dialect,
@@ -31,11 +31,14 @@ impl ExportService for Services {
             (format, false) => format,
             (_, true) => return Err(error::invalid("excel", "is for CSV; expected the format csv")),
         };
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let portal = self.portal(&mut connection, &asked.portal).await?;
+        let country = self.country(&mut connection, &asked.country).await?;
+        drop(connection);
         let (sender, receiver) = mpsc::channel::<Result<Vec<u8>, Status>>(4);
         let services = self.clone();
         tokio::spawn(async move {
-            let country = non_empty(&asked.country).map(str::to_uppercase);
-            let filter = (non_empty(&asked.portal), country.as_deref());
+            let filter = (portal.as_deref(), country.as_deref());
             let result = write(&services.pool, subject, format, filter, |chunk| {
                 let sender = sender.clone();
                 async move { sender.send(Ok(chunk)).await.is_ok() }

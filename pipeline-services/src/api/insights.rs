@@ -2,8 +2,9 @@
 
 use observatory_proto::pipeline::v1::{
     Cluster as ClusterMessage, GetClusterRequest, GetClusterResponse, ListClustersRequest,
-    ListClustersResponse, SearchSkillsRequest, SearchSkillsResponse, SkillCount as CountMessage, SkillHit,
-    TopSkillsRequest, TopSkillsResponse, insight_service_server::InsightService,
+    ListClustersResponse, ListSkillAdsRequest, ListSkillAdsResponse, SearchSkillsRequest,
+    SearchSkillsResponse, SkillCount as CountMessage, SkillHit, TopSkillsRequest, TopSkillsResponse,
+    insight_service_server::InsightService,
 };
 use tonic::{Request, Response, Status};
 
@@ -20,10 +21,6 @@ fn top_limit(asked: u32) -> Result<i64, Status> {
         1..=200 => Ok(i64::from(asked)),
         _ => Err(error::invalid("top", format!("{asked} is outside 0 to 200"))),
     }
-}
-
-fn country_filter(country: &str) -> Option<String> {
-    non_empty(country).map(str::to_uppercase)
 }
 
 fn cluster_message(cluster: Cluster) -> ClusterMessage {
@@ -58,6 +55,7 @@ impl InsightService for Services {
         }
         let limit = top_limit(asked.top)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let country = self.country(&mut connection, &asked.country).await?;
         let stored = embeddings::active(&mut connection).await.map_err(error::sql)?.ok_or_else(|| {
             error::precondition("there are no vectors yet; start a run with the stage embed")
         })?;
@@ -73,7 +71,6 @@ impl InsightService for Services {
         let query =
             vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
-        let country = country_filter(&asked.country);
         let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
             .await
             .map_err(error::sql)?;
@@ -94,8 +91,8 @@ impl InsightService for Services {
     ) -> Result<Response<TopSkillsResponse>, Status> {
         let asked = request.into_inner();
         let limit = top_limit(asked.top)?;
-        let country = country_filter(&asked.country);
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let country = self.country(&mut connection, &asked.country).await?;
         let found = skills::top(&mut connection, country.as_deref(), limit).await.map_err(error::sql)?;
         let counted = found
             .into_iter()
@@ -108,6 +105,13 @@ impl InsightService for Services {
             })
             .collect();
         Ok(Response::new(TopSkillsResponse { skills: counted }))
+    }
+
+    async fn list_skill_ads(
+        &self,
+        request: Request<ListSkillAdsRequest>,
+    ) -> Result<Response<ListSkillAdsResponse>, Status> {
+        self.skill_ads(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_clusters(

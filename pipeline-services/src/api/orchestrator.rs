@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Services, error, non_empty, page_size};
+use super::{Services, error, filters, non_empty, page_size};
 use crate::{
     orchestrator::{Orchestrator, StartError},
     store::{
@@ -62,7 +62,7 @@ fn options_from(message: OptionsMessage) -> Result<RunOptions, Status> {
     let stages: Result<Vec<_>, _> = message.stages.iter().map(|name| name.parse()).collect();
     Ok(RunOptions {
         portals: message.portals,
-        countries: message.countries.iter().map(|code| code.to_uppercase()).collect(),
+        countries: message.countries.iter().map(|code| filters::country_code(code)).collect(),
         since_seconds: message.since_seconds,
         limit: message.limit,
         stages: stages.map_err(|unknown: crate::domain::run::UnknownStage| {
@@ -141,7 +141,10 @@ impl OrchestratorService for Services {
         &self,
         request: Request<StartRunRequest>,
     ) -> Result<Response<StartRunResponse>, Status> {
-        let options = options_from(request.into_inner().options.unwrap_or_default())?;
+        let mut options = options_from(request.into_inner().options.unwrap_or_default())?;
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        options.portals = self.known_portals(&mut connection, &options.portals).await?;
+        drop(connection);
         let run_id = self.orchestrator()?.start(options).await.map_err(|problem| match problem {
             StartError::Invalid(text) => error::invalid("options", text),
             StartError::Store(failed) => error::sql(failed),

@@ -111,6 +111,22 @@ impl Import<'_> {
         Ok(())
     }
 
+    /// A refusal says how much was done before it.
+    async fn flush_or_tell(&mut self) -> Result<(), Status> {
+        let flushed = self.flush().await;
+        flushed.map_err(|status| {
+            let stored = self.totals.imported + self.totals.duplicates;
+            if self.dry_run == Some(true) || stored == 0 {
+                return error::after(&status, "nothing was stored");
+            }
+            let done = format!(
+                "{stored} advertisements are stored ({} of them new), the others are not; the import may be repeated",
+                self.totals.imported
+            );
+            error::after(&status, &done)
+        })
+    }
+
     async fn store(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
         if !self.refused.is_empty() {
             let refused = std::mem::take(&mut self.refused);
@@ -176,10 +192,10 @@ impl PostingService for Services {
         while let Some(item) = stream.message().await? {
             import.take(&item);
             if import.waiting.len() >= BATCH {
-                import.flush().await?;
+                import.flush_or_tell().await?;
             }
         }
-        import.flush().await?;
+        import.flush_or_tell().await?;
         Ok(Response::new(import.finish()))
     }
 
@@ -192,10 +208,11 @@ impl PostingService for Services {
         let size = page_size(asked.page_size)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let page = Page { after, size };
-        let found =
-            postings::list(&mut connection, non_empty(&asked.portal), non_empty(&asked.country), page)
-                .await
-                .map_err(error::sql)?;
+        let portal = self.portal(&mut connection, &asked.portal).await?;
+        let country = self.country(&mut connection, &asked.country).await?;
+        let found = postings::list(&mut connection, portal.as_deref(), country.as_deref(), page)
+            .await
+            .map_err(error::sql)?;
         let next = found.last().filter(|_| found.len() as i64 == size).map(|last| last.job_id.to_string());
         let as_json = |posting| serde_json::to_string(posting).map_err(|_| Status::internal("not JSON"));
         Ok(Response::new(ListPostingsResponse {

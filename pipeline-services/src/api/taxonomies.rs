@@ -1,11 +1,6 @@
 //! Taxonomies: import, listing, activation, concepts.
 
-use std::{
-    collections::BTreeSet,
-    fs::OpenOptions,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::Path};
 
 use observatory_proto::pipeline::v1::{
     ActivateTaxonomyRequest, ActivateTaxonomyResponse, GetConceptRequest, GetConceptResponse,
@@ -16,12 +11,12 @@ use observatory_proto::pipeline::v1::{
 use tempfile::TempDir;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Services, error};
+use super::{Services, error, non_empty};
 use crate::{
     domain::taxonomy::{Concept, Relation},
     lexicon::Lexicon,
     store::{Connection, PgConnection, taxonomies, taxonomies::TaxonomySummary},
-    taxonomy::{self, Loaded},
+    taxonomy::{self, Loaded, Source},
 };
 
 /// Largest upload.
@@ -31,15 +26,15 @@ const UPLOAD_LIMIT: usize = 2 << 30;
 struct Upload {
     folder: TempDir,
     header: Option<TaxonomyHeader>,
-    folders: BTreeSet<u32>,
-    files: BTreeSet<PathBuf>,
+    /// Files of each folder.
+    files: BTreeMap<u32, Vec<Source>>,
     bytes: usize,
 }
 
 impl Upload {
     fn new() -> Result<Self, Status> {
         let folder = TempDir::new().map_err(spool_failed)?;
-        Ok(Self { folder, header: None, folders: BTreeSet::new(), files: BTreeSet::new(), bytes: 0 })
+        Ok(Self { folder, header: None, files: BTreeMap::new(), bytes: 0 })
     }
 
     fn take(&mut self, item: Item) -> Result<(), Status> {
@@ -74,16 +69,18 @@ impl Upload {
         let path = folder.join(&chunk.name);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(&chunk.data)).map_err(spool_failed)?;
-        self.folders.insert(chunk.folder);
-        self.files.insert(path);
+        let files = self.files.entry(chunk.folder).or_default();
+        if files.iter().all(|known| known.path != path) {
+            let shown = non_empty(&chunk.source).unwrap_or(&chunk.name).to_owned();
+            files.push(Source { name: chunk.name.clone(), path, shown });
+        }
         Ok(())
     }
 
     /// Reads the files in the format that the header names.
     fn read(&self, header: &TaxonomyHeader) -> Result<Loaded, Status> {
-        let folders: Vec<PathBuf> =
-            self.folders.iter().map(|folder| self.folder.path().join(folder.to_string())).collect();
-        let read = match (header.format.as_str(), self.files.first()) {
+        let folders: Vec<Vec<Source>> = self.files.values().cloned().collect();
+        let read = match (header.format.as_str(), folders.iter().flatten().next()) {
             ("lexicon", None) => {
                 let lexicon = Lexicon::built_in().map_err(|problem| Status::internal(problem.to_string()))?;
                 Ok(Loaded { concepts: lexicon.concepts().to_vec(), ..Loaded::default() })
@@ -92,7 +89,7 @@ impl Upload {
                 return Err(error::invalid("chunk", "the lexicon brings its own concepts"));
             }
             (_, None) => return Err(error::invalid("chunk", "there are no files")),
-            ("esco", _) => taxonomy::esco::read(&folders, &header.languages),
+            ("esco", _) => taxonomy::esco::read_files(&folders, &header.languages),
             ("csv", Some(file)) => taxonomy::csv_form::read(file),
             (other, _) => {
                 return Err(error::invalid(
@@ -101,9 +98,7 @@ impl Upload {
                 ));
             }
         };
-        // The folder's name means nothing to whoever sent the files.
-        let spool = self.folder.path().display().to_string();
-        read.map_err(|problem| error::invalid("chunk", problem.to_string().replace(&spool, "")))
+        read.map_err(|problem| error::unreadable(crate::stage::chain(&problem)))
     }
 }
 
@@ -149,7 +144,7 @@ impl TaxonomyService for Services {
             .await
             .map_err(|_| Status::internal("reading the files panicked"))??;
         if loaded.concepts.is_empty() {
-            return Err(error::invalid("chunk", "the files hold no concepts"));
+            return Err(error::unreadable("the files hold no concepts"));
         }
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;

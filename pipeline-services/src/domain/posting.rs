@@ -62,7 +62,7 @@ pub struct NewPosting {
     pub remote_type: Option<String>,
     /// Day of publication.
     pub posted_date: Option<NaiveDate>,
-    /// When it was seen; now when absent.
+    /// When it was collected, where that is known.
     pub scraped_at: Option<DateTime<Utc>>,
 }
 
@@ -95,8 +95,8 @@ pub struct Posting {
     pub remote_type: Option<String>,
     /// Day of publication.
     pub posted_date: Option<NaiveDate>,
-    /// First time the text was seen.
-    pub scraped_at: DateTime<Utc>,
+    /// When the text was first collected, where that is known.
+    pub scraped_at: Option<DateTime<Utc>>,
     /// SHA-256 of the folded text, hexadecimal.
     pub content_hash: String,
 }

@@ -195,13 +195,6 @@ impl Settings {
             }
             (Some(url), Some(model)) => (Some(url), model),
         };
-        ensure!(
-            (1..=256).contains(&self.concurrency),
-            "concurrency is {}, allowed are 1 to 256",
-            self.concurrency
-        );
-        ensure!(self.max_tokens > 0, "max_tokens is 0, it must be positive");
-        ensure!(self.request_timeout > 0, "request_timeout is 0, it must be positive");
         let prompt = match &self.prompts_dir {
             Some(directory) => Prompt::from_dir(directory)?,
             None => Prompt::built_in(),

@@ -79,17 +79,7 @@ impl ScraperStage {
     /// # Errors
     /// When a portal file is not valid, a portal is unknown, or the delay makes no sense.
     pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
-        let mut portals = load(settings.portals_dir.as_deref())?;
-        if let Some(unknown) = settings.portals.iter().find(|name| !portals.contains_key(*name)) {
-            let known: Vec<&str> = portals.keys().map(String::as_str).collect();
-            bail!(
-                "modules.scraper.settings.portals: unknown portal `{unknown}`; known are {}",
-                known.join(", ")
-            );
-        }
-        if !settings.portals.is_empty() {
-            portals.retain(|name, _| settings.portals.contains(name));
-        }
+        let portals = chosen(&settings)?;
         let fetcher = Fetcher::new(fetch_options(&settings)?).context("cannot make the fetcher")?;
         let (items, refused) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self { pool, portals, fetcher, settings, items, refused })
@@ -140,16 +130,55 @@ impl ScraperStage {
     }
 }
 
+impl Settings {
+    /// Whoever visits portals says who answers for it; a stand-in for the portals needs no answer.
+    ///
+    /// # Errors
+    /// When no contact is named, or one that nobody can use.
+    pub fn check_contact(&self) -> Result<()> {
+        const PLACE: &str = "modules.scraper.settings.contact";
+        const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
+        match self.contact.as_deref().map(str::trim) {
+            None if self.base_url.is_some() => Ok(()),
+            None => bail!("{PLACE} is missing: expected {WANTED}"),
+            Some(contact) => {
+                let host = ["http://", "https://"].iter().find_map(|scheme| contact.strip_prefix(scheme));
+                let address = contact.split_once('@').filter(|(user, _)| !user.is_empty());
+                let host = host.or(address.map(|(_, host)| host)).unwrap_or_default();
+                let plain = !contact.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii());
+                let named = host.split(['/', '?', '#']).next().is_some_and(|host| host.contains('.'));
+                if !(plain && named) {
+                    bail!("invalid {PLACE} `{contact}`: expected {WANTED}");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The portals to visit, by their names.
+///
+/// # Errors
+/// When a portal file is not valid or a portal is unknown.
+pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
+    let mut portals = load(settings.portals_dir.as_deref())?;
+    if let Some(unknown) = settings.portals.iter().find(|name| !portals.contains_key(*name)) {
+        let known: Vec<&str> = portals.keys().map(String::as_str).collect();
+        bail!("modules.scraper.settings.portals: unknown portal `{unknown}`; known are {}", known.join(", "));
+    }
+    if !settings.portals.is_empty() {
+        portals.retain(|name, _| settings.portals.contains(name));
+    }
+    Ok(portals)
+}
+
 fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
     let mut options = FetchOptions::default();
     if let Some(contact) = &settings.contact {
         options.user_agents = vec![honest_agent(Some(contact))];
     }
     if let Some(delay) = settings.delay {
-        if !(0.0..=600.0).contains(&delay) {
-            bail!("modules.scraper.settings.delay is {delay}, allowed are 0 to 600 seconds");
-        }
-        options.delay = Duration::from_secs_f64(delay);
+        options.delay = Duration::try_from_secs_f64(delay).context("modules.scraper.settings.delay")?;
         if delay == 0.0 {
             options.autothrottle = None;
         }
@@ -206,6 +235,7 @@ fn by_field(refusals: &[Refused]) -> BTreeMap<String, u64> {
 
 fn summary(report: &CrawlReport, refusals: &[Refused]) -> Value {
     let mut summary = serde_json::to_value(report).unwrap_or_default();
+    summary["empty_handed"] = report.is_empty_handed().into();
     summary["refused"] = json!(refusals.iter().take(20).map(Refused::to_string).collect::<Vec<_>>());
     summary
 }

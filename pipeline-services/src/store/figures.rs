@@ -26,9 +26,9 @@ pub struct Extent {
     pub published_from: Option<NaiveDate>,
     /// Last day of publication.
     pub published_to: Option<NaiveDate>,
-    /// First time seen.
+    /// First time of collection that is known.
     pub collected_from: Option<DateTime<Utc>>,
-    /// Last time seen.
+    /// Last time of collection that is known.
     pub collected_to: Option<DateTime<Utc>>,
     /// Postings without a day of publication.
     pub undated: i64,
@@ -54,8 +54,8 @@ pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
                (select count(*) from seen) as "sightings!",
                (select min(posted_date) from seen) as published_from,
                (select max(posted_date) from seen) as published_to,
-               (select min(first_seen) from seen) as collected_from,
-               (select max(last_seen) from seen) as collected_to,
+               (select min(first_collected) from seen) as collected_from,
+               (select max(last_collected) from seen) as collected_to,
                (select count(*) from covered where posted is null) as "undated!",
                (select count(*) from covered c where not exists (select from enhanced_skills e
                    where e.job_id = c.job_id and not e.is_duplicate)) as "without_skills!",

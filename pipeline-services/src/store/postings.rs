@@ -28,8 +28,10 @@ pub struct Storable<'a> {
     pub external_id: &'a str,
     /// SHA-256 of the folded text, hexadecimal.
     pub content_hash: &'a str,
-    /// When it was seen.
+    /// When it was seen; the time of its import where nobody knows.
     pub seen_at: DateTime<Utc>,
+    /// When it was collected, where that is known.
+    pub collected_at: Option<DateTime<Utc>>,
 }
 
 /// Stores an advertisement once, with every sighting of it.
@@ -96,7 +98,7 @@ async fn insert_payload(
         posting.contract_type,
         posting.remote_type,
         posting.posted_date,
-        item.seen_at,
+        item.collected_at,
         item.content_hash
     )
     .execute(connection)
@@ -105,14 +107,26 @@ async fn insert_payload(
 }
 
 async fn touch(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Uuid> {
-    sqlx::query_scalar!(
+    let job_id = sqlx::query_scalar!(
         "update posting set last_seen = greatest(last_seen, $2), first_seen = least(first_seen, $2)
          where content_hash = $1 returning job_id",
         item.content_hash,
         item.seen_at
     )
-    .fetch_one(connection)
-    .await
+    .fetch_one(&mut *connection)
+    .await?;
+    if let Some(collected_at) = item.collected_at {
+        sqlx::query!(
+            "update raw_jobs r set scraped_at = $2 from posting p
+             where p.job_id = $1 and r.country = p.country and r.job_id = p.job_id
+               and (r.scraped_at is null or r.scraped_at > $2)",
+            job_id,
+            collected_at
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(job_id)
 }
 
 async fn record_sighting(
@@ -122,11 +136,14 @@ async fn record_sighting(
 ) -> sqlx::Result<()> {
     let posting = item.posting;
     sqlx::query!(
-        "insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)
+        "insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen,
+             first_collected, last_collected)
+         values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $8)
          on conflict (portal, country, external_id, job_id) do update
          set last_seen = greatest(sighting.last_seen, excluded.last_seen),
              first_seen = least(sighting.first_seen, excluded.first_seen),
+             first_collected = least(sighting.first_collected, excluded.first_collected),
+             last_collected = greatest(sighting.last_collected, excluded.last_collected),
              times_seen = sighting.times_seen + 1, url = excluded.url",
         posting.portal,
         item.external_id,
@@ -134,7 +151,8 @@ async fn record_sighting(
         posting.url,
         job_id,
         posting.posted_date,
-        item.seen_at
+        item.seen_at,
+        item.collected_at
     )
     .execute(connection)
     .await?;
@@ -206,7 +224,8 @@ pub async fn see_again(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "with seen as (
-             update sighting s set last_seen = now(), times_seen = times_seen + 1
+             update sighting s set last_seen = now(), times_seen = times_seen + 1,
+                 first_collected = coalesce(first_collected, now()), last_collected = now()
              where portal = $1 and country = $2 and external_id = any ($3)
                and not exists (select from sighting later where later.portal = s.portal
                    and later.country = s.country and later.external_id = s.external_id

@@ -130,12 +130,15 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
     sqlx::query!(
         "with moved as (delete from sighting where job_id = $1 returning *)
          insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen,
-             times_seen)
-         select portal, external_id, country, url, $2, posted_date, first_seen, last_seen, times_seen
+             first_collected, last_collected, times_seen)
+         select portal, external_id, country, url, $2, posted_date, first_seen, last_seen,
+             first_collected, last_collected, times_seen
          from moved order by sighting_id
          on conflict (portal, country, external_id, job_id) do update
          set first_seen = least(sighting.first_seen, excluded.first_seen),
              last_seen = greatest(sighting.last_seen, excluded.last_seen),
+             first_collected = least(sighting.first_collected, excluded.first_collected),
+             last_collected = greatest(sighting.last_collected, excluded.last_collected),
              times_seen = sighting.times_seen + excluded.times_seen",
         vanishing,
         surviving
@@ -170,13 +173,16 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
 pub async fn rewrite_sighting(connection: &mut PgConnection, seen: &Seen) -> sqlx::Result<()> {
     let joined = sqlx::query!(
         "with same as (
-             select other.sighting_id, mine.first_seen, mine.last_seen, mine.times_seen
+             select other.sighting_id, mine.first_seen, mine.last_seen, mine.first_collected,
+                 mine.last_collected, mine.times_seen
              from sighting mine join sighting other on other.portal = mine.portal
                  and other.country = mine.country and other.job_id = mine.job_id
                  and other.external_id = $2 and other.sighting_id <> mine.sighting_id
              where mine.sighting_id = $1)
          update sighting set first_seen = least(sighting.first_seen, same.first_seen),
              last_seen = greatest(sighting.last_seen, same.last_seen),
+             first_collected = least(sighting.first_collected, same.first_collected),
+             last_collected = greatest(sighting.last_collected, same.last_collected),
              times_seen = sighting.times_seen + same.times_seen
          from same where sighting.sighting_id = same.sighting_id",
         seen.sighting_id,

@@ -1,8 +1,8 @@
 //! The project's own taxonomy file: one label a row, `uri,kind,class,language,label,preferred`.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
-use super::{Loaded, TaxonomyError};
+use super::{Loaded, Source, TaxonomyError};
 use crate::domain::taxonomy::{Concept, ConceptKind, Label};
 
 const COLUMNS: [&str; 6] = ["uri", "kind", "class", "language", "label", "preferred"];
@@ -11,14 +11,19 @@ const COLUMNS: [&str; 6] = ["uri", "kind", "class", "language", "label", "prefer
 ///
 /// # Errors
 /// If the file cannot be read, a column is missing or a value is not allowed; the error names file and line.
-pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
-    let mut table = super::esco::Table::open(path)?;
+pub fn read(source: &Source) -> Result<Loaded, TaxonomyError> {
+    let mut table = super::esco::Table::open(source)?;
     let columns = COLUMNS.map(|name| table.column(name));
     let mut loaded = Loaded::default();
     let mut known: HashMap<String, usize> = HashMap::new();
     if let Some(missing) = COLUMNS.iter().zip(columns).find(|(_, column)| column.is_none()) {
-        let wanted = COLUMNS.join(",");
-        return Err(table.error(1, format!("column `{}` is missing; the header is {wanted}", missing.0)));
+        let (wanted, found) = (COLUMNS.join(","), table.header());
+        let advice = match table.column("conceptUri") {
+            Some(_) => "; this is a table of ESCO: import it with `taxonomy import esco`",
+            None => "",
+        };
+        let problem = format!("no column `{}`; expected {wanted}; found {found}{advice}", missing.0);
+        return Err(table.error(1, problem));
     }
     let columns = columns.map(Option::unwrap_or_default);
     while let Some(row) = table.read_row()? {
@@ -49,10 +54,7 @@ pub fn read(path: &Path) -> Result<Loaded, TaxonomyError> {
         loaded.concepts[index].labels.push(Label { language: cell(3), text: cell(4), preferred });
     }
     if loaded.concepts.is_empty() {
-        return Err(TaxonomyError::Empty {
-            searched: path.display().to_string(),
-            expected: "one label a row",
-        });
+        return Err(TaxonomyError::Empty { searched: source.shown.clone(), expected: "one label a row" });
     }
     Ok(loaded)
 }
@@ -65,7 +67,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("own.csv");
         std::fs::write(&path, text).unwrap();
-        read(&path)
+        read(&Source::at(&path))
     }
 
     #[test]
@@ -81,7 +83,11 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         for (text, expected) in [
-            ("uri,kind\n", "own.csv:1: column `class` is missing"),
+            (
+                "uri,kind\n",
+                "own.csv:1: no column `class`; expected uri,kind,class,language,label,preferred; found uri, kind",
+            ),
+            ("conceptUri,preferredLabel\n", "import it with `taxonomy import esco`"),
             (
                 "uri,kind,class,language,label,preferred\nx:1,job,,es,a,1\n",
                 "own.csv:2: kind `job` is not skill or occupation",

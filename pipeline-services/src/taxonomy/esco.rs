@@ -1,25 +1,26 @@
 //! Reading ESCO as the portal publishes it (a folder of CSV files per language), and the bilingual table
 //! merged from such folders.
 //!
-//! Recognised names, each `.csv` or `.csv.gz`: `skills_xx`, `occupations_xx`, `…SkillsCollection_xx`,
+//! Recognised names, in any case, each `.csv` or `.csv.gz`: `skills_xx`, `occupations_xx`, `…SkillsCollection_xx`,
 //! `broaderRelationsSkillPillar`, `broaderRelationsOccPillar`, `occupationSkillRelations`,
-//! `skillSkillRelations` (these with or without `_xx`), `skills_en_es`, `occupations_en_es`.
+//! `skillSkillRelations` (these with or without `_xx`), `skills_en_es`, `occupations_en_es`; a region behind the
+//! language (`skills_es-419`) and what a browser adds to a second download (`skills_es (1)`) do not matter.
 //! Other files are left alone. Labels of one concept from several files are united; the first preferred
 //! label of a language stays preferred, so list the newest folder first.
 
 mod table;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use csv::StringRecord;
 
 pub use table::Table;
 
-use super::{Loaded, TaxonomyError};
+use super::{Loaded, Source, TaxonomyError};
 use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
@@ -27,7 +28,7 @@ const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occu
 /// What a file of an ESCO folder holds.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Content {
-    Concepts { kind: ConceptKind, language: String },
+    Concepts { kind: ConceptKind, language: Option<String> },
     Merged { kind: ConceptKind },
     Broader,
     OccupationSkills,
@@ -37,36 +38,77 @@ enum Content {
 /// Reads ESCO folders; with `languages` given, labels of other languages are left out.
 ///
 /// # Errors
-/// If a folder or file cannot be read, a needed column is missing or a row is broken; the error names the
-/// file and the line. Folders without a single concept are an error too.
+/// As [`read_files`], and if a folder cannot be read.
 pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyError> {
-    let mut reader =
-        Reader { languages, loaded: Loaded::default(), ids: HashMap::new(), relations: Vec::new() };
+    let mut folders = Vec::new();
     for dir in dirs {
-        reader.read_dir(dir)?;
+        let failed = |source| TaxonomyError::Read { path: dir.display().to_string(), source };
+        let mut files = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            files.push(Source::at(&entry.map_err(failed)?.path()));
+        }
+        folders.push(files);
     }
-    reader.finish(dirs)
+    read_files(&folders, languages)
+}
+
+/// Reads the files of ESCO folders; with `languages` given, labels of other languages are left out.
+///
+/// # Errors
+/// If a file cannot be read, a needed column is missing or a row is broken; the error names the file and the line. Files
+/// without a single concept, or without a label of one of the languages, are an error too.
+pub fn read_files(folders: &[Vec<Source>], languages: &[String]) -> Result<Loaded, TaxonomyError> {
+    let languages: Vec<String> = languages.iter().map(|language| base(language)).collect();
+    let mut reader = Reader {
+        languages: &languages,
+        loaded: Loaded::default(),
+        ids: HashMap::new(),
+        relations: Vec::new(),
+        found: BTreeSet::new(),
+    };
+    for files in folders {
+        let mut known: Vec<(Content, &Source)> =
+            files.iter().filter_map(|file| Some((content(&file.name)?, file))).collect();
+        // Of two files of a language the one without a region is the shorter one and comes first.
+        known.sort_by_key(|(content, file)| (content.clone(), file.name.len(), file.path.clone()));
+        known.into_iter().try_for_each(|(content, file)| reader.read_file(&content, file))?;
+    }
+    reader.finish(folders)
+}
+
+/// A language without its region: `es` of `es-419`.
+fn base(language: &str) -> String {
+    language.trim().to_lowercase().split(['-', '_']).next().unwrap_or_default().to_owned()
 }
 
 /// The content of a file by its name.
 fn content(name: &str) -> Option<Content> {
-    let stem = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".csv")?;
-    let (base, language) = match stem.rsplit_once('_') {
-        Some((base, language)) if language.len() == 2 => (base, Some(language)),
-        _ => (stem, None),
+    let lower = name.to_lowercase();
+    let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
+    let stem = [".csv", ".tsv", ".txt"].iter().find_map(|end| stem.strip_suffix(end))?;
+    let stem = match stem.rsplit_once('(') {
+        Some((first, copy)) if copy.trim_end_matches(')').parse::<u32>().is_ok() => first.trim_end(),
+        _ => stem,
     };
-    let kind = |base: &str| match base {
+    let (first, rest) = match stem.split_once('_') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (stem, None),
+    };
+    let kind = match first {
         "skills" => Some(ConceptKind::Skill),
         "occupations" => Some(ConceptKind::Occupation),
-        _ => base.ends_with("SkillsCollection").then_some(ConceptKind::Skill),
+        _ => first.ends_with("skillscollection").then_some(ConceptKind::Skill),
     };
-    match base {
-        "skills_en" => Some(Content::Merged { kind: ConceptKind::Skill }),
-        "occupations_en" => Some(Content::Merged { kind: ConceptKind::Occupation }),
-        "broaderRelationsSkillPillar" | "broaderRelationsOccPillar" => Some(Content::Broader),
-        "occupationSkillRelations" => Some(Content::OccupationSkills),
-        "skillSkillRelations" => Some(Content::SkillSkills),
-        _ => Some(Content::Concepts { kind: kind(base)?, language: language?.to_owned() }),
+    match (first, kind, rest) {
+        ("skills" | "occupations", Some(kind), Some("en_es")) => Some(Content::Merged { kind }),
+        (_, Some(kind), _) => {
+            let language = rest.map(base).filter(|language| (2..=3).contains(&language.len()));
+            Some(Content::Concepts { kind, language })
+        }
+        ("broaderrelationsskillpillar" | "broaderrelationsoccpillar", ..) => Some(Content::Broader),
+        ("occupationskillrelations", ..) => Some(Content::OccupationSkills),
+        ("skillskillrelations", ..) => Some(Content::SkillSkills),
+        _ => None,
     }
 }
 
@@ -75,26 +117,25 @@ struct Reader<'a> {
     loaded: Loaded,
     ids: HashMap<String, usize>,
     relations: Vec<Relation>,
+    /// Languages of all labels.
+    found: BTreeSet<String>,
 }
 
 impl Reader<'_> {
-    fn read_dir(&mut self, dir: &Path) -> Result<(), TaxonomyError> {
-        let failed = |source| TaxonomyError::Read { path: dir.display().to_string(), source };
-        let mut files = Vec::new();
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if let Some(content) = content(&entry.file_name().to_string_lossy()) {
-                files.push((content, entry.path()));
-            }
-        }
-        files.sort();
-        files.into_iter().try_for_each(|(content, path)| self.read_file(&content, &path))
-    }
-
-    fn read_file(&mut self, content: &Content, path: &Path) -> Result<(), TaxonomyError> {
-        let mut table = Table::open(path)?;
+    fn read_file(&mut self, content: &Content, source: &Source) -> Result<(), TaxonomyError> {
+        let mut table = Table::open(source)?;
         match content {
-            Content::Concepts { kind, language } => self.read_concepts(&mut table, *kind, language),
+            Content::Concepts { kind, language } => {
+                let language = match (language, self.languages) {
+                    (Some(language), _) | (None, [language]) => language.clone(),
+                    (None, _) => {
+                        let problem =
+                            "the name does not say the language, as skills_es.csv does; give one --language";
+                        return Err(table.error(1, problem.to_owned()));
+                    }
+                };
+                self.read_concepts(&mut table, *kind, &language)
+            }
             Content::Merged { kind } => self.read_merged(&mut table, *kind),
             Content::Broader => {
                 self.read_relations(&mut table, ("conceptUri", "broaderUri"), |_| "broader".to_owned())
@@ -192,6 +233,9 @@ impl Reader<'_> {
 
     fn label(&mut self, concept: usize, language: &str, text: &str, preferred: bool) {
         let text = text.trim();
+        if !text.is_empty() && !self.found.contains(language) {
+            self.found.insert(language.to_owned());
+        }
         let wanted = self.languages.is_empty() || self.languages.iter().any(|wanted| wanted == language);
         if text.is_empty() || !wanted {
             return;
@@ -205,7 +249,12 @@ impl Reader<'_> {
         labels.push(Label { language: language.to_owned(), text: text.to_owned(), preferred });
     }
 
-    fn finish(mut self, dirs: &[PathBuf]) -> Result<Loaded, TaxonomyError> {
+    fn finish(mut self, folders: &[Vec<Source>]) -> Result<Loaded, TaxonomyError> {
+        let missing = self.languages.iter().find(|language| !self.found.contains(*language));
+        if let (Some(wanted), false) = (missing, self.found.is_empty()) {
+            let found = self.found.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(TaxonomyError::Language { wanted: wanted.clone(), found });
+        }
         self.relations.sort_by(|left, right| {
             (&left.from, &left.kind, &left.to).cmp(&(&right.from, &right.kind, &right.to))
         });
@@ -217,7 +266,8 @@ impl Reader<'_> {
         self.loaded.relations = self.relations;
         self.loaded.concepts.retain(|concept| !concept.labels.is_empty());
         if self.loaded.concepts.is_empty() {
-            let searched = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
+            let shown: Vec<&str> = folders.iter().flatten().map(|file| file.shown.as_str()).collect();
+            let searched = if shown.is_empty() { "the folders".to_owned() } else { shown.join(", ") };
             return Err(TaxonomyError::Empty { searched, expected: EXPECTED });
         }
         Ok(self.loaded)
@@ -307,6 +357,55 @@ mod tests {
         let loaded = read(&[dir.path().to_owned()], &[]).unwrap();
         assert_eq!(loaded.concepts[0].labels.len(), 4);
         assert_eq!(loaded.concepts[0].class, "skill/competence");
+    }
+
+    #[test]
+    fn files_are_known_by_name_in_any_spelling() {
+        let skills = |language: &str| {
+            Some(Content::Concepts { kind: ConceptKind::Skill, language: Some(language.to_owned()) })
+        };
+        let check = |name: &str, expected: Option<Content>| assert_eq!(content(name), expected, "{name}");
+        check("skills_es.csv", skills("es"));
+        check("Skills_ES.CSV", skills("es"));
+        check("SKILLS_es.csv.GZ", skills("es"));
+        check("skills_es-419.csv", skills("es"));
+        check("skills_pt_BR.csv", skills("pt"));
+        check("skills_es (1).csv", skills("es"));
+        check("digitalSkillsCollection_en.csv", skills("en"));
+        check("skills_es.tsv", skills("es"));
+        check("skills.csv", Some(Content::Concepts { kind: ConceptKind::Skill, language: None }));
+        check("skills_en_es.csv", Some(Content::Merged { kind: ConceptKind::Skill }));
+        check("BroaderRelationsOccPillar_es.csv", Some(Content::Broader));
+        check("skillGroups_es.csv", None);
+        check("readme.txt", None);
+    }
+
+    #[test]
+    fn separators_and_a_missing_language_are_found() {
+        for delimiter in [";", "\t", ","] {
+            let text = "\u{feff}conceptUri|preferredLabel|altLabels\nu:1|hornear, amasar; y más|pan\n";
+            let text =
+                text.replace("hornear, amasar; y más", "\"hornear, amasar; y más\"").replace('|', delimiter);
+            let dir = folder(&[("Skills_ES.CSV", &text)]);
+            let loaded = read(&[dir.path().to_owned()], &["ES".to_owned()]).unwrap();
+            assert_eq!(
+                loaded.concepts[0].preferred_label("es"),
+                Some("hornear, amasar; y más"),
+                "{delimiter:?}"
+            );
+        }
+        let english = folder(&[("skills_en.csv", "conceptUri,preferredLabel\nu:1,a\n")]);
+        let refused = |languages: &[&str]| {
+            let languages: Vec<String> = languages.iter().map(|language| (*language).to_owned()).collect();
+            read(&[english.path().to_owned()], &languages).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&["pt"]), "no label in `pt`; the files hold en");
+        assert_eq!(refused(&["en", "es"]), "no label in `es`; the files hold en");
+        let unnamed = folder(&[("skills.csv", "conceptUri,preferredLabel\nu:1,a\n")]);
+        let message = read(&[unnamed.path().to_owned()], &[]).unwrap_err().to_string();
+        assert!(message.contains("skills.csv:1: the name does not say the language"), "{message}");
+        let loaded = read(&[unnamed.path().to_owned()], &["es".to_owned()]).unwrap();
+        assert_eq!(loaded.concepts[0].preferred_label("es"), Some("a"));
     }
 
     #[test]

@@ -27,17 +27,43 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
 /// The sentence that contains a span, as a range of code points; where the span crosses sentences, all of
 /// them. `start` and `end` are code points of `text`, clamped to it.
 pub fn sentence_at(text: &str, start: u32, end: u32) -> Range<u32> {
-    let bytes: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
-    let last = bytes.len() - 1;
-    let (start, end) = ((start as usize).min(last), (end as usize).min(last));
-    let (from, to) = (bytes[start], bytes[end.max(start)]);
-    let mut covering = sentences(text)
-        .into_iter()
-        .filter(|sentence| sentence.start < to.max(from + 1) && sentence.end > from);
-    let Some(first) = covering.next() else { return start as u32..end.max(start) as u32 };
-    let stop = covering.next_back().map_or(first.end, |sentence| sentence.end);
-    let position = |byte: usize| bytes.partition_point(|other| *other < byte) as u32;
-    position(first.start.min(from))..position(stop.max(to))
+    Sentences::of(text).at(start, end)
+}
+
+/// A text and its sentences, for several spans of it.
+#[derive(Clone, Debug)]
+pub struct Sentences<'t> {
+    text: &'t str,
+    /// Byte of each code point, and the length.
+    bytes: Vec<usize>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl<'t> Sentences<'t> {
+    /// The sentences of a text.
+    pub fn of(text: &'t str) -> Self {
+        let bytes = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
+        Self { text, bytes, ranges: sentences(text) }
+    }
+
+    /// As [`sentence_at`].
+    pub fn at(&self, start: u32, end: u32) -> Range<u32> {
+        let last = self.bytes.len() - 1;
+        let (start, end) = ((start as usize).min(last), (end as usize).min(last));
+        let (from, to) = (self.bytes[start], self.bytes[end.max(start)]);
+        let mut covering =
+            self.ranges.iter().filter(|sentence| sentence.start < to.max(from + 1) && sentence.end > from);
+        let Some(first) = covering.next() else { return start as u32..end.max(start) as u32 };
+        let stop = covering.next_back().map_or(first.end, |sentence| sentence.end);
+        let position = |byte: usize| self.bytes.partition_point(|other| *other < byte) as u32;
+        position(first.start.min(from))..position(stop.max(to))
+    }
+
+    /// The text of [`Self::at`].
+    pub fn text_at(&self, start: u32, end: u32) -> &'t str {
+        let sentence = self.at(start, end);
+        &self.text[self.bytes[sentence.start as usize]..self.bytes[sentence.end as usize]]
+    }
 }
 
 fn push(found: &mut Vec<Range<usize>>, text: &str, range: Range<usize>) {

@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("typeset: {error:#}");
+            // A closed stderr is nobody's problem, here and below.
+            let _ = writeln!(std::io::stderr(), "typeset: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -54,7 +55,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let typeset = typeset(&job)?;
     for warning in &typeset.warnings {
-        eprintln!("typeset: {warning}");
+        let _ = writeln!(std::io::stderr(), "typeset: {warning}");
     }
     replace_file(&arguments.out, &typeset.pdf)
         .with_context(|| format!("cannot write {}", arguments.out.display()))

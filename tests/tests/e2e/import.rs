@@ -21,6 +21,10 @@ fn a_spanish_spreadsheet_is_shown_then_stored_then_exported() {
     assert_eq!(dry["files"][0]["columns"]["title"], "Título");
     assert_eq!(dry["files"][0]["not_used"], serde_json::json!(["Interno"]));
     let first = &dry["postings"][0];
+    assert!(first["scraped_at"].is_null(), "nobody said when it was collected: {first}");
+    let dated =
+        site.run(&[&import[..], &["--collected", "2025-11-26", "--dry-run", "--json"]].concat()).ended(0);
+    assert_eq!(dated.json()["postings"][0]["scraped_at"], "2025-11-26T12:00:00Z");
     assert_eq!(
         [&first["portal"], &first["country"], &first["url"], &first["external_id"], &first["posted_date"]],
         ["empleos-ejemplo", "CO", "https://www.empleos.example/ver?jk=a1", "a1", "2025-11-03"]

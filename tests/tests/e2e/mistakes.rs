@@ -77,6 +77,21 @@ fn a_service_checks_everything_before_it_opens_a_port() {
         2,
         &["modules.analyzer.settings is not valid"],
     );
+    refused(
+        with("[modules.analyzer.settings]\nmin_cluster_size = 0\n"),
+        2,
+        &["invalid modules.analyzer.settings.min_cluster_size `0`: expected a whole number from 2"],
+    );
+    refused(
+        with("[modules.scraper]\nenabled = true\n"),
+        2,
+        &["modules.scraper.settings.contact is missing: expected the web or e-mail address"],
+    );
+    refused(
+        with("[modules.scraper]\nenabled = true\n[modules.scraper.settings]\ncontact = 'me'\n"),
+        2,
+        &["invalid modules.scraper.settings.contact `me`: expected the web or e-mail address"],
+    );
     refused(with("[modules.reporter.settings]\nformats = ['doc']\n"), 2, &["unknown report format `doc`"]);
     refused(with("modules"), 2, &["observatory.toml is not a valid configuration"]);
     refused(services(&["all", "--config", "/absent.toml"], away), 2, &["cannot read /absent.toml"]);

@@ -1,7 +1,7 @@
 //! `infer generate`: text from a language model, as it is written.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::cli::Context;
 use crate::client::{Response, answer};
-use crate::output::{Outcome, progress};
+use crate::output::{Outcome, print, progress};
 
 /// What is written, and how.
 #[derive(Debug, clap::Args)]
@@ -129,11 +129,7 @@ pub(super) async fn run(
         match event.event {
             Some(Event::Started(started)) => begun = started,
             Some(Event::Delta(delta)) if as_json => text += &delta.text,
-            Some(Event::Delta(delta)) => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(delta.text.as_bytes())?;
-                stdout.flush()?;
-            }
+            Some(Event::Delta(delta)) => print(&delta.text)?,
             Some(Event::Finished(finished)) => {
                 return end(as_json, &text, &begun, &finished);
             }
@@ -165,10 +161,10 @@ fn end(
             "queue_seconds": seconds(timing.queue_ns), "first_token_seconds": seconds(timing.first_token_ns),
             "seconds": seconds(timing.total_ns),
         });
-        writeln!(io::stdout(), "{document:#}")?;
+        print(format_args!("{document:#}\n"))?;
         return Ok(Outcome::Done);
     }
-    writeln!(io::stdout())?;
+    print("\n")?;
     let writing = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
     let after_first = f64::from(usage.completion_tokens.saturating_sub(1));
     let speed = if writing > 0.0 { after_first / writing } else { 0.0 };

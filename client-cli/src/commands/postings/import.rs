@@ -11,7 +11,7 @@ use super::read::{self, Charset, Columns, DateFormat, FileFormat, Prepared, Unde
 use crate::cli::Context;
 use crate::client::answer;
 use crate::commands::text::cut;
-use crate::output::{Outcome, Progress, Table, progress};
+use crate::output::{Document, Outcome, Progress, Table, progress, while_waiting};
 
 /// What to import.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,12 +40,35 @@ pub(super) struct Import {
     /// Form of dates: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: by the values, if they decide].
     #[arg(long, value_name = "F", default_value = "", hide_default_value = true, value_parser = date_format)]
     pub(super) date_format: DateFormat,
+    /// Day or time of collection of lines that name none, such as 2025-11-03 [default: unknown].
+    #[arg(long, value_name = "DATE", value_parser = collected)]
+    pub(super) collected: Option<String>,
     /// Sheet of a spreadsheet [default: the one with advertisements].
     #[arg(long, value_name = "NAME")]
     pub(super) sheet: Option<String>,
     /// Store nothing: show how the columns are read and the first three advertisements as they would be stored.
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// A day, or a time with its zone, as a time; a day is the whole of it, so its middle in UTC is on it all over the
+/// world but for the date line.
+fn collected(text: &str) -> Result<String, String> {
+    let day = |day: chrono::NaiveDate| day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
+    let time = match (text.parse::<chrono::NaiveDate>(), chrono::DateTime::parse_from_rfc3339(text)) {
+        (Ok(named), _) => day(named),
+        (_, Ok(time)) => Some(time.to_utc()),
+        _ => None,
+    };
+    let time = time.ok_or_else(|| {
+        format!("`{text}` is not a day such as 2025-11-03 or a time such as 2025-11-03T10:30:00Z")
+    })?;
+    if time > chrono::Utc::now() + chrono::Duration::days(1) {
+        return Err(format!(
+            "`{text}` is still to come; expected the day on which the advertisements were collected"
+        ));
+    }
+    Ok(time.to_rfc3339())
 }
 
 /// An empty form is that of the values.
@@ -57,7 +80,8 @@ fn date_format(text: &str) -> Result<DateFormat, String> {
 pub(super) async fn run(context: &Context, import: Import) -> anyhow::Result<Outcome> {
     // A file that cannot be read is told before anything is started.
     let dry_run = import.dry_run;
-    let mut prepared = tokio::task::spawn_blocking(move || read::prepare(&import)).await??;
+    let reading = tokio::task::spawn_blocking(move || read::prepare(&import));
+    let mut prepared = while_waiting("reading the files", reading).await??;
     if !dry_run {
         prepared.files.iter().filter(|file| file.remarkable).for_each(|file| progress(shown(file, false)));
     }
@@ -181,7 +205,7 @@ fn print_dry_run(
         "\nnothing was stored; {} would be imported, {} are stored already, {} are refused\n",
         totals.imported, totals.duplicates, totals.refused
     ));
-    context.output.print(&DryRun { text, summary })?;
+    context.output.print(&Document::new(text, summary))?;
     Ok(Outcome::from_fine(totals.refused == 0 && totals.lines > 0))
 }
 
@@ -201,21 +225,22 @@ fn preview(posting: &Value) -> String {
     fields.map(line).collect()
 }
 
-/// What a dry run prints.
-#[derive(Debug)]
-struct DryRun {
-    text: String,
-    summary: Value,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl std::fmt::Display for DryRun {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl serde::Serialize for DryRun {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.summary.serialize(serializer)
+    #[test]
+    fn a_day_of_collection_is_a_day_or_a_time() {
+        let check = |text: &str, expected: Result<&str, &str>| match (collected(text), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        };
+        check("2025-11-03", Ok("2025-11-03T12:00:00+00:00"));
+        check("2025-11-03T23:30:00-05:00", Ok("2025-11-04T04:30:00+00:00"));
+        check("03/11/2025", Err("`03/11/2025` is not a day such as 2025-11-03"));
+        check("2025-02-30", Err("is not a day"));
+        check("ayer", Err("is not a day"));
+        check("2999-01-01", Err("is still to come"));
     }
 }

@@ -5,7 +5,6 @@ mod columnar;
 mod columns;
 mod dates;
 mod delimited;
-mod encoding;
 mod grid;
 mod input;
 mod job_posting;
@@ -24,11 +23,12 @@ use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest};
 use serde_json::{Map, Value};
 
 use super::import::Import;
+use crate::files::{archive, encoding};
 use crate::output::progress;
 
+pub(super) use crate::files::encoding::Charset;
 pub(super) use columns::Columns;
 pub(super) use dates::DateFormat;
-pub(super) use encoding::Charset;
 pub(super) use input::FileFormat;
 use problems::Problems;
 
@@ -95,7 +95,7 @@ pub(super) fn prepare(import: &Import) -> anyhow::Result<Prepared> {
     let mut ads = Vec::new();
     for path in &import.files {
         let file = path.display().to_string();
-        match input::read(path).and_then(|bytes| {
+        match archive::read(path).and_then(|bytes| {
             one(&file, bytes, import, &mut prepared).map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
         }) {
             Ok(found) => ads.extend(found),

@@ -113,7 +113,11 @@ pub fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
     match versions.vector_installed.as_ref().or(versions.vector_available.as_ref()) {
         None => Err(Hinted::error(
             format!("the PostgreSQL {} server has no pgvector", versions.server),
-            "install pgvector 0.8 or newer on the database server",
+            format!(
+                "install pgvector 0.8 or newer on the database server (Debian, Ubuntu: apt-get install \
+                 postgresql-{}-pgvector)",
+                versions.major
+            ),
         )),
         Some(version) if !vector_supported(version) => Err(Hinted::error(
             format!("the database server has pgvector {version}"),

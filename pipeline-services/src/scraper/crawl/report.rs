@@ -179,6 +179,11 @@ impl CrawlReport {
         let ended = matches!(self.stop, StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit);
         ended && self.problems.is_empty() && self.errors_by_kind.is_empty()
     }
+
+    /// Whether the crawl was kept out or failed before it had met a single ad.
+    pub fn is_empty_handed(&self) -> bool {
+        !self.is_whole() && self.items + self.known + self.too_old + self.closed == 0
+    }
 }
 
 fn has(posting: &NewPosting, field: &str) -> bool {

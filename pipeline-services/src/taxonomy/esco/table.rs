@@ -1,16 +1,19 @@
-//! A CSV file, plain or gzip, whose errors name the line.
+//! A CSV file, plain or gzip, with any of the usual separators, whose errors name the line.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+};
 
 use csv::StringRecord;
 use flate2::read::MultiGzDecoder;
 
-use crate::taxonomy::TaxonomyError;
+use crate::taxonomy::{Source, TaxonomyError};
 
 /// An open CSV file with a header.
 pub struct Table {
-    path: String,
-    reader: csv::Reader<Box<dyn Read>>,
+    shown: String,
+    reader: csv::Reader<Box<dyn BufRead>>,
     header: StringRecord,
     line: u64,
 }
@@ -20,15 +23,18 @@ impl Table {
     ///
     /// # Errors
     /// If the file cannot be opened or its header is no CSV.
-    pub fn open(path: &Path) -> Result<Self, TaxonomyError> {
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(|source| TaxonomyError::Read { path: name.clone(), source })?;
-        let packed = path.extension().is_some_and(|extension| extension == "gz");
-        let source: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        let mut reader = csv::Reader::from_reader(source);
-        let header = reader.headers().map_err(|error| broken(&name, 1, &error))?.clone();
+    pub fn open(source: &Source) -> Result<Self, TaxonomyError> {
+        let shown = source.shown.clone();
+        let failed = |source| TaxonomyError::Read { path: shown.clone(), source };
+        let file = File::open(&source.path).map_err(failed)?;
+        let packed = source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+        let plain: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut plain: Box<dyn BufRead> = Box::new(BufReader::with_capacity(1 << 16, plain));
+        let delimiter = delimiter(plain.fill_buf().map_err(failed)?);
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(plain);
+        let header = reader.headers().map_err(|error| broken(&shown, 1, &error))?.clone();
         let header = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
-        Ok(Self { path: name, reader, header, line: 1 })
+        Ok(Self { shown, reader, header, line: 1 })
     }
 
     /// Position of a column, if there is one of this name.
@@ -41,10 +47,13 @@ impl Table {
     /// # Errors
     /// If the header lacks it.
     pub fn needed(&self, name: &str) -> Result<usize, TaxonomyError> {
-        self.column(name).ok_or_else(|| {
-            let found = self.header.iter().collect::<Vec<_>>().join(", ");
-            self.error(1, format!("column `{name}` is missing; found {found}"))
-        })
+        self.column(name)
+            .ok_or_else(|| self.error(1, format!("column `{name}` is missing; found {}", self.header())))
+    }
+
+    /// The names of the columns, for messages.
+    pub fn header(&self) -> String {
+        self.header.iter().collect::<Vec<_>>().join(", ")
     }
 
     /// The next row, or `None` at the end.
@@ -56,7 +65,7 @@ impl Table {
         let fallback = self.line + 1;
         let more = self.reader.read_record(&mut row).map_err(|error| {
             let line = error.position().map_or(fallback, csv::Position::line);
-            broken(&self.path, line, &error)
+            broken(&self.shown, line, &error)
         })?;
         self.line = row.position().map_or(fallback, csv::Position::line);
         Ok(more.then_some(row))
@@ -69,8 +78,15 @@ impl Table {
 
     /// An error at a line of this file.
     pub fn error(&self, line: u64, problem: String) -> TaxonomyError {
-        TaxonomyError::Row { path: self.path.clone(), line, problem }
+        TaxonomyError::Row { path: self.shown.clone(), line, problem }
     }
+}
+
+/// The separator that the header has most of.
+fn delimiter(start: &[u8]) -> u8 {
+    let header = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
+    [b'\t', b';', b','].into_iter().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
 }
 
 fn broken(path: &str, line: u64, error: &csv::Error) -> TaxonomyError {

@@ -101,8 +101,8 @@ const NAMES: [(&str, &str, &str); 14] = [
     ),
     (
         "scraped_at",
-        "fechadecaptura fechadeextraccion fechadescarga fechadedescarga fechaderecoleccion scrapeddate datescraped",
-        "collectedat crawledat capturado fechacaptura fechascraping",
+        "fechadecaptura fechadeextraccion fechadescarga fechadedescarga fechaderecoleccion fechaderecogida fecharecoleccion scrapeddate datescraped collectiondate datecollected datadecoleta datadacoleta",
+        "collected collectedat collectedon crawled crawledat crawldate scraped capturado recolectado descargado fechacaptura fechaextraccion fechascraping fechaconsulta fechadeconsulta retrievedat downloadedat fetchedat datacoleta",
     ),
 ];
 

@@ -1,15 +1,11 @@
 //! Bytes of a file, unpacked, and what they are.
 
-use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
-use std::path::Path;
+use std::io::Cursor;
 
-use anyhow::{Context, bail};
-use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// Most bytes of a file, unpacked.
-const LIMIT: u64 = 4 << 30;
+use crate::files::archive;
+
 /// Wrappings inside of each other that are taken off.
 const WRAPPINGS: usize = 3;
 
@@ -36,28 +32,6 @@ pub(super) enum Kind {
     Parquet,
 }
 
-/// A file's bytes; `-` is standard input.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}", path.display());
-    if path.as_os_str() == "-" {
-        return limited(io::stdin().lock()).context("cannot read standard input");
-    }
-    let file = File::open(path).with_context(cannot)?;
-    if file.metadata().is_ok_and(|found| found.is_dir()) {
-        bail!("{}: it is a directory", cannot());
-    }
-    limited(BufReader::new(file)).with_context(cannot)
-}
-
-fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other("more than 4 GiB; split the file"));
-    }
-    Ok(bytes)
-}
-
 /// Takes gzip and zip off.
 ///
 /// # Errors
@@ -65,8 +39,7 @@ fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
 pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     for _ in 0..WRAPPINGS {
         if bytes.starts_with(&[0x1f, 0x8b]) {
-            bytes = limited(MultiGzDecoder::new(bytes.as_slice()))
-                .map_err(|error| format!("the gzip data is damaged or cut off: {error}"))?;
+            bytes = archive::gunzip(&bytes)?;
         } else if bytes.starts_with(b"PK") {
             let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice()))
                 .map_err(|error| format!("a zip or Excel file that is damaged or cut off: {error}"))?;
@@ -82,26 +55,13 @@ pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 fn is_workbook(archive: &ZipArchive<Cursor<&[u8]>>) -> bool {
-    names(archive)
+    archive::names(archive)
         .iter()
         .any(|name| name == "[Content_Types].xml" || name.starts_with("xl/") || name == "content.xml")
 }
 
-/// Names in the order of the archive; old programs write them in encodings of their own.
-fn names(archive: &ZipArchive<Cursor<&[u8]>>) -> Vec<String> {
-    archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
-}
-
 fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String> {
-    // What macOS adds to every archive is no file of the user's.
-    let hidden = |name: &str| {
-        name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
-    };
-    let names: Vec<(usize, String)> = names(archive)
-        .into_iter()
-        .enumerate()
-        .filter(|(_, name)| !name.ends_with('/') && !hidden(name))
-        .collect();
+    let names = archive::entries(archive);
     let [(place, name)] = names.as_slice() else {
         let shown: Vec<&str> = names.iter().take(5).map(|(_, name)| name.as_str()).collect();
         let found = if shown.is_empty() {
@@ -111,9 +71,7 @@ fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String
         };
         return Err(format!("the zip holds {found}; expected one"));
     };
-    let entry =
-        archive.by_index(*place).map_err(|error| format!("`{name}` in the zip cannot be read: {error}"))?;
-    limited(entry).map_err(|error| format!("`{name}` in the zip is damaged: {error}"))
+    archive::entry(archive, *place, name)
 }
 
 /// What unpacked bytes are.

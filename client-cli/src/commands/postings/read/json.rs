@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Problems, Row, Table, encoding::line_at, job_posting};
+use super::{Problems, Row, Table, job_posting};
+use crate::files::encoding::line_at;
 
 /// Deepest level at which a list of advertisements is looked for.
 const DEPTH: usize = 4;

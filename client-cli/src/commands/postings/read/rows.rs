@@ -25,7 +25,11 @@ pub(super) fn ads(
     import: &Import,
     (understood, prepared): (&mut Understood, &mut Prepared),
 ) -> Result<Vec<Ad>, String> {
-    let defaults = [("portal", import.portal.as_deref()), ("country", import.country.as_deref())];
+    let defaults = [
+        ("portal", import.portal.as_deref()),
+        ("country", import.country.as_deref()),
+        ("scraped_at", import.collected.as_deref()),
+    ];
     let given: Vec<&str> =
         defaults.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| *field).collect();
     let mapping = Mapping::find(&table.columns, &table.rows, &import.map, &given)?;
@@ -81,7 +85,7 @@ fn cell<'r>(row: &'r Row, places: &[usize]) -> Option<&'r Value> {
 
 struct Converter<'a> {
     mapping: &'a Mapping,
-    defaults: [(&'static str, Option<&'a str>); 2],
+    defaults: [(&'static str, Option<&'a str>); 3],
     posted: Option<Dates>,
     scraped: Option<Dates>,
 }

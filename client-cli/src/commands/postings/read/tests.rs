@@ -373,6 +373,23 @@ fn odd_rows_are_told_with_their_place() {
 }
 
 #[test]
+fn the_day_of_collection_is_a_column_or_given_for_the_file() {
+    let check = |column: &str, flags: &str, expected: [Value; 2]| {
+        let text = format!("title,url,description,{column}\na,b,c,2025-11-03T10:00:00Z\nd,e,f,\n");
+        let flags = format!("--portal p --country CO {flags}");
+        let found = ads("a.csv", text.as_bytes(), &flags).into_iter().map(|(_, ad)| ad["scraped_at"].clone());
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{column} {flags}");
+    };
+    let (own, given) = (Value::from("2025-11-03T10:00:00+00:00"), Value::from("2025-12-24T12:00:00+00:00"));
+    for column in ["scraped_at", "collected", "Fecha de recolección", "Collected On", "fecha_captura"] {
+        check(column, "", [own.clone(), Value::Null]);
+        check(column, "--collected 2025-12-24", [own.clone(), given.clone()]);
+    }
+    check("Interno", "--collected 2025-12-24", [given.clone(), given.clone()]);
+    check("Recogido", "--map scraped_at=Recogido", [own, Value::Null]);
+}
+
+#[test]
 fn empty_files_hold_nothing() {
     for (name, content) in [
         ("a.csv", ""),

@@ -48,15 +48,15 @@ impl fmt::Display for Charset {
 
 /// The text of a file and how it was written.
 #[derive(Debug)]
-pub(super) struct Decoded {
-    pub(super) text: String,
-    pub(super) charset: Charset,
+pub(crate) struct Decoded {
+    pub(crate) text: String,
+    pub(crate) charset: Charset,
     /// What looks damaged in it, to be told.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Reads bytes in the encoding that is asked for, else in the one they have.
-pub(super) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
+pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Err("is UTF-32, which is not read; save it as UTF-8".to_owned());
     }
@@ -230,7 +230,7 @@ fn word_at(text: &str, at: usize) -> &str {
 }
 
 /// The line that a byte stands in, from 1; a line ends with LF, CR LF or CR.
-pub(super) fn line_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn line_at(bytes: &[u8], at: usize) -> u64 {
     let before = &bytes[..at.min(bytes.len())];
     let ends = before
         .iter()

@@ -1,0 +1,4 @@
+//! Files as people have them: packed, in folders, in encodings of their own.
+
+pub(crate) mod archive;
+pub(crate) mod encoding;

@@ -1,0 +1,218 @@
+//! Bytes of files and of what is packed in them.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use flate2::read::MultiGzDecoder;
+use zip::ZipArchive;
+
+/// Most bytes of a file, unpacked.
+const LIMIT: u64 = 4 << 30;
+/// Folders inside of each other that are looked into.
+const DEPTH: usize = 4;
+
+/// A file's bytes; `-` is standard input.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let cannot = || format!("cannot read {}", path.display());
+    if path.as_os_str() == "-" {
+        return limited(io::stdin().lock()).context("cannot read standard input");
+    }
+    let file = File::open(path).with_context(cannot)?;
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        bail!("{}: it is a directory", cannot());
+    }
+    limited(BufReader::new(file)).with_context(cannot)
+}
+
+fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(io::Error::other("more than 4 GiB; split the file"));
+    }
+    Ok(bytes)
+}
+
+/// Takes gzip off.
+pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    limited(MultiGzDecoder::new(bytes))
+        .map_err(|error| format!("the gzip data is damaged or cut off: {error}"))
+}
+
+/// Names in the order of the archive; old programs write them in encodings of their own.
+pub(crate) fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<String> {
+    archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// The files of an archive with their places, without folders and what macOS adds to every archive.
+pub(crate) fn entries<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<(usize, String)> {
+    let files = |(_, name): &(usize, String)| !name.ends_with('/') && !hidden(name);
+    names(archive).into_iter().enumerate().filter(files).collect()
+}
+
+fn hidden(name: &str) -> bool {
+    name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
+}
+
+/// The bytes of a file of an archive.
+pub(crate) fn entry<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    place: usize,
+    name: &str,
+) -> Result<Vec<u8>, String> {
+    let entry =
+        archive.by_index(place).map_err(|error| format!("`{name}` in the zip cannot be read: {error}"))?;
+    limited(entry).map_err(|error| format!("`{name}` in the zip is damaged: {error}"))
+}
+
+/// A file, alone or in an archive.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Found {
+    /// Its name without folders and `.gz`.
+    pub(crate) name: String,
+    /// The folder that it lies in, in a folder or an archive.
+    pub(crate) folder: String,
+    /// How its owner knows it.
+    pub(crate) shown: String,
+    path: PathBuf,
+    place: Option<usize>,
+}
+
+/// Every file of a folder, of a zip, or the file itself; archives in folders are looked into as well.
+///
+/// # Errors
+/// When something cannot be read or an archive is damaged.
+pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    gather(path, DEPTH, &mut found)?;
+    Ok(found)
+}
+
+fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<()> {
+    let cannot = || format!("cannot read {}", path.display());
+    let metadata = fs::metadata(path).with_context(cannot)?;
+    let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
+    let shown = path.display().to_string();
+    if metadata.is_dir() {
+        let mut inside = Vec::new();
+        for entry in fs::read_dir(path).with_context(cannot)? {
+            inside.push(entry.with_context(cannot)?.path());
+        }
+        inside.sort();
+        let visible = |path: &PathBuf| !hidden(&path.file_name().unwrap_or_default().to_string_lossy());
+        let deeper = depth > 0;
+        return inside
+            .iter()
+            .filter(|path| visible(path) && (deeper || !path.is_dir()))
+            .try_for_each(|inner| gather(inner, depth.saturating_sub(1), found));
+    }
+    let mut start = [0; 2];
+    let mut file = File::open(path).with_context(cannot)?;
+    if file.read(&mut start).with_context(cannot)? == 2 && &start == b"PK" {
+        let archive = ZipArchive::new(BufReader::new(file))
+            .with_context(|| format!("{shown}: a zip file that is damaged or cut off"))?;
+        for (place, name) in entries(&archive) {
+            let (inner, plain) = name.rsplit_once('/').unwrap_or(("", &name));
+            found.push(Found {
+                name: unpacked(plain),
+                folder: format!("{shown}/{inner}"),
+                shown: format!("{shown}: {name}"),
+                path: path.to_owned(),
+                place: Some(place),
+            });
+        }
+        return Ok(());
+    }
+    let name = unpacked(&path.file_name().unwrap_or_default().to_string_lossy());
+    found.push(Found { name, folder, shown, path: path.to_owned(), place: None });
+    Ok(())
+}
+
+/// A name without what it is packed in.
+fn unpacked(name: &str) -> String {
+    let packed = name.to_lowercase().ends_with(".gz");
+    if packed { name[..name.len() - 3].to_owned() } else { name.to_owned() }
+}
+
+impl Found {
+    /// Its bytes, unpacked.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged; the text names it.
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let bytes = match self.place {
+            None => read(&self.path)?,
+            Some(place) => {
+                let file = BufReader::new(File::open(&self.path)?);
+                let mut archive = ZipArchive::new(file)?;
+                entry(&mut archive, place, &self.name)
+                    .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown))?
+            }
+        };
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use super::*;
+
+    fn zip(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, text) in files {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn files_are_found_alone_in_folders_and_in_archives() {
+        let dir = tempfile::tempdir().unwrap();
+        let packed =
+            zip(&[("ESCO es/", ""), ("ESCO es/skills_es.csv", "a"), ("__MACOSX/._skills_es.csv", "x")]);
+        fs::create_dir_all(dir.path().join("deep/er")).unwrap();
+        fs::write(dir.path().join("deep/er/esco.zip"), packed).unwrap();
+        fs::write(dir.path().join("deep/occupations_es.csv"), "b").unwrap();
+        fs::write(dir.path().join("deep/.hidden.csv"), "c").unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"d").unwrap();
+        fs::write(dir.path().join("Skills_EN.CSV.GZ"), gzip.finish().unwrap()).unwrap();
+        let found = find(dir.path()).unwrap();
+        let base = dir.path().display();
+        let told: Vec<(&str, String, Vec<u8>)> = found
+            .iter()
+            .map(|file| {
+                (file.name.as_str(), file.shown.replace(&format!("{base}/"), ""), file.read().unwrap())
+            })
+            .collect();
+        let expected = [
+            ("Skills_EN.CSV", "Skills_EN.CSV.GZ".to_owned(), b"d".to_vec()),
+            ("skills_es.csv", "deep/er/esco.zip: ESCO es/skills_es.csv".to_owned(), b"a".to_vec()),
+            ("occupations_es.csv", "deep/occupations_es.csv".to_owned(), b"b".to_vec()),
+        ];
+        assert_eq!(told, expected);
+        assert_ne!(found[1].folder, found[2].folder);
+        let alone = find(&dir.path().join("deep/occupations_es.csv")).unwrap();
+        assert_eq!(alone.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("esco.zip");
+        let whole = zip(&[("skills_es.csv", "conceptUri")]);
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = format!("{:#}", find(&path).unwrap_err());
+        assert!(error.contains("esco.zip: a zip file that is damaged or cut off"), "{error}");
+        let error = format!("{:#}", find(&dir.path().join("absent")).unwrap_err());
+        assert!(error.contains("cannot read") && error.contains("absent"), "{error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Portals on which something was seen.
+
+use sqlx::PgConnection;
+
+/// Their names.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn names(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("select name from portal order by name").fetch_all(connection).await
+}

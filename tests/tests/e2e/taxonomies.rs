@@ -1,0 +1,123 @@
+//! ESCO as its portal hands it out.
+
+use std::io::Write;
+
+use crate::site::Site;
+
+const SKILLS: &str = "conceptUri;skillType;preferredLabel;altLabels\nhttp://esco.example/1;knowledge;quesería;\"hacer queso\nelaborar queso\"\n";
+const OCCUPATIONS: &str =
+    "conceptUri,iscoGroup,preferredLabel,altLabels\nhttp://esco.example/2,7513,quesero/quesera,\n";
+
+fn zip(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    // A stored archive, written by hand: the tests need no writer of their own.
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in files {
+        let (offset, sum) = (out.len() as u32, crc32(data));
+        let mut fields = Vec::new();
+        fields.write_all(&[20, 0, 0, 8, 0, 0, 0, 0, 0x21, 0]).unwrap();
+        fields.write_all(&sum.to_le_bytes()).unwrap();
+        fields.write_all(&(data.len() as u32).to_le_bytes()).unwrap();
+        fields.write_all(&(data.len() as u32).to_le_bytes()).unwrap();
+        fields.write_all(&(name.len() as u16).to_le_bytes()).unwrap();
+        fields.write_all(&0u16.to_le_bytes()).unwrap();
+        out.extend(b"PK\x03\x04");
+        out.extend(&fields);
+        out.extend(name.as_bytes());
+        out.extend(data);
+        directory.extend(b"PK\x01\x02\x14\x00");
+        directory.extend(&fields);
+        directory.extend([0; 10]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.as_bytes());
+    }
+    let (start, length, count) = (out.len() as u32, directory.len() as u32, files.len() as u16);
+    out.extend(directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend(count.to_le_bytes());
+    out.extend(count.to_le_bytes());
+    out.extend(length.to_le_bytes());
+    out.extend(start.to_le_bytes());
+    out.extend([0, 0]);
+    out
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    !data.iter().fold(!0, |sum, byte| {
+        (0..8).fold(
+            sum ^ u32::from(*byte),
+            |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 },
+        )
+    })
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+    [0xff, 0xfe].into_iter().chain(units).collect()
+}
+
+fn windows(text: &str) -> Vec<u8> {
+    text.chars().map(|char| u8::try_from(u32::from(char)).unwrap()).collect()
+}
+
+#[test]
+fn archives_are_read_as_they_come() {
+    let site = Site::up();
+    let bom = |text: &str| format!("\u{feff}{text}").into_bytes();
+    let folder = "ESCO dataset - v1.2.0 - classification - es - csv/";
+    let inside = |name: &str| format!("{folder}{name}");
+    let (skills, occupations) = (inside("skills_es.csv"), inside("occupations_es.csv"));
+    for (archive, encoding) in [
+        (zip(&[(&skills, bom(SKILLS)), (&occupations, bom(OCCUPATIONS))]), "UTF-8 with a mark"),
+        (
+            zip(&[("Skills_ES.CSV", windows(SKILLS)), ("OCCUPATIONS_es-419.csv", windows(OCCUPATIONS))]),
+            "Windows-1252",
+        ),
+        (zip(&[(&skills, utf16(&SKILLS.replace(';', "\t"))), (&occupations, utf16(OCCUPATIONS))]), "UTF-16"),
+    ] {
+        let path = site.file("ESCO es.zip", archive);
+        let import =
+            site.run(&["taxonomy", "import", "esco", &path, "--language", "es", "--json"]).ended(0).json();
+        assert_eq!((&import[0]["skills"], &import[0]["occupations"]), (&1.into(), &1.into()), "{encoding}");
+        let shown = site.run(&["taxonomy", "show", "http://esco.example/1"]).ended(0).json();
+        let labels: Vec<&str> = shown["labels"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|label| label["label"].as_str().unwrap())
+            .collect();
+        assert_eq!(labels, ["elaborar queso", "hacer queso", "quesería"], "{encoding}");
+    }
+    let single = site.file("skills_es-419.csv", windows(SKILLS));
+    let import = site.run(&["taxonomy", "import", "esco", &single, "--json"]).ended(0).json();
+    assert_eq!(import[0]["labels"], 3);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_as_its_owner_knows_it() {
+    let site = Site::up();
+    let refused = |arguments: &[&str], expected: &str| {
+        let said = site.run(&[&["taxonomy", "import"], arguments].concat()).ended(2);
+        assert!(said.stderr.contains(expected), "expected `{expected}` in: {}", said.stderr);
+        assert!(!said.stderr.contains("chunk") && !said.stderr.contains(" /0"), "{}", said.stderr);
+    };
+    let english = zip(&[("ESCO/skills_en.csv", b"conceptUri,preferredLabel\nu:1,cheese\n".to_vec())]);
+    let english = site.file("ESCO en.zip", english);
+    refused(&["esco", &english, "--language", "pt"], "error: no label in `pt`; the files hold en");
+    let broken = site.file("broken.zip", zip(&[("ESCO/skills_es.csv", b"uri,label\nu:1,a\n".to_vec())]));
+    refused(
+        &["esco", &broken],
+        "broken.zip: ESCO/skills_es.csv:1: column `conceptUri` is missing; found uri, label",
+    );
+    let other = site.file("other.csv", "a,b\n1,2\n");
+    refused(&["esco", &other], "no concept in");
+    refused(
+        &["esco", &site.file("notes.md", "x")],
+        "holds no table; expected .csv files, plain, .gz or in a .zip",
+    );
+    let own = site.file("skills_es.csv", "conceptUri,preferredLabel\nu:1,a\n");
+    refused(
+        &["csv", &own],
+        "no column `uri`; expected uri,kind,class,language,label,preferred; found conceptUri",
+    );
+    refused(&["csv", &own], "import it with `taxonomy import esco`");
+}
