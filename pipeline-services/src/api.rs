@@ -6,6 +6,7 @@ mod exports;
 mod extractor;
 mod filters;
 mod insights;
+mod nearness;
 mod orchestrator;
 mod postings;
 mod privacy;

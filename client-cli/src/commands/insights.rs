@@ -80,8 +80,10 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
     match arguments.action {
         SkillAction::Search { text, range } => {
             let country = range.country;
-            let request = SearchSkillsRequest { text, top: range.top, country: country.clone() };
-            let found = answer(insights.search_skills(request).await)?.hits;
+            let request =
+                SearchSkillsRequest { text: text.clone(), top: range.top, country: country.clone() };
+            let found = answer(insights.search_skills(request).await)?;
+            let (floor, found) = (found.floor, found.hits);
             let rows = found
                 .iter()
                 .map(|hit| vec![format!("{:.3}", hit.score), hit.job_count.to_string(), hit.skill.clone()])
@@ -90,7 +92,11 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
                 .iter()
                 .map(|hit| json!({ "skill": hit.skill, "score": hit.score, "job_count": hit.job_count }))
                 .collect();
-            print_skills(context, &Table::new(&["cosine", "postings", "skill"], rows, json), &country)
+            context.output.list(&Table::new(&["cosine", "postings", "skill"], rows, json), || {
+                format!(
+                    "no skill is near `{text}`: random letters come as near as {floor:.3} under this model"
+                )
+            })
         }
         SkillAction::Top { range } => {
             let country = range.country;

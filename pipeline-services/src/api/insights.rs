@@ -8,7 +8,7 @@ use observatory_proto::pipeline::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Services, error, non_empty, page_size};
+use super::{Services, error, nearness, non_empty, page_size};
 use crate::store::{
     Connection, PgConnection,
     analyses::{self, Cluster, StoredAnalysis},
@@ -66,15 +66,24 @@ impl InsightService for Services {
                 "the vectors were made by another revision of the model; embed again",
             ));
         }
-        let vectors = self.embeddings.embed(&model, &model.query_prompt, vec![asked.text]).await;
-        let vector = vectors.map_err(|problem| error::inference(&problem))?.pop();
-        let query =
-            vector.and_then(Result::ok).ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
+        let lexicon = self.extractor.current().await.map_err(error::stage)?;
+        let name = lexicon.lexicon().find(&asked.text).map(|entry| entry.label.as_str());
+        let texts = [asked.text.clone()].into_iter().chain(nearness::meaningless()).collect();
+        let vectors = self.embeddings.embed(&model, &model.query_prompt, texts).await;
+        let mut vectors = vectors.map_err(|problem| error::inference(&problem))?.into_iter();
+        let query = vectors
+            .next()
+            .and_then(Result::ok)
+            .ok_or_else(|| error::invalid("text", "cannot be embedded"))?;
         let mut transaction = connection.begin().await.map_err(error::sql)?;
         let hits = embeddings::search(&mut transaction, &stored, query, country.as_deref(), limit)
             .await
             .map_err(error::sql)?;
-        let hits = hits
+        let meaningless = vectors.filter_map(Result::ok).collect();
+        let scores = embeddings::closest(&mut transaction, &stored, meaningless).await.map_err(error::sql)?;
+        let scale = nearness::Scale::of(&scores);
+        let hits = scale
+            .near(&asked.text, name, hits)
             .into_iter()
             .map(|hit| SkillHit {
                 skill: hit.skill,
@@ -82,7 +91,7 @@ impl InsightService for Services {
                 job_count: hit.job_count.unsigned_abs(),
             })
             .collect();
-        Ok(Response::new(SearchSkillsResponse { hits, model_name: stored.name }))
+        Ok(Response::new(SearchSkillsResponse { hits, model_name: stored.name, floor: scale.floor() }))
     }
 
     async fn top_skills(

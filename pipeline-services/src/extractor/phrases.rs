@@ -133,6 +133,7 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
         && !words().any(|word| word.chars().all(|character| character.is_ascii_digit()))
         && (first..end).all(|index| is_one_word(tokens.surface(index)))
         && !is_gerund(tokens.folded(first))
+        && !words().any(is_reflexive_gerund)
 }
 
 /// Whether a word is written like the name of a product: with a capital, but not shouted like a place.
@@ -158,4 +159,9 @@ fn is_one_word(word: &str) -> bool {
 /// "utilizando tecnologías modernas" goes on with the sentence.
 fn is_gerund(word: &str) -> bool {
     word.len() > 5 && (word.ends_with("ando") || word.ends_with("endo"))
+}
+
+/// "direcciones desempeñándose en terreno": a second clause has begun.
+fn is_reflexive_gerund(word: &str) -> bool {
+    word.ends_with("andose") || word.ends_with("endose")
 }

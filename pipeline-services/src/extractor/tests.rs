@@ -112,6 +112,10 @@ fn counts_what_is_asked_and_nothing_else() {
         ("manejo de Excel y conocimientos en Analista", vec!["Excel"]),
         ("Experiencia en TUCUMAN y esperamos tu postulación", vec![]),
         ("Conocimientos de normas GMPNos orientamos, utilizando tecnologías modernas", vec![]),
+        ("Amplio conocimiento en direcciones desempeñándose en terreno", vec![]),
+        ("Manejo de volúmenes importantes de dotación", vec![]),
+        ("Conducir un equipo sólido y eficiente", vec![]),
+        ("Manejo de guadaña", vec!["Guadaña"]),
     ] {
         assert_eq!(labels(sources(), text), expected, "{text}");
     }

@@ -181,6 +181,30 @@ pub async fn search(
     Ok(rows.into_iter().map(|(skill, score, job_count)| Hit { skill, score, job_count }).collect())
 }
 
+/// The cosine of each of `queries` to the skill nearest to it, in no particular order; nothing without vectors.
+///
+/// Must run inside a transaction, as [`search`] does.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn closest(
+    connection: &mut PgConnection,
+    model: &EmbeddingModel,
+    queries: Vec<Vec<f32>>,
+) -> sqlx::Result<Vec<f64>> {
+    let statement = format!(
+        "select 1 - (n.vec <=> q.vec) from unnest($1::vector[]) as q (vec)
+         cross join lateral (
+             select e.vec::vector({dimensions}) as vec from skill_embedding e where e.model_id = {model_id}
+             order by e.vec::vector({dimensions}) <=> q.vec::vector({dimensions}) limit 1
+         ) n",
+        dimensions = model.dimensions,
+        model_id = model.model_id
+    );
+    let queries: Vec<Vector> = queries.into_iter().map(Vector::from).collect();
+    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(queries).fetch_all(connection).await
+}
+
 /// A skill with its vector and weight, as the analyzer reads it.
 #[derive(Clone, Debug)]
 pub struct SkillVector {
