@@ -129,13 +129,12 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
 
 /// Help and version are data; what is wrong with the arguments is said on stderr.
 fn explain(said: &clap::Error) -> ExitCode {
-    if said.use_stderr() {
+    if said.use_stderr() || output::is_terminal() {
+        // In colours, where the terminal and its user want them.
         let _ = said.print();
-        return ExitCode::from(2);
+        return if said.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
-    let text = said.render();
-    let shown = if output::is_terminal() { text.ansi().to_string() } else { text.to_string() };
-    exit_code(output::print(shown).map(|()| Outcome::Done))
+    exit_code(output::print(said.render()).map(|()| Outcome::Done))
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Outcome> {

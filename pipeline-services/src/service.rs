@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use tokio::{signal::unix::SignalKind, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::scraper::stage::{self as scraper, ScraperStage};
+use crate::scraper::stage::{self as visits, ScraperStage};
 use crate::{
     analyzer::AnalyzerStage,
     api::{self, Services, StageEntry},
@@ -115,8 +115,8 @@ fn portals(config: &Config) -> Result<Arc<[String]>> {
     if !config.module(StageName::Scrape).enabled {
         return Ok(Arc::new([]));
     }
-    let settings: scraper::Settings = config.settings(StageName::Scrape, &scraper::SETTINGS)?;
-    Ok(scraper::chosen(&settings).map_or(settings.portals, |found| found.into_keys().collect()).into())
+    let settings: visits::Settings = config.settings(StageName::Scrape, &visits::SETTINGS)?;
+    Ok(visits::chosen(&settings).map_or(settings.portals, |found| found.into_keys().collect()).into())
 }
 
 /// What several stages share.
@@ -169,7 +169,7 @@ impl Parts {
             let stage = self.stage(name, config)?;
             if config.works_on(name, role) {
                 if name == StageName::Scrape {
-                    let settings: scraper::Settings = config.settings(name, &scraper::SETTINGS)?;
+                    let settings: visits::Settings = config.settings(name, &visits::SETTINGS)?;
                     settings.check_contact()?;
                 }
                 stages.push(stage);
@@ -185,7 +185,7 @@ impl Parts {
         let pool = self.pool.clone();
         Ok(match name {
             StageName::Scrape => {
-                let settings = config.settings(name, &scraper::SETTINGS)?;
+                let settings = config.settings(name, &visits::SETTINGS)?;
                 Arc::new(ScraperStage::new(pool, settings)?)
             }
             StageName::Extract => {

@@ -97,6 +97,11 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the statement only met another one at the same rows.
+pub fn is_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
+}
+
 /// Why the database takes no more rows, where that is what it says.
 pub fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     match error.as_database_error()?.code()?.as_ref() {

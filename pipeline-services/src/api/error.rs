@@ -51,7 +51,11 @@ pub(super) fn sql(error: SqlError) -> Status {
     if crate::store::is_transient(&error) {
         let mut details = ErrorDetails::with_error_info("DATABASE_AWAY", DOMAIN, HashMap::new());
         details.set_retry_info(Some(Duration::from_secs(2)));
-        Status::with_error_details(Code::Unavailable, "the database is not reachable", details)
+        let message = match crate::store::is_conflict(&error) {
+            true => "others were at work on the same rows",
+            false => "the database is not reachable",
+        };
+        Status::with_error_details(Code::Unavailable, message, details)
     } else {
         with_reason(Code::Internal, "DATABASE", "a database statement failed; see the server's log")
     }

@@ -19,11 +19,14 @@ use super::{Services, error, filters, non_empty, page_size};
 use crate::{
     orchestrator::{Orchestrator, StartError},
     store::{
-        self, Connection, Page, PgConnection, postings,
+        self, Connection, Page, PgConnection, SqlResult, postings,
         runs::{self, Run, RunOptions, StageProgress},
         skills,
     },
 };
+
+/// Tries of a cancellation that meets workers.
+const CANCEL_TRIES: u32 = 10;
 
 /// Pause between two looks at a watched run.
 const WATCH: Duration = Duration::from_millis(300);
@@ -202,11 +205,7 @@ impl OrchestratorService for Services {
         if run.state != "running" {
             return Err(error::precondition(format!("run {} is over: {}", run.run_id, run.state)));
         }
-        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let mut transaction = connection.begin().await.map_err(error::sql)?;
-        runs::cancel(&mut transaction, run.run_id).await.map_err(error::sql)?;
-        transaction.commit().await.map_err(error::sql)?;
-        drop(connection);
+        self.cancel(run.run_id).await.map_err(error::sql)?;
         let run = self.find_run(&run.run_id.to_string()).await?;
         Ok(Response::new(CancelRunResponse { run: Some(run_message(&run)) }))
     }
@@ -256,6 +255,22 @@ impl OrchestratorService for Services {
 }
 
 impl Services {
+    /// Cancels a run; workers that end tasks of it at the same moment may win the rows a few times.
+    async fn cancel(&self, run_id: Uuid) -> SqlResult<()> {
+        let mut connection = self.pool.acquire().await?;
+        for tries_left in (0..CANCEL_TRIES).rev() {
+            let mut transaction = connection.begin().await?;
+            match runs::cancel(&mut transaction, run_id).await {
+                Ok(()) => return transaction.commit().await,
+                Err(problem) if tries_left > 0 && store::is_conflict(&problem) => {
+                    transaction.rollback().await?;
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(())
+    }
+
     async fn watch(&self, run_id: &str, sender: mpsc::Sender<Result<WatchRunResponse, Status>>) {
         let mut last = None;
         loop {

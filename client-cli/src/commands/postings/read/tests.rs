@@ -385,7 +385,7 @@ fn the_day_of_collection_is_a_column_or_given_for_the_file() {
         check(column, "", [own.clone(), Value::Null]);
         check(column, "--collected 2025-12-24", [own.clone(), given.clone()]);
     }
-    check("Interno", "--collected 2025-12-24", [given.clone(), given.clone()]);
+    check("Interno", "--collected 2025-12-24", [given.clone(), given]);
     check("Recogido", "--map scraped_at=Recogido", [own, Value::Null]);
 }
 
