@@ -6,7 +6,7 @@ use observatory_pipeline::{
     domain::{posting::NewPosting, run::StageName},
     reporter::{
         ReportDocument,
-        document::Filter,
+        document::{Filter, Notice},
         stage::{ReporterStage, Settings},
     },
     spreadsheet::Dialect,
@@ -88,8 +88,17 @@ async fn run(pool: &PgPool, options: RunOptions) -> Uuid {
 
 /// The report of such a run: its document, and every file but the document as one text.
 async fn report(pool: &PgPool, options: RunOptions, folder: &Path) -> (ReportDocument, String) {
+    report_with(pool, options, folder, Settings::default()).await
+}
+
+async fn report_with(
+    pool: &PgPool,
+    options: RunOptions,
+    folder: &Path,
+    settings: Settings,
+) -> (ReportDocument, String) {
     let run_id = run(pool, options).await;
-    let settings = Settings { formats: vec!["csv".to_owned(), "html".to_owned()], ..Settings::default() };
+    let settings = Settings { formats: vec!["csv".to_owned(), "html".to_owned()], ..settings };
     let stage = ReporterStage::new(pool.clone(), folder.to_owned(), settings).unwrap();
     let (directory, files) = stage.build(run_id, &[], Dialect::Plain, None).await.unwrap();
     let read = |name: &str| std::fs::read_to_string(Path::new(&directory).join(name)).unwrap();
@@ -188,4 +197,28 @@ async fn since_and_limit_are_applied_and_not_only_printed(pool: PgPool) {
     let none = RunOptions { countries: vec!["MX".to_owned()], ..RunOptions::default() };
     let (document, _) = report(&pool, none, folder.path()).await;
     assert_eq!((document.scope.postings, document.totals.skills, clusters(&document).len()), (0, 0, 0));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_the_settings_say_stands_in_the_report(pool: PgPool) {
+    store(&pool).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (document, files) = report(&pool, RunOptions::default(), folder.path()).await;
+    let invented = "Los anuncios de este informe son inventados, para demostración";
+    assert_eq!(document.notices, [Notice::FewPostings { postings: 5 }, Notice::NoTaxonomy]);
+    assert!(!files.contains(invented) && files.contains("no utilizada: ninguna cifra"));
+
+    let settings = Settings {
+        invented: true,
+        author: Some("Observatorio de Ejemplo".to_owned()),
+        contact: Some("datos@ejemplo.example".to_owned()),
+        licence: Some("CC BY 4.0".to_owned()),
+        ..Settings::default()
+    };
+    let (document, files) = report_with(&pool, RunOptions::default(), folder.path(), settings).await;
+    assert_eq!(document.notices[0], Notice::InventedPostings);
+    for words in [invented, "Observatorio de Ejemplo", "datos@ejemplo.example", "CC BY 4.0"] {
+        // On the page and in README.md.
+        assert_eq!(files.matches(words).count().min(2), 2, "{words}");
+    }
 }

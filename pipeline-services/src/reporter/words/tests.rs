@@ -124,3 +124,19 @@ fn notices_are_told_in_the_language_of_the_page() {
     let few = Words::of(ES).notice(&Notice::FewPostings { postings: 28 });
     assert!(few.contains("28 ofertas") && few.contains("menos de 100"), "{few}");
 }
+
+/// What is counted on the page of data quality has a name of its own; a new kind needs one here.
+#[test]
+fn kinds_of_removed_data_have_names() {
+    for kind in crate::privacy::Kind::ALL.map(crate::privacy::Kind::name).into_iter().chain(["url"]) {
+        assert!(Words::of(ES).table().contains_key(&format!("personal.{kind}")), "{kind}");
+    }
+    let intake = include_str!("../../intake.rs");
+    let refused = regex::Regex::new(r#"(?:refuse|refuse_value|refusal)\("([a-z_]+)""#).unwrap();
+    let fields: Vec<&str> =
+        refused.captures_iter(intake).map(|found| found.get(1).unwrap().as_str()).collect();
+    assert!(fields.len() > 8, "{fields:?}");
+    for field in fields {
+        assert!(Words::of(ES).table().contains_key(&format!("refused.{field}")), "{field}");
+    }
+}
