@@ -7,9 +7,10 @@
   const byId = (id) => document.getElementById(id);
 
   const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, words["number.thousands"]);
+  // Of fewer than a hundred, a decimal would mean nothing.
   const percent = (part, whole) =>
     whole > 0
-      ? (part * 100 / whole).toFixed(1).replace(".", words["number.decimal"]) + words["number.percent"]
+      ? (part * 100 / whole).toFixed(whole < 100 ? 0 : 1).replace(".", words["number.decimal"]) + words["number.percent"]
       : words.none;
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
   const folded = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
@@ -18,6 +19,7 @@
 
   const table = byId("skills-table");
   const query = byId("query");
+  // Absent where no countries are compared.
   const country = byId("country");
 
   function skillsTable() {
@@ -38,11 +40,14 @@
     let order = { column: "jobs", descending: true };
 
     function filter() {
-      const code = country.value;
+      const code = country?.value ?? "";
       const whole = code ? data.countries[code] : data.postings;
       const wanted = folded(query.value.trim());
       // How a skill was found is only known for all countries together.
       table.classList.toggle("one-country", code !== "");
+      const share = table.tHead.rows[0].cells[3];
+      (share.querySelector("button") ?? share).textContent =
+        words.share + " (" + fill(words.n, { n: count(whole) }) + ")";
       const most = Math.max(1, ...skills.map((s) => (code ? s.countries[code] ?? 0 : s.jobs)));
       let shown = 0;
       for (const skill of skills) {
@@ -88,7 +93,7 @@
     }
     byId("controls").hidden = false;
     query.addEventListener("input", filter);
-    country.addEventListener("change", () => { filter(); sort(); });
+    country?.addEventListener("change", () => { filter(); sort(); });
     filter();
     sort();
   }
@@ -97,7 +102,7 @@
 
   // As in the printed chart: colour and outline vary together.
   const colors = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"];
-  const named = 18;
+  const named = 12;
   const look = (rank) => ({ color: colors[rank % 6], shape: (Math.floor(rank / 6) + rank) % 4 });
   const outlines = [
     null,

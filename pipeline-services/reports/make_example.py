@@ -110,6 +110,7 @@ def clusters(rng, rows):
         "parameters": [{"name": n, "value": v} for n, v in [
             ("umap.n_neighbors", "15"), ("umap.min_dist", "0.1"), ("umap.seed", "42"),
             ("hdbscan.min_cluster_size", "5"), ("hdbscan.min_samples", "3"), ("hdbscan.metric", "euclidean")]],
+        "analysed": 402,
         "metrics": {"points": len(points), "noise": noise, "silhouette": 0.4127, "davies_bouldin": 0.7391},
         "clusters": listed, "points": points,
     }
@@ -138,15 +139,16 @@ def document():
     rows = skills(rng)
     section = clusters(rng, rows)
     return {
-        "version": 1, "language": "es", "title": None, "generated_at": "2026-11-02T15:04:05Z",
+        "version": 2, "language": "es", "title": None, "generated_at": "2026-11-02T15:04:05Z",
+        "publication": {"author": None, "contact": None, "licence": None},
         "scope": {
-            "postings": POSTINGS, "sightings": 3127, "vacancies": 2340,
+            "postings": POSTINGS, "sightings": 3127,
             "countries": [{"code": c, "name": None, "postings": n} for c, n in COUNTRIES],
             "portals": [{"portal": "portal-uno", "country": "CO", "sightings": 1804},
                         {"portal": "portal-dos", "country": None, "sightings": 1323}],
             "published": {"from": "2026-09-01", "to": "2026-10-31"},
             "collected": {"from": "2026-10-30", "to": "2026-11-01"},
-            "filters": [{"name": "since", "value": "60d"}],
+            "filters": [{"kind": "since", "seconds": 5184000, "from": "2026-09-03T14:31:00Z"}],
         },
         "run": {
             "run_id": "00000000-0000-7000-8000-00000000002a", "started_at": "2026-11-02T14:31:00Z",
@@ -164,17 +166,17 @@ def document():
             {"role": "enhancer", "name": "rules-and-taxonomy", "revision": None, "dimension": None, "device": None},
         ],
         "notices": [
-            {"kind": "simulated_postings", "source": "make_example.py"},
+            {"kind": "invented_postings"},
             {"kind": "illustrative_clusters", "model": "example/encoder-small"},
-            {"kind": "partial_run", "stage": "enhance", "reason": "El servidor de inferencia no respondió durante 12 minutos."},
+            {"kind": "partial_run", "stage": "enhance", "reason": "enhance: batch took longer than 120 s (12 times)"},
         ],
-        "totals": {"skills": 1311, "skills_with_uri": 774, "postings_with_skills": 2540, "explicit_mentions": 19_342,
+        "totals": {"skills": 1311, "skills_with_uri": 774, "postings_with_skills": 2540, "postings_with_digital": 1432, "explicit_mentions": 19_342,
                    "implicit_mentions": 2_118, "mentions_with_uri": 15_020},
         "skills": rows, "categories": categories(rows), "clusters": section, "evidence": evidence(rng),
         "quality": {
-            "duplicates_folded": 516, "near_duplicate_groups": 118, "near_duplicates": 271,
-            "refused": [{"name": "description", "count": 12}, {"name": "country", "count": 3}],
-            "personal_data_removed": [{"name": "email", "count": 402}, {"name": "phone", "count": 388}],
+            "duplicates_folded": 516,
+            # Of a report over a part of the store, as its filter makes it.
+            "refused": None, "personal_data_removed": None,
             "undated": 37, "without_skills": 71, "quarantined": 2,
         },
         "methods": {

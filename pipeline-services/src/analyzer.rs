@@ -1,6 +1,5 @@
 //! Vectors to clusters.
 
-mod labels;
 mod partition;
 
 use std::{
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use self::partition::{Failure, MAX_SHARE, Partition};
 use crate::{
-    domain::run::StageName,
+    domain::{cluster, run::StageName},
     stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool,
@@ -191,7 +190,7 @@ fn describe(cluster: &members::Cluster, skills: &[SkillVector]) -> Cluster {
     let names: Vec<&str> = members.iter().map(|skill| skill.label.as_str()).collect();
     Cluster {
         cluster_id: i32::try_from(cluster.label).unwrap_or(i32::MAX),
-        label: labels::name(&names),
+        label: cluster::name(&names),
         size: i32::try_from(members.len()).unwrap_or(i32::MAX),
         top_skills: names.iter().take(TOP_SKILLS).map(ToString::to_string).collect(),
         cohesion_score: cluster.cohesion,

@@ -1,5 +1,6 @@
 //! Plain types of the domain; no I/O.
 
+pub mod cluster;
 pub mod posting;
 pub mod run;
 pub mod skill;

@@ -2,14 +2,19 @@
 //!
 //! Rendering reads no database and no clock: the same document gives the same bytes.
 
+mod accuracy;
 mod artefact;
 pub mod charts;
+mod comparison;
 pub mod document;
+mod findings;
 mod gather;
 mod html;
+mod readme;
 #[cfg(test)]
 mod sample;
 pub mod stage;
+mod statements;
 mod tables;
 mod typeset;
 mod words;
@@ -21,6 +26,7 @@ use anyhow::{Context, Result};
 pub use artefact::{Artefact, Format, FormatSet, UnknownFormat};
 pub use document::ReportDocument;
 pub use html::html;
+pub use readme::README_FILE;
 pub use tables::{Table, tables};
 pub use typeset::{BIN_DIR, TypesetCommand, TypesetError};
 pub use words::Words;
@@ -86,6 +92,8 @@ fn render_into(
     if formats.contains(Format::Pdf) {
         stage.put("report.pdf", Format::Pdf, &pdf(document, staging.path(), typeset)?)?;
     }
+    let readme = readme::readme(document, &stage.artefacts);
+    stage.put(README_FILE, Format::Md, readme.as_bytes())?;
     let artefacts = stage.artefacts;
     publish(&artefacts, staging.path(), out)?;
     Ok(artefacts)

@@ -155,7 +155,7 @@ impl Parts {
             reporter: Arc::new(ReporterStage::new(
                 pool.clone(),
                 config.reports_dir.clone(),
-                config.settings(StageName::Report, &["formats", "language"])?,
+                config.settings(StageName::Report, &crate::reporter::stage::SETTINGS)?,
             )?),
             vocabulary,
             pool,

@@ -14,6 +14,8 @@ mod intake;
 mod privacy;
 #[path = "database/queue.rs"]
 mod queue;
+#[path = "database/reports.rs"]
+mod reports;
 #[path = "database/runs.rs"]
 mod runs;
 #[path = "database/schema.rs"]

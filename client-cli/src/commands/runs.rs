@@ -65,7 +65,7 @@ pub struct Start {
     /// Only postings seen within this time: 7d, 12h, 30m or 90s.
     #[arg(long, value_parser = text::seconds, value_name = "TIME")]
     pub since: Option<u64>,
-    /// At most this many postings.
+    /// At most this many postings: of those that match, the ones stored first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
     /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all that

@@ -25,11 +25,13 @@ pub enum Format {
     Csv,
     /// The document itself and the run's summary; always written.
     Json,
+    /// The page that says what the files are and what they do not mean; always written.
+    Md,
 }
 
 impl Format {
     /// Every format, in the order they are written.
-    pub const ALL: [Self; 5] = [Self::Json, Self::Csv, Self::Png, Self::Html, Self::Pdf];
+    pub const ALL: [Self; 6] = [Self::Json, Self::Csv, Self::Png, Self::Html, Self::Pdf, Self::Md];
 
     /// The name a user types.
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Format {
             Self::Png => "png",
             Self::Csv => "csv",
             Self::Json => "json",
+            Self::Md => "md",
         }
     }
 }
@@ -72,9 +75,9 @@ impl FormatSet {
         self.tables
     }
 
-    /// Whether `format` is wanted; JSON always is.
+    /// Whether `format` is wanted; the document and the page about the files always are.
     pub fn contains(&self, format: Format) -> bool {
-        format == Format::Json || self.wanted.contains(&format)
+        matches!(format, Format::Json | Format::Md) || self.wanted.contains(&format)
     }
 }
 
@@ -86,7 +89,7 @@ impl FromIterator<Format> for FormatSet {
 
 /// A list of formats that names one this program does not make.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown report format `{0}` (allowed: pdf, html, png, csv, json)")]
+#[error("unknown report format `{0}` (allowed: pdf, html, png, csv, json, md)")]
 pub struct UnknownFormat(String);
 
 /// Reads `pdf,html`.

@@ -7,12 +7,16 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+mod clusters;
 mod consistency;
+mod scope;
 
+pub use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
 pub use consistency::InvalidDocument;
+pub use scope::{CountryScope, DateRange, Filter, PortalScope, Scope};
 
 /// Version of the JSON layout; raised when a field changes its meaning or goes away.
-pub const DOCUMENT_VERSION: u32 = 1;
+pub const DOCUMENT_VERSION: u32 = 2;
 
 /// Language of a report's own words. Labels and quotes stay in the language they were found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -60,6 +64,9 @@ pub struct ReportDocument {
     pub title: Option<String>,
     /// When the figures were read; the only time stamp in the artefacts.
     pub generated_at: DateTime<Utc>,
+    /// Who answers for it and what may be done with it.
+    #[serde(default)]
+    pub publication: Publication,
     /// What was looked at.
     pub scope: Scope,
     /// The run that produced the figures.
@@ -84,66 +91,19 @@ pub struct ReportDocument {
     pub methods: Methods,
 }
 
-/// The material of a report.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What the program cannot know about a publication; each comes from its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scope {
-    /// Distinct postings: the denominator of every share.
-    pub postings: u64,
-    /// Times an advertisement was seen (portal, id, country), reposts included.
-    pub sightings: u64,
-    /// Openings behind the postings, if near-duplicates were grouped.
+pub struct Publication {
+    /// Who publishes the report.
     #[serde(default)]
-    pub vacancies: Option<u64>,
-    /// Countries, most postings first. A posting seen in two countries counts in both.
-    pub countries: Vec<CountryScope>,
-    /// Portals and files, most sightings first.
-    pub portals: Vec<PortalScope>,
-    /// First and last publication date of dated advertisements.
+    pub author: Option<String>,
+    /// Where questions go.
     #[serde(default)]
-    pub published: Option<DateRange>,
-    /// First and last day of collection.
+    pub contact: Option<String>,
+    /// Licence of the figures.
     #[serde(default)]
-    pub collected: Option<DateRange>,
-    /// Filters of the run, as the user gave them.
-    #[serde(default)]
-    pub filters: Vec<Parameter>,
-}
-
-/// One country of the scope.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CountryScope {
-    /// ISO 3166-1 alpha-2 code.
-    pub code: String,
-    /// Name to print; none gives the name known for the code, or else the code.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Distinct postings seen in the country: the denominator of its shares.
-    pub postings: u64,
-}
-
-/// One source of the scope.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortalScope {
-    /// Portal name, or the name of an import.
-    pub portal: String,
-    /// Country code, where the portal serves one country.
-    #[serde(default)]
-    pub country: Option<String>,
-    /// Sightings.
-    pub sightings: u64,
-}
-
-/// A closed range of days.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DateRange {
-    /// First day.
-    pub from: NaiveDate,
-    /// Last day.
-    pub to: NaiveDate,
+    pub licence: Option<String>,
 }
 
 /// The run behind the figures.
@@ -215,13 +175,21 @@ pub enum Notice {
     PartialRun {
         /// Stage name.
         stage: String,
-        /// Why, in the report's language.
-        reason: String,
+        /// Why, as the run recorded it: in English.
+        #[serde(default)]
+        reason: Option<String>,
     },
-    /// The postings are generated or simulated, not a labour market.
-    SimulatedPostings {
-        /// Their source.
+    /// The advertisements are invented for demonstration (a setting of the reporter).
+    InventedPostings,
+    /// The postings were collected at another address than the portals' own.
+    OtherAddress {
+        /// That address.
         source: String,
+    },
+    /// The report rests on so few postings that its shares are rough.
+    FewPostings {
+        /// Their number.
+        postings: u64,
     },
     /// No taxonomy was active, so no skill carries a URI.
     NoTaxonomy,
@@ -240,8 +208,10 @@ pub struct Totals {
     pub skills: u64,
     /// Distinct skills linked to a taxonomy URI.
     pub skills_with_uri: u64,
-    /// Postings with at least one skill.
+    /// Postings that name at least one skill.
     pub postings_with_skills: u64,
+    /// Postings that name at least one technology or program of the lexicon.
+    pub postings_with_digital: u64,
     /// Mentions in the text.
     pub explicit_mentions: u64,
     /// Skills implied, not written.
@@ -296,75 +266,6 @@ pub struct CategoryRow {
     /// Distinct skills in it.
     pub skills: u64,
     /// Postings that ask for at least one of them.
-    pub job_count: u64,
-}
-
-/// The cluster analysis.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterSection {
-    /// Model whose vectors were clustered.
-    pub embedding_model: String,
-    /// Reduction and clustering parameters, as used.
-    pub parameters: Vec<Parameter>,
-    /// Quality figures.
-    pub metrics: ClusterMetrics,
-    /// Clusters, largest first.
-    pub clusters: Vec<ClusterRow>,
-    /// The map: all points, or a sample if there are very many.
-    pub points: Vec<MapPoint>,
-}
-
-/// How good the clusters are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterMetrics {
-    /// Points clustered (`points` may hold fewer).
-    pub points: u64,
-    /// Points assigned to no cluster.
-    pub noise: u64,
-    /// Mean silhouette over points that are not noise, -1 to 1; none with fewer than two clusters.
-    #[serde(default)]
-    pub silhouette: Option<f64>,
-    /// Davies-Bouldin index over points that are not noise, lower is better.
-    #[serde(default)]
-    pub davies_bouldin: Option<f64>,
-}
-
-/// One cluster.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterRow {
-    /// Cluster id.
-    pub cluster_id: i32,
-    /// Label.
-    pub label: String,
-    /// Skills in it.
-    pub size: u64,
-    /// Postings that ask for at least one of them.
-    #[serde(default)]
-    pub job_count: Option<u64>,
-    /// Its skills, most demanded first (a handful).
-    pub top_skills: Vec<String>,
-    /// Mean cosine similarity to its centroid.
-    #[serde(default)]
-    pub cohesion: Option<f64>,
-}
-
-/// One skill on the map.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MapPoint {
-    /// Skill label.
-    pub label: String,
-    /// First coordinate (finite).
-    pub x: f64,
-    /// Second coordinate (finite).
-    pub y: f64,
-    /// Cluster id; none for noise.
-    #[serde(default)]
-    pub cluster: Option<i32>,
-    /// Postings that ask for it.
     pub job_count: u64,
 }
 
@@ -427,17 +328,15 @@ pub struct CharSpan {
 pub struct DataQuality {
     /// Sightings whose text equals an earlier one's.
     pub duplicates_folded: u64,
-    /// Groups of near-duplicate postings.
-    pub near_duplicate_groups: u64,
-    /// Postings in those groups.
-    pub near_duplicates: u64,
-    /// Items refused on the way in, by reason.
-    pub refused: Vec<Count>,
-    /// Pieces of personal data removed, by kind ("email", "phone", ...).
-    pub personal_data_removed: Vec<Count>,
+    /// Items refused on the way in, by reason; none where the report covers a part of the store, for they belong to none.
+    #[serde(default)]
+    pub refused: Option<Vec<Count>>,
+    /// Pieces of personal data removed, by kind ("email", "phone", ...); none as above.
+    #[serde(default)]
+    pub personal_data_removed: Option<Vec<Count>>,
     /// Postings without a publication date.
     pub undated: u64,
-    /// Postings without any skill.
+    /// Postings that name no skill.
     pub without_skills: u64,
     /// Rows set aside by a stage as unreadable.
     pub quarantined: u64,

@@ -5,28 +5,40 @@ use std::collections::HashMap;
 use chrono::Utc;
 use serde_json::Value;
 
+use super::comparison::MIN_GROUP;
 use super::document::{
-    CategoryRow, CharSpan, ClusterMetrics, ClusterRow, ClusterSection, Count, CountryCount, CountryScope,
-    DOCUMENT_VERSION, DataQuality, DateRange, Language, MapPoint, Methods, ModelUse, Notice, Parameter,
-    PortalScope, Quote, ReportDocument, Run as RunSection, Scope as ScopeSection, SkillEvidence, SkillRow,
-    StageRow, TaxonomyUse, Totals,
+    CategoryRow, CharSpan, ClusterSection, Count, CountryCount, CountryScope, DOCUMENT_VERSION, DataQuality,
+    DateRange, Filter, Language, Methods, ModelUse, Notice, Parameter, PortalScope, Publication, Quote,
+    ReportDocument, Run as RunSection, Scope as ScopeSection, SkillEvidence, SkillRow, StageRow, TaxonomyUse,
+    Totals,
 };
 use crate::{
     store::{
-        PgConnection, SqlResult, analyses,
-        figures::{self, Evidence, Extent, Scope, SkillFigures},
-        runs::{Run, StageProgress},
+        PgConnection, SqlResult,
+        figures::{self, Evidence, Extent, SkillFigures},
+        runs::{Run, Scope, StageProgress},
         taxonomies,
     },
     text::sentences::sentence_at,
 };
 
+mod clusters;
+
 /// Skills whose evidence is shown.
 const SHOWN_SKILLS: usize = 15;
 /// Quotes of each.
 const QUOTES: i64 = 3;
-/// Points on the map; the most demanded come first.
-const POINTS: usize = 4_000;
+
+/// What the reporter's settings say about its reports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edition {
+    /// Language of the report's own words.
+    pub(super) language: Language,
+    /// Whether the advertisements are invented.
+    pub(super) invented: bool,
+    /// Who answers for it.
+    pub(super) publication: Publication,
+}
 
 fn size(count: i64) -> u64 {
     count.unsigned_abs()
@@ -39,27 +51,28 @@ fn size(count: i64) -> u64 {
 pub(super) async fn document(
     connection: &mut PgConnection,
     run: &Run,
-    language: Language,
+    edition: &Edition,
 ) -> SqlResult<ReportDocument> {
-    let scope = Scope { portals: run.options.portals.clone(), countries: run.options.countries.clone() };
+    let scope = run.scope();
     let extent = figures::extent(connection, &scope).await?;
     let rows = figures::skills(connection, &scope).await?;
-    let clusters = clusters(connection, run, &rows).await?;
+    let clusters = clusters::section(connection, run, &scope, &rows).await?;
     let skills = skill_rows(&rows, clusters.as_ref());
     let taxonomy = taxonomy_use(connection).await?;
     Ok(ReportDocument {
         version: DOCUMENT_VERSION,
-        language,
+        language: edition.language,
         title: None,
         generated_at: Utc::now(),
+        publication: edition.publication.clone(),
         scope: scope_section(connection, run, &scope, &extent).await?,
         run: run_section(run),
         models: models(run, clusters.as_ref()),
-        notices: notices(run, language, clusters.is_some(), taxonomy.is_some()),
+        notices: notices(run, edition, size(extent.postings), clusters.is_some(), taxonomy.is_some()),
         totals: totals(connection, &scope, &rows).await?,
         categories: categories(connection, &scope).await?,
         evidence: evidence(connection, &scope, &skills).await?,
-        quality: quality(connection, &extent).await?,
+        quality: quality(connection, &scope, &extent).await?,
         methods: methods(run, taxonomy),
         skills,
         clusters,
@@ -78,7 +91,6 @@ async fn scope_section(
     Ok(ScopeSection {
         postings: size(extent.postings),
         sightings: size(extent.sightings),
-        vacancies: None,
         countries: countries
             .into_iter()
             .map(|country| CountryScope {
@@ -100,27 +112,18 @@ async fn scope_section(
             extent.collected_from.map(|time| time.date_naive()),
             extent.collected_to.map(|time| time.date_naive()),
         ),
-        filters: filters(run),
+        filters: filters(run, scope),
     })
 }
 
-fn filters(run: &Run) -> Vec<Parameter> {
-    let options = &run.options;
-    let mut filters = Vec::new();
-    let mut add = |name: &str, value: String| filters.push(Parameter { name: name.to_owned(), value });
-    if !options.portals.is_empty() {
-        add("portal", options.portals.join(", "));
-    }
-    if !options.countries.is_empty() {
-        add("country", options.countries.join(", "));
-    }
-    if options.since_seconds > 0 {
-        add("since", format!("{} s", options.since_seconds));
-    }
-    if options.limit > 0 {
-        add("limit", options.limit.to_string());
-    }
-    filters
+/// What was asked for; each of them is in the [`Scope`] that every figure is read with.
+fn filters(run: &Run, scope: &Scope) -> Vec<Filter> {
+    let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    let portals = some(&scope.portals).map(|names| Filter::Portals { names });
+    let countries = some(&scope.countries).map(|codes| Filter::Countries { codes });
+    let since = scope.since.map(|from| Filter::Since { seconds: run.options.since_seconds, from });
+    let first = (scope.limit > 0).then(|| Filter::First { postings: size(scope.limit) });
+    [portals, countries, since, first].into_iter().flatten().collect()
 }
 
 fn run_section(run: &Run) -> RunSection {
@@ -178,8 +181,18 @@ fn models(run: &Run, clusters: Option<&ClusterSection>) -> Vec<ModelUse> {
     models
 }
 
-fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -> Vec<Notice> {
+fn notices(run: &Run, edition: &Edition, postings: u64, clustered: bool, has_taxonomy: bool) -> Vec<Notice> {
     let mut notices = Vec::new();
+    // Other addresses than the portals' own: a simulation or a replay.
+    let address = text(&run.summary["scrape"]["base_url"]);
+    if edition.invented {
+        notices.push(Notice::InventedPostings);
+    } else if let Some(source) = address {
+        notices.push(Notice::OtherAddress { source });
+    }
+    if postings < MIN_GROUP {
+        notices.push(Notice::FewPostings { postings });
+    }
     let embed = &run.summary["embed"];
     let languages: Vec<&str> =
         embed["languages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -188,20 +201,13 @@ fn notices(run: &Run, language: Language, clustered: bool, has_taxonomy: bool) -
     if clustered && foreign {
         notices.push(Notice::IllustrativeClusters { model: text(&embed["model"]).unwrap_or_default() });
     }
-    for stage in run.stages.iter().filter(|stage| matches!(stage.state.as_str(), "failed" | "skipped")) {
-        let reason = run.problems.iter().find(|problem| problem.starts_with(&stage.stage));
-        let unknown = match language {
-            Language::Es => "sin motivo registrado",
-            Language::En => "no reason recorded",
-        };
-        notices.push(Notice::PartialRun {
-            stage: stage.stage.clone(),
-            reason: reason.cloned().unwrap_or_else(|| unknown.to_owned()),
-        });
-    }
-    // Other addresses than the portals' own: a simulation or a replay, not the labour market.
-    if let Some(source) = text(&run.summary["scrape"]["base_url"]) {
-        notices.push(Notice::SimulatedPostings { source });
+    for stage in run.stages.iter().filter(|stage| stage.stage != "report") {
+        let starts = [format!("{}: ", stage.stage), format!("{} was skipped: ", stage.stage)];
+        let is_its = |problem: &&String| starts.iter().any(|start| problem.starts_with(start));
+        let reason = run.problems.iter().find(is_its).cloned();
+        if reason.is_some() || stage.failed > 0 || matches!(stage.state.as_str(), "failed" | "skipped") {
+            notices.push(Notice::PartialRun { stage: stage.stage.clone(), reason });
+        }
     }
     if !has_taxonomy {
         notices.push(Notice::NoTaxonomy);
@@ -215,6 +221,7 @@ async fn totals(connection: &mut PgConnection, scope: &Scope, rows: &[SkillFigur
         skills: rows.iter().filter(|row| row.job_count > 0).count() as u64,
         skills_with_uri: rows.iter().filter(|row| row.job_count > 0 && row.uri.is_some()).count() as u64,
         postings_with_skills: size(mentions.postings_with_skills),
+        postings_with_digital: size(mentions.postings_with_digital),
         explicit_mentions: size(mentions.explicit),
         implicit_mentions: size(mentions.implicit),
         mentions_with_uri: size(mentions.with_uri),
@@ -268,74 +275,6 @@ fn country_counts(counts: &Value) -> Vec<CountryCount> {
     counts
 }
 
-async fn clusters(
-    connection: &mut PgConnection,
-    run: &Run,
-    rows: &[SkillFigures],
-) -> SqlResult<Option<ClusterSection>> {
-    let Some(analysis) = analyses::find(connection, Some(run.run_id)).await? else { return Ok(None) };
-    let found = analyses::clusters(connection, analysis.analysis_id).await?;
-    let mut points = analyses::points(connection, analysis.analysis_id).await?;
-    let noise = points.iter().filter(|point| point.cluster_id.is_none()).count() as u64;
-    let all = points.len() as u64;
-    points.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.label.cmp(&right.label)));
-    points.truncate(POINTS);
-    let known: HashMap<&str, u64> =
-        rows.iter().map(|row| (row.label.as_str(), size(row.job_count))).collect();
-    let metric = |name: &str| analysis.results["quality_metrics"][name].as_f64();
-    Ok(Some(ClusterSection {
-        embedding_model: analysis.model_name.unwrap_or_default(),
-        parameters: parameters(&analysis.parameters),
-        metrics: ClusterMetrics {
-            points: all,
-            noise,
-            silhouette: metric("silhouette_score"),
-            davies_bouldin: metric("davies_bouldin_index"),
-        },
-        clusters: found
-            .into_iter()
-            .map(|cluster| ClusterRow {
-                cluster_id: cluster.cluster_id,
-                label: cluster.label,
-                size: u64::from(cluster.size.unsigned_abs()),
-                job_count: None,
-                top_skills: cluster.top_skills,
-                cohesion: Some(cluster.cohesion_score),
-            })
-            .collect(),
-        points: points
-            .into_iter()
-            .map(|point| MapPoint {
-                job_count: known.get(point.label.as_str()).copied().unwrap_or(size(point.job_count)),
-                label: point.label,
-                x: f64::from(point.x),
-                y: f64::from(point.y),
-                cluster: point.cluster_id,
-            })
-            .collect(),
-    }))
-}
-
-/// `{"umap": {"n_neighbors": 15}}` as `umap.n_neighbors = 15`.
-fn parameters(nested: &Value) -> Vec<Parameter> {
-    let mut flat = Vec::new();
-    for (group, values) in nested.as_object().into_iter().flatten() {
-        match values.as_object() {
-            None => flat.push(Parameter { name: group.clone(), value: plain(values) }),
-            Some(values) => flat.extend(
-                values
-                    .iter()
-                    .map(|(name, value)| Parameter { name: format!("{group}.{name}"), value: plain(value) }),
-            ),
-        }
-    }
-    flat
-}
-
-fn plain(value: &Value) -> String {
-    text(value).unwrap_or_else(|| value.to_string())
-}
-
 async fn evidence(
     connection: &mut PgConnection,
     scope: &Scope,
@@ -375,18 +314,23 @@ fn quote(row: Evidence) -> Quote {
     }
 }
 
-async fn quality(connection: &mut PgConnection, extent: &Extent) -> SqlResult<DataQuality> {
-    let counts = |rows: Vec<(String, i64)>| {
+async fn quality(connection: &mut PgConnection, scope: &Scope, extent: &Extent) -> SqlResult<DataQuality> {
+    let counts = |rows: Vec<(String, i64)>| -> Vec<Count> {
         rows.into_iter().map(|(name, count)| Count { name, count: size(count) }).collect()
     };
+    // What was removed and refused is counted for the whole store and belongs to no posting.
+    let (mut refused, mut removed) = (None, None);
+    if scope.is_everything() {
+        refused = Some(counts(figures::refused(connection).await?));
+        removed = Some(counts(figures::removed(connection).await?));
+    }
     Ok(DataQuality {
         duplicates_folded: size(extent.sightings - extent.postings),
+        refused,
+        personal_data_removed: removed,
         undated: size(extent.undated),
         without_skills: size(extent.without_skills),
         quarantined: size(extent.quarantined),
-        personal_data_removed: counts(figures::removed(connection).await?),
-        refused: counts(figures::refused(connection).await?),
-        ..DataQuality::default()
     })
 }
 

@@ -34,6 +34,9 @@ pub fn html(document: &ReportDocument) -> Result<String> {
             "scope" => sections::scope(document, words),
             "stages" => sections::stages(document, words),
             "models" => sections::models(document, words),
+            "findings" => sections::findings(document, words),
+            "limits" => sections::limits(document, words),
+            "about" => sections::about(document, words),
             "skills" => sections::skills(document, words),
             "clusters" => sections::clusters(document, words),
             "countries" => sections::countries(document, words),
@@ -65,6 +68,35 @@ mod tests {
         assert!(page.contains(words.get("skills.empty")));
         assert!(page.contains(words.get("clusters.empty")));
         assert!(!page.contains("<canvas") && !page.contains("id=\"skills-table\""));
+    }
+
+    #[test]
+    fn a_country_of_few_postings_is_nowhere_beside_others() {
+        let mut document = sample::full();
+        document.scope.countries[2].postings = 99;
+        let page = html(&document).unwrap();
+        let note = "Argentina (n\u{a0}=\u{a0}99)";
+        assert_eq!(page.matches(note).count(), 2, "in the scope, and where it says why it is left out");
+        assert!(page.contains("<option value=\"CO\">") && !page.contains("<option value=\"AR\">"));
+        assert!(page.contains("MX\u{a0}") && !page.contains("AR\u{a0}"), "counts of the table");
+        assert!(!page.contains("\"AR\":"), "data of the filter");
+        document.scope.countries.iter_mut().for_each(|country| country.postings = 99);
+        let page = html(&document).unwrap();
+        assert!(!page.contains("id=\"country\"") && page.contains("No se comparan países"));
+    }
+
+    #[test]
+    fn every_share_says_what_it_is_a_part_of() {
+        let page = html(&sample::full()).unwrap();
+        let n = "% de ofertas (n\u{a0}=\u{a0}2.611)";
+        assert_eq!(page.matches(n).count(), 2, "skills and categories");
+        for code in ["1.180", "902", "655"] {
+            assert!(page.contains(&format!("% de ofertas (n\u{a0}=\u{a0}{code})")), "{code}");
+        }
+        assert!(
+            page.contains("<td class=\"n\">414</td><td>JavaScript, React"),
+            "clusters have their postings"
+        );
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub(super) fn empty() -> ReportDocument {
     let mut document = full();
     document.scope.postings = 0;
     document.scope.sightings = 0;
-    document.scope.vacancies = None;
     document.scope.countries.clear();
     document.scope.portals.clear();
     document.scope.published = None;

@@ -11,7 +11,12 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{FormatSet, TypesetCommand, document::Language, gather, render};
+use super::{
+    FormatSet, TypesetCommand,
+    document::{Language, Publication},
+    gather::{self, Edition},
+    render,
+};
 use crate::{
     domain::run::StageName,
     spreadsheet::Dialect,
@@ -24,20 +29,25 @@ use crate::{
     },
 };
 
+/// Keys of [`Settings`].
+pub const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
+
 /// What only the reporter understands.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Files to write; all when empty.
     pub formats: Vec<String>,
     /// Language of the report: `es` or `en`.
     pub language: Language,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { formats: Vec::new(), language: Language::Es }
-    }
+    /// Whether the advertisements are invented for demonstration, which page 1 then says.
+    pub invented: bool,
+    /// Who publishes the reports.
+    pub author: Option<String>,
+    /// Where questions about them go.
+    pub contact: Option<String>,
+    /// Licence of their figures.
+    pub licence: Option<String>,
 }
 
 /// Writes the report of a run.
@@ -45,7 +55,7 @@ pub struct ReporterStage {
     pool: PgPool,
     directory: PathBuf,
     formats: FormatSet,
-    language: Language,
+    edition: Edition,
     reports: AtomicU64,
 }
 
@@ -64,7 +74,9 @@ impl ReporterStage {
     /// When a format is unknown.
     pub fn new(pool: PgPool, directory: PathBuf, settings: Settings) -> Result<Self> {
         let formats = formats(&settings.formats).context("modules.reporter.settings.formats")?;
-        Ok(Self { pool, directory, formats, language: settings.language, reports: AtomicU64::new(0) })
+        let Settings { language, invented, author, contact, licence, .. } = settings;
+        let edition = Edition { language, invented, publication: Publication { author, contact, licence } };
+        Ok(Self { pool, directory, formats, edition, reports: AtomicU64::new(0) })
     }
 
     /// Builds the report of a run, its tables in a dialect; empty `wanted` and no `directory` mean the configured
@@ -88,7 +100,7 @@ impl ReporterStage {
         let mut connection = self.pool.acquire().await?;
         let run = runs::get(&mut connection, run_id).await?;
         let run = run.ok_or_else(|| StageError::Fail(format!("no run {run_id}")))?;
-        let document = gather::document(&mut connection, &run, self.language).await?;
+        let document = gather::document(&mut connection, &run, &self.edition).await?;
         drop(connection);
         let directory = directory.unwrap_or_else(|| self.directory.join(run_id.to_string()));
         let out = directory.clone();

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result};
 
+use super::comparison::{MIN_GROUP, interval, ranking};
 use super::document::{ClusterRow, Quote, ReportDocument, SkillRow};
 use super::words::percent;
 use crate::spreadsheet::Dialect;
@@ -30,20 +31,32 @@ pub fn tables(document: &ReportDocument, dialect: Dialect) -> Result<Vec<Table>>
     ])
 }
 
-const SKILLS: [&str; 11] = [
+const SKILLS: [&str; 14] = [
     "rank",
     "skill",
     "kind",
     "category",
     "job_count",
+    "postings",
     "share_percent",
+    "low_percent",
+    "high_percent",
     "implicit_count",
     "cluster_id",
     "uri",
     "preferred_label",
     "countries",
 ];
-const COUNTRY_SKILLS: [&str; 5] = ["country", "skill", "job_count", "country_postings", "share_percent"];
+const COUNTRY_SKILLS: [&str; 8] = [
+    "country",
+    "skill",
+    "job_count",
+    "country_postings",
+    "share_percent",
+    "low_percent",
+    "high_percent",
+    "comparable",
+];
 const CLUSTERS: [&str; 7] = ["rank", "cluster_id", "label", "size", "job_count", "cohesion", "top_skills"];
 const EVIDENCE: [&str; 15] = [
     "skill",
@@ -81,8 +94,16 @@ fn maybe<T: ToString>(value: Option<T>) -> Cell {
     Cell::Number(value.map_or(String::new(), |v| v.to_string()))
 }
 
-fn share(part: u64, whole: u64) -> Cell {
-    Cell::Number(percent(part, whole).map_or(String::new(), |p| format!("{p:.2}")))
+/// The whole, the share in percent, and the ends of its 95 % interval.
+fn share(part: u64, whole: u64) -> [Cell; 4] {
+    let cell = |value: Option<f64>| Cell::Number(value.map_or(String::new(), |p| format!("{p:.2}")));
+    let ends = interval(part, whole);
+    [
+        number(whole),
+        cell(percent(part, whole)),
+        cell(ends.map(|(low, _)| low)),
+        cell(ends.map(|(_, high)| high)),
+    ]
 }
 
 fn table(
@@ -108,39 +129,32 @@ fn table(
 
 fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {
     let countries: Vec<_> = row.countries.iter().map(|c| format!("{}:{}", c.country, c.job_count)).collect();
-    vec![
+    let mut cells = vec![
         number(index + 1),
         text(&row.label),
         text(&row.kind),
         text(&row.category),
         number(row.job_count),
-        share(row.job_count, document.scope.postings),
+    ];
+    cells.extend(share(row.job_count, document.scope.postings));
+    cells.extend([
         number(row.implicit_count),
         maybe(row.cluster),
         text(row.uri.as_deref().unwrap_or_default()),
         text(row.preferred_label.as_deref().unwrap_or_default()),
         text(countries.join(";")),
-    ]
+    ]);
+    cells
 }
 
 fn country_skills(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
     document.scope.countries.iter().flat_map(move |country| {
-        let mut rows: Vec<(&str, u64)> = document
-            .skills
-            .iter()
-            .flat_map(|s| s.countries.iter().map(move |c| (s, c)))
-            .filter(|(_, c)| c.country == country.code)
-            .map(|(s, c)| (s.label.as_str(), c.job_count))
-            .collect();
-        rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-        rows.into_iter().map(move |(label, count)| {
-            vec![
-                text(&country.code),
-                text(label),
-                number(count),
-                number(country.postings),
-                share(count, country.postings),
-            ]
+        let comparable = country.postings >= MIN_GROUP;
+        ranking(document, country).rows.into_iter().map(move |(label, count)| {
+            let mut cells = vec![text(&country.code), text(label), number(count)];
+            cells.extend(share(count, country.postings));
+            cells.push(number(comparable));
+            cells
         })
     })
 }
@@ -153,7 +167,7 @@ fn clusters(document: &ReportDocument) -> impl Iterator<Item = Vec<Cell>> {
             number(cluster.cluster_id),
             text(&cluster.label),
             number(cluster.size),
-            maybe(cluster.job_count),
+            number(cluster.job_count),
             maybe(cluster.cohesion),
             text(cluster.top_skills.join("; ")),
         ]
@@ -201,7 +215,7 @@ mod tests {
         let tables = tables(&sample::small(), Dialect::Excel).unwrap();
         let skills = String::from_utf8(tables[0].csv.clone()).unwrap();
         assert!(skills.starts_with("\u{feff}rank;skill;kind;"), "{skills}");
-        let share = skills.lines().nth(1).and_then(|line| line.split(';').nth(5)).unwrap();
+        let share = skills.lines().nth(1).and_then(|line| line.split(';').nth(6)).unwrap();
         assert!(share.contains(',') && !share.contains('.'), "{skills}");
     }
 

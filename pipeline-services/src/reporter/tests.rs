@@ -29,7 +29,7 @@ fn all_formats_are_written_and_described() {
     let mut described: Vec<_> = artefacts.iter().map(|a| a.name.clone()).collect();
     described.sort();
     assert_eq!(names(&out), described);
-    let expected = "categories.png cluster_map.png clusters.csv country_skills.csv country_skills.png evidence.csv \
+    let expected = "README.md categories.png cluster_map.png clusters.csv country_skills.csv country_skills.png evidence.csv \
          report.html report.json report.pdf run.json skills.csv top_skills.png";
     assert_eq!(described.join(" "), expected);
     for artefact in &artefacts {
@@ -60,9 +60,11 @@ fn only_the_wanted_formats_are_written() {
             .unwrap();
         assert_eq!(names(folder.path()), expected, "{formats}");
     };
-    check("json", &["report.json"]);
-    check("html", &["report.html", "report.json"]);
-    check("csv", &["clusters.csv", "country_skills.csv", "evidence.csv", "report.json", "skills.csv"]);
+    check("json", &["README.md", "report.json"]);
+    check("html", &["README.md", "report.html", "report.json"]);
+    let csv =
+        ["README.md", "clusters.csv", "country_skills.csv", "evidence.csv", "report.json", "skills.csv"];
+    check("csv", &csv);
 }
 
 #[test]
@@ -105,7 +107,7 @@ fn a_document_that_contradicts_itself_is_refused() {
         let error = document.validate().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(&|d| d.version = 2, "version is 2");
+    check(&|d| d.version = 1, "version is 1");
     check(&|d| d.skills[3].job_count += d.scope.postings, "skills[3].job_count");
     check(&|d| d.scope.postings = 1, "skills[0].job_count");
     check(&|d| d.skills[0].implicit_count = u64::MAX, "skills[0].job_count and implicit_count");
@@ -198,8 +200,55 @@ mod charts_of_documents {
     fn every_document_gets_the_charts_it_has_data_for() {
         let all = ["top_skills", "country_skills", "categories", "cluster_map"];
         assert_eq!(check_images(&sample::full()), all);
-        assert_eq!(check_images(&sample::hostile()), all);
+        assert_eq!(check_images(&sample::hostile()), ["top_skills", "categories", "cluster_map"]);
         assert_eq!(check_images(&sample::empty()), [""; 0]);
+    }
+
+    /// On paper a chart and its heading stay below half a page, so that no page ends half empty before it.
+    #[test]
+    fn no_chart_is_too_high_for_its_page() {
+        let mut wide = sample::full();
+        let long = "una habilidad cuyo nombre necesita dos renglones en cualquier gráfico de este informe";
+        for skill in &mut wide.skills {
+            skill.label = format!("{long} {}", skill.label);
+        }
+        if let Some(section) = &mut wide.clusters {
+            section.clusters.iter_mut().for_each(|cluster| cluster.label = long.to_owned());
+        }
+        for document in [sample::full(), sample::hostile(), wide] {
+            for chart in charts(&document, Heading::Hidden) {
+                let (width, height) = chart.size();
+                assert!(height / width < 0.6, "{}: {width} by {height}", chart.name);
+            }
+        }
+    }
+
+    #[test]
+    fn countries_of_few_postings_are_not_drawn() {
+        let names = |document: &ReportDocument| -> Vec<&str> {
+            charts(document, Heading::Hidden).iter().map(|chart| chart.name).collect()
+        };
+        let mut document = sample::full();
+        document.scope.countries[2].postings = 99;
+        let svg = charts(&document, Heading::Hidden)[1].svg();
+        assert!(
+            svg.contains("Colombia (n\u{a0}=\u{a0}1.180)") && svg.contains("México (n\u{a0}=\u{a0}902)"),
+            "{svg}"
+        );
+        assert!(!svg.contains("Argentina"), "{svg}");
+        document.scope.countries.iter_mut().for_each(|country| country.postings = 99);
+        assert!(!names(&document).contains(&"country_skills"));
+        document.scope.countries[0].postings = 1_180;
+        document.scope.countries.truncate(1);
+        document.skills.iter_mut().for_each(|skill| skill.countries.truncate(0));
+        assert!(!names(&document).contains(&"country_skills"), "one country is no comparison");
+    }
+
+    #[test]
+    fn charts_say_how_many_postings_they_rest_on() {
+        let drawn: String = charts(&sample::full(), Heading::Shown).iter().map(Chart::svg).collect();
+        assert_eq!(drawn.matches("(n\u{a0}=\u{a0}2.611)").count(), 2, "top skills and categories");
+        assert_eq!(drawn.matches("(n\u{a0}=\u{a0}1.180)").count(), 1, "the countries' chart");
     }
 
     #[test]
@@ -214,7 +263,7 @@ mod charts_of_documents {
             let point = MapPoint { label: "a".into(), x: 1.0, y: 1.0, cluster: None, job_count: 0 };
             section.points = vec![point.clone(), point];
         }
-        assert_eq!(check_images(&document).len(), 4);
+        assert_eq!(check_images(&document).len(), 3);
     }
 
     #[test]

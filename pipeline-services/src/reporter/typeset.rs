@@ -10,7 +10,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::charts::{Chart, ChartError, Heading, charts};
+use super::comparison::{MIN_GROUP, Ranking, rankings};
 use super::document::ReportDocument;
+use super::findings::findings;
+use super::statements;
 use super::words::Words;
 
 /// Environment variable that names the directory of the project's programs.
@@ -19,7 +22,15 @@ pub const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
 /// A vector map of more elements than this is slower to show than a picture of it.
 const VECTOR_LIMIT: usize = 2_500;
 /// Where on a page of ordinary length the tables of a printed report end.
-const LIMITS: Limits = Limits { skills: 40, country_skills: 15, clusters: 40, evidence: 15, quotes: 2 };
+const LIMITS: Limits = Limits {
+    skills: 40,
+    country_skills: 15,
+    clusters: 40,
+    top_skills: 6,
+    evidence: 15,
+    quotes: 2,
+    decimals_from: MIN_GROUP,
+};
 
 /// How to run the typesetter.
 #[derive(Debug, Clone)]
@@ -103,8 +114,25 @@ struct TemplateData<'a> {
     words: &'a BTreeMap<String, String>,
     title: String,
     notices: Vec<String>,
+    findings: Vec<String>,
+    filters: Vec<String>,
+    /// Countries that may stand beside each other, each with its skills: label, share, interval.
+    rankings: Vec<PrintedRanking<'a>>,
+    country_note: Option<String>,
+    cluster_note: Option<String>,
+    cautions: Vec<String>,
+    parameters: Vec<(String, String)>,
+    about: Vec<(String, String)>,
     charts: BTreeMap<&'static str, Image>,
     limits: Limits,
+}
+
+#[derive(Serialize)]
+struct PrintedRanking<'a> {
+    code: &'a str,
+    name: String,
+    postings: u64,
+    rows: Vec<(&'a str, String, String)>,
 }
 
 #[derive(Serialize)]
@@ -119,8 +147,11 @@ struct Limits {
     skills: usize,
     country_skills: usize,
     clusters: usize,
+    top_skills: usize,
     evidence: usize,
     quotes: usize,
+    /// Cases below which a share has no decimal.
+    decimals_from: u64,
 }
 
 impl TypesetCommand {
@@ -229,9 +260,32 @@ fn template_data(
         words: words.table(),
         title: words.title(document),
         notices: document.notices.iter().map(|n| words.notice(n)).collect(),
+        findings: findings(document, words),
+        filters: statements::filters(document, words),
+        rankings: printed_rankings(document, words),
+        country_note: statements::country_note(document, words),
+        cluster_note: statements::cluster_note(document, words),
+        cautions: statements::limits(document, words),
+        parameters: statements::parameters(document, words),
+        about: statements::about(document, words),
         charts,
         limits: LIMITS,
     })
+}
+
+fn printed_rankings(document: &ReportDocument, words: Words) -> Vec<PrintedRanking<'_>> {
+    let mut printed = Vec::new();
+    for Ranking { country, rows } in rankings(document) {
+        let n = country.postings;
+        let row = |(label, count)| (label, words.share(count, n), words.interval(count, n));
+        printed.push(PrintedRanking {
+            code: &country.code,
+            name: words.country(&country.code, &document.scope.countries),
+            postings: n,
+            rows: rows.into_iter().take(LIMITS.country_skills).map(row).collect(),
+        });
+    }
+    printed
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::document::{CountryScope, DateRange, Language, Notice, ReportDocument};
+use super::comparison::{self, MIN_GROUP};
+use super::document::{CountryScope, DateRange, Filter, Language, Notice, ReportDocument, Scope};
+
+mod reasons;
 
 type Table = BTreeMap<String, String>;
 
@@ -59,9 +62,10 @@ impl Words {
         group(&n.to_string(), self.get("number.thousands"))
     }
 
-    /// A number with `places` decimals.
+    /// A number with `places` decimals, halves away from zero.
     pub fn decimal(&self, value: f64, places: usize) -> String {
-        let text = format!("{:.places$}", value.abs());
+        let scale = 10_f64.powi(i32::try_from(places).unwrap_or(0));
+        let text = format!("{:.places$}", (value.abs() * scale).round() / scale);
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
         let negative = value < 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b));
         let mut out = String::from(if negative { "\u{2212}" } else { "" });
@@ -73,11 +77,57 @@ impl Words {
         out
     }
 
-    /// `part` of `whole` as a percentage with one decimal; a dash if there is no whole.
+    /// `part` of `whole` as a percentage: with one decimal, or without one where the whole is so small that it would
+    /// mean nothing; a dash if there is no whole.
     pub fn share(&self, part: u64, whole: u64) -> String {
         match percent(part, whole) {
-            Some(value) => format!("{}{}", self.decimal(value, 1), self.get("number.percent")),
+            Some(value) => format!("{}{}", self.decimal(value, places(whole)), self.get("number.percent")),
             None => self.get("none").to_owned(),
+        }
+    }
+
+    /// The 95 % interval of a share ("27,1–33,0 %"); a dash if there is no whole.
+    pub fn interval(&self, part: u64, whole: u64) -> String {
+        match comparison::interval(part, whole) {
+            Some((low, high)) => {
+                let (low, high) = (self.decimal(low, places(whole)), self.decimal(high, places(whole)));
+                format!("{low}–{high}{}", self.get("number.percent"))
+            }
+            None => self.get("none").to_owned(),
+        }
+    }
+
+    /// The number of cases under a share.
+    pub fn n(&self, whole: u64) -> String {
+        self.fill("n", &[("n", &self.count(whole))])
+    }
+
+    /// A heading with the number of cases that its column rests on.
+    pub fn with_n(&self, key: &str, whole: u64) -> String {
+        format!("{} ({})", self.get(key), self.n(whole))
+    }
+
+    /// Items as a sentence lists them: "a, b y c".
+    pub fn list(&self, items: &[String]) -> String {
+        match items {
+            [] => String::new(),
+            [only] => only.clone(),
+            [first @ .., last] => {
+                format!("{} {} {last}", first.join(", "), self.conjunction(last))
+            }
+        }
+    }
+
+    /// Spanish "y" is "e" before the sound of an i.
+    fn conjunction(&self, next: &str) -> &'static str {
+        let start: String = next.chars().take(3).collect::<String>().to_lowercase();
+        let sounds_i =
+            (start.starts_with(['i', 'í']) && !start.starts_with("ia") && !start.starts_with("io"))
+                || (start.starts_with("hi") && !start.starts_with("hie") && !start.starts_with("hia"));
+        match self.language {
+            Language::En => "and",
+            Language::Es if sounds_i => "e",
+            Language::Es => "y",
         }
     }
 
@@ -121,6 +171,54 @@ impl Words {
         given.unwrap_or_else(|| self.value("country", code))
     }
 
+    /// The countries of a scope with their postings.
+    pub fn countries(&self, scope: &Scope) -> String {
+        let name = |c: &CountryScope| {
+            format!("{} ({})", self.country(&c.code, &scope.countries), self.n(c.postings))
+        };
+        let names: Vec<String> = scope.countries.iter().map(name).collect();
+        if names.is_empty() { self.get("none").to_owned() } else { names.join(", ") }
+    }
+
+    /// A filter of the run, as a reader says it.
+    pub fn filter(&self, filter: &Filter, scope: &[CountryScope]) -> String {
+        match filter {
+            Filter::Portals { names } => self.fill("filter.portals", &[("names", &names.join(", "))]),
+            Filter::Countries { codes } => {
+                let names: Vec<String> = codes.iter().map(|code| self.country(code, scope)).collect();
+                self.fill("filter.countries", &[("names", &names.join(", "))])
+            }
+            Filter::Since { seconds, from } => {
+                let values = [("from", &*self.moment(*from)), ("time", &*self.span(*seconds))];
+                self.fill("filter.since", &values)
+            }
+            Filter::First { postings } => self.fill("filter.first", &[("n", &self.count(*postings))]),
+        }
+    }
+
+    /// A length of time as a user gives it: in the largest unit that divides it.
+    fn span(&self, seconds: u64) -> String {
+        let units = [("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)];
+        let (unit, length) =
+            units.into_iter().find(|(_, length)| seconds.is_multiple_of(*length)).unwrap_or(("seconds", 1));
+        let count = seconds / length;
+        let key = format!("time.{unit}{}", if count == 1 { "_one" } else { "" });
+        fill(self.get(&key), |name| (name == "n").then(|| self.count(count)))
+    }
+
+    /// What made a figure: the name of a model as it is, a rule set by its word.
+    pub fn maker(&self, name: &str) -> String {
+        self.table.get(&format!("maker.{name}")).map_or_else(|| name.to_owned(), Clone::clone)
+    }
+
+    /// The name of a taxonomy: well-known ones as their owners write them.
+    pub fn taxonomy_name(&self, name: &str) -> String {
+        match name.to_lowercase().as_str() {
+            known @ ("esco" | "cuoc" | "onet") => known.to_uppercase(),
+            _ => name.to_owned(),
+        }
+    }
+
     /// The text of a notice.
     pub fn notice(&self, notice: &Notice) -> String {
         match notice {
@@ -128,11 +226,15 @@ impl Words {
                 self.fill("notice.illustrative_clusters", &[("model", model)])
             }
             Notice::PartialRun { stage, reason } => {
-                let stage = self.value("stage", stage);
-                self.fill("notice.partial_run", &[("stage", &stage), ("reason", reason)]).trim().to_owned()
+                let name = self.value("stage", stage);
+                let reason = reason.as_ref().map_or_else(String::new, |raw| self.reason(stage, raw));
+                self.fill("notice.partial_run", &[("stage", &name), ("reason", &reason)]).trim().to_owned()
             }
-            Notice::SimulatedPostings { source } => {
-                self.fill("notice.simulated_postings", &[("source", source)])
+            Notice::InventedPostings => self.get("notice.invented_postings").to_owned(),
+            Notice::OtherAddress { source } => self.fill("notice.other_address", &[("source", source)]),
+            Notice::FewPostings { postings } => {
+                let values = [("n", &*self.count(*postings)), ("min", &*self.count(MIN_GROUP))];
+                self.fill("notice.few_postings", &values)
             }
             Notice::NoTaxonomy => self.get("notice.no_taxonomy").to_owned(),
             Notice::Other { text } => text.clone(),
@@ -143,6 +245,11 @@ impl Words {
     pub fn title(&self, document: &ReportDocument) -> String {
         document.title.clone().unwrap_or_else(|| self.get("title").to_owned())
     }
+}
+
+/// Decimals that a share of so many cases bears.
+pub(super) const fn places(whole: u64) -> usize {
+    if whole < MIN_GROUP { 0 } else { 1 }
 }
 
 /// `part` of `whole` in percent; none if `whole` is zero.
@@ -185,89 +292,4 @@ fn group(digits: &str, separator: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ES: Language = Language::Es;
-    const EN: Language = Language::En;
-
-    #[test]
-    fn every_language_has_every_word() {
-        let spanish: Vec<_> = Words::of(ES).table().keys().collect();
-        let english: Vec<_> = Words::of(EN).table().keys().collect();
-        assert!(spanish.len() > 150);
-        assert_eq!(spanish, english);
-    }
-
-    /// Templates ask for words by key; a misspelt key would be printed as it is.
-    #[test]
-    fn every_key_used_by_a_template_exists() {
-        let table = Words::of(ES).table();
-        let used = |text: &str, pattern: &str| -> Vec<String> {
-            let pattern = regex::Regex::new(pattern).unwrap();
-            pattern.captures_iter(text).map(|c| c[1].to_owned()).collect()
-        };
-        let typst = used(include_str!("../../reports/report.typ"), r#"\b(?:w|say)\("([a-z_.]+)""#);
-        let html = used(include_str!("../../reports/explorer.html"), r"\{w:([a-z_.]+)\}");
-        assert!(typst.len() > 40 && html.len() > 5, "{} {}", typst.len(), html.len());
-        for key in typst.iter().chain(&html) {
-            assert!(table.contains_key(key), "no word for {key}");
-        }
-    }
-
-    #[test]
-    fn numbers_follow_the_language() {
-        let check = |language, value: f64, places, expected: &str| {
-            assert_eq!(Words::of(language).decimal(value, places), expected);
-        };
-        check(ES, 0.0, 1, "0,0");
-        check(ES, 1234.56, 1, "1.234,6");
-        check(EN, 1234.56, 1, "1,234.6");
-        check(EN, 999_999.0, 0, "999,999");
-        check(EN, -0.123, 3, "\u{2212}0.123");
-        check(EN, -0.0001, 2, "0.00");
-        assert_eq!(Words::of(ES).count(1_234_567), "1.234.567");
-        assert_eq!(Words::of(ES).count(999), "999");
-        assert_eq!(Words::of(ES).share(1, 8), "12,5\u{a0}%");
-        assert_eq!(Words::of(EN).share(1, 8), "12.5%");
-        assert_eq!(Words::of(EN).share(0, 0), "—");
-    }
-
-    #[test]
-    fn dates_and_durations_follow_the_language() {
-        let day = NaiveDate::from_ymd_opt(2026, 3, 9).unwrap();
-        let later = NaiveDate::from_ymd_opt(2026, 4, 1).unwrap();
-        assert_eq!(Words::of(ES).date(day), "09/03/2026");
-        assert_eq!(Words::of(EN).date(day), "2026-03-09");
-        assert_eq!(Words::of(ES).range(DateRange { from: day, to: later }), "09/03/2026 a 01/04/2026");
-        assert_eq!(Words::of(ES).range(DateRange { from: day, to: day }), "09/03/2026");
-        let check = |milliseconds, expected: &str| assert_eq!(Words::of(EN).duration(milliseconds), expected);
-        check(0, "0.0 s");
-        check(59_940, "59.9 s");
-        check(61_000, "1 min 1 s");
-        check(7_260_000, "2 h 1 min");
-    }
-
-    #[test]
-    fn placeholders_are_filled_once() {
-        let check = |template: &str, expected: &str| {
-            let value = |name: &str| (name == "a").then(|| "{b}{a}".to_owned());
-            assert_eq!(fill(template, value), expected);
-        };
-        check("x {a} y", "x {b}{a} y");
-        check("{a}{a}", "{b}{a}{b}{a}");
-        check("{unknown} {", "{unknown} {");
-        check("", "");
-    }
-
-    #[test]
-    fn unknown_values_are_printed_as_they_are() {
-        let words = Words::of(ES);
-        assert_eq!(words.value("stage", "extract"), "Extracción");
-        assert_eq!(words.value("stage", "new_stage"), "new stage");
-        assert_eq!(words.country("CO", &[]), "Colombia");
-        assert_eq!(words.country("ZZ", &[]), "ZZ");
-        let named = CountryScope { code: "ZZ".into(), name: Some("Zeta".into()), postings: 1 };
-        assert_eq!(words.country("ZZ", &[named]), "Zeta");
-    }
-}
+mod tests;

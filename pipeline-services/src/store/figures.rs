@@ -1,19 +1,11 @@
-//! The figures of a report, over the postings that match a run's portals and countries.
+//! The figures of a report, over the postings that a run covers.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Which postings count: those with a sighting on one of the portals in one of the countries. An empty
-/// list means all.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    /// Portals.
-    pub portals: Vec<String>,
-    /// Countries.
-    pub countries: Vec<String>,
-}
+use super::runs::Scope;
 
 /// How much there is and from when.
 #[derive(Clone, Debug)]
@@ -32,7 +24,7 @@ pub struct Extent {
     pub collected_to: Option<DateTime<Utc>>,
     /// Postings without a day of publication.
     pub undated: i64,
-    /// Postings without any skill.
+    /// Postings that name no skill.
     pub without_skills: i64,
     /// Postings that a stage set aside.
     pub quarantined: i64,
@@ -45,10 +37,7 @@ pub struct Extent {
 pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Extent> {
     sqlx::query_as!(
         Extent,
-        r#"with seen as (
-               select s.* from sighting s
-               where (cardinality($1::text[]) = 0 or s.portal = any ($1))
-                 and (cardinality($2::text[]) = 0 or s.country = any ($2))),
+        r#"with seen as (select * from covered_sightings($1, $2, $3, $4)),
            covered as (select job_id, max(posted_date) as posted from seen group by job_id)
            select (select count(*) from covered) as "postings!",
                (select count(*) from seen) as "sightings!",
@@ -58,11 +47,14 @@ pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
                (select max(last_collected) from seen) as collected_to,
                (select count(*) from covered where posted is null) as "undated!",
                (select count(*) from covered c where not exists (select from enhanced_skills e
-                   where e.job_id = c.job_id and not e.is_duplicate)) as "without_skills!",
+                   where e.job_id = c.job_id and not e.is_duplicate and e.skill_type = 'explicit'))
+                   as "without_skills!",
                (select count(distinct q.job_id) from quarantine q join covered using (job_id))
                    as "quarantined!""#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_one(connection)
     .await
@@ -90,14 +82,14 @@ pub struct PlaceCount {
 pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<PlaceCount>> {
     sqlx::query_as!(
         PlaceCount,
-        r#"select s.portal, s.country, c.name, count(*) as "sightings!",
+        r#"select s.portal as "portal!", s.country as "country!", c.name, count(*) as "sightings!",
                count(distinct s.job_id) as "postings!"
-           from sighting s join country c on c.code = s.country
-           where (cardinality($1::text[]) = 0 or s.portal = any ($1))
-             and (cardinality($2::text[]) = 0 or s.country = any ($2))
+           from covered_sightings($1, $2, $3, $4) s join country c on c.code = s.country
            group by s.portal, s.country, c.name order by 4 desc, 1, 2"#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_all(connection)
     .await
@@ -122,12 +114,12 @@ pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Re
     sqlx::query_as!(
         CountryTotal,
         r#"select c.code, c.name, count(distinct s.job_id) as "postings!"
-           from sighting s join country c on c.code = s.country
-           where (cardinality($1::text[]) = 0 or s.portal = any ($1))
-             and (cardinality($2::text[]) = 0 or s.country = any ($2))
+           from covered_sightings($1, $2, $3, $4) s join country c on c.code = s.country
            group by c.code order by 3 desc, 1"#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_all(connection)
     .await
@@ -162,9 +154,7 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
     sqlx::query_as!(
         SkillFigures,
         r#"with seen as (
-               select distinct s.job_id, s.country from sighting s
-               where (cardinality($1::text[]) = 0 or s.portal = any ($1))
-                 and (cardinality($2::text[]) = 0 or s.country = any ($2))),
+               select distinct s.job_id, s.country from covered_sightings($1, $2, $3, $4) s),
            asked as (
                select e.skill_id, e.job_id, bool_or(e.skill_type = 'explicit') as named,
                    min(e.esco_concept_uri) as uri, min(e.esco_preferred_label) as preferred
@@ -183,7 +173,9 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
            from asked a join skill k using (skill_id) left join placed p using (skill_id)
            group by k.skill_id, p.countries order by 6 desc, 7 desc, 1"#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_all(connection)
     .await
@@ -192,8 +184,10 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 /// Sums over the rows of `enhanced_skills`.
 #[derive(Clone, Debug)]
 pub struct Mentions {
-    /// Postings with at least one skill.
+    /// Postings that name at least one skill.
     pub postings_with_skills: i64,
+    /// Postings that name at least one technology or program the lexicon knows.
+    pub postings_with_digital: i64,
     /// Named skills.
     pub explicit: i64,
     /// Inferred skills.
@@ -209,16 +203,20 @@ pub struct Mentions {
 pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Mentions> {
     sqlx::query_as!(
         Mentions,
-        r#"select count(distinct e.job_id) as "postings_with_skills!",
+        r#"select count(distinct e.job_id) filter (where e.skill_type = 'explicit') as "postings_with_skills!",
+               count(distinct e.job_id) filter (where e.skill_type = 'explicit'
+                   and e.category in ('technology', 'tool') and x.extraction_method <> 'pattern')
+                   as "postings_with_digital!",
                count(*) filter (where e.skill_type = 'explicit') as "explicit!",
                count(*) filter (where e.skill_type = 'implicit') as "implicit!",
                count(e.esco_concept_uri) as "with_uri!"
-           from enhanced_skills e
-           where not e.is_duplicate and exists (select from sighting s where s.job_id = e.job_id
-               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
-               and (cardinality($2::text[]) = 0 or s.country = any ($2)))"#,
+           from enhanced_skills e left join extracted_skills x on x.extraction_id = e.extraction_id
+           where not e.is_duplicate and e.job_id in (
+               select s.job_id from covered_sightings($1, $2, $3, $4) s)"#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_one(connection)
     .await
@@ -245,15 +243,42 @@ pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::R
         r#"select k.category, count(distinct k.skill_id) as "skills!", count(distinct e.job_id) as "job_count!"
            from enhanced_skills e join skill k using (skill_id)
            where not e.is_duplicate and e.skill_type = 'explicit'
-               and exists (select from sighting s where s.job_id = e.job_id
-                   and (cardinality($1::text[]) = 0 or s.portal = any ($1))
-                   and (cardinality($2::text[]) = 0 or s.country = any ($2)))
+               and e.job_id in (select s.job_id from covered_sightings($1, $2, $3, $4) s)
            group by k.category order by 3 desc, 1"#,
         &scope.portals,
-        &scope.countries
+        &scope.countries,
+        scope.since,
+        scope.limit
     )
     .fetch_all(connection)
     .await
+}
+
+/// Postings in scope that name at least one skill of a cluster, by cluster.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn cluster_postings(
+    connection: &mut PgConnection,
+    scope: &Scope,
+    analysis_id: Uuid,
+) -> sqlx::Result<Vec<(i32, i64)>> {
+    let rows = sqlx::query!(
+        r#"select p.cluster_id as "cluster_id!", count(distinct e.job_id) as "postings!"
+           from skill_point p join enhanced_skills e using (skill_id)
+           where p.analysis_id = $5 and p.cluster_id is not null
+               and not e.is_duplicate and e.skill_type = 'explicit'
+               and e.job_id in (select s.job_id from covered_sightings($1, $2, $3, $4) s)
+           group by p.cluster_id"#,
+        &scope.portals,
+        &scope.countries,
+        scope.since,
+        scope.limit,
+        analysis_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.cluster_id, row.postings)).collect())
 }
 
 /// A mention with the text it stands in.
@@ -263,11 +288,11 @@ pub struct Evidence {
     pub label: String,
     /// Posting.
     pub job_id: Uuid,
-    /// Portal of the posting's first sighting.
+    /// Portal of the posting's first sighting in scope.
     pub portal: String,
-    /// Country of the posting's first sighting.
+    /// Country of that sighting.
     pub country: String,
-    /// Address of the posting's first sighting.
+    /// Address of that sighting.
     pub url: String,
     /// Day of publication.
     pub posted_date: Option<NaiveDate>,
@@ -297,14 +322,15 @@ pub async fn evidence(
 ) -> sqlx::Result<Vec<Evidence>> {
     sqlx::query_as!(
         Evidence,
-        r#"select label as "label!", job_id as "job_id!", portal as "portal!", country as "country!",
+        r#"with seen as (select * from covered_sightings($1, $2, $3, $4))
+           select label as "label!", job_id as "job_id!", portal as "portal!", country as "country!",
                url as "url!", posted_date, field as "field!", first as "start!", past as "end!",
                method as "method!", confidence as "confidence!", text as "text!"
            from (
                select m.*, row_number() over (partition by label order by confidence desc, job_id) as place
                from (
                    select distinct on (e.normalized_skill, e.job_id) e.normalized_skill as label, e.job_id,
-                       r.portal, r.country, r.url, r.posted_date, x.source_field as field,
+                       s.portal, s.country, s.url, s.posted_date, x.source_field as field,
                        x.span_start as first, x.span_end as past, x.extraction_method as method,
                        x.confidence_score as confidence,
                        case x.source_field when 'title' then r.title when 'description' then r.description
@@ -313,16 +339,17 @@ pub async fn evidence(
                    join extracted_skills x on x.extraction_id = e.extraction_id
                    join posting p on p.job_id = e.job_id
                    join raw_jobs r on r.country = p.country and r.job_id = p.job_id
-                   where e.normalized_skill = any ($3) and e.skill_type = 'explicit' and not e.is_duplicate
-                     and exists (select from sighting s where s.job_id = e.job_id
-                         and (cardinality($1::text[]) = 0 or s.portal = any ($1))
-                         and (cardinality($2::text[]) = 0 or s.country = any ($2)))
-                   order by e.normalized_skill, e.job_id, x.confidence_score desc, x.source_field, x.span_start
+                   join seen s on s.job_id = e.job_id
+                   where e.normalized_skill = any ($5) and e.skill_type = 'explicit' and not e.is_duplicate
+                   order by e.normalized_skill, e.job_id, x.confidence_score desc, x.source_field, x.span_start,
+                       s.sighting_id
                ) m
            ) ranked
-           where place <= $4 order by label, place"#,
+           where place <= $6 order by label, place"#,
         &scope.portals,
         &scope.countries,
+        scope.since,
+        scope.limit,
         labels,
         each
     )

@@ -9,6 +9,10 @@ use uuid::Uuid;
 use super::Page;
 use crate::domain::run::StageName;
 
+mod coverage;
+
+pub use coverage::{Coverage, Scope, coverage};
+
 /// Which postings a run covers and what is done to them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
@@ -19,7 +23,7 @@ pub struct RunOptions {
     pub countries: Vec<String>,
     /// Only postings seen within this many seconds; 0 means all.
     pub since_seconds: u64,
-    /// At most this many postings; 0 means all.
+    /// At most this many postings, those stored first; 0 means all.
     pub limit: u32,
     /// Stages in pipeline order.
     pub stages: Vec<StageName>,
@@ -417,72 +421,6 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .fetch_all(connection)
     .await?;
     Ok(tasks.rows_affected())
-}
-
-/// Postings a run covers, split into those that a stage must work on and those it need not.
-#[derive(Clone, Debug, Default)]
-pub struct Coverage {
-    /// Ids in the order in which the texts were first stored.
-    pub pending: Vec<Uuid>,
-    /// Postings whose rows stand at the current version.
-    pub up_to_date: i64,
-    /// Postings that have a task of the run already.
-    pub taken: i64,
-}
-
-impl Coverage {
-    /// Whether the run covers no posting at all.
-    pub fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.up_to_date == 0 && self.taken == 0
-    }
-}
-
-/// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that were
-/// extracted.
-///
-/// # Errors
-/// When the statement fails.
-pub async fn coverage(
-    connection: &mut PgConnection,
-    run: &Run,
-    stage: StageName,
-    version: &str,
-) -> sqlx::Result<Coverage> {
-    let options = &run.options;
-    let since = i64::try_from(options.since_seconds).unwrap_or(i64::MAX);
-    let rows = sqlx::query!(
-        r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!",
-               exists (select from task t where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
-                   as "taken!"
-           from posting p left join posting_stage d on d.job_id = p.job_id and d.stage = $5
-           where ($5 <> 'enhance' or exists (select from posting_stage x
-                   where x.job_id = p.job_id and x.stage = 'extract'))
-             and exists (select from sighting s where s.job_id = p.job_id
-               and (cardinality($1::text[]) = 0 or s.portal = any ($1))
-               and (cardinality($2::text[]) = 0 or s.country = any ($2)))
-             and ($3::bigint = 0 or p.last_seen >= now() - make_interval(secs => $3::bigint))
-           order by p.job_id limit nullif($4::bigint, 0)"#,
-        &options.portals,
-        &options.countries,
-        since,
-        i64::from(options.limit),
-        stage.name(),
-        version,
-        run.run_id
-    )
-    .fetch_all(connection)
-    .await?;
-    let mut coverage = Coverage::default();
-    for row in rows {
-        if row.taken {
-            coverage.taken += 1;
-        } else if row.up_to_date {
-            coverage.up_to_date += 1;
-        } else {
-            coverage.pending.push(row.job_id);
-        }
-    }
-    Ok(coverage)
 }
 
 /// Number of runs that are not over.

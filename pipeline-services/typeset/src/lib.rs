@@ -8,6 +8,7 @@
 //! The same inputs give the same bytes. The creation date of the document is whatever the template
 //! sets from the data.
 
+mod depth;
 mod glyphs;
 mod world;
 
@@ -19,6 +20,8 @@ use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards};
 
 use world::{FileWorld, Inputs};
+
+pub use depth::FOOT;
 
 /// The built-in template of the labour-market report.
 const REPORT_TEMPLATE: &str = include_str!("../../reports/report.typ");
@@ -91,6 +94,9 @@ pub struct Typeset {
     pub pdf: Vec<u8>,
     /// Its number of pages.
     pub pages: usize,
+    /// How far down each page its content reaches, as a share of the page's height; what stands in
+    /// the lowest [`FOOT`] of a page is no content.
+    pub depths: Vec<f64>,
     /// What the typesetter warned of, one message each.
     pub warnings: Vec<String>,
 }
@@ -161,7 +167,8 @@ pub fn typeset(job: &Job) -> Result<Typeset, TypesetError> {
     let document = compiled.output.map_err(|errors| failed(&errors))?;
     let options = PdfOptions { standards, ..PdfOptions::default() };
     let pdf = typst_pdf::pdf(&document, &options).map_err(|errors| failed(&errors))?;
-    Ok(Typeset { pdf, pages: document.pages().len(), warnings })
+    let depths = document.pages().iter().map(|page| depth::depth(&page.frame)).collect();
+    Ok(Typeset { pdf, pages: document.pages().len(), depths, warnings })
 }
 
 fn standards(names: &[String]) -> Result<PdfStandards, TypesetError> {

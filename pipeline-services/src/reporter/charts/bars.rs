@@ -2,18 +2,22 @@
 
 use super::drawing::{self, Drawing, FIRST_LIGHT, GRID, SERIES, Style, WIDTH};
 use super::{Chart, Heading};
+use crate::reporter::comparison::{compared, compares, count_in};
 use crate::reporter::document::{CountryScope, ReportDocument, SkillRow};
 use crate::reporter::words::{Words, percent};
 
 /// Rows of the chart of top skills.
-const TOP_SKILLS: usize = 20;
+const TOP_SKILLS: usize = 15;
 /// Skills and countries of the chart by country: more bars than this cannot be read.
 const COUNTRY_SKILLS: usize = 10;
 const COUNTRY_SERIES: usize = SERIES.len();
-const TOP_CATEGORIES: usize = 15;
+const TOP_CATEGORIES: usize = 12;
 
 const LABEL_ROOM: f64 = 220.0;
-const GAP: f64 = 10.0;
+const THICK: f64 = 15.0;
+const GAP: f64 = 8.0;
+/// Height of all rows together: with a heading, a legend and the axis less than half a page.
+const ROWS_ROOM: f64 = 365.0;
 
 /// What stands where in a bar chart.
 struct Bars {
@@ -56,16 +60,17 @@ pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Headi
     if shown.iter().any(|s| s.implicit_count > 0) {
         legend.push((words.get("chart.implicit").to_owned(), FIRST_LIGHT));
     }
-    let n = shown.len().to_string();
+    let rows = fitting(shown.iter().map(row), THICK);
+    let n = rows.len().to_string();
     Some(Chart {
         name: "top_skills",
         alt: words.fill("chart.top_skills.alt", &[("n", &n), ("first", &first.label)]),
         scene: Bars {
             title: words.get("chart.top_skills").to_owned(),
-            axis: words.get("chart.top_skills.axis").to_owned(),
+            axis: words.fill("chart.top_skills.axis", &[("n", &words.n(document.scope.postings))]),
             legend,
-            rows: shown.iter().map(row).collect(),
-            thickness: 16.0,
+            rows,
+            thickness: THICK,
             percent: false,
         }
         .draw(words, heading),
@@ -73,14 +78,13 @@ pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Headi
 }
 
 pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
-    let with_postings = document.scope.countries.iter().filter(|c| c.postings > 0);
-    let countries: Vec<&CountryScope> = with_postings.take(COUNTRY_SERIES).collect();
-    let shown = &document.skills[..document.skills.len().min(COUNTRY_SKILLS)];
-    if countries.is_empty() || shown.is_empty() {
+    let countries: Vec<&CountryScope> = compared(&document.scope).into_iter().take(COUNTRY_SERIES).collect();
+    if !compares(&document.scope) || document.skills.is_empty() {
         return None;
     }
+    let shown = &document.skills[..document.skills.len().min(COUNTRY_SKILLS)];
     let bar = |skill: &SkillRow, i: usize, country: &CountryScope| {
-        let count = skill.countries.iter().find(|c| c.country == country.code).map_or(0, |c| c.job_count);
+        let count = count_in(skill, &country.code);
         Bar {
             parts: vec![(percent(count, country.postings).unwrap_or(0.0), SERIES[i])],
             figure: words.share(count, country.postings),
@@ -90,7 +94,10 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
         label: skill.label.clone(),
         bars: countries.iter().enumerate().map(|(i, country)| bar(skill, i, country)).collect(),
     };
-    let name = |c: &CountryScope| words.country(&c.code, &document.scope.countries);
+    let thickness = if countries.len() < 3 { 14.0 } else { 12.5 };
+    let name = |c: &CountryScope| {
+        format!("{} ({})", words.country(&c.code, &document.scope.countries), words.n(c.postings))
+    };
     Some(Chart {
         name: "country_skills",
         alt: words.get("chart.country_skills.alt").to_owned(),
@@ -98,8 +105,8 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
             title: words.get("chart.country_skills").to_owned(),
             axis: words.get("chart.country_skills.axis").to_owned(),
             legend: countries.iter().enumerate().map(|(i, c)| (name(c), SERIES[i])).collect(),
-            rows: shown.iter().map(row).collect(),
-            thickness: if countries.len() < 3 { 14.0 } else { 12.5 },
+            rows: fitting(shown.iter().map(row), thickness),
+            thickness,
             percent: true,
         }
         .draw(words, heading),
@@ -123,10 +130,10 @@ pub(super) fn categories(document: &ReportDocument, words: Words, heading: Headi
         alt: words.get("chart.categories.alt").to_owned(),
         scene: Bars {
             title: words.get("chart.categories").to_owned(),
-            axis: words.get("chart.categories.axis").to_owned(),
+            axis: words.fill("chart.categories.axis", &[("n", &words.n(document.scope.postings))]),
             legend: Vec::new(),
-            rows: rows.collect(),
-            thickness: 16.0,
+            rows: fitting(rows, THICK),
+            thickness: THICK,
             percent: false,
         }
         .draw(words, heading),
@@ -135,6 +142,22 @@ pub(super) fn categories(document: &ReportDocument, words: Words, heading: Headi
 
 fn counted(count: u64, document: &ReportDocument, words: Words) -> String {
     format!("{} ({})", words.count(count), words.share(count, document.scope.postings))
+}
+
+fn row_height(row: &Row, thickness: f64) -> f64 {
+    let bars = row.bars.len() as f64 * thickness;
+    let text = label_lines(&row.label).len() as f64 * 15.0;
+    bars.max(text) + GAP
+}
+
+/// The first rows that [`ROWS_ROOM`] holds.
+fn fitting(rows: impl Iterator<Item = Row>, thickness: f64) -> Vec<Row> {
+    let mut used = 0.0;
+    let fits = |row: &Row| {
+        used += row_height(row, thickness);
+        used <= ROWS_ROOM
+    };
+    rows.take_while(fits).collect()
 }
 
 /// Places in the drawing, in its units.
@@ -155,13 +178,13 @@ impl Frame {
 impl Bars {
     fn draw(&self, words: Words, heading: Heading) -> kuva::render::render::Scene {
         let title = if heading == Heading::Shown { 34.0 } else { 0.0 };
-        let legend = if self.legend.len() > 1 { 26.0 } else { 0.0 };
+        let legend = if self.has_legend() { 26.0 } else { 0.0 };
         let frame = self.frame(8.0 + title + legend);
         let mut drawing = Drawing::new(WIDTH, frame.bottom + 46.0);
         if heading == Heading::Shown {
             drawing.text((frame.left.min(16.0), 26.0), &self.title, Style::TITLE);
         }
-        if self.legend.len() > 1 {
+        if self.has_legend() {
             self.draw_legend(&mut drawing, &frame, title + 16.0);
         }
         self.draw_axis(&mut drawing, &frame, words);
@@ -172,6 +195,11 @@ impl Bars {
         }
         drawing.line((frame.left, frame.top), (frame.left, frame.bottom), drawing::REST);
         drawing.finish()
+    }
+
+    /// One series needs no name, unless the chart compares groups of which the others were left out.
+    fn has_legend(&self) -> bool {
+        self.legend.len() > 1 || (self.percent && !self.legend.is_empty())
     }
 
     fn frame(&self, top: f64) -> Frame {
@@ -190,9 +218,7 @@ impl Bars {
     }
 
     fn row_height(&self, row: &Row) -> f64 {
-        let bars = row.bars.len() as f64 * self.thickness;
-        let text = label_lines(&row.label).len() as f64 * 15.0;
-        bars.max(text) + GAP
+        row_height(row, self.thickness)
     }
 
     fn draw_legend(&self, drawing: &mut Drawing, frame: &Frame, y: f64) {

@@ -8,9 +8,9 @@ use crate::reporter::document::{ClusterSection, MapPoint, ReportDocument};
 use crate::reporter::words::Words;
 
 /// Clusters with a colour, a number and a line in the legend.
-const NAMED: usize = 18;
+const NAMED: usize = 12;
 const MAP_WIDTH: f64 = 500.0;
-const MAP_HEIGHT: f64 = 520.0;
+const MAP_HEIGHT: f64 = 400.0;
 const MARGIN: f64 = 18.0;
 const LEGEND_LEFT: f64 = MAP_WIDTH + 22.0;
 const BADGE: f64 = 9.5;

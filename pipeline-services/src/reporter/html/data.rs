@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::reporter::comparison::compared;
 use crate::reporter::document::{ClusterSection, ReportDocument, SkillRow};
 use crate::reporter::words::Words;
 
-const WORDS: [&str; 8] = [
+const WORDS: [&str; 10] = [
     "number.thousands",
     "number.decimal",
     "number.percent",
     "none",
     "clusters.noise",
     "job_count",
+    "share",
+    "n",
     "html.matches",
     "html.no_matches",
 ];
@@ -51,8 +54,8 @@ pub(super) fn json(document: &ReportDocument, words: Words) -> Result<String, se
     let text = serde_json::to_string(&PageData {
         words: WORDS.iter().map(|key| (*key, words.get(key))).collect(),
         postings: document.scope.postings,
-        countries: document.scope.countries.iter().map(|c| (c.code.as_str(), c.postings)).collect(),
-        skills: document.skills.iter().map(|s| skill(s, words)).collect(),
+        countries: compared(&document.scope).into_iter().map(|c| (c.code.as_str(), c.postings)).collect(),
+        skills: document.skills.iter().map(|s| skill(document, s, words)).collect(),
         clusters: section.map(clusters).unwrap_or_default(),
         noise: section.map_or(0, |s| s.metrics.noise),
         points: section.map(points).unwrap_or_default(),
@@ -60,13 +63,16 @@ pub(super) fn json(document: &ReportDocument, words: Words) -> Result<String, se
     Ok(text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
 }
 
-fn skill<'a>(row: &'a SkillRow, words: Words) -> Skill<'a> {
+fn skill<'a>(document: &ReportDocument, row: &'a SkillRow, words: Words) -> Skill<'a> {
+    let compared = compared(&document.scope);
+    let is_compared = |code: &str| compared.iter().any(|country| country.code == code);
+    let counts = row.countries.iter().filter(|c| is_compared(&c.country));
     Skill {
         label: &row.label,
         category: words.value("category", &row.category),
         jobs: row.job_count,
         implicit: row.implicit_count,
-        countries: row.countries.iter().map(|c| (c.country.as_str(), c.job_count)).collect(),
+        countries: counts.map(|c| (c.country.as_str(), c.job_count)).collect(),
     }
 }
 

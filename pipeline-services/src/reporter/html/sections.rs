@@ -8,6 +8,7 @@ pub(super) use skills::{countries, skills};
 
 use super::markup::{Column, escape, figures as figure_list, heading, paragraph, table};
 use crate::reporter::document::{Count, ReportDocument};
+use crate::reporter::statements::{self, filters};
 use crate::reporter::words::Words;
 
 pub(super) fn notices(document: &ReportDocument, words: Words) -> String {
@@ -42,28 +43,47 @@ fn facts(caption: &str, words: Words, rows: &[(&str, String)]) -> String {
 
 pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
     let scope = &document.scope;
-    let none = || words.get("none").to_owned();
-    let joined = |items: Vec<String>| if items.is_empty() { none() } else { items.join(", ") };
-    let countries = scope
-        .countries
-        .iter()
-        .map(|c| format!("{} ({})", words.country(&c.code, &scope.countries), words.count(c.postings)));
+    let joined = |items: Vec<String>, none: &str| match items.is_empty() {
+        true => words.get(none).to_owned(),
+        false => items.join(", "),
+    };
     let portals = scope.portals.iter().map(|p| format!("{} ({})", p.portal, words.count(p.sightings)));
-    let filters = scope.filters.iter().map(|f| format!("{}: {}", f.name, f.value));
     let unknown = || words.get("unknown").to_owned();
     facts(
         words.get("scope"),
         words,
         &[
-            (words.get("scope.countries"), joined(countries.collect())),
-            (words.get("scope.portals"), joined(portals.collect())),
+            (words.get("scope.countries"), words.countries(scope)),
+            (words.get("scope.portals"), joined(portals.collect(), "none")),
             (words.get("scope.sightings"), words.count(scope.sightings)),
-            (words.get("scope.vacancies"), scope.vacancies.map_or_else(none, |n| words.count(n))),
             (words.get("scope.published"), scope.published.map_or_else(unknown, |r| words.range(r))),
             (words.get("scope.collected"), scope.collected.map_or_else(unknown, |r| words.range(r))),
-            (words.get("scope.filters"), joined(filters.collect())),
+            (words.get("scope.filters"), joined(filters(document, words), "scope.no_filters")),
         ],
     )
+}
+
+fn list(items: &[String]) -> String {
+    let items: String = items.iter().map(|item| format!("<li>{}</li>\n", escape(item))).collect();
+    format!("<ul>\n{items}</ul>\n")
+}
+
+pub(super) fn findings(document: &ReportDocument, words: Words) -> String {
+    let found = super::super::findings::findings(document, words);
+    if found.is_empty() {
+        return paragraph("lead", words.get("skills.empty"));
+    }
+    format!("{}{}", list(&found), paragraph("fine", words.get("findings.lead")))
+}
+
+pub(super) fn limits(document: &ReportDocument, words: Words) -> String {
+    list(&statements::limits(document, words))
+}
+
+pub(super) fn about(document: &ReportDocument, words: Words) -> String {
+    let rows = statements::about(document, words);
+    let rows: Vec<(&str, String)> = rows.iter().map(|(name, value)| (&**name, value.clone())).collect();
+    facts(words.get("about"), words, &rows)
 }
 
 pub(super) fn stages(document: &ReportDocument, words: Words) -> String {
@@ -102,7 +122,7 @@ pub(super) fn models(document: &ReportDocument, words: Words) -> String {
     let none = || words.get("none").to_owned();
     let rows = document.models.iter().map(|m| {
         vec![
-            escape(&m.name),
+            escape(&words.maker(&m.name)),
             escape(&words.value("role", &m.role)),
             m.revision.as_ref().map_or_else(none, |r| format!("<code>{}</code>", escape(r))),
             m.dimension.map_or_else(none, |d| words.count(d.into())),
@@ -112,42 +132,51 @@ pub(super) fn models(document: &ReportDocument, words: Words) -> String {
     table(words.get("models"), &columns, &rows.collect::<Vec<_>>())
 }
 
-/// A table of counts with their share of a whole, where there is one.
+/// A table of counts with the whole they are part of, where there is one.
 fn counts(caption: &str, words: Words, rows: &[(&str, u64, Option<u64>)]) -> String {
-    let columns =
-        [(words.get("figure"), Column::Label), (words.get("count"), Column::Number), ("%", Column::Number)];
+    let columns = [
+        (words.get("figure"), Column::Label),
+        (words.get("count"), Column::Number),
+        (words.get("figure.of"), Column::Number),
+        ("%", Column::Number),
+    ];
     let rows = rows.iter().map(|(name, count, whole)| {
-        vec![escape(name), words.count(*count), whole.map_or(String::new(), |w| words.share(*count, w))]
+        let part = |show: &dyn Fn(u64) -> String| whole.map_or(String::new(), show);
+        vec![
+            escape(name),
+            words.count(*count),
+            part(&|whole| words.count(whole)),
+            part(&|whole| words.share(*count, whole)),
+        ]
     });
     table(caption, &columns, &rows.collect::<Vec<_>>())
 }
 
 pub(super) fn composition(document: &ReportDocument, words: Words) -> String {
     let t = &document.totals;
-    let mentions = t.explicit_mentions + t.implicit_mentions;
+    let mentions = Some(t.explicit_mentions + t.implicit_mentions);
+    let postings = Some(document.scope.postings);
     let mut out = counts(
         words.get("composition.mentions"),
         words,
         &[
-            (
-                words.get("composition.postings_with_skills"),
-                t.postings_with_skills,
-                Some(document.scope.postings),
-            ),
-            (words.get("composition.explicit"), t.explicit_mentions, Some(mentions)),
-            (words.get("composition.implicit"), t.implicit_mentions, Some(mentions)),
-            (words.get("composition.mentions_with_uri"), t.mentions_with_uri, Some(mentions)),
+            (words.get("composition.postings_with_skills"), t.postings_with_skills, postings),
+            (words.get("composition.postings_with_digital"), t.postings_with_digital, postings),
+            (words.get("composition.explicit"), t.explicit_mentions, mentions),
+            (words.get("composition.implicit"), t.implicit_mentions, mentions),
+            (words.get("composition.mentions_with_uri"), t.mentions_with_uri, mentions),
             (words.get("composition.skills_with_uri"), t.skills_with_uri, Some(t.skills)),
         ],
     );
     if document.categories.is_empty() {
         return out;
     }
+    let share = words.with_n("share", document.scope.postings);
     let columns = [
         (words.get("category"), Column::Label),
         (words.get("categories.skills"), Column::Number),
         (words.get("job_count"), Column::Number),
-        (words.get("share"), Column::Number),
+        (&*share, Column::Number),
     ];
     let rows = document.categories.iter().map(|c| {
         vec![
@@ -170,8 +199,6 @@ pub(super) fn quality(document: &ReportDocument, words: Words) -> String {
         words,
         &[
             (words.get("quality.duplicates_folded"), q.duplicates_folded, Some(document.scope.sightings)),
-            (words.get("quality.near_duplicate_groups"), q.near_duplicate_groups, None),
-            (words.get("quality.near_duplicates"), q.near_duplicates, postings),
             (words.get("quality.undated"), q.undated, postings),
             (words.get("quality.without_skills"), q.without_skills, postings),
             (words.get("quality.quarantined"), q.quarantined, None),
@@ -187,8 +214,13 @@ pub(super) fn quality(document: &ReportDocument, words: Words) -> String {
         let row = |c: &Count| vec![escape(&words.value(set, &c.name)), words.count(c.count)];
         out.push_str(&table(words.get(title), &columns, &rows.iter().map(row).collect::<Vec<_>>()));
     };
-    named("quality.refused", "quality.reason", "refused", &q.refused);
-    named("quality.personal_data", "quality.kind", "personal", &q.personal_data_removed);
+    match (&q.refused, &q.personal_data_removed) {
+        (Some(refused), Some(removed)) => {
+            named("quality.refused", "quality.reason", "refused", refused);
+            named("quality.personal_data", "quality.kind", "personal", removed);
+        }
+        _ => out.push_str(&paragraph("fine", words.get("quality.not_scoped"))),
+    }
     out
 }
 
@@ -213,11 +245,8 @@ pub(super) fn methods(document: &ReportDocument, words: Words) -> String {
         (words.get("methods.lexicon"), methods.lexicon_version.clone().unwrap_or_else(none)),
         (words.get("methods.taxonomy"), taxonomy),
     ];
-    if let Some(section) = &document.clusters {
-        rows.push((words.get("clusters.model"), section.embedding_model.clone()));
-        rows.extend(section.parameters.iter().map(|p| (p.name.as_str(), p.value.clone())));
-    }
-    rows.extend(methods.parameters.iter().map(|p| (p.name.as_str(), p.value.clone())));
+    let parameters = statements::parameters(document, words);
+    rows.extend(parameters.iter().map(|(name, value)| (&**name, value.clone())));
     let mut out = facts(words.get("methods"), words, &rows);
     out.push_str(&heading(words.get("methods.steps")));
     out.push_str("<ol>\n");

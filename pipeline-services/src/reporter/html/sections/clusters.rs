@@ -2,6 +2,7 @@
 
 use crate::reporter::document::{ClusterSection, ReportDocument};
 use crate::reporter::html::markup::{Column, escape, figures, paragraph, table};
+use crate::reporter::statements::cluster_note;
 use crate::reporter::words::Words;
 
 pub(in crate::reporter::html) fn clusters(document: &ReportDocument, words: Words) -> String {
@@ -9,6 +10,9 @@ pub(in crate::reporter::html) fn clusters(document: &ReportDocument, words: Word
         return paragraph("lead", words.get("clusters.empty"));
     };
     let mut out = paragraph("lead", words.get("clusters.lead"));
+    if let Some(note) = cluster_note(document, words) {
+        out.push_str(&paragraph("fine", &note));
+    }
     if !section.points.is_empty() {
         out.push_str(&view(words));
     }
@@ -66,7 +70,7 @@ fn list(section: &ClusterSection, words: Words) -> String {
             (i + 1).to_string(),
             escape(&c.label),
             words.count(c.size),
-            c.job_count.map_or_else(none, |n| words.count(n)),
+            words.count(c.job_count),
             escape(&c.top_skills.join(", ")),
             c.cohesion.map_or_else(none, |v| words.decimal(v, 2)),
         ]

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::reporter::comparison::{compared, compares, rankings};
 use crate::reporter::document::{Quote, ReportDocument, SkillRow};
 use crate::reporter::html::markup::{Column, cell, escape, link, paragraph, table};
+use crate::reporter::statements::country_note;
 use crate::reporter::words::Words;
 
 /// Rows of the ranking of a country; `country_skills.csv` has all.
@@ -22,7 +24,7 @@ pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words)
         "<div class=\"scroll tall\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">\n\
          <table id=\"skills-table\">\n<caption>{title}. {}</caption>\n{}",
         escape(words.get("html.sort_hint")),
-        head(words)
+        head(document, words)
     ));
     for skill in &document.skills {
         let quotes = quotes.get(skill.label.as_str()).copied().unwrap_or_default();
@@ -33,30 +35,41 @@ pub(in crate::reporter::html) fn skills(document: &ReportDocument, words: Words)
 }
 
 fn controls(document: &ReportDocument, words: Words) -> String {
-    let mut options = format!("<option value=\"\">{}</option>", escape(words.get("html.all_countries")));
-    for country in &document.scope.countries {
-        let name = words.country(&country.code, &document.scope.countries);
-        options.push_str(&format!("<option value=\"{}\">{}</option>", escape(&country.code), escape(&name)));
-    }
     format!(
         "<div class=\"controls\" id=\"controls\" hidden>\n\
-         <label>{}<input id=\"query\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"></label>\n\
-         <label>{}<select id=\"country\">{options}</select></label>\n\
+         <label>{}<input id=\"query\" type=\"search\" autocomplete=\"off\" spellcheck=\"false\"></label>\n{}\
          <p class=\"fine\" id=\"matches\" role=\"status\"></p>\n</div>\n",
         escape(words.get("html.search")),
-        escape(words.get("html.filter_country")),
+        country_filter(document, words),
     )
 }
 
-fn head(words: Words) -> String {
-    let columns = [
+/// A choice among the countries that may be compared; nothing where none may.
+fn country_filter(document: &ReportDocument, words: Words) -> String {
+    if !compares(&document.scope) {
+        return String::new();
+    }
+    let mut options = format!("<option value=\"\">{}</option>", escape(words.get("html.all_countries")));
+    for country in compared(&document.scope) {
+        let name = words.country(&country.code, &document.scope.countries);
+        let name = format!("{name} ({})", words.n(country.postings));
+        options.push_str(&format!("<option value=\"{}\">{}</option>", escape(&country.code), escape(&name)));
+    }
+    let label = escape(words.get("html.filter_country"));
+    format!("<label>{label}<select id=\"country\">{options}</select></label>\n")
+}
+
+fn head(document: &ReportDocument, words: Words) -> String {
+    let mut columns = vec![
         ("skill", "label", "label"),
         ("category", "category", ""),
         ("job_count", "jobs", "n"),
         ("share", "share", "n"),
         ("implicit", "implicit", "n"),
-        ("countries", "", ""),
     ];
+    if shows_countries(document) {
+        columns.push(("countries", "", ""));
+    }
     let mut out = String::from("<thead><tr>");
     for (key, sort, class) in columns {
         out.push_str("<th scope=\"col\"");
@@ -66,10 +79,19 @@ fn head(words: Words) -> String {
         if !sort.is_empty() {
             out.push_str(&format!(" data-sort=\"{sort}\" aria-sort=\"none\""));
         }
-        out.push_str(&format!(">{}</th>", escape(words.get(key))));
+        let text = match key {
+            "share" => words.with_n(key, document.scope.postings),
+            _ => words.get(key).to_owned(),
+        };
+        out.push_str(&format!(">{}</th>", escape(&text)));
     }
     out.push_str("</tr></thead>\n");
     out
+}
+
+/// Whether counts of countries stand side by side in the table.
+fn shows_countries(document: &ReportDocument) -> bool {
+    document.scope.countries.len() > 1 && compared(&document.scope).len() > 1
 }
 
 /// One table body a skill, so that a skill and its sentences are sorted and hidden together.
@@ -79,19 +101,23 @@ fn body(document: &ReportDocument, words: Words, skill: &SkillRow, quotes: &[Quo
         "{}<span class=\"bar\" style=\"width:{width:.1}%\" aria-hidden=\"true\"></span>",
         link(skill.uri.as_deref(), &escape(&skill.label)),
     );
+    let compared = compared(&document.scope);
     let countries: Vec<_> = skill
         .countries
         .iter()
+        .filter(|c| compared.iter().any(|country| country.code == c.country))
         .map(|c| format!("{}\u{a0}{}", escape(&c.country), words.count(c.job_count)))
         .collect();
-    let cells = [
+    let mut cells = vec![
         (label, Column::Label),
         (escape(&words.value("category", &skill.category)), Column::Text),
         (words.count(skill.job_count), Column::Number),
         (words.share(skill.job_count, document.scope.postings), Column::Number),
         (words.count(skill.implicit_count), Column::Number),
-        (countries.join(", "), Column::Text),
     ];
+    if shows_countries(document) {
+        cells.push((countries.join(", "), Column::Text));
+    }
     let row: String = cells.iter().map(|(html, column)| cell(html, *column)).collect();
     if quotes.is_empty() {
         return format!("<tbody><tr>{row}</tr></tbody>\n");
@@ -136,44 +162,36 @@ fn quote(quote: &Quote, words: Words) -> String {
 
 pub(in crate::reporter::html) fn countries(document: &ReportDocument, words: Words) -> String {
     let scope = &document.scope;
-    let with_postings = scope.countries.iter().filter(|c| c.postings > 0);
+    let note = country_note(document, words).map(|note| paragraph("fine", &note)).unwrap_or_default();
     let mut out = String::new();
-    for country in with_postings {
-        let mut rows: Vec<(&str, u64)> = document
-            .skills
-            .iter()
-            .filter_map(|s| {
-                let count = s.countries.iter().find(|c| c.country == country.code)?.job_count;
-                (count > 0).then_some((s.label.as_str(), count))
-            })
-            .collect();
-        if rows.is_empty() {
-            continue;
-        }
-        rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let cells = rows.iter().take(COUNTRY_RANKS).enumerate().map(|(i, (label, count))| {
+    for ranking in rankings(document).into_iter().filter(|ranking| !ranking.rows.is_empty()) {
+        let n = ranking.country.postings;
+        let cells = ranking.rows.iter().take(COUNTRY_RANKS).enumerate().map(|(i, (label, count))| {
             vec![
                 (i + 1).to_string(),
                 escape(label),
                 words.count(*count),
-                words.share(*count, country.postings),
+                words.share(*count, n),
+                words.interval(*count, n),
             ]
         });
+        let share = words.with_n("share", n);
         let columns = [
             (words.get("by_country.rank"), Column::Number),
             (words.get("skill"), Column::Label),
             (words.get("job_count"), Column::Number),
-            (words.get("share"), Column::Number),
+            (&*share, Column::Number),
+            (words.get("interval"), Column::Number),
         ];
-        let name = words.country(&country.code, &scope.countries);
-        let open = if scope.countries.len() == 1 { " open" } else { "" };
-        out.push_str(&format!("<details{open}><summary>{}</summary>\n", escape(&name)));
-        let caption = format!("{name}: {} {}", words.count(country.postings), words.get("job_count"));
-        out.push_str(&table(&caption, &columns, &cells.collect::<Vec<_>>()));
+        let name = words.country(&ranking.country.code, &scope.countries);
+        let name = format!("{name} ({})", words.n(n));
+        out.push_str(&format!("<details><summary>{}</summary>\n", escape(&name)));
+        out.push_str(&table(&name, &columns, &cells.collect::<Vec<_>>()));
         out.push_str("</details>\n");
     }
-    if out.is_empty() {
-        return paragraph("lead", words.get("by_country.empty"));
+    match (out.is_empty(), note.is_empty()) {
+        (true, true) => paragraph("lead", words.get("by_country.empty")),
+        (true, false) => note,
+        _ => format!("{}{note}{out}", paragraph("lead", words.get("by_country.lead"))),
     }
-    format!("{}{out}", paragraph("lead", words.get("by_country.lead")))
 }

@@ -1,0 +1,151 @@
+//! What a report says about itself: its filters, what its figures do not mean, and who answers for it.
+
+use chrono::NaiveDate;
+
+use super::accuracy::DEVELOPMENT;
+use super::comparison::{MIN_GROUP, compares, left_out};
+use super::document::{Parameter, ReportDocument};
+use super::words::Words;
+
+/// Where the concepts of ESCO live.
+const ESCO_URIS: &str = "http://data.europa.eu/esco/";
+/// Licence of this program, as its manifest has it.
+const PROGRAM_LICENCE: &str = env!("CARGO_PKG_LICENSE");
+
+/// The filters of the run, each already applied to every figure; none where it covered everything.
+pub(super) fn filters(document: &ReportDocument, words: Words) -> Vec<String> {
+    let scope = &document.scope;
+    scope.filters.iter().map(|filter| words.filter(filter, &scope.countries)).collect()
+}
+
+/// Why some countries, or all, do not stand beside others.
+pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<String> {
+    let scope = &document.scope;
+    if let [only] = scope.countries.as_slice() {
+        let name = words.country(&only.code, &scope.countries);
+        let values = [("country", &*name), ("n", &*words.count(only.postings))];
+        return Some(words.fill("by_country.one", &values));
+    }
+    let small: Vec<String> = left_out(scope)
+        .into_iter()
+        .map(|c| format!("{} ({})", words.country(&c.code, &scope.countries), words.n(c.postings)))
+        .collect();
+    if small.is_empty() {
+        return None;
+    }
+    let key = if compares(scope) { "by_country.left_out" } else { "by_country.none_compared" };
+    Some(words.fill(key, &[("countries", &words.list(&small)), ("min", &words.count(MIN_GROUP))]))
+}
+
+/// What of the clusters is of the whole store; none where the report covers all that was clustered.
+pub(super) fn cluster_note(document: &ReportDocument, words: Words) -> Option<String> {
+    let section = document.clusters.as_ref()?;
+    let partial = !document.scope.filters.is_empty() || section.analysed != section.metrics.points;
+    partial.then(|| {
+        let values = [
+            ("all", &*words.count(section.analysed)),
+            ("points", &*words.count(section.metrics.points)),
+            ("n", &*words.count(document.scope.postings)),
+        ];
+        words.fill("clusters.scope", &values)
+    })
+}
+
+/// What the figures do not mean.
+pub(super) fn limits(document: &ReportDocument, words: Words) -> Vec<String> {
+    let ads = words.count(DEVELOPMENT.advertisements);
+    let (year, month, day) = DEVELOPMENT.measured;
+    let date = NaiveDate::from_ymd_opt(year, month, day).map(|day| words.date(day)).unwrap_or_default();
+    let share = |value: f64| format!("{}{}", words.decimal(value * 100.0, 0), words.get("number.percent"));
+    let values = [
+        ("ads", &*ads),
+        ("date", &*date),
+        ("precision", &*share(DEVELOPMENT.precision)),
+        ("recall", &*share(DEVELOPMENT.recall)),
+        ("f1", &*words.decimal(DEVELOPMENT.f1, 3)),
+        ("right", &*share(DEVELOPMENT.links_right)),
+        ("wrong", &*share(DEVELOPMENT.links_wrong)),
+        ("min", &*words.count(MIN_GROUP)),
+    ];
+    let mut keys = vec!["limit.online", "limit.portals", "limit.accuracy"];
+    if document.methods.taxonomy.is_some() {
+        keys.push("limit.links");
+    }
+    keys.extend(["limit.implied", "limit.duplicates"]);
+    if document.clusters.is_some() {
+        keys.push("limit.clusters");
+    }
+    keys.push("limit.intervals");
+    keys.into_iter().map(|key| words.fill(key, &values)).collect()
+}
+
+/// Models, versions and parameters, as names and values.
+pub(super) fn parameters(document: &ReportDocument, words: Words) -> Vec<(String, String)> {
+    let revisions = document.models.iter().filter_map(|model| {
+        let revision = model.revision.as_ref()?;
+        Some((words.value("role", &model.role), format!("{} @ {revision}", model.name)))
+    });
+    let mut rows: Vec<(String, String)> = revisions.collect();
+    let told = |p: &Parameter| (p.name.clone(), words.phrase(&p.value).unwrap_or_else(|| p.value.clone()));
+    if let Some(section) = &document.clusters {
+        rows.push((words.get("clusters.model").to_owned(), section.embedding_model.clone()));
+        rows.extend(section.parameters.iter().map(told));
+    }
+    rows.extend(document.methods.parameters.iter().map(told));
+    rows
+}
+
+/// Author, contact, licences, attribution and citation, as names and values.
+pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, String)> {
+    let publication = &document.publication;
+    let stated = |value: &Option<String>, missing: &str| {
+        let value = value.as_deref().map(str::trim).filter(|value| !value.is_empty());
+        value.map_or_else(|| words.get(missing).to_owned(), str::to_owned)
+    };
+    let row = |key: &str, value: String| (words.get(key).to_owned(), value);
+    vec![
+        row("about.author", stated(&publication.author, "about.author_missing")),
+        row("about.contact", stated(&publication.contact, "about.contact_missing")),
+        row("about.licence", stated(&publication.licence, "about.licence_missing")),
+        row("about.quotes", words.get("about.quotes_value").to_owned()),
+        row("about.program", {
+            let values = [("version", &*document.methods.code_version), ("licence", PROGRAM_LICENCE)];
+            words.fill("about.program_value", &values)
+        }),
+        row("about.esco", esco(document, words)),
+        row("about.cite", citation(document, words)),
+    ]
+}
+
+/// The acknowledgement that the European Commission asks of publications, with the version; or that ESCO had no part.
+fn esco(document: &ReportDocument, words: Words) -> String {
+    let taxonomy = document.methods.taxonomy.as_ref();
+    let named = taxonomy.filter(|taxonomy| taxonomy.name.to_lowercase().starts_with("esco"));
+    if let Some(taxonomy) = named {
+        return words.fill("about.esco_used", &[("version", &taxonomy.version)]);
+    }
+    let mut uris = document.skills.iter().filter_map(|skill| skill.uri.as_deref());
+    if uris.any(|uri| uri.starts_with(ESCO_URIS)) {
+        let name = taxonomy.map_or_else(String::new, |t| format!("{} {}", t.name, t.version));
+        return words.fill("about.esco_uris", &[("taxonomy", name.trim())]);
+    }
+    words.get("about.esco_unused").to_owned()
+}
+
+/// How to name the report elsewhere.
+pub(super) fn citation(document: &ReportDocument, words: Words) -> String {
+    let author = document.publication.author.as_deref().map(str::trim).filter(|author| !author.is_empty());
+    let values = [
+        ("author", author.unwrap_or(words.get("about.cite_anonymous"))),
+        ("year", &*document.generated_at.format("%Y").to_string()),
+        ("title", &*words.title(document)),
+        ("date", &*words.date(document.generated_at.date_naive())),
+        ("n", &*words.count(document.scope.postings)),
+        ("run", &*document.run.run_id),
+        ("version", &*document.methods.code_version),
+    ];
+    words.fill("about.cite_value", &values)
+}
+
+#[cfg(test)]
+mod tests;
