@@ -13,7 +13,7 @@ fn images_take_a_digest_a_tag_or_the_application_version() {
         let image = text(&deployment, "/spec/template/spec/containers/0/image").to_owned();
         assert_eq!(image, expected, "{arguments:?} {component}");
     };
-    check(&[], "scraper", "observatory/observatory:0.1.0");
+    check(&[], "extractor", "observatory/observatory:0.1.0");
     check(&["--set", "image.tag=9.9.9"], "inference", "observatory/observatory:9.9.9");
     check(&["--set", &by_digest], "inference", &format!("observatory/observatory@{digest}"));
     check(
@@ -26,7 +26,7 @@ fn images_take_a_digest_a_tag_or_the_application_version() {
     );
     let gpu = format!("inference.gpu.enabled=true,{by_digest}");
     check(&["--set", &gpu], "inference", "observatory/observatory:0.1.0-cuda");
-    check(&["--set", &gpu], "scraper", &format!("observatory/observatory@{digest}"));
+    check(&["--set", &gpu], "extractor", &format!("observatory/observatory@{digest}"));
 }
 
 /// The words after COPY of the Dockerfile's lines that start with `prefix`.

@@ -89,7 +89,7 @@ fn network_policies_follow_the_values() {
 #[test]
 fn a_mesh_takes_servers_and_leaves_jobs_alone() {
     let check = |mode: &str, server: (&str, &str), job: (&str, &str), skip: &str| {
-        let set = format!("mesh.mode={mode},workers.scraper.podAnnotations.team=data");
+        let set = format!("mesh.mode={mode},workers.extractor.podAnnotations.team=data");
         for pod in pods(&render(&[], &["--set", &set])) {
             let serves = !["migrations", "test"].contains(&pod.component());
             let (pointer, value) = if serves { server } else { job };
