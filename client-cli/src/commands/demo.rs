@@ -69,7 +69,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         std::fs::remove_dir_all(data.root())
             .with_context(|| format!("cannot empty {}", data.root().display()))?;
     }
-    prepare_model(context)?;
+    prepare_model(context).await?;
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
     progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address()));
     write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
@@ -102,10 +102,10 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
 }
 
 /// Without any model in the store, the encoder of the pinned package serves.
-fn prepare_model(context: &Context) -> anyhow::Result<()> {
+async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     let store = up_options(context)?.models.unwrap_or_default();
     if models::stored(&store)?.is_empty() {
-        models::import_packaged_encoder(&wheel_folders(&context.data), &store)?;
+        models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;
     }
     Ok(())
 }

