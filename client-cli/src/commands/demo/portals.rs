@@ -65,7 +65,8 @@ impl Portals {
     pub(super) fn settings(&self) -> String {
         format!(
             "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
-             base_url = \"http://{}/{{portal}}/{{country}}\"\ndelay = 0.0\nreread = true\n",
+             base_url = \"http://{}/{{portal}}/{{country}}\"\ndelay = 0.0\nreread = true\n\n\
+             [modules.reporter]\nenabled = true\n\n[modules.reporter.settings]\ninvented = true\n",
             self.address
         )
     }
