@@ -62,7 +62,8 @@ pub struct Start {
     /// Only postings seen in this country (ISO 3166-1, such as CO); may be given several times.
     #[arg(long = "country", value_name = "CC")]
     pub countries: Vec<String>,
-    /// Only postings seen within this time: 7d, 12h, 30m or 90s.
+    /// Only postings collected within this time (published, where the day of collection is not known): 7d,
+    /// 12h, 30m or 90s.
     #[arg(long, value_parser = text::seconds, value_name = "TIME")]
     pub since: Option<u64>,
     /// At most this many postings: of those that match, the ones stored first.

@@ -21,7 +21,7 @@ pub struct RunOptions {
     pub portals: Vec<String>,
     /// Empty means every country.
     pub countries: Vec<String>,
-    /// Only postings seen within this many seconds; 0 means all.
+    /// Only postings collected (or else published) within this many seconds before the run; 0 means all.
     pub since_seconds: u64,
     /// At most this many postings, those stored first; 0 means all.
     pub limit: u32,

@@ -40,7 +40,7 @@ pub enum Filter {
         /// Their codes.
         codes: Vec<String>,
     },
-    /// Only what was last seen within some time before the run began.
+    /// Only what was collected, or else published, within some time before the run began.
     Since {
         /// Length of that time.
         seconds: u64,

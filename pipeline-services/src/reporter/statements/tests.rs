@@ -19,14 +19,19 @@ fn filters_are_words_of_the_page() {
     let spanish = [
         "portal: bumeran, elempleo",
         "país: Colombia, México",
-        "vistas desde el 23/11/2026 10:00 UTC (7 días antes de la ejecución)",
+        "recogidas (o publicadas, si no se sabe cuándo se recogieron) desde el 23/11/2026 10:00 UTC, 7 días antes de la ejecución",
         "solo las 10 que se guardaron primero, que no son una muestra al azar",
     ];
     assert_eq!(filters(&document, Words::of(Language::Es)), spanish);
     document.scope.filters =
         vec![Filter::Since { seconds: 3_600, from: "2026-11-23T10:00:00Z".parse().unwrap() }];
     let english = filters(&document, Words::of(Language::En));
-    assert_eq!(english, ["seen since 2026-11-23 10:00 UTC (1 hour before the run)"]);
+    assert_eq!(
+        english,
+        [
+            "collected (or published, where the day of collection is not known) since 2026-11-23 10:00 UTC, 1 hour before the run"
+        ]
+    );
 }
 
 #[test]

@@ -101,6 +101,8 @@ mod tests {
             "embed: inference server: connection refused",
             "Reason: inference server: connection refused.",
         );
+        let none = "scrape: 2 of 3 visits gathered nothing: a/CO (parked), b/CO (robots denied)";
+        check(Language::Es, "scrape", none, "Motivo: 2 de 3 visitas a portales no recogieron nada.");
         check(Language::En, "extract", "extract: a new reason (2 times)", "Reason: a new reason (2 times).");
         check(
             Language::Es,

@@ -14,7 +14,7 @@ pub struct Scope {
     pub portals: Vec<String>,
     /// Countries; empty means all.
     pub countries: Vec<String>,
-    /// Only what was last seen since then.
+    /// Only what was collected since then, or published, where the time of collection is not known.
     pub since: Option<DateTime<Utc>>,
     /// The texts stored first, at most this many; 0 means all.
     pub limit: i64,
