@@ -3,10 +3,7 @@
 use chrono::{DateTime, Utc};
 use observatory_pipeline::{
     domain::posting::NewPosting,
-    store::{
-        PgPool,
-        figures::{self, Scope},
-    },
+    store::{PgPool, figures, runs::Scope},
 };
 
 use crate::support::{ad, put};
