@@ -112,6 +112,15 @@ fn counts_what_is_asked_and_nothing_else() {
         ("manejo de Excel y conocimientos en Analista", vec!["Excel"]),
         ("Experiencia en TUCUMAN y esperamos tu postulación", vec![]),
         ("Conocimientos de normas GMPNos orientamos, utilizando tecnologías modernas", vec![]),
+    ] {
+        assert_eq!(labels(sources(), text), expected, "{text}");
+    }
+}
+
+/// Of real advertisements read by eye.
+#[test]
+fn phrases_end_with_their_clause_and_tools_have_their_own_name() {
+    for (text, expected) in [
         ("Amplio conocimiento en direcciones desempeñándose en terreno", vec![]),
         ("Manejo de volúmenes importantes de dotación", vec![]),
         ("Conducir un equipo sólido y eficiente", vec![]),
