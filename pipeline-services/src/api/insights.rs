@@ -67,8 +67,10 @@ impl InsightService for Services {
             ));
         }
         let lexicon = self.extractor.current().await.map_err(error::stage)?;
-        let name = lexicon.lexicon().find(&asked.text).map(|entry| entry.label.as_str());
-        let texts = [asked.text.clone()].into_iter().chain(nearness::meaningless()).collect();
+        // Skills bear the lexicon's names: what it knows by another one is searched by its own.
+        let name = lexicon.lexicon().find(&asked.text).map(|entry| entry.label.clone());
+        let text = name.unwrap_or(asked.text);
+        let texts = [text.clone()].into_iter().chain(nearness::meaningless()).collect();
         let vectors = self.embeddings.embed(&model, &model.query_prompt, texts).await;
         let mut vectors = vectors.map_err(|problem| error::inference(&problem))?.into_iter();
         let query = vectors
@@ -83,7 +85,7 @@ impl InsightService for Services {
         let scores = embeddings::closest(&mut transaction, &stored, meaningless).await.map_err(error::sql)?;
         let scale = nearness::Scale::of(&scores);
         let hits = scale
-            .near(&asked.text, name, hits)
+            .near(&text, hits)
             .into_iter()
             .map(|hit| SkillHit {
                 skill: hit.skill,

@@ -121,7 +121,8 @@ fn digital(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// The skill of which two countries differ most, where their intervals are apart.
+/// The skill of which two countries differ most, where their intervals are apart. What hardly anybody names in one of
+/// them may bear another name there (a class of driving licence), so it tells nothing apart.
 fn countries(document: &ReportDocument, words: Words) -> Option<String> {
     let found = compared(&document.scope);
     let [one, other, ..] = found.as_slice() else { return None };
@@ -134,7 +135,8 @@ fn countries(document: &ReportDocument, words: Words) -> Option<String> {
             let share = |part: u64, country: &CountryScope| part as f64 * 100.0 / country.postings as f64;
             let difference = (share(a, one) - share(b, other)).abs();
             let disjoint = low.1 < high.0 || high.1 < low.0;
-            (disjoint && difference >= MIN_DIFFERENCE).then_some((difference, *skill))
+            let is_named = a.min(b) >= MIN_NAMED;
+            (is_named && disjoint && difference >= MIN_DIFFERENCE).then_some((difference, *skill))
         })
         .collect();
     apart.sort_by(|left, right| right.0.total_cmp(&left.0));

@@ -96,7 +96,12 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
     };
     let thickness = if countries.len() < 3 { 14.0 } else { 12.5 };
     let name = |c: &CountryScope| {
-        format!("{} ({})", words.country(&c.code, &document.scope.countries), words.n(c.postings))
+        // More than three names do not fit beside each other.
+        let country = match countries.len() {
+            ..=3 => words.country(&c.code, &document.scope.countries),
+            _ => c.code.clone(),
+        };
+        format!("{country} ({})", words.n(c.postings))
     };
     Some(Chart {
         name: "country_skills",

@@ -160,6 +160,8 @@ fn countries_are_told_apart_only_where_they_are() {
     takes_away("países", |d| d.scope.countries.truncate(1));
     // 15.0 % of 700 and 20.0 % of 300: 12.5–17.8 and 15.9–24.9 overlap.
     takes_away("países", |d| excel(d, [105, 60]));
+    // Nine postings of one country: the skill may have another name there.
+    takes_away("países", |d| excel(d, [350, 9]));
     // Apart, but by less than five points.
     takes_away("países", |d| {
         d.scope.countries[0].postings = 20_000;

@@ -47,7 +47,10 @@ pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
         true => words.get(none).to_owned(),
         false => items.join(", "),
     };
-    let portals = scope.portals.iter().map(|p| format!("{} ({})", p.portal, words.count(p.sightings)));
+    let portals = scope.portals.iter().map(|p| {
+        let country = p.country.as_ref().map_or(String::new(), |code| format!(" {code}"));
+        format!("{}{country} ({})", p.portal, words.count(p.sightings))
+    });
     let unknown = || words.get("unknown").to_owned();
     facts(
         words.get("scope"),
