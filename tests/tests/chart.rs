@@ -95,14 +95,14 @@ fn every_example_keeps_every_rule() {
 /// Ways to break the "mesh" example: the rule that must notice, the object, the place in it, the new value.
 const BREAKS: &str = r#"
 restricted security | Deployment/rel-observatory-inference | /spec/template/spec/containers/0/securityContext | {}
-restricted security | Deployment/rel-observatory-scraper | /spec/template/spec/initContainers/0/securityContext | {}
+restricted security | Deployment/rel-observatory-extractor | /spec/template/spec/initContainers/0/securityContext | {}
 restricted security | Pod/rel-observatory-test | /spec/containers/0/volumeMounts | []
 requests and limits | Job/rel-observatory-migrations-1 | /spec/template/spec/containers/0/resources/limits | {}
 probes | Deployment/rel-observatory-analyzer | /spec/template/spec/containers/0/readinessProbe/grpc/service | ""
 probes | Deployment/rel-observatory-analyzer | /spec/template/spec/containers/0/startupProbe/grpc/port | 1
-grace period | Deployment/rel-observatory-scraper | /spec/template/spec/terminationGracePeriodSeconds | 30
-pinned images | Deployment/rel-observatory-scraper | /spec/template/spec/containers/0/image | "host:5000/a"
-pinned images | Deployment/rel-observatory-scraper | /spec/template/spec/containers/0/image | "a:latest"
+grace period | Deployment/rel-observatory-extractor | /spec/template/spec/terminationGracePeriodSeconds | 30
+pinned images | Deployment/rel-observatory-extractor | /spec/template/spec/containers/0/image | "host:5000/a"
+pinned images | Deployment/rel-observatory-extractor | /spec/template/spec/containers/0/image | "a:latest"
 disruption budgets | Deployment/rel-observatory-inference | /spec/replicas | 1
 disruption budgets | Deployment/rel-observatory-analyzer | /spec/replicas | 2
 no service account tokens | ServiceAccount/rel-observatory-analyzer | /automountServiceAccountToken | true

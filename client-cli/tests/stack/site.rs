@@ -137,7 +137,14 @@ impl Site {
     /// The program with these arguments, cut off from the environment of whoever runs the tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_observatory"));
-        for name in ["DATABASE_URL", "OBSERVATORY_ENDPOINT", "OBSERVATORY_INFERENCE", "OBSERVATORY_MODELS"] {
+        // Without fetched wheels no encoder is converted; PostgreSQL is named by itself.
+        for name in [
+            "DATABASE_URL",
+            "OBSERVATORY_ENDPOINT",
+            "OBSERVATORY_INFERENCE",
+            "OBSERVATORY_MODELS",
+            "OBSERVATORY_WHEELS",
+        ] {
             command.env_remove(name);
         }
         command.env("OBSERVATORY_DATA", self.data.root()).env("OBSERVATORY_BIN_DIR", self.bin_dir());

@@ -84,8 +84,8 @@ impl InsightService for Services {
         let meaningless = vectors.filter_map(Result::ok).collect();
         let scores = embeddings::closest(&mut transaction, &stored, meaningless).await.map_err(error::sql)?;
         let scale = nearness::Scale::of(&scores);
-        let hits = scale
-            .near(&text, hits)
+        let hits = if asked.all { hits } else { scale.near(&text, hits) };
+        let hits = hits
             .into_iter()
             .map(|hit| SkillHit {
                 skill: hit.skill,

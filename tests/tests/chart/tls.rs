@@ -45,7 +45,7 @@ fn every_caller_speaks_tls_and_shows_what_the_values_name() {
     let callers: Vec<_> =
         all.iter().filter_map(|pod| Some((pod, with_variable(pod, "OBSERVATORY_INFERENCE")?))).collect();
     let components: BTreeSet<&str> = callers.iter().map(|(pod, _)| pod.component()).collect();
-    assert_eq!(components.len(), 8, "six workers, the orchestrator and the test: {components:?}");
+    assert_eq!(components.len(), 7, "five workers, the orchestrator and the test: {components:?}");
     for (pod, container) in callers {
         let address = "https://rel-observatory-inference-headless.labor.svc:50051";
         assert_eq!(env(container, "OBSERVATORY_INFERENCE"), Some(address), "{}", pod.owner);
@@ -116,7 +116,7 @@ fn in_a_mesh_it_stays_plain_and_the_mesh_encrypts_the_token() {
         let all = pods(&objects);
         let callers: Vec<_> =
             all.iter().filter_map(|pod| Some((pod, with_variable(pod, "OBSERVATORY_INFERENCE")?))).collect();
-        assert_eq!(callers.len(), 7, "the test is outside of the mesh: it does not show the token");
+        assert_eq!(callers.len(), 6, "the test is outside of the mesh: it does not show the token");
         for (pod, container) in callers {
             let address = "http://rel-observatory-inference.labor.svc:50051";
             assert_eq!(env(container, "OBSERVATORY_INFERENCE"), Some(address), "{}", pod.owner);

@@ -53,6 +53,28 @@ fn the_packaged_encoder_reads_and_embeds_as_its_references_do() {
     tokens_are_those_of_the_reference(&folder);
     site.run(&["up", "--wait-seconds", "120"]).ended(0);
     vectors_are_those_of_the_package(&site);
+    a_search_finds_what_is_near_and_nothing_else(&site);
+}
+
+fn a_search_finds_what_is_near_and_nothing_else(site: &Site) {
+    site.run(&["postings", "import", &site.ads(120)]).ended(0);
+    site.run(&["run", "start", "--stages", "extract,enhance,embed", "--watch"]).ended(0);
+    for (asked, expected) in [("excel", "Excel"), ("invoicing", "Facturación"), ("facturar", "Facturación")]
+    {
+        let hits = site.run(&["skills", "search", asked, "--json"]).ended(0).json();
+        let found = hits.as_array().unwrap().iter().map(|hit| hit["skill"].as_str().unwrap());
+        assert!(
+            found.clone().take(3).any(|skill| skill == expected),
+            "{asked}: {:?}",
+            found.collect::<Vec<_>>()
+        );
+    }
+    for asked in ["qwertyuiop", "zxcv asdf", "!!!"] {
+        let said = site.run(&["skills", "search", asked]).ended(1);
+        assert!(said.stdout.is_empty() && said.stderr.contains("no skill is near"), "{}", said.stderr);
+        let all = site.run(&["skills", "search", asked, "--all", "--json"]).ended(0).json();
+        assert_eq!(all.as_array().unwrap().len(), 10);
+    }
 }
 
 fn tokens_are_those_of_the_reference(folder: &Path) {

@@ -70,7 +70,8 @@ fn what_was_found_can_be_asked_for(site: &Site) {
     let (mut near, mut first) = (0, 0);
     for skill in top.as_array().unwrap() {
         let label = &skill["normalized_skill"];
-        let hits = site.run(&["skills", "search", label.as_str().unwrap(), "--json"]).ended(0).json();
+        let hits =
+            site.run(&["skills", "search", label.as_str().unwrap(), "--all", "--json"]).ended(0).json();
         let hits = hits.as_array().unwrap();
         assert!(hits.len() == 10 && hits.is_sorted_by_key(|hit| -hit["score"].as_f64().unwrap()), "{hits:?}");
         if let Some(place) = hits.iter().position(|hit| hit["skill"] == *label) {

@@ -101,7 +101,8 @@ impl Site {
             let name = format!("tests/{}", from.file_name().unwrap().to_str().unwrap());
             site.run(&["models", "import", from.to_str().unwrap(), "--name", &name]).ended(0);
         }
-        site.run(&["up", "--wait-seconds", "120"]).ended(0);
+        let up = ["up", "--wait-seconds", "120", "--no-model"];
+        site.run(if models.is_empty() { &up } else { &up[..3] }).ended(0);
         site
     }
 
