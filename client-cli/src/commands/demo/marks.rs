@@ -95,7 +95,7 @@ pub(super) async fn score(truth: &Path, pipeline: Channel) -> anyhow::Result<Sco
         let answer = answers.message().await.map_err(|status| refusal(&status))?.unwrap_or_default();
         ensure!(answer.error.is_empty(), "advertisement {id}: {}", answer.error);
         let answer: Answer = serde_json::from_str(&answer.result_json)?;
-        score.add(&ad.marks.as_ref().map_or(&[][..], |marks| &marks.spans), &answer.spans);
+        score.add(ad.marks.as_ref().map_or(&[][..], |marks| &marks.spans), &answer.spans);
     }
     Ok(score)
 }
