@@ -63,7 +63,7 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
-    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 800: no download is needed.
+    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 900: no download is needed.
     Lexicon {
         #[command(flatten)]
         named: Named,
