@@ -15,7 +15,7 @@ use serde_json::json;
 use self::partition::{Failure, MAX_SHARE, Partition};
 use crate::{
     domain::{cluster, run::StageName},
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool,
         analyses::{Cluster, Clustering, Point},
@@ -246,7 +246,7 @@ impl Stage for AnalyzerStage {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for _ in batch {
             outcomes.push(self.analyze().await);

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use observatory_client::Secret;
 use serde::de::DeserializeOwned;
 
-use crate::{domain::run::StageName, inference, stage::ModuleConfig};
+use crate::{domain::run::StageName, inference, stage::ModuleConfig, worker::Timing};
 
 /// Stages and runs of the Labor Market Observatory
 #[derive(Debug, Parser)]
@@ -83,13 +84,9 @@ impl Role {
 /// Every stage, in order.
 pub const STAGES: [StageName; 6] = StageName::ALL;
 
-/// The block of a module that the file does not mention. Nobody visits portals without having said so, and
-/// a visit takes as long as the portal's pace.
+/// The block of a module that the file does not mention. Nobody visits portals without having said so.
 fn default_module(stage: StageName) -> ModuleConfig {
-    match stage {
-        StageName::Scrape => ModuleConfig { enabled: false, timeout: 21_600, ..ModuleConfig::default() },
-        _ => ModuleConfig::default(),
-    }
+    ModuleConfig { enabled: stage != StageName::Scrape, ..ModuleConfig::default() }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -127,6 +124,20 @@ struct Options {
     /// Seconds that work in flight may take after a request to stop
     #[arg(long, env = "OBSERVATORY_DRAIN_SECONDS", default_value_t = 20, global = true)]
     drain_seconds: u64,
+    /// Seconds that a claimed task stays its worker's without a sign of life
+    #[arg(long, env = "OBSERVATORY_LEASE_SECONDS", default_value_t = 30, global = true,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_seconds: u64,
+    /// Seconds before the first retry of a task; each further one waits twice as long, up to 60 or this
+    #[arg(long, env = "OBSERVATORY_BACKOFF_SECONDS", default_value_t = 2.0, global = true,
+        value_parser = backoff)]
+    backoff_seconds: f64,
+}
+
+fn backoff(text: &str) -> Result<f64, String> {
+    let expected = || format!("invalid back-off `{text}`: expected seconds from 0.01 to 3600");
+    let seconds: f64 = text.parse().map_err(|_| expected())?;
+    if (0.01..=3600.0).contains(&seconds) { Ok(seconds) } else { Err(expected()) }
 }
 
 /// Checked configuration of a process.
@@ -152,6 +163,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Seconds for work in flight after a request to stop.
     pub drain_seconds: u64,
+    /// Leases and delays of the workers.
+    pub timing: Timing,
     modules: BTreeMap<String, ModuleConfig>,
 }
 
@@ -180,6 +193,7 @@ impl Config {
             reports_dir: options.reports_dir,
             cache_dir: options.cache_dir,
             drain_seconds: options.drain_seconds,
+            timing: timing(options.lease_seconds, options.backoff_seconds),
             modules,
         })
     }
@@ -212,7 +226,11 @@ impl Config {
 }
 
 /// Keys of a module block.
-const MODULE_KEYS: [&str; 6] = ["name", "enabled", "batch_size", "max_retries", "timeout", "settings"];
+const MODULE_KEYS: [&str; 7] =
+    ["name", "enabled", "batch_size", "max_retries", "timeout", "patience", "settings"];
+
+/// Longest `timeout` and `patience`: a day, a week.
+const LONGEST_TIMES: [u64; 2] = [86_400, 604_800];
 
 fn read_modules(path: &Path) -> Result<BTreeMap<String, ModuleConfig>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -242,13 +260,23 @@ fn parse_module(name: &str, block: &toml::Value) -> Result<ModuleConfig> {
     if !(1..=10_000).contains(&module.batch_size) {
         bail!("{place}.batch_size is {}, allowed are 1 to 10000", module.batch_size);
     }
-    if !(1..=86_400).contains(&module.timeout) {
-        bail!("{place}.timeout is {}, allowed are 1 to 86400 seconds", module.timeout);
+    let [longest_timeout, longest_patience] = LONGEST_TIMES;
+    if !(1..=longest_timeout).contains(&module.timeout) {
+        bail!("{place}.timeout is {}, allowed are 1 to {longest_timeout} seconds", module.timeout);
+    }
+    if module.patience > longest_patience {
+        bail!("{place}.patience is {}, allowed are 0 to {longest_patience} seconds", module.patience);
     }
     if module.max_retries > 100 {
         bail!("{place}.max_retries is {}, allowed are 0 to 100", module.max_retries);
     }
     Ok(module)
+}
+
+fn timing(lease: u64, backoff: f64) -> Timing {
+    let backoff = Duration::from_secs_f64(backoff);
+    let longest_backoff = Timing::default().longest_backoff.max(backoff);
+    Timing { lease: Duration::from_secs(lease), backoff, longest_backoff }
 }
 
 fn refuse_unknown(place: &str, table: &toml::Table, known: &[&str]) -> Result<()> {
@@ -281,7 +309,7 @@ mod tests {
             parse_modules("[modules.embedder]\nbatch_size = 7\n[modules.embedder.settings]\nmodel = 'm'")
                 .expect("valid");
         let embedder = &modules["embedder"];
-        assert_eq!((embedder.batch_size, embedder.max_retries, embedder.timeout), (7, 3, 300));
+        assert_eq!((embedder.batch_size, embedder.max_retries, embedder.timeout), (7, 10, 300));
         assert!(embedder.enabled && embedder.settings.contains_key("model"));
     }
 

@@ -16,7 +16,7 @@ use crate::{
     cache::{self, CachedEmbeddings, Limits},
     domain::run::StageName,
     inference::{EmbeddingModelInfo, InferenceError},
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         Connection, PgPool,
         embeddings::{self as vectors, EmbeddingModel},
@@ -180,7 +180,7 @@ impl Stage for Embedder {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let model = self.current().await?;
         let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
         let mut connection = self.pool.acquire().await?;

@@ -15,12 +15,10 @@ use observatory_proto::inference::v1::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::stage::StageError;
+use crate::stage::{Dependency, StageError};
 
 /// Longest a single request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// Pause before another try while the server is away, so that a restart costs one try and not all.
-const AWAY: Duration = Duration::from_secs(5);
 
 /// Why the inference server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -77,15 +75,16 @@ impl From<InferenceError> for StageError {
         match &error {
             InferenceError::Refused(status) => match status.code() {
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
-                    let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
-                    let away = (status.code() != Code::ResourceExhausted).then_some(AWAY);
-                    Self::Retry { reason, after: hint.or(away) }
+                    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                    Self::Unavailable { dependency: Dependency::Inference, reason, after }
                 }
-                Code::Internal | Code::Unknown | Code::Aborted => Self::Retry { reason, after: None },
+                Code::Internal | Code::Unknown | Code::Aborted => Self::Retry(reason),
                 _ => Self::Fail(reason),
             },
-            InferenceError::Loading(_) => Self::Retry { reason, after: Some(AWAY) },
-            InferenceError::BadAnswer(_) => Self::Retry { reason, after: None },
+            InferenceError::Loading(_) => {
+                Self::Unavailable { dependency: Dependency::Inference, reason, after: None }
+            }
+            InferenceError::BadAnswer(_) => Self::Retry(reason),
             _ => Self::Fail(reason),
         }
     }
@@ -389,17 +388,22 @@ mod tests {
     }
 
     #[test]
-    fn refusals_become_retries_or_failures() {
-        let check = |code, retried| {
-            let error = StageError::from(InferenceError::from(Status::new(code, "x")));
-            assert_eq!(matches!(error, StageError::Retry { .. }), retried, "{code:?}");
+    fn refusals_wait_are_retried_or_fail() {
+        let check = |code, expected| {
+            let found = match StageError::from(InferenceError::from(Status::new(code, "x"))) {
+                StageError::Unavailable { dependency: Dependency::Inference, .. } => "waits",
+                StageError::Unavailable { .. } => "waits for something else",
+                StageError::Retry(_) => "is retried",
+                StageError::Fail(_) => "fails",
+            };
+            assert_eq!(found, expected, "{code:?}");
         };
-        check(Code::Unavailable, true);
-        check(Code::ResourceExhausted, true);
-        check(Code::DeadlineExceeded, true);
-        check(Code::Internal, true);
-        check(Code::InvalidArgument, false);
-        check(Code::NotFound, false);
+        check(Code::Unavailable, "waits");
+        check(Code::ResourceExhausted, "waits");
+        check(Code::DeadlineExceeded, "waits");
+        check(Code::Internal, "is retried");
+        check(Code::InvalidArgument, "fails");
+        check(Code::NotFound, "fails");
     }
 
     #[test]
@@ -416,7 +420,7 @@ mod tests {
         let loading = |models, wanted| {
             let error = choose_embedding(models, wanted).expect_err("not ready");
             assert!(matches!(&error, InferenceError::Loading(name) if name == "first"), "{error}");
-            assert!(matches!(StageError::from(error), StageError::Retry { .. }));
+            assert!(matches!(StageError::from(error), StageError::Unavailable { .. }));
         };
         loading(vec![other.clone(), first.clone()], None);
         loading(vec![other.clone(), first.clone()], Some("first"));

@@ -4,9 +4,12 @@ mod address;
 pub mod again;
 mod names;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +29,14 @@ const TITLE_LIMIT: usize = 1_000;
 const TEXT_LIMIT: usize = 200_000;
 /// Longest id kept, characters: the database's index takes no long ones.
 const ID_LIMIT: usize = 500;
+/// Longest address kept, characters.
+const URL_LIMIT: usize = 2_000;
+/// Characters of a value that a refusal quotes.
+const QUOTED: usize = 200;
+/// First day on which an advertisement can have been published or collected: portals are younger.
+const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1990, 1, 1).expect("a day");
+/// Days that a day of publication may lie ahead, since some portals print the day of a campaign.
+const DAYS_AHEAD: i64 = 366;
 /// Longest short field kept, characters; `contract_type` and `remote_type` hold no more.
 const SHORT_LIMIT: usize = 50;
 
@@ -65,13 +76,20 @@ fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T, Refus
 }
 
 fn refuse_value<T>(field: &'static str, value: &str, problem: impl Into<String>) -> Result<T, Refusal> {
-    let value = privacy::scrub(&value.chars().take(200).collect::<String>()).text;
-    Err(Refusal { value, ..refusal(field, problem) })
+    Err(Refusal { value: quoted(value), ..refusal(field, problem) })
 }
 
-/// The text quotes the value at fault, and summaries keep it: so it holds no personal data either.
 fn refusal(field: &'static str, problem: impl Into<String>) -> Refusal {
-    Refusal { field, problem: privacy::scrub(&problem.into()).text, value: String::new() }
+    Refusal { field, problem: problem.into(), value: String::new() }
+}
+
+/// The beginning of a value at fault. Summaries keep it: so it holds no personal data either.
+fn quoted(value: &str) -> String {
+    let mut short: String = value.chars().take(QUOTED).collect();
+    if short.len() < value.len() {
+        short.push('…');
+    }
+    privacy::scrub(&short).text
 }
 
 /// An advertisement that is ready to be stored.
@@ -113,7 +131,7 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     let mut object = match serde_json::from_str::<Value>(json) {
         Ok(Value::Object(object)) => object,
         Ok(_) => return refuse("line", "not a JSON object"),
-        Err(error) => return refuse("line", format!("not valid JSON: {error}")),
+        Err(error) => return refuse("line", format!("not valid JSON: {}", quoted(&error.to_string()))),
     };
     if let Some(id) = object.remove("id")
         && !object.contains_key("external_id")
@@ -124,7 +142,8 @@ pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     object.retain(|_, value| value.as_str().is_none_or(|text| !text.trim().is_empty()) && !value.is_null());
     check_texts(&object)?;
     check_times(&object)?;
-    NewPosting::deserialize(Value::Object(object)).map_err(|error| refusal("line", error.to_string()))
+    NewPosting::deserialize(Value::Object(object))
+        .map_err(|error| refusal("line", quoted(&error.to_string())))
 }
 
 fn check_texts(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
@@ -156,11 +175,16 @@ fn check_times(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
 }
 
 /// Validates and cleans an advertisement: entities and HTML to text, odd characters out, personal data
-/// removed, then the hash of what is left.
+/// removed, then the hash of what is left. A panic on the way refuses this advertisement and no other.
 ///
 /// # Errors
-/// When a field is missing, too long, or the country is not among `countries`.
+/// When a field is missing, too long or no date, or the country is not among `countries`.
 pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<Prepared, Refusal> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| cleaned(raw, countries, now)))
+        .unwrap_or_else(|_| refuse("line", "cannot be cleaned: the cleaning panicked"))
+}
+
+fn cleaned(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<Prepared, Refusal> {
     let mut changed = Vec::new();
     let portal = portal_of(&raw.portal, &mut changed)?;
     let country = country_of(&raw.country, countries, &mut changed)?;
@@ -176,6 +200,7 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
     let contract_type = cleaner.optional("contract_type", raw.contract_type, SHORT_LIMIT)?;
     let remote_type = cleaner.optional("remote_type", raw.remote_type, SHORT_LIMIT)?;
     let own_id = own_id(raw.external_id)?;
+    check_published(raw.posted_date, now)?;
     check_collected(raw.scraped_at, now)?;
     let content_hash = cleaning::content_hash(&cleaning::Content {
         title: &title,
@@ -213,8 +238,23 @@ pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Res
 /// Clocks differ by hours, not by days.
 fn check_collected(collected: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<(), Refusal> {
     match collected {
-        Some(time) if time > now + chrono::Duration::days(1) => {
+        Some(time) if time > now + TimeDelta::days(1) => {
             refuse_value("scraped_at", &time.to_rfc3339(), "`{}` is still to come")
+        }
+        Some(time) if time.date_naive() < FIRST_DAY => {
+            let problem = format!("`{{}}` is too long ago; expected {FIRST_DAY} or later");
+            refuse_value("scraped_at", &time.to_rfc3339(), problem)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_published(day: Option<NaiveDate>, now: DateTime<Utc>) -> Result<(), Refusal> {
+    let last = now.date_naive() + TimeDelta::days(DAYS_AHEAD);
+    match day {
+        Some(day) if !(FIRST_DAY..=last).contains(&day) => {
+            let problem = format!("`{{}}` is no day of publication; expected {FIRST_DAY} to {last}");
+            refuse_value("posted_date", &day.to_string(), problem)
         }
         _ => Ok(()),
     }
@@ -231,10 +271,11 @@ fn own_id(id: Option<String>) -> Result<Option<String>, Refusal> {
 }
 
 fn portal_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
+    check_short("portal", text)?;
     let portal = names::portal(text);
     if !is_portal_name(&portal) {
         let rule = "expected 1 to 50 of a-z, 0-9, `-`, `_`, beginning with a letter or digit";
-        return refuse("portal", format!("`{}` is not a portal name: {rule}", text.trim()));
+        return refuse_value("portal", text.trim(), format!("`{{}}` is not a portal name: {rule}"));
     }
     if portal != text.trim().to_lowercase() {
         changed.push(format!("portal: `{}` became `{portal}`", text.trim()));
@@ -242,7 +283,16 @@ fn portal_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
     Ok(portal)
 }
 
+/// Names are looked up: no book is.
+fn check_short(field: &'static str, text: &str) -> Result<(), Refusal> {
+    match text.len() {
+        0..=ID_LIMIT => Ok(()),
+        length => refuse(field, format!("has {length} bytes, at most {ID_LIMIT} are read")),
+    }
+}
+
 fn country_of(text: &str, countries: &[String], changed: &mut Vec<String>) -> Result<String, Refusal> {
+    check_short("country", text)?;
     let text = text.trim();
     if text.is_empty() {
         return refuse("country", "is empty; expected a code such as CO or a name");
@@ -252,7 +302,7 @@ fn country_of(text: &str, countries: &[String], changed: &mut Vec<String>) -> Re
         let allowed = countries.join(", ");
         let shown =
             if code == text.to_uppercase() { format!("`{code}`") } else { format!("`{text}` ({code})") };
-        return refuse("country", format!("{shown} is not enabled; enabled are {allowed}"));
+        return refuse("country", format!("{} is not enabled; enabled are {allowed}", quoted(&shown)));
     }
     if code != text.to_uppercase() {
         changed.push(format!("country: `{text}` became `{code}`"));
@@ -264,6 +314,10 @@ fn url_of(text: &str, changed: &mut Vec<String>) -> Result<String, Refusal> {
     let text = text.trim();
     if text.is_empty() {
         return refuse("url", "is empty; a posting needs it");
+    }
+    let length = text.chars().count();
+    if length > URL_LIMIT {
+        return refuse("url", format!("has {length} characters, at most {URL_LIMIT} are kept"));
     }
     let url = address::normalise(text).or_else(|problem| refuse_value("url", text, problem))?;
     if url.len() > text.len() {
@@ -362,12 +416,21 @@ fn is_portal_name(name: &str) -> bool {
     first_is_plain && rest_is_plain && name.len() <= 50
 }
 
-/// Stores advertisements in one transaction; the outcomes stand in the order of the items.
+/// Stores advertisements in one transaction; the outcomes stand in the order of the items. One that the database does not
+/// take is refused by itself.
+///
+/// Batches with texts in common wait for each other, and never in a circle.
 ///
 /// # Errors
-/// When a statement fails; then nothing of the batch is stored.
-pub async fn store_batch(connection: &mut PgConnection, items: &[Prepared]) -> SqlResult<Vec<Stored>> {
+/// When the database is away or others are at work on the same rows; then nothing of the batch is stored.
+pub async fn store_batch(
+    connection: &mut PgConnection,
+    items: &[Prepared],
+) -> SqlResult<Vec<Result<Stored, Refusal>>> {
     let mut transaction = connection.begin().await?;
+    let portals: BTreeSet<String> = items.iter().map(|item| item.posting.portal.clone()).collect();
+    let hashes: Vec<&str> = items.iter().map(|item| item.content_hash.as_str()).collect();
+    postings::reserve(&mut transaction, &portals.into_iter().collect::<Vec<_>>(), &hashes).await?;
     let mut outcomes = Vec::with_capacity(items.len());
     let mut removed: BTreeMap<String, u64> = BTreeMap::new();
     for item in items {
@@ -378,7 +441,15 @@ pub async fn store_batch(connection: &mut PgConnection, items: &[Prepared]) -> S
             seen_at: item.seen_at,
             collected_at: item.posting.scraped_at,
         };
-        outcomes.push(postings::store(&mut transaction, &storable).await?);
+        let stored = match postings::store(&mut transaction, &storable).await {
+            Err(error) if !crate::store::is_transient(&error) => {
+                tracing::warn!(error.text = crate::stage::chain(&error), "an advertisement was not stored");
+                outcomes.push(refuse("line", "the database does not take it; see the server's log"));
+                continue;
+            }
+            stored => stored?,
+        };
+        outcomes.push(Ok(stored));
         for (kind, count) in &item.removed {
             *removed.entry(kind.clone()).or_default() += count;
         }
@@ -406,7 +477,7 @@ mod tests {
     }
 
     fn prepared(raw: NewPosting) -> Result<Prepared, Refusal> {
-        prepare(raw, &["AR".to_owned(), "CO".to_owned()], DateTime::UNIX_EPOCH)
+        prepare(raw, &["AR".to_owned(), "CO".to_owned()], "2001-01-01T00:00:00Z".parse().expect("a time"))
     }
 
     #[test]
@@ -500,7 +571,63 @@ mod tests {
         check(|item| item.title = "  ".to_owned(), "title");
         check(|item| item.description = "<br/>".to_owned(), "description");
         check(|item| item.contract_type = Some("x".repeat(51)), "contract_type");
-        check(|item| item.scraped_at = "1970-01-03T00:00:00Z".parse().ok(), "scraped_at");
+        check(|item| item.scraped_at = "2001-01-03T00:00:00Z".parse().ok(), "scraped_at");
+        check(|item| item.scraped_at = "0012-01-03T00:00:00Z".parse().ok(), "scraped_at");
+        check(|item| item.posted_date = "-9000-01-03".parse().ok(), "posted_date");
+        check(|item| item.posted_date = "0226-11-03".parse().ok(), "posted_date");
+        check(|item| item.posted_date = "9999-12-31".parse().ok(), "posted_date");
+        check(|item| item.url = format!("https://x.example/{}", "a".repeat(200_000)), "url");
+        check(|item| item.url = "https://x.example/a\0b".to_owned(), "url");
+        check(|item| item.portal = "bumeran\0".repeat(80), "portal");
+        check(|item| item.country = "AR\0".to_owned(), "country");
+        check(|item| item.country = "Argentina ".repeat(1_000), "country");
+    }
+
+    #[test]
+    fn refusals_quote_the_beginning_of_a_value() {
+        let long = "x".repeat(200_000);
+        let check = |change: &dyn Fn(&mut NewPosting)| {
+            let mut item = raw();
+            change(&mut item);
+            let message = prepared(item).expect_err("refused").to_string();
+            assert!(message.len() < 400, "{} bytes: {}", message.len(), &message[..400]);
+        };
+        check(&|item| item.portal = long.clone());
+        check(&|item| item.portal = "¡".repeat(150));
+        check(&|item| item.country = long.clone());
+        check(&|item| item.country = "x".repeat(450));
+        check(&|item| item.url = long.clone());
+        check(&|item| item.url = format!("ftp://{}", "x".repeat(1_900)));
+        check(&|item| item.external_id = Some(long.clone()));
+        check(&|item| item.title = long.clone());
+        for json in [
+            format!(r#"{{"posted_date": "{long}"}}"#),
+            format!(r#"{{"scraped_at": "{long}"}}"#),
+            format!(r#"{{"raw": {{"{long}": 1}}, "title": ["{long}"]}}"#),
+            format!(r#"{{"title": "{long}"#),
+        ] {
+            let message = parse(&json).expect_err("refused").to_string();
+            assert!(message.len() < 400, "{} bytes", message.len());
+        }
+    }
+
+    #[test]
+    fn characters_that_nobody_sees_do_not_reach_the_database() {
+        let dirty = "a\0b\u{7}c";
+        let item = NewPosting {
+            external_id: Some(dirty.to_owned()),
+            title: dirty.to_owned(),
+            company: Some(dirty.to_owned()),
+            location: Some(dirty.to_owned()),
+            description: dirty.to_owned(),
+            requirements: Some(dirty.to_owned()),
+            salary_raw: Some(dirty.to_owned()),
+            contract_type: Some(dirty.to_owned()),
+            remote_type: Some(dirty.to_owned()),
+            ..raw()
+        };
+        let preview = prepared(item).expect("accepted").preview().to_string();
+        assert!(!preview.contains("\\u0000") && !preview.contains("\\u0007"), "{preview}");
     }
 
     #[test]

@@ -1,15 +1,22 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use observatory_pipeline::{config::Cli, service, telemetry};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long computations that nobody waits for any more may hold up the end of the process.
+const LAST_WORK: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
-    match service::run(&cli).await {
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(service::run(&cli));
+        runtime.shutdown_timeout(LAST_WORK);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed stderr is nobody's problem.

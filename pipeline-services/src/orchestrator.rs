@@ -18,7 +18,7 @@ use crate::{
 
 /// Pause between two looks at the active runs.
 const TICK: Duration = Duration::from_millis(200);
-/// Pause between two looks for lost workers.
+/// Longest pause between two looks for lost workers.
 const REAP: Duration = Duration::from_secs(5);
 
 /// Why a run cannot be started.
@@ -39,12 +39,20 @@ pub struct Orchestrator {
     /// Stages that are configured.
     stages: Arc<[StageName]>,
     max_retries: i32,
+    /// Pause between two looks for lost workers.
+    reap: Duration,
 }
 
 impl Orchestrator {
     /// An orchestrator that offers `stages`.
     pub fn new(pool: PgPool, stages: Vec<StageName>, max_retries: u32) -> Self {
-        Self { pool, stages: stages.into(), max_retries: max_retries.cast_signed() }
+        Self { pool, stages: stages.into(), max_retries: max_retries.cast_signed(), reap: REAP }
+    }
+
+    /// The same where workers hold their tasks for `lease`.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { reap: REAP.min(lease / 2), ..self }
     }
 
     /// Starts a run. No stages means every configured one; stages come back in pipeline order.
@@ -95,7 +103,7 @@ impl Orchestrator {
             if let Err(error) = self.tick().await {
                 tracing::warn!(error.text = chain(&error), "runs could not be moved");
             }
-            if reaped.elapsed() >= REAP {
+            if reaped.elapsed() >= self.reap {
                 reaped = tokio::time::Instant::now();
                 self.reap().await;
             }
@@ -118,20 +126,27 @@ impl Orchestrator {
         }
     }
 
-    /// Moves every active run as far as it can go now.
+    /// Moves every active run as far as it can go now. A run that cannot be moved is logged and delays no other.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the active runs cannot be read.
     pub async fn tick(&self) -> SqlResult<()> {
-        let mut connection = self.pool.acquire().await?;
-        for run_id in runs::active(&mut connection).await? {
-            let mut transaction = connection.begin().await?;
-            if runs::lock(&mut transaction, run_id).await? {
-                self.advance(&mut transaction, run_id).await?;
+        let active = runs::active(&mut *self.pool.acquire().await?).await?;
+        for run_id in active {
+            if let Err(error) = self.move_run(run_id).await {
+                tracing::warn!(run.id = %run_id, error.text = chain(&error), "a run could not be moved");
             }
-            transaction.commit().await?;
         }
         Ok(())
+    }
+
+    async fn move_run(&self, run_id: Uuid) -> SqlResult<()> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        if runs::lock(&mut transaction, run_id).await? {
+            self.advance(&mut transaction, run_id).await?;
+        }
+        transaction.commit().await
     }
 
     async fn advance(&self, connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {

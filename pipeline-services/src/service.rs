@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use tokio::{signal::unix::SignalKind, task::JoinSet};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::scraper::stage::{self as visits, ScraperStage};
@@ -25,11 +28,17 @@ use crate::{
     metrics,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
-    stage::Stage,
+    stage::{ModuleConfig, Stage},
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,
-    worker::Worker,
+    worker::{Circuits, Counters, Worker},
 };
+
+/// Tasks of a stage that works on each by itself, side by side at most.
+const SIDE_BY_SIDE: u32 = 16;
+
+/// Longest time that giving work back may take.
+const GIVE_BACK: Duration = Duration::from_secs(3);
 
 /// Runs what the command line asks for, until it is done or the process is told to stop.
 ///
@@ -75,12 +84,13 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     let listener = api::bind(config.listen).await?;
     let metrics_listener = api::bind(config.metrics_listen).await?;
     let (address, metrics_address) = (listener.local_addr()?, metrics_listener.local_addr()?);
-    let stop = CancellationToken::new();
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let mut tasks = JoinSet::new();
-    let entries = start_workers(stages, config, &pool, &stop, &mut tasks);
+    let entries = start_workers(stages, config, &pool, (&stop, &cut), &mut tasks);
     let orchestrator = role.orchestrates().then(|| {
         let enabled = crate::config::STAGES.into_iter().filter(|stage| config.module(*stage).enabled);
         Orchestrator::new(pool.clone(), enabled.collect(), config.module(StageName::Extract).max_retries)
+            .with_lease(config.timing.lease)
     });
     if let Some(orchestrator) = orchestrator.clone() {
         let stop = stop.clone();
@@ -104,9 +114,21 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     };
     let drain = Duration::from_secs(config.drain_seconds);
     let server = tokio::spawn(api::serve(services, listener, stop.clone(), drain));
-    stop_on_signal(stop).await?;
-    server.await.context("gRPC server panicked")??;
-    finish(tasks, drain).await;
+    let mut signals = Signals::new()?;
+    signals.next().await;
+    tracing::info!("stopping");
+    stop.cancel();
+    let ended = async {
+        tasks_done(&mut tasks).await;
+        server.await.context("gRPC server panicked")?
+    };
+    tokio::select! {
+        ended = ended => return ended,
+        () = tokio::time::sleep(drain) => tracing::warn!("the time to finish work is over: it is given back"),
+        () = signals.next() => tracing::warn!("told to stop twice: work is given back"),
+    }
+    cut.cancel();
+    let _ = tokio::time::timeout(GIVE_BACK, tasks_done(&mut tasks)).await;
     Ok(())
 }
 
@@ -210,37 +232,51 @@ fn start_workers(
     stages: Vec<Arc<dyn Stage>>,
     config: &Config,
     pool: &PgPool,
-    stop: &CancellationToken,
+    (stop, cut): (&CancellationToken, &CancellationToken),
     tasks: &mut JoinSet<()>,
 ) -> BTreeMap<StageName, StageEntry> {
+    let circuits = Arc::<Circuits>::default();
     let mut entries = BTreeMap::new();
     for stage in stages {
         let module = config.module(stage.name());
-        let worker = Worker::new(Arc::clone(&stage), module.clone(), pool.clone());
-        let counters = worker.counters();
-        let stop = stop.clone();
-        tasks.spawn(async move { worker.run(stop).await });
+        let counters = Arc::<Counters>::default();
+        let (workers, batch_size) = match stage.works_singly() {
+            true => (module.batch_size.min(SIDE_BY_SIDE), 1),
+            false => (1, module.batch_size),
+        };
+        for _ in 0..workers {
+            let module = ModuleConfig { batch_size, ..module.clone() };
+            let worker = Worker::new(Arc::clone(&stage), module, pool.clone())
+                .paced(config.timing, Arc::clone(&circuits))
+                .counted(Arc::clone(&counters));
+            let (stop, cut) = (stop.clone(), cut.clone());
+            tasks.spawn(async move { worker.run(stop, cut).await });
+        }
         entries.insert(stage.name(), StageEntry { stage, config: module, counters });
     }
     entries
 }
 
-async fn stop_on_signal(stop: CancellationToken) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
-    stop.cancel();
-    Ok(())
+async fn tasks_done(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
-async fn finish(mut tasks: JoinSet<()>, patience: Duration) {
-    let all_done = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(patience, all_done).await.is_err() {
-        tracing::warn!("work was cut off when the time to finish it was over");
+/// Requests to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The module interface that every stage shares.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{any::Any, collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
@@ -31,45 +33,86 @@ pub struct ModuleConfig {
     pub batch_size: u32,
     /// Further tries of a task after its first.
     pub max_retries: u32,
-    /// Seconds after which a batch is given up.
+    /// Seconds without a sign of progress after which a batch is given up.
     pub timeout: u64,
+    /// Seconds that a task waits for something that is away or busy before it fails; waiting costs no try.
+    pub patience: u64,
     /// What only this module understands; it checks the keys itself.
     pub settings: toml::Table,
 }
 
 impl Default for ModuleConfig {
     fn default() -> Self {
-        Self { enabled: true, batch_size: 100, max_retries: 3, timeout: 300, settings: toml::Table::new() }
+        Self {
+            enabled: true,
+            batch_size: 100,
+            max_retries: 10,
+            timeout: 300,
+            patience: 3_600,
+            settings: toml::Table::new(),
+        }
+    }
+}
+
+/// What stages ask and cannot do without.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Dependency {
+    /// PostgreSQL.
+    Database,
+    /// The inference server.
+    Inference,
+    /// The OpenAI-compatible endpoint of the enhancer.
+    LanguageModel,
+    /// The portal of one visit: other visits do not depend on it.
+    Portal,
+}
+
+impl Dependency {
+    /// Whether every task of a stage waits when this is away.
+    pub const fn is_shared(self) -> bool {
+        !matches!(self, Self::Portal)
     }
 }
 
 /// Why a stage could not finish a task. The worker alone decides about delays.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StageError {
-    /// Another try may succeed.
+    /// Something the task depends on is away or busy: it waits, at the cost of no try.
     #[error("{reason}")]
-    Retry {
-        /// What went wrong.
+    Unavailable {
+        /// What is away.
+        dependency: Dependency,
+        /// What it said, or how it could not be reached.
         reason: String,
-        /// Earliest time for another try, when whoever refused said so.
+        /// When it wants to be asked again, if it said so.
         after: Option<Duration>,
     },
+    /// Another try may succeed.
+    #[error("{0}")]
+    Retry(String),
     /// No try will succeed with the same input.
     #[error("{0}")]
     Fail(String),
 }
 
-impl StageError {
-    /// An error worth another try after the worker's own delay.
-    pub fn retry(error: &dyn std::error::Error) -> Self {
-        Self::Retry { reason: chain(error), after: None }
+impl From<SqlError> for StageError {
+    fn from(error: SqlError) -> Self {
+        let reason = chain(&error);
+        if crate::store::is_conflict(&error) {
+            Self::Retry(reason)
+        } else if crate::store::is_transient(&error) {
+            Self::Unavailable { dependency: Dependency::Database, reason, after: None }
+        } else {
+            Self::Fail(reason)
+        }
     }
 }
 
-impl From<SqlError> for StageError {
-    fn from(error: SqlError) -> Self {
-        if crate::store::is_transient(&error) { Self::retry(&error) } else { Self::Fail(chain(&error)) }
-    }
+/// A panic as an error: with the same input it comes again.
+pub fn panicked(what: &str, panic: &(dyn Any + Send)) -> StageError {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    StageError::Fail(format!("{what} panicked: {said}"))
 }
 
 /// An error and its sources on one line.
@@ -208,6 +251,51 @@ impl PlannedTask {
 /// Result of one task of a batch.
 pub type Outcome = Result<Effect, StageError>;
 
+/// Part of a task that is to be written before the task is over.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Task it belongs to.
+    pub task: Task,
+    /// What is to be written.
+    pub effect: Effect,
+    /// Where the task goes on if its worker is lost: its payload from now on.
+    pub payload: Value,
+    written: oneshot::Sender<Result<(), StageError>>,
+}
+
+impl Checkpoint {
+    /// Tells the stage what became of it.
+    pub fn answer(self, result: Result<(), StageError>) {
+        // A stage that no longer listens was given up.
+        let _ = self.written.send(result);
+    }
+}
+
+/// The way for a stage to have part of a long task written: the worker writes it through the task's fence, in a transaction
+/// of its own, and gives the task time anew.
+#[derive(Clone, Debug)]
+pub struct Checkpoints(mpsc::Sender<Checkpoint>);
+
+impl Checkpoints {
+    /// The stage's end and the worker's.
+    pub fn channel() -> (Self, mpsc::Receiver<Checkpoint>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Writes part of `task`.
+    ///
+    /// # Errors
+    /// When it was not written: the task belongs to another worker by now, or the database refused.
+    pub async fn write(&self, task: &Task, effect: Effect, payload: Value) -> Result<(), StageError> {
+        let gone = || StageError::Retry("the worker of the task is gone".to_owned());
+        let (written, answer) = oneshot::channel();
+        let checkpoint = Checkpoint { task: task.clone(), effect, payload, written };
+        self.0.send(checkpoint).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
 /// A stage of the pipeline. Implementations read rows and ask other services; they never write rows.
 #[async_trait]
 pub trait Stage: Send + Sync {
@@ -220,11 +308,17 @@ pub trait Stage: Send + Sync {
     /// When rows or services that the plan needs cannot be read.
     async fn plan(&self, run: &Run) -> Result<Plan, StageError>;
 
-    /// Processes tasks; one outcome per task, in order. An error stands for every task of the batch.
+    /// Whether every task takes long and is worked on by itself: a batch of the module is then so many tasks side by side.
+    fn works_singly(&self) -> bool {
+        false
+    }
+
+    /// Processes tasks; one outcome per task, in order. An error stands for every task of the batch, which is then worked
+    /// on one by one.
     ///
     /// # Errors
     /// When nothing of the batch could be tried.
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError>;
+    async fn process(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError>;
 
     /// Checks that the stage could run now: settings, files, services, tables.
     ///

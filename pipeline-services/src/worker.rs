@@ -2,34 +2,34 @@
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::run::StageName,
-    stage::{Effect, ModuleConfig, Outcome, Stage, StageError, chain},
-    store::{Connection, PgConnection, PgListener, PgPool, SqlError, SqlResult, runs, tasks, tasks::Task},
+    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Stage, StageError, chain, panicked},
+    store::{PgPool, SqlResult, runs, tasks, tasks::Task},
 };
+use announcements::Announcements;
+use pace::jittered;
+pub use pace::{Circuits, LONGEST_HINT, Timing};
+use settle::Verdict;
 
+mod announcements;
 mod effects;
+mod pace;
+mod settle;
 
-/// How long a claimed task stays ours without a heartbeat.
-pub const LEASE: Duration = Duration::from_secs(30);
 /// Longest sleep between two looks for work when no announcement arrives.
 const POLL: Duration = Duration::from_secs(2);
-/// First delay of a retry; each further one doubles.
-const FIRST_DELAY: Duration = Duration::from_secs(2);
-/// Tries of a transaction that fails for a passing reason.
-const COMMIT_TRIES: u32 = 4;
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// Runs one stage until it is told to stop.
 pub struct Worker {
@@ -38,13 +38,18 @@ pub struct Worker {
     pool: PgPool,
     id: Uuid,
     counters: Arc<Counters>,
+    timing: Timing,
+    circuits: Arc<Circuits>,
+    /// What the last batch found to be away.
+    missing: Mutex<Option<Dependency>>,
 }
 
-/// What a worker did since it started.
+/// What the workers of a stage did since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
     succeeded: AtomicU64,
     retried: AtomicU64,
+    waiting: AtomicU64,
     failed: AtomicU64,
     batches: AtomicU64,
     busy_ms: AtomicU64,
@@ -57,6 +62,7 @@ impl Counters {
         BTreeMap::from([
             ("tasks_succeeded_total".to_owned(), value(&self.succeeded)),
             ("tasks_retried_total".to_owned(), value(&self.retried)),
+            ("tasks_put_off_total".to_owned(), value(&self.waiting)),
             ("tasks_failed_total".to_owned(), value(&self.failed)),
             ("batches_total".to_owned(), value(&self.batches)),
             ("busy_seconds_total".to_owned(), value(&self.busy_ms) / 1000.0),
@@ -69,8 +75,10 @@ impl Counters {
 pub struct BatchReport {
     /// Tasks ended as done.
     pub succeeded: u64,
-    /// Tasks put back.
+    /// Tasks put back for another try, or to be worked on alone.
     pub retried: u64,
+    /// Tasks put back until something they depend on has come back.
+    pub waiting: u64,
     /// Tasks given up.
     pub failed: u64,
     /// Tasks that another worker owns by now.
@@ -81,26 +89,58 @@ impl BatchReport {
     fn is_empty(self) -> bool {
         self == Self::default()
     }
+
+    fn add(&mut self, other: Self) {
+        self.succeeded += other.succeeded;
+        self.retried += other.retried;
+        self.waiting += other.waiting;
+        self.failed += other.failed;
+        self.lost += other.lost;
+    }
 }
 
 impl Worker {
     /// A worker for `stage`; it does nothing before [`Worker::run`].
     pub fn new(stage: Arc<dyn Stage>, config: ModuleConfig, pool: PgPool) -> Self {
-        Self { stage, config, pool, id: Uuid::now_v7(), counters: Arc::default() }
+        Self {
+            stage,
+            config,
+            pool,
+            id: Uuid::now_v7(),
+            counters: Arc::default(),
+            timing: Timing::default(),
+            circuits: Arc::default(),
+            missing: Mutex::default(),
+        }
     }
 
-    /// Counters that go on counting while the worker runs.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+    /// The same with times and circuits of the process.
+    #[must_use]
+    pub fn paced(self, timing: Timing, circuits: Arc<Circuits>) -> Self {
+        Self { timing, circuits, ..self }
     }
 
-    /// Works until `stop`, then gives back what it holds.
-    pub async fn run(&self, stop: CancellationToken) {
-        let heart = tokio::spawn(beat(self.pool.clone(), self.id, stop.clone()));
+    /// The same, counting with others.
+    #[must_use]
+    pub fn counted(self, counters: Arc<Counters>) -> Self {
+        Self { counters, ..self }
+    }
+
+    /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it holds.
+    pub async fn run(&self, stop: CancellationToken, cut: CancellationToken) {
+        let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
         let mut announcements = Announcements::new(self.pool.clone(), self.stage.name());
         let mut trouble = 0_u32;
         while !stop.is_cancelled() {
-            match self.recover_and_work(trouble > 0).await {
+            if let Some(wait) = self.circuit_open_for() {
+                sleep_or_stop(wait.min(POLL), &stop).await;
+                continue;
+            }
+            let worked = tokio::select! {
+                worked = self.recover_and_work(trouble > 0) => worked,
+                () = cut.cancelled() => break,
+            };
+            match worked {
                 Ok(report) if report.is_empty() => {
                     trouble = 0;
                     announcements.wait(POLL, &stop).await;
@@ -113,14 +153,14 @@ impl Worker {
                         error.text = chain(&error),
                         "work interrupted"
                     );
-                    sleep_or_stop(delay(trouble.min(4)).min(POLL * 5), &stop).await;
+                    sleep_or_stop(self.timing.delay(trouble.min(4)).min(POLL * 5), &stop).await;
                 }
             }
         }
+        heart.abort();
         if let Ok(mut connection) = self.pool.acquire().await {
             let _ = tasks::release(&mut connection, self.id).await;
         }
-        heart.abort();
     }
 
     /// After trouble, gives back what is still claimed: the heartbeat would keep it for ever.
@@ -136,10 +176,10 @@ impl Worker {
     /// # Errors
     /// As [`Worker::work_once`].
     pub async fn work_once_alive(&self) -> SqlResult<BatchReport> {
-        let stop = CancellationToken::new();
-        let _stop_when_done = stop.clone().drop_guard();
-        tokio::spawn(beat(self.pool.clone(), self.id, stop));
-        self.work_once().await
+        let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
+        let report = self.work_once().await;
+        heart.abort();
+        report
     }
 
     /// Claims one batch and brings it to an end.
@@ -148,8 +188,10 @@ impl Worker {
     /// When the database fails; what was claimed comes back when its lease ends.
     pub async fn work_once(&self) -> SqlResult<BatchReport> {
         let mut connection = self.pool.acquire().await?;
-        let limit = i64::from(self.config.batch_size.max(1));
-        let claimed = tasks::claim(&mut connection, self.stage.name(), self.id, limit, LEASE).await?;
+        // Where the last batch found something to be away, one task goes and sees.
+        let limit = if self.missing().is_some() { 1 } else { i64::from(self.config.batch_size.max(1)) };
+        let claimed =
+            tasks::claim(&mut connection, self.stage.name(), self.id, limit, self.timing.lease).await?;
         drop(connection);
         if claimed.is_empty() {
             return Ok(BatchReport::default());
@@ -159,11 +201,11 @@ impl Worker {
         let mut report = BatchReport::default();
         for task in plans {
             let outcome = self.plan(&task).await?;
-            self.complete(vec![(task, outcome)], &mut report).await?;
+            self.complete(vec![(task, Verdict::Settle(outcome))], &mut report).await?;
         }
         if !work.is_empty() {
-            let outcomes = self.process(&work).await;
-            self.complete(work.into_iter().zip(outcomes).collect(), &mut report).await?;
+            let verdicts = self.judge(&work).await;
+            self.complete(work.into_iter().zip(verdicts).collect(), &mut report).await?;
         }
         self.count(report, started.elapsed());
         Ok(report)
@@ -173,111 +215,100 @@ impl Worker {
         let mut connection = self.pool.acquire().await?;
         let run = runs::get(&mut connection, task.run_id).await?;
         drop(connection);
-        Ok(match run {
-            Some(run) => self.stage.plan(&run).await.map(Effect::Planned),
-            None => Err(StageError::Fail("the run is gone".to_owned())),
+        let Some(run) = run else { return Ok(Err(StageError::Fail("the run is gone".to_owned()))) };
+        let planned = AssertUnwindSafe(self.stage.plan(&run)).catch_unwind();
+        Ok(match tokio::time::timeout(self.silence(), planned).await {
+            Ok(Ok(planned)) => planned.map(Effect::Planned),
+            Ok(Err(panic)) => Err(panicked("plan", &*panic)),
+            Err(_) => Err(StageError::Retry(format!("plan took longer than {} s", self.silence().as_secs()))),
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Vec<Outcome> {
-        let limit = Duration::from_secs(self.config.timeout.max(1));
-        let result = match timeout(limit, self.stage.process(batch)).await {
-            Ok(result) => result,
-            Err(_) => Err(StageError::Retry {
-                reason: format!("batch took longer than {} s", limit.as_secs()),
-                after: None,
-            }),
-        };
-        match result {
+    /// Processes a batch; if that fails as a whole, its tasks are to be worked on one by one.
+    async fn judge(&self, batch: &[Task]) -> Vec<Verdict> {
+        let outcomes = match self.process(batch).await {
             Ok(outcomes) if outcomes.len() == batch.len() => outcomes,
             Ok(outcomes) => {
                 let reason = format!("stage answered {} of {} tasks", outcomes.len(), batch.len());
                 vec![Err(StageError::Fail(reason)); batch.len()]
             }
-            Err(error) => vec![Err(error); batch.len()],
-        }
-    }
-
-    /// Writes the outcomes in one transaction; if that fails for one of them, each in its own.
-    async fn complete(&self, batch: Vec<(Task, Outcome)>, report: &mut BatchReport) -> SqlResult<()> {
-        match self.commit_persistently(&batch).await {
-            Ok(part) => report.add(part),
-            Err(error) if batch.len() > 1 && !error.is_transient() => {
-                for single in batch {
-                    Box::pin(self.complete(vec![single], report)).await?;
-                }
-            }
-            Err(CommitError::Lost) => {
-                tracing::info!(stage.name = self.stage.name().name(), "result dropped: lease lost");
-                report.lost += 1;
-            }
-            Err(CommitError::Statement(error)) if crate::store::is_transient(&error) => return Err(error),
-            Err(CommitError::Statement(error)) => {
-                let (task, _) = &batch[0];
-                let mut connection = self.pool.acquire().await?;
-                tasks::fail(&mut connection, task, &chain(&error)).await?;
-                report.failed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits, repeating what lost a deadlock or a short interruption.
-    async fn commit_persistently(&self, batch: &[(Task, Outcome)]) -> Result<BatchReport, CommitError> {
-        for tries in 1..COMMIT_TRIES {
-            match self.commit(batch).await {
-                Err(error) if error.is_transient() => {
-                    tokio::time::sleep(jittered(Duration::from_millis(100) * tries)).await;
-                }
-                settled => return settled,
-            }
-        }
-        self.commit(batch).await
-    }
-
-    async fn commit(&self, batch: &[(Task, Outcome)]) -> Result<BatchReport, CommitError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        let mut report = BatchReport::default();
-        for (task, outcome) in batch {
-            self.settle(&mut transaction, task, outcome, &mut report).await?;
-        }
-        transaction.commit().await?;
-        Ok(report)
-    }
-
-    async fn settle(
-        &self,
-        connection: &mut PgConnection,
-        task: &Task,
-        outcome: &Outcome,
-        report: &mut BatchReport,
-    ) -> Result<(), CommitError> {
-        let owned = match outcome {
-            Ok(effect) => {
-                let retries = self.config.max_retries.cast_signed();
-                effects::apply(connection, self.stage.name(), task, effect, retries).await?;
-                report.succeeded += 1;
-                tasks::finish(connection, task).await?
-            }
-            Err(StageError::Retry { reason, after }) if task.retry_count < task.max_retries => {
-                let tries = task.retry_count.unsigned_abs() + 1;
-                let wait = after.unwrap_or(Duration::ZERO).max(jittered(delay(tries)));
-                report.retried += 1;
-                tasks::retry(connection, task, wait, reason).await?
-            }
+            Err(error @ StageError::Unavailable { .. }) => vec![Err(error); batch.len()],
+            Err(error) if batch.len() == 1 => vec![Err(error)],
             Err(error) => {
-                report.failed += 1;
-                tasks::fail(connection, task, &error.to_string()).await?
+                return batch.iter().map(|_| Verdict::Isolate(error.to_string())).collect();
             }
         };
-        if owned { Ok(()) } else { Err(CommitError::Lost) }
+        outcomes.into_iter().map(Verdict::Settle).collect()
+    }
+
+    /// Lets the stage work, and writes its checkpoints, until it is done, panics, or is silent for too long.
+    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+        let (checkpoints, mut inbox) = Checkpoints::channel();
+        let work = AssertUnwindSafe(self.stage.process(batch, &checkpoints)).catch_unwind();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done.unwrap_or_else(|panic| Err(panicked("stage", &*panic))),
+                Some(checkpoint) = inbox.recv() => {
+                    let written = self.keep(&checkpoint).await;
+                    checkpoint.answer(written);
+                }
+                () = tokio::time::sleep(self.silence()) => {
+                    let seconds = self.silence().as_secs();
+                    return Err(StageError::Retry(format!("no progress within {seconds} s")));
+                }
+            }
+        }
+    }
+
+    fn silence(&self) -> Duration {
+        Duration::from_secs(self.config.timeout.max(1))
+    }
+
+    fn missing(&self) -> Option<Dependency> {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn circuit_open_for(&self) -> Option<Duration> {
+        let wait = self.circuits.open_for(self.missing()?, Instant::now())?;
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// Opens or closes the circuit that a batch speaks of; returns how long its tasks wait.
+    fn note_dependency(&self, batch: &[(Task, Verdict)]) -> Duration {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut longest_hint = None;
+        let mut away = None;
+        for (_, verdict) in batch {
+            match verdict {
+                Verdict::Settle(Err(StageError::Unavailable { dependency, after, .. }))
+                    if dependency.is_shared() && away.is_none_or(|known| known == *dependency) =>
+                {
+                    away = Some(*dependency);
+                    longest_hint = longest_hint.max(*after);
+                }
+                _ => {
+                    if let Some(dependency) = missing.take() {
+                        self.circuits.close(dependency);
+                    }
+                    return jittered(self.timing.delay(1));
+                }
+            }
+        }
+        let Some(dependency) = away else { return Duration::ZERO };
+        if missing.is_none() {
+            let reason = batch.first().and_then(|(_, verdict)| verdict.reason()).unwrap_or_default();
+            tracing::warn!(stage.name = self.stage.name().name(), reason, "waiting for what is away");
+        }
+        *missing = Some(dependency);
+        self.circuits.open(dependency, &self.timing, longest_hint, Instant::now())
     }
 
     fn count(&self, report: BatchReport, elapsed: Duration) {
         let add = |counter: &AtomicU64, value: u64| counter.fetch_add(value, Ordering::Relaxed);
         add(&self.counters.succeeded, report.succeeded);
         add(&self.counters.retried, report.retried);
+        add(&self.counters.waiting, report.waiting);
         add(&self.counters.failed, report.failed);
         add(&self.counters.batches, 1);
         add(&self.counters.busy_ms, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
@@ -285,6 +316,7 @@ impl Worker {
             stage.name = self.stage.name().name(),
             tasks.succeeded = report.succeeded,
             tasks.retried = report.retried,
+            tasks.waiting = report.waiting,
             tasks.failed = report.failed,
             duration_ms = elapsed.as_secs_f64() * 1000.0,
             "batch done"
@@ -292,49 +324,11 @@ impl Worker {
     }
 }
 
-impl BatchReport {
-    fn add(&mut self, other: Self) {
-        self.succeeded += other.succeeded;
-        self.retried += other.retried;
-        self.failed += other.failed;
-        self.lost += other.lost;
-    }
-}
-
-#[derive(Debug)]
-enum CommitError {
-    Lost,
-    Statement(SqlError),
-}
-
-impl CommitError {
-    fn is_transient(&self) -> bool {
-        matches!(self, Self::Statement(error) if crate::store::is_transient(error))
-    }
-}
-
-impl From<SqlError> for CommitError {
-    fn from(error: SqlError) -> Self {
-        Self::Statement(error)
-    }
-}
-
-/// Delay before try number `tries`, without jitter.
-fn delay(tries: u32) -> Duration {
-    FIRST_DELAY.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(LONGEST_DELAY)
-}
-
-/// Between half of `delay` and all of it, so that tasks that failed together do not return together.
-fn jittered(delay: Duration) -> Duration {
-    let random = Uuid::new_v4().as_u128() as u32;
-    delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
-}
-
-async fn beat(pool: PgPool, worker: Uuid, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        sleep_or_stop(LEASE / 3, &stop).await;
+async fn beat(pool: PgPool, worker: Uuid, lease: Duration) {
+    loop {
+        tokio::time::sleep(lease / 3).await;
         let beaten = match pool.acquire().await {
-            Ok(mut connection) => tasks::heartbeat(&mut connection, worker, LEASE).await,
+            Ok(mut connection) => tasks::heartbeat(&mut connection, worker, lease).await,
             Err(error) => Err(error),
         };
         if let Err(error) = beaten {
@@ -347,76 +341,5 @@ async fn sleep_or_stop(duration: Duration, stop: &CancellationToken) {
     tokio::select! {
         () = tokio::time::sleep(duration) => {}
         () = stop.cancelled() => {}
-    }
-}
-
-/// Wakes a worker when tasks are announced; without a connection for that, its polling goes on.
-struct Announcements {
-    pool: PgPool,
-    stage: StageName,
-    listener: Option<PgListener>,
-}
-
-impl Announcements {
-    fn new(pool: PgPool, stage: StageName) -> Self {
-        Self { pool, stage, listener: None }
-    }
-
-    async fn wait(&mut self, longest: Duration, stop: &CancellationToken) {
-        if self.listener.is_none() {
-            self.listener = self.listen().await;
-            if self.listener.is_some() {
-                // Something may have been announced before we listened: look again at once.
-                return;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(longest) => {}
-            () = stop.cancelled() => {}
-            () = Self::announced(&mut self.listener, self.stage) => {}
-        }
-    }
-
-    async fn listen(&self) -> Option<PgListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await.ok()?;
-        listener.listen(tasks::CHANNEL).await.ok()?;
-        Some(listener)
-    }
-
-    async fn announced(listener: &mut Option<PgListener>, stage: StageName) {
-        let Some(open) = listener else { return std::future::pending().await };
-        loop {
-            match open.recv().await {
-                Ok(notification) if notification.payload() == stage.name() => return,
-                Ok(_) => {}
-                Err(_) => {
-                    *listener = None;
-                    return std::future::pending().await;
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_a_minute() {
-        let check = |tries, seconds| assert_eq!(delay(tries), Duration::from_secs(seconds), "try {tries}");
-        check(1, 2);
-        check(2, 4);
-        check(3, 8);
-        check(6, 60);
-        check(40, 60);
-    }
-
-    #[test]
-    fn jitter_stays_between_half_and_all() {
-        for _ in 0..100 {
-            let wait = jittered(Duration::from_secs(8));
-            assert!((Duration::from_secs(4)..=Duration::from_secs(8)).contains(&wait), "{wait:?}");
-        }
     }
 }

@@ -70,7 +70,8 @@ pub(super) fn after(status: &Status, done: &str) -> Status {
 /// A stage that refused.
 pub(super) fn stage(error: StageError) -> Status {
     match error {
-        StageError::Retry { reason, .. } => with_reason(Code::Unavailable, "STAGE_RETRY", reason),
+        StageError::Unavailable { reason, .. } => with_reason(Code::Unavailable, "STAGE_WAITS", reason),
+        StageError::Retry(reason) => with_reason(Code::Unavailable, "STAGE_RETRY", reason),
         StageError::Fail(reason) => precondition(reason),
     }
 }

@@ -1,6 +1,9 @@
 //! Stored postings: import, listing, countries.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use chrono::Utc;
 use observatory_proto::pipeline::v1::{
@@ -12,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error, non_empty, page_size};
 use crate::{
-    intake::{self, Prepared},
+    intake::{self, Prepared, Refusal},
     store::{Connection, Page, PgConnection, SqlResult, countries, postings, postings::Stored},
 };
 
@@ -34,8 +37,8 @@ struct Told {
 
 impl Told {
     /// Notes that a line has a problem of a kind; its message has `value` where the kind has `{}`.
-    fn add(&mut self, item: &ImportPostingsRequest, kind: String, value: &str) {
-        let key = (item.file.clone(), kind);
+    fn add(&mut self, (file, line): (&str, u64), kind: String, value: &str) {
+        let key = (file.to_owned(), kind);
         if let Some((error, values)) = self.kinds.get(&key).and_then(|place| self.found.get_mut(*place)) {
             error.count += 1;
             if values.len() <= FURTHER && !values.iter().any(|known| known == value) {
@@ -43,7 +46,7 @@ impl Told {
             }
         } else if self.found.len() < REPORTED {
             let message = key.1.replace("{}", value);
-            let error = ImportError { file: item.file.clone(), line: item.line, message, count: 1 };
+            let error = ImportError { file: file.to_owned(), line, message, count: 1 };
             self.kinds.insert(key, self.found.len());
             self.found.push((error, vec![value.to_owned()]));
         }
@@ -61,13 +64,23 @@ impl Told {
     }
 }
 
+/// Tries of a batch that meets another import at the same rows.
+const TRIES: u32 = 4;
+
+/// An advertisement that is to be stored, and where it stands.
+struct Waiting {
+    file: String,
+    line: u64,
+    prepared: Prepared,
+}
+
 /// Running totals of an import.
 struct Import<'a> {
     services: &'a Services,
     countries: Vec<String>,
     /// What the first request said; none before it.
     dry_run: Option<bool>,
-    waiting: Vec<Prepared>,
+    waiting: Vec<Waiting>,
     /// Texts of a dry run so far.
     hashes: HashSet<String>,
     /// Refusals by the field at fault, not yet written.
@@ -85,15 +98,18 @@ impl Import<'_> {
             .and_then(|posting| intake::prepare(posting, &self.countries, Utc::now()));
         match prepared {
             Ok(prepared) => {
-                prepared.changed.iter().for_each(|change| self.notes.add(item, change.clone(), ""));
-                self.waiting.push(prepared);
+                let place = (item.file.as_str(), item.line);
+                prepared.changed.iter().for_each(|change| self.notes.add(place, change.clone(), ""));
+                self.waiting.push(Waiting { file: item.file.clone(), line: item.line, prepared });
             }
-            Err(refusal) => {
-                self.totals.refused += 1;
-                *self.refused.entry(refusal.field.to_owned()).or_default() += 1;
-                self.errors.add(item, format!("{}: {}", refusal.field, refusal.problem), &refusal.value);
-            }
+            Err(refusal) => self.refuse((&item.file, item.line), &refusal),
         }
+    }
+
+    fn refuse(&mut self, place: (&str, u64), refusal: &Refusal) {
+        self.totals.refused += 1;
+        *self.refused.entry(refusal.field.to_owned()).or_default() += 1;
+        self.errors.add(place, format!("{}: {}", refusal.field, refusal.problem), &refusal.value);
     }
 
     async fn flush(&mut self) -> Result<(), Status> {
@@ -103,8 +119,8 @@ impl Import<'_> {
         } else {
             self.store(&mut connection).await.map_err(error::sql)?;
         }
-        for prepared in self.waiting.drain(..) {
-            for (kind, count) in prepared.removed {
+        for waiting in self.waiting.drain(..) {
+            for (kind, count) in waiting.prepared.removed {
                 *self.totals.entities_removed.entry(kind).or_default() += count;
             }
         }
@@ -114,43 +130,49 @@ impl Import<'_> {
     /// A refusal says how much was done before it.
     async fn flush_or_tell(&mut self) -> Result<(), Status> {
         let flushed = self.flush().await;
-        flushed.map_err(|status| {
-            let stored = self.totals.imported + self.totals.duplicates;
-            if self.dry_run == Some(true) || stored == 0 {
-                return error::after(&status, "nothing was stored");
-            }
-            let done = format!(
-                "{stored} advertisements are stored ({} of them new), the others are not; the import may be repeated",
-                self.totals.imported
-            );
-            error::after(&status, &done)
-        })
+        flushed.map_err(|status| error::after(&status, &self.done()))
+    }
+
+    fn done(&self) -> String {
+        let stored = self.totals.imported + self.totals.duplicates;
+        if self.dry_run == Some(true) || stored == 0 {
+            return "nothing was stored".to_owned();
+        }
+        format!(
+            "{stored} advertisements are stored ({} of them new), the others are not; the import may be repeated",
+            self.totals.imported
+        )
     }
 
     async fn store(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
+        if !self.waiting.is_empty() {
+            let items: Vec<Prepared> = self.waiting.iter().map(|waiting| waiting.prepared.clone()).collect();
+            let outcomes = stored(connection, &items).await?;
+            let places: Vec<(String, u64)> =
+                self.waiting.iter().map(|waiting| (waiting.file.clone(), waiting.line)).collect();
+            for ((file, line), outcome) in places.iter().zip(outcomes) {
+                match outcome {
+                    Ok(Stored::New(_)) => self.totals.imported += 1,
+                    Ok(Stored::Duplicate(_)) => self.totals.duplicates += 1,
+                    Err(refusal) => self.refuse((file, *line), &refusal),
+                }
+            }
+        }
         if !self.refused.is_empty() {
             let refused = std::mem::take(&mut self.refused);
             postings::count_refused(connection, "import", &refused).await?;
-        }
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        for outcome in intake::store_batch(connection, &self.waiting).await? {
-            match outcome {
-                Stored::New(_) => self.totals.imported += 1,
-                Stored::Duplicate(_) => self.totals.duplicates += 1,
-            }
         }
         Ok(())
     }
 
     /// Counts what storing would do, and stores nothing.
     async fn compare(&mut self, connection: &mut PgConnection) -> SqlResult<()> {
-        let hashes: Vec<String> = self.waiting.iter().map(|item| item.content_hash().to_owned()).collect();
+        let hashes: Vec<String> =
+            self.waiting.iter().map(|item| item.prepared.content_hash().to_owned()).collect();
         self.hashes.extend(postings::known_hashes(connection, &hashes).await?);
         for (item, hash) in self.waiting.iter().zip(hashes) {
             if self.totals.preview_json.len() < PREVIEWS {
-                self.totals.preview_json.push(item.preview().to_string());
+                self.totals.preview_json.push(item.prepared.preview().to_string());
             }
             if self.hashes.insert(hash) {
                 self.totals.imported += 1;
@@ -166,6 +188,22 @@ impl Import<'_> {
         self.totals.notes = self.notes.finish();
         self.totals
     }
+}
+
+/// Stores a batch, again where another import was at the same rows.
+async fn stored(
+    connection: &mut PgConnection,
+    items: &[Prepared],
+) -> SqlResult<Vec<Result<Stored, Refusal>>> {
+    for tries in 1..TRIES {
+        match intake::store_batch(connection, items).await {
+            Err(error) if crate::store::is_conflict(&error) => {
+                tokio::time::sleep(Duration::from_millis(50) * tries).await;
+            }
+            settled => return settled,
+        }
+    }
+    intake::store_batch(connection, items).await
 }
 
 #[tonic::async_trait]
@@ -189,7 +227,16 @@ impl PostingService for Services {
             notes: Told::default(),
             totals: ImportPostingsResponse::default(),
         };
-        while let Some(item) = stream.message().await? {
+        loop {
+            let item = match stream.message().await {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                // What came whole is stored; the refusal says how much that is.
+                Err(broken) => {
+                    import.flush_or_tell().await?;
+                    return Err(error::after(&broken, &import.done()));
+                }
+            };
             import.take(&item);
             if import.waiting.len() >= BATCH {
                 import.flush_or_tell().await?;
@@ -283,12 +330,12 @@ mod tests {
     #[test]
     fn equal_problems_are_told_once() {
         let mut told = Told::default();
-        let at = |line| ImportPostingsRequest { line, file: "a.csv".to_owned(), ..Default::default() };
-        told.add(&at(2), "url: `{}` names no host".to_owned(), "/1");
-        told.add(&at(3), "title: is empty".to_owned(), "");
+        let at = |line| ("a.csv", line);
+        told.add(at(2), "url: `{}` names no host".to_owned(), "/1");
+        told.add(at(3), "title: is empty".to_owned(), "");
         for line in 4..3_000 {
-            told.add(&at(line), "url: `{}` names no host".to_owned(), &format!("/{line}"));
-            told.add(&at(line), "title: is empty".to_owned(), "");
+            told.add(at(line), "url: `{}` names no host".to_owned(), &format!("/{line}"));
+            told.add(at(line), "title: is empty".to_owned(), "");
         }
         let found: Vec<_> =
             told.finish().into_iter().map(|error| (error.line, error.count, error.message)).collect();

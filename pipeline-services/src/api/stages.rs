@@ -48,11 +48,13 @@ impl StageService for Services {
             config.batch_size = asked.batch_size;
         }
         let worker = Worker::new(Arc::clone(&entry.stage), config, self.pool.clone());
-        let report = worker.work_once_alive().await.map_err(error::sql)?;
+        // A task of its own: a caller who leaves must not strand what was claimed.
+        let work = tokio::spawn(async move { worker.work_once_alive().await });
+        let report = work.await.map_err(|_| Status::internal("the worker panicked"))?.map_err(error::sql)?;
         Ok(Response::new(ProcessResponse {
             succeeded: report.succeeded,
             failed: report.failed,
-            retried: report.retried,
+            retried: report.retried + report.waiting,
         }))
     }
 

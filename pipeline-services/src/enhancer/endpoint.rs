@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     config::Secret,
-    stage::{StageError, chain},
+    stage::{Dependency, StageError, chain},
 };
 
 /// Largest answer that is read.
@@ -158,15 +159,27 @@ impl Endpoint {
 }
 
 fn unreachable(error: &reqwest::Error) -> GenerateError {
-    GenerateError::Refused(StageError::Retry {
-        reason: format!("language model endpoint: {}", chain(error)),
-        after: None,
-    })
+    let reason = format!("language model endpoint: {}", chain(error));
+    GenerateError::Refused(unavailable(reason, None))
+}
+
+fn unavailable(reason: String, after: Option<Duration>) -> StageError {
+    StageError::Unavailable { dependency: Dependency::LanguageModel, reason, after }
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    wait_of(value, Utc::now())
+}
+
+/// Seconds, or the moment until which to wait (RFC 9110, 10.2.3).
+fn wait_of(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = DateTime::parse_from_rfc2822(value).ok()?;
+    Some((until.to_utc() - now).to_std().unwrap_or_default())
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, GenerateError> {
@@ -180,7 +193,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, GenerateError> {
     Ok(body)
 }
 
-/// Too many requests and faults of the server pass; what is wrong with the request or the key does not.
+/// A server that is busy or away comes back, its faults may pass; what is wrong with the request or the key does not.
 fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageError {
     let text = String::from_utf8_lossy(body);
     let message = serde_json::from_str::<Value>(&text)
@@ -191,8 +204,16 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageErr
         message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
     let mut reason = format!("language model endpoint answered {status}: {shown}");
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => StageError::Retry { reason, after },
-        _ if status.is_server_error() => StageError::Retry { reason, after },
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => unavailable(reason, after),
+        // Overloaded, as some providers say it.
+        _ if status.as_u16() == 529 || after.is_some() && status.is_server_error() => {
+            unavailable(reason, after)
+        }
+        _ if status.is_server_error() => StageError::Retry(reason),
         _ => {
             if message.contains("response_format") {
                 reason.push_str("; try response_format = \"json_object\" or \"text\"");
@@ -242,20 +263,44 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_retried_or_final() {
-        let check = |code: u16, body: &str, retried: bool, words: &str| {
-            let error =
-                refusal(StatusCode::from_u16(code).unwrap(), Some(Duration::from_secs(7)), body.as_bytes());
-            match &error {
-                StageError::Retry { after, .. } => assert!(retried && *after == Some(Duration::from_secs(7))),
-                StageError::Fail(_) => assert!(!retried, "{code}"),
-            }
+    fn refusals_wait_are_retried_or_final() {
+        let check = |code: u16, after: Option<u64>, body: &str, kind: &str, words: &str| {
+            let after = after.map(Duration::from_secs);
+            let error = refusal(StatusCode::from_u16(code).unwrap(), after, body.as_bytes());
+            let found = match &error {
+                StageError::Unavailable { after: hint, .. } if *hint == after => "waits",
+                StageError::Unavailable { .. } => "forgets the hint",
+                StageError::Retry(_) => "is retried",
+                StageError::Fail(_) => "is final",
+            };
+            assert_eq!(found, kind, "{code}");
             assert!(error.to_string().contains(words), "{error}");
         };
-        check(429, r#"{"error": {"message": "slow down"}}"#, true, "slow down");
-        check(503, "<html>", true, "503");
-        check(401, r#"{"error": {"message": "bad key"}}"#, false, "bad key");
-        check(400, r#"{"error": {"message": "response_format is not supported"}}"#, false, "json_object");
+        check(429, Some(7), r#"{"error": {"message": "slow down"}}"#, "waits", "slow down");
+        check(429, None, "", "waits", "429");
+        check(503, Some(7), "<html>", "waits", "503");
+        check(502, None, "<html>", "waits", "502");
+        check(529, None, "", "waits", "529");
+        check(500, None, "oops", "is retried", "oops");
+        check(500, Some(7), "oops", "waits", "oops");
+        check(401, None, r#"{"error": {"message": "bad key"}}"#, "is final", "bad key");
+        let format = r#"{"error": {"message": "response_format is not supported"}}"#;
+        check(400, None, format, "is final", "json_object");
+    }
+
+    #[test]
+    fn waits_are_seconds_or_moments() {
+        let now = "2026-11-30T10:00:00Z".parse().unwrap();
+        let check = |value, expected: Option<u64>| {
+            assert_eq!(wait_of(value, now), expected.map(Duration::from_secs), "{value}");
+        };
+        check("2", Some(2));
+        check(" 86400 ", Some(86_400));
+        check("100000000000000", Some(100_000_000_000_000));
+        check("Mon, 30 Nov 2026 10:01:30 GMT", Some(90));
+        check("Mon, 30 Nov 2026 09:00:00 GMT", Some(0));
+        check("-1", None);
+        check("soon", None);
     }
 
     #[test]

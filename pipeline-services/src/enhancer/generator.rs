@@ -76,7 +76,9 @@ impl Served {
             let left = self.timeout.saturating_sub(asked.elapsed());
             match self.client.chat(ChatRequest { timeout: left, ..request.clone() }).await {
                 Err(error) => match error.busy_for() {
-                    Some(wait) if asked.elapsed() + wait < self.timeout => tokio::time::sleep(wait).await,
+                    Some(wait) if asked.elapsed().saturating_add(wait) < self.timeout => {
+                        tokio::time::sleep(wait).await;
+                    }
                     _ => return Err(error),
                 },
                 answer => return answer,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result as AnyResult, bail, ensure};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -32,7 +33,7 @@ use crate::{
         skill::{EnhancedSkill, Makers, Mention},
     },
     inference::InferenceClient,
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
@@ -238,7 +239,7 @@ impl Stage for EnhancerStage {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let version = self.version(&self.makers(&vocabulary));
         let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
@@ -272,7 +273,11 @@ impl Stage for EnhancerStage {
         let enhanced = futures::stream::iter(subjects)
             .map(|subject| {
                 let (job_id, vocabulary) = (subject.job_id, &vocabulary);
-                async move { (job_id, self.enhance(vocabulary, subject).await) }
+                async move {
+                    // A posting that makes us panic fails by itself.
+                    let enhanced = AssertUnwindSafe(self.enhance(vocabulary, subject)).catch_unwind().await;
+                    (job_id, enhanced.unwrap_or_else(|panic| Err(panicked("enhancement", &*panic))))
+                }
             })
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{posting::Document, run::StageName},
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
@@ -111,7 +112,7 @@ impl ExtractorStage {
     }
 
     /// Effects of postings of one run that do not stand at its version yet.
-    async fn extract(&self, run_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Effect>, StageError> {
+    async fn extract(&self, run_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Outcome>, StageError> {
         let extractor = self.source.current().await?;
         let choice = self.chosen(run_id).await?;
         let version = format!("{}{}", extractor.version(), choice.mark());
@@ -129,10 +130,14 @@ impl ExtractorStage {
         let entities = self.taggers.tag(&choice.taggers, &documents).await?;
         let work = tokio::task::spawn_blocking(move || {
             let read = pending.iter().zip(&entities);
-            let effect = |((job_id, document), entities): (&(Uuid, Document), &Vec<NerEntity>)| {
-                (*job_id, extract(&extractor, &version, (*job_id, document), entities))
+            let outcome = |((job_id, document), entities): (&(Uuid, Document), &Vec<NerEntity>)| {
+                // A posting that makes us panic fails by itself.
+                let extracted = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    extract(&extractor, &version, (*job_id, document), entities)
+                }));
+                (*job_id, extracted.map_err(|panic| panicked("extraction", &*panic)))
             };
-            read.map(effect).collect::<HashMap<Uuid, Effect>>()
+            read.map(outcome).collect::<HashMap<Uuid, Outcome>>()
         });
         work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))
     }
@@ -181,7 +186,7 @@ impl Stage for ExtractorStage {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut of_run: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
         for task in batch {
             if let Ok(job_id) = task.posting_id() {
@@ -192,16 +197,16 @@ impl Stage for ExtractorStage {
         for (run_id, ids) in of_run {
             results.insert(run_id, self.extract(run_id, &ids).await);
         }
-        for effect in results.values().flatten().flat_map(HashMap::values) {
+        for outcome in results.values().flatten().flat_map(HashMap::values) {
             self.postings.fetch_add(1, Ordering::Relaxed);
-            if let Effect::Extracted { mentions, .. } = effect {
+            if let Ok(Effect::Extracted { mentions, .. }) = outcome {
                 self.mentions.fetch_add(mentions.len() as u64, Ordering::Relaxed);
             }
         }
         let outcome = |task: &Task| {
             let job_id = task.posting_id()?;
             match results.get_mut(&task.run_id) {
-                Some(Ok(effects)) => Ok(effects.remove(&job_id).unwrap_or(Effect::None)),
+                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::None)),
                 Some(Err(error)) => Err(error.clone()),
                 None => Ok(Effect::None),
             }

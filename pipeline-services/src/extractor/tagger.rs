@@ -11,7 +11,7 @@ use super::NerEntity;
 use crate::{
     domain::posting::{Document, Field},
     inference::{ClassifierInfo, InferenceClient, LabelledSpan},
-    stage::StageError,
+    stage::{Dependency, StageError},
 };
 
 /// Texts sent in one request: a large tagger on a CPU needs about a second for each.
@@ -83,7 +83,8 @@ impl Taggers {
     fn without(&self, reason: &str) -> Result<Choice, StageError> {
         match self.wanted.as_deref() {
             Some([]) => Ok(Choice::default()),
-            Some(names) => Err(StageError::Retry {
+            Some(names) => Err(StageError::Unavailable {
+                dependency: Dependency::Inference,
                 reason: format!("the tagger {} cannot be asked: {reason}", names.join(", ")),
                 after: None,
             }),

@@ -130,7 +130,7 @@ mod tests {
         assert!(matches!(&template, StageError::Fail(reason) if reason.contains("BAD_CHAT")), "{template:?}");
         let busy = stage(Code::ResourceExhausted, "OVERLOADED", 1_500);
         assert!(
-            matches!(busy, StageError::Retry { after: Some(wait), .. } if wait.as_millis() == 1_500),
+            matches!(busy, StageError::Unavailable { after: Some(wait), .. } if wait.as_millis() == 1_500),
             "{busy:?}"
         );
     }

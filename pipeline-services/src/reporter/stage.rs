@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::run::StageName,
     spreadsheet::Dialect,
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         PgPool,
         reports::Artefact,
@@ -140,7 +140,7 @@ impl Stage for ReporterStage {
         Ok(Plan { tasks: vec![PlannedTask::other(run.run_id)], ..Plan::default() })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for task in batch {
             let built = self.build(task.run_id, &[], Dialect::Plain, None).await;

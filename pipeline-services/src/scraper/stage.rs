@@ -18,7 +18,7 @@ use super::{CrawlOptions, CrawlReport, FetchOptions, Fetcher, Portal, crawl, hon
 use crate::{
     domain::{posting::NewPosting, run::StageName},
     intake::{self, Prepared, Refusal},
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{PgPool, countries, postings, runs::Run, tasks::Task},
 };
 
@@ -270,7 +270,7 @@ impl Stage for ScraperStage {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let visits = batch.iter().map(|task| self.visit(&task.subject));
         Ok(futures::future::join_all(visits).await)
     }

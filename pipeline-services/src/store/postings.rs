@@ -1,6 +1,6 @@
 //! Postings, their sightings, and what is removed from them on the way in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
@@ -34,7 +34,36 @@ pub struct Storable<'a> {
     pub collected_at: Option<DateTime<Utc>>,
 }
 
-/// Stores an advertisement once, with every sighting of it.
+/// First key of the advisory locks of [`reserve`]; the second is the group of texts.
+const INTAKE_LOCK: i32 = 0x6f62_7365;
+
+/// Makes portals known and keeps other batches with texts of these hashes waiting until the transaction ends. Portals and
+/// groups of texts are taken in one order by everybody, so that no two batches wait for each other.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: &[&str]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into portal (name) select name from unnest($1::text[]) as item (name) order by name
+         on conflict do nothing",
+        portals
+    )
+    .execute(&mut *connection)
+    .await?;
+    // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom meet.
+    let group = |hash: &&str| i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4;
+    let groups: Vec<i32> = hashes.iter().map(group).collect::<BTreeSet<_>>().into_iter().collect();
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock($1, item) as "locked" from unnest($2::int[]) as item"#,
+        INTAKE_LOCK,
+        &groups
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stores an advertisement of a known portal once, with every sighting of it.
 ///
 /// The same text is one row whatever portal or country shows it; a text that replaces another under the
 /// same external id points to the one it replaced. Safe to repeat and to run at the same time elsewhere.
@@ -43,9 +72,6 @@ pub struct Storable<'a> {
 /// When a statement fails; then nothing is stored.
 pub async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
     let mut transaction = connection.begin().await?;
-    sqlx::query!("insert into portal (name) values ($1) on conflict do nothing", item.posting.portal)
-        .execute(&mut *transaction)
-        .await?;
     let candidate = Uuid::now_v7();
     let inserted = sqlx::query_scalar!(
         "insert into posting (job_id, content_hash, country, previous_job_id, first_seen, last_seen)

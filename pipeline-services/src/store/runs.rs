@@ -38,7 +38,7 @@ pub struct Run {
     pub state: String,
     /// What was asked for.
     pub options: RunOptions,
-    /// Why it failed or is partial.
+    /// Why it failed or is partial; while it goes on, also what it waits for.
     pub problems: Vec<String>,
     /// Content of `run.json`.
     pub summary: Value,
@@ -147,12 +147,16 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let stages = progress(connection, run_id).await?;
+    let stages = progress(&mut *connection, run_id).await?;
+    let mut problems = row.problems;
+    if row.state == "running" {
+        problems.extend(waiting(connection, run_id).await?);
+    }
     Ok(Some(Run {
         run_id: row.run_id,
         state: row.state,
         options: serde_json::from_value(row.options).unwrap_or_default(),
-        problems: row.problems,
+        problems,
         summary: row.summary,
         created_at: row.created_at,
         finished_at: row.finished_at,
@@ -381,21 +385,22 @@ pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result
     Ok(())
 }
 
-/// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready, and
-/// every stage from the first reopened one on waits again. Returns the number of tasks put back.
+/// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready, and every stage after the
+/// first that has something to do plans anew, so that what this one gains reaches them. Returns the number of tasks put
+/// back.
 ///
 /// # Errors
 /// When a statement fails.
 pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bool) -> sqlx::Result<u64> {
     sqlx::query!(
-        "update run set state = 'running', finished_at = null, problems = '{}'
-         where run_id = $1 and state <> 'running'",
+        "update run set state = 'running', finished_at = null where run_id = $1 and state <> 'running'",
         run_id
     )
     .execute(&mut *connection)
     .await?;
     let tasks = sqlx::query!(
-        "update task set state = 'ready', retry_count = 0, run_at = now(), finished_at = null, worker = null
+        "update task set state = 'ready', retry_count = 0, losses = 0, run_at = now(), finished_at = null,
+             waiting_since = null, worker = null
          where run_id = $1 and (state = 'failed' or (state = 'cancelled' and not $2))",
         run_id,
         failed_only
@@ -403,12 +408,27 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "update run_stage s set finished_at = null,
-             state = case when exists (select from task t
-                 where t.run_id = s.run_id and t.stage = s.stage) then 'running' else 'waiting' end
-         where s.run_id = $1 and (s.state in ('failed', 'skipped') or s.position >= (
-             select min(f.position) from run_stage f join task t on t.run_id = f.run_id and t.stage = f.stage
-             where f.run_id = $1 and t.state = 'ready'))",
+        "with open as (
+             select s.position, exists (select from task t where t.run_id = s.run_id and t.stage = s.stage
+                 and t.state = 'ready') as has_tasks
+             from run_stage s where s.run_id = $1
+               and (s.state in ('waiting', 'running', 'failed', 'skipped') or exists (select from task t
+                   where t.run_id = s.run_id and t.stage = s.stage and t.state = 'ready'))),
+         first as (select position, has_tasks from open order by position limit 1)
+         update run_stage s set finished_at = null,
+             state = case when s.position = first.position and first.has_tasks then 'running' else 'waiting' end
+         from first where s.run_id = $1 and s.position >= first.position",
+        run_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    // What is done again may go better; what is not stays told.
+    sqlx::query!(
+        "update run set problems = array(select problem from unnest(problems) with ordinality as told (problem, place)
+             where not exists (select from run_stage s where s.run_id = $1
+                 and s.state in ('waiting', 'running') and starts_with(problem, s.stage))
+             order by place)
+         where run_id = $1",
         run_id
     )
     .execute(&mut *connection)
@@ -421,6 +441,22 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .fetch_all(connection)
     .await?;
     Ok(tasks.rows_affected())
+}
+
+/// What the stages of a run wait for, one sentence for each stage and reason: something that is away or busy.
+async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
+           from task where run_id = $1 and state in ('ready', 'running') and waiting_since is not null
+           group by 1, 2 order by 3, 1, 2 limit 5"#,
+        run_id
+    )
+    .fetch_all(connection)
+    .await?;
+    let sentence = |stage: &str, since: DateTime<Utc>, reason: &str| {
+        format!("{stage}: waiting since {} UTC: {reason}", since.format("%H:%M"))
+    };
+    Ok(rows.iter().map(|row| sentence(&row.stage, row.since, &row.reason)).collect())
 }
 
 /// Number of runs that are not over.

@@ -30,6 +30,8 @@ pub struct Task {
     pub retry_count: i32,
     /// How often it may be tried again.
     pub max_retries: i32,
+    /// Seconds since it first found that something it depends on is away; none while it does not wait.
+    pub waited_seconds: Option<f64>,
     /// Ownership; a finish with an older fence is refused.
     pub fence: i64,
     /// W3C trace context of whoever made it.
@@ -67,7 +69,12 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
-/// Creates tasks; one that exists already for this run, stage and subject is left as it is.
+/// Tries that a task has after workers were lost with it, each alone: a subject that ends its worker must not go round for
+/// ever, and one that was only near it must not suffer for that.
+pub const LOSSES: i32 = 5;
+
+/// Creates tasks. One that exists already for this run, stage and subject is left as it is while it is open or failed; one
+/// that is over is made ready again, since whoever asks for it found new work.
 ///
 /// # Errors
 /// When the statement fails.
@@ -87,7 +94,9 @@ pub async fn create(
          select $1, target, $2, stage, subject, job_id, $3
          from unnest($4::text[], $5::text[], $6::text[], $7::uuid[]) as item (stage, target, subject, job_id)
          where exists (select from run where run_id = $2 and state = 'running')
-         on conflict (run_id, stage, subject) do nothing",
+         on conflict (run_id, stage, subject) do update set state = 'ready', retry_count = 0, losses = 0,
+             run_at = now(), finished_at = null, last_error = null, worker = null, fence = task.fence + 1
+         where task.state in ('done', 'cancelled')",
         source,
         run_id,
         max_retries,
@@ -127,7 +136,8 @@ pub async fn create_plan(
     Ok(())
 }
 
-/// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends.
+/// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends. A task that is to be worked on alone is
+/// claimed by itself.
 ///
 /// # Errors
 /// When the statement fails.
@@ -140,13 +150,17 @@ pub async fn claim(
 ) -> sqlx::Result<Vec<Task>> {
     sqlx::query_as!(
         Task,
-        "with chosen as (
-             select task_id from task where stage = $1 and state = 'ready' and run_at <= now()
-             order by priority desc, run_at, task_id limit $2 for update skip locked)
+        r#"with candidate as (
+             select task_id, alone, priority, run_at from task
+             where stage = $1 and state = 'ready' and run_at <= now()
+             order by priority desc, run_at, task_id limit $2 for update skip locked),
+         first as (select task_id, alone from candidate order by priority desc, run_at, task_id limit 1)
          update task set state = 'running', worker = $3, fence = fence + 1, lease_until = now() + $4
-         from chosen where task.task_id = chosen.task_id
+         from candidate, first
+         where task.task_id = candidate.task_id
+           and case when first.alone then candidate.task_id = first.task_id else not candidate.alone end
          returning task.task_id, task.run_id, task.message_type, task.subject, task.payload, task.retry_count, task.max_retries,
-             task.fence, task.traceparent",
+             extract(epoch from now() - task.waiting_since)::float8 as waited_seconds, task.fence, task.traceparent"#,
         stage.name(),
         limit,
         worker,
@@ -177,7 +191,8 @@ pub async fn heartbeat(connection: &mut PgConnection, worker: Uuid, lease: Durat
 /// When the statement fails.
 pub async fn finish(connection: &mut PgConnection, task: &Task) -> sqlx::Result<bool> {
     let finished = sqlx::query!(
-        "update task set state = 'done', finished_at = now(), lease_until = null, last_error = null
+        "update task set state = 'done', finished_at = now(), lease_until = null, last_error = null,
+             waiting_since = null
          where task_id = $1 and fence = $2 and state = 'running'",
         task.task_id,
         task.fence
@@ -199,12 +214,71 @@ pub async fn retry(
 ) -> sqlx::Result<bool> {
     let moved = sqlx::query!(
         "update task set state = 'ready', retry_count = retry_count + 1, run_at = now() + $3,
-             lease_until = null, worker = null, last_error = $4
+             lease_until = null, worker = null, waiting_since = null, last_error = $4
          where task_id = $1 and fence = $2 and state = 'running'",
         task.task_id,
         task.fence,
         interval(delay),
         error
+    )
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Keeps where a task has got to, and that it gets on; false when it is no longer owned, and then the caller must roll back.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Value) -> sqlx::Result<bool> {
+    let kept = sqlx::query!(
+        "update task set payload = $3, losses = 0, waiting_since = null
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence,
+        payload
+    )
+    .execute(connection)
+    .await?;
+    Ok(kept.rows_affected() == 1)
+}
+
+/// Puts a task back until something it depends on has come back, at the cost of no try; false when it is no longer owned.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn wait(
+    connection: &mut PgConnection,
+    task: &Task,
+    delay: Duration,
+    reason: &str,
+) -> sqlx::Result<bool> {
+    let moved = sqlx::query!(
+        "update task set state = 'ready', run_at = now() + $3, waiting_since = coalesce(waiting_since, now()),
+             lease_until = null, worker = null, last_error = $4
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence,
+        interval(delay),
+        reason
+    )
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Puts a task of a failed batch back, to be worked on alone and at the cost of no try; false when it is no longer owned.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
+    let moved = sqlx::query!(
+        "update task set state = 'ready', alone = true, run_at = now(), lease_until = null, worker = null,
+             last_error = $3
+         where task_id = $1 and fence = $2 and state = 'running'",
+        task.task_id,
+        task.fence,
+        reason
     )
     .execute(connection)
     .await?;
@@ -217,7 +291,8 @@ pub async fn retry(
 /// When the statement fails.
 pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<bool> {
     let failed = sqlx::query!(
-        "update task set state = 'failed', finished_at = now(), lease_until = null, last_error = $3
+        "update task set state = 'failed', finished_at = now(), lease_until = null, waiting_since = null,
+             last_error = $3
          where task_id = $1 and fence = $2 and state = 'running'",
         task.task_id,
         task.fence,
@@ -243,20 +318,21 @@ pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Resul
     Ok(released.rows_affected())
 }
 
-/// Returns tasks whose worker is gone. A crash counts as a try, so that a subject which kills its worker
-/// ends as failed instead of going round for ever.
+/// Returns tasks whose worker is gone, to be worked on alone: one of them may be what ended it. One that was lost so
+/// [often](LOSSES) ends as failed.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
     let reaped = sqlx::query!(
         "update task set
-             state = case when retry_count < max_retries then 'ready' else 'failed' end,
-             finished_at = case when retry_count < max_retries then null else now() end,
-             retry_count = least(retry_count + 1, max_retries),
-             lease_until = null, worker = null, run_at = now(), last_error = 'worker lost'
+             state = case when losses + 1 < $1 then 'ready' else 'failed' end,
+             finished_at = case when losses + 1 < $1 then null else now() end,
+             losses = losses + 1, alone = true, lease_until = null, worker = null, run_at = now(),
+             last_error = 'worker lost'
          where task_id in (select task_id from task where state = 'running' and lease_until < now()
-             order by lease_until limit 1000 for update skip locked)"
+             order by lease_until limit 1000 for update skip locked)",
+        LOSSES
     )
     .execute(connection)
     .await?;

@@ -35,7 +35,7 @@ pub(super) async fn apply(
             let outcomes = intake::store_batch(connection, items).await?;
             postings::count_refused(connection, "scrape", refused).await?;
             postings::see_again(connection, portal, country, seen_again).await?;
-            let new = outcomes.iter().filter(|outcome| matches!(outcome, Stored::New(_))).count();
+            let new = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Stored::New(_)))).count();
             let visit = json!({ "new": new, "folded": outcomes.len() - new, "crawl": summary });
             let key = format!("scrape {portal}/{country}");
             runs::merge_summary(connection, task.run_id, &json!({ key: visit })).await?;

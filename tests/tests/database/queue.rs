@@ -1,19 +1,111 @@
 //! Claims, leases, fences, retries, and the flag that follows them.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use observatory_pipeline::{
-    domain::run::StageName::{Enhance, Extract},
-    stage::{Effect, ModuleConfig, StageError},
+    domain::run::{
+        StageName,
+        StageName::{Enhance, Extract},
+    },
+    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
+        runs::{self, Run},
         tasks::{self, NewTask, Task},
     },
-    worker::{LEASE, Worker},
+    worker::Worker,
 };
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{Scripted, ad, extracted, id_of, put, start};
+
+/// A stage of [`Scripted`] answers but for the way in which it works.
+macro_rules! like_scripted {
+    ($stage:ty) => {
+        #[async_trait]
+        impl Stage for $stage {
+            fn name(&self) -> StageName {
+                self.inner.name()
+            }
+
+            async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
+                self.inner.plan(run).await
+            }
+
+            async fn process(
+                &self,
+                batch: &[Task],
+                checkpoints: &Checkpoints,
+            ) -> Result<Vec<Outcome>, StageError> {
+                self.work(batch, checkpoints).await
+            }
+
+            async fn validate_input(&self) -> Result<(), StageError> {
+                self.inner.validate_input().await
+            }
+
+            fn metrics(&self) -> BTreeMap<String, f64> {
+                self.inner.metrics()
+            }
+
+            async fn cleanup(&self) -> Result<(), StageError> {
+                self.inner.cleanup().await
+            }
+        }
+    };
+}
+
+/// A stage whose batch fails as a whole as long as one subject is in it.
+struct Poisoned {
+    inner: Arc<Scripted>,
+    poison: String,
+    batch: fn() -> Result<(), StageError>,
+}
+
+impl Poisoned {
+    async fn work(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        if batch.iter().any(|task| task.subject == self.poison) {
+            (self.batch)()?;
+        }
+        self.inner.process(batch, checkpoints).await
+    }
+}
+
+like_scripted!(Poisoned);
+
+/// A stage that takes its time, with a sign of progress before each time-out, or for ever.
+struct Silent {
+    inner: Arc<Scripted>,
+    checkpoints: u32,
+}
+
+impl Silent {
+    async fn work(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        for step in 1..=self.checkpoints {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            checkpoints.write(&batch[0], Effect::None, json!({ "step": step })).await?;
+        }
+        if self.checkpoints == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.inner.process(batch, checkpoints).await
+    }
+}
+
+like_scripted!(Silent);
+
+const LEASE: Duration = Duration::from_secs(30);
 
 async fn with_tasks(pool: &PgPool, count: u32) -> (Uuid, Vec<Uuid>) {
     let stored = put(pool, (0..count).map(ad).collect()).await;
@@ -63,7 +155,7 @@ async fn a_stale_finisher_is_refused(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     assert_eq!(tasks::reap(&mut connection).await.unwrap(), 1);
     let owner = claim(&pool, Uuid::now_v7(), 1, LEASE).await.remove(0);
-    assert_eq!((owner.task_id, owner.fence, owner.retry_count), (lost.task_id, 2, 1));
+    assert_eq!((owner.task_id, owner.fence, owner.retry_count), (lost.task_id, 2, 0));
     assert!(!tasks::finish(&mut connection, &lost).await.unwrap());
     assert!(!tasks::retry(&mut connection, &lost, Duration::ZERO, "x").await.unwrap());
     assert!(!tasks::fail(&mut connection, &lost, "x").await.unwrap());
@@ -74,7 +166,7 @@ async fn a_stale_finisher_is_refused(pool: PgPool) {
 async fn a_subject_that_kills_its_worker_ends_as_failed(pool: PgPool) {
     with_tasks(&pool, 1).await;
     let mut connection = pool.acquire().await.unwrap();
-    for crash in 0..3 {
+    for crash in 0..tasks::LOSSES {
         assert_eq!(claim(&pool, Uuid::now_v7(), 1, Duration::ZERO).await.len(), 1, "crash {crash}");
         assert_eq!(tasks::reap(&mut connection).await.unwrap(), 1);
     }
@@ -142,7 +234,7 @@ async fn one_bad_subject_does_not_fail_its_batch(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn retries_wait_and_then_give_up(pool: PgPool) {
     with_tasks(&pool, 1).await;
-    let away = |_: &Task| Err(StageError::Retry { reason: "server is away".to_owned(), after: None });
+    let away = |_: &Task| Err(StageError::Retry("no answer".to_owned()));
     let stage = Scripted::new(&pool, Extract, Box::new(away));
     let worker = Worker::new(Arc::clone(&stage) as _, ModuleConfig::default(), pool.clone());
     for _ in 0..2 {
@@ -154,6 +246,173 @@ async fn retries_wait_and_then_give_up(pool: PgPool) {
     assert_eq!(worker.work_once().await.unwrap().failed, 1);
     assert_eq!(stage.calls.load(Ordering::Relaxed), 3);
     assert_eq!(states(&pool).await, [("failed".to_owned(), 1)]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn waiting_costs_no_try_and_ends_with_patience(pool: PgPool) {
+    let (run_id, _) = with_tasks(&pool, 3).await;
+    let away = |_: &Task| {
+        Err(StageError::Unavailable {
+            dependency: Dependency::Inference,
+            reason: "inference server: connection refused".to_owned(),
+            after: Some(Duration::from_secs(86_400)),
+        })
+    };
+    let stage = Scripted::new(&pool, Extract, Box::new(away));
+    let worker = Worker::new(Arc::clone(&stage) as _, ModuleConfig::default(), pool.clone());
+    assert_eq!(worker.work_once().await.unwrap().waiting, 3);
+    let longest: f64 = sqlx::query_scalar("select extract(epoch from max(run_at) - now())::float8 from task")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!((890.0..=900.0).contains(&longest), "a hint is capped: {longest} s");
+    let run = runs::get(&mut pool.acquire().await.unwrap(), run_id).await.unwrap().unwrap();
+    assert_eq!(run.problems.len(), 1, "{:?}", run.problems);
+    let told = &run.problems[0];
+    assert!(told.starts_with("extract: waiting since ") && told.ends_with(": connection refused"), "{told}");
+    for _ in 0..20 {
+        sqlx::query("update task set run_at = now()").execute(&pool).await.unwrap();
+        // One task goes and sees whether it is back.
+        assert_eq!(worker.work_once().await.unwrap().waiting, 1);
+    }
+    assert_eq!(stage.calls.load(Ordering::Relaxed), 21);
+    let tries: i64 = sqlx::query_scalar("select sum(retry_count) from task").fetch_one(&pool).await.unwrap();
+    assert_eq!(tries, 0);
+    sqlx::query("update task set run_at = now(), waiting_since = now() - interval '61 minutes'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(worker.work_once().await.unwrap().failed, 1);
+    let error: String = sqlx::query_scalar("select last_error from task where state = 'failed'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(error.starts_with("inference server: connection refused; waited 36"), "{error}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_was_away_and_came_back_is_worked_on_in_whole_batches(pool: PgPool) {
+    with_tasks(&pool, 9).await;
+    let back = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&back);
+    let answer = move |task: &Task| match seen.load(Ordering::Relaxed) {
+        true => extracted(task),
+        false => Err(StageError::Unavailable {
+            dependency: Dependency::Inference,
+            reason: "away".to_owned(),
+            after: None,
+        }),
+    };
+    let stage = Scripted::new(&pool, Extract, Box::new(answer));
+    let worker = Worker::new(stage, ModuleConfig::default(), pool.clone());
+    assert_eq!(worker.work_once().await.unwrap().waiting, 9);
+    back.store(true, Ordering::Relaxed);
+    sqlx::query("update task set run_at = now()").execute(&pool).await.unwrap();
+    assert_eq!(worker.work_once().await.unwrap().succeeded, 1);
+    assert_eq!(worker.work_once().await.unwrap().succeeded, 8);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_batch_that_fails_is_worked_on_one_by_one(pool: PgPool) {
+    let check = async |batch: fn() -> Result<(), StageError>, expected: &str| {
+        let (run_id, ids) = with_tasks(&pool, 12).await;
+        let poison = ids[5].to_string();
+        let stage = Poisoned { inner: Scripted::new(&pool, Extract, Box::new(extracted)), poison, batch };
+        let config = ModuleConfig { max_retries: 0, timeout: 1, ..ModuleConfig::default() };
+        let worker = Worker::new(Arc::new(stage), config, pool.clone());
+        sqlx::query("update task set max_retries = 0 where run_id = $1")
+            .bind(run_id)
+            .execute(&pool)
+            .await
+            .unwrap();
+        assert_eq!(worker.work_once().await.unwrap().retried, 12, "put back at no cost: {expected}");
+        let mut report = (0, 0);
+        for _ in 0..12 {
+            let one = worker.work_once().await.unwrap();
+            report = (report.0 + one.succeeded, report.1 + one.failed);
+        }
+        assert_eq!(report, (11, 1), "{expected}");
+        let error: String = sqlx::query_scalar("select last_error from task where state = 'failed'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(error, expected);
+        sqlx::query("delete from task").execute(&pool).await.unwrap();
+    };
+    check(|| Err(StageError::Fail("cannot be read".to_owned())), "cannot be read").await;
+    check(|| panic!("index out of bounds"), "stage panicked: index out of bounds").await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_batch_without_progress_is_given_up(pool: PgPool) {
+    with_tasks(&pool, 2).await;
+    let stage = Silent { inner: Scripted::new(&pool, Extract, Box::new(extracted)), checkpoints: 0 };
+    let config = ModuleConfig { timeout: 1, ..ModuleConfig::default() };
+    let worker = Worker::new(Arc::new(stage), config.clone(), pool.clone());
+    assert_eq!(worker.work_once().await.unwrap().retried, 2);
+    let error: String =
+        sqlx::query_scalar("select max(last_error) from task").fetch_one(&pool).await.unwrap();
+    assert_eq!(error, "no progress within 1 s");
+    sqlx::query("delete from task").execute(&pool).await.unwrap();
+    // The same time, with a sign of progress now and then.
+    with_tasks(&pool, 1).await;
+    let stage = Silent { inner: Scripted::new(&pool, Extract, Box::new(extracted)), checkpoints: 4 };
+    let worker = Worker::new(Arc::new(stage), config, pool.clone());
+    assert_eq!(worker.work_once().await.unwrap().succeeded, 1);
+    let payload: Value = sqlx::query_scalar("select payload from task").fetch_one(&pool).await.unwrap();
+    assert_eq!(payload, json!({ "step": 4 }));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_poisonous_subject_costs_itself_alone(pool: PgPool) {
+    with_tasks(&pool, 20).await;
+    let mut connection = pool.acquire().await.unwrap();
+    // The whole batch is lost with its worker.
+    assert_eq!(claim(&pool, Uuid::now_v7(), 20, Duration::ZERO).await.len(), 20);
+    assert_eq!(tasks::reap(&mut connection).await.unwrap(), 20);
+    let poison = claim(&pool, Uuid::now_v7(), 20, Duration::ZERO).await;
+    assert_eq!(poison.len(), 1, "alone from now on");
+    let poison = poison[0].task_id;
+    let mut crashes = 1;
+    loop {
+        tasks::reap(&mut connection).await.unwrap();
+        let next = claim(&pool, Uuid::now_v7(), 20, LEASE).await;
+        let [task] = next.as_slice() else { break };
+        if task.task_id == poison {
+            crashes += 1;
+            sqlx::query("update task set lease_until = now() - interval '1 second' where task_id = $1")
+                .bind(poison)
+                .execute(&pool)
+                .await
+                .unwrap();
+        } else {
+            assert!(tasks::finish(&mut connection, task).await.unwrap());
+        }
+    }
+    assert_eq!(crashes + 1, tasks::LOSSES);
+    assert_eq!(states(&pool).await, [("done".to_owned(), 19), ("failed".to_owned(), 1)]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn work_that_is_cut_off_is_given_back_untouched(pool: PgPool) {
+    with_tasks(&pool, 3).await;
+    let stage = Silent { inner: Scripted::new(&pool, Extract, Box::new(extracted)), checkpoints: 0 };
+    let worker = Worker::new(Arc::new(stage), ModuleConfig::default(), pool.clone());
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let running = tokio::spawn({
+        let (stop, cut) = (stop.clone(), cut.clone());
+        async move { worker.run(stop, cut).await }
+    });
+    while states(&pool).await != [("running".to_owned(), 3)] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    cut.cancel();
+    running.await.unwrap();
+    assert_eq!(states(&pool).await, [("ready".to_owned(), 3)]);
+    let costs: i64 =
+        sqlx::query_scalar("select sum(retry_count + losses) from task").fetch_one(&pool).await.unwrap();
+    assert_eq!(costs, 0);
 }
 
 #[sqlx::test(migrations = "../migrations")]

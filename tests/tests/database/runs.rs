@@ -147,6 +147,109 @@ async fn a_partial_run_says_why_and_its_failures_can_be_retried(pool: PgPool) {
     assert!(run.stages.iter().all(|stage| stage.done == 5), "{:?}", run.stages);
 }
 
+/// Two stages over the same postings, of which the second reads what the first wrote.
+fn failing(pool: &PgPool, broken: StageName) -> Vec<Arc<dyn Stage>> {
+    let fails = move |stage: StageName, task: &Task| stage == broken && task.task_id % 3 == 0;
+    let failed = || Err(StageError::Fail("broken".to_owned()));
+    vec![
+        Scripted::new(
+            pool,
+            Extract,
+            Box::new(move |task| if fails(Extract, task) { failed() } else { extracted(task) }),
+        ),
+        Scripted::new(
+            pool,
+            Enhance,
+            Box::new(move |task| if fails(Enhance, task) { failed() } else { enhanced(task) }),
+        ),
+    ]
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_retry_gives_what_a_fresh_run_gives(pool: PgPool) {
+    put(&pool, (0..7).map(ad).collect()).await;
+    let rows = async || -> Vec<serde_json::Value> {
+        sqlx::query_scalar(
+            "select to_jsonb(e) - 'enhanced_at' - 'skill_id' from enhanced_skills e order by enhancement_id",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap()
+    };
+    let fresh = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
+    drive(&pool, fresh, &both(&pool)).await;
+    let expected = rows().await;
+    for broken in [Extract, Enhance] {
+        sqlx::query("delete from posting_stage").execute(&pool).await.unwrap();
+        sqlx::query("delete from extracted_skills").execute(&pool).await.unwrap();
+        sqlx::query("delete from enhanced_skills").execute(&pool).await.unwrap();
+        let run_id = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
+        let run = drive(&pool, run_id, &failing(&pool, broken)).await;
+        assert_eq!(run.state, "partial", "{broken}");
+        assert!(rows().await.len() < expected.len(), "{broken}");
+        runs::reopen(&mut pool.acquire().await.unwrap(), run_id, true).await.unwrap();
+        let run = drive(&pool, run_id, &both(&pool)).await;
+        assert_eq!(run.state, "succeeded", "{broken}: {:?}", run.problems);
+        assert!(run.problems.is_empty(), "{:?}", run.problems);
+        assert_eq!(rows().await, expected, "{broken}");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_stage_whose_input_changed_is_planned_and_done_anew(pool: PgPool) {
+    put(&pool, (0..3).map(ad).collect()).await;
+    let run_id = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
+    drive(&pool, run_id, &both(&pool)).await;
+    // One posting was extracted again behind the run's back, another was never extracted.
+    let mut connection = pool.acquire().await.unwrap();
+    let ids: Vec<Uuid> = sqlx::query_scalar("select job_id from posting order by job_id")
+        .fetch_all(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::query("delete from posting_stage where stage = 'enhance' and job_id = $1")
+        .bind(ids[0])
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::query("update task set state = 'failed' where stage = 'extract' and job_id = $1")
+        .bind(ids[1])
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    runs::reopen(&mut connection, run_id, true).await.unwrap();
+    let states: Vec<String> =
+        runs::progress(&mut connection, run_id).await.unwrap().into_iter().map(|stage| stage.state).collect();
+    assert_eq!(states, ["running", "waiting"]);
+    drop(connection);
+    let stages = both(&pool);
+    let run = drive(&pool, run_id, &stages).await;
+    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    let current: i64 = sqlx::query_scalar("select count(*) from posting_stage where stage = 'enhance'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(current, 3);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_run_that_cannot_be_moved_delays_no_other(pool: PgPool) {
+    put(&pool, (0..2).map(ad).collect()).await;
+    let stuck = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'this run cannot be moved'; end $$;
+         create trigger refuse before update on run_stage for each row
+             when (old.run_id = '{stuck}') execute function refuse();"
+    )))
+    .execute(&pool)
+    .await
+    .unwrap();
+    let other = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
+    let run = drive(&pool, other, &both(&pool)).await;
+    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(get(&pool, stuck).await.state, "running");
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn a_cancelled_run_stops_at_once(pool: PgPool) {
     put(&pool, (0..5).map(ad).collect()).await;

@@ -17,7 +17,7 @@ use observatory_pipeline::{
         skill::{Mention, Method, SkillKind},
     },
     intake,
-    stage::{Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         self, PgPool,
         postings::Stored,
@@ -45,7 +45,8 @@ pub(crate) async fn put(pool: &PgPool, ads: Vec<NewPosting>) -> Vec<Stored> {
     let countries = store::countries::enabled(&mut connection).await.unwrap();
     let prepared: Vec<_> =
         ads.into_iter().map(|ad| intake::prepare(ad, &countries, moment()).unwrap()).collect();
-    intake::store_batch(&mut connection, &prepared).await.unwrap()
+    let outcomes = intake::store_batch(&mut connection, &prepared).await.unwrap();
+    outcomes.into_iter().map(|outcome| outcome.expect("stored")).collect()
 }
 
 /// A fixed time.
@@ -121,7 +122,7 @@ impl Stage for Scripted {
         })
     }
 
-    async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
+    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.seen.lock().unwrap().extend(batch.iter().map(|task| task.subject.clone()));
         Ok(batch.iter().map(&self.answer).collect())

@@ -49,7 +49,7 @@ pub struct Coverage {
     pub pending: Vec<Uuid>,
     /// Postings whose rows stand at the current version.
     pub up_to_date: i64,
-    /// Postings that have a task of the run already.
+    /// Postings that have a task of the run already, open, failed or done at the current version.
     pub taken: i64,
 }
 
@@ -74,8 +74,8 @@ pub async fn coverage(
     let scope = run.scope();
     let rows = sqlx::query!(
         r#"select p.job_id, coalesce(d.version = $6, false) as "up_to_date!",
-               exists (select from task t where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
-                   as "taken!"
+               (select t.state from task t where t.run_id = $7 and t.stage = $5 and t.job_id = p.job_id)
+                   as "task?"
            from posting p left join posting_stage d on d.job_id = p.job_id and d.stage = $5
            where ($5 <> 'enhance' or exists (select from posting_stage x
                    where x.job_id = p.job_id and x.stage = 'extract'))
@@ -93,12 +93,12 @@ pub async fn coverage(
     .await?;
     let mut coverage = Coverage::default();
     for row in rows {
-        if row.taken {
-            coverage.taken += 1;
-        } else if row.up_to_date {
-            coverage.up_to_date += 1;
-        } else {
-            coverage.pending.push(row.job_id);
+        match row.task.as_deref() {
+            Some("done") if row.up_to_date => coverage.taken += 1,
+            Some("ready" | "running" | "failed") => coverage.taken += 1,
+            _ if row.up_to_date => coverage.up_to_date += 1,
+            // Also where the run's task was done before what it read changed.
+            _ => coverage.pending.push(row.job_id),
         }
     }
     Ok(coverage)

@@ -12,6 +12,9 @@ use crate::commands::postings::import::Import;
 /// Fields without which an advertisement is not stored.
 const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
+/// Longest advertisement that is sent, bytes: a message of the service holds 16 MiB, and JSON may write a byte as six.
+const LONGEST: usize = 2 << 20;
+
 /// Most characters that a cell of a spreadsheet holds, in units of UTF-16.
 const CELL: usize = 32_767;
 
@@ -50,6 +53,12 @@ pub(super) fn ads(
     let mut ads = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
         if let Some(object) = converter.object(row, &mut refused, &mut changed) {
+            let bytes: usize = object.values().filter_map(Value::as_str).map(str::len).sum();
+            if bytes > LONGEST {
+                let kind = format!("has {} MiB; expected at most {}", bytes >> 20, LONGEST >> 20);
+                refused.add(row.place, &kind, "");
+                continue;
+            }
             ads.push(Ad { file: file.to_owned(), line: row.place, object });
         }
     }
