@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check check-cuda bench bench-gpu
+.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check chaos check-cuda bench bench-gpu
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -43,6 +43,9 @@ sqlx-check: setup ## the cache is that of the queries in the source
 checks: lint docs sqlx-check ## all but the tests; wants the programs built
 
 ci: test checks ## exactly what CI runs
+
+chaos: build ## faults in the middle of runs with 100 kill points instead of the ten of `make test`; no part of ci
+	OBSERVATORY_CHAOS=100 $(CARGO) nextest run --package observatory-tests --test e2e -E 'test(chaos::)'
 
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	.ci/check-cuda

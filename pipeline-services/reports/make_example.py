@@ -168,7 +168,7 @@ def document():
         "notices": [
             {"kind": "invented_postings"},
             {"kind": "illustrative_clusters", "model": "example/encoder-small"},
-            {"kind": "partial_run", "stage": "enhance", "reason": "enhance: batch took longer than 120 s (12 times)"},
+            {"kind": "partial_run", "stage": "enhance", "reason": "enhance: no progress within 120 s (12 times)"},
         ],
         "totals": {"skills": 1311, "skills_with_uri": 774, "postings_with_skills": 2540, "postings_with_digital": 1432, "explicit_mentions": 19_342,
                    "implicit_mentions": 2_118, "mentions_with_uri": 15_020},

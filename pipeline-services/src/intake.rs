@@ -106,6 +106,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The portal's id of it, or what stands for one.
+    pub fn external_id(&self) -> &str {
+        &self.external_id
+    }
+
     /// SHA-256 of the folded text, hexadecimal.
     pub fn content_hash(&self) -> &str {
         &self.content_hash

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -188,13 +188,7 @@ async fn close_stage(
 
 async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
     let Some(run) = runs::get(connection, run_id).await? else { return Ok(()) };
-    let mut state = final_state(&run.stages);
-    if let Some(problem) = kept_out(&run.summary) {
-        runs::add_problem(connection, run_id, &problem).await?;
-        if state == "succeeded" {
-            state = "partial";
-        }
-    }
+    let state = final_state(&run.stages);
     let totals = json!({
         "postings": postings::count(connection).await?,
         "skills": skills::count(connection).await?,
@@ -203,27 +197,6 @@ async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
     runs::end(connection, run_id, state).await?;
     tracing::info!(run.id = %run_id, run.state = state, "run ended");
     Ok(())
-}
-
-/// What a run says of the visits that came back with nothing since the portal kept them out or could not be reached.
-fn kept_out(summary: &Value) -> Option<String> {
-    let visits: Vec<(&str, &Value)> = summary
-        .as_object()?
-        .iter()
-        .filter_map(|(key, visit)| Some((key.strip_prefix("scrape ")?, &visit["crawl"])))
-        .collect();
-    let empty: Vec<String> = visits
-        .iter()
-        .filter(|(_, crawl)| crawl["empty_handed"] == true)
-        .map(|(place, crawl)| {
-            format!("{place} ({})", crawl["stop"].as_str().unwrap_or("unknown").replace('_', " "))
-        })
-        .collect();
-    // A portal that the operator does not answer for is none of the run's work, as long as there is other work.
-    let unasked = visits.iter().filter(|(_, crawl)| crawl["stop"] == "not_permitted").count();
-    let (count, all) = (empty.len(), visits.len());
-    let failed = count > unasked || (count == all && all > 0);
-    failed.then(|| format!("scrape: {count} of {all} visits gathered nothing: {}", empty.join(", ")))
 }
 
 /// `succeeded` when every stage did all of its work, `failed` when none did any, else `partial`.
@@ -254,30 +227,6 @@ mod tests {
             started_at: None,
             finished_at: None,
         }
-    }
-
-    #[test]
-    fn visits_that_gathered_nothing_are_told() {
-        let visit =
-            |stop: &str, empty: bool| json!({ "new": 0, "crawl": { "stop": stop, "empty_handed": empty } });
-        let check =
-            |summary: Value, expected: Option<&str>| assert_eq!(kept_out(&summary).as_deref(), expected);
-        check(json!({ "scrape": { "portals": ["a"] } }), None);
-        check(json!({ "scrape a/CO": visit("exhausted", false) }), None);
-        check(
-            json!({ "scrape a/CO": visit("parked", true), "scrape b/CO": visit("robots_denied", true) }),
-            Some("scrape: 2 of 2 visits gathered nothing: a/CO (parked), b/CO (robots denied)"),
-        );
-        check(
-            json!({ "scrape a/CO": visit("blocked", true), "scrape b/CO": visit("exhausted", false) }),
-            Some("scrape: 1 of 2 visits gathered nothing: a/CO (blocked)"),
-        );
-        let unasked = visit("not_permitted", true);
-        check(json!({ "scrape a/CO": unasked, "scrape b/CO": visit("exhausted", false) }), None);
-        check(
-            json!({ "scrape a/CO": unasked }),
-            Some("scrape: 1 of 1 visits gathered nothing: a/CO (not permitted)"),
-        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod crawl;
 mod date;
 mod document;
 mod fetch;
+mod gathering;
 mod json_ld;
 mod page;
 mod portal;
@@ -19,7 +20,9 @@ pub mod stage;
 mod template;
 
 pub use address::{BadBase, Base, canonical};
-pub use crawl::{CrawlError, CrawlOptions, CrawlReport, StopReason, crawl};
+pub use crawl::{
+    CrawlError, CrawlOptions, CrawlReport, Cursor, Fate, Found, PageCursor, PageDone, StopReason, crawl,
+};
 pub use fetch::{
     AutoThrottle, Counters, FetchCounters, FetchError, FetchOptions, Fetcher, FetcherError, PRODUCT, Page,
     Request, honest_agent,

@@ -20,6 +20,7 @@ use crate::{
         reports::Artefact,
         runs::Run,
         tasks::{NewTask, Task},
+        visits::VisitProgress,
     },
 };
 
@@ -137,18 +138,23 @@ pub enum Effect {
     None,
     /// The stage's tasks of a run.
     Planned(Plan),
-    /// What a visit of a portal found.
-    Scraped {
-        /// Portal.
-        portal: String,
-        /// Country, ISO 3166-1 alpha-2.
-        country: String,
+    /// What a visit of a portal found since its last checkpoint.
+    Gathered {
+        /// How far the visit is.
+        visit: VisitProgress,
         /// Advertisements, cleaned.
         items: Vec<Prepared>,
         /// The portal's ids of advertisements that are stored and still there.
         seen_again: Vec<String>,
         /// Advertisements refused, by the field at fault.
         refused: BTreeMap<String, u64>,
+    },
+    /// What a visit of a portal did.
+    Visited {
+        /// Portal.
+        portal: String,
+        /// Country, ISO 3166-1 alpha-2.
+        country: String,
         /// What the visit did, for the run's summary.
         summary: serde_json::Value,
         /// What was left out, in one sentence.

@@ -14,6 +14,7 @@ pub mod scrubs;
 pub mod skills;
 pub mod tasks;
 pub mod taxonomies;
+pub mod visits;
 
 use std::time::Duration;
 
@@ -59,6 +60,16 @@ pub enum StoreError {
         found: i64,
         /// Version needed.
         needed: i64,
+    },
+    /// The schema is that of a later version of the program.
+    #[error(
+        "database schema is at version {found}, newer than this binary knows ({known}); migrate with the newer program"
+    )]
+    SchemaTooNew {
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
     },
     /// The server is older than any that is tested.
     #[error("the database server is PostgreSQL {0}; use PostgreSQL 16 to 18")]
@@ -143,6 +154,10 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     let mut connection = reach(pool).await?;
     check_server(&mut connection).await?;
+    let (found, known) = (schema_version(&mut connection).await?, needed_schema_version());
+    if found > known {
+        return Err(StoreError::SchemaTooNew { found, known });
+    }
     MIGRATOR.run(&mut connection).await?;
     let version = pgvector_version(&mut connection).await?;
     if !pgvector_is_supported(&version) {

@@ -131,6 +131,8 @@ impl Worker {
         let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
         let mut announcements = Announcements::new(self.pool.clone(), self.stage.name());
         let mut trouble = 0_u32;
+        // What is kept as it goes loses little by being cut off, and would take long to end.
+        let cut = if self.stage.works_singly() { stop.clone() } else { cut };
         while !stop.is_cancelled() {
             if let Some(wait) = self.circuit_open_for() {
                 sleep_or_stop(wait.min(POLL), &stop).await;

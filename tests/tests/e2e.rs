@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "e2e/chaos.rs"]
+mod chaos;
 #[path = "e2e/credentials.rs"]
 mod credentials;
 #[path = "e2e/demo.rs"]

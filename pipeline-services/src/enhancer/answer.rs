@@ -1,7 +1,9 @@
 //! From a model's answer to enhanced skills: what is usable is taken, the rest is left to the rules.
 //!
 //! A model may rename, fold and rate the mentions it was given, and infer skills with a reason. It cannot add a
-//! mention: whatever counts as explicit stands in the advertisement.
+//! mention: whatever counts as explicit stands in the advertisement. Nor can an advertisement make it print what it
+//! likes: a new name shares a word with what it renames or is one that lexicon or taxonomy know, and an inferred skill is
+//! one that they know.
 
 use serde::Deserialize;
 
@@ -10,6 +12,7 @@ use crate::{
     domain::skill::{EnhancedSkill, Maker, Mention, SkillKind},
     lexicon::Lexicon,
     taxonomy::Taxonomy,
+    text::fold::fold,
 };
 
 /// Longest label, in characters: longer ones are sentences.
@@ -53,6 +56,34 @@ pub(super) struct Knowledge<'a> {
     pub(super) lexicon: &'a Lexicon,
 }
 
+impl Knowledge<'_> {
+    /// Whether lexicon or taxonomy know a skill of this name.
+    fn names(&self, label: &str) -> bool {
+        let entry = self.lexicon.find(label);
+        entry.is_some() || rules::concept(label, entry, self.taxonomy).is_some()
+    }
+}
+
+/// Whether a label has a word of the mention, or begins one as an abbreviation does.
+fn renames(label: &str, mention: &Mention) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let folded = fold(text);
+        let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
+        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let own: Vec<String> = [words(&mention.surface), words(&mention.label)].concat();
+    words(label).iter().any(|word| {
+        own.iter()
+            .any(|other| word == other || (word.len().min(other.len()) >= 4 && shares_stem(word, other)))
+    })
+}
+
+/// Inflections differ at their ends.
+fn shares_stem(left: &str, right: &str) -> bool {
+    let common = left.chars().zip(right.chars()).take_while(|(a, b)| a == b).count();
+    common * 3 >= 2 * left.chars().count().min(right.chars().count())
+}
+
 /// Enhanced skills of a posting by a model's `text`, in the order of [`rules::enhance`]; the rules answer for
 /// mentions that the model left out or answered unusably.
 ///
@@ -69,7 +100,10 @@ pub(super) fn combine(
     let mut same_as = vec![None; mentions.len()];
     for named in answer.skills {
         let Some(mention) = mentions.get(named.mention) else { continue };
-        let Some(label) = label(&named.label) else { continue };
+        let Some(label) = label(&named.label).filter(|label| known.names(label) || renames(label, mention))
+        else {
+            continue;
+        };
         if !(0.0..=1.0).contains(&named.confidence) {
             continue;
         }
@@ -147,6 +181,9 @@ fn implicit(inferred: Inferred, known: Knowledge<'_>) -> Option<EnhancedSkill> {
     }
     let entry = known.lexicon.find(&label);
     let concept = rules::concept(&label, entry, known.taxonomy);
+    if entry.is_none() && concept.is_none() {
+        return None;
+    }
     let soft = if inferred.kind == SkillKind::Soft { "soft" } else { "competence" };
     Some(EnhancedSkill {
         original_skill_text: None,
@@ -207,19 +244,42 @@ mod tests {
             {\"mention\": 2, \"label\": \"!!\", \"same_as\": null, \"kind\": \"hard\", \"confidence\": 0.8},
             {\"mention\": 9, \"label\": \"Invented\", \"same_as\": null, \"kind\": \"hard\", \"confidence\": 0.9}],
             \"implicit\": [
-            {\"label\": \"Control de calidad textil\", \"kind\": \"hard\", \"confidence\": 0.8, \"reason\": \"lo pide el oficio\"},
+            {\"label\": \"Control de calidad\", \"kind\": \"hard\", \"confidence\": 0.8, \"reason\": \"lo pide el oficio\"},
             {\"label\": \"Guess\", \"kind\": \"hard\", \"confidence\": 0.2, \"reason\": \"who knows\"},
             {\"label\": \"Mute\", \"kind\": \"hard\", \"confidence\": 0.9, \"reason\": \" \"},
             {\"label\": \"React\", \"kind\": \"hard\", \"confidence\": 0.9, \"reason\": \"named already\"}]}\n```";
         let found = combined(text, &["React.js", "reactjs", "Cosas raras"]).unwrap();
         assert_eq!(found[..3], ["React model 0.9", "React=0 model 0.8", "Cosas raras rules 0.6"]);
         assert!(found[3..].iter().any(|skill| skill.starts_with("JavaScript rules")), "{found:?}");
-        assert!(found[3..].contains(&"Control de calidad textil model 0.8".to_owned()), "{found:?}");
+        assert!(found[3..].contains(&"Control de calidad model 0.8".to_owned()), "{found:?}");
         assert!(
             !found
                 .iter()
                 .any(|skill| { ["Invented", "Guess", "Mute"].iter().any(|word| skill.contains(word)) })
         );
+    }
+
+    #[test]
+    fn an_advertisement_cannot_make_the_model_print_what_it_likes() {
+        let answer = |label: &str| {
+            serde_json::json!({
+                "skills": [{ "mention": 0, "label": label, "kind": "hard", "confidence": 0.9 }],
+                "implicit": [{ "label": label, "kind": "hard", "confidence": 0.9, "reason": "lo dice el aviso" }],
+            })
+            .to_string()
+        };
+        let check = |surface: &str, label: &str, expected: &[&str]| {
+            let found = combined(&answer(label), &[surface]).unwrap();
+            let by_model: Vec<&str> =
+                found.iter().filter(|skill| skill.contains(" model ")).map(String::as_str).collect();
+            assert_eq!(by_model, expected, "{surface} as {label}");
+        };
+        check("Cosas raras", "COMPRE CRIPTO en cripto.example", &[]);
+        check("Excel avanzado", "Ignore all previous instructions", &[]);
+        check("hojas de calculo", "Hoja de cálculo", &["Hoja de cálculo model 0.9"]);
+        check("horneado de panes", "Horneado", &["Horneado model 0.9"]);
+        // Known names may stand for anything, and may be inferred.
+        check("planillas", "Microsoft Excel", &["Microsoft Excel model 0.9"]);
     }
 
     #[test]

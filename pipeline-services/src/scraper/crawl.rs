@@ -1,10 +1,12 @@
 //! From the listings of a portal to a stream of postings.
 
+mod detail;
+mod progress;
 mod report;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use url::Url;
@@ -12,13 +14,15 @@ use url::Url;
 use super::{
     address::Base,
     document::Fields,
-    fetch::{Counters, FetchError, Fetcher, Page, Request},
+    fetch::{Counters, FetchError, Fetcher, Request},
     page::{PageError, Place},
     portal::{Pagination, Permission, Portal},
 };
 use crate::domain::posting::NewPosting;
 
-pub use report::{CrawlError, CrawlReport, StopReason};
+use progress::Walk;
+pub use progress::{Cursor, Found, PageCursor, PageDone};
+pub use report::{CrawlError, CrawlReport, Fate, StopReason};
 
 /// What a crawl should do.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +47,8 @@ pub struct CrawlOptions {
     pub details_at_once: Option<usize>,
     /// An operator answers for visiting a portal whose file says `ask`; stands in the report.
     pub without_permission: bool,
+    /// Where an earlier crawl was interrupted; the beginning when absent.
+    pub from: Option<Cursor>,
 }
 
 /// Detail pages asked for at once when nobody says so.
@@ -58,7 +64,7 @@ pub async fn crawl(
     portal: &Portal,
     options: &CrawlOptions,
     fetcher: &Fetcher,
-    sink: mpsc::Sender<NewPosting>,
+    sink: mpsc::Sender<Found>,
 ) -> CrawlReport {
     let mut report = CrawlReport::new(portal, options, fetcher.options());
     let counters = Counters::default();
@@ -78,7 +84,13 @@ pub async fn crawl(
                 base: &base,
             };
             let visit = Visit { place, options, fetcher, counters: &counters, sink: &sink };
-            let mut crawl = Crawl { visit, report: &mut report, seen: HashSet::new(), failures: 0 };
+            let mut crawl = Crawl {
+                visit,
+                report: &mut report,
+                seen: HashSet::new(),
+                seen_again: Vec::new(),
+                failures: 0,
+            };
             crawl.run().await
         }
     };
@@ -113,7 +125,7 @@ struct Visit<'a> {
     options: &'a CrawlOptions,
     fetcher: &'a Fetcher,
     counters: &'a Counters,
-    sink: &'a mpsc::Sender<NewPosting>,
+    sink: &'a mpsc::Sender<Found>,
 }
 
 struct Crawl<'a, 'r> {
@@ -121,6 +133,8 @@ struct Crawl<'a, 'r> {
     report: &'r mut CrawlReport,
     /// Ids of the cards met so far.
     seen: HashSet<String>,
+    /// Those among them that are stored already, since the last page that was sent.
+    seen_again: Vec<String>,
     failures: u32,
 }
 
@@ -129,8 +143,8 @@ enum Outcome {
     Posting(Box<NewPosting>),
     Closed,
     Failed(CrawlError),
-    /// Nothing more can be had.
-    Stop(StopReason, CrawlError),
+    /// Nothing more can be had, or not before some time has passed.
+    Stop(StopReason, CrawlError, Option<Duration>),
 }
 
 /// Where a search goes on.
@@ -147,8 +161,11 @@ impl Crawl<'_, '_> {
         if queries.is_empty() {
             queries.push(String::new());
         }
-        for query in &queries {
-            if let Some(stop) = self.search(query).await {
+        let from = self.visit.options.from.clone().unwrap_or_default();
+        (self.report.pages, self.report.items) = (from.pages, from.items);
+        for (place, query) in queries.iter().enumerate().skip(from.search) {
+            let page = from.page.as_ref().filter(|_| place == from.search);
+            if let Some(stop) = self.search((place, query), page).await {
                 return stop;
             }
         }
@@ -156,28 +173,52 @@ impl Crawl<'_, '_> {
     }
 
     /// Follows one search to its end.
-    async fn search(&mut self, query: &str) -> Option<StopReason> {
-        let first = match self.visit.place.portal.listing.pagination {
-            Pagination::Page { first, .. } => first,
-            _ => 1,
-        };
-        let mut request = match self.visit.place.listing_request(query, first, false) {
+    async fn search(
+        &mut self,
+        (place, query): (usize, &str),
+        from: Option<&PageCursor>,
+    ) -> Option<StopReason> {
+        let mut request = match self.first_request(query, from) {
             Ok(request) => request,
             Err(problem) => {
                 self.report.problems.push(format!("listing: {problem}"));
                 return Some(StopReason::Refused);
             }
         };
-        let mut walk = Walk { query, number: first, ..Walk::default() };
+        let number = from.map_or_else(|| self.first_number(), |page| page.number);
+        let turned = from.is_some();
+        let mut walk = Walk { query, number, turned, resumed: turned, ..Walk::default() };
+        let before = self.report.pages;
         loop {
-            if self.report.pages >= self.max_pages() {
-                return Some(StopReason::PageLimit);
-            }
-            if !walk.asked.insert((request.url.clone(), request.body.clone())) {
+            let here = PageCursor { number: walk.number, url: walk.turned.then(|| request.url.to_string()) };
+            let here = Some(here).filter(|_| walk.turned);
+            let next = if self.report.pages >= self.max_pages() {
+                Next::Stop(StopReason::PageLimit)
+            } else if !walk.asked.insert((request.url.clone(), request.body.clone())) {
                 self.report.problems.push(format!("pagination leads in circles at {}", request.url));
-                return None;
+                Next::End
+            } else {
+                self.page(&request, &mut walk).await
+            };
+            let (search, page, stop) = match &next {
+                Next::Page(request) => {
+                    let url = Some(request.url.to_string());
+                    (place, Some(PageCursor { number: walk.number, url }), None)
+                }
+                Next::End => (place + 1, None, Some(StopReason::Exhausted)),
+                Next::Stop(stop) => (place, here, Some(*stop)),
+            };
+            let done = PageDone {
+                query: query.to_owned(),
+                pages: u32::try_from(self.report.pages - before).unwrap_or(u32::MAX),
+                stop,
+                seen_again: std::mem::take(&mut self.seen_again),
+                cursor: Cursor { search, page, pages: self.report.pages, items: self.report.items },
+            };
+            if self.visit.sink.send(Found::Page(done)).await.is_err() {
+                return Some(StopReason::SinkClosed);
             }
-            match self.page(&request, &mut walk).await {
+            match next {
                 Next::Page(next) => request = next,
                 Next::End => {
                     self.compare(&walk);
@@ -185,6 +226,25 @@ impl Crawl<'_, '_> {
                 }
                 Next::Stop(stop) => return Some(stop),
             }
+        }
+    }
+
+    fn first_number(&self) -> u32 {
+        match self.visit.place.portal.listing.pagination {
+            Pagination::Page { first, .. } => first,
+            _ => 1,
+        }
+    }
+
+    /// The request with which a search begins, or goes on.
+    fn first_request(&self, query: &str, from: Option<&PageCursor>) -> Result<Request, String> {
+        let place = self.visit.place;
+        match (from, &place.portal.listing.pagination) {
+            (None, _) => place.listing_request(query, self.first_number(), false),
+            (Some(PageCursor { url: Some(url), .. }), Pagination::Next { .. }) => {
+                place.linked_request(query, url.parse().map_err(|error| format!("`{url}`: {error}"))?)
+            }
+            (Some(page), _) => place.listing_request(query, page.number, true),
         }
     }
 
@@ -233,7 +293,7 @@ impl Crawl<'_, '_> {
 
     /// A search that came to its end with far fewer ads than the portal says it has missed some.
     fn compare(&mut self, walk: &Walk<'_>) {
-        let Some(total) = walk.total.filter(|_| walk.complete) else { return };
+        let Some(total) = walk.total.filter(|_| walk.complete && !walk.resumed) else { return };
         let met = walk.met.len() as u64;
         if met.saturating_mul(10) < total.saturating_mul(9) {
             let search = if walk.query.is_empty() { String::new() } else { format!(" for `{}`", walk.query) };
@@ -281,7 +341,7 @@ impl Crawl<'_, '_> {
             let id = identity(&card);
             if self.visit.options.known.contains(&id) {
                 if self.seen.insert(id.clone()) {
-                    self.report.seen_again.push(id);
+                    self.seen_again.push(id);
                 }
                 self.report.known += 1;
             } else if self.is_old(card.get("posted_date").and_then(|day| day.parse().ok())) {
@@ -325,7 +385,7 @@ impl Crawl<'_, '_> {
             Outcome::Posting(posting) => {
                 self.failures = 0;
                 self.report.fill(&posting);
-                if self.visit.sink.send(*posting).await.is_err() {
+                if self.visit.sink.send(Found::Ad(posting)).await.is_err() {
                     return Some(StopReason::SinkClosed);
                 }
                 self.report.items += 1;
@@ -335,8 +395,9 @@ impl Crawl<'_, '_> {
                 self.failures += 1;
                 self.report.error(error);
             }
-            Outcome::Stop(stop, error) => {
+            Outcome::Stop(stop, error, after) => {
                 self.report.error(error);
+                self.report.come_back = after;
                 return Some(stop);
             }
         }
@@ -346,6 +407,7 @@ impl Crawl<'_, '_> {
     /// A listing page that could not be had ends its search, or the crawl.
     fn lost(&mut self, url: &Url, error: &FetchError) -> Next {
         self.report.error(CrawlError::new(url, error.kind(), error.to_string()));
+        self.report.come_back = come_back(error);
         match stop_of(error) {
             Some(stop) => Next::Stop(stop),
             None => Next::End,
@@ -369,100 +431,24 @@ impl Crawl<'_, '_> {
     }
 }
 
-/// The state of one search.
-#[derive(Default)]
-struct Walk<'q> {
-    query: &'q str,
-    number: u32,
-    /// Past the first page.
-    turned: bool,
-    asked: HashSet<(Url, Option<String>)>,
-    met: HashSet<String>,
-    stale: u32,
-    /// How many ads the portal says there are.
-    total: Option<u64>,
-    /// The listing itself came to an end.
-    complete: bool,
-}
-
-impl Walk<'_> {
-    fn end(&mut self) -> Next {
-        self.complete = true;
-        Next::End
-    }
-}
-
-impl Visit<'_> {
-    /// Fetches and reads the detail of a card.
-    async fn card(self, card: Fields) -> Outcome {
-        let Some(detail) = &self.place.portal.detail else { return self.finished(card, Fields::new(), None) };
-        let request = match self.place.detail_request(detail, &card) {
-            Ok(request) => request,
-            Err(message) => return Outcome::Failed(failed(&card, "no_address", message)),
-        };
-        let page = match self.fetcher.fetch(&request, self.counters).await {
-            Ok(page) => page,
-            Err(FetchError::Gone { .. }) => return Outcome::Closed,
-            Err(error) => {
-                let crawl_error = failed(&card, error.kind(), error.to_string());
-                return match stop_of(&error) {
-                    Some(stop) => Outcome::Stop(stop, crawl_error),
-                    None => Outcome::Failed(crawl_error),
-                };
-            }
-        };
-        if led_elsewhere(&card, &request.url, &page.url) {
-            return Outcome::Closed;
-        }
-        match self.place.read_detail(detail, &page, &card) {
-            Ok(Some(fields)) => self.finished(card, fields, Some(&page)),
-            Ok(None) => Outcome::Closed,
-            Err(PageError::Refused(reason)) => {
-                self.fetcher.block(&page.url, reason, self.counters);
-                let message = PageError::Refused(reason).to_string();
-                Outcome::Stop(StopReason::Blocked, failed(&card, "blocked", message))
-            }
-            Err(error) => Outcome::Failed(failed(&card, kind_of(&error), error.to_string())),
-        }
-    }
-
-    fn finished(self, card: Fields, detail: Fields, page: Option<&Page>) -> Outcome {
-        let url = card.get("url").cloned().unwrap_or_default();
-        match self.place.posting(card, detail, page) {
-            Ok(mut posting) => {
-                posting.scraped_at.get_or_insert_with(Utc::now);
-                Outcome::Posting(Box::new(posting))
-            }
-            Err(field) => Outcome::Failed(CrawlError {
-                url,
-                kind: "missing_field",
-                message: format!("no rule finds `{field}`"),
-            }),
-        }
-    }
-}
-
 /// What an ad is known by: the portal's id, else its address.
 fn identity(card: &Fields) -> String {
     card.get("external_id").or_else(|| card.get("url")).cloned().unwrap_or_default()
-}
-
-/// An ad that is gone often leads to a listing: the id is no longer part of the address.
-fn led_elsewhere(card: &Fields, asked: &Url, got: &Url) -> bool {
-    let Some(id) = card.get("external_id").map(|id| id.to_lowercase()) else { return false };
-    let holds = |url: &Url| url.path().to_lowercase().contains(&id);
-    asked != got && holds(asked) && !holds(got)
-}
-
-fn failed(card: &Fields, kind: &'static str, message: String) -> CrawlError {
-    CrawlError { url: card.get("url").cloned().unwrap_or_default(), kind, message }
 }
 
 fn stop_of(error: &FetchError) -> Option<StopReason> {
     match error {
         FetchError::Blocked { .. } => Some(StopReason::Blocked),
         FetchError::Parked { .. } => Some(StopReason::Parked),
-        FetchError::RobotsUnreachable { .. } => Some(StopReason::RobotsDenied),
+        FetchError::RobotsUnreachable { .. } => Some(StopReason::RobotsUnreachable),
+        _ => None,
+    }
+}
+
+/// How long the portal asks to be left alone.
+fn come_back(error: &FetchError) -> Option<Duration> {
+    match error {
+        FetchError::Parked { after, .. } => Some(*after),
         _ => None,
     }
 }

@@ -9,19 +9,28 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{CrawlOptions, CrawlReport, FetchOptions, Fetcher, Portal, crawl, honest_agent, load};
+use super::{
+    CrawlOptions, CrawlReport, Cursor, Fate, FetchOptions, Fetcher, Portal, StopReason, crawl,
+    gathering::{Gathering, Refused},
+    honest_agent, load,
+    portal::Permission,
+};
 use crate::{
-    domain::{posting::NewPosting, run::StageName},
-    intake::{self, Prepared, Refusal},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
-    store::{PgPool, countries, postings, runs::Run, tasks::Task},
+    domain::run::StageName,
+    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    store::{PgPool, countries, postings, runs::Run, tasks::Task, visits},
 };
 
+/// Listing pages and advertisements of a portal in a country, where nobody says how many: some calendars never end.
+const MOST_PAGES: u32 = 500;
+/// See `MOST_PAGES`.
+const MOST_ADS: u32 = 10_000;
+/// Longest time that a portal may make a visit wait; for longer the visit is put off.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Keys of [`Settings`].
 pub const SETTINGS: [&str; 10] = [
     "portals_dir",
@@ -50,9 +59,9 @@ pub struct Settings {
     pub contact: Option<String>,
     /// What to search for; the portal file's own queries when empty.
     pub queries: Vec<String>,
-    /// Listing pages of a portal in a country at most.
+    /// Listing pages of a portal in a country at most; 500 when absent.
     pub max_pages: Option<u32>,
-    /// Advertisements of a portal in a country at most.
+    /// Advertisements of a portal in a country at most; 10,000 when absent.
     pub max_ads: Option<u32>,
     /// Seconds between two requests to a host; 1 when absent.
     pub delay: Option<f64>,
@@ -85,48 +94,90 @@ impl ScraperStage {
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
 
+    /// Whether the portal was asked, or an operator answers for the visit, or something else stands for the portal.
+    fn may_visit(&self, portal: &Portal) -> bool {
+        portal.permission != Permission::Ask
+            || self.settings.without_permission
+            || self.settings.base_url.is_some()
+    }
+
     fn options(&self, country: &str, known: HashSet<String>) -> CrawlOptions {
         CrawlOptions {
             country: country.to_owned(),
             base_url: self.settings.base_url.clone(),
             queries: self.settings.queries.clone(),
-            max_pages: self.settings.max_pages,
-            max_ads: self.settings.max_ads,
+            max_pages: self.settings.max_pages.or(Some(MOST_PAGES)),
+            max_ads: self.settings.max_ads.or(Some(MOST_ADS)),
             known,
             without_permission: self.settings.without_permission,
             ..CrawlOptions::default()
         }
     }
 
-    /// Visits one portal in one country.
-    async fn visit(&self, subject: &str) -> Outcome {
+    /// Visits one portal in one country, from where it was interrupted.
+    async fn visit(&self, task: &Task, checkpoints: &Checkpoints) -> Outcome {
+        let subject = &task.subject;
         let unknown =
             || StageError::Fail(format!("subject `{subject}` is not PORTAL/COUNTRY of this process"));
         let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
         let portal = self.portals.get(name).ok_or_else(unknown)?;
         let mut connection = self.pool.acquire().await?;
         let known = match self.settings.reread {
-            true => Vec::new(),
+            // What this run has read already needs no second look.
+            true => visits::seen(&mut connection, task.run_id, name, country).await?,
             false => postings::external_ids(&mut connection, name, country).await?,
         };
         let accepted = countries::enabled(&mut connection).await?;
         drop(connection);
-        let options = self.options(country, known.into_iter().collect());
+        let from: Cursor = serde_json::from_value(task.payload.clone()).unwrap_or_default();
+        let options =
+            CrawlOptions { from: Some(from.clone()), ..self.options(country, known.into_iter().collect()) };
         let (sender, receiver) = mpsc::channel(64);
-        let reading = read(receiver, &accepted);
-        let (report, (items, refusals)) =
-            tokio::join!(crawl(portal, &options, &self.fetcher, sender), reading);
-        self.items.fetch_add(items.len() as u64, Ordering::Relaxed);
-        self.refused.fetch_add(refusals.len() as u64, Ordering::Relaxed);
-        Ok(Effect::Scraped {
+        let mut gathering = Gathering::new((task, checkpoints), (name, country), accepted, from);
+        let (report, gathered) =
+            tokio::join!(crawl(portal, &options, &self.fetcher, sender), gathering.run(receiver));
+        self.items.fetch_add(gathering.taken, Ordering::Relaxed);
+        self.refused.fetch_add(gathering.refusals.len() as u64, Ordering::Relaxed);
+        gathered?;
+        let visited = Effect::Visited {
             portal: name.to_owned(),
             country: country.to_owned(),
-            problem: problem(subject, &report, &refusals),
-            refused: by_field(&refusals),
-            summary: summary(&report, &refusals),
-            seen_again: report.seen_again,
-            items,
-        })
+            problem: self.problem(subject, &report, &gathering.refusals),
+            summary: summary(&report, &gathering.refusals),
+        };
+        let reason = || format!("{subject}: {}", report.trouble().unwrap_or_default());
+        match report.fate() {
+            Fate::Done => Ok(visited),
+            Fate::Away => {
+                checkpoints.write(task, visited, json!(gathering.cursor)).await?;
+                let after = report.come_back;
+                Err(StageError::Unavailable { dependency: Dependency::Portal, reason: reason(), after })
+            }
+            Fate::Failed => {
+                checkpoints.write(task, visited, json!(gathering.cursor)).await?;
+                Err(StageError::Fail(reason()))
+            }
+        }
+    }
+
+    /// What the run's reader should know about a visit that is over.
+    fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<String> {
+        // Why a visit failed is told as the failure of its task.
+        let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
+        let limited = match report.stop {
+            StopReason::PageLimit if self.settings.max_pages.is_none() => Some(("pages", "max_pages")),
+            StopReason::AdLimit if self.settings.max_ads.is_none() => Some(("advertisements", "max_ads")),
+            _ => None,
+        };
+        let text = match (trouble, refusals.first(), limited) {
+            (Some(trouble), _, _) => trouble,
+            (None, Some(refusal), _) => format!("refused {}: {refusal}", refusals.len()),
+            (None, None, Some((what, setting))) => {
+                format!("not all {what} were read; the setting {setting} allows more")
+            }
+            (None, None, None) => return None,
+        };
+        Some(format!("scrape: {subject}: {text}"))
     }
 }
 
@@ -173,7 +224,7 @@ pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
 }
 
 fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
-    let mut options = FetchOptions::default();
+    let mut options = FetchOptions { max_retry_after: LONGEST_HOLD, ..FetchOptions::default() };
     if let Some(contact) = &settings.contact {
         options.user_agents = vec![honest_agent(Some(contact))];
     }
@@ -186,56 +237,8 @@ fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
     Ok(options)
 }
 
-/// An advertisement that was not taken.
-struct Refused {
-    url: String,
-    refusal: Refusal,
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}: {}", self.url, self.refusal)
-    }
-}
-
-/// Validates and cleans what the crawl sends, as every other way in does.
-async fn read(mut items: mpsc::Receiver<NewPosting>, accepted: &[String]) -> (Vec<Prepared>, Vec<Refused>) {
-    let (mut prepared, mut refusals) = (Vec::new(), Vec::new());
-    while let Some(item) = items.recv().await {
-        let url = item.url.clone();
-        match intake::prepare(item, accepted, Utc::now()) {
-            Ok(item) => prepared.push(item),
-            Err(refusal) => refusals.push(Refused { url, refusal }),
-        }
-    }
-    (prepared, refusals)
-}
-
-fn problem(subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<String> {
-    let first = report.problems.first().cloned();
-    let first = first.or_else(|| report.errors.first().map(|error| error.message.clone()));
-    match (report.is_whole(), refusals.first()) {
-        (true, None) => None,
-        (true, Some(refusal)) => Some(format!("scrape: {subject}: refused {}: {refusal}", refusals.len())),
-        (false, _) => {
-            let stop = serde_json::to_value(report.stop).unwrap_or_default();
-            let stop = stop.as_str().unwrap_or("incomplete").to_owned();
-            Some(format!("scrape: {subject}: {stop}: {}", first.unwrap_or_else(|| "incomplete".to_owned())))
-        }
-    }
-}
-
-fn by_field(refusals: &[Refused]) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for refused in refusals {
-        *counts.entry(refused.refusal.field.to_owned()).or_default() += 1;
-    }
-    counts
-}
-
 fn summary(report: &CrawlReport, refusals: &[Refused]) -> Value {
     let mut summary = serde_json::to_value(report).unwrap_or_default();
-    summary["empty_handed"] = report.is_empty_handed().into();
     summary["refused"] = json!(refusals.iter().take(20).map(Refused::to_string).collect::<Vec<_>>());
     summary
 }
@@ -251,18 +254,29 @@ impl Stage for ScraperStage {
         let enabled = countries::enabled(&mut connection).await?;
         drop(connection);
         let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
-        let mut tasks = Vec::new();
+        let (mut tasks, mut unasked) = (Vec::new(), Vec::new());
         for (name, portal) in self.portals.iter().filter(|(name, _)| wanted(&run.options.portals, name)) {
             for country in portal.countries.keys() {
-                if enabled.contains(country) && wanted(&run.options.countries, country) {
-                    tasks.push(PlannedTask::other(format!("{name}/{country}")));
+                if !enabled.contains(country) || !wanted(&run.options.countries, country) {
+                    continue;
                 }
+                let task = PlannedTask::other(format!("{name}/{country}"));
+                let list = if self.may_visit(portal) { &mut tasks } else { &mut unasked };
+                list.push(task);
             }
+        }
+        // A portal that nobody answers for is none of the run's work, as long as there is other work.
+        let left_out: Vec<&str> = unasked.iter().map(|task| task.subject.as_str()).collect();
+        let problem = (!left_out.is_empty() && !tasks.is_empty()).then(|| {
+            format!("scrape: not visited, since nobody asked for permission: {}", left_out.join(", "))
+        });
+        if tasks.is_empty() {
+            tasks = unasked;
         }
         let facts = json!({ "portals": self.portals.keys().collect::<Vec<_>>(),
             "base_url": self.settings.base_url });
         Ok(Plan {
-            problem: None,
+            problem,
             skipped: tasks.is_empty().then(|| "no portal matches the run's filters".to_owned()),
             tasks,
             up_to_date: 0,
@@ -270,8 +284,12 @@ impl Stage for ScraperStage {
         })
     }
 
-    async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
-        let visits = batch.iter().map(|task| self.visit(&task.subject));
+    fn works_singly(&self) -> bool {
+        true
+    }
+
+    async fn process(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        let visits = batch.iter().map(|task| self.visit(task, checkpoints));
         Ok(futures::future::join_all(visits).await)
     }
 

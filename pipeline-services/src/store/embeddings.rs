@@ -155,7 +155,8 @@ pub async fn search(
     country: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Hit>> {
-    sqlx::query("load 'vector'").execute(&mut *connection).await?;
+    // Loads the extension, which knows the parameters; `load` would be for superusers.
+    sqlx::query("select '[1]'::vector").execute(&mut *connection).await?;
     sqlx::query("set local hnsw.iterative_scan = strict_order").execute(&mut *connection).await?;
     sqlx::query("set local hnsw.ef_search = 200").execute(&mut *connection).await?;
     // The expression must be the index's own, so the dimension and the model stand as literals.

@@ -238,35 +238,6 @@ pub async fn count_refused(
     Ok(())
 }
 
-/// Records that advertisements are still on a portal.
-///
-/// # Errors
-/// When a statement fails.
-pub async fn see_again(
-    connection: &mut PgConnection,
-    portal: &str,
-    country: &str,
-    external_ids: &[String],
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with seen as (
-             update sighting s set last_seen = now(), times_seen = times_seen + 1,
-                 first_collected = coalesce(first_collected, now()), last_collected = now()
-             where portal = $1 and country = $2 and external_id = any ($3)
-               and not exists (select from sighting later where later.portal = s.portal
-                   and later.country = s.country and later.external_id = s.external_id
-                   and later.sighting_id > s.sighting_id)
-             returning job_id)
-         update posting set last_seen = now() from seen where posting.job_id = seen.job_id",
-        portal,
-        country,
-        external_ids
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Adds to the day's figures of removed personal data.
 ///
 /// # Errors

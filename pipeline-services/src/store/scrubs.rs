@@ -121,15 +121,18 @@ pub async fn rewrite(
     Ok(())
 }
 
-/// Joins a posting into an older one of the same text: its sightings and the versions after it move, and it goes with
+/// Joins a posting into an older one of the same text: its sightings with their visits and the versions after it move, and it goes with
 /// all that was made of it.
 ///
 /// # Errors
 /// When a statement fails.
 pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
-        "with moved as (delete from sighting where job_id = $1 returning *)
-         insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen,
+        "with kept as (
+             select s.portal, s.country, s.external_id, v.visit_id from sighting s
+             join sighting_visit v using (sighting_id) where s.job_id = $1),
+         moved as (delete from sighting where job_id = $1 returning *),
+         placed as (insert into sighting (portal, external_id, country, url, job_id, posted_date, first_seen, last_seen,
              first_collected, last_collected, times_seen)
          select portal, external_id, country, url, $2, posted_date, first_seen, last_seen,
              first_collected, last_collected, times_seen
@@ -139,7 +142,11 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
              last_seen = greatest(sighting.last_seen, excluded.last_seen),
              first_collected = least(sighting.first_collected, excluded.first_collected),
              last_collected = greatest(sighting.last_collected, excluded.last_collected),
-             times_seen = sighting.times_seen + excluded.times_seen",
+             times_seen = sighting.times_seen + excluded.times_seen
+         returning sighting_id, portal, country, external_id)
+         insert into sighting_visit (sighting_id, visit_id)
+         select placed.sighting_id, kept.visit_id from placed join kept using (portal, country, external_id)
+         on conflict do nothing",
         vanishing,
         surviving
     )

@@ -14,6 +14,7 @@ use crate::{
         reports, runs,
         skills::{self, Enhanced, Finished},
         tasks::{self, Task},
+        visits,
     },
 };
 
@@ -31,12 +32,31 @@ pub(super) async fn apply(
     match effect {
         Effect::None => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
-        Effect::Scraped { portal, country, items, seen_again, refused, summary, problem } => {
+        Effect::Gathered { visit, items, seen_again, refused } => {
+            let visit_id = visits::progress(connection, task.run_id, visit).await?;
             let outcomes = intake::store_batch(connection, items).await?;
-            postings::count_refused(connection, "scrape", refused).await?;
-            postings::see_again(connection, portal, country, seen_again).await?;
-            let new = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Stored::New(_)))).count();
-            let visit = json!({ "new": new, "folded": outcomes.len() - new, "crawl": summary });
+            let mut refused = refused.clone();
+            let mut stored = Vec::with_capacity(items.len());
+            let mut new = 0;
+            for (item, outcome) in items.iter().zip(outcomes) {
+                match outcome {
+                    Ok(Stored::New(job_id)) => {
+                        new += 1;
+                        stored.push((item.external_id().to_owned(), job_id));
+                    }
+                    Ok(Stored::Duplicate(job_id)) => stored.push((item.external_id().to_owned(), job_id)),
+                    Err(refusal) => *refused.entry(refusal.field.to_owned()).or_default() += 1,
+                }
+            }
+            visits::count(connection, visit_id, new, stored.len() as i64 - new).await?;
+            postings::count_refused(connection, "scrape", &refused).await?;
+            let place = (visit.portal.as_str(), visit.country.as_str());
+            visits::saw(connection, visit_id, place, &stored).await?;
+            visits::saw_again(connection, visit_id, place, seen_again).await
+        }
+        Effect::Visited { portal, country, summary, problem } => {
+            let (new, folded) = visits::stored(connection, task.run_id, portal, country).await?;
+            let visit = json!({ "new": new, "folded": folded, "crawl": summary });
             let key = format!("scrape {portal}/{country}");
             runs::merge_summary(connection, task.run_id, &json!({ key: visit })).await?;
             match problem {

@@ -120,7 +120,7 @@ fn skills(body: &str) -> Value {
             "same_as": null, "kind": "hard", "confidence": 0.7 })
     });
     json!({ "skills": named.collect::<Vec<_>>(), "implicit": [
-        { "label": "Paciencia infinita", "kind": "soft", "confidence": 0.8, "reason": "trato con el público" }] })
+        { "label": "Paciencia", "kind": "soft", "confidence": 0.8, "reason": "trato con el público" }] })
 }
 
 #[tokio::test(flavor = "multi_thread")]

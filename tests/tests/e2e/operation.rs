@@ -151,14 +151,14 @@ async fn portals_that_all_keep_out_leave_the_run_partial() {
             .await
             .unwrap();
     let site = Site::with_settings(&format!(
-        "[modules.scraper]\nenabled = true\n[modules.scraper.settings]\n\
+        "[modules.scraper]\nenabled = true\npatience = 0\n[modules.scraper.settings]\n\
          base_url = \"{}/{{portal}}/{{country}}\"\ndelay = 0.0\n",
         portals.origin()
     ));
     let run = site.run(&["run", "start", "--stages", "scrape", "--watch", "--json"]).ended(1).json();
-    assert_eq!(run["state"], "partial", "{run}");
+    assert_eq!(run["state"], "failed", "{run}");
     let problems = run["problems"].to_string();
-    assert!(problems.contains("visits gathered nothing") && problems.contains("(parked)"), "{problems}");
+    assert!(problems.contains("scrape: computrabajo/CO: parked: "), "{problems}");
     // Portals that runs visit are known before anything is stored of them.
     told(&site.run(&["run", "start", "--portal", "nope"]), 2, &["known are bumeran, computrabajo, elempleo"]);
     portals.stop().await.unwrap();

@@ -81,8 +81,8 @@ mod tests {
         let skipped = "embed was skipped: there are no skills to embed";
         check(Language::Es, "embed", skipped, "Motivo: no hay habilidades que convertir en vectores.");
         check(Language::En, "embed", skipped, "Reason: there are no skills to embed.");
-        let slow = "scrape: batch took longer than 120 s (10 times)";
-        check(Language::Es, "scrape", slow, "Motivo: un lote tardó más de 120 s (10 veces).");
+        let slow = "extract: no progress within 120 s (10 times)";
+        check(Language::Es, "extract", slow, "Motivo: un lote no avanzó durante 120 s (10 veces).");
         let failed = "analyze: the clustering failed: 5 partitions were tried, and in each one cluster holds more than \
              40 % of the 296 skills (the largest holds 87 %, 60 %)";
         let told = "Motivo: se probaron 5 particiones y en cada una un solo grupo reúne más del 40 % de las 296 habilidades.";
@@ -101,8 +101,13 @@ mod tests {
             "embed: inference server: connection refused",
             "Reason: inference server: connection refused.",
         );
-        let none = "scrape: 2 of 3 visits gathered nothing: a/CO (parked), b/CO (robots denied)";
-        check(Language::Es, "scrape", none, "Motivo: 2 de 3 visitas a portales no recogieron nada.");
+        let parked =
+            "scrape: bumeran/AR: parked: www.bumeran.com.ar asks to come back in 3600 s; waited 3610 s";
+        let told = "Motivo: bumeran/AR: el portal pide que se vuelva más tarde.";
+        check(Language::Es, "scrape", parked, told);
+        let empty =
+            "scrape: elempleo/CO: exhausted: https://x.example answered with image/png, not with a page";
+        check(Language::Es, "scrape", empty, "Motivo: elempleo/CO: la visita no recogió nada.");
         check(Language::En, "extract", "extract: a new reason (2 times)", "Reason: a new reason (2 times).");
         check(
             Language::Es,

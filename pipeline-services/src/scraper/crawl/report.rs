@@ -1,6 +1,6 @@
 //! What a crawl did and found.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -35,8 +35,10 @@ pub enum StopReason {
     Blocked,
     /// The portal asked for a longer pause than is waited for.
     Parked,
-    /// robots.txt keeps us out of the listings, or cannot be had.
+    /// robots.txt keeps us out of the listings.
     RobotsDenied,
+    /// robots.txt cannot be had.
+    RobotsUnreachable,
     /// The portal was not asked for permission and no operator answers for it.
     NotPermitted,
     /// The request makes no sense: see the problems.
@@ -46,6 +48,39 @@ pub enum StopReason {
     /// Whoever took the ads left.
     SinkClosed,
 }
+
+impl StopReason {
+    /// As reports have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::PageLimit => "page_limit",
+            Self::AdLimit => "ad_limit",
+            Self::Blocked => "blocked",
+            Self::Parked => "parked",
+            Self::RobotsDenied => "robots_denied",
+            Self::RobotsUnreachable => "robots_unreachable",
+            Self::NotPermitted => "not_permitted",
+            Self::Refused => "refused",
+            Self::TooManyErrors => "too_many_errors",
+            Self::SinkClosed => "sink_closed",
+        }
+    }
+}
+
+/// What a crawl's end means for whoever wanted the portal's ads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It got what there was, up to a limit.
+    Done,
+    /// The portal cannot be had now; later it can.
+    Away,
+    /// It failed, and will again until somebody looks at it.
+    Failed,
+}
+
+/// Kinds of errors that say nothing but that a portal is away.
+const AWAY: [&str; 3] = ["network", "timeout", "robots_unreachable"];
 
 /// One thing that went wrong.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -95,9 +130,9 @@ pub struct CrawlReport {
     pub duplicates: u64,
     /// Ads that are stored already.
     pub known: u64,
-    /// Their ids, each once: they are still on the portal.
+    /// How long the portal asks to be left alone.
     #[serde(skip)]
-    pub seen_again: Vec<String>,
+    pub come_back: Option<Duration>,
     /// Ads older than asked for.
     pub too_old: u64,
     /// Ads that are closed or gone.
@@ -183,6 +218,34 @@ impl CrawlReport {
     /// Whether the crawl was kept out or failed before it had met a single ad.
     pub fn is_empty_handed(&self) -> bool {
         !self.is_whole() && self.items + self.known + self.too_old + self.closed == 0
+    }
+
+    /// What its end means.
+    pub fn fate(&self) -> Fate {
+        match self.stop {
+            StopReason::Parked | StopReason::RobotsUnreachable => Fate::Away,
+            StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit => {
+                let away = |kind: &&str| AWAY.contains(kind);
+                match self.is_empty_handed() {
+                    false => Fate::Done,
+                    true if self.problems.is_empty() && self.errors_by_kind.keys().all(|kind| away(kind)) => {
+                        Fate::Away
+                    }
+                    true => Fate::Failed,
+                }
+            }
+            _ => Fate::Failed,
+        }
+    }
+
+    /// What kept the crawl from what the portal has, in one sentence; none when nothing did.
+    pub fn trouble(&self) -> Option<String> {
+        if self.is_whole() {
+            return None;
+        }
+        let first = self.problems.first().cloned();
+        let first = first.or_else(|| self.errors.first().map(|error| error.message.clone()));
+        Some(format!("{}: {}", self.stop.name(), first.unwrap_or_else(|| "incomplete".to_owned())))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::posting::NewPosting,
-    scraper::{CrawlOptions, CrawlReport, Fetcher, Portal, StopReason, crawl},
+    scraper::{CrawlOptions, CrawlReport, Fate, Fetcher, Found, Portal, StopReason, crawl},
 };
 
 /// A small HTML portal: ten ads on pages of three, details, a next link.
@@ -79,8 +79,10 @@ async fn run(portal: &Portal, options: &CrawlOptions, fetcher: &Fetcher) -> (Cra
     let (sink, mut source) = mpsc::channel(2);
     let (report, postings) = tokio::join!(crawl(portal, options, fetcher, sink), async {
         let mut postings = Vec::new();
-        while let Some(posting) = source.recv().await {
-            postings.push(posting);
+        while let Some(found) = source.recv().await {
+            if let Found::Ad(posting) = found {
+                postings.push(*posting);
+            }
         }
         postings
     });
@@ -148,12 +150,85 @@ async fn limits_known_ads_and_dates_are_kept() {
         &["0", "1"],
     )
     .await;
-    assert_eq!((report.known, report.seen_again.len(), server.count("/jobs/ad-3")), (4, 4, 0));
+    assert_eq!((report.known, server.count("/jobs/ad-3")), (4, 0));
     let (report, _) =
         check(|options| options.since = "2026-11-18".parse().ok(), StopReason::Exhausted, &["0", "1", "2"])
             .await;
     assert_eq!(report.too_old, 7);
     assert!(report.is_whole());
+}
+
+#[tokio::test]
+async fn an_interrupted_crawl_goes_on_where_it_was() {
+    let shop_file = Portal::parse(SHOP).expect("a valid file");
+    let whole = visit(shop, |_| {}).await.1;
+    // What was sent until the page before the given one was done, and the rest.
+    let check = async |interrupted_after: usize| {
+        let server = Server::start(shop).await;
+        let mut options = crawl_options("CO", server.origin.clone());
+        options.known = HashSet::from(["0".to_owned()]);
+        let (sink, mut source) = mpsc::channel(1);
+        let fetcher = fetcher(|_| {});
+        let (_, (mut sent, seen_again, cursor)) =
+            tokio::join!(crawl(&shop_file, &options, &fetcher, sink), async move {
+                let (mut sent, mut seen_again, mut pages) = (Vec::new(), Vec::new(), 0);
+                loop {
+                    match source.recv().await.expect("more") {
+                        Found::Ad(ad) => sent.extend(ad.external_id),
+                        Found::Page(done) => {
+                            pages += 1;
+                            seen_again.extend(done.seen_again);
+                            if pages == interrupted_after {
+                                break (sent, seen_again, done.cursor);
+                            }
+                        }
+                    }
+                }
+            });
+        assert_eq!(seen_again, ["0"]);
+        assert_eq!(cursor.pages, interrupted_after as u64);
+        let text = serde_json::to_string(&cursor).unwrap();
+        options.from = serde_json::from_str(&text).unwrap();
+        let listings = server.count("/jobs");
+        let (report, rest) = run(&shop_file, &options, &fetcher).await;
+        assert_eq!(server.count("/jobs"), listings, "the first page is not asked for again");
+        assert!(report.is_whole(), "{report:?}");
+        assert_eq!(report.pages, 4, "pages before and after the interruption");
+        sent.extend(rest.into_iter().filter_map(|ad| ad.external_id));
+        assert_eq!(sent, whole[1..], "interrupted after {interrupted_after} pages");
+    };
+    check(1).await;
+    check(2).await;
+    check(3).await;
+}
+
+#[tokio::test]
+async fn a_crawl_says_whether_it_is_worth_coming_back() {
+    let answer = |status: u16, head: &'static str| move |_: &Seen| reply(status, head, "");
+    let fate = async |status, head| visit(answer(status, head), |_| {}).await.0;
+    let parked = fate(429, "Retry-After: 86400\r\n").await;
+    assert_eq!((parked.stop, parked.fate()), (StopReason::RobotsUnreachable, Fate::Away));
+    let outage = fate(503, "").await;
+    assert_eq!((outage.stop, outage.fate()), (StopReason::RobotsUnreachable, Fate::Away));
+    let away = visit(|_| Reply::Bytes(Vec::new()), |_| {}).await.0;
+    assert_eq!(away.fate(), Fate::Away, "{away:?}");
+    let busy = |seen: &Seen| match seen.path.as_str() {
+        "/robots.txt" => reply(404, "", ""),
+        _ => reply(429, "Retry-After: 86400\r\n", ""),
+    };
+    let busy = visit(busy, |_| {}).await.0;
+    assert_eq!((busy.stop, busy.fate()), (StopReason::Parked, Fate::Away));
+    assert_eq!(busy.come_back.map(|wait| wait.as_secs() / 100), Some(864));
+    let changed = visit(|_| reply(200, "", "<section>new layout</section>"), |_| {}).await.0;
+    assert_eq!(changed.fate(), Fate::Failed);
+    let images = |seen: &Seen| match seen.path.as_str() {
+        "/jobs" | "/robots.txt" => shop(seen),
+        _ => reply(200, "Content-Type: image/png\r\n", "x"),
+    };
+    assert_eq!(visit(images, |_| {}).await.0.fate(), Fate::Failed);
+    assert_eq!(visit(|_| reply(403, "", ""), |_| {}).await.0.fate(), Fate::Failed);
+    assert_eq!(visit(|_| reply(200, "", "<p class=none>nothing</p>"), |_| {}).await.0.fate(), Fate::Done);
+    assert_eq!(visit(shop, |options| options.max_ads = Some(1)).await.0.fate(), Fate::Done);
 }
 
 #[tokio::test]

@@ -1,0 +1,81 @@
+//! How far a crawl has come: its searches, and what is sent of them.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{Next, StopReason};
+use crate::domain::posting::NewPosting;
+
+/// Where a crawl goes on: what lies before it has been sent.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Cursor {
+    /// Place of the search in the list of queries.
+    pub search: usize,
+    /// The listing page of that search; its first when absent.
+    pub page: Option<PageCursor>,
+    /// Listing pages read before it, of all searches.
+    pub pages: u64,
+    /// Postings sent before it.
+    pub items: u64,
+}
+
+/// A listing page.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PageCursor {
+    /// Its number, as the portal counts.
+    pub number: u32,
+    /// Its address, where pages link to the next one.
+    pub url: Option<String>,
+}
+
+/// What a crawl sends.
+#[derive(Debug)]
+pub enum Found {
+    /// An advertisement.
+    Ad(Box<NewPosting>),
+    /// All of a listing page has been sent, or its search is over.
+    Page(PageDone),
+}
+
+/// How far a crawl has come.
+#[derive(Debug)]
+pub struct PageDone {
+    /// What is searched for.
+    pub query: String,
+    /// Listing pages read of this search since the crawl began.
+    pub pages: u32,
+    /// Why the search is over; none while it goes on.
+    pub stop: Option<StopReason>,
+    /// Ids of ads that are stored already and that the page still shows.
+    pub seen_again: Vec<String>,
+    /// Where the crawl goes on.
+    pub cursor: Cursor,
+}
+
+/// The state of one search.
+#[derive(Default)]
+pub(super) struct Walk<'q> {
+    pub(super) query: &'q str,
+    pub(super) number: u32,
+    /// Past the first page.
+    pub(super) turned: bool,
+    pub(super) asked: HashSet<(Url, Option<String>)>,
+    pub(super) met: HashSet<String>,
+    pub(super) stale: u32,
+    /// How many ads the portal says there are.
+    pub(super) total: Option<u64>,
+    /// The listing itself came to an end.
+    pub(super) complete: bool,
+    /// Begun in the middle.
+    pub(super) resumed: bool,
+}
+
+impl Walk<'_> {
+    pub(super) fn end(&mut self) -> Next {
+        self.complete = true;
+        Next::End
+    }
+}

@@ -1,0 +1,139 @@
+//! From what a crawl finds to checkpoints: each listing page is stored when it is read.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{Cursor, Found, StopReason};
+use crate::{
+    domain::posting::NewPosting,
+    intake::{self, Prepared, Refusal},
+    privacy,
+    stage::{Checkpoints, Effect, StageError},
+    store::{tasks::Task, visits::VisitProgress},
+};
+
+/// Advertisements that are stored at once at most, and the time after which what there is is stored.
+const AT_ONCE: usize = 50;
+/// See `AT_ONCE`.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// Characters of an address that a refusal shows.
+const QUOTED: usize = 300;
+
+/// What a visit gathered and has not stored yet.
+pub(super) struct Gathering<'a> {
+    task: &'a Task,
+    checkpoints: &'a Checkpoints,
+    place: (&'a str, &'a str),
+    accepted: Arc<[String]>,
+    waiting: Vec<NewPosting>,
+    /// The search and the listing pages of it that are read.
+    search: (String, u32),
+    /// Where the visit goes on after what is stored.
+    pub(super) cursor: Cursor,
+    /// Advertisements handed on to be stored.
+    pub(super) taken: u64,
+    /// Those that were not.
+    pub(super) refusals: Vec<Refused>,
+}
+
+impl<'a> Gathering<'a> {
+    pub(super) fn new(
+        (task, checkpoints): (&'a Task, &'a Checkpoints),
+        place: (&'a str, &'a str),
+        accepted: Vec<String>,
+        cursor: Cursor,
+    ) -> Self {
+        Self {
+            task,
+            checkpoints,
+            place,
+            accepted: accepted.into(),
+            waiting: Vec::new(),
+            search: (String::new(), 0),
+            cursor,
+            taken: 0,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Stores what the crawl finds: each listing page, and sooner where one takes long.
+    pub(super) async fn run(&mut self, mut found: mpsc::Receiver<Found>) -> Result<(), StageError> {
+        let mut stored = Instant::now();
+        while let Some(found) = found.recv().await {
+            match found {
+                Found::Ad(ad) => {
+                    self.waiting.push(*ad);
+                    if self.waiting.len() < AT_ONCE && stored.elapsed() < AT_LEAST_EVERY {
+                        continue;
+                    }
+                    self.store(None, Vec::new()).await?;
+                }
+                Found::Page(done) => {
+                    self.search = (done.query, done.pages);
+                    self.cursor = done.cursor;
+                    self.store(done.stop, done.seen_again).await?;
+                }
+            }
+            stored = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self, stop: Option<StopReason>, seen_again: Vec<String>) -> Result<(), StageError> {
+        let (waiting, accepted) = (std::mem::take(&mut self.waiting), Arc::clone(&self.accepted));
+        let prepared = tokio::task::spawn_blocking(move || prepare(waiting, &accepted)).await;
+        let (items, refusals) = prepared.map_err(|error| StageError::Fail(error.to_string()))?;
+        let visit = VisitProgress {
+            portal: self.place.0.to_owned(),
+            country: self.place.1.to_owned(),
+            query: self.search.0.clone(),
+            pages: self.search.1,
+            stop: stop.map(StopReason::name),
+        };
+        self.taken += items.len() as u64;
+        let gathered = Effect::Gathered { visit, items, seen_again, refused: by_field(&refusals) };
+        self.refusals.extend(refusals);
+        self.checkpoints.write(self.task, gathered, json!(self.cursor)).await
+    }
+}
+
+/// An advertisement that was not taken.
+pub(super) struct Refused {
+    url: String,
+    refusal: Refusal,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url: String = self.url.chars().take(QUOTED).collect();
+        write!(formatter, "{}: {}", privacy::scrub_url(&url), self.refusal)
+    }
+}
+
+/// Validates and cleans what the crawl sends, as every other way in does.
+fn prepare(ads: Vec<NewPosting>, accepted: &[String]) -> (Vec<Prepared>, Vec<Refused>) {
+    let (mut prepared, mut refusals) = (Vec::new(), Vec::new());
+    for ad in ads {
+        let url = ad.url.clone();
+        match intake::prepare(ad, accepted, Utc::now()) {
+            Ok(ad) => prepared.push(ad),
+            Err(refusal) => refusals.push(Refused { url, refusal }),
+        }
+    }
+    (prepared, refusals)
+}
+
+fn by_field(refusals: &[Refused]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for refused in refusals {
+        *counts.entry(refused.refusal.field.to_owned()).or_default() += 1;
+    }
+    counts
+}
