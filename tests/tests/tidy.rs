@@ -3,6 +3,8 @@
 //! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
 //! here apply them to the whole tree.
 
+#[path = "tidy/context.rs"]
+mod context;
 #[path = "tidy/features.rs"]
 mod features;
 #[path = "tidy/imports.rs"]
