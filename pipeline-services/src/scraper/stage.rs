@@ -13,8 +13,11 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use url::Url;
 
-use super::{CrawlOptions, CrawlReport, FetchOptions, Fetcher, Portal, crawl, honest_agent, load};
+use super::{
+    Base, CrawlOptions, CrawlReport, FetchOptions, Fetcher, Portal, Reach, crawl, honest_agent, load,
+};
 use crate::{
     domain::{posting::NewPosting, run::StageName},
     intake::{self, Prepared, Refusal},
@@ -80,7 +83,7 @@ impl ScraperStage {
     /// When a portal file is not valid, a portal is unknown, or the delay makes no sense.
     pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
         let portals = chosen(&settings)?;
-        let fetcher = Fetcher::new(fetch_options(&settings)?).context("cannot make the fetcher")?;
+        let fetcher = Fetcher::new(fetch_options(&settings, &portals)?).context("cannot make the fetcher")?;
         let (items, refused) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
@@ -172,8 +175,9 @@ pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
     Ok(portals)
 }
 
-fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
-    let mut options = FetchOptions::default();
+fn fetch_options(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<FetchOptions> {
+    let reach = Reach::public_and(&own_addresses(settings, portals)?);
+    let mut options = FetchOptions { reach, ..FetchOptions::default() };
     if let Some(contact) = &settings.contact {
         options.user_agents = vec![honest_agent(Some(contact))];
     }
@@ -184,6 +188,20 @@ fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
         }
     }
     Ok(options)
+}
+
+/// Where the operator's `base_url` leads for each portal and country.
+fn own_addresses(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<Vec<Url>> {
+    const PLACE: &str = "modules.scraper.settings.base_url";
+    let Some(base_url) = settings.base_url.as_deref() else { return Ok(Vec::new()) };
+    let mut own = Vec::new();
+    for (name, portal) in portals {
+        for (code, country) in &portal.countries {
+            let base = Base::new(name, code, &country.base, Some(base_url)).context(PLACE)?;
+            own.push(base.text().parse().context(PLACE)?);
+        }
+    }
+    Ok(own)
 }
 
 /// An advertisement that was not taken.
