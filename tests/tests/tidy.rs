@@ -3,6 +3,8 @@
 //! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
 //! here apply them to the whole tree.
 
+#[path = "tidy/advisories.rs"]
+mod advisories;
 #[path = "tidy/context.rs"]
 mod context;
 #[path = "tidy/features.rs"]
@@ -100,6 +102,20 @@ fn migrations_are_ordered() {
 fn every_dependency_may_be_used() {
     let rules = licences::Rules::read(&tree::root().join("deny.toml"));
     let wrong = rules.complaints(&licences::packages());
+    assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn no_dependency_is_known_to_be_vulnerable() {
+    let table = advisories::Table::parse(include_str!("tidy/advisories.toml"));
+    let today = chrono::Utc::now().date_naive();
+    // The clock of a machine may be off by a day, not by more.
+    assert!(table.age(today) >= -1, "the table of advisories comes from the future");
+    if let Some(warning) = table.warning(today) {
+        eprintln!("warning: {warning}");
+    }
+    let lock = std::fs::read_to_string(tree::root().join("Cargo.lock")).expect("Cargo.lock");
+    let wrong = table.complaints(&lock);
     assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
 }
 
