@@ -1,6 +1,7 @@
 //! Tests of the scraper as a whole: saved pages, fixtures, and a server that misbehaves.
 
 mod crawling;
+mod damaged;
 mod fetching;
 mod files;
 mod fixtures;
