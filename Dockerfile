@@ -16,9 +16,12 @@
 # toolkit image, the host's driver and the feature must fit together; a server built with it does not start
 # without a driver, so it is an image of its own.
 
-ARG RUST_IMAGE=rust:1.95-slim-bookworm
-ARG BUILD_IMAGE=debian:12-slim
-ARG RUNTIME_IMAGE=debian:12-slim
+# Tag and digest of the index over all processors. Both digests are the ones that published Dockerfiles of many others pin
+# for these tags; a newer tag has its own: `docker buildx imagetools inspect TAG` prints it as "Digest". They change
+# together.
+ARG RUST_IMAGE=rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
+ARG BUILD_IMAGE=debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
+ARG RUNTIME_IMAGE=debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
 
 FROM ${RUST_IMAGE} AS toolchain
 

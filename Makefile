@@ -4,7 +4,7 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check chaos check-cuda bench bench-gpu
+.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check chaos check-cuda bench bench-gpu fuzz miri
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -55,3 +55,9 @@ bench: ## speed beside named peers, written to benches/RESULTS.md; 40 minutes af
 
 bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server beside sentence-transformers
 	.ci/bench-gpu
+
+fuzz: ## libFuzzer on the parsers, five minutes for each; wants a nightly compiler and cargo-fuzz, no part of ci
+	.ci/fuzz
+
+miri: ## undefined behaviour in the plain paths of the arithmetic; wants a nightly compiler with Miri, no part of ci
+	.ci/miri

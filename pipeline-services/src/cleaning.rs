@@ -1,6 +1,8 @@
 //! From text as published to text that is stored: entities decoded, markup turned into lines, characters
 //! normalised, personal data removed. Raw text is not kept.
 
+#[cfg(test)]
+mod damaged;
 mod entities;
 mod markup;
 

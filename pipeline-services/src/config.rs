@@ -304,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn damaged_files_are_read_or_refused() {
+        let corpus = [
+            "[modules.scraper]\nname = \"scraper\"\nenabled = true\nbatch_size = 10\nmax_retries = 3\ntimeout = 300\n\
+             [modules.scraper.settings]\nportals = [\"elempleo\"]\ndelay = 0.5\n",
+            "modules = { enhancer = { timeout = 60, settings = { url = \"http://x.example\" } } }",
+        ];
+        observatory_mutator::texts("modules", &corpus, |text| match parse_modules(text) {
+            Ok(modules) => assert!(modules.values().all(|module| (1..=10_000).contains(&module.batch_size))),
+            Err(error) => assert!(format!("{error:#}").len() <= 8 * text.len() + 2_000),
+        });
+    }
+
+    #[test]
     fn blocks_are_read() {
         let modules =
             parse_modules("[modules.embedder]\nbatch_size = 7\n[modules.embedder.settings]\nmodel = 'm'")

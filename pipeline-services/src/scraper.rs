@@ -25,7 +25,7 @@ pub use crawl::{
 };
 pub use fetch::{
     AutoThrottle, Counters, FetchCounters, FetchError, FetchOptions, Fetcher, FetcherError, PRODUCT, Page,
-    Request, honest_agent,
+    Reach, Request, honest_agent,
 };
 pub use portal::{
     Country, FIELDS, Kind, Limits, Method, Permission, Portal, PortalError, Problem, built_in, load,

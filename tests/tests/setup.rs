@@ -63,3 +63,65 @@ fn a_data_directory_is_judged_as_the_program_judges_it() {
     fs::write(dir.path().join("file"), "").unwrap();
     assert_eq!(check(&[], Some(&dir.path().join("file/data"))).0, 2);
 }
+
+/// Exit code and words of a script of `.ci`, where `cargo` is a stand-in that takes down what it is asked.
+fn with_cargo(script: &str, cargo: &str) -> (i32, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let stand_in = dir.path().join("cargo");
+    let asked = dir.path().join("asked");
+    fs::write(&stand_in, format!("#!/bin/sh\necho \"$@\" >>{}\n{cargo}\n", asked.display())).unwrap();
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    // A copy, so that what the script writes lies in no repository.
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::create_dir_all(dir.path().join("copy/.ci")).unwrap();
+    fs::create_dir(dir.path().join("copy/fuzz")).unwrap();
+    for name in [format!(".ci/{script}"), "Cargo.lock".to_owned()] {
+        fs::copy(root.join(&name), dir.path().join("copy").join(&name)).unwrap();
+    }
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let program = dir.path().join("copy/.ci").join(script);
+    let output = Command::new(program).arg("7").env("PATH", path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said, fs::read_to_string(asked).unwrap())
+}
+
+#[test]
+fn fuzzing_says_what_is_missing_and_runs_where_nothing_is() {
+    let (code, said, _) = with_cargo("fuzz", "exit 1");
+    assert_eq!(
+        (code, said.contains("there is no nightly compiler, so nothing was fuzzed")),
+        (2, true),
+        "{said}"
+    );
+    let (code, said, _) = with_cargo("fuzz", "[ \"$1\" != fuzz ]");
+    assert_eq!(
+        (code, said.contains("cargo-fuzz is not installed, so nothing was fuzzed")),
+        (2, true),
+        "{said}"
+    );
+    let (code, said, asked) = with_cargo("fuzz", "exit 0");
+    assert_eq!(code, 0, "{said}");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/targets");
+    let targets = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let targets: Vec<String> =
+        targets.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(targets.len() >= 4, "{targets:?}");
+    for target in targets {
+        let run = format!("+nightly fuzz run {target} fuzz/corpus/{target}");
+        assert!(
+            asked.lines().any(|line| line.starts_with(&run) && line.contains("-max_total_time=7 ")),
+            "{asked}"
+        );
+    }
+    // One that finds something is told.
+    let (code, said, _) = with_cargo("fuzz", "[ \"$3\" != run ]");
+    assert_eq!(code, 1, "{said}");
+}
+
+#[test]
+fn miri_says_what_is_missing_and_runs_where_nothing_is() {
+    let (code, said, _) = with_cargo("miri", "exit 1");
+    assert_eq!((code, said.contains("so nothing was looked at")), (2, true), "{said}");
+    let (code, said, asked) = with_cargo("miri", "exit 0");
+    assert_eq!((code, asked.matches("+nightly miri test").count()), (0, 2), "{said} {asked}");
+}

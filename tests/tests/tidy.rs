@@ -3,6 +3,10 @@
 //! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
 //! here apply them to the whole tree.
 
+#[path = "tidy/advisories.rs"]
+mod advisories;
+#[path = "tidy/context.rs"]
+mod context;
 #[path = "tidy/features.rs"]
 mod features;
 #[path = "tidy/imports.rs"]
@@ -81,8 +85,9 @@ fn no_file_names_this_machine_or_a_registry() {
 
 #[test]
 fn versions_live_in_the_root_manifest() {
-    // The benches are a workspace of their own.
-    let members = |file: &File| file.path.ends_with("/Cargo.toml") && file.path != "benches/Cargo.toml";
+    // Workspaces of their own.
+    let others = ["benches/Cargo.toml", "fuzz/Cargo.toml"];
+    let members = |file: &File| file.path.ends_with("/Cargo.toml") && !others.contains(&file.path.as_str());
     check(5, members, |file| manifests::own_versions(&file.text));
     check(5, members, |file| manifests::bad_package_name(&file.text));
     check(1, |file| file.path == "Cargo.toml", |file| manifests::loose_versions(&file.text));
@@ -98,6 +103,20 @@ fn migrations_are_ordered() {
 fn every_dependency_may_be_used() {
     let rules = licences::Rules::read(&tree::root().join("deny.toml"));
     let wrong = rules.complaints(&licences::packages());
+    assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn no_dependency_is_known_to_be_vulnerable() {
+    let table = advisories::Table::parse(include_str!("tidy/advisories.toml"));
+    let today = chrono::Utc::now().date_naive();
+    // The clock of a machine may be off by a day, not by more.
+    assert!(table.age(today) >= -1, "the table of advisories comes from the future");
+    if let Some(warning) = table.warning(today) {
+        eprintln!("warning: {warning}");
+    }
+    let lock = std::fs::read_to_string(tree::root().join("Cargo.lock")).expect("Cargo.lock");
+    let wrong = table.complaints(&lock);
     assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
 }
 

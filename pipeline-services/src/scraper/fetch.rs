@@ -8,6 +8,7 @@ mod error;
 mod host;
 mod options;
 mod pace;
+mod reach;
 mod wire;
 
 use std::{
@@ -36,6 +37,9 @@ use wire::{Answer, Failure, Wire};
 pub use counters::{Counters, FetchCounters};
 pub use error::FetchError;
 pub use options::{AutoThrottle, FetchOptions, PRODUCT, honest_agent};
+#[cfg(test)]
+pub(super) use reach::Lookup;
+pub use reach::Reach;
 
 /// Age at which a robots.txt is asked for again (RFC 9309 §2.4).
 const ROBOTS_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -100,10 +104,15 @@ impl Fetcher {
     /// # Errors
     /// When an option is out of range or the client cannot be set up.
     pub fn new(options: FetchOptions) -> Result<Self, FetcherError> {
+        Self::resolving(options, reach::system())
+    }
+
+    /// The same with names that mean what `lookup` says.
+    pub(super) fn resolving(options: FetchOptions, lookup: reach::Lookup) -> Result<Self, FetcherError> {
         if let Some(mistake) = options.mistake() {
             return Err(FetcherError::Options(mistake));
         }
-        let wire = Wire::new(&options).map_err(FetcherError::Client)?;
+        let wire = Wire::new(&options, &lookup).map_err(FetcherError::Client)?;
         let global = Semaphore::new(options.global);
         Ok(Self {
             wire,
@@ -265,6 +274,7 @@ impl Fetcher {
         let answer = self.tries(host, request, timeout, tally).await.map_err(|failure| match failure {
             Failure::Timeout => FetchError::Timeout { url: url() },
             Failure::TooLarge(_) => FetchError::TooLarge { url: url(), limit: self.options.max_bytes },
+            Failure::Inside(inside) => FetchError::Inside { url: url(), reason: inside.to_string() },
             Failure::Network(reason) => FetchError::Network { url: url(), reason },
             Failure::Blocked(reason) => FetchError::Blocked { host: host.name.clone(), reason },
             Failure::Parked(after) => FetchError::Parked { host: host.name.clone(), after },
@@ -363,7 +373,7 @@ async fn pause(wait: Duration, tally: Tally<'_>) {
     }
 }
 
-/// Where a robots.txt redirects to; another host must have a name, so that no inner address is reached.
+/// Where a robots.txt redirects to; another host must have a name, whose address is judged when it is connected to.
 fn robots_target(from: &Url, location: &str) -> Option<Url> {
     let next = from.join(location.trim()).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
     let named = matches!(next.host(), Some(UrlHost::Domain(name)) if name.contains('.'));

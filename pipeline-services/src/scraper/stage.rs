@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use url::Url;
 
 use super::{
-    CrawlOptions, CrawlReport, Cursor, Fate, FetchOptions, Fetcher, Portal, StopReason, crawl,
+    Base, CrawlOptions, CrawlReport, Cursor, Fate, FetchOptions, Fetcher, Portal, Reach, StopReason, crawl,
     gathering::{Gathering, Refused},
     honest_agent, load,
     portal::Permission,
@@ -89,7 +90,7 @@ impl ScraperStage {
     /// When a portal file is not valid, a portal is unknown, or the delay makes no sense.
     pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
         let portals = chosen(&settings)?;
-        let fetcher = Fetcher::new(fetch_options(&settings)?).context("cannot make the fetcher")?;
+        let fetcher = Fetcher::new(fetch_options(&settings, &portals)?).context("cannot make the fetcher")?;
         let (items, refused) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
@@ -223,8 +224,9 @@ pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
     Ok(portals)
 }
 
-fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
-    let mut options = FetchOptions { max_retry_after: LONGEST_HOLD, ..FetchOptions::default() };
+fn fetch_options(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<FetchOptions> {
+    let reach = Reach::public_and(&own_addresses(settings, portals)?);
+    let mut options = FetchOptions { reach, max_retry_after: LONGEST_HOLD, ..FetchOptions::default() };
     if let Some(contact) = &settings.contact {
         options.user_agents = vec![honest_agent(Some(contact))];
     }
@@ -235,6 +237,20 @@ fn fetch_options(settings: &Settings) -> Result<FetchOptions> {
         }
     }
     Ok(options)
+}
+
+/// Where the operator's `base_url` leads for each portal and country.
+fn own_addresses(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<Vec<Url>> {
+    const PLACE: &str = "modules.scraper.settings.base_url";
+    let Some(base_url) = settings.base_url.as_deref() else { return Ok(Vec::new()) };
+    let mut own = Vec::new();
+    for (name, portal) in portals {
+        for (code, country) in &portal.countries {
+            let base = Base::new(name, code, &country.base, Some(base_url)).context(PLACE)?;
+            own.push(base.text().parse().context(PLACE)?);
+        }
+    }
+    Ok(own)
 }
 
 fn summary(report: &CrawlReport, refusals: &[Refused]) -> Value {

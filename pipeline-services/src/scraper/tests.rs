@@ -1,9 +1,11 @@
 //! Tests of the scraper as a whole: saved pages, fixtures, and a server that misbehaves.
 
 mod crawling;
+mod damaged;
 mod fetching;
 mod files;
 mod fixtures;
+mod inner;
 mod saved;
 mod server;
 

@@ -56,10 +56,21 @@ fn network_edges_are_the_ones_the_system_needs() {
         BTreeSet::from(["scraper".to_owned()])
     );
     let portals = named(&objects, "NetworkPolicy/rel-observatory-portals");
-    let except = items(portals, "/spec/egress/0/to/0/ipBlock/except");
-    for inside in ["10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"] {
-        assert!(except.contains(&json!(inside)), "the scraper must not reach {inside}");
-    }
+    let refused = |peer: usize, inside: &[&str]| {
+        let except = items(portals, &format!("/spec/egress/0/to/{peer}/ipBlock/except"));
+        for network in inside {
+            assert!(except.contains(&json!(network)), "the scraper must not reach {network}");
+        }
+    };
+    refused(
+        0,
+        &["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"],
+    );
+    refused(0, &["192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4"]);
+    refused(
+        1,
+        &["::1/128", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"],
+    );
     let metrics = named(&objects, "NetworkPolicy/rel-observatory-metrics");
     assert_eq!(metrics["spec"]["ingress"][0]["ports"], json!([{"port": 9464, "protocol": "TCP"}]));
     assert!(

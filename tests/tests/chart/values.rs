@@ -157,3 +157,23 @@ fn the_schema_is_closed_at_every_level() {
     open_levels(&serde_json::json!({"properties": {"a": {"type": "object"}}}), "", &mut found);
     assert_eq!(found, ["/properties/a"], "an open level is noticed");
 }
+
+#[test]
+fn pods_take_no_more_connections_than_the_database_has() {
+    let check = |set: &str, expected: Option<&str>| {
+        let said = render_text(&[], &["--set", set]).err();
+        match (said, expected) {
+            (None, None) => {}
+            (Some(said), Some(expected)) => assert!(said.contains(expected), "{set}: {said}"),
+            (said, expected) => panic!("{set}: {said:?}, expected {expected:?}"),
+        }
+    };
+    check("workers.scraper.enabled=true", None);
+    check(
+        "database.connections=20",
+        Some("20 for each of 12 pods are 240, database.maxConnections leaves 95"),
+    );
+    check("database.connections=20,database.maxConnections=300", None);
+    check("workers.extractor.replicas=9", Some("6 for each of 20 pods are 120"));
+    check("workers.extractor.replicas=9,database.maxConnections=125", None);
+}

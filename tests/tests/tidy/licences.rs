@@ -78,8 +78,10 @@ impl Rules {
 
 /// Every package that a build for Linux on x86-64 uses, tests and build scripts included.
 pub(crate) fn packages() -> Vec<Package> {
-    let metadata =
-        metadata(&["--offline"]).or_else(|_| metadata(&[])).unwrap_or_else(|error| panic!("{error}"));
+    let root = crate::tree::root();
+    let metadata = metadata(&root, &["--offline"])
+        .or_else(|_| metadata(&root, &[]))
+        .unwrap_or_else(|error| panic!("{error}"));
     let text = |package: &serde_json::Value, key: &str| {
         package.get(key).and_then(|value| value.as_str()).map(str::to_owned)
     };
@@ -94,7 +96,8 @@ pub(crate) fn packages() -> Vec<Package> {
     packages
 }
 
-fn metadata(arguments: &[&str]) -> Result<serde_json::Value, String> {
+/// What cargo says of the workspace in `folder`.
+pub(crate) fn metadata(folder: &Path, arguments: &[&str]) -> Result<serde_json::Value, String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args([
         "metadata",
@@ -104,11 +107,8 @@ fn metadata(arguments: &[&str]) -> Result<serde_json::Value, String> {
         "--filter-platform",
         "x86_64-unknown-linux-gnu",
     ]);
-    let output = command
-        .args(arguments)
-        .current_dir(crate::tree::root())
-        .output()
-        .map_err(|error| format!("cargo: {error}"))?;
+    let output =
+        command.args(arguments).current_dir(folder).output().map_err(|error| format!("cargo: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

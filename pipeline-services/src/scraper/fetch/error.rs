@@ -81,6 +81,14 @@ pub enum FetchError {
         /// Address.
         url: String,
     },
+    /// The host's address is not a public one.
+    #[error("{url} is not asked for: {reason}")]
+    Inside {
+        /// Address.
+        url: String,
+        /// What the host's address is.
+        reason: String,
+    },
     /// The connection failed or broke off.
     #[error("{url} cannot be reached: {reason}")]
     Network {
@@ -105,6 +113,7 @@ impl FetchError {
             Self::TooLarge { .. } => "too_large",
             Self::NotText { .. } => "not_text",
             Self::Timeout { .. } => "timeout",
+            Self::Inside { .. } => "inside",
             Self::Network { .. } => "network",
         }
     }

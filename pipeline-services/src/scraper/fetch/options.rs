@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::reach::Reach;
+
 /// Name under which robots.txt files may address us.
 pub const PRODUCT: &str = "LaborMarketObservatory";
 
@@ -58,6 +60,8 @@ pub struct FetchOptions {
     pub robots_timeout: Duration,
     /// Whether `HTTP_PROXY` and the like are read from the environment.
     pub proxy: bool,
+    /// Which addresses may be connected to.
+    pub reach: Reach,
 }
 
 impl Default for FetchOptions {
@@ -86,18 +90,20 @@ impl Default for FetchOptions {
             total_timeout: Duration::from_secs(60),
             robots_timeout: Duration::from_secs(15),
             proxy: true,
+            reach: Reach::public_and(&[]),
         }
     }
 }
 
 impl FetchOptions {
-    /// Without any wait, for hosts of one's own such as a simulator.
+    /// Without any wait and wherever they are, for hosts of one's own such as a simulator.
     pub fn unhurried() -> Self {
         Self {
             delay: Duration::ZERO,
             autothrottle: None,
             backoff: Duration::from_millis(1),
             proxy: false,
+            reach: Reach::Anywhere,
             ..Self::default()
         }
     }

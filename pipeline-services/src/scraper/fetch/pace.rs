@@ -172,6 +172,14 @@ mod tests {
         check("soon", None);
     }
 
+    #[test]
+    fn damaged_waits_are_read_or_left_out() {
+        let now: DateTime<Utc> = "2015-10-21T07:27:00Z".parse().unwrap();
+        observatory_mutator::texts("Retry-After", &["120", "Wed, 21 Oct 2015 07:28:00 GMT"], |text| {
+            assert!(retry_after(text, now).is_none_or(|wait| !wait.is_zero()));
+        });
+    }
+
     proptest! {
         #[test]
         fn backoff_stays_within_bounds(millis in 0_u64..10_000, tried in 1_u32..100, random in 0.0..1.0) {

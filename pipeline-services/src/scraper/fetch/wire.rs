@@ -1,11 +1,21 @@
 //! One request and its answer; the only place that knows the HTTP client.
 
-use std::{borrow::Cow, error::Error, time::Duration, time::Instant};
+use std::{borrow::Cow, error::Error, sync::Arc, time::Duration, time::Instant};
 
 use chrono::{DateTime, Utc};
-use reqwest::{Client, ClientBuilder, Response, header, redirect};
+use reqwest::{
+    Client, ClientBuilder, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header, redirect,
+};
+use url::{Host, Url};
 
-use super::{Request, options::FetchOptions, pace};
+use super::{
+    Request,
+    options::FetchOptions,
+    pace,
+    reach::{Inside, Lookup, Reach, check_literal, public_of},
+};
 use crate::scraper::portal::Method;
 
 /// Bytes of an answer that are looked through for marks of a refusal.
@@ -45,6 +55,8 @@ pub(super) enum Failure {
     /// Holds the beginning that was read.
     #[error("the answer is too large")]
     TooLarge(Vec<u8>),
+    #[error(transparent)]
+    Inside(Inside),
     #[error("{0}")]
     Network(String),
     #[error("refused: {0}")]
@@ -60,26 +72,49 @@ impl Failure {
 }
 
 /// The HTTP client.
-#[derive(Debug)]
 pub(super) struct Wire {
-    client: Client,
+    /// Connects to public addresses only.
+    guarded: Client,
+    /// Connects to what the operator named.
+    own: Client,
+    reach: Reach,
+    lookup: Lookup,
+    /// Names of the proxies that connect in our place.
+    proxies: Vec<String>,
     headers_timeout: Duration,
     max_bytes: usize,
 }
 
 impl Wire {
-    pub(super) fn new(options: &FetchOptions) -> Result<Self, String> {
+    pub(super) fn new(options: &FetchOptions, lookup: &Lookup) -> Result<Self, String> {
         // Fails only where a provider is installed already, which then serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = match builder(options).build() {
-            Ok(client) => client,
-            Err(error) => {
-                // A bare container holds no certificates: http can be had all the same.
-                tracing::warn!(error = %chain(&error), "no system certificates, https will fail");
-                builder(options).tls_certs_only([]).build().map_err(|error| chain(&error))?
-            }
-        };
-        Ok(Self { client, headers_timeout: options.read_timeout, max_bytes: options.max_bytes })
+        let proxies = if options.proxy { proxies(std::env::vars()) } else { Vec::new() };
+        let guard = |exempt| Guard { lookup: lookup.clone(), exempt };
+        Ok(Self {
+            guarded: client(options, guard(Some(proxies.clone())))?,
+            own: client(options, guard(None))?,
+            reach: options.reach.clone(),
+            lookup: lookup.clone(),
+            proxies,
+            headers_timeout: options.read_timeout,
+            max_bytes: options.max_bytes,
+        })
+    }
+
+    /// The client for an address, if it may be asked for at all.
+    async fn client(&self, url: &Url) -> Result<&Client, Inside> {
+        if self.reach.is_own(url) {
+            return Ok(&self.own);
+        }
+        check_literal(url)?;
+        // A proxy looks the name up by itself; what is known here as an inner one is not handed to it.
+        if let (false, Some(Host::Domain(name))) = (self.proxies.is_empty(), url.host())
+            && let Ok(addresses) = (self.lookup)(name.to_owned()).await
+        {
+            public_of(name, addresses)?;
+        }
+        Ok(&self.guarded)
     }
 
     pub(super) async fn send(
@@ -88,9 +123,10 @@ impl Wire {
         agent: &str,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
+        let client = self.client(&request.url).await.map_err(Failure::Inside)?;
         let mut outgoing = match request.method {
-            Method::Get => self.client.get(request.url.clone()),
-            Method::Post => self.client.post(request.url.clone()),
+            Method::Get => client.get(request.url.clone()),
+            Method::Post => client.post(request.url.clone()),
         };
         outgoing = outgoing.header(header::USER_AGENT, agent).timeout(timeout);
         for (name, value) in &request.headers {
@@ -123,10 +159,60 @@ impl Wire {
     }
 }
 
-fn builder(options: &FetchOptions) -> ClientBuilder {
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire")
+            .field("reach", &self.reach)
+            .field("proxies", &self.proxies)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Host names of the proxies that the environment names.
+fn proxies(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let names = ["all_proxy", "http_proxy", "https_proxy"];
+    let values =
+        variables.filter(|(name, _)| names.contains(&name.to_lowercase().as_str())).map(|(_, value)| value);
+    let url = |value: String| {
+        Url::parse(&value).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok())
+    };
+    values.filter_map(|value| Some(url(value)?.host_str()?.to_owned())).collect()
+}
+
+/// Gives names their addresses, less those that are not public.
+struct Guard {
+    lookup: Lookup,
+    /// Names that may have any address: those of proxies. All may when absent.
+    exempt: Option<Vec<String>>,
+}
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
+        let judged = self.exempt.as_ref().is_some_and(|exempt| !exempt.contains(&name));
+        let addresses = (self.lookup)(name.clone());
+        Box::pin(async move {
+            let addresses = addresses.await?;
+            let addresses = if judged { public_of(&name, addresses)? } else { addresses };
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn client(options: &FetchOptions, guard: Guard) -> Result<Client, String> {
+    let guard = Arc::new(guard);
+    builder(options, guard.clone()).build().or_else(|error| {
+        // A bare container holds no certificates: http can be had all the same.
+        tracing::warn!(error = %chain(&error), "no system certificates, https will fail");
+        builder(options, guard).tls_certs_only([]).build().map_err(|error| chain(&error))
+    })
+}
+
+fn builder(options: &FetchOptions, guard: Arc<Guard>) -> ClientBuilder {
     let builder = Client::builder()
         .redirect(redirect::Policy::none())
         .referer(false)
+        .dns_resolver(guard)
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.read_timeout);
     if options.proxy { builder } else { builder.no_proxy() }
@@ -153,6 +239,13 @@ fn head(response: &Response, latency: Duration) -> Answer {
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(one) = cause {
+        if let Some(inside) = one.downcast_ref::<Inside>() {
+            return Failure::Inside(inside.clone());
+        }
+        cause = one.source();
+    }
     if error.is_timeout() { Failure::Timeout } else { Failure::Network(chain(error)) }
 }
 
@@ -168,4 +261,22 @@ fn chain(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     if text.is_empty() { error.to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_are_known_by_name() {
+        let check = |name: &str, value: &str, expected: &[&str]| {
+            let variables = [(name.to_owned(), value.to_owned())];
+            assert_eq!(proxies(variables.into_iter()), expected, "{name}={value}");
+        };
+        check("HTTP_PROXY", "http://me:secret@proxy.inside:3128", &["proxy.inside"]);
+        check("https_proxy", "proxy.inside:3128", &["proxy.inside"]);
+        check("ALL_PROXY", "proxy", &["proxy"]);
+        check("NO_PROXY", "portal.example", &[]);
+        check("HTTP_PROXY", "", &[]);
+    }
 }

@@ -3,13 +3,13 @@
 use super::{ListingPage, PageError, Reading};
 use crate::scraper::document::Fields;
 
-const COMPUTRABAJO: [&str; 2] = [
+pub(super) const COMPUTRABAJO: [&str; 2] = [
     include_str!("../fixtures/computrabajo_listing.html"),
     include_str!("../fixtures/computrabajo_detail.html"),
 ];
-const ELEMPLEO: [&str; 2] =
+pub(super) const ELEMPLEO: [&str; 2] =
     [include_str!("../fixtures/elempleo_listing.html"), include_str!("../fixtures/elempleo_detail.html")];
-const BUMERAN: [&str; 2] =
+pub(super) const BUMERAN: [&str; 2] =
     [include_str!("../fixtures/bumeran_listing.json"), include_str!("../fixtures/bumeran_detail.json")];
 
 /// The listing with its cards as maps, for the snapshot.

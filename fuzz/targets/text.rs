@@ -1,0 +1,10 @@
+//! The text of an advertisement, and an address.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use observatory_pipeline::{cleaning, privacy};
+
+fuzz_target!(|text: &str| {
+    cleaning::clean(text);
+    privacy::scrub_url(text);
+});
