@@ -73,6 +73,10 @@ impl From<InferenceError> for StageError {
     fn from(error: InferenceError) -> Self {
         let reason = crate::stage::chain(&error);
         match &error {
+            // A status without words of the server is what became of the connection.
+            InferenceError::Refused(status) if std::error::Error::source(status.as_ref()).is_some() => {
+                Self::Unavailable { dependency: Dependency::Inference, reason, after: None }
+            }
             InferenceError::Refused(status) => match status.code() {
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
                     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);

@@ -31,11 +31,11 @@ use crate::{
     stage::{ModuleConfig, Stage},
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,
-    worker::{Circuits, Counters, Worker},
+    worker::{Announcements, Circuits, Counters, Worker},
 };
 
 /// Tasks of a stage that works on each by itself, side by side at most.
-const SIDE_BY_SIDE: u32 = 16;
+const SIDE_BY_SIDE: u32 = 8;
 
 /// Longest time that giving work back may take.
 const GIVE_BACK: Duration = Duration::from_secs(3);
@@ -236,6 +236,11 @@ fn start_workers(
     tasks: &mut JoinSet<()>,
 ) -> BTreeMap<StageName, StageEntry> {
     let circuits = Arc::<Circuits>::default();
+    let announcements = Arc::<Announcements>::default();
+    tasks.spawn({
+        let (announcements, pool, stop) = (Arc::clone(&announcements), pool.clone(), stop.clone());
+        async move { announcements.listen(&pool, &stop).await }
+    });
     let mut entries = BTreeMap::new();
     for stage in stages {
         let module = config.module(stage.name());
@@ -247,7 +252,7 @@ fn start_workers(
         for _ in 0..workers {
             let module = ModuleConfig { batch_size, ..module.clone() };
             let worker = Worker::new(Arc::clone(&stage), module, pool.clone())
-                .paced(config.timing, Arc::clone(&circuits))
+                .paced(config.timing, Arc::clone(&circuits), Arc::clone(&announcements))
                 .counted(Arc::clone(&counters));
             let (stop, cut) = (stop.clone(), cut.clone());
             tasks.spawn(async move { worker.run(stop, cut).await });

@@ -18,7 +18,7 @@ use crate::{
     stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Stage, StageError, chain, panicked},
     store::{PgPool, SqlResult, runs, tasks, tasks::Task},
 };
-use announcements::Announcements;
+pub use announcements::Announcements;
 use pace::jittered;
 pub use pace::{Circuits, LONGEST_HINT, Timing};
 use settle::Verdict;
@@ -28,7 +28,7 @@ mod effects;
 mod pace;
 mod settle;
 
-/// Longest sleep between two looks for work when no announcement arrives.
+/// Longest pause after trouble.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Runs one stage until it is told to stop.
@@ -40,6 +40,7 @@ pub struct Worker {
     counters: Arc<Counters>,
     timing: Timing,
     circuits: Arc<Circuits>,
+    announcements: Arc<Announcements>,
     /// What the last batch found to be away.
     missing: Mutex<Option<Dependency>>,
 }
@@ -110,14 +111,15 @@ impl Worker {
             counters: Arc::default(),
             timing: Timing::default(),
             circuits: Arc::default(),
+            announcements: Arc::default(),
             missing: Mutex::default(),
         }
     }
 
-    /// The same with times and circuits of the process.
+    /// The same with times and circuits of the process, and what is announced to it.
     #[must_use]
-    pub fn paced(self, timing: Timing, circuits: Arc<Circuits>) -> Self {
-        Self { timing, circuits, ..self }
+    pub fn paced(self, timing: Timing, circuits: Arc<Circuits>, announcements: Arc<Announcements>) -> Self {
+        Self { timing, circuits, announcements, ..self }
     }
 
     /// The same, counting with others.
@@ -129,7 +131,7 @@ impl Worker {
     /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it holds.
     pub async fn run(&self, stop: CancellationToken, cut: CancellationToken) {
         let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
-        let mut announcements = Announcements::new(self.pool.clone(), self.stage.name());
+        let mut ear = self.announcements.ear(self.stage.name());
         let mut trouble = 0_u32;
         // What is kept as it goes loses little by being cut off, and would take long to end.
         let cut = if self.stage.works_singly() { stop.clone() } else { cut };
@@ -138,6 +140,7 @@ impl Worker {
                 sleep_or_stop(wait.min(POLL), &stop).await;
                 continue;
             }
+            ear.forget();
             let worked = tokio::select! {
                 worked = self.recover_and_work(trouble > 0) => worked,
                 () = cut.cancelled() => break,
@@ -145,7 +148,7 @@ impl Worker {
             match worked {
                 Ok(report) if report.is_empty() => {
                     trouble = 0;
-                    announcements.wait(POLL, &stop).await;
+                    ear.wait(&stop).await;
                 }
                 Ok(_) => trouble = 0,
                 Err(error) => {

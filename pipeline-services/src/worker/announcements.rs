@@ -1,7 +1,8 @@
-//! Looks for work when the database says that there is some.
+//! Looks for work when the database says that there is some: one connection of a process listens for all its workers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -9,50 +10,76 @@ use crate::{
     store::{PgListener, PgPool, tasks},
 };
 
-/// Wakes a worker when tasks are announced; without a connection for that, its polling goes on.
-pub(super) struct Announcements {
-    pool: PgPool,
-    stage: StageName,
-    listener: Option<PgListener>,
+/// Longest sleep between two looks for work when no announcement arrives, and the pause between two tries to listen.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What was announced to a process.
+#[derive(Debug)]
+pub struct Announcements(BTreeMap<StageName, watch::Sender<u64>>);
+
+/// What was announced to a worker since it last looked.
+pub(super) struct Ear(watch::Receiver<u64>);
+
+impl Default for Announcements {
+    fn default() -> Self {
+        Self(StageName::ALL.into_iter().map(|stage| (stage, watch::Sender::new(0))).collect())
+    }
 }
 
 impl Announcements {
-    pub(super) fn new(pool: PgPool, stage: StageName) -> Self {
-        Self { pool, stage, listener: None }
-    }
-
-    pub(super) async fn wait(&mut self, longest: Duration, stop: &CancellationToken) {
-        if self.listener.is_none() {
-            self.listener = self.listen().await;
-            if self.listener.is_some() {
-                // Something may have been announced before we listened: look again at once.
-                return;
+    /// Listens until `stop`; while the database is away, the workers' own looks go on.
+    pub async fn listen(&self, pool: &PgPool, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = self.hear(pool) => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Passes announcements on until the connection fails.
+    async fn hear(&self, pool: &PgPool) {
+        let Ok(mut listener) = PgListener::connect_with(pool).await else { return };
+        if listener.listen(tasks::CHANNEL).await.is_err() {
+            return;
+        }
+        // Something may have been announced before we listened.
+        self.0.values().for_each(|stage| stage.send_modify(|count| *count += 1));
+        while let Ok(notification) = listener.recv().await {
+            let stage = notification.payload().parse::<StageName>();
+            if let Some(sender) = stage.ok().and_then(|stage| self.0.get(&stage)) {
+                sender.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    pub(super) fn ear(&self, stage: StageName) -> Ear {
+        Ear(self.0.get(&stage).map_or_else(|| watch::Sender::new(0).subscribe(), watch::Sender::subscribe))
+    }
+}
+
+impl Ear {
+    /// Forgets what was announced so far: whoever calls this is about to look.
+    pub(super) fn forget(&mut self) {
+        self.0.mark_unchanged();
+    }
+
+    /// Waits for an announcement, for the time until the next look or for `stop`.
+    pub(super) async fn wait(&mut self, stop: &CancellationToken) {
+        let announced = async {
+            // Nobody announces to a worker of its own.
+            if self.0.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(longest) => {}
+            () = tokio::time::sleep(POLL) => {}
             () = stop.cancelled() => {}
-            () = Self::announced(&mut self.listener, self.stage) => {}
-        }
-    }
-
-    async fn listen(&self) -> Option<PgListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await.ok()?;
-        listener.listen(tasks::CHANNEL).await.ok()?;
-        Some(listener)
-    }
-
-    async fn announced(listener: &mut Option<PgListener>, stage: StageName) {
-        let Some(open) = listener else { return std::future::pending().await };
-        loop {
-            match open.recv().await {
-                Ok(notification) if notification.payload() == stage.name() => return,
-                Ok(_) => {}
-                Err(_) => {
-                    *listener = None;
-                    return std::future::pending().await;
-                }
-            }
+            () = announced => {}
         }
     }
 }

@@ -113,32 +113,41 @@ async fn a_worker_that_slept_past_its_lease_writes_nothing() {
     drop((first, second, other));
 }
 
-/// The subject of a task of the extractor.
+/// A posting whose rows take so long to write that the harness can kill the worker meanwhile, in place of the posting.
 async fn poison(trial: &Trial) -> String {
-    let query = "select subject from task where stage = 'extract' and message_type = 'process' order by subject limit 1";
-    trial.wait_for("the plan", async || sqlx::query_scalar(query).fetch_optional(&trial.pool).await).await
+    let subject: String = sqlx::query_scalar("select job_id::text from posting order by job_id limit 1")
+        .fetch_one(&trial.pool)
+        .await
+        .unwrap();
+    trial
+        .execute(&format!(
+            "create function linger() returns trigger language plpgsql as
+                 $$ begin perform pg_sleep(1); return new; end $$;
+             create trigger linger before insert or update on posting_stage for each row
+                 when (new.stage = 'extract' and new.job_id = '{subject}') execute function linger();"
+        ))
+        .await;
+    subject
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_posting_that_kills_its_worker_costs_itself_alone() {
     let ground = Ground::new().await;
     let trial = ground.trial().await;
-    // Nothing is worked on before the poison is known.
-    let orchestrator = trial.start("orchestrator");
-    let run_id = trial.run(&STAGES).await;
-    let mut extractor = trial.start("extractor");
     let subject = poison(&trial).await;
+    let orchestrator = trial.start("orchestrator");
+    let mut extractor = trial.start("extractor");
+    let run_id = trial.run(&STAGES).await;
     let others: Vec<_> = ["enhancer", "embedder"].iter().map(|role| trial.start(role)).collect();
     let mut kills = 0;
     let run = loop {
-        let state: String =
+        let state: Option<String> =
             sqlx::query_scalar("select state from task where stage = 'extract' and subject = $1")
                 .bind(&subject)
-                .fetch_one(&trial.pool)
+                .fetch_optional(&trial.pool)
                 .await
                 .unwrap();
-        match state.as_str() {
-            // The harness kills in place of the posting.
+        match state.as_deref().unwrap_or_default() {
             "running" => {
                 extractor.kill();
                 kills += 1;
@@ -158,6 +167,7 @@ async fn a_posting_that_kills_its_worker_costs_itself_alone() {
         .unwrap();
     assert_eq!(failed, 1, "its companions are done");
     // It stops killing: a retry gives what a fresh run gives.
+    trial.execute("drop trigger linger on posting_stage").await;
     observatory_pipeline::store::runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true)
         .await
         .unwrap();
