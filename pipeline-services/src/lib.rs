@@ -30,3 +30,6 @@ pub mod telemetry;
 pub mod text;
 pub mod vocabulary;
 pub mod worker;
+
+#[cfg(test)]
+mod growth;
