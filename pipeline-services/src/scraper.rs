@@ -17,6 +17,7 @@ mod portal;
 mod robots;
 pub mod stage;
 mod template;
+mod tree;
 
 pub use address::{BadBase, Base, canonical};
 pub use crawl::{CrawlError, CrawlOptions, CrawlReport, StopReason, crawl};

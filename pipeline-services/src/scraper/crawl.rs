@@ -471,6 +471,7 @@ fn kind_of(error: &PageError) -> &'static str {
     match error {
         PageError::Refused(_) => "blocked",
         PageError::ErrorPage => "error_page",
+        PageError::Tangled(_) => "tangled",
         PageError::NotJson(_) => "not_json",
         PageError::Layout(_) => "layout",
     }

@@ -4,6 +4,7 @@ mod crawling;
 mod fetching;
 mod files;
 mod fixtures;
+mod growth;
 mod saved;
 mod server;
 
