@@ -19,6 +19,7 @@ pub mod lexicon;
 pub mod metrics;
 pub mod orchestrator;
 pub mod privacy;
+pub mod reading;
 pub mod reporter;
 pub mod scraper;
 pub mod service;

@@ -1,8 +1,10 @@
 //! Stored postings: import, listing, countries.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
-use chrono::Utc;
 use observatory_proto::pipeline::v1::{
     Country as CountryMessage, EnableCountryRequest, EnableCountryResponse, GetPostingRequest,
     GetPostingResponse, ImportError, ImportPostingsRequest, ImportPostingsResponse, ListCountriesRequest,
@@ -64,7 +66,7 @@ impl Told {
 /// Running totals of an import.
 struct Import<'a> {
     services: &'a Services,
-    countries: Vec<String>,
+    countries: Arc<[String]>,
     /// What the first request said; none before it.
     dry_run: Option<bool>,
     waiting: Vec<Prepared>,
@@ -78,12 +80,12 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn take(&mut self, item: &ImportPostingsRequest) {
+    async fn take(&mut self, mut item: ImportPostingsRequest) {
         self.totals.lines += 1;
         self.dry_run.get_or_insert(item.dry_run);
-        let prepared = intake::parse(&item.posting_json)
-            .and_then(|posting| intake::prepare(posting, &self.countries, Utc::now()));
-        match prepared {
+        let json = std::mem::take(&mut item.posting_json);
+        let item = &item;
+        match intake::apart::line(json, &self.countries).await {
             Ok(prepared) => {
                 prepared.changed.iter().for_each(|change| self.notes.add(item, change.clone(), ""));
                 self.waiting.push(prepared);
@@ -180,7 +182,7 @@ impl PostingService for Services {
         drop(connection);
         let mut import = Import {
             services: self,
-            countries,
+            countries: countries.into(),
             dry_run: None,
             waiting: Vec::with_capacity(BATCH),
             hashes: HashSet::new(),
@@ -190,7 +192,7 @@ impl PostingService for Services {
             totals: ImportPostingsResponse::default(),
         };
         while let Some(item) = stream.message().await? {
-            import.take(&item);
+            import.take(item).await;
             if import.waiting.len() >= BATCH {
                 import.flush_or_tell().await?;
             }

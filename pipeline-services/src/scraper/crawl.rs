@@ -16,7 +16,7 @@ use super::{
     page::{PageError, Place},
     portal::{Pagination, Permission, Portal},
 };
-use crate::domain::posting::NewPosting;
+use crate::{domain::posting::NewPosting, reading};
 
 pub use report::{CrawlError, CrawlReport, StopReason};
 
@@ -197,7 +197,7 @@ impl Crawl<'_, '_> {
             Err(error) => return self.lost(&request.url, &error),
         };
         self.report.pages += 1;
-        let listing = match place.read_listing(&page) {
+        let listing = match reading::in_place(|| place.read_listing(&page)) {
             Ok(listing) => listing,
             // The page after the last one is often a page without ads.
             Err(PageError::Layout(_)) if walk.turned && self.report.cards > 0 => return walk.end(),
@@ -414,7 +414,7 @@ impl Visit<'_> {
         if led_elsewhere(&card, &request.url, &page.url) {
             return Outcome::Closed;
         }
-        match self.place.read_detail(detail, &page, &card) {
+        match reading::in_place(|| self.place.read_detail(detail, &page, &card)) {
             Ok(Some(fields)) => self.finished(card, fields, Some(&page)),
             Ok(None) => Outcome::Closed,
             Err(PageError::Refused(reason)) => {

@@ -3,13 +3,15 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use chrono::Utc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -109,7 +111,7 @@ impl ScraperStage {
             true => Vec::new(),
             false => postings::external_ids(&mut connection, name, country).await?,
         };
-        let accepted = countries::enabled(&mut connection).await?;
+        let accepted = countries::enabled(&mut connection).await?.into();
         drop(connection);
         let options = self.options(country, known.into_iter().collect());
         let (sender, receiver) = mpsc::channel(64);
@@ -199,11 +201,14 @@ impl std::fmt::Display for Refused {
 }
 
 /// Validates and cleans what the crawl sends, as every other way in does.
-async fn read(mut items: mpsc::Receiver<NewPosting>, accepted: &[String]) -> (Vec<Prepared>, Vec<Refused>) {
+async fn read(
+    mut items: mpsc::Receiver<NewPosting>,
+    accepted: &Arc<[String]>,
+) -> (Vec<Prepared>, Vec<Refused>) {
     let (mut prepared, mut refusals) = (Vec::new(), Vec::new());
     while let Some(item) = items.recv().await {
         let url = item.url.clone();
-        match intake::prepare(item, accepted, Utc::now()) {
+        match intake::apart::posting(item, accepted).await {
             Ok(item) => prepared.push(item),
             Err(refusal) => refusals.push(Refused { url, refusal }),
         }
