@@ -22,8 +22,8 @@ const SHORT: usize = 8 * 1024;
 const LONG: usize = 8 * SHORT;
 /// Readings of the longer text that take less say nothing.
 const TELLING: Duration = Duration::from_millis(20);
-/// How much longer the longer text may take: eight times, and half as much again for chance and caches.
-const RATIO: u32 = 12;
+/// How much longer the longer text may take: eight times, and as much again for chance and caches.
+const RATIO: u32 = 16;
 /// Readings of which the fastest counts, where the first was too slow.
 const READINGS: usize = 5;
 

@@ -9,12 +9,15 @@ use html5ever::{
     LocalName, ParseOpts, QualName,
     driver::{self, Parser},
     ns,
-    tendril::TendrilSink,
+    tendril::{StrTendril, TendrilSink},
 };
 use scraper::{Html, HtmlTreeSink};
 
-/// Deepest nesting of elements: browsers stop at 512, pages of portals stay below 60.
+/// Deepest nesting of elements: browsers stop at 512, pages of portals stay below 60. What is deeper is closed before the
+/// page goes on, so that its content stands higher than it is written, as in a browser.
 const DEPTH: usize = 256;
+/// Deepest nesting where nothing closes it: more than one piece can add.
+const HOPELESS: usize = 2_000;
 /// Nodes that a page may have besides two for each byte of it.
 const NODES: usize = 10_000;
 /// Most attributes of a tag.
@@ -28,7 +31,7 @@ const PIECE: usize = 2_048;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Tangled {
     /// Elements in elements in elements.
-    #[error("its elements nest more than {DEPTH} deep")]
+    #[error("its elements nest more than {HOPELESS} deep")]
     Deep,
     /// Elements that open again in every paragraph.
     #[error("it has more elements than tags")]
@@ -60,31 +63,42 @@ fn grown(mut parser: Parser<HtmlTreeSink>, text: &str) -> Result<Html, Tangled> 
     if is_wide(text) {
         return Err(Tangled::Wide);
     }
+    let whole = StrTendril::from(text);
     let mut at = 0;
     while at < text.len() {
         let mut end = text.len().min(at + PIECE);
         while !text.is_char_boundary(end) {
             end += 1;
         }
-        parser.process(text[at..end].into());
+        // Neighbours in one buffer: the tree joins them without a copy.
+        parser.process(whole.subtendril(at as u32, (end - at) as u32));
         at = end;
-        let html = parser.tokenizer.sink.sink.0.borrow();
-        let mut nodes = html.tree.nodes();
-        if nodes.len() > NODES + 2 * at {
-            return Err(Tangled::Many);
-        }
-        if nodes.next_back().is_some_and(|last| last.ancestors().count() > DEPTH) {
-            return Err(Tangled::Deep);
+        let closing = closing(&parser.tokenizer.sink.sink.0.borrow(), at)?;
+        if !closing.is_empty() {
+            parser.process(closing.as_str().into());
         }
     }
     let html = parser.finish();
     if is_deep(&html) { Err(Tangled::Deep) } else { Ok(html) }
 }
 
-/// Whether a node stands deeper than allowed, wherever the parser moved it.
+/// The end tags of the elements that are open too deep after so many bytes of a page.
+fn closing(html: &Html, read: usize) -> Result<String, Tangled> {
+    let mut nodes = html.tree.nodes();
+    if nodes.len() > NODES + 2 * read {
+        return Err(Tangled::Many);
+    }
+    let Some(last) = nodes.next_back() else { return Ok(String::new()) };
+    let open: Vec<_> = std::iter::once(last).chain(last.ancestors()).collect();
+    let names =
+        open.iter().take(open.len().saturating_sub(DEPTH)).filter_map(|node| node.value().as_element());
+    Ok(names.map(|element| format!("</{}>", element.name())).collect())
+}
+
+/// Whether a node stands deeper than can be, wherever the parser moved it.
 fn is_deep(html: &Html) -> bool {
     let mut level: Vec<_> = vec![html.tree.root()];
-    for _ in 0..=DEPTH {
+    for _ in 0..=HOPELESS {
         level = level.into_iter().flat_map(|node| node.children()).collect();
     }
     !level.is_empty()
@@ -152,12 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_deep_stands_higher() {
+        for page in ["<div>".repeat(20_000), "<b><i>".repeat(20_000), "<ul><li>".repeat(20_000)] {
+            let html = document(&format!("{page}<em>x")).unwrap();
+            let em =
+                html.tree.nodes().find(|node| node.value().as_element().is_some_and(|e| e.name() == "em"));
+            assert!(em.unwrap().ancestors().count() < HOPELESS);
+        }
+    }
+
+    #[test]
     fn tangled_pages_are_refused() {
         let numbered = |count: usize, form: fn(usize) -> String| (0..count).map(form).collect::<String>();
         for (page, expected) in [
-            ("<div>".repeat(300), Tangled::Deep),
-            ("<b><i>".repeat(300), Tangled::Deep),
-            (numbered(300, |number| format!("<p><b id={number}></p>")), Tangled::Deep),
+            (numbered(300, |number| format!("<p><b id={number}></p>")), Tangled::Many),
             (numbered(200, |number| format!("<b id={number}>")) + &"<p>x".repeat(20_000), Tangled::Many),
             (format!("<p {}>", numbered(3_000, |number| format!(" a{number}"))), Tangled::Wide),
             (format!("<p {}>", numbered(3_000, |number| format!("a{number}='>'"))), Tangled::Wide),
