@@ -27,6 +27,9 @@ pub struct Cleaned {
 
 /// Removing markup can complete an entity and the other way round; more rounds settle that.
 const ROUNDS: usize = 32;
+/// Bytes that further rounds read of one text. Advertisements settle in the second round; a long one that is made to need
+/// many gets fewer of them.
+const FURTHER: usize = 1 << 20;
 
 /// Cleans a text; cleaning it again changes nothing. Mojibake is left alone: what it meant is a guess.
 pub fn clean(text: &str) -> Cleaned {
@@ -40,7 +43,7 @@ pub fn clean_place(text: &str) -> Cleaned {
 
 fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
     let mut cleaned = Cleaned { text: text.to_owned(), entities_removed: BTreeMap::new() };
-    for _ in 0..ROUNDS {
+    for _ in 0..ROUNDS.min(4 + FURTHER / text.len().max(1)) {
         let plain = normalise(&markup::to_text(&entities::decode(&cleaned.text)));
         let scrubbed = scrub(&plain);
         for (kind, count) in scrubbed.removed {

@@ -2,6 +2,7 @@
 
 mod address;
 pub mod again;
+pub mod apart;
 mod names;
 
 use std::{
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     cleaning::{self, Cleaned},
-    domain::posting::NewPosting,
+    domain::posting::{NewPosting, TEXT_LIMIT, TITLE_LIMIT},
     privacy,
     store::{
         Connection, PgConnection, SqlResult,
@@ -23,10 +24,6 @@ use crate::{
     },
 };
 
-/// Longest title kept, characters.
-const TITLE_LIMIT: usize = 1_000;
-/// Longest text kept, characters.
-const TEXT_LIMIT: usize = 200_000;
 /// Longest id kept, characters: the database's index takes no long ones.
 const ID_LIMIT: usize = 500;
 /// Longest address kept, characters.
@@ -395,14 +392,32 @@ impl Cleaner {
         text: Option<String>,
         limit: usize,
     ) -> Result<Option<String>, Refusal> {
-        let cleaned = text.map(|text| self.text(&text));
+        let cleaned = readable(field, text, limit)?.map(|text| self.text(&text));
         kept(field, cleaned, limit)
     }
 
     fn place(&mut self, text: Option<String>) -> Result<Option<String>, Refusal> {
-        let cleaned = text.map(|text| self.place_text(&text));
+        let cleaned = readable("location", text, TITLE_LIMIT)?.map(|text| self.place_text(&text));
         kept("location", cleaned, TITLE_LIMIT)
     }
+}
+
+/// Characters of a text as published, markup and all, for each one that is kept.
+const MARKUP: usize = 8;
+/// Characters of a short field that are read in any case.
+const READ: usize = 8_000;
+
+/// A text that is not too long to be cleaned.
+fn readable(field: &'static str, text: Option<String>, limit: usize) -> Result<Option<String>, Refusal> {
+    let most = READ.max(MARKUP * limit);
+    let length = text.as_ref().filter(|text| text.len() > most).map_or(0, |text| text.chars().count());
+    if length > most {
+        return refuse(
+            field,
+            format!("has {length} characters before it is cleaned, at most {most} are read"),
+        );
+    }
+    Ok(text)
 }
 
 /// A cleaned text, if anything is left of it.
@@ -633,6 +648,24 @@ mod tests {
         };
         let preview = prepared(item).expect("accepted").preview().to_string();
         assert!(!preview.contains("\\u0000") && !preview.contains("\\u0007"), "{preview}");
+    }
+
+    #[test]
+    fn a_text_far_over_its_limit_is_not_even_cleaned() {
+        let countries = ["AR".to_owned()];
+        let prepared = |description: String| {
+            prepare(NewPosting { description, ..raw() }, &countries, Utc::now())
+                .map(|item| item.posting.description)
+        };
+        let markup = format!("{}Excel", "<span style='color: black'></span>".repeat(20_000));
+        assert_eq!(prepared(markup).unwrap(), "Excel");
+        let refused = prepared("<b></b>".repeat(300_000)).unwrap_err().to_string();
+        assert!(
+            refused.contains("has 2100000 characters before it is cleaned, at most 1600000 are read"),
+            "{refused}"
+        );
+        let title = NewPosting { title: "<i></i>".repeat(2_000), ..raw() };
+        assert_eq!(prepare(title, &countries, Utc::now()).unwrap_err().field, "title");
     }
 
     #[test]

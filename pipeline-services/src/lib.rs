@@ -19,6 +19,7 @@ pub mod lexicon;
 pub mod metrics;
 pub mod orchestrator;
 pub mod privacy;
+pub mod reading;
 pub mod reporter;
 pub mod scraper;
 pub mod service;
@@ -30,3 +31,6 @@ pub mod telemetry;
 pub mod text;
 pub mod vocabulary;
 pub mod worker;
+
+#[cfg(test)]
+mod growth;

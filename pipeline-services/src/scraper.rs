@@ -18,6 +18,7 @@ mod portal;
 mod robots;
 pub mod stage;
 mod template;
+mod tree;
 
 pub use address::{BadBase, Base, canonical};
 pub use crawl::{

@@ -15,6 +15,8 @@ use crate::{
 
 /// Likeness from which on a label is proposed for one that is not there.
 const LIKE: f64 = 0.8;
+/// Bytes of the longest text that is compared with labels.
+const LONGEST: usize = 1_000;
 
 impl Services {
     pub(super) async fn skill_ads(&self, asked: ListSkillAdsRequest) -> Result<ListSkillAdsResponse, Status> {
@@ -61,6 +63,10 @@ async fn label(connection: &mut PgConnection, text: &str) -> Result<String, Stat
 
 /// The label itself, or those that look like the text.
 fn choose(text: &str, labels: Vec<String>) -> Result<String, Vec<String>> {
+    // Likeness takes time by the product of both lengths; no label is as long as that.
+    if text.len() > LONGEST {
+        return Err(Vec::new());
+    }
     let wanted = fold(text);
     let same = labels.iter().find(|label| *label == text);
     if let Some(label) = same.or_else(|| labels.iter().find(|label| fold(label) == wanted)) {

@@ -17,6 +17,7 @@ use crate::{
         oneshot::{self, Identified},
         tagger::{Tagger, Taggers},
     },
+    reading,
 };
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ExtractResponse, Status>> + Send>>;
@@ -37,7 +38,7 @@ impl ExtractorService for Services {
         });
         let answers = request.into_inner().then(move |item| {
             let reader = Arc::clone(&reader);
-            async move { Ok(reader.answer(&item?).await) }
+            async move { Ok(reader.answer(item?).await) }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -51,19 +52,23 @@ struct Reader {
 }
 
 impl Reader {
-    async fn answer(&self, request: &ExtractRequest) -> ExtractResponse {
-        let refused = |error: String| ExtractResponse { result_json: String::new(), error };
-        let document = match oneshot::parse_document(&request.document_json) {
-            Ok(document) => document,
-            Err(problem) => return refused(crate::stage::chain(&problem)),
-        };
-        match self.taggers.tag(&self.chosen, &[&document.document]).await {
-            Ok(entities) => ExtractResponse {
-                result_json: self.read(&document, &entities.concat(), request.spans).to_string(),
-                error: String::new(),
-            },
-            Err(problem) => refused(problem.to_string()),
+    async fn answer(self: Arc<Self>, request: ExtractRequest) -> ExtractResponse {
+        match self.answered(request).await {
+            Ok(result_json) => ExtractResponse { result_json, error: String::new() },
+            Err(error) => ExtractResponse { result_json: String::new(), error },
         }
+    }
+
+    async fn answered(self: Arc<Self>, request: ExtractRequest) -> Result<String, String> {
+        let ExtractRequest { document_json, spans, .. } = request;
+        let parsed = reading::apart(move || oneshot::parse_document(&document_json)).await;
+        let document = parsed
+            .map_err(|problem| problem.to_string())?
+            .map_err(|problem| crate::stage::chain(&problem))?;
+        let entities = self.taggers.tag(&self.chosen, &[&document.document]).await;
+        let entities = entities.map_err(|problem| problem.to_string())?.concat();
+        let read = reading::apart(move || self.read(&document, &entities, spans).to_string()).await;
+        read.map_err(|problem| problem.to_string())
     }
 
     fn read(&self, given: &Identified, entities: &[NerEntity], spans: bool) -> Value {

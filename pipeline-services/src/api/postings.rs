@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
-use chrono::Utc;
 use observatory_proto::pipeline::v1::{
     Country as CountryMessage, EnableCountryRequest, EnableCountryResponse, GetPostingRequest,
     GetPostingResponse, ImportError, ImportPostingsRequest, ImportPostingsResponse, ListCountriesRequest,
@@ -77,7 +77,7 @@ struct Waiting {
 /// Running totals of an import.
 struct Import<'a> {
     services: &'a Services,
-    countries: Vec<String>,
+    countries: Arc<[String]>,
     /// What the first request said; none before it.
     dry_run: Option<bool>,
     waiting: Vec<Waiting>,
@@ -91,12 +91,12 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn take(&mut self, item: &ImportPostingsRequest) {
+    async fn take(&mut self, mut item: ImportPostingsRequest) {
         self.totals.lines += 1;
         self.dry_run.get_or_insert(item.dry_run);
-        let prepared = intake::parse(&item.posting_json)
-            .and_then(|posting| intake::prepare(posting, &self.countries, Utc::now()));
-        match prepared {
+        let json = std::mem::take(&mut item.posting_json);
+        let item = &item;
+        match intake::apart::line(json, &self.countries).await {
             Ok(prepared) => {
                 let place = (item.file.as_str(), item.line);
                 prepared.changed.iter().for_each(|change| self.notes.add(place, change.clone(), ""));
@@ -218,7 +218,7 @@ impl PostingService for Services {
         drop(connection);
         let mut import = Import {
             services: self,
-            countries,
+            countries: countries.into(),
             dry_run: None,
             waiting: Vec::with_capacity(BATCH),
             hashes: HashSet::new(),
@@ -237,7 +237,7 @@ impl PostingService for Services {
                     return Err(error::after(&broken, &import.done()));
                 }
             };
-            import.take(&item);
+            import.take(item).await;
             if import.waiting.len() >= BATCH {
                 import.flush_or_tell().await?;
             }

@@ -92,8 +92,8 @@ const INLINE: [&str; 45] = [
 struct Tag<'text> {
     name: &'text str,
     closing: bool,
-    /// Bytes from `<` to after `>`.
-    length: usize,
+    /// Behind its `>`.
+    end: usize,
 }
 
 /// Replaces markup: blocks by line ends, list items by "- " lines, cells by blanks; comments, scripts and
@@ -102,100 +102,222 @@ pub(super) fn to_text(html: &str) -> String {
     if !html.contains('<') {
         return html.to_owned();
     }
-    let mut out = String::with_capacity(html.len());
-    let mut rest = html;
-    while let Some(at) = rest.find('<') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(length) = comment(rest) {
-            rest = &rest[length..];
+    let mut markup = Markup { html, ends: Ends::of(html), has_comment_end: true };
+    let mut lines = Lines { text: String::with_capacity(html.len()), fresh: false };
+    let mut at = 0;
+    while let Some(length) = html[at..].find('<') {
+        lines.push(&html[at..at + length]);
+        at += length;
+        if let Some(end) = markup.comment(at) {
+            at = end;
             continue;
         }
-        let Some(tag) = tag(rest) else {
-            out.push('<');
-            rest = &rest[1..];
+        let Some(tag) = markup.tag(at) else {
+            lines.push("<");
+            at += 1;
             continue;
         };
-        rest = &rest[tag.length..];
+        at = tag.end;
         let name = tag.name.to_ascii_lowercase();
         if DROPPED.contains(&name.as_str()) {
-            out.push(' ');
+            lines.push(" ");
             if !tag.closing {
-                rest = after_closing(rest, &name);
+                at = after_closing(html, at, &name);
             }
         } else {
-            push_replacement(&mut out, &name, tag.closing);
+            lines.replace(&name, tag.closing);
         }
     }
-    out.push_str(rest);
-    out
+    lines.push(&html[at..]);
+    lines.text
 }
 
-/// Blocks next to each other share one line end; only `<br>` can leave an empty line.
-fn push_replacement(out: &mut String, name: &str, closing: bool) {
-    let block = name == "li" || BLOCKS.contains(&name);
-    if name == "br" || (block && !out.trim_end_matches(' ').ends_with('\n')) {
-        out.push('\n');
-    }
-    match name {
-        "li" if !closing => out.push_str("- "),
-        "td" | "th" => out.push(' '),
-        _ => {}
-    }
+/// The text so far.
+struct Lines {
+    text: String,
+    /// Whether nothing but blanks stands behind the last line end.
+    fresh: bool,
 }
 
-fn comment(rest: &str) -> Option<usize> {
-    if rest.starts_with("<!--") {
-        return rest.find("-->").map(|end| end + 3);
+impl Lines {
+    fn push(&mut self, text: &str) {
+        let last = text.trim_end_matches(' ');
+        if !last.is_empty() {
+            self.fresh = last.ends_with('\n');
+        }
+        self.text.push_str(text);
     }
-    let declaration = rest.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("<!doctype"));
-    declaration.then(|| rest.find('>').map(|end| end + 1)).flatten()
-}
 
-fn tag(rest: &str) -> Option<Tag<'_>> {
-    let inner = &rest[1..];
-    let closing = inner.starts_with('/');
-    let start = 1 + usize::from(closing);
-    let name_length =
-        rest[start..].find(|character: char| !(character.is_ascii_alphanumeric() || character == ':'))?;
-    let name = &rest[start..start + name_length];
-    let known = [DROPPED.as_slice(), &BLOCKS, &INLINE, &["li", "td", "th"]]
-        .iter()
-        .any(|names| names.iter().any(|other| other.eq_ignore_ascii_case(name)));
-    let after = start + name_length;
-    let ends_name = rest[after..].starts_with(['>', '/']) || rest[after..].starts_with(char::is_whitespace);
-    if !known || !ends_name {
-        return None;
-    }
-    let length = after + tag_end(&rest[after..])?;
-    Some(Tag { name, closing, length })
-}
-
-/// Bytes to after the `>` that is not inside quotes, or the first one where a quote never closes.
-fn tag_end(attributes: &str) -> Option<usize> {
-    let mut quote = None;
-    for (at, character) in attributes.char_indices() {
-        match (quote, character) {
-            (None, '>') => return Some(at + 1),
-            (None, '"' | '\'') if attributes[..at].trim_end().ends_with('=') => quote = Some(character),
-            (Some(open), other) if open == other => quote = None,
+    /// What stands for a tag. Blocks next to each other share one line end; only `<br>` can leave an empty line.
+    fn replace(&mut self, name: &str, closing: bool) {
+        let block = name == "li" || BLOCKS.contains(&name);
+        if name == "br" || (block && !self.fresh) {
+            self.push("\n");
+        }
+        match name {
+            "li" if !closing => self.push("- "),
+            "td" | "th" => self.push(" "),
             _ => {}
         }
     }
-    attributes.find('>').map(|at| at + 1)
 }
 
-/// What follows the closing tag of a dropped element; nothing if it never closes.
-fn after_closing<'text>(rest: &'text str, name: &str) -> &'text str {
-    let mut from = 0;
-    while let Some(at) = rest[from..].find("</") {
+/// A text with markup, and where what opens in it ends.
+struct Markup<'text> {
+    html: &'text str,
+    ends: Ends,
+    /// Whether `-->` may still come.
+    has_comment_end: bool,
+}
+
+impl<'text> Markup<'text> {
+    /// Where a comment or a document type that begins here ends.
+    fn comment(&mut self, at: usize) -> Option<usize> {
+        let rest = &self.html[at..];
+        if rest.starts_with("<!--") {
+            let length = self.has_comment_end.then(|| rest.find("-->")).flatten();
+            self.has_comment_end = length.is_some();
+            return length.map(|length| at + length + 3);
+        }
+        let declaration = rest.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("<!doctype"));
+        declaration.then(|| self.ends.bracket(at)).flatten()
+    }
+
+    fn tag(&self, at: usize) -> Option<Tag<'text>> {
+        let rest = &self.html[at..];
+        let closing = rest[1..].starts_with('/');
+        let start = 1 + usize::from(closing);
+        let name_length =
+            rest[start..].find(|character: char| !(character.is_ascii_alphanumeric() || character == ':'))?;
+        let name = &rest[start..start + name_length];
+        let known = [DROPPED.as_slice(), &BLOCKS, &INLINE, &["li", "td", "th"]]
+            .iter()
+            .any(|names| names.iter().any(|other| other.eq_ignore_ascii_case(name)));
+        let after = start + name_length;
+        let ends_name =
+            rest[after..].starts_with(['>', '/']) || rest[after..].starts_with(char::is_whitespace);
+        if !known || !ends_name {
+            return None;
+        }
+        Some(Tag { name, closing, end: self.ends.tag(at + after)? })
+    }
+}
+
+/// A place that is none.
+const NEVER: usize = usize::MAX;
+
+/// `>`, or a quotation mark.
+struct Sign {
+    at: usize,
+    /// Behind the next `>`, this one included.
+    bracket: usize,
+    /// Behind the next `>` outside of quotes, for a reader who comes here between quotes, inside of `"` and inside of `'`.
+    ends: [usize; 3],
+}
+
+/// Where tags end. One pass over the text finds it for every place: a `<` that nothing closes would be followed to the
+/// end of the text, and so would each of thousands.
+struct Ends {
+    signs: Vec<Sign>,
+}
+
+impl Ends {
+    fn of(html: &str) -> Self {
+        let mut signs = Vec::new();
+        // A quotation mark opens a value behind `=`, and anywhere closes the one it opened.
+        let mut opens = Vec::new();
+        let mut last = ' ';
+        for (at, character) in html.char_indices() {
+            if matches!(character, '>' | '"' | '\'') {
+                signs.push((at, character));
+                opens.push(last == '=');
+            }
+            if !character.is_whitespace() {
+                last = character;
+            }
+        }
+        let mut bracket = NEVER;
+        let [mut free, mut double, mut single] = [NEVER; 3];
+        let resolved = signs.iter().zip(opens).rev().map(|((at, character), opens)| {
+            [free, double, single] = match character {
+                '"' => [if opens { double } else { free }, free, single],
+                '\'' => [if opens { single } else { free }, double, free],
+                _ => {
+                    bracket = at + 1;
+                    [at + 1, double, single]
+                }
+            };
+            Sign { at: *at, bracket, ends: [free, double, single] }
+        });
+        let mut signs: Vec<Sign> = resolved.collect();
+        signs.reverse();
+        Self { signs }
+    }
+
+    fn next(&self, at: usize) -> Option<&Sign> {
+        self.signs.get(self.signs.partition_point(|sign| sign.at < at))
+    }
+
+    /// Behind the first `>` from a place on.
+    fn bracket(&self, at: usize) -> Option<usize> {
+        self.next(at).map(|sign| sign.bracket).filter(|end| *end != NEVER)
+    }
+
+    /// Behind the `>` that is not inside quotes, or the first one where a quote never closes.
+    fn tag(&self, attributes: usize) -> Option<usize> {
+        let free = self.next(attributes)?.ends[0];
+        if free == NEVER { self.bracket(attributes) } else { Some(free) }
+    }
+}
+
+/// Where what follows the closing tag of a dropped element begins; the end of the text if it never closes.
+fn after_closing(html: &str, mut from: usize, name: &str) -> usize {
+    while let Some(at) = html[from..].find("</") {
         let start = from + at + 2;
         let closes =
-            rest.get(start..start + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name));
+            html.get(start..start + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name));
         if closes {
-            return rest[start..].find('>').map_or("", |end| &rest[start + end + 1..]);
+            return html[start..].find('>').map_or(html.len(), |end| start + end + 1);
         }
         from = start;
     }
-    ""
+    html.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The end of a tag by its definition: the reading that starts anew at every tag.
+    fn tag_end(attributes: &str) -> Option<usize> {
+        let mut quote = None;
+        for (at, character) in attributes.char_indices() {
+            match (quote, character) {
+                (None, '>') => return Some(at + 1),
+                (None, '"' | '\'') if attributes[..at].trim_end().ends_with('=') => quote = Some(character),
+                (Some(open), other) if open == other => quote = None,
+                _ => {}
+            }
+        }
+        attributes.find('>').map(|at| at + 1)
+    }
+
+    proptest! {
+        #[test]
+        fn tags_end_where_their_definition_says(
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["<p", " ", "a", "=", "\"", "'", ">", "<", "ñ", "\n", "\u{a0}"]),
+                0..24,
+            ),
+        ) {
+            let html = parts.concat();
+            let ends = Ends::of(&html);
+            for (at, _) in html.match_indices("<p") {
+                let expected = tag_end(&html[at + 2..]).map(|end| at + 2 + end);
+                prop_assert_eq!(ends.tag(at + 2), expected, "{} at {}", html, at);
+            }
+        }
+    }
 }

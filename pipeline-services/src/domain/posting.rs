@@ -4,6 +4,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Longest title, characters.
+pub const TITLE_LIMIT: usize = 1_000;
+/// Longest text, characters.
+pub const TEXT_LIMIT: usize = 200_000;
+
 /// Text fields of a posting in which a skill may be named.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,9 @@
 //! Enhancement without a language model: canonical names, duplicates, and what the lexicon says is implied.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 use crate::{
     domain::{
@@ -102,7 +105,7 @@ fn implied(
     let mut best: Vec<EnhancedSkill> = Vec::new();
     let mut open: Vec<(String, f32)> =
         distinct.map(|skill| (skill.normalized_skill.clone(), skill.confidence)).collect();
-    let explicit: Vec<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
+    let explicit: HashSet<String> = skills.iter().map(|skill| tokens::key(&skill.normalized_skill)).collect();
     let repeats = |skill: &EnhancedSkill| explicit.contains(&tokens::key(&skill.normalized_skill));
     for skill in inferred.into_iter().filter(|skill| !repeats(skill)) {
         keep(&mut best, skill);

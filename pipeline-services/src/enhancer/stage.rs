@@ -33,6 +33,7 @@ use crate::{
         skill::{EnhancedSkill, Makers, Mention},
     },
     inference::InferenceClient,
+    reading,
     stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
     store::{
         PgPool, postings,
@@ -145,7 +146,7 @@ impl EnhancerStage {
         let known = Knowledge { taxonomy: vocabulary.taxonomy.as_deref(), lexicon: &vocabulary.lexicon };
         let skills = match &self.asked {
             Some(asked) => self.by_model(asked, &document, &mentions, known).await?,
-            None => rules::enhance(&mentions, known.taxonomy, known.lexicon),
+            None => reading::in_place(|| rules::enhance(&mentions, known.taxonomy, known.lexicon)),
         };
         self.postings.fetch_add(1, Ordering::Relaxed);
         self.skills.fetch_add(skills.len() as u64, Ordering::Relaxed);
@@ -170,7 +171,7 @@ impl EnhancerStage {
     ) -> Result<Vec<EnhancedSkill>, StageError> {
         let messages = asked.prompt.messages(document, mentions);
         let problem = match asked.generator.generate(messages, mentions.len()).await {
-            Ok(text) => match answer::combine(&text, mentions, known) {
+            Ok(text) => match reading::in_place(|| answer::combine(&text, mentions, known)) {
                 Ok(skills) => return Ok(skills),
                 Err(problem) => problem,
             },
@@ -179,7 +180,7 @@ impl EnhancerStage {
         };
         self.unusable.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(model.name = asked.generator.model(), problem, "answer not usable, rules instead");
-        Ok(rules::enhance(mentions, known.taxonomy, known.lexicon))
+        Ok(reading::in_place(|| rules::enhance(mentions, known.taxonomy, known.lexicon)))
     }
 }
 

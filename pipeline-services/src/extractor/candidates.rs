@@ -1,6 +1,6 @@
 //! Candidates for mentions: names of the lexicon and the taxonomy where they stand, and what speaks for them.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use super::{NerEntity, scope::Scope, sorted};
 use crate::{
@@ -86,17 +86,19 @@ impl Source {
             }
             if context { open.push(candidate) } else { sure.push(candidate) }
         }
+        let longest = sure.iter().map(|candidate| candidate.end - candidate.first).max().unwrap_or(0);
         let vouched: Vec<Candidate> =
-            open.into_iter().filter(|candidate| scope.vouches(candidate, &sure)).collect();
+            open.into_iter().filter(|candidate| scope.vouches(candidate, &sure, longest)).collect();
         sure.extend(vouched);
         let concepts: Vec<Candidate> =
             taxonomy.into_iter().flat_map(|taxonomy| self.labels(taxonomy, tokens)).collect();
-        let named = |span: (usize, usize)| sure.iter().any(|other| (other.first, other.end) == span);
+        let names: HashSet<(usize, usize)> =
+            sure.iter().map(|candidate| (candidate.first, candidate.end)).collect();
         let credible = |candidate: &Candidate| {
             // A label of one word, often an ordinary one, needs the lexicon or a word such as "conocimientos".
             let (first, end) = (candidate.first, candidate.end);
             scope.open(first, end, &candidate.category)
-                && (end - first > 1 || scope.cued(first) || named((first, end)))
+                && (end - first > 1 || scope.cued(first) || names.contains(&(first, end)))
         };
         let concepts: Vec<Candidate> = concepts.into_iter().filter(credible).collect();
         sure.extend(concepts);
@@ -200,10 +202,11 @@ pub(super) fn named(candidates: Vec<Candidate>, ordinary: &[Match]) -> Vec<Named
 
 /// The words a tagger marked, grown to whole words.
 pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidate> {
-    let inside =
-        |token: &crate::text::tokens::Token| token.start_char < entity.end && token.end_char > entity.start;
-    let first = tokens.items().iter().position(inside)?;
-    let end = first + tokens.items()[first..].iter().take_while(|token| inside(token)).count();
+    let first = tokens.items().partition_point(|token| token.end_char <= entity.start);
+    let end = tokens.items().partition_point(|token| token.start_char < entity.end);
+    if first >= end {
+        return None;
+    }
     let knowledge = entity.label.eq_ignore_ascii_case("knowledge");
     Some(Candidate {
         first,

@@ -25,11 +25,17 @@ pub(super) enum Mask {
 
 /// Addresses of the web and of mail, and bare names of hosts. Product names with a dot (`ASP.NET`, `Node.js`) end in
 /// none of these domains but `.net`, and a capitalised one begins a sentence whose blank was lost ("equipo.Es necesario").
-static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?i)\b(?:https?|ftp)\s?:\s?//\S+|\bwww\.\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b[a-z0-9-]{2,}(?:\.[a-z0-9-]{2,})*\.(?-i:com|org|net|edu|gob|gov|info|jobs|app|dev|co|mx|ar|pe|cl|br|es|us|uy|ec|COM|ORG|NET)(?:\.[a-z]{2})?\b(?:/\S*)?",
-    )
-    .expect("the pattern is a constant that a test compiles")
+///
+/// Each is a pattern of its own: in one pattern the search for a mail address would go on behind every host that was
+/// found, as far as no blank comes, to see whether one begins before it.
+static ADDRESSES: LazyLock<[Regex; 4]> = LazyLock::new(|| {
+    [
+        r"(?i)\b(?:https?|ftp)\s?:\s?//\S+",
+        r"(?i)\bwww\.\S+",
+        r"(?i)[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+        r"(?i)\b[a-z0-9-]{2,}(?:\.[a-z0-9-]{2,})*\.(?-i:com|org|net|edu|gob|gov|info|jobs|app|dev|co|mx|ar|pe|cl|br|es|us|uy|ec|COM|ORG|NET)(?:\.[a-z]{2})?\b(?:/\S*)?",
+    ]
+    .map(|pattern| Regex::new(pattern).expect("the pattern is a constant that a test compiles"))
 });
 /// The ending `.net` belongs to a product when nothing but one of these words stands before it.
 const NET_PRODUCTS: [&str; 4] = ["asp.net", "vb.net", "ado.net", "ml.net"];
@@ -117,7 +123,15 @@ impl Reach<'_> {
 }
 
 fn addresses(tokens: &Tokens<'_>, masks: &mut [Mask]) {
-    for found in ADDRESS.find_iter(tokens.text()) {
+    let mut all: Vec<_> = ADDRESSES.iter().flat_map(|kind| kind.find_iter(tokens.text())).collect();
+    // Stable: of those that begin at one place the first kind counts.
+    all.sort_by_key(|found| found.start());
+    let mut end = 0;
+    for found in all {
+        if found.start() < end {
+            continue;
+        }
+        end = found.end();
         if NET_PRODUCTS.contains(&found.as_str().to_ascii_lowercase().as_str()) {
             continue;
         }
@@ -128,9 +142,10 @@ fn addresses(tokens: &Tokens<'_>, masks: &mut [Mask]) {
 
 /// Capitalised words before a company form ("Inversiones Andinas SAS", "Excel Servicios S.A. de C.V.").
 fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
-    let cues = patterns.context.phrases.find(tokens);
+    let mut cued = vec![false; tokens.len() + 1];
+    patterns.context.phrases.find(tokens).iter().for_each(|cue| cued[cue.end] = true);
     for form in longest(patterns.company.find(tokens), |found| (found.first, found.end)) {
-        let first = name_start(tokens, form.first, |index| cues.iter().any(|cue| cue.end == index + 1));
+        let first = name_start(tokens, form.first, |index| cued[index + 1]);
         let written = tokens.span(form.first, form.end);
         let dotted = written.contains('.');
         // "SPSS SAS" lists two programs, and so does "SPSS, SAS".

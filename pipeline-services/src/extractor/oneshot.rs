@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Extraction;
 use crate::{
     domain::{
-        posting::{Document, Field},
+        posting::{Document, Field, TEXT_LIMIT, TITLE_LIMIT},
         skill::{EnhancedSkill, Mention, Method, SkillKind},
     },
     privacy,
@@ -28,6 +28,16 @@ pub enum DocumentError {
     /// There is nothing to read.
     #[error("`description` is missing or empty, and so are title and requirements")]
     Empty,
+    /// A text is longer than any stored one.
+    #[error("`{field}` has {length} characters, at most {limit} are read")]
+    Long {
+        /// Its name.
+        field: &'static str,
+        /// Its characters.
+        length: usize,
+        /// As many as a stored one may have.
+        limit: usize,
+    },
 }
 
 #[derive(Deserialize)]
@@ -54,7 +64,7 @@ pub struct Identified {
 /// Reads one line; members it does not know are left alone.
 ///
 /// # Errors
-/// If the line is no JSON object, a member has the wrong type, the id is missing or there is no text.
+/// If the line is no JSON object, a member has the wrong type, the id is missing, there is no text or too much.
 pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     let line: Line = serde_json::from_str(line)?;
     if !(line.id.is_string() || line.id.is_number()) {
@@ -71,6 +81,14 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     let requirements = document.requirements.as_deref().unwrap_or_default();
     if blank(&document.title) && blank(&document.description) && blank(requirements) {
         return Err(DocumentError::Empty);
+    }
+    for field in Field::ALL {
+        let limit = if field == Field::Title { TITLE_LIMIT } else { TEXT_LIMIT };
+        let text = document.field(field);
+        let length = if text.len() > limit { text.chars().count() } else { 0 };
+        if length > limit {
+            return Err(DocumentError::Long { field: field.name(), length, limit });
+        }
     }
     Ok(Identified { id: line.id, document })
 }
@@ -165,12 +183,15 @@ mod tests {
 
     #[test]
     fn bad_lines_say_what_is_wrong() {
+        let long = |field: &str, length: usize| json!({ "id": 1, field: "ñ".repeat(length) }).to_string();
         for (line, expected) in [
             ("{", "not a document: EOF"),
             ("[]", "not a document: "),
             (r#"{"description": "x"}"#, "`id` must be a text or a number"),
             (r#"{"id": 1, "description": 2}"#, "not a document: invalid type: integer `2`"),
             (r#"{"id": 1, "description": " "}"#, "`description` is missing or empty"),
+            (&long("title", 1_001), "`title` has 1001 characters, at most 1000 are read"),
+            (&long("requirements", 200_001), "`requirements` has 200001 characters, at most 200000 are read"),
         ] {
             let found = parse_document(line).unwrap_err().to_string();
             assert!(found.contains(expected), "{found}");
@@ -178,6 +199,7 @@ mod tests {
         let read =
             parse_document(r#"{"id": "a", "title": "T", "description": "D", "country": "CO", "n": 1}"#)
                 .unwrap();
+        assert!(parse_document(&long("description", 200_000)).is_ok());
         assert_eq!((read.document.title.as_str(), read.document.country.as_deref()), ("T", Some("CO")));
     }
 }

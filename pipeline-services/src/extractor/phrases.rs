@@ -38,14 +38,20 @@ pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candida
 /// What introducing phrases name and no other source knows.
 pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candidate]) -> Vec<Candidate> {
     let cues = longest(scope.patterns.introductions.find(tokens), |found| (found.first, found.end));
+    let clauses = Clauses::of(tokens, scope);
     let mut found = Vec::new();
     for cue in cues {
         if matches!(scope.section(cue.first), "benefits" | "about" | "legal" | "conditions") {
             continue;
         }
         let introduction = &scope.patterns.cues[cue.payload as usize];
-        for (first, end) in items(tokens, scope, cue.end) {
-            let overlaps = known.iter().any(|other| other.first < end && first < other.end);
+        for (first, end) in clauses.items(tokens, scope, cue.end) {
+            if end - first > WORDS + 2 {
+                continue;
+            }
+            // What is known is apart and in order.
+            let before = known.partition_point(|other| other.first < end);
+            let overlaps = before.checked_sub(1).is_some_and(|last| first < known[last].end);
             let open = scope.open(first, end, &introduction.category);
             if !overlaps && open && names_a_skill(tokens, scope.patterns, (first, end)) {
                 found.push(named(tokens, (first, end), introduction));
@@ -77,37 +83,59 @@ fn candidate((first, end): (usize, usize), label: String, (category, confidence)
     }
 }
 
-/// The parts of "X, Y y Z" after a phrase, without articles, up to the end of the clause.
-fn items(tokens: &Tokens<'_>, scope: &Scope<'_>, start: usize) -> Vec<(usize, usize)> {
-    let clause = &scope.patterns.clause;
-    let is = |words: &[String], index: usize| words.iter().any(|word| word == tokens.folded(index));
-    let mut items = Vec::new();
-    let mut at = start;
-    while at < tokens.len() && items.len() < ITEMS && scope.same_sentence(start - 1, at) {
-        if at > start && tokens.items()[at].break_before && !after_comma(tokens, at) || is(&clause.ends, at) {
-            break;
+/// Where the parts of "X, Y y Z" end, for every word: phrases that follow each other would each read the same words.
+struct Clauses {
+    /// Whether a word ends a clause.
+    ends: Vec<bool>,
+    /// Whether a word joins parts.
+    joins: Vec<bool>,
+    /// The first word from each on that neither joins nor leads a part.
+    content: Vec<usize>,
+    /// The first word from each on that joins parts, ends the clause or begins another phrase or sentence.
+    stops: Vec<usize>,
+}
+
+impl Clauses {
+    fn of(tokens: &Tokens<'_>, scope: &Scope<'_>) -> Self {
+        let clause = &scope.patterns.clause;
+        let count = tokens.len();
+        let are = |words: &[String]| -> Vec<bool> {
+            (0..count).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
+        };
+        let (ends, joins, leading) = (are(&clause.ends), are(&clause.joins), are(&clause.leading));
+        let (mut content, mut stops) = (vec![count; count + 1], vec![count; count + 1]);
+        for index in (0..count).rev() {
+            let passed = leading[index] || joins[index];
+            content[index] = if passed { content[index + 1] } else { index };
+            let begins = index > 0 && !scope.same_sentence(index - 1, index);
+            let stop = joins[index] || ends[index] || begins || tokens.items()[index].break_before;
+            stops[index] = if stop { index } else { stops[index + 1] };
         }
-        while at < tokens.len() && (is(&clause.leading, at) || is(&clause.joins, at)) {
-            at += 1;
-        }
-        let first = at;
-        while at < tokens.len()
-            && (at == first || !tokens.items()[at].break_before)
-            && scope.same_sentence(start - 1, at)
-            && !is(&clause.joins, at)
-            && !is(&clause.ends, at)
-        {
-            at += 1;
-        }
-        if at == first {
-            break;
-        }
-        items.push((first, at));
-        if at < tokens.len() && is(&clause.ends, at) {
-            break;
-        }
+        Self { ends, joins, content, stops }
     }
-    items
+
+    /// The parts after a phrase, without articles, up to the end of the clause.
+    fn items(&self, tokens: &Tokens<'_>, scope: &Scope<'_>, start: usize) -> Vec<(usize, usize)> {
+        let inside = |index: usize| index < tokens.len() && scope.same_sentence(start - 1, index);
+        let mut items = Vec::new();
+        let mut at = start;
+        while inside(at) && items.len() < ITEMS {
+            let parted = at > start && tokens.items()[at].break_before && !after_comma(tokens, at);
+            if parted || self.ends[at] {
+                break;
+            }
+            let first = self.content[at];
+            if !inside(first) || self.joins[first] || self.ends[first] {
+                break;
+            }
+            at = self.stops[first + 1];
+            items.push((first, at));
+            if at < tokens.len() && self.ends[at] {
+                break;
+            }
+        }
+        items
+    }
 }
 
 fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {
@@ -125,7 +153,6 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
     let telling = content > 1 || is_name(tokens.surface(first));
     let last_connects = words().next_back().is_some_and(connecting);
     (1..=WORDS).contains(&content)
-        && end - first <= WORDS + 2
         && telling
         && !last_connects
         && words().all(|word| !patterns.clause.never.iter().any(|never| never == word))

@@ -119,8 +119,8 @@ impl<'a> Scope<'a> {
 
     /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly before it, or
     /// in its sentence near it another name of its sort; attitudes and fields of knowledge count where
-    /// requirements are listed, too.
-    pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate]) -> bool {
+    /// requirements are listed, too. `sure` stands in the order of the words, none longer than `longest`.
+    pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate], longest: usize) -> bool {
         let technical = |category: &str| matches!(category, "technology" | "tool");
         let named = technical(&candidate.category);
         let near = |other: &Candidate| {
@@ -133,8 +133,10 @@ impl<'a> Scope<'a> {
             };
             alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
         };
+        let from = sure.partition_point(|other| other.first + longest + NEIGHBOURS < candidate.first);
+        let mut around = sure[from..].iter().take_while(|other| other.first <= candidate.end + NEIGHBOURS);
         let asked = !named && self.section(candidate.first) == "requirements";
-        asked || self.cued(candidate.first) || sure.iter().any(near)
+        asked || self.cued(candidate.first) || around.any(near)
     }
 }
 

@@ -26,6 +26,7 @@ impl Sections {
         let cues: Vec<_> = cues.into_iter().filter(|cue| is_heading(tokens, cue.first, cue.end)).collect();
         let mut starts: Vec<(usize, &'static str)> = Vec::with_capacity(cues.len());
         let mut asks = asking(tokens, sentence, patterns).into_iter().peekable();
+        let line_ends = line_ends(sentence);
         let mut main = BODY;
         for (index, cue) in cues.iter().enumerate() {
             let name = SECTIONS[cue.payload as usize];
@@ -38,7 +39,8 @@ impl Sections {
             while asks.next_if(|ask| *ask < cue.end).is_some() {}
             let asked = asks.peek().copied().unwrap_or(next);
             // A heading such as "Horario:" covers its line, or the next one where it has the line for itself.
-            let end = if name == "conditions" { line_end(sentence, cue.end).min(asked) } else { asked };
+            let line_end = line_ends.get(cue.end).copied().unwrap_or(cue.end);
+            let end = if name == "conditions" { line_end.min(asked) } else { asked };
             if end < next {
                 starts.push((end, main));
             }
@@ -48,7 +50,9 @@ impl Sections {
 
     /// Whether these words are part of a heading, which asks for nothing ("Compensation and benefits").
     pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
-        self.headings.iter().any(|(start, stop)| *start <= first && end <= *stop)
+        // Headings are apart and in order.
+        let next = self.headings.partition_point(|(start, _)| *start <= first);
+        next.checked_sub(1).is_some_and(|last| end <= self.headings[last].1)
     }
 
     /// The section in which word `index` stands.
@@ -78,10 +82,13 @@ fn asking(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) -> Vec<usi
     starts
 }
 
-/// One past the last word of the sentence that the words after a heading belong to.
-fn line_end(sentence: &[u32], end: usize) -> usize {
-    let Some(id) = sentence.get(end) else { return end };
-    end + sentence[end..].iter().take_while(|other| *other == id).count()
+/// One past the last word of the sentence of every word.
+fn line_ends(sentence: &[u32]) -> Vec<usize> {
+    let mut ends = Vec::with_capacity(sentence.len());
+    for words in sentence.chunk_by(|left, right| left == right) {
+        ends.extend(std::iter::repeat_n(ends.len() + words.len(), words.len()));
+    }
+    ends
 }
 
 /// A heading begins with a capital (or a line) and is set off: by a colon, a line end, or as the first words
@@ -99,7 +106,7 @@ fn is_heading(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
     let after = &text[stop..];
     let colon = heading_tail(after);
     let line_end = after.trim_start_matches([' ', '\t', ':', '?', '.', '*']).starts_with('\n')
-        || after.trim().is_empty();
+        || !after.contains(|character: char| !character.is_whitespace());
     let next_capital = tokens.items().get(end).is_some_and(|next| {
         after[..next.start - stop].chars().all(|gap| !gap.is_alphanumeric() && gap != ',')
             && text[next.start..].chars().next().is_some_and(char::is_uppercase)

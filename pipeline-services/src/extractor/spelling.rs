@@ -17,6 +17,8 @@ pub(super) struct Spelling {
     by_deletion: HashMap<String, Vec<u32>>,
     by_letters: HashMap<String, Vec<u32>>,
     words: HashSet<String>,
+    /// Letters of the longest name.
+    longest: usize,
 }
 
 impl Spelling {
@@ -30,6 +32,7 @@ impl Spelling {
             }
             spelling.by_letters.entry(letters(name)).or_default().push(id);
             spelling.words.insert(name.clone());
+            spelling.longest = spelling.longest.max(name.chars().count());
             spelling.names.push(name.clone());
         }
         spelling
@@ -51,6 +54,10 @@ impl Spelling {
     }
 
     fn nearest(&self, word: &str) -> Option<&str> {
+        // One letter too much is the most; a word of thousands would be copied once for each of them.
+        if word.chars().count() > self.longest + 1 {
+            return None;
+        }
         let keys = deletions(word).chain([word.to_owned()]);
         let near = keys.filter_map(|key| self.by_deletion.get(&key)).flatten();
         let near = near.filter(|id| is_slip(word, &self.names[**id as usize]));

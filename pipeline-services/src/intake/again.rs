@@ -9,6 +9,7 @@ use super::{Cleaner, SHORT_LIMIT};
 use crate::{
     cleaning,
     domain::posting::Posting,
+    reading,
     store::{
         Connection, PgConnection, SqlResult, postings,
         scrubs::{self, Seen},
@@ -108,7 +109,7 @@ async fn one(
     mut seen: Vec<Seen>,
     cleaner: &mut Cleaner,
 ) -> SqlResult<(bool, Option<Uuid>)> {
-    let cleaned = cleaned(stored, cleaner);
+    let cleaned = reading::in_place(|| cleaned(stored, cleaner));
     let mut changed = cleaned != *stored;
     let mut vanished = None;
     let mut job_id = stored.job_id;

@@ -110,6 +110,8 @@ fn is_mailbox_char(character: char) -> bool {
 
 /// Longest local part (RFC 5321, 4.5.3.1.1).
 const LONGEST: usize = 64;
+/// Tokens of that length that are joined to a mailbox.
+const JOINED: usize = 4;
 
 /// What stands before a sign: one token, further ones joined by "punto" or "guion", or letters set apart.
 fn mailbox(view: &View<'_>, sign: usize) -> Option<Range<usize>> {
@@ -118,7 +120,10 @@ fn mailbox(view: &View<'_>, sign: usize) -> Option<Range<usize>> {
     if end - start == 1 && end < sign {
         start = apart_start(view, start);
     }
-    while let Some(earlier) = joined_start(view, start) {
+    // "at punto at punto at …": every one of them is a sign, and the same words stand before it.
+    while end - start < JOINED * LONGEST
+        && let Some(earlier) = joined_start(view, start)
+    {
         start = earlier;
     }
     // A first letter is a must; `-` and `.` before it belong to the sentence.

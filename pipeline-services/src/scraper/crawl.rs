@@ -18,7 +18,7 @@ use super::{
     page::{PageError, Place},
     portal::{Pagination, Permission, Portal},
 };
-use crate::domain::posting::NewPosting;
+use crate::{domain::posting::NewPosting, reading};
 
 use progress::Walk;
 pub use progress::{Cursor, Found, PageCursor, PageDone};
@@ -257,7 +257,7 @@ impl Crawl<'_, '_> {
             Err(error) => return self.lost(&request.url, &error),
         };
         self.report.pages += 1;
-        let listing = match place.read_listing(&page) {
+        let listing = match reading::in_place(|| place.read_listing(&page)) {
             Ok(listing) => listing,
             // The page after the last one is often a page without ads.
             Err(PageError::Layout(_)) if walk.turned && self.report.cards > 0 => return walk.end(),
@@ -457,6 +457,7 @@ fn kind_of(error: &PageError) -> &'static str {
     match error {
         PageError::Refused(_) => "blocked",
         PageError::ErrorPage => "error_page",
+        PageError::Tangled(_) => "tangled",
         PageError::NotJson(_) => "not_json",
         PageError::Layout(_) => "layout",
     }

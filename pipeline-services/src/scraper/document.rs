@@ -10,6 +10,7 @@ use super::{
     date,
     json_ld::{self, JsonLd},
     portal::rules::{FIELDS, Reading, Rule, Rules, Source},
+    tree,
 };
 
 /// Values of fields as text.
@@ -177,15 +178,15 @@ fn read_element(element: ElementRef<'_>, reading: &Reading, without: &[Selector]
             Some(collapse(&own.collect::<String>()))
         }
         Reading::Html if without.is_empty() => Some(element.inner_html()),
-        Reading::Html => inner(&without_elements(element, without)).map(|element| element.inner_html()),
+        Reading::Html => inner(&without_elements(element, without)?).map(|element| element.inner_html()),
         Reading::Text if without.is_empty() => Some(text(element)),
-        Reading::Text => inner(&without_elements(element, without)).map(text),
+        Reading::Text => inner(&without_elements(element, without)?).map(text),
     }
 }
 
 /// A copy of an element without some of those inside.
-fn without_elements(element: ElementRef<'_>, without: &[Selector]) -> Html {
-    let mut copy = Html::parse_fragment(&element.html());
+fn without_elements(element: ElementRef<'_>, without: &[Selector]) -> Option<Html> {
+    let mut copy = tree::fragment(&element.html()).ok()?;
     let unwanted: Vec<_> =
         without.iter().flat_map(|selector| copy.select(selector).map(|found| found.id())).collect();
     for id in unwanted {
@@ -193,7 +194,7 @@ fn without_elements(element: ElementRef<'_>, without: &[Selector]) -> Html {
             node.detach();
         }
     }
-    copy
+    Some(copy)
 }
 
 /// The element that a fragment holds.

@@ -14,7 +14,7 @@ use super::{Cursor, Found, StopReason};
 use crate::{
     domain::posting::NewPosting,
     intake::{self, Prepared, Refusal},
-    privacy,
+    privacy, reading,
     stage::{Checkpoints, Effect, StageError},
     store::{tasks::Task, visits::VisitProgress},
 };
@@ -47,14 +47,14 @@ impl<'a> Gathering<'a> {
     pub(super) fn new(
         (task, checkpoints): (&'a Task, &'a Checkpoints),
         place: (&'a str, &'a str),
-        accepted: Vec<String>,
+        accepted: Arc<[String]>,
         cursor: Cursor,
     ) -> Self {
         Self {
             task,
             checkpoints,
             place,
-            accepted: accepted.into(),
+            accepted,
             waiting: Vec::new(),
             search: (String::new(), 0),
             cursor,
@@ -88,8 +88,8 @@ impl<'a> Gathering<'a> {
 
     async fn store(&mut self, stop: Option<StopReason>, seen_again: Vec<String>) -> Result<(), StageError> {
         let (waiting, accepted) = (std::mem::take(&mut self.waiting), Arc::clone(&self.accepted));
-        let prepared = tokio::task::spawn_blocking(move || prepare(waiting, &accepted)).await;
-        let (items, refusals) = prepared.map_err(|error| StageError::Fail(error.to_string()))?;
+        let prepared = reading::apart(move || prepare(waiting, &accepted)).await;
+        let (items, refusals) = prepared.map_err(|panicked| StageError::Fail(panicked.to_string()))?;
         let visit = VisitProgress {
             portal: self.place.0.to_owned(),
             country: self.place.1.to_owned(),

@@ -1,9 +1,12 @@
 //! Listing and detail pages of a portal: the requests for them and what stands on them. No I/O.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use chrono::NaiveDate;
-use scraper::Html;
+use scraper::{ElementRef, Html};
 use serde_json::Value;
 use url::Url;
 
@@ -15,6 +18,7 @@ use super::{
     json_ld::JsonLd,
     portal::{Cards, Country, Detail, Kind, Pagination, Portal, RequestForm},
     template::Template,
+    tree::{self, Tangled},
 };
 use crate::domain::posting::NewPosting;
 
@@ -58,6 +62,9 @@ pub(super) enum PageError {
     /// Nothing where something always was: the portal changed its pages.
     #[error("layout change: {0}")]
     Layout(String),
+    /// Made to be slow to read.
+    #[error("the page cannot be read: {0}")]
+    Tangled(#[from] Tangled),
 }
 
 impl<'a> Place<'a> {
@@ -153,13 +160,13 @@ impl Place<'_> {
 
     fn html_listing(&self, page: &Page) -> Result<ListingPage, PageError> {
         let listing = &self.portal.listing;
-        let html = Html::parse_document(&page.text);
+        let html = tree::document(&page.text)?;
         let json_ld = JsonLd::of(&html);
         let scope = self.scope(page, Root::Element(html.root_element()), &json_ld);
         let Cards::Elements(selector) = &listing.cards else {
             return Err(PageError::Layout("the portal file expects JSON".to_owned()));
         };
-        let roots: Vec<Root<'_>> = html.select(selector).map(Root::Element).collect();
+        let roots = apart(html.select(selector));
         if roots.is_empty() && listing.empty.as_ref().is_none_or(|rule| scope.value(rule).is_none()) {
             self.barren(page, Some(&html))?;
             let cards = &listing.cards_text;
@@ -193,7 +200,7 @@ impl Place<'_> {
     fn json(&self, page: &Page) -> Result<Value, PageError> {
         let parsed = serde_json::from_str(page.text.trim_start_matches('\u{feff}'));
         parsed.or_else(|error| {
-            self.barren(page, Some(&Html::parse_document(&page.text)))?;
+            self.barren(page, tree::document(&page.text).ok().as_ref())?;
             Err(PageError::NotJson(error.to_string()))
         })
     }
@@ -231,7 +238,7 @@ impl Place<'_> {
         self.refusal(page)?;
         match detail.kind {
             Kind::Html => {
-                let html = Html::parse_document(&page.text);
+                let html = tree::document(&page.text)?;
                 let json_ld = JsonLd::of(&html);
                 let scope = self.scope(page, Root::Element(html.root_element()), &json_ld);
                 self.detail_fields(detail, page, scope, card).or_else(|error| {
@@ -303,6 +310,17 @@ impl Place<'_> {
             scraped_at: page.map(|page| page.answered),
         })
     }
+}
+
+/// Cards inside of cards are read to this depth: each reads all that is inside of it.
+const NESTED: usize = 2;
+
+fn apart<'a>(cards: impl Iterator<Item = ElementRef<'a>>) -> Vec<Root<'a>> {
+    let cards: Vec<ElementRef<'a>> = cards.collect();
+    let ids: HashSet<_> = cards.iter().map(|card| card.id()).collect();
+    let outer =
+        |card: &ElementRef<'a>| card.ancestors().filter(|above| ids.contains(&above.id())).count() < NESTED;
+    cards.into_iter().filter(outer).map(Root::Element).collect()
 }
 
 /// A count as people write it, with any mark between the thousands.

@@ -128,7 +128,7 @@ impl ScraperStage {
             true => visits::seen(&mut connection, task.run_id, name, country).await?,
             false => postings::external_ids(&mut connection, name, country).await?,
         };
-        let accepted = countries::enabled(&mut connection).await?;
+        let accepted = countries::enabled(&mut connection).await?.into();
         drop(connection);
         let from: Cursor = serde_json::from_value(task.payload.clone()).unwrap_or_default();
         let options =

@@ -5,6 +5,7 @@ mod damaged;
 mod fetching;
 mod files;
 mod fixtures;
+mod growth;
 mod inner;
 mod saved;
 mod server;

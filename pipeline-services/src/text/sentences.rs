@@ -51,10 +51,12 @@ impl<'t> Sentences<'t> {
         let last = self.bytes.len() - 1;
         let (start, end) = ((start as usize).min(last), (end as usize).min(last));
         let (from, to) = (self.bytes[start], self.bytes[end.max(start)]);
-        let mut covering =
-            self.ranges.iter().filter(|sentence| sentence.start < to.max(from + 1) && sentence.end > from);
-        let Some(first) = covering.next() else { return start as u32..end.max(start) as u32 };
-        let stop = covering.next_back().map_or(first.end, |sentence| sentence.end);
+        let first = self.ranges.partition_point(|sentence| sentence.end <= from);
+        let behind = self.ranges.partition_point(|sentence| sentence.start < to.max(from + 1));
+        let Some([first, .., last] | [first @ last]) = self.ranges.get(first..behind) else {
+            return start as u32..end.max(start) as u32;
+        };
+        let stop = last.end;
         let position = |byte: usize| self.bytes.partition_point(|other| *other < byte) as u32;
         position(first.start.min(from))..position(stop.max(to))
     }

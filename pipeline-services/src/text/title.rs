@@ -6,6 +6,8 @@
 
 mod vocabulary;
 
+use std::collections::HashSet;
+
 use super::tokens::Tokens;
 use vocabulary::{
     ABBREVIATIONS, FUNCTION, GENDER_MARKS, HIRING, JOINING, LEADS, NOISE, QUALIFIERS, QUALIFYING, listed,
@@ -26,21 +28,20 @@ pub struct Word {
     pub alternative: bool,
 }
 
+/// Characters of a title that are read: a stored one has no more.
+const READ: usize = crate::domain::posting::TITLE_LIMIT;
+
 /// The words of a label in order, each once, without articles and prepositions.
 pub fn words(label: &str) -> Vec<String> {
     let tokens = Tokens::new(label);
-    let mut words: Vec<String> = Vec::new();
-    for index in 0..tokens.len() {
-        let word = stem(tokens.folded(index));
-        if !listed(FUNCTION, tokens.folded(index)) && !words.iter().any(|known| known == word) {
-            words.push(word.to_owned());
-        }
-    }
-    words
+    let mut known = HashSet::new();
+    let content = (0..tokens.len()).map(|index| tokens.folded(index)).filter(|word| !listed(FUNCTION, word));
+    content.map(stem).filter(|word| known.insert(*word)).map(str::to_owned).collect()
 }
 
 /// The segments of a title that hold a word which is not noise.
 pub fn segments(title: &str) -> Vec<Vec<Word>> {
+    let title = title.char_indices().nth(READ).map_or(title, |(end, _)| &title[..end]);
     let title = without_gender_marks(title);
     let tokens = Tokens::new(&title);
     let mut segments: Vec<Vec<Word>> = Vec::new();

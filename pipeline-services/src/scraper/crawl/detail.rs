@@ -11,6 +11,7 @@ use super::{
     },
     CrawlError, Outcome, StopReason, Visit, come_back, kind_of, stop_of,
 };
+use crate::reading;
 
 impl Visit<'_> {
     /// Fetches and reads the detail of a card.
@@ -34,7 +35,7 @@ impl Visit<'_> {
         if led_elsewhere(&card, &request.url, &page.url) {
             return Outcome::Closed;
         }
-        match self.place.read_detail(detail, &page, &card) {
+        match reading::in_place(|| self.place.read_detail(detail, &page, &card)) {
             Ok(Some(fields)) => self.finished(card, fields, Some(&page)),
             Ok(None) => Outcome::Closed,
             Err(PageError::Refused(reason)) => {

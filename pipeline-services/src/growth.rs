@@ -1,0 +1,496 @@
+//! Time that reading takes, by the length of texts made to be slow: eight times the text takes eight times as long, not
+//! sixty-four times.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    cleaning::{self, Content},
+    domain::posting::{Document, Field},
+    enhancer::rules,
+    extractor::{Extractor, NerEntity, Patterns, oneshot},
+    intake,
+    lexicon::Lexicon,
+    privacy,
+    taxonomy::Taxonomy,
+    text::{fold, language, sentences::Sentences, title, tokens::Tokens},
+};
+
+/// Bytes of the shorter text; the longer one has eight times as many.
+const SHORT: usize = 8 * 1024;
+const LONG: usize = 8 * SHORT;
+/// Readings of the longer text that take less say nothing.
+const TELLING: Duration = Duration::from_millis(20);
+/// How much longer the longer text may take: eight times, and as much again for chance and caches.
+const RATIO: u32 = 16;
+/// Readings of which the fastest counts, where the first was too slow.
+const READINGS: usize = 5;
+
+/// What repeats: openings that nothing closes, beginnings of what is looked for, and words that rules wait for.
+const REPEATED: &[&str] = &[
+    // Markup.
+    "<p ",
+    "<p",
+    "<",
+    "</",
+    "<a href=\"",
+    "<a href='x",
+    "<p =\"><p =\"",
+    "<p =' >",
+    "<!--",
+    "<!-->",
+    "<!doctype ",
+    "<script>",
+    "<script></script ",
+    "</script",
+    "<style><",
+    "<td><p>",
+    "<td>",
+    "<li>",
+    "<br>",
+    "<p> ",
+    "<div>",
+    "</div>",
+    "<b><i>",
+    "<<b>b>",
+    "&",
+    "&amp;",
+    "&#",
+    "&#38;",
+    "&amp",
+    "&lt;p&gt;",
+    "&nbsp;",
+    "&#x",
+    "=\"",
+    "\"",
+    "'",
+    ">",
+    "]]>",
+    "<![CDATA[",
+    // Persons and their numbers.
+    "a@",
+    "@",
+    "a@b",
+    "a@b.co ",
+    "@ ",
+    "at ",
+    "at punto ",
+    "(at) ",
+    "a punto ",
+    "arroba ",
+    "arrrr",
+    "a n ",
+    "gmail ",
+    "gmail.com",
+    "correo ",
+    "+57 ",
+    "3",
+    "3 ",
+    "31 ",
+    "315-",
+    "(",
+    "(+57) ",
+    "1.",
+    "1,",
+    "2.500.000 ",
+    "tel ",
+    "tel: 315",
+    "uno dos ",
+    "cc ",
+    "dni 1",
+    "rut ",
+    "cuenta ",
+    "cbu 1",
+    "iban ",
+    "es12 ",
+    "12345678-9 ",
+    "rfc ",
+    "abcd010101",
+    "pix ",
+    "Contacto: ",
+    "Contacto: Ana ",
+    "Lic. ",
+    "Lic. Ana ",
+    "Ana Pérez, ",
+    "preguntar por ",
+    "don ",
+    "analista a a a a ",
+    "instagram ",
+    "linkedin.com/in/",
+    "ig: a",
+    "síguenos @",
+    "http://",
+    "https://a",
+    "www.",
+    "www.a.com ",
+    "aa.com+",
+    "aa.com",
+    "a.co-",
+    "x.com/",
+    "ftp : //",
+    "[email]",
+    "\u{1}",
+    // Words and sentences.
+    "a",
+    "A",
+    "aB",
+    "abcDef",
+    "-",
+    "- ",
+    "* ",
+    "•",
+    "1. ",
+    ".",
+    ". ",
+    "...",
+    ",",
+    ", ",
+    ";",
+    ": ",
+    ":",
+    "/",
+    "_",
+    "\\",
+    "#",
+    "+",
+    "c++ ",
+    "c\\+\\+",
+    ".net",
+    "a.js",
+    "\n",
+    "\r\n",
+    " ",
+    "\t",
+    "\u{a0}",
+    "no ",
+    "y ",
+    "de ",
+    "en ",
+    "Y ",
+    "sin ",
+    "experiencia en ",
+    "3 años de experiencia en ",
+    "conocimientos en ",
+    "conocimientos SAS ",
+    "Excel SAS ",
+    "Requisitos ",
+    "Requisitos: ",
+    "Horario: ",
+    "Horario ",
+    "Ofrecemos: ",
+    "Beneficios: ",
+    "Buscamos ",
+    "no se requiere ",
+    "Excel ",
+    "excel, ",
+    "Excel y ",
+    "EXCEL ",
+    "go ",
+    "R ",
+    "lenguaje R ",
+    "react ",
+    "ISO ",
+    "ISO 9001 ",
+    "ISO-",
+    "exel ",
+    "exxcel",
+    "trabajo en equipo ",
+    "vendedor/a ",
+    "contador(a) ",
+    "analista ",
+    "zona norte ",
+    "s/",
+    "c/",
+    // Characters.
+    "á",
+    "a\u{301}",
+    "\u{301}",
+    "\u{316}\u{301}",
+    "\u{345}",
+    "ñ",
+    "ǅ",
+    "İ",
+    "ß",
+    "ﬃ",
+    "한",
+    "\u{1100}\u{1161}",
+    "\u{200b}",
+    "\u{200d}",
+    "\u{ad}",
+    "😀",
+    "👩\u{200d}💻",
+    "\u{fe0f}",
+    "＠",
+    "１",
+    "➀ ",
+    "\u{feff}",
+    // Structured data, robots.txt and dates.
+    "{",
+    "[",
+    "{\"a\":",
+    "[1,",
+    ",}",
+    "\\\"",
+    "\\u0040",
+    "%40",
+    "%25",
+    "%",
+    "?a=",
+    "&a=",
+    "//",
+    "User-agent: *\n",
+    "Disallow: /*a\n",
+    "*",
+    "*a",
+    "$",
+    "hace 3 ",
+    "hace ",
+    "3 de ",
+    "12 ene ",
+];
+
+/// Pairs of those that take turns.
+const MIXED: &[&str] = &["<p ", "\"", "&", "a@", "315 ", "experiencia en ", "\n", "á", "Lic. ", "aa.com+"];
+
+/// Texts of a length, each with a name.
+pub(crate) fn texts(length: usize) -> Vec<(String, String)> {
+    let mut texts: Vec<(String, String)> =
+        REPEATED.iter().map(|unit| (format!("{unit:?}"), repeated(unit, length))).collect();
+    for (place, left) in MIXED.iter().enumerate() {
+        for right in &MIXED[..place] {
+            let unit = [*left, *right].concat();
+            texts.push((format!("{unit:?}"), repeated(&unit, length)));
+            let half = repeated(left, length / 2) + &repeated(right, length / 2);
+            texts.push((format!("{left:?} and then {right:?}"), half));
+        }
+    }
+    for (name, form) in NUMBERED {
+        let mut text = String::with_capacity(length + 64);
+        for number in 0.. {
+            if text.len() >= length {
+                break;
+            }
+            text.push_str(&form(number));
+        }
+        texts.push((format!("numbered {name}"), text));
+    }
+    for (open, close) in [
+        ("<div>", "</div>"),
+        ("<b>", "</b>"),
+        ("<ul><li>", "</ul>"),
+        ("(", ")"),
+        ("[", "]"),
+        ("<td><table>", "</table>"),
+    ] {
+        let count = length / (open.len() + close.len());
+        texts.push((format!("nested {open}"), open.repeat(count) + &close.repeat(count)));
+    }
+    for (head, tail) in [
+        ("Requisitos: ", " "),
+        ("Horario: ", "\u{a0}"),
+        ("<p", "'"),
+        ("<td>\n", "<p>"),
+        ("a = \"", "b "),
+        ("cuenta ", "1"),
+        ("tel ", "1"),
+    ] {
+        let count = length / 2 / head.len();
+        texts.push((
+            format!("many {head:?} before {tail:?}"),
+            head.repeat(count) + &repeated(tail, length / 2),
+        ));
+    }
+    texts
+}
+
+type Numbered = (&'static str, fn(usize) -> String);
+
+/// Pieces that are all different.
+const NUMBERED: [Numbered; 9] = [
+    ("words", |number| format!("palabra{number} ")),
+    ("letters", |number| format!("{} ", letters(number))),
+    ("introductions", |number| format!("conocimientos en {}, ", letters(number))),
+    ("attributes", |number| format!("a{number}=1 ")),
+    ("tags", |number| format!("<b id={number}>")),
+    ("paragraphs", |number| format!("<p><b id={number}>x</p>")),
+    ("references", |number| format!("&a{number};")),
+    ("addresses", |number| format!("a{number}@b{number}.co ")),
+    ("parameters", |number| format!("p{number}=a{number}&")),
+];
+
+fn letters(mut number: usize) -> String {
+    let mut word = String::from("a");
+    while number > 0 {
+        word.push(char::from(b'a' + (number % 26) as u8));
+        number /= 26;
+    }
+    word
+}
+
+fn repeated(unit: &str, length: usize) -> String {
+    unit.repeat((length / unit.len()).max(1))
+}
+
+/// Processor time of this thread.
+fn spent() -> Duration {
+    // The account is brought up to date where the thread gives way.
+    std::thread::yield_now();
+    let line = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = line.split(' ').next().and_then(|field| field.parse().ok());
+    nanoseconds.map(Duration::from_nanos).unwrap_or_else(|| {
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        START.elapsed()
+    })
+}
+
+fn time(read: &dyn Fn(&str), text: &str) -> Duration {
+    let before = spent();
+    read(text);
+    spent().saturating_sub(before)
+}
+
+/// Reads every text in both lengths; says which take longer than in proportion.
+pub(crate) fn check(name: &str, read: &dyn Fn(&str)) {
+    let mut slow = Vec::new();
+    for ((unit, short), (_, long)) in texts(SHORT).into_iter().zip(texts(LONG)) {
+        let (mut least_short, mut least_long) = (Duration::MAX, Duration::MAX);
+        for _ in 0..READINGS {
+            least_long = least_long.min(time(read, &long));
+            if least_long < TELLING {
+                break;
+            }
+            least_short = least_short.min(time(read, &short));
+            if least_long < least_short * RATIO {
+                break;
+            }
+        }
+        if least_long >= TELLING && least_long >= least_short * RATIO {
+            slow.push(format!("{unit}: {least_short:?} and {least_long:?}"));
+        }
+    }
+    assert!(
+        slow.is_empty(),
+        "{name} takes more than {RATIO} times as long for 8 times the text:\n{}",
+        slow.join("\n")
+    );
+}
+
+#[test]
+fn cleaning_takes_linear_time() {
+    check("clean", &|text| drop(cleaning::clean(text)));
+}
+
+#[test]
+fn hashing_and_folding_take_linear_time() {
+    check("content_hash", &|text| {
+        drop(cleaning::content_hash(&Content { description: text, ..Content::default() }));
+    });
+    check("fold", &|text| drop(fold::fold(text)));
+}
+
+#[test]
+fn scrubbing_takes_linear_time() {
+    check("scrub", &|text| drop(privacy::scrub(text)));
+}
+
+#[test]
+fn scrubbing_places_takes_linear_time() {
+    check("scrub_place", &|text| drop(privacy::scrub_place(text)));
+}
+
+#[test]
+fn scrubbing_addresses_takes_linear_time() {
+    check("scrub_url", &|text| drop(privacy::scrub_url(&format!("https://x.example/{text}"))));
+    check("scrub_url", &|text| drop(privacy::scrub_url(text)));
+}
+
+#[test]
+fn words_and_sentences_take_linear_time() {
+    check("words and sentences", &|text| {
+        let tokens = Tokens::new(text);
+        language::detect(&tokens, None);
+        let sentences = Sentences::of(text);
+        for token in tokens.items() {
+            sentences.at(token.start_char, token.end_char);
+        }
+        title::segments(text);
+        title::words(text);
+    });
+}
+
+#[test]
+fn intake_takes_linear_time() {
+    let countries = ["CO".to_owned()];
+    check("intake", &|text| {
+        for field in
+            ["title", "url", "external_id", "location", "portal", "country", "posted_date", "contract_type"]
+        {
+            let mut line = json!({ "portal": "p", "country": "CO", "url": "https://x.example/1", "title": "t", "description": "d" });
+            line[field] = text.into();
+            let raw = intake::parse(&line.to_string());
+            drop(raw.and_then(|raw| intake::prepare(raw, &countries, chrono::Utc::now())));
+        }
+        drop(intake::parse(text));
+        intake::external_id_of("p", text);
+        intake::external_id_of("p", &format!("https://x.example/{text}"));
+        intake::country_code(text);
+        intake::portal_name(text);
+    });
+}
+
+fn extractor() -> Extractor {
+    let lexicon = Arc::new(Lexicon::built_in().unwrap());
+    let taxonomy = Taxonomy::new("lexicon", "1", lexicon.concepts().to_vec(), &[]);
+    Extractor::new(lexicon, Arc::new(Patterns::built_in().unwrap()), Some(Arc::new(taxonomy)))
+}
+
+/// An entity at every third word.
+fn entities(text: &str) -> Vec<NerEntity> {
+    let tokens = Tokens::new(text);
+    let entity = |token: &crate::text::tokens::Token| NerEntity {
+        field: Field::Description,
+        start: token.start_char,
+        end: token.end_char,
+        label: "skill".to_owned(),
+        score: 0.9,
+    };
+    tokens.items().iter().step_by(3).map(entity).collect()
+}
+
+#[test]
+fn extraction_and_its_rules_take_linear_time() {
+    let extractor = extractor();
+    check("extract", &|text| {
+        let document = Document { description: text.to_owned(), ..Document::default() };
+        let extraction = extractor.extract_with(&document, &entities(text));
+        let skills = rules::enhance(&extraction.mentions, extractor.taxonomy(), extractor.lexicon());
+        drop(oneshot::answer(&json!(1), &extraction, &skills, &Default::default()));
+    });
+}
+
+#[test]
+fn extraction_from_titles_takes_linear_time() {
+    let extractor = extractor();
+    check("extract from titles", &|text| {
+        let document = Document { title: text.to_owned(), ..Document::default() };
+        drop(extractor.extract(&document));
+        extractor.taxonomy().unwrap().rank_occupations(text, 5);
+    });
+}
+
+#[test]
+fn more_rounds_than_a_text_can_need_are_not_made() {
+    // Every round completes one tag more.
+    let nested = "<b".repeat(64) + &"b>".repeat(64);
+    let text = nested + &"Excel y SQL. ".repeat(SHORT / 2);
+    let before = spent();
+    cleaning::clean(&text);
+    let once = spent() - before;
+    let plain = "Excel y SQL. ".repeat(SHORT / 2);
+    let before = spent();
+    cleaning::clean(&plain);
+    let rounds = once.as_secs_f64() / (spent() - before).as_secs_f64().max(1e-3);
+    assert!(rounds < 16.0, "{rounds} times as long as a plain text");
+}
