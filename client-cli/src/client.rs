@@ -76,12 +76,22 @@ impl Client {
         let credentials = &self.options.credentials;
         let Some(address) = &self.options.inference else {
             let address = self.local(binaries::INFERENCE).await?;
-            let server = credentials.without_tls().server(&address.to_string())?;
+            let server = self.local_credentials().server(&address.to_string())?;
             let connected = server.tuned(tuned).connect().await;
             return connected.with_context(|| silence(binaries::INFERENCE, &address));
         };
         let connected = credentials.server(address)?.tuned(tuned).connect().await;
         connected.map_err(|error| unreached(address, error))
+    }
+
+    /// Credentials for the local stack's inference server: the token that its supervisor made, where none is given.
+    fn local_credentials(&self) -> Credentials {
+        let mut credentials = self.options.credentials.without_tls();
+        let file = self.stack.data().inference_token();
+        if credentials.token.is_none() && credentials.token_file.is_none() && file.exists() {
+            credentials.token_file = Some(file);
+        }
+        credentials
     }
 
     /// The address of a local service that answers.
@@ -196,9 +206,10 @@ pub fn refusal(status: &Status) -> anyhow::Error {
             "OBSERVATORY_INFERENCE_TOKEN or --inference-token-file give the token, --inference-cert and \
              --inference-key the certificate; the server knows those in its clients file",
         ),
-        Code::PermissionDenied => {
-            Hinted::error(message, "`admin = true` in the server's clients file gives the admin scope")
-        }
+        Code::PermissionDenied => Hinted::error(
+            message,
+            "`admin = true` in the server's clients file gives the admin scope, or the token of its --admin-token-sha256",
+        ),
         _ => anyhow::anyhow!(message),
     }
 }
@@ -221,6 +232,19 @@ mod tests {
         let check = |endpoint: &str, expected: &str| assert_eq!(full_url(endpoint), expected);
         check("host:1", "http://host:1");
         check("https://host:1", "https://host:1");
+    }
+
+    #[test]
+    fn the_local_stacks_token_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut client = client(None, &dir);
+        assert_eq!(client.local_credentials().token_file, None);
+        let file = client.stack.data().inference_token();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "made").unwrap();
+        assert_eq!(client.local_credentials().token_file, Some(file));
+        client.options.credentials.token = Some("given".to_owned().into());
+        assert_eq!(client.local_credentials().token_file, None, "what is given comes first");
     }
 
     #[tokio::test]

@@ -40,8 +40,8 @@ pub struct Client {
 }
 
 impl Client {
-    fn anonymous(admin: bool) -> Arc<Self> {
-        Arc::new(Self { name: "anonymous".to_owned(), admin, quota: None })
+    fn named(name: &str, admin: bool) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), admin, quota: None })
     }
 
     /// Whether the client may have more computed now.
@@ -138,22 +138,31 @@ impl Clients {
     }
 }
 
-fn parse_digest(text: &str) -> Result<[u8; 32]> {
+/// 64 hexadecimal digits.
+///
+/// # Errors
+/// Where it is something else.
+pub fn parse_digest(text: &str) -> Result<[u8; 32]> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text.trim(), &mut digest).context("expected 64 hexadecimal digits")?;
     Ok(digest)
 }
 
-/// The rule for callers. Without a clients file everybody may call, and administer from the same machine.
+/// The rule for callers. Without a clients file everybody may call. Wherever a call comes from, it takes a token or a
+/// certificate to administer: whoever comes through a proxy of this machine comes from this machine.
 #[derive(Debug, Clone)]
-pub struct Access(Option<Arc<Watched<Clients>>>);
+pub struct Access {
+    clients: Option<Arc<Watched<Clients>>>,
+    /// SHA-256 of the operator's own token.
+    admin: Option<[u8; 32]>,
+}
 
 impl Access {
-    /// The clients of this file, read again when it changes.
+    /// The clients of this file, read again when it changes, and whoever shows the token of which `admin` is the digest.
     ///
     /// # Errors
     /// Names the file and the entry at fault.
-    pub fn new(file: Option<&Path>) -> Result<Self> {
+    pub fn new(file: Option<&Path>, admin: Option<[u8; 32]>) -> Result<Self> {
         let watched = |file: &Path| {
             let shown = PathBuf::from(file);
             Watched::new(vec![file.to_owned()], move |contents| {
@@ -161,12 +170,12 @@ impl Access {
                 text.and_then(Clients::parse).with_context(|| format!("--clients-file {}", shown.display()))
             })
         };
-        file.map(watched).transpose().map(Self)
+        Ok(Self { clients: file.map(watched).transpose()?, admin })
     }
 
     /// Looks for changes of the file from now on.
     pub fn watch(&self) {
-        if let Some(watched) = &self.0 {
+        if let Some(watched) = &self.clients {
             watched.watch();
         }
     }
@@ -176,13 +185,15 @@ impl Access {
     /// # Errors
     /// [`Error::Unauthenticated`] where there is a clients file and it is not in it.
     pub fn identify(&self, token: Option<&str>, peer: &Peer) -> Result<Arc<Client>, Error> {
-        let Some(watched) = &self.0 else {
-            return Ok(Client::anonymous(peer.address.is_some_and(|address| address.ip().is_loopback())));
-        };
+        // Comparing digests tells an attacker nothing about the tokens there are.
+        let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token)));
+        if digest.is_some() && digest == self.admin {
+            return Ok(Client::named("admin", true));
+        }
+        let Some(watched) = &self.clients else { return Ok(Client::named("anonymous", false)) };
         let clients = watched.get();
-        // Looking up a digest tells an attacker nothing about the tokens there are.
-        let found = match token {
-            Some(token) => clients.by_token.get(<[u8; 32]>::from(Sha256::digest(token)).as_slice()),
+        let found = match &digest {
+            Some(digest) => clients.by_token.get(digest.as_slice()),
             None => peer.certificate.as_ref().and_then(|digest| clients.by_certificate.get(digest)),
         };
         found.cloned().ok_or(Error::Unauthenticated { given: token.is_some() || peer.certificate.is_some() })
@@ -228,7 +239,7 @@ mod tests {
             hex::encode(certificate)
         );
         std::fs::write(file.path(), text).unwrap();
-        let access = Access::new(Some(file.path())).unwrap();
+        let access = Access::new(Some(file.path()), Some(Sha256::digest("own").into())).unwrap();
         let name = |token: Option<&str>, certificate| {
             let peer = Peer { address: None, certificate };
             access.identify(token, &peer).map(|client| (client.name.clone(), client.admin))
@@ -237,18 +248,22 @@ mod tests {
         assert_eq!(name(None, Some(certificate)), Ok(("lab".to_owned(), false)));
         assert_eq!(name(None, None), Err(Error::Unauthenticated { given: false }));
         assert_eq!(name(Some("other"), Some(certificate)), Err(Error::Unauthenticated { given: true }));
+        assert_eq!(name(Some("own"), None), Ok(("admin".to_owned(), true)));
     }
 
     #[test]
-    fn without_a_file_only_the_same_machine_administers() {
-        let access = Access::new(None).unwrap();
-        let admin = |address: &str| {
+    fn without_a_file_only_the_operators_token_administers() {
+        let access = Access::new(None, Some(Sha256::digest("own").into())).unwrap();
+        let admin = |address: &str, token: Option<&str>| {
             let address: SocketAddr = address.parse().unwrap();
-            access.identify(None, &Peer { address: Some(address), certificate: None }).unwrap().admin
+            access.identify(token, &Peer { address: Some(address), certificate: None }).unwrap().admin
         };
-        assert!(admin("127.0.0.1:9"));
-        assert!(admin("[::1]:9"));
-        assert!(!admin("10.0.0.1:9"));
+        for address in ["127.0.0.1:9", "[::1]:9", "10.0.0.1:9"] {
+            assert!(!admin(address, None) && !admin(address, Some("other")));
+            assert!(admin(address, Some("own")));
+        }
+        let nobody = Access::new(None, None).unwrap();
+        assert!(!nobody.identify(Some("own"), &Peer::default()).unwrap().admin);
     }
 
     #[test]

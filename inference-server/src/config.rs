@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
+use crate::access::parse_digest;
 use crate::admission::{Budget, Limits};
+use crate::connections::{Patience, Room};
 use crate::device::{DeviceChoice, KV_FRACTION, Precision, TextLimits};
 use crate::model::registry::Plan;
 use crate::tls;
@@ -38,9 +40,13 @@ pub struct Args {
     #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
     /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin, tokens_per_minute.
-    /// Read again when it changes. Without it everybody may call, and load models from the same machine.
+    /// Read again when it changes. Without it everybody may call.
     #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
     pub clients_file: Option<PathBuf>,
+    /// SHA-256 of a bearer token, hexadecimal, that may load and unload models, beside clients with admin = true. Being on
+    /// the same machine gives no rights.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", value_name = "HEX")]
+    pub admin_token_sha256: Option<String>,
     /// Address of OpenAI's API over HTTP (POST /v1/embeddings, /v1/chat/completions, /v1/completions), which is off
     /// unless given; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
@@ -107,6 +113,10 @@ pub struct Args {
     /// Items of one stream whose results have not gone out at most; the stream is not read further meanwhile.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
     pub max_stream_items: usize,
+    /// Connections of the gRPC port and of the HTTP port at most, each: what the limit of open files leaves by default.
+    /// Where one more comes, the one that was silent for longest is closed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
     /// Bytes of one request message at most, decompressed.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20)]
     pub max_request_bytes: usize,
@@ -149,8 +159,14 @@ pub struct Config {
     pub tls: Option<tls::Files>,
     /// Who may call.
     pub clients_file: Option<PathBuf>,
+    /// SHA-256 of the operator's own token.
+    pub admin_token: Option<[u8; 32]>,
     /// Where the embeddings API in OpenAI's form is served.
     pub http_listen: Option<SocketAddr>,
+    /// How many connections the ports take.
+    pub connections: Room,
+    /// How long they may be silent.
+    pub patience: Patience,
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
@@ -190,6 +206,7 @@ impl Args {
             ("--max-step-tokens", self.max_step_tokens.unwrap_or(1)),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
+            ("--max-connections", self.max_connections.unwrap_or(1)),
             ("--max-stream-items", self.max_stream_items),
             ("--max-request-bytes", self.max_request_bytes),
             ("--max-response-bytes", self.max_response_bytes),
@@ -216,7 +233,14 @@ impl Args {
                 client_ca: self.tls_client_ca.clone(),
             }),
             clients_file: self.clients_file.clone(),
+            admin_token: self
+                .admin_token_sha256
+                .as_deref()
+                .map(|digest| parse_digest(digest).context("--admin-token-sha256"))
+                .transpose()?,
             http_listen: self.http_listen,
+            connections: Room::new(self.max_connections, 1 + usize::from(self.http_listen.is_some()))?,
+            patience: Patience::default(),
             announce_file: self.announce_file.clone(),
             plan,
             device: self.device,

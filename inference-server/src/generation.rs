@@ -1,11 +1,12 @@
 //! Text from language models: who is asked, in what words, and the engine that answers many at once.
 //!
 //! `engine` makes the steps, on a thread of its own for each model; `blocks` knows where keys and values lie; `sampler`
-//! chooses tokens, `constraint` says which are allowed, `pieces` and `stop` make text of them; `template` writes chats
+//! chooses tokens, `constraint` says which are allowed, `choosing` lets nobody wait for it, `pieces` and `stop` make text of them; `template` writes chats
 //! out as the model was trained to read them.
 
 pub mod blocks;
 mod bytes;
+mod choosing;
 pub mod constraint;
 pub mod engine;
 pub mod pieces;
@@ -30,6 +31,7 @@ use crate::device::OpenDevice;
 use crate::error::Error;
 use crate::kernels::paged::BLOCK;
 use crate::model::decoder::LanguageModel;
+use bytes::Spelling;
 use constraint::{Constraint, Grammars, Matcher};
 use engine::{Counters, Engine, EngineLimits};
 use pieces::Pieces;
@@ -56,6 +58,7 @@ pub struct Generator {
     requests: mpsc::Sender<Request>,
     manner: Manner,
     tokenizer: Arc<Tokenizer>,
+    spelling: Option<Spelling>,
     grammars: OnceLock<Result<Grammars, String>>,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
@@ -85,12 +88,13 @@ impl Generator {
         let turns = Arc::clone(&device.turns);
         let counters = Arc::<Counters>::default();
         let (requests, receiver) = mpsc::channel();
-        let engine = Engine::new(model, limits, turns, Arc::clone(&admission), Arc::clone(&counters));
+        let engine = Engine::new(model, limits, turns, Arc::clone(&admission), Arc::clone(&counters))?;
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || run(engine, &receiver))
             .context("the engine's thread cannot be started")?;
-        Ok(Self { requests, manner, tokenizer, grammars: OnceLock::new(), admission, counters, limits })
+        let (spelling, grammars) = (Spelling::of(&tokenizer), OnceLock::new());
+        Ok(Self { requests, manner, tokenizer, spelling, grammars, admission, counters, limits })
     }
 
     /// What it has beside its network.
@@ -134,6 +138,19 @@ impl Generator {
     /// A token alone, as text.
     pub fn token_text(&self, id: u32) -> String {
         self.tokenizer.decode(&[id], false).unwrap_or_default()
+    }
+
+    /// The bytes that a token adds to a text; nothing where it is no text, as what ends one.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        let token = self.tokenizer.id_to_token(id)?;
+        if self.tokenizer.get_added_vocabulary().is_special_token(&token) || self.manner.end_ids.contains(&id)
+        {
+            return None;
+        }
+        Some(match &self.spelling {
+            Some(spelling) => spelling.bytes(&token),
+            None => self.token_text(id).into_bytes(),
+        })
     }
 
     /// What keeps one text to a constraint, which stands in `field`. The first call reads the vocabulary, which takes a

@@ -20,6 +20,7 @@ mod tokenization;
 mod vectors;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use observatory_proto::inference::v1 as pb;
@@ -43,8 +44,8 @@ use crate::model::registry::Registry;
 use crate::model::{LoadedModel, Task};
 use crate::queue::{Done, Lane, Priority, Queue, Work};
 use crate::tokenizer::Truncation;
-use crate::tokenizer::workers::Workers;
 use crate::vectors::{Embedded, VectorCache};
+use crate::workers::Workers;
 use access::AccessLayer;
 use call::{Call, Caller};
 use layer::ObserveLayer;
@@ -56,6 +57,10 @@ const SHARE_BYTES: usize = 16 << 10;
 
 /// The reflection that grpcio's and older clients ask.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
+/// How long a connection may be silent before its other end is asked whether it is there, and how long that may take.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
 /// What every service works with.
 pub struct Shared {
@@ -69,6 +74,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// The threads that read texts.
     pub workers: Workers,
+    /// The threads that read what texts must look like.
+    pub constraints: Workers,
     /// The device.
     pub queue: Queue,
     /// Vectors of texts embedded before.
@@ -344,7 +351,10 @@ pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Rout
         .add_service(bounded!(reflection().build_v1alpha().context("reflection v1alpha")?));
     let observe = ObserveLayer::new(Arc::clone(&api.0.metrics), limits.request_bytes);
     let access = AccessLayer::new(access, Arc::clone(&api.0.metrics));
-    Ok(Server::builder().layer(observe).layer(access).add_routes(routes))
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
+    Ok(server.layer(observe).layer(access).add_routes(routes))
 }
 
 /// What this process serves: the descriptor set also describes the pipeline's services, which live in another.

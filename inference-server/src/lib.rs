@@ -8,11 +8,13 @@ pub mod access;
 pub mod admission;
 pub mod batcher;
 pub mod config;
+pub mod connections;
 pub mod device;
 pub mod entities;
 pub mod error;
 pub mod generation;
 pub mod grpc;
+pub mod http;
 pub mod kernels;
 pub mod loader;
 pub mod metrics;
@@ -26,15 +28,14 @@ pub mod tls;
 pub mod tokenizer;
 pub mod vectors;
 pub mod watched;
+pub mod workers;
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::serve::Listener as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use access::Access;
 use admission::Admission;
 use config::Config;
+use connections::{Patience, Port, Room};
 use device::turns::Turns;
 use device::{Batches, OpenDevice};
 use grpc::health::Health;
@@ -54,15 +56,19 @@ use queue::Queue;
 use rustls::ServerConfig;
 use shutdown::Stop;
 use tls::Protocol;
-use tokenizer::workers::Workers;
 use vectors::VectorCache;
 use watched::Watched;
+use workers::Workers;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
 
 /// Shares of texts that may wait for each of the tokenizer's threads.
 const WAITING_SHARES: usize = 64;
+
+/// Threads that read constraints, and constraints that may wait for them.
+const CONSTRAINT_THREADS: usize = 2;
+const WAITING_CONSTRAINTS: usize = 64;
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +100,9 @@ pub struct Server {
     tls: Option<Arc<Watched<ServerConfig>>>,
     access: Access,
     metrics_http: TcpListener,
-    openai: Option<(tls::Incoming, axum::Router)>,
+    openai: Option<(TcpListener, Port, axum::Router)>,
+    room: Room,
+    patience: Patience,
     router: Router<Layered>,
     health: Health,
     registry: Arc<Registry>,
@@ -150,11 +158,13 @@ impl Server {
         .context("the device's threads cannot be started")?;
         // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
         let bound = config.tokenizer_threads * WAITING_SHARES;
-        let workers = Workers::start(config.tokenizer_threads, bound)
+        let workers = Workers::start("tokenizer", config.tokenizer_threads, bound)
             .context("the tokenizer's threads cannot be started")?;
+        let constraints = Workers::start("constraint-reader", CONSTRAINT_THREADS, WAITING_CONSTRAINTS)
+            .context("the threads of constraints cannot be started")?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
-        let access = Access::new(config.clients_file.as_deref())?;
+        let access = Access::new(config.clients_file.as_deref(), config.admin_token)?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
         let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {
@@ -163,6 +173,7 @@ impl Server {
             health: health.clone(),
             admission: Arc::clone(&admission),
             workers,
+            constraints,
             queue,
             vectors: VectorCache::new(config.cache_bytes),
             metrics: Arc::clone(&metrics),
@@ -175,6 +186,8 @@ impl Server {
             openai: http_door(config, &api, &access).await?,
             router: grpc::router(&api, access.clone(), service)?,
             tls: watched_tls(config, Protocol::Grpc)?,
+            room: config.connections,
+            patience: config.patience,
             access,
             health,
             registry,
@@ -212,7 +225,7 @@ impl Server {
 
     /// Where the embeddings API in OpenAI's form is served, if it is.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.openai.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+        self.openai.as_ref().and_then(|(listener, ..)| listener.local_addr().ok())
     }
 
     /// The work in the server, for supervisors in the same process.
@@ -229,14 +242,19 @@ impl Server {
         tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
         let closed = CancellationToken::new();
         self.access.watch();
-        let incoming = tls::incoming(self.grpc, self.tls);
+        let patience = self.patience;
+        let port = Port { room: self.room.serving, tls: self.tls, is_http2: true, patience };
+        let incoming = connections::incoming(self.grpc, port);
         let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
         let mut serving = tokio::spawn(serving);
         let beside = self.metrics.router().merge(probes::router(self.health.clone()));
-        let metrics_http = tokio::spawn(axum::serve(self.metrics_http, beside).into_future());
-        let openai = self.openai.map(|(listener, router)| {
-            let closed = closed.clone().cancelled_owned();
-            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(closed).into_future())
+        let probes = Port { room: self.room.probes, tls: None, is_http2: false, patience };
+        let probes = connections::incoming(self.metrics_http, probes);
+        // Metrics and health are there to the end.
+        let metrics_http = tokio::spawn(http::serve(probes, beside, patience.head, CancellationToken::new()));
+        let openai = self.openai.map(|(listener, port, router)| {
+            let incoming = connections::incoming(listener, port);
+            tokio::spawn(http::serve(incoming, router, patience.head, closed.clone()))
         });
         let mut loading = self.device.and_then(|device| self.loader.start(device));
 
@@ -317,11 +335,13 @@ async fn http_door(
     config: &Config,
     api: &Api,
     access: &Access,
-) -> Result<Option<(tls::Incoming, axum::Router)>> {
+) -> Result<Option<(TcpListener, Port, axum::Router)>> {
     let Some(address) = config.http_listen else { return Ok(None) };
     let listener = listen(address, "--http-listen").await?;
-    let incoming = tls::Incoming::new(listener, watched_tls(config, Protocol::Http)?)?;
-    Ok(Some((incoming, openai::router(api.clone(), access.clone()))))
+    let tls = watched_tls(config, Protocol::Http)?;
+    let (room, patience) = (config.connections.serving, config.patience);
+    let port = Port { room, tls, is_http2: false, patience };
+    Ok(Some((listener, port, openai::router(api.clone(), access.clone(), patience))))
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {

@@ -13,6 +13,9 @@ use crate::model::LoadedModel;
 use crate::model::registry::Registry;
 use crate::model::warm_up::warm_up;
 
+/// Bytes of the thread's stack: the readers of tokenizers and templates follow nested values by recursion.
+const STACK: usize = 64 << 20;
+
 /// Where to ask for a model.
 #[derive(Debug, Clone)]
 pub struct Loader {
@@ -82,7 +85,8 @@ impl Waiting {
                 load(&name);
             }
         };
-        match std::thread::Builder::new().name("loader".to_owned()).spawn(work) {
+        let builder = std::thread::Builder::new().name("loader".to_owned()).stack_size(STACK);
+        match builder.spawn(work) {
             Ok(_) => Some(tokio::spawn(async move {
                 if tried.await.is_err() {
                     tracing::error!("the model loader stopped early");

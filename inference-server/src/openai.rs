@@ -1,38 +1,42 @@
 //! The door for programs that speak OpenAI's API over HTTP; behind it everything is as over gRPC.
 //!
 //! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with the fields, defaults
-//! and errors of OpenAI's API reference. A token array to be embedded holds ids of the model's own tokenizer; they are
+//! and errors of OpenAI's API reference; `POST /v1/rerank` in the form of Jina and Cohere. A token array to be embedded holds ids of the model's own tokenizer; they are
 //! turned into text and read again.
 
+mod asked;
+mod fields;
+mod rerank;
 mod text;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
 use observatory_proto::inference::v1 as pb;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::access::{Access, Client, bearer};
+use crate::connections::{Origin, Patience};
 use crate::grpc::Api;
 use crate::grpc::local::Refusal;
+use crate::tls::Peer;
+use fields::{Fault, Fields};
 
-/// What `POST /v1/embeddings` takes; other keys, such as `user`, change nothing.
-#[derive(Debug, Deserialize)]
+/// What `POST /v1/embeddings` takes, beside keys that change nothing.
+#[derive(Debug)]
 struct EmbeddingsRequest {
     model: String,
     input: Input,
-    #[serde(default)]
     encoding_format: EncodingFormat,
     dimensions: Option<u32>,
 }
@@ -46,6 +50,9 @@ enum Input {
     TokenLists(Vec<Vec<u32>>),
 }
 
+/// What an [`Input`] is, in words.
+const INPUT: &str = "a text, a list of texts, a list of token ids or a list of such lists";
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EncodingFormat {
@@ -56,29 +63,96 @@ enum EncodingFormat {
     Base64,
 }
 
+impl EmbeddingsRequest {
+    fn read(body: &[u8]) -> Result<Self, Fault> {
+        let mut fields = Fields::read(body)?;
+        let request = Self {
+            model: fields.needed("model", "the name of a model")?,
+            input: fields.needed("input", INPUT)?,
+            encoding_format: fields.optional("encoding_format", "float or base64")?.unwrap_or_default(),
+            dimensions: fields.optional("dimensions", "a whole number")?,
+        };
+        fields.end("there are model, input, encoding_format and dimensions")?;
+        Ok(request)
+    }
+}
+
 /// The routes.
-pub fn router(api: Api, access: Access) -> Router {
-    let limit = DefaultBodyLimit::max(api.request_bytes());
+pub fn router(api: Api, access: Access, patience: Patience) -> Router {
+    let arrive = middleware::from_fn_with_state((api.clone(), patience), arrive);
     let guard = middleware::from_fn_with_state((api.clone(), access), guard);
     let count = middleware::from_fn_with_state(api.clone(), count);
     Router::new()
         .route("/v1/chat/completions", post(text::chat))
         .route("/v1/completions", post(text::completions))
         .route("/v1/embeddings", post(embeddings))
+        .route("/v1/rerank", post(rerank::rerank))
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
-        .fallback(|| async {
-            failure(
-                StatusCode::NOT_FOUND,
-                "no such path; there are /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models",
-                None,
-                "not_found",
-            )
+        .route("/v1/responses", any(responses))
+        .route("/v1/responses/{*rest}", any(responses))
+        .fallback(|| async { failure(StatusCode::NOT_FOUND, NO_PATH, None, "not_found") })
+        .method_not_allowed_fallback(|| async {
+            let message = "no such method here; models are listed by GET, all else is asked by POST";
+            failure(StatusCode::METHOD_NOT_ALLOWED, message, None, "method_not_allowed")
         })
-        .layer(limit)
+        // What arrives has been bounded by then.
+        .layer(DefaultBodyLimit::disable())
+        .layer(arrive)
         .layer(guard)
         .layer(count)
         .with_state(api)
+}
+
+const NO_PATH: &str = "no such path; there are /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank and \
+    /v1/models";
+
+/// What peers have and this server has not, in words.
+async fn responses() -> Response {
+    let message = "the responses API is not served; ask for the same by /v1/chat/completions";
+    failure(StatusCode::BAD_REQUEST, message, None, "unsupported")
+}
+
+/// Reads the body, which must come in time and be no larger than the server reads.
+async fn arrive(
+    State((api, Patience { body: whole, part, .. })): State<(Api, Patience)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limit = api.request_bytes();
+    let (parts, body) = request.into_parts();
+    let too_large = || {
+        let message = format!("the request has more than {limit} bytes");
+        failure(StatusCode::PAYLOAD_TOO_LARGE, &message, None, "request_too_large")
+    };
+    let announced =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit as u64) {
+        return too_large();
+    }
+    let until = tokio::time::Instant::now() + whole;
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    loop {
+        let patience = until.min(tokio::time::Instant::now() + part);
+        match tokio::time::timeout_at(patience, chunks.next()).await {
+            Ok(Some(Ok(chunk))) if bytes.len() + chunk.len() > limit => return too_large(),
+            Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
+            Ok(Some(Err(error))) => {
+                return failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "request_incomplete");
+            }
+            Ok(None) => break,
+            Err(_) => {
+                let message = format!(
+                    "the body did not arrive: expected all of it within {} s, and a part of it every {} s",
+                    whole.as_secs(),
+                    part.as_secs()
+                );
+                return failure(StatusCode::REQUEST_TIMEOUT, &message, None, "request_timeout");
+            }
+        }
+    }
+    next.run(Request::from_parts(parts, Body::from(bytes))).await
 }
 
 /// Counts the call where those over gRPC are counted.
@@ -95,15 +169,18 @@ fn method_label(method: &str, path: &str) -> &'static str {
         ("POST", "/v1/embeddings") => "POST /v1/embeddings",
         ("POST", "/v1/chat/completions") => "POST /v1/chat/completions",
         ("POST", "/v1/completions") => "POST /v1/completions",
+        ("POST", "/v1/rerank") => "POST /v1/rerank",
         ("GET", "/v1/models") => "GET /v1/models",
         ("GET", path) if path.starts_with("/v1/models/") => "GET /v1/models/NAME",
         _ => "other",
     }
 }
 
-/// Lets in whom the clients file knows by its bearer token.
+/// Lets in whom the clients file knows by its bearer token or certificate.
 async fn guard(State((api, access)): State<(Api, Access)>, mut request: Request, next: Next) -> Response {
-    match api.identify(&access, bearer(request.headers())) {
+    let stranger = Peer::default();
+    let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
+    match api.identify(&access, bearer(request.headers()), peer) {
         Ok(client) => {
             request.extensions_mut().insert(client);
             next.run(request).await
@@ -134,11 +211,11 @@ async fn model(State(api): State<Api>, Path(name): Path<String>) -> Response {
 async fn embeddings(
     State(api): State<Api>,
     Extension(client): Extension<Arc<Client>>,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Response {
-    let request: EmbeddingsRequest = match read_body(body) {
+    let request = match EmbeddingsRequest::read(&body) {
         Ok(request) => request,
-        Err(response) => return *response,
+        Err(fault) => return faulty(&fault),
     };
     let format = request.encoding_format;
     match embedded(&api, client, request).await {
@@ -147,12 +224,9 @@ async fn embeddings(
     }
 }
 
-/// The message of a body, or the answer to one that cannot be read.
-fn read_body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Box<Response>> {
-    let bad = |status, message: &str, code| Box::new(failure(status, message, None, code));
-    let body = body.map_err(|error| bad(error.status(), &error.body_text(), "request_too_large"))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| bad(StatusCode::BAD_REQUEST, &error.to_string(), "invalid_json"))
+/// The answer to a request that asks for what is not to be had.
+fn faulty(fault: &Fault) -> Response {
+    failure(StatusCode::BAD_REQUEST, &fault.message, fault.param.as_deref(), fault.code)
 }
 
 async fn embedded(
@@ -214,6 +288,7 @@ fn http_status(code: i32) -> StatusCode {
         8 => StatusCode::TOO_MANY_REQUESTS,
         16 => StatusCode::UNAUTHORIZED,
         14 => StatusCode::SERVICE_UNAVAILABLE,
+        7 => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -227,7 +302,7 @@ fn grpc_code(status: StatusCode) -> &'static str {
         StatusCode::METHOD_NOT_ALLOWED => "UNIMPLEMENTED",
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
         StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
-        StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+        StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "DEADLINE_EXCEEDED",
         status if status.is_success() => "OK",
         status if status.is_client_error() => "INVALID_ARGUMENT",
         _ => "INTERNAL",
@@ -279,6 +354,7 @@ fn failure(status: StatusCode, message: &str, param: Option<&str>, code: &str) -
 fn failed(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> (StatusCode, Value) {
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::FORBIDDEN => "permission_error",
         StatusCode::UNAUTHORIZED => "authentication_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
@@ -297,8 +373,8 @@ mod tests {
     #[test]
     fn inputs_are_read_in_every_form() {
         fn check(input: Value, expected: &str) {
-            let request = json!({"model": "m", "input": input, "user": "u"});
-            let request: EmbeddingsRequest = serde_json::from_value(request).unwrap();
+            let request = json!({"model": "m", "input": input, "user": "u", "dimensions": null});
+            let request = EmbeddingsRequest::read(request.to_string().as_bytes()).unwrap();
             assert_eq!(format!("{:?}", request.input), expected);
             assert_eq!(request.encoding_format, EncodingFormat::Float);
         }
@@ -306,8 +382,15 @@ mod tests {
         check(json!(["a", "b"]), "Texts([\"a\", \"b\"])");
         check(json!([1, 2]), "Tokens([1, 2])");
         check(json!([[1], [2, 3]]), "TokenLists([[1], [2, 3]])");
-        for bad in [json!({"model": "m"}), json!({"model": "m", "input": [1.5]}), json!({"input": "a"})] {
-            assert!(serde_json::from_value::<EmbeddingsRequest>(bad).is_err());
+        for (bad, param) in [
+            (json!({"model": "m"}), "input"),
+            (json!({"model": "m", "input": [1.5]}), "input"),
+            (json!({"input": "a"}), "model"),
+            (json!({"model": "m", "input": "a", "encoding_format": "int8"}), "encoding_format"),
+            (json!({"model": "m", "input": "a", "input_type": "query"}), "input_type"),
+        ] {
+            let fault = EmbeddingsRequest::read(bad.to_string().as_bytes()).unwrap_err();
+            assert_eq!(fault.param.as_deref(), Some(param));
         }
     }
 

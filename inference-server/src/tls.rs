@@ -1,4 +1,4 @@
-//! Connections with and without TLS, and who is at the other end.
+//! Bytes with and without TLS, and who is at the other end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustls::RootCertStore;
@@ -16,19 +15,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::watched::Watched;
-
-/// Longest a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at a time; whoever connects beyond them waits.
-const HANDSHAKES: usize = 64;
-/// Pause after a connection could not be taken, for want of file descriptors for one.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Files in PEM that make a server speak TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +106,16 @@ pub struct Peer {
     pub certificate: Option<[u8; 32]>,
 }
 
-/// A connection that was accepted.
+/// The bytes of a connection.
 #[derive(Debug)]
-pub enum Connection {
+pub enum Stream {
     /// As it comes.
     Plain(TcpStream),
     /// After the handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Connection {
+impl Stream {
     /// Who is at its other end.
     pub fn peer(&self) -> Peer {
         match self {
@@ -140,7 +130,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
@@ -153,7 +143,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buffer),
@@ -192,96 +182,4 @@ impl AsyncWrite for Connection {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
-}
-
-/// As [`incoming`], for axum.
-pub struct Incoming {
-    address: SocketAddr,
-    connections: ReceiverStream<io::Result<Connection>>,
-}
-
-impl Incoming {
-    /// Connections of the listener.
-    ///
-    /// # Errors
-    /// Where the system does not say where it listens.
-    pub fn new(listener: TcpListener, tls: Option<Arc<Watched<ServerConfig>>>) -> io::Result<Self> {
-        Ok(Self { address: listener.local_addr()?, connections: incoming(listener, tls) })
-    }
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            match self.connections.next().await {
-                Some(Ok(connection)) => {
-                    let peer = connection.peer().address.unwrap_or(self.address);
-                    return (connection, peer);
-                }
-                Some(Err(_)) => {}
-                // The task that accepts ends after this value only.
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-/// Connections of the listener, those with TLS after their handshake. A slow or failed handshake holds nobody up.
-pub fn incoming(
-    listener: TcpListener,
-    tls: Option<Arc<Watched<ServerConfig>>>,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(HANDSHAKES);
-    if let Some(tls) = &tls {
-        tls.watch();
-    }
-    tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(HANDSHAKES));
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = sender.closed() => return,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(error.message = %error, "connection not accepted");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error.message = %error, "connection lost");
-                continue;
-            }
-            let Some(tls) = &tls else {
-                if sender.send(Ok(Connection::Plain(stream))).await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let (acceptor, sender) = (TlsAcceptor::from(tls.get()), sender.clone());
-            tokio::spawn(async move {
-                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        drop(permit);
-                        // The server stopped meanwhile where nobody takes it.
-                        let _ = sender.send(Ok(Connection::Tls(Box::new(stream)))).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(error.message = %error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!("TLS handshake took too long"),
-                }
-            });
-        }
-    });
-    ReceiverStream::new(receiver)
 }

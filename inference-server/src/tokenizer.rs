@@ -1,7 +1,5 @@
 //! Texts to token ids, with the limit of the model and no padding.
 
-pub mod workers;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,6 +91,25 @@ pub struct TextTokenizer {
     density: AtomicU32,
 }
 
+/// The file without the added tokens that the model has no vectors for, such as the place of a picture in models that were
+/// published without their eyes: in a text they are letters like any others.
+fn without_tokens_beyond(file: &[u8], vocab_size: usize) -> Result<Vec<u8>> {
+    let mut json: serde_json::Value = serde_json::from_slice(file)?;
+    let known = |token: &serde_json::Value| token["id"].as_u64().is_none_or(|id| id < vocab_size as u64);
+    let mut dropped: Vec<String> = Vec::new();
+    if let Some(added) = json["added_tokens"].as_array_mut() {
+        let beyond = added.iter().filter(|token| !known(token));
+        dropped.extend(beyond.filter_map(|token| token["content"].as_str().map(str::to_owned)));
+        added.retain(known);
+    }
+    if let Some(vocabulary) = json["model"]["vocab"].as_object_mut() {
+        dropped.iter().for_each(|token| {
+            vocabulary.remove(token);
+        });
+    }
+    Ok(serde_json::to_vec(&json)?)
+}
+
 impl TextTokenizer {
     /// Reads `tokenizer.json` for a model with `vocab_size` token vectors that reads `max_tokens`.
     ///
@@ -104,7 +121,13 @@ impl TextTokenizer {
         let file = "tokenizer.json";
         let path = dir.join(file);
         let bytes = fs::read(&path).with_context(|| format!("{file}: cannot read {}", path.display()))?;
-        let inner = Tokenizer::from_bytes(&bytes).map_err(|e| anyhow!("{file}: not a tokenizer: {e}"))?;
+        let parse =
+            |bytes: &[u8]| Tokenizer::from_bytes(bytes).map_err(|e| anyhow!("{file}: not a tokenizer: {e}"));
+        let mut inner = parse(&bytes)?;
+        let highest = inner.get_vocab(true).into_values().max().unwrap_or_default();
+        if highest as usize >= vocab_size {
+            inner = parse(&without_tokens_beyond(&bytes, vocab_size)?)?;
+        }
         let last = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
         let (token, id) = last.with_context(|| format!("{file}: the vocabulary is empty"))?;
         ensure!(

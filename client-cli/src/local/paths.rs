@@ -156,6 +156,11 @@ impl DataDir {
     pub fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
     }
+
+    /// The token that may load and unload models of the stack's inference server.
+    pub fn inference_token(&self) -> PathBuf {
+        self.secrets().join("inference-token")
+    }
 }
 
 /// The default data directory. Root's own home is usually closed to other users, and Postgres

@@ -2,29 +2,35 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
-use llguidance::{Matcher as Parser, ParserFactory};
+use llguidance::{Cancelled, Matcher as Parser, ParserFactory};
 use tokenizers::Tokenizer;
 use toktrie::{InferenceCapabilities, TokEnv};
 
 mod ending;
+mod grammar;
 mod schema;
 mod vocabulary;
+mod watch;
 
 use super::sampler::{Sampled, Sampler};
 use ending::Hints;
+use watch::Watch;
 
 /// Most bytes of a constraint.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Most characters of what is wrong with a constraint.
 const MAX_MESSAGE: usize = 300;
+const TOO_MUCH: &str = "it takes too much work to follow";
 /// Tokens before the limit from which on the end is kept in reach, or more where the shortest text is long.
 const HORIZON: usize = 256;
 /// Tokens that are refused at one place before only the known ending is left.
 const REFUSALS: usize = 4;
+/// States of one constraint's lexer, of one or two kilobytes each.
+const MOST_STATES: usize = 40_000;
 
 /// The form that a text must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,6 +107,7 @@ impl Grammars {
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
+        factory.limits_mut().max_lexer_states = MOST_STATES;
         ensure!(factory.limits().max_grammar_size > 0, "the grammar library allows no grammar");
         let hints = Arc::new(Hints::new(tokens.tok_trie()));
         Ok(Self { factory, hints })
@@ -115,43 +122,13 @@ impl Grammars {
             kind: constraint.to_string(),
             message: one_line(&message.to_string()),
         };
-        let grammar = grammar(constraint).map_err(|error| invalid(&error))?;
-        let parser = Parser::new(self.factory.create_parser(grammar));
+        let grammar = grammar::grammar(constraint).map_err(|error| invalid(&error))?;
+        let parser = Parser::new(self.factory.create_parser(grammar)).into_cancellable();
         match parser.get_error() {
             Some(error) => Err(invalid(&error)),
             None => Ok(Matcher::new(parser, Arc::clone(&self.hints))),
         }
     }
-}
-
-fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
-    let bytes = match constraint {
-        Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
-        Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
-    };
-    ensure!(bytes <= MAX_BYTES, "{bytes} bytes; allowed: at most {MAX_BYTES}");
-    match constraint {
-        Constraint::JsonSchema(schema) => schema::grammar(schema),
-        Constraint::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
-        Constraint::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
-        Constraint::Choices(texts) => {
-            ensure!(!texts.is_empty(), "there are none");
-            ensure!(texts.iter().all(|text| !text.is_empty()), "one is empty");
-            let escaped: Vec<String> = texts.iter().map(|text| escape(text)).collect();
-            Ok(TopLevelGrammar::from_regex(&format!("({})", escaped.join("|"))))
-        }
-    }
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$#&-~".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 /// The first lines up to where the library dumps its state, as one.
@@ -190,6 +167,9 @@ pub struct Matcher {
     refusals: usize,
     steering: Steering,
     horizon: Option<usize>,
+    watch: Arc<Watch>,
+    /// Tokens that the text begins with, and whether it is complete with each.
+    begun: Vec<(u32, bool)>,
 }
 
 impl fmt::Debug for Matcher {
@@ -200,7 +180,81 @@ impl fmt::Debug for Matcher {
 
 impl Matcher {
     fn new(parser: Parser, hints: Arc<Hints>) -> Self {
-        Self { parser, hints, mask: None, refusals: 0, steering: Steering::Off, horizon: None }
+        Self {
+            parser,
+            hints,
+            mask: None,
+            refusals: 0,
+            steering: Steering::Off,
+            horizon: None,
+            watch: Watch::start(),
+            begun: Vec::new(),
+        }
+    }
+
+    /// Looks for an end in `left` tokens, takes those that the text must begin with, if asked, and makes the first mask: what
+    /// no text can keep to, or what takes too much work from the start, is known before anything is computed.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Failed`].
+    pub fn begin(&mut self, left: usize, takes_forced: bool) -> Result<(), ConstraintError> {
+        self.steer(left);
+        let mut room = left;
+        if takes_forced {
+            self.begun = self.take_forced(&mut room)?;
+            let accepting = room == 0 && self.is_accepting();
+            if let Some((_, complete)) = self.begun.last_mut() {
+                *complete |= accepting;
+            }
+        }
+        if room > 0 && !self.parser.is_stopped() {
+            self.mask(room)?;
+        }
+        self.check()
+    }
+
+    /// The tokens that [`Matcher::begin`] took.
+    pub fn begun(&mut self) -> Vec<(u32, bool)> {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// Takes the tokens that must come next, at most `room`, and whether the text is complete with each.
+    ///
+    /// # Errors
+    /// [`ConstraintError::Failed`].
+    pub fn take_forced(&mut self, room: &mut usize) -> Result<Vec<(u32, bool)>, ConstraintError> {
+        let mut taken = Vec::new();
+        while *room > 0 && !self.parser.is_stopped() {
+            let forced = self.forced();
+            self.check()?;
+            if forced.is_empty() {
+                break;
+            }
+            for id in forced.into_iter().take(*room) {
+                match self.accept(id, *room)? {
+                    // No end was in reach behind it: another token of the same text may do.
+                    Progress::Refused => return Ok(taken),
+                    progress => taken.push((id, progress == Progress::Stopped)),
+                }
+                *room -= 1;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Processor time that the text has taken.
+    pub fn spent(&self) -> Duration {
+        self.watch.spent()
+    }
+
+    /// Whether the text may cause more work.
+    fn check(&self) -> Result<(), ConstraintError> {
+        if self.watch.is_spent() { Err(ConstraintError::Failed(TOO_MUCH.to_owned())) } else { Ok(()) }
+    }
+
+    /// An ending in at most `room` tokens.
+    fn ending(&self, parser: &Parser, old: &[u32], room: usize) -> Option<Vec<u32>> {
+        ending::find(parser, (&self.hints, &self.watch), old, room)
     }
 
     /// The tokens that may come next: a bit for each logit of the model, the lowest of a word first.
@@ -209,6 +263,7 @@ impl Matcher {
     /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can go on.
     pub fn mask(&mut self, left: usize) -> Result<&[u32], ConstraintError> {
         self.steer(left);
+        self.check()?;
         let words = self.hints.logits.div_ceil(32);
         let mask = match (self.only(left), self.mask.take()) {
             (Some(id), _) => {
@@ -218,7 +273,8 @@ impl Matcher {
             }
             (None, Some(mask)) => mask,
             (None, None) => {
-                let mut mask = Vec::from(self.parser.compute_mask_or_eos().map_err(failed)?);
+                let mask = self.watch.run(&mut self.parser, Parser::compute_mask_or_eos);
+                let mut mask = Vec::from(mask.map_err(failed)?);
                 mask.truncate(words);
                 mask
             }
@@ -232,12 +288,16 @@ impl Matcher {
     /// See [`Matcher::mask`].
     fn allows(&mut self, id: u32, left: usize) -> Result<bool, ConstraintError> {
         self.steer(left);
+        self.check()?;
         let is_plain = self.hints.is_plain(id);
         match (self.only(left), &self.mask) {
             (Some(only), _) => Ok(id == only),
             (None, None) if is_plain => match self.forced().first() {
                 Some(forced) => Ok(id == *forced),
-                None => Ok(self.parser.validate_tokens(&[id]).map_err(failed)? == 1),
+                None => {
+                    let valid = self.watch.run(&mut self.parser, |parser| parser.validate_tokens(&[id]));
+                    Ok(valid.map_err(failed)? == 1)
+                }
             },
             _ => Ok(self.mask(left)?.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)),
         }
@@ -288,10 +348,12 @@ impl Matcher {
         {
             if ending.first() == Some(&id) {
                 ending.remove(0);
-            } else if ending.len() > room || !ending::leads(&mut self.parser, &[id], ending, &self.hints) {
+            } else if ending.len() > room
+                || !ending::leads(&mut self.parser, &[id], ending, (&self.hints, &self.watch))
+            {
                 let mut next = self.parser.clone();
-                next.consume_token(id).map_err(failed)?;
-                match ending::find(&next, &self.hints, ending, room) {
+                self.watch.run(&mut next, |parser| parser.consume_token(id)).map_err(failed)?;
+                match ending::find(&next, (&self.hints, &self.watch), ending, room) {
                     Some(other) => {
                         *ending = other;
                         return Ok(self.taken(next));
@@ -300,7 +362,8 @@ impl Matcher {
                 }
             }
         }
-        self.parser.consume_token(id).map_err(failed)?;
+        self.watch.run(&mut self.parser, |parser| parser.consume_token(id)).map_err(failed)?;
+        self.watch.token();
         self.mask = None;
         self.refusals = 0;
         Ok(self.progress())
@@ -308,6 +371,7 @@ impl Matcher {
 
     fn taken(&mut self, parser: Parser) -> Progress {
         self.parser = parser;
+        self.watch.token();
         self.mask = None;
         self.refusals = 0;
         self.progress()
@@ -332,7 +396,7 @@ impl Matcher {
         let horizon = match self.horizon {
             Some(horizon) => horizon,
             None => {
-                let shortest = ending::find(&self.parser, &self.hints, &[], left);
+                let shortest = self.ending(&self.parser, &[], left);
                 let horizon = shortest.as_ref().map_or(HORIZON, |ending| HORIZON.max(2 * ending.len()));
                 self.horizon = Some(horizon);
                 self.steering = match shortest {
@@ -349,7 +413,7 @@ impl Matcher {
             Steering::On(_) => false,
         };
         if look && !self.parser.is_stopped() {
-            self.steering = match ending::find(&self.parser, &self.hints, &[], left) {
+            self.steering = match self.ending(&self.parser, &[], left) {
                 Some(ending) => Steering::On(ending),
                 None => Steering::Lost(left / 2),
             };
@@ -358,7 +422,7 @@ impl Matcher {
 
     /// Whether the text could end here.
     pub fn is_accepting(&mut self) -> bool {
-        self.parser.is_accepting().unwrap_or(false)
+        self.watch.run(&mut self.parser, Parser::is_accepting).unwrap_or(false)
     }
 
     /// Whether the end is in reach, as far as it has been looked for.
@@ -368,13 +432,24 @@ impl Matcher {
 
     /// The tokens that must come next, whatever the model says; to be given to [`Matcher::accept`] one by one.
     pub fn forced(&mut self) -> Vec<u32> {
-        if self.parser.is_stopped() { Vec::new() } else { self.parser.compute_ff_tokens() }
+        if self.parser.is_stopped() {
+            return Vec::new();
+        }
+        self.watch.run(&mut self.parser, Parser::compute_ff_tokens)
     }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: anyhow::Error) -> ConstraintError {
-    ConstraintError::Failed(one_line(&error.to_string()))
+    let message = error.to_string();
+    let exhausted = ["too many states", "Too many items", "fuel"].iter().any(|part| message.contains(part));
+    ConstraintError::Failed(if error.is::<Cancelled>() || exhausted {
+        TOO_MUCH.to_owned()
+    } else if message.starts_with("NoExtensionBias") {
+        "no text of the model's tokens can keep to it from here on".to_owned()
+    } else {
+        one_line(&message)
+    })
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::blocks::Blocks;
-use super::constraint::Matcher;
+use super::choosing::{self, Choice, Choosers, Wanted};
 use super::sequence::{Request, Sequence};
 use crate::admission::Admission;
 use crate::device::turns::Turns;
@@ -78,6 +77,7 @@ pub struct Engine {
     turns: Arc<Turns>,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
+    choosers: Choosers,
     next_id: u64,
     let_in: u64,
     steps: u64,
@@ -85,14 +85,18 @@ pub struct Engine {
 
 impl Engine {
     /// An engine without texts.
+    ///
+    /// # Errors
+    /// Where the system gives no threads for constraints.
     pub fn new(
         model: Box<dyn LanguageModel>,
         limits: EngineLimits,
         turns: Arc<Turns>,
         admission: Arc<Admission>,
         counters: Arc<Counters>,
-    ) -> Self {
-        Self {
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            choosers: Choosers::start()?,
             model,
             limits,
             blocks: Blocks::new(limits.blocks),
@@ -104,7 +108,7 @@ impl Engine {
             next_id: 0,
             let_in: 0,
             steps: 0,
-        }
+        })
     }
 
     /// Takes a text on. Its prompt and longest continuation must fit into the blocks there are.
@@ -131,14 +135,37 @@ impl Engine {
 
     /// One forward pass, if there is anything to compute.
     pub fn step(&mut self) {
+        let chosen = self.choosers.chosen(false);
+        self.take(chosen);
         self.sweep();
         self.let_in();
         let shares = self.plan();
         if !shares.is_empty() {
             self.compute(&shares);
+        } else if self.running.iter().any(|sequence| sequence.choosing) {
+            let chosen = self.choosers.chosen(true);
+            self.take(chosen);
         }
         self.drop_ended();
         self.count();
+    }
+
+    /// Gives texts what was chosen for them; those that ended meanwhile have no use for it.
+    fn take(&mut self, choices: Vec<Choice>) {
+        for (id, chosen) in choices {
+            let mut texts = self.running.iter_mut().chain(self.waiting.iter_mut().flatten());
+            let Some(sequence) = texts.find(|sequence| sequence.id == id) else { continue };
+            match chosen {
+                Ok(chosen) => {
+                    let tokens = sequence.take(chosen);
+                    self.counters.written_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+                }
+                Err(error) => match choosing::fault(&error) {
+                    Some(cause) => sequence.fail_constraint(cause),
+                    None => not_chosen(sequence, &error),
+                },
+            }
+        }
     }
 
     /// Ends every text that is being written.
@@ -206,7 +233,7 @@ impl Engine {
             let mut left = self.limits.step_tokens;
             self.plan_writing(&mut shares, &mut left);
             self.plan_prompts(&mut shares, &mut left);
-            if !shares.is_empty() || self.running.is_empty() {
+            if !shares.is_empty() || self.running.iter().all(|sequence| sequence.choosing) {
                 return shares;
             }
             // Prompts hold each other's blocks: the last one lets go.
@@ -259,7 +286,7 @@ impl Engine {
 
     fn plan_prompts(&mut self, shares: &mut Vec<Share>, left: &mut usize) {
         let mut order: Vec<usize> =
-            (0..self.running.len()).filter(|index| !self.running[*index].decodes()).collect();
+            (0..self.running.len()).filter(|index| self.running[*index].reads()).collect();
         let bulk_first = self.steps % BULK_TURN == BULK_TURN - 1;
         order.sort_by_key(|index| self.running[*index].is_urgent() == bulk_first);
         let mut pending = HashSet::new();
@@ -300,7 +327,7 @@ impl Engine {
         let turn = self.turns.alone();
         let started = Instant::now();
         let mut pieces = Vec::new();
-        let mut matchers: Vec<(&mut Matcher, usize)> = Vec::new();
+        let mut masks = Vec::new();
         // Pieces in the order of the running texts, so that texts and rows can be walked together.
         for sequence in &mut self.running {
             let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
@@ -316,25 +343,31 @@ impl Engine {
                 logits,
             });
             if logits {
-                let room = sequence.room();
-                matchers.extend(sequence.request.matcher.as_mut().map(|matcher| (matcher, room)));
+                masks.extend(sequence.mask());
             }
         }
         let touched = self.blocks.touched();
         let model = &mut self.model;
-        let elsewhere = model.computes_elsewhere() && !matchers.is_empty();
+        let done = Arc::new(AtomicBool::new(false));
+        if model.computes_elsewhere() && !masks.is_empty() {
+            self.choosers.prepare(masks, &done);
+        }
         let computed = match model.reserve(touched) {
-            Ok(()) if elsewhere => beside(matchers, || model.step(&pieces)),
             Ok(()) => model.step(&pieces),
             Err(error) => Err(error),
         };
+        done.store(true, Ordering::Relaxed);
         drop(turn);
         let tokens: usize = shares.iter().map(|share| share.tokens).sum();
         self.admission.observe(tokens, started.elapsed());
         self.steps += 1;
         match computed {
             Ok(logits) => {
-                hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits);
+                let wanted = hand_out(&mut self.running, &mut self.blocks, &self.counters, shares, logits);
+                if !wanted.is_empty() {
+                    let chosen = self.choosers.choose(wanted);
+                    self.take(chosen);
+                }
             }
             Err(error) => fail(&mut self.running, shares, &error),
         }
@@ -359,35 +392,19 @@ fn adopt(blocks: &mut Blocks, counters: &Counters, sequence: &mut Sequence) {
     }
 }
 
-/// Computes while the threads of the pool make masks, as many as they get to; a text makes its own when it needs one. Each
-/// matcher comes with the tokens that its text has room for.
-fn beside<T>(matchers: Vec<(&mut Matcher, usize)>, compute: impl FnOnce() -> T) -> T {
-    let done = AtomicBool::new(false);
-    let make = |(matcher, room): (&mut Matcher, usize)| {
-        if !done.load(Ordering::Relaxed) {
-            // A text that needs the mask meets the same error.
-            let _ = matcher.mask(room);
-        }
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| matchers.into_par_iter().with_max_len(1).for_each(make));
-        let computed = compute();
-        done.store(true, Ordering::Relaxed);
-        computed
-    })
-}
-
-/// Gives every text of the step what was computed for it; the texts choose their tokens on the threads of the pool.
+/// Gives every text of the step what was computed for it; the texts choose their tokens on the threads of the pool, but
+/// those with a constraint, which are handed back.
 fn hand_out(
     running: &mut [Sequence],
     blocks: &mut Blocks,
     counters: &Counters,
     shares: &[Share],
     logits: &Matrix,
-) {
+) -> Vec<Wanted> {
     // There is a row for each text whose last token was computed.
     let mut rows = 0..;
     let mut choices: Vec<(usize, &mut Sequence)> = Vec::new();
+    let mut wanted = Vec::new();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
         let before = sequence.computed / BLOCK;
@@ -404,23 +421,30 @@ fn hand_out(
             && let Some(row) = rows.next()
             && !sequence.has_ended()
         {
-            choices.push((row, sequence));
+            if sequence.is_constrained() {
+                wanted.extend(sequence.wanted(logits.row(row)));
+            } else {
+                choices.push((row, sequence));
+            }
         }
     }
     let choose = |(row, sequence): (usize, &mut Sequence)| match sequence.choose(logits.row(row)) {
         Ok(tokens) => {
             counters.written_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         }
-        Err(error) => {
-            tracing::error!(error.message = format!("{error:#}"), "no token can be chosen");
-            sequence.fail(Error::Backend);
-        }
+        Err(error) => not_chosen(sequence, &error),
     };
     if choices.len() > 1 {
         choices.into_par_iter().with_max_len(1).for_each(choose);
     } else {
         choices.into_iter().for_each(choose);
     }
+    wanted
+}
+
+fn not_chosen(sequence: &mut Sequence, error: &anyhow::Error) {
+    tracing::error!(error.message = format!("{error:#}"), "no token can be chosen");
+    sequence.fail(Error::Backend);
 }
 
 fn fail(running: &mut [Sequence], shares: &[Share], error: &ComputeError) {
@@ -587,7 +611,8 @@ mod tests {
             let model = Reader::default();
             let computed = Arc::clone(&model.tokens);
             let (turns, counters) = (Arc::default(), Arc::default());
-            let engine = Engine::new(Box::new(model), limits, turns, Arc::clone(&admission), counters);
+            let engine =
+                Engine::new(Box::new(model), limits, turns, Arc::clone(&admission), counters).unwrap();
             Self { engine, tokenizer: tokenizer(), admission, computed }
         }
 

@@ -1,6 +1,6 @@
 //! One text that is being continued.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokenizers::Tokenizer;
@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::blocks::{Block, Name};
-use super::constraint::{Matcher, Progress};
+use super::choosing::{Chooser, Chosen, Wanted};
+use super::constraint::{ConstraintError, Matcher};
 use super::pieces::Pieces;
 use super::sampler::{Sampled, Sampler};
 use super::stop::Stops;
@@ -27,8 +28,8 @@ pub struct Request {
     pub pieces: Pieces<Arc<Tokenizer>>,
     /// Texts to stop before.
     pub stops: Stops,
-    /// What the text must look like.
-    pub matcher: Option<Matcher>,
+    /// What the text must look like, with the path of the field that says so.
+    pub matcher: Option<(String, Matcher)>,
     /// Whether tokens that must come are taken without asking the model, which then says nothing of their probability.
     pub takes_forced: bool,
     /// Tokens that end texts of the model.
@@ -112,6 +113,15 @@ pub(super) struct Sequence {
     apart: bool,
     /// Its newest tokens, which came together: one that was chosen, and those that had to come behind it.
     newest: usize,
+    /// What chooses its tokens under a constraint.
+    chooser: Option<Arc<Mutex<Chooser>>>,
+    /// The field of the constraint.
+    field: String,
+    /// Tokens that it begins with, and whether it is complete with each.
+    first: Vec<(u32, bool)>,
+    /// Whether its next tokens are being chosen.
+    pub(super) choosing: bool,
+    is_quick: bool,
     submitted: Instant,
     times: Times,
     pub(super) begun: bool,
@@ -120,8 +130,21 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// `apart` says whether what it writes may not stand for the same tokens in a prompt.
-    pub(super) fn new(id: u64, request: Request, apart: bool) -> Self {
+    pub(super) fn new(id: u64, mut request: Request, apart: bool) -> Self {
+        let (field, mut matcher) = request.matcher.take().unzip();
+        let first = matcher.as_mut().map(Matcher::begun).unwrap_or_default();
+        let takes_forced = request.takes_forced;
+        let chooser = matcher.map(|matcher| {
+            let mut sampler = request.sampler.clone();
+            first.iter().for_each(|(id, _)| sampler.push(*id));
+            Arc::new(Mutex::new(Chooser::new(sampler, matcher, takes_forced)))
+        });
         Self {
+            chooser,
+            field: field.unwrap_or_default(),
+            first,
+            choosing: false,
+            is_quick: true,
             id,
             apart,
             tokens: request.prompt.clone(),
@@ -145,6 +168,11 @@ impl Sequence {
     /// Whether only its newest tokens are not computed.
     pub(super) fn decodes(&self) -> bool {
         (1..=self.newest).contains(&self.left())
+    }
+
+    /// Whether tokens of its prompt, or of what it wrote before it gave its blocks back, are not computed.
+    pub(super) fn reads(&self) -> bool {
+        !self.choosing && !self.decodes()
     }
 
     pub(super) fn is_urgent(&self) -> bool {
@@ -188,39 +216,14 @@ impl Sequence {
         self.begun = true;
         self.times.queued = self.submitted.elapsed();
         self.tell(Event::Started { cached: self.computed });
-        if let Err(error) = self.take_forced(0) {
-            tracing::error!(error.message = format!("{error:#}"), "what must come cannot be taken");
-            self.fail(Error::Backend);
-        }
-        self.newest
-    }
-
-    /// Takes the tokens that must come next, behind so many that were chosen.
-    fn take_forced(&mut self, chosen: usize) -> anyhow::Result<()> {
-        self.newest = chosen;
-        while self.request.takes_forced && !self.ended {
-            let forced = self.request.matcher.as_mut().map(Matcher::forced).unwrap_or_default();
-            if forced.is_empty() {
+        for (id, complete) in std::mem::take(&mut self.first) {
+            if self.ended {
                 break;
             }
-            for id in forced {
-                let room = self.room();
-                let Some(matcher) = &mut self.request.matcher else { break };
-                let progress = matcher.accept(id, room)?;
-                if progress == Progress::Refused {
-                    // No end was in reach behind it: another token of the same text may do.
-                    return Ok(());
-                }
-                self.request.sampler.push(id);
-                let certain = Sampled { id, logprob: 0.0, top: Vec::new() };
-                self.push(certain, progress == Progress::Stopped);
-                self.newest += 1;
-                if self.ended {
-                    break;
-                }
-            }
+            self.push(Sampled { id, logprob: 0.0, top: Vec::new() }, complete);
+            self.newest += 1;
         }
-        Ok(())
+        self.newest
     }
 
     /// Tokens that may still come.
@@ -228,19 +231,53 @@ impl Sequence {
         self.request.max_new_tokens - (self.tokens.len() - self.request.prompt.len())
     }
 
-    /// Chooses the next token by its logits, among those that its constraint allows, and takes those that must come behind
-    /// it; how many there are.
+    /// Chooses the next token by its logits.
     pub(super) fn choose(&mut self, logits: &[f32]) -> anyhow::Result<usize> {
-        let room = self.room();
-        let Request { sampler, matcher, .. } = &mut self.request;
-        let (sampled, complete) = match matcher {
-            Some(matcher) => matcher.choose(sampler, logits, room)?,
-            None => (sampler.sample(logits, None)?, false),
-        };
+        let sampled = self.request.sampler.sample(logits, None)?;
         self.request.sampler.push(sampled.id);
-        self.push(sampled, complete);
-        self.take_forced(1)?;
+        self.newest = 1;
+        self.push(sampled, false);
         Ok(self.newest)
+    }
+
+    /// Whether something is to be chosen under a constraint.
+    pub(super) fn is_constrained(&self) -> bool {
+        self.chooser.is_some()
+    }
+
+    /// What makes its next mask, with the tokens that may come.
+    pub(super) fn mask(&self) -> Option<(Arc<Mutex<Chooser>>, usize)> {
+        let chooser = self.chooser.as_ref().filter(|_| self.is_quick)?;
+        Some((Arc::clone(chooser), self.room()))
+    }
+
+    /// What is needed to choose its next tokens under its constraint, which [`Sequence::take`] waits for.
+    pub(super) fn wanted(&mut self, logits: &[f32]) -> Option<Wanted> {
+        let chooser = Arc::clone(self.chooser.as_ref()?);
+        self.choosing = true;
+        let (id, room, is_quick) = (self.id, self.room(), self.is_quick);
+        Some(Wanted { id, chooser, logits: logits.to_vec(), room, is_quick })
+    }
+
+    /// Takes what was chosen; how many tokens.
+    pub(super) fn take(&mut self, chosen: Chosen) -> usize {
+        self.choosing = false;
+        self.is_quick = chosen.is_quick;
+        self.newest = 0;
+        for (sampled, complete) in chosen.tokens {
+            if self.ended {
+                break;
+            }
+            self.push(sampled, complete);
+            self.newest += 1;
+        }
+        self.newest
+    }
+
+    /// Ends it, as its constraint cannot be followed.
+    pub(super) fn fail_constraint(&mut self, cause: &ConstraintError) {
+        let field = std::mem::take(&mut self.field);
+        self.fail(Error::BadConstraint { field, cause: cause.to_string() });
     }
 
     /// Takes the next token, with which the text may be complete.
@@ -268,9 +305,7 @@ impl Sequence {
             reason = reason.or(Some(Reason::Stop));
         }
         if self.room() == 0 {
-            // What is complete may end at the limit too.
-            let accepted = self.request.matcher.as_mut().is_some_and(Matcher::is_accepting);
-            reason = reason.or(Some(if accepted { Reason::Stop } else { Reason::Length }));
+            reason = reason.or(Some(Reason::Length));
         }
         self.tell(Event::Token { sampled, text });
         if let Some(reason) = reason {

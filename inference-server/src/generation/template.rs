@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, Local};
+use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
@@ -17,6 +18,7 @@ mod json;
 
 const CONFIG: &str = "tokenizer_config.json";
 const FILE: &str = "chat_template.jinja";
+const SPECIAL: &str = "special_tokens_map.json";
 /// Steps of one rendering, about a quarter of a second; a conversation of 1,000 messages takes some 50,000.
 const FUEL: u64 = 10_000_000;
 /// What transformers sets or this module gives, and so no request can.
@@ -106,15 +108,18 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// Reads `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json`, and the special tokens of the
-    /// latter; nothing where the model has no template.
+    /// latter or else of `special_tokens_map.json`; nothing where the model has no template.
     ///
     /// # Errors
     /// Names the file and what is wrong with it, for a template with its line.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
-        let config = match read(&dir.join(CONFIG))? {
-            Some(text) => serde_json::from_str(&text).with_context(|| format!("{CONFIG}: not JSON"))?,
-            None => serde_json::Value::Null,
+        let json = |name: &str| -> Result<serde_json::Value> {
+            match read(&dir.join(name))? {
+                Some(text) => serde_json::from_str(&text).with_context(|| format!("{name}: not JSON")),
+                None => Ok(serde_json::Value::Null),
+            }
         };
+        let config = json(CONFIG)?;
         let (file, source) = match read(&dir.join(FILE))? {
             Some(source) => (FILE, source),
             None => match from_config(&config)? {
@@ -122,10 +127,12 @@ impl ChatTemplate {
                 None => return Ok(None),
             },
         };
+        let special = json(SPECIAL)?;
         let token = |name: &str| {
-            let token = &config[name];
-            let text = token.as_str().or_else(|| token["content"].as_str())?;
-            Some((name.to_owned(), text.to_owned()))
+            let text = |token: &serde_json::Value| {
+                Some(token.as_str().or_else(|| token["content"].as_str())?.to_owned())
+            };
+            Some((name.to_owned(), text(&config[name]).or_else(|| text(&special[name]))?))
         };
         let tokens = TOKENS.iter().filter_map(|name| token(name)).collect();
         let template = Self::new(&source, tokens).map_err(|error| anyhow!("{file}: {error}"))?;
@@ -144,6 +151,11 @@ impl ChatTemplate {
         // Only an error costs something: it then knows the expression.
         engine.set_debug(true);
         engine.set_unknown_method_callback(unknown_method_callback);
+        for (name, test) in [("iterable", is_iterable as fn(&Value) -> bool), ("sequence", is_sequence)] {
+            engine.add_test(name, test);
+        }
+        engine
+            .add_test("number", |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
         engine.add_filter("tojson", json::to_json);
         engine.add_function("raise_exception", raise_exception);
         engine.add_function("strftime_now", |format: &str| strftime(&Local::now(), format));
@@ -236,6 +248,16 @@ fn without_generation_marks(source: &str) -> String {
         rest = &rest[start + length..];
     }
     text + rest
+}
+
+/// As Jinja has it: nothing can be gone through in `None`, and anything in what is not defined.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// As Jinja has it: whatever has a length and places, so texts and mappings too.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
 }
 
 fn raise_exception(words: &str) -> Result<Value, Error> {
@@ -354,6 +376,24 @@ mod tests {
         check("{{ f | tojson }}", "1e-07");
         check("{{ tools is none }} {{ documents is none }} {{ missing is defined }}", "True True False");
         check("{{ missing }}", "");
+        // As Qwen3-Coder and Nemotron ask.
+        check("{% if tools is iterable and tools | length > 0 %}x{% endif %}", "");
+        check(
+            "{{ tools is iterable }} {{ none is iterable }} {{ n is iterable }} {{ true is iterable }}",
+            "False False False False",
+        );
+        check(
+            "{{ x is iterable }} {{ 'a' is iterable }} {{ [] is iterable }} {{ missing is iterable }}",
+            "True True True True",
+        );
+        check(
+            "{{ 'a' is sequence }} {{ x is sequence }} {{ [] is sequence }} {{ none is sequence }} {{ n is sequence }}",
+            "True True True False False",
+        );
+        check(
+            "{{ true is number }} {{ n is number }} {{ f is number }} {{ 'a' is number }}",
+            "True True True False",
+        );
         check("{% for m in messages %}\n  {{ m.role }}\n{% endfor %}\n", "  user\n  assistant\n");
         check("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01");
         check(
@@ -368,6 +408,25 @@ mod tests {
         check("{{ 'a b'.split(' ')[-1] }}{{ 'xyx'.lstrip('x') }}{{ 'ab'.startswith('a') }}", "byxTrue");
         check("{{ x.items() | list | length }}{{ x.get('z', 'none') }}{{ 'b' in x }}", "2noneTrue");
         check("{% macro m(t) %}<{{ t }}>{% endmacro %}{{ m('a') ~ 1 }}", "<a>1");
+    }
+
+    #[test]
+    fn special_tokens_stand_in_either_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: serde_json::Value| fs::write(dir.path().join(name), text.to_string()).unwrap();
+        fs::write(dir.path().join(FILE), "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}").unwrap();
+        let text = || {
+            let template = ChatTemplate::read(dir.path()).unwrap().unwrap();
+            template.render(&messages(&[("user", "hola")]), &BTreeMap::new(), true).unwrap()
+        };
+        write(
+            SPECIAL,
+            json!({"bos_token": {"content": "<|im_start|>", "lstrip": false}, "eos_token": "<|im_end|>"}),
+        );
+        assert_eq!(text(), "<|im_start|>hola<|im_end|>");
+        write(CONFIG, json!({"bos_token": "<s>", "eos_token": null}));
+        assert_eq!(text(), "<s>hola<|im_end|>");
     }
 
     #[test]

@@ -12,9 +12,10 @@ use tower::{Layer, Service};
 use super::call::Caller;
 use super::status;
 use crate::access::{Access, Client, bearer};
+use crate::connections::{Connection, Origin};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::tls::{Connection, Peer};
+use crate::tls::Peer;
 
 /// Whoever asks for the health of a process cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -25,10 +26,10 @@ const ADMIN: [&str; 2] = [
 ];
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Origin;
 
-    fn connect_info(&self) -> Peer {
-        self.peer()
+    fn connect_info(&self) -> Origin {
+        self.origin()
     }
 }
 
@@ -52,7 +53,7 @@ impl AccessLayer {
             return Ok(None);
         }
         let stranger = Peer::default();
-        let peer = request.extensions().get::<Peer>().unwrap_or(&stranger);
+        let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
         let client = self.access.identify(bearer(request.headers()), peer)?;
         if ADMIN.contains(&path) && !client.admin {
             return Err(Error::PermissionDenied { client: client.name.clone() });

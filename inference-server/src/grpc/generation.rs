@@ -15,6 +15,7 @@ use super::generation_settings::{self as settings, Asked};
 use super::{Api, Call, Caller, failed_item, nanos};
 use crate::error::Error;
 use crate::generation::Generator;
+use crate::generation::constraint::Matcher;
 use crate::generation::sampler::{Sampled, Sampler, Sampling};
 use crate::generation::sequence::{self, Event, Reason, Times};
 use crate::generation::stop::Stops;
@@ -120,9 +121,50 @@ impl Api {
                 }
             })
             .collect();
+        let answers = self.read(call, jobs)?;
+        if asked.is_constrained() {
+            let mut ready = Vec::new();
+            for answer in answers {
+                ready.push(answer.await.map_err(|_| Error::Backend)?);
+            }
+            return self.begin_constrained(call, model, asked, ready).await;
+        }
         let mut begun = Vec::new();
-        for answer in self.read(call, jobs)? {
+        for answer in answers {
             let ready = answer.await.map_err(|_| Error::Backend)?;
+            begun.push(ready.and_then(|ready| self.put_in_line(call, model, asked, (ready, None))));
+        }
+        Ok(begun)
+    }
+
+    /// Puts prompts that have been read in line once their constraint has been, which happens on threads that read no other
+    /// texts.
+    async fn begin_constrained(
+        &self,
+        call: &Call,
+        model: &Arc<LoadedModel>,
+        asked: &Arc<Asked>,
+        prompts: Vec<Result<settings::Ready, Error>>,
+    ) -> Result<Vec<Result<Writing, Error>>, Error> {
+        let jobs = prompts.into_iter().map(|ready| {
+            let (model, asked) = (Arc::clone(model), Arc::clone(asked));
+            move || {
+                let ready = ready?;
+                let matcher = asked.matcher(&model, ready.max_new_tokens)?;
+                Ok((ready, matcher))
+            }
+        });
+        let compilers = &self.0.constraints;
+        let answers = compilers.submit(&call.cancel, jobs.collect()).map_err(|full| {
+            self.0.admission.overloaded("constraints to read", full.waiting as u64, full.bound as u64)
+        })?;
+        let mut begun = Vec::new();
+        for answer in answers {
+            let ready = tokio::select! {
+                ready = answer => ready.map_err(|_| Error::Backend)?,
+                () = call.expired() => return Err(Error::ExpiredInQueue),
+                () = self.0.cut_off.cancelled() => return Err(Error::Draining),
+            };
             begun.push(ready.and_then(|ready| self.put_in_line(call, model, asked, ready)));
         }
         Ok(begun)
@@ -133,10 +175,10 @@ impl Api {
         call: &Call,
         model: &Arc<LoadedModel>,
         asked: &Asked,
-        ready: settings::Ready,
+        (ready, matcher): (settings::Ready, Option<(String, Matcher)>),
     ) -> Result<Writing, Error> {
         let generator = model.generator()?;
-        let settings::Ready { prompt, seed, max_new_tokens, matcher, took: tokenize } = ready;
+        let settings::Ready { prompt, seed, max_new_tokens, took: tokenize } = ready;
         let tokens = (prompt.len() + max_new_tokens) as u64;
         call.check_quota()?;
         let permit = generator.admission().reserve(tokens)?;

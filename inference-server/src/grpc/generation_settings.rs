@@ -76,6 +76,28 @@ impl Asked {
             constraint: settings.constraint.map(constraint).transpose()?.flatten(),
         })
     }
+
+    pub(super) fn is_constrained(&self) -> bool {
+        self.constraint.is_some()
+    }
+
+    /// What keeps a text of at most `room` tokens to the constraint, with the path of its field. Takes long where the
+    /// constraint is hard.
+    ///
+    /// # Errors
+    /// Names the field where the constraint cannot be followed.
+    pub(super) fn matcher(
+        &self,
+        model: &LoadedModel,
+        room: usize,
+    ) -> Result<Option<(String, Matcher)>, Error> {
+        let Some((field, constraint)) = &self.constraint else { return Ok(None) };
+        let mut matcher = model.generator()?.matcher(field, constraint)?;
+        matcher
+            .begin(room, !self.logprobs)
+            .map_err(|error| Error::BadConstraint { field: field.clone(), cause: error.to_string() })?;
+        Ok(Some((field.clone(), matcher)))
+    }
 }
 
 fn invalid(field: String, value: impl ToString, allowed: &str) -> Error {
@@ -126,7 +148,6 @@ pub(super) struct Ready {
     pub(super) prompt: Vec<u32>,
     pub(super) seed: u64,
     pub(super) max_new_tokens: usize,
-    pub(super) matcher: Option<Matcher>,
     /// Time of reading it.
     pub(super) took: Duration,
 }
@@ -154,12 +175,8 @@ impl Ready {
             let allowed = format!("1 to {room}, as the prompt has {tokens} tokens of {context}");
             return Err(invalid("settings.limits.max_new_tokens".to_owned(), wanted, &allowed));
         }
-        let matcher = match &asked.constraint {
-            Some((field, constraint)) => Some(generator.matcher(field, constraint)?),
-            None => None,
-        };
         let seed = asked.sampling.seed.wrapping_add(index as u64);
-        Ok(Self { prompt, seed, max_new_tokens: wanted, matcher, took: started.elapsed() })
+        Ok(Self { prompt, seed, max_new_tokens: wanted, took: started.elapsed() })
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::call::{Caller, LONGEST_ID};
 use super::status;
+use crate::connections::{Held, Origin};
 use crate::error::Error;
 use crate::metrics::Metrics;
 
@@ -24,6 +25,8 @@ const MODEL_REVISION: &str = "x-model-revision";
 /// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED, without details. At
 /// half that time ends what does not look at its deadline.
 const AHEAD: Duration = Duration::from_millis(2);
+/// Longest that the message of a call may take to arrive.
+const MESSAGE: Duration = Duration::from_secs(60);
 /// Packages whose services this server offers, reflection aside.
 const SERVED: [&str; 2] = ["observatory.inference.v1", "grpc.health.v1"];
 /// Label of a method that does not exist.
@@ -106,7 +109,10 @@ where
         );
         let metrics = Arc::clone(&self.layer.metrics);
         let mut ongoing = metrics.began(method);
-        let future = self.inner.call(request);
+        // Whoever asks how the server stands can be asked to make room.
+        let origin = request.extensions().get::<Origin>().filter(|_| ours);
+        let under_way = origin.map(|origin| origin.standing.call());
+        let future = arriving(self.inner.call(request), caller.clone(), ours);
         let observed = async move {
             let mut response = match last {
                 Some(last) => {
@@ -134,10 +140,30 @@ where
                 let refusal = Refusal { decoded, metrics };
                 response.extensions_mut().insert(Arc::new(refusal));
             }
-            Ok(response)
+            Ok(match under_way {
+                Some(call) => response.map(|body| Body::new(Held::new(body, call))),
+                None => response,
+            })
         };
         Box::pin(observed.instrument(span))
     }
+}
+
+/// The answer, unless the message has not come when its time is over.
+async fn arriving<E>(
+    answer: impl Future<Output = Result<Response<Body>, E>>,
+    caller: Caller,
+    ours: bool,
+) -> Result<Response<Body>, E> {
+    let mut answer = std::pin::pin!(answer);
+    if let Ok(answer) = tokio::time::timeout(MESSAGE, &mut answer).await {
+        return answer;
+    }
+    if ours && caller.decoded().is_none() {
+        let cause = format!("it did not arrive within {} s", MESSAGE.as_secs());
+        return Ok(status::to_status(&Error::Malformed { cause }).into_http());
+    }
+    answer.await
 }
 
 /// Why a message did not reach its service, where tonic's codec could not read it.

@@ -75,6 +75,11 @@ impl TokenNames {
     pub fn text(&self, id: u32) -> String {
         self.0.generator().map_or_else(|_| String::new(), |generator| generator.token_text(id))
     }
+
+    /// What a token adds to a text; nothing where it is no text.
+    pub fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.0.generator().ok()?.token_bytes(id)
+    }
 }
 
 impl Api {
@@ -99,6 +104,42 @@ impl Api {
             }
             None => Ok(answer),
         }
+    }
+
+    /// As `RankingService.Rank`, but the first document that fails fails the whole.
+    ///
+    /// # Errors
+    /// Whatever a request or a document is refused for.
+    pub async fn rank_all(
+        &self,
+        client: Arc<Client>,
+        request: pb::RankRequest,
+    ) -> Result<pb::RankResponse, Refusal> {
+        let caller = Caller::default();
+        self.0.metrics.called(&client.name);
+        caller.identified(client);
+        let answer = self.rank_batch(&caller, request).await.map_err(|error| self.noted(&error))?;
+        let failed = answer
+            .documents
+            .iter()
+            .find_map(|document| Some((document.index, document.status.as_ref()?.error.as_ref()?)));
+        match failed {
+            Some((index, error)) => {
+                Err(Refusal { error: Box::new(error.clone()), field: Some(format!("documents[{index}]")) })
+            }
+            None => Ok(answer),
+        }
+    }
+
+    /// What a model is for; nothing where there is none of this name that answers.
+    pub fn task_of(&self, model: &str) -> Option<Task> {
+        self.0.registry.resolve(model, "", None).ok().map(|model| model.info.task)
+    }
+
+    /// The first of these prompts that a model has.
+    pub fn prompt_of(&self, model: &str, names: &[&str]) -> Option<String> {
+        let model = self.0.registry.resolve(model, "", None).ok()?;
+        names.iter().find(|name| model.info.prompts.contains_key(**name)).map(|name| (*name).to_owned())
     }
 
     /// As `GenerationService.Generate`.
@@ -129,21 +170,27 @@ impl Api {
         text.map_err(|error| self.noted(&error))
     }
 
-    /// Names of the models that embed or write text and are ready.
+    /// Names of the models that embed, rank or write text and are ready.
     pub fn open_models(&self) -> Vec<String> {
         let ready = |task: Option<Task>, state: &State| {
-            matches!(task, Some(Task::Embedding | Task::Generation)) && matches!(state, State::Ready(_))
+            let served = matches!(task, Some(Task::Embedding | Task::Generation | Task::Ranking));
+            served && matches!(state, State::Ready(_))
         };
         let entries = self.0.registry.entries().into_iter();
         entries.filter(|entry| ready(entry.task, &entry.state)).map(|entry| entry.name).collect()
     }
 
-    /// The client that shows this bearer token, or nothing.
+    /// The client that shows this bearer token, or the certificate of its connection.
     ///
     /// # Errors
     /// Where `access` does not know it.
-    pub fn identify(&self, access: &Access, token: Option<&str>) -> Result<Arc<Client>, Refusal> {
-        access.identify(token, &Peer::default()).map_err(|error| self.noted(&error))
+    pub fn identify(
+        &self,
+        access: &Access,
+        token: Option<&str>,
+        peer: &Peer,
+    ) -> Result<Arc<Client>, Refusal> {
+        access.identify(token, peer).map_err(|error| self.noted(&error))
     }
 
     /// Counts a call of this method, which begins now, among those over gRPC.

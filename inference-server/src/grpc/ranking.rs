@@ -23,7 +23,7 @@ impl RankingService for Api {
 }
 
 impl Api {
-    async fn rank_batch(
+    pub(super) async fn rank_batch(
         &self,
         caller: &Caller,
         mut request: pb::RankRequest,

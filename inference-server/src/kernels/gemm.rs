@@ -61,14 +61,17 @@ pub enum Epilogue<'a> {
 
 impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
+    ///
+    /// # Panics
+    /// Where there cannot be so many.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
-        let columns = outputs.next_multiple_of(PANEL);
-        Self {
-            lines: Lines::zeros(columns * inputs * size_of::<f32>()),
-            bias: vec![0.0; columns],
-            inputs,
-            outputs,
-        }
+        let columns = outputs.checked_next_multiple_of(PANEL);
+        let floats = columns.and_then(|columns| columns.checked_mul(inputs));
+        let bytes = floats.and_then(|floats| floats.checked_mul(size_of::<f32>()));
+        let (Some(columns), Some(bytes)) = (columns, bytes) else {
+            panic!("a layer from {inputs} to {outputs} fits into no memory");
+        };
+        Self { lines: Lines::zeros(bytes), bias: vec![0.0; columns], inputs, outputs }
     }
 
     /// Packs the rows of W (one for each output, row-major) and their biases from output `first` on.

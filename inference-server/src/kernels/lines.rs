@@ -1,7 +1,7 @@
 //! Memory for weights, on large pages where the system has them: a forward pass reads all of it, and a processor finds
 //! some thousand pages without asking for their addresses again.
 
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -19,6 +19,9 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Room for at least so many bytes.
+    ///
+    /// # Panics
+    /// Where the system has no room for them.
     #[allow(unsafe_code, reason = "memory is asked for and given back by hand")]
     pub(super) fn zeros(bytes: usize) -> Self {
         let count = bytes.div_ceil(size_of::<Line>());
@@ -40,7 +43,9 @@ impl Lines {
                 start
             }
         };
-        let Some(start) = NonNull::new(start.cast()) else { handle_alloc_error(layout) };
+        // A panic, since the thread that loads a model survives one; the process does not survive what the standard library
+        // does.
+        let Some(start) = NonNull::new(start.cast()) else { panic!("there is no memory for {bytes} bytes") };
         Self { start, count }
     }
 

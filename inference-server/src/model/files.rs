@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::decoder::config::DecoderConfig;
 use super::gguf::Gguf;
@@ -23,6 +23,20 @@ pub(super) fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T
 
 pub(super) fn read_optional<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
     if dir.join(name).exists() { read_json(dir, name).map(Some) } else { Ok(None) }
+}
+
+/// What is there, or the default where it is left out or `null`.
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    value: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
+}
+
+/// Checks a number of a configuration before anything is computed or allocated by it. The largest that are allowed lie
+/// far above what is published, and so low that their products are numbers.
+pub(super) fn check_number(key: &str, value: usize, most: usize) -> Result<()> {
+    ensure!((1..=most).contains(&value), "{key} is {value}, allowed are 1 to {most}");
+    Ok(())
 }
 
 /// What the model of a directory is for, by its GGUF file or its `config.json`.
@@ -97,8 +111,9 @@ pub enum Activation {
 #[derive(Debug, Clone, Deserialize)]
 pub struct EncoderConfig {
     /// Which family the checkpoint belongs to.
+    #[serde(default, deserialize_with = "or_default")]
     pub model_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     architectures: Vec<String>,
     /// Width of a token vector.
     pub hidden_size: usize,
@@ -119,18 +134,18 @@ pub struct EncoderConfig {
     /// Rows of the token table.
     pub vocab_size: usize,
     /// Rows of the token type table; 0 where the checkpoint has none.
-    #[serde(default = "one")]
+    #[serde(default = "two")]
     pub type_vocab_size: usize,
     #[serde(default)]
     pad_token_id: Option<usize>,
     #[serde(default)]
     position_embedding_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     id2label: BTreeMap<String, String>,
     /// What only ModernBERT has.
     #[serde(skip)]
     pub modern: Option<ModernSettings>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     matryoshka_dimensions: Vec<usize>,
 }
 
@@ -142,9 +157,22 @@ fn default_eps() -> f64 {
     1e-12
 }
 
-fn one() -> usize {
-    1
+fn two() -> usize {
+    2
 }
+
+/// Architectures and the model types that they are of, for configurations of before there were model types.
+const ARCHITECTURES: [(&str, &str); 5] = [
+    ("XLMRoberta", "xlm-roberta"),
+    ("Roberta", "roberta"),
+    ("Camembert", "camembert"),
+    ("ModernBert", "modernbert"),
+    ("Bert", "bert"),
+];
+/// Heads of training, whose encoder embeds.
+const TRAINED: [&str; 4] = ["Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction"];
+/// Rows of the position table at most.
+const MOST_POSITIONS: usize = 1 << 18;
 
 impl EncoderConfig {
     /// Reads and checks `config.json`.
@@ -153,6 +181,12 @@ impl EncoderConfig {
     /// Names the key and what is allowed.
     pub fn read(dir: &Path) -> Result<Self> {
         let mut config: Self = read_json(dir, "config.json")?;
+        if config.model_type.is_empty()
+            && let Some(architecture) = config.architectures.first()
+            && let Some((_, found)) = ARCHITECTURES.iter().find(|(name, _)| architecture.starts_with(name))
+        {
+            config.model_type = (*found).to_owned();
+        }
         if config.model_type == "modernbert" {
             config.modern = Some(read_json(dir, "config.json")?);
         }
@@ -163,14 +197,17 @@ impl EncoderConfig {
     fn check(&self) -> Result<()> {
         self.family()?;
         self.task()?;
-        for (key, value) in [
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("vocab_size", self.vocab_size),
+        for (key, value, most) in [
+            ("hidden_size", self.hidden_size, 1 << 16),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, 1 << 12),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("max_position_embeddings", self.max_position_embeddings, MOST_POSITIONS),
+            ("type_vocab_size", self.type_vocab_size.max(1), 1 << 10),
+            ("pad_token_id", self.pad_token_id.unwrap_or(1).max(1), MOST_POSITIONS),
         ] {
-            ensure!(value > 0, "{key} is 0, it must be positive");
+            check_number(key, value, most)?;
         }
         ensure!(
             self.hidden_size.is_multiple_of(self.num_attention_heads),
@@ -224,12 +261,13 @@ impl EncoderConfig {
             ensure!(labels == 1, "id2label has {labels} labels, a ranking model ({architecture}) has one");
             return Ok(Task::Ranking);
         }
-        if architecture.ends_with("Model") || architecture.ends_with("ForMaskedLM") {
+        if TRAINED.iter().any(|head| architecture.ends_with(head)) {
             return Ok(Task::Embedding);
         }
         bail!(
-            "architectures names {architecture}, allowed are an encoder (…Model, …ForMaskedLM), \
-             …ForTokenClassification and …ForSequenceClassification"
+            "architectures names {architecture}, allowed are an encoder (…{}), …ForTokenClassification and \
+             …ForSequenceClassification",
+            TRAINED.join(", …")
         )
     }
 
@@ -331,6 +369,30 @@ mod tests {
         check(json!({"hidden_size": 9}), Err("hidden_size 9 is not a multiple of num_attention_heads 2"));
         check(json!({"hidden_size": null}), Err("config.json: not the JSON that was expected"));
         check(json!({"num_hidden_layers": 0}), Err("num_hidden_layers is 0"));
+        for key in [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "vocab_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+            "pad_token_id",
+        ] {
+            for value in [1_u64 << 40, 1 << 61, u64::MAX] {
+                check(json!({key: value}), Err(key));
+            }
+        }
+        check(
+            json!({"architectures": null, "id2label": null, "matryoshka_dimensions": null}),
+            Ok(("xlm-roberta", 512)),
+        );
+        check(json!({"architectures": ["BertForPreTraining"], "model_type": null}), Ok(("bert", 514)));
+        check(
+            json!({"architectures": ["XLMRobertaForMaskedLM"], "model_type": null}),
+            Ok(("xlm-roberta", 512)),
+        );
+        check(json!({"architectures": ["BertForQuestionAnswering"]}), Err("…ForPreTraining"));
         check(json!({"max_position_embeddings": 3}), Err("leaves no room"));
         check(json!({"position_embedding_type": "relative_key"}), Err("allowed is \"absolute\""));
         check(

@@ -87,6 +87,7 @@ impl ModernSettings {
             self.global_attn_every_n_layers > 0,
             "global_attn_every_n_layers is 0, it must be positive"
         );
+        super::files::check_number("local_attention", self.local_attention, 1 << 18)?;
         if let Some(types) = &self.layer_types {
             anyhow::ensure!(
                 types.len() == layers && types.iter().all(|kind| kind == GLOBAL || kind == LOCAL),

@@ -1,10 +1,11 @@
 //! The models of this process: their names, state, and which answers by default.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::files;
 use super::load::load_within;
@@ -56,7 +57,7 @@ impl Slot {
     fn waiting(store: &Path, name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            task: files::task(&store.join(name)).ok(),
+            task: guarded(|| files::task(&store.join(name)).ok()).ok().flatten(),
             state: State::Loading(Arc::default()),
         }
     }
@@ -191,8 +192,9 @@ impl Registry {
         let used: u64 = self.read().iter().map(Slot::weight_bytes).sum();
         let loading = Arc::new(Loading::within(limit.saturating_sub(used)));
         self.set(name, State::Loading(Arc::clone(&loading)));
-        let loaded =
-            load_within(store, name, device, &loading).and_then(|model| ready(&model).map(|()| model));
+        let load =
+            || load_within(store, name, device, &loading).and_then(|model| ready(&model).map(|()| model));
+        let loaded = guarded(load).unwrap_or_else(|panic| Err(anyhow!("its files are damaged: {panic}")));
         let state = match loaded {
             Ok(model) => {
                 tracing::info!(
@@ -348,6 +350,14 @@ fn check(model: Arc<LoadedModel>, revision: &str, task: Option<Task>) -> Result<
         return Err(Error::RevisionMismatch { model: info.name.clone(), asked, loaded });
     }
     Ok(model)
+}
+
+/// What a read of a model's files gives, or what its panic says: one model's files are no other's trouble.
+fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
+    })
 }
 
 /// Names in a message.

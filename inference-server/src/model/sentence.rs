@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::Pooling;
-use super::files::{read_json, read_optional};
+use super::files::{or_default, read_json, read_optional};
 
 /// An entry of `modules.json`.
 #[derive(Debug, Deserialize)]
@@ -65,7 +65,7 @@ struct DenseConfig {
 
 #[derive(Debug, Default, Deserialize)]
 struct PromptConfig {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     prompts: BTreeMap<String, Option<String>>,
     default_prompt_name: Option<String>,
 }
@@ -73,7 +73,7 @@ struct PromptConfig {
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     do_lower_case: bool,
 }
 
@@ -152,8 +152,8 @@ impl SentenceSettings {
     pub fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
         let listed: Option<Vec<Listed>> = read_optional(dir, "modules.json")?;
         let is_pooling = |module: &&Listed| short_kind(&module.kind) == "Pooling";
-        let pooling_dir =
-            listed.iter().flatten().find(is_pooling).map_or("1_Pooling", |module| module.path.as_str());
+        let pooling_dir = listed.iter().flatten().find(is_pooling).map(folder).transpose()?;
+        let pooling_dir = pooling_dir.unwrap_or_else(|| "1_Pooling".to_owned());
         let pooling = read_optional::<PoolingConfig>(dir, &format!("{pooling_dir}/config.json"))?
             .map(|config| pooling_of(&config, hidden_size))
             .transpose()

@@ -56,10 +56,11 @@ impl Shard {
 
     /// How many numbers its tensors hold together.
     fn numbers(&self) -> usize {
-        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        let count =
+            |shape: &[usize]| shape.iter().fold(1, |count: usize, length| count.saturating_mul(*length));
         match self {
-            Self::Safetensors(file) => file.shapes().map(count).sum(),
-            Self::Pickle(file) => file.shapes().map(count).sum(),
+            Self::Safetensors(file) => file.shapes().map(count).fold(0, usize::saturating_add),
+            Self::Pickle(file) => file.shapes().map(count).fold(0, usize::saturating_add),
         }
     }
 
@@ -90,8 +91,8 @@ impl Weights {
     pub fn open(dir: &Path, probe: &str, device: &Device, loading: &Arc<Loading>) -> Result<Self> {
         let mut weights = Self::files(dir, &shard_names(dir)?, device, loading)?;
         weights.prefix = weights.find_prefix(probe)?;
-        let numbers: usize = weights.shards.iter().map(|(_, shard)| shard.numbers()).sum();
-        loading.expect((numbers * size_of::<f32>()) as u64)?;
+        let numbers = weights.shards.iter().map(|(_, shard)| shard.numbers()).fold(0, usize::saturating_add);
+        loading.expect(numbers.saturating_mul(size_of::<f32>()) as u64)?;
         Ok(weights)
     }
 
@@ -103,7 +104,7 @@ impl Weights {
 
     /// Checkpoints saved with a head keep the encoder under its own name.
     fn find_prefix(&self, probe: &str) -> Result<&'static str> {
-        let prefixes = ["", "bert.", "roberta.", "model."];
+        let prefixes = ["", "bert.", "roberta.", "model.", "language_model.model.", "model.language_model."];
         let found = prefixes.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
         found.with_context(|| {
             format!("{}: no tensor {probe}, also not behind {}", self.names(), prefixes[1..].join(", "))
@@ -146,15 +147,28 @@ impl Weights {
         self.head(&chosen, shape)
     }
 
+    /// Checks that the encoder has the tensor `name` in this shape, before memory is taken for what is made of it.
+    ///
+    /// # Errors
+    /// Where it is missing or has another shape.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.expected(&self.encoder_name(name), shape).map(|_| ())
+    }
+
+    fn expected(&self, name: &str, shape: &[usize]) -> Result<(&str, &Shard)> {
+        let Some((file, shard, found)) = self.find(name) else {
+            bail!("{}: no tensor {name}, expected with shape {shape:?}", self.names());
+        };
+        ensure!(found == shape, "{file}: tensor {name} has shape {found:?}, config.json asks for {shape:?}");
+        Ok((file, shard))
+    }
+
     /// The tensor of exactly this name; see [`Weights::encoder`].
     ///
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn head(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Some((file, shard, found)) = self.find(name) else {
-            bail!("{}: no tensor {name}, expected with shape {shape:?}", self.names());
-        };
-        ensure!(found == shape, "{file}: tensor {name} has shape {found:?}, config.json asks for {shape:?}");
+        let (file, shard) = self.expected(name, shape)?;
         let tensor = shard.read(name).with_context(|| format!("{file}: tensor {name}"))?;
         // One infinite or missing number makes the sum so.
         let sum = tensor.sum_all()?.to_scalar::<f32>()?;

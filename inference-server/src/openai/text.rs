@@ -1,25 +1,23 @@
 //! `POST /v1/chat/completions` and `POST /v1/completions`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt};
 use observatory_proto::inference::v1 as pb;
 use pb::prompt::Kind;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
-use super::{Input, answer, failure, read_body, refused};
+use super::asked::{ChatRequest, Common, CompletionRequest, Form};
+use super::{Input, answer, failure, faulty, refused};
 use crate::access::Client;
 use crate::generation::sampler::Sampled;
 use crate::generation::sequence::{Event, Reason};
@@ -31,107 +29,6 @@ const MOST_CHOICES: usize = 128;
 /// Events that wait for a caller who reads slowly.
 const WAITING_LINES: usize = 16;
 
-/// What both paths take. Other keys, such as `user`, change nothing.
-#[derive(Debug, Deserialize)]
-struct Common {
-    model: String,
-    #[serde(alias = "max_completion_tokens")]
-    max_tokens: Option<u32>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<u32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    #[serde(default)]
-    logit_bias: Option<BTreeMap<String, f32>>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    n: Option<usize>,
-    #[serde(default)]
-    stream: bool,
-    #[serde(default)]
-    stream_options: Option<StreamOptions>,
-    response_format: Option<ResponseFormat>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ResponseFormat {
-    Text,
-    JsonObject,
-    JsonSchema { json_schema: NamedSchema },
-}
-
-#[derive(Debug, Deserialize)]
-struct NamedSchema {
-    schema: Value,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChatRequest {
-    #[serde(flatten)]
-    common: Common,
-    messages: Vec<ChatMessage>,
-    #[serde(default)]
-    logprobs: bool,
-    top_logprobs: Option<u32>,
-    #[serde(default)]
-    tools: Vec<Value>,
-    #[serde(default)]
-    chat_template_kwargs: Map<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChatMessage {
-    role: String,
-    content: Option<Content>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Part {
-    Text { text: String },
-}
-
-#[derive(Debug, Deserialize)]
-struct CompletionRequest {
-    #[serde(flatten)]
-    common: Common,
-    prompt: Input,
-    logprobs: Option<u32>,
-    #[serde(default)]
-    echo: bool,
-}
-
-/// What sets the answers of the two paths apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Chat,
-    Completion,
-}
-
 /// Everything about an answer but its texts.
 struct Head {
     form: Form,
@@ -141,43 +38,41 @@ struct Head {
     logprobs: bool,
     stream: bool,
     include_usage: bool,
+    /// Choices for each prompt, one after the other.
+    n: usize,
+}
+
+impl Head {
+    /// Whether a choice is the first of its prompt, whose tokens count once.
+    fn counts(&self, index: usize) -> bool {
+        index.is_multiple_of(self.n)
+    }
 }
 
 pub(super) async fn chat(
     State(api): State<Api>,
     Extension(client): Extension<Arc<Client>>,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Response {
-    let request: ChatRequest = match read_body(body) {
+    let request = match ChatRequest::read(&body) {
         Ok(request) => request,
-        Err(response) => return *response,
+        Err(fault) => return faulty(&fault),
     };
-    if !request.tools.is_empty() {
-        return failure(StatusCode::BAD_REQUEST, "this server calls no tools", Some("tools"), "unsupported");
-    }
-    let messages = request.messages.into_iter().map(|message| pb::ChatMessage {
-        role: message.role,
-        content: message.content.map_or_else(String::new, Content::into_text),
-    });
     let arguments = request.chat_template_kwargs.into_iter().map(|(name, value)| (name, value.to_string()));
-    let chat = pb::Chat { messages: messages.collect(), template_arguments: arguments.collect() };
-    let logprobs = request.logprobs.then(|| request.top_logprobs.unwrap_or(0));
-    let asked = Asked { form: Form::Chat, prompts: vec![Kind::Chat(chat)], logprobs };
+    let chat = pb::Chat { messages: request.messages, template_arguments: arguments.collect() };
+    let asked = Asked { form: Form::Chat, prompts: vec![Kind::Chat(chat)], logprobs: request.logprobs };
     write(&api, client, request.common, asked).await
 }
 
 pub(super) async fn completions(
     State(api): State<Api>,
     Extension(client): Extension<Arc<Client>>,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Response {
-    let request: CompletionRequest = match read_body(body) {
+    let request = match CompletionRequest::read(&body) {
         Ok(request) => request,
-        Err(response) => return *response,
+        Err(fault) => return faulty(&fault),
     };
-    if request.echo {
-        return failure(StatusCode::BAD_REQUEST, "echo is not served", Some("echo"), "unsupported");
-    }
     let tokens = |ids| Kind::Tokens(pb::TokenSequence { ids });
     let prompts: Vec<Kind> = match request.prompt {
         Input::Text(text) => vec![Kind::Text(text)],
@@ -187,62 +82,6 @@ pub(super) async fn completions(
     };
     let asked = Asked { form: Form::Completion, prompts, logprobs: request.logprobs };
     write(&api, client, request.common, asked).await
-}
-
-impl Content {
-    fn into_text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::Parts(parts) => parts.into_iter().map(|Part::Text { text }| text).collect(),
-        }
-    }
-}
-
-impl Common {
-    fn settings(&self, form: Form, logprobs: Option<u32>) -> Result<pb::GenerationSettings, String> {
-        let mut logit_bias = std::collections::HashMap::new();
-        for (id, bias) in self.logit_bias.iter().flatten() {
-            let id = id.parse().map_err(|_| format!("logit_bias: {id:?} is not a token id"))?;
-            logit_bias.insert(id, *bias);
-        }
-        let sampling = pb::Sampling {
-            // What OpenAI's API takes where nothing is asked for.
-            temperature: Some(self.temperature.unwrap_or(1.0)),
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            seed: self.seed.map(i64::cast_unsigned),
-            logit_bias,
-        };
-        let limits = pb::GenerationLimits {
-            // A completion has 16 tokens unless asked otherwise, a chat what the server gives.
-            max_new_tokens: self.max_tokens.unwrap_or(if form == Form::Completion { 16 } else { 0 }),
-            stop: match &self.stop {
-                None => Vec::new(),
-                Some(Stop::One(text)) => vec![text.clone()],
-                Some(Stop::Many(texts)) => texts.clone(),
-            },
-            ..Default::default()
-        };
-        let schema = match &self.response_format {
-            None | Some(ResponseFormat::Text) => None,
-            Some(ResponseFormat::JsonObject) => Some(json!({"type": "object"}).to_string()),
-            Some(ResponseFormat::JsonSchema { json_schema }) => Some(json_schema.schema.to_string()),
-        };
-        Ok(pb::GenerationSettings {
-            model: Some(pb::ModelRef { name: self.model.clone(), revision: String::new() }),
-            priority: pb::Priority::Interactive.into(),
-            sampling: Some(sampling),
-            limits: Some(limits),
-            constraint: schema
-                .map(|schema| pb::Constraint { kind: Some(pb::constraint::Kind::JsonSchema(schema)) }),
-            logprobs,
-            ..Default::default()
-        })
-    }
 }
 
 /// What sets one request apart from another beside what both paths take.
@@ -261,12 +100,7 @@ async fn write(api: &Api, client: Arc<Client>, common: Common, asked: Asked) -> 
         let message = format!("{} prompts and n {n}; allowed are 1 to {MOST_CHOICES} texts", prompts.len());
         return failure(StatusCode::BAD_REQUEST, &message, Some("n"), "invalid_value");
     }
-    let settings = match common.settings(form, logprobs) {
-        Ok(settings) => settings,
-        Err(message) => {
-            return failure(StatusCode::BAD_REQUEST, &message, Some("logit_bias"), "invalid_value");
-        }
-    };
+    let settings = common.settings(form, logprobs);
     let mut texts = Vec::new();
     for (index, kind) in prompts.into_iter().flat_map(|kind| std::iter::repeat_n(kind, n)).enumerate() {
         let mut settings = settings.clone();
@@ -288,7 +122,8 @@ async fn write(api: &Api, client: Arc<Client>, common: Common, asked: Asked) -> 
         model: texts.first().map(|text| text.model_name().to_owned()).unwrap_or_default(),
         logprobs: logprobs.is_some(),
         stream: common.stream,
-        include_usage: common.stream_options.unwrap_or_default().include_usage,
+        include_usage: common.include_usage,
+        n,
     };
     if head.stream { streamed(head, texts) } else { whole(&head, texts).await }
 }
@@ -323,11 +158,12 @@ async fn whole(head: &Head, texts: Vec<LocalText>) -> Response {
     let mut usage = Usage::default();
     let mut choices = Vec::new();
     for (index, mut text) in texts.into_iter().enumerate() {
-        usage.prompt += text.prompt_tokens();
+        let counts = head.counts(index);
+        usage.prompt += if counts { text.prompt_tokens() } else { 0 };
         let (mut content, mut sampled) = (String::new(), Vec::new());
         let reason = loop {
             match text.next().await {
-                Ok(Event::Started { cached }) => usage.cached += cached,
+                Ok(Event::Started { cached }) => usage.cached += if counts { cached } else { 0 },
                 Ok(Event::Token { sampled: token, text }) => {
                     content += &text;
                     sampled.push(token);
@@ -397,27 +233,36 @@ impl Head {
 
     /// In the form of the path.
     fn logprobs(&self, names: &TokenNames, sampled: &[Sampled]) -> Value {
-        let one = |(id, logprob): (u32, f32)| {
-            let token = names.text(id);
-            json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()})
-        };
+        let one = |(id, logprob): (u32, f32)| json!({"token": token(names, id), "logprob": logprob, "bytes": names.bytes(id)});
         if self.form == Form::Chat {
-            let token = |sampled: &Sampled| {
+            let entry = |sampled: &Sampled| {
                 let mut entry = one((sampled.id, sampled.logprob));
                 entry["top_logprobs"] = sampled.top.iter().copied().map(one).collect();
                 entry
             };
-            return json!({"content": sampled.iter().map(token).collect::<Vec<Value>>()});
+            return json!({"content": sampled.iter().map(entry).collect::<Vec<Value>>()});
         }
         let top = |sampled: &Sampled| {
-            let pairs = sampled.top.iter().map(|(id, logprob)| (names.text(*id), json!(logprob)));
+            let pairs = sampled.top.iter().map(|(id, logprob)| (token(names, *id), json!(logprob)));
             Value::Object(pairs.collect())
         };
         json!({
-            "tokens": sampled.iter().map(|sampled| names.text(sampled.id)).collect::<Vec<_>>(),
+            "tokens": sampled.iter().map(|sampled| token(names, sampled.id)).collect::<Vec<_>>(),
             "token_logprobs": sampled.iter().map(|sampled| sampled.logprob).collect::<Vec<_>>(),
             "top_logprobs": sampled.iter().map(top).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// A token as text; one that is a part of a character as its bytes, as OpenAI's API writes it.
+fn token(names: &TokenNames, id: u32) -> String {
+    match names.bytes(id).map(String::from_utf8) {
+        Some(Ok(text)) => text,
+        Some(Err(error)) => {
+            let bytes = error.as_bytes().iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", bytes.collect::<String>())
+        }
+        None => names.text(id),
     }
 }
 
@@ -440,7 +285,8 @@ fn streamed(head: Head, texts: Vec<LocalText>) -> Response {
 
 async fn tell(head: &Head, names: &TokenNames, texts: Vec<LocalText>, sender: &mpsc::Sender<String>) {
     let send = async |value: Value| sender.send(format!("data: {value}\n\n")).await.is_ok();
-    let mut usage = Usage { prompt: texts.iter().map(LocalText::prompt_tokens).sum(), ..Usage::default() };
+    let counted = texts.iter().enumerate().filter(|(index, _)| head.counts(*index));
+    let mut usage = Usage { prompt: counted.map(|(_, text)| text.prompt_tokens()).sum(), ..Usage::default() };
     if head.form == Form::Chat {
         for index in 0..texts.len() {
             let begun = json!({"role": "assistant", "content": ""});
@@ -452,7 +298,7 @@ async fn tell(head: &Head, names: &TokenNames, texts: Vec<LocalText>, sender: &m
     while let Some((index, event)) = events.next().await {
         let sent = match event {
             Ok(Event::Started { cached }) => {
-                usage.cached += cached;
+                usage.cached += if head.counts(index) { cached } else { 0 };
                 true
             }
             Ok(Event::Token { sampled, text }) => {
@@ -494,31 +340,4 @@ fn events(index: usize, text: LocalText) -> impl Stream<Item = (usize, Result<Ev
         let over = matches!(event, Ok(Event::Finished { .. }) | Err(_));
         Some(((index, event), (!over).then_some(text)))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_read_in_every_form() {
-        let request = json!({
-            "model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
-            "max_completion_tokens": 7, "stop": "x", "logit_bias": {"5": -100}, "user": "u",
-            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "strict": true, "schema": {"type": "string"}}}
-        });
-        let request: ChatRequest = serde_json::from_value(request).unwrap();
-        let settings = request.common.settings(Form::Chat, None).unwrap();
-        let limits = settings.limits.unwrap();
-        assert_eq!((limits.max_new_tokens, limits.stop), (7, vec!["x".to_owned()]));
-        let sampling = settings.sampling.unwrap();
-        assert_eq!((sampling.temperature, sampling.logit_bias[&5]), (Some(1.0), -100.0));
-        let constraint = settings.constraint.unwrap().kind.unwrap();
-        assert_eq!(constraint, pb::constraint::Kind::JsonSchema("{\"type\":\"string\"}".to_owned()));
-        let content = request.messages.into_iter().next().unwrap().content.unwrap();
-        assert_eq!(content.into_text(), "ab");
-        let bad = json!({"model": "m", "messages": [], "logit_bias": {"x": 1}});
-        let bad: ChatRequest = serde_json::from_value(bad).unwrap();
-        assert!(bad.common.settings(Form::Chat, None).unwrap_err().contains("\"x\" is not a token id"));
-    }
 }

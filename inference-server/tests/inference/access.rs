@@ -19,7 +19,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::support::{Gate, Running, config, gated, request};
+use crate::support::{Gate, Running, as_admin, config, gated, request};
 
 fn clients(dir: &Path, text: &str) -> String {
     let file = dir.join("clients.toml");
@@ -80,6 +80,21 @@ async fn tokens_decide_who_calls_and_who_administers() {
     assert!(metrics.contains("client_tokens_total{client=\"lab\"} 6"), "{metrics}");
 
     models.unload_model(with_token(unload, "alpha")).await.unwrap();
+}
+
+/// A proxy, a sidecar or a forwarded port makes every caller one of this machine.
+#[tokio::test]
+async fn being_on_the_same_machine_makes_nobody_an_admin() {
+    let gate = Gate::closed();
+    gate.open();
+    let running = Running::with_gate(&gate, &[]).await;
+    running.embed(&["a"]).await.unwrap();
+    let unload = pb::UnloadModelRequest { name: "test/gated".to_owned() };
+    for request in [Request::new(unload.clone()), with_token(unload.clone(), "guessed")] {
+        let refused = running.models().unload_model(request).await.unwrap_err();
+        assert_eq!(reason(&refused), (Code::PermissionDenied, "ADMIN_SCOPE_NEEDED".to_owned()));
+    }
+    running.models().unload_model(as_admin(unload)).await.unwrap();
 }
 
 #[tokio::test]
@@ -236,23 +251,38 @@ async fn tls_serves_and_its_certificate_is_renewed() {
     serving.abort();
 }
 
-/// SHA-256 of the certificate the server shows.
-async fn shown(address: std::net::SocketAddr, tls: &Tls) -> String {
+/// A connection by TLS, with a certificate in PEM and its key where there is one.
+async fn dialled(
+    address: std::net::SocketAddr,
+    tls: &Tls,
+    identity: Option<(&str, &str)>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let mut roots = rustls::RootCertStore::empty();
     let pem = tls.authority.pem();
-    let root = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
-        pem.as_bytes(),
-    );
-    roots.add(root.unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    connector.connect("localhost".try_into().unwrap(), stream).await
+}
+
+/// SHA-256 of the certificate the server shows.
+async fn shown(address: std::net::SocketAddr, tls: &Tls) -> String {
+    let stream = dialled(address, tls, None).await.unwrap();
     hex::encode(Sha256::digest(&stream.get_ref().1.peer_certificates().unwrap()[0]))
 }
 
@@ -277,5 +307,51 @@ async fn a_client_certificate_is_needed_where_a_root_is_given() {
     assert!(ask(Some((stranger, stranger_key))).await.is_err());
     let refused = ask(Some((unlisted, unlisted_key))).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
+    serving.abort();
+}
+
+/// The same certificate that opens the gRPC port opens the HTTPS port.
+#[tokio::test]
+async fn a_client_certificate_counts_on_the_https_port() {
+    let tls = Tls::new();
+    let (certificate, key, digest) = tls.authority.issue("lab");
+    let (unlisted, unlisted_key, _) = tls.authority.issue("other");
+    let file = clients(tls.dir.path(), &format!("[lab]\ncertificate_sha256 = \"{digest}\"\n"));
+    let (ca, server, server_key) = (tls.file("ca.pem"), tls.file("server.pem"), tls.file("server.key"));
+    let flags = [
+        "--tls-cert",
+        &server,
+        "--tls-key",
+        &server_key,
+        "--tls-client-ca",
+        &ca,
+        "--clients-file",
+        &file,
+        "--http-listen",
+        "127.0.0.1:0",
+    ];
+    let gate = Gate::closed();
+    gate.open();
+    let empty = tempfile::tempdir().unwrap();
+    let server = Server::with_models(&config(empty.path(), &flags), vec![gated(&gate)]).await.unwrap();
+    let address = server.http_addr().unwrap();
+    let serving = tokio::spawn(server.run(observatory_inference::shutdown::Stop::default()));
+    let ask = async |certificate: &str, key: &str| {
+        let mut stream = dialled(address, &tls, Some((certificate, key))).await.unwrap();
+        let body = r#"{"model": "test/gated", "input": "a"}"#;
+        let head = "POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+        stream
+            .write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        // The server closes without TLS's own farewell.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let answer = ask(&certificate, &key).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let refused = ask(&unlisted, &unlisted_key).await;
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("certificate is not known"), "{refused}");
     serving.abort();
 }

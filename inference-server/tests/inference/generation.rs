@@ -382,3 +382,63 @@ async fn a_storm_leaves_nothing_behind() {
     all_blocks_back(&running).await;
     assert!(running.scrape().await.contains("observatory_inference_written_tokens_total"));
 }
+
+fn hostile(kind: pb::constraint::Kind, seed: u64) -> pb::GenerationSettings {
+    let constraint = Some(pb::Constraint { kind: Some(kind) });
+    pb::GenerationSettings { constraint, sampling: sampled(seed), ..settings(200) }
+}
+
+/// A few bytes may ask for any amount of work: whoever wrote them is told so, and everybody else's texts are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
+    use pb::constraint::Kind as Must;
+    let running = std::sync::Arc::new(running(&[]).await);
+    let refused = |error: &Status, field: &str| {
+        let details = error.get_error_details();
+        let named = details.bad_request().map(|bad| bad.field_violations[0].field.clone());
+        assert_eq!((error.code(), named.as_deref()), (Code::InvalidArgument, Some(field)), "{error}");
+        assert_eq!(details.error_info().unwrap().reason, "BAD_CONSTRAINT");
+    };
+    let long = "(a{1000}){1000}";
+    let pattern = format!("{{\"type\": \"string\", \"pattern\": \"{long}\"}}");
+    for (kind, field) in [
+        (Must::Regex(long.to_owned()), "regex"),
+        (Must::Regex(format!("({long}){{1000}}")), "regex"),
+        (Must::JsonSchema(pattern), "json_schema"),
+        (Must::Lark(format!("start: /{long}/")), "lark"),
+        (Must::JsonSchema("{\"$ref\": \"#\"}".to_owned()), "json_schema"),
+        (
+            Must::JsonSchema(
+                "{\"type\": \"object\", \"properties\": {\"a\": {\"$ref\": \"#\"}}, \"required\": [\"a\"]}"
+                    .to_owned(),
+            ),
+            "json_schema",
+        ),
+    ] {
+        let error = generate(&running, hostile(kind, 1), text("hola")).await.unwrap_err();
+        refused(&error, &format!("settings.constraint.{field}"));
+    }
+    // These meet the long part once they are on their way, each on a different letter.
+    let texts: Vec<_> = (0..6)
+        .map(|seed| {
+            let kind = Must::Regex("z|[a-y]((b{1000}){1000}){100}".to_owned());
+            let running = std::sync::Arc::clone(&running);
+            tokio::spawn(async move { generate(&running, hostile(kind, seed), text("hola")).await })
+        })
+        .collect();
+    let mut written = 0;
+    while texts.iter().any(|text| !text.is_finished()) {
+        generate(&running, settings(1), text("adiós")).await.unwrap();
+        written += 1;
+    }
+    // Each of them keeps a thread busy for half a second, in which the engine makes many steps.
+    assert!(written > 20, "{written}");
+    let mut failed = 0;
+    for told in texts {
+        if let Err(error) = told.await.unwrap() {
+            refused(&error, "settings.constraint.regex");
+            failed += 1;
+        }
+    }
+    assert!(failed > 0, "no text met the long part");
+}

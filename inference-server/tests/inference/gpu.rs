@@ -374,7 +374,8 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
                 sampler: Sampler::new(&sampling, prompt),
                 pieces: generator.pieces(),
                 stops: Stops::new(Vec::new()),
-                matcher: (prompt.len() / 20 % 2 == 1).then(|| generator.matcher("", &letters).unwrap()),
+                matcher: (prompt.len() / 20 % 2 == 1)
+                    .then(|| (String::new(), generator.matcher("", &letters).unwrap())),
                 takes_forced: false,
                 end_ids: Vec::new(),
                 stop_ids: Vec::new(),

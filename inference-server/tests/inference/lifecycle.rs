@@ -7,7 +7,7 @@ use observatory_proto::inference::v1 as pb;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{Gate, Running, config, reference, request, store};
+use crate::support::{Gate, Running, as_admin, config, reference, request, store};
 
 const FIRST: &str = "golden/bert";
 const SECOND: &str = "golden/tiny-e5";
@@ -24,7 +24,7 @@ async fn serving(flags: &[&str], change: impl FnOnce(&mut observatory_inference:
 
 async fn load(running: &Running, name: &str) -> Result<Vec<pb::LoadModelResponse>, tonic::Status> {
     let request = pb::LoadModelRequest { name: name.to_owned() };
-    let mut stream = running.models().load_model(request).await?.into_inner();
+    let mut stream = running.models().load_model(as_admin(request)).await?.into_inner();
     let mut told = Vec::new();
     while let Some(message) = stream.message().await? {
         told.push(message);
@@ -34,7 +34,7 @@ async fn load(running: &Running, name: &str) -> Result<Vec<pb::LoadModelResponse
 
 async fn unload(running: &Running, name: &str) -> Result<pb::Model, tonic::Status> {
     let request = pb::UnloadModelRequest { name: name.to_owned() };
-    Ok(running.models().unload_model(request).await?.into_inner().model.unwrap())
+    Ok(running.models().unload_model(as_admin(request)).await?.into_inner().model.unwrap())
 }
 
 async fn embed(running: &Running, name: &str) -> Result<pb::EmbedResponse, tonic::Status> {
@@ -107,7 +107,7 @@ async fn unloading_waits_for_what_is_in_flight() {
         async move { client.embed(request(&["a b"])).await }
     });
     gate.entered().await;
-    let mut hurried = tonic::Request::new(pb::UnloadModelRequest { name: "test/gated".to_owned() });
+    let mut hurried = as_admin(pb::UnloadModelRequest { name: "test/gated".to_owned() });
     hurried.set_timeout(Duration::from_millis(200));
     let late = running.models().unload_model(hurried).await.unwrap_err();
     assert!(matches!(late.code(), Code::DeadlineExceeded | Code::Cancelled), "{late}");

@@ -6,6 +6,7 @@ mod access;
 mod calls;
 mod classification;
 mod conformance;
+mod connections;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod decoders;
@@ -17,12 +18,14 @@ mod gguf;
 mod goldens;
 mod gpu;
 mod heads;
+mod hostile;
 #[cfg(not(feature = "cuda"))]
 mod kernels;
 mod lifecycle;
 mod llama;
 mod openai;
 mod process;
+mod published;
 mod queue;
 mod serving;
 mod store;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::access::eventually;
-use crate::support::{Gate, Running, request};
+use crate::support::{Gate, Running, reference, request, rows};
 
 const LISTEN: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
 
@@ -72,7 +72,8 @@ async fn refusals_have_openais_shape() {
     };
     let ask = |input: Value| json!({"model": "test/gated", "input": input});
     check(json!({"model": "no/such", "input": "a"}), 404, Value::Null, "model_not_found").await;
-    check(json!({"input": "a"}), 400, Value::Null, "invalid_json").await;
+    check(json!({"input": "a"}), 400, json!("model"), "invalid_value").await;
+    check(json!(["a"]), 400, Value::Null, "invalid_json").await;
     check(ask(json!([])), 400, json!("input"), "empty_input").await;
     check(ask(json!(["a", " "])), 400, json!("input[1]"), "empty_input").await;
     check(ask(json!("a b c d a")), 400, json!("input[0]"), "input_too_long").await;
@@ -228,7 +229,7 @@ async fn texts_that_cannot_be_written_are_refused() {
     let hola = json!([{"role": "user", "content": "hola"}]);
     let ask = |key: &str, value: Value| json!({"model": WRITER, "messages": hola, key: value});
     check(chat, json!({"model": "no/such", "messages": hola}), 404, Value::Null, "model_not_found").await;
-    check(chat, json!({"model": WRITER}), 400, Value::Null, "invalid_json").await;
+    check(chat, json!({"model": WRITER}), 400, json!("messages"), "invalid_value").await;
     check(chat, ask("tools", json!([{}])), 400, json!("tools"), "unsupported").await;
     check(chat, ask("n", json!(0)), 400, json!("n"), "invalid_value").await;
     check(chat, ask("logit_bias", json!({"x": 1})), 400, json!("logit_bias"), "invalid_value").await;
@@ -238,4 +239,152 @@ async fn texts_that_cannot_be_written_are_refused() {
     check(chat, ask("response_format", schema), 400, field, "bad_constraint").await;
     check("/v1/completions", json!({"model": WRITER, "prompt": ""}), 400, json!("prompt"), "empty_input")
         .await;
+}
+
+/// The score of every document, and the indices in their order.
+fn ranked(answer: &Value) -> (Vec<u64>, Vec<f64>) {
+    let results = answer["results"].as_array().unwrap();
+    let index = |result: &Value| result["index"].as_u64().unwrap();
+    let score = |result: &Value| result["relevance_score"].as_f64().unwrap();
+    (results.iter().map(index).collect(), results.iter().map(score).collect())
+}
+
+#[tokio::test]
+async fn documents_are_ranked_by_rankers_and_by_encoders() {
+    let names = ["golden/bert-ranker", "golden/tiny-e5", WRITER];
+    let running = Running::with_fixtures(&names, &LISTEN).await;
+    let texts = ["contabilidad y SAP", "análisis de datos", "cocina", "programación en Python"];
+    let documents = json!([texts[0], {"text": texts[1]}, texts[2], {"text": texts[3]}]);
+    let ask = async |model: &str, more: Value| {
+        let mut body = json!({"model": model, "query": "datos", "documents": documents});
+        more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+        let (status, _, answer) = http(&running, "POST /v1/rerank", &body.to_string()).await;
+        (status, answer)
+    };
+    for model in &names[..2] {
+        let (status, all) = ask(model, json!({"top_n": null})).await;
+        assert_eq!((status, &all["model"]), (200, &json!(model)), "{all}");
+        let (mut order, scores) = ranked(&all);
+        assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+        assert!(
+            all["results"][0].get("document").is_none() && all["usage"]["total_tokens"].as_u64() > Some(8)
+        );
+        let (_, two) = ask(model, json!({"top_n": 2, "return_documents": true})).await;
+        assert_eq!(ranked(&two), (order[..2].to_vec(), scores[..2].to_vec()));
+        assert_eq!(two["results"][0]["document"]["text"], texts[order[0] as usize]);
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3]);
+    }
+    // As the ranker answers over gRPC.
+    let settings = pb::RankSettings { model: reference(names[0]), ..Default::default() };
+    let asked = pb::RankRequest {
+        settings: Some(settings),
+        query: "datos".to_owned(),
+        documents: texts.map(str::to_owned).to_vec(),
+    };
+    let expected = running.ranking().rank(asked).await.unwrap().into_inner().documents;
+    let (order, _) = ranked(&ask(names[0], json!({})).await.1);
+    assert_eq!(order, expected.iter().map(|document| u64::from(document.index)).collect::<Vec<_>>());
+    // As the cosine of the vectors with the model's own prompts.
+    let vectors = async |prompt: &str, texts: &[&str]| {
+        let mut asked = request(texts);
+        asked.settings = Some(pb::EmbedSettings {
+            model: reference(names[1]),
+            prompt_name: prompt.to_owned(),
+            normalize: Some(true),
+            ..Default::default()
+        });
+        rows(&running.embedding().embed(asked).await.unwrap().into_inner())
+    };
+    let (query, passages) = (vectors("query", &["datos"]).await, vectors("passage", &texts).await);
+    let (order, scores) = ranked(&ask(names[1], json!({})).await.1);
+    for (index, score) in order.iter().zip(scores) {
+        let cosine: f32 = query[0].iter().zip(&passages[*index as usize]).map(|(a, b)| a * b).sum();
+        assert!((f64::from(cosine) - score).abs() < 1e-5, "{index}: {cosine} {score}");
+    }
+    let refused = async |model: &str, more: Value, status: u16, param: Value| {
+        let (got, answer) = ask(model, more).await;
+        assert_eq!((got, &answer["error"]["param"]), (status, &param), "{answer}");
+    };
+    for model in &names[..2] {
+        refused(model, json!({"documents": []}), 400, json!("documents")).await;
+        refused(model, json!({"documents": ["a", " "]}), 400, json!("documents[1]")).await;
+        refused(model, json!({"query": " "}), 400, json!("query")).await;
+        refused(model, json!({"max_chunks_per_doc": 3}), 400, json!("max_chunks_per_doc")).await;
+    }
+    refused("no/such", json!({}), 404, Value::Null).await;
+    refused(WRITER, json!({}), 400, Value::Null).await;
+}
+
+/// A prompt counts once however many texts are written for it, and bytes of log probabilities are those of the text.
+#[tokio::test]
+async fn usage_and_log_probabilities_are_openais() {
+    let running = writer().await;
+    let hola = json!([{"role": "user", "content": "hola"}]);
+    let ask = async |path: &str, more: Value| {
+        let mut body = json!({"model": WRITER, "max_tokens": 12, "seed": 4});
+        more.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
+        http(&running, &format!("POST {path}"), &body.to_string()).await.2
+    };
+    let chat = "/v1/chat/completions";
+    let one = ask(chat, json!({"messages": hola})).await["usage"]["prompt_tokens"].clone();
+    let three = ask(chat, json!({"messages": hola, "n": 3})).await;
+    assert_eq!(three["usage"]["prompt_tokens"], one);
+    let total = one.as_u64().unwrap() + three["usage"]["completion_tokens"].as_u64().unwrap();
+    assert_eq!(three["usage"]["total_tokens"], total);
+    let events = streamed(
+        &running,
+        chat,
+        json!({"model": WRITER, "messages": hola, "n": 3, "max_tokens": 4, "stream": true,
+            "stream_options": {"include_usage": true}}),
+    )
+    .await;
+    assert_eq!(events.last().unwrap()["usage"]["prompt_tokens"], one);
+    let both = ask("/v1/completions", json!({"prompt": ["hola", "adiós"], "n": 2})).await;
+    let single = async |prompt: &str| {
+        ask("/v1/completions", json!({"prompt": prompt})).await["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(both["usage"]["prompt_tokens"], single("hola").await + single("adiós").await);
+
+    let answer = ask(
+        chat,
+        json!({"messages": hola, "max_tokens": 60, "logprobs": true, "top_logprobs": 5, "temperature": 1.5}),
+    )
+    .await;
+    let choice = &answer["choices"][0];
+    let tokens = choice["logprobs"]["content"].as_array().unwrap();
+    let bytes: Vec<u8> = tokens
+        .iter()
+        .filter_map(|token| token["bytes"].as_array())
+        .flat_map(|bytes| bytes.iter().map(|byte| byte.as_u64().unwrap() as u8))
+        .collect();
+    assert_eq!(String::from_utf8_lossy(&bytes), choice["message"]["content"].as_str().unwrap());
+    let pieces = tokens.iter().filter(|token| token["token"].as_str().unwrap().starts_with("bytes:\\x"));
+    assert!(pieces.count() > 0, "no token is a part of a character: {tokens:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_done_is_refused_by_name() {
+    let running = writer().await;
+    let hola = json!([{"role": "user", "content": "hola"}]);
+    let ask =
+        |key: &str, value: Value| json!({"model": WRITER, "messages": hola, "max_tokens": 2, key: value});
+    let check = async |body: Value, status: u16, param: Value| {
+        let (got, _, answer) = http(&running, "POST /v1/chat/completions", &body.to_string()).await;
+        assert_eq!((got, &answer["error"]["param"]), (status, &param), "{answer}");
+    };
+    for key in ["guided_json", "guided_regex", "structured_outputs", "grammar", "lora_request"] {
+        check(ask(key, json!({"a": 1})), 400, json!(key)).await;
+        let (got, _, answer) =
+            http(&running, "POST /v1/chat/completions", &ask(key, Value::Null).to_string()).await;
+        assert_eq!(got, 200, "{answer}");
+    }
+    check(ask("temperature", json!("0.7")), 400, json!("temperature")).await;
+    check(ask("max_tokens", json!(0)), 400, json!("max_tokens")).await;
+    let (status, _, answer) = http(&running, "POST /v1/responses", "{}").await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("unsupported")));
+    let (status, _, answer) = http(&running, "OPTIONS /v1/embeddings", "").await;
+    assert_eq!((status, &answer["error"]["code"]), (405, &json!("method_not_allowed")));
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "s", "schema": {"$ref": "#"}}});
+    check(ask("response_format", schema), 400, json!("response_format")).await;
 }

@@ -14,7 +14,7 @@ use crate::support::{Running, config, device, request, store};
 
 type Change = fn(&Path);
 
-fn edit(path: &Path, change: impl Fn(&mut Value)) {
+pub(crate) fn edit(path: &Path, change: impl Fn(&mut Value)) {
     let mut value: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     change(&mut value);
     fs::write(path, value.to_string()).unwrap();

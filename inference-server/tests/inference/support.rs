@@ -23,6 +23,7 @@ use pb::models_service_client::ModelsServiceClient;
 use pb::ranking_service_client::RankingServiceClient;
 use pb::token_classification_service_client::TokenClassificationServiceClient;
 use pb::tokenization_service_client::TokenizationServiceClient;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -70,11 +71,23 @@ pub(crate) fn store(names: &[&str]) -> TempDir {
     dir
 }
 
+/// The token of whoever may load and unload models.
+const ADMIN: &str = "the operator's own";
+
+/// A request that shows it.
+pub(crate) fn as_admin<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {ADMIN}").parse().unwrap());
+    request
+}
+
 /// The configuration a command line gives, on free ports of loopback.
 pub(crate) fn config(store: &Path, flags: &[&str]) -> Config {
     let fixed = ["inference-server", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
     let device = ["--device", device_name(), "--precision", "f32", "--models-dir", store.to_str().unwrap()];
-    let args = fixed.iter().copied().chain(device).chain(flags.iter().copied());
+    let admin = hex::encode(Sha256::digest(ADMIN));
+    let admin = ["--admin-token-sha256", &admin];
+    let args = fixed.iter().copied().chain(device).chain(admin).chain(flags.iter().copied());
     Args::try_parse_from(args).unwrap().check().unwrap()
 }
 

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::keep::{Live, Unit};
 use super::{Plan, STACK_ENV};
 use crate::local::health::{self, Health};
-use crate::local::paths::DataDir;
+use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::ConnectionUrl;
 use crate::local::process::{ProcessId, Running, SERVICE_END, describe_exit};
 use crate::local::state::Board;
@@ -52,6 +54,18 @@ pub(super) struct Wiring {
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
     Pipeline { wiring: Wiring, migrated: Option<ConnectionUrl> },
+}
+
+/// The token that administers the inference server, made once and readable by the owner alone.
+fn token(data: &DataDir) -> anyhow::Result<String> {
+    let file = data.inference_token();
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    if !known.trim().is_empty() {
+        return Ok(known.trim().to_owned());
+    }
+    let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    write_atomically(&file, made.as_bytes(), 0o600)?;
+    Ok(made)
 }
 
 /// A server program that announces its addresses in a file.
@@ -131,6 +145,9 @@ impl Service {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
                 command.arg("--models-dir").arg(models);
+                // The server knows the digest alone; the token is for whoever may read the owner's files.
+                let digest = hex::encode(Sha256::digest(token(&self.data)?));
+                command.env("OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", digest);
                 // Two stacks on one machine must not quarrel about the usual port.
                 if std::env::var_os("OBSERVATORY_INFERENCE_METRICS_LISTEN").is_none() {
                     command.env("OBSERVATORY_INFERENCE_METRICS_LISTEN", "127.0.0.1:0");
@@ -287,6 +304,18 @@ async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_read_by_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path()).unwrap();
+        data.create().unwrap();
+        let made = token(&data).unwrap();
+        assert_eq!((made.len(), token(&data).unwrap()), (64, made));
+        let mode = fs::metadata(data.inference_token()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn announcements() {

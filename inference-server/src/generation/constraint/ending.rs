@@ -8,6 +8,8 @@
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
 
+use super::watch::Watch;
+
 /// Longest way that is searched, in steps; forced tokens are one step together.
 const STEPS: usize = 600;
 /// Ways followed side by side where the first one found is too long.
@@ -95,15 +97,26 @@ impl Hints {
 }
 
 /// Whether the tokens and then the ending lead to where the text may end.
-pub(super) fn leads(parser: &mut Parser, ids: &[u32], ending: &[u32], hints: &Hints) -> bool {
+pub(super) fn leads(
+    parser: &mut Parser,
+    ids: &[u32],
+    ending: &[u32],
+    (hints, watch): (&Hints, &Watch),
+) -> bool {
     let whole: Vec<u32> = ids.iter().chain(ending).copied().chain([hints.eos]).collect();
-    parser.validate_tokens(&whole).is_ok_and(|valid| valid == whole.len())
+    watch.run(parser, |parser| parser.validate_tokens(&whole)).is_ok_and(|valid| valid == whole.len())
 }
 
-/// At most `room` tokens that lead to an end; `old` is an ending from before that may still close the text.
-pub(super) fn find(parser: &Parser, hints: &Hints, old: &[u32], room: usize) -> Option<Vec<u32>> {
+/// At most `room` tokens that lead to an end; `old` is an ending from before that may still close the text. None is found
+/// once the text has used up its work.
+pub(super) fn find(
+    parser: &Parser,
+    (hints, watch): (&Hints, &Watch),
+    old: &[u32],
+    room: usize,
+) -> Option<Vec<u32>> {
     let search = |elsewhere, width, steps| {
-        Search { hints, elsewhere, old, width, best: None, room }.run(parser.clone(), steps)
+        Search { hints, watch, elsewhere, old, width, best: None, room }.run(parser.clone(), steps)
     };
     search(&hints.elsewhere, 1, STEPS)
         .or_else(|| search(&hints.leaving, 1, STEPS))
@@ -119,6 +132,7 @@ struct Way {
 
 struct Search<'s> {
     hints: &'s Hints,
+    watch: &'s Watch,
     /// Groups of tokens to try where a text is not free, in their order.
     elsewhere: &'s [Vec<u32>],
     old: &'s [u32],
@@ -139,7 +153,7 @@ impl Search<'_> {
             // Those that left the best choices least often: what seems best may lead round in a circle.
             next.sort_by_key(|way| way.rank);
             next.truncate(self.width);
-            if next.is_empty() {
+            if next.is_empty() || self.watch.is_spent() {
                 break;
             }
             ways = next;
@@ -159,19 +173,21 @@ impl Search<'_> {
         if way.ids.len() > self.room {
             return;
         }
-        if way.parser.is_accepting().unwrap_or(false) {
+        if self.watch.run(&mut way.parser, Parser::is_accepting).unwrap_or(false) {
             return self.ends(way.ids);
         }
         for skipped in 0..self.old.len().min(4) {
             let rest = &self.old[skipped..];
-            if way.ids.len() + rest.len() <= self.room && leads(&mut way.parser, &[], rest, self.hints) {
+            if way.ids.len() + rest.len() <= self.room
+                && leads(&mut way.parser, &[], rest, (self.hints, self.watch))
+            {
                 way.ids.extend(rest);
                 return self.ends(way.ids);
             }
         }
-        let forced = way.parser.compute_ff_tokens();
+        let forced = self.watch.run(&mut way.parser, Parser::compute_ff_tokens);
         if !forced.is_empty() {
-            if way.parser.consume_tokens(&forced).is_ok() {
+            if self.watch.run(&mut way.parser, |parser| parser.consume_tokens(&forced)).is_ok() {
                 way.ids.extend(forced);
                 next.push(way);
             }
@@ -180,7 +196,7 @@ impl Search<'_> {
         let candidates = self.candidates(&mut way.parser);
         for (rank, id) in candidates.into_iter().enumerate() {
             let mut parser = way.parser.clone();
-            if parser.consume_token(id).is_ok() {
+            if self.watch.run(&mut parser, |parser| parser.consume_token(id)).is_ok() {
                 let mut ids = way.ids.clone();
                 ids.push(id);
                 next.push(Way { parser, ids, rank: way.rank + rank });
@@ -190,7 +206,10 @@ impl Search<'_> {
 
     /// What to try next, best first.
     fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
-        let mut valid = |id: &u32| parser.validate_tokens(&[*id]).is_ok_and(|valid| valid == 1);
+        let mut valid = |id: &u32| {
+            let valid = self.watch.run(parser, |parser| parser.validate_tokens(&[*id]));
+            valid.is_ok_and(|valid| valid == 1)
+        };
         let free = self.hints.probes.len() == 2 && self.hints.probes.iter().all(&mut valid);
         let known = if free { &self.hints.in_string } else { self.elsewhere };
         let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
@@ -204,7 +223,7 @@ impl Search<'_> {
 
     /// Tokens after which the text may end, else the longest allowed ones, but those in `found`.
     fn others(&self, parser: &mut Parser, found: &[u32]) -> Vec<u32> {
-        let Ok(mask) = parser.compute_mask() else { return Vec::new() };
+        let Ok(mask) = self.watch.run(parser, Parser::compute_mask) else { return Vec::new() };
         let mut ids: Vec<u32> = Vec::new();
         mask.iter_set_entries(|id| {
             let length = self.hints.lengths[id] as usize;
@@ -212,7 +231,11 @@ impl Search<'_> {
                 ids.push(id as u32);
             }
         });
-        let last = ids.iter().copied().take(LAST).find(|id| leads(parser, &[*id], &[], self.hints));
+        let last = ids
+            .iter()
+            .copied()
+            .take(LAST)
+            .find(|id| !self.watch.is_spent() && leads(parser, &[*id], &[], (self.hints, self.watch)));
         let key = |id: &u32| (std::cmp::Reverse(self.hints.lengths[*id as usize]), *id);
         if ids.len() > self.width {
             ids.select_nth_unstable_by_key(self.width, key);

@@ -12,6 +12,9 @@ use toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use super::super::bytes::{Spelling, fallback_byte};
 
+/// Bytes up to which a text is cut as the model's tokenizer cuts it: for one long word that takes more than linear time.
+const CANONICAL: usize = 16 * 1024;
+
 /// Tokens by their bytes.
 pub(super) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
@@ -65,6 +68,9 @@ impl TokenizerEnv for Vocabulary {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        if bytes.len() > CANONICAL {
+            return self.trie.greedy_tokenize(bytes);
+        }
         self.trie.tokenize_with_greedy_fallback(bytes, |text| self.canonical(text))
     }
 }

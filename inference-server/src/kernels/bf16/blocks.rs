@@ -136,9 +136,16 @@ pub struct Panels {
 
 impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
+    ///
+    /// # Panics
+    /// Where there cannot be so many.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
-        let columns = outputs.next_multiple_of(PANEL);
-        let blocks = inputs.div_ceil(DEPTH) * columns / SIDE;
+        let columns = outputs.checked_next_multiple_of(PANEL);
+        let steps = columns.and_then(|columns| columns.checked_mul(inputs.div_ceil(DEPTH)));
+        let (Some(columns), Some(steps)) = (columns, steps) else {
+            panic!("a layer from {inputs} to {outputs} fits into no memory");
+        };
+        let blocks = steps / SIDE;
         Self { blocks: vec![Block::ZERO; blocks], bias: vec![0.0; columns], inputs, outputs }
     }
 

@@ -88,7 +88,7 @@ impl Tile {
     /// lines of [`STRIP`] floats on a cache line, and nobody else may use the outputs meanwhile.
     #[allow(unsafe_code, reason = "raw pointers into matrices")]
     pub(in super::super) unsafe fn run(&self, isa: Isa, rows: usize) {
-        debug_assert!((1..=Size::of(isa).rows).contains(&rows));
+        assert!((1..=Size::of(isa).rows).contains(&rows), "{rows} rows are no tile");
         // SAFETY: the caller's promise, and the kind of `isa` proves that the instructions exist.
         unsafe {
             match isa.kind() {

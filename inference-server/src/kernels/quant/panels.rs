@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::super::lines::Lines;
 use super::super::matrix::{Line, PANEL, STRIP};
@@ -87,8 +87,12 @@ impl Panels {
         ensure!(format.is_quantised(), "{} has no blocks of integers to multiply by", format.name());
         format.row_bytes(inputs)?;
         ensure!(inputs > 0 && outputs > 0, "a layer from {inputs} to {outputs} has no weights");
-        let columns = outputs.next_multiple_of(PANEL);
-        let lines = Lines::zeros(outputs.div_ceil(STRIP) * strip_bytes(format, inputs));
+        let columns = outputs.checked_next_multiple_of(PANEL);
+        let bytes = outputs.div_ceil(STRIP).checked_mul(strip_bytes(format, inputs));
+        let (Some(columns), Some(bytes)) = (columns, bytes) else {
+            bail!("a layer from {inputs} to {outputs} fits into no memory");
+        };
+        let lines = Lines::zeros(bytes);
         Ok(Self { lines, bias: vec![0.0; columns], format, inputs, outputs })
     }
 

@@ -112,7 +112,7 @@ impl Unit {
     }
 
     fn sum(self, tile: &Tile<'_>) {
-        debug_assert!(tile.is_whole());
+        assert!(tile.is_whole(), "a tile beyond its rows or weights");
         match self {
             Self::Portable => portable::sum(tile),
             #[cfg(target_arch = "x86_64")]

@@ -104,7 +104,7 @@ struct File {
     hidden_activation: Option<files::Activation>,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "files::or_default")]
     mlp_bias: bool,
     rope_theta: Option<f64>,
     rope_local_base_freq: Option<f64>,
@@ -127,6 +127,19 @@ fn small() -> f64 {
 
 /// The tensor of a GGUF file that divides the frequencies of Llama 3.1 and later.
 const FREQUENCIES: &str = "rope_freqs.weight";
+
+/// Tokens of a text at most.
+const MOST_POSITIONS: usize = 1 << 28;
+
+/// What transformers takes for a Gemma 3 whose file does not say: the published ones of 4 billion weights and more say
+/// little.
+fn gemma3() -> Value {
+    json!({
+        "vocab_size": 262_208, "hidden_size": 2_304, "intermediate_size": 9_216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
+        "query_pre_attn_scalar": 256, "sliding_window": 4_096,
+    })
+}
 
 /// Model types of `config.json` that are decoders.
 const TYPES: [(&str, Family); 7] = [
@@ -216,6 +229,13 @@ impl DecoderConfig {
             let outer = value.as_object_mut().context("not an object")?;
             outer.extend(inner.into_iter().filter(|(key, _)| key != "model_type"));
         }
+        if value.get("model_type").and_then(Value::as_str).and_then(family) == Some(Family::Gemma3)
+            && let (Some(map), Value::Object(defaults)) = (value.as_object_mut(), gemma3())
+        {
+            for (key, default) in defaults {
+                map.entry(key).or_insert(default);
+            }
+        }
         let file: File = serde_json::from_value(value).context("not what was expected of a decoder")?;
         let family = family(&file.model_type).with_context(|| {
             format!("model_type is \"{}\", allowed are {}", file.model_type, model_types())
@@ -253,17 +273,17 @@ impl DecoderConfig {
 
 impl File {
     fn check(&self) -> Result<()> {
-        for (key, value) in [
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads.unwrap_or(1)),
-            ("head_dim", self.head_dim.unwrap_or(2)),
-            ("vocab_size", self.vocab_size),
-            ("max_position_embeddings", self.max_position_embeddings),
+        for (key, value, most) in [
+            ("hidden_size", self.hidden_size, 1 << 17),
+            ("intermediate_size", self.intermediate_size, 1 << 21),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, 1 << 12),
+            ("num_key_value_heads", self.num_key_value_heads.unwrap_or(1), 1 << 12),
+            ("head_dim", self.head_dim.unwrap_or(2), 1 << 12),
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("max_position_embeddings", self.max_position_embeddings, MOST_POSITIONS),
         ] {
-            ensure!(value > 0, "{key} is 0, it must be positive");
+            files::check_number(key, value, most)?;
         }
         for (key, value) in [
             ("final_logit_softcapping", self.final_logit_softcapping),
@@ -322,9 +342,18 @@ impl File {
     fn rotations(&self, family: Family, size: usize) -> Result<(Rotation, Rotation, usize)> {
         let default = if family == Family::Gemma3 { 1_000_000.0 } else { 10_000.0 };
         let read = |value: Option<&Value>| -> Result<Rope> {
-            let rope =
-                value.filter(|value| !value.is_null()).map(|value| serde_json::from_value(value.clone()));
-            Ok(rope.transpose().context("rope_parameters")?.unwrap_or_default())
+            let Some(mut value) = value.filter(|value| !value.is_null()).cloned() else {
+                return Ok(Rope::default());
+            };
+            // transformers writes the old name beside the new one, which counts.
+            if let Some(map) = value.as_object_mut()
+                && map.get("rope_type").is_some_and(|kind| !kind.is_null())
+            {
+                map.remove("type");
+            } else if let Some(map) = value.as_object_mut() {
+                map.remove("rope_type");
+            }
+            serde_json::from_value(value).context("rope_parameters")
         };
         let parameters = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
         let by_type = |name: &str| self.rope_parameters.as_ref().and_then(|all| all.get(name));
@@ -342,7 +371,9 @@ impl File {
             }
             None => rotation.clone(),
         };
-        Ok((rotation, local, all.context(context)))
+        let context = all.context(context);
+        files::check_number("max_position_embeddings by its factor", context, MOST_POSITIONS)?;
+        Ok((rotation, local, context))
     }
 }
 
@@ -413,6 +444,45 @@ mod tests {
         assert_eq!(with(&nested).unwrap().hidden, 16);
     }
 
+    /// As google/gemma-3-4b-it has it.
+    #[test]
+    fn what_a_gemma3_does_not_say_is_known() {
+        let published = json!({
+            "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 106],
+            "text_config": {
+                "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+                "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024
+            },
+            "vision_config": {"hidden_size": 1152, "num_attention_heads": 16, "num_hidden_layers": 27}
+        });
+        let config = DecoderConfig::from_json(published).unwrap();
+        assert_eq!((config.vocabulary, config.hidden, config.layers.len()), (262_208, 2_560, 34));
+        assert_eq!(config.heads, Shape { shared: 4, group: 2, size: 256 });
+        assert_eq!((config.context, config.score_scale, config.tied), (131_072, 1.0 / 16.0, true));
+        assert_eq!(config.layers.iter().filter(|layer| layer.window == Some(1_024)).count(), 29);
+    }
+
+    #[test]
+    fn numbers_that_no_model_has_are_refused() {
+        for key in [
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "vocab_size",
+            "max_position_embeddings",
+        ] {
+            for value in [0, 1_u64 << 40, 1 << 61, u64::MAX] {
+                let error = format!("{:#}", with(&json!({key: value})).unwrap_err());
+                assert!(error.contains(key) && error.contains("allowed are 1 to"), "{error}");
+            }
+        }
+        let yarn = json!({"rope_scaling": {"type": "yarn", "factor": 1e30}});
+        assert!(format!("{:#}", with(&yarn).unwrap_err()).contains("by its factor"));
+    }
+
     #[test]
     fn old_and_new_names_of_rope_settings_mean_the_same() {
         let old = json!({"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}});
@@ -420,5 +490,9 @@ mod tests {
         let (old, new) = (with(&old).unwrap(), with(&new).unwrap());
         assert_eq!(old.rotation, new.rotation);
         assert_eq!(old.rotation.frequencies[0], 0.5);
+        let both = |kind: Value| json!({"rope_theta": 500.0, "rope_scaling": {"type": "linear", "rope_type": kind, "factor": 2.0}});
+        assert_eq!(with(&both(json!("linear"))).unwrap().rotation, old.rotation);
+        assert_eq!(with(&both(Value::Null)).unwrap().rotation, old.rotation);
+        assert_ne!(with(&both(json!("default"))).unwrap().rotation, old.rotation);
     }
 }

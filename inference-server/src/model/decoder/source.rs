@@ -70,9 +70,11 @@ impl Source {
         let shape = [outputs, inputs];
         match self {
             Self::Checkpoint(weights) => {
-                let full = format!("{name}.weight");
-                let matrix =
-                    if name == HEAD { weights.head(&full, &shape) } else { weights.encoder(&full, &shape) };
+                let matrix = if name == HEAD {
+                    weights.head(&head_name(weights, name), &shape)
+                } else {
+                    weights.encoder(&format!("{name}.weight"), &shape)
+                };
                 Ok(Stored::Floats(matrix?.flatten_all()?.to_vec1()?))
             }
             Self::Gguf(weights) => {
@@ -117,9 +119,9 @@ impl Source {
         let parts = [(HEAD.to_owned(), outputs)];
         match self {
             Self::Gguf(weights) => weights.linear(&parts, inputs, false),
-            // Its name has no prefix.
+            // Its name has no prefix, but that of a model that also reads images.
             Self::Checkpoint(weights) => dense(&parts, inputs, |name, outputs| {
-                let matrix = weights.head(&format!("{name}.weight"), &[outputs, inputs])?;
+                let matrix = weights.head(&head_name(weights, name), &[outputs, inputs])?;
                 Ok((matrix.flatten_all()?.to_vec1()?, vec![0.0; outputs]))
             }),
         }
@@ -135,6 +137,12 @@ impl Source {
             Self::Gguf(weights) => weights.words(rows, width),
         }
     }
+}
+
+fn head_name(weights: &Weights, name: &str) -> String {
+    let names = [format!("{name}.weight"), format!("language_model.{name}.weight")];
+    let [plain, inner] = names;
+    if !weights.has(&plain) && weights.has(&inner) { inner } else { plain }
 }
 
 /// A matrix as it is stored, a row for each output.
@@ -166,14 +174,16 @@ fn dense(
     inputs: usize,
     mut read: impl FnMut(&str, usize) -> Result<(Vec<f32>, Vec<f32>)>,
 ) -> Result<Linear> {
-    let mut panels = gemm::Panels::zeros(inputs, parts.iter().map(|(_, outputs)| outputs).sum());
+    let all = parts.iter().map(|(_, outputs)| outputs).sum();
+    let mut panels = None;
     let mut first = 0;
     for (name, outputs) in parts {
         let (matrix, bias) = read(name, *outputs)?;
-        panels.pack(first, &matrix, &bias);
+        // The first part is there, so the sizes are those of the file and not of its description alone.
+        panels.get_or_insert_with(|| gemm::Panels::zeros(inputs, all)).pack(first, &matrix, &bias);
         first += outputs;
     }
-    Ok(Linear::F32(panels))
+    panels.map(Linear::F32).context("a layer without parts")
 }
 
 /// The vectors of the tokens.

@@ -72,6 +72,7 @@ pub(super) fn load_all<W: Linear>(config: &EncoderConfig, weights: &mut Weights)
 impl<W: Linear> Layer<W> {
     fn load(config: &EncoderConfig, weights: &mut Weights, at: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        weights.expect(&format!("{at}.attention.self.query.weight"), &[hidden, hidden])?;
         let mut qkv = W::zeros(hidden, 3 * hidden);
         for (index, part) in ["query", "key", "value"].into_iter().enumerate() {
             pack(
@@ -82,6 +83,7 @@ impl<W: Linear> Layer<W> {
             )?;
         }
         let mut linear = |name: &str, from: usize, to: usize| {
+            weights.expect(&format!("{at}.{name}.weight"), &[to, from])?;
             let mut panels = W::zeros(from, to);
             pack(weights, &format!("{at}.{name}"), &mut panels, 0..to)?;
             anyhow::Ok(panels)

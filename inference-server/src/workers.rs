@@ -1,4 +1,4 @@
-//! The threads that read texts, behind a bounded line.
+//! Threads behind a bounded line: those that read texts, and those that make and follow constraints.
 //!
 //! A tokenizer can be used by several threads at once (its caches are tried, never waited for), so the workers share it.
 
@@ -40,15 +40,15 @@ pub struct Full {
 }
 
 impl Workers {
-    /// Starts `threads` threads; with `bound` jobs in line no more are taken.
+    /// Starts `threads` threads of this name; with `bound` jobs in line no more are taken.
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start(threads: usize, bound: usize) -> std::io::Result<Self> {
+    pub fn start(name: &str, threads: usize, bound: usize) -> std::io::Result<Self> {
         let workers = Self { shared: Arc::default(), bound };
         for index in 0..threads {
             let shared = Arc::clone(&workers.shared);
-            thread::Builder::new().name(format!("tokenizer-{index}")).spawn(move || shared.run())?;
+            thread::Builder::new().name(format!("{name}-{index}")).spawn(move || shared.run())?;
         }
         Ok(workers)
     }
@@ -101,7 +101,7 @@ impl Shared {
     fn run(&self) {
         while let Some(job) = self.next() {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                tracing::error!("the tokenizer panicked");
+                tracing::error!("a worker's job panicked");
             }
         }
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_line_is_bounded_and_cancelled_jobs_are_skipped() {
-        let workers = Workers::start(1, 2).unwrap();
+        let workers = Workers::start("test", 1, 2).unwrap();
         let (cancelled, kept) = (CancellationToken::new(), CancellationToken::new());
         let (entered, at_work) = mpsc::channel();
         let (open, gate) = mpsc::channel::<()>();
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_loses_one_answer() {
-        let workers = Workers::start(1, 9).unwrap();
+        let workers = Workers::start("test", 1, 9).unwrap();
         let kept = CancellationToken::new();
         let bad = workers.submit(&kept, vec![|| -> u8 { panic!("bad text") }]).unwrap();
         let good = workers.submit(&kept, vec![|| 1]).unwrap();

@@ -1,0 +1,66 @@
+//! HTTP/1.1 on the connections of a port.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::connections::{Connection, Held, Incoming};
+
+/// Serves the routes until `closed`, and what is under way then to its end. A connection may be silent for `head` between
+/// requests, and take as long for the head of one.
+pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, closed: CancellationToken) {
+    let tasks = TaskTracker::new();
+    loop {
+        let next = tokio::select! {
+            next = incoming.next() => next,
+            () = closed.cancelled() => break,
+        };
+        match next {
+            Some(Ok(connection)) => {
+                tasks.spawn(serve_one(connection, router.clone(), head, closed.clone()));
+            }
+            Some(Err(_)) => {}
+            None => break,
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn serve_one(connection: Connection, router: Router, head: Duration, closed: CancellationToken) {
+    let origin = connection.origin();
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(origin.clone());
+        let call = origin.standing.call();
+        let response = router.clone().oneshot(request);
+        async move {
+            let response = response.await?;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, call)))
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(connection), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = closed.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error.message = %error, "an HTTP connection broke off");
+    }
+}

@@ -1,0 +1,273 @@
+//! What reading a pickle would take, found out without building any of it.
+//!
+//! The reader copies a value whenever the pickle remembers or repeats it, and drops nested values by recursion: a few
+//! kilobytes can ask for more memory than there is, or for more stack. So the same instructions are followed here with
+//! nothing but the size and the depth of each value.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Read};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Deepest nesting of values; checkpoints have some ten.
+const DEEPEST: u32 = 64;
+/// Values and 64-byte pieces of texts that are there at once at most; a checkpoint has some thirty for each tensor.
+const MOST_VALUES: u64 = 4 << 20;
+/// Values that are copied at most, all copies together.
+const MOST_COPIES: u64 = 64 << 20;
+/// Longest text.
+const LONGEST_TEXT: u32 = 1 << 20;
+
+/// A value, or a mark.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    depth: u32,
+    values: u64,
+    is_mark: bool,
+}
+
+impl Size {
+    const ONE: Self = Self { depth: 1, values: 1, is_mark: false };
+    const MARK: Self = Self { is_mark: true, ..Self::ONE };
+}
+
+#[derive(Default)]
+struct Scan {
+    stack: Vec<Size>,
+    memo: HashMap<u32, Size>,
+    /// Values on the stack and in the memo.
+    held: u64,
+    copied: u64,
+}
+
+/// Follows the instructions of a pickle up to its end.
+///
+/// # Errors
+/// Where it is malformed, or would take more than a checkpoint does.
+pub(super) fn scan(pickle: &mut impl BufRead) -> Result<()> {
+    let mut scan = Scan::default();
+    while scan.step(pickle)? {}
+    Ok(())
+}
+
+impl Scan {
+    /// Follows one instruction; whether there are more.
+    fn step(&mut self, r: &mut impl BufRead) -> Result<bool> {
+        let [code] = bytes(r)?;
+        match code {
+            b'.' => return Ok(false),
+            0x80 => {
+                bytes::<1>(r)?;
+            }
+            b'c' => {
+                let length = line(r)? + line(r)?;
+                self.push_text(length)?;
+            }
+            b'K' => self.skip::<1>(r)?,
+            b'M' => self.skip::<2>(r)?,
+            b'J' => self.skip::<4>(r)?,
+            b'G' => self.skip::<8>(r)?,
+            0x8a => {
+                let [length] = bytes(r)?;
+                ensure!(length <= 8, "has a number of {length} bytes");
+                pass(r, u64::from(length))?;
+                self.push(Size::ONE)?;
+            }
+            b'X' => {
+                let length = u32::from_le_bytes(bytes(r)?);
+                ensure!(
+                    length <= LONGEST_TEXT,
+                    "has a text of {length} bytes, allowed: at most {LONGEST_TEXT}"
+                );
+                pass(r, u64::from(length))?;
+                self.push_text(length as usize)?;
+            }
+            // The reader takes `d` for an empty dictionary.
+            b'N' | 0x88 | 0x89 | b'}' | b'd' | b']' | b')' => self.push(Size::ONE)?,
+            b'(' => self.push(Size::MARK)?,
+            b't' => {
+                let parts = self.marked()?;
+                self.gather(&parts)?;
+            }
+            b'Q' | 0x85 => self.join(1)?,
+            b'b' | b'R' | 0x81 | 0x86 => self.join(2)?,
+            0x87 => self.join(3)?,
+            b'a' => self.extend_by(1)?,
+            b's' => self.extend_by(2)?,
+            b'e' | b'u' => {
+                let parts = self.marked()?;
+                self.extend(&parts)?;
+            }
+            b'q' => {
+                let [id] = bytes(r)?;
+                self.remember(u32::from(id))?;
+            }
+            b'r' => {
+                let id = u32::from_le_bytes(bytes(r)?);
+                self.remember(id)?;
+            }
+            b'h' => {
+                let [id] = bytes(r)?;
+                self.repeat(u32::from(id))?;
+            }
+            b'j' => {
+                let id = u32::from_le_bytes(bytes(r)?);
+                self.repeat(id)?;
+            }
+            code => bail!("has the instruction {code:#04x}, which no checkpoint needs"),
+        }
+        Ok(true)
+    }
+
+    fn skip<const N: usize>(&mut self, r: &mut impl BufRead) -> Result<()> {
+        bytes::<N>(r)?;
+        self.push(Size::ONE)
+    }
+
+    fn push_text(&mut self, length: usize) -> Result<()> {
+        self.push(Size { values: 1 + length as u64 / 64, ..Size::ONE })
+    }
+
+    fn push(&mut self, size: Size) -> Result<()> {
+        ensure!(size.depth <= DEEPEST, "nests values more than {DEEPEST} deep");
+        self.held = self.held.saturating_add(size.values);
+        ensure!(self.held <= MOST_VALUES, "holds more than {MOST_VALUES} values");
+        self.stack.push(size);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Size> {
+        let size = self.stack.pop().context("takes a value where there is none")?;
+        self.held = self.held.saturating_sub(size.values);
+        Ok(size)
+    }
+
+    /// The values behind the last mark, which goes too.
+    fn marked(&mut self) -> Result<Vec<Size>> {
+        let place = self.stack.iter().rposition(|size| size.is_mark).context("has no mark")?;
+        let parts = self.stack.split_off(place + 1);
+        let values: u64 = parts.iter().map(|size| size.values).sum();
+        self.held = self.held.saturating_sub(values);
+        self.pop()?;
+        Ok(parts)
+    }
+
+    /// Makes one value of the last ones.
+    fn join(&mut self, count: usize) -> Result<()> {
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            parts.push(self.pop()?);
+        }
+        self.gather(&parts)
+    }
+
+    /// A value of these.
+    fn gather(&mut self, parts: &[Size]) -> Result<()> {
+        let depth = parts.iter().map(|size| size.depth).max().unwrap_or_default() + 1;
+        let values = parts.iter().map(|size| size.values).fold(1, u64::saturating_add);
+        self.push(Size { depth, values, is_mark: false })
+    }
+
+    fn extend_by(&mut self, count: usize) -> Result<()> {
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            parts.push(self.pop()?);
+        }
+        self.extend(&parts)
+    }
+
+    /// Puts these into the value before them.
+    fn extend(&mut self, parts: &[Size]) -> Result<()> {
+        let whole = if self.stack.last().is_some_and(|size| !size.is_mark) { self.pop()? } else { Size::ONE };
+        let depth = parts.iter().map(|size| size.depth + 1).max().unwrap_or_default().max(whole.depth);
+        let values = parts.iter().map(|size| size.values).fold(whole.values, u64::saturating_add);
+        self.push(Size { depth, values, is_mark: false })
+    }
+
+    fn copied(&mut self, size: Size) -> Result<()> {
+        self.copied = self.copied.saturating_add(size.values);
+        ensure!(self.copied <= MOST_COPIES, "copies more than {MOST_COPIES} values");
+        Ok(())
+    }
+
+    fn remember(&mut self, id: u32) -> Result<()> {
+        let size = *self.stack.last().context("remembers a value where there is none")?;
+        self.copied(size)?;
+        let before = self.memo.insert(id, size).map_or(0, |size| size.values);
+        self.held = self.held.saturating_sub(before).saturating_add(size.values);
+        ensure!(self.held <= MOST_VALUES, "holds more than {MOST_VALUES} values");
+        Ok(())
+    }
+
+    fn repeat(&mut self, id: u32) -> Result<()> {
+        let size = *self.memo.get(&id).context("repeats a value that it does not remember")?;
+        self.copied(size)?;
+        self.push(size)
+    }
+}
+
+fn bytes<const N: usize>(r: &mut impl BufRead) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    r.read_exact(&mut bytes).context("ends in the middle of an instruction")?;
+    Ok(bytes)
+}
+
+/// Passes over so many bytes.
+fn pass(r: &mut impl BufRead, count: u64) -> Result<()> {
+    let passed = std::io::copy(&mut r.by_ref().take(count), &mut std::io::sink())?;
+    ensure!(passed == count, "ends in the middle of a text");
+    Ok(())
+}
+
+/// Passes over a line; its length.
+fn line(r: &mut impl BufRead) -> Result<usize> {
+    let mut text = Vec::new();
+    let length = r.by_ref().take(u64::from(LONGEST_TEXT)).read_until(b'\n', &mut text)?;
+    ensure!(text.last() == Some(&b'\n'), "has a name without end");
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pickle: &[u8], expected: Result<(), &str>) {
+        match (scan(&mut &pickle[..]), expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{error:#}"),
+            (got, expected) => panic!("{got:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_needs_is_followed() {
+        let state_dict = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00aq\x02\
+            K\x05M\x00\x01\x86q\x03X\x01\x00\x00\x00bJ\x00\x00\x00\x00u}b.";
+        check(state_dict, Ok(()));
+        check(b"\x80\x02]q\x00(K\x01K\x02e\x8a\x01\x07a.", Ok(()));
+        check(b"G\x00\x00\x00\x00\x00\x00\x00\x00\x85.", Ok(()));
+        check(b"\x80", Err("ends in the middle"));
+        check(b"t.", Err("no mark"));
+        check(b"h\x05.", Err("does not remember"));
+        check(b"\x95", Err("0x95"));
+        check(b"X\xff\xff\xff\xff", Err("a text of 4294967295 bytes"));
+        check(b"cbuiltins", Err("a name without end"));
+    }
+
+    #[test]
+    fn depth_and_size_are_bounded() {
+        let nested = |opener: &[u8], count: usize| [b")", &opener.repeat(count)[..], b"."].concat();
+        check(&nested(b"\x85", 60), Ok(()));
+        check(&nested(b"\x85", 64), Err("more than 64 deep"));
+        // A list in a list, appended from inside out.
+        let lists = [b"]".repeat(70), b"a".repeat(69), b".".to_vec()].concat();
+        check(&lists, Err("more than 64 deep"));
+        // Each pair holds the one before twice.
+        let doubled: Vec<u8> = (0..40).flat_map(|_| *b"q\x00h\x00\x86").collect();
+        check(&[b")", &doubled[..], b"."].concat(), Err("values"));
+        // A large value remembered under many names.
+        let large = [b"(".to_vec(), b"K\x01".repeat(1_000), b"t".to_vec()].concat();
+        let kept: Vec<u8> = (0..5_000_u32).flat_map(|id| [b"r", &id.to_le_bytes()[..]].concat()).collect();
+        check(&[large, kept, b".".to_vec()].concat(), Err("values"));
+    }
+}

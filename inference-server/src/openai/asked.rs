@@ -1,0 +1,453 @@
+//! What `POST /v1/chat/completions` and `POST /v1/completions` take.
+
+use std::collections::{BTreeMap, HashMap};
+
+use observatory_proto::inference::v1 as pb;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::fields::{Fault, Fields};
+use super::{INPUT, Input};
+
+/// What both paths take.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    model: String,
+    max_tokens: Option<u32>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: HashMap<u32, f32>,
+    seed: Option<i64>,
+    stop: Vec<String>,
+    pub(super) n: Option<usize>,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    /// A JSON Schema.
+    schema: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug)]
+pub(super) struct ChatRequest {
+    pub(super) common: Common,
+    pub(super) messages: Vec<pb::ChatMessage>,
+    pub(super) logprobs: Option<u32>,
+    pub(super) chat_template_kwargs: Map<String, Value>,
+}
+
+#[derive(Debug)]
+pub(super) struct CompletionRequest {
+    pub(super) common: Common,
+    pub(super) prompt: Input,
+    pub(super) logprobs: Option<u32>,
+}
+
+const NUMBER: &str = "a number";
+const WHOLE: &str = "a whole number from 0 on";
+const KNOWN: &str = "there are model, messages or prompt, max_tokens, max_completion_tokens, temperature, top_p, top_k, min_p, \
+    repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, stop, n, stream, stream_options, \
+    response_format, logprobs, top_logprobs and chat_template_kwargs";
+
+impl Common {
+    fn read(fields: &mut Fields) -> Result<Self, Fault> {
+        // The newer name counts where both are there.
+        let older = tokens(fields, "max_tokens")?;
+        let newer = tokens(fields, "max_completion_tokens")?;
+        Ok(Self {
+            model: fields.needed("model", "the name of a model")?,
+            max_tokens: newer.or(older),
+            temperature: fields.optional("temperature", NUMBER)?,
+            top_p: fields.optional("top_p", NUMBER)?,
+            top_k: fields.optional("top_k", WHOLE)?,
+            min_p: fields.optional("min_p", NUMBER)?,
+            repetition_penalty: fields.optional("repetition_penalty", NUMBER)?,
+            presence_penalty: fields.optional("presence_penalty", NUMBER)?,
+            frequency_penalty: fields.optional("frequency_penalty", NUMBER)?,
+            logit_bias: logit_bias(fields)?,
+            seed: fields.optional("seed", "a whole number")?,
+            stop: match fields.optional("stop", "a text or a list of texts")? {
+                None => Vec::new(),
+                Some(Stop::One(text)) => vec![text],
+                Some(Stop::Many(texts)) => texts,
+            },
+            n: fields.optional("n", "a whole number from 1 on")?,
+            stream: fields.flag("stream")?,
+            include_usage: include_usage(fields)?,
+            schema: schema(fields)?,
+        })
+    }
+}
+
+/// Tokens of a text at most.
+fn tokens(fields: &mut Fields, name: &str) -> Result<Option<u32>, Fault> {
+    let expected = "a whole number from 1 on";
+    match fields.optional(name, expected)? {
+        Some(0) => Err(Fault::invalid(name, &json!(0), expected)),
+        tokens => Ok(tokens),
+    }
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<HashMap<u32, f32>, Fault> {
+    let biases: Option<BTreeMap<String, f32>> =
+        fields.optional("logit_bias", "token ids with a number each")?;
+    let bias = |(id, bias): (String, f32)| match id.parse() {
+        Ok(id) => Ok((id, bias)),
+        Err(_) => Err(Fault::invalid("logit_bias", &json!(id), "token ids")),
+    };
+    biases.into_iter().flatten().map(bias).collect()
+}
+
+fn include_usage(fields: &mut Fields) -> Result<bool, Fault> {
+    let Some(options) = fields.value("stream_options") else { return Ok(false) };
+    let mut options = Fields::of("stream_options", options)?;
+    let include = options.flag("include_usage")?;
+    // Padding against whoever measures the length of encrypted pieces.
+    options.value("include_obfuscation");
+    options.end("there is include_usage").map(|()| include)
+}
+
+/// The schema of an answer. Peers take one for any object too, and without `json_schema` around it.
+fn schema(fields: &mut Fields) -> Result<Option<String>, Fault> {
+    let Some(format) = fields.value("response_format") else { return Ok(None) };
+    let mut format = Fields::of("response_format", format)?;
+    let expected = "text, json_object or json_schema";
+    let kind: String = format.needed("type", expected)?;
+    let schema = match kind.as_str() {
+        "text" => None,
+        "json_object" => Some(format.value("schema").unwrap_or_else(|| json!({"type": "object"}))),
+        "json_schema" => match format.value("schema") {
+            Some(schema) => Some(schema),
+            None => {
+                let named: Value = format.needed("json_schema", "an object with a schema")?;
+                let mut named = Fields::of("response_format.json_schema", named)?;
+                let schema = named.needed("schema", "a JSON Schema")?;
+                // Every schema is kept to strictly.
+                ["name", "description", "strict"].iter().for_each(|key| drop(named.value(key)));
+                named.end("there are name, description, strict and schema")?;
+                Some(schema)
+            }
+        },
+        other => return Err(Fault::invalid("response_format.type", &json!(other), expected)),
+    };
+    format.end("there are type and json_schema")?;
+    Ok(schema.map(|schema: Value| schema.to_string()))
+}
+
+impl ChatRequest {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
+        let mut fields = Fields::read(body)?;
+        let common = Common::read(&mut fields)?;
+        let messages: Vec<Value> = fields.needed("messages", "a list of messages")?;
+        let messages = messages.into_iter().enumerate().map(|(index, message)| read_message(index, message));
+        let asked = fields.flag("logprobs")?;
+        let top: Option<u32> = fields.optional("top_logprobs", WHOLE)?;
+        if let Some(top) = top.filter(|top| *top > 0 && !asked) {
+            return Err(Fault::invalid("top_logprobs", &json!(top), "logprobs to be true beside it"));
+        }
+        check_tools(&mut fields)?;
+        let request = Self {
+            messages: messages.collect::<Result<_, Fault>>()?,
+            logprobs: asked.then(|| top.unwrap_or(0)),
+            chat_template_kwargs: fields.optional("chat_template_kwargs", "an object")?.unwrap_or_default(),
+            common,
+        };
+        fields.end(KNOWN)?;
+        Ok(request)
+    }
+}
+
+/// Refuses tools, unless none is to be called.
+fn check_tools(fields: &mut Fields) -> Result<(), Fault> {
+    let refused = |field: &str| Err(Fault::unsupported(field, "this server calls no tools".to_owned()));
+    let unused = match fields.value("tool_choice") {
+        None => false,
+        Some(Value::String(choice)) if choice == "none" => true,
+        Some(Value::String(choice)) if choice == "auto" => false,
+        Some(_) => return refused("tool_choice"),
+    };
+    for name in ["tools", "functions"] {
+        let tools: Vec<Value> = fields.optional(name, "a list")?.unwrap_or_default();
+        if !tools.is_empty() && !unused {
+            return refused(name);
+        }
+    }
+    match fields.value("function_call") {
+        Some(call) if call != "none" && call != "auto" => refused("function_call"),
+        _ => Ok(()),
+    }
+}
+
+/// A message, whose content may be a text or parts of one.
+fn read_message(index: usize, message: Value) -> Result<pb::ChatMessage, Fault> {
+    let path = format!("messages[{index}]");
+    let mut message = Fields::of(&path, message)?;
+    let role = message.needed("role", "who speaks")?;
+    let content = match message.value("content") {
+        None => String::new(),
+        Some(Value::String(text)) => text,
+        Some(Value::Array(parts)) => {
+            let part = |(part, value)| read_part(&format!("{path}.content[{part}]"), value);
+            parts.into_iter().enumerate().map(part).collect::<Result<String, Fault>>()?
+        }
+        Some(other) => {
+            return Err(Fault::invalid(&format!("{path}.content"), &other, "a text or a list of parts"));
+        }
+    };
+    for name in ["tool_calls", "function_call", "audio"] {
+        if let Some(value) = message.value(name).filter(|value| *value != json!([])) {
+            return Err(Fault::invalid(
+                &message.path(name),
+                &value,
+                "nothing, as this server calls no tools",
+            ));
+        }
+    }
+    Ok(pb::ChatMessage { role, content })
+}
+
+fn read_part(path: &str, part: Value) -> Result<String, Fault> {
+    let mut part = Fields::of(path, part)?;
+    let kind: String = part.needed("type", "text")?;
+    if kind != "text" {
+        return Err(Fault::invalid(&format!("{path}.type"), &json!(kind), "text"));
+    }
+    part.needed("text", "a text")
+}
+
+impl CompletionRequest {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
+        let mut fields = Fields::read(body)?;
+        let common = Common::read(&mut fields)?;
+        let prompt = fields.needed("prompt", INPUT)?;
+        let logprobs = fields.optional("logprobs", WHOLE)?;
+        let best_of: Option<usize> = fields.optional("best_of", "a whole number from 1 on")?;
+        if let Some(best_of) = best_of.filter(|best_of| *best_of > common.n.unwrap_or(1)) {
+            return Err(Fault::unsupported("best_of", format!("best_of {best_of} is not served beyond n")));
+        }
+        fields.end(KNOWN)?;
+        Ok(Self { common, prompt, logprobs })
+    }
+}
+
+/// What sets the answers of the two paths apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Chat,
+    Completion,
+}
+
+impl Common {
+    pub(super) fn settings(&self, form: Form, logprobs: Option<u32>) -> pb::GenerationSettings {
+        let sampling = pb::Sampling {
+            // What OpenAI's API takes where nothing is asked for.
+            temperature: Some(self.temperature.unwrap_or(1.0)),
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed.map(i64::cast_unsigned),
+            logit_bias: self.logit_bias.clone(),
+        };
+        let limits = pb::GenerationLimits {
+            // A completion has 16 tokens unless asked otherwise, a chat what the server gives.
+            max_new_tokens: self.max_tokens.unwrap_or(if form == Form::Completion { 16 } else { 0 }),
+            stop: self.stop.clone(),
+            ..Default::default()
+        };
+        pb::GenerationSettings {
+            model: Some(pb::ModelRef { name: self.model.clone(), revision: String::new() }),
+            priority: pb::Priority::Interactive.into(),
+            sampling: Some(sampling),
+            limits: Some(limits),
+            constraint: self
+                .schema
+                .clone()
+                .map(|schema| pb::Constraint { kind: Some(pb::constraint::Kind::JsonSchema(schema)) }),
+            logprobs,
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(fields: Value) -> Result<ChatRequest, Fault> {
+        let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "a"}]});
+        for (key, value) in fields.as_object().unwrap() {
+            request[key] = value.clone();
+        }
+        ChatRequest::read(request.to_string().as_bytes())
+    }
+
+    #[test]
+    fn requests_are_read_in_every_form() {
+        let request = chat(json!({
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+            "max_completion_tokens": 7, "stop": "x", "logit_bias": {"5": -100}, "user": "u",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "strict": true, "schema": {"type": "string"}}}
+        }))
+        .unwrap();
+        let settings = request.common.settings(Form::Chat, None);
+        let limits = settings.limits.unwrap();
+        assert_eq!((limits.max_new_tokens, limits.stop), (7, vec!["x".to_owned()]));
+        let sampling = settings.sampling.unwrap();
+        assert_eq!((sampling.temperature, sampling.logit_bias[&5]), (Some(1.0), -100.0));
+        let constraint = settings.constraint.unwrap().kind.unwrap();
+        assert_eq!(constraint, pb::constraint::Kind::JsonSchema("{\"type\":\"string\"}".to_owned()));
+        assert_eq!(request.messages[0].content, "ab");
+    }
+
+    #[test]
+    fn null_is_nothing_and_both_names_of_a_limit_are_allowed() {
+        let mut nulls = serde_json::Map::new();
+        for key in [
+            "tools",
+            "tool_choice",
+            "functions",
+            "function_call",
+            "stream",
+            "stream_options",
+            "logprobs",
+            "top_logprobs",
+            "stop",
+            "n",
+            "seed",
+            "logit_bias",
+            "max_tokens",
+            "max_completion_tokens",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "presence_penalty",
+            "frequency_penalty",
+            "repetition_penalty",
+            "response_format",
+            "chat_template_kwargs",
+            "user",
+            "reasoning_effort",
+            "guided_json",
+        ] {
+            nulls.insert(key.to_owned(), Value::Null);
+        }
+        chat(Value::Object(nulls)).unwrap();
+        let limit = |fields: Value| chat(fields).unwrap().common.max_tokens;
+        assert_eq!(limit(json!({"max_tokens": 4, "max_completion_tokens": 4})), Some(4));
+        assert_eq!(limit(json!({"max_tokens": 9, "max_completion_tokens": 4})), Some(4));
+        assert_eq!(limit(json!({"max_tokens": 9, "max_completion_tokens": null})), Some(9));
+        let message =
+            json!({"role": "assistant", "content": null, "tool_calls": null, "refusal": null, "name": "n"});
+        assert_eq!(chat(json!({"messages": [message]})).unwrap().messages[0].content, "");
+        chat(json!({"tools": [], "tool_choice": "auto"})).unwrap();
+        chat(json!({"tools": [{"type": "function"}], "tool_choice": "none"})).unwrap();
+        chat(json!({"stream_options": {"include_usage": null, "include_obfuscation": true}})).unwrap();
+    }
+
+    #[test]
+    fn faults_name_their_field() {
+        fn check(fields: Value, param: &str, code: &str) {
+            let shown = fields.to_string();
+            let fault = chat(fields).unwrap_err();
+            assert_eq!(
+                (fault.param.as_deref(), fault.code),
+                (Some(param), code),
+                "{shown}: {}",
+                fault.message
+            );
+        }
+        for (field, value) in [
+            ("temperature", json!("0.7")),
+            ("max_tokens", json!(0)),
+            ("max_completion_tokens", json!(0)),
+            ("max_tokens", json!(-1)),
+            ("max_tokens", json!("5")),
+            ("n", json!(1.5)),
+            ("stop", json!(7)),
+            ("seed", json!("a")),
+            ("stream", json!("yes")),
+            ("logprobs", json!(3)),
+            ("top_logprobs", json!(2)),
+            ("logit_bias", json!({"x": 1})),
+            ("logit_bias", json!([1])),
+            ("messages", json!("hola")),
+            ("messages", Value::Null),
+            ("model", Value::Null),
+            ("chat_template_kwargs", json!([])),
+            ("response_format", json!("json")),
+        ] {
+            check(json!({field: value}), field, "invalid_value");
+        }
+        check(json!({"response_format": {"type": "regex"}}), "response_format.type", "invalid_value");
+        let unnamed = json!({"response_format": {"type": "json_schema", "json_schema": {"name": "s"}}});
+        check(unnamed, "response_format.json_schema.schema", "invalid_value");
+        check(json!({"messages": [{"content": "a"}]}), "messages[0].role", "invalid_value");
+        check(json!({"messages": [{"role": "user", "content": 7}]}), "messages[0].content", "invalid_value");
+        let image = json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]);
+        check(
+            json!({"messages": [{"role": "user", "content": image}]}),
+            "messages[0].content[1].type",
+            "invalid_value",
+        );
+        let called = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]});
+        check(json!({"messages": [called]}), "messages[0].tool_calls", "invalid_value");
+        for field in [
+            "guided_json",
+            "guided_regex",
+            "guided_choice",
+            "guided_grammar",
+            "structured_outputs",
+            "grammar",
+            "json_schema",
+            "lora_request",
+            "reasoning_effort",
+            "min_tokens",
+            "no_such_field",
+            "modalities",
+        ] {
+            check(json!({field: "x"}), field, "unsupported");
+        }
+        check(json!({"tools": [{}]}), "tools", "unsupported");
+        check(json!({"tool_choice": "required"}), "tool_choice", "unsupported");
+        check(json!({"functions": [{}]}), "functions", "unsupported");
+        check(json!({"function_call": {"name": "f"}}), "function_call", "unsupported");
+        let completion = |field: &str, value: Value| {
+            let body = json!({"model": "m", "prompt": "a", field: value}).to_string();
+            CompletionRequest::read(body.as_bytes()).map(|_| ()).map_err(|fault| fault.param.unwrap())
+        };
+        for (field, value) in
+            [("echo", json!(true)), ("best_of", json!(2)), ("suffix", json!("x")), ("max_tokens", json!(0))]
+        {
+            assert_eq!(completion(field, value), Err(field.to_owned()));
+        }
+        for (field, value) in [("echo", json!(false)), ("best_of", json!(1)), ("suffix", Value::Null)] {
+            assert_eq!(completion(field, value), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_schema_is_taken_where_peers_have_it() {
+        let schema = json!({"type": "object", "required": ["a"]});
+        let read = |format: Value| chat(json!({"response_format": format})).unwrap().common.schema;
+        let expected = Some(schema.to_string());
+        assert_eq!(read(json!({"type": "json_object", "schema": schema})), expected);
+        assert_eq!(read(json!({"type": "json_schema", "schema": schema})), expected);
+        assert_eq!(read(json!({"type": "json_schema", "json_schema": {"schema": schema}})), expected);
+        assert_eq!(read(json!({"type": "json_object"})), Some("{\"type\":\"object\"}".to_owned()));
+        assert_eq!(read(json!({"type": "text"})), None);
+    }
+}
