@@ -69,14 +69,26 @@ impl From<Status> for InferenceError {
     }
 }
 
+/// What ended the connection, where a status is no word of the server's but what became of the connection to it.
+fn broken(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status)?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
 impl From<InferenceError> for StageError {
     fn from(error: InferenceError) -> Self {
+        if let InferenceError::Refused(status) = &error
+            && let Some(cause) = broken(status)
+        {
+            let wanted = observatory_client::wanted(status).unwrap_or(&cause);
+            let reason = format!("inference server: cannot be reached: {wanted}");
+            return Self::Unavailable { dependency: Dependency::Inference, reason, after: None };
+        }
         let reason = crate::stage::chain(&error);
         match &error {
-            // A status without words of the server is what became of the connection.
-            InferenceError::Refused(status) if std::error::Error::source(status.as_ref()).is_some() => {
-                Self::Unavailable { dependency: Dependency::Inference, reason, after: None }
-            }
             InferenceError::Refused(status) => match status.code() {
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
                     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);

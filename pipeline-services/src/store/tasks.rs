@@ -303,6 +303,24 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
     Ok(failed.rows_affected() == 1)
 }
 
+/// Ends all tasks that wait beside this one in its stage and run as failed; returns how many.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
+    let failed = sqlx::query!(
+        "update task set state = 'failed', finished_at = now(), waiting_since = null, last_error = $3
+         where run_id = $1 and stage = (select stage from task where task_id = $2) and state = 'ready'
+           and message_type = 'process'",
+        task.run_id,
+        task.task_id,
+        error
+    )
+    .execute(connection)
+    .await?;
+    Ok(failed.rows_affected())
+}
+
 /// Gives claimed tasks back untouched, for a worker that shuts down.
 ///
 /// # Errors

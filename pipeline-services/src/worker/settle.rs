@@ -146,7 +146,12 @@ impl Worker {
                 let waited = task.waited_seconds.unwrap_or_default();
                 if waited >= self.config.patience as f64 {
                     report.failed += 1;
-                    return tasks::fail(connection, task, &format!("{reason}; waited {waited:.0} s")).await;
+                    let reason = format!("{reason}; waited {waited:.0} s");
+                    if dependency.is_shared() {
+                        // Each of the others would wait as long for the same.
+                        report.failed += tasks::give_up(connection, task, &reason).await?;
+                    }
+                    return tasks::fail(connection, task, &reason).await;
                 }
                 report.waiting += 1;
                 // No circuit stands before what only this task depends on: it asks less and less often by itself.

@@ -6,7 +6,7 @@ use super::ground::Ground;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_at_once_store_each_text_once() {
-    let ground = Ground::new().await;
+    let ground = Ground::bare().await;
     let trial = ground.trial().await;
     trial.execute("truncate posting, sighting, raw_jobs cascade").await;
     let process = trial.start("orchestrator");
@@ -45,7 +45,7 @@ async fn imports_at_once_store_each_text_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_record_costs_itself_alone() {
-    let ground = Ground::new().await;
+    let ground = Ground::bare().await;
     let trial = ground.trial().await;
     let process = trial.start("orchestrator");
     let good = |number: usize| {
@@ -102,7 +102,7 @@ async fn one_bad_record_costs_itself_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_import_can_be_repeated() {
-    let ground = Ground::new().await;
+    let ground = Ground::bare().await;
     let trial = ground.trial().await;
     trial.execute("truncate posting, sighting, raw_jobs cascade").await;
     let path = ground.site.ads(2_000);
