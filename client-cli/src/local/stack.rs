@@ -16,7 +16,7 @@ use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
-use super::supervisor::{DatabasePlan, Plan, clear_leftovers, leftovers};
+use super::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, clear_leftovers, leftovers};
 use super::{binaries, logs};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
@@ -44,6 +44,8 @@ pub struct UpOptions {
     pub bin_dir: Option<PathBuf>,
     /// Model store; `None` is the one in the data directory.
     pub models: Option<PathBuf>,
+    /// How often each process is asked whether it still answers.
+    pub health_interval: Duration,
     /// The `observatory` program, which also is the supervisor.
     pub program: PathBuf,
 }
@@ -62,6 +64,7 @@ impl UpOptions {
             database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
             bin_dir: None,
             models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            health_interval: USUAL_INTERVAL,
             program: std::env::current_exe().context("cannot tell which program this is")?,
         })
     }
@@ -120,7 +123,7 @@ impl Stack {
         }
         self.data.create()?;
         if StackLock::holder(&self.data)?.is_some() {
-            let state = StackState::load(&self.data)?;
+            let state = StackState::read(&self.data).await?;
             let extent = state.supervisor.map(|supervisor| supervisor.extent);
             if extent.is_none_or(|extent| extent.covers(options.extent)) {
                 return self.wait_healthy(options.wait, None).await;
@@ -129,9 +132,13 @@ impl Stack {
             self.down().await?;
         }
         let plan = self.plan(options).await?;
-        let state = StackState::load(&self.data)?;
-        if state.failure.is_some() {
-            StackState { failure: None, ..state }.save(&self.data)?;
+        match StackState::load(&self.data) {
+            Ok(state) if state.failure.is_none() => {}
+            Ok(state) => StackState { failure: None, ..state }.save(&self.data)?,
+            Err(error) => {
+                progress(format_args!("{error:#}: writing a new one"));
+                StackState::default().save(&self.data)?;
+            }
         }
         progress(format_args!("starting the local stack on {}", self.data.root().display()));
         let supervisor = self.launch(options, &plan)?;
@@ -191,7 +198,8 @@ impl Stack {
             None => DatabasePlan::Embedded(self.distribution(options)?),
         };
         let models = options.models.clone().unwrap_or_else(|| self.data.models());
-        Ok(Plan { data: self.data.clone(), extent: options.extent, database, bin_dir, models })
+        let (data, extent) = (self.data.clone(), options.extent);
+        Ok(Plan { data, extent, database, bin_dir, models, health_interval: options.health_interval })
     }
 
     async fn check_external(&self, url: &str) -> anyhow::Result<ConnectionUrl> {
@@ -236,6 +244,7 @@ impl Stack {
         let mut command = Command::new(&options.program);
         command.arg("supervise").arg("--data-dir").arg(self.data.root());
         command.arg("--bin-dir").arg(&plan.bin_dir).arg("--models-dir").arg(&plan.models);
+        command.arg("--health-seconds").arg(plan.health_interval.as_secs().to_string());
         if plan.extent == Extent::Postgres {
             command.args(["--only", "postgres"]);
         }

@@ -17,6 +17,9 @@ use super::postgres::Distribution;
 use super::process::ProcessId;
 use crate::error::{AlreadyRunning, Hinted};
 
+/// How long a damaged `stack.json` of a running stack is waited for.
+const RESTORED_WITHIN: Duration = Duration::from_secs(5);
+
 /// What part of the stack is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,7 +141,7 @@ impl StackState {
         serde_json::from_slice(&text).map_err(|error| {
             Hinted::error(
                 format!("{} is damaged: {error}", path.display()),
-                "delete it; `observatory up` writes a new one and finds running processes without it",
+                "`observatory up` writes a new one and finds running processes without it",
             )
         })
     }
@@ -148,9 +151,36 @@ impl StackState {
     /// # Errors
     /// When it cannot be written; the old one stays.
     pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
+        write_atomically(&data.state_file(), &self.text()?, 0o644)
+    }
+
+    fn text(&self) -> anyhow::Result<Vec<u8>> {
         let mut text = serde_json::to_vec_pretty(self).context("cannot encode the state")?;
         text.push(b'\n');
-        write_atomically(&data.state_file(), &text, 0o644)
+        Ok(text)
+    }
+
+    /// As [`StackState::load`], but a damaged file of a running stack is given the time its supervisor takes to write it
+    /// again.
+    ///
+    /// # Errors
+    /// When the file cannot be read or stays damaged.
+    pub async fn read(data: &DataDir) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + RESTORED_WITHIN;
+        loop {
+            let error = match Self::load(data) {
+                Ok(state) => return Ok(state),
+                Err(error) => error,
+            };
+            let Some(pid) = StackLock::holder(data)? else { return Err(error) };
+            if Instant::now() >= deadline {
+                let advice = format!(
+                    "its supervisor, pid {pid}, does not write it again: `observatory down`, then `observatory up`"
+                );
+                return Err(Hinted::error(format!("{error:#}"), advice));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -174,6 +204,25 @@ impl Board {
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
             tracing::error!(error = format!("{error:#}"), "cannot write the state of the stack");
+        }
+    }
+
+    /// Writes the file again where it says anything else, whoever damaged it or whatever kept a change from it.
+    pub fn restore(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.data.state_file();
+        let Ok(text) = state.text() else { return };
+        if fs::read(&path).is_ok_and(|found| found == text) {
+            return;
+        }
+        match state.save(&self.data) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "the state of the stack was not what it is, written again")
+            }
+            // Said where it was changed; a full disk would say it every second.
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "cannot write the state of the stack")
+            }
         }
     }
 

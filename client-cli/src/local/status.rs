@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::disk::{self, Room};
 use super::paths::DataDir;
 use super::postgres::{Answer, ConnectionUrl, DATABASE, Psql, probe};
 use super::process::ProcessId;
@@ -85,7 +86,7 @@ impl StackStatus {
     /// # Errors
     /// When its files cannot be read.
     pub async fn look(data: &DataDir) -> anyhow::Result<Self> {
-        let state = StackState::load(data)?;
+        let state = StackState::read(data).await?;
         let holder = StackLock::holder(data)?;
         let mut status = Self {
             data_dir: data.root().to_owned(),
@@ -97,6 +98,11 @@ impl StackStatus {
             leftovers: Vec::new(),
             problem: state.failure.clone(),
         };
+        let folders = [data.root().to_owned(), data.cluster(), data.models(), data.reports(), data.logs()];
+        let room = disk::room(&folders);
+        if let Room::Full(said) = &room {
+            status.problem.get_or_insert_with(|| said.clone());
+        }
         if holder.is_none() {
             let left = leftovers(data, &state);
             status.leftovers = left.iter().map(|process| process.pid).collect();
@@ -118,8 +124,11 @@ impl StackStatus {
         if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
             status.processes.push(look_at_external(data, &database.url).await);
         }
-        status.healthy =
-            status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
+        let works = status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
+        status.healthy = works && !matches!(room, Room::Full(_));
+        if let Room::Little(said) = room {
+            status.problem.get_or_insert(said);
+        }
         Ok(status)
     }
 

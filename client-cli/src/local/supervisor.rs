@@ -1,14 +1,16 @@
 //! The supervisor: one detached process that keeps the others alive.
 //!
 //! It starts Postgres and the inference server at once, migrates the database when it is there,
-//! then starts the pipeline services. Whatever dies is started again after a growing pause; one
-//! that dies again and again is reported and does not hold up the others.
+//! then starts the pipeline services. Whatever dies is started again after a growing pause, and so is what hangs: it is
+//! killed when it did not answer for a minute, Postgres for two. One that dies again and again is reported and does not
+//! hold up the others.
 
 mod backoff;
 mod database;
 mod keep;
 mod leftovers;
 mod service;
+mod silence;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +32,9 @@ use super::{binaries, logs};
 use database::{Embedded, remember_url};
 use keep::keep_alive;
 use service::{Service, Wiring};
+use silence::Patience;
+
+pub use silence::USUAL_INTERVAL;
 
 /// Environment variable that marks every process of a stack with its data directory.
 pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
@@ -59,6 +64,8 @@ pub struct Plan {
     pub bin_dir: PathBuf,
     /// Directory of the model store.
     pub models: PathBuf,
+    /// How often each process is asked whether it still answers.
+    pub health_interval: Duration,
 }
 
 /// One task that keeps a process alive, and how to end it.
@@ -104,7 +111,7 @@ async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()>
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let kept = start(plan, board)?;
     tracing::info!(stack.extent = ?plan.extent, "supervising");
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -116,6 +123,7 @@ async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()>
                     tracing::warn!("the data directory is gone, stopping");
                     break;
                 }
+                board.restore();
                 rotate_logs(&plan.data);
             }
         }
@@ -155,7 +163,13 @@ fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
         kept.push(launch(|stop| keep_alive(server, board.clone(), stop)));
     }
     if let Some(cluster) = cluster {
-        let embedded = Embedded::new(plan.data.clone(), cluster, board.clone(), url);
+        let embedded = Embedded::new(
+            plan.data.clone(),
+            cluster,
+            board.clone(),
+            url,
+            Patience::of_postgres(plan.health_interval),
+        );
         kept.push(launch(|stop| keep_alive(embedded, board.clone(), stop)));
     }
     Ok(kept)

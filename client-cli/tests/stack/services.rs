@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use observatory_cli::client::{Client, ClientOptions};
 
-use crate::site::{Said, Site, eventually, kill_hard, pid, process};
+use crate::site::{Said, Site, eventually, freeze, kill_hard, pid, process};
 
 const INFERENCE: &str = "inference-server";
 const PIPELINE: &str = "pipeline-services";
@@ -31,6 +31,26 @@ fn a_killed_service_comes_back_on_its_port_and_the_others_stay() {
     assert_eq!(doctor.code, 0, "{}", doctor.stdout);
     site.ask(&["down"]);
     site.assert_nothing_left();
+}
+
+#[test]
+fn a_service_that_hangs_is_killed_and_started_again() {
+    let site = Site::new();
+    site.install_stand_ins();
+    let up = site.ask(&["up", "--health-seconds", "1"]);
+    for name in [INFERENCE, PIPELINE] {
+        let first = process(&up, name);
+        freeze(pid(&first["pid"]));
+        let second = eventually("another process", || {
+            let found = site.process(name);
+            (found["healthy"] == true && found["pid"] != first["pid"]).then_some(found)
+        });
+        assert_eq!((&second["address"], &second["restarts"]), (&first["address"], &1.into()), "{name}");
+        let why = site.state().processes[name].last_end.clone().unwrap();
+        assert!(why.starts_with("it hung: no answer for "), "{why}");
+        assert!(!site.processes().contains(&pid(&first["pid"])), "{name}");
+    }
+    assert_eq!(site.process("postgres")["pid"], process(&up, "postgres")["pid"]);
 }
 
 #[test]

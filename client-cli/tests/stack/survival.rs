@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-use crate::site::{Site, eventually, kill_hard, pid, process};
+use crate::site::{Site, eventually, freeze, kill_hard, pid, process};
 
 #[test]
 fn up_again_keeps_port_and_data_and_is_fast() {
@@ -40,6 +40,67 @@ fn a_killed_postmaster_is_started_again_on_its_port() {
     assert_eq!((&second["address"], &second["restarts"]), (&first["address"], &1.into()));
     assert_eq!(site.state().processes["postgres"].last_end.as_deref(), Some("killed by SIGKILL"));
     assert_eq!(site.sql("select one from kept"), [["1"]]);
+}
+
+#[test]
+fn a_postgres_that_hangs_is_started_again_with_its_data() {
+    let site = Site::new();
+    let up = site.ask(&["up", "--only", "postgres", "--health-seconds", "1"]);
+    site.sql("create table kept as select 1 as one");
+    let first = process(&up, "postgres");
+    // The postmaster and its children, so that it cannot be helped by them, nor they by it.
+    let supervisor = pid(&up["supervisor"]["pid"]);
+    let frozen: Vec<i32> = site.processes().into_iter().filter(|&one| one != supervisor).collect();
+    assert!(frozen.len() > 3, "{frozen:?}");
+    frozen.iter().for_each(|&one| freeze(one));
+    let second = eventually("a new postmaster", || {
+        let found = site.process("postgres");
+        (found["healthy"] == true && found["pid"] != first["pid"]).then_some(found)
+    });
+    assert_eq!((&second["address"], &second["restarts"]), (&first["address"], &1.into()));
+    let why = site.state().processes["postgres"].last_end.clone().unwrap();
+    assert!(why.starts_with("it hung: no answer for "), "{why}");
+    let left = site.processes();
+    assert!(frozen.iter().all(|one| !left.contains(one)), "{frozen:?} {left:?}");
+    assert_eq!(site.sql("select one from kept"), [["1"]]);
+}
+
+#[test]
+fn a_damaged_state_of_a_running_stack_is_written_again() {
+    let site = Site::new();
+    let up = site.up_postgres();
+    for damage in ["", "{\"ports\": 3}", "not JSON", "{\"supervisor\":"] {
+        fs::write(site.data.state_file(), damage).unwrap();
+        let status = site.ask(&["status"]);
+        assert_eq!(
+            (&status["healthy"], &status["supervisor"]),
+            (&true.into(), &up["supervisor"]),
+            "{damage:?}"
+        );
+        fs::write(site.data.state_file(), damage).unwrap();
+        let again = site.run(&["up", "--only", "postgres"]);
+        assert_eq!((again.code, again.stderr.as_str()), (0, "already running\n"), "{damage:?}");
+    }
+    // Whole JSON that says something else, and no file at all.
+    fs::write(site.data.state_file(), "{}").unwrap();
+    eventually("the state as it is", || (site.run(&["status"]).code == 0).then_some(()));
+    fs::remove_file(site.data.state_file()).unwrap();
+    eventually("the state as it is", || (site.run(&["status"]).code == 0).then_some(()));
+    assert_eq!(site.process("postgres"), process(&up, "postgres"));
+}
+
+#[test]
+fn up_replaces_a_damaged_state_that_nobody_keeps() {
+    let site = Site::new();
+    site.data.create().unwrap();
+    fs::write(site.data.state_file(), "{\"ports\": 3}").unwrap();
+    let status = site.run(&["status"]);
+    assert_eq!(status.code, 2);
+    assert!(status.stderr.contains("hint: `observatory up` writes a new one"), "{}", status.stderr);
+    let up = site.run(&["up", "--only", "postgres"]);
+    assert_eq!(up.code, 0, "{}", up.stderr);
+    assert!(up.stderr.contains("stack.json is damaged"), "{}", up.stderr);
+    assert_eq!(site.run(&["status"]).code, 0);
 }
 
 #[test]

@@ -170,6 +170,7 @@ fn literals(text: &[char], code: &[char], at: usize) -> Vec<String> {
 fn inputs(folder: &Path) -> BTreeSet<PathBuf> {
     let beside = ["include_str!", "include_bytes!", "include!"];
     let below = ["include_dir!", "migrate!"];
+    let named = Regex::new(r#""(?:cargo:+rerun-if-changed=)?([^"\s]+)""#).expect("a form");
     let mut found = BTreeSet::new();
     for path in sources(folder) {
         let text = fs::read_to_string(&path).expect("a source");
@@ -201,7 +202,6 @@ fn inputs(folder: &Path) -> BTreeSet<PathBuf> {
             found.insert(plain(&folder.join("../.sqlx")));
         }
         if path.ends_with("build.rs") {
-            let named = Regex::new(r#""(?:cargo:+rerun-if-changed=)?([^"\s]+)""#).expect("a form");
             let named = named.captures_iter(&text).map(|name| folder.join(&name[1]));
             found.extend(named.filter(|path| path.exists()).map(|path| plain(&path)));
         }

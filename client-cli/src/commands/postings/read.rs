@@ -13,6 +13,7 @@ mod literal;
 mod pay;
 mod problems;
 mod rows;
+mod spread;
 mod values;
 mod workbook;
 
@@ -267,5 +268,7 @@ fn short(text: &str) -> String {
     crate::commands::text::cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 40)
 }
 
+#[cfg(test)]
+mod damaged;
 #[cfg(test)]
 mod tests;

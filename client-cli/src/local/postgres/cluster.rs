@@ -15,7 +15,7 @@ use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
 use crate::error::Hinted;
 use crate::local::paths::{DataDir, create_dir, write_atomically};
 use crate::local::privileges::RunAs;
-use crate::local::process::{Escalation, POSTGRES_END, ProcessId, Running, describe_exit};
+use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
 /// How often the server is asked whether it is ready yet.
@@ -364,8 +364,15 @@ impl Postmaster {
     /// # Errors
     /// When it does not end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.running.end(&POSTGRES_END).await?;
-        Ok(())
+        self.running.end(&POSTGRES_END).await.map(drop)
+    }
+
+    /// Ends a server that hangs; recovery runs at the next start, which also waits for children that were left.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.running.end(&HUNG_POSTGRES_END).await.map(drop)
     }
 
     /// `None` once it accepts connections, or the end of its log when it died instead.
@@ -398,6 +405,7 @@ impl Drop for Postmaster {
             let _ = self.running.id().signal(Signal::SIGQUIT);
             std::thread::sleep(Duration::from_millis(10));
         }
+        let _ = self.running.id().signal(Signal::SIGKILL);
     }
 }
 

@@ -109,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn damaged_urls_are_read_or_refused() {
+        let corpus = ["postgres://a:s3cr%40t@h:1/d?sslmode=require", "postgresql:///d?host=/run/pg"];
+        observatory_mutator::texts("database urls", &corpus, |text| {
+            let Ok(parsed) = ConnectionUrl::parse(text) else { return };
+            assert!(parsed.without_password().len() <= text.len());
+            assert_eq!(parsed.expose(), text);
+        });
+    }
+
+    #[test]
     fn other_urls_are_refused() {
         let check = |url: &str| assert!(ConnectionUrl::parse(url).is_err(), "{url}");
         check("mysql://a@h/d");

@@ -1,13 +1,15 @@
 //! The embedded Postgres as a unit of the supervisor.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::POSTGRES;
 use super::keep::{Live, Unit};
+use super::silence::Patience;
 use crate::local::paths::{DataDir, write_atomically};
-use crate::local::postgres::{Cluster, ConnectionUrl, Postmaster};
+use crate::local::postgres::{Answer, Cluster, ConnectionUrl, DATABASE, Postmaster, probe};
 use crate::local::process::ProcessId;
 use crate::local::state::{Board, DatabaseState};
 
@@ -17,6 +19,7 @@ pub(super) struct Embedded {
     cluster: Cluster,
     board: Board,
     url: watch::Sender<Option<ConnectionUrl>>,
+    patience: Patience,
 }
 
 impl Embedded {
@@ -26,8 +29,9 @@ impl Embedded {
         cluster: Cluster,
         board: Board,
         url: watch::Sender<Option<ConnectionUrl>>,
+        patience: Patience,
     ) -> Self {
-        Self { data, cluster, board, url }
+        Self { data, cluster, board, url, patience }
     }
 }
 
@@ -56,6 +60,22 @@ impl Unit for Embedded {
 
     async fn ended(&mut self, live: &mut Postmaster) -> anyhow::Result<String> {
         live.wait().await
+    }
+
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
+        match probe(address, DATABASE, limit).await {
+            // One that recovers or shuts down says so.
+            Answer::Accepting | Answer::Refusing(_) => Ok(()),
+            Answer::Silent => Err(format!("no answer within {} ms", limit.as_millis())),
+        }
+    }
+
+    async fn kill(&mut self, live: Postmaster) -> anyhow::Result<()> {
+        live.kill().await
     }
 
     async fn stop(&mut self, live: Postmaster) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
+use super::silence::{Patience, silence};
 use crate::local::process::ProcessId;
 use crate::local::state::{Board, Phase};
 
@@ -24,6 +25,15 @@ pub(super) trait Unit: Send + 'static {
     /// Waits until it ends; says why.
     fn ended(&mut self, live: &mut Self::Live) -> impl Future<Output = anyhow::Result<String>> + Send;
 
+    /// How long it may stay silent while it runs.
+    fn patience(&self) -> Patience;
+
+    /// Whether a process at `address` answers within `limit`; what it says of itself does not matter. Why not, else.
+    fn answers(address: SocketAddr, limit: Duration) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Ends one that hangs, and waits until it is gone.
+    fn kill(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
+
     /// Stops it gracefully.
     fn stop(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
@@ -40,7 +50,15 @@ pub(super) trait Live: Send {
     fn metrics(&self) -> Option<SocketAddr>;
 }
 
-/// Starts the unit, and again whenever it ends, until `stop`.
+/// How a run of a process came to its end.
+enum End {
+    /// By itself, or because it could not be started; why, and how long it was well.
+    Ended(String, Duration),
+    /// On purpose.
+    Stopped,
+}
+
+/// Starts the unit, and again whenever it ends or hangs, until `stop`.
 pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: CancellationToken) {
     let name = unit.name();
     let mut backoff = Backoff::default();
@@ -51,28 +69,17 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: Cancell
             () = stop.cancelled() => break,
             started = unit.start() => started,
         };
-        let begun = Instant::now();
-        let end = match started {
-            Err(error) => format!("{error:#}"),
-            Ok(mut live) => {
+        let (why, lived) = match started {
+            Err(error) => (format!("{error:#}"), Duration::ZERO),
+            Ok(live) => {
                 note_running(&board, name, &live);
-                let ended = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => None,
-                    ended = unit.ended(&mut live) => Some(ended),
-                };
-                match ended {
-                    Some(ended) => ended.unwrap_or_else(|error| format!("{error:#}")),
-                    None => {
-                        if let Err(error) = unit.stop(live).await {
-                            tracing::error!(process.name = name, error = format!("{error:#}"), "cannot stop");
-                        }
-                        break;
-                    }
+                match watch_over(&mut unit, live, &stop).await {
+                    End::Ended(why, lived) => (why, lived),
+                    End::Stopped => break,
                 }
             }
         };
-        let pause = note_end(&board, name, &end, begun.elapsed(), &mut backoff);
+        let pause = note_end(&board, name, &why, lived, &mut backoff);
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
@@ -82,6 +89,41 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: Cancell
         process.phase = Phase::Stopped;
         process.process = None;
     });
+}
+
+/// Waits for the end of a running process, and brings it about where it hangs or `stop` asks for it.
+async fn watch_over<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToken) -> End {
+    let name = unit.name();
+    let begun = Instant::now();
+    let silence = silence(live.address(), unit.patience(), U::answers);
+    let silent = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        ended = unit.ended(&mut live) => {
+            let why = ended.unwrap_or_else(|error| format!("{error:#}"));
+            return End::Ended(why, begun.elapsed());
+        }
+        silent = silence => Some(silent),
+    };
+    let Some(silent) = silent else {
+        if let Err(error) = unit.stop(live).await {
+            tracing::error!(process.name = name, error = format!("{error:#}"), "cannot stop");
+        }
+        return End::Stopped;
+    };
+    let reason = silent.reason();
+    tracing::error!(
+        process.name = name,
+        process.pid = live.process().pid,
+        reason,
+        "killing a process that hangs"
+    );
+    let killed = unit.kill(live).await.err().map(|error| format!("; {error:#}"));
+    // A process that never answered after its start was never well.
+    End::Ended(
+        format!("{reason}{}", killed.unwrap_or_default()),
+        silent.since.saturating_duration_since(begun),
+    )
 }
 
 fn note_running(board: &Board, name: &'static str, live: &impl Live) {

@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::keep::{Live, Unit};
+use super::silence::Patience;
 use super::{Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::ConnectionUrl;
-use crate::local::process::{ProcessId, Running, SERVICE_END, describe_exit};
+use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
 use crate::local::state::Board;
 use crate::local::{binaries, logs, ports};
 
@@ -75,6 +76,7 @@ pub(super) struct Service {
     data: DataDir,
     board: Board,
     kind: Kind,
+    patience: Patience,
 }
 
 /// What a server writes into its announce file.
@@ -122,7 +124,8 @@ impl Service {
 
     fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
         let program = binaries::find(&plan.bin_dir, name)?;
-        Ok(Self { name, program, data: plan.data.clone(), board: board.clone(), kind })
+        let patience = Patience::of_service(plan.health_interval);
+        Ok(Self { name, program, data: plan.data.clone(), board: board.clone(), kind, patience })
     }
 
     /// A command of this program, marked as part of the stack and logging to `log`.
@@ -273,6 +276,22 @@ impl Unit for Service {
         };
         live.running.0.end(&SERVICE_END).await?;
         Ok(moved.to_owned())
+    }
+
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
+        match health::check(address, limit).await {
+            Health::Serving | Health::NotReady(_) => Ok(()),
+            Health::Silent(why) => Err(why),
+        }
+    }
+
+    async fn kill(&mut self, mut live: Server) -> anyhow::Result<()> {
+        live.running.0.end(&AT_ONCE).await?;
+        Ok(())
     }
 
     async fn stop(&mut self, mut live: Server) -> anyhow::Result<()> {

@@ -213,3 +213,56 @@ impl<'a> Reader<'a> {
         Ok(tensors)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container of two pieces, one replacement and one tensor.
+    fn small() -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        let mut add = |part: &[u8]| bytes.extend_from_slice(part);
+        for number in [1_u32, 32, 1, 1, 64, 2, 16, 1] {
+            add(&number.to_le_bytes());
+        }
+        add(&1e-12_f32.to_le_bytes());
+        for number in [0_u32, 2, 0, 1, 0, 1] {
+            add(&number.to_le_bytes());
+        }
+        add(&3_u64.to_le_bytes());
+        for number in [0_u32, 1, 3] {
+            add(&number.to_le_bytes());
+        }
+        add(&[0; 8]);
+        add("añ".as_bytes());
+        add(&1_u32.to_le_bytes());
+        add(&9_u32.to_le_bytes());
+        add(&u32::from('Ñ').to_le_bytes());
+        add(&[1]);
+        add(&u32::from('ñ').to_le_bytes());
+        add(&1_u32.to_le_bytes());
+        add(&1_u16.to_le_bytes());
+        add(b"w");
+        add(&[0; 5]);
+        add(&4_u64.to_le_bytes());
+        add(&8_u64.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn damaged_containers_are_refused() {
+        let whole = small();
+        let read = Container::read(&whole).expect("a container");
+        assert_eq!(read.pieces.len(), 2);
+        assert_eq!(read.normaliser[&'Ñ'], "ñ");
+        assert_eq!(read.tensor("w", 2, Stored::F32).expect("a tensor").len(), 8);
+        observatory_mutator::bytes("containers", std::slice::from_ref(&whole), |bytes| {
+            if let Ok(read) = Container::read(bytes) {
+                assert!(
+                    read.pieces.iter().map(|(piece, _)| piece.len()).sum::<usize>() <= bytes.len().pow(2)
+                );
+                let _ = read.tensor("w", usize::MAX / 8, Stored::F32);
+            }
+        });
+    }
+}

@@ -184,6 +184,12 @@ mod tests {
             check(&format!("::ffff:{inside}"), false);
             check(&format!("64:ff9b::{inside}"), false);
         }
+    }
+
+    #[test]
+    fn public_addresses_of_six_are_told_from_others() {
+        let check =
+            |text: &str, expected: bool| assert_eq!(is_public(text.parse().unwrap()), expected, "{text}");
         for public in ["2606:4700:4700::1111", "2001:4860:4860::8888", "2a00:1450::1", "3ffe::1"] {
             check(public, true);
         }

@@ -1,17 +1,34 @@
 //! Spreadsheets: xlsx, xls, xlsb and ods.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use calamine::{Data, Reader, SheetVisible, Sheets, open_workbook_auto_from_rs};
+use calamine::{Cell, Data, DataRef, Reader, SheetVisible, Sheets, XlsxError, open_workbook_auto_from_rs};
 use serde_json::Value;
 
-use super::{Problems, Table, columns, dates, grid::Grid, short, values};
+use super::{Problems, Table, columns, dates, grid::Grid, short, spread, values};
+
+/// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far to the right makes the
+/// empty ones before it.
+const CELLS: usize = 50_000_000;
 
 /// Reads the sheet that is asked for, else the one that holds something.
 ///
 /// # Errors
 /// When the file is damaged or locked, or it is not clear which sheet is meant.
 pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
+    // The reader takes some damaged files for a reason to panic.
+    catch_unwind(AssertUnwindSafe(|| read(bytes, asked)))
+        .unwrap_or_else(|_| Err("the spreadsheet is damaged; save it anew as .xlsx or .csv".to_owned()))
+}
+
+fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
+    if spread::cells(&bytes) > CELLS {
+        return Err(format!(
+            "a sheet spans more than {CELLS} cells; delete what stands far below or to the right"
+        ));
+    }
     let mut book = open_workbook_auto_from_rs(Cursor::new(bytes))
         .map_err(|_| "not a spreadsheet that can be read: it is damaged, cut off or locked by a password; save it anew as .xlsx or .csv".to_owned())?;
     let (name, grid, others) = choose(&mut book, asked)?;
@@ -82,10 +99,58 @@ fn texts(cells: &[Data]) -> Vec<String> {
 
 /// The rows of a sheet that hold something, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
-    let range = book.worksheet_range(name).map_err(|error| format!("sheet `{name}` is damaged: {error}"))?;
-    let first = range.start().map_or(0, |(row, _)| u64::from(row)) + 1;
-    let rows = (first..).zip(range.rows().map(<[Data]>::to_vec));
-    Ok(rows.filter(|(_, cells)| cells.iter().any(|cell| *cell != Data::Empty)).collect())
+    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is damaged: {error}");
+    match book {
+        Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
+            Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(&error))),
+            // A sheet that holds a diagram alone.
+            Err(XlsxError::NotAWorksheet(_)) => Ok(Rows::new()),
+            Err(error) => Err(damaged(&error)),
+        },
+        Sheets::Xlsb(book) => {
+            let mut cells = book.worksheet_cells_reader(name).map_err(|error| damaged(&error))?;
+            gather(name, || cells.next_cell().map_err(|error| damaged(&error)))
+        }
+        book => {
+            let range = book.worksheet_range(name).map_err(|error| damaged(&error))?;
+            let first = range.start().map_or(0, |(row, _)| u64::from(row)) + 1;
+            let rows = (first..).zip(range.rows().map(<[Data]>::to_vec));
+            Ok(rows.filter(|(_, cells)| cells.iter().any(|cell| *cell != Data::Empty)).collect())
+        }
+    }
+}
+
+/// Rows out of cells that come one by one; what lies between them is made only as far as a row goes.
+fn gather<'c>(
+    name: &str,
+    mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
+) -> Result<Rows, String> {
+    let mut filled: BTreeMap<u32, Vec<(u32, Data)>> = BTreeMap::new();
+    let mut start = u32::MAX;
+    while let Some(cell) = next()? {
+        let (row, column) = cell.get_position();
+        let data = Data::from(cell.get_value().clone());
+        if data != Data::Empty {
+            start = start.min(column);
+            filled.entry(row).or_default().push((column, data));
+        }
+    }
+    let width = |cells: &[(u32, Data)]| {
+        cells.iter().map(|(column, _)| (column - start) as usize + 1).max().unwrap_or_default()
+    };
+    if filled.values().map(|cells| width(cells)).sum::<usize>() > CELLS {
+        return Err(format!(
+            "sheet `{name}` spans more than {CELLS} cells; delete what stands far to the right"
+        ));
+    }
+    let rows = filled.into_iter().map(|(row, cells)| {
+        let mut line = vec![Data::Empty; width(&cells)];
+        for (column, data) in cells {
+            line[(column - start) as usize] = data;
+        }
+        (u64::from(row) + 1, line)
+    });
+    Ok(rows.collect())
 }
 
 fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {

@@ -1,0 +1,110 @@
+//! How much room the disks of a stack have left.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Free space below which a disk is nearly full, if that is less than a twentieth of it.
+const LITTLE: u64 = 1024 * MIB;
+
+/// Free space below which writes fail or are about to: Postgres alone takes 16 MiB for a piece of its log.
+const NONE: u64 = 32 * MIB;
+
+/// What a disk has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Enough.
+    Enough,
+    /// So little that a run may fill it; in words.
+    Little(String),
+    /// Nothing to speak of; in words.
+    Full(String),
+}
+
+/// Sizes of a file system in bytes, and its entries for files; no entries are counted where there is no limit.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    total: u64,
+    free: u64,
+    entries: u64,
+    free_entries: u64,
+}
+
+/// The worst of the disks that these folders lie on; folders that do not exist are left out.
+pub(super) fn room(folders: &[PathBuf]) -> Room {
+    let mut disks: BTreeMap<u64, &Path> = BTreeMap::new();
+    for folder in folders {
+        if let Ok(metadata) = std::fs::metadata(folder) {
+            disks.entry(metadata.dev()).or_insert(folder);
+        }
+    }
+    let rooms: Vec<Room> = disks.values().filter_map(|folder| Some(judge(folder, sizes(folder)?))).collect();
+    let worst = rooms.iter().find(|room| matches!(room, Room::Full(_)));
+    worst
+        .or_else(|| rooms.iter().find(|room| matches!(room, Room::Little(_))))
+        .cloned()
+        .unwrap_or(Room::Enough)
+}
+
+fn sizes(folder: &Path) -> Option<Sizes> {
+    let stat = statvfs(folder).ok()?;
+    Some(Sizes {
+        total: stat.blocks() * stat.fragment_size(),
+        free: stat.blocks_available() * stat.fragment_size(),
+        entries: stat.files(),
+        free_entries: stat.files_available(),
+    })
+}
+
+fn judge(folder: &Path, sizes: Sizes) -> Room {
+    let at = folder.display();
+    let free = format!("{} MiB free of {} MiB", sizes.free / MIB, sizes.total / MIB);
+    if sizes.entries > 0 && sizes.free_entries == 0 {
+        return Room::Full(format!("the disk of {at} takes no more files: all {} are in use", sizes.entries));
+    }
+    if sizes.free < NONE.min(sizes.total / 20) {
+        return Room::Full(format!("the disk of {at} is full: {free}"));
+    }
+    if sizes.free < LITTLE.min(sizes.total / 20) {
+        return Room::Little(format!("the disk of {at} is nearly full: {free}"));
+    }
+    Room::Enough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_judged_by_what_is_left() {
+        const GIB: u64 = 1024 * MIB;
+        let check = |total: u64, free: u64, free_entries: u64, expected: &str| {
+            let sizes = Sizes { total, free, entries: 1000, free_entries };
+            let found = match judge(Path::new("/d"), sizes) {
+                Room::Enough => String::new(),
+                Room::Little(said) | Room::Full(said) => said,
+            };
+            assert_eq!(found, expected, "{total} {free} {free_entries}");
+        };
+        check(1024 * GIB, GIB, 1, "");
+        check(1024 * GIB, GIB - MIB, 1, "the disk of /d is nearly full: 1023 MiB free of 1048576 MiB");
+        check(1024 * GIB, 31 * MIB, 1, "the disk of /d is full: 31 MiB free of 1048576 MiB");
+        check(1024 * GIB, 0, 1, "the disk of /d is full: 0 MiB free of 1048576 MiB");
+        check(1024 * GIB, GIB, 0, "the disk of /d takes no more files: all 1000 are in use");
+        // A small disk is no full one.
+        check(100 * MIB, 6 * MIB, 1, "");
+        check(100 * MIB, 4 * MIB, 1, "the disk of /d is full: 4 MiB free of 100 MiB");
+        // Some file systems count no entries.
+        let uncounted = Sizes { total: 10 * GIB, free: 5 * GIB, entries: 0, free_entries: 0 };
+        assert_eq!(judge(Path::new("/d"), uncounted), Room::Enough);
+    }
+
+    #[test]
+    fn folders_that_are_not_there_have_no_disk() {
+        assert_eq!(room(&[PathBuf::from("/no/such/folder")]), Room::Enough);
+    }
+}

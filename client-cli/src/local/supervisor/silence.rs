@@ -1,0 +1,104 @@
+//! Telling a process that hangs from one that is busy: it is asked again and again, and given up when it stays silent.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often a running process is asked, and how long an answer may take.
+pub const USUAL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long silence is borne.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From one question to the next; also how long one waits for its answer.
+    pub(super) interval: Duration,
+    /// Questions without an answer, one after the other, until the process counts as hung.
+    pub(super) questions: u32,
+}
+
+impl Patience {
+    /// For a service: a minute at the usual interval.
+    pub(super) fn of_service(interval: Duration) -> Self {
+        Self { interval, questions: 6 }
+    }
+
+    /// For Postgres, whose end costs a recovery: two minutes at the usual interval.
+    pub(super) fn of_postgres(interval: Duration) -> Self {
+        Self { interval, questions: 12 }
+    }
+}
+
+/// What a process that hangs was like.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// When it last answered.
+    pub(super) since: Instant,
+    /// What the last question met.
+    why: String,
+}
+
+impl Silence {
+    /// Why the process is ended.
+    pub(super) fn reason(&self) -> String {
+        format!("it hung: no answer for {} s ({})", self.since.elapsed().as_secs(), self.why)
+    }
+}
+
+/// Waits until the process at `address` left as many questions as allowed without an answer. `answers` asks once within a
+/// time and says what is wrong, if anything is.
+pub(super) async fn silence<F>(
+    address: SocketAddr,
+    patience: Patience,
+    answers: impl Fn(SocketAddr, Duration) -> F,
+) -> Silence
+where
+    F: Future<Output = Result<(), String>>,
+{
+    let mut turns = interval(patience.interval);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns.tick().await;
+    let (mut since, mut unanswered) = (Instant::now(), 0);
+    loop {
+        turns.tick().await;
+        match answers(address, patience.interval).await {
+            Ok(()) => (since, unanswered) = (Instant::now(), 0),
+            Err(why) => {
+                unanswered += 1;
+                tracing::warn!(address = %address, unanswered, error = why, "no answer to a health check");
+                if unanswered >= patience.questions {
+                    return Silence { since, why };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_silence_without_a_break_counts() {
+        let asked = AtomicUsize::new(0);
+        // Twice silent, then an answer, then silent for good.
+        let answers = |_, _| {
+            let turn = asked.fetch_add(1, Ordering::SeqCst);
+            async move { if turn == 2 { Ok(()) } else { Err("no answer".to_owned()) } }
+        };
+        let patience = Patience { interval: Duration::from_millis(2), questions: 3 };
+        let silence = silence(([127, 0, 0, 1], 1).into(), patience, answers).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 6);
+        assert_eq!(silence.reason(), "it hung: no answer for 0 s (no answer)");
+    }
+
+    #[test]
+    fn postgres_is_borne_with_for_longer() {
+        let second = Duration::from_secs(1);
+        let borne = |patience: Patience| patience.interval * patience.questions;
+        assert_eq!(borne(Patience::of_service(USUAL_INTERVAL)), second * 60);
+        assert_eq!(borne(Patience::of_postgres(USUAL_INTERVAL)), second * 120);
+    }
+}
