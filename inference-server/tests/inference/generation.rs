@@ -408,7 +408,10 @@ async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
         (Must::Lark(format!("start: /{long}/")), "lark"),
         (Must::JsonSchema("{\"$ref\": \"#\"}".to_owned()), "json_schema"),
         (
-            Must::JsonSchema("{\"type\": \"object\", \"properties\": {\"a\": {\"$ref\": \"#\"}}, \"required\": [\"a\"]}".to_owned()),
+            Must::JsonSchema(
+                "{\"type\": \"object\", \"properties\": {\"a\": {\"$ref\": \"#\"}}, \"required\": [\"a\"]}"
+                    .to_owned(),
+            ),
             "json_schema",
         ),
     ] {
