@@ -227,17 +227,9 @@ impl Args {
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
-            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(certificate, key)| tls::Files {
-                certificate,
-                key,
-                client_ca: self.tls_client_ca.clone(),
-            }),
+            tls: self.tls(),
             clients_file: self.clients_file.clone(),
-            admin_token: self
-                .admin_token_sha256
-                .as_deref()
-                .map(|digest| parse_digest(digest).context("--admin-token-sha256"))
-                .transpose()?,
+            admin_token: self.admin_token()?,
             http_listen: self.http_listen,
             connections: Room::new(self.max_connections, 1 + usize::from(self.http_listen.is_some()))?,
             patience: Patience::default(),
@@ -260,6 +252,16 @@ impl Args {
             },
             drain: Duration::from_secs(self.drain_seconds),
         })
+    }
+
+    fn admin_token(&self) -> Result<Option<[u8; 32]>> {
+        let digest = self.admin_token_sha256.as_deref().map(parse_digest);
+        digest.transpose().context("--admin-token-sha256")
+    }
+
+    fn tls(&self) -> Option<tls::Files> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(tls::Files { certificate, key, client_ca: self.tls_client_ca.clone() })
     }
 
     fn check_announce_file(&self) -> Result<()> {

@@ -156,12 +156,7 @@ impl Server {
             Arc::clone(turns),
         )
         .context("the device's threads cannot be started")?;
-        // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
-        let bound = config.tokenizer_threads * WAITING_SHARES;
-        let workers = Workers::start("tokenizer", config.tokenizer_threads, bound)
-            .context("the tokenizer's threads cannot be started")?;
-        let constraints = Workers::start("constraint-reader", CONSTRAINT_THREADS, WAITING_CONSTRAINTS)
-            .context("the threads of constraints cannot be started")?;
+        let (workers, constraints) = readers(config.tokenizer_threads)?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
         let access = Access::new(config.clients_file.as_deref(), config.admin_token)?;
@@ -323,6 +318,16 @@ async fn finished(loading: &mut Option<JoinHandle<()>>) {
 fn none_loaded(registry: &Registry) -> bool {
     let entries = registry.entries();
     !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
+}
+
+/// The threads that read texts, and those that read what texts must look like.
+fn readers(threads: usize) -> Result<(Workers, Workers)> {
+    // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
+    let workers = Workers::start("tokenizer", threads, threads * WAITING_SHARES)
+        .context("the tokenizer's threads cannot be started")?;
+    let constraints = Workers::start("constraint-reader", CONSTRAINT_THREADS, WAITING_CONSTRAINTS)
+        .context("the threads of constraints cannot be started")?;
+    Ok((workers, constraints))
 }
 
 /// What makes a port of this protocol speak TLS, where certificates are configured.

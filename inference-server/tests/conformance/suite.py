@@ -98,6 +98,9 @@ class Services(Conformance):
             if "ModelsService" in path:
                 # There is no model without a name.
                 expected.append(grpc.StatusCode.NOT_FOUND)
+            if path.endswith(("/LoadModel", "/UnloadModel")):
+                # Being on the same machine makes nobody an admin.
+                expected = [grpc.StatusCode.PERMISSION_DENIED]
             self.assertIn(call.code(), expected, path)
         self.assertEqual(len(paths), 14)
 

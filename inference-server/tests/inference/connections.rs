@@ -90,7 +90,7 @@ async fn a_flood_of_silent_connections_is_in_nobodys_way() {
 
 #[tokio::test]
 async fn silent_connections_are_closed() {
-    let short = Duration::from_millis(150);
+    let short = Duration::from_millis(400);
     let (running, grpc) = serving(&[], |config| {
         let patience = &mut config.patience;
         (patience.handshake, patience.head, patience.part) = (short, short, short);

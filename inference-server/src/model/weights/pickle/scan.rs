@@ -98,22 +98,10 @@ impl Scan {
                 let parts = self.marked()?;
                 self.extend(&parts)?;
             }
-            b'q' => {
-                let [id] = bytes(r)?;
-                self.remember(u32::from(id))?;
-            }
-            b'r' => {
-                let id = u32::from_le_bytes(bytes(r)?);
-                self.remember(id)?;
-            }
-            b'h' => {
-                let [id] = bytes(r)?;
-                self.repeat(u32::from(id))?;
-            }
-            b'j' => {
-                let id = u32::from_le_bytes(bytes(r)?);
-                self.repeat(id)?;
-            }
+            b'q' => self.remember(short_id(r)?)?,
+            b'r' => self.remember(u32::from_le_bytes(bytes(r)?))?,
+            b'h' => self.repeat(short_id(r)?)?,
+            b'j' => self.repeat(u32::from_le_bytes(bytes(r)?))?,
             code => bail!("has the instruction {code:#04x}, which no checkpoint needs"),
         }
         Ok(true)
@@ -210,6 +198,10 @@ fn bytes<const N: usize>(r: &mut impl BufRead) -> Result<[u8; N]> {
     let mut bytes = [0; N];
     r.read_exact(&mut bytes).context("ends in the middle of an instruction")?;
     Ok(bytes)
+}
+
+fn short_id(r: &mut impl BufRead) -> Result<u32> {
+    bytes(r).map(|[id]| u32::from(id))
 }
 
 /// Passes over so many bytes.
