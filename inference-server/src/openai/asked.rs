@@ -358,18 +358,14 @@ mod tests {
         chat(json!({"stream_options": {"include_usage": null, "include_obfuscation": true}})).unwrap();
     }
 
+    fn check(fields: Value, param: &str, code: &str) {
+        let shown = fields.to_string();
+        let fault = chat(fields).unwrap_err();
+        assert_eq!((fault.param.as_deref(), fault.code), (Some(param), code), "{shown}: {}", fault.message);
+    }
+
     #[test]
     fn faults_name_their_field() {
-        fn check(fields: Value, param: &str, code: &str) {
-            let shown = fields.to_string();
-            let fault = chat(fields).unwrap_err();
-            assert_eq!(
-                (fault.param.as_deref(), fault.code),
-                (Some(param), code),
-                "{shown}: {}",
-                fault.message
-            );
-        }
         for (field, value) in [
             ("temperature", json!("0.7")),
             ("max_tokens", json!(0)),
@@ -405,6 +401,10 @@ mod tests {
         );
         let called = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]});
         check(json!({"messages": [called]}), "messages[0].tool_calls", "invalid_value");
+    }
+
+    #[test]
+    fn what_is_not_done_names_its_field() {
         for field in [
             "guided_json",
             "guided_regex",

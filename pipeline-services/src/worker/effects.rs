@@ -1,12 +1,13 @@
 //! Writes what a stage handed back, on the transaction that also ends its task.
 
-use serde_json::json;
+use std::collections::BTreeMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     domain::run::StageName,
-    intake,
+    intake::{self, Prepared},
     stage::{Effect, Plan, PlannedTask},
     store::{
         PgConnection, SqlResult, analyses, embeddings,
@@ -14,7 +15,7 @@ use crate::{
         reports, runs,
         skills::{self, Enhanced, Finished},
         tasks::{self, Task},
-        visits,
+        visits::{self, VisitProgress},
     },
 };
 
@@ -33,25 +34,8 @@ pub(super) async fn apply(
         Effect::None => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
         Effect::Gathered { visit, items, seen_again, refused } => {
-            let visit_id = visits::progress(connection, task.run_id, visit).await?;
-            let outcomes = intake::store_batch(connection, items).await?;
-            let mut refused = refused.clone();
-            let mut stored = Vec::with_capacity(items.len());
-            let mut new = 0;
-            for (item, outcome) in items.iter().zip(outcomes) {
-                match outcome {
-                    Ok(Stored::New(job_id)) => {
-                        new += 1;
-                        stored.push((item.external_id().to_owned(), job_id));
-                    }
-                    Ok(Stored::Duplicate(job_id)) => stored.push((item.external_id().to_owned(), job_id)),
-                    Err(refusal) => *refused.entry(refusal.field.to_owned()).or_default() += 1,
-                }
-            }
-            visits::count(connection, visit_id, new, stored.len() as i64 - new).await?;
-            postings::count_refused(connection, "scrape", &refused).await?;
+            let visit_id = gathered(connection, task.run_id, visit, (items, refused)).await?;
             let place = (visit.portal.as_str(), visit.country.as_str());
-            visits::saw(connection, visit_id, place, &stored).await?;
             visits::saw_again(connection, visit_id, place, seen_again).await
         }
         Effect::Visited { portal, country, summary, problem } => {
@@ -91,6 +75,35 @@ pub(super) async fn apply(
             runs::merge_summary(connection, task.run_id, &patch).await
         }
     }
+}
+
+/// Stores what a visit found; returns the visit's id.
+async fn gathered(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    visit: &VisitProgress,
+    (items, refused): (&[Prepared], &BTreeMap<String, u64>),
+) -> SqlResult<i64> {
+    let visit_id = visits::progress(connection, run_id, visit).await?;
+    let outcomes = intake::store_batch(connection, items).await?;
+    let mut refused = refused.clone();
+    let mut stored = Vec::with_capacity(items.len());
+    let mut new = 0;
+    for (item, outcome) in items.iter().zip(outcomes) {
+        match outcome {
+            Ok(Stored::New(job_id)) => {
+                new += 1;
+                stored.push((item.external_id().to_owned(), job_id));
+            }
+            Ok(Stored::Duplicate(job_id)) => stored.push((item.external_id().to_owned(), job_id)),
+            Err(refusal) => *refused.entry(refusal.field.to_owned()).or_default() += 1,
+        }
+    }
+    visits::count(connection, visit_id, new, stored.len() as i64 - new).await?;
+    postings::count_refused(connection, "scrape", &refused).await?;
+    let place = (visit.portal.as_str(), visit.country.as_str());
+    visits::saw(connection, visit_id, place, &stored).await?;
+    Ok(visit_id)
 }
 
 async fn planned(

@@ -117,7 +117,7 @@ impl Worker {
                     tasks::finish(&mut transaction, task).await?
                 }
                 Verdict::Settle(Err(error)) => {
-                    self.put_back(&mut transaction, task, error, pause, &mut report).await?
+                    self.put_back(&mut transaction, (task, error), pause, &mut report).await?
                 }
                 Verdict::Isolate(reason) => {
                     report.retried += 1;
@@ -136,8 +136,7 @@ impl Worker {
     async fn put_back(
         &self,
         connection: &mut PgConnection,
-        task: &Task,
-        error: &StageError,
+        (task, error): (&Task, &StageError),
         pause: Duration,
         report: &mut BatchReport,
     ) -> SqlResult<bool> {

@@ -225,12 +225,10 @@ impl CrawlReport {
         match self.stop {
             StopReason::Parked | StopReason::RobotsUnreachable => Fate::Away,
             StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit => {
-                let away = |kind: &&str| AWAY.contains(kind);
+                let only_away = self.errors_by_kind.keys().all(|kind| AWAY.contains(kind));
                 match self.is_empty_handed() {
                     false => Fate::Done,
-                    true if self.problems.is_empty() && self.errors_by_kind.keys().all(|kind| away(kind)) => {
-                        Fate::Away
-                    }
+                    true if self.problems.is_empty() && only_away => Fate::Away,
                     true => Fate::Failed,
                 }
             }

@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use super::Reading;
 use crate::{
-    growth::check,
+    growth::{check, check_markup},
     scraper::{
         Robots, blocked,
         date::{self, DateForm},
@@ -33,7 +33,7 @@ fn card() -> Fields {
 fn pages(name: &'static str, country: &'static str) {
     let reading = Reading::new(name, country);
     for frame in FRAMES {
-        check(name, &|text| {
+        check_markup(name, &|text| {
             let page = frame(text);
             drop(reading.listing(&page));
             if reading.portal.detail.is_some() {
