@@ -15,7 +15,7 @@ use scraper::{Html, HtmlTreeSink};
 
 /// Deepest nesting of elements: browsers stop at 512, pages of portals stay below 60. What is deeper is closed before the
 /// page goes on, so that its content stands higher than it is written, as in a browser.
-const DEPTH: usize = 256;
+const DEPTH: usize = 128;
 /// Deepest nesting where nothing closes it: more than one piece can add.
 const HOPELESS: usize = 2_000;
 /// Nodes that a page may have besides two for each byte of it.
@@ -25,7 +25,7 @@ const ATTRIBUTES: usize = 2_000;
 /// The same inside of scripts, where what looks like a tag mostly is none.
 const ATTRIBUTES_IN_SCRIPTS: usize = 20_000;
 /// Bytes between two looks at the tree, at least: without a tag it grows no deeper.
-const PIECE: usize = 2_048;
+const PIECE: usize = 1_024;
 
 /// Why a page is not read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn ordinary_pages_are_the_trees_they_were() {
         let long = format!("<p title='á'>é{}</p>", "<b>ñ</b>&amp;\r\n<br>".repeat(1_000));
-        let nested = format!("{}x{}", "<div>".repeat(200), "</div>".repeat(200));
+        let nested = format!("{}x{}", "<div>".repeat(100), "</div>".repeat(100));
         let script = format!("<script>if (a <b) x = '{}'</script>", "una frase ".repeat(3_000));
         for page in ["", "x", "<table><p>a<td>b", "<ul><li>a<li>b</ul>", &long, &nested, &script] {
             assert_eq!(document(page).unwrap().html(), Html::parse_document(page).html());

@@ -113,7 +113,7 @@ pub async fn saw(
     Ok(())
 }
 
-/// Records that a visit met advertisements which are stored already; one that it met before counts once.
+/// Records that a visit met advertisements which are stored already; one that the visits of its run met before counts once.
 ///
 /// # Errors
 /// When the statement fails.
@@ -134,7 +134,11 @@ pub async fn saw_again(
          seen as (
              update sighting s set last_seen = now(), times_seen = times_seen + 1,
                  first_collected = coalesce(first_collected, now()), last_collected = now()
-             from noted where s.sighting_id = noted.sighting_id returning s.job_id)
+             from noted where s.sighting_id = noted.sighting_id
+               and not exists (select from sighting_visit o join visit v using (visit_id)
+                   where o.sighting_id = s.sighting_id
+                     and v.run_id = (select run_id from visit where visit_id = $1))
+             returning s.job_id)
          update posting set last_seen = now() from seen where posting.job_id = seen.job_id",
         visit_id,
         portal,
