@@ -28,22 +28,30 @@ pub async fn progress(
     visit: &VisitProgress,
 ) -> sqlx::Result<i64> {
     super::postings::reserve(&mut *connection, std::slice::from_ref(&visit.portal), &[]).await?;
-    sqlx::query_scalar!(
-        "insert into visit (run_id, portal, country, query, pages, stop_reason, ended_at)
-         values ($1, $2, $3, $4, $5, $6, case when $6::text is null then null else now() end)
+    let visit_id = sqlx::query_scalar!(
+        "insert into visit (run_id, portal, country, query, pages) values ($1, $2, $3, $4, $5)
          on conflict (run_id, portal, country, query) where ended_at is null do update
-         set pages = greatest(visit.pages, excluded.pages), stop_reason = excluded.stop_reason,
-             ended_at = excluded.ended_at, last_at = now()
+         set pages = greatest(visit.pages, excluded.pages), last_at = now()
          returning visit_id",
         run_id,
         visit.portal,
         visit.country,
         visit.query,
-        i32::try_from(visit.pages).unwrap_or(i32::MAX),
-        visit.stop
+        i32::try_from(visit.pages).unwrap_or(i32::MAX)
     )
-    .fetch_one(connection)
-    .await
+    .fetch_one(&mut *connection)
+    .await?;
+    // An ended row is no longer in the index of open ones, so it cannot be inserted as one.
+    if let Some(stop) = visit.stop {
+        sqlx::query!(
+            "update visit set stop_reason = $2, ended_at = now() where visit_id = $1",
+            visit_id,
+            stop
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(visit_id)
 }
 
 /// Adds advertisements to a visit's counts.
