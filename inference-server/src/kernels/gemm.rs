@@ -63,7 +63,7 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     ///
     /// # Panics
-    /// Where there cannot be so many.
+    /// When the size overflows.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.checked_next_multiple_of(PANEL);
         let floats = columns.and_then(|columns| columns.checked_mul(inputs));

@@ -76,7 +76,7 @@ impl Fields {
     /// Those of a request.
     ///
     /// # Errors
-    /// Where it is no JSON object.
+    /// When the body is not a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
         let fault = |message: String| Fault { param: None, message, code: "invalid_json" };
         match serde_json::from_slice(body) {

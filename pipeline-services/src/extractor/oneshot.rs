@@ -64,7 +64,7 @@ pub struct Identified {
 /// Reads one line; members it does not know are left alone.
 ///
 /// # Errors
-/// If the line is no JSON object, a member has the wrong type, the id is missing, there is no text or too much.
+/// If the line is not a JSON object, a field has the wrong type, the id is missing, or the text is empty or too long.
 pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     let line: Line = serde_json::from_str(line)?;
     if !(line.id.is_string() || line.id.is_number()) {

@@ -185,6 +185,9 @@ impl Crawl<'_, '_> {
                 return Some(StopReason::Refused);
             }
         };
+        if self.visit.sink.send(Found::Search(query.to_owned())).await.is_err() {
+            return Some(StopReason::SinkClosed);
+        }
         let number = from.map_or_else(|| self.first_number(), |page| page.number);
         let turned = from.is_some();
         let mut walk = Walk { query, number, turned, resumed: turned, ..Walk::default() };
@@ -209,7 +212,6 @@ impl Crawl<'_, '_> {
                 Next::Stop(stop) => (place, here, Some(*stop)),
             };
             let done = PageDone {
-                query: query.to_owned(),
                 pages: u32::try_from(self.report.pages - before).unwrap_or(u32::MAX),
                 stop,
                 seen_again: std::mem::take(&mut self.seen_again),

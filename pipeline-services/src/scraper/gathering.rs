@@ -75,8 +75,12 @@ impl<'a> Gathering<'a> {
                     }
                     self.store(None, Vec::new()).await?;
                 }
+                Found::Search(query) => {
+                    self.search = (query, 0);
+                    continue;
+                }
                 Found::Page(done) => {
-                    self.search = (done.query, done.pages);
+                    self.search.1 = done.pages;
                     self.cursor = done.cursor;
                     self.store(done.stop, done.seen_again).await?;
                 }

@@ -138,7 +138,7 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     ///
     /// # Panics
-    /// Where there cannot be so many.
+    /// When the size overflows.
     pub fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.checked_next_multiple_of(PANEL);
         let steps = columns.and_then(|columns| columns.checked_mul(inputs.div_ceil(DEPTH)));

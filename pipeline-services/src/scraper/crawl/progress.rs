@@ -34,6 +34,8 @@ pub struct PageCursor {
 /// What a crawl sends.
 #[derive(Debug)]
 pub enum Found {
+    /// A search begins or goes on: what follows is of this query.
+    Search(String),
     /// An advertisement.
     Ad(Box<NewPosting>),
     /// All of a listing page has been sent, or its search is over.
@@ -43,8 +45,6 @@ pub enum Found {
 /// How far a crawl has come.
 #[derive(Debug)]
 pub struct PageDone {
-    /// What is searched for.
-    pub query: String,
     /// Listing pages read of this search since the crawl began.
     pub pages: u32,
     /// Why the search is over; none while it goes on.

@@ -174,6 +174,7 @@ async fn an_interrupted_crawl_goes_on_where_it_was() {
                 let (mut sent, mut seen_again, mut pages) = (Vec::new(), Vec::new(), 0);
                 loop {
                     match source.recv().await.expect("more") {
+                        Found::Search(query) => assert_eq!(query, ""),
                         Found::Ad(ad) => sent.extend(ad.external_id),
                         Found::Page(done) => {
                             pages += 1;
@@ -198,6 +199,30 @@ async fn an_interrupted_crawl_goes_on_where_it_was() {
     check(1).await;
     check(2).await;
     check(3).await;
+}
+
+#[tokio::test]
+async fn each_search_is_named_before_its_ads() {
+    let server = Server::start(shop).await;
+    let mut options = crawl_options("CO", server.origin.clone());
+    options.queries = vec!["datos".to_owned(), "ventas".to_owned()];
+    let (sink, mut source) = mpsc::channel(1);
+    let shop = Portal::parse(SHOP).unwrap();
+    let fetcher = fetcher(|_| {});
+    let (_, told) = tokio::join!(crawl(&shop, &options, &fetcher, sink), async move {
+        let mut told = Vec::new();
+        while let Some(found) = source.recv().await {
+            told.push(match found {
+                Found::Search(query) => query,
+                Found::Ad(_) => "ad".to_owned(),
+                Found::Page(_) => "page".to_owned(),
+            });
+        }
+        told
+    });
+    let place = |name: &str| told.iter().position(|found| found == name);
+    assert_eq!(place("datos"), Some(0), "{told:?}");
+    assert!(place("ad") > place("datos") && place("ventas") > place("page"), "{told:?}");
 }
 
 #[tokio::test]
