@@ -40,7 +40,7 @@ fn a_service_that_hangs_is_killed_and_started_again() {
     let up = site.ask(&["up", "--health-seconds", "1"]);
     for name in [INFERENCE, PIPELINE] {
         let first = process(&up, name);
-        freeze(pid(&first["pid"]));
+        assert!(freeze(pid(&first["pid"])));
         let second = eventually("another process", || {
             let found = site.process(name);
             (found["healthy"] == true && found["pid"] != first["pid"]).then_some(found)

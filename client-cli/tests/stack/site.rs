@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use observatory_cli::local::DataDir;
@@ -240,9 +241,13 @@ pub(crate) fn kill_hard(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
-/// Stops a process without ending it.
-pub(crate) fn freeze(pid: i32) {
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+/// Stops a process without ending it; whether it was still there.
+pub(crate) fn freeze(pid: i32) -> bool {
+    match kill(Pid::from_raw(pid), Signal::SIGSTOP) {
+        Ok(()) => true,
+        Err(Errno::ESRCH) => false,
+        Err(why) => panic!("process {pid} cannot be stopped: {why}"),
+    }
 }
 
 /// Looks again and again until `look` finds something.
