@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::access::parse_digest;
 use crate::admission::{Budget, Limits};
-use crate::connections::{Patience, Room};
 use crate::device::{DeviceChoice, KV_FRACTION, Precision, TextLimits};
 use crate::model::registry::Plan;
-use crate::tls;
+use observatory_server::access::parse_digest;
+use observatory_server::connections::{Patience, Room};
+use observatory_server::tls;
 
 /// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
 ///

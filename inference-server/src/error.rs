@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use observatory_server::access::Unknown;
+
 /// Why a request, or one item of it, was not served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -164,7 +166,7 @@ pub enum Error {
         cause: String,
     },
     /// The server knows its callers, and this one is not among them.
-    #[error("{}", credentials(*given))]
+    #[error("{}", Unknown { given: *given })]
     Unauthenticated {
         /// Whether the caller showed anything.
         given: bool,
@@ -218,14 +220,6 @@ pub enum Error {
     /// The model or the device failed; the cause is in the server's log.
     #[error("the model failed on this input; the server's log has the cause")]
     Backend,
-}
-
-fn credentials(given: bool) -> &'static str {
-    if given {
-        "the bearer token or certificate is not known"
-    } else {
-        "a bearer token or a client certificate is needed"
-    }
 }
 
 impl Error {

@@ -8,13 +8,11 @@ pub mod access;
 pub mod admission;
 pub mod batcher;
 pub mod config;
-pub mod connections;
 pub mod device;
 pub mod entities;
 pub mod error;
 pub mod generation;
 pub mod grpc;
-pub mod http;
 pub mod kernels;
 pub mod loader;
 pub mod metrics;
@@ -24,10 +22,8 @@ pub mod probes;
 pub mod queue;
 pub mod shutdown;
 pub mod telemetry;
-pub mod tls;
 pub mod tokenizer;
 pub mod vectors;
-pub mod watched;
 pub mod workers;
 
 use std::net::SocketAddr;
@@ -36,14 +32,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use observatory_server::connections::{self, Patience, Port, Room};
+use observatory_server::http;
+use observatory_server::tls::Protocol;
+use observatory_server::watched::Watched;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use access::Access;
+use access::{Access, Rights};
 use admission::Admission;
 use config::Config;
-use connections::{Patience, Port, Room};
 use device::turns::Turns;
 use device::{Batches, OpenDevice};
 use grpc::health::Health;
@@ -53,11 +53,8 @@ use metrics::Metrics;
 use model::LoadedModel;
 use model::registry::{Registry, State};
 use queue::Queue;
-use rustls::ServerConfig;
 use shutdown::Stop;
-use tls::Protocol;
 use vectors::VectorCache;
-use watched::Watched;
 use workers::Workers;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain.
@@ -159,7 +156,10 @@ impl Server {
         let (workers, constraints) = readers(config.tokenizer_threads)?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
-        let access = Access::new(config.clients_file.as_deref(), config.admin_token)?;
+        let access = {
+            let anonymous = config.clients_file.is_none().then(Rights::default);
+            Access::new(config.clients_file.as_deref(), config.admin_token, anonymous)?
+        };
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
         let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {

@@ -25,12 +25,13 @@ use observatory_proto::inference::v1 as pb;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::access::{Access, Client, bearer};
-use crate::connections::{Origin, Patience};
+use crate::access::{Access, Client};
 use crate::grpc::Api;
 use crate::grpc::local::Refusal;
-use crate::tls::Peer;
 use fields::{Fault, Fields};
+use observatory_server::access::bearer;
+use observatory_server::connections::{Origin, Patience};
+use observatory_server::tls::Peer;
 
 /// What `POST /v1/embeddings` takes, beside keys that change nothing.
 #[derive(Debug)]

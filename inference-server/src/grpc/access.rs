@@ -6,16 +6,16 @@ use std::task::{Context, Poll};
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::codegen::http::{Request, Response};
-use tonic::transport::server::Connected;
 use tower::{Layer, Service};
 
 use super::call::Caller;
 use super::status;
-use crate::access::{Access, Client, bearer};
-use crate::connections::{Connection, Origin};
+use crate::access::{Access, Client};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::tls::Peer;
+use observatory_server::access::bearer;
+use observatory_server::connections::Origin;
+use observatory_server::tls::Peer;
 
 /// Whoever asks for the health of a process cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -24,14 +24,6 @@ const ADMIN: [&str; 2] = [
     "/observatory.inference.v1.ModelsService/LoadModel",
     "/observatory.inference.v1.ModelsService/UnloadModel",
 ];
-
-impl Connected for Connection {
-    type ConnectInfo = Origin;
-
-    fn connect_info(&self) -> Origin {
-        self.origin()
-    }
-}
 
 /// Makes [`Guard`].
 #[derive(Debug, Clone)]
@@ -55,7 +47,7 @@ impl AccessLayer {
         let stranger = Peer::default();
         let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
         let client = self.access.identify(bearer(request.headers()), peer)?;
-        if ADMIN.contains(&path) && !client.admin {
+        if ADMIN.contains(&path) && !client.grants.admin {
             return Err(Error::PermissionDenied { client: client.name.clone() });
         }
         Ok(Some(client))

@@ -9,7 +9,7 @@ use tonic::Request;
 use tonic::codegen::http::HeaderValue;
 
 use super::Api;
-use crate::access::Client;
+use crate::access::{Client, check_quota};
 use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -183,7 +183,7 @@ impl Call {
     /// # Errors
     /// [`Error::QuotaExceeded`].
     pub(super) fn check_quota(&self) -> Result<(), Error> {
-        self.client.as_ref().map_or(Ok(()), |client| client.check())
+        self.client.as_ref().map_or(Ok(()), |client| check_quota(client))
     }
 
     /// Takes note of tokens that its client has computed.

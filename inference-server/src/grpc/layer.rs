@@ -16,9 +16,9 @@ use tracing::Instrument;
 
 use super::call::{Caller, LONGEST_ID};
 use super::status;
-use crate::connections::{Held, Origin};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";

@@ -13,7 +13,7 @@ use crate::generation::sequence::Event;
 use crate::metrics::Ongoing;
 use crate::model::registry::State;
 use crate::model::{LoadedModel, Task};
-use crate::tls::Peer;
+use observatory_server::tls::Peer;
 
 /// Why a call was refused, in the words of the contract.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,7 +190,7 @@ impl Api {
         token: Option<&str>,
         peer: &Peer,
     ) -> Result<Arc<Client>, Refusal> {
-        access.identify(token, peer).map_err(|error| self.noted(&error))
+        access.identify(token, peer).map_err(|unknown| self.noted(&unknown.into()))
     }
 
     /// Counts a call of this method, which begins now, among those over gRPC.

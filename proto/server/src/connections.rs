@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
 
 use crate::tls::{Peer, Stream};
 use crate::watched::Watched;
@@ -247,6 +248,14 @@ impl Connection {
         let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(answer)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing of an answer is taken")))
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Origin;
+
+    fn connect_info(&self) -> Origin {
+        self.origin()
     }
 }
 
