@@ -1,16 +1,18 @@
 //! Connections to the services, starting the local stack when none answers.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use observatory_client::{Connection, Credentials, HandshakeError, wanted};
+pub use observatory_client::Connection;
+use observatory_client::{Credentials, EndpointCredentials, Flags, HandshakeError, Wanted, wanted};
 pub use tonic::Response;
-pub use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 pub use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
-use crate::error::{Hint, Hinted};
+use crate::error::Hinted;
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
 use crate::output::progress;
 
@@ -24,9 +26,12 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
-    /// Address of the pipeline services, such as http://host:port; default: the local stack.
+    /// Address of the pipeline services, such as http://host:port or https://host:port; default: the local stack.
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// What is shown to the pipeline services, and whom to trust.
+    #[command(flatten)]
+    pub endpoint_credentials: EndpointCredentials,
     /// Address of the inference server, such as http://host:port or https://host:port; default: the local stack.
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
@@ -51,47 +56,43 @@ impl Client {
         Self { options, stack: Stack::new(data) }
     }
 
-    /// A connection to the pipeline services.
+    /// A connection to the pipeline services that shows the credentials; those of the local stack speak no TLS, and their
+    /// token is found.
     ///
     /// # Errors
-    /// When the named endpoint does not answer, or the local stack does not run and may not or
-    /// cannot be started.
-    pub async fn pipeline(&self) -> anyhow::Result<Channel> {
-        let Some(endpoint) = &self.options.endpoint else {
-            let address = self.local(binaries::PIPELINE).await?;
-            let opened = open(&format!("http://{address}")).await;
-            return opened.with_context(|| silence(binaries::PIPELINE, &address));
-        };
-        open(&full_url(endpoint))
-            .await
-            .with_context(|| silence(binaries::PIPELINE, endpoint))
-            .hint("check --endpoint and OBSERVATORY_ENDPOINT, or leave them away to use the local stack")
+    /// When the named endpoint does not answer, the credentials cannot be used, or the local stack does not run and may
+    /// not or cannot be started.
+    pub async fn pipeline(&self) -> anyhow::Result<Connection> {
+        let credentials = Credentials::from(&self.options.endpoint_credentials);
+        let token = self.stack.data().token(binaries::PIPELINE);
+        self.connect(binaries::PIPELINE, self.options.endpoint.as_deref(), &credentials, token).await
     }
 
-    /// A connection to the inference server that shows the credentials; one of the local stack needs no TLS.
+    /// As [`Client::pipeline`], to the inference server.
     ///
     /// # Errors
-    /// As [`Client::pipeline`], or when the credentials cannot be used.
+    /// As [`Client::pipeline`].
     pub async fn inference(&self) -> anyhow::Result<Connection> {
-        let credentials = &self.options.credentials;
-        let Some(address) = &self.options.inference else {
-            let address = self.local(binaries::INFERENCE).await?;
-            let server = self.local_credentials().server(&address.to_string())?;
+        let token = self.stack.data().token(binaries::INFERENCE);
+        let address = self.options.inference.as_deref();
+        self.connect(binaries::INFERENCE, address, &self.options.credentials, token).await
+    }
+
+    async fn connect(
+        &self,
+        name: &str,
+        address: Option<&str>,
+        credentials: &Credentials,
+        token: PathBuf,
+    ) -> anyhow::Result<Connection> {
+        let Some(address) = address else {
+            let address = self.local(name).await?;
+            let server = credentials.without_tls().or_token_of(token).server(&address.to_string())?;
             let connected = server.tuned(tuned).connect().await;
-            return connected.with_context(|| silence(binaries::INFERENCE, &address));
+            return connected.with_context(|| silence(name, &address));
         };
         let connected = credentials.server(address)?.tuned(tuned).connect().await;
-        connected.map_err(|error| unreached(address, error))
-    }
-
-    /// Credentials for the local stack's inference server: the token that its supervisor made, where none is given.
-    fn local_credentials(&self) -> Credentials {
-        let mut credentials = self.options.credentials.without_tls();
-        let file = self.stack.data().inference_token();
-        if credentials.token.is_none() && credentials.token_file.is_none() && file.exists() {
-            credentials.token_file = Some(file);
-        }
-        credentials
+        connected.map_err(|error| unreached(name, address, credentials.flags, error))
     }
 
     /// The address of a local service that answers.
@@ -132,11 +133,6 @@ async fn answering(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     (!silent).then_some(address)
 }
 
-async fn open(url: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::try_from(url.to_owned()).with_context(|| format!("{url} is no address"))?;
-    Ok(tuned(endpoint).connect().await?)
-}
-
 fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_LIMIT)
@@ -151,23 +147,23 @@ fn silence(name: &str, address: &dyn std::fmt::Display) -> String {
 }
 
 /// A failed handshake says itself what to do; otherwise the address is the first suspect.
-fn unreached(address: &str, error: tonic::transport::Error) -> anyhow::Error {
-    let silence = silence(binaries::INFERENCE, &address);
-    let advice = wanted(&error).map(str::to_owned);
+fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
+    let silence = silence(name, &address);
+    let advice = wanted(&error).map(|wanted| wanted.advice(flags));
     let error = anyhow::Error::from(error);
     let handshake = error.chain().find_map(|cause| cause.downcast_ref::<HandshakeError>());
     match handshake.map(ToString::to_string).or(advice) {
         Some(said) => anyhow::anyhow!(said).context(silence),
-        None => Hinted::on(
-            error.context(silence),
-            "check --inference and OBSERVATORY_INFERENCE, or leave them away to use the local stack",
-        ),
+        None => {
+            let named = if name == binaries::PIPELINE {
+                "--endpoint and OBSERVATORY_ENDPOINT"
+            } else {
+                "--inference and OBSERVATORY_INFERENCE"
+            };
+            let hint = format!("check {named}, or leave them away to use the local stack");
+            Hinted::on(error.context(silence), hint)
+        }
     }
-}
-
-/// An address with its scheme; plain `host:port` is taken for http.
-fn full_url(endpoint: &str) -> String {
-    if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") }
 }
 
 /// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
@@ -184,13 +180,13 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
 /// A refusal of a service as an error for people.
 pub fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
-        (Some(wanted), _) => return anyhow::anyhow!(wanted),
+        (Some(wanted), _) => return anyhow::anyhow!(advice(wanted, status)),
         // Words of hyper and tonic for a connection that ended under a call: the alert with the reason may come too late.
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
                 "the connection ended before the answer",
                 "see `observatory status`, then try again; a server with --tls-client-ca also ends it where it is shown \
-                 no certificate that it accepts, see --inference-cert and --inference-key",
+                 no certificate that it accepts, see --endpoint-cert and --inference-cert",
             );
         }
         (None, "") => format!("the service answered {:?}", status.code()),
@@ -201,10 +197,18 @@ pub fn refusal(status: &Status) -> anyhow::Error {
             Hinted::error(message, "see `observatory status` and `observatory doctor`, then try again")
         }
         Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
-        Code::Unauthenticated => Hinted::error(
+        Code::Unauthenticated => {
+            let flags = flags(status);
+            let (token, pair) = (flags.of("token-file"), flags.pair());
+            let hint = format!(
+                "{token} gives the token, {pair} the certificate; the server knows those in its clients file"
+            );
+            Hinted::error(message, hint)
+        }
+        Code::PermissionDenied if flags(status) == Flags::ENDPOINT => Hinted::error(
             message,
-            "OBSERVATORY_INFERENCE_TOKEN or --inference-token-file give the token, --inference-cert and \
-             --inference-key the certificate; the server knows those in its clients file",
+            "`scopes` in the server's clients file say what a client may do; the token of its --admin-token-sha256 may do \
+             everything",
         ),
         Code::PermissionDenied => Hinted::error(
             message,
@@ -212,6 +216,19 @@ pub fn refusal(status: &Status) -> anyhow::Error {
         ),
         _ => anyhow::anyhow!(message),
     }
+}
+
+/// Flags for the server that refused.
+fn flags(status: &Status) -> Flags {
+    let info = status.get_details_error_info();
+    let is_inference = info.is_some_and(|info| info.domain.starts_with("inference."));
+    if is_inference { Flags::INFERENCE } else { Flags::ENDPOINT }
+}
+
+/// What a server wants that ended the connection, which is not known by its words.
+fn advice(wanted: Wanted, status: &Status) -> String {
+    let advice = wanted.advice(flags(status));
+    format!("{advice} ({} for the inference server)", Flags::INFERENCE.pair())
 }
 
 #[cfg(test)]
@@ -227,26 +244,6 @@ mod tests {
         Client::new(options, DataDir::new(dir.path()).unwrap())
     }
 
-    #[test]
-    fn addresses_get_a_scheme() {
-        let check = |endpoint: &str, expected: &str| assert_eq!(full_url(endpoint), expected);
-        check("host:1", "http://host:1");
-        check("https://host:1", "https://host:1");
-    }
-
-    #[test]
-    fn the_local_stacks_token_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut client = client(None, &dir);
-        assert_eq!(client.local_credentials().token_file, None);
-        let file = client.stack.data().inference_token();
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, "made").unwrap();
-        assert_eq!(client.local_credentials().token_file, Some(file));
-        client.options.credentials.token = Some("given".to_owned().into());
-        assert_eq!(client.local_credentials().token_file, None, "what is given comes first");
-    }
-
     #[tokio::test]
     async fn what_does_not_answer_is_named() {
         let dir = tempfile::tempdir().unwrap();
@@ -258,7 +255,7 @@ mod tests {
             "{error}"
         );
         let error = client(Some("http://a b"), &dir).pipeline().await.unwrap_err();
-        assert!(format!("{error:#}").contains("is no address"), "{error:#}");
+        assert!(format!("{error:#}").contains("`http://a b` is not valid"), "{error:#}");
         let error = client(None, &dir).pipeline().await.unwrap_err();
         assert_eq!(crate::error::hint_of(&error), Some("start the local stack with `observatory up`"));
     }

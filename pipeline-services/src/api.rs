@@ -1,10 +1,12 @@
 //! The gRPC services of the pipeline.
 
+pub mod access;
 mod error;
 mod evidence;
 mod exports;
 mod extractor;
 mod filters;
+mod gate;
 mod insights;
 mod nearness;
 mod orchestrator;
@@ -14,7 +16,15 @@ mod reports;
 mod stages;
 mod taxonomies;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use observatory_proto::pipeline::v1::{
@@ -24,14 +34,18 @@ use observatory_proto::pipeline::v1::{
     report_service_server::ReportServiceServer, stage_service_server::StageServiceServer,
     taxonomy_service_server::TaxonomyServiceServer,
 };
+use observatory_server::{
+    connections::{self, Port},
+    tls::Protocol,
+};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::server::HealthReporter;
 
 use crate::{
     cache::CachedEmbeddings,
+    config::Doors,
     domain::run::StageName,
     extractor::{stage::ExtractorSource, tagger::Taggers},
     orchestrator::Orchestrator,
@@ -41,9 +55,10 @@ use crate::{
     worker::{Counters, Worker},
 };
 
+use gate::{GateLayer, Room};
 pub use stages::StageEntry;
 
-/// Largest message in either direction.
+/// Largest message in either direction, decompressed.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
 /// What the services share.
@@ -67,6 +82,45 @@ pub struct Services {
     pub stages: Arc<BTreeMap<StageName, StageEntry>>,
 }
 
+/// How callers come in: the port's connections, and the rule for its calls.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    port: Port,
+    probes: Port,
+    gate: GateLayer,
+    access: access::Access,
+    ready: Arc<AtomicBool>,
+}
+
+impl Entrance {
+    /// What the flags say; certificates and the clients file are read.
+    ///
+    /// # Errors
+    /// Names the file at fault.
+    pub fn new(doors: &Doors) -> Result<Self> {
+        let tls = doors.tls.as_ref().map(|files| files.watched(Protocol::Grpc)).transpose()?;
+        let access = doors.callers.access()?;
+        let (room, patience) = (doors.connections, doors.patience);
+        Ok(Self {
+            port: Port { room: room.serving, tls, is_http2: true, patience },
+            probes: Port { room: room.probes, tls: None, is_http2: false, patience },
+            gate: GateLayer::new(access.clone(), Room::new(doors.calls)),
+            access,
+            ready: Arc::default(),
+        })
+    }
+
+    /// The connections of the port for metrics and health.
+    pub fn probes(&self) -> Port {
+        self.probes.clone()
+    }
+
+    /// Whether what the process needs answers.
+    pub fn ready(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
+    }
+}
+
 /// Names that `grpc.health.v1` answers for, besides "" for the process.
 const READY: &str = "ready";
 
@@ -77,12 +131,14 @@ const READY: &str = "ready";
 pub async fn serve(
     services: Services,
     listener: TcpListener,
+    entrance: Entrance,
     stop: CancellationToken,
     drain: Duration,
 ) -> Result<()> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    tokio::spawn(watch_readiness(reporter, services.pool.clone(), stop.clone()));
+    tokio::spawn(watch_readiness(reporter, entrance.ready(), services.pool.clone(), stop.clone()));
+    entrance.access.watch();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(observatory_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -91,13 +147,12 @@ pub async fn serve(
     let routes = routes(services).add_service(health).add_service(reflection);
     let patience = stop.clone();
     let server = tonic::transport::Server::builder()
-        .layer(tower::ServiceBuilder::new().layer(tower::limit::GlobalConcurrencyLimitLayer::new(256)))
+        .layer(entrance.gate)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            async move { stop.cancelled().await },
-        );
+        .serve_with_incoming_shutdown(connections::incoming(listener, entrance.port), async move {
+            stop.cancelled().await;
+        });
     tokio::select! {
         served = server => served.context("gRPC server failed"),
         () = async { patience.cancelled().await; tokio::time::sleep(drain).await } => {
@@ -113,6 +168,7 @@ fn routes(services: Services) -> Routes {
             $server::new(services.clone())
                 .max_decoding_message_size(MESSAGE_LIMIT)
                 .max_encoding_message_size(MESSAGE_LIMIT)
+                .accept_compressed(CompressionEncoding::Gzip)
         };
     }
     let routes = Routes::new(limited!(StageServiceServer));
@@ -130,8 +186,13 @@ fn routes(services: Services) -> Routes {
         .add_service(limited!(ExportServiceServer))
 }
 
-/// Keeps the health name "ready" true to whether the database answers.
-async fn watch_readiness(reporter: HealthReporter, pool: PgPool, stop: CancellationToken) {
+/// Keeps the health name "ready" and the flag true to whether the database answers.
+async fn watch_readiness(
+    reporter: HealthReporter,
+    ready: Arc<AtomicBool>,
+    pool: PgPool,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let answers = match pool.acquire().await {
             Ok(mut connection) => connection.ping().await.is_ok(),
@@ -142,12 +203,14 @@ async fn watch_readiness(reporter: HealthReporter, pool: PgPool, stop: Cancellat
         } else {
             tonic_health::ServingStatus::NotServing
         };
+        ready.store(answers, Ordering::Relaxed);
         reporter.set_service_status(READY, status).await;
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
             () = stop.cancelled() => {}
         }
     }
+    ready.store(false, Ordering::Relaxed);
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     reporter.set_service_status(READY, tonic_health::ServingStatus::NotServing).await;
 }

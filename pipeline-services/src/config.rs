@@ -1,6 +1,7 @@
 //! Configuration: flags, environment, and the optional `observatory.toml`; checked whole before any port
 //! opens.
 
+mod callers;
 mod numbers;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+pub use callers::{Doors, Options as CallerOptions};
 use clap::{Args, Parser, Subcommand};
 pub use observatory_client::Secret;
 use serde::de::DeserializeOwned;
@@ -106,7 +108,10 @@ struct Options {
     /// Address of the gRPC API; port 0 picks a free one
     #[arg(long, env = "OBSERVATORY_LISTEN", default_value = "127.0.0.1:7401", global = true)]
     listen: SocketAddr,
-    /// Address of the Prometheus metrics; port 0 picks a free one
+    #[command(flatten)]
+    callers: CallerOptions,
+    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET /readyz), always without
+    /// TLS and tokens; port 0 picks a free one
     #[arg(long, env = "OBSERVATORY_METRICS_LISTEN", default_value = "127.0.0.1:0", global = true)]
     metrics_listen: SocketAddr,
     /// File that receives the bound addresses as JSON once the process serves
@@ -153,6 +158,8 @@ pub struct Config {
     pub llm_api_key: Option<Secret>,
     /// gRPC address.
     pub listen: SocketAddr,
+    /// Who may call there, how, and how much at a time.
+    pub callers: CallerOptions,
     /// Metrics address.
     pub metrics_listen: SocketAddr,
     /// Where bound addresses are written.
@@ -187,6 +194,7 @@ impl Config {
             database_connections: options.database_connections,
             inference: options.inference,
             llm_api_key: options.llm_api_key,
+            callers: options.callers,
             listen: options.listen,
             metrics_listen: options.metrics_listen,
             announce_file: options.announce_file,

@@ -5,7 +5,7 @@ mod chat;
 use std::{fmt, time::Duration};
 
 pub use chat::{ChatRequest, Chatted};
-use observatory_client::{Connection, Credentials};
+use observatory_client::{Connection, Credentials, Flags};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
     ListModelsRequest, Model, ModelRef, ModelState, ModelTask, Truncation,
@@ -59,8 +59,9 @@ impl InferenceError {
 }
 
 /// What the server said; where it ended the connection, what it wants.
-fn said(status: &Status) -> &str {
-    observatory_client::wanted(status).unwrap_or(status.message())
+fn said(status: &Status) -> String {
+    let wanted = observatory_client::wanted(status).map(|wanted| wanted.advice(Flags::INFERENCE));
+    wanted.unwrap_or_else(|| status.message().to_owned())
 }
 
 impl From<Status> for InferenceError {
@@ -83,8 +84,8 @@ impl From<InferenceError> for StageError {
         if let InferenceError::Refused(status) = &error
             && let Some(cause) = broken(status)
         {
-            let wanted = observatory_client::wanted(status).unwrap_or(&cause);
-            let reason = format!("inference server: cannot be reached: {wanted}");
+            let wanted = observatory_client::wanted(status).map(|wanted| wanted.advice(Flags::INFERENCE));
+            let reason = format!("inference server: cannot be reached: {}", wanted.unwrap_or(cause));
             return Self::Unavailable { dependency: Dependency::Inference, reason, after: None };
         }
         let reason = crate::stage::chain(&error);

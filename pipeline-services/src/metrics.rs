@@ -1,16 +1,31 @@
-//! Prometheus metrics of a process over HTTP.
+//! Prometheus metrics of a process over HTTP, and its health beside them: an orchestrator's own gRPC probes speak no TLS.
+//!
+//! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where it serves, else 503.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+};
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use observatory_server::{connections, http};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::StageEntry, domain::run::StageName};
+use crate::{
+    api::{Entrance, StageEntry},
+    domain::run::StageName,
+};
 
-/// Serves `/metrics` until `stop`.
+/// Serves `/metrics` of the stages, and whether the process is ready, until `stop`.
 pub async fn serve(
     listener: TcpListener,
+    entrance: Entrance,
     stages: Arc<BTreeMap<StageName, StageEntry>>,
     stop: CancellationToken,
 ) {
@@ -18,11 +33,21 @@ pub async fn serve(
         let text = render(&stages);
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
-    let router = Router::new().route("/metrics", get(page));
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-    if let Err(error) = served.await {
-        tracing::warn!(error.text = %error, "metrics are not served any more");
-    }
+    let (port, ready) = (entrance.probes(), entrance.ready());
+    let readiness = move || {
+        let ready = ready.load(Ordering::Relaxed);
+        async move { health(ready) }
+    };
+    let router = Router::new()
+        .route("/metrics", get(page))
+        .route("/livez", get(|| async { health(true) }))
+        .route("/readyz", get(readiness));
+    let head = port.patience.head;
+    http::serve(connections::incoming(listener, port), router, head, stop).await;
+}
+
+fn health(serves: bool) -> (StatusCode, &'static str) {
+    if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
 }
 
 /// Counters of every stage in the text format of Prometheus, one metric after the other.

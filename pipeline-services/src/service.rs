@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::scraper::stage::{self as visits, ScraperStage};
 use crate::{
     analyzer::AnalyzerStage,
-    api::{self, Services, StageEntry},
+    api::{self, Entrance, Services, StageEntry},
     cache::CachedEmbeddings,
     config::{Cli, Config, Role},
     domain::run::StageName,
@@ -78,6 +78,7 @@ async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<(
 }
 
 async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
+    let entrance = Entrance::new(&config.callers.check(config.listen)?)?;
     let parts = Parts::new(config, pool.clone())?;
     let stages = parts.stages(role, config)?;
     wait_schema(&pool, store::needed_schema_version(), Duration::from_secs(60)).await?;
@@ -97,7 +98,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         tasks.spawn(async move { orchestrator.run(stop).await });
     }
     let entries = Arc::new(entries);
-    tasks.spawn(metrics::serve(metrics_listener, Arc::clone(&entries), stop.clone()));
+    tasks.spawn(metrics::serve(metrics_listener, entrance.clone(), Arc::clone(&entries), stop.clone()));
     if let Some(path) = &config.announce_file {
         announce(path, address, metrics_address)?;
     }
@@ -113,7 +114,7 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
         stages: entries,
     };
     let drain = Duration::from_secs(config.drain_seconds);
-    let server = tokio::spawn(api::serve(services, listener, stop.clone(), drain));
+    let server = tokio::spawn(api::serve(services, listener, entrance, stop.clone(), drain));
     let mut signals = Signals::new()?;
     signals.next().await;
     tracing::info!("stopping");

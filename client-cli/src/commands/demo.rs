@@ -14,7 +14,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::{Channel, Client, ClientOptions, answer};
+use crate::client::{Client, ClientOptions, Connection, answer};
 use crate::commands::{runs, taxonomies};
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
@@ -136,7 +136,7 @@ async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
     Ok(End { first, run, score })
 }
 
-async fn watched(pipeline: &Channel, stages: &[&str]) -> anyhow::Result<Run> {
+async fn watched(pipeline: &Connection, stages: &[&str]) -> anyhow::Result<Run> {
     let mut service = OrchestratorServiceClient::new(pipeline.clone());
     let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
     let run = runs::start_run(&mut service, &runs::Start { stages, ..runs::Start::default() }).await?;

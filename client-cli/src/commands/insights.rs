@@ -9,7 +9,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::{Channel, answer};
+use crate::client::{Connection, answer};
 use crate::output::{Outcome, Table};
 
 /// Search skills by meaning and list the most demanded ones.
@@ -72,7 +72,7 @@ enum ClusterAction {
     },
 }
 
-type Insights = InsightServiceClient<Channel>;
+type Insights = InsightServiceClient<Connection>;
 
 /// Does what the subcommand of `skills` says.
 ///

@@ -9,7 +9,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::Value;
 
 use crate::cli::Context;
-use crate::client::{Channel, answer};
+use crate::client::{Connection, answer};
 use crate::commands::text::cut;
 use crate::output::{Document, Outcome, Table};
 
@@ -43,7 +43,7 @@ enum Action {
     },
 }
 
-type Postings = PostingServiceClient<Channel>;
+type Postings = PostingServiceClient<Connection>;
 
 /// Does what the subcommand says.
 ///

@@ -1,14 +1,22 @@
 //! `report`: build and list reports.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, bail, ensure};
 use observatory_proto::pipeline::v1::{
-    BuildReportRequest, ListReportsRequest, Report, report_service_client::ReportServiceClient,
+    BuildReportRequest, DownloadReportRequest, ListReportsRequest, Report,
+    report_service_client::ReportServiceClient,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{Connection, answer, refusal};
 use crate::output::{Outcome, Table, while_waiting};
 
 /// Build reports and find the ones that were built.
@@ -31,7 +39,7 @@ enum Action {
         /// Tables as a Spanish Excel opens them: byte-order mark, semicolons, decimal commas.
         #[arg(long)]
         excel: bool,
-        /// Directory on the service's machine [default: the run's own].
+        /// Copy the files into this directory of your machine.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -41,8 +49,13 @@ enum Action {
     Get {
         /// Report id, as `report list` shows it.
         id: String,
+        /// Copy the files into this directory of your machine.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
+
+type Reports = ReportServiceClient<Connection>;
 
 /// Does what the subcommand says.
 ///
@@ -52,15 +65,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Build { run, formats, excel, out } => {
-            let directory = match out {
-                None => String::new(),
-                Some(path) => std::path::absolute(path)?.display().to_string(),
-            };
-            let request = BuildReportRequest { run_id: run, formats, directory, excel };
+            // Before the work, so that a folder that cannot be written costs nothing.
+            let out = out.map(folder).transpose()?;
+            let request = BuildReportRequest { run_id: run, formats, directory: String::new(), excel };
             let built = while_waiting("writing the report", service.build_report(request)).await;
             let built = answer(built)?.report.unwrap_or_default();
-            print_files(context, &built)?;
-            Ok(Outcome::Done)
+            deliver(context, &mut service, built, out).await
         }
         Action::List => {
             let request = ListReportsRequest { page_size: 500, page_token: String::new() };
@@ -75,15 +85,78 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 "no report is written; `observatory run start --watch` ends with one".to_owned()
             })
         }
-        Action::Get { id } => {
+        Action::Get { id, out } => {
+            let out = out.map(folder).transpose()?;
             let request = ListReportsRequest { page_size: 500, page_token: String::new() };
             let found = answer(service.list_reports(request).await)?.reports;
-            match found.iter().find(|report| report.report_id.starts_with(&id)) {
-                Some(report) => print_files(context, report).map(|()| Outcome::Done),
-                None => anyhow::bail!("no report `{id}`"),
+            match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
+                Some(report) => deliver(context, &mut service, report, out).await,
+                None => bail!("no report `{id}`"),
             }
         }
     }
+}
+
+/// A directory of this machine that can be written, by its whole path.
+fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
+    let out = std::path::absolute(out)?;
+    fs::create_dir_all(&out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    tempfile::tempfile_in(&out)
+        .with_context(|| format!("cannot write in the directory {}", out.display()))?;
+    Ok(out)
+}
+
+/// Prints where the files of a report are, after it was copied where it is asked for.
+async fn deliver(
+    context: &Context,
+    service: &mut Reports,
+    mut report: Report,
+    out: Option<PathBuf>,
+) -> anyhow::Result<Outcome> {
+    if let Some(out) = out {
+        download(service, &report, &out).await?;
+        report.directory = out.display().to_string();
+    }
+    print_files(context, &report)?;
+    Ok(Outcome::Done)
+}
+
+/// Copies the files of a report into a directory: each appears whole, and only if all came as the report describes them.
+async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow::Result<()> {
+    let request = DownloadReportRequest { report_id: report.report_id.clone() };
+    let mut chunks = answer(service.download_report(request).await)?;
+    let cannot = |name: &str| format!("cannot write {}", out.join(name).display());
+    let mut files: Vec<(String, NamedTempFile)> = Vec::new();
+    while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
+        if files.last().is_none_or(|(name, _)| *name != part.name) {
+            let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
+            ensure!(is_name, "the server named a file `{}`", part.name.escape_debug());
+            // With the mode that any new file of the user gets.
+            let mode = fs::Permissions::from_mode(0o666);
+            let file = tempfile::Builder::new().permissions(mode).tempfile_in(out);
+            files.push((part.name.clone(), file.with_context(|| cannot(&part.name))?));
+        }
+        if let Some((name, file)) = files.last_mut() {
+            file.write_all(&part.chunk).with_context(|| cannot(name))?;
+        }
+    }
+    let expected: BTreeSet<_> =
+        report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
+    let digests = files.iter().map(|(name, file)| Ok((name.as_str(), digest(file.path())?)));
+    let came: BTreeSet<_> = digests.collect::<anyhow::Result<_>>()?;
+    ensure!(came == expected, "the files that came are not those of the report; build it again");
+    for (name, file) in files {
+        file.persist(out.join(&name)).with_context(|| cannot(&name))?;
+    }
+    Ok(())
+}
+
+/// SHA-256 of a file, hexadecimal.
+fn digest(file: &Path) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    let mut content = fs::File::open(file)?;
+    std::io::copy(&mut content, &mut hash)?;
+    Ok(hex::encode(hash.finalize()))
 }
 
 fn print_files(context: &Context, report: &Report) -> anyhow::Result<()> {

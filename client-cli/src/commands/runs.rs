@@ -7,7 +7,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::{Channel, Code, Status, answer, refusal};
+use crate::client::{Code, Connection, Status, answer, refusal};
 use crate::commands::text::{self, time};
 use crate::output::{LiveLine, Outcome, Table, progress};
 
@@ -90,7 +90,7 @@ impl Start {
     }
 }
 
-type Runs = OrchestratorServiceClient<Channel>;
+type Runs = OrchestratorServiceClient<Connection>;
 
 /// Does what the subcommand says.
 ///

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
-use crate::client::{Channel, answer};
+use crate::client::{Connection, answer};
 use crate::files::archive::{self, Found};
 use crate::files::encoding;
 use crate::output::{Document, Outcome, Table, progress, while_waiting};
@@ -188,12 +188,16 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
 ///
 /// # Errors
 /// When no service answers or it refuses.
-pub async fn import_lexicon(pipeline: Channel) -> anyhow::Result<Taxonomy> {
+pub async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
     let named = Named { name: None, version: "1".to_owned(), inactive: false };
     send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
 }
 
-async fn send(pipeline: Channel, header: TaxonomyHeader, files: Vec<Numbered>) -> anyhow::Result<Taxonomy> {
+async fn send(
+    pipeline: Connection,
+    header: TaxonomyHeader,
+    files: Vec<Numbered>,
+) -> anyhow::Result<Taxonomy> {
     let mut service = TaxonomyServiceClient::new(pipeline);
     let name = format!("{}@{}", header.name, header.version);
     match files.len() {

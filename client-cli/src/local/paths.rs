@@ -157,9 +157,9 @@ impl DataDir {
         self.root.join("secrets")
     }
 
-    /// The token that may load and unload models of the stack's inference server.
-    pub fn inference_token(&self) -> PathBuf {
-        self.secrets().join("inference-token")
+    /// The token that may do everything with a server of the stack.
+    pub fn token(&self, server: &str) -> PathBuf {
+        self.secrets().join(format!("{server}-token"))
     }
 }
 

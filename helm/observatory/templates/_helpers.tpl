@@ -110,7 +110,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
   protocol: "TCP"
 {{- end -}}
 
-{{/* "tls" (a Secret's name) is set for the inference server that speaks it: whoever reads appProtocol must not take its
+{{/* "tls" (a Secret's name) is set for a server that speaks it: whoever reads appProtocol must not take its
      port for plain HTTP/2. */}}
 {{- define "observatory.servicePorts" -}}
 - name: "grpc"
@@ -133,7 +133,8 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- end -}}
 
 {{- define "observatory.orchestratorUrl" -}}
-{{- printf "http://%s-orchestrator.%s.svc:%s" (include "observatory.fullname" .) .Release.Namespace (include "observatory.grpcPort" .) -}}
+{{- $scheme := ternary "https" "http" (not (empty .Values.pipeline.tls.existingSecret)) -}}
+{{- printf "%s://%s-orchestrator.%s.svc:%s" $scheme (include "observatory.fullname" .) .Release.Namespace (include "observatory.grpcPort" .) -}}
 {{- end -}}
 
 {{/* 5 s until endpoints have forgotten the pod, the drain itself, 10 s to release devices and exit. */}}

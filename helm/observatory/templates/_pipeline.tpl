@@ -72,6 +72,7 @@ spec:
             {{- include "observatory.databaseEnv" . | nindent 12 }}
             - name: "OBSERVATORY_DATABASE_CONNECTIONS"
               value: {{ $root.Values.database.connections | int | toString | quote }}
+            {{- include "observatory.pipelineServerEnv" $root | trim | nindent 12 }}
             {{- with include "observatory.callerEnv" $root | trim }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -84,7 +85,7 @@ spec:
             {{- end }}
           ports:
             {{- include "observatory.containerPorts" . | nindent 12 }}
-          {{- include "observatory.probes" (dict "probes" $spec.probes "tls" "") | nindent 10 }}
+          {{- include "observatory.probes" (dict "probes" $spec.probes "tls" $root.Values.pipeline.tls.existingSecret) | nindent 10 }}
           resources:
             {{- include "observatory.resources" (dict "resources" $spec.resources "gpu" nil) | trim | nindent 12 }}
           securityContext:
@@ -95,6 +96,9 @@ spec:
             {{- . | nindent 12 }}
             {{- end }}
             {{- with include "observatory.databaseMounts" $root | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with include "observatory.serverTlsMounts" $root.Values.pipeline | trim }}
             {{- . | nindent 12 }}
             {{- end }}
             {{- with include "observatory.callerMounts" $root | trim }}
@@ -110,6 +114,9 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
         {{- with include "observatory.databaseVolumes" $root | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with include "observatory.serverTlsVolumes" $root.Values.pipeline | trim }}
         {{- . | nindent 8 }}
         {{- end }}
         {{- with include "observatory.callerVolumes" $root | trim }}
@@ -141,5 +148,5 @@ spec:
   selector:
     {{- include "observatory.selectorLabels" . | nindent 4 }}
   ports:
-    {{- include "observatory.servicePorts" (dict "tls" "") | nindent 4 }}
+    {{- include "observatory.servicePorts" (dict "tls" $root.Values.pipeline.tls.existingSecret) | nindent 4 }}
 {{- end -}}

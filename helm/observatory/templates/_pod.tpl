@@ -102,28 +102,29 @@
       - { key: "tls.key", path: "tls.key" }
 {{- end -}}
 
-{{/* What the inference server shows, and whom it lets in. Argument: the root. */}}
+{{/* What a server shows, and whom it lets in. Arguments: prefix of the variables, spec (tls, clients). */}}
 {{- define "observatory.serverTlsEnv" -}}
-{{- with .Values.inference -}}
+{{- $prefix := .prefix -}}
+{{- with .spec -}}
 {{- if .tls.existingSecret }}
-- name: "OBSERVATORY_INFERENCE_TLS_CERT"
+- name: {{ printf "%s_TLS_CERT" $prefix | quote }}
   value: "/etc/observatory/server-certificate/tls.crt"
-- name: "OBSERVATORY_INFERENCE_TLS_KEY"
+- name: {{ printf "%s_TLS_KEY" $prefix | quote }}
   value: "/etc/observatory/server-certificate/tls.key"
 {{- end }}
 {{- if .tls.clientCa.existingSecret }}
-- name: "OBSERVATORY_INFERENCE_TLS_CLIENT_CA"
+- name: {{ printf "%s_TLS_CLIENT_CA" $prefix | quote }}
   value: "/etc/observatory/client-ca/ca.crt"
 {{- end }}
 {{- if .clients.existingSecret }}
-- name: "OBSERVATORY_INFERENCE_CLIENTS_FILE"
+- name: {{ printf "%s_CLIENTS_FILE" $prefix | quote }}
   value: "/etc/observatory/clients/clients.toml"
 {{- end }}
 {{- end -}}
 {{- end -}}
 
+{{/* Argument: spec (tls, clients), of this server alone. */}}
 {{- define "observatory.serverTlsMounts" -}}
-{{- with .Values.inference -}}
 {{- if .tls.existingSecret }}
 {{ include "observatory.secretMount" (dict "name" "server-certificate") }}
 {{- end }}
@@ -134,10 +135,8 @@
 {{ include "observatory.secretMount" (dict "name" "clients") }}
 {{- end }}
 {{- end -}}
-{{- end -}}
 
 {{- define "observatory.serverTlsVolumes" -}}
-{{- with .Values.inference -}}
 {{- if .tls.existingSecret }}
 {{ include "observatory.pairVolume" (dict "name" "server-certificate" "secret" .tls.existingSecret) }}
 {{- end }}
@@ -146,6 +145,67 @@
 {{- end }}
 {{- if .clients.existingSecret }}
 {{ include "observatory.secretVolume" (dict "name" "clients" "secret" .clients "path" "clients.toml") }}
+{{- end }}
+{{- end -}}
+
+{{/* Whom the pipeline's services let in. Argument: the root. */}}
+{{- define "observatory.pipelineServerEnv" -}}
+{{ include "observatory.serverTlsEnv" (dict "prefix" "OBSERVATORY" "spec" .Values.pipeline) | trim }}
+{{- with .Values.pipeline.adminTokenSha256 }}
+- name: "OBSERVATORY_ADMIN_TOKEN_SHA256"
+  value: {{ . | quote }}
+{{- end }}
+- name: "OBSERVATORY_ANONYMOUS"
+  value: {{ join "," .Values.pipeline.anonymous | default "none" | quote }}
+{{- end -}}
+
+{{/* Where people and tools find the pipeline's services, and what `helm test` shows to them. Argument: the root. */}}
+{{- define "observatory.endpointEnv" -}}
+- name: "OBSERVATORY_ENDPOINT"
+  value: {{ include "observatory.orchestratorUrl" . | quote }}
+{{- with .Values.pipeline }}
+{{- if .tls.existingSecret }}
+- name: "OBSERVATORY_ENDPOINT_CA"
+  value: "/etc/observatory/endpoint-ca/ca.crt"
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+- name: "OBSERVATORY_ENDPOINT_CERT"
+  value: "/etc/observatory/endpoint-certificate/tls.crt"
+- name: "OBSERVATORY_ENDPOINT_KEY"
+  value: "/etc/observatory/endpoint-certificate/tls.key"
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+- name: "OBSERVATORY_ENDPOINT_TOKEN_FILE"
+  value: "/etc/observatory/endpoint-token/token"
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "observatory.endpointMounts" -}}
+{{- with .Values.pipeline -}}
+{{- if .tls.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "endpoint-ca") }}
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "endpoint-certificate") }}
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+{{ include "observatory.secretMount" (dict "name" "endpoint-token") }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "observatory.endpointVolumes" -}}
+{{- with .Values.pipeline -}}
+{{- if .tls.existingSecret }}
+{{- $ca := dict "existingSecret" (default .tls.existingSecret .tls.ca.existingSecret) "key" .tls.ca.key }}
+{{ include "observatory.secretVolume" (dict "name" "endpoint-ca" "secret" $ca "path" "ca.crt") }}
+{{- end }}
+{{- if .credentials.certificate.existingSecret }}
+{{ include "observatory.pairVolume" (dict "name" "endpoint-certificate" "secret" .credentials.certificate.existingSecret) }}
+{{- end }}
+{{- if .credentials.token.existingSecret }}
+{{ include "observatory.secretVolume" (dict "name" "endpoint-token" "secret" .credentials.token "path" "token") }}
 {{- end }}
 {{- end -}}
 {{- end -}}

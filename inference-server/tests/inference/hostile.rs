@@ -83,3 +83,23 @@ fn shapes_are_checked_before_memory_is_taken() {
     check("golden/bert", "intermediate_size", json!(1 << 20), "intermediate.dense.weight has shape");
     check("golden/qwen2", "intermediate_size", json!(1 << 20), "gate_proj.weight has shape");
 }
+
+/// Files of every kind that a model consists of, damaged in ways nobody thought of: the model loads or is refused.
+#[test]
+fn damaged_files_load_or_are_refused() {
+    let check = |name: &str, file: &str| {
+        let store = store(&[name]);
+        let path = store.path().join(name).join(file);
+        let corpus = [fs::read(&path).unwrap()];
+        observatory_mutator::bytes(&format!("{name}/{file}"), &corpus, |content| {
+            fs::write(&path, content).unwrap();
+            if let Err(error) = load(store.path(), name, &device()) {
+                assert!(!format!("{error:#}").is_empty());
+            }
+        });
+    };
+    check("golden/bert-ranker", "config.json");
+    check("golden/bert-ranker", "model.safetensors");
+    check("golden/dense-bin", "pytorch_model-00001-of-00002.bin");
+    check("golden/qwen2-window", "config.json");
+}

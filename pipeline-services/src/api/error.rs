@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
@@ -38,6 +38,25 @@ pub(super) fn not_found(what: &str, key: &str) -> Status {
 /// Something that is missing before the request can be served.
 pub(super) fn precondition(message: impl Into<String>) -> Status {
     with_reason(Code::FailedPrecondition, "PRECONDITION", message)
+}
+
+/// A caller that nobody knows.
+pub(super) fn unauthenticated(message: impl Into<String>) -> Status {
+    with_reason(Code::Unauthenticated, "UNAUTHENTICATED", message)
+}
+
+/// A caller that may not.
+pub(super) fn forbidden(message: impl Into<String>) -> Status {
+    with_reason(Code::PermissionDenied, "SCOPE_NEEDED", message)
+}
+
+/// No room, or no more for this caller; there may be some after `again`.
+pub(super) fn busy(reason: &str, message: impl Into<String>, again: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(again));
+    let mut metadata = MetadataMap::new();
+    metadata.insert("grpc-retry-pushback-ms", (again.as_millis() as u64).into());
+    Status::with_error_details_and_metadata(Code::ResourceExhausted, message, details, metadata)
 }
 
 /// A failed statement: UNAVAILABLE with a delay when another try may succeed.

@@ -1,11 +1,15 @@
 //! Reports and their files.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::Pin};
 
+use futures::Stream;
 use observatory_proto::pipeline::v1::{
-    Artefact as ArtefactMessage, BuildReportRequest, BuildReportResponse, ListReportsRequest,
-    ListReportsResponse, Report as ReportMessage, report_service_server::ReportService,
+    Artefact as ArtefactMessage, BuildReportRequest, BuildReportResponse, DownloadReportRequest,
+    DownloadReportResponse, ListReportsRequest, ListReportsResponse, Report as ReportMessage,
+    report_service_server::ReportService,
 };
+use tokio::{io::AsyncReadExt, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
@@ -54,8 +58,68 @@ fn message(report: Report) -> ReportMessage {
     }
 }
 
+/// Bytes of a file in one message.
+const CHUNK: usize = 256 << 10;
+
+type Files = Pin<Box<dyn Stream<Item = Result<DownloadReportResponse, Status>> + Send>>;
+
+/// Sends the files of a report, until the caller goes away.
+async fn send(
+    report: Report,
+    folder: PathBuf,
+    sender: &mpsc::Sender<Result<DownloadReportResponse, Status>>,
+) -> Result<(), Status> {
+    for artefact in report.artefacts {
+        let name = artefact.name;
+        let unreadable = |cause: std::io::Error| {
+            tracing::warn!(file.name = name, error.text = %cause, "file of a report not read");
+            error::precondition(format!("{name} cannot be read ({}); build the report again", cause.kind()))
+        };
+        let mut file = tokio::fs::File::open(folder.join(&name)).await.map_err(unreadable)?;
+        let mut begun = false;
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await.map_err(unreadable)?;
+            if chunk.is_empty() && begun {
+                break;
+            }
+            begun = true;
+            let message = DownloadReportResponse { name: name.clone(), chunk };
+            if sender.send(Ok(message)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[tonic::async_trait]
 impl ReportService for Services {
+    type DownloadReportStream = Files;
+
+    async fn download_report(
+        &self,
+        request: Request<DownloadReportRequest>,
+    ) -> Result<Response<Self::DownloadReportStream>, Status> {
+        let asked = request.into_inner().report_id;
+        let report_id = error::id("report_id", &asked)?;
+        let mut connection = self.pool.acquire().await.map_err(error::sql)?;
+        let report = reports::get(&mut connection, report_id).await.map_err(error::sql)?;
+        drop(connection);
+        let report = report.ok_or_else(|| error::not_found("report", &asked))?;
+        // A report of an older version may lie anywhere.
+        let folder = self.reporter()?.folder(&report.directory);
+        let folder =
+            folder.map_err(|problem| error::precondition(format!("the report is not served: {problem}")))?;
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            if let Err(status) = send(report, folder, &sender).await {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
     async fn build_report(
         &self,
         request: Request<BuildReportRequest>,
@@ -63,7 +127,8 @@ impl ReportService for Services {
         let asked = request.into_inner();
         let reporter = self.reporter()?;
         let run_id = self.reported_run(&asked.run_id).await?;
-        let directory = non_empty(&asked.directory).map(PathBuf::from);
+        let directory = non_empty(&asked.directory).map(|asked| reporter.folder(asked));
+        let directory = directory.transpose().map_err(|problem| error::invalid("directory", problem))?;
         let tables = Dialect::excel(asked.excel);
         let (directory, artefacts) =
             reporter.build(run_id, &asked.formats, tables, directory).await.map_err(error::stage)?;

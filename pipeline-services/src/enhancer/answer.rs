@@ -260,6 +260,36 @@ mod tests {
     }
 
     #[test]
+    fn damaged_answers_add_no_mention() {
+        let corpus = [
+            r#"```json
+{"skills": [{"mention": 0, "label": "React", "same_as": null, "kind": "hard", "confidence": 0.9}, {"mention": 1, "label": "React", "same_as": 0, "kind": "soft", "confidence": 0.8}], "implicit": [{"label": "JavaScript", "kind": "hard", "confidence": 0.8, "reason": "React lo usa"}]}
+```"#,
+            r#"{"skills": [], "implicit": []}"#,
+        ];
+        let (mentions, lexicon) =
+            (["React.js", "reactjs", "Cosas raras"].map(mention), Lexicon::built_in().unwrap());
+        let known = Knowledge { taxonomy: None, lexicon: &lexicon };
+        observatory_mutator::texts("answers of a model", &corpus, |text| {
+            match combine(text, &mentions, known) {
+                Ok(skills) => {
+                    let explicit = skills.iter().filter(|skill| skill.explicit).count();
+                    assert_eq!(explicit, mentions.len());
+                    assert!(
+                        skills.iter().all(|skill| skill.normalized_skill.chars().count() <= LABEL_CHARACTERS)
+                    );
+                    assert!(
+                        skills
+                            .iter()
+                            .all(|skill| skill.duplicate_of.is_none_or(|other| other < skills.len()))
+                    );
+                }
+                Err(problem) => assert!(problem.len() < 500, "{problem}"),
+            }
+        });
+    }
+
+    #[test]
     fn an_advertisement_cannot_make_the_model_print_what_it_likes() {
         let answer = |label: &str| {
             serde_json::json!({

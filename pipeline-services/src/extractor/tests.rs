@@ -47,6 +47,25 @@ fn finds_what_is_asked_for() {
     }
 }
 
+/// Whatever is done to an advertisement, each mention lies where it says.
+#[test]
+fn damaged_advertisements_keep_their_spans() {
+    let extractor = extractor(None);
+    let corpus = [
+        "Requisitos: 3 años de experiencia en Excel avanzado, SAP MM y Power BI; inglés B2 (excluyente).\nOfrecemos: capacitación.",
+        "Responsabilidades:\n- Desarrollo en C++ / C# y Node.js\n* Conocimientos en tintura de lana y metodologías ágiles",
+        "No se requiere experiencia en ventas. Licencia de conducción C2 vigente, norma ISO 9001:2015 e IRAM 301",
+    ];
+    observatory_mutator::texts("advertisements to extract from", &corpus, |text| {
+        let characters: Vec<char> = text.chars().collect();
+        for mention in extractor.extract(&described(text)).mentions {
+            let span = mention.start as usize..mention.end as usize;
+            let found: String = characters[span].iter().collect();
+            assert_eq!(found, mention.surface);
+        }
+    });
+}
+
 /// Each line is what was once counted as a skill and is none, or was lost and is one; the kinds are those of the masks.
 #[test]
 fn counts_what_is_asked_and_nothing_else() {

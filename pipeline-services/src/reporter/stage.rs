@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -79,6 +79,14 @@ impl ReporterStage {
         Ok(Self { pool, directory, formats, edition, reports: AtomicU64::new(0) })
     }
 
+    /// The folder of this name below the directory of reports, or the one at this path, if it lies there.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn folder(&self, asked: &str) -> Result<PathBuf, String> {
+        below(&self.directory, Path::new(asked))
+    }
+
     /// Builds the report of a run, its tables in a dialect; empty `wanted` and no `directory` mean the configured
     /// ones. Returns the directory and its files.
     ///
@@ -114,6 +122,29 @@ impl ReporterStage {
             .map_err(|error| StageError::Fail(format!("{error:#}")))?;
         self.reports.fetch_add(1, Ordering::Relaxed);
         Ok((absolute(&directory), artefacts.into_iter().map(row).collect()))
+    }
+}
+
+/// The folder `asked` below `root`: no other place, neither by `..` nor by a link.
+fn below(root: &Path, asked: &Path) -> Result<PathBuf, String> {
+    let outside = || format!("`{}` is not below the directory of reports", asked.display());
+    let whole = |path: &Path| std::path::absolute(path).map_err(|_| outside());
+    let root = whole(root)?;
+    let inner = if asked.is_absolute() {
+        whole(asked)?.strip_prefix(&root).map(Path::to_owned).map_err(|_| outside())?
+    } else {
+        asked.to_owned()
+    };
+    let is_plain = inner.components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_plain || inner.as_os_str().is_empty() {
+        return Err(outside());
+    }
+    let folder = root.join(inner);
+    // What does not exist yet is made where its nearest folder really lies.
+    let existing = folder.ancestors().find_map(|folder| folder.canonicalize().ok());
+    match (existing, root.canonicalize()) {
+        (Some(existing), Ok(root)) if !existing.starts_with(&root) => Err(outside()),
+        _ => Ok(folder),
     }
 }
 
@@ -162,5 +193,38 @@ impl Stage for ReporterStage {
 
     async fn cleanup(&self) -> Result<(), StageError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_lie_below_their_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("reports");
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir_all(root.join("old")).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("link")).unwrap();
+        let check = |asked: &str, expected: Option<&str>| {
+            let found = below(&root, Path::new(asked));
+            assert_eq!(found.ok(), expected.map(|inner| root.join(inner)), "{asked}");
+        };
+        check("new", Some("new"));
+        check("old/new/newer", Some("old/new/newer"));
+        check(root.join("old").to_str().unwrap(), Some("old"));
+        check("", None);
+        check("..", None);
+        check("old/../../elsewhere", None);
+        check("./new", None);
+        check(root.to_str().unwrap(), None);
+        check(elsewhere.to_str().unwrap(), None);
+        check("/etc", None);
+        check(&format!("{}/../elsewhere", root.display()), None);
+        check("link", None);
+        check("link/new", None);
+        check(&format!("{}-beside", root.display()), None);
     }
 }

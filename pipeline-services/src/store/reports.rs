@@ -86,14 +86,7 @@ pub async fn list(
     .await?;
     let mut reports = Vec::with_capacity(rows.len());
     for row in rows {
-        let artefacts = sqlx::query_as!(
-            Artefact,
-            r#"select name, format, bytes, sha256::text as "sha256!" from artefact
-               where report_id = $1 order by name"#,
-            row.report_id
-        )
-        .fetch_all(&mut *connection)
-        .await?;
+        let artefacts = artefacts(connection, row.report_id).await?;
         reports.push(Report {
             report_id: row.report_id,
             run_id: row.run_id,
@@ -102,4 +95,28 @@ pub async fn list(
         });
     }
     Ok(reports)
+}
+
+/// One report.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn get(connection: &mut PgConnection, report_id: Uuid) -> sqlx::Result<Option<Report>> {
+    let row = sqlx::query!("select run_id, directory from report where report_id = $1", report_id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let artefacts = artefacts(connection, report_id).await?;
+    Ok(Some(Report { report_id, run_id: row.run_id, directory: row.directory, artefacts }))
+}
+
+async fn artefacts(connection: &mut PgConnection, report_id: Uuid) -> sqlx::Result<Vec<Artefact>> {
+    sqlx::query_as!(
+        Artefact,
+        r#"select name, format, bytes, sha256::text as "sha256!" from artefact
+           where report_id = $1 order by name"#,
+        report_id
+    )
+    .fetch_all(connection)
+    .await
 }

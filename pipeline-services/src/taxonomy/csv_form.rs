@@ -81,6 +81,18 @@ mod tests {
     }
 
     #[test]
+    fn damaged_files_are_read_or_refused() {
+        let corpus = [
+            "uri,kind,class,language,label,preferred\nx:1,skill,knowledge,es,Quesería,true\nx:1,skill,knowledge,en,\"cheese, making\",1\n",
+            "uri;kind;class;language;label;preferred\nx:2;occupation;7513;es;quesero;true\nx:2;occupation;7513;es;quesera;no\n",
+        ];
+        observatory_mutator::texts("taxonomies", &corpus, |text| match check(text) {
+            Ok(loaded) => assert!(loaded.concepts.iter().all(|concept| !concept.labels.is_empty())),
+            Err(problem) => assert!(problem.to_string().len() <= 4 * text.len() + 1_000),
+        });
+    }
+
+    #[test]
     fn errors_name_the_line() {
         for (text, expected) in [
             (

@@ -315,6 +315,22 @@ mod tests {
     }
 
     #[test]
+    fn damaged_files_are_read_or_refused() {
+        let corpus = [
+            "conceptUri,skillType,preferredLabel,altLabels\nu:1,knowledge,cheese making,\"make cheese\ncheesecraft\"\nu:2,skill/competence,bake,\n",
+            "conceptUri;skillType;preferredLabel;altLabels\nu:1;knowledge;quesería;hacer queso | elaborar queso\n",
+        ];
+        observatory_mutator::texts("skills of ESCO", &corpus, |text| {
+            let relations = "occupationUri,relationType,skillType,skillUri\no:1,essential,knowledge,u:1\n";
+            let dir = folder(&[("skills_en.csv", text), ("occupationSkillRelations.csv", relations)]);
+            match read(&[dir.path().to_owned()], &[]) {
+                Ok(loaded) => assert!(loaded.concepts.iter().all(|concept| !concept.uri.is_empty())),
+                Err(problem) => assert!(problem.to_string().len() <= 4 * text.len() + 1_000),
+            }
+        });
+    }
+
+    #[test]
     fn unites_languages_and_keeps_relations_between_concepts() {
         let english = folder(&[
             (

@@ -15,7 +15,7 @@ use tonic::codegen::http::Uri;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
-pub use tls::{HandshakeError, wanted};
+pub use tls::{HandshakeError, Wanted, wanted};
 pub use token::Bearer;
 
 /// Calls over it carry the token.
@@ -31,7 +31,7 @@ pub enum Error {
     #[error("cannot read {flag} {}", .file.display())]
     Unreadable {
         /// The flag that names the file.
-        flag: &'static str,
+        flag: String,
         /// The file.
         file: PathBuf,
         /// Why not.
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("{flag} {}: there is no {wanted} in PEM in it", .file.display())]
     Content {
         /// The flag that names the file.
-        flag: &'static str,
+        flag: String,
         /// The file.
         file: PathBuf,
         /// What should be in it.
@@ -51,34 +51,49 @@ pub enum Error {
     #[error("{flags} cannot be used")]
     Unusable {
         /// The flags that name the files.
-        flags: &'static str,
+        flags: String,
         /// Why not.
         source: rustls::Error,
     },
     /// A certificate without its key, or a key without its certificate.
-    #[error("--inference-cert and --inference-key are needed together")]
-    Unpaired,
+    #[error("{} are needed together", .0.pair())]
+    Unpaired(Flags),
     /// Certificates for a connection without TLS.
-    #[error("--inference-ca and --inference-cert are for an address that starts with https://, not for {0}")]
-    NotEncrypted(String),
+    #[error("{} and {} are for an address that starts with https://, not for {address}", .flags.of("ca"), .flags.of("cert"))]
+    NotEncrypted {
+        /// The flags.
+        flags: Flags,
+        /// The address.
+        address: String,
+    },
     /// Nobody said whom to trust.
-    #[error("this machine has no root certificates; name the roots to trust with --inference-ca")]
-    NoRoots,
+    #[error("this machine has no root certificates; name the roots to trust with {}", .0.of("ca"))]
+    NoRoots(Flags),
     /// Two tokens.
-    #[error("--inference-token and --inference-token-file are both given")]
-    TwoTokens,
+    #[error("{} and {} are both given", .0.of("token"), .0.of("token-file"))]
+    TwoTokens(Flags),
     /// A file without a token.
-    #[error("--inference-token-file {} is empty", .0.display())]
-    EmptyToken(PathBuf),
+    #[error("{flag} {} is empty", .file.display())]
+    EmptyToken {
+        /// The flag that names the file.
+        flag: String,
+        /// The file.
+        file: PathBuf,
+    },
     /// A token that is no header's value.
     #[error("the bearer token has characters that no header may have")]
     BadToken,
     /// Whoever listens on the way would have the token.
     #[error(
-        "the bearer token would reach {0} unencrypted; use https://, or --inference-plaintext-token where a mesh or a \
-         tunnel encrypts"
+        "the bearer token would reach {host} unencrypted; use https://, or {} where a mesh or a tunnel encrypts",
+        .flags.of("plaintext-token")
     )]
-    Exposed(String),
+    Exposed {
+        /// The flags.
+        flags: Flags,
+        /// The host.
+        host: String,
+    },
 }
 
 /// A value that never shows itself in logs or errors.
@@ -104,9 +119,39 @@ impl From<String> for Secret {
     }
 }
 
+/// Which flags say what is shown to a server: those that begin with its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Flags(&'static str);
+
+impl Flags {
+    /// Of the inference server.
+    pub const INFERENCE: Self = Self("inference");
+    /// Of the pipeline's services.
+    pub const ENDPOINT: Self = Self("endpoint");
+
+    /// The flag for one thing, such as "ca".
+    pub fn of(self, what: &str) -> String {
+        format!("--{}-{what}", self.0)
+    }
+
+    /// The flags for a certificate and its key.
+    pub fn pair(self) -> String {
+        format!("{} and {}", self.of("cert"), self.of("key"))
+    }
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self::INFERENCE
+    }
+}
+
 /// What a program shows to the inference server, and whom it trusts.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Credentials {
+    /// Flags that errors name.
+    #[arg(skip)]
+    pub flags: Flags,
     /// Bearer token for the inference server; others on this machine can read arguments, but not the variable or a file.
     #[arg(
         long = "inference-token",
@@ -158,7 +203,77 @@ pub struct Credentials {
     pub key: Option<PathBuf>,
 }
 
+/// What a program shows to the pipeline's services, and whom it trusts.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct EndpointCredentials {
+    /// Bearer token for the pipeline's services; others on this machine can read arguments, but not the variable or a file.
+    #[arg(
+        long,
+        env = "OBSERVATORY_ENDPOINT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        global = true
+    )]
+    endpoint_token: Option<Secret>,
+    /// File with that token; read again for every call.
+    #[arg(
+        long,
+        env = "OBSERVATORY_ENDPOINT_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    endpoint_token_file: Option<PathBuf>,
+    /// Send that token also without TLS to another machine, where a mesh or a tunnel encrypts.
+    #[arg(long, env = "OBSERVATORY_ENDPOINT_PLAINTEXT_TOKEN",
+        hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new(), global = true)]
+    endpoint_plaintext_token: bool,
+    /// Roots in PEM that signed the certificate of the pipeline's services [default: those of this machine].
+    #[arg(long, env = "OBSERVATORY_ENDPOINT_CA", hide_env_values = true, value_name = "FILE", global = true)]
+    endpoint_ca: Option<PathBuf>,
+    /// Certificate in PEM to show to the pipeline's services; read again for every connection, like the roots and the key.
+    #[arg(
+        long,
+        env = "OBSERVATORY_ENDPOINT_CERT",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    endpoint_cert: Option<PathBuf>,
+    /// Private key of --endpoint-cert in PEM.
+    #[arg(
+        long,
+        env = "OBSERVATORY_ENDPOINT_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        global = true
+    )]
+    endpoint_key: Option<PathBuf>,
+}
+
+impl From<&EndpointCredentials> for Credentials {
+    fn from(given: &EndpointCredentials) -> Self {
+        let given = given.clone();
+        Self {
+            flags: Flags::ENDPOINT,
+            token: given.endpoint_token,
+            token_file: given.endpoint_token_file,
+            plaintext_token: given.endpoint_plaintext_token,
+            ca: given.endpoint_ca,
+            certificate: given.endpoint_cert,
+            key: given.endpoint_key,
+        }
+    }
+}
+
 impl Credentials {
+    /// The same with the token of this file, where it is there and no token was given.
+    #[must_use]
+    pub fn or_token_of(self, file: PathBuf) -> Self {
+        let is_given = self.token.is_some() || self.token_file.is_some();
+        if is_given || !file.exists() { self } else { Self { token_file: Some(file), ..self } }
+    }
+
     /// The same without certificates: a server of this machine's own stack speaks no TLS.
     pub fn without_tls(&self) -> Self {
         Self { ca: None, certificate: None, key: None, ..self.clone() }
@@ -174,13 +289,15 @@ impl Credentials {
         let bad = || Error::Address(address.to_owned());
         let uri: Uri = whole.parse().map_err(|_| bad())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad)?.to_owned();
-        let bearer = token::bearer(self.token.as_ref(), self.token_file.as_deref())?;
+        let flags = self.flags;
+        let bearer = token::bearer(flags, self.token.as_ref(), self.token_file.as_deref())?;
         let files = tls::Files {
+            flags,
             ca: self.ca.clone(),
             identity: match (&self.certificate, &self.key) {
                 (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
                 (None, None) => None,
-                _ => return Err(Error::Unpaired),
+                _ => return Err(Error::Unpaired(flags)),
             },
         };
         match uri.scheme_str() {
@@ -192,9 +309,9 @@ impl Credentials {
                 let endpoint = Endpoint::from(plain.build().map_err(|_| bad())?).origin(uri);
                 Ok(Server { endpoint, dial: Some(dial), bearer })
             }
-            Some("http") if files.any() => Err(Error::NotEncrypted(address.to_owned())),
+            Some("http") if files.any() => Err(Error::NotEncrypted { flags, address: address.to_owned() }),
             Some("http") if bearer.shows() && !self.plaintext_token && !is_loopback(&host) => {
-                Err(Error::Exposed(host))
+                Err(Error::Exposed { flags, host })
             }
             Some("http") => Ok(Server { endpoint: Endpoint::from(uri), dial: None, bearer }),
             _ => Err(bad()),
@@ -313,6 +430,32 @@ mod tests {
         let said = refused("http://server.example:1", &good);
         assert!(said.contains("starts with https://, not for http://server.example:1"), "{said}");
         assert!(good.without_tls().server("http://server.example:1").is_ok());
+    }
+
+    #[test]
+    fn each_server_has_flags_of_its_own() {
+        let given =
+            EndpointCredentials { endpoint_ca: Some("/absent.pem".into()), ..EndpointCredentials::default() };
+        let said = refused(TLS, &Credentials::from(&given));
+        assert!(said.starts_with("cannot read --endpoint-ca /absent.pem"), "{said}");
+        let given = EndpointCredentials {
+            endpoint_token: Some("hush".to_owned().into()),
+            ..EndpointCredentials::default()
+        };
+        let said = refused("http://10.0.0.1:1", &Credentials::from(&given));
+        assert!(said.contains("or --endpoint-plaintext-token where"), "{said}");
+    }
+
+    #[test]
+    fn a_token_that_is_given_comes_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let found = |given: Credentials, file: PathBuf| given.or_token_of(file).token_file;
+        assert_eq!(found(Credentials::default(), path.clone()), Some(path.clone()));
+        assert_eq!(found(Credentials::default(), "/absent".into()), None);
+        assert_eq!(found(token("hush"), path.clone()), None);
+        let other = Credentials { token_file: Some("/other".into()), ..Credentials::default() };
+        assert_eq!(found(other, path), Some("/other".into()));
     }
 
     #[test]

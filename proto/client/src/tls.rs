@@ -15,15 +15,16 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::codegen::http::Uri;
 use tower::Service;
 
-use crate::Error;
+use crate::{Error, Flags};
 
 /// What is spoken inside of TLS: gRPC wants HTTP/2.
 const PROTOCOL: &[u8] = b"h2";
-const PAIR: &str = "--inference-cert and --inference-key";
 
 /// Files in PEM that make a client speak TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
+    /// Flags that name them.
+    pub(crate) flags: Flags,
     /// Roots to trust; those of the machine without.
     pub(crate) ca: Option<PathBuf>,
     /// Certificate and key to show.
@@ -38,16 +39,17 @@ impl Files {
 
     /// What they make of a connection, read anew.
     pub(crate) fn config(&self) -> Result<ClientConfig, Error> {
-        let unusable = |flags| move |source| Error::Unusable { flags, source };
+        let unusable = |flags: String| move |source| Error::Unusable { flags, source };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(unusable("--inference-ca"))?
+            .map_err(unusable(self.flags.of("ca")))?
             .with_root_certificates(self.roots()?);
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates("--inference-cert", certificate)?;
-                builder.with_client_auth_cert(chain, private_key(key)?).map_err(unusable(PAIR))?
+                let chain = certificates(&self.flags.of("cert"), certificate)?;
+                let key = private_key(&self.flags.of("key"), key)?;
+                builder.with_client_auth_cert(chain, key).map_err(unusable(self.flags.pair()))?
             }
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -58,8 +60,9 @@ impl Files {
         let mut roots = RootCertStore::empty();
         match &self.ca {
             Some(file) => {
-                for certificate in certificates("--inference-ca", file)? {
-                    let unusable = |source| Error::Unusable { flags: "--inference-ca", source };
+                let flag = self.flags.of("ca");
+                for certificate in certificates(&flag, file)? {
+                    let unusable = |source| Error::Unusable { flags: flag.clone(), source };
                     roots.add(certificate).map_err(unusable)?;
                 }
             }
@@ -67,30 +70,37 @@ impl Files {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
-        if roots.is_empty() { Err(Error::NoRoots) } else { Ok(roots) }
+        if roots.is_empty() { Err(Error::NoRoots(self.flags)) } else { Ok(roots) }
     }
 }
 
-fn read(flag: &'static str, file: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(file).map_err(|source| Error::Unreadable { flag, file: file.to_owned(), source })
+fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|source| Error::Unreadable {
+        flag: flag.to_owned(),
+        file: file.to_owned(),
+        source,
+    })
 }
 
-fn certificates(flag: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+fn certificates(flag: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read(flag, file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let wanted = "certificate";
     found.ok().filter(|found| !found.is_empty()).ok_or_else(|| Error::Content {
-        flag,
+        flag: flag.to_owned(),
         file: file.to_owned(),
         wanted,
     })
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let flag = "--inference-key";
+fn private_key(flag: &str, file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let pem = read(flag, file)?;
     let wanted = "private key";
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| Error::Content { flag, file: file.to_owned(), wanted })
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| Error::Content {
+        flag: flag.to_owned(),
+        file: file.to_owned(),
+        wanted,
+    })
 }
 
 /// A server to make encrypted connections to.
@@ -148,12 +158,14 @@ impl Dial {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             )) => match &self.files.ca {
                 Some(file) => format!(
-                    "the server's certificate is signed by none of the roots in --inference-ca {}",
+                    "the server's certificate is signed by none of the roots in {} {}",
+                    self.files.flags.of("ca"),
                     file.display()
                 ),
-                None => "the server's certificate is signed by no root of this machine; name the roots that \
-                             signed it with --inference-ca"
-                    .to_owned(),
+                None => format!(
+                    "the server's certificate is signed by no root of this machine; name the roots that signed it with {}",
+                    self.files.flags.of("ca")
+                ),
             },
             Some(TlsError::InvalidCertificate(_)) => {
                 format!("the server's certificate does not hold for {}", self.host)
@@ -162,7 +174,10 @@ impl Dial {
                 "the server speaks no TLS; an address without it starts with http://".to_owned()
             }
             Some(TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)) => NO_GRPC.to_owned(),
-            Some(other) => wanted(other).map_or_else(|| "the TLS handshake failed".to_owned(), str::to_owned),
+            Some(other) => match wanted(other) {
+                Some(wanted) => wanted.advice(self.files.flags),
+                None => "the TLS handshake failed".to_owned(),
+            },
             None => "the TLS handshake failed".to_owned(),
         }
     }
@@ -180,18 +195,40 @@ pub struct HandshakeError {
     cause: io::Error,
 }
 
+/// What a server wants of a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// A certificate.
+    Certificate,
+    /// Another one than was shown.
+    Other,
+}
+
+impl Wanted {
+    /// What to do about it.
+    pub fn advice(self, flags: Flags) -> String {
+        match self {
+            Self::Certificate => {
+                format!("the server wants a client certificate; give one with {}", flags.pair())
+            }
+            Self::Other => format!(
+                "the server does not accept the certificate of {}; a root of its --tls-client-ca must have signed it",
+                flags.of("cert")
+            ),
+        }
+    }
+}
+
 /// What a server wants that ended a connection by an alert of TLS: in TLS 1.3 it judges the certificate of a client only
 /// after the handshake, so that the first call fails, for a reason deep among its causes.
-pub fn wanted(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+pub fn wanted(error: &(dyn StdError + 'static)) -> Option<Wanted> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         // HTTP/2 keeps the text of the alert and not its type.
         let said = error.to_string();
         let alerts = |names: &[&str]| names.iter().any(|name| said.contains(&format!("fatal alert: {name}")));
         if alerts(&["CertificateRequired"]) {
-            return Some(
-                "the server wants a client certificate; give one with --inference-cert and --inference-key",
-            );
+            return Some(Wanted::Certificate);
         }
         if alerts(&[
             "UnknownCA",
@@ -200,10 +237,7 @@ pub fn wanted(error: &(dyn StdError + 'static)) -> Option<&'static str> {
             "CertificateUnknown",
             "CertificateExpired",
         ]) {
-            return Some(
-                "the server does not accept the certificate of --inference-cert; a root of its --tls-client-ca must \
-                 have signed it",
-            );
+            return Some(Wanted::Other);
         }
         cause = error.source();
     }
@@ -218,11 +252,14 @@ mod tests {
     fn alerts_are_explained() {
         let check = |alert, part: Option<&str>| {
             let error = io::Error::other(TlsError::AlertReceived(alert));
-            let said = wanted(&error);
+            let said = wanted(&error).map(|wanted| wanted.advice(Flags::ENDPOINT));
             assert_eq!(said.is_some(), part.is_some(), "{said:?}");
-            assert!(said.unwrap_or_default().contains(part.unwrap_or_default()), "{said:?}");
+            assert!(said.unwrap_or_default().contains(part.unwrap_or_default()));
         };
-        check(AlertDescription::CertificateRequired, Some("wants a client certificate"));
+        check(
+            AlertDescription::CertificateRequired,
+            Some("wants a client certificate; give one with --endpoint-cert and --endpoint-key"),
+        );
         check(AlertDescription::UnknownCA, Some("does not accept"));
         check(AlertDescription::DecryptError, Some("does not accept"));
         check(AlertDescription::InternalError, None);
@@ -231,7 +268,7 @@ mod tests {
     #[test]
     fn hosts_are_names_or_addresses() {
         let check = |host: &str, authority: Option<&str>| {
-            let files = Files { ca: None, identity: None };
+            let files = Files { flags: Flags::INFERENCE, ca: None, identity: None };
             let dial = Dial::new(files, host, Some(7));
             assert_eq!(dial.map(|dial| dial.authority()).as_deref(), authority, "{host}");
         };

@@ -7,7 +7,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-use crate::{Error, Secret};
+use crate::{Error, Flags, Secret};
 
 /// Shows the bearer token, where there is one.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub struct Bearer(Token);
 enum Token {
     None,
     Fixed(MetadataValue<Ascii>),
-    File(PathBuf),
+    File(Flags, PathBuf),
 }
 
 impl Bearer {
@@ -38,7 +38,9 @@ impl Interceptor for Bearer {
             Token::None => return Ok(request),
             Token::Fixed(value) => value.clone(),
             // A few bytes, from memory most often: less than the call itself costs.
-            Token::File(file) => read(file).map_err(|error| Status::unauthenticated(error.to_string()))?,
+            Token::File(flags, file) => {
+                read(*flags, file).map_err(|error| Status::unauthenticated(error.to_string()))?
+            }
         };
         request.metadata_mut().insert("authorization", value);
         Ok(request)
@@ -46,25 +48,26 @@ impl Interceptor for Bearer {
 }
 
 /// The token as given, or that of the file.
-pub(crate) fn bearer(token: Option<&Secret>, file: Option<&Path>) -> Result<Bearer, Error> {
+pub(crate) fn bearer(flags: Flags, token: Option<&Secret>, file: Option<&Path>) -> Result<Bearer, Error> {
     // Set to nothing is how some environments leave a variable away.
     let token = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty());
     match (token, file) {
-        (Some(_), Some(_)) => Err(Error::TwoTokens),
+        (Some(_), Some(_)) => Err(Error::TwoTokens(flags)),
         (Some(token), None) => Ok(Bearer(Token::Fixed(header(token)?))),
-        (None, Some(file)) => read(file).map(|_| Bearer(Token::File(file.to_owned()))),
+        (None, Some(file)) => read(flags, file).map(|_| Bearer(Token::File(flags, file.to_owned()))),
         (None, None) => Ok(Bearer(Token::None)),
     }
 }
 
-fn read(file: &Path) -> Result<MetadataValue<Ascii>, Error> {
+fn read(flags: Flags, file: &Path) -> Result<MetadataValue<Ascii>, Error> {
+    let flag = || flags.of("token-file");
     let text = std::fs::read_to_string(file).map_err(|source| Error::Unreadable {
-        flag: "--inference-token-file",
+        flag: flag(),
         file: file.to_owned(),
         source,
     })?;
     match text.trim() {
-        "" => Err(Error::EmptyToken(file.to_owned())),
+        "" => Err(Error::EmptyToken { flag: flag(), file: file.to_owned() }),
         token => header(token),
     }
 }
@@ -87,7 +90,7 @@ mod tests {
             Ok::<_, Status>(request.metadata().get("authorization").unwrap().to_str().unwrap().to_owned())
         };
         std::fs::write(file.path(), "old\n").unwrap();
-        let mut bearer = bearer(None, Some(file.path())).unwrap();
+        let mut bearer = bearer(Flags::INFERENCE, None, Some(file.path())).unwrap();
         assert_eq!(shown(&mut bearer).unwrap(), "Bearer old");
         std::fs::write(file.path(), "new").unwrap();
         assert_eq!(shown(&mut bearer).unwrap(), "Bearer new");

@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 use crate::tls::Peer;
 use crate::watched::Watched;
 
+/// Longest time that a client without quota is told to wait: a hint that is a number of days helps nobody.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
 /// What a server's clients file says of a client beside how it is known: what it may do, and how much.
 pub trait Grants: DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The key of the file for what a client may have in a minute.
@@ -130,7 +133,8 @@ impl Quota {
 
     fn wait(&self, now: Instant) -> Option<Duration> {
         let left = self.at(now).0;
-        (left < 1.0).then(|| Duration::from_secs_f64((1.0 - left) / self.per_second()))
+        let seconds = (1.0 - left) / self.per_second();
+        (left < 1.0).then(|| Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
     }
 
     fn charge(&self, amount: u64, now: Instant) {
@@ -375,6 +379,9 @@ mod tests {
         let wait = quota.wait(start).unwrap();
         assert!((29.0..32.0).contains(&wait.as_secs_f64()), "{wait:?}");
         assert_eq!(quota.wait(start + Duration::from_secs(32)), None);
+        quota.charge(1 << 40, start);
+        assert_eq!(quota.wait(start), Some(LONGEST_WAIT));
+        let quota = Quota::new(600);
         quota.charge(0, start + Duration::from_secs(3_600));
         assert!(quota.at(start + Duration::from_secs(3_600)).0 <= 600.0, "no more than a minute's worth");
     }

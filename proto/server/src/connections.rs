@@ -388,20 +388,20 @@ async fn admit(stream: TcpStream, place: Place, port: Port, sender: mpsc::Sender
     let _ = sender.send(Ok(Connection::new(stream, place, &port))).await;
 }
 
-/// A body that keeps its call under way until it is over.
-pub struct Held<B> {
+/// A body that holds something until it is over: that its call is under way, the room of the call.
+pub struct Held<B, T> {
     body: B,
-    _call: CallUnderWay,
+    _held: T,
 }
 
-impl<B> Held<B> {
-    /// The body of an answer to this call.
-    pub fn new(body: B, call: CallUnderWay) -> Self {
-        Self { body, _call: call }
+impl<B, T> Held<B, T> {
+    /// The body of an answer, and what it holds.
+    pub fn new(body: B, held: T) -> Self {
+        Self { body, _held: held }
     }
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Held<B> {
+impl<B: HttpBody + Unpin, T: Unpin> HttpBody for Held<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -89,7 +89,8 @@ fn probes(objects: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     for deployment in kind(objects, "Deployment") {
         for container in items(deployment, "/spec/template/spec/containers") {
-            let encrypted = env(container, "OBSERVATORY_INFERENCE_TLS_CERT").is_some();
+            let certificates = ["OBSERVATORY_INFERENCE_TLS_CERT", "OBSERVATORY_TLS_CERT"];
+            let encrypted = certificates.iter().any(|name| env(container, name).is_some());
             for (probe, service, path) in [
                 ("startupProbe", "", "/livez"),
                 ("livenessProbe", "", "/livez"),

@@ -59,15 +59,78 @@ fn every_caller_speaks_tls_and_shows_what_the_values_name() {
             assert_eq!(source(pod, container, variable), Some(from), "{}: {variable}", pod.owner);
         }
         assert_eq!(env(container, "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN"), None, "{}", pod.owner);
-        let key = "server-certificate";
-        assert!(!pod.spec["volumes"].to_string().contains(key), "{} holds the server's key", pod.owner);
+        let volumes = items(pod.spec, "/volumes").iter().map(|volume| &volume["secret"]);
+        let servers = volumes.filter(|secret| secret["secretName"] == json!("inference-certificate"));
+        for secret in servers {
+            let keys = items(secret, "/items").iter().any(|item| text(item, "/key") == "tls.key");
+            assert!(!keys, "{} holds the server's key", pod.owner);
+        }
     }
     for name in ["inference", "inference-headless"] {
         let service = named(&objects, &format!("Service/rel-observatory-{name}"));
         assert_eq!(service["spec"]["ports"][0]["appProtocol"], json!("https"), "{name}");
     }
-    let worker = named(&objects, "Service/rel-observatory-embedder");
-    assert_eq!(worker["spec"]["ports"][0]["appProtocol"], json!("grpc"));
+}
+
+#[test]
+fn the_pipelines_services_know_their_callers() {
+    let objects = render_example("tls");
+    let all = pods(&objects);
+    let servers: Vec<_> =
+        all.iter().filter_map(|pod| Some((pod, with_variable(pod, "OBSERVATORY_ANONYMOUS")?))).collect();
+    assert_eq!(servers.len(), 6, "five workers and the orchestrator");
+    for (pod, container) in servers {
+        let expected = [
+            ("OBSERVATORY_TLS_CERT", ("pipeline-server-certificate", "tls.crt")),
+            ("OBSERVATORY_TLS_KEY", ("pipeline-server-certificate", "tls.key")),
+            ("OBSERVATORY_TLS_CLIENT_CA", ("people-ca", "ca.crt")),
+            ("OBSERVATORY_CLIENTS_FILE", ("pipeline-clients", "clients.toml")),
+        ];
+        for (variable, from) in expected {
+            assert_eq!(source(pod, container, variable), Some(from), "{}: {variable}", pod.owner);
+        }
+        assert_eq!(env(container, "OBSERVATORY_ANONYMOUS"), Some("none"), "{}", pod.owner);
+        let service = named(&objects, &format!("Service/rel-observatory-{}", pod.component()));
+        assert_eq!(service["spec"]["ports"][0]["appProtocol"], json!("https"), "{}", pod.owner);
+    }
+    let test = all.iter().find(|pod| pod.component() == "test").expect("the test");
+    let asks = with_variable(test, "OBSERVATORY_ENDPOINT").expect("it asks the orchestrator");
+    let address = "https://rel-observatory-orchestrator.labor.svc:50051";
+    assert_eq!(env(asks, "OBSERVATORY_ENDPOINT"), Some(address));
+    let expected = [
+        ("OBSERVATORY_ENDPOINT_CA", ("pipeline-server-certificate", "ca.crt")),
+        ("OBSERVATORY_ENDPOINT_CERT", ("tester-certificate", "tls.crt")),
+        ("OBSERVATORY_ENDPOINT_KEY", ("tester-certificate", "tls.key")),
+        ("OBSERVATORY_ENDPOINT_TOKEN_FILE", ("tester-token", "token")),
+    ];
+    for (variable, from) in expected {
+        assert_eq!(source(test, asks, variable), Some(from), "{variable}");
+    }
+}
+
+#[test]
+fn by_default_nobody_calls_the_pipelines_services() {
+    let asked = |set: &str| {
+        let objects = render(&[], &["--set", set]);
+        assert_eq!(policy::broken(&objects), Vec::<String>::new(), "{set}");
+        let all = pods(&objects);
+        let orchestrator =
+            all.iter().find(|pod| pod.component() == "orchestrator").expect("the orchestrator");
+        let anonymous = env(&orchestrator.spec["containers"][0], "OBSERVATORY_ANONYMOUS").unwrap_or_default();
+        let test = all.iter().find(|pod| pod.component() == "test");
+        let asks = test.is_some_and(|pod| with_variable(pod, "OBSERVATORY_ENDPOINT").is_some());
+        (anonymous.to_owned(), asks)
+    };
+    let expected = |anonymous: &str, asks| (anonymous.to_owned(), asks);
+    assert_eq!(asked("nameOverride="), expected("none", false));
+    assert_eq!(asked("pipeline.anonymous={read,run}"), expected("read,run", true));
+    assert_eq!(asked("pipeline.anonymous={import}"), expected("import", false));
+    // Without TLS the token would cross the network in the clear.
+    let token = "pipeline.clients.existingSecret=c,pipeline.credentials.token.existingSecret=t";
+    assert_eq!(asked(token), expected("none", false));
+    assert_eq!(asked(&format!("{token},pipeline.tls.existingSecret=s")), expected("none", true));
+    // No test is left, and no pod without containers.
+    assert_eq!(asked("inference.enabled=false"), expected("none", false));
 }
 
 #[test]
@@ -82,7 +145,7 @@ fn probes_of_a_server_with_tls_are_http() {
         }
     }
     let broken = policy::broken(&objects);
-    assert_eq!(broken.len(), 1, "a gRPC probe is noticed: {broken:?}");
+    assert_eq!(broken.len(), 7, "each gRPC probe is noticed: {broken:?}");
 }
 
 #[test]

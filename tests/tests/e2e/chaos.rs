@@ -3,6 +3,8 @@
 //! Every trial has a database of its own, copied from one with the same advertisements, and processes of its own with
 //! leases of two seconds. `OBSERVATORY_CHAOS=N` draws N kill points instead of ten (`make chaos`).
 
+#[path = "chaos/callers.rs"]
+mod callers;
 #[path = "chaos/crawls.rs"]
 mod crawls;
 #[path = "chaos/database.rs"]

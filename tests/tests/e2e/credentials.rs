@@ -18,17 +18,22 @@ use crate::site::{Said, Site, eventually, program, root};
 const MODEL: &str = "golden/tiny-e5";
 
 /// Signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// Writes NAME.pem and NAME.key for a host; the paths.
-    fn issue(&self, site: &Site, name: &str, host: &str) -> (String, String) {
+    pub(crate) fn issue(&self, site: &Site, name: &str, host: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
@@ -65,11 +70,7 @@ impl Server {
 
     /// The status of a probe's path.
     fn probe(&self, path: &str) -> u16 {
-        let mut socket = TcpStream::connect(&self.metrics).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer.split(' ').nth(1).unwrap().parse().unwrap()
+        probe(&self.metrics, path)
     }
 
     /// Its address by the name in its certificate.
@@ -83,6 +84,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The status of a path at an address.
+pub(crate) fn probe(address: &str, path: &str) -> u16 {
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// A clients file with an administrator and one who is none.
@@ -116,8 +126,7 @@ fn refused(said: Said, expected: &[&str]) {
 async fn tokens_over_tls() {
     let (site, authority) = (Site::new(), Authority::new());
     let (certificate, key) = authority.issue(&site, "server", "localhost");
-    let (ca, other) =
-        (site.file("ca.pem", authority.0.pem()), site.file("other.pem", Authority::new().0.pem()));
+    let (ca, other) = (site.file("ca.pem", authority.pem()), site.file("other.pem", Authority::new().pem()));
     let flags = ["--tls-cert", &certificate, "--tls-key", &key, "--clients-file", &clients(&site)];
     let server = Server::start(&site, &flags);
     assert_eq!((server.probe("/livez"), server.probe("/health")), (200, 404));
@@ -131,11 +140,8 @@ async fn tokens_over_tls() {
     assert!(vectors[0]["embedding"].as_array().is_some_and(|vector| !vector.is_empty()));
 
     let list = with(&["models", "list"]);
-    refused(
-        ask(&site, None, &list),
-        &["hint: OBSERVATORY_INFERENCE_TOKEN or --inference-token-file give the token"],
-    );
-    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: OBSERVATORY_INFERENCE_TOKEN"]);
+    refused(ask(&site, None, &list), &["hint: --inference-token-file gives the token"]);
+    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: --inference-token-file"]);
     let unload = with(&["models", "unload", MODEL]);
     let scope =
         ["error: lab may not load or unload models", "hint: `admin = true` in the server's clients file"];
@@ -171,7 +177,7 @@ fn certificates_of_clients() {
     let (certificate, key) = authority.issue(&site, "server", "localhost");
     let (mine, my_key) = authority.issue(&site, "mine", "lab");
     let (strange, strange_key) = Authority::new().issue(&site, "strange", "lab");
-    let ca = site.file("ca.pem", authority.0.pem());
+    let ca = site.file("ca.pem", authority.pem());
     let server =
         Server::start(&site, &["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &ca]);
     let address = server.address("https");
@@ -193,7 +199,7 @@ fn certificates_of_clients() {
 #[test]
 fn tls_that_the_server_does_not_speak() {
     let site = Site::new();
-    let ca = site.file("ca.pem", Authority::new().0.pem());
+    let ca = site.file("ca.pem", Authority::new().pem());
     let server = Server::start(&site, &[]);
     let encrypted = server.address("https");
     let said = site.run(&["models", "list", "--inference", &encrypted, "--inference-ca", &ca]);

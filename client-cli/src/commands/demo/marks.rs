@@ -8,7 +8,7 @@ use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Channel, refusal};
+use crate::client::{Connection, refusal};
 
 /// A found span is right when it shares at least half of what it and a mark cover together.
 const LEAST_OVERLAP: f64 = 0.5;
@@ -77,7 +77,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
 ///
 /// # Errors
 /// When the simulator's file cannot be read or the service does not answer.
-pub(super) async fn score(truth: &Path, pipeline: Channel) -> anyhow::Result<Score> {
+pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<Score> {
     let text = std::fs::read_to_string(truth).with_context(|| format!("cannot read {}", truth.display()))?;
     let mut ads: BTreeMap<String, Served> = BTreeMap::new();
     for line in text.lines() {

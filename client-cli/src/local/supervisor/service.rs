@@ -32,9 +32,12 @@ const START_INTERVAL: Duration = Duration::from_millis(30);
 /// How long a migration may take.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Variables about TLS, of the inference server and of those who call it: inside of one machine it is not spoken.
+/// Variables about TLS, of the servers and of those who call them: inside of one machine it is not spoken.
 /// What names tokens and clients reaches the programs.
-const TLS_VARIABLES: [&str; 6] = [
+const TLS_VARIABLES: [&str; 9] = [
+    "OBSERVATORY_TLS_CERT",
+    "OBSERVATORY_TLS_KEY",
+    "OBSERVATORY_TLS_CLIENT_CA",
     "OBSERVATORY_INFERENCE_TLS_CERT",
     "OBSERVATORY_INFERENCE_TLS_KEY",
     "OBSERVATORY_INFERENCE_TLS_CLIENT_CA",
@@ -57,9 +60,9 @@ enum Kind {
     Pipeline { wiring: Wiring, migrated: Option<ConnectionUrl> },
 }
 
-/// The token that administers the inference server, made once and readable by the owner alone.
-fn token(data: &DataDir) -> anyhow::Result<String> {
-    let file = data.inference_token();
+/// The token that administers a server, made once and readable by the owner alone.
+fn token(data: &DataDir, server: &str) -> anyhow::Result<String> {
+    let file = data.token(server);
     let known = fs::read_to_string(&file).unwrap_or_default();
     if !known.trim().is_empty() {
         return Ok(known.trim().to_owned());
@@ -144,12 +147,12 @@ impl Service {
     /// Arguments and environment of the server, once everything it needs is known.
     async fn prepare(&mut self, listen: SocketAddr) -> anyhow::Result<Command> {
         let mut command = self.command(self.name)?;
+        // The server knows the digest alone; the token is for whoever may read the owner's files.
+        let digest = hex::encode(Sha256::digest(token(&self.data, self.name)?));
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
                 command.arg("--models-dir").arg(models);
-                // The server knows the digest alone; the token is for whoever may read the owner's files.
-                let digest = hex::encode(Sha256::digest(token(&self.data)?));
                 command.env("OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", digest);
                 // Two stacks on one machine must not quarrel about the usual port.
                 if std::env::var_os("OBSERVATORY_INFERENCE_METRICS_LISTEN").is_none() {
@@ -162,6 +165,7 @@ impl Service {
                 self.migrate(&url).await?;
                 command.arg("all").env("DATABASE_URL", url.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
+                command.env("OBSERVATORY_ADMIN_TOKEN_SHA256", digest);
                 let config = self.data.config();
                 if std::env::var_os("OBSERVATORY_CONFIG").is_none() && config.exists() {
                     command.env("OBSERVATORY_CONFIG", config);
@@ -330,9 +334,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path()).unwrap();
         data.create().unwrap();
-        let made = token(&data).unwrap();
-        assert_eq!((made.len(), token(&data).unwrap()), (64, made));
-        let mode = fs::metadata(data.inference_token()).unwrap().permissions().mode();
+        let made = token(&data, "one").unwrap();
+        assert_ne!(token(&data, "other").unwrap(), made);
+        assert_eq!((made.len(), token(&data, "one").unwrap()), (64, made));
+        let mode = fs::metadata(data.token("one")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

@@ -389,3 +389,23 @@ fn permuted_rows_come_back() {
     let error = halves_together(&[0; 12], 12, 5).unwrap_err().to_string();
     assert_eq!(error, "12 bytes are not 12 rows of 5 heads");
 }
+
+#[test]
+fn damaged_headers_are_read_or_refused() {
+    let tensor = tensor(Format::Q8_0, 32, 2, 1);
+    let metadata =
+        [("general.architecture", text("qwen2")), ("a", texts(["ñ", ""])), ("b", integers([1, -2]))];
+    let file = written(&metadata, &[("token_embd.weight", &tensor)]);
+    let corpus = [std::fs::read(file.path()).unwrap()];
+    observatory_mutator::bytes("headers of GGUF", &corpus, |content| {
+        std::fs::write(file.path(), content).unwrap();
+        if let Ok(gguf) = Gguf::open(file.path()) {
+            let names: Vec<String> = gguf.tensors().map(|(name, _)| name.to_owned()).collect();
+            for name in names {
+                let shape = gguf.tensor(&name).map(|info| info.shape().to_vec()).unwrap_or_default();
+                // What the file cannot hold is refused before memory is taken for it.
+                let _ = gguf.read(&name, &shape).map(|bytes| assert!(bytes.len() <= content.len()));
+            }
+        }
+    });
+}

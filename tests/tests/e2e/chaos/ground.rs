@@ -18,7 +18,10 @@ use observatory_pipeline::{
 };
 use uuid::Uuid;
 
-use crate::site::{Site, eventually, program};
+use crate::{
+    credentials::probe,
+    site::{Site, eventually, program},
+};
 
 /// Advertisements of a trial: enough for every stage to be caught in the middle.
 const ADS: usize = 60;
@@ -204,7 +207,7 @@ impl Trial {
             .arg(self.dir.path().join("observatory.toml"))
             .env("DATABASE_URL", &self.url)
             .env("OBSERVATORY_INFERENCE", &self.inference)
-            .env("OBSERVATORY_REPORTS", self.dir.path().join("reports"))
+            .env("OBSERVATORY_REPORTS", self.reports())
             .env_remove("OBSERVATORY_CACHE")
             .stdout(Stdio::null())
             .stderr(log);
@@ -212,6 +215,11 @@ impl Trial {
         let mut process = Process { child, announced };
         eventually("the start of a process", || process.is_ready().then_some(()));
         process
+    }
+
+    /// Where its processes write reports.
+    pub(super) fn reports(&self) -> std::path::PathBuf {
+        self.dir.path().join("reports")
     }
 
     /// Starts a run.
@@ -303,9 +311,18 @@ impl Process {
 
     /// Its gRPC address.
     pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.address("grpc"))
+    }
+
+    /// The status of a path beside its metrics.
+    pub(super) fn probe(&self, path: &str) -> u16 {
+        probe(&self.address("metrics"), path)
+    }
+
+    fn address(&self, port: &str) -> String {
         let text = fs::read_to_string(&self.announced).unwrap();
         let said: serde_json::Value = serde_json::from_str(&text).unwrap();
-        format!("http://{}", said["grpc"].as_str().unwrap())
+        said[port].as_str().unwrap().to_owned()
     }
 
     /// Sends a signal, such as `-STOP`.
