@@ -1,5 +1,7 @@
 //! What clients of this server may do.
 
+use std::path::Path;
+
 use observatory_server::access::{self, Grants};
 use serde::Deserialize;
 
@@ -32,8 +34,17 @@ impl Grants for Rights {
 /// A caller.
 pub type Client = access::Client<Rights>;
 
-/// The rule for callers. Without a clients file everybody may call; it takes a token or a certificate to administer.
+/// The rule for callers.
 pub type Access = access::Access<Rights>;
+
+/// The rule by a clients file and the digest of the operator's own token. Without a file everybody may call; it takes a
+/// token or a certificate to administer.
+///
+/// # Errors
+/// Names the file and the entry at fault.
+pub fn rule(file: Option<&Path>, operator: Option<[u8; 32]>) -> anyhow::Result<Access> {
+    Access::new(file, operator, file.is_none().then(Rights::default))
+}
 
 /// Whether the client may have more computed now.
 ///

@@ -41,7 +41,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use access::{Access, Rights};
+use access::Access;
 use admission::Admission;
 use config::Config;
 use device::turns::Turns;
@@ -156,10 +156,7 @@ impl Server {
         let (workers, constraints) = readers(config.tokenizer_threads)?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
-        let access = {
-            let anonymous = config.clients_file.is_none().then(Rights::default);
-            Access::new(config.clients_file.as_deref(), config.admin_token, anonymous)?
-        };
+        let access = access::rule(config.clients_file.as_deref(), config.admin_token)?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
         let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
         let api = Api::new(Shared {

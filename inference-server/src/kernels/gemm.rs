@@ -288,6 +288,15 @@ mod tests {
     use super::*;
     use crate::kernels::samples::values;
 
+    #[test]
+    fn a_layer_that_fits_into_no_memory_is_refused() {
+        for (inputs, outputs) in [(usize::MAX, 1), (1, usize::MAX), (1 << 40, 1 << 40)] {
+            let refused = std::panic::catch_unwind(|| Panels::zeros(inputs, outputs)).unwrap_err();
+            let said = refused.downcast_ref::<String>().unwrap();
+            assert!(said.contains("fits into no memory"), "{said}");
+        }
+    }
+
     fn packed(inputs: usize, outputs: usize) -> (Panels, Vec<f32>, Vec<f32>) {
         let (weight, bias) = (values(inputs * outputs, 1), values(outputs, 2));
         let mut panels = Panels::zeros(inputs, outputs);

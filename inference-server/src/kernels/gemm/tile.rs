@@ -224,3 +224,37 @@ unsafe fn portable(tile: &Tile, rows: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::ptr::{null, null_mut};
+
+    use super::*;
+
+    #[test]
+    #[allow(unsafe_code, reason = "the call that is refused")]
+    fn what_is_no_tile_is_refused_before_memory_is_touched() {
+        for isa in Isa::available() {
+            for rows in [0, Size::of(isa).rows + 1, usize::MAX] {
+                let refused = catch_unwind(|| {
+                    let tile = Tile {
+                        inputs: null(),
+                        input_stride: 0,
+                        weights: null(),
+                        strip_stride: 0,
+                        depth: 1,
+                        out: null_mut(),
+                        out_stride: 0,
+                        accumulate: false,
+                        ahead: null(),
+                        ahead_step: 0,
+                    };
+                    // SAFETY: none is needed, the number of rows is looked at first.
+                    unsafe { tile.run(isa, rows) };
+                });
+                assert!(refused.is_err(), "{isa:?} {rows}");
+            }
+        }
+    }
+}
