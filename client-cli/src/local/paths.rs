@@ -157,6 +157,11 @@ impl DataDir {
         self.root.join("secrets")
     }
 
+    /// The password of the running pipeline's login in the embedded cluster.
+    pub fn pipeline_password(&self) -> PathBuf {
+        self.secrets().join("pipeline-password")
+    }
+
     /// The token that may load and unload models of the stack's inference server.
     pub fn inference_token(&self) -> PathBuf {
         self.secrets().join("inference-token")

@@ -9,6 +9,7 @@ mod backoff;
 mod database;
 mod keep;
 mod leftovers;
+mod login;
 mod service;
 mod silence;
 

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::keep::{Live, Unit};
+use super::login::Login;
 use super::silence::Patience;
-use super::{Plan, STACK_ENV};
+use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::ConnectionUrl;
@@ -54,7 +55,16 @@ pub(super) struct Wiring {
 /// What differs between the two.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
-    Pipeline { wiring: Wiring, migrated: Option<ConnectionUrl> },
+    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Migrated> },
+}
+
+/// A database that is up to date.
+#[derive(Clone)]
+struct Migrated {
+    /// As its owner reaches it.
+    owner: ConnectionUrl,
+    /// As the running pipeline does.
+    run: ConnectionUrl,
 }
 
 /// The token that administers the inference server, made once and readable by the owner alone.
@@ -117,9 +127,13 @@ impl Service {
         Self::new(binaries::INFERENCE, plan, board, kind)
     }
 
-    /// All pipeline services in one process, after the migration.
+    /// All pipeline services in one process, after the migration. A database of somebody else is used as its URL says.
     pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
-        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, migrated: None })
+        let login = match &plan.database {
+            DatabasePlan::Embedded(distribution) => Some(Login::new(&plan.data, distribution)),
+            DatabasePlan::External(_) => None,
+        };
+        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, login, migrated: None })
     }
 
     fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
@@ -159,8 +173,8 @@ impl Service {
             Kind::Pipeline { wiring, .. } => {
                 let url = known(&mut wiring.database).await?;
                 let inference = known(&mut wiring.inference).await?;
-                self.migrate(&url).await?;
-                command.arg("all").env("DATABASE_URL", url.expose());
+                let migrated = self.migrate(&url).await?;
+                command.arg("all").env("DATABASE_URL", migrated.run.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
                 let config = self.data.config();
                 if std::env::var_os("OBSERVATORY_CONFIG").is_none() && config.exists() {
@@ -179,14 +193,27 @@ impl Service {
         Ok(command)
     }
 
-    /// Brings the database up to date, once for each database.
-    async fn migrate(&mut self, url: &ConnectionUrl) -> anyhow::Result<()> {
-        let Kind::Pipeline { migrated, .. } = &self.kind else { return Ok(()) };
-        if migrated.as_ref() == Some(url) {
-            return Ok(());
+    /// Brings the database up to date as its owner, once for each database.
+    async fn migrate(&mut self, owner: &ConnectionUrl) -> anyhow::Result<Migrated> {
+        if let Kind::Pipeline { migrated: Some(migrated), .. } = &self.kind
+            && migrated.owner == *owner
+        {
+            return Ok(migrated.clone());
         }
+        self.run_migration(owner).await?;
+        let mut done = Migrated { owner: owner.clone(), run: owner.clone() };
+        if let Kind::Pipeline { login, migrated, .. } = &mut self.kind {
+            if let Some(login) = login {
+                done.run = login.establish(owner).await?;
+            }
+            *migrated = Some(done.clone());
+        }
+        Ok(done)
+    }
+
+    async fn run_migration(&self, owner: &ConnectionUrl) -> anyhow::Result<()> {
         let mut command = self.command("migrate")?;
-        command.arg("migrate").env("DATABASE_URL", url.expose());
+        command.arg("migrate").env("DATABASE_URL", owner.expose());
         let log = self.data.log("migrate");
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -200,9 +227,6 @@ impl Service {
             anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
         tracing::info!("the database is migrated");
-        if let Kind::Pipeline { migrated, .. } = &mut self.kind {
-            *migrated = Some(url.clone());
-        }
         Ok(())
     }
 
