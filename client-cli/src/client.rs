@@ -11,6 +11,7 @@ use tonic::transport::Endpoint;
 pub use tonic::{Code, Status};
 
 use crate::error::{Hint, Hinted};
+use crate::local::privileges::RunAs;
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
 use crate::output::progress;
 
@@ -82,6 +83,16 @@ impl Client {
         };
         let connected = credentials.server(address)?.tuned(tuned).connect().await;
         connected.map_err(|error| unreached(address, error))
+    }
+
+    /// The data directory of the local stack, where its services are asked and write files as another user than the caller.
+    ///
+    /// # Errors
+    /// When there is no user for the stack to run as.
+    pub fn another_user_writes(&self) -> anyhow::Result<Option<&DataDir>> {
+        let data = self.stack.data();
+        let other = self.options.endpoint.is_none() && RunAs::for_dir(&data.cluster())? != RunAs::Caller;
+        Ok(other.then_some(data))
     }
 
     /// Credentials for the local stack's inference server: the token that its supervisor made, where none is given.

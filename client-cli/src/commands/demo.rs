@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::client::{Channel, Client, ClientOptions, answer};
-use crate::commands::{runs, taxonomies};
+use crate::commands::{reports, runs, taxonomies};
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
@@ -150,13 +150,7 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
     let source = summary["facts"]["report"]["directory"].as_str().map(PathBuf::from);
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     if let Some(source) = source {
-        for entry in
-            std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?
-        {
-            let path = entry?.path();
-            let target = out.join(path.file_name().unwrap_or_default());
-            std::fs::copy(&path, &target).with_context(|| format!("cannot write {}", target.display()))?;
-        }
+        reports::copy_report(&source, out)?;
     }
     let text = serde_json::to_string_pretty(&summary)?;
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)

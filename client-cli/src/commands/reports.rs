@@ -1,11 +1,14 @@
 //! `report`: build and list reports.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use observatory_proto::pipeline::v1::{
     BuildReportRequest, ListReportsRequest, Report, report_service_client::ReportServiceClient,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::cli::Context;
 use crate::client::answer;
@@ -52,14 +55,20 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Build { run, formats, excel, out } => {
-            let directory = match out {
-                None => String::new(),
-                Some(path) => std::path::absolute(path)?.display().to_string(),
+            let out = out.map(std::path::absolute).transpose()?;
+            let detour = match &out {
+                Some(out) => Detour::to(context, out)?,
+                None => None,
             };
+            let directory = detour.as_ref().map(|detour| &detour.written).or(out.as_ref());
+            let directory = directory.map(|dir| dir.display().to_string()).unwrap_or_default();
             let request = BuildReportRequest { run_id: run, formats, directory, excel };
             let built = while_waiting("writing the report", service.build_report(request)).await;
             let built = answer(built)?.report.unwrap_or_default();
-            print_files(context, &built)?;
+            match detour {
+                None => print_files(context, &built)?,
+                Some(detour) => print_files(context, &detour.end(built)?)?,
+            }
             Ok(Outcome::Done)
         }
         Action::List => {
@@ -84,6 +93,57 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             }
         }
     }
+}
+
+/// The way of a report into a directory of root's, where the service cannot write: it writes elsewhere, and the caller
+/// copies.
+struct Detour {
+    written: PathBuf,
+    out: PathBuf,
+}
+
+impl Detour {
+    /// The detour that a report for `out` takes, if it needs one. The place it is written to is empty.
+    fn to(context: &Context, out: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(data) = context.client.another_user_writes()? else { return Ok(None) };
+        // What cannot be written in the end is said before the work is done.
+        create_out(out)?;
+        let digest = hex::encode(Sha256::digest(out.as_os_str().as_encoded_bytes()));
+        let written = data.reports().join("copied").join(&digest[..16]);
+        match fs::remove_dir_all(&written) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot empty {}", written.display()))
+            }
+            _ => Ok(Some(Self { written, out: out.to_owned() })),
+        }
+    }
+
+    /// Copies what was built; the report as it lies where it was wanted.
+    fn end(self, built: Report) -> anyhow::Result<Report> {
+        copy_report(&self.written, &self.out)?;
+        Ok(Report { directory: self.out.display().to_string(), ..built })
+    }
+}
+
+fn create_out(out: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make the directory {}", out.display()))
+}
+
+/// Copies the files of a report that the service wrote. Only plain files: no link of the service's leads the caller on.
+///
+/// # Errors
+/// Names the file or directory that cannot be read or written.
+pub(crate) fn copy_report(from: &Path, out: &Path) -> anyhow::Result<()> {
+    create_out(out)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let target = out.join(entry.file_name());
+        fs::copy(entry.path(), &target).with_context(|| format!("cannot write {}", target.display()))?;
+    }
+    Ok(())
 }
 
 fn print_files(context: &Context, report: &Report) -> anyhow::Result<()> {

@@ -9,8 +9,8 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::{ConnectionUrl, Distribution, Psql};
 
-/// The role that the pipeline logs in as.
-const ROLE: &str = "pipeline";
+/// The role that the pipeline logs in as; a name that nobody else gives a role of theirs.
+const ROLE: &str = "observatory_pipeline";
 
 /// The group it belongs to; the migrations grant it what a pipeline needs.
 const GROUP: &str = "obs_writer";

@@ -20,6 +20,7 @@ use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::ConnectionUrl;
+use crate::local::privileges::RunAs;
 use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
 use crate::local::state::Board;
 use crate::local::{binaries, logs, ports};
@@ -85,6 +86,7 @@ pub(super) struct Service {
     program: PathBuf,
     data: DataDir,
     board: Board,
+    run_as: RunAs,
     kind: Kind,
     patience: Patience,
 }
@@ -139,7 +141,8 @@ impl Service {
     fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
         let program = binaries::find(&plan.bin_dir, name)?;
         let patience = Patience::of_service(plan.health_interval);
-        Ok(Self { name, program, data: plan.data.clone(), board: board.clone(), kind, patience })
+        let (data, run_as) = (plan.data.clone(), plan.run_as.clone());
+        Ok(Self { name, program, data, board: board.clone(), run_as, kind, patience })
     }
 
     /// A command of this program, marked as part of the stack and logging to `log`.
@@ -152,6 +155,7 @@ impl Service {
             command.env_remove(name);
         });
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        self.run_as.apply(&mut command);
         Ok(command)
     }
 
@@ -238,7 +242,8 @@ impl Service {
         loop {
             if let Some(status) = guard.0.exited()? {
                 let said = logs::said_since(&log, guard.1);
-                anyhow::bail!("{} at its start: {}", describe_exit(status), logs::last_words(&said));
+                let said = self.run_as.explain(logs::last_words(&said));
+                anyhow::bail!("{} at its start: {said}", describe_exit(status));
             }
             if let Some(announcement) = self.announcement(guard.0.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
