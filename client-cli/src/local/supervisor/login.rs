@@ -1,6 +1,7 @@
 //! The login of the running pipeline, which may write rows and owns nothing.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use uuid::Uuid;
@@ -18,13 +19,14 @@ const GROUP: &str = "obs_writer";
 /// The pipeline's login in the embedded cluster.
 pub(super) struct Login {
     data: DataDir,
-    distribution: Distribution,
+    /// Directory of the server's programs.
+    bin: PathBuf,
 }
 
 impl Login {
     /// The login of the cluster in `data`, made with the client that belongs to its server.
     pub(super) fn new(data: &DataDir, distribution: &Distribution) -> Self {
-        Self { data: data.clone(), distribution: distribution.clone() }
+        Self { data: data.clone(), bin: distribution.bin.clone() }
     }
 
     /// Makes the role, or brings one that is there back to what it should be: also in a cluster of an older version, and
@@ -33,9 +35,9 @@ impl Login {
     /// # Errors
     /// When there is no `psql`, or the owner of the database is refused.
     pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
-        let psql = Psql::find(Some(&self.distribution.bin)).ok_or_else(|| {
+        let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
             Hinted::error(
-                format!("there is no psql in {} and none on the PATH", self.distribution.bin.display()),
+                format!("there is no psql in {} and none on the PATH", self.bin.display()),
                 "name PostgreSQL binaries that have it with --pg-bin or OBSERVATORY_PG_BIN",
             )
         })?;

@@ -56,7 +56,7 @@ pub(super) struct Wiring {
 /// What differs between the two.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
-    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Migrated> },
+    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Box<Migrated>> },
 }
 
 /// A database that is up to date.
@@ -202,7 +202,7 @@ impl Service {
         if let Kind::Pipeline { migrated: Some(migrated), .. } = &self.kind
             && migrated.owner == *owner
         {
-            return Ok(migrated.clone());
+            return Ok(migrated.as_ref().clone());
         }
         self.run_migration(owner).await?;
         let mut done = Migrated { owner: owner.clone(), run: owner.clone() };
@@ -210,7 +210,7 @@ impl Service {
             if let Some(login) = login {
                 done.run = login.establish(owner).await?;
             }
-            *migrated = Some(done.clone());
+            *migrated = Some(Box::new(done.clone()));
         }
         Ok(done)
     }
