@@ -32,7 +32,9 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let program = PathBuf::from(std::env::args_os().next().context("no name")?);
-    let dir = program.parent().context("no directory")?;
+    // Where the tests put the files, also when the programs are started from elsewhere.
+    let named = std::env::var_os("OBSERVATORY_BIN_DIR").map(PathBuf::from);
+    let dir = named.or_else(|| program.parent().map(PathBuf::from)).context("no directory")?;
     let name = program.file_name().context("no name")?.to_string_lossy().into_owned();
     match arguments.role.as_deref() {
         Some("migrate") => {

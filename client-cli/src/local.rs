@@ -13,6 +13,7 @@ pub mod logs;
 pub mod paths;
 pub mod ports;
 pub mod postgres;
+pub(crate) mod premises;
 pub mod privileges;
 pub mod process;
 pub mod stack;

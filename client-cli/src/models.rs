@@ -17,6 +17,7 @@ use anyhow::{Context, bail, ensure};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::error::{Hint, Hinted};
+use crate::local::paths::create_dir;
 use files::{CHECKPOINTS, NEEDED};
 use record::RECORD;
 use work::{Claim, STORE_HINT};
@@ -158,7 +159,7 @@ fn gguf_files(folder: &Path) -> Vec<String> {
 
 fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     let cannot = || format!("cannot write the model store {}", store.display());
-    fs::create_dir_all(store).with_context(cannot).hint(STORE_HINT)?;
+    create_dir(store, 0o755).with_context(cannot).hint(STORE_HINT)?;
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 
@@ -167,7 +168,7 @@ fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
 fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
-    fs::create_dir_all(target.parent().unwrap_or(target)).with_context(cannot)?;
+    create_dir(target.parent().unwrap_or(target), 0o755)?;
     if !target.exists() {
         fs::rename(staged, target).with_context(cannot)?;
         return Ok(target.to_owned());
@@ -181,11 +182,19 @@ fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// A staged folder is private to its maker; the server may run as somebody else.
-fn make_readable(folder: &Path) -> anyhow::Result<()> {
+/// A staged folder is private to its maker, and what was copied or pulled may be; the server may run as somebody else.
+fn make_readable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let readable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder, readable).with_context(|| format!("cannot open up {}", folder.display()))
+    let cannot = || format!("cannot open up {}", path.display());
+    let folder = path.is_dir();
+    let mode = if folder { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(cannot)?;
+    if folder {
+        for entry in fs::read_dir(path).with_context(cannot)? {
+            make_readable(&entry.with_context(cannot)?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -215,6 +224,7 @@ fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn model(dir: &Path) {
         fs::create_dir_all(dir).unwrap();
@@ -229,12 +239,17 @@ mod tests {
         let (source, store) = (dir.path().join("download"), dir.path().join("store"));
         model(&source);
         fs::create_dir_all(source.join(".cache")).unwrap();
+        // As a download by somebody who keeps everything private leaves it.
+        fs::set_permissions(source.join("config.json"), fs::Permissions::from_mode(0o600)).unwrap();
         import(&source, &store, "org/encoder").unwrap();
         fs::write(source.join("config.json"), "newer").unwrap();
         let (target, record) = import(&source, &store, "org/encoder").unwrap();
         assert_eq!(stored(&store).unwrap(), ["org/encoder"]);
         assert_eq!(fs::read_to_string(target.join("config.json")).unwrap(), "newer");
         assert!(!target.join(".cache").exists());
+        for (path, mode) in [(&target, 0o755), (&target.join("config.json"), 0o644)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
+        }
         assert_eq!((record.source, record.files.len()), (Source::Folder, 3));
         assert_eq!(Record::read(&target).unwrap(), Some(record));
         let left = fs::read_dir(&store).unwrap().flatten().map(|entry| entry.file_name());

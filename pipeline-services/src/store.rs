@@ -80,6 +80,12 @@ pub enum StoreError {
          apt-get install postgresql-{1}-pgvector)"
     )]
     NoPgvector(String, i32),
+    /// The extension is not installed, and the login may not do it.
+    #[error(
+        "pgvector is not installed in the database {0}, and {1} may not install it; let an administrator run `create extension \
+         vector` in that database and migrate again"
+    )]
+    PgvectorNotAllowed(String, String),
     /// pgvector is older than is safe.
     #[error("pgvector {0} is too old; 0.8 or newer is needed")]
     PgvectorTooOld(String),
@@ -147,10 +153,11 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
     PgConnection::connect_with(&pool.connect_options()).await.map_err(StoreError::Unreachable)
 }
 
-/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory lock.
+/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory lock. A schema of
+/// `obs_owner` is changed as `obs_owner`, so that each of its members may do so next time.
 ///
 /// # Errors
-/// When the database is not reachable, a migration fails, or pgvector is older than 0.8.
+/// When the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing and may not be installed.
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     let mut connection = reach(pool).await?;
     check_server(&mut connection).await?;
@@ -158,12 +165,51 @@ pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     if found > known {
         return Err(StoreError::SchemaTooNew { found, known });
     }
+    install_pgvector(&mut connection).await?;
+    become_owner(&mut connection).await?;
     MIGRATOR.run(&mut connection).await?;
     let version = pgvector_version(&mut connection).await?;
     if !pgvector_is_supported(&version) {
         return Err(StoreError::PgvectorTooOld(version));
     }
     schema_version(&mut connection).await
+}
+
+/// Installs pgvector as the login itself, which may be allowed what `obs_owner` is not.
+async fn install_pgvector(connection: &mut PgConnection) -> Result<(), StoreError> {
+    if !pgvector_version(&mut *connection).await?.is_empty() {
+        return Ok(());
+    }
+    let installed = sqlx::query("create extension if not exists vector").execute(&mut *connection).await;
+    let Err(error) = installed else { return Ok(()) };
+    // Another migrator may have been faster.
+    if !pgvector_version(&mut *connection).await?.is_empty() {
+        return Ok(());
+    }
+    if error.as_database_error().and_then(|error| error.code()).is_none_or(|code| code != "42501") {
+        return Err(error.into());
+    }
+    let (database, user) =
+        sqlx::query_as("select current_database()::text, current_user::text").fetch_one(connection).await?;
+    Err(StoreError::PgvectorNotAllowed(database, user))
+}
+
+/// Acts as `obs_owner` where the tables are that role's, or will be because the database is.
+async fn become_owner(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let owned: bool = sqlx::query_scalar(
+        "select exists (
+             select from pg_roles r
+             where r.rolname = 'obs_owner' and pg_has_role(r.oid, 'SET')
+                 and r.oid = coalesce(
+                     (select relowner from pg_class where oid = to_regclass('_sqlx_migrations')),
+                     (select datdba from pg_database where datname = current_database())))",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if owned {
+        sqlx::query("set role obs_owner").execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// Checks that the migrations can run at all: their own words for it are the server's.

@@ -16,6 +16,8 @@ mod privacy;
 mod queue;
 #[path = "database/reports.rs"]
 mod reports;
+#[path = "database/roles.rs"]
+mod roles;
 #[path = "database/runs.rs"]
 mod runs;
 #[path = "database/schema.rs"]

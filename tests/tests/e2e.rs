@@ -25,6 +25,8 @@ mod operation;
 mod outputs;
 #[path = "e2e/portals.rs"]
 mod portals;
+#[path = "e2e/privileges.rs"]
+mod privileges;
 #[path = "e2e/site.rs"]
 mod site;
 #[path = "e2e/survival.rs"]

@@ -153,9 +153,14 @@ fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
         for entry in
             std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?
         {
-            let path = entry?.path();
-            let target = out.join(path.file_name().unwrap_or_default());
-            std::fs::copy(&path, &target).with_context(|| format!("cannot write {}", target.display()))?;
+            let entry = entry?;
+            // The services may run as another user than the caller: no link of theirs leads it on.
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let target = out.join(entry.file_name());
+            std::fs::copy(entry.path(), &target)
+                .with_context(|| format!("cannot write {}", target.display()))?;
         }
     }
     let text = serde_json::to_string_pretty(&summary)?;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::up::Part;
 use crate::cli::Context;
 use crate::local::postgres::{ConnectionUrl, Distribution, Source};
+use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
 use crate::local::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, supervise};
 use crate::output::Outcome;
@@ -57,6 +58,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         bin_dir: arguments.bin_dir,
         models: arguments.models_dir,
         health_interval: Duration::from_secs(arguments.health_seconds),
+        run_as: RunAs::for_dir(&context.data.cluster())?,
     };
     supervise(plan).await.context("cannot keep the stack alive")?;
     Ok(Outcome::Done)

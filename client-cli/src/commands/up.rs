@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::cli::Context;
 use crate::local::binaries::{self, BIN_DIR_ENV};
 use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
+use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
 use crate::local::supervisor::USUAL_INTERVAL;
-use crate::local::{Stack, UpOptions};
+use crate::local::{Stack, UpOptions, premises};
 use crate::models;
 use crate::output::{Outcome, progress};
 
@@ -81,6 +82,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             binaries::find(&programs, name)?;
         }
         let store = options.models.clone().unwrap_or_else(|| context.data.models());
+        premises::check_store(&RunAs::for_dir(&context.data.cluster())?, &store)?;
         models::import_into_empty(&wheel_folders(&context.data), &store).await?;
     }
     let after = stack.up(&options).await?;

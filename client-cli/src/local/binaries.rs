@@ -16,6 +16,9 @@ pub const INFERENCE: &str = "inference-server";
 /// The program of all pipeline services.
 pub const PIPELINE: &str = "pipeline-services";
 
+/// The program that makes PDF files, which the pipeline services start.
+pub const TYPESET: &str = "typeset";
+
 /// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
 ///
 /// # Errors

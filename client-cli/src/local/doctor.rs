@@ -166,10 +166,10 @@ impl Examination {
         const NAME: &str = "user";
         match RunAs::for_dir(&self.data.cluster()) {
             Err(error) => Check::failed(NAME, &error, "see OBSERVATORY_PG_USER"),
-            Ok(RunAs::Caller) => Check::ok(NAME, "not root, postgres runs as the same user"),
+            Ok(RunAs::Caller) => Check::ok(NAME, "not root, the stack runs as the same user"),
             Ok(run_as @ RunAs::User { .. }) => match self.data.check_reach(&run_as) {
                 Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
-                Ok(()) => Check::ok(NAME, format!("root, postgres runs as uid {}", run_as.uid())),
+                Ok(()) => Check::ok(NAME, format!("root, the stack runs as uid {}", run_as.uid())),
             },
         }
     }
@@ -254,7 +254,21 @@ impl Examination {
         if names.is_empty() {
             return Check::note(NAME, format!("none in {}", self.models.display()));
         }
-        Check::ok(NAME, format!("{} in {}", names.join(", "), self.models.display()))
+        match self.readable(&names) {
+            Ok(()) => Check::ok(NAME, format!("{} in {}", names.join(", "), self.models.display())),
+            Err(error) => Check::failed(NAME, &error, "pull or import it again"),
+        }
+    }
+
+    /// Whether the inference server can read these models: files that root put into the store by hand may be private.
+    fn readable(&self, models: &[String]) -> anyhow::Result<()> {
+        let run_as = RunAs::for_dir(&self.data.cluster())?;
+        let folders = models.iter().map(|name| self.models.join(name));
+        let mut files = folders.flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
+        files.try_for_each(|path| match path.is_file() {
+            true => run_as.check_readable(&path, "the file of a model"),
+            false => Ok(()),
+        })
     }
 
     async fn stack(&self) -> Vec<Check> {

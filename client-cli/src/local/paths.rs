@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::privileges::RunAs;
+use super::privileges::{ELSEWHERE, RunAs};
 use crate::error::{Hint, Hinted};
 
 /// Environment variable that names the data directory.
@@ -62,8 +62,8 @@ impl DataDir {
     pub fn create(&self) -> anyhow::Result<()> {
         let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
         let advice = format!("give another place with --data-dir DIR or {DATA_ENV}");
-        for dir in [self.root.clone(), self.logs(), self.run(), self.wheels(), self.models(), self.reports()]
-        {
+        let open = [self.logs(), self.run(), self.wheels(), self.models(), self.reports(), self.cache()];
+        for dir in [self.root.clone()].into_iter().chain(open) {
             create_dir(&dir, mode).hint(advice.clone())?;
         }
         create_dir(&self.secrets(), 0o700).hint(advice.clone())?;
@@ -79,7 +79,7 @@ impl DataDir {
     /// Names the directory that does not let the user pass, and the ways out.
     pub fn check_reach(&self, user: &RunAs) -> anyhow::Result<()> {
         let existing = self.root.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        user.check_reach(existing, "the data directory")
+        user.check_reach(existing, "the data directory", ELSEWHERE)
     }
 
     /// The directory itself.
@@ -137,9 +137,19 @@ impl DataDir {
         self.root.join("observatory.toml")
     }
 
+    /// What the services keep to be faster.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// Where vectors are kept in files.
     pub fn embedding_cache(&self) -> PathBuf {
-        self.root.join("cache/embeddings")
+        self.cache().join("embeddings")
+    }
+
+    /// The server programs, where the user they run as cannot reach those that were built or installed.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("bin")
     }
 
     /// Where reports go.
@@ -155,6 +165,11 @@ impl DataDir {
     /// Passwords, readable by their owner only.
     pub fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
+    }
+
+    /// The password of the running pipeline's login in the embedded cluster.
+    pub fn pipeline_password(&self) -> PathBuf {
+        self.secrets().join("pipeline-password")
     }
 
     /// The token that may do everything with a server of the stack.
@@ -174,16 +189,21 @@ fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Opti
         .map(|base| base.join("observatory"))
 }
 
-/// Creates a directory and its parents with `mode`; one that exists keeps its own.
+/// Creates a directory and its parents with `mode`; one that exists keeps its own. Root's mask counts for nothing: the stack
+/// runs as another user, who has to come there.
 ///
 /// # Errors
 /// Names the directory.
 pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(dir)
-        .with_context(|| format!("cannot create the directory {}", dir.display()))
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    let create = || -> std::io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        missing.iter().try_for_each(|dir| fs::set_permissions(dir, fs::Permissions::from_mode(mode)))
+    };
+    create().with_context(|| format!("cannot create the directory {}", dir.display()))
 }
 
 /// Writes a file so that readers see the old or the new content, never a part: a temporary file

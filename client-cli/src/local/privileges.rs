@@ -1,21 +1,31 @@
-//! Postgres refuses to run as root: who it runs as instead, and what that user can reach.
+//! Nothing that the stack starts runs as root: Postgres refuses to, and the services need not. Who they run as instead, and
+//! what that user can reach.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
-use nix::unistd::{Uid, User, chown};
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, User, fchown, fchownat};
 
 use crate::error::Hinted;
 
-/// Environment variable that names the user Postgres runs as when the caller is root.
+/// Environment variable that names the user whom the stack runs as when the caller is root.
 pub const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
-/// The user the Postgres processes run as.
+/// What else helps where the data directory cannot be reached.
+pub const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
+
+/// The user whom Postgres and the services run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunAs {
     /// The calling user, who is not root.
@@ -67,9 +77,9 @@ impl RunAs {
         let advice = format!("set {USER_ENV} to an existing user that is not root");
         let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
         match user {
-            None => Err(Hinted::error(format!("there is no user {name} to run postgres as"), advice)),
+            None => Err(Hinted::error(format!("there is no user {name} to run the stack as"), advice)),
             Some(user) if user.uid.is_root() => {
-                Err(Hinted::error(format!("postgres cannot run as {name}, which is root"), advice))
+                Err(Hinted::error(format!("the stack cannot run as {name}, which is root"), advice))
             }
             Some(user) => {
                 Ok(Self::User { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
@@ -81,24 +91,46 @@ impl RunAs {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
-        if let Self::User { uid, gid, .. } = self {
-            // The standard library also clears the supplementary groups when root changes user.
-            command.uid(*uid).gid(*gid);
-        }
+        self.apply(&mut command);
         command.current_dir("/");
         command
     }
 
-    /// Makes the user the owner of a file or directory.
+    /// Lets a command run as this user, with no other groups and the environment it has.
+    pub fn apply(&self, command: &mut Command) {
+        if let Self::User { uid, gid, .. } = self {
+            // The standard library also clears the supplementary groups when root changes user.
+            command.uid(*uid).gid(*gid);
+        }
+    }
+
+    /// Makes the user the owner of a file or directory; of a symbolic link itself, not of what it leads to.
     ///
     /// # Errors
     /// Names the path.
     pub fn give(&self, path: &Path) -> anyhow::Result<()> {
         if let Self::User { name, uid, gid } = self {
-            chown(path, Some(Uid::from_raw(*uid)), Some(nix::unistd::Gid::from_raw(*gid)))
+            lchown(path, Some(*uid), Some(*gid))
                 .with_context(|| format!("cannot make {name} the owner of {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Makes the user the owner of a directory and all below it, without following symbolic links. What belongs to the user
+    /// already is taken to be handed over: the directory itself comes last.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub fn give_tree(&self, dir: &Path) -> anyhow::Result<()> {
+        let Self::User { name, uid, gid } = self else { return Ok(()) };
+        let cannot = || format!("cannot make {name} the owner of {} and what is in it", dir.display());
+        let metadata = fs::symlink_metadata(dir).with_context(cannot)?;
+        anyhow::ensure!(metadata.is_dir(), "{} is no directory", dir.display());
+        if metadata.uid() == *uid {
+            return Ok(());
+        }
+        let opened = Dir::open(dir, FOLDER, Mode::empty()).with_context(cannot)?;
+        give_entries(opened, Uid::from_raw(*uid), Gid::from_raw(*gid)).with_context(cannot)
     }
 
     /// Number of the user.
@@ -112,44 +144,164 @@ impl RunAs {
     /// Checks that the user can pass through `dir` and every directory above it.
     ///
     /// # Errors
-    /// Names the first directory that is closed, and for whom; `what` says what lies there.
-    pub fn check_reach(&self, dir: &Path, what: &str) -> anyhow::Result<()> {
-        let Self::User { name, uid, gid } = self else { return Ok(()) };
+    /// Names the first directory that is closed, and for whom; `what` says what lies there, `elsewhere` what helps beside
+    /// opening the directory.
+    pub fn check_reach(&self, dir: &Path, what: &str, elsewhere: &str) -> anyhow::Result<()> {
+        let Some((step, mode)) = self.closed(dir)? else { return Ok(()) };
+        Err(Hinted::error(
+            format!(
+                "{what} in {} cannot be reached by {self}: {} has mode {mode:04o}",
+                dir.display(),
+                step.display()
+            ),
+            format!("chmod o+x {}, or {elsewhere}", step.display()),
+        ))
+    }
+
+    /// The first directory on the way into `dir` that does not let the user pass, with its mode.
+    ///
+    /// # Errors
+    /// When the way cannot be looked at.
+    pub fn closed(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
+        let Self::User { uid, gid, .. } = self else { return Ok(None) };
         let real = fs::canonicalize(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
         let mut way: Vec<&Path> = real.ancestors().collect();
         way.reverse();
         for step in way {
             let metadata =
                 fs::metadata(step).with_context(|| format!("cannot look at {}", step.display()))?;
-            if !may_enter(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid)) {
-                return Err(Hinted::error(
-                    format!(
-                        "{what} in {} cannot be reached by the user {name}, as whom postgres runs: {} has mode {:04o}",
-                        dir.display(),
-                        step.display(),
-                        metadata.mode() & 0o7777,
-                    ),
-                    format!(
-                        "chmod o+x {}, or choose a place outside it with --data-dir DIR or OBSERVATORY_DATA",
-                        step.display()
-                    ),
-                ));
+            if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS) {
+                return Ok(Some((step.to_owned(), metadata.mode() & 0o7777)));
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Checks that the user can read a file.
+    ///
+    /// # Errors
+    /// Says what stands in the way; `what` says what the file is.
+    pub fn check_readable(&self, file: &Path, what: &str) -> anyhow::Result<()> {
+        let Self::User { name, uid, gid } = self else { return Ok(()) };
+        let real = fs::canonicalize(file).with_context(|| format!("cannot resolve {}", file.display()))?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        self.check_reach(folder, what, "put the file where everybody can reach it")?;
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
+        if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), READ) {
+            return Ok(());
+        }
+        let (file, mode) = (file.display(), metadata.mode() & 0o7777);
+        Err(Hinted::error(
+            format!("{what} {file} cannot be read by {self}: it has mode {mode:04o}"),
+            format!("chown {name} {file}, or chmod o+r {file} if everybody on this machine may read it"),
+        ))
+    }
+
+    /// Checks that the user can write into a directory, or into the place where it will be made.
+    ///
+    /// # Errors
+    /// As [`RunAs::check_readable`].
+    pub fn check_writable(&self, dir: &Path, what: &str) -> anyhow::Result<()> {
+        let Self::User { name, uid, gid } = self else { return Ok(()) };
+        let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+        self.check_reach(existing, what, "choose another")?;
+        let metadata =
+            fs::metadata(existing).with_context(|| format!("cannot look at {}", existing.display()))?;
+        if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), WRITE) {
+            return Ok(());
+        }
+        let dir = dir.display();
+        Err(Hinted::error(
+            format!("{what} {dir} cannot be written by {self}"),
+            format!("mkdir -p {dir} && chown {name} {dir}"),
+        ))
+    }
+
+    /// What a program said that runs as this user: files that its starter can read may be closed to it.
+    pub fn explain(&self, said: &str) -> String {
+        match self {
+            Self::User { name, .. } if said.contains("ermission denied") => format!(
+                "{said} (it runs as the user {name}; chmod o+r lets it read a file, chmod o+x on the folders above lets it come there)"
+            ),
+            _ => said.to_owned(),
+        }
+    }
+
+    /// Whether the user can run a program.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn can_run(&self, program: &Path) -> anyhow::Result<bool> {
+        let Self::User { uid, gid, .. } = self else { return Ok(true) };
+        let real =
+            fs::canonicalize(program).with_context(|| format!("cannot resolve {}", program.display()))?;
+        let root = Path::new("/");
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
+        // A link and the program that it leads to may lie in two places.
+        Ok(self.closed(program.parent().unwrap_or(root))?.is_none()
+            && self.closed(real.parent().unwrap_or(root))?.is_none()
+            && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS))
     }
 }
 
-/// Whether a directory of this mode and owner lets the user pass through.
-fn may_enter(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32)) -> bool {
-    let bit = if uid == owner {
-        0o100
+/// As it stands in a message.
+impl fmt::Display for RunAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller => f.write_str("the calling user"),
+            Self::User { name, .. } => write!(f, "the user {name}, as whom the stack runs"),
+        }
+    }
+}
+
+/// How a directory is opened whose owner changes.
+const FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Gives away what is in a directory, then the directory. Everything is named by its open directory, so that nobody can
+/// put a link in the way meanwhile.
+fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
+    let entries: Vec<_> = dir.iter().collect::<nix::Result<_>>()?;
+    for entry in entries {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        // Some file systems do not tell what an entry is; then opening it does.
+        if matches!(entry.file_type(), Some(Type::Directory) | None) {
+            match Dir::openat(dir.as_fd(), name, FOLDER, Mode::empty()) {
+                Ok(below) => {
+                    give_entries(below, uid, gid)?;
+                    continue;
+                }
+                Err(Errno::ENOTDIR | Errno::ELOOP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        fchownat(dir.as_fd(), name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    }
+    fchown(dir.as_fd(), Some(uid), Some(gid))
+}
+
+/// The permission to read a file, as others have it.
+const READ: u32 = 0o4;
+
+/// The permission to make files in a directory.
+const WRITE: u32 = 0o3;
+
+/// The permission to pass through a directory or to run a program.
+const PASS: u32 = 0o1;
+
+/// Whether a file or directory of this mode and owner gives the user a permission.
+fn allows(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32), wanted: u32) -> bool {
+    let shift = if uid == owner {
+        6
     } else if gid == group {
-        0o010
+        3
     } else {
-        0o001
+        0
     };
-    mode & bit != 0
+    mode & (wanted << shift) == wanted << shift
 }
 
 #[cfg(test)]
@@ -159,7 +311,7 @@ mod tests {
     #[test]
     fn passing_through_directories() {
         let check = |mode, owner, user, expected| {
-            assert_eq!(may_enter(mode, owner, user), expected, "{mode:o} {owner:?} {user:?}");
+            assert_eq!(allows(mode, owner, user, PASS), expected, "{mode:o} {owner:?} {user:?}");
         };
         check(0o755, (0, 0), (65534, 65534), true);
         check(0o700, (0, 0), (65534, 65534), false);
@@ -171,10 +323,52 @@ mod tests {
     }
 
     #[test]
+    fn reading_files() {
+        let check = |mode, owner, expected| {
+            assert_eq!(allows(mode, owner, (65534, 65534), READ), expected, "{mode:o} {owner:?}");
+        };
+        check(0o644, (0, 0), true);
+        check(0o640, (0, 0), false);
+        check(0o640, (0, 65534), true);
+        check(0o400, (65534, 0), true);
+        check(0o004, (65534, 0), false);
+    }
+
+    #[test]
+    fn a_tree_changes_hands_and_what_links_lead_to_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, other) = (dir.path().join("tree"), dir.path().join("other"));
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::create_dir(&other).unwrap();
+        for file in [tree.join("a/b/file"), tree.join("top"), other.join("file")] {
+            fs::write(file, "x").unwrap();
+        }
+        std::os::unix::fs::symlink(&other, tree.join("a/folder")).unwrap();
+        std::os::unix::fs::symlink(other.join("file"), tree.join("link")).unwrap();
+        RunAs::Caller.give_tree(&tree).unwrap();
+        let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let me = nix::unistd::geteuid().as_raw();
+        assert_eq!((owner(&tree), owner(&tree.join("top"))), (me, me));
+        if me != 0 {
+            // Only root can give things away.
+            return;
+        }
+        let nobody = RunAs::named("nobody").unwrap();
+        nobody.give_tree(&tree).unwrap();
+        for name in ["", "a", "a/b", "a/b/file", "a/folder", "top", "link"] {
+            assert_eq!(owner(&tree.join(name)), nobody.uid(), "{name}");
+        }
+        assert_eq!((owner(&other), owner(&other.join("file"))), (0, 0));
+        nobody.give_tree(&tree).unwrap();
+        let refused = nobody.give_tree(&tree.join("a/folder")).unwrap_err();
+        assert!(refused.to_string().ends_with("is no directory"), "{refused}");
+    }
+
+    #[test]
     fn unknown_users_and_root_are_refused() {
         let unknown = RunAs::named("no-such-user-here").unwrap_err();
-        assert_eq!(unknown.to_string(), "there is no user no-such-user-here to run postgres as");
+        assert_eq!(unknown.to_string(), "there is no user no-such-user-here to run the stack as");
         let root = RunAs::named("root").unwrap_err();
-        assert_eq!(root.to_string(), "postgres cannot run as root, which is root");
+        assert_eq!(root.to_string(), "the stack cannot run as root, which is root");
     }
 }

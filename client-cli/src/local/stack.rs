@@ -17,7 +17,7 @@ use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
 use super::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, clear_leftovers, leftovers};
-use super::{binaries, logs};
+use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
@@ -198,8 +198,19 @@ impl Stack {
             None => DatabasePlan::Embedded(self.distribution(options)?),
         };
         let models = options.models.clone().unwrap_or_else(|| self.data.models());
-        let (data, extent) = (self.data.clone(), options.extent);
-        Ok(Plan { data, extent, database, bin_dir, models, health_interval: options.health_interval })
+        let plan = Plan {
+            data: self.data.clone(),
+            extent: options.extent,
+            database,
+            bin_dir,
+            models,
+            health_interval: options.health_interval,
+            run_as: RunAs::for_dir(&self.data.cluster())?,
+        };
+        if plan.extent == Extent::All {
+            premises::check(&plan)?;
+        }
+        Ok(plan)
     }
 
     async fn check_external(&self, url: &str) -> anyhow::Result<ConnectionUrl> {

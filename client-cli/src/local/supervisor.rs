@@ -9,6 +9,7 @@ mod backoff;
 mod database;
 mod keep;
 mod leftovers;
+mod login;
 mod service;
 mod silence;
 
@@ -26,9 +27,10 @@ pub(crate) use leftovers::{clear as clear_leftovers, found as leftovers};
 
 use super::paths::DataDir;
 use super::postgres::{Cluster, ClusterConfig, ConnectionUrl, Distribution};
+use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Board, DatabaseState, Extent, StackLock, StackState, SupervisorState};
-use super::{binaries, logs};
+use super::{binaries, logs, premises};
 use database::{Embedded, remember_url};
 use keep::keep_alive;
 use service::{Service, Wiring};
@@ -66,6 +68,8 @@ pub struct Plan {
     pub models: PathBuf,
     /// How often each process is asked whether it still answers.
     pub health_interval: Duration,
+    /// Who the services run as; Postgres too, where it is ours.
+    pub run_as: RunAs,
 }
 
 /// One task that keeps a process alive, and how to end it.
@@ -157,8 +161,9 @@ fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
     };
     if plan.extent == Extent::All {
         let wiring = Wiring { database: urls, inference: inferences };
-        let pipeline = Service::pipeline(plan, board, wiring)?;
-        let server = Service::inference(plan, board, inference)?;
+        let plan = Plan { bin_dir: premises::prepare(plan)?, ..plan.clone() };
+        let pipeline = Service::pipeline(&plan, board, wiring)?;
+        let server = Service::inference(&plan, board, inference)?;
         kept.push(launch(|stop| keep_alive(pipeline, board.clone(), stop)));
         kept.push(launch(|stop| keep_alive(server, board.clone(), stop)));
     }

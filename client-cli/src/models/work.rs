@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use super::meter::Bytes;
 use super::record::Published;
 use crate::error::{Hint, Hinted};
+use crate::local::paths::create_dir;
 use crate::output::progress;
 
 const FOLDER: &str = ".pulls";
@@ -34,7 +35,7 @@ impl Claim {
     pub(super) fn on(store: &Path, name: &str) -> anyhow::Result<Self> {
         let path = store.join(FOLDER).join(format!("{}.lock", flat(name)));
         let cannot = || format!("cannot write the model store {}", store.display());
-        fs::create_dir_all(store.join(FOLDER)).with_context(cannot).hint(STORE_HINT)?;
+        create_dir(&store.join(FOLDER), 0o755).with_context(cannot).hint(STORE_HINT)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(cannot).hint(STORE_HINT)?;
         match lock.try_lock() {

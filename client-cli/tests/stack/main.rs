@@ -6,6 +6,7 @@
 
 mod database;
 mod mistakes;
+mod roles;
 mod services;
 mod site;
 mod survival;

@@ -119,10 +119,14 @@ async fn readers_read_and_do_not_write(pool: PgPool) {
     support::put(&pool, vec![support::ad(1)]).await;
     let mut connection = pool.acquire().await.unwrap();
     sqlx::query("set role obs_reader").execute(&mut *connection).await.unwrap();
-    let count: i64 =
-        sqlx::query_scalar("select count(*) from raw_jobs").fetch_one(&mut *connection).await.unwrap();
+    let count: i64 = sqlx::query_scalar("select count(*) from analysis.postings")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
     assert_eq!(count, 1);
-    let refused = sqlx::query("delete from raw_jobs").execute(&mut *connection).await.unwrap_err();
+    let refused = sqlx::query("select from raw_jobs").execute(&mut *connection).await.unwrap_err();
+    assert!(refused.to_string().contains("permission denied"), "{refused}");
+    let refused = sqlx::query("delete from analysis.sightings").execute(&mut *connection).await.unwrap_err();
     assert!(refused.to_string().contains("permission denied"), "{refused}");
     sqlx::query("set role obs_writer").execute(&mut *connection).await.unwrap();
     let written = sqlx::query("update raw_jobs set is_processed = false where country = 'CO'")

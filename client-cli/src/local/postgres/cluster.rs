@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
 use crate::error::Hinted;
 use crate::local::paths::{DataDir, create_dir, write_atomically};
-use crate::local::privileges::RunAs;
+use crate::local::privileges::{ELSEWHERE, RunAs};
 use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
@@ -96,8 +96,8 @@ impl Cluster {
     /// the one the cluster was made with, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
-        config.run_as.check_reach(&config.distribution.bin, "the postgres program")?;
-        config.run_as.check_reach(parent, "the cluster")?;
+        config.run_as.check_reach(&config.distribution.bin, "the postgres program", ELSEWHERE)?;
+        config.run_as.check_reach(parent, "the cluster", ELSEWHERE)?;
         let major = pinned_major(&config.dir)?;
         let password = match fs::read_to_string(&config.secret) {
             Ok(password) => Some(password),
@@ -285,7 +285,7 @@ impl Cluster {
             "the socket directory {} belongs to somebody else",
             dir.display()
         );
-        self.config.run_as.check_reach(dir, "the socket")
+        self.config.run_as.check_reach(dir, "the socket", ELSEWHERE)
     }
 
     /// After kill -9 of the postmaster its backends end by themselves, but not at once, and its

@@ -45,6 +45,18 @@ impl ConnectionUrl {
         Self { full, open, password: Some(password.to_owned()) }
     }
 
+    /// The same database for another login, whose name and password hold nothing to encode.
+    pub fn with_login(&self, user: &str, password: &str) -> Self {
+        let (scheme, rest) = self.open.split_once("://").unwrap_or(("postgres", &self.open));
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        let place = rest[..authority].rfind('@').map_or(rest, |at| &rest[at + 1..]);
+        Self {
+            full: format!("{scheme}://{user}:{password}@{place}"),
+            open: format!("{scheme}://{user}@{place}"),
+            password: Some(password.to_owned()),
+        }
+    }
+
     /// The whole URL, password included; for environments of children only.
     pub fn expose(&self) -> &str {
         &self.full
@@ -106,6 +118,18 @@ mod tests {
         check("postgresql://a@h/d?sslmode=require", "postgresql://a@h/d?sslmode=require", None);
         check("postgres:///d?host=/run/pg", "postgres:///d?host=/run/pg", None);
         check("postgres://a:p@ss@h?x=y@z", "postgres://a@h?x=y@z", Some("p@ss"));
+    }
+
+    #[test]
+    fn another_login_reaches_the_same_database() {
+        let check = |url: &str, open: &str, full: &str| {
+            let other = ConnectionUrl::parse(url).unwrap().with_login("pipeline", "5e");
+            assert_eq!((other.without_password(), other.expose()), (open, full), "{url}");
+            assert_eq!(other.password(), Some("5e"));
+            assert_eq!(ConnectionUrl::parse(full).unwrap(), other);
+        };
+        check("postgres://a:b@h:1/d", "postgres://pipeline@h:1/d", "postgres://pipeline:5e@h:1/d");
+        check("postgres://h/d?x=y@z", "postgres://pipeline@h/d?x=y@z", "postgres://pipeline:5e@h/d?x=y@z");
     }
 
     #[test]

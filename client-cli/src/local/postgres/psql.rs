@@ -1,7 +1,7 @@
 //! Questions to a server, asked through `psql`.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -37,18 +37,49 @@ impl Psql {
     /// # Errors
     /// When the server cannot be reached within ten seconds or refuses; its words are passed on.
     pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut command = self.command(url);
+        command.args(["--field-separator", SEPARATOR, "--command", sql]).stdin(Stdio::null());
+        let output = self.finish(url, command.output()).await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
+    }
+
+    /// Runs statements in one transaction. They are kept out of the command line, which everybody on the machine can read.
+    ///
+    /// # Errors
+    /// As [`Psql::query`].
+    pub async fn run(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<()> {
+        let mut command = self.command(url);
+        command.args(["--single-transaction", "--file", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that ended before reading says why on stderr.
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, sql.as_bytes()).await;
+        }
+        self.finish(url, child.wait_with_output()).await.map(drop)
+    }
+
+    fn command(&self, url: &ConnectionUrl) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password"])
-            .args(["--field-separator", SEPARATOR, "--set", "ON_ERROR_STOP=1", "--command", sql])
-            .args(["--dbname", url.without_password()])
+            .args(["--set", "ON_ERROR_STOP=1", "--dbname", url.without_password()])
             .env("PGCONNECT_TIMEOUT", "5")
-            .stdin(Stdio::null())
             .kill_on_drop(true);
         if let Some(password) = url.password() {
             command.env("PGPASSWORD", password);
         }
-        let output = tokio::time::timeout(Duration::from_secs(10), command.output())
+        command
+    }
+
+    /// Waits for the end of a `psql` and judges it.
+    async fn finish(
+        &self,
+        url: &ConnectionUrl,
+        ended: impl Future<Output = std::io::Result<Output>>,
+    ) -> anyhow::Result<Output> {
+        let output = tokio::time::timeout(Duration::from_secs(10), ended)
             .await
             .with_context(|| format!("no answer from {url} within 10 s"))?
             .with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -56,8 +87,7 @@ impl Psql {
             let said = String::from_utf8_lossy(&output.stderr);
             anyhow::bail!("{url}: {}", said.lines().next().unwrap_or("psql failed").trim());
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
+        Ok(output)
     }
 
     /// Asks a server for the versions that matter.

@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::keep::{Live, Unit};
+use super::login::Login;
 use super::silence::Patience;
-use super::{Plan, STACK_ENV};
+use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::ConnectionUrl;
+use crate::local::privileges::RunAs;
 use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
 use crate::local::state::Board;
 use crate::local::{binaries, logs, ports};
@@ -57,7 +59,16 @@ pub(super) struct Wiring {
 /// What differs between the two.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
-    Pipeline { wiring: Wiring, migrated: Option<ConnectionUrl> },
+    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Box<Migrated>> },
+}
+
+/// A database that is up to date.
+#[derive(Clone)]
+struct Migrated {
+    /// As its owner reaches it.
+    owner: ConnectionUrl,
+    /// As the running pipeline does.
+    run: ConnectionUrl,
 }
 
 /// The token that administers a server, made once and readable by the owner alone.
@@ -78,6 +89,7 @@ pub(super) struct Service {
     program: PathBuf,
     data: DataDir,
     board: Board,
+    run_as: RunAs,
     kind: Kind,
     patience: Patience,
 }
@@ -120,15 +132,20 @@ impl Service {
         Self::new(binaries::INFERENCE, plan, board, kind)
     }
 
-    /// All pipeline services in one process, after the migration.
+    /// All pipeline services in one process, after the migration. A database of somebody else is used as its URL says.
     pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
-        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, migrated: None })
+        let login = match &plan.database {
+            DatabasePlan::Embedded(distribution) => Some(Login::new(&plan.data, distribution)),
+            DatabasePlan::External(_) => None,
+        };
+        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, login, migrated: None })
     }
 
     fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
         let program = binaries::find(&plan.bin_dir, name)?;
         let patience = Patience::of_service(plan.health_interval);
-        Ok(Self { name, program, data: plan.data.clone(), board: board.clone(), kind, patience })
+        let (data, run_as) = (plan.data.clone(), plan.run_as.clone());
+        Ok(Self { name, program, data, board: board.clone(), run_as, kind, patience })
     }
 
     /// A command of this program, marked as part of the stack and logging to `log`.
@@ -141,6 +158,7 @@ impl Service {
             command.env_remove(name);
         });
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        self.run_as.apply(&mut command);
         Ok(command)
     }
 
@@ -162,8 +180,8 @@ impl Service {
             Kind::Pipeline { wiring, .. } => {
                 let url = known(&mut wiring.database).await?;
                 let inference = known(&mut wiring.inference).await?;
-                self.migrate(&url).await?;
-                command.arg("all").env("DATABASE_URL", url.expose());
+                let migrated = self.migrate(&url).await?;
+                command.arg("all").env("DATABASE_URL", migrated.run.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
                 command.env("OBSERVATORY_ADMIN_TOKEN_SHA256", digest);
                 let config = self.data.config();
@@ -183,14 +201,27 @@ impl Service {
         Ok(command)
     }
 
-    /// Brings the database up to date, once for each database.
-    async fn migrate(&mut self, url: &ConnectionUrl) -> anyhow::Result<()> {
-        let Kind::Pipeline { migrated, .. } = &self.kind else { return Ok(()) };
-        if migrated.as_ref() == Some(url) {
-            return Ok(());
+    /// Brings the database up to date as its owner, once for each database.
+    async fn migrate(&mut self, owner: &ConnectionUrl) -> anyhow::Result<Migrated> {
+        if let Kind::Pipeline { migrated: Some(migrated), .. } = &self.kind
+            && migrated.owner == *owner
+        {
+            return Ok(migrated.as_ref().clone());
         }
+        self.run_migration(owner).await?;
+        let mut done = Migrated { owner: owner.clone(), run: owner.clone() };
+        if let Kind::Pipeline { login, migrated, .. } = &mut self.kind {
+            if let Some(login) = login {
+                done.run = login.establish(owner).await?;
+            }
+            *migrated = Some(Box::new(done.clone()));
+        }
+        Ok(done)
+    }
+
+    async fn run_migration(&self, owner: &ConnectionUrl) -> anyhow::Result<()> {
         let mut command = self.command("migrate")?;
-        command.arg("migrate").env("DATABASE_URL", url.expose());
+        command.arg("migrate").env("DATABASE_URL", owner.expose());
         let log = self.data.log("migrate");
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -204,9 +235,6 @@ impl Service {
             anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
         tracing::info!("the database is migrated");
-        if let Kind::Pipeline { migrated, .. } = &mut self.kind {
-            *migrated = Some(url.clone());
-        }
         Ok(())
     }
 
@@ -218,7 +246,8 @@ impl Service {
         loop {
             if let Some(status) = guard.0.exited()? {
                 let said = logs::said_since(&log, guard.1);
-                anyhow::bail!("{} at its start: {}", describe_exit(status), logs::last_words(&said));
+                let said = self.run_as.explain(logs::last_words(&said));
+                anyhow::bail!("{} at its start: {said}", describe_exit(status));
             }
             if let Some(announcement) = self.announcement(guard.0.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {

@@ -1,0 +1,100 @@
+//! The login of the running pipeline, which may write rows and owns nothing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use uuid::Uuid;
+
+use crate::error::{Hint, Hinted};
+use crate::local::paths::{DataDir, write_atomically};
+use crate::local::postgres::{ConnectionUrl, Distribution, Psql};
+
+/// The role that the pipeline logs in as; a name that nobody else gives a role of theirs.
+const ROLE: &str = "observatory_pipeline";
+
+/// The group it belongs to; the migrations grant it what a pipeline needs.
+const GROUP: &str = "obs_writer";
+
+/// The pipeline's login in the embedded cluster.
+pub(super) struct Login {
+    data: DataDir,
+    /// Directory of the server's programs.
+    bin: PathBuf,
+}
+
+impl Login {
+    /// The login of the cluster in `data`, made with the client that belongs to its server.
+    pub(super) fn new(data: &DataDir, distribution: &Distribution) -> Self {
+        Self { data: data.clone(), bin: distribution.bin.clone() }
+    }
+
+    /// Makes the role, or brings one that is there back to what it should be: also in a cluster of an older version, and
+    /// where its password file was lost. Returns the URL with which the pipeline connects.
+    ///
+    /// # Errors
+    /// When there is no `psql`, or the owner of the database is refused.
+    pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
+        let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
+            Hinted::error(
+                format!("there is no psql in {} and none on the PATH", self.bin.display()),
+                "name PostgreSQL binaries that have it with --pg-bin or OBSERVATORY_PG_BIN",
+            )
+        })?;
+        let password = password(&self.data)?;
+        psql.run(owner, &statements(&password))
+            .await
+            .context("cannot make the login of the pipeline")
+            .hint("see `observatory doctor`")?;
+        Ok(owner.with_login(ROLE, &password))
+    }
+}
+
+/// The password of the pipeline's login, made once and readable by the owner alone.
+fn password(data: &DataDir) -> anyhow::Result<String> {
+    let file = data.pipeline_password();
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    if !known.trim().is_empty() {
+        return Ok(known.trim().to_owned());
+    }
+    // Hexadecimal: nothing in it to quote, neither in SQL nor in a URL.
+    let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    write_atomically(&file, made.as_bytes(), 0o600)?;
+    Ok(made)
+}
+
+fn statements(password: &str) -> String {
+    format!(
+        "do $$ begin
+             if not exists (select from pg_roles where rolname = '{GROUP}') then
+                 create role {GROUP} nologin;
+             end if;
+             if not exists (select from pg_roles where rolname = '{ROLE}') then
+                 create role {ROLE};
+             end if;
+         end $$;
+         alter role {ROLE} with login nosuperuser nocreatedb nocreaterole noreplication nobypassrls inherit
+             password '{password}';
+         grant {GROUP} to {ROLE};\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_password_is_made_once_and_read_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path()).unwrap();
+        data.create().unwrap();
+        let made = password(&data).unwrap();
+        assert!(made.len() == 64 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+        assert_eq!(password(&data).unwrap(), made);
+        let mode = fs::metadata(data.pipeline_password()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(data.pipeline_password(), "\n").unwrap();
+        assert_ne!(password(&data).unwrap(), made);
+    }
+}
