@@ -46,7 +46,7 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 /// When the configuration is not acceptable, an address is taken, or the database cannot be used.
 pub async fn run(cli: &Cli) -> Result<()> {
     let config = Config::new(cli)?;
-    let pool = store::open(config.database_url.reveal(), config.database_connections)?;
+    let pool = store::open(config.database_url.reveal(), config.database_connections, config.timing.lease)?;
     match cli.role {
         Role::Migrate => {
             let version = store::migrate(&pool).await.map_err(flatten)?;

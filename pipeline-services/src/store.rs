@@ -103,13 +103,13 @@ impl StoreError {
 }
 
 /// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock or
-/// serialisation conflicts, a full disk.
+/// serialisation conflicts, a full disk, a transaction that was given up while its process slept.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => {
-            database.code().is_some_and(|code| matches!(&code[..2], "08" | "40" | "53" | "55" | "57" | "58"))
-        }
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            code == "25P03" || matches!(&code[..2], "08" | "40" | "53" | "55" | "57" | "58")
+        }),
         _ => false,
     }
 }
@@ -128,11 +128,15 @@ pub fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
-/// Opens a pool of at most `connections`; does not connect yet.
+/// Shortest time after which a transaction that waits for its process is given up: a busy machine may let one wait.
+const SHORTEST_IDLE: Duration = Duration::from_secs(5);
+
+/// Opens a pool of at most `connections`; does not connect yet. A transaction whose process does nothing for as long as
+/// a `lease` is ended by the server, so that a process that was stopped keeps no row from those who took over its work.
 ///
 /// # Errors
 /// When the URL cannot be parsed.
-pub fn open(url: &str, connections: u32) -> Result<PgPool, StoreError> {
+pub fn open(url: &str, connections: u32, lease: Duration) -> Result<PgPool, StoreError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(StoreError::Url);
     }
@@ -145,7 +149,17 @@ pub fn open(url: &str, connections: u32) -> Result<PgPool, StoreError> {
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(30))
         .max_lifetime(Duration::from_secs(3600))
+        .after_connect(move |connection, _| Box::pin(give_up_idle_transactions(connection, lease)))
         .connect_lazy_with(options))
+}
+
+async fn give_up_idle_transactions(connection: &mut PgConnection, lease: Duration) -> SqlResult<()> {
+    let limit = format!("{} ms", lease.max(SHORTEST_IDLE).as_millis());
+    sqlx::query("select set_config('idle_in_transaction_session_timeout', $1, false)")
+        .bind(limit)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// A connection of its own, at once or with the reason why not: a pool would go on trying.
@@ -322,6 +336,6 @@ mod tests {
 
     #[test]
     fn bad_url_is_refused() {
-        assert!(matches!(open("mysql://x", 1), Err(StoreError::Url)));
+        assert!(matches!(open("mysql://x", 1, Duration::ZERO), Err(StoreError::Url)));
     }
 }

@@ -149,7 +149,7 @@ fn services_of_root_run_as_the_user_of_the_database() {
     for path in [&kept, outside.path(), site.data.root(), &site.data.state_file(), &site.data.secrets()] {
         assert_eq!(owner(path), me.as_raw(), "{}", path.display());
     }
-    for secret in ["postgres-password", "pipeline-password", "database-url", "inference-token"] {
+    for secret in ["postgres-password", "pipeline-password", "database-url", "inference-server-token"] {
         let metadata = fs::metadata(site.data.secrets().join(secret)).unwrap();
         assert_eq!((metadata.uid(), metadata.mode() & 0o777), (me.as_raw(), 0o600), "{secret}");
     }

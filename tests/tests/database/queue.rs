@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -18,13 +18,14 @@ use observatory_pipeline::{
     },
     stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, Stage, StageError},
     store::{
-        PgPool,
+        self, PgPool,
         runs::{self, Run},
         tasks::{self, NewTask, Task},
     },
     worker::Worker,
 };
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -183,6 +184,21 @@ async fn heartbeats_keep_leases_and_release_gives_them_back(pool: PgPool) {
     assert_eq!(tasks::reap(&mut connection).await.unwrap(), 0);
     assert_eq!(tasks::release(&mut connection, worker).await.unwrap(), 2);
     assert_eq!(states(&pool).await, [("ready".to_owned(), 2)]);
+}
+
+/// Its rows are those of whoever took over: a process that sleeps must not keep them.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_transaction_of_a_sleeping_process_is_given_up(pool: PgPool) {
+    put(&pool, vec![ad(1)]).await;
+    let url = pool.connect_options().to_url_lossy();
+    let sleeper = store::open(url.as_str(), 1, Duration::from_secs(1)).unwrap();
+    let mut transaction = sleeper.begin().await.unwrap();
+    sqlx::query("update posting set last_seen = now()").execute(&mut *transaction).await.unwrap();
+    let begun = Instant::now();
+    sqlx::query("update posting set last_seen = now()").execute(&pool).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    let refused = sqlx::query("select 1").execute(&mut *transaction).await.unwrap_err();
+    assert!(store::is_transient(&refused), "{refused}");
 }
 
 async fn processed(pool: &PgPool) -> i64 {

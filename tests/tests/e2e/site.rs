@@ -117,6 +117,8 @@ impl Site {
         }
         let wheels =
             std::env::var_os("OBSERVATORY_WHEELS").unwrap_or_else(|| root().join("data/wheels").into());
+        // What dies is noticed after seconds, not after half a minute.
+        command.env("OBSERVATORY_LEASE_SECONDS", "5").env("OBSERVATORY_BACKOFF_SECONDS", "0.5");
         command.env("OBSERVATORY_DATA", self.data()).env("OBSERVATORY_WHEELS", wheels).args(arguments);
         command
     }

@@ -25,6 +25,8 @@ use crate::{
 
 /// Advertisements of a trial: enough for every stage to be caught in the middle.
 const ADS: usize = 60;
+/// Of every process, in seconds.
+const LEASE: Duration = Duration::from_secs(2);
 /// Longest a run may take.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -125,7 +127,7 @@ impl Ground {
     }
 
     async fn statement(&self, sql: &str) {
-        let pool = store::open(&self.url("observatory"), 1).unwrap();
+        let pool = store::open(&self.url("observatory"), 1, LEASE).unwrap();
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
     }
 
@@ -146,7 +148,7 @@ impl Ground {
         fs::write(dir.path().join("observatory.toml"), modules).unwrap();
         Trial {
             name: name.to_owned(),
-            pool: store::open(&self.url(name), 8).unwrap(),
+            pool: store::open(&self.url(name), 8, LEASE).unwrap(),
             url: self
                 .url(name)
                 .replace(self.server.rsplit_once('@').unwrap().0, "postgres://pipeline:pipeline"),
