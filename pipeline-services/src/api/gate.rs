@@ -2,15 +2,15 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http_body::{Frame, SizeHint};
 use observatory_server::{
     access::{Client, bearer},
-    connections::{Held, Origin},
+    connections::{Held, Origin, Standing},
     tls::Peer,
 };
 use tokio::{
@@ -36,7 +36,8 @@ use super::{
 const OPEN: &str = "/grpc.health.v1.Health/";
 /// When to ask again where there was no room.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Longest that the message of a call may take to arrive, and longest time between two of a stream.
+/// Longest that the message of a call may take to arrive, longest time between two of a stream, and time after which
+/// whoever does not take an answer makes room for others.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Calls under way at most.
@@ -46,6 +47,23 @@ pub(super) struct Room {
     /// Of those, calls that last: others keep coming through while streams are open.
     lasting: Arc<Semaphore>,
     limits: (usize, usize),
+    /// Answers of those that last.
+    answers: Arc<Mutex<Vec<Weak<Answering>>>>,
+}
+
+/// How the answer of a call goes out.
+#[derive(Debug, Default)]
+struct Answering {
+    /// Of its connection.
+    standing: Option<Arc<Standing>>,
+    /// Since when a part of it waits to be taken; nothing while the next part is owed.
+    offered: Mutex<Option<Instant>>,
+}
+
+impl Answering {
+    fn offered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Room {
@@ -53,7 +71,34 @@ impl Room {
     pub(super) fn new(calls: usize) -> Self {
         let lasting = (calls / 4).max(1);
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { calls: semaphore(calls), lasting: semaphore(lasting), limits: (calls, lasting) }
+        let limits = (calls, lasting);
+        Self { calls: semaphore(calls), lasting: semaphore(lasting), limits, answers: Arc::default() }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<Weak<Answering>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a call that lasts.
+    fn watch(&self, answering: &Arc<Answering>) {
+        let mut answers = self.answers();
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Arc::downgrade(answering));
+    }
+
+    /// Makes room, where it can be made: the connection goes of whoever has not taken what it asked for for longest.
+    fn make(&self) {
+        let answers: Vec<_> = self.answers().iter().filter_map(Weak::upgrade).collect();
+        let stalled = answers.iter().filter_map(|answer| {
+            let since = (*answer.offered())?;
+            (since.elapsed() >= SILENCE).then_some((since, answer))
+        });
+        if let Some((_, answer)) = stalled.min_by_key(|(since, _)| *since)
+            && let Some(standing) = &answer.standing
+        {
+            tracing::warn!("a connection is closed that does not take its answers, for want of room");
+            standing.evict();
+        }
     }
 
     fn enter(&self, lasts: bool) -> Result<Place, Status> {
@@ -61,6 +106,9 @@ impl Room {
         let lasting = match lasts {
             true => {
                 let place = take(&self.lasting);
+                if place.is_none() {
+                    self.make();
+                }
                 let full =
                     || format!("{} calls that last are under way, as many as are taken", self.limits.1);
                 Some(place.ok_or_else(|| error::busy("OVERLOADED", full(), AGAIN))?)
@@ -163,12 +211,47 @@ where
             Ok(admitted) => admitted,
             Err(refusal) => return Box::pin(async move { Ok(refusal.into_http()) }),
         };
-        let under_way = request.extensions().get::<Origin>().map(|origin| origin.standing.call());
+        let standing = request.extensions().get::<Origin>().map(|origin| Arc::clone(&origin.standing));
+        let under_way = standing.as_ref().map(Standing::call);
+        let answering = Arc::new(Answering { standing, ..Answering::default() });
+        if lasts {
+            self.layer.room.watch(&answering);
+        }
         let answer = self.inner.call(request.map(|body| Body::new(Paced::new(body, !lasts))));
         Box::pin(async move {
             let held = (place, under_way);
-            Ok(answer.await?.map(|body| Body::new(Held::new(body, held))))
+            Ok(answer.await?.map(|body| Body::new(Held::new(Offered { body, answering }, held))))
         })
+    }
+}
+
+/// The body of an answer, which notes when it waits to be taken.
+struct Offered {
+    body: Body,
+    answering: Arc<Answering>,
+}
+
+impl http_body::Body for Offered {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        // It is asked again only when this part has been taken.
+        *this.answering.offered() = matches!(frame, Poll::Ready(Some(_))).then(Instant::now);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -239,6 +322,31 @@ mod tests {
         drop(lasting);
         assert!(room.enter(true).is_ok());
         drop(others);
+    }
+
+    #[test]
+    fn whoever_takes_no_answer_makes_room() {
+        let room = Room::new(8);
+        let places: Vec<Place> = (0..2).map(|_| room.enter(true).unwrap()).collect();
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        let answer = |offered: Option<Instant>| {
+            let answering = Answering { standing: Some(Standing::new()), offered: Mutex::new(offered) };
+            let answering = Arc::new(answering);
+            room.watch(&answering);
+            answering
+        };
+        let gone = |answer: &Arc<Answering>| answer.standing.as_ref().unwrap().is_evicted();
+        let (owed, recent) = (answer(None), answer(ago(30)));
+        room.enter(true).unwrap_err();
+        assert!(!gone(&owed) && !gone(&recent), "nobody has waited for long");
+        let (longest, long) = (answer(ago(90)), answer(ago(70)));
+        room.enter(true).unwrap_err();
+        assert!(gone(&longest) && !gone(&long) && !gone(&owed) && !gone(&recent));
+        drop(longest);
+        room.enter(true).unwrap_err();
+        assert!(gone(&long));
+        drop(places);
+        assert!(room.enter(true).is_ok());
     }
 
     /// Takes frames that come after these pauses, and then nothing more, with patience of a second.

@@ -114,7 +114,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    fn new() -> Arc<Self> {
+    /// Of a connection that has not asked for anything yet.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             calls: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
@@ -128,6 +129,16 @@ impl Standing {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         CallUnderWay(Arc::clone(self))
+    }
+
+    /// Closes the connection, with the calls on it.
+    pub fn evict(&self) {
+        self.evicted.cancel();
+    }
+
+    /// Whether it is told to close.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.is_cancelled()
     }
 
     fn silent_since(&self) -> MutexGuard<'_, Instant> {
@@ -178,7 +189,7 @@ impl Door {
             let silent = inside.iter().enumerate().filter(|(_, one)| one.calls.load(Ordering::Relaxed) == 0);
             let (place, _) =
                 silent.min_by_key(|(_, one)| (one.asked.load(Ordering::Relaxed), *one.silent_since()))?;
-            inside.swap_remove(place).evicted.cancel();
+            inside.swap_remove(place).evict();
         }
         let standing = Standing::new();
         inside.push(Arc::clone(&standing));
@@ -449,7 +460,7 @@ mod tests {
         let (asked, calling, silent) = (enter(), enter(), enter());
         drop(asked.standing.call());
         let call = calling.standing.call();
-        let gone = |place: &Place| place.standing.evicted.is_cancelled();
+        let gone = |place: &Place| place.standing.is_evicted();
         let next = enter();
         assert!(gone(&silent) && !gone(&asked), "one that never asked goes first");
         let last = enter();

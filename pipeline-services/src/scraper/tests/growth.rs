@@ -17,22 +17,23 @@ use crate::{
 /// A page of a portal around a text.
 type Frame = fn(&str) -> String;
 
-/// The text as the whole page, inside of a card or a description, as an attribute, and as structured data.
+/// The text as the whole page and as structured data, which mean something to every portal; inside of a card or a
+/// description and as an attribute, in the markup of Computrabajo.
 const FRAMES: [Frame; 5] = [
     str::to_owned,
+    |text| format!("<script type=\"application/ld+json\">{text}"),
     |text| format!("<article class=\"box_offer\"><h2><a href=\"/o/1\">t</a></h2><p>{text}"),
     |text| format!("<div div-link=\"oferta\"><p class=\"mbB\">{text}"),
     |text| format!("<article class=\"box_offer\" {text}"),
-    |text| format!("<script type=\"application/ld+json\">{text}"),
 ];
 
 fn card() -> Fields {
     Fields::from([("url", "https://co.computrabajo.com/o/1".to_owned()), ("title", "t".to_owned())])
 }
 
-fn pages(name: &'static str, country: &'static str) {
+fn pages(name: &'static str, country: &'static str, frames: &[Frame]) {
     let reading = Reading::new(name, country);
-    for frame in FRAMES {
+    for frame in frames {
         check_markup(name, &|text| {
             let page = frame(text);
             drop(reading.listing(&page));
@@ -45,17 +46,17 @@ fn pages(name: &'static str, country: &'static str) {
 
 #[test]
 fn pages_of_computrabajo_take_linear_time() {
-    pages("computrabajo", "CO");
+    pages("computrabajo", "CO", &FRAMES);
 }
 
 #[test]
 fn pages_of_elempleo_take_linear_time() {
-    pages("elempleo", "CO");
+    pages("elempleo", "CO", &FRAMES[..2]);
 }
 
 #[test]
 fn pages_of_bumeran_take_linear_time() {
-    pages("bumeran", "AR");
+    pages("bumeran", "AR", &FRAMES[..2]);
 }
 
 #[test]
