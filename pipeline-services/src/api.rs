@@ -34,10 +34,7 @@ use observatory_proto::pipeline::v1::{
     report_service_server::ReportServiceServer, stage_service_server::StageServiceServer,
     taxonomy_service_server::TaxonomyServiceServer,
 };
-use observatory_server::{
-    connections::{self, Port},
-    tls::Protocol,
-};
+use observatory_server::connections::{self, Port};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
@@ -45,7 +42,6 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     cache::CachedEmbeddings,
-    config::Doors,
     domain::run::StageName,
     extractor::{stage::ExtractorSource, tagger::Taggers},
     orchestrator::Orchestrator,
@@ -93,21 +89,10 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// What the flags say; certificates and the clients file are read.
-    ///
-    /// # Errors
-    /// Names the file at fault.
-    pub fn new(doors: &Doors) -> Result<Self> {
-        let tls = doors.tls.as_ref().map(|files| files.watched(Protocol::Grpc)).transpose()?;
-        let access = doors.callers.access()?;
-        let (room, patience) = (doors.connections, doors.patience);
-        Ok(Self {
-            port: Port { room: room.serving, tls, is_http2: true, patience },
-            probes: Port { room: room.probes, tls: None, is_http2: false, patience },
-            gate: GateLayer::new(access.clone(), Room::new(doors.calls)),
-            access,
-            ready: Arc::default(),
-        })
+    /// The gRPC port's connections and those of the port beside it, and as many calls as may be under way.
+    pub fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
+        let gate = GateLayer::new(access.clone(), Room::new(calls));
+        Self { port, probes, gate, access, ready: Arc::default() }
     }
 
     /// The connections of the port for metrics and health.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-pub use callers::{Doors, Options as CallerOptions};
+pub use callers::Options as CallerOptions;
 use clap::{Args, Parser, Subcommand};
 pub use observatory_client::Secret;
 use serde::de::DeserializeOwned;

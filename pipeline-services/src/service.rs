@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::scraper::stage::{self as visits, ScraperStage};
 use crate::{
     analyzer::AnalyzerStage,
-    api::{self, Entrance, Services, StageEntry},
+    api::{self, Services, StageEntry},
     cache::CachedEmbeddings,
     config::{Cli, Config, Role},
     domain::run::StageName,
@@ -78,7 +78,7 @@ async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<(
 }
 
 async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
-    let entrance = Entrance::new(&config.callers.check(config.listen)?)?;
+    let entrance = config.callers.entrance(config.listen)?;
     let parts = Parts::new(config, pool.clone())?;
     let stages = parts.stages(role, config)?;
     wait_schema(&pool, store::needed_schema_version(), Duration::from_secs(60)).await?;

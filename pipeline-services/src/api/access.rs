@@ -1,6 +1,6 @@
 //! Who may call what: the scopes of callers and those that the methods need.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use anyhow::{Result, ensure};
 use observatory_server::access::{self, Grants};
@@ -142,27 +142,6 @@ pub fn method(path: &str) -> Option<Method> {
     Some(Method { scope, lasts })
 }
 
-/// Files and digests that say who may call.
-#[derive(Clone, Debug, Default)]
-pub struct Callers {
-    /// The clients file.
-    pub file: Option<PathBuf>,
-    /// SHA-256 of the operator's own token.
-    pub operator: Option<[u8; 32]>,
-    /// What they may do who show nothing.
-    pub anonymous: Option<Rights>,
-}
-
-impl Callers {
-    /// The rule they make.
-    ///
-    /// # Errors
-    /// Names the file and the entry at fault.
-    pub fn access(&self) -> Result<Access> {
-        Access::new(self.file.as_deref(), self.operator, self.anonymous.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;
@@ -203,8 +182,8 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             let digest = hex::encode([7; 32]);
             std::fs::write(file.path(), format!("[lab]\ntoken_sha256 = \"{digest}\"\n{text}")).unwrap();
-            let callers = Callers { file: Some(file.path().to_owned()), ..Callers::default() };
-            let said = callers.access().map_or_else(|error| format!("{error:#}"), |_| "accepted".to_owned());
+            let access = Access::new(Some(file.path()), None, None);
+            let said = access.map_or_else(|error| format!("{error:#}"), |_| "accepted".to_owned());
             assert!(said.contains(part), "no {part:?} in {said}");
         };
         check("scopes = [\"read\", \"import\"]\ncalls_per_minute = 60\n", "accepted");

@@ -6,11 +6,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use observatory_server::{
     access::parse_digest,
-    connections::{Patience, Room},
-    tls,
+    connections::{Patience, Port, Room},
+    tls::{self, Protocol},
 };
 
-use crate::api::access::{Callers, Rights, Scope};
+use crate::api::{
+    Entrance,
+    access::{Access, Rights, Scope},
+};
 
 /// What `--anonymous` means for nobody.
 const NONE: &str = "none";
@@ -53,44 +56,29 @@ pub struct Options {
     max_calls: usize,
 }
 
-/// What the gRPC port and the one beside it take in.
-#[derive(Clone, Debug)]
-pub struct Doors {
-    /// What makes the gRPC port speak TLS.
-    pub tls: Option<tls::Files>,
-    /// Who may call.
-    pub callers: Callers,
-    /// How many connections the ports take.
-    pub connections: Room,
-    /// How long they may be silent.
-    pub patience: Patience,
-    /// Calls under way at most.
-    pub calls: usize,
-}
-
 impl Options {
-    /// Checks the flags for a port at `listen`.
+    /// How callers come in at `listen`; certificates and the clients file are read.
     ///
     /// # Errors
-    /// Names the flag, its value and what is allowed.
-    pub fn check(&self, listen: SocketAddr) -> Result<Doors> {
+    /// Names the flag, its value and what is allowed, or the file at fault.
+    pub fn entrance(&self, listen: SocketAddr) -> Result<Entrance> {
         ensure!(self.max_calls > 0, "--max-calls is 0, it must be positive");
         ensure!(self.max_connections != Some(0), "--max-connections is 0, it must be positive");
         let operator = self.admin_token_sha256.as_deref().filter(|digest| !digest.trim().is_empty());
         let operator = operator.map(parse_digest).transpose().context("--admin-token-sha256")?;
         let is_known = operator.is_some() || self.clients_file.is_some();
         let anonymous = anonymous(&self.anonymous, is_known, listen)?;
-        let callers = Callers { file: self.clients_file.clone(), operator, anonymous };
-        let pair = self.tls_cert.clone().zip(self.tls_key.clone());
-        let client_ca = self.tls_client_ca.clone();
-        let tls = pair.map(|(certificate, key)| tls::Files { certificate, key, client_ca });
-        Ok(Doors {
-            tls,
-            callers,
-            connections: Room::new(self.max_connections, 1)?,
-            patience: Patience::default(),
-            calls: self.max_calls,
-        })
+        let access = Access::new(self.clients_file.as_deref(), operator, anonymous)?;
+        let (room, patience) = (Room::new(self.max_connections, 1)?, Patience::default());
+        let tls = self.tls().map(|files| files.watched(Protocol::Grpc)).transpose()?;
+        let port = Port { room: room.serving, tls, is_http2: true, patience };
+        let probes = Port { room: room.probes, tls: None, is_http2: false, patience };
+        Ok(Entrance::new(port, probes, access, self.max_calls))
+    }
+
+    fn tls(&self) -> Option<tls::Files> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(tls::Files { certificate, key, client_ca: self.tls_client_ca.clone() })
     }
 }
 
