@@ -160,7 +160,7 @@ fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::E
             } else {
                 "--inference and OBSERVATORY_INFERENCE"
             };
-            let hint = format!("check {named}, or leave them away to use the local stack");
+            let hint = format!("check {named}, or leave them out to use the local stack");
             Hinted::on(error.context(silence), hint)
         }
     }

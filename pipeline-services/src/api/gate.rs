@@ -349,7 +349,7 @@ mod tests {
         assert!(room.enter(true).is_ok());
     }
 
-    /// Takes frames that come after these pauses, and then nothing more, with patience of a second.
+    /// Takes frames that come after these pauses, and then nothing more, with patience of three seconds.
     async fn taken(pauses: &'static [u64], whole: bool) -> (usize, Code) {
         let frames = futures::stream::unfold(0, move |next: usize| async move {
             let Some(pause) = pauses.get(next) else { return std::future::pending().await };
@@ -357,7 +357,7 @@ mod tests {
             Some((Ok::<_, std::convert::Infallible>("x"), next + 1))
         });
         let body = Body::new(axum::body::Body::from_stream(frames));
-        let mut body = Paced { silence: Duration::from_secs(1), ..Paced::new(body, whole) };
+        let mut body = Paced { silence: Duration::from_secs(3), ..Paced::new(body, whole) };
         let mut count = 0;
         loop {
             match std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
@@ -370,8 +370,11 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_a_body() {
-        let (parts, late, whole) =
-            tokio::join!(taken(&[600, 600], false), taken(&[100, 1_500], false), taken(&[600, 800], true));
+        let (parts, late, whole) = tokio::join!(
+            taken(&[1_600, 1_600], false),
+            taken(&[100, 5_000], false),
+            taken(&[1_600, 2_900], true)
+        );
         assert_eq!(parts, (2, Code::DeadlineExceeded));
         assert_eq!(late, (1, Code::DeadlineExceeded));
         assert_eq!(whole, (1, Code::DeadlineExceeded), "a call's one message has to come whole in the time");

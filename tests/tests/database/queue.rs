@@ -196,7 +196,7 @@ async fn a_transaction_of_a_sleeping_process_is_given_up(pool: PgPool) {
     sqlx::query("update posting set last_seen = now()").execute(&mut *transaction).await.unwrap();
     let begun = Instant::now();
     sqlx::query("update posting set last_seen = now()").execute(&pool).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     let refused = sqlx::query("select 1").execute(&mut *transaction).await.unwrap_err();
     assert!(store::is_transient(&refused), "{refused}");
 }

@@ -208,7 +208,7 @@ async fn idle_imports(address: &str) {
     let begun = Instant::now();
     let mut runs = OrchestratorServiceClient::new(connection);
     runs.get_status(GetStatusRequest::default()).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     drop(open);
     while let Some(answer) = answers.join_next().await {
         assert_eq!(answer.unwrap().unwrap().into_inner().lines, 0);
