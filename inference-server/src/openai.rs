@@ -29,9 +29,7 @@ use crate::access::{Access, Client};
 use crate::grpc::Api;
 use crate::grpc::local::Refusal;
 use fields::{Fault, Fields};
-use observatory_server::access::bearer;
-use observatory_server::connections::{Origin, Patience};
-use observatory_server::tls::Peer;
+use observatory_server::connections::Patience;
 
 /// What `POST /v1/embeddings` takes, beside keys that change nothing.
 #[derive(Debug)]
@@ -179,9 +177,7 @@ fn method_label(method: &str, path: &str) -> &'static str {
 
 /// Lets in whom the clients file knows by its bearer token or certificate.
 async fn guard(State((api, access)): State<(Api, Access)>, mut request: Request, next: Next) -> Response {
-    let stranger = Peer::default();
-    let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
-    match api.identify(&access, bearer(request.headers()), peer) {
+    match api.identify(&access, &request) {
         Ok(client) => {
             request.extensions_mut().insert(client);
             next.run(request).await

@@ -7,6 +7,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+use observatory_server::http;
+
 use crate::grpc::health::Health;
 
 /// The routes.
@@ -15,13 +17,9 @@ pub fn router(health: Health) -> Router {
 }
 
 async fn live(State(health): State<Health>) -> (StatusCode, &'static str) {
-    answer(health.serves("").await)
+    http::health(health.serves("").await)
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
-    answer(health.serves("ready").await)
-}
-
-fn answer(serves: bool) -> (StatusCode, &'static str) {
-    if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
+    http::health(health.serves("ready").await)
 }

@@ -8,11 +8,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    routing::get,
-};
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use observatory_server::{connections, http};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,18 +32,14 @@ pub async fn serve(
     let (port, ready) = (entrance.probes(), entrance.ready());
     let readiness = move || {
         let ready = ready.load(Ordering::Relaxed);
-        async move { health(ready) }
+        async move { http::health(ready) }
     };
     let router = Router::new()
         .route("/metrics", get(page))
-        .route("/livez", get(|| async { health(true) }))
+        .route("/livez", get(|| async { http::health(true) }))
         .route("/readyz", get(readiness));
     let head = port.patience.head;
     http::serve(connections::incoming(listener, port), router, head, stop).await;
-}
-
-fn health(serves: bool) -> (StatusCode, &'static str) {
-    if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
 }
 
 /// Counters of every stage in the text format of Prometheus, one metric after the other.

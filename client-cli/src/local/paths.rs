@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use uuid::Uuid;
 
 use super::privileges::{ELSEWHERE, RunAs};
 use crate::error::{Hint, Hinted};
@@ -206,6 +207,21 @@ pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
     create().with_context(|| format!("cannot create the directory {}", dir.display()))
 }
 
+/// The secret in a file, made once and readable by the owner alone.
+///
+/// # Errors
+/// Names the file.
+pub fn secret(file: &Path) -> anyhow::Result<String> {
+    let known = fs::read_to_string(file).unwrap_or_default();
+    if !known.trim().is_empty() {
+        return Ok(known.trim().to_owned());
+    }
+    // Hexadecimal: nothing in it to quote, neither in SQL nor in a URL nor in a header.
+    let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    write_atomically(file, made.as_bytes(), 0o600)?;
+    Ok(made)
+}
+
 /// Writes a file so that readers see the old or the new content, never a part: a temporary file
 /// beside it, synced, then renamed.
 ///
@@ -256,5 +272,20 @@ mod tests {
     fn a_relative_directory_becomes_absolute_and_an_empty_one_is_refused() {
         assert!(DataDir::new("a/b").unwrap().root().is_absolute());
         assert!(DataDir::new("").is_err());
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_read_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path()).unwrap();
+        data.create().unwrap();
+        let file = data.token("one");
+        let made = secret(&file).unwrap();
+        assert!(made.len() == 64 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+        assert_ne!(secret(&data.token("other")).unwrap(), made);
+        assert_eq!(secret(&file).unwrap(), made);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&file, "\n").unwrap();
+        assert_ne!(secret(&file).unwrap(), made);
     }
 }

@@ -13,9 +13,6 @@ use super::status;
 use crate::access::{Access, Client};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use observatory_server::access::bearer;
-use observatory_server::connections::Origin;
-use observatory_server::tls::Peer;
 
 /// Whoever asks for the health of a process cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -44,9 +41,7 @@ impl AccessLayer {
         if path.starts_with(OPEN) {
             return Ok(None);
         }
-        let stranger = Peer::default();
-        let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
-        let client = self.access.identify(bearer(request.headers()), peer)?;
+        let client = self.access.caller(request)?;
         if ADMIN.contains(&path) && !client.grants.admin {
             return Err(Error::PermissionDenied { client: client.name.clone() });
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::http::Request;
 use observatory_proto::inference::v1 as pb;
 
 use super::call::{Call, Caller};
@@ -13,7 +14,6 @@ use crate::generation::sequence::Event;
 use crate::metrics::Ongoing;
 use crate::model::registry::State;
 use crate::model::{LoadedModel, Task};
-use observatory_server::tls::Peer;
 
 /// Why a call was refused, in the words of the contract.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,17 +180,12 @@ impl Api {
         entries.filter(|entry| ready(entry.task, &entry.state)).map(|entry| entry.name).collect()
     }
 
-    /// The client that shows this bearer token, or the certificate of its connection.
+    /// The client who makes a request.
     ///
     /// # Errors
     /// Where `access` does not know it.
-    pub fn identify(
-        &self,
-        access: &Access,
-        token: Option<&str>,
-        peer: &Peer,
-    ) -> Result<Arc<Client>, Refusal> {
-        access.identify(token, peer).map_err(|unknown| self.noted(&unknown.into()))
+    pub fn identify<B>(&self, access: &Access, request: &Request<B>) -> Result<Arc<Client>, Refusal> {
+        access.caller(request).map_err(|unknown| self.noted(&unknown.into()))
     }
 
     /// Counts a call of this method, which begins now, among those over gRPC.

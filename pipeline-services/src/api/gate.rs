@@ -9,9 +9,8 @@ use std::{
 
 use http_body::{Frame, SizeHint};
 use observatory_server::{
-    access::{Client, bearer},
+    access::Client,
     connections::{Held, Origin, Standing},
-    tls::Peer,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -143,16 +142,17 @@ impl GateLayer {
 
     /// The room of a call that may be made, and whether it lasts.
     fn admit(&self, request: &Request<Body>) -> Result<(Place, bool), Status> {
-        let stranger = Peer::default();
-        let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
-        let client = self.access.identify(bearer(request.headers()), peer);
+        let client = self.access.caller(request);
         let client = client.map_err(|unknown| error::unauthenticated(unknown.to_string()))?;
         let path = request.uri().path();
-        // Reflection is for every client; whatever else is not of this package is told so by tonic.
-        let method = access::method(path).unwrap_or(Method { scope: Scope::Read, lasts: true });
-        if access::method(path).is_some() {
-            permit(&client, method.scope, path)?;
-        }
+        let method = match access::method(path) {
+            Some(method) => {
+                permit(&client, method.scope, path)?;
+                method
+            }
+            // Reflection is for every client; whatever else is not of this package is told so by tonic.
+            None => Method { scope: Scope::Read, lasts: true },
+        };
         client.check().map_err(|exhausted| {
             let message = format!("{} has used up its {} calls a minute", client.name, exhausted.limit);
             error::busy("QUOTA_EXCEEDED", message, exhausted.retry_after)

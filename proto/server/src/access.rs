@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::{HeaderMap, Request, header::AUTHORIZATION};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::connections::Origin;
 use crate::tls::Peer;
 use crate::watched::Watched;
 
@@ -233,11 +234,18 @@ impl<G: Grants> Access<G> {
         }
     }
 
-    /// The client with this bearer token or certificate.
+    /// The client who makes a request, by its bearer token or the certificate of its connection.
     ///
     /// # Errors
     /// [`Unknown`].
-    pub fn identify(&self, token: Option<&str>, peer: &Peer) -> Result<Arc<Client<G>>, Unknown> {
+    pub fn caller<B>(&self, request: &Request<B>) -> Result<Arc<Client<G>>, Unknown> {
+        let stranger = Peer::default();
+        let peer = request.extensions().get::<Origin>().map_or(&stranger, |origin| &origin.peer);
+        self.identify(bearer(request.headers()), peer)
+    }
+
+    /// The client with this bearer token or certificate.
+    fn identify(&self, token: Option<&str>, peer: &Peer) -> Result<Arc<Client<G>>, Unknown> {
         // Comparing digests tells an attacker nothing about the tokens there are.
         let digest = token.map(|token| <[u8; 32]>::from(Sha256::digest(token)));
         if digest.is_some() && digest == self.operator {
@@ -257,7 +265,7 @@ impl<G: Grants> Access<G> {
 }
 
 /// The bearer token of a request.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +15,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::connections::{Connection, Held, Incoming};
+
+/// What a probe is told.
+pub fn health(serves: bool) -> (StatusCode, &'static str) {
+    if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
+}
 
 /// Serves the routes until `closed`, and what is under way then to its end. A connection may be silent for `head` between
 /// requests, and take as long for the head of one.

@@ -1,13 +1,11 @@
 //! The login of the running pipeline, which may write rows and owns nothing.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use uuid::Uuid;
 
 use crate::error::{Hint, Hinted};
-use crate::local::paths::{DataDir, write_atomically};
+use crate::local::paths::{DataDir, secret};
 use crate::local::postgres::{ConnectionUrl, Distribution, Psql};
 
 /// The role that the pipeline logs in as; a name that nobody else gives a role of theirs.
@@ -41,26 +39,13 @@ impl Login {
                 "name PostgreSQL binaries that have it with --pg-bin or OBSERVATORY_PG_BIN",
             )
         })?;
-        let password = password(&self.data)?;
+        let password = secret(&self.data.pipeline_password())?;
         psql.run(owner, &statements(&password))
             .await
             .context("cannot make the login of the pipeline")
             .hint("see `observatory doctor`")?;
         Ok(owner.with_login(ROLE, &password))
     }
-}
-
-/// The password of the pipeline's login, made once and readable by the owner alone.
-fn password(data: &DataDir) -> anyhow::Result<String> {
-    let file = data.pipeline_password();
-    let known = fs::read_to_string(&file).unwrap_or_default();
-    if !known.trim().is_empty() {
-        return Ok(known.trim().to_owned());
-    }
-    // Hexadecimal: nothing in it to quote, neither in SQL nor in a URL.
-    let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    write_atomically(&file, made.as_bytes(), 0o600)?;
-    Ok(made)
 }
 
 fn statements(password: &str) -> String {
@@ -77,24 +62,4 @@ fn statements(password: &str) -> String {
              password '{password}';
          grant {GROUP} to {ROLE};\n"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_password_is_made_once_and_read_by_its_owner_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::new(dir.path()).unwrap();
-        data.create().unwrap();
-        let made = password(&data).unwrap();
-        assert!(made.len() == 64 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
-        assert_eq!(password(&data).unwrap(), made);
-        let mode = fs::metadata(data.pipeline_password()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        fs::write(data.pipeline_password(), "\n").unwrap();
-        assert_ne!(password(&data).unwrap(), made);
-    }
 }

@@ -11,14 +11,13 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::keep::{Live, Unit};
 use super::login::Login;
 use super::silence::Patience;
 use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
-use crate::local::paths::{DataDir, write_atomically};
+use crate::local::paths::{DataDir, secret};
 use crate::local::postgres::ConnectionUrl;
 use crate::local::privileges::RunAs;
 use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
@@ -69,18 +68,6 @@ struct Migrated {
     owner: ConnectionUrl,
     /// As the running pipeline does.
     run: ConnectionUrl,
-}
-
-/// The token that administers a server, made once and readable by the owner alone.
-fn token(data: &DataDir, server: &str) -> anyhow::Result<String> {
-    let file = data.token(server);
-    let known = fs::read_to_string(&file).unwrap_or_default();
-    if !known.trim().is_empty() {
-        return Ok(known.trim().to_owned());
-    }
-    let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    write_atomically(&file, made.as_bytes(), 0o600)?;
-    Ok(made)
 }
 
 /// A server program that announces its addresses in a file.
@@ -166,7 +153,7 @@ impl Service {
     async fn prepare(&mut self, listen: SocketAddr) -> anyhow::Result<Command> {
         let mut command = self.command(self.name)?;
         // The server knows the digest alone; the token is for whoever may read the owner's files.
-        let digest = hex::encode(Sha256::digest(token(&self.data, self.name)?));
+        let digest = hex::encode(Sha256::digest(secret(&self.data.token(self.name))?));
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
@@ -356,19 +343,6 @@ async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_token_is_made_once_and_read_by_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::new(dir.path()).unwrap();
-        data.create().unwrap();
-        let made = token(&data, "one").unwrap();
-        assert_ne!(token(&data, "other").unwrap(), made);
-        assert_eq!((made.len(), token(&data, "one").unwrap()), (64, made));
-        let mode = fs::metadata(data.token("one")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
 
     #[test]
     fn announcements() {
