@@ -77,7 +77,8 @@ pub(crate) struct Aim {
 }
 
 impl Bench {
-    /// Writes the model (the shape of multilingual-e5-base, random weights, a small vocabulary) and the texts.
+    /// Writes the model (the shape of multilingual-e5-base, random weights, a small vocabulary) and
+    /// the texts.
     pub(crate) fn prepare(data: &Path, python: &Path, llama: &Path, rounds: usize) -> Result<Self> {
         ensure!(rounds > 0, "--rounds is 0, it must be positive");
         let store = data.join("models");

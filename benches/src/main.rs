@@ -1,8 +1,10 @@
-//! Speed of the inference server's encoder against named peers on this machine; writes `RESULTS.md`.
+//! Speed of the inference server's encoder against named peers on this machine; writes
+//! `RESULTS.md`.
 //!
-//! `make bench` runs it. Every figure is a ratio to a peer that works in the same run on the same texts, in turns, for
-//! the same result; it is taken of processor time (user + system), so that what else runs on the machine weighs on
-//! both sides alike. See `figures.rs` for what is measured and `peers.rs` for how.
+//! `make bench` runs it. Every figure is a ratio to a peer that works in the same run on the same
+//! texts, in turns, for the same result; it is taken of processor time (user + system), so that
+//! what else runs on the machine weighs on both sides alike. See `figures.rs` for what is measured
+//! and `peers.rs` for how.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 
@@ -45,7 +47,8 @@ struct Run {
     /// A Python that has what `requirements.txt` names.
     #[arg(long, default_value = "data/bench/venv/bin/python")]
     python: PathBuf,
-    /// A Python that has what `requirements-llama.txt` names; without it language models have no peer.
+    /// A Python that has what `requirements-llama.txt` names; without it language models have no
+    /// peer.
     #[arg(long, default_value = "data/bench/llama/bin/python")]
     llama: PathBuf,
     /// Rounds of each comparison.

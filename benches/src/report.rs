@@ -225,7 +225,8 @@ fn preface() -> String {
     )
 }
 
-/// Puts a section into the report, in the place of an older one of its title; the others stay as they are.
+/// Puts a section into the report, in the place of an older one of its title; the others stay as
+/// they are.
 pub(crate) fn put(path: &Path, machine: &Machine, section: &Section) -> Result<()> {
     let mut new = String::new();
     section.write(machine, &mut new)?;

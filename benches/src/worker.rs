@@ -1,6 +1,7 @@
 //! The Rust sides of a comparison: this project's encoder, and that of candle-transformers.
 //!
-//! A line read is a JSON object with "do" ("run" or "vectors") and the file of a workload; a line written answers it.
+//! A line read is a JSON object with "do" ("run" or "vectors") and the file of a workload; a line
+//! written answers it.
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};

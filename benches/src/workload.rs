@@ -40,15 +40,17 @@ impl Workload {
         self.lengths.iter().sum()
     }
 
-    /// Multiplications and additions of a forward pass without any padding, for an encoder with inner layers of four
-    /// times its width: 24·width² for each token and 4·width for each pair of tokens of a text, in each layer.
+    /// Multiplications and additions of a forward pass without any padding, for an encoder with
+    /// inner layers of four times its width: 24·width² for each token and 4·width for each pair of
+    /// tokens of a text, in each layer.
     pub(crate) fn operations(&self, layers: usize, width: usize) -> f64 {
         let of = |length: &usize| 24 * length * width * width + 4 * length * length * width;
         self.lengths.iter().map(of).sum::<usize>() as f64 * layers as f64
     }
 }
 
-/// Lengths evenly spread over a range until they make up this many tokens, in an order that looks random.
+/// Lengths evenly spread over a range until they make up this many tokens, in an order that looks
+/// random.
 pub(crate) fn spread(shortest: usize, longest: usize, tokens: usize, seed: u64) -> Vec<usize> {
     let mut random = Random(seed);
     let mut lengths = Vec::new();

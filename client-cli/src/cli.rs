@@ -62,7 +62,7 @@ enum Command {
 }
 
 /// What every command may need.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// The data directory.
     pub data: DataDir,

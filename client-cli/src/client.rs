@@ -23,16 +23,18 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How to find the services.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
-    /// Address of the pipeline services, such as http://host:port or https://host:port; default: the local stack.
+    /// Address of the pipeline services, such as http://host:port or https://host:port; default:
+    /// the local stack.
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
     /// What is shown to the pipeline services, and whom to trust.
     #[command(flatten)]
     pub endpoint_credentials: EndpointCredentials,
-    /// Address of the inference server, such as http://host:port or https://host:port; default: the local stack.
+    /// Address of the inference server, such as http://host:port or https://host:port; default: the
+    /// local stack.
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
     /// What is shown to the inference server, and whom to trust.
@@ -44,7 +46,7 @@ pub struct ClientOptions {
 }
 
 /// Opens connections to the services of a stack, here or elsewhere.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Client {
     options: ClientOptions,
     stack: Stack,
@@ -56,12 +58,12 @@ impl Client {
         Self { options, stack: Stack::new(data) }
     }
 
-    /// A connection to the pipeline services that shows the credentials; those of the local stack speak no TLS, and their
-    /// token is found.
+    /// A connection to the pipeline services that shows the credentials; those of the local stack
+    /// speak no TLS, and their token is found.
     ///
     /// # Errors
-    /// When the named endpoint does not answer, the credentials cannot be used, or the local stack does not run and may
-    /// not or cannot be started.
+    /// If the named endpoint does not answer, the credentials cannot be used, or the local stack
+    /// does not run and may not or cannot be started.
     pub async fn pipeline(&self) -> anyhow::Result<Connection> {
         let credentials = Credentials::from(&self.options.endpoint_credentials);
         let token = self.stack.data().token(binaries::PIPELINE);
@@ -169,7 +171,7 @@ fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::E
 /// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
 ///
 /// # Errors
-/// When the service refused.
+/// If the service refused.
 pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
     match result {
         Ok(response) => Ok(response.into_inner()),
@@ -181,7 +183,8 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
 pub fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
         (Some(wanted), _) => return anyhow::anyhow!(advice(wanted, status)),
-        // Words of hyper and tonic for a connection that ended under a call: the alert with the reason may come too late.
+        // Words of hyper and tonic for a connection that ended under a call: the alert with the
+        // reason may come too late.
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
                 "the connection ended before the answer",

@@ -29,7 +29,8 @@ impl Hinted {
         &self.hint
     }
 
-    /// The error that the hint belongs to; it is not in the chain of causes, where it would be printed twice.
+    /// The error that the hint belongs to; it is not in the chain of causes, where it would be
+    /// printed twice.
     pub fn error_itself(&self) -> &anyhow::Error {
         &self.source
     }

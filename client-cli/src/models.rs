@@ -1,5 +1,5 @@
-//! The model store: folders `ORGANISATION/NAME` with a model's files as published, and a record of where they
-//! came from.
+//! The model store: folders `ORGANISATION/NAME` with a model's files as published, and a record of
+//! where they came from.
 
 mod files;
 mod hub;
@@ -28,13 +28,13 @@ pub use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder}
 pub use pull::{Pulled, Request, is_not_found, pull};
 pub use record::{Damage, FileRecord, Record, Source};
 
-/// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model of that name is
-/// replaced only when the copy is whole. A folder that was a model of another store keeps its record, and has to be what
-/// the record says.
+/// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model
+/// of that name is replaced only when the copy is whole. A folder that was a model of another store
+/// keeps its record, and has to be what the record says.
 ///
 /// # Errors
-/// When the folder lacks a needed file or differs from its record, the name is not usable, or the store cannot
-/// be written.
+/// If the folder lacks a needed file or differs from its record, the name is not usable, or the
+/// store cannot be written.
 pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
     ensure!(from.exists(), "{} does not exist", from.display());
@@ -79,7 +79,7 @@ fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
 /// Names of the models in the store.
 ///
 /// # Errors
-/// When the store cannot be read; one that does not exist is empty.
+/// If the store cannot be read; one that does not exist is empty.
 pub fn stored(store: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for organisation in folders(store)? {
@@ -124,7 +124,7 @@ pub(crate) fn looks_like_model(folder: &Path) -> bool {
 /// Whether a folder holds what the inference server needs of a model.
 ///
 /// # Errors
-/// When it does not; names what is missing.
+/// If it does not; names what is missing.
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let has_checkpoint = CHECKPOINTS.iter().any(|file| folder.join(file).is_file());
     if !has_checkpoint {
@@ -163,8 +163,9 @@ fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 
-/// Moves a whole model to its place. One that stands there changes places with it at once, where the file system
-/// can do that, and is deleted; a server that has it open keeps reading the old files.
+/// Moves a whole model to its place. One that stands there changes places with it at once, where
+/// the file system can do that, and is deleted; a server that has it open keeps reading the old
+/// files.
 fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
@@ -182,7 +183,8 @@ fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// A staged folder is private to its maker, and what was copied or pulled may be; the server may run as somebody else.
+/// A staged folder is private to its maker, and what was copied or pulled may be; the server may
+/// run as somebody else.
 fn make_readable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let cannot = || format!("cannot open up {}", path.display());

@@ -1,7 +1,7 @@
 //! What a command prints: data to stdout, as text or as JSON; everything else to stderr.
 //!
-//! Nothing else in this program writes to either: the macros of the standard library panic where an output is closed
-//! or full.
+//! Nothing else in this program writes to either: the macros of the standard library panic where an
+//! output is closed or full.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 /// How a command that did its work ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything asked for was done: exit code 0.
     Done,
@@ -28,7 +28,7 @@ impl Outcome {
 }
 
 /// Where results go and in which form.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
 }
@@ -104,7 +104,7 @@ pub fn is_terminal() -> bool {
 pub struct Unwritable(#[source] io::Error);
 
 /// The standard output, whose errors say that they are its own: see [`is_closed`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Data;
 
 impl Write for Data {
@@ -183,7 +183,8 @@ const REPEAT: Duration = Duration::from_secs(10);
 /// Width of the bar.
 const WIDTH: u64 = 24;
 
-/// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is soon done.
+/// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is
+/// soon done.
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,

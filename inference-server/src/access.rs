@@ -37,8 +37,8 @@ pub type Client = access::Client<Rights>;
 /// The rule for callers.
 pub type Access = access::Access<Rights>;
 
-/// The rule by a clients file and the digest of the operator's own token. Without a file everybody may call; it takes a
-/// token or a certificate to administer.
+/// The rule by a clients file and the digest of the operator's own token. Without a file everybody
+/// may call; it takes a token or a certificate to administer.
 ///
 /// # Errors
 /// Names the file and the entry at fault.

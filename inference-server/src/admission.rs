@@ -1,8 +1,8 @@
 //! How much work the server takes on: requests in flight and tokens waiting for the device.
 //!
-//! Tokens, not requests, are what the device is slow at, so the queue is bounded in tokens (and the number of requests
-//! only so that tokenising is bounded too). Over a limit the answer is immediate, with the time after which the
-//! measured speed should have made room.
+//! Tokens, not requests, are what the device is slow at, so the queue is bounded in tokens (and the
+//! number of requests only so that tokenising is bounded too). Over a limit the answer is
+//! immediate, with the time after which the measured speed should have made room.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,14 @@ use crate::error::Error;
 
 /// Speed assumed until the first batches have been measured, tokens per second.
 const ASSUMED_RATE: f64 = 2_000.0;
-/// How long a time of the assumed speed the first measurements have to outweigh, in seconds: little beside any batch.
+/// How long a time of the assumed speed the first measurements have to outweigh, in seconds: little
+/// beside any batch.
 const ASSUMED_TIME: f64 = 1e-4;
-/// How much of the older measurements each new one keeps; full batches outweigh small ones by their time.
+/// How much of the older measurements each new one keeps; full batches outweigh small ones by their
+/// time.
 const RATE_MEMORY: f64 = 0.9;
-/// Bounds of a budget that follows the speed: one large request, and what the ids may take in memory.
+/// Bounds of a budget that follows the speed: one large request, and what the ids may take in
+/// memory.
 const TOKENS_BOUNDS: (f64, f64) = (16_384.0, 4_194_304.0);
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -29,7 +32,8 @@ pub enum Budget {
     Tokens(u64),
     /// What the device does in this time at its measured speed.
     Wait(Duration),
-    /// The same beside so many tokens that do not wait: those of texts that are written at the same time.
+    /// The same beside so many tokens that do not wait: those of texts that are written at the same
+    /// time.
     Beside(u64, Duration),
 }
 
@@ -105,9 +109,10 @@ impl Admission {
 
     /// Reserves room for `tokens` on the device, or fails at once with [`Error::Overloaded`].
     ///
-    /// A request larger than the whole limit counts as the limit: alone it is served, beside others it is refused. The
-    /// time to try again after is that until there should be room for it, but at least a quarter of what the device needs
-    /// for all that waits: whoever came back at once would be many, and after all of it the device would be idle.
+    /// A request larger than the whole limit counts as the limit: alone it is served, beside others
+    /// it is refused. The time to try again after is that until there should be room for it, but at
+    /// least a quarter of what the device needs for all that waits: whoever came back at once would
+    /// be many, and after all of it the device would be idle.
     pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<TokenPermit, Error> {
         let mut state = self.state();
         let limit = self.limit(&state);

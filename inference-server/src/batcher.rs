@@ -1,21 +1,24 @@
 //! Which rows share a forward pass.
 //!
-//! The unit is the row: rows of different requests for one model are packed into batches of so many tokens. The model
-//! packs rows instead of padding them, so the cost of a batch is the sum of its lengths. Who comes next is decided by
-//! fair queueing counted in tokens. Between the two classes it is start-time fair queueing (Goyal, Vin and Cheng, 1996).
-//! Between the lanes of a class it is weighted fair queueing (Demers, Keshav and Shenker, 1989) in portions of a batch
-//! at most: the portion goes first that would be done first if all lanes were served at once. So a large request does
-//! not delay a small one, and small ones are finished one after the other: served in turns row by row, under overload
-//! all of them would be begun and none done. Which row of a lane comes next is decided by length, so that equal lengths
-//! stand side by side, and by age.
+//! The unit is the row: rows of different requests for one model are packed into batches of so many
+//! tokens. The model packs rows instead of padding them, so the cost of a batch is the sum of its
+//! lengths. Who comes next is decided by fair queueing counted in tokens. Between the two classes
+//! it is start-time fair queueing (Goyal, Vin and Cheng, 1996). Between the lanes of a class it is
+//! weighted fair queueing (Demers, Keshav and Shenker, 1989) in portions of a batch at most: the
+//! portion goes first that would be done first if all lanes were served at once. So a large request
+//! does not delay a small one, and small ones are finished one after the other: served in turns row
+//! by row, under overload all of them would be begun and none done. Which row of a lane comes next
+//! is decided by length, so that equal lengths stand side by side, and by age.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many times faster the clock of a class runs: with work in both, bulk gets a ninth of the tokens.
+/// How many times faster the clock of a class runs: with work in both, bulk gets a ninth of the
+/// tokens.
 const PACE: [u64; 2] = [1, 8];
-/// Units of the lanes' clocks in a token, so that a share of one token of many lanes is not nothing.
+/// Units of the lanes' clocks in a token, so that a share of one token of many lanes is not
+/// nothing.
 const TOKEN: u64 = 1 << 16;
 /// A row that this many batches went past is the next one of its lane, whatever its length.
 const PATIENCE: u64 = 16;
@@ -29,19 +32,21 @@ pub enum Priority {
     Bulk,
 }
 
-/// Whose turn it is: the rows of one request or one stream, which together get one share of their class.
+/// Whose turn it is: the rows of one request or one stream, which together get one share of their
+/// class.
 #[derive(Debug)]
 pub struct Lane {
     id: u64,
     group: usize,
     priority: Priority,
-    /// Where the lane stands on the clock of its class: when what it was served would have been done, had all lanes
-    /// been served at once.
+    /// Where the lane stands on the clock of its class: when what it was served would have been
+    /// done, had all lanes been served at once.
     finish: AtomicU64,
 }
 
 impl Lane {
-    /// A lane whose rows share batches with those of other lanes of the same `group`, and with no others.
+    /// A lane whose rows share batches with those of other lanes of the same `group`, and with no
+    /// others.
     pub fn new(group: usize, priority: Priority) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -132,7 +137,8 @@ struct Clocks {
     finish: [u64; 2],
     /// Start tag of the row served last: where a class begins that had nothing to do.
     floor: u64,
-    /// Per class, the clock of its lanes: it advances by a token for each token that every lane with rows was served.
+    /// Per class, the clock of its lanes: it advances by a token for each token that every lane
+    /// with rows was served.
     time: [u64; 2],
     /// Per class, the farthest that a lane stood on that clock.
     farthest: [u64; 2],
@@ -193,7 +199,8 @@ impl<T> Rows<T> {
         Some(row)
     }
 
-    /// The oldest row where it has waited too long; else the row nearest to `anchor` in length that fits into `room`.
+    /// The oldest row where it has waited too long; else the row nearest to `anchor` in length that
+    /// fits into `room`.
     fn choose(&self, room: usize, anchor: usize, batches: u64) -> Option<u64> {
         let (place, oldest) = self.by_age.first_key_value()?;
         if batches - oldest.since >= PATIENCE {
@@ -281,7 +288,8 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Adds rows to the batch until it is full or nothing fits; all rows of a batch are of one group.
+    /// Adds rows to the batch until it is full or nothing fits; all rows of a batch are of one
+    /// group.
     pub fn fill(&mut self, batch: &mut Batch<T>) {
         if self.is_empty() {
             return;
@@ -646,7 +654,8 @@ mod tests {
             };
             more(&mut batcher, 1_000);
             push(&mut batcher, &lanes[0], 7, odd);
-            // New rows keep coming faster than they are computed; those before the odd one are two batches each.
+            // New rows keep coming faster than they are computed; those before the odd one are two
+            // batches each.
             let served = (0..PATIENCE + 12).any(|_| {
                 more(&mut batcher, 500);
                 names(fill(&mut batcher)).contains(&7)

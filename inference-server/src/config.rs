@@ -16,21 +16,23 @@ use observatory_server::tls;
 
 /// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
 ///
-/// Exit status: 0 after a shutdown that finished what was in flight; 1 where requests were cut off at the end of
-/// --drain-seconds, or the device was lost; 2 where the configuration is wrong, a port cannot be opened, or none of
-/// the store's models can be loaded. With an empty store the server starts and serves no model. OBSERVATORY_LOG chooses what
-/// is logged, RAYON_NUM_THREADS how many CPU threads compute.
+/// Exit status: 0 after a shutdown that finished what was in flight; 1 where requests were cut off
+/// at the end of --drain-seconds, or the device was lost; 2 where the configuration is wrong, a
+/// port cannot be opened, or none of the store's models can be loaded. With an empty store the
+/// server starts and serves no model. OBSERVATORY_LOG chooses what is logged, RAYON_NUM_THREADS how
+/// many CPU threads compute.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "inference-server", version)]
 pub struct Args {
     /// Address of the gRPC server; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET /readyz), always
-    /// without TLS and tokens; port 0 takes a free one.
+    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET
+    /// /readyz), always without TLS and tokens; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
     pub metrics_listen: SocketAddr,
-    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the two below.
+    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the
+    /// two below.
     #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Private key of --tls-cert in PEM.
@@ -39,31 +41,34 @@ pub struct Args {
     /// Roots in PEM that must have signed the certificate every client has to show.
     #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
-    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin, tokens_per_minute.
-    /// Read again when it changes. Without it everybody may call.
+    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin,
+    /// tokens_per_minute. Read again when it changes. Without it everybody may call.
     #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
     pub clients_file: Option<PathBuf>,
-    /// SHA-256 of a bearer token, hexadecimal, that may load and unload models, beside clients with admin = true. Being on
-    /// the same machine gives no rights.
+    /// SHA-256 of a bearer token, hexadecimal, that may load and unload models, beside clients with
+    /// admin = true. Being on the same machine gives no rights.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", value_name = "HEX")]
     pub admin_token_sha256: Option<String>,
-    /// Address of OpenAI's API over HTTP (POST /v1/embeddings, /v1/chat/completions, /v1/completions), which is off
-    /// unless given; port 0 takes a free one.
+    /// Address of OpenAI's API over HTTP (POST /v1/embeddings, /v1/chat/completions,
+    /// /v1/completions), which is off unless given; port 0 takes a free one.
     #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
     pub http_listen: Option<SocketAddr>,
-    /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean exit.
+    /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean
+    /// exit.
     #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
     pub announce_file: Option<PathBuf>,
     /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
     #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
     pub models_dir: PathBuf,
-    /// Model to serve, in order of preference; may be repeated. All models of the store where none is named.
+    /// Model to serve, in order of preference; may be repeated. All models of the store where none
+    /// is named.
     #[arg(long = "model", env = "OBSERVATORY_INFERENCE_MODEL", value_name = "NAME", value_delimiter = ',')]
     pub models: Vec<String>,
     /// Model for embeddings where a request names none; the first that embeds by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME")]
     pub default_embedding: Option<String>,
-    /// Mebibytes that the weights of all models may take together; a model that does not fit is listed as failed.
+    /// Mebibytes that the weights of all models may take together; a model that does not fit is
+    /// listed as failed.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WEIGHT_MIB", value_name = "MIB")]
     pub max_weight_mib: Option<u64>,
     /// auto, cpu, cuda or cuda:N.
@@ -90,18 +95,19 @@ pub struct Args {
     /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
     pub max_batch_tokens: Option<usize>,
-    /// Mebibytes for the keys and values of one language model; 1024 on the CPU by default, and on a GPU what
-    /// --kv-cache-fraction leaves.
+    /// Mebibytes for the keys and values of one language model; 1024 on the CPU by default, and on
+    /// a GPU what --kv-cache-fraction leaves.
     #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", value_name = "MIB")]
     pub kv_cache_mib: Option<u64>,
     /// Part of a GPU's memory that weights, keys and values of all models may take together.
     #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_FRACTION", value_name = "FRACTION", default_value_t = KV_FRACTION)]
     pub kv_cache_fraction: f64,
-    /// Texts that one language model writes at the same time at most; 64 on the CPU and 256 on a GPU by default.
+    /// Texts that one language model writes at the same time at most; 64 on the CPU and 256 on a
+    /// GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WRITING")]
     pub max_writing: Option<usize>,
-    /// Tokens of one step of a language model at most: the newest of every text, and prompts in what is left; 128 on
-    /// the CPU and 2048 on a GPU by default.
+    /// Tokens of one step of a language model at most: the newest of every text, and prompts in
+    /// what is left; 128 on the CPU and 2048 on a GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS")]
     pub max_step_tokens: Option<usize>,
     /// Texts of one request at most.
@@ -110,17 +116,20 @@ pub struct Args {
     /// Bytes of one text at most.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072)]
     pub max_text_bytes: usize,
-    /// Items of one stream whose results have not gone out at most; the stream is not read further meanwhile.
+    /// Items of one stream whose results have not gone out at most; the stream is not read further
+    /// meanwhile.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
     pub max_stream_items: usize,
-    /// Connections of the gRPC port and of the HTTP port at most, each: what the limit of open files leaves by default.
-    /// Where one more comes, the one that was silent for longest is closed.
+    /// Connections of the gRPC port and of the HTTP port at most, each: what the limit of open
+    /// files leaves by default. Where one more comes, the one that was silent for longest is
+    /// closed.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT")]
     pub max_connections: Option<usize>,
     /// Bytes of one request message at most, decompressed.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20)]
     pub max_request_bytes: usize,
-    /// Bytes of one response message at most, before compression; clients read 4 MiB unless told otherwise.
+    /// Bytes of one response message at most, before compression; clients read 4 MiB unless told
+    /// otherwise.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RESPONSE_BYTES", default_value_t = 64 << 20)]
     pub max_response_bytes: usize,
     /// Seconds a request may take where its caller sets no shorter deadline.

@@ -23,8 +23,8 @@ pub struct Batches {
 
 /// Of the CPU: its caches hold the activations of so many tokens, and one pass takes all cores.
 pub const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
-/// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up the vectors of the
-/// one before.
+/// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up
+/// the vectors of the one before.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 
 /// What language models get; what is not said depends on the device.
@@ -32,7 +32,8 @@ const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 pub struct TextLimits {
     /// Bytes for the keys and values of one model.
     pub kv_bytes: Option<u64>,
-    /// Part of a GPU's memory that weights, keys and values of all models may take together, where no bytes are said.
+    /// Part of a GPU's memory that weights, keys and values of all models may take together, where
+    /// no bytes are said.
     pub kv_fraction: f64,
     /// Texts that one model writes at the same time at most.
     pub texts: Option<usize>,
@@ -60,7 +61,8 @@ impl TextLimits {
         self.texts.unwrap_or(if on_cpu { 64 } else { 256 })
     }
 
-    /// Tokens of one step. On the CPU it is short enough that texts being written do not falter when prompts come in.
+    /// Tokens of one step. On the CPU it is short enough that texts being written do not falter
+    /// when prompts come in.
     pub fn step_tokens(&self, on_cpu: bool) -> usize {
         self.step_tokens.unwrap_or(if on_cpu { 128 } else { 2_048 })
     }
@@ -129,7 +131,7 @@ impl OpenDevice {
     /// The same device with another precision.
     ///
     /// # Errors
-    /// Where the device does not compute so.
+    /// If the device does not compute so.
     pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
         let refused = match precision {
             Precision::Bf16 => Unit::detect().is_none(),
@@ -154,7 +156,7 @@ impl OpenDevice {
 /// Opens the device; `Auto` falls back to the CPU and logs why.
 ///
 /// # Errors
-/// Where a CUDA device was asked for and cannot be had.
+/// If a CUDA device was asked for and cannot be had.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
     let cpu = || OpenDevice::new(Device::Cpu, "cpu".to_owned(), Precision::F32);
     match choice {
@@ -180,7 +182,8 @@ fn cuda(ordinal: usize) -> Result<OpenDevice> {
     cuda_stream(ordinal)
 }
 
-/// One stream for all threads: what one thread puts into the device's memory, another computes with.
+/// One stream for all threads: what one thread puts into the device's memory, another computes
+/// with.
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code, reason = "candle marks it unsafe to leave out the events between streams")]
 fn cuda_stream(ordinal: usize) -> Result<OpenDevice> {
@@ -206,14 +209,16 @@ fn cuda_stream(_: usize) -> Result<OpenDevice> {
     bail!("built without CUDA")
 }
 
-/// Whether libcuda can be loaded. Touching CUDA without it panics when the driver is loaded at run time.
+/// Whether libcuda can be loaded. Touching CUDA without it panics when the driver is loaded at run
+/// time.
 #[cfg(feature = "cuda-dynamic-loading")]
 #[allow(
     unsafe_code,
     reason = "cudarc marks its probe unsafe because loading a library runs its initialisers"
 )]
 fn driver_present() -> bool {
-    // SAFETY: libcuda's initialisers have no preconditions, and CUDA itself would load the same library next.
+    // SAFETY: libcuda's initialisers have no preconditions, and CUDA itself would load the same
+    // library next.
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 

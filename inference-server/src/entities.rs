@@ -1,6 +1,8 @@
-//! From a label per token to entities: the aggregations of transformers' token-classification pipeline.
+//! From a label per token to entities: the aggregations of transformers' token-classification
+//! pipeline.
 //!
-//! The reference is `TokenClassificationPipeline` of transformers 5.23; `tests/goldens/entities.json` holds its answers.
+//! The reference is `TokenClassificationPipeline` of transformers 5.23;
+//! `tests/goldens/entities.json` holds its answers.
 
 /// How tokens become entities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,8 @@ pub fn softmax(logits: &mut [f32]) {
     logits.iter_mut().for_each(|x| *x /= sum);
 }
 
-/// Entities of one text, in order; `scores` has one row of probabilities per token, in the order of `labels`.
+/// Entities of one text, in order; `scores` has one row of probabilities per token, in the order of
+/// `labels`.
 pub fn entities(
     spans: &[TokenSpan],
     scores: &[Vec<f32>],

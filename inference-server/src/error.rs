@@ -317,7 +317,8 @@ impl Error {
         }
     }
 
-    /// How long the caller should wait before the same request may succeed; `None` where waiting does not help.
+    /// How long the caller should wait before the same request may succeed; `None` where waiting
+    /// does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. }

@@ -1,8 +1,10 @@
-//! Text from language models: who is asked, in what words, and the engine that answers many at once.
+//! Text from language models: who is asked, in what words, and the engine that answers many at
+//! once.
 //!
-//! `engine` makes the steps, on a thread of its own for each model; `blocks` knows where keys and values lie; `sampler`
-//! chooses tokens, `constraint` says which are allowed, `choosing` lets nobody wait for it, `pieces` and `stop` make text of them; `template` writes chats
-//! out as the model was trained to read them.
+//! `engine` makes the steps, on a thread of its own for each model; `blocks` knows where keys and
+//! values lie; `sampler` chooses tokens, `constraint` says which are allowed, `choosing` lets
+//! nobody wait for it, `pieces` and `stop` make text of them; `template` writes chats out as the
+//! model was trained to read them.
 
 pub mod blocks;
 mod bytes;
@@ -75,7 +77,7 @@ impl Generator {
     /// Starts the engine of a model, which takes its turns at the device.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system gives no thread.
     pub fn start(
         model: Box<dyn LanguageModel>,
         tokenizer: Arc<Tokenizer>,
@@ -153,8 +155,8 @@ impl Generator {
         })
     }
 
-    /// What keeps one text to a constraint, which stands in `field`. The first call reads the vocabulary, which takes a
-    /// notable time.
+    /// What keeps one text to a constraint, which stands in `field`. The first call reads the
+    /// vocabulary, which takes a notable time.
     ///
     /// # Errors
     /// [`Error::BadConstraint`].
@@ -173,10 +175,11 @@ impl Generator {
             .map_err(|error| Error::BadConstraint { field: field.to_owned(), cause: error.to_string() })
     }
 
-    /// Writes a few tokens, so that a model that cannot compute never becomes ready and the engine knows its pace.
+    /// Writes a few tokens, so that a model that cannot compute never becomes ready and the engine
+    /// knows its pace.
     ///
     /// # Errors
-    /// Where nothing comes of it.
+    /// If nothing comes of it.
     pub fn warm_up(&self) -> Result<()> {
         let (events, mut receiver) = unbounded_channel();
         let length = (2 * BLOCK).min(self.context().saturating_sub(4)).max(1);

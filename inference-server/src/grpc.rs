@@ -50,15 +50,16 @@ use access::AccessLayer;
 use call::{Call, Caller};
 use layer::ObserveLayer;
 
-/// What one of the tokenizer's threads takes at a time: small enough that all of them have something of a large
-/// request, large enough that handing it over costs little.
+/// What one of the tokenizer's threads takes at a time: small enough that all of them have
+/// something of a large request, large enough that handing it over costs little.
 const SHARE_TEXTS: usize = 32;
 const SHARE_BYTES: usize = 16 << 10;
 
 /// The reflection that grpcio's and older clients ask.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// How long a connection may be silent before its other end is asked whether it is there, and how long that may take.
+/// How long a connection may be silent before its other end is asked whether it is there, and how
+/// long that may take.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
@@ -144,8 +145,9 @@ impl Api {
         Err(Error::InputTooLarge { field: field.to_owned(), bytes, limit })
     }
 
-    /// Room on the device for texts behind a prompt that were not read yet, by their length: over capacity fails at
-    /// once, before any work was spent. The one rule for requests and for the items of streams.
+    /// Room on the device for texts behind a prompt that were not read yet, by their length: over
+    /// capacity fails at once, before any work was spent. The one rule for requests and for the
+    /// items of streams.
     fn reserve<'a>(
         &self,
         model: &LoadedModel,
@@ -163,8 +165,8 @@ impl Api {
         self.0.admission.reserve(readable.map(|text| tokens(text) as u64).sum())
     }
 
-    /// Runs `one` over the texts (with the path of each, for messages) on the tokenizer's threads, stopping when the
-    /// caller goes away; the texts come back with the results.
+    /// Runs `one` over the texts (with the path of each, for messages) on the tokenizer's threads,
+    /// stopping when the caller goes away; the texts come back with the results.
     async fn each<T: Send + 'static>(
         &self,
         call: &Call,
@@ -228,7 +230,8 @@ impl Api {
         }
     }
 
-    /// Computes the rows on the device, in the turns of the lane; `permit` is the room reserved for them.
+    /// Computes the rows on the device, in the turns of the lane; `permit` is the room reserved for
+    /// them.
     async fn compute(
         &self,
         call: &Call,
@@ -321,7 +324,7 @@ pub type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 /// All services behind the layers, ready to be served.
 ///
 /// # Errors
-/// Where the descriptor set cannot be read.
+/// If the descriptor set cannot be read.
 pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limits = api.0.limits;
     macro_rules! bounded {
@@ -357,7 +360,8 @@ pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Rout
     Ok(server.layer(observe).layer(access).add_routes(routes))
 }
 
-/// What this process serves: the descriptor set also describes the pipeline's services, which live in another.
+/// What this process serves: the descriptor set also describes the pipeline's services, which live
+/// in another.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     let names = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", REFLECTION_V1ALPHA];
     let ours = health::SERVICES.iter().map(|service| service.0);

@@ -1,8 +1,10 @@
-//! Arithmetic of encoders and decoders: on slices for the CPU, and in `cuda` on the memory of a GPU.
+//! Arithmetic of encoders and decoders: on slices for the CPU, and in `cuda` on the memory of a
+//! GPU.
 //!
-//! Nothing here knows of models, files or tensors. Every kernel has one body in plain Rust that is compiled for each
-//! instruction set (or a hand-written one beside it), and is tested against arithmetic in f64. A row's result is made
-//! by the same operations in the same order whatever the other rows are and however many threads work.
+//! Nothing here knows of models, files or tensors. Every kernel has one body in plain Rust that is
+//! compiled for each instruction set (or a hand-written one beside it), and is tested against
+//! arithmetic in f64. A row's result is made by the same operations in the same order whatever the
+//! other rows are and however many threads work.
 
 pub mod attention;
 pub mod bf16;

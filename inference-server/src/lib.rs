@@ -1,8 +1,9 @@
-//! Serves encoders and language models over gRPC: embeddings, token labels, tokenisation and text from the models of a
-//! store; embeddings and text also over HTTP in OpenAI's form.
+//! Serves encoders and language models over gRPC: embeddings, token labels, tokenisation and text
+//! from the models of a store; embeddings and text also over HTTP in OpenAI's form.
 //!
-//! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into ids, `queue` hands
-//! them to the one thread that owns the device, `generation` steps language models, and `model` computes. See `ARCHITECTURE.md` for the picture.
+//! `grpc` takes a call in, `admission` decides whether there is room, `tokenizer` turns texts into
+//! ids, `queue` hands them to the one thread that owns the device, `generation` steps language
+//! models, and `model` computes. See `ARCHITECTURE.md` for the picture.
 
 pub mod access;
 pub mod admission;
@@ -117,7 +118,7 @@ impl Server {
     /// Binds the ports for the models of the plan, which are loaded once [`Server::run`] runs.
     ///
     /// # Errors
-    /// Where the device, a port or the announce file cannot be had.
+    /// If the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
         let mut device = device::open(config.device)?.with_precision(config.precision)?;
         device.text = config.text;
@@ -202,7 +203,7 @@ impl Server {
     /// Where gRPC is served.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// If the system does not say.
     pub fn grpc_addr(&self) -> Result<SocketAddr> {
         self.grpc.local_addr().context("the gRPC port is not known")
     }
@@ -210,7 +211,7 @@ impl Server {
     /// Where metrics are served, and health over HTTP.
     ///
     /// # Errors
-    /// Where the system does not say.
+    /// If the system does not say.
     pub fn metrics_addr(&self) -> Result<SocketAddr> {
         self.metrics_http.local_addr().context("the metrics port is not known")
     }
@@ -225,11 +226,11 @@ impl Server {
         Arc::clone(&self.admission)
     }
 
-    /// Serves until asked to stop: then new requests get UNAVAILABLE, every health name says NOT_SERVING, and what is
-    /// in flight is finished, for at most the configured time.
+    /// Serves until asked to stop: then new requests get UNAVAILABLE, every health name says
+    /// NOT_SERVING, and what is in flight is finished, for at most the configured time.
     ///
     /// # Errors
-    /// Where the transport fails.
+    /// If the transport fails.
     pub async fn run(self, stop: Stop) -> Result<Outcome> {
         tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
         let closed = CancellationToken::new();
@@ -319,7 +320,8 @@ fn none_loaded(registry: &Registry) -> bool {
 
 /// The threads that read texts, and those that read what texts must look like.
 fn readers(threads: usize) -> Result<(Workers, Workers)> {
-    // A request brings at most its texts, so this bounds what a burst may queue up before it is refused.
+    // A request brings at most its texts, so this bounds what a burst may queue up before it is
+    // refused.
     let workers = Workers::start("tokenizer", threads, threads * WAITING_SHARES)
         .context("the tokenizer's threads cannot be started")?;
     let constraints = Workers::start("constraint-reader", CONSTRAINT_THREADS, WAITING_CONSTRAINTS)

@@ -1,4 +1,5 @@
-//! The thread that loads models: those of the plan first, then those that are asked for, one after the other.
+//! The thread that loads models: those of the plan first, then those that are asked for, one after
+//! the other.
 
 use std::sync::{Arc, mpsc};
 
@@ -13,7 +14,8 @@ use crate::model::LoadedModel;
 use crate::model::registry::Registry;
 use crate::model::warm_up::warm_up;
 
-/// Bytes of the thread's stack: the readers of tokenizers and templates follow nested values by recursion.
+/// Bytes of the thread's stack: the readers of tokenizers and templates follow nested values by
+/// recursion.
 const STACK: usize = 64 << 20;
 
 /// Where to ask for a model.
@@ -33,8 +35,8 @@ pub struct Waiting {
 }
 
 impl Loader {
-    /// A loader into `registry` that tells `health` of every change, and `admission` how fast batches of up to
-    /// `batch_tokens` tokens are.
+    /// A loader into `registry` that tells `health` of every change, and `admission` how fast
+    /// batches of up to `batch_tokens` tokens are.
     pub fn new(
         registry: &Arc<Registry>,
         health: &Health,
@@ -56,7 +58,7 @@ impl Loader {
     /// Has the model loaded where it does not answer and is not on its way.
     ///
     /// # Errors
-    /// Where the store has no such model, or the server is shutting down.
+    /// If the store has no such model, or the server is shutting down.
     pub fn request(&self, name: &str) -> Result<(), Error> {
         if self.registry.request(name)? {
             self.names.send(name.to_owned()).map_err(|_| Error::Draining)?;
@@ -66,8 +68,8 @@ impl Loader {
 }
 
 impl Waiting {
-    /// Starts loading onto the device, on a thread of its own: the runtime must be able to end while a large file is
-    /// read. The task ends once every model of the plan was tried.
+    /// Starts loading onto the device, on a thread of its own: the runtime must be able to end
+    /// while a large file is read. The task ends once every model of the plan was tried.
     pub fn start(self, device: OpenDevice) -> Option<JoinHandle<()>> {
         let runtime = tokio::runtime::Handle::current();
         let (sender, tried) = tokio::sync::oneshot::channel::<()>();
@@ -99,7 +101,8 @@ impl Waiting {
         }
     }
 
-    /// A model answers fast from its first request on, and the server knows how much it can take on.
+    /// A model answers fast from its first request on, and the server knows how much it can take
+    /// on.
     fn warm_up(&self, model: &LoadedModel) -> Result<()> {
         let Some(pace) = warm_up(model, self.batch_tokens)? else { return Ok(()) };
         self.admission.observe(pace.tokens, pace.elapsed);

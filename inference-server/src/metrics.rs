@@ -1,4 +1,5 @@
-//! What Prometheus can read: names start with `observatory_inference_`, units stand in the names, labels are closed sets.
+//! What Prometheus can read: names start with `observatory_inference_`, units stand in the names,
+//! labels are closed sets.
 
 mod texts;
 
@@ -169,7 +170,8 @@ impl Metrics {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// The refusal of a request for which there is no room went out, so long after the request was decoded.
+    /// The refusal of a request for which there is no room went out, so long after the request was
+    /// decoded.
     pub fn rejected(&self, after: Duration) {
         self.rejection.observe(after.as_secs_f64());
     }
@@ -218,7 +220,7 @@ impl Metrics {
     /// The OpenMetrics text.
     ///
     /// # Errors
-    /// Where a value cannot be formatted.
+    /// If a value cannot be formatted.
     pub fn encode(&self) -> Result<String> {
         self.in_flight.set(self.admission.requests() as i64);
         self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));

@@ -106,7 +106,8 @@ pub struct ModelInfo {
     pub dimensions: usize,
     /// How it pools; `None` where it makes no embedding.
     pub pooling: Option<Pooling>,
-    /// Shorter lengths that its embeddings were trained to be cut to, ascending; empty where its package names none.
+    /// Shorter lengths that its embeddings were trained to be cut to, ascending; empty where its
+    /// package names none.
     pub matryoshka: Vec<usize>,
     /// Whether it weighs tokens too ([`Extras::sparse`]).
     pub sparse: bool,
@@ -146,11 +147,13 @@ pub enum ComputeError {
 
 /// Set in a token id whose token belongs to the second text of a pair and is of token type 1.
 ///
-/// So a row stays one list of numbers on its way to the device. Only models with two token types see it.
+/// So a row stays one list of numbers on its way to the device. Only models with two token types
+/// see it.
 pub const SECOND_TEXT: u32 = 1 << 31;
 
-/// What to compute beside a row's vector, in the same pass. A model without the head for it leaves it out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// What to compute beside a row's vector, in the same pass. A model without the head for it leaves
+/// it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Extras {
     /// One weight per token.
     pub sparse: bool,
@@ -167,10 +170,10 @@ impl std::ops::BitOr for Extras {
 }
 
 /// What a model makes of one row.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowOutput {
-    /// The pooled vector, not normalised; a token classifier's tokens × labels logits, row-major; a text
-    /// classifier's logits.
+    /// The pooled vector, not normalised; a token classifier's tokens × labels logits, row-major; a
+    /// text classifier's logits.
     pub values: Vec<f32>,
     /// One weight per token where [`Extras::sparse`] asked for it.
     pub sparse: Vec<f32>,
@@ -186,8 +189,8 @@ impl From<Vec<f32>> for RowOutput {
 
 /// A network on a device.
 pub trait Model: Send + Sync {
-    /// One output per row of token ids (special tokens included, no padding), which does not depend on the other
-    /// rows. Outputs may carry more than `extras` asks for.
+    /// One output per row of token ids (special tokens included, no padding), which does not depend
+    /// on the other rows. Outputs may carry more than `extras` asks for.
     ///
     /// # Errors
     /// See [`ComputeError`].

@@ -1,8 +1,9 @@
 //! The door for programs that speak OpenAI's API over HTTP; behind it everything is as over gRPC.
 //!
-//! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with the fields, defaults
-//! and errors of OpenAI's API reference; `POST /v1/rerank` in the form of Jina and Cohere. A token array to be embedded holds ids of the model's own tokenizer; they are
-//! turned into text and read again.
+//! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with
+//! the fields, defaults and errors of OpenAI's API reference; `POST /v1/rerank` in the form of Jina
+//! and Cohere. A token array to be embedded holds ids of the model's own tokenizer; they are turned
+//! into text and read again.
 
 mod asked;
 mod fields;
@@ -52,7 +53,7 @@ enum Input {
 /// What an [`Input`] is, in words.
 const INPUT: &str = "a text, a list of texts, a list of token ids or a list of such lists";
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EncodingFormat {
     /// Numbers.
@@ -290,8 +291,8 @@ fn http_status(code: i32) -> StatusCode {
     }
 }
 
-/// The canonical gRPC code for an HTTP status, as in google.rpc's `code.proto`; where several have one status, the one
-/// that the server gives most.
+/// The canonical gRPC code for an HTTP status, as in google.rpc's `code.proto`; where several have
+/// one status, the one that the server gives most.
 fn grpc_code(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",

@@ -1,6 +1,8 @@
-//! Health over HTTP beside the metrics, without TLS and tokens: an orchestrator's own gRPC probes speak no TLS.
+//! Health over HTTP beside the metrics, without TLS and tokens: an orchestrator's own gRPC probes
+//! speak no TLS.
 //!
-//! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where it serves, else 503.
+//! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where
+//! it serves, else 503.
 
 use axum::Router;
 use axum::extract::State;

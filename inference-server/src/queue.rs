@@ -1,10 +1,11 @@
 //! The work that waits for the device, and the threads that hand it over.
 //!
-//! Rows of all requests stand in the [`Batcher`]. While the device computes one batch, a second thread hands out the
-//! answers of the one before and prepares the next; rows that arrive meanwhile still join it, and interactive ones
-//! send a prepared batch with bulk rows back. An idle device takes what there is at once. A GPU is handed a second batch
-//! behind the one it is at, so that it need not wait for the host in between, but only a full one: a small one would
-//! give away the rows that still may join it. Before every batch the rows of requests whose caller went away or whose
+//! Rows of all requests stand in the [`Batcher`]. While the device computes one batch, a second
+//! thread hands out the answers of the one before and prepares the next; rows that arrive meanwhile
+//! still join it, and interactive ones send a prepared batch with bulk rows back. An idle device
+//! takes what there is at once. A GPU is handed a second batch behind the one it is at, so that it
+//! need not wait for the host in between, but only a full one: a small one would give away the rows
+//! that still may join it. Before every batch the rows of requests whose caller went away or whose
 //! deadline passed are dropped.
 
 mod compute;
@@ -27,7 +28,8 @@ use compute::compute;
 pub use job::Ticket;
 use job::{Job, Row};
 
-/// Who asks, and whom: the work of one lane takes its turns as one, however many pieces it is handed in by.
+/// Who asks, and whom: the work of one lane takes its turns as one, however many pieces it is
+/// handed in by.
 #[derive(Debug, Clone)]
 pub struct Lane {
     model: Arc<LoadedModel>,
@@ -73,7 +75,8 @@ pub struct Work {
     pub deadline: Option<Instant>,
     /// When it is of no use any more to begin.
     pub begin_by: Option<Instant>,
-    /// Room on the device, given back as rows are computed, and whole when the work ends in whatever way.
+    /// Room on the device, given back as rows are computed, and whole when the work ends in
+    /// whatever way.
     pub permit: TokenPermit,
 }
 
@@ -169,11 +172,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Starts the threads; a batch holds at most `batch_tokens` tokens (or one row), and the device is at `in_flight`
-    /// batches at most.
+    /// Starts the threads; a batch holds at most `batch_tokens` tokens (or one row), and the device
+    /// is at `in_flight` batches at most.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system gives no thread.
     pub fn start(
         batch_tokens: usize,
         in_flight: usize,
@@ -317,7 +320,8 @@ impl Shared {
                 drop(state);
                 finished.into_iter().for_each(answer);
                 state = self.state();
-                // A job that was answered must not keep its model in memory until the next one comes.
+                // A job that was answered must not keep its model in memory until the next one
+                // comes.
                 state.jobs.retain(|job| !job.ended() || job.has_rows());
                 continue;
             }

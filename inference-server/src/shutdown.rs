@@ -18,7 +18,7 @@ impl Stop {
     /// Listens for SIGTERM and SIGINT from now on.
     ///
     /// # Errors
-    /// Where the handlers cannot be installed.
+    /// If the handlers cannot be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
         let mut terminate = signal(SignalKind::terminate())?;

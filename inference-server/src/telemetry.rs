@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging; `OBSERVATORY_LOG` chooses what, `info` by default. Does nothing where a subscriber exists already.
+/// Starts logging; `OBSERVATORY_LOG` chooses what, `info` by default. Does nothing where a
+/// subscriber exists already.
 pub fn init() {
     let filter = EnvFilter::try_from_env("OBSERVATORY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);

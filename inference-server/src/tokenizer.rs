@@ -91,8 +91,9 @@ pub struct TextTokenizer {
     density: AtomicU32,
 }
 
-/// The file without the added tokens that the model has no vectors for, such as the place of a picture in models that were
-/// published without their eyes: in a text they are letters like any others.
+/// The file without the added tokens that the model has no vectors for, such as the place of a
+/// picture in models that were published without their eyes: in a text they are letters like any
+/// others.
 fn without_tokens_beyond(file: &[u8], vocab_size: usize) -> Result<Vec<u8>> {
     let mut json: serde_json::Value = serde_json::from_slice(file)?;
     let known = |token: &serde_json::Value| token["id"].as_u64().is_none_or(|id| id < vocab_size as u64);
@@ -140,7 +141,7 @@ impl TextTokenizer {
     /// Wraps a tokenizer.
     ///
     /// # Errors
-    /// Where `max_tokens` leaves no room beside the special tokens.
+    /// If `max_tokens` leaves no room beside the special tokens.
     pub fn new(mut inner: Tokenizer, max_tokens: usize, lowercase: bool) -> Result<Self> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
@@ -159,11 +160,12 @@ impl TextTokenizer {
 
     /// The ids of `prompt` + `text` with special tokens, cut to the limit of the model.
     ///
-    /// The prompt counts towards the limit; cutting on the left cuts it first, as sentence-transformers does.
+    /// The prompt counts towards the limit; cutting on the left cuts it first, as
+    /// sentence-transformers does.
     ///
     /// # Errors
-    /// [`Error::EmptyInput`] for a text of white space only, [`Error::InputTooLong`] under [`Truncation::Reject`],
-    /// both naming `field`.
+    /// [`Error::EmptyInput`] for a text of white space only, [`Error::InputTooLong`] under
+    /// [`Truncation::Reject`], both naming `field`.
     pub fn encode(
         &self,
         field: &str,
@@ -193,8 +195,8 @@ impl TextTokenizer {
         self.content(&self.cased(text.to_owned()))
     }
 
-    /// The ids of a pair with special tokens, cut to the limit of the model: the longer text is cut first, then both to
-    /// the same length, as transformers does by its strategy `longest_first`.
+    /// The ids of a pair with special tokens, cut to the limit of the model: the longer text is cut
+    /// first, then both to the same length, as transformers does by its strategy `longest_first`.
     ///
     /// # Errors
     /// As [`TextTokenizer::encode`], `field` naming the second text.
@@ -232,8 +234,9 @@ impl TextTokenizer {
         Ok(Encoded { ids, truncated })
     }
 
-    /// The ids of a prompt for a model that writes text, never cut; `special` adds the tokens that the model puts around
-    /// a text. Names of special tokens in the text are those tokens, as transformers reads them.
+    /// The ids of a prompt for a model that writes text, never cut; `special` adds the tokens that
+    /// the model puts around a text. Names of special tokens in the text are those tokens, as
+    /// transformers reads them.
     ///
     /// # Errors
     /// [`Error::Backend`] where the tokenizer fails.
@@ -262,7 +265,8 @@ impl TextTokenizer {
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
-    /// The text of token ids, which are those of `field`; special tokens are left out unless they are to be kept.
+    /// The text of token ids, which are those of `field`; special tokens are left out unless they
+    /// are to be kept.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for the first id that the vocabulary does not have.
@@ -277,7 +281,8 @@ impl TextTokenizer {
         self.inner.decode(ids, !keep_special).map_err(|error| failed(&error))
     }
 
-    /// The tokens that windows of a long text share: what is asked for, or 64 and at most a quarter of a window.
+    /// The tokens that windows of a long text share: what is asked for, or 64 and at most a quarter
+    /// of a window.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] where a window would hold no more than that.
@@ -323,8 +328,9 @@ impl TextTokenizer {
         Ok(Windowed { spans, windows })
     }
 
-    /// Spans in code points. Which token continues a word is decided as transformers' pipeline decides it: by the
-    /// marker of the vocabulary where it has one, else by the absence of a space before the token.
+    /// Spans in code points. Which token continues a word is decided as transformers' pipeline
+    /// decides it: by the marker of the vocabulary where it has one, else by the absence of a space
+    /// before the token.
     fn spans(&self, text: &str, encoding: &Encoding) -> Vec<TokenSpan> {
         let chars: Vec<char> = text.chars().collect();
         let marks = match self.inner.get_model() {
@@ -354,7 +360,8 @@ impl TextTokenizer {
         self.max_tokens
     }
 
-    /// About how many tokens a text of so many bytes has, special tokens included, from the texts read lately.
+    /// About how many tokens a text of so many bytes has, special tokens included, from the texts
+    /// read lately.
     pub fn estimate(&self, bytes: usize) -> usize {
         let density = f32::from_bits(self.density.load(Ordering::Relaxed));
         (bytes as f32 * density).ceil() as usize + self.added

@@ -1,7 +1,7 @@
 //! Vectors of texts embedded before.
 //!
-//! Kept as the model gave them, before normalising, so that an answer from here is the one the model would give. The
-//! least recently used go when there are too many bytes.
+//! Kept as the model gave them, before normalising, so that an answer from here is the one the
+//! model would give. The least recently used go when there are too many bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,8 @@
-//! Threads behind a bounded line: those that read texts, and those that make and follow constraints.
+//! Threads behind a bounded line: those that read texts, and those that make and follow
+//! constraints.
 //!
-//! A tokenizer can be used by several threads at once (its caches are tried, never waited for), so the workers share it.
+//! A tokenizer can be used by several threads at once (its caches are tried, never waited for), so
+//! the workers share it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +45,7 @@ impl Workers {
     /// Starts `threads` threads of this name; with `bound` jobs in line no more are taken.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system gives no thread.
     pub fn start(name: &str, threads: usize, bound: usize) -> std::io::Result<Self> {
         let workers = Self { shared: Arc::default(), bound };
         for index in 0..threads {
@@ -53,7 +55,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Puts the jobs in line, all or none. Where one's answer fails to come, its caller cancelled it or it panicked.
+    /// Puts the jobs in line, all or none. Where one's answer fails to come, its caller cancelled
+    /// it or it panicked.
     ///
     /// # Errors
     /// [`Full`] at once where too many wait already.

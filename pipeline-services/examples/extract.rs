@@ -1,5 +1,6 @@
-//! Answers documents on standard input as `observatory extract` does, in this process:
-//! `extract [--spans] [--no-implicit] [ESCO_DIR...] < in.jsonl > out.jsonl`. Says on standard error how fast.
+//! Answers documents on standard input as `observatory extract` does, in this process: `extract
+//! [--spans] [--no-implicit] [ESCO_DIR...] < in.jsonl > out.jsonl`. Says on standard error how
+//! fast.
 
 use std::{
     io::{self, BufRead, Write},

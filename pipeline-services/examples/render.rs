@@ -1,5 +1,5 @@
-//! Renders a report document from a file, for authors of templates:
-//! `cargo run -p observatory-pipeline --example render -- reports/example.json OUT [pdf,html,...] [TEMPLATE.typ]`
+//! Renders a report document from a file, for authors of templates: `cargo run -p
+//! observatory-pipeline --example render -- reports/example.json OUT [pdf,html,...] [TEMPLATE.typ]`
 
 use std::path::PathBuf;
 

@@ -37,7 +37,7 @@ pub const SETTINGS: [&str; 7] =
 /// The map is UMAP's, with the published parameters. Clusters are not sought on it, since it is
 /// another one whenever the last bits of a vector are others, but among the eigenvectors of the
 /// same neighbourhoods.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Points in a neighbourhood, on the map and for the clusters.
@@ -46,19 +46,20 @@ pub struct Settings {
     pub min_dist: f64,
     /// UMAP: seed of every random number.
     pub seed: u64,
-    /// Clusters: eigenvectors of the neighbourhoods' graph, 1 to 60; fewer where there are few skills.
+    /// Clusters: eigenvectors of the neighbourhoods' graph, 1 to 60; fewer where there are few
+    /// skills.
     pub n_components: usize,
     /// HDBSCAN: smallest cluster.
     pub min_cluster_size: usize,
-    /// HDBSCAN: neighbours that make a point dense, the point itself included. The published
-    /// figure is 3; of 2,000 skills it leaves more than a third without a cluster, 2 fewer than 30 %.
+    /// HDBSCAN: neighbours that make a point dense, the point itself included. The published figure
+    /// is 3; of 2,000 skills it leaves more than a third without a cluster, 2 fewer than 30 %.
     pub min_samples: usize,
     /// HDBSCAN: `own` for ours, `crate` for the published crate.
     pub engine: Engine,
 }
 
 /// Implementation of HDBSCAN.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// The published crate.

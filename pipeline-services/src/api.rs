@@ -79,7 +79,7 @@ pub struct Services {
 }
 
 /// How callers come in: the port's connections, and the rule for its calls.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Entrance {
     port: Port,
     probes: Port,
@@ -89,7 +89,8 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// The gRPC port's connections and those of the port beside it, and as many calls as may be under way.
+    /// The gRPC port's connections and those of the port beside it, and as many calls as may be
+    /// under way.
     pub fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
         let gate = GateLayer::new(access.clone(), Room::new(calls));
         Self { port, probes, gate, access, ready: Arc::default() }
@@ -112,7 +113,7 @@ const READY: &str = "ready";
 /// Serves until `stop`; requests in flight may take `drain` longer.
 ///
 /// # Errors
-/// When the address cannot be bound or the transport fails.
+/// If the address cannot be bound or the transport fails.
 pub async fn serve(
     services: Services,
     listener: TcpListener,
@@ -203,7 +204,7 @@ async fn watch_readiness(
 /// Opens a port.
 ///
 /// # Errors
-/// When the address is in use or not allowed; the text names it.
+/// If the address is in use or not allowed; the text names it.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }

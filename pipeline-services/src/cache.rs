@@ -1,8 +1,8 @@
 //! Vectors by text: what was embedded before is not asked for again.
 //!
-//! Memory first, then files, then the inference server; what a lower level knows is put into the ones above. Below
-//! them stands the database: a skill that has a vector of the current model there is never planned. Entries name
-//! model, revision and prompt, so another model finds none of them.
+//! Memory first, then files, then the inference server; what a lower level knows is put into the
+//! ones above. Below them stands the database: a skill that has a vector of the current model there
+//! is never planned. Entries name model, revision and prompt, so another model finds none of them.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::inference::{EmbeddingModelInfo, InferenceClient, InferenceError};
 
 /// How much a level keeps, and for how long.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Vectors at most; 0 switches the level off.
     pub entries: usize,
@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 /// Sizes and lifetimes of the levels.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// In memory.
     pub memory: Limits,
@@ -42,7 +42,7 @@ pub struct Options {
 type Key = [u8; 32];
 
 /// An inference client that remembers vectors; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct CachedEmbeddings {
     inference: InferenceClient,
     levels: Arc<Levels>,
@@ -82,7 +82,7 @@ impl CachedEmbeddings {
     /// L2-normalised vectors of `texts` in order; see [`InferenceClient::embed`].
     ///
     /// # Errors
-    /// When a vector is not remembered and the server does not answer.
+    /// If a vector is not remembered and the server does not answer.
     pub async fn embed(
         &self,
         model: &EmbeddingModelInfo,
@@ -125,7 +125,7 @@ impl CachedEmbeddings {
         let levels = Arc::clone(&self.levels);
         let put = move || levels.put(made);
         if let Err(error) = tokio::task::spawn_blocking(put).await {
-            tracing::warn!(error.text = %error, "vectors not remembered");
+            tracing::warn!(error.message = %error, "vectors not remembered");
         }
     }
 
@@ -182,7 +182,7 @@ impl Levels {
         {
             tracing::warn!(
                 directory.path = %disk.directory.display(),
-                error.text = %error,
+                error.message = %error,
                 "vectors not written to the cache"
             );
         }

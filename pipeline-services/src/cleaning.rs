@@ -1,5 +1,5 @@
-//! From text as published to text that is stored: entities decoded, markup turned into lines, characters
-//! normalised, personal data removed. Raw text is not kept.
+//! From text as published to text that is stored: entities decoded, markup turned into lines,
+//! characters normalised, personal data removed. Raw text is not kept.
 
 #[cfg(test)]
 mod damaged;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A text fit to be stored.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cleaned {
     /// Plain text: paragraphs and list items on lines of their own, single blanks, NFC.
     pub text: String,
@@ -27,11 +27,12 @@ pub struct Cleaned {
 
 /// Removing markup can complete an entity and the other way round; more rounds settle that.
 const ROUNDS: usize = 32;
-/// Bytes that further rounds read of one text. Advertisements settle in the second round; a long one that is made to need
-/// many gets fewer of them.
+/// Bytes that further rounds read of one text. Advertisements settle in the second round; a long
+/// one that is made to need many gets fewer of them.
 const FURTHER: usize = 1 << 20;
 
-/// Cleans a text; cleaning it again changes nothing. Mojibake is left alone: what it meant is a guess.
+/// Cleans a text; cleaning it again changes nothing. Mojibake is left alone: what it meant is a
+/// guess.
 pub fn clean(text: &str) -> Cleaned {
     clean_by(text, privacy::scrub)
 }
@@ -57,7 +58,8 @@ fn clean_by(text: &str, scrub: fn(&str) -> Scrubbed) -> Cleaned {
     cleaned
 }
 
-/// NFC, odd blanks to blanks, controls and invisible characters out, at most one empty line in a row.
+/// NFC, odd blanks to blanks, controls and invisible characters out, at most one empty line in a
+/// row.
 fn normalise(text: &str) -> String {
     let visible: String = text.chars().filter_map(visible).nfc().collect();
     let mut out = String::with_capacity(visible.len());
@@ -97,7 +99,7 @@ fn visible(character: char) -> Option<char> {
 }
 
 /// What makes two advertisements the same text.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Content<'a> {
     /// Title.
     pub title: &'a str,
@@ -111,8 +113,8 @@ pub struct Content<'a> {
     pub requirements: &'a str,
 }
 
-/// SHA-256, hexadecimal, over the folded fields: case, accents, blanks and punctuation do not count, except
-/// `+` and `#`, which tell C from C++ and C#.
+/// SHA-256, hexadecimal, over the folded fields: case, accents, blanks and punctuation do not
+/// count, except `+` and `#`, which tell C from C++ and C#.
 pub fn content_hash(content: &Content<'_>) -> String {
     let mut hash = Sha256::new();
     let fields =

@@ -1,5 +1,5 @@
-//! Configuration: flags, environment, and the optional `observatory.toml`; checked whole before any port
-//! opens.
+//! Configuration: flags, environment, and the optional `observatory.toml`; checked whole before any
+//! port opens.
 
 mod callers;
 mod numbers;
@@ -31,7 +31,7 @@ pub struct Cli {
 }
 
 /// What a process does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Subcommand)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Role {
     /// Visit job portals
     Scraper,
@@ -86,12 +86,13 @@ impl Role {
 /// Every stage, in order.
 pub const STAGES: [StageName; 6] = StageName::ALL;
 
-/// The block of a module that the file does not mention. Nobody visits portals without having said so.
+/// The block of a module that the file does not mention. Nobody visits portals without having said
+/// so.
 fn default_module(stage: StageName) -> ModuleConfig {
     ModuleConfig { enabled: stage != StageName::Scrape, ..ModuleConfig::default() }
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Options {
     /// PostgreSQL with pgvector
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
@@ -110,8 +111,8 @@ struct Options {
     listen: SocketAddr,
     #[command(flatten)]
     callers: CallerOptions,
-    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET /readyz), always without
-    /// TLS and tokens; port 0 picks a free one
+    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET
+    /// /readyz), always without TLS and tokens; port 0 picks a free one
     #[arg(long, env = "OBSERVATORY_METRICS_LISTEN", default_value = "127.0.0.1:0", global = true)]
     metrics_listen: SocketAddr,
     /// File that receives the bound addresses as JSON once the process serves
@@ -123,7 +124,8 @@ struct Options {
     /// Directory that receives reports
     #[arg(long, env = "OBSERVATORY_REPORTS", default_value = "reports", global = true)]
     reports_dir: PathBuf,
-    /// Directory that keeps vectors of texts that were embedded before; none are kept in files without one
+    /// Directory that keeps vectors of texts that were embedded before; none are kept in files
+    /// without one
     #[arg(long, env = "OBSERVATORY_CACHE", global = true)]
     cache_dir: Option<PathBuf>,
     /// Seconds that work in flight may take after a request to stop
@@ -133,7 +135,8 @@ struct Options {
     #[arg(long, env = "OBSERVATORY_LEASE_SECONDS", default_value_t = 30, global = true,
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     lease_seconds: u64,
-    /// Seconds before the first retry of a task; each further one waits twice as long, up to 60 or this
+    /// Seconds before the first retry of a task; each further one waits twice as long, up to 60 or
+    /// this
     #[arg(long, env = "OBSERVATORY_BACKOFF_SECONDS", default_value_t = 2.0, global = true,
         value_parser = backoff)]
     backoff_seconds: f64,
@@ -146,7 +149,7 @@ fn backoff(text: &str) -> Result<f64, String> {
 }
 
 /// Checked configuration of a process.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// PostgreSQL URL.
     pub database_url: Secret,
@@ -179,7 +182,7 @@ impl Config {
     /// Checks flags, environment and file together.
     ///
     /// # Errors
-    /// When something is missing, unknown or out of range; the text names it.
+    /// If something is missing, unknown or out of range; the text names it.
     pub fn new(cli: &Cli) -> Result<Self> {
         let options = cli.options.clone();
         let database_url = options
@@ -211,8 +214,8 @@ impl Config {
         self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
-    /// Whether a process of `role` works on a stage: as its block says; without one, the scraper only where
-    /// it was asked for by name.
+    /// Whether a process of `role` works on a stage: as its block says; without one, the scraper
+    /// only where it was asked for by name.
     pub fn works_on(&self, stage: StageName, role: Role) -> bool {
         match self.modules.get(stage.service()) {
             Some(module) => module.enabled,
@@ -223,7 +226,7 @@ impl Config {
     /// What only the module understands.
     ///
     /// # Errors
-    /// When a key is unknown, a number makes no sense or a value has the wrong type.
+    /// If a key is unknown, a number makes no sense or a value has the wrong type.
     pub fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
         let settings = self.module(stage).settings;
         let place = format!("modules.{}.settings", stage.service());

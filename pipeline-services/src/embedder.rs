@@ -25,13 +25,14 @@ use crate::{
     },
 };
 
-/// Longest wait for a model that its server is loading, so that a start costs no try; and the pause between two looks.
+/// Longest wait for a model that its server is loading, so that a start costs no try; and the pause
+/// between two looks.
 const LOADING: Duration = Duration::from_secs(120);
 /// See `LOADING`.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What only the embedder understands.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Model to use; the inference server's default when absent.
@@ -42,7 +43,8 @@ pub struct Settings {
     pub memory_entries: usize,
     /// See `memory_entries`.
     pub memory_seconds: u64,
-    /// Vectors kept in files of the cache directory, and the seconds after which they are forgotten.
+    /// Vectors kept in files of the cache directory, and the seconds after which they are
+    /// forgotten.
     pub disk_entries: usize,
     /// See `disk_entries`.
     pub disk_seconds: u64,

@@ -17,11 +17,12 @@ use crate::{
 };
 
 /// What is exported.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Rows of `raw_jobs` without `raw_html`.
     Postings,
-    /// Rows of `enhanced_skills` with portal and country of the posting and the span they came from.
+    /// Rows of `enhanced_skills` with portal and country of the posting and the span they came
+    /// from.
     Skills,
     /// Members of the latest clustering.
     Clusters,
@@ -41,7 +42,7 @@ impl FromStr for Subject {
 }
 
 /// Shape of the file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// With a header; cells that a spreadsheet would run as a formula begin with `'`.
     Csv(Dialect),
@@ -65,7 +66,7 @@ impl FromStr for Format {
 const CHUNK: usize = 1 << 18;
 
 /// A value of a row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Cell {
     Nothing,
     Text(String),
@@ -164,7 +165,8 @@ impl Pages<'_> {
     }
 }
 
-/// Skills with the sentences that name them; a text is cut into sentences once for all of its skills.
+/// Skills with the sentences that name them; a text is cut into sentences once for all of its
+/// skills.
 fn skill_rows(skills: Vec<Skill>, postings: &[Posting]) -> Vec<Row> {
     let postings: HashMap<Uuid, (&Posting, Document)> =
         postings.iter().map(|posting| (posting.job_id, (posting, Document::from(posting)))).collect();
@@ -271,11 +273,11 @@ impl Encoder {
     }
 }
 
-/// Sends the file in chunks until it is complete or `send` answers false. An empty subject gives a CSV
-/// file with nothing but its header.
+/// Sends the file in chunks until it is complete or `send` answers false. An empty subject gives a
+/// CSV file with nothing but its header.
 ///
 /// # Errors
-/// When a statement fails; the file is then incomplete.
+/// If a statement fails; the file is then incomplete.
 pub async fn write<F>(
     pool: &PgPool,
     subject: Subject,

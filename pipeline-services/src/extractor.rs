@@ -1,8 +1,9 @@
 //! From advertisements to mentions of skills, every one with its span.
 //!
-//! Three sources name a skill: the lexicon, the labels of the active taxonomy and phrases that introduce one;
-//! a served tagger may add a fourth. All their candidates compete for the words of a field: the longer wins,
-//! and between equals the surer. The result depends on the document and the sources alone.
+//! Three sources name a skill: the lexicon, the labels of the active taxonomy and phrases that
+//! introduce one; a served tagger may add a fourth. All their candidates compete for the words of a
+//! field: the longer wins, and between equals the surer. The result depends on the document and the
+//! sources alone.
 
 mod candidates;
 mod masks;
@@ -40,14 +41,15 @@ use candidates::{Candidate, Named, Source};
 use scope::Scope;
 use spelling::Spelling;
 
-/// Raised with every change of the rules in code, so that results of older rules are not taken for current.
+/// Raised with every change of the rules in code, so that results of older rules are not taken for
+/// current.
 const RULES: u32 = 2;
 
 /// Candidates below this confidence are not reported.
 const REPORTED: f32 = 0.3;
 
 /// What a served token classifier found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NerEntity {
     /// Field the span counts in.
     pub field: Field,
@@ -62,7 +64,7 @@ pub struct NerEntity {
 }
 
 /// The occupation of an advertisement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Occupation {
     /// Concept of the taxonomy.
     pub uri: String,
@@ -73,7 +75,7 @@ pub struct Occupation {
 }
 
 /// What an advertisement asks for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Extraction {
     /// `es` or `en`.
     pub language: &'static str,
@@ -111,7 +113,8 @@ impl Extractor {
         Self { lexicon, source, spelling, patterns, taxonomy, version }
     }
 
-    /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give equal results.
+    /// Changes with the rules, the lexicon, the patterns and the taxonomy: equal versions give
+    /// equal results.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -131,8 +134,8 @@ impl Extractor {
         self.extract_with(document, &[])
     }
 
-    /// Finds the skills of a document, with what a served tagger found in it. An entity whose span is empty
-    /// or past the end of its field is left out.
+    /// Finds the skills of a document, with what a served tagger found in it. An entity whose span
+    /// is empty or past the end of its field is left out.
     pub fn extract_with(&self, document: &Document, entities: &[NerEntity]) -> Extraction {
         let fields = Field::ALL.map(|field| {
             let mut tokens = Tokens::new(document.field(field));

@@ -1,5 +1,5 @@
-//! Time that reading takes, by the length of texts made to be slow: eight times the text takes eight times as long, not
-//! sixty-four times.
+//! Time that reading takes, by the length of texts made to be slow: eight times the text takes
+//! eight times as long, not sixty-four times.
 
 mod texts;
 
@@ -24,8 +24,9 @@ use crate::{
 };
 use texts::texts;
 
-/// Bytes of the shorter text, and how many times as many the longer one has. What grows with the square of a text shows at
-/// this size too, and every function meets every text within a minute; `OBSERVATORY_GROWTH_KIB=64` compares 64 KiB with 512.
+/// Bytes of the shorter text, and how many times as many the longer one has. What grows with the
+/// square of a text shows at this size too, and every function meets every text within a minute;
+/// `OBSERVATORY_GROWTH_KIB=64` compares 64 KiB with 512.
 static SHORT: LazyLock<usize> = LazyLock::new(|| {
     let kib = std::env::var("OBSERVATORY_GROWTH_KIB").ok().and_then(|kib| kib.parse().ok());
     kib.unwrap_or(2) * 1024
@@ -34,7 +35,8 @@ static SHORT: LazyLock<usize> = LazyLock::new(|| {
 const TIMES: usize = 8;
 /// Readings of the longer text that take less say nothing.
 const TELLING: Duration = Duration::from_millis(10);
-/// How much longer the longer text may take: eight times, and half as much again for chance and caches.
+/// How much longer the longer text may take: eight times, and half as much again for chance and
+/// caches.
 const RATIO: u32 = 12;
 /// Readings of which the fastest counts, where the first was too slow.
 const READINGS: usize = 5;
@@ -62,7 +64,8 @@ pub(crate) fn check(name: &str, read: &dyn Fn(&str)) {
     check_some(name, *SHORT, &|_| true, read);
 }
 
-/// The same with what looks like markup, twice as long, since a page may nest so deep before it costs no more.
+/// The same with what looks like markup, twice as long, since a page may nest so deep before it
+/// costs no more.
 pub(crate) fn check_markup(name: &str, read: &dyn Fn(&str)) {
     check_some(name, 2 * *SHORT, &|text| text.contains(['<', '>', '&', '"', '{', '[', '\n', '=']), read);
 }

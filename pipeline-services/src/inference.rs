@@ -70,7 +70,8 @@ impl From<Status> for InferenceError {
     }
 }
 
-/// What ended the connection, where a status is no word of the server's but what became of the connection to it.
+/// What ended the connection, where a status is no word of the server's but what became of the
+/// connection to it.
 fn broken(status: &Status) -> Option<String> {
     let mut cause = std::error::Error::source(status)?;
     while let Some(deeper) = cause.source() {
@@ -108,7 +109,7 @@ impl From<InferenceError> for StageError {
 }
 
 /// A model that makes embeddings, as its server describes it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddingModelInfo {
     /// Name in the model store.
     pub name: String,
@@ -125,7 +126,7 @@ pub struct EmbeddingModelInfo {
 }
 
 /// A model that labels tokens, as its server describes it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifierInfo {
     /// Name in the model store.
     pub name: String,
@@ -138,7 +139,7 @@ pub struct ClassifierInfo {
 }
 
 /// Words that a model gave a label.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LabelledSpan {
     /// Label without "B-" and "I-".
     pub label: String,
@@ -151,7 +152,7 @@ pub struct LabelledSpan {
 }
 
 /// How to reach the inference server.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Inference server, as http://HOST:PORT or https://HOST:PORT
     #[arg(long = "inference", env = "OBSERVATORY_INFERENCE", value_name = "INFERENCE", global = true)]
@@ -186,7 +187,8 @@ impl InferenceClient {
     /// A client of the server of `options`, or one that refuses every call where they name none.
     ///
     /// # Errors
-    /// When the address is not a URL, or a certificate, key or token cannot be used; no connection was tried.
+    /// If the address is not a URL, or a certificate, key or token cannot be used; no connection
+    /// was tried.
     pub fn new(options: &Options) -> Result<Self, InferenceError> {
         let Some(address) = &options.address else { return Ok(Self { connection: None, patient: None }) };
         let connection = |timeout: Option<Duration>| {
@@ -221,7 +223,7 @@ impl InferenceClient {
     /// Every model the server knows, whatever its state.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn models(&self) -> Result<Vec<Model>, InferenceError> {
         let mut client = ModelsServiceClient::new(self.connection()?);
         let mut models = Vec::new();
@@ -240,7 +242,7 @@ impl InferenceClient {
     /// The model named `wanted`, or the server's default for embeddings.
     ///
     /// # Errors
-    /// When the server does not answer, has no such model or is still loading it.
+    /// If the server does not answer, has no such model or is still loading it.
     pub async fn embedding_model(&self, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
         choose_embedding(self.models().await?, wanted)
     }
@@ -248,7 +250,7 @@ impl InferenceClient {
     /// Every token classifier that answers or is going to.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// If the server does not answer.
     pub async fn classifiers(&self) -> Result<Vec<ClassifierInfo>, InferenceError> {
         let labels_tokens = |model: &Model| {
             matches!(model.state(), ModelState::Ready | ModelState::Loading)
@@ -265,11 +267,11 @@ impl InferenceClient {
             .collect())
     }
 
-    /// Labelled words of `texts`, in order; an item that failed carries its reason. A word takes the label of its
-    /// first token, as the callers of the published skill taggers do.
+    /// Labelled words of `texts`, in order; an item that failed carries its reason. A word takes
+    /// the label of its first token, as the callers of the published skill taggers do.
     ///
     /// # Errors
-    /// When the whole request failed.
+    /// If the whole request failed.
     pub async fn classify(
         &self,
         name: &str,
@@ -297,7 +299,7 @@ impl InferenceClient {
     /// L2-normalised vectors of `texts` in order; an item that failed carries its reason.
     ///
     /// # Errors
-    /// When the whole request failed.
+    /// If the whole request failed.
     pub async fn embed(
         &self,
         model: &EmbeddingModelInfo,
@@ -330,8 +332,9 @@ impl InferenceClient {
     }
 }
 
-/// The model named `wanted` or the default one. Without a default that is ready, another takes its place only when
-/// the default is not on its way: a server that has just started must not give a run another model than before.
+/// The model named `wanted` or the default one. Without a default that is ready, another takes its
+/// place only when the default is not on its way: a server that has just started must not give a
+/// run another model than before.
 fn choose_embedding(models: Vec<Model>, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
     let mut able: Vec<Model> = models
         .into_iter()

@@ -57,7 +57,7 @@ const TEXTS: [&str; 12] = [
 ];
 
 /// Why an advertisement was not stored; the text names the field, its value and what is allowed.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {}", problem.replace("{}", value))]
 pub struct Refusal {
     /// Field of `raw_jobs`.
@@ -90,7 +90,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// An advertisement that is ready to be stored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     posting: NewPosting,
     external_id: String,
@@ -128,7 +128,7 @@ impl Prepared {
 /// `id` is the portal's own id; unknown fields are ignored, an empty string counts as absent.
 ///
 /// # Errors
-/// When the text is not a JSON object or a field has the wrong type.
+/// If the text is not a JSON object or a field has the wrong type.
 pub fn parse(json: &str) -> Result<NewPosting, Refusal> {
     let mut object = match serde_json::from_str::<Value>(json) {
         Ok(Value::Object(object)) => object,
@@ -176,11 +176,12 @@ fn check_times(object: &serde_json::Map<String, Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Validates and cleans an advertisement: entities and HTML to text, odd characters out, personal data
-/// removed, then the hash of what is left. A panic on the way refuses this advertisement and no other.
+/// Validates and cleans an advertisement: entities and HTML to text, odd characters out, personal
+/// data removed, then the hash of what is left. A panic on the way refuses this advertisement and
+/// no other.
 ///
 /// # Errors
-/// When a field is missing, too long or no date, or the country is not among `countries`.
+/// If a field is missing, too long or no date, or the country is not among `countries`.
 pub fn prepare(raw: NewPosting, countries: &[String], now: DateTime<Utc>) -> Result<Prepared, Refusal> {
     std::panic::catch_unwind(AssertUnwindSafe(|| cleaned(raw, countries, now)))
         .unwrap_or_else(|_| refuse("line", "cannot be cleaned: the cleaning panicked"))
@@ -360,8 +361,9 @@ impl Cleaner {
         scrubbed
     }
 
-    /// The portal's id. One that was a person's address or number is none any more: then a number in it or in the URL is
-    /// the id, or else the text itself, since different advertisements must not share one.
+    /// The portal's id. One that was a person's address or number is none any more: then a number
+    /// in it or in the URL is the id, or else the text itself, since different advertisements must
+    /// not share one.
     fn identity(&mut self, given: Option<&str>, (portal, url): (&str, &str), content_hash: &str) -> String {
         match given {
             None if !self.removed.contains_key("url") => return external_id_of(portal, url),
@@ -436,13 +438,14 @@ fn is_portal_name(name: &str) -> bool {
     first_is_plain && rest_is_plain && name.len() <= 50
 }
 
-/// Stores advertisements in one transaction; the outcomes stand in the order of the items. One that the database does not
-/// take is refused by itself.
+/// Stores advertisements in one transaction; the outcomes stand in the order of the items. One that
+/// the database does not take is refused by itself.
 ///
 /// Batches with texts in common wait for each other, and never in a circle.
 ///
 /// # Errors
-/// When the database is away or others are at work on the same rows; then nothing of the batch is stored.
+/// If the database is away or others are at work on the same rows; then nothing of the batch is
+/// stored.
 pub async fn store_batch(
     connection: &mut PgConnection,
     items: &[Prepared],
@@ -463,7 +466,10 @@ pub async fn store_batch(
         };
         let stored = match postings::store(&mut transaction, &storable).await {
             Err(error) if !crate::store::is_transient(&error) => {
-                tracing::warn!(error.text = crate::stage::chain(&error), "an advertisement was not stored");
+                tracing::warn!(
+                    error.message = crate::stage::chain(&error),
+                    "an advertisement was not stored"
+                );
                 outcomes.push(refuse("line", "the database does not take it; see the server's log"));
                 continue;
             }

@@ -1,10 +1,11 @@
-//! The lexicon: skills by name, the spellings under which advertisements mention them, and what they imply.
+//! The lexicon: skills by name, the spellings under which advertisements mention them, and what
+//! they imply.
 //!
-//! Tab-separated files, one skill a line: `label kind category es en flags uri`. `es` and `en` hold further
-//! forms separated by `|`. A form may start with `=` (its case must match) and `?` (it counts only near other
-//! evidence); the flags `case` and `context` say the same of the label. `implies.tsv` holds
-//! `skill implies relation confidence`, `occupations.tsv` titles of occupations. The set is built in; a directory
-//! of such files replaces it.
+//! Tab-separated files, one skill a line: `label kind category es en flags uri`. `es` and `en` hold
+//! further forms separated by `|`. A form may start with `=` (its case must match) and `?` (it
+//! counts only near other evidence); the flags `case` and `context` say the same of the label.
+//! `implies.tsv` holds `skill implies relation confidence`, `occupations.tsv` titles of
+//! occupations. The set is built in; a directory of such files replaces it.
 
 mod load;
 mod titles;
@@ -37,7 +38,7 @@ pub const CATEGORIES: [&str; 9] = [
 ];
 
 /// One spelling of a skill.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Form {
     /// The words.
     pub text: String,
@@ -48,7 +49,7 @@ pub struct Form {
 }
 
 /// A skill of the lexicon.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Canonical name.
     pub label: String,
@@ -63,7 +64,7 @@ pub struct Entry {
 }
 
 /// How an entry is linked to a taxonomy.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Link {
     /// To the concept that bears the entry's own label as a preferred one, if any does.
     #[default]
@@ -96,7 +97,7 @@ impl Entry {
 }
 
 /// A skill that another one implies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Implication {
     /// Label of the skill that is named.
     pub skill: String,
@@ -109,7 +110,7 @@ pub struct Implication {
 }
 
 /// Skills by name.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Lexicon {
     entries: Vec<Entry>,
     implications: Vec<Implication>,
@@ -145,14 +146,14 @@ impl Lexicon {
     /// The `.tsv` files of a directory, read in order of their names.
     ///
     /// # Errors
-    /// If the directory cannot be read, holds no entry, or a line is wrong; the error names file, line and
-    /// column.
+    /// If the directory cannot be read, holds no entry, or a line is wrong; the error names file,
+    /// line and column.
     pub fn from_dir(dir: &Path) -> Result<Self, LexiconError> {
         load::parse(&load::read_dir(dir)?)
     }
 
-    /// Every concept that an entry or a title is linked to by hand, once, with the preferred labels that the files name:
-    /// a small taxonomy for whoever has none.
+    /// Every concept that an entry or a title is linked to by hand, once, with the preferred labels
+    /// that the files name: a small taxonomy for whoever has none.
     pub fn concepts(&self) -> &[Concept] {
         &self.concepts
     }

@@ -1,7 +1,7 @@
 //! From job advertisements to skills, vectors, clusters and reports.
 //!
-//! Stages never call each other: a stage reads rows, asks the inference server, and hands back effects
-//! that the worker writes together with the next stage's tasks in one transaction.
+//! Stages never call each other: a stage reads rows, asks the inference server, and hands back
+//! effects that the worker writes together with the next stage's tasks in one transaction.
 
 pub mod analyzer;
 pub mod api;

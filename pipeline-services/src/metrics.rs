@@ -1,6 +1,8 @@
-//! Prometheus metrics of a process over HTTP, and its health beside them: an orchestrator's own gRPC probes speak no TLS.
+//! Prometheus metrics of a process over HTTP, and its health beside them: an orchestrator's own
+//! gRPC probes speak no TLS.
 //!
-//! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where it serves, else 503.
+//! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where
+//! it serves, else 503.
 
 use std::{
     collections::BTreeMap,

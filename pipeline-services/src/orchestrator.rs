@@ -58,7 +58,7 @@ impl Orchestrator {
     /// Starts a run. No stages means every configured one; stages come back in pipeline order.
     ///
     /// # Errors
-    /// When a stage is not configured, a country is not enabled, or the database fails.
+    /// If a stage is not configured, a country is not enabled, or the database fails.
     pub async fn start(&self, mut options: RunOptions) -> Result<Uuid, StartError> {
         self.settle_stages(&mut options)?;
         let mut connection = self.pool.acquire().await?;
@@ -101,7 +101,7 @@ impl Orchestrator {
         let mut reaped = tokio::time::Instant::now();
         while !stop.is_cancelled() {
             if let Err(error) = self.tick().await {
-                tracing::warn!(error.text = chain(&error), "runs could not be moved");
+                tracing::warn!(error.message = chain(&error), "runs could not be moved");
             }
             if reaped.elapsed() >= self.reap {
                 reaped = tokio::time::Instant::now();
@@ -122,19 +122,20 @@ impl Orchestrator {
         match result {
             Ok(0) => {}
             Ok(count) => tracing::warn!(tasks.count = count, "tasks of lost workers returned"),
-            Err(error) => tracing::warn!(error.text = chain(&error), "lost tasks could not be returned"),
+            Err(error) => tracing::warn!(error.message = chain(&error), "lost tasks could not be returned"),
         }
     }
 
-    /// Moves every active run as far as it can go now. A run that cannot be moved is logged and delays no other.
+    /// Moves every active run as far as it can go now. A run that cannot be moved is logged and
+    /// delays no other.
     ///
     /// # Errors
-    /// When the active runs cannot be read.
+    /// If the active runs cannot be read.
     pub async fn tick(&self) -> SqlResult<()> {
         let active = runs::active(&mut *self.pool.acquire().await?).await?;
         for run_id in active {
             if let Err(error) = self.move_run(run_id).await {
-                tracing::warn!(run.id = %run_id, error.text = chain(&error), "a run could not be moved");
+                tracing::warn!(run.id = %run_id, error.message = chain(&error), "a run could not be moved");
             }
         }
         Ok(())

@@ -1,11 +1,12 @@
 //! Removal of personal data from text.
 //!
-//! E-mail addresses, telephone numbers, numbers of identity papers, taxpayers and accounts, profiles and handles, and
-//! names of persons behind words that introduce them give way to marks such as `[email]`. Salaries, years, dates,
-//! standards, addresses and reference numbers stay. `docs/ACCURACY.md` says how well.
+//! E-mail addresses, telephone numbers, numbers of identity papers, taxpayers and accounts,
+//! profiles and handles, and names of persons behind words that introduce them give way to marks
+//! such as `[email]`. Salaries, years, dates, standards, addresses and reference numbers stay.
+//! `docs/ACCURACY.md` says how well.
 //!
-//! Every finder reads the text once, from a sign, a label or a digit to both sides and a bounded way. What one has found
-//! the next ones do not read.
+//! Every finder reads the text once, from a sign, a label or a digit to both sides and a bounded
+//! way. What one has found the next ones do not read.
 
 mod account;
 mod check;
@@ -34,7 +35,7 @@ use view::{Of, View};
 pub use url::scrub_url;
 
 /// What was removed.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// E-mail address, in whatever disguise.
@@ -86,7 +87,7 @@ impl Kind {
 }
 
 /// Text without personal data, and how many of each kind were removed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scrubbed {
     /// The text.
     pub text: String,
@@ -104,8 +105,8 @@ type Finder = fn(&View<'_>, &mut Found);
 const FINDERS: [Finder; 6] =
     [profile::find, email::find, account::find, identity::find, phone::find, profile::handles];
 
-/// A piece that is gone can let a number behind it begin, as in `a@b.co3150790793`; a second round finds it, and the
-/// last one nothing. More are never needed but for texts made to need them.
+/// A piece that is gone can let a number behind it begin, as in `a@b.co3150790793`; a second round
+/// finds it, and the last one nothing. More are never needed but for texts made to need them.
 const ROUNDS: usize = 4;
 
 /// Folded words.
@@ -125,7 +126,8 @@ pub fn scrub(text: &str) -> Scrubbed {
     scrub_as(text, Of::Text)
 }
 
-/// The same for the name of a place: one named after a person keeps its name, as `Ingeniero Pablo Nogués` does.
+/// The same for the name of a place: one named after a person keeps its name, as `Ingeniero Pablo
+/// Nogués` does.
 pub fn scrub_place(text: &str) -> Scrubbed {
     scrub_as(text, Of::Place)
 }

@@ -1,4 +1,5 @@
-//! Reading texts from outside where it holds up nothing else: threads that serve calls and timers do not wait for it.
+//! Reading texts from outside where it holds up nothing else: threads that serve calls and timers
+//! do not wait for it.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -11,19 +12,21 @@ use tokio::{
     task,
 };
 
-/// One turn for each processor; further texts wait for theirs, so that many callers cannot have every thread.
+/// One turn for each processor; further texts wait for theirs, so that many callers cannot have
+/// every thread.
 static TURNS: LazyLock<Arc<Semaphore>> =
     LazyLock::new(|| Arc::new(Semaphore::new(thread::available_parallelism().map_or(2, usize::from))));
 
 /// The code that read a text panicked; the text is at fault, others are read on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("reading it failed unexpectedly")]
 pub struct Panicked;
 
-/// Reads on a thread for such work. A caller who leaves does not stop it, and its turn ends with it.
+/// Reads on a thread for such work. A caller who leaves does not stop it, and its turn ends with
+/// it.
 ///
 /// # Errors
-/// When the reading panics.
+/// If the reading panics.
 pub async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
     // Nobody closes it; without a turn the text would be read all the same.
     let turn = Arc::clone(&TURNS).acquire_owned().await.ok();
@@ -34,8 +37,8 @@ pub async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static)
     work.await.map_err(|_| Panicked)
 }
 
-/// Reads what is borrowed on the thread of the caller, whose other tasks go on elsewhere meanwhile. On a runtime of one
-/// thread there is no elsewhere.
+/// Reads what is borrowed on the thread of the caller, whose other tasks go on elsewhere meanwhile.
+/// On a runtime of one thread there is no elsewhere.
 pub fn in_place<T>(read: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => task::block_in_place(read),

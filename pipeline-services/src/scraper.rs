@@ -1,8 +1,8 @@
 //! From the pages of job portals to postings.
 //!
-//! A portal is a file (`portals/*.toml`): its addresses, how its listings and details are read, what its
-//! refusals look like. [`crawl()`] follows the listings of one portal in one country through a [`Fetcher`],
-//! which obeys robots.txt and keeps its pace, and sends every ad as a
+//! A portal is a file (`portals/*.toml`): its addresses, how its listings and details are read,
+//! what its refusals look like. [`crawl()`] follows the listings of one portal in one country
+//! through a [`Fetcher`], which obeys robots.txt and keeps its pace, and sends every ad as a
 //! [`NewPosting`](crate::domain::posting::NewPosting). Nothing here knows the database.
 
 mod address;

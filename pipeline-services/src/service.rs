@@ -43,7 +43,7 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 /// Runs what the command line asks for, until it is done or the process is told to stop.
 ///
 /// # Errors
-/// When the configuration is not acceptable, an address is taken, or the database cannot be used.
+/// If the configuration is not acceptable, an address is taken, or the database cannot be used.
 pub async fn run(cli: &Cli) -> Result<()> {
     let config = Config::new(cli)?;
     let pool = store::open(config.database_url.reveal(), config.database_connections, config.timing.lease)?;
@@ -133,7 +133,8 @@ async fn serve(role: Role, config: &Config, pool: PgPool) -> Result<()> {
     Ok(())
 }
 
-/// Names of the portals that runs visit; where their files lie with another process, those that the settings name.
+/// Names of the portals that runs visit; where their files lie with another process, those that the
+/// settings name.
 fn portals(config: &Config) -> Result<Arc<[String]>> {
     if !config.module(StageName::Scrape).enabled {
         return Ok(Arc::new([]));

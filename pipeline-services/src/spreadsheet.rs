@@ -1,19 +1,20 @@
 //! CSV as programs read it, and as a Spanish Excel opens it.
 //!
-//! A cell of text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage
-//! return) gets a leading apostrophe; programs that read the file take it off again.
+//! A cell of text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a
+//! tab or a carriage return) gets a leading apostrophe; programs that read the file take it off
+//! again.
 
 /// Most UTF-16 units in a cell of Excel; what is longer spills into the rows below.
 const CELL: usize = 32_767;
 
 /// Who is to read a CSV file.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// Programs: RFC 4180, UTF-8 without a byte-order mark, numbers with a point.
     #[default]
     Plain,
-    /// Excel where the list separator is `;`, as in Latin America and Spain: byte-order mark, semicolons, decimal
-    /// commas, texts cut where a cell of Excel ends.
+    /// Excel where the list separator is `;`, as in Latin America and Spain: byte-order mark,
+    /// semicolons, decimal commas, texts cut where a cell of Excel ends.
     Excel,
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Configuration block of a module.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ModuleConfig {
     /// Whether the module takes work.
@@ -36,7 +36,8 @@ pub struct ModuleConfig {
     pub max_retries: u32,
     /// Seconds without a sign of progress after which a batch is given up.
     pub timeout: u64,
-    /// Seconds that a task waits for something that is away or busy before it fails; waiting costs no try.
+    /// Seconds that a task waits for something that is away or busy before it fails; waiting costs
+    /// no try.
     pub patience: u64,
     /// What only this module understands; it checks the keys itself.
     pub settings: toml::Table,
@@ -56,7 +57,7 @@ impl Default for ModuleConfig {
 }
 
 /// What stages ask and cannot do without.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     /// PostgreSQL.
     Database,
@@ -76,7 +77,7 @@ impl Dependency {
 }
 
 /// Why a stage could not finish a task. The worker alone decides about delays.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StageError {
     /// Something the task depends on is away or busy: it waits, at the cost of no try.
     #[error("{reason}")]
@@ -132,7 +133,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What a stage wants written; the worker writes it and ends the task in one transaction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// The rows stand already.
     None,
@@ -214,7 +215,7 @@ pub enum Effect {
 }
 
 /// What a stage has to do for a run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// One task per subject.
     pub tasks: Vec<PlannedTask>,
@@ -229,7 +230,7 @@ pub struct Plan {
 }
 
 /// A subject of a stage.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTask {
     /// Posting id, skill id or run id.
     pub subject: String,
@@ -277,9 +278,9 @@ impl Checkpoint {
     }
 }
 
-/// The way for a stage to have part of a long task written: the worker writes it through the task's fence, in a transaction
-/// of its own, and gives the task time anew.
-#[derive(Clone, Debug)]
+/// The way for a stage to have part of a long task written: the worker writes it through the task's
+/// fence, in a transaction of its own, and gives the task time anew.
+#[derive(Debug, Clone)]
 pub struct Checkpoints(mpsc::Sender<Checkpoint>);
 
 impl Checkpoints {
@@ -292,7 +293,7 @@ impl Checkpoints {
     /// Writes part of `task`.
     ///
     /// # Errors
-    /// When it was not written: the task belongs to another worker by now, or the database refused.
+    /// If it was not written: the task belongs to another worker by now, or the database refused.
     pub async fn write(&self, task: &Task, effect: Effect, payload: Value) -> Result<(), StageError> {
         let gone = || StageError::Retry("the worker of the task is gone".to_owned());
         let (written, answer) = oneshot::channel();
@@ -302,7 +303,8 @@ impl Checkpoints {
     }
 }
 
-/// A stage of the pipeline. Implementations read rows and ask other services; they never write rows.
+/// A stage of the pipeline. Implementations read rows and ask other services; they never write
+/// rows.
 #[async_trait]
 pub trait Stage: Send + Sync {
     /// Which stage this is.
@@ -311,19 +313,20 @@ pub trait Stage: Send + Sync {
     /// What has to be done for a run: one task per subject that is not up to date.
     ///
     /// # Errors
-    /// When rows or services that the plan needs cannot be read.
+    /// If rows or services that the plan needs cannot be read.
     async fn plan(&self, run: &Run) -> Result<Plan, StageError>;
 
-    /// Whether every task takes long and is worked on by itself: a batch of the module is then so many tasks side by side.
+    /// Whether every task takes long and is worked on by itself: a batch of the module is then so
+    /// many tasks side by side.
     fn works_singly(&self) -> bool {
         false
     }
 
-    /// Processes tasks; one outcome per task, in order. An error stands for every task of the batch, which is then worked
-    /// on one by one.
+    /// Processes tasks; one outcome per task, in order. An error stands for every task of the
+    /// batch, which is then worked on one by one.
     ///
     /// # Errors
-    /// When nothing of the batch could be tried.
+    /// If nothing of the batch could be tried.
     async fn process(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError>;
 
     /// Checks that the stage could run now: settings, files, services, tables.
@@ -338,7 +341,7 @@ pub trait Stage: Send + Sync {
     /// Frees caches and temporary files.
     ///
     /// # Errors
-    /// When something cannot be freed.
+    /// If something cannot be freed.
     async fn cleanup(&self) -> Result<(), StageError>;
 }
 

@@ -102,8 +102,9 @@ impl StoreError {
     }
 }
 
-/// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock or
-/// serialisation conflicts, a full disk, a transaction that was given up while its process slept.
+/// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock
+/// or serialisation conflicts, a full disk, a transaction that was given up while its process
+/// slept.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
@@ -128,14 +129,16 @@ pub fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
-/// Shortest time after which a transaction that waits for its process is given up: a busy machine may let one wait.
+/// Shortest time after which a transaction that waits for its process is given up: a busy machine
+/// may let one wait.
 const SHORTEST_IDLE: Duration = Duration::from_secs(5);
 
-/// Opens a pool of at most `connections`; does not connect yet. A transaction whose process does nothing for as long as
-/// a `lease` is ended by the server, so that a process that was stopped keeps no row from those who took over its work.
+/// Opens a pool of at most `connections`; does not connect yet. A transaction whose process does
+/// nothing for as long as a `lease` is ended by the server, so that a process that was stopped
+/// keeps no row from those who took over its work.
 ///
 /// # Errors
-/// When the URL cannot be parsed.
+/// If the URL cannot be parsed.
 pub fn open(url: &str, connections: u32, lease: Duration) -> Result<PgPool, StoreError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(StoreError::Url);
@@ -167,11 +170,13 @@ async fn reach(pool: &PgPool) -> Result<PgConnection, StoreError> {
     PgConnection::connect_with(&pool.connect_options()).await.map_err(StoreError::Unreachable)
 }
 
-/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory lock. A schema of
-/// `obs_owner` is changed as `obs_owner`, so that each of its members may do so next time.
+/// Brings the schema to this binary's version; two migrators at once are serialised by an advisory
+/// lock. A schema of `obs_owner` is changed as `obs_owner`, so that each of its members may do so
+/// next time.
 ///
 /// # Errors
-/// When the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing and may not be installed.
+/// If the database is not reachable, a migration fails, or pgvector is older than 0.8 or missing
+/// and may not be installed.
 pub async fn migrate(pool: &PgPool) -> Result<i64, StoreError> {
     let mut connection = reach(pool).await?;
     check_server(&mut connection).await?;
@@ -255,7 +260,7 @@ pub fn needed_schema_version() -> i64 {
 /// Version of the database's schema; 0 when it was never migrated.
 ///
 /// # Errors
-/// When the database is not reachable.
+/// If the database is not reachable.
 pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, StoreError> {
     let migrated: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut *connection)
@@ -283,7 +288,7 @@ pub async fn require_schema(pool: &PgPool, needed: i64) -> Result<(), StoreError
 /// Version of the pgvector extension in this database.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn pgvector_version(connection: &mut PgConnection) -> Result<String, StoreError> {
     let version = sqlx::query_scalar!("select extversion from pg_extension where extname = 'vector'")
         .fetch_optional(connection)
@@ -297,7 +302,7 @@ fn pgvector_is_supported(version: &str) -> bool {
 }
 
 /// A page of a listing: at most `size` rows after `after`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Page<T> {
     /// Key of the last row of the previous page.
     pub after: Option<T>,

@@ -21,8 +21,8 @@ use crate::{
 };
 use occupation::Meaning;
 
-/// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a dialect of
-/// Ada, advertisements mean Apache Spark.
+/// Names that look like a concept's label and mean something else: `SPARK` is ESCO's name for a
+/// dialect of Ada, advertisements mean Apache Spark.
 const FALSE_FRIENDS: [&str; 3] = ["spark", "salt", "chef"];
 
 /// Ordinary words that are also labels of concepts; they name no skill in an advertisement.
@@ -88,7 +88,7 @@ const GENERIC: [&str; 58] = [
 ];
 
 /// What a reader of taxonomy files yields.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
     /// Concepts in order of first appearance.
     pub concepts: Vec<Concept>,
@@ -99,7 +99,7 @@ pub struct Loaded {
 }
 
 /// A file of a taxonomy.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// Its name, which says what it holds.
     pub name: String,
@@ -157,7 +157,7 @@ pub enum TaxonomyError {
 }
 
 /// A label of a skill concept found in a text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Found<'taxonomy> {
     /// First word.
     pub first: usize,
@@ -184,8 +184,8 @@ pub struct Taxonomy {
 }
 
 impl Taxonomy {
-    /// Indexes concepts and relations; a relation to an unknown concept is left out, and of two concepts with
-    /// one URI the first stays.
+    /// Indexes concepts and relations; a relation to an unknown concept is left out, and of two
+    /// concepts with one URI the first stays.
     pub fn new(
         name: impl Into<String>,
         version: impl Into<String>,
@@ -270,10 +270,10 @@ impl Taxonomy {
         self.by_uri.get(uri).map(|id| &self.concepts[*id as usize])
     }
 
-    /// The skill concept that bears this name as a preferred label: nothing where several do, or where the name means
-    /// something else in advertisements. An alternative label proves nothing, since taxonomies list narrower, broader
-    /// and neighbouring things there (`tensorflow` under computer vision, `capacidad organizativa` under organisational
-    /// resilience).
+    /// The skill concept that bears this name as a preferred label: nothing where several do, or
+    /// where the name means something else in advertisements. An alternative label proves nothing,
+    /// since taxonomies list narrower, broader and neighbouring things there (`tensorflow` under
+    /// computer vision, `capacidad organizativa` under organisational resilience).
     pub fn named(&self, name: &str) -> Option<&Concept> {
         let key = tokens::key(name);
         let id = (*self.names.get(&key)?)?;
@@ -297,8 +297,8 @@ impl Taxonomy {
         ranked.into_iter().map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score }).collect()
     }
 
-    /// The occupation of a job title, or `None` where the best candidate is not clearly right. Of `titles`,
-    /// which stand above the labels, those count whose concept the taxonomy holds.
+    /// The occupation of a job title, or `None` where the best candidate is not clearly right. Of
+    /// `titles`, which stand above the labels, those count whose concept the taxonomy holds.
     pub fn occupation(&self, title: &str, titles: &Titles) -> Option<Ranked<'_>> {
         let own = |key: &str| {
             let found = titles.get(key)?;
@@ -324,8 +324,8 @@ impl Taxonomy {
     }
 }
 
-/// Whether a label may be searched for in running text. Alternative labels are often narrower or vaguer than
-/// their concept, so they must resemble a preferred label of their language.
+/// Whether a label may be searched for in running text. Alternative labels are often narrower or
+/// vaguer than their concept, so they must resemble a preferred label of their language.
 fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)]) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;
@@ -341,8 +341,8 @@ fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)])
 /// Share of common words (Jaccard) from which an alternative label is taken for another wording.
 const RESEMBLANCE: f32 = 0.4;
 
-/// Another wording of a preferred label. One that only leaves words out is broader than its concept ("trabajar en equipo"
-/// for "trabajar en equipo en la industria textil").
+/// Another wording of a preferred label. One that only leaves words out is broader than its concept
+/// ("trabajar en equipo" for "trabajar en equipo en la industria textil").
 fn resembles(key: &str, language: &str, preferred: &[(&str, String)]) -> bool {
     let words: Vec<&str> = key.split(' ').collect();
     preferred.iter().filter(|(other, _)| *other == language).any(|(_, other)| {

@@ -1,5 +1,5 @@
-//! Folded words of a text and phrase matching over them: what cleaning, the lexicon, the taxonomy and the
-//! extractor share.
+//! Folded words of a text and phrase matching over them: what cleaning, the lexicon, the taxonomy
+//! and the extractor share.
 
 pub mod fold;
 pub mod language;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A lexicon and a taxonomy that belong together.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Vocabulary {
     /// Our own entries.
     pub lexicon: Arc<Lexicon>,
@@ -38,7 +38,7 @@ impl VocabularySource {
     /// The vocabulary of now. The same value comes back until the active taxonomy changes.
     ///
     /// # Errors
-    /// When the taxonomy cannot be read.
+    /// If the taxonomy cannot be read.
     pub async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
         let mut connection = self.pool.acquire().await?;
         let active = taxonomies::active(&mut connection).await?;

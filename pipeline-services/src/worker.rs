@@ -72,7 +72,7 @@ impl Counters {
 }
 
 /// What became of one batch.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchReport {
     /// Tasks ended as done.
     pub succeeded: u64,
@@ -128,7 +128,8 @@ impl Worker {
         Self { counters, ..self }
     }
 
-    /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it holds.
+    /// Works until `stop`, ends the batch at hand unless `cut` comes first, and gives back what it
+    /// holds.
     pub async fn run(&self, stop: CancellationToken, cut: CancellationToken) {
         let heart = tokio::spawn(beat(self.pool.clone(), self.id, self.timing.lease));
         let mut ear = self.announcements.ear(self.stage.name());
@@ -155,7 +156,7 @@ impl Worker {
                     trouble = trouble.saturating_add(1);
                     tracing::warn!(
                         stage.name = self.stage.name().name(),
-                        error.text = chain(&error),
+                        error.message = chain(&error),
                         "work interrupted"
                     );
                     sleep_or_stop(self.timing.delay(trouble.min(4)).min(POLL * 5), &stop).await;
@@ -176,7 +177,8 @@ impl Worker {
         self.work_once().await
     }
 
-    /// As [`Worker::work_once`], for a worker that does not run: its lease is extended as long as the batch takes.
+    /// As [`Worker::work_once`], for a worker that does not run: its lease is extended as long as
+    /// the batch takes.
     ///
     /// # Errors
     /// As [`Worker::work_once`].
@@ -190,7 +192,7 @@ impl Worker {
     /// Claims one batch and brings it to an end.
     ///
     /// # Errors
-    /// When the database fails; what was claimed comes back when its lease ends.
+    /// If the database fails; what was claimed comes back when its lease ends.
     pub async fn work_once(&self) -> SqlResult<BatchReport> {
         let mut connection = self.pool.acquire().await?;
         // Where the last batch found something to be away, one task goes and sees.
@@ -246,7 +248,8 @@ impl Worker {
         outcomes.into_iter().map(Verdict::Settle).collect()
     }
 
-    /// Lets the stage work, and writes its checkpoints, until it is done, panics, or is silent for too long.
+    /// Lets the stage work, and writes its checkpoints, until it is done, panics, or is silent for
+    /// too long.
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
         let (checkpoints, mut inbox) = Checkpoints::channel();
         let work = AssertUnwindSafe(self.stage.process(batch, &checkpoints)).catch_unwind();
@@ -337,7 +340,7 @@ async fn beat(pool: PgPool, worker: Uuid, lease: Duration) {
             Err(error) => Err(error),
         };
         if let Err(error) = beaten {
-            tracing::warn!(error.text = chain(&error), "heartbeat failed");
+            tracing::warn!(error.message = chain(&error), "heartbeat failed");
         }
     }
 }

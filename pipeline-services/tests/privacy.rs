@@ -1,8 +1,9 @@
 //! Invented strings with personal data and without, in every written form of the region.
 //!
-//! Nothing here shares code or patterns with `observatory_pipeline::privacy`, which it is there to judge.
-//! `privacy/FORMS.md` lists the forms. A form writes a piece with its secrets marked; [`set::cases`] puts pieces
-//! into sentences, [`stay::strings`] are the strings that no scrubber may touch, and [`score`] compares.
+//! Nothing here shares code or patterns with `observatory_pipeline::privacy`, which it is there to
+//! judge. `privacy/FORMS.md` lists the forms. A form writes a piece with its secrets marked;
+//! [`set::cases`] puts pieces into sentences, [`stay::strings`] are the strings that no scrubber
+//! may touch, and [`score`] compares.
 
 #[path = "privacy/account.rs"]
 mod account;

@@ -1,4 +1,5 @@
-//! Messages that are damaged in ways nobody thought of: read or refused, never a panic, and what is read is written again.
+//! Messages that are damaged in ways nobody thought of: read or refused, never a panic, and what is
+//! read is written again.
 
 use observatory_proto::{inference::v1 as inference, pipeline::v1 as pipeline};
 use prost::Message;

@@ -1,11 +1,12 @@
 //! Job portals of our own to read from: generated advertisements, served over HTTP in the shapes of
-//! Computrabajo, elempleo and Bumeran, with the truth about them, faults on demand and a log of the reader's
-//! manners.
+//! Computrabajo, elempleo and Bumeran, with the truth about them, faults on demand and a log of the
+//! reader's manners.
 //!
-//! One origin serves every site under `/{portal}/{country}`, country in lower case. The words come from one of two
-//! places ([`Texts`]). Templates: more than a fifth of the skills they name are coined here and in no lexicon, and they
-//! also name skills that are not planted, so nothing measured on them is an accuracy. Or advertisements written for this
-//! project, with every skill marked.
+//! One origin serves every site under `/{portal}/{country}`, country in lower case. The words come
+//! from one of two places ([`Texts`]). Templates: more than a fifth of the skills they name are
+//! coined here and in no lexicon, and they also name skills that are not planted, so nothing
+//! measured on them is an accuracy. Or advertisements written for this project, with every skill
+//! marked.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -71,7 +72,7 @@ pub enum SimulatorError {
 /// The advertisements of a wave without any server: what a reader of the sites should deliver.
 ///
 /// # Errors
-/// When the configuration is out of range.
+/// If the configuration is out of range.
 pub fn generate(config: &Config) -> Result<Vec<Truth>, ConfigError> {
     config.check()?;
     Ok(truth::of_wave(&Catalog::generate(config), config.wave))
@@ -88,7 +89,7 @@ impl Simulator {
     /// Generates the advertisements and serves them; returns when the port accepts connections.
     ///
     /// # Errors
-    /// When the configuration is out of range or its address is taken.
+    /// If the configuration is out of range or its address is taken.
     pub async fn start(config: Config) -> Result<Self, SimulatorError> {
         config.check()?;
         let listen_error = |source| SimulatorError::Listen { address: config.listen, source };
@@ -116,7 +117,8 @@ impl Simulator {
         format!("http://{}", self.address)
     }
 
-    /// Address that a site's paths are appended to, such as `http://127.0.0.1:4711/computrabajo/co`.
+    /// Address that a site's paths are appended to, such as
+    /// `http://127.0.0.1:4711/computrabajo/co`.
     pub fn site_url(&self, site: Site) -> String {
         format!("{}{}", self.origin(), site.root())
     }
@@ -130,7 +132,7 @@ impl Simulator {
     /// Serves another wave from now on.
     ///
     /// # Errors
-    /// When no such wave was generated.
+    /// If no such wave was generated.
     pub fn set_wave(&self, wave: u32) -> Result<(), ConfigError> {
         let refused = |_| ConfigError::Wave { wave, waves: self.shared.waves };
         control::set_wave(&self.shared, &wave.to_string()).map_err(refused)
@@ -159,7 +161,7 @@ impl Simulator {
     /// Stops listening, answers what is under way, and returns the last figures.
     ///
     /// # Errors
-    /// When the server had ended before.
+    /// If the server had ended before.
     pub async fn stop(mut self) -> Result<Stats, SimulatorError> {
         self.shared.stop.cancel();
         if let Some(server) = self.server.take() {

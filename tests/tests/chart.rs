@@ -92,7 +92,8 @@ fn every_example_keeps_every_rule() {
     }
 }
 
-/// Ways to break the "mesh" example: the rule that must notice, the object, the place in it, the new value.
+/// Ways to break the "mesh" example: the rule that must notice, the object, the place in it, the
+/// new value.
 const BREAKS: &str = r#"
 restricted security | Deployment/rel-observatory-inference | /spec/template/spec/containers/0/securityContext | {}
 restricted security | Deployment/rel-observatory-extractor | /spec/template/spec/initContainers/0/securityContext | {}

@@ -1,5 +1,5 @@
-//! The real programs together: a stack of its own, advertisements in, skills, vectors, clusters and a report
-//! out.
+//! The real programs together: a stack of its own, advertisements in, skills, vectors, clusters and
+//! a report out.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 

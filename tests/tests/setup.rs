@@ -64,7 +64,8 @@ fn a_data_directory_is_judged_as_the_program_judges_it() {
     assert_eq!(check(&[], Some(&dir.path().join("file/data"))).0, 2);
 }
 
-/// Exit code and words of a script of `.ci`, where `cargo` is a stand-in that takes down what it is asked.
+/// Exit code and words of a script of `.ci`, where `cargo` is a stand-in that takes down what it is
+/// asked.
 fn with_cargo(script: &str, cargo: &str) -> (i32, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let stand_in = dir.path().join("cargo");

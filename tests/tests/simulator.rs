@@ -1,4 +1,5 @@
-//! The simulated portals: what they serve is what the truth says, by readers that share no code with them.
+//! The simulated portals: what they serve is what the truth says, by readers that share no code
+//! with them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -1,7 +1,7 @@
 //! The structure rules of the project, checked over its own files.
 //!
-//! Every rule is a function from text to what is wrong with it, shown to fail beside its definition; the tests
-//! here apply them to the whole tree.
+//! Every rule is a function from text to what is wrong with it, shown to fail beside its
+//! definition; the tests here apply them to the whole tree.
 
 #[path = "tidy/advisories.rs"]
 mod advisories;

@@ -16,7 +16,7 @@ pub struct Arguments {
 /// Prints the script.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// If stdout cannot be written.
 pub fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     // Written in one go: the generator panics when its output is closed.
     let mut script = Vec::new();

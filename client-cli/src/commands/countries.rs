@@ -30,7 +30,7 @@ enum Action {
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut postings = PostingServiceClient::new(context.client.pipeline().await?);
     let found = match arguments.action {

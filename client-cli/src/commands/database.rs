@@ -40,7 +40,7 @@ enum Action {
 /// Runs the owner of the schema as a child.
 ///
 /// # Errors
-/// When the program or the database is missing.
+/// If the program or the database is missing.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let url = match arguments.database_url.filter(|url| !url.is_empty()) {
         Some(url) => url,

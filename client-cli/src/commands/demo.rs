@@ -29,9 +29,9 @@ const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 
 /// Run the whole pipeline on simulated portals and write a report.
 ///
-/// Three portals in five countries print advertisements that were written for this project, with every skill marked.
-/// They are visited twice, a week apart. The last lines tell what came of it, and how much of what was marked the
-/// extraction found.
+/// Three portals in five countries print advertisements that were written for this project, with
+/// every skill marked. They are visited twice, a week apart. The last lines tell what came of it,
+/// and how much of what was marked the extraction found.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Directory that receives the report [default: demo-report in the data directory].
@@ -48,11 +48,11 @@ pub struct Arguments {
     seed: u64,
 }
 
-/// Serves the portals, brings up a stack of the demo's own, runs, and copies the report to where the user
-/// wants it.
+/// Serves the portals, brings up a stack of the demo's own, runs, and copies the report to where
+/// the user wants it.
 ///
 /// # Errors
-/// When something needed is missing; the text names it.
+/// If something needed is missing; the text names it.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let out = match &arguments.out {

@@ -28,7 +28,7 @@ pub struct Arguments {
 /// Looks at everything and prints what was found.
 ///
 /// # Errors
-/// When the report cannot be printed.
+/// If the report cannot be printed.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let examination = Examination {
         data: context.data.clone(),

@@ -33,7 +33,7 @@ impl fmt::Display for Answer {
 /// Stops the stack; nothing to stop is no failure.
 ///
 /// # Errors
-/// When a process belongs to somebody else or does not end.
+/// If a process belongs to somebody else or does not end.
 pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let downed = Stack::new(context.data.clone()).down().await?;
     let answer = match downed {

@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// What can be exported.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Subject {
     /// Rows of raw_jobs.
     Postings,
@@ -45,7 +45,7 @@ enum Subject {
     Clusters,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
     /// Comma-separated, with a header.
     Csv,
@@ -56,7 +56,7 @@ enum Format {
 /// Writes the file whole or not at all.
 ///
 /// # Errors
-/// When no service answers, it refuses, or the file cannot be written.
+/// If no service answers, it refuses, or the file cannot be written.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let subject = match arguments.subject {
         Subject::Postings => "postings",

@@ -18,7 +18,8 @@ use crate::output::{self, Data, Outcome, Progress, progress};
 /// Find skills in advertisements, with evidence; nothing is stored.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard input.
+    /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard
+    /// input.
     #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
     jsonl: Option<PathBuf>,
     /// One advertisement as plain text.
@@ -32,11 +33,11 @@ pub struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// Sends every line and prints the answers in the order of the lines; a bad line is named, the others are
-/// answered.
+/// Sends every line and prints the answers in the order of the lines; a bad line is named, the
+/// others are answered.
 ///
 /// # Errors
-/// When a file cannot be read or written, or no service answers.
+/// If a file cannot be read or written, or no service answers.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let input = open(&arguments)?;
     let mut answers = Answers::open(arguments.out.as_deref())?;

@@ -16,7 +16,8 @@ use crate::cli::Context;
 use crate::client::answer;
 use crate::output::{Outcome, print};
 
-/// Ask the inference server directly; answers are JSON, one line for each text, but what a model writes is plain text.
+/// Ask the inference server directly; answers are JSON, one line for each text, but what a model
+/// writes is plain text.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -59,7 +60,7 @@ enum Action {
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no server answers or it refuses.
+/// If no server answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let channel = context.client.inference().await?;
     let model = Some(ModelRef { name: arguments.model, revision: String::new() });

@@ -77,7 +77,7 @@ type Insights = InsightServiceClient<Connection>;
 /// Does what the subcommand of `skills` says.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
@@ -145,7 +145,7 @@ fn counts_json(found: &[SkillCount]) -> Value {
 /// Does what the subcommand of `clusters` says.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {

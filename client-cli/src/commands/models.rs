@@ -21,7 +21,8 @@ use crate::output::{Outcome, Table, progress};
 
 const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
 
-/// Environment variable with the token for the hub; not an argument, which other users of the machine could read.
+/// Environment variable with the token for the hub; not an argument, which other users of the
+/// machine could read.
 const TOKEN_ENV: &str = "HF_TOKEN";
 
 /// Look at the models that are served, pull others from a hub and import them from folders.
@@ -41,12 +42,13 @@ enum Action {
         #[command(flatten)]
         store: Store,
     },
-    /// Pull a model from a hub into the model store; does nothing when it stands there at that revision.
+    /// Pull a model from a hub into the model store; does nothing when it stands there at that
+    /// revision.
     ///
-    /// Only the files the inference server reads are taken. An interrupted pull goes on where it ended; every file
-    /// is checked against the hub's digest before the model appears in the store. The proxies named by HTTPS_PROXY,
-    /// HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token for private and gated models; it is sent to
-    /// the hub's own host only.
+    /// Only the files the inference server reads are taken. An interrupted pull goes on where it
+    /// ended; every file is checked against the hub's digest before the model appears in the store.
+    /// The proxies named by HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token
+    /// for private and gated models; it is sent to the hub's own host only.
     Pull(PullArguments),
     /// Copy a folder of model files, a GGUF file or the packaged encoder into the model store.
     Import(ImportArguments),
@@ -60,7 +62,8 @@ enum Action {
         /// ORGANISATION/NAME.
         name: String,
     },
-    /// Read the files of the model store again and compare them with the digests recorded when they came.
+    /// Read the files of the model store again and compare them with the digests recorded when they
+    /// came.
     Verify {
         /// Only this model, ORGANISATION/NAME.
         name: Option<String>,
@@ -121,7 +124,7 @@ impl Store {
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no server answers, the hub does not give the model, or the folder is no model.
+/// If no server answers, the hub does not give the model, or the folder is no model.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
@@ -159,7 +162,8 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
     Ok(Outcome::Done)
 }
 
-/// A running stack does not look into its store by itself: its first model is loaded, of another one it is said how.
+/// A running stack does not look into its store by itself: its first model is loaded, of another
+/// one it is said how.
 async fn serve(context: &Context, name: &str) {
     if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
         return;

@@ -48,7 +48,7 @@ type Postings = PostingServiceClient<Connection>;
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When a file cannot be read, no service answers or it refuses.
+/// If a file cannot be read, no service answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => import::run(context, *import).await,

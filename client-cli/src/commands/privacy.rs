@@ -21,7 +21,8 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Clean every stored posting again with the patterns of this version; safe to interrupt and to repeat.
+    /// Clean every stored posting again with the patterns of this version; safe to interrupt and to
+    /// repeat.
     Scrub {
         /// Say what would change and write nothing.
         #[arg(long)]
@@ -35,7 +36,7 @@ const STEP: u64 = 10_000;
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no service answers, or it stops before the end.
+/// If no service answers, or it stops before the end.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let Action::Scrub { dry_run } = arguments.action;
     let mut privacy = PrivacyServiceClient::new(context.client.pipeline().await?);

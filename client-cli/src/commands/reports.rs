@@ -60,7 +60,7 @@ type Reports = ReportServiceClient<Connection>;
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
@@ -121,7 +121,8 @@ async fn deliver(
     Ok(Outcome::Done)
 }
 
-/// Copies the files of a report into a directory: each appears whole, and only if all came as the report describes them.
+/// Copies the files of a report into a directory: each appears whole, and only if all came as the
+/// report describes them.
 async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow::Result<()> {
     let request = DownloadReportRequest { report_id: report.report_id.clone() };
     let mut chunks = answer(service.download_report(request).await)?;

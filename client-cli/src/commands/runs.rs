@@ -54,7 +54,7 @@ enum Action {
 }
 
 /// What a run covers.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Start {
     /// Only postings seen on this portal; may be given several times.
     #[arg(long = "portal", value_name = "P")]
@@ -62,15 +62,15 @@ pub struct Start {
     /// Only postings seen in this country (ISO 3166-1, such as CO); may be given several times.
     #[arg(long = "country", value_name = "CC")]
     pub countries: Vec<String>,
-    /// Only postings collected within this time (published, where the day of collection is not known): 7d,
-    /// 12h, 30m or 90s.
+    /// Only postings collected within this time (published, where the day of collection is not
+    /// known): 7d, 12h, 30m or 90s.
     #[arg(long, value_parser = text::seconds, value_name = "TIME")]
     pub since: Option<u64>,
     /// At most this many postings: of those that match, the ones stored first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all that
-    /// are configured].
+    /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all
+    /// that are configured].
     #[arg(long, value_delimiter = ',', value_name = "STAGES")]
     pub stages: Vec<String>,
     /// Follow the run until it ends; exit code 1 unless it succeeds.
@@ -95,7 +95,7 @@ type Runs = OrchestratorServiceClient<Connection>;
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut runs = Runs::new(context.client.pipeline().await?);
     match arguments.action {
@@ -133,7 +133,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
 /// Starts a run.
 ///
 /// # Errors
-/// When the service refuses.
+/// If the service refuses.
 pub async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
     let request = StartRunRequest { options: Some(start.options()) };
     Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
@@ -160,7 +160,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
 /// Follows a run, telling each change on stderr; returns its end.
 ///
 /// # Errors
-/// When the stream ends before the run does.
+/// If the stream ends before the run does.
 pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
     let mut lines = ProgressLines::default();
     let mut losses = 0;

@@ -11,7 +11,7 @@ pub struct Arguments {}
 /// Looks and prints.
 ///
 /// # Errors
-/// When the data directory cannot be read.
+/// If the data directory cannot be read.
 pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let status = StackStatus::look(&context.data).await?;
     context.output.print(&status)?;

@@ -31,8 +31,8 @@ pub struct Arguments {
     /// Model store.
     #[arg(long)]
     models_dir: PathBuf,
-    /// Seconds from one question whether a process still answers to the next; a service that leaves 6 unanswered is killed
-    /// and started again, Postgres after 12.
+    /// Seconds from one question whether a process still answers to the next; a service that leaves
+    /// 6 unanswered is killed and started again, Postgres after 12.
     #[arg(long, default_value_t = USUAL_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
 }
@@ -40,7 +40,7 @@ pub struct Arguments {
 /// Runs until SIGTERM.
 ///
 /// # Errors
-/// When another supervisor has the data directory, or what is needed cannot be started.
+/// If another supervisor has the data directory, or what is needed cannot be started.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let database = match (&arguments.database_url, &arguments.pg_bin) {
         (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),

@@ -63,7 +63,8 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
-    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 900: no download is needed.
+    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 900: no download is
+    /// needed.
     Lexicon {
         #[command(flatten)]
         named: Named,
@@ -93,7 +94,7 @@ struct Named {
 /// Does what the subcommand says.
 ///
 /// # Errors
-/// When a file cannot be read, no service answers or it refuses.
+/// If a file cannot be read, no service answers or it refuses.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
@@ -187,7 +188,7 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
 /// Imports the concepts of the built-in lexicon and activates them.
 ///
 /// # Errors
-/// When no service answers or it refuses.
+/// If no service answers or it refuses.
 pub async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
     let named = Named { name: None, version: "1".to_owned(), inactive: false };
     send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await

@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 /// A length of time such as `7d`, `12h`, `30m` or `90s`, in seconds.
 ///
 /// # Errors
-/// When the text is something else.
+/// If the text is something else.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a time such as 7d, 12h, 30m or 90s");
     let split = text.len().saturating_sub(1);

@@ -15,7 +15,7 @@ use crate::models;
 use crate::output::{Outcome, progress};
 
 /// A part of the stack that can run by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     /// The database.
     Postgres,
@@ -45,13 +45,13 @@ pub struct Arguments {
     /// Model store [default: models in the data directory].
     #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
-    /// Seconds from one question whether a process still answers to the next; a service that leaves 6 unanswered is killed
-    /// and started again, Postgres after 12.
+    /// Seconds from one question whether a process still answers to the next; a service that leaves
+    /// 6 unanswered is killed and started again, Postgres after 12.
     #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub health_seconds: u64,
-    /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small from the package that
-    /// `make setup` fetches.
+    /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small
+    /// from the package that `make setup` fetches.
     #[arg(long)]
     pub no_model: bool,
 }
@@ -59,7 +59,7 @@ pub struct Arguments {
 /// Brings the stack up and prints its status.
 ///
 /// # Errors
-/// When something needed is missing or cannot be started.
+/// If something needed is missing or cannot be started.
 pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let stack = Stack::new(context.data.clone());
     let before = stack.status().await.ok();

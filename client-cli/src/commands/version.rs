@@ -34,7 +34,7 @@ impl fmt::Display for Answer {
 /// Prints the versions.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// If stdout cannot be written.
 pub fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let packages = pinned().into_iter().map(|pin| Package { name: pin.name, version: pin.version }).collect();
     context.output.print(&Answer { version: env!("CARGO_PKG_VERSION"), packages })?;

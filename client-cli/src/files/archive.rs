@@ -68,7 +68,7 @@ pub(crate) fn entry<R: Read + Seek>(
 }
 
 /// A file, alone or in an archive.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Its name without folders and `.gz`.
     pub(crate) name: String,
@@ -80,10 +80,11 @@ pub(crate) struct Found {
     place: Option<usize>,
 }
 
-/// Every file of a folder, of a zip, or the file itself; archives in folders are looked into as well.
+/// Every file of a folder, of a zip, or the file itself; archives in folders are looked into as
+/// well.
 ///
 /// # Errors
-/// When something cannot be read or an archive is damaged.
+/// If something cannot be read or an archive is damaged.
 pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     gather(path, DEPTH, &mut found)?;
@@ -140,7 +141,7 @@ impl Found {
     /// Its bytes, unpacked.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged; the text names it.
+    /// If it cannot be read or is damaged; the text names it.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let bytes = match self.place {
             None => read(&self.path)?,

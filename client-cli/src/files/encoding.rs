@@ -12,7 +12,7 @@ const DOS: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø�
 const LETTERS: &str = "áéíóúüñÁÉÍÓÚÜÑãõçâêôàÃÕÇÂÊÔÀªº";
 
 /// A way of writing text as bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
     /// One that browsers know.
     Web(&'static Encoding),

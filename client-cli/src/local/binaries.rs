@@ -22,7 +22,7 @@ pub const TYPESET: &str = "typeset";
 /// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
 ///
 /// # Errors
-/// When the system does not tell where that is.
+/// If the system does not tell where that is.
 pub fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(dir));
@@ -34,7 +34,7 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
 /// The path of a server program in `dir`.
 ///
 /// # Errors
-/// When it is not there.
+/// If it is not there.
 pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let program = dir.join(name);
     if program.is_file() {
@@ -49,7 +49,7 @@ pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
 /// What the program says about its version.
 ///
 /// # Errors
-/// When it cannot be run.
+/// If it cannot be run.
 pub fn version(program: &Path) -> anyhow::Result<String> {
     let output = Command::new(program)
         .arg("--version")

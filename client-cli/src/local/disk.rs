@@ -11,11 +11,12 @@ const MIB: u64 = 1024 * 1024;
 /// Free space below which a disk is nearly full, if that is less than a twentieth of it.
 const LITTLE: u64 = 1024 * MIB;
 
-/// Free space below which writes fail or are about to: Postgres alone takes 16 MiB for a piece of its log.
+/// Free space below which writes fail or are about to: Postgres alone takes 16 MiB for a piece of
+/// its log.
 const NONE: u64 = 32 * MIB;
 
 /// What a disk has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Room {
     /// Enough.
     Enough,
@@ -25,8 +26,9 @@ pub(super) enum Room {
     Full(String),
 }
 
-/// Sizes of a file system in bytes, and its entries for files; no entries are counted where there is no limit.
-#[derive(Clone, Copy, Debug)]
+/// Sizes of a file system in bytes, and its entries for files; no entries are counted where there
+/// is no limit.
+#[derive(Debug, Clone, Copy)]
 struct Sizes {
     total: u64,
     free: u64,

@@ -29,7 +29,7 @@ const LEAST_DISK: u64 = 2 * GIB;
 const LEAST_MEMORY: u64 = GIB;
 
 /// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// As it should be.
@@ -41,7 +41,7 @@ pub enum Level {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was looked at.
     pub name: String,
@@ -73,7 +73,7 @@ impl Check {
 }
 
 /// Everything that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// How many problems there are.
     pub problems: usize,
@@ -118,7 +118,7 @@ impl fmt::Display for Report {
 }
 
 /// What to look at.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Examination {
     /// The data directory.
     pub data: DataDir,
@@ -260,7 +260,8 @@ impl Examination {
         }
     }
 
-    /// Whether the inference server can read these models: files that root put into the store by hand may be private.
+    /// Whether the inference server can read these models: files that root put into the store by
+    /// hand may be private.
     fn readable(&self, models: &[String]) -> anyhow::Result<()> {
         let run_as = RunAs::for_dir(&self.data.cluster())?;
         let folders = models.iter().map(|name| self.models.join(name));

@@ -13,7 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 pub const READY: &str = "ready";
 
 /// What a service says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// It works, and so does what it needs.
     Serving,

@@ -14,7 +14,7 @@ use crate::error::{Hint, Hinted};
 pub const DATA_ENV: &str = "OBSERVATORY_DATA";
 
 /// The directory that holds everything the local stack writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir {
     root: PathBuf,
 }
@@ -23,7 +23,7 @@ impl DataDir {
     /// The directory at `root`; nothing is created.
     ///
     /// # Errors
-    /// When a relative path cannot be made absolute.
+    /// If a relative path cannot be made absolute.
     pub fn new(root: impl AsRef<Path>) -> anyhow::Result<Self> {
         let root = root.as_ref();
         if root.as_os_str().is_empty() {
@@ -36,7 +36,7 @@ impl DataDir {
     /// `explicit` if given, else the default for this user.
     ///
     /// # Errors
-    /// When no default exists: neither `XDG_DATA_HOME` nor `HOME` is set.
+    /// If no default exists: neither `XDG_DATA_HOME` nor `HOME` is set.
     pub fn resolve(explicit: Option<&Path>) -> anyhow::Result<Self> {
         match explicit {
             Some(path) => Self::new(path),
@@ -74,7 +74,8 @@ impl DataDir {
         Ok(())
     }
 
-    /// Checks that the user of the database can come to the directory, or to the place where it will be made.
+    /// Checks that the user of the database can come to the directory, or to the place where it
+    /// will be made.
     ///
     /// # Errors
     /// Names the directory that does not let the user pass, and the ways out.
@@ -148,7 +149,8 @@ impl DataDir {
         self.cache().join("embeddings")
     }
 
-    /// The server programs, where the user they run as cannot reach those that were built or installed.
+    /// The server programs, where the user they run as cannot reach those that were built or
+    /// installed.
     pub fn programs(&self) -> PathBuf {
         self.root.join("bin")
     }
@@ -190,8 +192,8 @@ fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Opti
         .map(|base| base.join("observatory"))
 }
 
-/// Creates a directory and its parents with `mode`; one that exists keeps its own. Root's mask counts for nothing: the stack
-/// runs as another user, who has to come there.
+/// Creates a directory and its parents with `mode`; one that exists keeps its own. Root's mask
+/// counts for nothing: the stack runs as another user, who has to come there.
 ///
 /// # Errors
 /// Names the directory.

@@ -22,7 +22,7 @@ pub fn is_free(port: u16) -> bool {
 /// callers start again with the next.
 ///
 /// # Errors
-/// When no port can be had at all.
+/// If no port can be had at all.
 pub fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = kept.filter(|&port| is_free(port)) {
         return Ok(port);

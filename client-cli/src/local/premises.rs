@@ -1,5 +1,5 @@
-//! What the services find on this machine when root starts them and they run as somebody else: directories to write into,
-//! files they can read, and programs they can reach.
+//! What the services find on this machine when root starts them and they run as somebody else:
+//! directories to write into, files they can read, and programs they can reach.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -43,7 +43,8 @@ pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
-/// Checks that the inference server can come to the model store, or to the place where it will be made.
+/// Checks that the inference server can come to the model store, or to the place where it will be
+/// made.
 ///
 /// # Errors
 /// As [`check`].
@@ -56,8 +57,9 @@ pub(crate) fn check_store(run_as: &RunAs, store: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Makes ready what the services need, also in a directory where they ran as root before. Returns the directory that they
-/// are started from: where their user cannot reach the programs, one in the data directory.
+/// Makes ready what the services need, also in a directory where they ran as root before. Returns
+/// the directory that they are started from: where their user cannot reach the programs, one in the
+/// data directory.
 ///
 /// # Errors
 /// As [`check`], or when something cannot be handed over.
@@ -71,7 +73,7 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let kept = create_dir(&digests, 0o755).and_then(|()| run_as.give_tree(&digests));
     if let Err(error) = kept {
         // A store that cannot be written is only slower.
-        tracing::debug!(error = format!("{error:#}"), "digests of models are not kept");
+        tracing::debug!(error.message = format!("{error:#}"), "digests of models are not kept");
     }
     programs(plan)
 }
@@ -103,8 +105,8 @@ fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Puts a program at `place` unless it is there: as another name of the same file where the file system can do that and
-/// others may run it, else as a copy.
+/// Puts a program at `place` unless it is there: as another name of the same file where the file
+/// system can do that and others may run it, else as a copy.
 fn put(program: &Path, place: &Path) -> std::io::Result<()> {
     let program = fs::canonicalize(program)?;
     let wanted = fs::metadata(&program)?;

@@ -1,5 +1,5 @@
-//! Nothing that the stack starts runs as root: Postgres refuses to, and the services need not. Who they run as instead, and
-//! what that user can reach.
+//! Nothing that the stack starts runs as root: Postgres refuses to, and the services need not. Who
+//! they run as instead, and what that user can reach.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -26,7 +26,7 @@ pub const USER_ENV: &str = "OBSERVATORY_PG_USER";
 pub const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
 
 /// The user whom Postgres and the services run as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunAs {
     /// The calling user, who is not root.
     Caller,
@@ -45,7 +45,7 @@ impl RunAs {
     /// Decides by the calling user and `OBSERVATORY_PG_USER` (default `nobody`).
     ///
     /// # Errors
-    /// When root's choice does not exist or is root again.
+    /// If root's choice does not exist or is root again.
     pub fn choose() -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(Self::Caller);
@@ -72,7 +72,7 @@ impl RunAs {
     /// The user called `name`.
     ///
     /// # Errors
-    /// When there is none, or it is root.
+    /// If there is none, or it is root.
     pub fn named(name: &str) -> anyhow::Result<Self> {
         let advice = format!("set {USER_ENV} to an existing user that is not root");
         let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
@@ -104,7 +104,8 @@ impl RunAs {
         }
     }
 
-    /// Makes the user the owner of a file or directory; of a symbolic link itself, not of what it leads to.
+    /// Makes the user the owner of a file or directory; of a symbolic link itself, not of what it
+    /// leads to.
     ///
     /// # Errors
     /// Names the path.
@@ -116,8 +117,9 @@ impl RunAs {
         Ok(())
     }
 
-    /// Makes the user the owner of a directory and all below it, without following symbolic links. What belongs to the user
-    /// already is taken to be handed over: the directory itself comes last.
+    /// Makes the user the owner of a directory and all below it, without following symbolic links.
+    /// What belongs to the user already is taken to be handed over: the directory itself comes
+    /// last.
     ///
     /// # Errors
     /// Names the directory.
@@ -144,8 +146,8 @@ impl RunAs {
     /// Checks that the user can pass through `dir` and every directory above it.
     ///
     /// # Errors
-    /// Names the first directory that is closed, and for whom; `what` says what lies there, `elsewhere` what helps beside
-    /// opening the directory.
+    /// Names the first directory that is closed, and for whom; `what` says what lies there,
+    /// `elsewhere` what helps beside opening the directory.
     pub fn check_reach(&self, dir: &Path, what: &str, elsewhere: &str) -> anyhow::Result<()> {
         let Some((step, mode)) = self.closed(dir)? else { return Ok(()) };
         Err(Hinted::error(
@@ -161,7 +163,7 @@ impl RunAs {
     /// The first directory on the way into `dir` that does not let the user pass, with its mode.
     ///
     /// # Errors
-    /// When the way cannot be looked at.
+    /// If the way cannot be looked at.
     pub fn closed(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
         let Self::User { uid, gid, .. } = self else { return Ok(None) };
         let real = fs::canonicalize(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
@@ -217,7 +219,8 @@ impl RunAs {
         ))
     }
 
-    /// What a program said that runs as this user: files that its starter can read may be closed to it.
+    /// What a program said that runs as this user: files that its starter can read may be closed to
+    /// it.
     pub fn explain(&self, said: &str) -> String {
         match self {
             Self::User { name, .. } if said.contains("ermission denied") => format!(
@@ -230,7 +233,7 @@ impl RunAs {
     /// Whether the user can run a program.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// If it cannot be looked at.
     pub fn can_run(&self, program: &Path) -> anyhow::Result<bool> {
         let Self::User { uid, gid, .. } = self else { return Ok(true) };
         let real =
@@ -258,8 +261,8 @@ impl fmt::Display for RunAs {
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Gives away what is in a directory, then the directory. Everything is named by its open directory, so that nobody can
-/// put a link in the way meanwhile.
+/// Gives away what is in a directory, then the directory. Everything is named by its open
+/// directory, so that nobody can put a link in the way meanwhile.
 fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     let entries: Vec<_> = dir.iter().collect::<nix::Result<_>>()?;
     for entry in entries {

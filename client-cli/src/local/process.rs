@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One process, told apart from a later one with the same pid by its start time and boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The process number.
     pub pid: i32,
@@ -39,7 +39,7 @@ impl ProcessId {
     /// This process.
     ///
     /// # Errors
-    /// When `/proc` is not mounted.
+    /// If `/proc` is not mounted.
     pub fn current() -> anyhow::Result<Self> {
         Self::of(std::process::id() as i32).context("cannot read /proc: is it mounted?")
     }
@@ -52,7 +52,7 @@ impl ProcessId {
     /// Sends a signal if this very process still runs; tells whether it did.
     ///
     /// # Errors
-    /// When the process belongs to someone else.
+    /// If the process belongs to someone else.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<bool> {
         if !self.is_alive() {
             return Ok(false);
@@ -80,7 +80,7 @@ impl ProcessId {
     /// says, then SIGKILL.
     ///
     /// # Errors
-    /// When it may not be signalled, or outlives SIGKILL by five seconds.
+    /// If it may not be signalled, or outlives SIGKILL by five seconds.
     pub async fn end(&self, steps: &Escalation) -> anyhow::Result<()> {
         for &(signal, patience) in steps.0 {
             if !self.signal(signal)? || self.gone_within(patience).await {
@@ -100,7 +100,7 @@ impl ProcessId {
 }
 
 /// Signals to try before SIGKILL, each with the time it is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Escalation(pub &'static [(Signal, Duration)]);
 
 /// For what hangs: nothing but SIGKILL.
@@ -113,7 +113,8 @@ pub const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::fro
 pub const POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
 
-/// For a Postgres that hangs: woken for an immediate shutdown, in which the postmaster ends its children.
+/// For a Postgres that hangs: woken for an immediate shutdown, in which the postmaster ends its
+/// children.
 pub const HUNG_POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGQUIT, Duration::ZERO), (Signal::SIGCONT, Duration::from_secs(10))]);
 
@@ -141,7 +142,7 @@ impl Running {
     /// How it ended, if it has.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
+    /// If the kernel refuses to say.
     pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot wait for a child process")
     }
@@ -149,7 +150,7 @@ impl Running {
     /// Waits for the end of the process.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
+    /// If the kernel refuses to say.
     pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let mut ended = signal(SignalKind::child()).context("cannot listen for SIGCHLD")?;
         loop {
@@ -164,7 +165,7 @@ impl Running {
     /// Ends the process as [`ProcessId::end`] does and reaps it.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it does not end.
     pub async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
         for &(signal, patience) in steps.0 {
             self.id.signal(signal)?;

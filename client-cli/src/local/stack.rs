@@ -28,7 +28,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 const DOWN_LIMIT: Duration = Duration::from_secs(75);
 
 /// How to bring the stack up.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct UpOptions {
     /// How much of it.
     pub extent: Extent,
@@ -54,7 +54,7 @@ impl UpOptions {
     /// Everything, with the usual choices, waiting at most a minute.
     ///
     /// # Errors
-    /// When the system does not tell which program this is.
+    /// If the system does not tell which program this is.
     pub fn usual() -> anyhow::Result<Self> {
         Ok(Self {
             extent: Extent::All,
@@ -71,7 +71,7 @@ impl UpOptions {
 }
 
 /// What `down` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Downed {
     /// Nothing ran.
     Nothing,
@@ -82,7 +82,7 @@ pub enum Downed {
 }
 
 /// The local stack of one data directory.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Stack {
     data: DataDir,
 }
@@ -101,7 +101,7 @@ impl Stack {
     /// What runs, looked at now.
     ///
     /// # Errors
-    /// When the files of the data directory cannot be read.
+    /// If the files of the data directory cannot be read.
     pub async fn status(&self) -> anyhow::Result<StackStatus> {
         StackStatus::look(&self.data).await
     }
@@ -116,7 +116,7 @@ impl Stack {
     /// caller judges the status.
     ///
     /// # Errors
-    /// When something needed is missing, or the supervisor gave up.
+    /// If something needed is missing, or the supervisor gave up.
     pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
         if options.database_url.is_none() {
             self.data.check_reach(&RunAs::for_dir(&self.data.cluster())?)?;
@@ -148,7 +148,7 @@ impl Stack {
     /// Stops everything gracefully, also what a dead supervisor left.
     ///
     /// # Errors
-    /// When a process belongs to somebody else or does not end.
+    /// If a process belongs to somebody else or does not end.
     pub async fn down(&self) -> anyhow::Result<Downed> {
         let Some(pid) = StackLock::holder(&self.data)? else {
             return self.clear().await;

@@ -21,7 +21,7 @@ use crate::error::{AlreadyRunning, Hinted};
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What part of the stack is wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// Everything.
@@ -39,7 +39,7 @@ impl Extent {
 }
 
 /// What a process of the stack is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It is being started, or waits for what it needs.
@@ -53,7 +53,7 @@ pub enum Phase {
 }
 
 /// One process of the stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessState {
     /// What it is doing.
     pub phase: Phase,
@@ -89,7 +89,7 @@ impl Default for ProcessState {
 }
 
 /// The supervisor of the stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorState {
     /// Which process it is.
     pub process: ProcessId,
@@ -102,7 +102,7 @@ pub struct SupervisorState {
 }
 
 /// The database of the stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseState {
     /// Its URL without the password.
     pub url: String,
@@ -111,7 +111,7 @@ pub struct DatabaseState {
 }
 
 /// The content of `stack.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StackState {
     /// Who keeps the stack alive; `None` after a proper end.
@@ -130,7 +130,7 @@ impl StackState {
     /// Reads the file; an absent one is an empty state.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
+    /// If the file cannot be read or is damaged.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.state_file();
         let text = match fs::read(&path) {
@@ -149,7 +149,7 @@ impl StackState {
     /// Replaces the file.
     ///
     /// # Errors
-    /// When it cannot be written; the old one stays.
+    /// If it cannot be written; the old one stays.
     pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
         write_atomically(&data.state_file(), &self.text()?, 0o644)
     }
@@ -160,11 +160,11 @@ impl StackState {
         Ok(text)
     }
 
-    /// As [`StackState::load`], but a damaged file of a running stack is given the time its supervisor takes to write it
-    /// again.
+    /// As [`StackState::load`], but a damaged file of a running stack is given the time its
+    /// supervisor takes to write it again.
     ///
     /// # Errors
-    /// When the file cannot be read or stays damaged.
+    /// If the file cannot be read or stays damaged.
     pub async fn read(data: &DataDir) -> anyhow::Result<Self> {
         let deadline = Instant::now() + RESTORED_WITHIN;
         loop {
@@ -185,7 +185,7 @@ impl StackState {
 }
 
 /// The supervisor's copy of the state, written to the file at every change.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Board {
     data: DataDir,
     state: Arc<Mutex<StackState>>,
@@ -203,11 +203,12 @@ impl Board {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
-            tracing::error!(error = format!("{error:#}"), "cannot write the state of the stack");
+            tracing::error!(error.message = format!("{error:#}"), "cannot write the state of the stack");
         }
     }
 
-    /// Writes the file again where it says anything else, whoever damaged it or whatever kept a change from it.
+    /// Writes the file again where it says anything else, whoever damaged it or whatever kept a
+    /// change from it.
     pub fn restore(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.data.state_file();
@@ -221,7 +222,7 @@ impl Board {
             }
             // Said where it was changed; a full disk would say it every second.
             Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "cannot write the state of the stack")
+                tracing::debug!(error.message = format!("{error:#}"), "cannot write the state of the stack")
             }
         }
     }
@@ -277,7 +278,7 @@ impl StackLock {
     /// Who holds the lock: its pid (0 when the file does not say); `None` when nobody does.
     ///
     /// # Errors
-    /// When the lock file cannot be opened.
+    /// If the lock file cannot be opened.
     pub fn holder(data: &DataDir) -> anyhow::Result<Option<i32>> {
         let path = data.lock_file();
         let mut file = match File::open(&path) {

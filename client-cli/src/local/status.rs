@@ -24,7 +24,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const EXTERNAL: &str = "database";
 
 /// One process of the stack, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProcessStatus {
     /// Its name.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct ProcessStatus {
 }
 
 /// The supervisor, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SupervisorStatus {
     /// Its pid.
     pub pid: i32,
@@ -60,7 +60,7 @@ pub struct SupervisorStatus {
 }
 
 /// The stack, as it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StackStatus {
     /// Where its data lies.
     pub data_dir: PathBuf,
@@ -84,7 +84,7 @@ impl StackStatus {
     /// Looks at the stack of a data directory.
     ///
     /// # Errors
-    /// When its files cannot be read.
+    /// If its files cannot be read.
     pub async fn look(data: &DataDir) -> anyhow::Result<Self> {
         let state = StackState::read(data).await?;
         let holder = StackLock::holder(data)?;

@@ -1,9 +1,9 @@
 //! The supervisor: one detached process that keeps the others alive.
 //!
 //! It starts Postgres and the inference server at once, migrates the database when it is there,
-//! then starts the pipeline services. Whatever dies is started again after a growing pause, and so is what hangs: it is
-//! killed when it did not answer for a minute, Postgres for two. One that dies again and again is reported and does not
-//! hold up the others.
+//! then starts the pipeline services. Whatever dies is started again after a growing pause, and so
+//! is what hangs: it is killed when it did not answer for a minute, Postgres for two. One that dies
+//! again and again is reported and does not hold up the others.
 
 mod backoff;
 mod database;
@@ -45,7 +45,7 @@ pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
 pub const POSTGRES: &str = "postgres";
 
 /// Where the database is.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub enum DatabasePlan {
     /// A server somebody else runs.
     External(ConnectionUrl),
@@ -54,7 +54,7 @@ pub enum DatabasePlan {
 }
 
 /// What to keep alive.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Where everything lies.
     pub data: DataDir,
@@ -191,7 +191,7 @@ where
 fn rotate_logs(data: &DataDir) {
     for name in [POSTGRES, binaries::INFERENCE, binaries::PIPELINE, "migrate", "supervisor"] {
         if let Err(error) = logs::rotate(&data.log(name), logs::MAX_BYTES) {
-            tracing::warn!(error = format!("{error:#}"), "cannot rotate a log file");
+            tracing::warn!(error.message = format!("{error:#}"), "cannot rotate a log file");
         }
     }
 }

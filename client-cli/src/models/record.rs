@@ -14,7 +14,7 @@ use sha2::Digest as _;
 pub(super) const RECORD: &str = ".observatory.json";
 
 /// How a model came into the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Pulled from a hub.
@@ -26,7 +26,7 @@ pub enum Source {
 }
 
 /// Where a model of the store came from, and the digests its files had then.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// How it came.
     pub source: Source,
@@ -45,7 +45,7 @@ pub struct Record {
 }
 
 /// One file of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
     /// Path in the model's folder.
     pub path: String,
@@ -59,7 +59,7 @@ pub struct FileRecord {
 }
 
 /// How a file differs from its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
     /// It is not there.
@@ -95,7 +95,7 @@ impl Record {
     /// The record of the model in `folder`, if it has one.
     ///
     /// # Errors
-    /// When there is one that cannot be read.
+    /// If there is one that cannot be read.
     pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
         let path = folder.join(RECORD);
         let cannot = || format!("cannot read {}", path.display());
@@ -112,7 +112,7 @@ impl Record {
     /// Puts the record into `folder`.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let path = folder.join(RECORD);
         let mut text = serde_json::to_vec_pretty(self)?;
@@ -136,7 +136,7 @@ impl Record {
     /// Reads every file again and names those that differ from the record.
     ///
     /// # Errors
-    /// When a file that is there cannot be read.
+    /// If a file that is there cannot be read.
     pub fn damages(&self, folder: &Path) -> anyhow::Result<Vec<(String, Damage)>> {
         let mut damages = Vec::new();
         for file in &self.files {
@@ -175,7 +175,7 @@ fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A digest as hubs publish it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Published {
     /// SHA-256 of the content: large files.
     Sha256(String),
@@ -220,7 +220,7 @@ impl Sums {
     /// Reads the file once.
     ///
     /// # Errors
-    /// When it cannot be read, or changes meanwhile.
+    /// If it cannot be read, or changes meanwhile.
     pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
         Self::read(path).with_context(|| format!("cannot read {}", path.display()))
     }

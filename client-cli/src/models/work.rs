@@ -1,8 +1,9 @@
 //! What a pull leaves on the disk until its model is whole.
 //!
-//! `STORE/.pulls/ORGANISATION--NAME/` holds one file for each file of the model, named after the digest it shall
-//! have, so that a partial file is never continued with bytes of another version. The lock beside it stays: a lock
-//! file that is deleted while another process waits for it would let two in.
+//! `STORE/.pulls/ORGANISATION--NAME/` holds one file for each file of the model, named after the
+//! digest it shall have, so that a partial file is never continued with bytes of another version.
+//! The lock beside it stays: a lock file that is deleted while another process waits for it would
+//! let two in.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl Claim {
     /// Waits until no other process changes the model.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// If the store cannot be written.
     pub(super) fn on(store: &Path, name: &str) -> anyhow::Result<Self> {
         let path = store.join(FOLDER).join(format!("{}.lock", flat(name)));
         let cannot = || format!("cannot write the model store {}", store.display());
@@ -70,7 +71,7 @@ impl Work {
     /// The folder for a model that is claimed; what an earlier pull left is kept.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// If it cannot be created.
     pub(super) fn of(store: &Path, name: &str) -> anyhow::Result<Self> {
         let folder = store.join(FOLDER).join(flat(name));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -85,7 +86,7 @@ impl Work {
     /// What is there of `file`; with a `digest` given, all that has another is deleted.
     ///
     /// # Errors
-    /// When the folder cannot be read or changed.
+    /// If the folder cannot be read or changed.
     pub(super) fn find(&self, file: &str, digest: Option<&Published>) -> anyhow::Result<Option<Partial>> {
         let before = format!("{}.", flat(file));
         let mut found = None;
@@ -116,7 +117,7 @@ impl Work {
     /// The empty folder to put the whole model together in.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// If it cannot be created.
     pub(super) fn empty_model(&self) -> anyhow::Result<PathBuf> {
         let model = self.model();
         let cannot = || format!("cannot create {}", model.display());
@@ -139,8 +140,8 @@ impl Work {
     }
 }
 
-/// A path as one name: model names and the names of their files hold no two hyphens in a row where it matters,
-/// and a clash would only cost a download.
+/// A path as one name: model names and the names of their files hold no two hyphens in a row where
+/// it matters, and a clash would only cost a download.
 fn flat(path: &str) -> String {
     path.replace('/', "--")
 }
@@ -148,7 +149,7 @@ fn flat(path: &str) -> String {
 /// Refuses what the disk has no room for.
 ///
 /// # Errors
-/// When `needed` bytes are more than what is free.
+/// If `needed` bytes are more than what is free.
 pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
     let free = nix::sys::statvfs::statvfs(store)
         .with_context(|| format!("cannot tell the free space of {}", store.display()))?;

@@ -1,4 +1,5 @@
-//! A model hub on two free ports of loopback: the hub itself, and another host that holds its large files.
+//! A model hub on two free ports of loopback: the hub itself, and another host that holds its large
+//! files.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,7 +15,7 @@ use sha1::Digest as _;
 pub(crate) const NAME: &str = "org/encoder";
 
 /// A request as it came.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seen {
     /// Path with the query.
     pub(crate) path: String,
@@ -35,7 +36,7 @@ impl Seen {
 }
 
 /// An answer: status, headers, and the bytes that are sent of a body of some length.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,

@@ -48,7 +48,8 @@ fn a_postgres_that_hangs_is_started_again_with_its_data() {
     let up = site.ask(&["up", "--only", "postgres", "--health-seconds", "1"]);
     site.sql("create table kept as select 1 as one");
     let first = process(&up, "postgres");
-    // The postmaster first, so that it starts no more children, then its children, of which some may have just ended.
+    // The postmaster first, so that it starts no more children, then its children, of which some
+    // may have just ended.
     assert!(freeze(pid(&first["pid"])));
     let supervisor = pid(&up["supervisor"]["pid"]);
     let frozen: Vec<i32> =

@@ -42,7 +42,8 @@ pub(crate) struct Args {
     write: Option<PathBuf>,
 }
 
-/// Tokens of an enhanced advertisement: the instructions that all share, its own text, and the answer.
+/// Tokens of an enhanced advertisement: the instructions that all share, its own text, and the
+/// answer.
 const INSTRUCTIONS: usize = 512;
 const ADVERTISEMENT: usize = 350;
 const ANSWER: u32 = 250;
@@ -50,11 +51,12 @@ const ANSWER: u32 = 250;
 const STRING: &str = r#"[^"\\\x00-\x1F\x7F]{1,4000}"#;
 /// Letters and spaces, for which every token of the vocabulary has to be looked at.
 const LETTERS: &str = "[a-z ]{1,4000}";
-/// Skills of an answer to the enhancer, whose records have some 45 tokens in the words of the random file.
+/// Skills of an answer to the enhancer, whose records have some 45 tokens in the words of the
+/// random file.
 const SKILLS: usize = 5;
 
-/// The enhancer's answer, with labels of two or three tokens as usual ones have, since a model with random weights knows
-/// no end of them.
+/// The enhancer's answer, with labels of two or three tokens as usual ones have, since a model with
+/// random weights knows no end of them.
 fn schema() -> String {
     let record = json!({
         "type": "object", "additionalProperties": false,
@@ -175,7 +177,8 @@ impl Bench {
         EQUAL as f64 * f64::from(WRITTEN - 1) / longest
     }
 
-    /// Advertisements enhanced in an hour, as many at once as there are callers, and tokens of an answer.
+    /// Advertisements enhanced in an hour, as many at once as there are callers, and tokens of an
+    /// answer.
     async fn advertisements(&mut self, kept: Kept) -> (f64, f64) {
         let asked = Asked { read: 0, write: if kept == Kept::Records { 2 * ANSWER } else { ANSWER }, kept };
         let instructions = self.letters(INSTRUCTIONS);
@@ -238,8 +241,8 @@ impl Bench {
         written(started)
     }
 
-    /// Tokens written in a second by the calls at once, and of how much longer they take under a constraint, each time
-    /// beside the same without.
+    /// Tokens written in a second by the calls at once, and of how much longer they take under a
+    /// constraint, each time beside the same without.
     async fn constrained(&mut self, round: usize, added: &mut Figures<2>) -> f64 {
         let all = [Kept::Nothing, Kept::String, Kept::Letters];
         let mut paces = Vec::new();

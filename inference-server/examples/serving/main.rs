@@ -1,8 +1,9 @@
-//! Figures of the serving path: what gRPC costs beside the forward pass, what overload does to the server, and how fast
-//! a language model writes.
+//! Figures of the serving path: what gRPC costs beside the forward pass, what overload does to the
+//! server, and how fast a language model writes.
 //!
-//! `cargo build --bins && cargo run --example serving -- overhead` (or `overload`) prints a table. Each figure is a
-//! ratio within one run, over loopback, on models with random weights; the time and the calls in flight are bounded.
+//! `cargo build --bins && cargo run --example serving -- overhead` (or `overload`) prints a table.
+//! Each figure is a ratio within one run, over loopback, on models with random weights; the time
+//! and the calls in flight are bounded.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 
@@ -28,7 +29,8 @@ enum What {
     Overhead(overhead::Args),
     /// The server on one core, several times more calls than it can serve from another.
     Overload(overload::Args),
-    /// A language model that reads, writes, and writes for many at once, beside llama.cpp where it is given.
+    /// A language model that reads, writes, and writes for many at once, beside llama.cpp where it
+    /// is given.
     Generation(generation::Args),
 }
 

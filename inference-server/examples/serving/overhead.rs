@@ -1,4 +1,5 @@
-//! What everything but the forward pass costs: HTTP/2, protobuf, tokenizing, the queue, the copy of the vectors.
+//! What everything but the forward pass costs: HTTP/2, protobuf, tokenizing, the queue, the copy of
+//! the vectors.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,7 +40,8 @@ fn spent<T>(work: impl FnOnce() -> T) -> (T, Spent) {
 }
 
 fn cpu_time() -> Duration {
-    // A sum over threads in nanoseconds; those that ended are not in it, and none ends while the figures are taken.
+    // A sum over threads in nanoseconds; those that ended are not in it, and none ends while the
+    // figures are taken.
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     let of = |thread: std::io::Result<std::fs::DirEntry>| {
         let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;

@@ -1,4 +1,5 @@
-//! Several times more calls than the server can serve, for a minute: what is still served, how fast the rest is told.
+//! Several times more calls than the server can serve, for a minute: what is still served, how fast
+//! the rest is told.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -271,7 +272,8 @@ async fn measure(args: &Args, bench: &Bench) {
     println!("| resident memory | {resident:.0} MiB {growth:+.1} % |");
 }
 
-/// The bound of the bucket in which this share of what came between the two readings ends, and how many came.
+/// The bound of the bucket in which this share of what came between the two readings ends, and how
+/// many came.
 fn percentile(before: &[(f64, u64)], after: &[(f64, u64)], share: f64) -> (f64, u64) {
     let grown: Vec<(f64, u64)> = after
         .iter()

@@ -56,7 +56,8 @@ impl Recipe {
     }
 }
 
-/// Words and marks of an answer, each one token as in published vocabularies; the space is byte-level BPE's.
+/// Words and marks of an answer, each one token as in published vocabularies; the space is
+/// byte-level BPE's.
 const WORDS: [&str; 23] = [
     "confidence",
     "implicit",
@@ -101,8 +102,8 @@ fn merges() -> (Vec<String>, Vec<String>) {
     (merges, made)
 }
 
-/// Words of one to three syllables, small and with a capital, at the start of a text and behind a space: a constraint has
-/// to look through as many tokens as in published vocabularies.
+/// Words of one to three syllables, small and with a capital, at the start of a text and behind a
+/// space: a constraint has to look through as many tokens as in published vocabularies.
 fn made_up() -> impl Iterator<Item = String> {
     let syllables =
         || "bcdfghjlmnprstv".chars().flat_map(|c| "aeiou".chars().map(move |v| format!("{c}{v}")));
@@ -118,7 +119,8 @@ fn made_up() -> impl Iterator<Item = String> {
     })
 }
 
-/// The letters that stand for bytes in byte-level BPE, one pair of them, the end, what merges make, and other words.
+/// The letters that stand for bytes in byte-level BPE, one pair of them, the end, what merges make,
+/// and other words.
 fn tokens() -> (Vec<String>, Vec<i32>) {
     let is_plain = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let others = (0..256).filter(|byte| !is_plain(byte)).count() as u32;

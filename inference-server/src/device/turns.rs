@@ -1,7 +1,7 @@
 //! Turns at a device that encoders and language models share.
 //!
-//! Batches of encoders may be at the device together, a step of a language model is there alone. Who came first goes
-//! first, so neither waits longer than for what was there before it.
+//! Batches of encoders may be at the device together, a step of a language model is there alone.
+//! Who came first goes first, so neither waits longer than for what was there before it.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -1,7 +1,9 @@
-//! Which block holds what: the blocks of keys and values, counted by who uses them, and found again by their tokens.
+//! Which block holds what: the blocks of keys and values, counted by who uses them, and found again
+//! by their tokens.
 //!
-//! A full block has a name that follows from all tokens up to its end, so equal beginnings of texts share blocks. Blocks
-//! that nobody uses keep their names until the memory is needed, the ends of texts and what was used longest ago first.
+//! A full block has a name that follows from all tokens up to its end, so equal beginnings of texts
+//! share blocks. Blocks that nobody uses keep their names until the memory is needed, the ends of
+//! texts and what was used longest ago first.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,8 +20,8 @@ pub type Block = u32;
 pub struct Name([u8; 16]);
 
 impl Name {
-    /// The name of the block that holds `tokens` behind the block `before`; `written` of them are told apart from the
-    /// same tokens in a prompt.
+    /// The name of the block that holds `tokens` behind the block `before`; `written` of them are
+    /// told apart from the same tokens in a prompt.
     pub fn of(before: Option<Self>, tokens: &[u32], written: usize) -> Self {
         let mut hash = Sha256::new();
         hash.update(before.map_or([0; 16], |name| name.0));

@@ -19,7 +19,8 @@ pub(super) enum Spelling {
 }
 
 impl Spelling {
-    /// Reads it from the decoder; nothing where the text of a token depends on its neighbours in other ways.
+    /// Reads it from the decoder; nothing where the text of a token depends on its neighbours in
+    /// other ways.
     pub(super) fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let mut steps = Vec::new();
         flatten(tokenizer.get_decoder()?, &mut steps);
@@ -81,7 +82,8 @@ pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// The bytes of GPT-2's characters: itself where it can be printed, the others in their order from 256 on.
+/// The bytes of GPT-2's characters: itself where it can be printed, the others in their order from
+/// 256 on.
 static BYTES: LazyLock<Vec<Option<u8>>> = LazyLock::new(|| {
     let printed = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut bytes: Vec<Option<u8>> = (0..=255).map(|byte| Some(byte).filter(|byte| printed(*byte))).collect();

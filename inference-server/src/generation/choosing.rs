@@ -1,8 +1,9 @@
 //! Choosing tokens under constraints, beside the engine.
 //!
-//! What a constraint costs is up to whoever wrote it. So its texts choose their tokens on threads of their own: the engine
-//! waits a moment for those that are quick, and steps the others' companions without them. A text that keeps its thread
-//! busy goes to one that only such texts share.
+//! What a constraint costs is up to whoever wrote it. So its texts choose their tokens on threads
+//! of their own: the engine waits a moment for those that are quick, and steps the others'
+//! companions without them. A text that keeps its thread busy goes to one that only such texts
+//! share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -54,7 +55,7 @@ impl Chooser {
     /// The next tokens, at most `room`.
     ///
     /// # Errors
-    /// Where no token can be drawn from the logits, or a [`ConstraintError`].
+    /// If no token can be drawn from the logits, or a [`ConstraintError`].
     fn next(&mut self, logits: &[f32], mut room: usize) -> Result<Chosen> {
         let (sampled, complete) = self.matcher.choose(&mut self.sampler, logits, room)?;
         self.sampler.push(sampled.id);
@@ -103,7 +104,7 @@ impl Choosers {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Where the system gives none.
+    /// If the system gives none.
     pub(super) fn start() -> Result<Self> {
         let cores = available_parallelism().map_or(1, usize::from);
         let started = |name, threads| Workers::start(name, threads, usize::MAX);
@@ -117,7 +118,8 @@ impl Choosers {
         })
     }
 
-    /// Makes the masks of these texts as long as `done` is not set; a text that needs its mask then makes its own.
+    /// Makes the masks of these texts as long as `done` is not set; a text that needs its mask then
+    /// makes its own.
     pub(super) fn prepare(&self, texts: Vec<(Arc<Mutex<Chooser>>, usize)>, done: &Arc<AtomicBool>) {
         let job = |(chooser, room): (Arc<Mutex<Chooser>>, usize)| {
             let done = Arc::clone(done);

@@ -25,7 +25,8 @@ pub const MAX_BYTES: usize = 256 * 1024;
 /// Most characters of what is wrong with a constraint.
 const MAX_MESSAGE: usize = 300;
 const TOO_MUCH: &str = "it takes too much work to follow";
-/// Tokens before the limit from which on the end is kept in reach, or more where the shortest text is long.
+/// Tokens before the limit from which on the end is kept in reach, or more where the shortest text
+/// is long.
 const HORIZON: usize = 256;
 /// Tokens that are refused at one place before only the known ending is left.
 const REFUSALS: usize = 4;
@@ -96,11 +97,12 @@ impl fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Reads the vocabulary; `logits` is the number that the model gives, of which those without a token are never
-    /// allowed. `eos` are the tokens that end a text. Takes about a second for 150,000 tokens.
+    /// Reads the vocabulary; `logits` is the number that the model gives, of which those without a
+    /// token are never allowed. `eos` are the tokens that end a text. Takes about a second for
+    /// 150,000 tokens.
     ///
     /// # Errors
-    /// Where the tokens have no bytes of their own, are more than the logits, or none ends a text.
+    /// If the tokens have no bytes of their own, are more than the logits, or none ends a text.
     pub fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
         let tokens: TokEnv = Arc::new(vocabulary::Vocabulary::new(tokenizer, logits, eos)?);
         let slices = SlicedBiasComputer::general_slices();
@@ -157,9 +159,10 @@ enum Steering {
 
 /// One text under a constraint.
 ///
-/// `left` is always how many tokens may still come, the next one included. From some hundred tokens before the limit
-/// on, a token is refused where no end within the limit is found after it; so the text is complete when the limit is
-/// reached, unless [`Matcher::is_steered`] says that no end was found.
+/// `left` is always how many tokens may still come, the next one included. From some hundred tokens
+/// before the limit on, a token is refused where no end within the limit is found after it; so the
+/// text is complete when the limit is reached, unless [`Matcher::is_steered`] says that no end was
+/// found.
 pub struct Matcher {
     parser: Parser,
     hints: Arc<Hints>,
@@ -192,8 +195,9 @@ impl Matcher {
         }
     }
 
-    /// Looks for an end in `left` tokens, takes those that the text must begin with, if asked, and makes the first mask: what
-    /// no text can keep to, or what takes too much work from the start, is known before anything is computed.
+    /// Looks for an end in `left` tokens, takes those that the text must begin with, if asked, and
+    /// makes the first mask: what no text can keep to, or what takes too much work from the start,
+    /// is known before anything is computed.
     ///
     /// # Errors
     /// [`ConstraintError::Failed`].
@@ -218,7 +222,8 @@ impl Matcher {
         std::mem::take(&mut self.begun)
     }
 
-    /// Takes the tokens that must come next, at most `room`, and whether the text is complete with each.
+    /// Takes the tokens that must come next, at most `room`, and whether the text is complete with
+    /// each.
     ///
     /// # Errors
     /// [`ConstraintError::Failed`].
@@ -257,10 +262,12 @@ impl Matcher {
         ending::find(parser, (&self.hints, &self.watch), old, room)
     }
 
-    /// The tokens that may come next: a bit for each logit of the model, the lowest of a word first.
+    /// The tokens that may come next: a bit for each logit of the model, the lowest of a word
+    /// first.
     ///
     /// # Errors
-    /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can go on.
+    /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can
+    /// go on.
     pub fn mask(&mut self, left: usize) -> Result<&[u32], ConstraintError> {
         self.steer(left);
         self.check()?;
@@ -313,14 +320,15 @@ impl Matcher {
         }
     }
 
-    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the text is complete with
-    /// it.
+    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the
+    /// text is complete with it.
     ///
-    /// What is likely is mostly allowed, and one token is checked much faster than all of them, so a mask is made only
-    /// where the first draw is refused. Whether there was one already makes no difference.
+    /// What is likely is mostly allowed, and one token is checked much faster than all of them, so
+    /// a mask is made only where the first draw is refused. Whether there was one already makes no
+    /// difference.
     ///
     /// # Errors
-    /// Where no token can be drawn from the logits, or see [`Matcher::mask`].
+    /// If no token can be drawn from the logits, or see [`Matcher::mask`].
     pub fn choose(&mut self, sampler: &mut Sampler, logits: &[f32], left: usize) -> Result<(Sampled, bool)> {
         let mut sampled = sampler.sample(logits, None)?;
         let mut allowed = self.allows(sampled.id, left)?;
@@ -430,7 +438,8 @@ impl Matcher {
         !matches!(self.steering, Steering::Lost(_))
     }
 
-    /// The tokens that must come next, whatever the model says; to be given to [`Matcher::accept`] one by one.
+    /// The tokens that must come next, whatever the model says; to be given to [`Matcher::accept`]
+    /// one by one.
     pub fn forced(&mut self) -> Vec<u32> {
         if self.parser.is_stopped() {
             return Vec::new();

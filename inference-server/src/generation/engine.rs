@@ -1,10 +1,12 @@
-//! Steps of a language model over the texts it is asked for: continuous batching over blocks of keys and values.
+//! Steps of a language model over the texts it is asked for: continuous batching over blocks of
+//! keys and values.
 //!
-//! A step takes first the newest tokens of every text that is being written (one that was chosen, and those behind it
-//! that its constraint leaves no choice about), then as much of the prompts as its budget of tokens has room for (Agrawal
-//! et al. 2024, arXiv:2403.02310). Interactive prompts go first, but every fourth time a bulk one does. A prompt waits
-//! while another is computing the same beginning. Where blocks run out, the text that was let in last gives its blocks
-//! back and is computed again later; it goes on as if nothing had been.
+//! A step takes first the newest tokens of every text that is being written (one that was chosen,
+//! and those behind it that its constraint leaves no choice about), then as much of the prompts as
+//! its budget of tokens has room for (Agrawal et al. 2024, arXiv:2403.02310). Interactive prompts
+//! go first, but every fourth time a bulk one does. A prompt waits while another is computing the
+//! same beginning. Where blocks run out, the text that was let in last gives its blocks back and is
+//! computed again later; it goes on as if nothing had been.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -87,7 +89,7 @@ impl Engine {
     /// An engine without texts.
     ///
     /// # Errors
-    /// Where the system gives no threads for constraints.
+    /// If the system gives no threads for constraints.
     pub fn new(
         model: Box<dyn LanguageModel>,
         limits: EngineLimits,
@@ -221,7 +223,8 @@ impl Engine {
         }
     }
 
-    /// Finds blocks that hold what comes next in the text, but leaves its last token to be computed.
+    /// Finds blocks that hold what comes next in the text, but leaves its last token to be
+    /// computed.
     fn adopt(&mut self, sequence: &mut Sequence) {
         adopt(&mut self.blocks, &self.counters, sequence);
     }
@@ -392,8 +395,8 @@ fn adopt(blocks: &mut Blocks, counters: &Counters, sequence: &mut Sequence) {
     }
 }
 
-/// Gives every text of the step what was computed for it; the texts choose their tokens on the threads of the pool, but
-/// those with a constraint, which are handed back.
+/// Gives every text of the step what was computed for it; the texts choose their tokens on the
+/// threads of the pool, but those with a constraint, which are handed back.
 fn hand_out(
     running: &mut [Sequence],
     blocks: &mut Blocks,
@@ -475,8 +478,8 @@ mod tests {
     /// A token that the model panics on.
     const PANIC: u32 = 99;
 
-    /// Keeps the tokens themselves where keys and values would be, and gives logits that depend on every token of the
-    /// text as the blocks hold it.
+    /// Keeps the tokens themselves where keys and values would be, and gives logits that depend on
+    /// every token of the text as the blocks hold it.
     #[derive(Default)]
     struct Reader {
         blocks: HashMap<u32, [u32; BLOCK]>,

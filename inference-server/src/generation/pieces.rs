@@ -1,8 +1,9 @@
 //! Text from tokens that come one by one.
 //!
-//! tokenizers' own `DecodeStream` is not enough: it keeps what ends with a replacement character for ever, decodes a
-//! run of broken bytes anew for each of them, and has already given text away when byte tokens (`<0x41>`) turn out to
-//! be part of a broken run. Here the pieces together are exactly what decoding all tokens at once gives.
+//! tokenizers' own `DecodeStream` is not enough: it keeps what ends with a replacement character
+//! for ever, decodes a run of broken bytes anew for each of them, and has already given text away
+//! when byte tokens (`<0x41>`) turn out to be part of a broken run. Here the pieces together are
+//! exactly what decoding all tokens at once gives.
 
 use std::borrow::Borrow;
 
@@ -33,7 +34,8 @@ enum Way {
     Whole(Vec<u32>),
 }
 
-/// Makes text of tokens; what a push costs does not depend on those before, but for runs of single bytes.
+/// Makes text of tokens; what a push costs does not depend on those before, but for runs of single
+/// bytes.
 #[derive(Debug)]
 pub struct Pieces<T: Borrow<Tokenizer>> {
     tokenizer: T,
@@ -42,7 +44,8 @@ pub struct Pieces<T: Borrow<Tokenizer>> {
 }
 
 impl<T: Borrow<Tokenizer>> Pieces<T> {
-    /// For one text; special tokens become no text where `skip_special`. Takes a reference or an `Arc`.
+    /// For one text; special tokens become no text where `skip_special`. Takes a reference or an
+    /// `Arc`.
     pub fn new(tokenizer: T, skip_special: bool) -> Self {
         let way = way(tokenizer.borrow());
         Self { tokenizer, skip_special, way }
@@ -117,7 +120,8 @@ fn decode(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     })
 }
 
-/// Takes the characters that are complete, and a replacement character for each run that cannot become one.
+/// Takes the characters that are complete, and a replacement character for each run that cannot
+/// become one.
 fn settled(pending: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest = pending.as_slice();
@@ -320,7 +324,8 @@ mod tests {
             skip_special in any::<bool>(),
         ) {
             for tokenizer in tokenizers() {
-                // One beyond the vocabulary too; the last tokens alone are those of broken characters.
+                // One beyond the vocabulary too; the last tokens alone are those of broken
+                // characters.
                 let size = tokenizer.get_vocab_size(true) + 1;
                 let ids: Vec<u32> = picks
                     .iter()

@@ -1,12 +1,13 @@
 //! The next token from the logits of one step.
 //!
-//! The order is that of transformers' logits processors: repetition penalty, presence and frequency penalties, bias,
-//! mask, temperature, top-k, top-p, min-p. The n-th token of a text depends on the seed, on n and on the logits alone, so
-//! the other texts of a batch never change it.
+//! The order is that of transformers' logits processors: repetition penalty, presence and frequency
+//! penalties, bias, mask, temperature, top-k, top-p, min-p. The n-th token of a text depends on the
+//! seed, on n and on the logits alone, so the other texts of a batch never change it.
 //!
-//! A text under a constraint draws among all tokens first, and only where that one is not allowed again, among those that
-//! are. Both together draw from the allowed tokens by their probabilities, since the second draw shares what the first
-//! gave to the others in their proportion; only what top-k, top-p and min-p cut off is cut off the draw at hand.
+//! A text under a constraint draws among all tokens first, and only where that one is not allowed
+//! again, among those that are. Both together draw from the allowed tokens by their probabilities,
+//! since the second draw shares what the first gave to the others in their proportion; only what
+//! top-k, top-p and min-p cut off is cut off the draw at hand.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,7 +30,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep tokens at least this fraction as likely as the likeliest; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive logits of tokens in prompt and text, multiplies negative ones (Keskar 2019); 1 is off.
+    /// Divides positive logits of tokens in prompt and text, multiplies negative ones (Keskar
+    /// 2019); 1 is off.
     pub repetition_penalty: f32,
     /// Taken once from the logits of tokens in the text.
     pub presence_penalty: f32,
@@ -101,7 +103,8 @@ pub enum SampleError {
 pub struct Sampled {
     /// Its id.
     pub id: u32,
-    /// Its log probability in the model's own distribution: before penalties, bias, mask and temperature.
+    /// Its log probability in the model's own distribution: before penalties, bias, mask and
+    /// temperature.
     pub logprob: f32,
     /// The likeliest tokens of that distribution, best first, of equals the lowest id first.
     pub top: Vec<(u32, f32)>,
@@ -137,7 +140,8 @@ fn invalid(field: &str, name: &str, value: impl fmt::Display, allowed: String) -
 }
 
 impl Sampling {
-    /// Checks every value for a model with `vocabulary` logits; `field` is where these settings stand in the request.
+    /// Checks every value for a model with `vocabulary` logits; `field` is where these settings
+    /// stand in the request.
     ///
     /// # Errors
     /// Names the first field whose value cannot be sampled with.
@@ -178,8 +182,8 @@ impl Sampling {
 
 /// Chooses the tokens of one text.
 ///
-/// Sampling itself changes nothing: only [`Sampler::push`] moves on, so a token that cannot be used can be sampled
-/// again under another mask.
+/// Sampling itself changes nothing: only [`Sampler::push`] moves on, so a token that cannot be used
+/// can be sampled again under another mask.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     settings: Sampling,
@@ -205,7 +209,8 @@ impl Sampler {
         self.position += 1;
     }
 
-    /// The next token. `allowed` has a bit for each logit, the lowest of a word first, and 0 in the bits beyond.
+    /// The next token. `allowed` has a bit for each logit, the lowest of a word first, and 0 in the
+    /// bits beyond.
     ///
     /// # Errors
     /// See [`SampleError`].
@@ -465,7 +470,8 @@ mod tests {
         assert_ne!(sampler.sample(&logits, Some(&rest)).unwrap().id, first.id);
     }
 
-    /// Chi-square against the exact probabilities; the bar is the 99.99th percentile by Wilson and Hilferty.
+    /// Chi-square against the exact probabilities; the bar is the 99.99th percentile by Wilson and
+    /// Hilferty.
     #[test]
     fn tokens_come_as_often_as_they_should() {
         fn check(change: impl FnOnce(&mut Sampling), allowed: Option<&[u32]>) {
@@ -552,7 +558,8 @@ mod tests {
                     Ok(token) => {
                         let id = token.id as usize;
                         prop_assert!(open.contains(&id));
-                        // The edge of a nucleus may lie between equals or within rounding: widen it a little.
+                        // The edge of a nucleus may lie between equals or within rounding: widen it
+                        // a little.
                         let wide = Sampling {
                             top_p: (settings.top_p + 1e-5).min(1.0),
                             min_p: (settings.min_p - 1e-5).max(0.0),

@@ -30,7 +30,8 @@ pub struct Request {
     pub stops: Stops,
     /// What the text must look like, with the path of the field that says so.
     pub matcher: Option<(String, Matcher)>,
-    /// Whether tokens that must come are taken without asking the model, which then says nothing of their probability.
+    /// Whether tokens that must come are taken without asking the model, which then says nothing of
+    /// their probability.
     pub takes_forced: bool,
     /// Tokens that end texts of the model.
     pub end_ids: Vec<u32>,
@@ -48,7 +49,8 @@ pub struct Request {
     pub begin_by: Option<Instant>,
     /// Room for its tokens, given back when the text ends in whatever way.
     pub permit: TokenPermit,
-    /// Who is told; nobody any more is as good as cancelled. Tokens of one text bound what can wait here.
+    /// Who is told; nobody any more is as good as cancelled. Tokens of one text bound what can wait
+    /// here.
     pub events: UnboundedSender<Result<Event, Error>>,
 }
 
@@ -90,7 +92,7 @@ pub enum Event {
 }
 
 /// Times of a text from its submission on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
     /// To the first forward pass.
     pub queued: Duration,
@@ -111,7 +113,8 @@ pub(super) struct Sequence {
     pub(super) blocks: Vec<Block>,
     names: Vec<Name>,
     apart: bool,
-    /// Its newest tokens, which came together: one that was chosen, and those that had to come behind it.
+    /// Its newest tokens, which came together: one that was chosen, and those that had to come
+    /// behind it.
     newest: usize,
     /// What chooses its tokens under a constraint.
     chooser: Option<Arc<Mutex<Chooser>>>,
@@ -170,7 +173,8 @@ impl Sequence {
         (1..=self.newest).contains(&self.left())
     }
 
-    /// Whether tokens of its prompt, or of what it wrote before it gave its blocks back, are not computed.
+    /// Whether tokens of its prompt, or of what it wrote before it gave its blocks back, are not
+    /// computed.
     pub(super) fn reads(&self) -> bool {
         !self.choosing && !self.decodes()
     }
@@ -251,7 +255,8 @@ impl Sequence {
         Some((Arc::clone(chooser), self.room()))
     }
 
-    /// What is needed to choose its next tokens under its constraint, which [`Sequence::take`] waits for.
+    /// What is needed to choose its next tokens under its constraint, which [`Sequence::take`]
+    /// waits for.
     pub(super) fn wanted(&mut self, logits: &[f32]) -> Option<Wanted> {
         let chooser = Arc::clone(self.chooser.as_ref()?);
         self.choosing = true;
@@ -313,7 +318,8 @@ impl Sequence {
         }
     }
 
-    /// What the decoder and the stop texts still hold back belongs to the text, unless it completes a stop text.
+    /// What the decoder and the stop texts still hold back belongs to the text, unless it completes
+    /// a stop text.
     fn finish_text(&mut self, reason: Reason) {
         let rest = self.request.pieces.finish();
         let emitted = self.request.stops.push(&rest);

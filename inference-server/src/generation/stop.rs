@@ -13,7 +13,8 @@ pub struct Emit {
 #[derive(Debug, Clone)]
 struct Watch {
     stop: Vec<u8>,
-    /// For each length of the beginning: the longest shorter one that it ends with (Knuth, Morris and Pratt 1977).
+    /// For each length of the beginning: the longest shorter one that it ends with (Knuth, Morris
+    /// and Pratt 1977).
     shorter: Vec<usize>,
     matched: usize,
 }
@@ -45,8 +46,8 @@ impl Watch {
 
 /// Looks for stop strings and holds back only what may still become one.
 ///
-/// The string that is complete first wins; of two that end together, the longer one. How the text is cut into pieces
-/// makes no difference.
+/// The string that is complete first wins; of two that end together, the longer one. How the text
+/// is cut into pieces makes no difference.
 #[derive(Debug, Clone)]
 pub struct Stops {
     watches: Vec<Watch>,

@@ -1,6 +1,7 @@
 //! Chat templates: the messages of a conversation as the one text that the model was trained on.
 //!
-//! Rendered as `apply_chat_template` of transformers renders them: its Jinja environment, its functions, its JSON.
+//! Rendered as `apply_chat_template` of transformers renders them: its Jinja environment, its
+//! functions, its JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
@@ -19,7 +20,8 @@ mod json;
 const CONFIG: &str = "tokenizer_config.json";
 const FILE: &str = "chat_template.jinja";
 const SPECIAL: &str = "special_tokens_map.json";
-/// Steps of one rendering, about a quarter of a second; a conversation of 1,000 messages takes some 50,000.
+/// Steps of one rendering, about a quarter of a second; a conversation of 1,000 messages takes some
+/// 50,000.
 const FUEL: u64 = 10_000_000;
 /// What transformers sets or this module gives, and so no request can.
 const OWN: [&str; 4] = ["messages", "add_generation_prompt", "raise_exception", "strftime_now"];
@@ -107,8 +109,9 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Reads `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json`, and the special tokens of the
-    /// latter or else of `special_tokens_map.json`; nothing where the model has no template.
+    /// Reads `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json`, and the
+    /// special tokens of the latter or else of `special_tokens_map.json`; nothing where the model
+    /// has no template.
     ///
     /// # Errors
     /// Names the file and what is wrong with it, for a template with its line.
@@ -169,13 +172,14 @@ impl ChatTemplate {
         Ok(Self { engine, tokens, arguments: arguments.into_iter().collect() })
     }
 
-    /// The arguments that the template reads beside messages and special tokens, in the order of their names.
+    /// The arguments that the template reads beside messages and special tokens, in the order of
+    /// their names.
     pub fn arguments(&self) -> &[String] {
         &self.arguments
     }
 
-    /// The text of a conversation; it has the special tokens in it, so none may be added to it. With
-    /// `add_generation_prompt` it ends where the answer of the assistant begins.
+    /// The text of a conversation; it has the special tokens in it, so none may be added to it.
+    /// With `add_generation_prompt` it ends where the answer of the assistant begins.
     ///
     /// # Errors
     /// See [`TemplateError`].
@@ -291,7 +295,8 @@ fn explain(error: &Error) -> TemplateError {
     }
 }
 
-/// What an error is about. The engine knows an attribute only from its dot on: what stands before is added.
+/// What an error is about. The engine knows an attribute only from its dot on: what stands before
+/// is added.
 fn expression(error: &Error) -> Option<String> {
     let (source, range) = (error.template_source()?, error.range()?);
     let named = |c: char| c.is_alphanumeric() || "_.[]()'\"".contains(c);

@@ -1,4 +1,5 @@
-//! One call: what the layer and the service tell each other about it, and what it holds while it runs.
+//! One call: what the layer and the service tell each other about it, and what it holds while it
+//! runs.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use crate::model::LoadedModel;
 /// Longest request id and trace context taken over from a caller.
 pub(super) const LONGEST_ID: usize = 128;
 
-/// What the layer knows of a call, and what the service finds out for it; rides in the request's extensions.
+/// What the layer knows of a call, and what the service finds out for it; rides in the request's
+/// extensions.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller(Arc<Told>);
 
@@ -123,8 +125,8 @@ impl Options {
     }
 }
 
-/// A request that has been let in, or some items of a stream. Dropping it, which is what happens when the caller goes
-/// away, cancels its work.
+/// A request that has been let in, or some items of a stream. Dropping it, which is what happens
+/// when the caller goes away, cancels its work.
 pub(super) struct Call {
     /// When the answer is of no use any more.
     pub(super) deadline: Instant,

@@ -153,8 +153,8 @@ impl Api {
         })
     }
 
-    /// The entities of the texts. A text at fault fails by itself; the whole fails where there is no room, the caller
-    /// went away or was late, or the model failed.
+    /// The entities of the texts. A text at fault fails by itself; the whole fails where there is
+    /// no room, the caller went away or was late, or the model failed.
     async fn classified(
         &self,
         call: &Call,
@@ -276,7 +276,8 @@ fn min_score(value: f32) -> Result<f32, Error> {
     })
 }
 
-/// Probabilities per token of the text: logits averaged over the windows that read it, then softmax.
+/// Probabilities per token of the text: logits averaged over the windows that read it, then
+/// softmax.
 ///
 /// Takes one output per window; `None` where a logit is not finite.
 fn scores(

@@ -152,8 +152,8 @@ impl Api {
     }
 }
 
-/// The vectors and extras of an answer in the form asked for. A vector that is not one of finite numbers fails by
-/// itself.
+/// The vectors and extras of an answer in the form asked for. A vector that is not one of finite
+/// numbers fails by itself.
 fn packed(asked: &Asked, read: &[Result<Arc<Embedded>, Error>]) -> pb::EmbedResponse {
     let (form, width) = (asked.form, asked.form.row_bytes());
     let mut items: Vec<pb::ItemStatus> = read.iter().map(item_status).collect();
@@ -178,8 +178,8 @@ fn packed(asked: &Asked, read: &[Result<Arc<Embedded>, Error>]) -> pb::EmbedResp
     pb::EmbedResponse { dimensions, vectors, items, scales, sparse, multi_vectors, ..Default::default() }
 }
 
-/// The text to put before every input: the caller's own, or the model's by that name; without a name the model's
-/// default, where it has one.
+/// The text to put before every input: the caller's own, or the model's by that name; without a
+/// name the model's default, where it has one.
 fn prompt(info: &ModelInfo, settings: &pb::EmbedSettings) -> Result<String, Error> {
     let field = || "settings.prompt".to_owned();
     let name = settings.prompt_name.as_str();

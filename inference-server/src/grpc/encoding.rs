@@ -20,7 +20,8 @@ impl Form {
     /// What the settings ask for.
     ///
     /// # Errors
-    /// [`Error::InvalidValue`] for an unknown encoding, and for a length that the model was not trained to be cut to.
+    /// [`Error::InvalidValue`] for an unknown encoding, and for a length that the model was not
+    /// trained to be cut to.
     pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Self, Error> {
         let encoding = match pb::VectorEncoding::try_from(settings.encoding) {
             Ok(pb::VectorEncoding::Unspecified) => pb::VectorEncoding::F32,
@@ -49,8 +50,8 @@ impl Form {
         self.encoding == pb::VectorEncoding::Int8
     }
 
-    /// Writes the model's vector into its row and returns its scale, which is 1 where the encoding has none; `None`,
-    /// and the row as it was, where the vector is not one of finite numbers.
+    /// Writes the model's vector into its row and returns its scale, which is 1 where the encoding
+    /// has none; `None`, and the row as it was, where the vector is not one of finite numbers.
     pub(super) fn write(&self, vector: &[f32], row: &mut [u8]) -> Option<f32> {
         let vector = finished(vector.get(..self.dimensions)?.to_vec(), self.normalize)?;
         let mut scale = 1.0;
@@ -62,7 +63,8 @@ impl Form {
             pb::VectorEncoding::Bf16 => fill(row, &vector, |value| bf16::from_f32(value).to_le_bytes()),
             pb::VectorEncoding::Int8 => {
                 scale = vector.iter().fold(0.0, |largest: f32, value| largest.max(value.abs())) / 127.0;
-                // A scale of 0 stands for a vector of zeros, or of numbers that a float can hardly tell from it.
+                // A scale of 0 stands for a vector of zeros, or of numbers that a float can hardly
+                // tell from it.
                 let steps = |value: f32| if scale > 0.0 { (value / scale).round_ties_even() } else { 0.0 };
                 fill(row, &vector, |value| (steps(value) as i8).to_le_bytes());
             }
@@ -138,7 +140,8 @@ mod tests {
     fn encodings_are_the_published_ones() {
         use pb::VectorEncoding::{Bf16, Binary, F16, F32, Int8};
         check(F32, &[1.0, -2.0], &[0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0], 1.0);
-        // 1 + 2^-11 lies half-way between two binary16 numbers, and 1 + 2^-8 between two bf16 ones: to the even one.
+        // 1 + 2^-11 lies half-way between two binary16 numbers, and 1 + 2^-8 between two bf16 ones:
+        // to the even one.
         check(F16, &[1.000_488_3, -2.0, 70_000.0], &[0, 0x3c, 0, 0xc0, 0, 0x7c], 1.0);
         check(Bf16, &[1.003_906_3, 1.011_718_8], &[0x80, 0x3f, 0x82, 0x3f], 1.0);
         check(Int8, &[0.5, -1.27, 0.006, 0.0], &[50, 129, 1, 0], 0.01);

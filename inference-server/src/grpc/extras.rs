@@ -1,6 +1,7 @@
 //! What an embedding may carry beside its vector: weights and vectors of single tokens.
 //!
-//! The forms are those of BGE-M3's own package, FlagEmbedding 1.4 (`inference/embedder/encoder_only/m3.py`).
+//! The forms are those of BGE-M3's own package, FlagEmbedding 1.4
+//! (`inference/embedder/encoder_only/m3.py`).
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::vectors::Embedded;
 /// What the settings ask for beside the vector.
 ///
 /// # Errors
-/// Where the model does not make it.
+/// If the model does not make it.
 pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Extras, Error> {
     let extras = Extras { sparse: settings.sparse, multi_vector: settings.multi_vector };
     let lacks = |task| Err(Error::WrongTask { model: info.name.clone(), task });
@@ -27,7 +28,8 @@ pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Ex
     Ok(extras)
 }
 
-/// Refuses a request whose token vectors would not fit into an answer of `limit` bytes, before they are computed.
+/// Refuses a request whose token vectors would not fit into an answer of `limit` bytes, before they
+/// are computed.
 ///
 /// # Errors
 /// [`Error::AnswerTooLarge`].
@@ -84,8 +86,8 @@ impl More {
     }
 }
 
-/// The weight of each distinct token: the largest where it occurs more than once, none where it stands for no text.
-/// `None` where a weight is not finite.
+/// The weight of each distinct token: the largest where it occurs more than once, none where it
+/// stands for no text. `None` where a weight is not finite.
 fn sparse_vector(ids: &[u32], weights: &[f32], empty: &[u32]) -> Option<pb::SparseVector> {
     let mut largest: BTreeMap<u32, f32> = BTreeMap::new();
     for (id, weight) in ids.iter().zip(weights) {
@@ -101,7 +103,8 @@ fn sparse_vector(ids: &[u32], weights: &[f32], empty: &[u32]) -> Option<pb::Spar
     Some(pb::SparseVector { token_ids, weights })
 }
 
-/// The vectors of every token but the first, each divided by its norm where asked; `None` where one is not finite.
+/// The vectors of every token but the first, each divided by its norm where asked; `None` where one
+/// is not finite.
 fn multi_vector(values: &[f32], dimensions: usize, normalize: bool) -> Option<pb::MultiVector> {
     let mut vectors = Vec::with_capacity(size_of_val(values));
     for token in values.chunks_exact(dimensions).skip(1) {

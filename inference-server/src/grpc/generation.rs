@@ -99,7 +99,8 @@ impl Api {
         Ok((call, writing))
     }
 
-    /// Puts prompts, each with its path for messages, in line; what is wrong with one does not touch the others.
+    /// Puts prompts, each with its path for messages, in line; what is wrong with one does not
+    /// touch the others.
     async fn begin_texts(
         &self,
         call: &Call,
@@ -137,8 +138,8 @@ impl Api {
         Ok(begun)
     }
 
-    /// Puts prompts that have been read in line once their constraint has been, which happens on threads that read no other
-    /// texts.
+    /// Puts prompts that have been read in line once their constraint has been, which happens on
+    /// threads that read no other texts.
     async fn begin_constrained(
         &self,
         call: &Call,

@@ -81,8 +81,8 @@ impl Asked {
         self.constraint.is_some()
     }
 
-    /// What keeps a text of at most `room` tokens to the constraint, with the path of its field. Takes long where the
-    /// constraint is hard.
+    /// What keeps a text of at most `room` tokens to the constraint, with the path of its field.
+    /// Takes long where the constraint is hard.
     ///
     /// # Errors
     /// Names the field where the constraint cannot be followed.

@@ -1,4 +1,5 @@
-//! `grpc.health.v1`: `""` for the process, `"ready"` for all models, `"ready.<model>"`, and each service by its full name.
+//! `grpc.health.v1`: `""` for the process, `"ready"` for all models, `"ready.<model>"`, and each
+//! service by its full name.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::model::registry::{Registry, State};
 /// The service to be served.
 pub type Service = HealthServer<HealthService>;
 
-/// Full service names, each with the task that a ready model must have for it to serve; `None` needs no model.
+/// Full service names, each with the task that a ready model must have for it to serve; `None`
+/// needs no model.
 pub const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
     ("observatory.inference.v1.TokenClassificationService", Some(Task::TokenClassification)),
@@ -32,7 +34,8 @@ pub struct Health {
     reporter: HealthReporter,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    /// Held while statuses are written: a model that becomes ready during the drain must not undo it.
+    /// Held while statuses are written: a model that becomes ready during the drain must not undo
+    /// it.
     stopped: Arc<Mutex<bool>>,
 }
 
@@ -44,8 +47,8 @@ impl Health {
         (Self { reporter, registry, metrics, stopped: Arc::default() }, service)
     }
 
-    /// Publishes the state of the models. "ready" needs all of them but those taken out of service: a failed one is for
-    /// the operator to see.
+    /// Publishes the state of the models. "ready" needs all of them but those taken out of service:
+    /// a failed one is for the operator to see.
     pub async fn publish(&self) {
         let stopped = self.stopped.lock().await;
         if *stopped {

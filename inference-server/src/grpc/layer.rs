@@ -22,8 +22,8 @@ use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
-/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED, without details. At
-/// half that time ends what does not look at its deadline.
+/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED,
+/// without details. At half that time ends what does not look at its deadline.
 const AHEAD: Duration = Duration::from_millis(2);
 /// Longest that the message of a call may take to arrive.
 const MESSAGE: Duration = Duration::from_secs(60);
@@ -186,14 +186,16 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("unknown"))
 }
 
-/// Answers are compressed for callers that compress: most accept gzip without being asked, and vectors hardly shrink.
+/// Answers are compressed for callers that compress: most accept gzip without being asked, and
+/// vectors hardly shrink.
 fn answer_in_kind(headers: &mut HeaderMap) {
     if headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity") {
         headers.remove("grpc-accept-encoding");
     }
 }
 
-/// Methods that exist, as `Service/Method`, by their paths; anything else a caller invents is [`OTHER`].
+/// Methods that exist, as `Service/Method`, by their paths; anything else a caller invents is
+/// [`OTHER`].
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let mut methods = HashMap::new();
     for set in [observatory_proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {

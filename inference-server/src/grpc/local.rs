@@ -1,4 +1,5 @@
-//! Calls from inside the process: what another door than gRPC asks, by the same admission and the same queue.
+//! Calls from inside the process: what another door than gRPC asks, by the same admission and the
+//! same queue.
 
 use std::sync::Arc;
 
@@ -161,7 +162,7 @@ impl Api {
     /// The text of token ids of a model's own tokenizer; `field` names them in messages.
     ///
     /// # Errors
-    /// Where the model is not there or does not have an id.
+    /// If the model is not there or does not have an id.
     pub fn text_of(&self, model: &str, field: &str, ids: &[u32]) -> Result<String, Refusal> {
         let model = pb::ModelRef { name: model.to_owned(), revision: String::new() };
         let text = self
@@ -183,7 +184,7 @@ impl Api {
     /// The client who makes a request.
     ///
     /// # Errors
-    /// Where `access` does not know it.
+    /// If `access` does not know it.
     pub fn identify<B>(&self, access: &Access, request: &Request<B>) -> Result<Arc<Client>, Refusal> {
         access.caller(request).map_err(|unknown| self.noted(&unknown.into()))
     }

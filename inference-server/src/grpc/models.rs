@@ -138,7 +138,8 @@ async fn only_owner(model: &Arc<LoadedModel>) {
     }
 }
 
-/// The entries of the page and the token of the next one. A token is the hexadecimal name of the last model seen.
+/// The entries of the page and the token of the next one. A token is the hexadecimal name of the
+/// last model seen.
 fn page<'a>(entries: &'a [Entry], request: &pb::ListModelsRequest) -> Result<(&'a [Entry], String), Error> {
     let size = match usize::try_from(request.page_size) {
         Ok(0) => DEFAULT_PAGE,

@@ -92,7 +92,8 @@ fn pair_status(pair: &Result<Encoded, Error>) -> pb::ItemStatus {
     }
 }
 
-/// The documents in the order of the request; `outputs` has the logit of each one that could be read.
+/// The documents in the order of the request; `outputs` has the logit of each one that could be
+/// read.
 fn scored(items: Vec<pb::ItemStatus>, outputs: Vec<RowOutput>, raw: bool) -> Vec<pb::RankedDocument> {
     let mut outputs = outputs.into_iter();
     let document = |(index, item): (usize, pb::ItemStatus)| {
@@ -112,8 +113,8 @@ fn sigmoid(logit: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
-/// The best `top` (0 for all) documents and every failed one: best first and failed ones last, or in their order.
-/// Documents of equal score stay in their order.
+/// The best `top` (0 for all) documents and every failed one: best first and failed ones last, or
+/// in their order. Documents of equal score stay in their order.
 fn arranged(documents: Vec<pb::RankedDocument>, keep_order: bool, top: usize) -> Vec<pb::RankedDocument> {
     let is_ok = |document: &pb::RankedDocument| document.status.as_ref().is_some_and(|status| status.ok);
     let (mut good, failed): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_ok);

@@ -45,7 +45,8 @@ pub fn code(error: &Error) -> Code {
     }
 }
 
-/// A whole request's refusal. Where waiting helps, the time stands in `RetryInfo` and in `grpc-retry-pushback-ms`.
+/// A whole request's refusal. Where waiting helps, the time stands in `RetryInfo` and in
+/// `grpc-retry-pushback-ms`.
 pub fn to_status(error: &Error) -> Status {
     let info: HashMap<String, String> =
         error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
@@ -77,7 +78,8 @@ pub fn to_status(error: &Error) -> Status {
     Status::with_error_details_and_metadata(code(error), error.to_string(), details, metadata)
 }
 
-/// What a status of tonic's codec says of the message it could not read, which may have at most `limit` bytes.
+/// What a status of tonic's codec says of the message it could not read, which may have at most
+/// `limit` bytes.
 pub(super) fn undecodable(status: &Status, limit: usize) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit },

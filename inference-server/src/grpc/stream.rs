@@ -1,8 +1,9 @@
 //! Items in, results out: what the bidirectional streams share.
 //!
-//! One task for each stream reads items as long as there is room, hands those that have come together to the same
-//! path that a unary request takes, and sends results as they are ready. Room is counted from reading an item to
-//! handing its result to the transport, so a caller that does not read is not read from either.
+//! One task for each stream reads items as long as there is room, hands those that have come
+//! together to the same path that a unary request takes, and sends results as they are ready. Room
+//! is counted from reading an item to handing its result to the transport, so a caller that does
+//! not read is not read from either.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Api {
     /// Reads the settings and begins to answer.
     ///
     /// # Errors
-    /// Where requests are refused, and where the first message is at fault.
+    /// If requests are refused, and where the first message is at fault.
     pub(super) async fn open<E: Exchange>(
         &self,
         caller: &Caller,
@@ -143,8 +144,8 @@ struct Stream<E: Exchange> {
 }
 
 impl<E: Exchange> Stream<E> {
-    /// Until the caller has all results or goes away, the deadline passes, or the server stops. Dropping the work that
-    /// is left cancels it.
+    /// Until the caller has all results or goes away, the deadline passes, or the server stops.
+    /// Dropping the work that is left cancels it.
     async fn run(mut self, replies: mpsc::Sender<Result<E::Reply, Status>>) {
         let (cut_off, deadline) = (self.api.0.cut_off.clone(), self.caller.deadline());
         let error = loop {
@@ -241,7 +242,8 @@ impl<E: Exchange> Stream<E> {
     }
 }
 
-/// The results of some items; where they fail together and one of them may be at fault, each by itself.
+/// The results of some items; where they fail together and one of them may be at fault, each by
+/// itself.
 async fn results<E: Exchange>(
     api: &Api,
     exchange: &E,

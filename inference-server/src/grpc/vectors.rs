@@ -44,8 +44,8 @@ struct Missing {
 impl Api {
     /// The vectors of the texts: from the cache where they are there, else through the device.
     ///
-    /// A text at fault fails by itself. The whole fails where there is no room, the caller went away or was late, or
-    /// the model failed.
+    /// A text at fault fails by itself. The whole fails where there is no room, the caller went
+    /// away or was late, or the model failed.
     pub(super) async fn vectors(
         &self,
         call: &Call,

@@ -1,7 +1,8 @@
-//! softmax(QKᵀ·s)·V over rows of any lengths that are packed one after the other: no padding, no mask.
+//! softmax(QKᵀ·s)·V over rows of any lengths that are packed one after the other: no padding, no
+//! mask.
 //!
-//! Each head of each row is computed on its own, a few queries at a time against all keys of the row; scores never
-//! leave the first-level cache for texts of usual length.
+//! Each head of each row is computed on its own, a few queries at a time against all keys of the
+//! row; scores never leave the first-level cache for texts of usual length.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -38,7 +39,8 @@ thread_local! {
 
 /// Attention of every text over itself.
 ///
-/// `qkv` holds queries, keys and values side by side, each `heads` wide; `texts` are its texts' rows, not overlapping.
+/// `qkv` holds queries, keys and values side by side, each `heads` wide; `texts` are its texts'
+/// rows, not overlapping.
 pub fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Heads, out: &mut Matrix) {
     let width = heads.count * heads.size;
     assert_eq!(qkv.width(), 3 * width, "queries, keys and values");
@@ -122,7 +124,8 @@ impl Job<'_> {
             for (row, sum) in sums[..queries.len()].iter().enumerate() {
                 let at = (first + row) * out_stride + self.head * self.heads.size;
                 #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
-                // SAFETY: the row lies in `out`, and this task alone writes this head's columns of this text's rows.
+                // SAFETY: the row lies in `out`, and this task alone writes this head's columns of
+                // this text's rows.
                 let target =
                     unsafe { std::slice::from_raw_parts_mut(out.pointer().add(at), self.heads.size) };
                 let factor = 1.0 / sum;
@@ -155,7 +158,8 @@ impl Job<'_> {
                 ahead_step: 0,
             };
             #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-            // SAFETY: `rows` queries from `first` on exist, and `scores` has ROWS rows of `stride` floats.
+            // SAFETY: `rows` queries from `first` on exist, and `scores` has ROWS rows of `stride`
+            // floats.
             unsafe {
                 tile.run(self.isa, rows);
             }
@@ -188,7 +192,8 @@ impl Job<'_> {
                 ahead_step: 0,
             };
             #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-            // SAFETY: `scores` holds `rows` rows of `length` weights, `context` ROWS rows of `wide` floats.
+            // SAFETY: `scores` holds `rows` rows of `length` weights, `context` ROWS rows of `wide`
+            // floats.
             unsafe {
                 tile.run(self.isa, rows);
             }

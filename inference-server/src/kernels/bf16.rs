@@ -1,9 +1,10 @@
 //! Products of bf16 numbers with sums in f32: the matrix unit of newer x86 processors.
 //!
-//! bf16 is f32 cut to 8 bits of significand (Intel 2018, "BFLOAT16 - Hardware Numerics Definition"). Weights are
-//! narrowed once, activations where a product takes them; sums, normalisation, attention and the residual stream stay
-//! f32. Both operands lie in blocks that a tile register takes whole, so the instructions differ and the layout does
-//! not: `amx` works on tiles, `avx512` on vectors of pairs, and `portable` shows on every machine what they compute.
+//! bf16 is f32 cut to 8 bits of significand (Intel 2018, "BFLOAT16 - Hardware Numerics
+//! Definition"). Weights are narrowed once, activations where a product takes them; sums,
+//! normalisation, attention and the residual stream stay f32. Both operands lie in blocks that a
+//! tile register takes whole, so the instructions differ and the layout does not: `amx` works on
+//! tiles, `avx512` on vectors of pairs, and `portable` shows on every machine what they compute.
 
 mod amx;
 mod avx512;

@@ -1,9 +1,11 @@
-//! The same arithmetic for NVIDIA GPUs: kernels compiled at run time by NVRTC, matrix products by cuBLASLt.
+//! The same arithmetic for NVIDIA GPUs: kernels compiled at run time by NVRTC, matrix products by
+//! cuBLASLt.
 //!
-//! Sources lie in `cuda/*.cu` and are compiled for one model's shape and the device at hand, so that no CUDA compiler
-//! is needed to build this crate. All work goes to the stream of the device that is given, in order. A token's result
-//! is made by the same operations whatever the other rows are: attention works on a text by itself, everything between
-//! the products on a row, and a product uses one algorithm, without splitting its sums, for every number of rows.
+//! Sources lie in `cuda/*.cu` and are compiled for one model's shape and the device at hand, so
+//! that no CUDA compiler is needed to build this crate. All work goes to the stream of the device
+//! that is given, in order. A token's result is made by the same operations whatever the other rows
+//! are: attention works on a text by itself, everything between the products on a row, and a
+//! product uses one algorithm, without splitting its sums, for every number of rows.
 
 mod buffers;
 mod machine;
@@ -38,7 +40,8 @@ pub enum CudaError {
     Products(#[from] cudarc::cublaslt::result::CublasError),
 }
 
-/// Whether the libraries are there that are looked for at run time. Touching one that is not there panics.
+/// Whether the libraries are there that are looked for at run time. Touching one that is not there
+/// panics.
 ///
 /// # Errors
 /// Names the first that is not.
@@ -50,7 +53,8 @@ pub enum CudaError {
 pub fn libraries() -> Result<(), CudaError> {
     use cudarc::{cublas, cublaslt, curand, nvrtc};
 
-    // SAFETY: the initialisers of these libraries have no preconditions, and would run at first use in any case.
+    // SAFETY: the initialisers of these libraries have no preconditions, and would run at first use
+    // in any case.
     let found = unsafe {
         [
             ("libcublas", cublas::sys::is_culib_present()),

@@ -1,9 +1,10 @@
 //! y = x·Wᵀ + b with what follows it, for weights that are packed once.
 //!
-//! The scheme is that of Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication": a block of
-//! inputs stays in the second-level cache while the weights pass by in strips of 16 columns, the next of them being
-//! fetched while one is used. The inner dimension is cut into chunks that depend on its length alone, so an
-//! output is the same sum in the same order whatever rows share the call.
+//! The scheme is that of Goto and van de Geijn (2008), "Anatomy of high-performance matrix
+//! multiplication": a block of inputs stays in the second-level cache while the weights pass by in
+//! strips of 16 columns, the next of them being fetched while one is used. The inner dimension is
+//! cut into chunks that depend on its length alone, so an output is the same sum in the same order
+//! whatever rows share the call.
 
 pub(super) mod tile;
 
@@ -27,8 +28,9 @@ struct Cut {
 impl Cut {
     fn of(isa: Isa) -> Self {
         let Size { rows, columns } = Size::of(isa);
-        // With two strips at a time the processor has a second-level cache of 1 to 2 MiB, which weights and inputs
-        // stream from; with one, of 256 KiB or more, and a chunk of a strip has to stay in the first-level cache.
+        // With two strips at a time the processor has a second-level cache of 1 to 2 MiB, which
+        // weights and inputs stream from; with one, of 256 KiB or more, and a chunk of a strip has
+        // to stay in the first-level cache.
         if columns > STRIP {
             Self { block: 20 * rows, chunk: 896 }
         } else {
@@ -39,7 +41,8 @@ impl Cut {
 
 /// The weights and bias of a linear layer, packed.
 ///
-/// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with zeros.
+/// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with
+/// zeros.
 #[derive(Debug)]
 pub struct Panels {
     lines: Lines,
@@ -74,7 +77,8 @@ impl Panels {
         Self { lines: Lines::zeros(bytes), bias: vec![0.0; columns], inputs, outputs }
     }
 
-    /// Packs the rows of W (one for each output, row-major) and their biases from output `first` on.
+    /// Packs the rows of W (one for each output, row-major) and their biases from output `first`
+    /// on.
     pub fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
         let inputs = self.inputs;
         assert_eq!(weight.len(), bias.len() * inputs, "weights are outputs × inputs");
@@ -187,7 +191,8 @@ impl Product<'_> {
         for index in 0..tiles {
             let part = part(rows.len(), tiles, index);
             let first = rows.start + part.start;
-            // SAFETY: the row and the columns are inside `out`, whose rows have room for whole panels.
+            // SAFETY: the row and the columns are inside `out`, whose rows have room for whole
+            // panels.
             let out = unsafe { self.out.pointer().add(first * self.stride + column) };
             let tile = Tile {
                 inputs: self.x.data()[first * self.x.stride() + span.start..].as_ptr(),
@@ -201,8 +206,8 @@ impl Product<'_> {
                 ahead: next.wrapping_add(share * index),
                 ahead_step: share.div_ceil(span.len()),
             };
-            // SAFETY: `part` rows of x and of out exist from these pointers on, the strips hold as many lines as
-            // there are inputs, and this task alone writes this part of `out`.
+            // SAFETY: `part` rows of x and of out exist from these pointers on, the strips hold as
+            // many lines as there are inputs, and this task alone writes this part of `out`.
             unsafe { tile.run(self.isa, part.len()) };
             if stage.last {
                 self.finish(first, part.len(), column, out);
@@ -250,7 +255,8 @@ impl<'a> After<'a> {
     }
 }
 
-/// Adds the bias to a tile that was just stored, as wide as there are biases, and does what follows.
+/// Adds the bias to a tile that was just stored, as wide as there are biases, and does what
+/// follows.
 #[inline(always)]
 pub(super) fn finish<const FMA: bool>(
     out: *mut f32,
@@ -263,7 +269,8 @@ pub(super) fn finish<const FMA: bool>(
         for (strip, bias) in bias.as_chunks::<STRIP>().0.iter().enumerate() {
             let column = strip * STRIP;
             #[allow(unsafe_code, reason = "the tile is part of a matrix that other tasks write too")]
-            // SAFETY: the caller owns these rows of these columns of the matrix, see `Product::block`.
+            // SAFETY: the caller owns these rows of these columns of the matrix, see
+            // `Product::block`.
             let values = unsafe { &mut *out.add(row * stride + column).cast::<[f32; STRIP]>() };
             for (value, bias) in values.iter_mut().zip(bias) {
                 *value += bias;

@@ -1,4 +1,5 @@
-//! What a decoder asks of a GPU, so that its logic is the same on one that is there and on what tests put in its place.
+//! What a decoder asks of a GPU, so that its logic is the same on one that is there and on what
+//! tests put in its place.
 //!
 //! Work is done in the order it is asked for, beside the host; only [`Gpu::download`] waits.
 
@@ -149,7 +150,7 @@ pub trait Gpu: Send {
     /// Its memory.
     ///
     /// # Errors
-    /// Where it does not say.
+    /// If it does not say.
     fn memory(&self) -> Result<Memory, GpuError>;
 
     /// The kernels of a source, compiled with these names defined.
@@ -172,32 +173,32 @@ pub trait Gpu: Send {
     /// Gives memory back once all is done that was asked for.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     fn release(&mut self, address: Address) -> Result<(), GpuError>;
 
     /// Copies bytes to the device; they may change afterwards.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError>;
 
     /// Copies bytes of the device.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     fn copy(&mut self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError>;
 
     /// Launches a kernel.
     ///
     /// # Errors
-    /// Where the device refuses.
+    /// If the device refuses.
     fn launch(&mut self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), GpuError>;
 
-    /// `to` = from·Wᵀ for the addresses of W, from and to, added to what is there where `added`. A row's result is the
-    /// same bits whatever `rows` is.
+    /// `to` = from·Wᵀ for the addresses of W, from and to, added to what is there where `added`. A
+    /// row's result is the same bits whatever `rows` is.
     ///
     /// # Errors
-    /// Where the device refuses.
+    /// If the device refuses.
     fn multiply(
         &mut self,
         dense: Dense,
@@ -209,24 +210,24 @@ pub trait Gpu: Send {
     /// Numbers of the device, once all is done that was asked for.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError>;
 
     /// From here on launches are recorded, and nothing else may be asked for.
     ///
     /// # Errors
-    /// Where the device refuses.
+    /// If the device refuses.
     fn record(&mut self) -> Result<(), GpuError>;
 
     /// What was recorded.
     ///
     /// # Errors
-    /// Where the device refuses.
+    /// If the device refuses.
     fn recorded(&mut self) -> Result<Self::Graph, GpuError>;
 
     /// Launches what was recorded.
     ///
     /// # Errors
-    /// Where the device refuses.
+    /// If the device refuses.
     fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError>;
 }

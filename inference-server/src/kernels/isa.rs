@@ -63,7 +63,8 @@ fn has_avx512(feature: &str) -> bool {
     }
 }
 
-/// Runs `body::<FMA>(arguments)` compiled for the instructions of `isa`; the body must be `#[inline(always)]`.
+/// Runs `body::<FMA>(arguments)` compiled for the instructions of `isa`; the body must be
+/// `#[inline(always)]`.
 ///
 /// `FMA` says whether a fused multiply-add is one instruction there.
 macro_rules! by_isa {

@@ -1,5 +1,5 @@
-//! Memory for weights, on large pages where the system has them: a forward pass reads all of it, and a processor finds
-//! some thousand pages without asking for their addresses again.
+//! Memory for weights, on large pages where the system has them: a forward pass reads all of it,
+//! and a processor finds some thousand pages without asking for their addresses again.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::fmt;
@@ -43,8 +43,8 @@ impl Lines {
                 start
             }
         };
-        // A panic, since the thread that loads a model survives one; the process does not survive what the standard library
-        // does.
+        // A panic, since the thread that loads a model survives one; the process does not survive
+        // what the standard library does.
         let Some(start) = NonNull::new(start.cast()) else { panic!("there is no memory for {bytes} bytes") };
         Self { start, count }
     }

@@ -1,4 +1,5 @@
-//! exp, erf and the activations, in f32 and without branches, so that loops over them become vector instructions.
+//! exp, erf and the activations, in f32 and without branches, so that loops over them become vector
+//! instructions.
 
 /// Activation between the halves of a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,8 @@ fn horner<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f3
     sum
 }
 
-/// e^x within 2e-7 of its value between -87 and 88, beyond which it stays at those ends; NaN stays NaN.
+/// e^x within 2e-7 of its value between -87 and 88, beyond which it stays at those ends; NaN stays
+/// NaN.
 ///
 /// Cody and Waite's reduction to |r| ≤ ln(2)/2, then the polynomial of Cephes' expf (Moshier).
 #[inline(always)]

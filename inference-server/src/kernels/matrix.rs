@@ -28,7 +28,8 @@ impl Line {
 
     #[allow(unsafe_code, reason = "a line is nothing but its floats")]
     pub(super) fn floats(lines: &[Self]) -> &[f32] {
-        // SAFETY: `Line` is repr(C) around an array of f32 of its own size, so lines are contiguous floats.
+        // SAFETY: `Line` is repr(C) around an array of f32 of its own size, so lines are contiguous
+        // floats.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * Self::FLOATS) }
     }
 
@@ -53,8 +54,9 @@ impl Line {
 
 /// A buffer of rows that is reused between forward passes.
 ///
-/// Rows lie an odd number of cache lines apart, so that the same column of neighbouring rows falls into different sets
-/// of the first-level cache, and have room for a whole number of panels, whose surplus columns hold no meaning.
+/// Rows lie an odd number of cache lines apart, so that the same column of neighbouring rows falls
+/// into different sets of the first-level cache, and have room for a whole number of panels, whose
+/// surplus columns hold no meaning.
 #[derive(Debug, Default)]
 pub struct Matrix {
     lines: Vec<Line>,

@@ -1,8 +1,9 @@
-//! Causal attention over keys and values that lie in blocks (Kwon et al. 2023, arXiv:2309.06180), for pieces of texts of
-//! any lengths that are packed one after the other.
+//! Causal attention over keys and values that lie in blocks (Kwon et al. 2023, arXiv:2309.06180),
+//! for pieces of texts of any lengths that are packed one after the other.
 //!
-//! Query heads that share keys are computed together. What a query attends to is summed block by block in the order of
-//! the text, so its context is the same bits whichever blocks hold it and whatever else is computed with it.
+//! Query heads that share keys are computed together. What a query attends to is summed block by
+//! block in the order of the text, so its context is the same bits whichever blocks hold it and
+//! whatever else is computed with it.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -57,7 +58,8 @@ impl Shape {
 
 /// Keys and values of one layer, and how queries see them.
 ///
-/// A block holds for each head its keys, transposed, in strips of 16 tokens, and its values in strips of 16 columns.
+/// A block holds for each head its keys, transposed, in strips of 16 tokens, and its values in
+/// strips of 16 columns.
 #[derive(Debug)]
 pub struct Pages {
     shape: Shape,
@@ -103,7 +105,8 @@ impl Pages {
     }
 }
 
-/// A piece of a text: some of its tokens, whose keys and values are stored already, as are those before.
+/// A piece of a text: some of its tokens, whose keys and values are stored already, as are those
+/// before.
 #[derive(Debug, Clone)]
 pub struct Piece<'a> {
     /// Its rows of the batch.
@@ -164,7 +167,8 @@ pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, o
     });
 }
 
-/// Some queries of a piece that share keys: pairs of a token and one of the heads of its group, token by token.
+/// Some queries of a piece that share keys: pairs of a token and one of the heads of its group,
+/// token by token.
 struct Job<'a> {
     isa: Isa,
     queries: &'a Matrix,
@@ -223,8 +227,8 @@ impl Job<'_> {
         }
     }
 
-    /// e^(score - largest) of every pair for all tokens of the blocks, 0 for those it does not see, and the inverse of
-    /// their sum.
+    /// e^(score - largest) of every pair for all tokens of the blocks, 0 for those it does not see,
+    /// and the inverse of their sum.
     fn weigh(&self, scratch: &mut Scratch, blocks: &Range<usize>, stride: usize, factors: &mut [f32; ROWS]) {
         let size = self.pages.shape.size;
         let queries = Line::floats(&scratch.queries);
@@ -245,7 +249,8 @@ impl Job<'_> {
                     ahead_step: 0,
                 };
                 #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-                // SAFETY: so many rows of `size` floats were copied, and `scores` has ROWS rows of `stride` floats.
+                // SAFETY: so many rows of `size` floats were copied, and `scores` has ROWS rows of
+                // `stride` floats.
                 unsafe {
                     tile.run(self.isa, self.pairs.len());
                 }
@@ -283,7 +288,8 @@ impl Job<'_> {
                     ahead_step: 0,
                 };
                 #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-                // SAFETY: `scores` holds a row of weights for each pair, `context` ROWS rows of `wide` floats.
+                // SAFETY: `scores` holds a row of weights for each pair, `context` ROWS rows of
+                // `wide` floats.
                 unsafe {
                     tile.run(self.isa, self.pairs.len());
                 }
@@ -399,7 +405,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// However a text is cut into pieces, wherever its blocks lie and whatever is computed beside it.
+        /// However a text is cut into pieces, wherever its blocks lie and whatever is computed
+        /// beside it.
         #[test]
         fn contexts_are_the_same_bits_in_any_company(
             length in 1usize..120, cuts in prop::collection::vec(1usize..40, 1..8),

@@ -1,4 +1,5 @@
-//! Work on the threads of the current rayon pool. What a task computes never depends on which thread runs it.
+//! Work on the threads of the current rayon pool. What a task computes never depends on which
+//! thread runs it.
 
 use rayon::prelude::*;
 

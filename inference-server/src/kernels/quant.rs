@@ -1,14 +1,16 @@
 //! Products of weights in the block formats of GGUF files with activations of 8 bits.
 //!
-//! The formats are those of llama.cpp (Gerganov et al.; ggml-common.h and ggml-quants.c): a block of 32 or 256 weights
-//! of one output is a list of small integers with one or two scales. They are re-laid out without loss, 16 outputs
-//! side by side, so that a vector of weights holds four inputs of each output and one broadcast of four activations
-//! meets it; nothing is ever summed across a vector.
+//! The formats are those of llama.cpp (Gerganov et al.; ggml-common.h and ggml-quants.c): a block
+//! of 32 or 256 weights of one output is a list of small integers with one or two scales. They are
+//! re-laid out without loss, 16 outputs side by side, so that a vector of weights holds four inputs
+//! of each output and one broadcast of four activations meets it; nothing is ever summed across a
+//! vector.
 //!
-//! Activations are rounded to 8 bits in blocks of 32 with a scale in f32, whatever the format of the weights, so that
-//! one rounding of a row serves every layer that reads it. Sums over a block are exact integers, and the results of
-//! the blocks are added in their order with one fused multiply-add each. So an output is the same bits whatever rows
-//! share the call, however many threads work and whatever the instructions are, where there is no activation after it.
+//! Activations are rounded to 8 bits in blocks of 32 with a scale in f32, whatever the format of
+//! the weights, so that one rounding of a row serves every layer that reads it. Sums over a block
+//! are exact integers, and the results of the blocks are added in their order with one fused
+//! multiply-add each. So an output is the same bits whatever rows share the call, however many
+//! threads work and whatever the instructions are, where there is no activation after it.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,4 +1,5 @@
-//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the halves of a head rotated against each other.
+//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the halves of a head rotated
+//! against each other.
 
 use super::isa::{Isa, by_isa};
 use super::matrix::Matrix;
@@ -6,7 +7,8 @@ use super::parallel;
 
 /// Sines and cosines of the tokens of a batch.
 ///
-/// As transformers has them: angles are products in f32, so a token's angle is the same however far the text goes.
+/// As transformers has them: angles are products in f32, so a token's angle is the same however far
+/// the text goes.
 #[derive(Debug, Default)]
 pub struct Angles {
     /// A row for each token: cosines of half a head, then its sines.
@@ -14,7 +16,8 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Those of tokens at these positions; `frequencies` are those of half a head, and all results are scaled.
+    /// Those of tokens at these positions; `frequencies` are those of half a head, and all results
+    /// are scaled.
     pub fn fill(&mut self, positions: &[u32], frequencies: &[f32], scale: f32) {
         let half = frequencies.len();
         self.table.resize(positions.len(), 2 * half);
@@ -33,7 +36,8 @@ impl Angles {
         self.table.row(index)
     }
 
-    /// Rotates a head of the token `index` where it stands; what lies behind the rotated halves stays.
+    /// Rotates a head of the token `index` where it stands; what lies behind the rotated halves
+    /// stays.
     pub fn rotate(&self, isa: Isa, index: usize, head: &mut [f32]) {
         let row = self.row(index);
         let half = row.len() / 2;

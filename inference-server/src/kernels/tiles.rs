@@ -1,8 +1,9 @@
 //! How the attention of a packed batch is cut into pieces for the blocks of a GPU.
 //!
-//! Short texts share a tile of four slots of 16 rows, so that a block is not started for a few tokens; a longer text is
-//! cut into tiles of its queries, each of which visits all keys of the text. See `cuda/attention.cu` for what a block
-//! does with a tile. No tile depends on the texts beside it in anything but which tile and slot a text is given.
+//! Short texts share a tile of four slots of 16 rows, so that a block is not started for a few
+//! tokens; a longer text is cut into tiles of its queries, each of which visits all keys of the
+//! text. See `cuda/attention.cu` for what a block does with a tile. No tile depends on the texts
+//! beside it in anything but which tile and slot a text is given.
 
 /// Tokens of a short text at most.
 const SHORT: usize = 64;
@@ -17,7 +18,7 @@ pub fn queries(head: usize) -> usize {
 }
 
 /// A batch as the kernels want it: every part begins on a multiple of four words.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tiles {
     words: Vec<u32>,
     tokens: usize,
@@ -42,7 +43,8 @@ pub struct Parts {
 }
 
 impl Tiles {
-    /// Cuts texts of these lengths, whose tokens stand in these rows of the tables. No text is empty.
+    /// Cuts texts of these lengths, whose tokens stand in these rows of the tables. No text is
+    /// empty.
     pub fn cut(rows: impl Iterator<Item = (u32, u32)>, lengths: &[usize], queries: usize) -> Self {
         let tokens: usize = lengths.iter().sum();
         let (ids, places): (Vec<u32>, Vec<u32>) = rows.unzip();

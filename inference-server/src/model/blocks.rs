@@ -1,8 +1,8 @@
 //! The blocks of BERT and XLM-RoBERTa on any device that candle knows, without padding.
 //!
-//! Rows are packed one after the other: everything but attention works on all tokens at once, and attention on runs of
-//! rows of equal length. So no arithmetic is spent on padding, no mask exists, and a row's output cannot depend on its
-//! mates beyond rounding of the matrix products.
+//! Rows are packed one after the other: everything but attention works on all tokens at once, and
+//! attention on runs of rows of equal length. So no arithmetic is spent on padding, no mask exists,
+//! and a row's output cannot depend on its mates beyond rounding of the matrix products.
 
 use std::ops::Range;
 
@@ -14,7 +14,8 @@ use super::files::{Activation, EncoderConfig};
 use super::weights::Weights;
 use super::{ComputeError, SECOND_TEXT};
 
-/// Attention scores that are there at once at most, where a single token does not have more: 128 MiB.
+/// Attention scores that are there at once at most, where a single token does not have more: 128
+/// MiB.
 const MOST_SCORES: usize = 32 << 20;
 
 /// The blocks with their weights on a device.
@@ -151,10 +152,11 @@ impl Run {
     }
 }
 
-/// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own; with a window a token sees so many tokens to either
-/// side.
+/// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own; with a window a token sees so
+/// many tokens to either side.
 ///
-/// Long rows are worked on in pieces, so that the scores of all tokens with all others are never there at once.
+/// Long rows are worked on in pieces, so that the scores of all tokens with all others are never
+/// there at once.
 pub(super) fn attention(
     query: &Tensor,
     key: &Tensor,
@@ -244,7 +246,7 @@ impl Activation {
     /// The function of every value.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// If the device fails.
     pub(super) fn of(self, inner: &Tensor) -> Result<Tensor> {
         match self {
             Self::Gelu => inner.gelu_erf(),

@@ -1,8 +1,10 @@
-//! Language models on the CPU, by our own kernels: the decoders of Qwen, Llama, Mistral, Gemma 3 and Phi 3.
+//! Language models on the CPU, by our own kernels: the decoders of Qwen, Llama, Mistral, Gemma 3
+//! and Phi 3.
 //!
-//! A step takes pieces of many texts, packed one after the other: whole prompts, parts of them, or the last token of a
-//! text. Keys and values lie in blocks that the caller hands out. What a text's last token gives is the same bits
-//! however the text was cut into pieces, whatever shares the step and however many threads work.
+//! A step takes pieces of many texts, packed one after the other: whole prompts, parts of them, or
+//! the last token of a text. Keys and values lie in blocks that the caller hands out. What a text's
+//! last token gives is the same bits however the text was cut into pieces, whatever shares the step
+//! and however many threads work.
 
 pub mod config;
 pub mod gpu;
@@ -48,7 +50,8 @@ pub trait LanguageModel: Send {
     /// [`ComputeError::OutOfMemory`].
     fn reserve(&mut self, count: usize) -> Result<(), ComputeError>;
 
-    /// Computes the pieces, no two of one text; a row of logits for each piece that asks, in their order.
+    /// Computes the pieces, no two of one text; a row of logits for each piece that asks, in their
+    /// order.
     ///
     /// # Errors
     /// See [`ComputeError`].
@@ -60,8 +63,8 @@ pub trait LanguageModel: Send {
     /// Bytes of the weights.
     fn weight_bytes(&self) -> u64;
 
-    /// Whether keys and values of a prompt's token may differ in their last bits from those of the same token where it
-    /// was written, so that one does not stand for the other.
+    /// Whether keys and values of a prompt's token may differ in their last bits from those of the
+    /// same token where it was written, so that one does not stand for the other.
     fn tells_prompts_apart(&self) -> bool {
         false
     }

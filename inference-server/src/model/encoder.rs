@@ -1,7 +1,8 @@
 //! Encoders: a backbone that turns token ids into hidden states, and a head that answers.
 //!
-//! Devlin et al. 2019 (arXiv:1810.04805) and Conneau et al. 2020 (arXiv:1911.02116); the reference is transformers'
-//! `BertModel` and `XLMRobertaModel` in eager attention, float32, which `tests/goldens` compares against.
+//! Devlin et al. 2019 (arXiv:1810.04805) and Conneau et al. 2020 (arXiv:1911.02116); the reference
+//! is transformers' `BertModel` and `XLMRobertaModel` in eager attention, float32, which
+//! `tests/goldens` compares against.
 
 use candle_core::Tensor;
 
@@ -16,15 +17,16 @@ use crate::device::Precision;
 
 /// Turns rows of token ids into hidden states.
 pub trait Backbone: Send + Sync {
-    /// Hidden states, tokens × width in f32, the rows one after the other in the order given. A row's states do
-    /// not depend on the other rows. An id with [`super::SECOND_TEXT`] is of token type 1; models of a single type
-    /// are never given one.
+    /// Hidden states, tokens × width in f32, the rows one after the other in the order given. A
+    /// row's states do not depend on the other rows. An id with [`super::SECOND_TEXT`] is of token
+    /// type 1; models of a single type are never given one.
     ///
     /// # Errors
     /// See [`ComputeError`].
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError>;
 
-    /// One vector per row, not normalised, where the backbone pools by itself; `None` where the head has to.
+    /// One vector per row, not normalised, where the backbone pools by itself; `None` where the
+    /// head has to.
     ///
     /// # Errors
     /// See [`ComputeError`].

@@ -32,8 +32,8 @@ pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
     Option::deserialize(value).map(Option::unwrap_or_default)
 }
 
-/// Checks a number of a configuration before anything is computed or allocated by it. The largest that are allowed lie
-/// far above what is published, and so low that their products are numbers.
+/// Checks a number of a configuration before anything is computed or allocated by it. The largest
+/// that are allowed lie far above what is published, and so low that their products are numbers.
 pub(super) fn check_number(key: &str, value: usize, most: usize) -> Result<()> {
     ensure!((1..=most).contains(&value), "{key} is {value}, allowed are 1 to {most}");
     Ok(())
@@ -42,7 +42,7 @@ pub(super) fn check_number(key: &str, value: usize, most: usize) -> Result<()> {
 /// What the model of a directory is for, by its GGUF file or its `config.json`.
 ///
 /// # Errors
-/// Where there are several GGUF files, and as [`EncoderConfig::read`] and [`DecoderConfig::read`].
+/// If there are several GGUF files, and as [`EncoderConfig::read`] and [`DecoderConfig::read`].
 pub fn task(dir: &Path) -> Result<Task> {
     if let Some(file) = gguf(dir)? {
         let read = || DecoderConfig::from_gguf(&Gguf::open(&dir.join(&file))?);
@@ -57,7 +57,7 @@ pub fn task(dir: &Path) -> Result<Task> {
 /// The GGUF file of a directory that has no checkpoint of another kind.
 ///
 /// # Errors
-/// Where there are several.
+/// If there are several.
 pub(super) fn gguf(dir: &Path) -> Result<Option<String>> {
     if weights::checkpoint(dir).is_some() {
         return Ok(None);
@@ -161,7 +161,8 @@ fn two() -> usize {
     2
 }
 
-/// Architectures and the model types that they are of, for configurations of before there were model types.
+/// Architectures and the model types that they are of, for configurations of before there were
+/// model types.
 const ARCHITECTURES: [(&str, &str); 5] = [
     ("XLMRoberta", "xlm-roberta"),
     ("Roberta", "roberta"),
@@ -229,7 +230,8 @@ impl EncoderConfig {
         Ok(())
     }
 
-    /// "bert", "xlm-roberta" or "modernbert": how positions are counted and what the tensors are called.
+    /// "bert", "xlm-roberta" or "modernbert": how positions are counted and what the tensors are
+    /// called.
     ///
     /// # Errors
     /// On any other model type.
@@ -298,7 +300,8 @@ impl EncoderConfig {
         self.max_position_embeddings - self.first_position()
     }
 
-    /// Lengths below `dimensions` that an embedding may be cut to, ascending, as the model's authors trained it.
+    /// Lengths below `dimensions` that an embedding may be cut to, ascending, as the model's
+    /// authors trained it.
     pub fn matryoshka(&self, dimensions: usize) -> Vec<usize> {
         let mut lengths = self.matryoshka_dimensions.clone();
         lengths.retain(|length| (1..dimensions).contains(length));
@@ -310,7 +313,7 @@ impl EncoderConfig {
     /// Labels in the order of the logits.
     ///
     /// # Errors
-    /// Where `id2label` is not numbered 0, 1, 2, …
+    /// If `id2label` is not numbered 0, 1, 2, …
     pub fn labels(&self) -> Result<Vec<String>> {
         (0..self.id2label.len())
             .map(|id| {

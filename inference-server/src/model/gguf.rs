@@ -1,15 +1,17 @@
 //! GGUF files, versions 2 and 3: one file with the weights, dimensions and tokenizer of a decoder.
 //!
-//! The format is that of ggml's `docs/gguf.md`. Tensors are read with plain reads where they are asked for: no memory
-//! map, so a file that shrinks under a running server cannot kill it. All that the header says is checked against the
-//! length of the file before anything is allocated for it.
+//! The format is that of ggml's `docs/gguf.md`. Tensors are read with plain reads where they are
+//! asked for: no memory map, so a file that shrinks under a running server cannot kill it. All that
+//! the header says is checked against the length of the file before anything is allocated for it.
 //!
 //! Names of tensors, as llama.cpp's converter gives them (`{i}` is the block): `token_embd.weight`,
-//! `blk.{i}.attn_norm.weight`, `blk.{i}.attn_{q,k,v}.{weight,bias}`, `blk.{i}.attn_{q,k}_norm.weight` (qwen3, gemma3),
-//! `blk.{i}.attn_output.weight`, `blk.{i}.post_attention_norm.weight` (gemma3), `blk.{i}.ffn_norm.weight`,
-//! `blk.{i}.ffn_{gate,up,down}.weight`, `blk.{i}.post_ffw_norm.weight` (gemma3), `output_norm.weight`, and
-//! `output.weight` where the head is not tied to `token_embd.weight`. `rope_freqs.weight` (llama 3.1 and later) divides
-//! the frequencies of the rotation. The converter has already added one to gemma's norm weights.
+//! `blk.{i}.attn_norm.weight`, `blk.{i}.attn_{q,k,v}.{weight,bias}`,
+//! `blk.{i}.attn_{q,k}_norm.weight` (qwen3, gemma3), `blk.{i}.attn_output.weight`,
+//! `blk.{i}.post_attention_norm.weight` (gemma3), `blk.{i}.ffn_norm.weight`,
+//! `blk.{i}.ffn_{gate,up,down}.weight`, `blk.{i}.post_ffw_norm.weight` (gemma3),
+//! `output_norm.weight`, and `output.weight` where the head is not tied to `token_embd.weight`.
+//! `rope_freqs.weight` (llama 3.1 and later) divides the frequencies of the rotation. The converter
+//! has already added one to gemma's norm weights.
 
 mod dimensions;
 mod header;
@@ -38,7 +40,8 @@ pub struct Info {
 }
 
 impl Info {
-    /// Lengths, the outermost first: a matrix of a layer has outputs × inputs. The file has them the other way round.
+    /// Lengths, the outermost first: a matrix of a layer has outputs × inputs. The file has them
+    /// the other way round.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -92,7 +95,7 @@ impl Gguf {
     /// The tensor of this name and shape.
     ///
     /// # Errors
-    /// Where it is missing or has another shape.
+    /// If it is missing or has another shape.
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<&Info> {
         let info = self.tensor(name);
         let info = info.with_context(|| format!("no tensor {name}, expected with shape {shape:?}"))?;

@@ -1,6 +1,7 @@
 //! From the hidden states of a packed batch to the answer for each row.
 //!
-//! Everything here works on one row at a time, so that no result depends on how many rows share the batch.
+//! Everything here works on one row at a time, so that no result depends on how many rows share the
+//! batch.
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ impl Head {
     /// One output per row; `hidden` is tokens × width, the rows of `lengths` one after the other.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// If the device fails.
     pub fn outputs(
         &self,
         hidden: &Tensor,
@@ -100,9 +101,10 @@ enum Stage {
 }
 
 impl Pooled {
-    /// The pooling and modules of a package, and BGE-M3's two further heads where the package has them: a weight
-    /// (`sparse_linear.pt`) and a vector (`colbert_linear.pt`) for each token. Chen et al. 2024 (arXiv:2402.03216); the
-    /// reference is FlagEmbedding 1.4, `finetune/embedder/encoder_only/m3/modeling.py`.
+    /// The pooling and modules of a package, and BGE-M3's two further heads where the package has
+    /// them: a weight (`sparse_linear.pt`) and a vector (`colbert_linear.pt`) for each token. Chen
+    /// et al. 2024 (arXiv:2402.03216); the reference is FlagEmbedding 1.4,
+    /// `finetune/embedder/encoder_only/m3/modeling.py`.
     ///
     /// # Errors
     /// Names the file and the tensor that is missing or misshapen.
@@ -136,7 +138,7 @@ impl Pooled {
     /// The answers for pooled vectors, each by itself.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// If the device fails.
     pub fn finished(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<RowOutput>> {
         if self.stages.is_empty() {
             return Ok(vectors.into_iter().map(RowOutput::from).collect());
@@ -295,7 +297,8 @@ pub struct TextHead {
 }
 
 impl TextHead {
-    /// Reads the head of `…ForSequenceClassification` with `labels` classes. BERT calls the map before it its pooler.
+    /// Reads the head of `…ForSequenceClassification` with `labels` classes. BERT calls the map
+    /// before it its pooler.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen.

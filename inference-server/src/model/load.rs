@@ -18,7 +18,8 @@ use super::{ComputeError, Extras, LoadedModel, Model, ModelInfo, Network, Task, 
 use crate::device::OpenDevice;
 use crate::tokenizer::TextTokenizer;
 
-/// Loads `<store>/<name>` onto the device and runs it once, so that a model that cannot compute never becomes ready.
+/// Loads `<store>/<name>` onto the device and runs it once, so that a model that cannot compute
+/// never becomes ready.
 ///
 /// # Errors
 /// One line that names the file and what was expected of it.
@@ -92,7 +93,8 @@ fn languages(dir: &Path) -> Vec<String> {
     fs::read_to_string(dir.join("README.md")).map_or_else(|_| Vec::new(), |text| card::languages(&text))
 }
 
-/// One forward pass over a short text: finite numbers of the promised length, or the model is not served.
+/// One forward pass over a short text: finite numbers of the promised length, or the model is not
+/// served.
 fn self_test(model: &LoadedModel) -> Result<()> {
     let encoded =
         model.tokenizer.tokens("a", true).map_err(|error| anyhow!("tokenizer.json: self-test: {error}"))?;

@@ -28,7 +28,7 @@ impl Loading {
     /// The weights will take `bytes`.
     ///
     /// # Errors
-    /// When that is more than the room there is.
+    /// If that is more than the room there is.
     pub(super) fn expect(&self, bytes: u64) -> Result<()> {
         ensure!(
             bytes <= self.room,
@@ -44,7 +44,8 @@ impl Loading {
         self.loaded.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes in memory so far and in the end; tensors that the network does not use are never loaded.
+    /// Bytes in memory so far and in the end; tensors that the network does not use are never
+    /// loaded.
     pub fn progress(&self) -> (u64, u64) {
         let total = self.total.load(Ordering::Relaxed);
         (self.loaded.load(Ordering::Relaxed).min(total), total)

@@ -1,8 +1,8 @@
 //! The blocks of ModernBERT on any device that candle knows, without padding.
 //!
-//! Warner et al. 2024 (arXiv:2412.13663): norms before the blocks, rotary positions, gated feed-forward networks, and
-//! attention to the whole text in some layers and to a window in the others. The reference is transformers'
-//! `ModernBertModel` in eager attention, float32.
+//! Warner et al. 2024 (arXiv:2412.13663): norms before the blocks, rotary positions, gated
+//! feed-forward networks, and attention to the whole text in some layers and to a window in the
+//! others. The reference is transformers' `ModernBertModel` in eager attention, float32.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::rotary_emb::rope;
@@ -191,7 +191,8 @@ impl Backbone for ModernBlocks {
     }
 }
 
-/// Cosines and sines of rotary positions, positions × half of a head. Su et al. 2021 (arXiv:2104.09864).
+/// Cosines and sines of rotary positions, positions × half of a head. Su et al. 2021
+/// (arXiv:2104.09864).
 struct Rotation {
     cos: Tensor,
     sin: Tensor,

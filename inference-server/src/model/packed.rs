@@ -1,8 +1,8 @@
 //! The blocks of BERT and XLM-RoBERTa on the CPU, by our own kernels.
 //!
-//! Texts are packed one after the other, weights are laid out for the matrix product while they are read, and the
-//! buffers of a forward pass are kept for the next. A text's hidden states are the same bits whatever shares its batch
-//! and however many threads work.
+//! Texts are packed one after the other, weights are laid out for the matrix product while they are
+//! read, and the buffers of a forward pass are kept for the next. A text's hidden states are the
+//! same bits whatever shares its batch and however many threads work.
 
 mod layer;
 
@@ -105,8 +105,8 @@ impl Packed {
     /// Reads the weights of the encoder, tensor by tensor.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen; where bf16 is asked for and this processor computes nothing in
-    /// it, or computes something wrong.
+    /// Names the tensor that is missing or misshapen; where bf16 is asked for and this processor
+    /// computes nothing in it, or computes something wrong.
     pub fn load(config: &EncoderConfig, weights: &mut Weights, precision: Precision) -> Result<Self> {
         let unit = match precision {
             Precision::Bf16 => Some(Unit::detect().context("no instructions for bf16")?),

@@ -1,8 +1,8 @@
 //! The blocks of BERT and XLM-RoBERTa on an NVIDIA GPU, by our own kernels.
 //!
-//! Texts are packed one after the other, as in [`super::packed`]. A forward pass is put on the device's stream as a
-//! whole: ids go up in one copy, vectors come back in one. The residual stream is held in the chosen precision; sums,
-//! norms, softmax and pooling are f32.
+//! Texts are packed one after the other, as in [`super::packed`]. A forward pass is put on the
+//! device's stream as a whole: ids go up in one copy, vectors come back in one. The residual stream
+//! is held in the chosen precision; sums, norms, softmax and pooling are f32.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,7 +80,8 @@ impl PackedCuda {
         shape(config, Element::Bf16).fits() && config.intermediate_size.is_multiple_of(8)
     }
 
-    /// Reads the weights of the encoder onto the device, tensor by tensor, and compiles the kernels.
+    /// Reads the weights of the encoder onto the device, tensor by tensor, and compiles the
+    /// kernels.
     ///
     /// # Errors
     /// Names the tensor that is missing or misshapen, or what the device has against it.
@@ -130,8 +131,9 @@ impl PackedCuda {
         })
     }
 
-    /// Puts a forward pass on the stream, and behind it the `work` on the states of the rows' tokens; then hands over
-    /// what was made by it. Passes of several threads follow each other as wholes.
+    /// Puts a forward pass on the stream, and behind it the `work` on the states of the rows'
+    /// tokens; then hands over what was made by it. Passes of several threads follow each other as
+    /// wholes.
     fn with_states<T>(
         &self,
         rows: &[&[u32]],

@@ -84,7 +84,7 @@ impl Plan {
     /// Finds the models in the store: `asked`, or all of them where none are named.
     ///
     /// # Errors
-    /// Where the store is not a directory, or a named model is not in it.
+    /// If the store is not a directory, or a named model is not in it.
     pub fn find(store: &Path, asked: &[String], default_embedding: Option<&str>) -> Result<Self> {
         let known = names_in(store)?;
         let has = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
@@ -146,7 +146,8 @@ fn folders(dir: &Path) -> Result<Vec<String>> {
 pub struct Registry {
     slots: RwLock<Vec<Slot>>,
     default_embedding: Option<String>,
-    /// Where models come from, and the bytes that all weights may take; `None` where they came from elsewhere.
+    /// Where models come from, and the bytes that all weights may take; `None` where they came from
+    /// elsewhere.
     store: Option<(PathBuf, u64)>,
 }
 
@@ -181,8 +182,8 @@ impl Registry {
         self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads a model that waits for it onto the device, and has it made `ready` before it answers; one that fails is
-    /// listed as failed.
+    /// Loads a model that waits for it onto the device, and has it made `ready` before it answers;
+    /// one that fails is listed as failed.
     pub fn load(&self, name: &str, device: &OpenDevice, ready: impl FnOnce(&LoadedModel) -> Result<()>) {
         let Some((store, limit)) = &self.store else { return };
         if !matches!(self.entry(name), Ok(Entry { state: State::Loading(_), .. })) {
@@ -221,11 +222,11 @@ impl Registry {
         }
     }
 
-    /// Puts a model of the store among those to be loaded; says whether somebody has to load it now, which is not so
-    /// where it answers or is on its way.
+    /// Puts a model of the store among those to be loaded; says whether somebody has to load it
+    /// now, which is not so where it answers or is on its way.
     ///
     /// # Errors
-    /// Where the store has no such model.
+    /// If the store has no such model.
     pub fn request(&self, name: &str) -> Result<bool, Error> {
         let names = self.store.as_ref().map(|(store, _)| names_in(store).unwrap_or_default());
         let names = names.unwrap_or_default();
@@ -250,7 +251,7 @@ impl Registry {
     /// Takes a model out of service and hands out what may still be in use, if anything.
     ///
     /// # Errors
-    /// Where there is no such model, or it is just being loaded.
+    /// If there is no such model, or it is just being loaded.
     pub fn unload(&self, name: &str) -> Result<Option<Arc<LoadedModel>>, Error> {
         let mut slots = self.write();
         let known = list(slots.iter().map(|slot| slot.name.as_str()));
@@ -270,7 +271,7 @@ impl Registry {
     /// One model.
     ///
     /// # Errors
-    /// Where there is none of this name.
+    /// If there is none of this name.
     pub fn entry(&self, name: &str) -> Result<Entry, Error> {
         let entries = self.entries();
         let known = list(entries.iter().map(|entry| entry.name.as_str()));
@@ -314,7 +315,8 @@ impl Registry {
         let slots = self.read();
         let known = || list(slots.iter().map(|slot| slot.name.as_str()));
         let wanted = if name.is_empty() {
-            // Any model has a tokenizer, so a request without a task takes the default for embeddings.
+            // Any model has a tokenizer, so a request without a task takes the default for
+            // embeddings.
             let task = task.unwrap_or(Task::Embedding);
             self.default_for(&slots, task).ok_or_else(|| Error::UnknownModel {
                 wanted: format!("for {}", task.name()),
@@ -352,7 +354,8 @@ fn check(model: Arc<LoadedModel>, revision: &str, task: Option<Task>) -> Result<
     Ok(model)
 }
 
-/// What a read of a model's files gives, or what its panic says: one model's files are no other's trouble.
+/// What a read of a model's files gives, or what its panic says: one model's files are no other's
+/// trouble.
 fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

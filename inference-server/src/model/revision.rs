@@ -38,10 +38,11 @@ struct Entry {
     sha256: String,
 }
 
-/// SHA-256 over the lines `path NUL digest LF` of the model's files in order of their paths, hexadecimal.
+/// SHA-256 over the lines `path NUL digest LF` of the model's files in order of their paths,
+/// hexadecimal.
 ///
-/// Digests are kept in `<store>/.digests/`, so that a restart does not read gigabytes again; a store that cannot be
-/// written is only slower.
+/// Digests are kept in `<store>/.digests/`, so that a restart does not read gigabytes again; a
+/// store that cannot be written is only slower.
 ///
 /// # Errors
 /// Names the file that cannot be read.

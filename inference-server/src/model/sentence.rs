@@ -1,4 +1,5 @@
-//! What sentence-transformers puts beside a model: pooling, the modules after it, prompts and limits.
+//! What sentence-transformers puts beside a model: pooling, the modules after it, prompts and
+//! limits.
 //!
 //! The reference is sentence-transformers 6.2.
 
@@ -145,10 +146,11 @@ pub struct SentenceSettings {
 }
 
 impl SentenceSettings {
-    /// Reads the files beside `config.json`, all of them optional; `name` decides about e5's prompts.
+    /// Reads the files beside `config.json`, all of them optional; `name` decides about e5's
+    /// prompts.
     ///
     /// # Errors
-    /// Where a file is malformed or asks for what this server does not compute.
+    /// If a file is malformed or asks for what this server does not compute.
     pub fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
         let listed: Option<Vec<Listed>> = read_optional(dir, "modules.json")?;
         let is_pooling = |module: &&Listed| short_kind(&module.kind) == "Pooling";
@@ -283,8 +285,9 @@ fn pooling_of(config: &PoolingConfig, hidden_size: usize) -> Result<Pooling> {
     }
 }
 
-/// Prompts of `config_sentence_transformers.json`, and those every e5 model was trained with (its card:
-/// "query: " and "passage: " before each text, in all languages) where the package leaves them out.
+/// Prompts of `config_sentence_transformers.json`, and those every e5 model was trained with (its
+/// card: "query: " and "passage: " before each text, in all languages) where the package leaves
+/// them out.
 fn prompts_of(dir: &Path, name: &str) -> Result<(BTreeMap<String, String>, Option<String>)> {
     let file = "config_sentence_transformers.json";
     let config: PromptConfig = read_optional(dir, file)?.unwrap_or_default();

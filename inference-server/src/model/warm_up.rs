@@ -1,4 +1,5 @@
-//! What a model computes before it answers: the kernels of every size of batch are chosen, and its speed is known.
+//! What a model computes before it answers: the kernels of every size of batch are chosen, and its
+//! speed is known.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use crate::tokenizer::TextTokenizer;
 
 /// Tokens of the first batch.
 const FIRST: usize = 64;
-/// A device that needs longer for a batch is not given a larger one: loading would take a notable time.
+/// A device that needs longer for a batch is not given a larger one: loading would take a notable
+/// time.
 const SLOW: Duration = Duration::from_millis(30);
 /// Lengths of the texts in turn, so that attention is computed both for short and for longer ones.
 const LENGTHS: [usize; 3] = [16, 48, 256];
@@ -23,11 +25,12 @@ pub struct Pace {
     pub elapsed: Duration,
 }
 
-/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, and gives the pace of the last. A
-/// model that writes text measures its pace itself, and there is none to tell.
+/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, and gives
+/// the pace of the last. A model that writes text measures its pace itself, and there is none to
+/// tell.
 ///
 /// # Errors
-/// Where the model does not compute.
+/// If the model does not compute.
 pub fn warm_up(model: &LoadedModel, tokens: usize) -> Result<Option<Pace>> {
     match &model.network {
         Network::Text(generator) => generator.warm_up().map(|()| None),
@@ -35,10 +38,11 @@ pub fn warm_up(model: &LoadedModel, tokens: usize) -> Result<Option<Pace>> {
     }
 }
 
-/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, each twice; the pace of the last.
+/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, each twice;
+/// the pace of the last.
 ///
 /// # Errors
-/// Where the model does not compute.
+/// If the model does not compute.
 fn warm_up_rows(model: &LoadedModel, tokens: usize) -> Result<Pace> {
     let ids = sample(&model.tokenizer)?;
     let longest = model.info.max_input_tokens;

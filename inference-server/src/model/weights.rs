@@ -1,9 +1,10 @@
-//! Tensors of a checkpoint, safetensors or PyTorch's own format, one file or many, checked against what the network
-//! expects.
+//! Tensors of a checkpoint, safetensors or PyTorch's own format, one file or many, checked against
+//! what the network expects.
 //!
-//! Tensors are read one by one with plain reads: no memory map, so a file that shrinks under a running server cannot
-//! kill it. A safetensors file is read in pieces straight into the numbers that the network keeps, so that the peak is
-//! the loaded weights; of a PyTorch file, and on another device than the CPU, it is the weights plus one tensor.
+//! Tensors are read one by one with plain reads: no memory map, so a file that shrinks under a
+//! running server cannot kill it. A safetensors file is read in pieces straight into the numbers
+//! that the network keeps, so that the peak is the loaded weights; of a PyTorch file, and on
+//! another device than the CPU, it is the weights plus one tensor.
 
 mod pickle;
 mod safetensors;
@@ -83,8 +84,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens the checkpoint of a model directory whose encoder has the tensor `probe`, and checks that every file is
-    /// whole and that there is room for all of them.
+    /// Opens the checkpoint of a model directory whose encoder has the tensor `probe`, and checks
+    /// that every file is whole and that there is room for all of them.
     ///
     /// # Errors
     /// Names the file and what is wrong with it, or the room there is.
@@ -137,7 +138,8 @@ impl Weights {
     /// The encoder's tensor `name` as f32 on the device.
     ///
     /// # Errors
-    /// Where it is missing, has another shape than `shape`, is of a type that holds no weights, or is not finite.
+    /// If it is missing, has another shape than `shape`, is of a type that holds no weights, or is
+    /// not finite.
     pub fn encoder(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = self.encoder_name(name);
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
@@ -147,10 +149,11 @@ impl Weights {
         self.head(&chosen, shape)
     }
 
-    /// Checks that the encoder has the tensor `name` in this shape, before memory is taken for what is made of it.
+    /// Checks that the encoder has the tensor `name` in this shape, before memory is taken for what
+    /// is made of it.
     ///
     /// # Errors
-    /// Where it is missing or has another shape.
+    /// If it is missing or has another shape.
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
         self.expected(&self.encoder_name(name), shape).map(|_| ())
     }

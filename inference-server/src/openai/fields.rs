@@ -1,7 +1,7 @@
 //! The fields of a request, read one by one, so that a refusal names the one at fault.
 //!
-//! A field that is `null` is left out, as OpenAI's API has it. What is asked for and not done is refused: a caller who gets
-//! an answer gets what was asked.
+//! A field that is `null` is left out, as OpenAI's API has it. What is asked for and not done is
+//! refused: a caller who gets an answer gets what was asked.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -76,7 +76,7 @@ impl Fields {
     /// Those of a request.
     ///
     /// # Errors
-    /// When the body is not a JSON object.
+    /// If the body is not a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
         let fault = |message: String| Fault { param: None, message, code: "invalid_json" };
         match serde_json::from_slice(body) {
@@ -89,7 +89,7 @@ impl Fields {
     /// Those of a value in a request.
     ///
     /// # Errors
-    /// Where it is no object.
+    /// If it is no object.
     pub(super) fn of(path: &str, value: Value) -> Result<Self, Fault> {
         match value {
             Value::Object(map) => Ok(Self { path: format!("{path}."), map }),
@@ -110,7 +110,7 @@ impl Fields {
     /// A field; nothing where it is left out or `null`.
     ///
     /// # Errors
-    /// Where it is something else than `expected` says.
+    /// If it is something else than `expected` says.
     pub(super) fn optional<T: DeserializeOwned>(
         &mut self,
         name: &str,
@@ -126,7 +126,7 @@ impl Fields {
     /// A field that must be there.
     ///
     /// # Errors
-    /// Where it is not, or is something else than `expected` says.
+    /// If it is not, or is something else than `expected` says.
     pub(super) fn needed<T: DeserializeOwned>(&mut self, name: &str, expected: &str) -> Result<T, Fault> {
         let path = self.path(name);
         self.optional(name, expected)?.ok_or_else(|| Fault {
@@ -139,12 +139,13 @@ impl Fields {
     /// Whether a field says yes; no where it is left out or `null`.
     ///
     /// # Errors
-    /// Where it is neither yes nor no.
+    /// If it is neither yes nor no.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, Fault> {
         Ok(self.optional(name, "true or false")?.unwrap_or_default())
     }
 
-    /// Refuses what nobody read and what asks for something; `known` are the fields there are, in words.
+    /// Refuses what nobody read and what asks for something; `known` are the fields there are, in
+    /// words.
     ///
     /// # Errors
     /// Names the first such field.

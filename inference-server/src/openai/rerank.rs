@@ -1,4 +1,5 @@
-//! `POST /v1/rerank`, in the form of Jina and Cohere: by cross-encoders, or by the cosine of an encoder's vectors.
+//! `POST /v1/rerank`, in the form of Jina and Cohere: by cross-encoders, or by the cosine of an
+//! encoder's vectors.
 
 use std::cmp::Ordering;
 use std::sync::Arc;

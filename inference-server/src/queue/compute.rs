@@ -6,8 +6,8 @@ use crate::model::{ComputeError, Extras, Model, RowOutput};
 
 /// One result per row.
 ///
-/// A batch that fails, panics or does not fit into memory is halved until the row at fault is alone, so that it fails
-/// by itself. A lost device is not asked again.
+/// A batch that fails, panics or does not fit into memory is halved until the row at fault is
+/// alone, so that it fails by itself. A lost device is not asked again.
 pub(super) fn compute(
     network: &dyn Model,
     rows: &[&[u32]],
@@ -46,8 +46,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers each row's length. Does not fit more than three rows, panics on token 13, fails on 7, is lost on 99 and
-    /// forgets a row on 5.
+    /// Answers each row's length. Does not fit more than three rows, panics on token 13, fails on
+    /// 7, is lost on 99 and forgets a row on 5.
     #[derive(Default)]
     struct Small(Mutex<Vec<usize>>);
 

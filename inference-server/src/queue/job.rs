@@ -1,4 +1,5 @@
-//! A request on its way through the queue: its rows come back in any order, its answer goes out once.
+//! A request on its way through the queue: its rows come back in any order, its answer goes out
+//! once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,8 +59,8 @@ impl Ticket {
     ///
     /// # Errors
     /// [`Error::QueueTimeout`] where the device had not begun in time, [`Error::ExpiredInQueue`] or
-    /// [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] where the model failed, [`Error::Draining`] where
-    /// the server stopped first.
+    /// [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] where the model failed,
+    /// [`Error::Draining`] where the server stopped first.
     pub async fn wait(mut self) -> Result<Done, Error> {
         loop {
             let answer = &mut self.answer;

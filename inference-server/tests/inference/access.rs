@@ -1,4 +1,5 @@
-//! Who is let in: tokens, certificates, scopes, quotas, and their replacement while the server runs.
+//! Who is let in: tokens, certificates, scopes, quotas, and their replacement while the server
+//! runs.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The contract as other programs see it: grpcio, with what it learns by reflection, and OpenAI's own Python package.
+//! The contract as other programs see it: grpcio, with what it learns by reflection, and OpenAI's
+//! own Python package.
 
 use std::path::Path;
 use std::process::{Child, Command};

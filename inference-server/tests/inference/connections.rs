@@ -1,4 +1,5 @@
-//! Peers that connect and say little or nothing: they are closed in time, and meanwhile they are in nobody's way.
+//! Peers that connect and say little or nothing: they are closed in time, and meanwhile they are in
+//! nobody's way.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +56,8 @@ async fn asked(address: SocketAddr) -> String {
     heard(socket).await
 }
 
-/// Many more connections than there are places, on every port, in whatever state: whoever comes next is served.
+/// Many more connections than there are places, on every port, in whatever state: whoever comes
+/// next is served.
 #[tokio::test]
 async fn a_flood_of_silent_connections_is_in_nobodys_way() {
     let (running, grpc) = serving(&["--max-connections", "8"], |config| config.connections.probes = 4).await;
@@ -82,7 +84,8 @@ async fn a_flood_of_silent_connections_is_in_nobodys_way() {
         client.embed(request(&["a"])).await.unwrap();
         drop(flood);
     }
-    // A call under way keeps its place, so bodies that do not come fill the port for as long as they may.
+    // A call under way keeps its place, so bodies that do not come fill the port for as long as
+    // they may.
     let flood = silent(http, body, 60).await;
     assert!(running.get("/livez").await.starts_with("HTTP/1.1 200"));
     drop(flood);

@@ -1,5 +1,5 @@
-//! Our kernels on a GPU, where OBSERVATORY_TEST_DEVICE names one: how close half precision stays to transformers in
-//! f32, and that company changes no bit.
+//! Our kernels on a GPU, where OBSERVATORY_TEST_DEVICE names one: how close half precision stays to
+//! transformers in f32, and that company changes no bit.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Language models against transformers, on tiny seeded checkpoints; see goldens/make_decoder_goldens.py.
+//! Language models against transformers, on tiny seeded checkpoints; see
+//! goldens/make_decoder_goldens.py.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The kernels on a processor, compiled by the C++ compiler with `emulated/gpu.h` in the place of `ptx.cu`.
+//! The kernels on a processor, compiled by the C++ compiler with `emulated/gpu.h` in the place of
+//! `ptx.cu`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -10,7 +11,8 @@ use observatory_inference::kernels::gpu::{
     Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source,
 };
 
-/// How a kernel is run: addresses of its arguments, the grid, threads of a block, bytes that they share.
+/// How a kernel is run: addresses of its arguments, the grid, threads of a block, bytes that they
+/// share.
 type Run = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, c_uint, c_uint);
 
 /// Kernels of one library run one at a time: what the threads of a block share is global there.

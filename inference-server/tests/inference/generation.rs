@@ -1,4 +1,5 @@
-//! Text from language models over gRPC, on a tiny model with random weights: its words mean nothing.
+//! Text from language models over gRPC, on a tiny model with random weights: its words mean
+//! nothing.
 
 use std::time::{Duration, Instant};
 
@@ -388,7 +389,8 @@ fn hostile(kind: pb::constraint::Kind, seed: u64) -> pb::GenerationSettings {
     pb::GenerationSettings { constraint, sampling: sampled(seed), ..settings(200) }
 }
 
-/// A few bytes may ask for any amount of work: whoever wrote them is told so, and everybody else's texts are written.
+/// A few bytes may ask for any amount of work: whoever wrote them is told so, and everybody else's
+/// texts are written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
     use pb::constraint::Kind as Must;

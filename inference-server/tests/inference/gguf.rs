@@ -1,4 +1,5 @@
-//! GGUF files of the golden checkpoints, as llama.cpp's converter would write them; and a server with one.
+//! GGUF files of the golden checkpoints, as llama.cpp's converter would write them; and a server
+//! with one.
 
 use std::collections::HashMap;
 use std::fs;
@@ -128,7 +129,8 @@ pub(crate) fn written(model: &str, dtype: GgmlDType) -> NamedTempFile {
         if gemma && name.ends_with("norm.weight") {
             tensor = (tensor + 1.0).unwrap();
             if name.ends_with("q_norm.weight") {
-                // A file has no factor of the scores but the width of a head; this checkpoint has another.
+                // A file has no factor of the scores but the width of a head; this checkpoint has
+                // another.
                 let scalar = config["query_pre_attn_scalar"].as_f64().unwrap();
                 tensor = (tensor * (number(&config, "head_dim") as f64 / scalar).sqrt()).unwrap();
             }
@@ -161,7 +163,8 @@ pub(crate) fn write(metadata: &[(String, Value)], tensors: &[(String, QTensor)])
     file
 }
 
-/// A byte-level tokenizer, a chat template and the token that ends a turn, put into a file's metadata.
+/// A byte-level tokenizer, a chat template and the token that ends a turn, put into a file's
+/// metadata.
 pub(crate) fn with_tokenizer(path: &Path) -> NamedTempFile {
     let mut file = fs::File::open(path).unwrap();
     let content = Content::read(&mut file).unwrap();

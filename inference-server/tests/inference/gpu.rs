@@ -1,4 +1,5 @@
-//! Language models on a GPU: by kernels that a processor runs, see `emulated`, or with the feature `cuda` by a GPU.
+//! Language models on a GPU: by kernels that a processor runs, see `emulated`, or with the feature
+//! `cuda` by a GPU.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -242,7 +243,8 @@ impl Numbers {
     }
 }
 
-/// Logits behind each token of a text from the last of its prompt on, computed by itself and written one by one.
+/// Logits behind each token of a text from the last of its prompt on, computed by itself and
+/// written one by one.
 fn alone(decoder: &mut GpuDecoder<Device>, whole: &[u32], prompt: usize) -> Vec<Vec<f32>> {
     let mut text = Text::new(&whole[..prompt], 48);
     let mut all = vec![text.finish(decoder)];
@@ -253,7 +255,8 @@ fn alone(decoder: &mut GpuDecoder<Device>, whole: &[u32], prompt: usize) -> Vec<
     all
 }
 
-/// However its prompt is cut, whatever is computed beside it, and where it is computed again after it gave way.
+/// However its prompt is cut, whatever is computed beside it, and where it is computed again after
+/// it gave way.
 #[test]
 fn a_text_is_the_same_bits_in_any_company() {
     let file = gguf::written("golden/qwen2", GgmlDType::Q5_1);

@@ -1,4 +1,5 @@
-//! Damaged and hostile model directories: each is listed as failed with its cause, and no other model suffers.
+//! Damaged and hostile model directories: each is listed as failed with its cause, and no other
+//! model suffers.
 
 use std::fs;
 use std::io::Write;
@@ -84,7 +85,8 @@ fn shapes_are_checked_before_memory_is_taken() {
     check("golden/qwen2", "intermediate_size", json!(1 << 20), "gate_proj.weight has shape");
 }
 
-/// Files of every kind that a model consists of, damaged in ways nobody thought of: the model loads or is refused.
+/// Files of every kind that a model consists of, damaged in ways nobody thought of: the model loads
+/// or is refused.
 #[test]
 fn damaged_files_load_or_are_refused() {
     let check = |name: &str, file: &str| {

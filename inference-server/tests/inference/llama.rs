@@ -1,7 +1,8 @@
 //! GGUF files against llama.cpp: what it computes on the same bytes.
 //!
-//! `goldens/llama.json` holds its logits. With OBSERVATORY_LLAMA, a Python that has llama-cpp-python, they are asked for
-//! again, and written to the file if OBSERVATORY_LLAMA_WRITE is set too.
+//! `goldens/llama.json` holds its logits. With OBSERVATORY_LLAMA, a Python that has
+//! llama-cpp-python, they are asked for again, and written to the file if OBSERVATORY_LLAMA_WRITE
+//! is set too.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -78,8 +79,9 @@ pub(crate) fn wide(dtype: GgmlDType) -> NamedTempFile {
     gguf::write(&metadata, &tensors)
 }
 
-/// Every file with the least cosine that the logits must have. llama.cpp keeps scales of rounded activations in 16 bits,
-/// and rounds them in blocks of 256 for the K formats; these tiny models make much of it.
+/// Every file with the least cosine that the logits must have. llama.cpp keeps scales of rounded
+/// activations in 16 bits, and rounds them in blocks of 256 for the K formats; these tiny models
+/// make much of it.
 fn files() -> Vec<(String, NamedTempFile, f64)> {
     let mut files = Vec::new();
     for model in gguf::MODELS {

@@ -323,7 +323,8 @@ async fn what_cannot_be_ranked_is_refused() {
     refused("no/such", json!({}), 404, Value::Null).await;
 }
 
-/// A prompt counts once however many texts are written for it, and bytes of log probabilities are those of the text.
+/// A prompt counts once however many texts are written for it, and bytes of log probabilities are
+/// those of the text.
 #[tokio::test]
 async fn usage_and_log_probabilities_are_openais() {
     let running = writer().await;

@@ -46,8 +46,8 @@ async fn written(store: tempfile::TempDir) -> String {
     answer.texts[0].text.clone()
 }
 
-/// gemma-3-1b has a token for the place of a picture, and no vector for it; the larger ones name their tensors after the
-/// model that holds the language model.
+/// gemma-3-1b has a token for the place of a picture, and no vector for it; the larger ones name
+/// their tensors after the model that holds the language model.
 #[tokio::test]
 async fn every_published_gemma3_loads() {
     let expected = written(store(&[GEMMA])).await;

@@ -373,7 +373,8 @@ async fn remembered_vectors_are_the_same_and_skip_the_device() {
     assert!(without.scrape().await.contains("vector_cache_hits_total 0"));
 }
 
-/// Four times what there is room for, again and again: everything is answered, nothing is lost or kept.
+/// Four times what there is room for, again and again: everything is answered, nothing is lost or
+/// kept.
 #[tokio::test]
 async fn under_overload_every_request_is_served_or_refused_with_a_hint() {
     let gate = Gate::closed();

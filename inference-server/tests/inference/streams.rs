@@ -135,7 +135,8 @@ async fn a_stream_begins_with_settings_and_goes_on_with_items() {
     assert!(status.message().starts_with("item is not in the message"), "{status}");
 }
 
-/// With room for four items of three tokens, any further one would be refused: so none is read before its time.
+/// With room for four items of three tokens, any further one would be refused: so none is read
+/// before its time.
 #[tokio::test]
 async fn a_stream_is_read_only_as_far_as_there_is_room() {
     let gate = Gate::closed();

@@ -30,7 +30,8 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
 
-/// The committed fixtures. The variable is set where the tests run, which need not be where they were built.
+/// The committed fixtures. The variable is set where the tests run, which need not be where they
+/// were built.
 pub(crate) fn goldens() -> PathBuf {
     let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(built, PathBuf::from).join("tests/goldens")
@@ -148,8 +149,8 @@ impl Model for Gated {
     }
 }
 
-/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions that may be cut to one, not
-/// normalised.
+/// `test/gated`: words "a" to "d" are tokens 3 to 6, at most six tokens, two dimensions that may be
+/// cut to one, not normalised.
 pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "decoder": null,

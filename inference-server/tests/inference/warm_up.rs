@@ -8,7 +8,8 @@ use observatory_inference::model::{ComputeError, Extras, LoadedModel, Model, Net
 
 use crate::support::{Gate, Running, gated};
 
-/// Keeps the tokens of every batch; needs `pace` for one, and has no room for more than `room` tokens.
+/// Keeps the tokens of every batch; needs `pace` for one, and has no room for more than `room`
+/// tokens.
 struct Recorder {
     pace: Duration,
     room: usize,

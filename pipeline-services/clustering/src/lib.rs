@@ -53,5 +53,6 @@ pub use simd::use_base_instructions;
 /// A cluster number per row, `None` for noise.
 pub type Label = Option<u32>;
 
-/// The most coordinates per point that the layout handles, and the exact clustering engine by its tree.
+/// The most coordinates per point that the layout handles, and the exact clustering engine by its
+/// tree.
 pub const MAX_COORDINATES: usize = 8;

@@ -14,7 +14,7 @@ use super::{Engine, Settings};
 pub(super) const MAX_SHARE: f64 = 0.4;
 
 /// What was asked of the engine for a partition.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) n_neighbors: usize,
     pub(super) min_cluster_size: usize,

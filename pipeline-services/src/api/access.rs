@@ -7,7 +7,7 @@ use observatory_server::access::{self, Grants};
 use serde::Deserialize;
 
 /// What a caller may do.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Look at runs, advertisements, figures and reports, export them, and have a text read.
@@ -16,7 +16,8 @@ pub enum Scope {
     Import,
     /// Start, stop and repeat runs, have stages work, and build reports.
     Run,
-    /// Everything, with what changes the stored for all: countries, taxonomies, removal of personal data, cleaning up.
+    /// Everything, with what changes the stored for all: countries, taxonomies, removal of personal
+    /// data, cleaning up.
     Admin,
 }
 
@@ -46,7 +47,7 @@ impl FromStr for Scope {
 }
 
 /// What the clients file says of a client.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rights {
     /// What it may do.
@@ -101,7 +102,7 @@ impl Grants for Rights {
 pub type Access = access::Access<Rights>;
 
 /// A method of this package.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
     /// What it needs.
     pub scope: Scope,

@@ -62,7 +62,7 @@ pub(super) fn busy(reason: &str, message: impl Into<String>, again: Duration) ->
 /// A failed statement: UNAVAILABLE with a delay when another try may succeed.
 pub(super) fn sql(error: SqlError) -> Status {
     let text = crate::stage::chain(&error);
-    tracing::warn!(error.text = text, "database statement failed");
+    tracing::warn!(error.message = text, "database statement failed");
     if let Some(refused) = crate::store::refused_write(&error) {
         let advice = "`observatory doctor` says how it stands";
         return with_reason(Code::FailedPrecondition, "DATABASE_FULL", format!("{refused}; {advice}"));

@@ -1,4 +1,5 @@
-//! Portals and countries that a request asks for: what nobody knows is refused by name, since nothing would match it.
+//! Portals and countries that a request asks for: what nobody knows is refused by name, since
+//! nothing would match it.
 
 use tonic::Status;
 

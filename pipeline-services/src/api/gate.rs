@@ -31,16 +31,17 @@ use super::{
     error,
 };
 
-/// Whoever asks for the health of a process cannot always be given a token, and must not wait for others.
+/// Whoever asks for the health of a process cannot always be given a token, and must not wait for
+/// others.
 const OPEN: &str = "/grpc.health.v1.Health/";
 /// When to ask again where there was no room.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Longest that the message of a call may take to arrive, longest time between two of a stream, and time after which
-/// whoever does not take an answer makes room for others.
+/// Longest that the message of a call may take to arrive, longest time between two of a stream, and
+/// time after which whoever does not take an answer makes room for others.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Calls under way at most.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Room {
     calls: Arc<Semaphore>,
     /// Of those, calls that last: others keep coming through while streams are open.
@@ -85,7 +86,8 @@ impl Room {
         answers.push(Arc::downgrade(answering));
     }
 
-    /// Makes room, where it can be made: the connection goes of whoever has not taken what it asked for for longest.
+    /// Makes room, where it can be made: the connection goes of whoever has not taken what it asked
+    /// for for longest.
     fn make(&self) {
         let answers: Vec<_> = self.answers().iter().filter_map(Weak::upgrade).collect();
         let stalled = answers.iter().filter_map(|answer| {
@@ -128,7 +130,7 @@ struct Place {
 }
 
 /// Makes [`Gate`].
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct GateLayer {
     access: Access,
     room: Room,
@@ -150,7 +152,8 @@ impl GateLayer {
                 permit(&client, method.scope, path)?;
                 method
             }
-            // Reflection is for every client; whatever else is not of this package is told so by tonic.
+            // Reflection is for every client; whatever else is not of this package is told so by
+            // tonic.
             None => Method { scope: Scope::Read, lasts: true },
         };
         client.check().map_err(|exhausted| {
@@ -184,7 +187,7 @@ impl<S> Layer<S> for GateLayer {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Gate<S> {
     inner: S,
     layer: GateLayer,
@@ -349,7 +352,8 @@ mod tests {
         assert!(room.enter(true).is_ok());
     }
 
-    /// Takes frames that come after these pauses, and then nothing more, with patience of three seconds.
+    /// Takes frames that come after these pauses, and then nothing more, with patience of three
+    /// seconds.
     async fn taken(pauses: &'static [u64], whole: bool) -> (usize, Code) {
         let frames = futures::stream::unfold(0, move |next: usize| async move {
             let Some(pause) = pauses.get(next) else { return std::future::pending().await };

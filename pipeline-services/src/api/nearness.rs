@@ -1,10 +1,12 @@
 //! Whether what a search finds is near at all.
 //!
-//! Every text has a nearest skill, and cosines of one model are not those of another: multilingual-e5-small gives strings of
-//! random letters .84 to .92 to the nearest of 1,618 skills, and wordings of skills .89 and more. So the same model embeds
-//! some such strings beside each query. A query is near something when a skill comes nearer than the nearest of them did, or
-//! shares a word with it; what is nearer than they are on average is listed then. Of 210 other strings of random letters
-//! 91 % were near nothing, of 50 wordings of skills 49 were near one (2026-11-30).
+//! Every text has a nearest skill, and cosines of one model are not those of another:
+//! multilingual-e5-small gives strings of random letters .84 to .92 to the nearest of 1,618 skills,
+//! and wordings of skills .89 and more. So the same model embeds some such strings beside each
+//! query. A query is near something when a skill comes nearer than the nearest of them did, or
+//! shares a word with it; what is nearer than they are on average is listed then. Of 210 other
+//! strings of random letters 91 % were near nothing, of 50 wordings of skills 49 were near one
+//! (2026-11-30).
 
 use crate::{store::embeddings::Hit, text::tokens::Tokens};
 
@@ -14,7 +16,7 @@ const STRINGS: u64 = 24;
 const STEM: usize = 4;
 
 /// What strings without meaning reach under a model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     mean: f64,
     highest: f64,
@@ -62,7 +64,8 @@ fn share_a_word(text: &str, skill: &str) -> bool {
     })
 }
 
-/// Always the same strings, so that their vectors are remembered: one word of 4 to 14 letters, every third time two.
+/// Always the same strings, so that their vectors are remembered: one word of 4 to 14 letters,
+/// every third time two.
 pub(super) fn meaningless() -> Vec<String> {
     let mut state = 0x0B5E_u64;
     let mut below = |bound: u64| {

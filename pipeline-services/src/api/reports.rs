@@ -72,7 +72,7 @@ async fn send(
     for artefact in report.artefacts {
         let name = artefact.name;
         let unreadable = |cause: std::io::Error| {
-            tracing::warn!(file.name = name, error.text = %cause, "file of a report not read");
+            tracing::warn!(file.name = name, error.message = %cause, "file of a report not read");
             error::precondition(format!("{name} cannot be read ({}); build the report again", cause.kind()))
         };
         let mut file = tokio::fs::File::open(folder.join(&name)).await.map_err(unreadable)?;

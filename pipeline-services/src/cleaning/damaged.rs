@@ -1,4 +1,5 @@
-//! Advertisements that are damaged in ways nobody thought of: cleaned or refused, never a panic, and never much longer.
+//! Advertisements that are damaged in ways nobody thought of: cleaned or refused, never a panic,
+//! and never much longer.
 
 use chrono::{DateTime, Utc};
 

@@ -70,7 +70,8 @@ const WINDOWS: [char; 32] = [
 
 /// Decodes references, doubly encoded ones too. Unknown ones stay.
 ///
-/// Goes from the end to the start: what follows a `&` is then decoded already, so one pass is enough.
+/// Goes from the end to the start: what follows a `&` is then decoded already, so one pass is
+/// enough.
 pub(super) fn decode(text: &str) -> String {
     if !text.contains('&') {
         return text.to_owned();

@@ -96,8 +96,8 @@ struct Tag<'text> {
     end: usize,
 }
 
-/// Replaces markup: blocks by line ends, list items by "- " lines, cells by blanks; comments, scripts and
-/// styles vanish with their content.
+/// Replaces markup: blocks by line ends, list items by "- " lines, cells by blanks; comments,
+/// scripts and styles vanish with their content.
 pub(super) fn to_text(html: &str) -> String {
     if !html.contains('<') {
         return html.to_owned();
@@ -148,7 +148,8 @@ impl Lines {
         self.text.push_str(text);
     }
 
-    /// What stands for a tag. Blocks next to each other share one line end; only `<br>` can leave an empty line.
+    /// What stands for a tag. Blocks next to each other share one line end; only `<br>` can leave
+    /// an empty line.
     fn replace(&mut self, name: &str, closing: bool) {
         let block = name == "li" || BLOCKS.contains(&name);
         if name == "br" || (block && !self.fresh) {
@@ -211,12 +212,13 @@ struct Sign {
     at: usize,
     /// Behind the next `>`, this one included.
     bracket: usize,
-    /// Behind the next `>` outside of quotes, for a reader who comes here between quotes, inside of `"` and inside of `'`.
+    /// Behind the next `>` outside of quotes, for a reader who comes here between quotes, inside of
+    /// `"` and inside of `'`.
     ends: [usize; 3],
 }
 
-/// Where tags end. One pass over the text finds it for every place: a `<` that nothing closes would be followed to the
-/// end of the text, and so would each of thousands.
+/// Where tags end. One pass over the text finds it for every place: a `<` that nothing closes would
+/// be followed to the end of the text, and so would each of thousands.
 struct Ends {
     signs: Vec<Sign>,
 }
@@ -270,7 +272,8 @@ impl Ends {
     }
 }
 
-/// Where what follows the closing tag of a dropped element begins; the end of the text if it never closes.
+/// Where what follows the closing tag of a dropped element begins; the end of the text if it never
+/// closes.
 fn after_closing(html: &str, mut from: usize, name: &str) -> usize {
     while let Some(at) = html[from..].find("</") {
         let start = from + at + 2;

@@ -19,9 +19,10 @@ use crate::api::{
 const NONE: &str = "none";
 
 /// Flags as they are given.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the two below
+    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the
+    /// two below
     #[arg(long, env = "OBSERVATORY_TLS_CERT", value_name = "FILE", requires = "tls_key", global = true)]
     tls_cert: Option<PathBuf>,
     /// Private key of --tls-cert in PEM
@@ -36,19 +37,20 @@ pub struct Options {
         global = true
     )]
     tls_client_ca: Option<PathBuf>,
-    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, scopes (of read, import, run,
-    /// admin), calls_per_minute. Read again when it changes
+    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, scopes
+    /// (of read, import, run, admin), calls_per_minute. Read again when it changes
     #[arg(long, env = "OBSERVATORY_CLIENTS_FILE", value_name = "FILE", global = true)]
     clients_file: Option<PathBuf>,
     /// SHA-256 of a bearer token, hexadecimal, with the scope admin, which is every scope
     #[arg(long, env = "OBSERVATORY_ADMIN_TOKEN_SHA256", value_name = "HEX", global = true)]
     admin_token_sha256: Option<String>,
-    /// Scopes of callers who show neither token nor certificate, or none [default: none where a client or an admin token
-    /// is known; else read,import,run on a loopback address, and a start is refused on others]
+    /// Scopes of callers who show neither token nor certificate, or none [default: none where a
+    /// client or an admin token is known; else read,import,run on a loopback address, and a start
+    /// is refused on others]
     #[arg(long, env = "OBSERVATORY_ANONYMOUS", value_name = "SCOPES", value_delimiter = ',', global = true)]
     anonymous: Vec<String>,
-    /// Connections of the gRPC port at most: what the limit of open files leaves by default. Where one more comes, the one
-    /// that was silent for longest is closed
+    /// Connections of the gRPC port at most: what the limit of open files leaves by default. Where
+    /// one more comes, the one that was silent for longest is closed
     #[arg(long, env = "OBSERVATORY_MAX_CONNECTIONS", value_name = "COUNT", global = true)]
     max_connections: Option<usize>,
     /// Calls under way at most, a quarter of them calls that last; health is outside of the limit

@@ -48,7 +48,7 @@ const NUMBERS: [Number; 17] = [
 /// Checks the numbers of a module's settings; values of another type are left to the module.
 ///
 /// # Errors
-/// When one makes no sense; the text names it, the value, and what is expected.
+/// If one makes no sense; the text names it, the value, and what is expected.
 pub(super) fn check(service: &str, settings: &toml::Table) -> Result<()> {
     for number in NUMBERS.iter().filter(|number| number.service == service) {
         let (value, found) = match settings.get(number.key) {

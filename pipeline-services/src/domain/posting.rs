@@ -10,7 +10,7 @@ pub const TITLE_LIMIT: usize = 1_000;
 pub const TEXT_LIMIT: usize = 200_000;
 
 /// Text fields of a posting in which a skill may be named.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
     /// The advertisement's title.
@@ -38,7 +38,7 @@ impl Field {
 /// An advertisement as it arrives, before it is cleaned and stored.
 ///
 /// Field names are those of `raw_jobs`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NewPosting {
     /// Portal name, e.g. `computrabajo`.
@@ -72,7 +72,7 @@ pub struct NewPosting {
 }
 
 /// One distinct advertisement text: a row of `raw_jobs`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Posting {
     /// Identity of the text.
     pub job_id: Uuid,
@@ -107,7 +107,7 @@ pub struct Posting {
 }
 
 /// What the extractor reads of an advertisement.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Document {
     /// Title; may be empty.
     pub title: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::posting::Field;
 
 /// Hard skills are learned and checkable, soft skills are how a person works.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkillKind {
     /// Technologies, tools, languages, certificates, occupational knowledge.
@@ -25,7 +25,7 @@ impl SkillKind {
 }
 
 /// How a mention was found.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// A served token classifier.
@@ -53,7 +53,7 @@ impl Method {
 /// A piece of a posting that names a skill.
 ///
 /// `document.field(field)[start..end] == surface` in Unicode code points.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mention {
     /// Normalised name of the skill.
     pub label: String,
@@ -77,12 +77,13 @@ pub struct Mention {
     pub end: u32,
     /// Taxonomy concept, if one is linked.
     pub uri: Option<String>,
-    /// The concept's preferred label, in Spanish where it has one: one name, whatever the language of the posting.
+    /// The concept's preferred label, in Spanish where it has one: one name, whatever the language
+    /// of the posting.
     pub preferred_label: Option<String>,
 }
 
 /// Who decided about an enhanced skill.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Maker {
     /// Lexicon and taxonomy.
@@ -93,7 +94,7 @@ pub enum Maker {
 }
 
 /// The makers of a posting's enhanced skills, by name.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Makers {
     /// Version of the rules.
     pub rules: String,
@@ -116,7 +117,7 @@ impl Makers {
 }
 
 /// One skill of one posting after normalisation and deduplication.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnhancedSkill {
     /// Surface of the mention it came from; `None` for an implicit skill.
     pub original_skill_text: Option<String>,

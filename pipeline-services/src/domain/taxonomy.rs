@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a concept is.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConceptKind {
     /// A skill, competence or piece of knowledge.
@@ -23,7 +23,7 @@ impl ConceptKind {
 }
 
 /// A name of a concept.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// BCP 47, `es` or `en`.
     pub language: String,
@@ -34,7 +34,7 @@ pub struct Label {
 }
 
 /// A taxonomy entry.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Concept {
     /// Identity, as published.
     pub uri: String,
@@ -59,7 +59,7 @@ impl Concept {
 }
 
 /// A typed edge between two concepts.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     /// URI of the source.
     pub from: String,

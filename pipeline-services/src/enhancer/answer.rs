@@ -1,9 +1,10 @@
-//! From a model's answer to enhanced skills: what is usable is taken, the rest is left to the rules.
+//! From a model's answer to enhanced skills: what is usable is taken, the rest is left to the
+//! rules.
 //!
-//! A model may rename, fold and rate the mentions it was given, and infer skills with a reason. It cannot add a
-//! mention: whatever counts as explicit stands in the advertisement. Nor can an advertisement make it print what it
-//! likes: a new name shares a word with what it renames or is one that lexicon or taxonomy know, and an inferred skill is
-//! one that they know.
+//! A model may rename, fold and rate the mentions it was given, and infer skills with a reason. It
+//! cannot add a mention: whatever counts as explicit stands in the advertisement. Nor can an
+//! advertisement make it print what it likes: a new name shares a word with what it renames or is
+//! one that lexicon or taxonomy know, and an inferred skill is one that they know.
 
 use serde::Deserialize;
 
@@ -48,7 +49,7 @@ struct Inferred {
 }
 
 /// What both the rules and the model work with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Knowledge<'a> {
     /// The active taxonomy.
     pub(super) taxonomy: Option<&'a Taxonomy>,
@@ -84,8 +85,8 @@ fn shares_stem(left: &str, right: &str) -> bool {
     common * 3 >= 2 * left.chars().count().min(right.chars().count())
 }
 
-/// Enhanced skills of a posting by a model's `text`, in the order of [`rules::enhance`]; the rules answer for
-/// mentions that the model left out or answered unusably.
+/// Enhanced skills of a posting by a model's `text`, in the order of [`rules::enhance`]; the rules
+/// answer for mentions that the model left out or answered unusably.
 ///
 /// # Errors
 /// In one sentence, when the text holds no answer at all.

@@ -18,7 +18,7 @@ const LARGEST_ANSWER: usize = 4 << 20;
 const SHOWN: usize = 200;
 
 /// How the endpoint is asked for JSON.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseFormat {
     /// By a schema.
@@ -31,7 +31,7 @@ pub enum ResponseFormat {
 }
 
 /// Where and how to ask.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Base URL, up to and with `/v1`.
     pub url: String,
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// A client of one endpoint.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     client: Client,
     options: Options,
@@ -83,7 +83,7 @@ impl Endpoint {
     /// A client; connects when it is first used.
     ///
     /// # Errors
-    /// When the URL is not one, or no HTTP client can be made.
+    /// If the URL is not one, or no HTTP client can be made.
     pub fn new(options: Options) -> anyhow::Result<Self> {
         let url: url::Url = options
             .url
@@ -114,7 +114,8 @@ impl Endpoint {
         &self.options.model
     }
 
-    /// The text that the model answers to `messages`, of the JSON `schema` where the endpoint obeys one.
+    /// The text that the model answers to `messages`, of the JSON `schema` where the endpoint obeys
+    /// one.
     ///
     /// # Errors
     /// See [`GenerateError`].
@@ -193,7 +194,8 @@ async fn read(mut response: Response) -> Result<Vec<u8>, GenerateError> {
     Ok(body)
 }
 
-/// A server that is busy or away comes back, its faults may pass; what is wrong with the request or the key does not.
+/// A server that is busy or away comes back, its faults may pass; what is wrong with the request or
+/// the key does not.
 fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> StageError {
     let text = String::from_utf8_lossy(body);
     let message = serde_json::from_str::<Value>(&text)

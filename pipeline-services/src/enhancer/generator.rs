@@ -1,4 +1,5 @@
-//! Who answers the enhancer: an OpenAI-compatible endpoint, or a language model of the inference server.
+//! Who answers the enhancer: an OpenAI-compatible endpoint, or a language model of the inference
+//! server.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::prompt;
 use crate::inference::{ChatRequest, Chatted, InferenceClient, InferenceError};
 
 /// A model of the inference server.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Served {
     /// How to reach the server.
     pub(super) client: InferenceClient,
@@ -22,7 +23,7 @@ pub(super) struct Served {
 }
 
 /// Whoever is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Generator {
     /// By HTTP.
     Endpoint(Endpoint),
@@ -39,7 +40,8 @@ impl Generator {
         }
     }
 
-    /// The text that the model answers to messages about so many mentions, in the form of chat completions.
+    /// The text that the model answers to messages about so many mentions, in the form of chat
+    /// completions.
     ///
     /// # Errors
     /// See [`GenerateError`].
@@ -68,8 +70,8 @@ impl Served {
         }
     }
 
-    /// Asks again where the server says when, for as long as an answer may take: that others are before it is no fault of
-    /// a posting.
+    /// Asks again where the server says when, for as long as an answer may take: that others are
+    /// before it is no fault of a posting.
     async fn patiently(&self, request: ChatRequest) -> Result<Chatted, InferenceError> {
         let asked = Instant::now();
         loop {

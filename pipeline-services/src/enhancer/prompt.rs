@@ -14,7 +14,7 @@ const FILE: &str = "enhance.txt";
 const FIELD_CHARACTERS: usize = 6_000;
 
 /// The instruction, and how a posting is put after it.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Prompt {
     instruction: String,
     digest: String,
@@ -75,7 +75,8 @@ fn cut(text: &str) -> &str {
     text.char_indices().nth(FIELD_CHARACTERS).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The schema of the answer to so many mentions with bounds, which keep an answer short and its numbers meaningful.
+/// The schema of the answer to so many mentions with bounds, which keep an answer short and its
+/// numbers meaningful.
 pub(super) fn bounded_schema(mentions: usize) -> Value {
     let mut schema = schema();
     let mut bound = |place: &str, bounds: Value| {

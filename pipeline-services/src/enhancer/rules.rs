@@ -1,4 +1,5 @@
-//! Enhancement without a language model: canonical names, duplicates, and what the lexicon says is implied.
+//! Enhancement without a language model: canonical names, duplicates, and what the lexicon says is
+//! implied.
 
 use std::{
     cmp::Ordering,
@@ -28,16 +29,16 @@ pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
 
 /// Normalises, deduplicates and completes the mentions of one posting.
 ///
-/// The first `mentions.len()` skills stand for the mentions, in order; a mention that repeats a surer or
-/// earlier one points at it by `duplicate_of` and says why. The implicit skills follow: each with its
-/// reason, none equal to an explicit one.
+/// The first `mentions.len()` skills stand for the mentions, in order; a mention that repeats a
+/// surer or earlier one points at it by `duplicate_of` and says why. The implicit skills follow:
+/// each with its reason, none equal to an explicit one.
 pub fn enhance(mentions: &[Mention], taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> Vec<EnhancedSkill> {
     let skills = mentions.iter().map(|mention| normalised(mention, lexicon)).collect();
     completed(skills, Vec::new(), taxonomy, lexicon)
 }
 
-/// Folds the explicit `skills`, and adds the implicit ones: what was `inferred` elsewhere and what the lexicon says,
-/// the surer reason of each.
+/// Folds the explicit `skills`, and adds the implicit ones: what was `inferred` elsewhere and what
+/// the lexicon says, the surer reason of each.
 pub(super) fn completed(
     mut skills: Vec<EnhancedSkill>,
     inferred: Vec<EnhancedSkill>,
@@ -68,9 +69,9 @@ pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill 
     }
 }
 
-/// Points every skill but the surest at that one, by name. Skills that share a concept stay apart: taxonomies know one
-/// concept for many names (Scrum and Kanban, SEO and SEM), and the spellings and translations of one name are forms of
-/// one entry.
+/// Points every skill but the surest at that one, by name. Skills that share a concept stay apart:
+/// taxonomies know one concept for many names (Scrum and Kanban, SEO and SEM), and the spellings
+/// and translations of one name are forms of one entry.
 fn fold_duplicates(skills: &mut [EnhancedSkill]) {
     let mut order: Vec<usize> = (0..skills.len()).collect();
     order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
@@ -89,8 +90,8 @@ fn surer(left: &EnhancedSkill, right: &EnhancedSkill) -> Ordering {
     right.confidence.total_cmp(&left.confidence)
 }
 
-/// Skills that follow from the explicit ones, one step of the lexicon's implications after the other; the
-/// confidence shrinks with every step.
+/// Skills that follow from the explicit ones, one step of the lexicon's implications after the
+/// other; the confidence shrinks with every step.
 fn implied(
     skills: &[EnhancedSkill],
     inferred: Vec<EnhancedSkill>,

@@ -45,13 +45,13 @@ use crate::{
 };
 
 /// What only the enhancer understands.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`.
     pub endpoint: Option<String>,
-    /// Model, as the endpoint names it; without an endpoint, a language model of the inference server. Without one the
-    /// rules work alone.
+    /// Model, as the endpoint names it; without an endpoint, a language model of the inference
+    /// server. Without one the rules work alone.
     pub model: Option<String>,
     /// Postings asked about at once.
     pub concurrency: usize,
@@ -108,11 +108,11 @@ struct Subject {
 }
 
 impl EnhancerStage {
-    /// A stage that shares lexicon and taxonomy with the extractor, and sends `key` to its endpoint or asks the inference
-    /// server.
+    /// A stage that shares lexicon and taxonomy with the extractor, and sends `key` to its endpoint
+    /// or asks the inference server.
     ///
     /// # Errors
-    /// When a setting is not acceptable; the text names it.
+    /// If a setting is not acceptable; the text names it.
     pub fn new(
         pool: PgPool,
         vocabulary: Arc<VocabularySource>,

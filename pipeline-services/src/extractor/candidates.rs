@@ -1,4 +1,5 @@
-//! Candidates for mentions: names of the lexicon and the taxonomy where they stand, and what speaks for them.
+//! Candidates for mentions: names of the lexicon and the taxonomy where they stand, and what speaks
+//! for them.
 
 use std::collections::{HashMap, HashSet, hash_map};
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// A span of words that may be a mention.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) first: usize,
     pub(super) end: usize,
@@ -95,7 +96,8 @@ impl Source {
         let names: HashSet<(usize, usize)> =
             sure.iter().map(|candidate| (candidate.first, candidate.end)).collect();
         let credible = |candidate: &Candidate| {
-            // A label of one word, often an ordinary one, needs the lexicon or a word such as "conocimientos".
+            // A label of one word, often an ordinary one, needs the lexicon or a word such as
+            // "conocimientos".
             let (first, end) = (candidate.first, candidate.end);
             scope.open(first, end, &candidate.category)
                 && (end - first > 1 || scope.cued(first) || names.contains(&(first, end)))
@@ -106,7 +108,8 @@ impl Source {
         sure
     }
 
-    /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's name.
+    /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's
+    /// name.
     fn labels(&self, taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
         let candidate = |found: Found<'_>| {
             let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
@@ -220,8 +223,9 @@ pub(super) fn tagged(tokens: &Tokens<'_>, entity: &NerEntity) -> Option<Candidat
     })
 }
 
-/// Folds candidates of one span into the surest, which keeps its name and its concept and gains the others' methods and
-/// a little confidence for each further one. Only a name that nothing else knows takes over another's concept.
+/// Folds candidates of one span into the surest, which keeps its name and its concept and gains the
+/// others' methods and a little confidence for each further one. Only a name that nothing else
+/// knows takes over another's concept.
 pub(super) fn merge(mut all: Vec<Candidate>) -> Vec<Candidate> {
     all.sort_by(|left, right| {
         let key = |candidate: &Candidate| (candidate.first, candidate.end);

@@ -1,5 +1,5 @@
-//! Stretches of a text that name nothing an employer asks for: web addresses, company names, and what is negated,
-//! offered, studied, or said of the employer or of the law.
+//! Stretches of a text that name nothing an employer asks for: web addresses, company names, and
+//! what is negated, offered, studied, or said of the employer or of the law.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -12,7 +12,7 @@ use crate::text::{
 };
 
 /// What a word may still name.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Mask {
     /// Anything.
     #[default]
@@ -23,11 +23,12 @@ pub(super) enum Mask {
     All,
 }
 
-/// Addresses of the web and of mail, and bare names of hosts. Product names with a dot (`ASP.NET`, `Node.js`) end in
-/// none of these domains but `.net`, and a capitalised one begins a sentence whose blank was lost ("equipo.Es necesario").
+/// Addresses of the web and of mail, and bare names of hosts. Product names with a dot (`ASP.NET`,
+/// `Node.js`) end in none of these domains but `.net`, and a capitalised one begins a sentence
+/// whose blank was lost ("equipo.Es necesario").
 ///
-/// Each is a pattern of its own: in one pattern the search for a mail address would go on behind every host that was
-/// found, as far as no blank comes, to see whether one begins before it.
+/// Each is a pattern of its own: in one pattern the search for a mail address would go on behind
+/// every host that was found, as far as no blank comes, to see whether one begins before it.
 static ADDRESSES: LazyLock<[Regex; 4]> = LazyLock::new(|| {
     [
         r"(?i)\b(?:https?|ftp)\s?:\s?//\S+",
@@ -86,7 +87,8 @@ fn bounds(sentence: &[u32]) -> Vec<Range<usize>> {
     bounds
 }
 
-/// How far a phrase reaches: some words of its sentence, up to a colon and up to a phrase that stops it.
+/// How far a phrase reaches: some words of its sentence, up to a colon and up to a phrase that
+/// stops it.
 #[derive(Clone, Copy)]
 struct Reach<'a> {
     tokens: &'a Tokens<'a>,
@@ -96,8 +98,8 @@ struct Reach<'a> {
 }
 
 impl Reach<'_> {
-    /// One past the last word that a phrase ending with word `last` reaches. A colon directly behind the phrase
-    /// introduces what it speaks of, a later one ends it.
+    /// One past the last word that a phrase ending with word `last` reaches. A colon directly
+    /// behind the phrase introduces what it speaks of, a later one ends it.
     fn forward(self, last: usize) -> usize {
         let end = self.bounds[last].end.min(last + 1 + self.words);
         let end = (last + 2..end).find(|index| self.after_colon(*index)).unwrap_or(end);
@@ -105,7 +107,8 @@ impl Reach<'_> {
         self.stops.get(next).map_or(end, |stop| stop.first.min(end))
     }
 
-    /// The first word that a phrase beginning with word `first` takes back: none where a stop stands between.
+    /// The first word that a phrase beginning with word `first` takes back: none where a stop
+    /// stands between.
     fn back(self, first: usize) -> usize {
         let begin = self.bounds[first].start.max(first.saturating_sub(self.words));
         let begin = (begin + 1..=first).rev().find(|index| self.after_colon(*index)).unwrap_or(begin);
@@ -140,7 +143,8 @@ fn addresses(tokens: &Tokens<'_>, masks: &mut [Mask]) {
     }
 }
 
-/// Capitalised words before a company form ("Inversiones Andinas SAS", "Excel Servicios S.A. de C.V.").
+/// Capitalised words before a company form ("Inversiones Andinas SAS", "Excel Servicios S.A. de
+/// C.V.").
 fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
     let mut cued = vec![false; tokens.len() + 1];
     patterns.context.phrases.find(tokens).iter().for_each(|cue| cued[cue.end] = true);
@@ -160,7 +164,8 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
     }
 }
 
-/// The first word of the name that ends before word `end`, or `end` where no capitalised word stands there.
+/// The first word of the name that ends before word `end`, or `end` where no capitalised word
+/// stands there.
 fn name_start(tokens: &Tokens<'_>, end: usize, is_cue: impl Fn(usize) -> bool) -> usize {
     /// Words of a company's name, connecting ones included.
     const NAME: usize = 6;

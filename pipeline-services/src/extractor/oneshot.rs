@@ -1,4 +1,5 @@
-//! Extraction of documents that are not stored: JSON lines in and out, as `observatory extract` speaks them.
+//! Extraction of documents that are not stored: JSON lines in and out, as `observatory extract`
+//! speaks them.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,7 @@ struct Line {
 }
 
 /// A document with the caller's id, which is given back as it came.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Identified {
     /// Text or number.
     pub id: Value,
@@ -64,7 +65,8 @@ pub struct Identified {
 /// Reads one line; members it does not know are left alone.
 ///
 /// # Errors
-/// If the line is not a JSON object, a field has the wrong type, the id is missing, or the text is empty or too long.
+/// If the line is not a JSON object, a field has the wrong type, the id is missing, or the text is
+/// empty or too long.
 pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     let line: Line = serde_json::from_str(line)?;
     if !(line.id.is_string() || line.id.is_number()) {
@@ -93,8 +95,8 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
     Ok(Identified { id: line.id, document })
 }
 
-/// How much personal data a document holds, by kind, for [`answer`]. The document itself stays as it is,
-/// since spans count in it.
+/// How much personal data a document holds, by kind, for [`answer`]. The document itself stays as
+/// it is, since spans count in it.
 pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
     let mut counts = BTreeMap::new();
     for field in Field::ALL {
@@ -107,8 +109,8 @@ pub fn personal_data(document: &Document) -> BTreeMap<&'static str, u32> {
 
 /// The answer of `extract`: every distinct skill with the span it stands at.
 ///
-/// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each mention in
-/// order, then the implicit ones. `removed` counts personal data found in the document.
+/// `skills` is what the rules of the enhancer made of the extraction's mentions: one for each
+/// mention in order, then the implicit ones. `removed` counts personal data found in the document.
 pub fn answer(
     id: &Value,
     extraction: &Extraction,

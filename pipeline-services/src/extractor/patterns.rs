@@ -113,7 +113,7 @@ struct UnaskedSource {
     words: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum MaskSource {
     Fields,
@@ -156,7 +156,7 @@ struct StandardSource {
 }
 
 /// What a phrase introduces.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cue {
     pub(super) category: String,
     pub(super) confidence: f32,
@@ -180,7 +180,7 @@ pub(super) struct Unasked {
 }
 
 /// What a phrase of a rule does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     /// Masks what follows it.
     Before,
@@ -226,7 +226,8 @@ pub struct Patterns {
     pub(super) introductions: Trie,
     pub(super) clause: Clause,
     pub(super) unasked: Vec<Unasked>,
-    /// The phrases of all rules; the payload is the rule's place times the number of roles, and the role.
+    /// The phrases of all rules; the payload is the rule's place times the number of roles, and the
+    /// role.
     pub(super) unasked_phrases: Trie,
     pub(super) asking: Trie,
     pub(super) company: Trie,
@@ -248,7 +249,8 @@ impl Patterns {
         Self::parse("patterns.toml", BUILT_IN)
     }
 
-    /// The phrases of `patterns.toml` in a lexicon directory, or the shipped ones where it holds none.
+    /// The phrases of `patterns.toml` in a lexicon directory, or the shipped ones where it holds
+    /// none.
     ///
     /// # Errors
     /// If the file cannot be read or a value is not allowed; the error names file and key.

@@ -83,7 +83,8 @@ fn candidate((first, end): (usize, usize), label: String, (category, confidence)
     }
 }
 
-/// Where the parts of "X, Y y Z" end, for every word: phrases that follow each other would each read the same words.
+/// Where the parts of "X, Y y Z" end, for every word: phrases that follow each other would each
+/// read the same words.
 struct Clauses {
     /// Whether a word ends a clause.
     ends: Vec<bool>,
@@ -91,7 +92,8 @@ struct Clauses {
     joins: Vec<bool>,
     /// The first word from each on that neither joins nor leads a part.
     content: Vec<usize>,
-    /// The first word from each on that joins parts, ends the clause or begins another phrase or sentence.
+    /// The first word from each on that joins parts, ends the clause or begins another phrase or
+    /// sentence.
     stops: Vec<usize>,
 }
 
@@ -163,7 +165,8 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
         && !words().any(is_reflexive_gerund)
 }
 
-/// Whether a word is written like the name of a product: with a capital, but not shouted like a place.
+/// Whether a word is written like the name of a product: with a capital, but not shouted like a
+/// place.
 fn is_name(word: &str) -> bool {
     /// Letters of the longest acronym that is taken for a name.
     const ACRONYM: usize = 5;
@@ -171,8 +174,8 @@ fn is_name(word: &str) -> bool {
     word.starts_with(char::is_uppercase) && (!shouted || word.chars().count() <= ACRONYM)
 }
 
-/// Whether a word is one: sentences whose line break was lost are glued together ("GMPNos", "AfinesFormación"), and a
-/// run of letters longer than any word is none.
+/// Whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
+/// "AfinesFormación"), and a run of letters longer than any word is none.
 fn is_one_word(word: &str) -> bool {
     /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.
     const LETTERS: usize = 24;

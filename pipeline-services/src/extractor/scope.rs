@@ -55,8 +55,8 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// How far a section's text can be believed to ask for a skill of this kind, 0..1: employers praise
-    /// themselves in the words they ask for.
+    /// How far a section's text can be believed to ask for a skill of this kind, 0..1: employers
+    /// praise themselves in the words they ask for.
     pub(super) fn trust(&self, index: usize, kind: SkillKind) -> f32 {
         match (self.section(index), kind) {
             ("benefits" | "legal", _) | ("about" | "conditions", SkillKind::Soft) => 0.3,
@@ -75,11 +75,12 @@ impl<'a> Scope<'a> {
         self.sentence[left] == self.sentence[right]
     }
 
-    /// Whether these words may name a skill of this category: nothing that is negated or offered does, and a field
-    /// of knowledge does not where degrees are listed.
+    /// Whether these words may name a skill of this category: nothing that is negated or offered
+    /// does, and a field of knowledge does not where degrees are listed.
     pub(super) fn open(&self, first: usize, end: usize, category: &str) -> bool {
         let mask = self.masks[first..end].iter().max().copied().unwrap_or_default();
-        // A title names the job; what stands there as a field of work is part of its name ("Ejecutivo de ventas").
+        // A title names the job; what stands there as a field of work is part of its name
+        // ("Ejecutivo de ventas").
         let job = self.field == Field::Title && !self.cued[first];
         match if job { mask.max(Mask::Fields) } else { mask } {
             Mask::Open => true,
@@ -93,13 +94,15 @@ impl<'a> Scope<'a> {
         self.cued[index]
     }
 
-    /// Whether a name's capitals say nothing: in a sentence that is set in capitals every word has them.
+    /// Whether a name's capitals say nothing: in a sentence that is set in capitals every word has
+    /// them.
     pub(super) fn in_capitals(&self, index: usize) -> bool {
         self.capitals[index]
     }
 
-    /// Whether a name is an English word here ("ability to react quickly", "excel at sales"): in small letters or at
-    /// the beginning of a sentence, beside a word that no product stands next to.
+    /// Whether a name is an English word here ("ability to react quickly", "excel at sales"): in
+    /// small letters or at the beginning of a sentence, beside a word that no product stands next
+    /// to.
     pub(super) fn is_ordinary(&self, tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
         let ordinary = &self.patterns.ordinary;
         let has = |list: &[String], index: usize| list.iter().any(|word| word == tokens.folded(index));
@@ -117,9 +120,10 @@ impl<'a> Scope<'a> {
         beside && (!capital || self.in_capitals(first))
     }
 
-    /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly before it, or
-    /// in its sentence near it another name of its sort; attitudes and fields of knowledge count where
-    /// requirements are listed, too. `sure` stands in the order of the words, none longer than `longest`.
+    /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly
+    /// before it, or in its sentence near it another name of its sort; attitudes and fields of
+    /// knowledge count where requirements are listed, too. `sure` stands in the order of the words,
+    /// none longer than `longest`.
     pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate], longest: usize) -> bool {
         let technical = |category: &str| matches!(category, "technology" | "tool");
         let named = technical(&candidate.category);

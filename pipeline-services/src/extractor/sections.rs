@@ -8,7 +8,7 @@ use super::patterns::{Patterns, SECTIONS};
 pub const BODY: &str = "body";
 
 /// The section of every word of a text.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sections {
     // Words at which a section begins, ascending.
     starts: Vec<(usize, &'static str)>,
@@ -38,7 +38,8 @@ impl Sections {
             }
             while asks.next_if(|ask| *ask < cue.end).is_some() {}
             let asked = asks.peek().copied().unwrap_or(next);
-            // A heading such as "Horario:" covers its line, or the next one where it has the line for itself.
+            // A heading such as "Horario:" covers its line, or the next one where it has the line
+            // for itself.
             let line_end = line_ends.get(cue.end).copied().unwrap_or(cue.end);
             let end = if name == "conditions" { line_end.min(asked) } else { asked };
             if end < next {
@@ -48,7 +49,8 @@ impl Sections {
         Self { starts, headings: cues.iter().map(|cue| (cue.first, cue.end)).collect() }
     }
 
-    /// Whether these words are part of a heading, which asks for nothing ("Compensation and benefits").
+    /// Whether these words are part of a heading, which asks for nothing ("Compensation and
+    /// benefits").
     pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
         // Headings are apart and in order.
         let next = self.headings.partition_point(|(start, _)| *start <= first);
@@ -91,8 +93,8 @@ fn line_ends(sentence: &[u32]) -> Vec<usize> {
     ends
 }
 
-/// A heading begins with a capital (or a line) and is set off: by a colon, a line end, or as the first words
-/// of a sentence that goes on with another capital.
+/// A heading begins with a capital (or a line) and is set off: by a colon, a line end, or as the
+/// first words of a sentence that goes on with another capital.
 fn is_heading(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
     let text = tokens.text();
     let (start, stop) = (tokens.items()[first].start, tokens.items()[end - 1].end);

@@ -7,9 +7,9 @@ use crate::text::tokens::Tokens;
 /// Letters of the shortest word that may be a misspelt name.
 const LETTERS: usize = 4;
 
-/// Names and the errors that are taken for them: one letter wrong, missing, doubled or too much, two neighbours exchanged,
-/// or all the letters in another order between the first and the last. The first letter stands, and a word that differs
-/// in its last letter alone is an inflection.
+/// Names and the errors that are taken for them: one letter wrong, missing, doubled or too much,
+/// two neighbours exchanged, or all the letters in another order between the first and the last.
+/// The first letter stands, and a word that differs in its last letter alone is an inflection.
 #[derive(Debug, Default)]
 pub(super) struct Spelling {
     names: Vec<String>,
@@ -54,7 +54,8 @@ impl Spelling {
     }
 
     fn nearest(&self, word: &str) -> Option<&str> {
-        // One letter too much is the most; a word of thousands would be copied once for each of them.
+        // One letter too much is the most; a word of thousands would be copied once for each of
+        // them.
         if word.chars().count() > self.longest + 1 {
             return None;
         }

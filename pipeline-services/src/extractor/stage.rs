@@ -34,12 +34,13 @@ use crate::{
 };
 
 /// What only the extractor understands.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Directory whose files replace the built-in lexicon and patterns.
     pub lexicon_dir: Option<PathBuf>,
-    /// Served token classifiers to ask; empty for none, absent for every one whose labels name skills.
+    /// Served token classifiers to ask; empty for none, absent for every one whose labels name
+    /// skills.
     pub taggers: Option<Vec<String>>,
 }
 
@@ -65,7 +66,7 @@ impl ExtractorSource {
     /// The extractor of now.
     ///
     /// # Errors
-    /// When the taxonomy cannot be read.
+    /// If the taxonomy cannot be read.
     pub async fn current(&self) -> Result<Arc<Extractor>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let mut built = self.built.lock().await;

@@ -1,7 +1,7 @@
 //! Served token classifiers as a source of mentions: which ones a run uses, and what they find.
 //!
-//! A run decides once, when it is planned, and every batch follows that decision: so a server that is away for a
-//! moment delays the work and never changes its result.
+//! A run decides once, when it is planned, and every batch follows that decision: so a server that
+//! is away for a moment delays the work and never changes its result.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,7 +20,7 @@ const TEXTS_PER_REQUEST: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A served model that marks skills.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tagger {
     /// Name in the model store.
     pub name: String,
@@ -29,7 +29,7 @@ pub struct Tagger {
 }
 
 /// What a run works with.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Choice {
     /// Taggers, in the server's order.
     pub taggers: Vec<Tagger>,
@@ -45,7 +45,7 @@ impl Choice {
 }
 
 /// Finds taggers and asks them.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Taggers {
     inference: InferenceClient,
     /// Names asked for; `None` takes every served model whose labels name skills.
@@ -58,10 +58,11 @@ impl Taggers {
         Self { inference, wanted }
     }
 
-    /// The taggers to use from now on. Waits up to `patience` for a server that is away or a model that is loading.
+    /// The taggers to use from now on. Waits up to `patience` for a server that is away or a model
+    /// that is loading.
     ///
     /// # Errors
-    /// When a tagger that was asked for by name cannot be had.
+    /// If a tagger that was asked for by name cannot be had.
     pub async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
         if self.wanted.as_ref().is_some_and(Vec::is_empty) || !self.inference.is_configured() {
             return self.without("no inference server is configured");
@@ -118,7 +119,7 @@ impl Taggers {
     /// What the taggers mark in each document, in order.
     ///
     /// # Errors
-    /// When a tagger could not be asked. A text that a tagger refuses stays unmarked.
+    /// If a tagger could not be asked. A text that a tagger refuses stays unmarked.
     pub async fn tag(
         &self,
         taggers: &[Tagger],
@@ -151,7 +152,8 @@ impl Taggers {
 /// Spans of skills among what a model labelled; an "I" that follows a "B" belongs to it.
 fn marked(model: &str, field: Field, spans: Vec<LabelledSpan>) -> Vec<NerEntity> {
     let mut found: Vec<NerEntity> = Vec::new();
-    // End of the last entity, where it may go on: models with the bare labels B and I leave the joining to us.
+    // End of the last entity, where it may go on: models with the bare labels B and I leave the
+    // joining to us.
     let mut open: Option<u32> = None;
     for span in spans {
         let Some(label) = skill_label(model, &span.label) else {
@@ -182,8 +184,8 @@ fn plain(label: &str) -> &str {
     label.strip_prefix("B-").or_else(|| label.strip_prefix("I-")).unwrap_or(label)
 }
 
-/// `skill` or `knowledge`, where a label means one of them. The published ESCO-XLM-R taggers label only
-/// beginning and inside; what they mark is in their name.
+/// `skill` or `knowledge`, where a label means one of them. The published ESCO-XLM-R taggers label
+/// only beginning and inside; what they mark is in their name.
 fn skill_label(model: &str, label: &str) -> Option<&'static str> {
     match label.to_lowercase().as_str() {
         "b" | "i" if model.to_lowercase().contains("knowledge") => Some("knowledge"),

@@ -66,7 +66,8 @@ fn damaged_advertisements_keep_their_spans() {
     });
 }
 
-/// Each line is what was once counted as a skill and is none, or was lost and is one; the kinds are those of the masks.
+/// Each line is what was once counted as a skill and is none, or was lost and is one; the kinds are
+/// those of the masks.
 #[test]
 fn counts_what_is_asked_and_nothing_else() {
     for (text, expected) in [

@@ -1,6 +1,7 @@
 //! Texts made to be slow to read.
 
-/// What repeats: openings that nothing closes, beginnings of what is looked for, and words that rules wait for.
+/// What repeats: openings that nothing closes, beginnings of what is looked for, and words that
+/// rules wait for.
 const REPEATED: &[&str] = &[
     // Markup.
     "<p ",

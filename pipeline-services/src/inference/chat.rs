@@ -13,7 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::{InferenceClient, InferenceError};
 
 /// What a language model is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct ChatRequest {
     /// Name in the model store.
     pub model: String,
@@ -28,7 +28,7 @@ pub struct ChatRequest {
 }
 
 /// What it answers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chatted {
     /// The text.
     pub text: String,
@@ -40,7 +40,7 @@ impl InferenceClient {
     /// The likeliest answer of a model, which keeps to the schema.
     ///
     /// # Errors
-    /// When the server is away or refuses, or the prompt is at fault.
+    /// If the server is away or refuses, or the prompt is at fault.
     pub async fn chat(&self, asked: ChatRequest) -> Result<Chatted, InferenceError> {
         let timeout = asked.timeout;
         let mut request = Request::new(message(asked));
@@ -80,7 +80,8 @@ fn read(texts: Vec<GeneratedText>) -> Result<Chatted, InferenceError> {
 /// Reasons that lie in one prompt alone: the model has no room for it.
 const TOO_LONG: [&str; 3] = ["INPUT_TOO_LONG", "INPUT_TOO_LARGE", "KV_EXHAUSTED"];
 
-/// What an item's error means: nothing comes of a prompt without room; others are those of the server or the model.
+/// What an item's error means: nothing comes of a prompt without room; others are those of the
+/// server or the model.
 fn refused(error: &ItemError) -> InferenceError {
     let said = format!("{}: {}", error.reason, error.message);
     if TOO_LONG.contains(&error.reason.as_str()) {

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use sha2::{Digest, Sha256};
 
-/// Parameters of a query that name an advertisement and nothing else on any page of their site, in lower case.
+/// Parameters of a query that name an advertisement and nothing else on any page of their site, in
+/// lower case.
 const IDS: [&str; 17] = [
     "jk",
     "vjk",
@@ -52,10 +53,11 @@ const ID_LIMIT: usize = 200;
 /// Endings of files that are no top-level domains.
 const FILES: [&str; 10] = ["html", "htm", "php", "asp", "aspx", "jsp", "json", "pdf", "xml", "do"];
 
-/// A web address with its scheme, and scheme and host in lower case; the rest stays as it was written.
+/// A web address with its scheme, and scheme and host in lower case; the rest stays as it was
+/// written.
 ///
 /// # Errors
-/// When it is none; the message has `{}` where the text stands.
+/// If it is none; the message has `{}` where the text stands.
 pub(super) fn normalise(text: &str) -> Result<String, &'static str> {
     let text = text.trim().trim_start_matches('<').trim_end_matches('>');
     let wrong = "`{}` is not a web address: expected https://…";
@@ -196,9 +198,10 @@ fn is_tracking(name: &str) -> bool {
 
 /// The portal's id of an advertisement from its address.
 ///
-/// That is a parameter that names advertisements, or a long number at the end of the path; else everything that tells
-/// the page from others, so that two advertisements never share an id. The host is part of it unless it is the portal's
-/// own: a portal that collects from many sites meets a number twice.
+/// That is a parameter that names advertisements, or a long number at the end of the path; else
+/// everything that tells the page from others, so that two advertisements never share an id. The
+/// host is part of it unless it is the portal's own: a portal that collects from many sites meets a
+/// number twice.
 pub fn external_id_of(portal: &str, url: &str) -> String {
     let parts = Parts::of(url);
     numbered_id(portal, url).unwrap_or_else(|| parts.at_host(portal, &parts.page()))

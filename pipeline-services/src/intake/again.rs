@@ -20,7 +20,7 @@ use crate::{
 const BATCH: i64 = 200;
 
 /// What cleaning again did.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scrubbing {
     /// Postings read.
     pub postings: u64,
@@ -32,13 +32,14 @@ pub struct Scrubbing {
     pub removed: BTreeMap<String, u64>,
 }
 
-/// Cleans every stored posting again, a batch in a transaction: what is done stays done when it is interrupted, and
-/// doing it again changes nothing. `seen` hears of the totals after each batch and ends it by `false`.
+/// Cleans every stored posting again, a batch in a transaction: what is done stays done when it is
+/// interrupted, and doing it again changes nothing. `seen` hears of the totals after each batch and
+/// ends it by `false`.
 ///
 /// A dry run does the same in one transaction that is taken back, so that it counts the same.
 ///
 /// # Errors
-/// When a statement fails; the batch in hand is then taken back.
+/// If a statement fails; the batch in hand is then taken back.
 pub async fn scrub_stored(
     connection: &mut PgConnection,
     dry_run: bool,
@@ -102,7 +103,8 @@ async fn batch(
     Ok(Some(last))
 }
 
-/// Cleans one posting and its sightings; says whether anything changed, and which posting vanished into another.
+/// Cleans one posting and its sightings; says whether anything changed, and which posting vanished
+/// into another.
 async fn one(
     connection: &mut PgConnection,
     stored: &Posting,
@@ -115,7 +117,8 @@ async fn one(
     let mut job_id = stored.job_id;
     if changed {
         if let Some(other) = scrubs::same_text(connection, job_id, &cleaned.content_hash).await? {
-            // Ids grow with time: the older one stays, as the younger one would not have been stored beside it.
+            // Ids grow with time: the older one stays, as the younger one would not have been
+            // stored beside it.
             let (surviving, vanishing) = (job_id.min(other), job_id.max(other));
             scrubs::join(connection, vanishing, surviving).await?;
             vanished = Some(vanishing);

@@ -2,7 +2,8 @@
 
 use crate::text::fold::fold;
 
-/// ISO 3166-1 alpha-2 and alpha-3 codes and names: in Spanish, English and Portuguese, long and short.
+/// ISO 3166-1 alpha-2 and alpha-3 codes and names: in Spanish, English and Portuguese, long and
+/// short.
 const COUNTRIES: &str = include_str!("countries.tsv");
 
 /// The code of a country that is named by a code or a name; none where it is unknown.
@@ -21,7 +22,8 @@ fn essence(text: &str) -> String {
     folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// A portal's name as it is stored: lower case, words joined by `-`; the host where an address was given.
+/// A portal's name as it is stored: lower case, words joined by `-`; the host where an address was
+/// given.
 pub fn portal(text: &str) -> String {
     let text = text.trim();
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);

@@ -14,7 +14,7 @@ pub(super) const FILE: &str = "occupations.tsv";
 const NAMES: [&str; 5] = ["label", "uri", "es", "en", "why"];
 
 /// What a title says.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Title {
     /// The concept, or nothing where the words name no occupation ("ayudante").
     pub uri: Option<String>,
@@ -25,7 +25,7 @@ pub struct Title {
 }
 
 /// Titles by their words.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Titles {
     by_key: HashMap<String, Title>,
 }

@@ -1,4 +1,5 @@
-//! Bank accounts, cards and payment keys: behind their labels, or bare when their check digits tell.
+//! Bank accounts, cards and payment keys: behind their labels, or bare when their check digits
+//! tell.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -155,8 +156,8 @@ fn random_key(view: &View<'_>, at: usize) -> Option<Range<usize>> {
     Some(at..at + KEY.find(view.ahead(at, 40))?.len())
 }
 
-/// The alias of an Argentine account: 6 to 20 letters, digits, dots and hyphens (Banco Central, Comunicación "A"
-/// 6044), known here by its dots or capitals.
+/// The alias of an Argentine account: 6 to 20 letters, digits, dots and hyphens (Banco Central,
+/// Comunicación "A" 6044), known here by its dots or capitals.
 fn alias(view: &View<'_>, at: usize) -> Option<Range<usize>> {
     static ALIAS: LazyLock<Regex> = LazyLock::new(|| compiled(r"^[a-z0-9]+(?:[.-][a-z0-9]+){0,4}"));
     let length = ALIAS.find(view.ahead(at, 32))?.len();

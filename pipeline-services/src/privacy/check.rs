@@ -10,7 +10,8 @@ fn weighted(digits: &[u32], weights: &[u32]) -> u32 {
     digits.iter().zip(weights.iter().cycle()).map(|(digit, weight)| digit * weight).sum()
 }
 
-/// ISO/IEC 7812-1, annex B: payment cards, also the two halves of a Peruvian CCI and the Mexican NSS.
+/// ISO/IEC 7812-1, annex B: payment cards, also the two halves of a Peruvian CCI and the Mexican
+/// NSS.
 pub(super) fn luhn(number: &str) -> bool {
     let sum: u32 = digits(number)
         .iter()
@@ -25,14 +26,15 @@ pub(super) fn luhn(number: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Argentine CUIT and CUIL (ANSES and AFIP: weights 5 4 3 2 7 6 5 4 3 2, modulo 11, 9 for 10, 0 for 11; the prefix tells
-/// persons from companies).
+/// Argentine CUIT and CUIL (ANSES and AFIP: weights 5 4 3 2 7 6 5 4 3 2, modulo 11, 9 for 10, 0 for
+/// 11; the prefix tells persons from companies).
 pub(super) fn cuit(number: &str) -> bool {
     const PREFIXES: &[&str] = &["20", "23", "24", "25", "26", "27", "30", "33", "34"];
     PREFIXES.iter().any(|prefix| number.starts_with(prefix)) && modulo_eleven(number, [9, 0])
 }
 
-/// Peruvian RUC (SUNAT: the same weights, 0 for 10 and 1 for 11; the prefix names the kind of taxpayer).
+/// Peruvian RUC (SUNAT: the same weights, 0 for 10 and 1 for 11; the prefix names the kind of
+/// taxpayer).
 pub(super) fn ruc(number: &str) -> bool {
     ["10", "15", "16", "17", "20"].iter().any(|prefix| number.starts_with(prefix))
         && modulo_eleven(number, [0, 1])
@@ -49,7 +51,8 @@ fn modulo_eleven(number: &str, for_ten_and_eleven: [u32; 2]) -> bool {
     body.len() == 10 && expected == *check
 }
 
-/// Chilean RUT and RUN (Servicio de Impuestos Internos: weights 2 to 7 from the right, modulo 11, `k` for 10).
+/// Chilean RUT and RUN (Servicio de Impuestos Internos: weights 2 to 7 from the right, modulo 11,
+/// `k` for 10).
 pub(super) fn rut(body: &str, check: u8) -> bool {
     let mut digits = digits(body);
     digits.reverse();
@@ -61,7 +64,8 @@ pub(super) fn rut(body: &str, check: u8) -> bool {
     expected == check
 }
 
-/// Colombian NIT (DIAN, Orden Administrativa 4 of 1989: primes as weights from the right, modulo 11).
+/// Colombian NIT (DIAN, Orden Administrativa 4 of 1989: primes as weights from the right, modulo
+/// 11).
 pub(super) fn nit(body: &str, check: u8) -> bool {
     let mut digits = digits(body);
     digits.reverse();
@@ -80,8 +84,8 @@ pub(super) fn cpf(number: &str) -> bool {
     digits.len() == 11 && !same && check(9) && check(10)
 }
 
-/// Brazilian CNPJ, also with letters (Receita Federal, IN RFB 2.229 of 2024: a character counts as its ASCII
-/// code less 48).
+/// Brazilian CNPJ, also with letters (Receita Federal, IN RFB 2.229 of 2024: a character counts as
+/// its ASCII code less 48).
 pub(super) fn cnpj(number: &str) -> bool {
     let values: Vec<u32> =
         number.bytes().map(|byte| u32::from(byte.to_ascii_uppercase()).saturating_sub(48)).collect();
@@ -101,7 +105,8 @@ pub(super) fn clabe(number: &str) -> bool {
     digits.len() == 18 && (10 - sum % 10) % 10 == digits[17]
 }
 
-/// Argentine CBU and CVU (Banco Central, Comunicación "A" 2622: two blocks, weights 9 7 1 3 to the right end).
+/// Argentine CBU and CVU (Banco Central, Comunicación "A" 2622: two blocks, weights 9 7 1 3 to the
+/// right end).
 pub(super) fn cbu(number: &str) -> bool {
     let digits = digits(number);
     let block = |block: &[u32]| {
@@ -112,7 +117,8 @@ pub(super) fn cbu(number: &str) -> bool {
     digits.len() == 22 && block(&digits[..8]) && block(&digits[8..])
 }
 
-/// Peruvian CCI (Cámara de Compensación Electrónica: one digit for bank and office, one for the account).
+/// Peruvian CCI (Cámara de Compensación Electrónica: one digit for bank and office, one for the
+/// account).
 pub(super) fn cci(number: &str) -> bool {
     number.len() == 20
         && luhn(&format!("{}{}", &number[..6], &number[18..19]))
@@ -168,7 +174,8 @@ pub(super) fn iban(number: &str) -> bool {
     rest == 1
 }
 
-/// Mexican RFC (SAT, Anexo of the RFC: a company's eleven characters count as if a blank stood before them).
+/// Mexican RFC (SAT, Anexo of the RFC: a company's eleven characters count as if a blank stood
+/// before them).
 pub(super) fn rfc(number: &str) -> bool {
     const ALPHABET: &str = "0123456789abcdefghijklmn&opqrstuvwxyz ñ";
     let padded = format!("{number:>13}");

@@ -21,7 +21,7 @@ static SIGN: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// How much a sign says by itself.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
     /// `@`, `(arroba)`, `[at]`: what looks like an address around it is one.
     Sure,
@@ -113,7 +113,8 @@ const LONGEST: usize = 64;
 /// Tokens of that length that are joined to a mailbox.
 const JOINED: usize = 4;
 
-/// What stands before a sign: one token, further ones joined by "punto" or "guion", or letters set apart.
+/// What stands before a sign: one token, further ones joined by "punto" or "guion", or letters set
+/// apart.
 fn mailbox(view: &View<'_>, sign: usize) -> Option<Range<usize>> {
     let end = skip_back(view, sign);
     let mut start = token_start(view, end)?;
@@ -182,7 +183,8 @@ fn joined_start(view: &View<'_>, start: usize) -> Option<usize> {
     (spelt && !NO_MAILBOX.contains(&&view.text()[earlier..joint_start])).then_some(earlier)
 }
 
-/// The sign between a mailbox and a host, or the last letter of one glued to it, and where the mailbox ends.
+/// The sign between a mailbox and a host, or the last letter of one glued to it, and where the
+/// mailbox ends.
 fn sign_before(view: &View<'_>, host: usize) -> Option<(char, usize)> {
     let behind = view.behind(host, 8);
     let before = behind.chars().next_back()?;

@@ -1,4 +1,5 @@
-//! Numbers of identity papers and of taxpayers: behind their labels, or bare when their check digits tell.
+//! Numbers of identity papers and of taxpayers: behind their labels, or bare when their check
+//! digits tell.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -221,7 +222,8 @@ fn lettered(view: &View<'_>, found: &mut Found) {
     }
 }
 
-/// An RFC without its label: in capitals, with a date, and for companies with the right last character.
+/// An RFC without its label: in capitals, with a date, and for companies with the right last
+/// character.
 fn is_rfc(view: &View<'_>, range: &Range<usize>, compact: &str, length: usize) -> bool {
     let letters = length - 9;
     let first_digit = compact.find(|letter: char| letter.is_ascii_digit()).unwrap_or_default();

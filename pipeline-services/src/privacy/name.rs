@@ -13,7 +13,7 @@ use super::{
 };
 
 /// How sure an introduction makes that a person follows.
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cue {
     /// A role before a colon, "atte.": offices and companies follow as well.
     Role,
@@ -179,7 +179,8 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     }
 }
 
-/// Over signs, articles and titles to where the name begins; a title on the way makes a person likelier.
+/// Over signs, articles and titles to where the name begins; a title on the way makes a person
+/// likelier.
 fn start(view: &View<'_>, mut at: usize, mut cue: Cue) -> Option<(usize, Cue)> {
     for _ in 0..5 {
         at = skip(view, at, b" \n.,:;-*'\"", 5);
@@ -314,7 +315,8 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// Whether a name has what it needs, so that an unknown word behind it is likely the next sentence's.
+/// Whether a name has what it needs, so that an unknown word behind it is likely the next
+/// sentence's.
 fn is_complete(parts: &[Part]) -> bool {
     let family = parts.iter().any(|part| (part.entry.family && !part.entry.given) || part.is_unknown());
     parts.len() > 1 && family && !parts[parts.len() - 1].particle

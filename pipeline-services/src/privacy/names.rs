@@ -6,7 +6,7 @@ use std::{
 };
 
 /// What a word can be in a name.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Entry {
     /// A given name.
     pub(super) given: bool,
@@ -46,7 +46,8 @@ pub(super) fn entry(word: &str) -> Entry {
     NAMES.get(word).copied().unwrap_or_default()
 }
 
-/// Whether a folded word says that what it stands in is no person: an office, a company, an occupation.
+/// Whether a folded word says that what it stands in is no person: an office, a company, an
+/// occupation.
 pub(super) fn is_office(word: &str) -> bool {
     OTHERS[0].contains(word)
 }
@@ -56,8 +57,8 @@ pub(super) fn ends_name(word: &str) -> bool {
     OTHERS[1].contains(word)
 }
 
-/// Whether a token is a given and a family name with no more than digits, dots or underscores between: the handle
-/// or the mailbox of a person.
+/// Whether a token is a given and a family name with no more than digits, dots or underscores
+/// between: the handle or the mailbox of a person.
 pub(super) fn is_joined_name(token: &str) -> bool {
     let token = token.trim_end_matches(|sign: char| sign.is_ascii_digit() || "._-".contains(sign));
     let parts: Vec<&str> = token.split(['.', '_', '-']).filter(|part| !part.is_empty()).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::view::View;
 
 /// A run of digits in groups.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Number {
     /// Where it stands in the view, from its first digit to its last.
     pub(super) range: Range<usize>,
@@ -54,7 +54,8 @@ impl Number {
 const GAPS: &[u8] = b" .-/()*_|~,\n";
 const LONGEST_GAP: usize = 4;
 
-/// Every run of digits, in order; a run that continues a word or a longer number begins where its digits do.
+/// Every run of digits, in order; a run that continues a word or a longer number begins where its
+/// digits do.
 pub(super) fn runs(view: &View<'_>) -> Vec<Number> {
     let bytes = view.bytes();
     let mut runs = Vec::new();
@@ -92,8 +93,9 @@ fn next_group(bytes: &[u8], end: usize) -> Option<Range<usize>> {
     (fits && rest.get(gap).is_some_and(u8::is_ascii_digit)).then(|| group(bytes, end + gap))
 }
 
-/// The number that begins at a place, of at most `most` digits, as documents are written: dots, commas, hyphens
-/// or slashes between digits, or blanks throughout; ` - ` and ` / ` before the last group.
+/// The number that begins at a place, of at most `most` digits, as documents are written: dots,
+/// commas, hyphens or slashes between digits, or blanks throughout; ` - ` and ` / ` before the last
+/// group.
 pub(super) fn written_at(view: &View<'_>, at: usize, most: usize) -> Option<Number> {
     let bytes = view.bytes();
     if !view.byte(at).is_ascii_digit() {

@@ -42,7 +42,7 @@ static BEHIND: LazyLock<Words> = LazyLock::new(|| {
 });
 
 /// How clearly the words around a number say that it is a telephone number.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cue {
     /// They say that it is something else.
     Against,
@@ -146,7 +146,8 @@ fn phone_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
     None
 }
 
-/// The group with which the next number of a list begins: a whole number stands on either side of the sign.
+/// The group with which the next number of a list begins: a whole number stands on either side of
+/// the sign.
 fn next_number(view: &View<'_>, run: &Number, first: usize) -> usize {
     let most = run.groups.len().min(first + MOST_GROUPS + 7);
     let parts = |index: usize| {
@@ -235,7 +236,8 @@ fn cue_behind(view: &View<'_>, end: usize) -> Cue {
     }
 }
 
-/// Whether a number goes on from a word, a path or another number, other than from its cue: `cel3155550142`.
+/// Whether a number goes on from a word, a path or another number, other than from its cue:
+/// `cel3155550142`.
 fn begins_attached(view: &View<'_>, start: usize, cue: Cue) -> bool {
     if !veto::is_attached(view, start) {
         return false;

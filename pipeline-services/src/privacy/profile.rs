@@ -1,4 +1,5 @@
-//! Links to persons and groups on networks and messengers, and handles behind the names of networks.
+//! Links to persons and groups on networks and messengers, and handles behind the names of
+//! networks.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -138,7 +139,8 @@ fn handle_end(view: &View<'_>, start: usize, name: &str) -> usize {
     start + name.trim_end_matches(['.', '-', '_']).len()
 }
 
-/// Whether a token without `@` can be nothing but a handle: it holds a digit, `_` or a dot, or is a joined name.
+/// Whether a token without `@` can be nothing but a handle: it holds a digit, `_` or a dot, or is a
+/// joined name.
 fn looks_like_handle(token: &str) -> bool {
     let letters = token.bytes().filter(u8::is_ascii_lowercase).count();
     let signs = token.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b'_' | b'.'));

@@ -63,7 +63,8 @@ fn leaves_everything_else() {
     }
 }
 
-/// Strings by kind: what stands between ‹ and › must go and all else stay; a line that begins with `=` stays whole.
+/// Strings by kind: what stands between ‹ and › must go and all else stay; a line that begins with
+/// `=` stays whole.
 const STRINGS: &str = include_str!("strings.txt");
 
 /// A text with its marks, whatever their kind, as one sign.

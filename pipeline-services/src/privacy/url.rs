@@ -14,8 +14,9 @@ const GONE: &str = "-";
 /// Deepest encoding that is looked through: `%2540` is `%40` is `@`.
 const DEPTH: usize = 3;
 
-/// An address or identifier without personal data: parameters with such a value are emptied, such parts of the path
-/// become `-`, and a link to a person ends behind its host. Numbers of portals stay; doing it twice changes nothing.
+/// An address or identifier without personal data: parameters with such a value are emptied, such
+/// parts of the path become `-`, and a link to a person ends behind its host. Numbers of portals
+/// stay; doing it twice changes nothing.
 pub fn scrub_url(url: &str) -> String {
     let plain = decoded(url);
     let scheme = plain.split(':').next().unwrap_or_default().to_ascii_lowercase();

@@ -1,24 +1,27 @@
-//! A text as the patterns read it: one spelling of letters, digits, blanks and signs, and the way back.
+//! A text as the patterns read it: one spelling of letters, digits, blanks and signs, and the way
+//! back.
 
 use std::ops::Range;
 
 use super::Kind;
 use crate::text::fold::push_folded;
 
-/// A folded text. Lower case without accents; full-width letters and digits are plain ones, every dash is `-`,
-/// every blank but the line break is ` `, keycaps and invisible characters are gone, encoded at-signs are `@`.
-/// What is removed already stands as control characters, one for each kind, which no pattern reads across.
+/// A folded text. Lower case without accents; full-width letters and digits are plain ones, every
+/// dash is `-`, every blank but the line break is ` `, keycaps and invisible characters are gone,
+/// encoded at-signs are `@`. What is removed already stands as control characters, one for each
+/// kind, which no pattern reads across.
 pub(super) struct View<'a> {
     source: &'a str,
     text: String,
-    /// For each byte of the text the byte of the source that it comes from, and the source's length.
+    /// For each byte of the text the byte of the source that it comes from, and the source's
+    /// length.
     origin: Vec<usize>,
     /// What kind of text it is.
     of: Of,
 }
 
 /// What a text is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     /// A part of an advertisement.
     Text,
@@ -223,7 +226,7 @@ fn push_plain(character: char, out: &mut String) {
 }
 
 /// A word of the surroundings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Word<'a> {
     /// Its folded letters and digits.
     pub(super) text: &'a str,
@@ -234,7 +237,8 @@ pub(super) struct Word<'a> {
 }
 
 impl View<'_> {
-    /// The words before a place, the nearest first, as far as `bytes` reach; a removed piece is a word.
+    /// The words before a place, the nearest first, as far as `bytes` reach; a removed piece is a
+    /// word.
     pub(super) fn words_before(&self, at: usize, bytes: usize) -> Vec<Word<'_>> {
         let window = self.behind(at, bytes);
         let offset = at - window.len();

@@ -1,4 +1,5 @@
-//! How well skills are found, as the reports say it: the figures of `docs/ACCURACY.md`, in one place.
+//! How well skills are found, as the reports say it: the figures of `docs/ACCURACY.md`, in one
+//! place.
 
 /// A measurement on advertisements that were marked by hand.
 #[derive(Debug, Clone, Copy)]

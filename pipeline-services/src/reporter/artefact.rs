@@ -88,7 +88,7 @@ impl FromIterator<Format> for FormatSet {
 }
 
 /// A list of formats that names one this program does not make.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown report format `{0}` (allowed: pdf, html, png, csv, json, md)")]
 pub struct UnknownFormat(String);
 

@@ -1,7 +1,7 @@
 //! The figures of a report, as SVG and PNG.
 //!
-//! Every chart is a pure function of the document. Shapes and colours are chosen so that series stay
-//! apart for colour-blind readers and in grey print.
+//! Every chart is a pure function of the document. Shapes and colours are chosen so that series
+//! stay apart for colour-blind readers and in grey print.
 
 mod bars;
 mod drawing;

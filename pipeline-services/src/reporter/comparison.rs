@@ -2,15 +2,17 @@
 
 use super::document::{CountryScope, ReportDocument, Scope};
 
-/// Postings that a group needs before its shares are put beside another's. With fewer, the 95 % interval of a share near
-/// one half reaches about ten points to each side (Wilson: 9.6 points with 100), more than most differences.
+/// Postings that a group needs before its shares are put beside another's. With fewer, the 95 %
+/// interval of a share near one half reaches about ten points to each side (Wilson: 9.6 points with
+/// 100), more than most differences.
 pub(super) const MIN_GROUP: u64 = 100;
 
 /// Quantile of the normal distribution for 95 % intervals.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// The 95 % interval of a share in percent, after E. B. Wilson, "Probable inference, the law of succession, and statistical
-/// inference", JASA 22 (1927); none without a whole. It knows of chance alone, not of what a portal leaves out.
+/// The 95 % interval of a share in percent, after E. B. Wilson, "Probable inference, the law of
+/// succession, and statistical inference", JASA 22 (1927); none without a whole. It knows of chance
+/// alone, not of what a portal leaves out.
 pub(super) fn interval(part: u64, whole: u64) -> Option<(f64, f64)> {
     if whole == 0 {
         return None;

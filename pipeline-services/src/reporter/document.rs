@@ -1,8 +1,8 @@
 //! What a report says, as data.
 //!
-//! A [`ReportDocument`] is complete: every artefact (PDF, HTML, CSV, charts) is a pure function of it.
-//! It is also the wire format: `report.json` is this structure, and the typesetter and any user's
-//! template read it. Figures are counts of distinct postings unless a field says otherwise.
+//! A [`ReportDocument`] is complete: every artefact (PDF, HTML, CSV, charts) is a pure function of
+//! it. It is also the wire format: `report.json` is this structure, and the typesetter and any
+//! user's template read it. Figures are counts of distinct postings unless a field says otherwise.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -240,7 +240,8 @@ pub struct SkillRow {
     pub job_count: u64,
     /// Further postings that only imply it.
     pub implicit_count: u64,
-    /// Postings that name it per country, most first; a posting seen in two countries counts in both.
+    /// Postings that name it per country, most first; a posting seen in two countries counts in
+    /// both.
     pub countries: Vec<CountryCount>,
     /// Cluster it belongs to; none for noise and for skills outside the analysis.
     #[serde(default)]
@@ -328,7 +329,8 @@ pub struct CharSpan {
 pub struct DataQuality {
     /// Sightings whose text equals an earlier one's.
     pub duplicates_folded: u64,
-    /// Items refused on the way in, by reason; none where the report covers a part of the store, for they belong to none.
+    /// Items refused on the way in, by reason; none where the report covers a part of the store,
+    /// for they belong to none.
     #[serde(default)]
     pub refused: Option<Vec<Count>>,
     /// Pieces of personal data removed, by kind ("email", "phone", ...); none as above.

@@ -1,7 +1,8 @@
 //! What the figures say, as sentences.
 //!
-//! Each sentence is worked out from figures of the document and appears only where they bear it: enough postings, no tie
-//! that a word like "most" would hide, intervals apart where two countries are told apart.
+//! Each sentence is worked out from figures of the document and appears only where they bear it:
+//! enough postings, no tie that a word like "most" would hide, intervals apart where two countries
+//! are told apart.
 
 use super::comparison::{MIN_GROUP, compared, count_in, interval};
 use super::document::{CountryScope, ReportDocument, SkillRow};
@@ -9,8 +10,8 @@ use super::words::Words;
 
 /// Postings that a report needs before anything is said of it.
 pub(super) const MIN_POSTINGS: u64 = MIN_GROUP;
-/// Postings that must name a skill before it is called one of the most named: below that, one advertisement more or less
-/// moves the figure by a tenth.
+/// Postings that must name a skill before it is called one of the most named: below that, one
+/// advertisement more or less moves the figure by a tenth.
 const MIN_NAMED: u64 = 10;
 /// Technical skills named in a sentence.
 const NAMED_SKILLS: usize = 3;
@@ -52,7 +53,8 @@ fn named(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// The technical skills that most postings name: as many of the first three as are apart from what follows.
+/// The technical skills that most postings name: as many of the first three as are apart from what
+/// follows.
 fn technical(document: &ReportDocument, words: Words) -> Option<String> {
     let is_technical = |skill: &&SkillRow| {
         skill.kind == "hard" && !matches!(skill.category.as_str(), "language" | "licence" | "license")
@@ -121,8 +123,9 @@ fn digital(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// The skill of which two countries differ most, where their intervals are apart. What hardly anybody names in one of
-/// them may bear another name there (a class of driving licence), so it tells nothing apart.
+/// The skill of which two countries differ most, where their intervals are apart. What hardly
+/// anybody names in one of them may bear another name there (a class of driving licence), so it
+/// tells nothing apart.
 fn countries(document: &ReportDocument, words: Words) -> Option<String> {
     let found = compared(&document.scope);
     let [one, other, ..] = found.as_slice() else { return None };

@@ -30,7 +30,7 @@ const SHOWN_SKILLS: usize = 15;
 const QUOTES: i64 = 3;
 
 /// What the reporter's settings say about its reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Edition {
     /// Language of the report's own words.
     pub(super) language: Language,
@@ -47,7 +47,7 @@ fn size(count: i64) -> u64 {
 /// The document of a run: its scope's figures as they stand now.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub(super) async fn document(
     connection: &mut PgConnection,
     run: &Run,

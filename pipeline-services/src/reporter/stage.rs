@@ -33,7 +33,7 @@ use crate::{
 pub const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
 
 /// What only the reporter understands.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Files to write; all when empty.
@@ -71,7 +71,7 @@ impl ReporterStage {
     /// A stage that writes below `directory`, one folder for each run.
     ///
     /// # Errors
-    /// When a format is unknown.
+    /// If a format is unknown.
     pub fn new(pool: PgPool, directory: PathBuf, settings: Settings) -> Result<Self> {
         let formats = formats(&settings.formats).context("modules.reporter.settings.formats")?;
         let Settings { language, invented, author, contact, licence, .. } = settings;
@@ -79,19 +79,20 @@ impl ReporterStage {
         Ok(Self { pool, directory, formats, edition, reports: AtomicU64::new(0) })
     }
 
-    /// The folder of this name below the directory of reports, or the one at this path, if it lies there.
+    /// The folder of this name below the directory of reports, or the one at this path, if it lies
+    /// there.
     ///
     /// # Errors
-    /// Where it does not.
+    /// If it does not.
     pub fn folder(&self, asked: &str) -> Result<PathBuf, String> {
         below(&self.directory, Path::new(asked))
     }
 
-    /// Builds the report of a run, its tables in a dialect; empty `wanted` and no `directory` mean the configured
-    /// ones. Returns the directory and its files.
+    /// Builds the report of a run, its tables in a dialect; empty `wanted` and no `directory` mean
+    /// the configured ones. Returns the directory and its files.
     ///
     /// # Errors
-    /// When the run does not exist, a format is unknown, or the directory cannot be written.
+    /// If the run does not exist, a format is unknown, or the directory cannot be written.
     pub async fn build(
         &self,
         run_id: Uuid,

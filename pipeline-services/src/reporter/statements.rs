@@ -1,4 +1,5 @@
-//! What a report says about itself: its filters, what its figures do not mean, and who answers for it.
+//! What a report says about itself: its filters, what its figures do not mean, and who answers for
+//! it.
 
 use chrono::NaiveDate;
 
@@ -117,7 +118,8 @@ pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, Str
     ]
 }
 
-/// The acknowledgement that the European Commission asks of publications, with the version; or that ESCO had no part.
+/// The acknowledgement that the European Commission asks of publications, with the version; or that
+/// ESCO had no part.
 fn esco(document: &ReportDocument, words: Words) -> String {
     let taxonomy = document.methods.taxonomy.as_ref();
     let named = taxonomy.filter(|taxonomy| taxonomy.name.to_lowercase().starts_with("esco"));

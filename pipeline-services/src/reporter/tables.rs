@@ -1,7 +1,8 @@
 //! The tables of a report as CSV.
 //!
-//! RFC 4180 in UTF-8, lines end in CR LF, numbers without grouping, an empty cell for what is not known. The dialect
-//! decides on mark, separator and decimal sign and guards against formulas; in `report.json` text is unchanged.
+//! RFC 4180 in UTF-8, lines end in CR LF, numbers without grouping, an empty cell for what is not
+//! known. The dialect decides on mark, separator and decimal sign and guards against formulas; in
+//! `report.json` text is unchanged.
 
 use anyhow::{Context, Result};
 

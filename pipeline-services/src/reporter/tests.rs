@@ -204,7 +204,8 @@ mod charts_of_documents {
         assert_eq!(check_images(&sample::empty()), [""; 0]);
     }
 
-    /// On paper a chart and its heading stay below half a page, so that no page ends half empty before it.
+    /// On paper a chart and its heading stay below half a page, so that no page ends half empty
+    /// before it.
     #[test]
     fn no_chart_is_too_high_for_its_page() {
         let mut wide = sample::full();

@@ -12,7 +12,8 @@ mod reasons;
 
 type Table = BTreeMap<String, String>;
 
-/// The file is part of the program; a test reads it, so that it parses is not in question at run time.
+/// The file is part of the program; a test reads it, so that it parses is not in question at run
+/// time.
 static TABLES: LazyLock<BTreeMap<String, Table>> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../reports/words.json")).unwrap_or_default());
 static NO_WORDS: Table = Table::new();
@@ -77,8 +78,8 @@ impl Words {
         out
     }
 
-    /// `part` of `whole` as a percentage: with one decimal, or without one where the whole is so small that it would
-    /// mean nothing; a dash if there is no whole.
+    /// `part` of `whole` as a percentage: with one decimal, or without one where the whole is so
+    /// small that it would mean nothing; a dash if there is no whole.
     pub fn share(&self, part: u64, whole: u64) -> String {
         match percent(part, whole) {
             Some(value) => format!("{}{}", self.decimal(value, places(whole)), self.get("number.percent")),

@@ -21,14 +21,14 @@ pub fn canonical(url: &Url) -> Url {
 }
 
 /// Why a base cannot be used.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a base address: expected http://HOST:PORT/PATH, where {{portal}} and {{country}} may stand"
 )]
 pub struct BadBase(String);
 
 /// Where a portal of a country is served: its real address, or another one that stands for it.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Base {
     real: Url,
     served: Url,
@@ -37,11 +37,11 @@ pub struct Base {
 }
 
 impl Base {
-    /// The base of a portal; `replacement` is a template such as `http://127.0.0.1:8080/{portal}/{country}`,
-    /// in which the country is written in lower case.
+    /// The base of a portal; `replacement` is a template such as
+    /// `http://127.0.0.1:8080/{portal}/{country}`, in which the country is written in lower case.
     ///
     /// # Errors
-    /// When an address is not one of a web server.
+    /// If an address is not one of a web server.
     pub fn new(portal: &str, country: &str, real: &str, replacement: Option<&str>) -> Result<Self, BadBase> {
         let parse = |text: &str| {
             let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
@@ -86,8 +86,9 @@ impl Base {
 
     /// The address of a link on a page, canonical; none when it leads off the portal.
     ///
-    /// Under a replaced base, links to the real host and links from the root of the host are taken as links
-    /// below the base, so that a site may be served below a path without rewriting its pages.
+    /// Under a replaced base, links to the real host and links from the root of the host are taken
+    /// as links below the base, so that a site may be served below a path without rewriting its
+    /// pages.
     pub fn link(&self, page: &Url, href: &str) -> Option<Url> {
         let mut target = page.join(href.trim()).ok()?;
         if !matches!(target.scheme(), "http" | "https") {

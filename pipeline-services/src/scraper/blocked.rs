@@ -47,7 +47,7 @@ fn beginning(text: &str) -> &str {
 }
 
 /// What a page without a single ad is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Barren {
     /// The portal refuses us.
     Refusal(&'static str),

@@ -25,7 +25,7 @@ pub use progress::{Cursor, Found, PageCursor, PageDone};
 pub use report::{CrawlError, CrawlReport, Fate, StopReason};
 
 /// What a crawl should do.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CrawlOptions {
     /// ISO 3166-1 alpha-2.
     pub country: String,
@@ -56,8 +56,8 @@ const DETAILS_AT_ONCE: usize = 8;
 /// Failed ads in a row after which a crawl ends.
 const FAILURES_IN_A_ROW: u32 = 20;
 
-/// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver slows the
-/// crawl down, a closed one ends it.
+/// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver
+/// slows the crawl down, a closed one ends it.
 ///
 /// Never fails: what went wrong stands in the report, each error with its address.
 pub async fn crawl(

@@ -7,11 +7,13 @@ use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 
 /// A way of writing a day.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DateForm {
-    /// "Hace 3 días", "Ayer", "Hoy": counted back from the moment of the answer in the portal's zone.
+    /// "Hace 3 días", "Ayer", "Hoy": counted back from the moment of the answer in the portal's
+    /// zone.
     Relative,
-    /// "25 sept." or "3 de marzo de 2026"; without a year the latest such day that is not in the future.
+    /// "25 sept." or "3 de marzo de 2026"; without a year the latest such day that is not in the
+    /// future.
     DayMonth,
     /// 2026-11-23, also with a time.
     Iso,
@@ -27,7 +29,7 @@ impl DateForm {
     /// Reads the name of a form.
     ///
     /// # Errors
-    /// When it is neither a known name nor a pattern with a year, a month and a day.
+    /// If it is neither a known name nor a pattern with a year, a month and a day.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         Ok(match name {
             "relative" => Self::Relative,
@@ -54,7 +56,8 @@ fn is_day_pattern(pattern: &str) -> bool {
         && NaiveDate::parse_from_str(&written, pattern) == Ok(day)
 }
 
-/// Reads a day with the first form that fits; `answered` is the moment of the portal's answer in its zone.
+/// Reads a day with the first form that fits; `answered` is the moment of the portal's answer in
+/// its zone.
 ///
 /// None when no form fits or the day cannot be one of publication: before 2000 or after tomorrow.
 /// "Hace más de 30 días" names no day and gives none.

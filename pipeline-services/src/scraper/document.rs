@@ -40,8 +40,8 @@ impl<'a> Scope<'a> {
         Self { root, ..self }
     }
 
-    /// Values of all fields. `known` answers for placeholders that are no fields; templates are filled in
-    /// last, from the fields found and from `card`.
+    /// Values of all fields. `known` answers for placeholders that are no fields; templates are
+    /// filled in last, from the fields found and from `card`.
     pub(super) fn fields<'v>(
         &self,
         rules: &Rules,

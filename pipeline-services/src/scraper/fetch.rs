@@ -49,7 +49,7 @@ const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 const ROBOTS_REDIRECTS: usize = 5;
 
 /// What to fetch.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// Method.
     pub method: Method,
@@ -66,7 +66,7 @@ pub struct Request {
 }
 
 /// A page that was had.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Page {
     /// Address after redirects.
     pub url: Url,
@@ -102,7 +102,7 @@ impl Fetcher {
     /// A fetcher with its own connections.
     ///
     /// # Errors
-    /// When an option is out of range or the client cannot be set up.
+    /// If an option is out of range or the client cannot be set up.
     pub fn new(options: FetchOptions) -> Result<Self, FetcherError> {
         Self::resolving(options, reach::system())
     }
@@ -209,7 +209,8 @@ impl Fetcher {
         Err(FetchError::RobotsDenied { url: hop.url.to_string() })
     }
 
-    /// The rules of a host, or why they cannot be had. Only one request asks; the others wait for it.
+    /// The rules of a host, or why they cannot be had. Only one request asks; the others wait for
+    /// it.
     async fn robots(&self, host: &Host, url: &Url, tally: Tally<'_>) -> Result<Arc<Robots>, String> {
         let mut cached = host.robots.lock().await;
         if let Some((until, verdict)) = &*cached
@@ -373,7 +374,8 @@ async fn pause(wait: Duration, tally: Tally<'_>) {
     }
 }
 
-/// Where a robots.txt redirects to; another host must have a name, whose address is judged when it is connected to.
+/// Where a robots.txt redirects to; another host must have a name, whose address is judged when it
+/// is connected to.
 fn robots_target(from: &Url, location: &str) -> Option<Url> {
     let next = from.join(location.trim()).ok().filter(|next| matches!(next.scheme(), "http" | "https"))?;
     let named = matches!(next.host(), Some(UrlHost::Domain(name)) if name.contains('.'));

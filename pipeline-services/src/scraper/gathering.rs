@@ -19,7 +19,8 @@ use crate::{
     store::{tasks::Task, visits::VisitProgress},
 };
 
-/// Advertisements that are stored at once at most, and the time after which what there is is stored.
+/// Advertisements that are stored at once at most, and the time after which what there is is
+/// stored.
 const AT_ONCE: usize = 50;
 /// See `AT_ONCE`.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);

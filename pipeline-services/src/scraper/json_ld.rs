@@ -59,8 +59,8 @@ fn walk<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
     }
 }
 
-/// Reads JSON as pages hold it: in comments or CDATA, with bare line breaks in texts, with commas before a
-/// closing bracket.
+/// Reads JSON as pages hold it: in comments or CDATA, with bare line breaks in texts, with commas
+/// before a closing bracket.
 pub(super) fn parse(text: &str) -> Option<Value> {
     let text = text.trim().trim_start_matches("<!--").trim_start_matches("//").trim_start();
     let text = text.trim_start_matches("<![CDATA[").trim_end_matches("-->").trim_end();

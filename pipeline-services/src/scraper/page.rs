@@ -23,7 +23,7 @@ use super::{
 use crate::domain::posting::NewPosting;
 
 /// A portal in a country, at its base.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) portal: &'a Portal,
     /// ISO 3166-1 alpha-2.
@@ -35,7 +35,7 @@ pub(super) struct Place<'a> {
 }
 
 /// What stands on a listing page.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ListingPage {
     /// Fields of each ad; `url` is an address of the portal.
     pub(super) cards: Vec<Fields>,
@@ -48,7 +48,7 @@ pub(super) struct ListingPage {
 }
 
 /// Why a page could not be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PageError {
     /// The portal refuses us.
     #[error("the page refuses us: {0}")]

@@ -17,11 +17,12 @@ pub use built_in::{PortalError, built_in, load};
 pub use read::Problem;
 pub use rules::FIELDS;
 
-/// Placeholders that every template may use, besides the values of the country and the fields of a card.
+/// Placeholders that every template may use, besides the values of the country and the fields of a
+/// card.
 pub(super) const PLACEHOLDERS: [&str; 6] = ["base", "country", "page", "portal", "query", "url"];
 
 /// How the answers of a source are written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// HTML pages.
     Html,
@@ -30,7 +31,7 @@ pub enum Kind {
 }
 
 /// On what ground a portal may be visited.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
     /// A documented public interface.
     PublicApi,
@@ -43,9 +44,10 @@ pub enum Permission {
 }
 
 /// A country of a portal.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Country {
-    /// Scheme, host and perhaps a path that every address of the portal begins with; no slash at the end.
+    /// Scheme, host and perhaps a path that every address of the portal begins with; no slash at
+    /// the end.
     pub base: String,
     /// Further hosts that redirects may lead to.
     pub hosts: Vec<String>,
@@ -56,7 +58,7 @@ pub struct Country {
 }
 
 /// Method of a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// GET.
     Get,
@@ -65,7 +67,7 @@ pub enum Method {
 }
 
 /// How an address is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RequestForm {
     pub(super) method: Method,
     pub(super) url: Template,
@@ -74,7 +76,7 @@ pub(super) struct RequestForm {
 }
 
 /// What the ads of a listing are.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Cards {
     Elements(Selector),
     /// The first of these places that is a list.
@@ -82,7 +84,7 @@ pub(super) enum Cards {
 }
 
 /// How the next page of a listing is found.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Pagination {
     None,
     /// A link on the page.
@@ -98,7 +100,7 @@ pub(super) enum Pagination {
 }
 
 /// Listings of a portal.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Listing {
     pub(super) kind: Kind,
     pub(super) request: RequestForm,
@@ -116,7 +118,7 @@ pub(super) struct Listing {
 }
 
 /// Detail pages of a portal.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Detail {
     pub(super) kind: Kind,
     pub(super) request: RequestForm,
@@ -128,7 +130,7 @@ pub(super) struct Detail {
 }
 
 /// What a page of refusal, login or error looks like, beyond the marks that every portal shares.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Marks {
     /// Texts of a page that refuses.
     pub(super) blocked: Vec<String>,
@@ -141,7 +143,7 @@ pub(super) struct Marks {
 }
 
 /// Limits that a portal file asks for; they only make a crawl gentler.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
     /// Least seconds between the starts of two requests.
     pub min_delay: Option<f64>,
@@ -152,7 +154,7 @@ pub struct Limits {
 }
 
 /// A checked portal file.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Portal {
     /// Name in the database and on the command line.
     pub name: String,
@@ -177,8 +179,8 @@ impl Portal {
     /// Reads and checks a whole portal file.
     ///
     /// # Errors
-    /// Everything that is wrong with it, in the order of the file's sections: the key, the value and what
-    /// is allowed, with the nearest known name for a misspelt one.
+    /// Everything that is wrong with it, in the order of the file's sections: the key, the value
+    /// and what is allowed, with the nearest known name for a misspelt one.
     pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
         parse::portal(text)
     }

@@ -7,14 +7,14 @@ const LIMIT: usize = 512 * 1024;
 /// Longest delay taken from a file.
 const LONGEST_DELAY: f64 = 3_600.0;
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
     allow: bool,
     pattern: String,
 }
 
 /// What a robots.txt says to one agent.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Robots {
     rules: Vec<Rule>,
     /// Least time between two requests, where the file names one.
@@ -32,8 +32,8 @@ impl Robots {
         Self { rules: vec![Rule { allow: false, pattern: "/".to_owned() }], crawl_delay: None }
     }
 
-    /// Reads a file for an agent, e.g. `LaborMarketObservatory`; groups of that name are combined, and only
-    /// where there is none those of `*` count.
+    /// Reads a file for an agent, e.g. `LaborMarketObservatory`; groups of that name are combined,
+    /// and only where there is none those of `*` count.
     pub fn parse(bytes: &[u8], agent: &str) -> Self {
         let bytes = &bytes[..bytes.len().min(LIMIT)];
         let text = match encoding_rs::Encoding::for_bom(bytes) {
@@ -58,8 +58,8 @@ impl Robots {
         self.crawl_delay = self.crawl_delay.max(group.crawl_delay);
     }
 
-    /// Whether a path with its query may be fetched: the longest pattern that matches decides, and of two
-    /// equally long ones the one that allows.
+    /// Whether a path with its query may be fetched: the longest pattern that matches decides, and
+    /// of two equally long ones the one that allows.
     pub fn allows(&self, path: &str) -> bool {
         let path = normalized(path);
         if path == "/robots.txt" {
@@ -145,7 +145,8 @@ fn normalized(path: &str) -> String {
     text
 }
 
-/// A pattern matches the beginning of a path; `*` stands for any text, `$` at the end for the path's end.
+/// A pattern matches the beginning of a path; `*` stands for any text, `$` at the end for the
+/// path's end.
 fn matches(pattern: &str, path: &str) -> bool {
     let (pattern, anchored) = pattern.strip_suffix('$').map_or((pattern, false), |pattern| (pattern, true));
     let mut parts = pattern.split('*');

@@ -26,7 +26,8 @@ use crate::{
     store::{PgPool, countries, postings, runs::Run, tasks::Task, visits},
 };
 
-/// Listing pages and advertisements of a portal in a country, where nobody says how many: some calendars never end.
+/// Listing pages and advertisements of a portal in a country, where nobody says how many: some
+/// calendars never end.
 const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
@@ -47,7 +48,7 @@ pub const SETTINGS: [&str; 10] = [
 ];
 
 /// What only the scraper understands.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Directory whose portal files stand beside the built-in ones and before them.
@@ -66,8 +67,8 @@ pub struct Settings {
     pub max_ads: Option<u32>,
     /// Seconds between two requests to a host; 1 when absent.
     pub delay: Option<f64>,
-    /// Read the advertisements that are stored already again, to notice their edits; else what a listing still shows of
-    /// them only says that they are still there.
+    /// Read the advertisements that are stored already again, to notice their edits; else what a
+    /// listing still shows of them only says that they are still there.
     pub reread: bool,
     /// The operator answers for visiting portals whose file says `ask`.
     pub without_permission: bool,
@@ -87,7 +88,7 @@ impl ScraperStage {
     /// A stage for the portals of `settings`.
     ///
     /// # Errors
-    /// When a portal file is not valid, a portal is unknown, or the delay makes no sense.
+    /// If a portal file is not valid, a portal is unknown, or the delay makes no sense.
     pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
         let portals = chosen(&settings)?;
         let fetcher = Fetcher::new(fetch_options(&settings, &portals)?).context("cannot make the fetcher")?;
@@ -95,7 +96,8 @@ impl ScraperStage {
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
 
-    /// Whether the portal was asked, or an operator answers for the visit, or something else stands for the portal.
+    /// Whether the portal was asked, or an operator answers for the visit, or something else stands
+    /// for the portal.
     fn may_visit(&self, portal: &Portal) -> bool {
         portal.permission != Permission::Ask
             || self.settings.without_permission
@@ -186,7 +188,7 @@ impl Settings {
     /// Whoever visits portals says who answers for it; a stand-in for the portals needs no answer.
     ///
     /// # Errors
-    /// When no contact is named, or one that nobody can use.
+    /// If no contact is named, or one that nobody can use.
     pub fn check_contact(&self) -> Result<()> {
         const PLACE: &str = "modules.scraper.settings.contact";
         const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
@@ -211,7 +213,7 @@ impl Settings {
 /// The portals to visit, by their names.
 ///
 /// # Errors
-/// When a portal file is not valid or a portal is unknown.
+/// If a portal file is not valid or a portal is unknown.
 pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
     let mut portals = load(settings.portals_dir.as_deref())?;
     if let Some(unknown) = settings.portals.iter().find(|name| !portals.contains_key(*name)) {
@@ -281,7 +283,8 @@ impl Stage for ScraperStage {
                 list.push(task);
             }
         }
-        // A portal that nobody answers for is none of the run's work, as long as there is other work.
+        // A portal that nobody answers for is none of the run's work, as long as there is other
+        // work.
         let left_out: Vec<&str> = unasked.iter().map(|task| task.subject.as_str()).collect();
         let problem = (!left_out.is_empty() && !tasks.is_empty()).then(|| {
             format!("scrape: not visited, since nobody asked for permission: {}", left_out.join(", "))

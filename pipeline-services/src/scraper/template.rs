@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 
-/// `{name}`, `{name:filter}` or `{name:filter:prefix}`; any other brace stands for itself, so that a JSON
-/// body needs no escapes.
+/// `{name}`, `{name:filter}` or `{name:filter:prefix}`; any other brace stands for itself, so that
+/// a JSON body needs no escapes.
 static PLACEHOLDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{([A-Za-z_]+)(?::([a-z]*))?(?::([^{}]*))?\}").expect("a valid pattern"));
 
 /// How a value is written into a template.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
     Raw,
     /// Lower case, without accents, words joined by `-`.
@@ -22,15 +22,15 @@ enum Filter {
     Json,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Literal(String),
     Value { name: String, filter: Filter, prefix: Option<String> },
 }
 
-/// A text with placeholders. A value with a prefix may be absent and then leaves nothing behind; any other
-/// value must be there.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A text with placeholders. A value with a prefix may be absent and then leaves nothing behind;
+/// any other value must be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
 }
@@ -39,7 +39,7 @@ impl Template {
     /// Reads a template.
     ///
     /// # Errors
-    /// When a filter does not exist; the text names it and those that do.
+    /// If a filter does not exist; the text names it and those that do.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut end = 0;
@@ -76,7 +76,7 @@ impl Template {
     /// The text with its values; the name of the first value that is missing otherwise.
     ///
     /// # Errors
-    /// When a value without a prefix is absent or empty.
+    /// If a value without a prefix is absent or empty.
     pub(super) fn render<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Result<String, String> {
         let mut text = String::new();
         for piece in &self.pieces {

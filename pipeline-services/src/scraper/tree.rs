@@ -1,7 +1,8 @@
 //! Pages as trees, as long as reading one takes time in proportion to its length.
 //!
-//! A parser of HTML looks through all open elements at every tag, opens again what a paragraph closed, and compares each
-//! attribute of a tag with all before it. Pages that are made for that are refused before they cost more than others.
+//! A parser of HTML looks through all open elements at every tag, opens again what a paragraph
+//! closed, and compares each attribute of a tag with all before it. Pages that are made for that
+//! are refused before they cost more than others.
 
 use std::ops::Range;
 
@@ -13,8 +14,9 @@ use html5ever::{
 };
 use scraper::{Html, HtmlTreeSink};
 
-/// Deepest nesting of elements: browsers stop at 512, pages of portals stay below 60. What is deeper is closed before the
-/// page goes on, so that its content stands higher than it is written, as in a browser.
+/// Deepest nesting of elements: browsers stop at 512, pages of portals stay below 60. What is
+/// deeper is closed before the page goes on, so that its content stands higher than it is written,
+/// as in a browser.
 const DEPTH: usize = 128;
 /// Deepest nesting where nothing closes it: more than one piece can add.
 const HOPELESS: usize = 2_000;
@@ -28,7 +30,7 @@ const ATTRIBUTES_IN_SCRIPTS: usize = 20_000;
 const PIECE: usize = 1_024;
 
 /// Why a page is not read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Tangled {
     /// Elements in elements in elements.
     #[error("its elements nest more than {HOPELESS} deep")]
@@ -44,7 +46,7 @@ pub(super) enum Tangled {
 /// The tree of a page.
 ///
 /// # Errors
-/// When the page is too tangled to be read in time.
+/// If the page is too tangled to be read in time.
 pub(super) fn document(text: &str) -> Result<Html, Tangled> {
     grown(driver::parse_document(HtmlTreeSink::new(Html::new_document()), ParseOpts::default()), text)
 }
@@ -66,7 +68,8 @@ fn grown(mut parser: Parser<HtmlTreeSink>, text: &str) -> Result<Html, Tangled> 
     let whole = StrTendril::from(text);
     let mut at = 0;
     while at < text.len() {
-        // Behind a tag, so that a text that follows is in one buffer, which the tree takes without a copy.
+        // Behind a tag, so that a text that follows is in one buffer, which the tree takes without
+        // a copy.
         let rest = text.as_bytes().get(at + PIECE..).unwrap_or_default();
         let end = rest.iter().position(|byte| *byte == b'>').map_or(text.len(), |more| at + PIECE + more + 1);
         parser.process(whole.subtendril(at as u32, (end - at) as u32));
@@ -102,8 +105,9 @@ fn is_deep(html: &Html) -> bool {
     !level.is_empty()
 }
 
-/// Whether a tag has too many attributes. Every `<` before a letter counts as the beginning of one, whatever surrounds it,
-/// so the text is read from its end: what a tag that begins here would hold is then known for each place.
+/// Whether a tag has too many attributes. Every `<` before a letter counts as the beginning of one,
+/// whatever surrounds it, so the text is read from its end: what a tag that begins here would hold
+/// is then known for each place.
 fn is_wide(text: &str) -> bool {
     let bytes = text.as_bytes();
     let scripts = scripts(text);

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// A cluster of skills.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     /// From 0, largest first.
     pub cluster_id: i32,
@@ -20,7 +20,7 @@ pub struct Cluster {
 }
 
 /// Where a skill lies on the map.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// Skill.
     pub skill_id: i64,
@@ -35,7 +35,7 @@ pub struct Point {
 }
 
 /// A clustering as the analyzer hands it over.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Clustering {
     /// Parameters that made it.
     pub parameters: Value,
@@ -52,7 +52,7 @@ pub struct Clustering {
 /// Stores the clustering of a run in place of an earlier one of the same run.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn replace(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -117,7 +117,7 @@ async fn insert_points(
 }
 
 /// A stored clustering without its members.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct StoredAnalysis {
     /// Key.
     pub analysis_id: Uuid,
@@ -136,7 +136,7 @@ pub struct StoredAnalysis {
 /// The clustering of a run, or the latest one.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn find(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
@@ -157,7 +157,7 @@ pub async fn find(
 /// Clusters of an analysis, largest first.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<Cluster>> {
     sqlx::query_as!(
         Cluster,
@@ -170,7 +170,7 @@ pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx:
 }
 
 /// A skill on the map with its label.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct LabelledPoint {
     /// Normalised label.
     pub label: String,
@@ -187,7 +187,7 @@ pub struct LabelledPoint {
 /// The map of an analysis, in the order of the labels.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn points(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<LabelledPoint>> {
     sqlx::query_as!(
         LabelledPoint,

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 /// A country that postings may come from.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Country {
     /// ISO 3166-1 alpha-2.
     pub code: String,
@@ -22,7 +22,7 @@ pub struct Country {
 /// Every known country with its number of postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Country>> {
     sqlx::query_as!(
         Country,
@@ -38,7 +38,7 @@ pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Country>> {
 /// Codes of the countries whose postings are accepted.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn enabled(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!("select code from country where enabled order by code").fetch_all(connection).await
 }

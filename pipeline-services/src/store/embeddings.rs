@@ -4,7 +4,7 @@ use pgvector::Vector;
 use sqlx::PgConnection;
 
 /// A model as the vectors know it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddingModel {
     /// Key.
     pub model_id: i16,
@@ -21,7 +21,7 @@ pub struct EmbeddingModel {
 /// Registers a model and makes it the active one, with a similarity index for its vectors.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn activate(
     connection: &mut PgConnection,
     name: &str,
@@ -65,7 +65,7 @@ pub async fn activate(
 /// The model whose vectors searches and analyses read.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
     sqlx::query_as!(
         EmbeddingModel,
@@ -78,7 +78,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<Embedd
 /// Skills in use that have no vector of the model, and how many have one.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
     let rows = sqlx::query!(
         r#"select s.skill_id, exists (select from skill_embedding e
@@ -98,7 +98,7 @@ pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Res
 /// Labels of skills, by id.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
     let rows = sqlx::query!("select skill_id, label from skill where skill_id = any ($1)", ids)
         .fetch_all(connection)
@@ -109,7 +109,7 @@ pub async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<
 /// Stores the vector of a skill; one that exists is left as it is.
 ///
 /// # Errors
-/// When the statement fails, or the length is not the model's.
+/// If the statement fails, or the length is not the model's.
 pub async fn insert(
     connection: &mut PgConnection,
     skill_id: i64,
@@ -131,7 +131,7 @@ pub async fn insert(
 }
 
 /// A skill near a query.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Hit {
     /// Normalised label.
     pub skill: String,
@@ -143,11 +143,11 @@ pub struct Hit {
 
 /// The skills nearest to `query` by cosine, in one country or in all.
 ///
-/// Searches through the model's index with iterative scans, so that a filter never empties the answer.
-/// Must run inside a transaction: it sets parameters for it.
+/// Searches through the model's index with iterative scans, so that a filter never empties the
+/// answer. Must run inside a transaction: it sets parameters for it.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn search(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
@@ -182,12 +182,13 @@ pub async fn search(
     Ok(rows.into_iter().map(|(skill, score, job_count)| Hit { skill, score, job_count }).collect())
 }
 
-/// The cosine of each of `queries` to the skill nearest to it, in no particular order; nothing without vectors.
+/// The cosine of each of `queries` to the skill nearest to it, in no particular order; nothing
+/// without vectors.
 ///
 /// Must run inside a transaction, as [`search`] does.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn closest(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
@@ -207,7 +208,7 @@ pub async fn closest(
 }
 
 /// A skill with its vector and weight, as the analyzer reads it.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct SkillVector {
     /// Skill.
     pub skill_id: i64,
@@ -222,7 +223,7 @@ pub struct SkillVector {
 /// Every skill in use with its vector of `model`, in the order of the labels.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
     let rows = sqlx::query!(
         r#"select s.skill_id, s.label, e.vec as "vec!: Vector",

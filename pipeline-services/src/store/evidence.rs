@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Which postings.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Portal of a sighting.
     pub portal: Option<String>,
@@ -14,7 +14,7 @@ pub struct Filter {
 }
 
 /// A posting that names or implies a skill.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Ad {
     /// Posting.
     pub job_id: Uuid,
@@ -50,10 +50,11 @@ pub struct Ad {
     pub text: Option<String>,
 }
 
-/// Postings behind a skill after a place: those that name it first, each of both in order of their ids.
+/// Postings behind a skill after a place: those that name it first, each of both in order of their
+/// ids.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn ads(
     connection: &mut PgConnection,
     skill: &str,
@@ -92,7 +93,7 @@ pub async fn ads(
 /// How many postings name a skill, and how many more only imply it.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count(connection: &mut PgConnection, skill: &str, filter: &Filter) -> sqlx::Result<(i64, i64)> {
     let row = sqlx::query!(
         r#"select count(distinct e.job_id) filter (where e.skill_type = 'explicit') as "explicit!",
@@ -113,7 +114,7 @@ pub async fn count(connection: &mut PgConnection, skill: &str, filter: &Filter) 
 /// Labels of the skills that some posting has.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn labels(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "select label from skill s

@@ -1,13 +1,13 @@
-//! Whole rows as JSON objects, page by page. A page is found by its key and holds the rows of so many postings, so that
-//! what it costs does not depend on the size of the store; `offset 0` keeps the planner from reading a whole table for
-//! each page where its statistics are old.
+//! Whole rows as JSON objects, page by page. A page is found by its key and holds the rows of so
+//! many postings, so that what it costs does not depend on the size of the store; `offset 0` keeps
+//! the planner from reading a whole table for each page where its statistics are old.
 
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Which rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Filter<'a> {
     /// Portal of a sighting.
     pub portal: Option<&'a str>,
@@ -16,7 +16,7 @@ pub struct Filter<'a> {
 }
 
 /// Rows in order, and where the next page begins; none after the last one.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rows<K> {
     /// Column names and values.
     pub objects: Vec<Value>,
@@ -43,7 +43,7 @@ impl<K: Copy> From<Vec<Keyed<K>>> for Rows<K> {
 /// Rows of `raw_jobs` without `raw_html`, after this posting.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn postings(
     connection: &mut PgConnection,
     filter: Filter<'_>,
@@ -73,7 +73,7 @@ pub async fn postings(
 /// The postings after this one, as many as a page of their skills has.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn page(connection: &mut PgConnection, filter: Filter<'_>, after: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"select p.job_id from posting p
@@ -90,7 +90,7 @@ pub async fn page(connection: &mut PgConnection, filter: Filter<'_>, after: Uuid
 }
 
 /// A row of `enhanced_skills` and the mention it stands for.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "columns of the published tables")]
 pub struct Skill {
     pub enhancement_id: Uuid,
@@ -118,7 +118,7 @@ pub struct Skill {
 /// The skills of these postings, in the order of the postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Skill>> {
     sqlx::query_as!(
         Skill,
@@ -142,7 +142,7 @@ pub async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Re
 /// Members of the latest clustering after this skill; portal and country do not apply to them.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn clusters(connection: &mut PgConnection, after: i64) -> sqlx::Result<Rows<i64>> {
     let rows = sqlx::query_as!(
         OfSkill,

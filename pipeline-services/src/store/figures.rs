@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::runs::Scope;
 
 /// How much there is and from when.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Extent {
     /// Distinct texts.
     pub postings: i64,
@@ -33,7 +33,7 @@ pub struct Extent {
 /// Size and time of the postings in scope.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Extent> {
     sqlx::query_as!(
         Extent,
@@ -61,7 +61,7 @@ pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 }
 
 /// A place of sightings.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct PlaceCount {
     /// Portal.
     pub portal: String,
@@ -78,7 +78,7 @@ pub struct PlaceCount {
 /// Sightings by portal and country, most first.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<PlaceCount>> {
     sqlx::query_as!(
         PlaceCount,
@@ -96,7 +96,7 @@ pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 }
 
 /// Distinct postings of a country.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct CountryTotal {
     /// Country code.
     pub code: String,
@@ -109,7 +109,7 @@ pub struct CountryTotal {
 /// Postings by country, most first; one seen in two countries counts in both.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CountryTotal>> {
     sqlx::query_as!(
         CountryTotal,
@@ -126,7 +126,7 @@ pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Re
 }
 
 /// A skill with its figures.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct SkillFigures {
     /// Normalised label.
     pub label: String,
@@ -149,7 +149,7 @@ pub struct SkillFigures {
 /// Every skill asked for, the one that most postings name first.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<SkillFigures>> {
     sqlx::query_as!(
         SkillFigures,
@@ -182,7 +182,7 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 }
 
 /// Sums over the rows of `enhanced_skills`.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Mentions {
     /// Postings that name at least one skill.
     pub postings_with_skills: i64,
@@ -199,7 +199,7 @@ pub struct Mentions {
 /// Sums of named, inferred and linked skills after deduplication.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Mentions> {
     sqlx::query_as!(
         Mentions,
@@ -223,7 +223,7 @@ pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Res
 }
 
 /// Skills and postings of a category.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct CategoryFigures {
     /// Category.
     pub category: String,
@@ -236,7 +236,7 @@ pub struct CategoryFigures {
 /// Categories by number of postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CategoryFigures>> {
     sqlx::query_as!(
         CategoryFigures,
@@ -257,7 +257,7 @@ pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::R
 /// Postings in scope that name at least one skill of a cluster, by cluster.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn cluster_postings(
     connection: &mut PgConnection,
     scope: &Scope,
@@ -282,7 +282,7 @@ pub async fn cluster_postings(
 }
 
 /// A mention with the text it stands in.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Evidence {
     /// Skill.
     pub label: String,
@@ -313,7 +313,7 @@ pub struct Evidence {
 /// Up to `each` mentions of each of the skills, the surest first, one of a posting.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn evidence(
     connection: &mut PgConnection,
     scope: &Scope,
@@ -360,7 +360,7 @@ pub async fn evidence(
 /// Pieces of personal data removed so far, by kind.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select kind, sum(pieces)::bigint as "pieces!" from privacy_count group by kind order by 2 desc, 1"#
@@ -373,7 +373,7 @@ pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String,
 /// Items refused on the way in so far, by the field at fault.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn refused(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select field, sum(count)::bigint as "count!" from refused_item group by field order by 2 desc, 1"#

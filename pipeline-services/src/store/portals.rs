@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 /// Their names.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn names(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!("select name from portal order by name").fetch_all(connection).await
 }

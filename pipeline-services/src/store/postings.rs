@@ -11,7 +11,7 @@ use super::Page;
 use crate::domain::posting::{NewPosting, Posting};
 
 /// What storing an advertisement did.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// The text is new.
     New(Uuid),
@@ -20,7 +20,7 @@ pub enum Stored {
 }
 
 /// A cleaned advertisement with its identity.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Storable<'a> {
     /// Cleaned advertisement.
     pub posting: &'a NewPosting,
@@ -37,11 +37,12 @@ pub struct Storable<'a> {
 /// First key of the advisory locks of [`reserve`]; the second is the group of texts.
 const INTAKE_LOCK: i32 = 0x6f62_7365;
 
-/// Makes portals known and keeps other batches with texts of these hashes waiting until the transaction ends. Portals and
-/// groups of texts are taken in one order by everybody, so that no two batches wait for each other.
+/// Makes portals known and keeps other batches with texts of these hashes waiting until the
+/// transaction ends. Portals and groups of texts are taken in one order by everybody, so that no
+/// two batches wait for each other.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: &[&str]) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into portal (name) select name from unnest($1::text[]) as item (name) order by name
@@ -50,7 +51,8 @@ pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: 
     )
     .execute(&mut *connection)
     .await?;
-    // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom meet.
+    // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom
+    // meet.
     let group = |hash: &&str| i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4;
     let groups: Vec<i32> = hashes.iter().map(group).collect::<BTreeSet<_>>().into_iter().collect();
     sqlx::query!(
@@ -65,11 +67,12 @@ pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: 
 
 /// Stores an advertisement of a known portal once, with every sighting of it.
 ///
-/// The same text is one row whatever portal or country shows it; a text that replaces another under the
-/// same external id points to the one it replaced. Safe to repeat and to run at the same time elsewhere.
+/// The same text is one row whatever portal or country shows it; a text that replaces another under
+/// the same external id points to the one it replaced. Safe to repeat and to run at the same time
+/// elsewhere.
 ///
 /// # Errors
-/// When a statement fails; then nothing is stored.
+/// If a statement fails; then nothing is stored.
 pub async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
     let mut transaction = connection.begin().await?;
     let candidate = Uuid::now_v7();
@@ -188,7 +191,7 @@ async fn record_sighting(
 /// The portal's ids of every advertisement seen on it in a country.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn external_ids(
     connection: &mut PgConnection,
     portal: &str,
@@ -206,7 +209,7 @@ pub async fn external_ids(
 /// Which of these texts are stored, by their hashes.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn known_hashes(connection: &mut PgConnection, hashes: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!("select content_hash from posting where content_hash = any ($1::text[])", hashes)
         .fetch_all(connection)
@@ -216,7 +219,7 @@ pub async fn known_hashes(connection: &mut PgConnection, hashes: &[String]) -> s
 /// Counts what was refused on the way in from `source`, by the field at fault.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count_refused(
     connection: &mut PgConnection,
     source: &str,
@@ -241,7 +244,7 @@ pub async fn count_refused(
 /// Adds to the day's figures of removed personal data.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count_removed(
     connection: &mut PgConnection,
     day: NaiveDate,
@@ -265,7 +268,7 @@ pub async fn count_removed(
 /// The postings with these ids, in no particular order; unknown ids are left out.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Posting>> {
     sqlx::query_as!(
         Posting,
@@ -283,7 +286,7 @@ pub async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result
 /// Postings in order of their ids, filtered by portal and country of a sighting.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn list(
     connection: &mut PgConnection,
     portal: Option<&str>,
@@ -313,7 +316,7 @@ pub async fn list(
 /// A posting with its sightings and skills as one JSON object under the published column names.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<Option<Value>> {
     sqlx::query_scalar!(
         r#"select to_jsonb(r) - 'raw_html' || jsonb_build_object(
@@ -337,7 +340,7 @@ pub async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<O
 /// Number of stored postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from posting"#).fetch_one(connection).await
 }

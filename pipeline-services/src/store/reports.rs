@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// A file of a report.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artefact {
     /// File name inside the report's directory.
     pub name: String,
@@ -17,7 +17,7 @@ pub struct Artefact {
 }
 
 /// A report with its files.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Key.
     pub report_id: Uuid,
@@ -32,7 +32,7 @@ pub struct Report {
 /// Records the report of a run in place of an earlier one.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn replace(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -65,7 +65,7 @@ pub async fn replace(
 /// Reports, newest first; `after` is the id of the last one of the previous page.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn list(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
@@ -100,7 +100,7 @@ pub async fn list(
 /// One report.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn get(connection: &mut PgConnection, report_id: Uuid) -> sqlx::Result<Option<Report>> {
     let row = sqlx::query!("select run_id, directory from report where report_id = $1", report_id)
         .fetch_optional(&mut *connection)

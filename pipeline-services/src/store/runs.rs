@@ -14,14 +14,15 @@ mod coverage;
 pub use coverage::{Coverage, Scope, coverage};
 
 /// Which postings a run covers and what is done to them.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunOptions {
     /// Empty means every portal.
     pub portals: Vec<String>,
     /// Empty means every country.
     pub countries: Vec<String>,
-    /// Only postings collected (or else published) within this many seconds before the run; 0 means all.
+    /// Only postings collected (or else published) within this many seconds before the run; 0 means
+    /// all.
     pub since_seconds: u64,
     /// At most this many postings, those stored first; 0 means all.
     pub limit: u32,
@@ -30,7 +31,7 @@ pub struct RunOptions {
 }
 
 /// A run as it stands.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// Key.
     pub run_id: Uuid,
@@ -51,7 +52,7 @@ pub struct Run {
 }
 
 /// How far a stage of a run is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StageProgress {
     /// Stage name.
     pub stage: String,
@@ -113,7 +114,7 @@ impl StageProgress {
 /// Creates a run with its stages, all waiting.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn create(connection: &mut PgConnection, run_id: Uuid, options: &RunOptions) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into run (run_id, state, options) values ($1, 'running', $2)",
@@ -137,7 +138,7 @@ pub async fn create(connection: &mut PgConnection, run_id: Uuid, options: &RunOp
 /// The run with this id.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Option<Run>> {
     let row = sqlx::query!(
         "select run_id, state, options, problems, summary, created_at, finished_at
@@ -167,7 +168,7 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
 /// Progress of each stage of a run, in order.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
     sqlx::query_as!(
         StageProgress,
@@ -185,10 +186,11 @@ pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Resu
     .await
 }
 
-/// Ids of the runs whose id begins with `prefix` (lower-case hexadecimal with hyphens), at most two.
+/// Ids of the runs whose id begins with `prefix` (lower-case hexadecimal with hyphens), at most
+/// two.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where starts_with(run_id::text, $1) limit 2", prefix)
         .fetch_all(connection)
@@ -198,7 +200,7 @@ pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Res
 /// Run ids, newest first; `page.after` is the id of the last run of the previous page.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn list(
     connection: &mut PgConnection,
     state: Option<&str>,
@@ -219,18 +221,18 @@ pub async fn list(
 /// Ids of the runs that are not over, oldest first.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where state = 'running' order by run_id")
         .fetch_all(connection)
         .await
 }
 
-/// Takes the run's lock until the transaction ends, so that one process moves it at a time; false when
-/// another holds it or the run is over.
+/// Takes the run's lock until the transaction ends, so that one process moves it at a time; false
+/// when another holds it or the run is over.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
     let locked = sqlx::query_scalar!(
         "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
@@ -244,7 +246,7 @@ pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<b
 /// Whether the run includes a stage.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: StageName) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from run_stage where run_id = $1 and stage = $2) as "exists!""#,
@@ -255,10 +257,11 @@ pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: Stage
     .await
 }
 
-/// The distinct errors of a stage's failed tasks with their number, most frequent first, at most five.
+/// The distinct errors of a stage's failed tasks with their number, most frequent first, at most
+/// five.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn failures(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -279,7 +282,7 @@ pub async fn failures(
 /// Moves a stage to another state and stamps its times.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn set_stage(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -303,7 +306,7 @@ pub async fn set_stage(
 /// Records how many subjects of a stage needed no work.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn set_up_to_date(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -324,7 +327,7 @@ pub async fn set_up_to_date(
 /// Adds a sentence to the run's problems, once.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
@@ -339,7 +342,7 @@ pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &
 /// Merges `patch` into the run's summary.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &Value) -> sqlx::Result<()> {
     sqlx::query!("update run set summary = summary || $2 where run_id = $1", run_id, patch)
         .execute(connection)
@@ -350,7 +353,7 @@ pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &
 /// Ends a run.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
@@ -365,7 +368,7 @@ pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sq
 /// Cancels a run and its open tasks; a worker that holds one of them loses its fence check.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
     end(&mut *connection, run_id, "cancelled").await?;
     sqlx::query!(
@@ -385,12 +388,12 @@ pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result
     Ok(())
 }
 
-/// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready, and every stage after the
-/// first that has something to do plans anew, so that what this one gains reaches them. Returns the number of tasks put
-/// back.
+/// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready,
+/// and every stage after the first that has something to do plans anew, so that what this one gains
+/// reaches them. Returns the number of tasks put back.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bool) -> sqlx::Result<u64> {
     sqlx::query!(
         "update run set state = 'running', finished_at = null where run_id = $1 and state <> 'running'",
@@ -443,7 +446,8 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     Ok(tasks.rows_affected())
 }
 
-/// What the stages of a run wait for, one sentence for each stage and reason: something that is away or busy.
+/// What the stages of a run wait for, one sentence for each stage and reason: something that is
+/// away or busy.
 async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query!(
         r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
@@ -462,7 +466,7 @@ async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Ve
 /// Number of runs that are not over.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from run where state = 'running'"#)
         .fetch_one(connection)

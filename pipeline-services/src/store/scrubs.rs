@@ -1,4 +1,5 @@
-//! Stored postings under changed patterns: read in order, rewritten, and joined when they became one text.
+//! Stored postings under changed patterns: read in order, rewritten, and joined when they became
+//! one text.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -6,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::posting::Posting;
 
 /// Where a posting was seen, as far as it can hold personal data.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Identity of the sighting.
     pub sighting_id: i64,
@@ -21,7 +22,7 @@ pub struct Seen {
 /// The postings behind `after` in order of their ids, locked until the transaction ends.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn page(
     connection: &mut PgConnection,
     after: Option<Uuid>,
@@ -45,7 +46,7 @@ pub async fn page(
 /// The sightings of these postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn sightings(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Seen>> {
     sqlx::query_as!(
         Seen,
@@ -59,7 +60,7 @@ pub async fn sightings(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx:
 /// Another posting with this text.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn same_text(
     connection: &mut PgConnection,
     job_id: Uuid,
@@ -74,11 +75,11 @@ pub async fn same_text(
     .await
 }
 
-/// Writes a posting's fields and hash again. Where the texts that mentions point into changed, what was made of them
-/// goes, and the next run makes it anew.
+/// Writes a posting's fields and hash again. Where the texts that mentions point into changed, what
+/// was made of them goes, and the next run makes it anew.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn rewrite(
     connection: &mut PgConnection,
     posting: &Posting,
@@ -121,11 +122,11 @@ pub async fn rewrite(
     Ok(())
 }
 
-/// Joins a posting into an older one of the same text: its sightings with their visits and the versions after it move, and it goes with
-/// all that was made of it.
+/// Joins a posting into an older one of the same text: its sightings with their visits and the
+/// versions after it move, and it goes with all that was made of it.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "with kept as (
@@ -152,7 +153,8 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
     )
     .execute(&mut *connection)
     .await?;
-    // The survivor is the older one, so that what replaced the other is younger than it too: no ring arises.
+    // The survivor is the older one, so that what replaced the other is younger than it too: no
+    // ring arises.
     sqlx::query!(
         "update posting set previous_job_id = nullif($2, job_id) where previous_job_id = $1",
         vanishing,
@@ -173,10 +175,11 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
     Ok(())
 }
 
-/// Writes a sighting's address and identifier again; one that becomes like another of its posting joins that.
+/// Writes a sighting's address and identifier again; one that becomes like another of its posting
+/// joins that.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn rewrite_sighting(connection: &mut PgConnection, seen: &Seen) -> sqlx::Result<()> {
     let joined = sqlx::query!(
         "with same as (

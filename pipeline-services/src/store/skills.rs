@@ -12,7 +12,7 @@ use crate::domain::skill::{EnhancedSkill, Makers, Mention};
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_4174_8f72_7920_726f_7773);
 
 /// How a stage finished a posting.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Finished<'a> {
     /// Posting.
     pub job_id: Uuid,
@@ -25,7 +25,7 @@ pub struct Finished<'a> {
 /// Version at which a stage last finished each of the postings.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn versions(
     connection: &mut PgConnection,
     stage: &str,
@@ -68,7 +68,7 @@ async fn mark(
 /// Sets aside a posting that a stage cannot read.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn quarantine(
     connection: &mut PgConnection,
     stage: &str,
@@ -90,7 +90,7 @@ pub async fn quarantine(
 /// Replaces the extracted skills of a posting.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn replace_extracted(
     connection: &mut PgConnection,
     finished: &Finished<'_>,
@@ -144,7 +144,7 @@ pub async fn replace_extracted(
 }
 
 /// What the enhancer made of a posting.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Enhanced<'a> {
     /// Skills; the first ones stand for the mentions, in order.
     pub skills: &'a [EnhancedSkill],
@@ -157,7 +157,7 @@ pub struct Enhanced<'a> {
 /// Replaces the enhanced skills of a posting.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn replace_enhanced(
     connection: &mut PgConnection,
     finished: &Finished<'_>,
@@ -288,10 +288,11 @@ impl TryFrom<MentionRow> for Mention {
     }
 }
 
-/// Mentions of postings in reading order; a posting with an unreadable row carries the reason instead.
+/// Mentions of postings in reading order; a posting with an unreadable row carries the reason
+/// instead.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn mentions(
     connection: &mut PgConnection,
     ids: &[Uuid],
@@ -321,7 +322,7 @@ pub async fn mentions(
 }
 
 /// A skill and how many postings ask for it.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct SkillCount {
     /// Normalised label.
     pub skill: String,
@@ -338,7 +339,7 @@ pub struct SkillCount {
 /// The skills that most postings name, in one country or in all.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn top(
     connection: &mut PgConnection,
     country: Option<&str>,
@@ -364,7 +365,7 @@ pub async fn top(
 /// Number of distinct skills in use.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(distinct skill_id) as "count!" from enhanced_skills where not is_duplicate"#

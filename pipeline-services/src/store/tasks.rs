@@ -14,7 +14,7 @@ use crate::{domain::run::StageName, stage::StageError};
 pub const CHANNEL: &str = "observatory_task";
 
 /// A task that a worker holds.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Task {
     /// Key.
     pub task_id: i64,
@@ -30,7 +30,8 @@ pub struct Task {
     pub retry_count: i32,
     /// How often it may be tried again.
     pub max_retries: i32,
-    /// Seconds since it first found that something it depends on is away; none while it does not wait.
+    /// Seconds since it first found that something it depends on is away; none while it does not
+    /// wait.
     pub waited_seconds: Option<f64>,
     /// Ownership; a finish with an older fence is refused.
     pub fence: i64,
@@ -47,7 +48,7 @@ impl Task {
     /// The posting the task is about.
     ///
     /// # Errors
-    /// When the subject is not the id of one.
+    /// If the subject is not the id of one.
     pub fn posting_id(&self) -> Result<Uuid, StageError> {
         let wrong = |_| StageError::Fail(format!("subject `{}` is not a posting id", self.subject));
         self.subject.parse().map_err(wrong)
@@ -55,7 +56,7 @@ impl Task {
 }
 
 /// A task to be created.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct NewTask {
     /// Stage that will process it.
     pub stage: StageName,
@@ -69,15 +70,16 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
-/// Tries that a task has after workers were lost with it, each alone: a subject that ends its worker must not go round for
-/// ever, and one that was only near it must not suffer for that.
+/// Tries that a task has after workers were lost with it, each alone: a subject that ends its
+/// worker must not go round for ever, and one that was only near it must not suffer for that.
 pub const LOSSES: i32 = 5;
 
-/// Creates tasks. One that exists already for this run, stage and subject is left as it is while it is open or failed; one
-/// that is over is made ready again, since whoever asks for it found new work.
+/// Creates tasks. One that exists already for this run, stage and subject is left as it is while it
+/// is open or failed; one that is over is made ready again, since whoever asks for it found new
+/// work.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn create(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -113,7 +115,7 @@ pub async fn create(
 /// Creates, or makes ready again, the task that plans a stage of a run.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn create_plan(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -136,11 +138,11 @@ pub async fn create_plan(
     Ok(())
 }
 
-/// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends. A task that is to be worked on alone is
-/// claimed by itself.
+/// Claims up to `limit` ready tasks of a stage for `worker` until the lease ends. A task that is to
+/// be worked on alone is claimed by itself.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn claim(
     connection: &mut PgConnection,
     stage: StageName,
@@ -173,7 +175,7 @@ pub async fn claim(
 /// Extends every lease of a worker; returns how many it still holds.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn heartbeat(connection: &mut PgConnection, worker: Uuid, lease: Duration) -> sqlx::Result<u64> {
     let held = sqlx::query!(
         "update task set lease_until = now() + $2 where worker = $1 and state = 'running'",
@@ -188,7 +190,7 @@ pub async fn heartbeat(connection: &mut PgConnection, worker: Uuid, lease: Durat
 /// Ends a task as done; false when it is no longer owned, and then the caller must roll back.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn finish(connection: &mut PgConnection, task: &Task) -> sqlx::Result<bool> {
     let finished = sqlx::query!(
         "update task set state = 'done', finished_at = now(), lease_until = null, last_error = null,
@@ -205,7 +207,7 @@ pub async fn finish(connection: &mut PgConnection, task: &Task) -> sqlx::Result<
 /// Puts a task back to ready after `delay`; false when it is no longer owned.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn retry(
     connection: &mut PgConnection,
     task: &Task,
@@ -226,10 +228,11 @@ pub async fn retry(
     Ok(moved.rows_affected() == 1)
 }
 
-/// Keeps where a task has got to, and that it gets on; false when it is no longer owned, and then the caller must roll back.
+/// Keeps where a task has got to, and that it gets on; false when it is no longer owned, and then
+/// the caller must roll back.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Value) -> sqlx::Result<bool> {
     let kept = sqlx::query!(
         "update task set payload = $3, losses = 0, waiting_since = null
@@ -243,10 +246,11 @@ pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Va
     Ok(kept.rows_affected() == 1)
 }
 
-/// Puts a task back until something it depends on has come back, at the cost of no try; false when it is no longer owned.
+/// Puts a task back until something it depends on has come back, at the cost of no try; false when
+/// it is no longer owned.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn wait(
     connection: &mut PgConnection,
     task: &Task,
@@ -267,10 +271,11 @@ pub async fn wait(
     Ok(moved.rows_affected() == 1)
 }
 
-/// Puts a task of a failed batch back, to be worked on alone and at the cost of no try; false when it is no longer owned.
+/// Puts a task of a failed batch back, to be worked on alone and at the cost of no try; false when
+/// it is no longer owned.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
     let moved = sqlx::query!(
         "update task set state = 'ready', alone = true, run_at = now(), lease_until = null, worker = null,
@@ -288,7 +293,7 @@ pub async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -
 /// Ends a task as failed; false when it is no longer owned.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<bool> {
     let failed = sqlx::query!(
         "update task set state = 'failed', finished_at = now(), lease_until = null, waiting_since = null,
@@ -306,7 +311,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
 /// Ends all tasks that wait beside this one in its stage and run as failed; returns how many.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
     let failed = sqlx::query!(
         "update task set state = 'failed', finished_at = now(), waiting_since = null, last_error = $3
@@ -324,7 +329,7 @@ pub async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) ->
 /// Gives claimed tasks back untouched, for a worker that shuts down.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Result<u64> {
     let released = sqlx::query!(
         "update task set state = 'ready', lease_until = null, worker = null
@@ -336,11 +341,11 @@ pub async fn release(connection: &mut PgConnection, worker: Uuid) -> sqlx::Resul
     Ok(released.rows_affected())
 }
 
-/// Returns tasks whose worker is gone, to be worked on alone: one of them may be what ended it. One that was lost so
-/// [often](LOSSES) ends as failed.
+/// Returns tasks whose worker is gone, to be worked on alone: one of them may be what ended it. One
+/// that was lost so [often](LOSSES) ends as failed.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
     let reaped = sqlx::query!(
         "update task set
@@ -360,7 +365,7 @@ pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
 /// When the next task of the stage becomes ready, from now; `None` without any.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn next_ready_in(
     connection: &mut PgConnection,
     stage: StageName,

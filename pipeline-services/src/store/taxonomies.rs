@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
 /// A taxonomy with its size.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaxonomySummary {
     /// Key.
     pub taxonomy_id: i32,
@@ -31,7 +31,7 @@ const CHUNK: usize = 5_000;
 /// Stores a taxonomy in place of one with the same name and version. Run it inside a transaction.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn replace(
     connection: &mut PgConnection,
     name: &str,
@@ -135,7 +135,7 @@ async fn insert_relations(
 /// Makes a taxonomy the one that extraction links to; false when it does not exist.
 ///
 /// # Errors
-/// When a statement fails.
+/// If a statement fails.
 pub async fn activate(connection: &mut PgConnection, name: &str, version: &str) -> sqlx::Result<bool> {
     let found = sqlx::query_scalar!(
         "select taxonomy_id from taxonomy where name = $1 and version = $2",
@@ -157,7 +157,7 @@ pub async fn activate(connection: &mut PgConnection, name: &str, version: &str) 
 /// Every stored taxonomy.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySummary>> {
     sqlx::query_as!(
         TaxonomySummary,
@@ -177,7 +177,7 @@ pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySum
 /// Key, name and version of the active taxonomy.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, String, String)>> {
     let row = sqlx::query!("select taxonomy_id, name, version from taxonomy where active")
         .fetch_optional(connection)
@@ -188,7 +188,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, 
 /// Every concept of a taxonomy in the order of the URIs.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Concept>> {
     read_concepts(connection, taxonomy_id, None).await
 }
@@ -196,7 +196,7 @@ pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::
 /// One concept of a taxonomy.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn concept(
     connection: &mut PgConnection,
     taxonomy_id: i32,
@@ -239,7 +239,7 @@ async fn read_concepts(
 /// Every relation of a taxonomy.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn relations(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Relation>> {
     sqlx::query_as!(
         Relation,
@@ -254,7 +254,7 @@ pub async fn relations(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx:
 /// Relations from and to one concept.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn relations_of(
     connection: &mut PgConnection,
     taxonomy_id: i32,
@@ -275,7 +275,7 @@ pub async fn relations_of(
 /// Languages of a taxonomy's labels.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn languages(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "select distinct language from concept_label where taxonomy_id = $1 order by 1",

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// How far a visit is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisitProgress {
     /// Portal.
     pub portal: String,
@@ -18,10 +18,11 @@ pub struct VisitProgress {
     pub stop: Option<&'static str>,
 }
 
-/// Notes how far a visit of a run is and returns its id: a new one, or that of the same search where it has not ended.
+/// Notes how far a visit of a run is and returns its id: a new one, or that of the same search
+/// where it has not ended.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn progress(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -57,7 +58,7 @@ pub async fn progress(
 /// Adds advertisements to a visit's counts.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn count(connection: &mut PgConnection, visit_id: i64, new: i64, folded: i64) -> sqlx::Result<()> {
     sqlx::query!(
         "update visit set new = new + $2, folded = folded + $3 where visit_id = $1",
@@ -73,7 +74,7 @@ pub async fn count(connection: &mut PgConnection, visit_id: i64, new: i64, folde
 /// New and folded advertisements of a run's visits of a portal in a country.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn stored(
     connection: &mut PgConnection,
     run_id: Uuid,
@@ -95,7 +96,7 @@ pub async fn stored(
 /// Records which sightings a visit made, by the portal's id and the posting.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn saw(
     connection: &mut PgConnection,
     visit_id: i64,
@@ -121,10 +122,11 @@ pub async fn saw(
     Ok(())
 }
 
-/// Records that a visit met advertisements which are stored already; one that the visits of its run met before counts once.
+/// Records that a visit met advertisements which are stored already; one that the visits of its run
+/// met before counts once.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn saw_again(
     connection: &mut PgConnection,
     visit_id: i64,
@@ -161,7 +163,7 @@ pub async fn saw_again(
 /// The portal's ids of what a run's visits of a portal in a country have seen so far.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn seen(
     connection: &mut PgConnection,
     run_id: Uuid,

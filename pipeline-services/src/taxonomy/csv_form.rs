@@ -10,7 +10,8 @@ const COLUMNS: [&str; 6] = ["uri", "kind", "class", "language", "label", "prefer
 /// Reads a file, plain or `.gz`.
 ///
 /// # Errors
-/// If the file cannot be read, a column is missing or a value is not allowed; the error names file and line.
+/// If the file cannot be read, a column is missing or a value is not allowed; the error names file
+/// and line.
 pub fn read(source: &Source) -> Result<Loaded, TaxonomyError> {
     let mut table = super::esco::Table::open(source)?;
     let columns = COLUMNS.map(|name| table.column(name));

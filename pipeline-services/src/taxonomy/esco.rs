@@ -1,12 +1,13 @@
-//! Reading ESCO as the portal publishes it (a folder of CSV files per language), and the bilingual table
-//! merged from such folders.
+//! Reading ESCO as the portal publishes it (a folder of CSV files per language), and the bilingual
+//! table merged from such folders.
 //!
-//! Recognised names, in any case, each `.csv` or `.csv.gz`: `skills_xx`, `occupations_xx`, `…SkillsCollection_xx`,
-//! `broaderRelationsSkillPillar`, `broaderRelationsOccPillar`, `occupationSkillRelations`,
-//! `skillSkillRelations` (these with or without `_xx`), `skills_en_es`, `occupations_en_es`; a region behind the
-//! language (`skills_es-419`) and what a browser adds to a second download (`skills_es (1)`) do not matter.
-//! Other files are left alone. Labels of one concept from several files are united; the first preferred
-//! label of a language stays preferred, so list the newest folder first.
+//! Recognised names, in any case, each `.csv` or `.csv.gz`: `skills_xx`, `occupations_xx`,
+//! `…SkillsCollection_xx`, `broaderRelationsSkillPillar`, `broaderRelationsOccPillar`,
+//! `occupationSkillRelations`, `skillSkillRelations` (these with or without `_xx`), `skills_en_es`,
+//! `occupations_en_es`; a region behind the language (`skills_es-419`) and what a browser adds to a
+//! second download (`skills_es (1)`) do not matter. Other files are left alone. Labels of one
+//! concept from several files are united; the first preferred label of a language stays preferred,
+//! so list the newest folder first.
 
 mod table;
 
@@ -26,7 +27,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
 
 /// What a file of an ESCO folder holds.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     Concepts { kind: ConceptKind, language: Option<String> },
     Merged { kind: ConceptKind },
@@ -55,8 +56,9 @@ pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyEr
 /// Reads the files of ESCO folders; with `languages` given, labels of other languages are left out.
 ///
 /// # Errors
-/// If a file cannot be read, a needed column is missing or a row is broken; the error names the file and the line. Files
-/// without a single concept, or without a label of one of the languages, are an error too.
+/// If a file cannot be read, a needed column is missing or a row is broken; the error names the
+/// file and the line. Files without a single concept, or without a label of one of the languages,
+/// are an error too.
 pub fn read_files(folders: &[Vec<Source>], languages: &[String]) -> Result<Loaded, TaxonomyError> {
     let languages: Vec<String> = languages.iter().map(|language| base(language)).collect();
     let mut reader = Reader {

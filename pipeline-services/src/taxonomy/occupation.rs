@@ -1,9 +1,10 @@
 //! From job titles to occupations by their words.
 //!
-//! A title decides by what it is called: our own titles first, then preferred labels, then alternative ones
-//! that belong to one occupation; all of its words first, then without noise, then its beginning ("cocinero
-//! para restaurante"). Only what has no such name is compared by the rarity of the words it shares with labels
-//! (a Dice coefficient over inverse document frequencies), which is also how occupations are ranked.
+//! A title decides by what it is called: our own titles first, then preferred labels, then
+//! alternative ones that belong to one occupation; all of its words first, then without noise, then
+//! its beginning ("cocinero para restaurante"). Only what has no such name is compared by the
+//! rarity of the words it shares with labels (a Dice coefficient over inverse document
+//! frequencies), which is also how occupations are ranked.
 
 use std::collections::HashMap;
 
@@ -69,7 +70,7 @@ const RANKS: [&str; 38] = [
 ];
 
 /// An occupation with how well it fits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Ranked<'taxonomy> {
     /// The occupation.
     pub concept: &'taxonomy Concept,
@@ -78,7 +79,7 @@ pub struct Ranked<'taxonomy> {
 }
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     /// The occupation, or nothing where the words are known to name none.
     pub(super) concept: Option<u32>,
@@ -89,7 +90,7 @@ pub(super) struct Meaning {
 }
 
 /// How firmly a label belongs to its occupation, the firmest first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Preferred,
     PreferredEnglish,
@@ -124,7 +125,8 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Adds the labels of an occupation; both genders of `director técnico/directora técnica` count.
+    /// Adds the labels of an occupation; both genders of `director técnico/directora técnica`
+    /// count.
     pub(super) fn add(&mut self, concept: &Concept, id: u32) {
         for label in &concept.labels {
             for part in genders(&label.text) {
@@ -183,8 +185,8 @@ impl Index {
         self.best(&words, top, false)
     }
 
-    /// With `within`, only labels all of whose words stand in the title: one with further words names a
-    /// narrower occupation ("asistente de compras personales").
+    /// With `within`, only labels all of whose words stand in the title: one with further words
+    /// names a narrower occupation ("asistente de compras personales").
     fn best(&self, words: &[&Word], top: usize, within: bool) -> Vec<(u32, f32)> {
         let unknown = 1.0 + (self.names.len().max(1) as f32).ln();
         let known = |word: &&Word| self.ids.get(&word.stem);
@@ -216,7 +218,8 @@ impl Index {
         ranked
     }
 
-    /// The one occupation that a title clearly names. `own` knows titles that stand above the labels.
+    /// The one occupation that a title clearly names. `own` knows titles that stand above the
+    /// labels.
     pub(super) fn decide(&self, title: &str, own: &dyn Fn(&str) -> Option<Meaning>) -> Option<(u32, f32)> {
         let segments = title::segments(title);
         let names = Names { index: self, own };
@@ -230,8 +233,8 @@ impl Index {
             }
             Verdict::None => {}
         }
-        // "Gomero / mecánico y vendedor": another part has a name as a whole; "Equipo de turno | Cocinero": so
-        // may a later segment begin.
+        // "Gomero / mecánico y vendedor": another part has a name as a whole; "Equipo de turno |
+        // Cocinero": so may a later segment begin.
         let parts = first.chunk_by(|_, next| !next.alternative).skip(1);
         let part = parts.filter_map(|words| names.whole(words).filter(|found| found.extends)?.concept).next();
         let later = || {
@@ -243,7 +246,8 @@ impl Index {
         part.or_else(later).map(|concept| (concept, EXTENDED))
     }
 
-    /// The occupation whose label is most like the words, if it is like them and no other is as much.
+    /// The occupation whose label is most like the words, if it is like them and no other is as
+    /// much.
     fn resembling(&self, words: &[Word]) -> Option<(u32, f32)> {
         let words: Vec<&Word> = words.iter().filter(|word| !word.noise).collect();
         let ranked = self.best(&words, 2, true);
@@ -252,16 +256,17 @@ impl Index {
         (score >= SURE && score - second >= MARGIN).then_some((id, score.min(EXTENDED)))
     }
 
-    /// What a label stands for: a preferred one before an alternative one, and nothing where several
-    /// occupations have an equal claim.
+    /// What a label stands for: a preferred one before an alternative one, and nothing where
+    /// several occupations have an equal claim.
     fn meaning(&self, key: &str) -> Option<Meaning> {
         let owners = self.owners.get(key)?;
         let standing = owners.iter().map(|owner| owner.standing).min()?;
         let mut firm = owners.iter().filter(|owner| owner.standing == standing);
         let (owner, other) = (firm.next()?, firm.next());
         let one_word = !key.contains(' ');
-        // A single word is narrower or vaguer as an alternative label: "ayudante" for "ayudante de cocina". An
-        // English one is often a Spanish word for something else: "financier", "conductor".
+        // A single word is narrower or vaguer as an alternative label: "ayudante" for "ayudante de
+        // cocina". An English one is often a Spanish word for something else: "financier",
+        // "conductor".
         let alternative = one_word && standing == Standing::Alternative;
         let vague = alternative || (one_word && RANKS.contains(&key));
         let meaning = Meaning { concept: Some(owner.concept), extends: !vague, english: owner.english };
@@ -292,7 +297,8 @@ impl Names<'_> {
         }
         let label = self.index.meaning(&key);
         let preferred = || self.index.owners[&key].iter().any(|owner| owner.standing < Standing::Alternative);
-        // A title listed as naming no occupation gives way to a preferred label of the active taxonomy.
+        // A title listed as naming no occupation gives way to a preferred label of the active
+        // taxonomy.
         if own.is_some() && !(label.is_some() && preferred()) { own } else { label }
     }
 
@@ -341,8 +347,8 @@ impl Names<'_> {
     }
 }
 
-/// The names in `masculino/femenino`; other slashes stay inside the label. What both share may stand with the
-/// last alone: "operario/operaria de blanqueo", "técnico/a de codificación".
+/// The names in `masculino/femenino`; other slashes stay inside the label. What both share may
+/// stand with the last alone: "operario/operaria de blanqueo", "técnico/a de codificación".
 fn genders(label: &str) -> Vec<String> {
     let parts: Vec<&str> = label.split('/').map(str::trim).filter(|part| !part.is_empty()).collect();
     let [first, last] = parts[..] else { return vec![label.to_owned()] };

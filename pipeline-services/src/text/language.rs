@@ -5,7 +5,7 @@
 use super::tokens::Tokens;
 
 /// A language the pipeline reads.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// Spanish.
     Es,

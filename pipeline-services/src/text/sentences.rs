@@ -1,4 +1,5 @@
-//! Sentences of advertisements, whose line breaks are often lost: `…producción.Requisitos Formación…`.
+//! Sentences of advertisements, whose line breaks are often lost: `…producción.Requisitos
+//! Formación…`.
 
 use std::ops::Range;
 
@@ -24,14 +25,14 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The sentence that contains a span, as a range of code points; where the span crosses sentences, all of
-/// them. `start` and `end` are code points of `text`, clamped to it.
+/// The sentence that contains a span, as a range of code points; where the span crosses sentences,
+/// all of them. `start` and `end` are code points of `text`, clamped to it.
 pub fn sentence_at(text: &str, start: u32, end: u32) -> Range<u32> {
     Sentences::of(text).at(start, end)
 }
 
 /// A text and its sentences, for several spans of it.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Sentences<'t> {
     text: &'t str,
     /// Byte of each code point, and the length.

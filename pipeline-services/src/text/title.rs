@@ -1,8 +1,8 @@
 //! Job titles as advertisements write them: "¡URGENTE! Se busca Contador(a) Sr. - Zona Norte".
 //!
-//! A title is cut into segments at punctuation. Marks of gender vanish, abbreviations are written out, words
-//! lose number and gender, and each says whether it is noise, which is for the reader to leave out: a label
-//! may need the very word ("abogado de empresa").
+//! A title is cut into segments at punctuation. Marks of gender vanish, abbreviations are written
+//! out, words lose number and gender, and each says whether it is noise, which is for the reader to
+//! leave out: a label may need the very word ("abogado de empresa").
 
 mod vocabulary;
 
@@ -14,7 +14,7 @@ use vocabulary::{
 };
 
 /// A word of a title that is no article or preposition.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
     /// Folded, without number and gender.
     pub stem: String,
@@ -149,7 +149,8 @@ fn written_out(folded: &str) -> &str {
     ABBREVIATIONS.iter().find(|(short, _)| *short == folded).map_or(folded, |(_, long)| long)
 }
 
-/// Numbers and codes ("1290cc", "req198774") are noise, names with a digit inside ("b2b", "s4hana") are not.
+/// Numbers and codes ("1290cc", "req198774") are noise, names with a digit inside ("b2b", "s4hana")
+/// are not.
 fn is_noise(word: &str) -> bool {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     word.len() == 1 || digits >= 3 || digits == word.len() || listed(NOISE, word)

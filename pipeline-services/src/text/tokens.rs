@@ -8,7 +8,7 @@ use super::fold::push_folded;
 const DOTTED_ENDINGS: [&str; 4] = ["js", "net", "io", "ai"];
 
 /// One word and where it stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     /// First byte in the text.
     pub start: usize,
@@ -18,14 +18,15 @@ pub struct Token {
     pub start_char: u32,
     /// One past the last code point.
     pub end_char: u32,
-    /// Something stronger than a blank, hyphen or slash stands before this word, so no phrase runs over it.
+    /// Something stronger than a blank, hyphen or slash stands before this word, so no phrase runs
+    /// over it.
     pub break_before: bool,
     folded_start: usize,
     folded_end: usize,
 }
 
 /// The words of one text.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Tokens<'text> {
     text: &'text str,
     folded: String,
@@ -78,8 +79,8 @@ impl<'text> Tokens<'text> {
         });
     }
 
-    /// Parts words that stand glued together where a line break was lost ("interpersonalesResponsabilidades"), unless
-    /// the whole is a name that is written so.
+    /// Parts words that stand glued together where a line break was lost
+    /// ("interpersonalesResponsabilidades"), unless the whole is a name that is written so.
     pub fn part_glued(&mut self, is_name: impl Fn(&str) -> bool) {
         let mut items = Vec::with_capacity(self.items.len());
         for index in 0..self.items.len() {
@@ -207,7 +208,8 @@ fn seams(word: &str) -> Vec<usize> {
     seams
 }
 
-/// The folded words of a phrase, joined by one blank: the key under which spellings of a label meet.
+/// The folded words of a phrase, joined by one blank: the key under which spellings of a label
+/// meet.
 pub fn key(phrase: &str) -> String {
     Tokens::new(phrase).key()
 }

@@ -1,8 +1,8 @@
 //! Exact matching of many phrases over folded words.
 //!
-//! A trie of word ids: every phrase that stands in the text on word boundaries is found, shorter ones inside
-//! longer ones included; [`longest`] then chooses. (An automaton over characters with leftmost-longest
-//! semantics followed by a boundary filter loses matches.)
+//! A trie of word ids: every phrase that stands in the text on word boundaries is found, shorter
+//! ones inside longer ones included; [`longest`] then chooses. (An automaton over characters with
+//! leftmost-longest semantics followed by a boundary filter loses matches.)
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::tokens::Tokens;
 
 /// How much a phrase may vary in the text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inflection {
     /// The words as they are: names of products.
     Exact,
@@ -21,7 +21,7 @@ pub enum Inflection {
 }
 
 /// A phrase found in a text.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Match {
     /// First word.
     pub first: usize,
@@ -153,8 +153,9 @@ impl Trie {
     }
 }
 
-/// Chooses non-overlapping items: longer before shorter, then earlier before later. An item is given up only
-/// for a chosen one that it overlaps. `span` gives an item's half-open range of words.
+/// Chooses non-overlapping items: longer before shorter, then earlier before later. An item is
+/// given up only for a chosen one that it overlaps. `span` gives an item's half-open range of
+/// words.
 pub fn longest<T>(mut items: Vec<T>, span: impl Fn(&T) -> (usize, usize)) -> Vec<T> {
     items.sort_by_key(|item| {
         let (first, end) = span(item);
@@ -183,8 +184,8 @@ fn stem(word: &str, inflection: Inflection) -> &str {
     }
 }
 
-/// Plural endings off, the same for Spanish and English: `operaciones` and `operacion`, `databases` and
-/// `database` meet.
+/// Plural endings off, the same for Spanish and English: `operaciones` and `operacion`, `databases`
+/// and `database` meet.
 fn singular(word: &str) -> &str {
     let keeps_s = ["ss", "us", "is"].iter().any(|ending| word.ends_with(ending));
     let word =
@@ -202,8 +203,9 @@ fn genderless(word: &str) -> &str {
     if gendered { &word[..word.len() - 1] } else { word }
 }
 
-/// Hash of short keys by rotate and multiply; the keys are our own phrases, so no attacker chooses them.
-#[derive(Clone, Copy, Debug, Default)]
+/// Hash of short keys by rotate and multiply; the keys are our own phrases, so no attacker chooses
+/// them.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RotateMultiply(u64);
 
 type Fast = BuildHasherDefault<RotateMultiply>;

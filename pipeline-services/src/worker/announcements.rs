@@ -1,4 +1,5 @@
-//! Looks for work when the database says that there is some: one connection of a process listens for all its workers.
+//! Looks for work when the database says that there is some: one connection of a process listens
+//! for all its workers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +11,8 @@ use crate::{
     store::{PgListener, PgPool, tasks},
 };
 
-/// Longest sleep between two looks for work when no announcement arrives, and the pause between two tries to listen.
+/// Longest sleep between two looks for work when no announcement arrives, and the pause between two
+/// tries to listen.
 const POLL: Duration = Duration::from_secs(2);
 
 /// What was announced to a process.

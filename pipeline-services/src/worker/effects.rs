@@ -22,7 +22,7 @@ use crate::{
 /// Applies `effect` of `task`.
 ///
 /// # Errors
-/// When a statement fails; the caller rolls back.
+/// If a statement fails; the caller rolls back.
 pub(super) async fn apply(
     connection: &mut PgConnection,
     stage: StageName,

@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::stage::Dependency;
 
-/// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of a day, or of nonsense,
-/// must not hold a run for a day.
+/// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of
+/// a day, or of nonsense, must not hold a run for a day.
 pub const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a test or an operator may change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long a claimed task stays its worker's without a heartbeat.
     pub lease: Duration,
@@ -42,7 +42,8 @@ impl Timing {
     }
 }
 
-/// Between half of `delay` and all of it, so that tasks that failed together do not return together.
+/// Between half of `delay` and all of it, so that tasks that failed together do not return
+/// together.
 pub(super) fn jittered(delay: Duration) -> Duration {
     let random = Uuid::new_v4().as_u128() as u32;
     delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -50,12 +51,12 @@ pub(super) fn jittered(delay: Duration) -> Duration {
 
 /// What the workers of a process know about the things their stages depend on.
 ///
-/// A circuit opens when a whole batch found its dependency away; while it is open nothing is claimed that would only find
-/// the same, and when its time is over a single task tries.
+/// A circuit opens when a whole batch found its dependency away; while it is open nothing is
+/// claimed that would only find the same, and when its time is over a single task tries.
 #[derive(Debug, Default)]
 pub struct Circuits(Mutex<BTreeMap<Dependency, Circuit>>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Circuit {
     until: Instant,
     trips: u32,

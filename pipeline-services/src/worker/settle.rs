@@ -153,7 +153,8 @@ impl Worker {
                     return tasks::fail(connection, task, &reason).await;
                 }
                 report.waiting += 1;
-                // No circuit stands before what only this task depends on: it asks less and less often by itself.
+                // No circuit stands before what only this task depends on: it asks less and less
+                // often by itself.
                 let own = if dependency.is_shared() { 0.0 } else { waited / 2.0 };
                 let wait = after.unwrap_or_default().max(Duration::from_secs_f64(own)).min(LONGEST_HINT);
                 let wait = wait.max(pause);

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 /// A kind of personal data that the issue names.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// E-mail addresses, written plainly or in disguise.
     Email,
@@ -57,7 +57,7 @@ impl Kind {
 }
 
 /// Whose way of writing a form is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Country {
     /// Colombia.
     Co,
@@ -113,7 +113,7 @@ pub(crate) struct Form {
 }
 
 /// A piece of text that must be gone.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Secret {
     /// As it stands in the text.
     pub(crate) literal: String,
@@ -122,7 +122,7 @@ pub(crate) struct Secret {
 }
 
 /// A sentence with personal data.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Case {
     /// The kind of data.
     pub(crate) kind: Kind,
@@ -144,8 +144,8 @@ pub(crate) struct Case {
 
 /// Shorter runs of a number's characters than this may be chance.
 const LEAST_RUN: usize = 5;
-/// Letters alone share longer runs with other words: `mail` stands in `gmail.com` and in a mark, `mpleo` in
-/// `example.org` and in `empleos`.
+/// Letters alone share longer runs with other words: `mail` stands in `gmail.com` and in a mark,
+/// `mpleo` in `example.org` and in `empleos`.
 const LEAST_RUN_OF_LETTERS: usize = 7;
 
 /// Words of a name that say nothing about whose it is.
@@ -166,8 +166,9 @@ impl Case {
         Self { kind: form.kind, country: form.country, form: form.name, text, piece, secrets, before, after }
     }
 
-    /// Whether an output still shows a secret, or half of one. Of a name every word counts, and counts as a
-    /// whole word; of all else any run of half the significant characters, whatever stands between them.
+    /// Whether an output still shows a secret, or half of one. Of a name every word counts, and
+    /// counts as a whole word; of all else any run of half the significant characters, whatever
+    /// stands between them.
     pub(crate) fn leaks(&self, output: &str) -> bool {
         self.secrets.iter().any(|secret| {
             output.contains(&secret.literal)

@@ -20,8 +20,8 @@ pub(crate) fn digits(rng: &mut Rng, mask: &str) -> String {
     mask.chars().map(|char| if char == '_' { rng.digit(10) } else { char }).collect()
 }
 
-/// Writes a number into a layout. `_` is its next character and `*` all that are left; `~` and `^` are its next
-/// digit as a word of Spanish or Portuguese, `□` as a keycap emoji, `＿` full-width.
+/// Writes a number into a layout. `_` is its next character and `*` all that are left; `~` and `^`
+/// are its next digit as a word of Spanish or Portuguese, `□` as a keycap emoji, `＿` full-width.
 ///
 /// # Panics
 /// When the layout has no place for some of the number.
@@ -47,8 +47,8 @@ fn spelled(digit: Option<char>, words: &[&'static str; 10]) -> &'static str {
     digit.and_then(|char| char.to_digit(10)).map_or("", |digit| words[digit as usize])
 }
 
-/// The forms of a country's rows. A row whose layout begins with the number itself has no cue word of its own
-/// and stands in a sentence of `cued`; the others stand in any.
+/// The forms of a country's rows. A row whose layout begins with the number itself has no cue word
+/// of its own and stands in a sentence of `cued`; the others stand in any.
 pub(crate) fn forms(
     kind: Kind,
     country: Country,

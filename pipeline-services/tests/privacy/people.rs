@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 
-/// Women's given names. Like all names here they are no words of the sentences, or a whole word of a name could
-/// not be told from those.
+/// Women's given names. Like all names here they are no words of the sentences, or a whole word of
+/// a name could not be told from those.
 const WOMEN: &str =
     "Marcela Lucía Daniela Valentina Sofía Paola Gabriela Verónica Natalia Ximena Carolina Mónica Yuliana";
 
@@ -122,7 +122,8 @@ pub(crate) fn reserved_host(rng: &mut Rng) -> &'static str {
     pick(rng, &["example.com", "example.org", "example.net", "andina.example", "norte.example"])
 }
 
-/// A host that people write to: one of the reserved ones that end in a common way, or a well-known mail host.
+/// A host that people write to: one of the reserved ones that end in a common way, or a well-known
+/// mail host.
 pub(crate) fn common_host(rng: &mut Rng) -> &'static str {
     if rng.bool() { pick(rng, &["example.com", "example.org", "example.net"]) } else { mail_host(rng) }
 }

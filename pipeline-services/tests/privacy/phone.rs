@@ -1,7 +1,7 @@
 //! Written forms of telephone numbers.
 //!
-//! Numbers follow the numbering plan of each country (ITU-T E.164 national plans) and hold 555 where a person's
-//! number is unlikely to.
+//! Numbers follow the numbering plan of each country (ITU-T E.164 national plans) and hold 555
+//! where a person's number is unlikely to.
 
 use fastrand::Rng;
 

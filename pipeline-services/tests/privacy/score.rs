@@ -1,9 +1,10 @@
 //! How well a scrubber does on the set, and the table that says so.
 //!
-//! **Recall** of a kind and country: the share of its strings of which no secret shows afterwards, nor half of
-//! one. **Precision**: right removals by all removals, `right / (right + wrong)`. A string whose secrets are all
-//! gone is one right removal. Wrong are every string of the stay set that is changed at all, and every string
-//! whose words around the personal data are not there any more, even when the data is gone too.
+//! **Recall** of a kind and country: the share of its strings of which no secret shows afterwards,
+//! nor half of one. **Precision**: right removals by all removals, `right / (right + wrong)`. A
+//! string whose secrets are all gone is one right removal. Wrong are every string of the stay set
+//! that is changed at all, and every string whose words around the personal data are not there any
+//! more, even when the data is gone too.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// A count and the total it is part of.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Share {
     /// How many of them.
     pub(crate) part: u32,

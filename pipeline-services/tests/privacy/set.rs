@@ -13,7 +13,8 @@ use crate::{
 /// The set is the same on every machine and day.
 const SEED: u64 = 1581;
 
-/// The fewest strings of a kind that has forms of no country, and of each country of the other kinds.
+/// The fewest strings of a kind that has forms of no country, and of each country of the other
+/// kinds.
 pub(crate) const LEAST_OF_KIND: usize = 240;
 /// See [`LEAST_OF_KIND`].
 pub(crate) const LEAST_OF_COUNTRY: usize = 72;

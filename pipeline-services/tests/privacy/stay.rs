@@ -6,14 +6,15 @@ use fastrand::Rng;
 
 use crate::{check_digits, people::pick};
 
-/// Where the strings come from: classes, each a heading and its templates, a line each. In a template `_` is any
-/// digit, `¹` one from 1 to 9, `¤` a hexadecimal one and `⏎` a line break; everything else stands for itself.
+/// Where the strings come from: classes, each a heading and its templates, a line each. In a
+/// template `_` is any digit, `¹` one from 1 to 9, `¤` a hexadecimal one and `⏎` a line break;
+/// everything else stands for itself.
 const TEXTS: [&str; 2] = [include_str!("stay/numbers.txt"), include_str!("stay/words.txt")];
 /// The same for addresses and identifiers of advertisements.
 const URLS: &str = include_str!("stay/urls.txt");
 
 /// A string that must stay.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stay {
     /// The name of its class.
     pub(crate) class: &'static str,
@@ -45,7 +46,8 @@ const TITLES: [&str; 12] = [
     "Almacenista",
 ];
 
-/// Every string that must stay: the templates of a class in turn, behind a job title when they come again.
+/// Every string that must stay: the templates of a class in turn, behind a job title when they come
+/// again.
 pub(crate) fn strings() -> Vec<Stay> {
     let mut rng = Rng::with_seed(SEED);
     let mut seen = BTreeSet::new();
@@ -89,7 +91,8 @@ fn write(template: &str, rng: &mut Rng) -> String {
         .collect()
 }
 
-/// Whether some number has, by chance, the check digits of a document that is recognised without a cue word.
+/// Whether some number has, by chance, the check digits of a document that is recognised without a
+/// cue word.
 fn has_valid_number(text: &str) -> bool {
     let tokens = text.split(|char: char| !(char.is_ascii_digit() || "-./".contains(char)));
     tokens.map(|token| token.trim_matches(['-', '.', '/'])).any(|token| {

@@ -8,8 +8,8 @@ use crate::{
     people::{common_host, handle, mailbox, slug},
 };
 
-/// A form's name, the addresses it stands in, and how to write the piece. Where nothing stands around the piece,
-/// the whole may go.
+/// A form's name, the addresses it stands in, and how to write the piece. Where nothing stands
+/// around the piece, the whole may go.
 type Row = (&'static str, &'static [&'static str], fn(&mut Rng) -> String);
 
 fn mail(rng: &mut Rng, sign: &str) -> String {

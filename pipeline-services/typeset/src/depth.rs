@@ -12,7 +12,8 @@ pub(crate) fn depth(page: &Frame) -> f64 {
     if height > Abs::zero() { lowest / height } else { 0.0 }
 }
 
-/// The lowest end of a text, shape or image that lies above `limit`, `top` being where the frame begins.
+/// The lowest end of a text, shape or image that lies above `limit`, `top` being where the frame
+/// begins.
 fn lowest(frame: &Frame, top: Abs, limit: Abs) -> Abs {
     let ends = frame.items().map(|(position, item)| {
         let at = top + position.y;

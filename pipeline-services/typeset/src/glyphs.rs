@@ -1,7 +1,8 @@
 //! Text that the fonts at hand can show.
 //!
-//! Advertisements are full of emoji and stray control characters. A reader should see that something
-//! stood there, not an empty box, and a document that must meet PDF/UA may not contain such a box.
+//! Advertisements are full of emoji and stray control characters. A reader should see that
+//! something stood there, not an empty box, and a document that must meet PDF/UA may not contain
+//! such a box.
 
 use std::collections::HashMap;
 

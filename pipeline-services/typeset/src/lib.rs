@@ -1,9 +1,10 @@
 //! Report data in, PDF out.
 //!
-//! A template (`.typ`) reads one JSON file, `/report.json`, and the images that lie in one directory,
-//! seen by the template as `/assets`. Nothing else is reachable: no network, no package, no clock, no
-//! file outside the template's own directory and the assets. Data is never pasted into markup: a
-//! template gets it as values, so a label such as `#eval("x")` or `$a_b$` is only ever text.
+//! A template (`.typ`) reads one JSON file, `/report.json`, and the images that lie in one
+//! directory, seen by the template as `/assets`. Nothing else is reachable: no network, no package,
+//! no clock, no file outside the template's own directory and the assets. Data is never pasted into
+//! markup: a template gets it as values, so a label such as `#eval("x")` or `$a_b$` is only ever
+//! text.
 //!
 //! The same inputs give the same bytes. The creation date of the document is whatever the template
 //! sets from the data.

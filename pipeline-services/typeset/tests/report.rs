@@ -162,7 +162,8 @@ fn depths_are_measured() {
     );
 }
 
-/// What a reader copies is what stands in the data: no invisible spaces, no hyphen that the layout put in.
+/// What a reader copies is what stands in the data: no invisible spaces, no hyphen that the layout
+/// put in.
 #[test]
 fn long_names_are_cut_without_a_trace() {
     let template = include_str!("../../reports/report.typ");

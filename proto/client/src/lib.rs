@@ -1,7 +1,9 @@
-//! How a program reaches a server of the contract: what it trusts, what it shows, and its bearer token.
+//! How a program reaches a server of the contract: what it trusts, what it shows, and its bearer
+//! token.
 //!
-//! [`Credentials::server`] checks everything before anything is asked of the network. The files may be replaced while
-//! the program runs: certificates are read again for every connection, a token for every call.
+//! [`Credentials::server`] checks everything before anything is asked of the network. The files may
+//! be replaced while the program runs: certificates are read again for every connection, a token
+//! for every call.
 
 mod tls;
 mod token;
@@ -120,7 +122,7 @@ impl From<String> for Secret {
 }
 
 /// Which flags say what is shown to a server: those that begin with its own.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags(&'static str);
 
 impl Flags {
@@ -147,12 +149,13 @@ impl Default for Flags {
 }
 
 /// What a program shows to the inference server, and whom it trusts.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Credentials {
     /// Flags that errors name.
     #[arg(skip)]
     pub flags: Flags,
-    /// Bearer token for the inference server; others on this machine can read arguments, but not the variable or a file.
+    /// Bearer token for the inference server; others on this machine can read arguments, but not
+    /// the variable or a file.
     #[arg(
         long = "inference-token",
         env = "OBSERVATORY_INFERENCE_TOKEN",
@@ -174,7 +177,8 @@ pub struct Credentials {
     #[arg(long = "inference-plaintext-token", env = "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN",
         hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new(), global = true)]
     pub plaintext_token: bool,
-    /// Roots in PEM that signed the certificate of the inference server [default: those of this machine].
+    /// Roots in PEM that signed the certificate of the inference server [default: those of this
+    /// machine].
     #[arg(
         long = "inference-ca",
         env = "OBSERVATORY_INFERENCE_CA",
@@ -183,7 +187,8 @@ pub struct Credentials {
         global = true
     )]
     pub ca: Option<PathBuf>,
-    /// Certificate in PEM to show to the inference server; read again for every connection, like the roots and the key.
+    /// Certificate in PEM to show to the inference server; read again for every connection, like
+    /// the roots and the key.
     #[arg(
         long = "inference-cert",
         env = "OBSERVATORY_INFERENCE_CERT",
@@ -204,9 +209,10 @@ pub struct Credentials {
 }
 
 /// What a program shows to the pipeline's services, and whom it trusts.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct EndpointCredentials {
-    /// Bearer token for the pipeline's services; others on this machine can read arguments, but not the variable or a file.
+    /// Bearer token for the pipeline's services; others on this machine can read arguments, but not
+    /// the variable or a file.
     #[arg(
         long,
         env = "OBSERVATORY_ENDPOINT_TOKEN",
@@ -228,10 +234,12 @@ pub struct EndpointCredentials {
     #[arg(long, env = "OBSERVATORY_ENDPOINT_PLAINTEXT_TOKEN",
         hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new(), global = true)]
     endpoint_plaintext_token: bool,
-    /// Roots in PEM that signed the certificate of the pipeline's services [default: those of this machine].
+    /// Roots in PEM that signed the certificate of the pipeline's services [default: those of this
+    /// machine].
     #[arg(long, env = "OBSERVATORY_ENDPOINT_CA", hide_env_values = true, value_name = "FILE", global = true)]
     endpoint_ca: Option<PathBuf>,
-    /// Certificate in PEM to show to the pipeline's services; read again for every connection, like the roots and the key.
+    /// Certificate in PEM to show to the pipeline's services; read again for every connection, like
+    /// the roots and the key.
     #[arg(
         long,
         env = "OBSERVATORY_ENDPOINT_CERT",
@@ -279,8 +287,8 @@ impl Credentials {
         Self { ca: None, certificate: None, key: None, ..self.clone() }
     }
 
-    /// The server at an address, http://HOST:PORT (which may be cut to HOST:PORT) or https://HOST:PORT, to be reached
-    /// with these credentials.
+    /// The server at an address, http://HOST:PORT (which may be cut to HOST:PORT) or
+    /// https://HOST:PORT, to be reached with these credentials.
     ///
     /// # Errors
     /// Names the flag at fault. Nothing was asked of the network then.
@@ -304,7 +312,8 @@ impl Credentials {
             Some("https") => {
                 files.config()?;
                 let dial = tls::Dial::new(files, &host, uri.port_u16()).ok_or_else(bad)?;
-                // The dialled stream is encrypted already: the transport is told of the scheme only for its requests.
+                // The dialled stream is encrypted already: the transport is told of the scheme only
+                // for its requests.
                 let plain = Uri::builder().scheme("http").authority(dial.authority()).path_and_query("/");
                 let endpoint = Endpoint::from(plain.build().map_err(|_| bad())?).origin(uri);
                 Ok(Server { endpoint, dial: Some(dial), bearer })
@@ -327,7 +336,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// A server that may be called; nothing was asked of it yet.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     endpoint: Endpoint,
     dial: Option<tls::Dial>,
@@ -344,7 +353,7 @@ impl Server {
     /// Connects now.
     ///
     /// # Errors
-    /// When nobody answers, or the handshake fails ([`HandshakeError`] among the causes).
+    /// If nobody answers, or the handshake fails ([`HandshakeError`] among the causes).
     pub async fn connect(self) -> Result<Connection, tonic::transport::Error> {
         let channel = match self.dial {
             Some(dial) => self.endpoint.connect_with_connector(dial.connector()).await?,

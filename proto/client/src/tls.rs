@@ -21,7 +21,7 @@ use crate::{Error, Flags};
 const PROTOCOL: &[u8] = b"h2";
 
 /// Files in PEM that make a client speak TLS.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     /// Flags that name them.
     pub(crate) flags: Flags,
@@ -104,7 +104,7 @@ fn private_key(flag: &str, file: &Path) -> Result<PrivateKeyDer<'static>, Error>
 }
 
 /// A server to make encrypted connections to.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dial {
     files: Files,
     name: ServerName<'static>,
@@ -187,7 +187,8 @@ const NO_GRPC: &str = "the server speaks TLS, but no gRPC at this address";
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// No encrypted connection came about. Says the cause itself: of a lost connection the transport keeps the text only.
+/// No encrypted connection came about. Says the cause itself: of a lost connection the transport
+/// keeps the text only.
 #[derive(Debug, thiserror::Error)]
 #[error("{advice} ({cause})")]
 pub struct HandshakeError {
@@ -196,7 +197,7 @@ pub struct HandshakeError {
 }
 
 /// What a server wants of a client.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A certificate.
     Certificate,
@@ -219,8 +220,9 @@ impl Wanted {
     }
 }
 
-/// What a server wants that ended a connection by an alert of TLS: in TLS 1.3 it judges the certificate of a client only
-/// after the handshake, so that the first call fails, for a reason deep among its causes.
+/// What a server wants that ended a connection by an alert of TLS: in TLS 1.3 it judges the
+/// certificate of a client only after the handshake, so that the first call fails, for a reason
+/// deep among its causes.
 pub fn wanted(error: &(dyn StdError + 'static)) -> Option<Wanted> {
     let mut cause = Some(error);
     while let Some(error) = cause {

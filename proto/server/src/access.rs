@@ -15,10 +15,12 @@ use crate::connections::Origin;
 use crate::tls::Peer;
 use crate::watched::Watched;
 
-/// Longest time that a client without quota is told to wait: a hint that is a number of days helps nobody.
+/// Longest time that a client without quota is told to wait: a hint that is a number of days helps
+/// nobody.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-/// What a server's clients file says of a client beside how it is known: what it may do, and how much.
+/// What a server's clients file says of a client beside how it is known: what it may do, and how
+/// much.
 pub trait Grants: DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static {
     /// The key of the file for what a client may have in a minute.
     const QUOTA: &'static str;
@@ -108,8 +110,8 @@ impl std::fmt::Display for Unknown {
     }
 }
 
-/// A bucket that fills evenly and holds a minute's worth. It may be overdrawn once, so that a request larger than
-/// it is served at all; then it has to fill up first.
+/// A bucket that fills evenly and holds a minute's worth. It may be overdrawn once, so that a
+/// request larger than it is served at all; then it has to fill up first.
 #[derive(Debug)]
 struct Quota {
     per_minute: u32,
@@ -191,15 +193,15 @@ impl<G: Grants> Clients<G> {
 /// 64 hexadecimal digits.
 ///
 /// # Errors
-/// Where it is something else.
+/// If it is something else.
 pub fn parse_digest(text: &str) -> Result<[u8; 32]> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text.trim(), &mut digest).context("expected 64 hexadecimal digits")?;
     Ok(digest)
 }
 
-/// The rule for callers. Being on the same machine gives no rights: whoever comes through a proxy of this machine comes
-/// from this machine.
+/// The rule for callers. Being on the same machine gives no rights: whoever comes through a proxy
+/// of this machine comes from this machine.
 #[derive(Debug, Clone)]
 pub struct Access<G> {
     clients: Option<Arc<Watched<Clients<G>>>>,
@@ -210,8 +212,9 @@ pub struct Access<G> {
 }
 
 impl<G: Grants> Access<G> {
-    /// The clients of this file, read again when it changes, and whoever shows the token of which `operator` is the
-    /// digest, who may do everything. `anonymous` is for those who show nothing, and without a file for all others.
+    /// The clients of this file, read again when it changes, and whoever shows the token of which
+    /// `operator` is the digest, who may do everything. `anonymous` is for those who show nothing,
+    /// and without a file for all others.
     ///
     /// # Errors
     /// Names the file and the entry at fault.
@@ -277,7 +280,7 @@ mod tests {
     use super::*;
 
     /// What the tests' clients may do.
-    #[derive(Clone, Debug, Default, Deserialize)]
+    #[derive(Debug, Clone, Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Rights {
         #[serde(default)]

@@ -1,8 +1,10 @@
-//! Connections of a port: how many there may be, how long a silent one stays, and which one goes where there is no room.
+//! Connections of a port: how many there may be, how long a silent one stays, and which one goes
+//! where there is no room.
 //!
-//! Whoever connects holds a file descriptor before anybody knows who it is. So each port has its own number of
-//! connections, together below the process's limit; where one more comes, the one that has been silent for longest goes,
-//! those first that never asked anything. Connections with a call under way stay.
+//! Whoever connects holds a file descriptor before anybody knows who it is. So each port has its
+//! own number of connections, together below the process's limit; where one more comes, the one
+//! that has been silent for longest goes, those first that never asked anything. Connections with a
+//! call under way stay.
 
 use std::io;
 use std::pin::Pin;
@@ -73,10 +75,11 @@ pub struct Room {
 }
 
 impl Room {
-    /// What the process's limit of open files leaves to this many serving ports, or what was asked for.
+    /// What the process's limit of open files leaves to this many serving ports, or what was asked
+    /// for.
     ///
     /// # Errors
-    /// Where that is more than the limit leaves.
+    /// If that is more than the limit leaves.
     pub fn new(asked: Option<usize>, ports: usize) -> anyhow::Result<Self> {
         Self::within(descriptors(), asked, ports)
     }
@@ -182,7 +185,8 @@ impl Door {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, where need be that of the connection that was silent for longest; nothing where all have calls under way.
+    /// A place, where need be that of the connection that was silent for longest; nothing where all
+    /// have calls under way.
     fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut inside = self.inside();
         if inside.len() >= self.most {
@@ -342,7 +346,8 @@ pub struct Port {
     pub patience: Patience,
 }
 
-/// Connections of the listener, those with TLS after their handshake. A slow or failed handshake holds nobody up.
+/// Connections of the listener, those with TLS after their handshake. A slow or failed handshake
+/// holds nobody up.
 pub fn incoming(listener: TcpListener, port: Port) -> Incoming {
     let (sender, receiver) = mpsc::channel(WAITING);
     if let Some(tls) = &port.tls {

@@ -21,8 +21,8 @@ pub fn health(serves: bool) -> (StatusCode, &'static str) {
     if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
 }
 
-/// Serves the routes until `closed`, and what is under way then to its end. A connection may be silent for `head` between
-/// requests, and take as long for the head of one.
+/// Serves the routes until `closed`, and what is under way then to its end. A connection may be
+/// silent for `head` between requests, and take as long for the head of one.
 pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, closed: CancellationToken) {
     let tasks = TaskTracker::new();
     loop {

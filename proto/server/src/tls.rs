@@ -44,7 +44,7 @@ impl Files {
     /// The TLS configuration that they make, made again when they change.
     ///
     /// # Errors
-    /// Where a file cannot be read or holds something else, or the key is not that of the certificate.
+    /// If a file cannot be read or holds something else, or the key is not that of the certificate.
     pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
         let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
         let Self { certificate, key, client_ca } = self.clone();

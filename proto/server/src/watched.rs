@@ -1,4 +1,5 @@
-//! A value made from files, made again when they change: certificates and clients are replaced without a restart.
+//! A value made from files, made again when they change: certificates and clients are replaced
+//! without a restart.
 
 use std::fs;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// What `make` makes of the contents of the files, in their order.
     ///
     /// # Errors
-    /// Where a file cannot be read, and those of `make`.
+    /// If a file cannot be read, and those of `make`.
     pub fn new(
         files: Vec<PathBuf>,
         make: impl Fn(&[Vec<u8>]) -> Result<T> + Send + Sync + 'static,
@@ -47,8 +48,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the value again where the files have changed since they were last tried. One that cannot be made leaves
-    /// the value as it was.
+    /// Makes the value again where the files have changed since they were last tried. One that
+    /// cannot be made leaves the value as it was.
     ///
     /// # Errors
     /// As [`Watched::new`].

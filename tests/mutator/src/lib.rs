@@ -1,7 +1,9 @@
-//! Damages inputs of parsers, the same way for the same seed, so that ordinary tests meet what nobody thought of.
+//! Damages inputs of parsers, the same way for the same seed, so that ordinary tests meet what
+//! nobody thought of.
 //!
-//! [`bytes`] and [`texts`] hand a corpus, and what becomes of it, to a check that panics where it should not have. A failure
-//! names its seed; `OBSERVATORY_SEED` set to it makes the same input again, and no other.
+//! [`bytes`] and [`texts`] hand a corpus, and what becomes of it, to a check that panics where it
+//! should not have. A failure names its seed; `OBSERVATORY_SEED` set to it makes the same input
+//! again, and no other.
 
 use std::{
     env,
@@ -21,8 +23,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Bytes that an input may be longer than the longest of the corpus.
 const GROWTH: usize = 4 * 1024;
 
-/// Pieces that parsers of ours stumble over: ends of things that never began, things that never end, numbers at the edge,
-/// characters that are none or many.
+/// Pieces that parsers of ours stumble over: ends of things that never began, things that never
+/// end, numbers at the edge, characters that are none or many.
 const PIECES: &[&str] = &[
     "\0",
     "\u{feff}",
@@ -78,7 +80,7 @@ const PIECES: &[&str] = &[
 const BYTES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xc3, 0xed, 0xfe, 0xff];
 
 /// Makes inputs from a corpus.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Mutator {
     state: u64,
 }
@@ -103,7 +105,8 @@ impl Mutator {
         if end == 0 { 0 } else { usize::try_from(self.next() % end as u64).unwrap_or(0) }
     }
 
-    /// One of the corpus, damaged in one to eight places; a few bytes longer than the longest at most.
+    /// One of the corpus, damaged in one to eight places; a few bytes longer than the longest at
+    /// most.
     pub fn mutate(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let most = corpus.iter().map(Vec::len).max().unwrap_or(0) + GROWTH;
         let at = self.below(corpus.len());

@@ -1,4 +1,5 @@
-//! Generated job portals for demonstrations and tests: `generate` writes advertisements, `serve` serves them.
+//! Generated job portals for demonstrations and tests: `generate` writes advertisements, `serve`
+//! serves them.
 
 use std::{
     fs::File,
@@ -13,7 +14,8 @@ use clap::{Args, Parser, Subcommand};
 use observatory_tests::simulator::{self, Config, Fault, Simulator, Site, Truth};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Generated job portals in the shapes of Computrabajo, elempleo and Bumeran. All text is generated.
+/// Generated job portals in the shapes of Computrabajo, elempleo and Bumeran. All text is
+/// generated.
 #[derive(Parser)]
 #[command(name = "portal-simulator", version)]
 struct Cli {
@@ -23,7 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Writes advertisements as JSON Lines with the field names of `raw_jobs`, for `observatory postings import`.
+    /// Writes advertisements as JSON Lines with the field names of `raw_jobs`, for `observatory
+    /// postings import`.
     Generate {
         #[command(flatten)]
         content: Content,
@@ -50,7 +53,8 @@ enum Command {
         /// File for the truth about the wave served at first.
         #[arg(long)]
         truth: Option<PathBuf>,
-        /// A fault from the start, such as `computrabajo/too-many-requests:every=5,retry-after=2`; may be repeated.
+        /// A fault from the start, such as `computrabajo/too-many-requests:every=5,retry-after=2`;
+        /// may be repeated.
         #[arg(long = "fault")]
         faults: Vec<Fault>,
         /// Seconds of Crawl-delay in robots.txt.
@@ -68,10 +72,12 @@ struct Content {
     /// Advertisements of the first wave over all sites; of written ones at most 1000.
     #[arg(long, default_value_t = 600)]
     ads: usize,
-    /// Print advertisements written for this project, with marked skills, in place of composed ones.
+    /// Print advertisements written for this project, with marked skills, in place of composed
+    /// ones.
     #[arg(long)]
     written: bool,
-    /// Advertisements of one site, such as `bumeran:AR=80`, in place of its part of --ads; may be repeated.
+    /// Advertisements of one site, such as `bumeran:AR=80`, in place of its part of --ads; may be
+    /// repeated.
     #[arg(long = "site", value_parser = site_count)]
     sites: Vec<(Site, usize)>,
     /// "Now" on the sites [default: 2026-11-20T20:00:00Z].

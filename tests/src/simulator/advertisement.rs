@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Who offers the work.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Employer {
     /// A company with a page of its own on the portal.
     Named(String),
@@ -31,7 +31,7 @@ impl Employer {
 }
 
 /// How the body is written in the page.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Layout {
     /// Lines parted by `<br/>`.
@@ -43,14 +43,14 @@ pub(crate) enum Layout {
 }
 
 /// A line of the body.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) text: String,
     pub(crate) kind: LineKind,
 }
 
 /// What a line is in the layout with paragraphs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineKind {
     Heading,
     Item,
@@ -60,7 +60,7 @@ pub(crate) enum LineKind {
 }
 
 /// A skill that was written into an advertisement on purpose.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlantedSkill {
     /// The words as they stand in the title, description or requirements.
     pub surface: String,
@@ -71,7 +71,7 @@ pub struct PlantedSkill {
 }
 
 /// Contact data that was written into an advertisement on purpose, all of it invented.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PersonalData {
     /// `email` or `phone`.
     pub kind: &'static str,
@@ -80,7 +80,7 @@ pub struct PersonalData {
 }
 
 /// One advertisement of one site in one version.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ad {
     pub(crate) site: Site,
     pub(crate) id: String,
@@ -107,7 +107,8 @@ pub(crate) struct Ad {
     pub(crate) posted_at: Option<DateTime<Utc>>,
     pub(crate) skills: Vec<PlantedSkill>,
     pub(crate) personal_data: Vec<PersonalData>,
-    /// What is marked in the description of a written advertisement; an edit adds a sentence without any skill.
+    /// What is marked in the description of a written advertisement; an edit adds a sentence
+    /// without any skill.
     pub(crate) marks: Option<Marks>,
     /// Key of the advertisement of another portal with the same text.
     pub(crate) duplicate_of: Option<String>,

@@ -18,7 +18,8 @@ use super::{
 const OLDEST_DAYS: usize = 25;
 /// Last wave of what is never taken down.
 const FOR_EVER: u32 = u32::MAX;
-/// Where advertisements of later waves begin to be numbered, so that they do not depend on how many came before.
+/// Where advertisements of later waves begin to be numbered, so that they do not depend on how many
+/// came before.
 const WAVE_STRIDE: usize = 1_000_000;
 
 /// The advertisements, with all their versions.
@@ -57,8 +58,8 @@ impl Catalog {
         Self { ads: builder.ads, by_id }
     }
 
-    /// What stands on a site in a wave, as its listing shows it: newest first, the undated last, and once more
-    /// at the end what is listed twice.
+    /// What stands on a site in a wave, as its listing shows it: newest first, the undated last,
+    /// and once more at the end what is listed twice.
     pub(crate) fn listing(&self, site: Site, wave: u32) -> Vec<&Ad> {
         let mut ads: Vec<&Ad> = self.ads.iter().filter(|ad| ad.site == site && ad.is_visible(wave)).collect();
         ads.sort_by(|a, b| b.posted_at.cmp(&a.posted_at).then_with(|| a.id.cmp(&b.id)));

@@ -12,7 +12,8 @@ pub(crate) fn local_day(moment: DateTime<Utc>, country: Country) -> NaiveDate {
     moment.with_timezone(&country.offset()).date_naive()
 }
 
-/// A moment `days` before now, always on that day of the country's calendar; on today's, some hours ago.
+/// A moment `days` before now, always on that day of the country's calendar; on today's, some hours
+/// ago.
 pub(crate) fn moment_before(
     now: DateTime<Utc>,
     days: usize,
@@ -24,8 +25,9 @@ pub(crate) fn moment_before(
     now - chrono::Duration::hours((days * 24) as i64 + if days == 0 { hours as i64 } else { 0 })
 }
 
-/// "Hace 3 horas", "Ayer", "Hace 2 días": hours only for what appeared on the same day of the country, so that
-/// the printed age always leads back to the day of publication. `blank` separates the words.
+/// "Hace 3 horas", "Ayer", "Hace 2 días": hours only for what appeared on the same day of the
+/// country, so that the printed age always leads back to the day of publication. `blank` separates
+/// the words.
 pub(crate) fn age(posted: DateTime<Utc>, now: DateTime<Utc>, country: Country, blank: &str) -> String {
     let days = (local_day(now, country) - local_day(posted, country)).num_days();
     match days {

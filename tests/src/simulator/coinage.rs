@@ -1,10 +1,10 @@
-//! Skill terms that nobody uses: so many of the planted skills are unknown to every lexicon and taxonomy that
-//! no figure measured on generated advertisements can pass for accuracy.
+//! Skill terms that nobody uses: so many of the planted skills are unknown to every lexicon and
+//! taxonomy that no figure measured on generated advertisements can pass for accuracy.
 
 use super::rng::Rng;
 
 /// A coined term in Spanish and in English.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Coined {
     pub(crate) spanish: String,
     pub(crate) english: String,

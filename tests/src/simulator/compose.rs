@@ -30,7 +30,8 @@ pub(crate) struct Content {
     pub(crate) marks: Option<Marks>,
 }
 
-/// Puts a written advertisement into the shape of any other: employer, city and terms are invented around its words.
+/// Puts a written advertisement into the shape of any other: employer, city and terms are invented
+/// around its words.
 pub(crate) fn written(config: &Config, site: Site, ad: &Written, rng: &mut Rng) -> Content {
     let cities = places::cities(site.country);
     let named = cities.iter().find(|(name, _)| ad.description.contains(name.trim_end_matches(", D.C.")));
@@ -133,8 +134,8 @@ fn title(title: &str, area: &Area, english: bool, city: City, rng: &mut Rng) -> 
     }
 }
 
-/// Hard skills in mixed order, at least a quarter of them coined, so that with the one soft skill more than a
-/// fifth of all planted terms is unknown to any lexicon.
+/// Hard skills in mixed order, at least a quarter of them coined, so that with the one soft skill
+/// more than a fifth of all planted terms is unknown to any lexicon.
 fn skills(area: &Area, coined: &[Coined], english: bool, rng: &mut Rng) -> (Vec<PlantedSkill>, PlantedSkill) {
     let wanted = rng.between(3, 6);
     let known = rng.sample(area.skills, wanted).into_iter().map(|surface| PlantedSkill {
@@ -299,8 +300,8 @@ impl Writer {
         vec![PersonalData { kind, text }]
     }
 
-    /// The lines; where the portal glues them together, each ends like a sentence, so that no word of one runs
-    /// into a word of the next.
+    /// The lines; where the portal glues them together, each ends like a sentence, so that no word
+    /// of one runs into a word of the next.
     fn finish(mut self) -> Vec<Line> {
         if self.layout == Layout::RunTogether {
             let count = self.lines.len();

@@ -23,8 +23,8 @@ pub(crate) fn answer(request: &Request<'_>) -> Answer {
     }
 }
 
-/// The words that a listing's path asks for: `/trabajo-de-x[-en-y]`, `/empleos-en-y`, `/empleos-de-x`,
-/// `/ofertas-de-trabajo/`.
+/// The words that a listing's path asks for: `/trabajo-de-x[-en-y]`, `/empleos-en-y`,
+/// `/empleos-de-x`, `/ofertas-de-trabajo/`.
 fn words_of(path: &str) -> Option<Vec<&str>> {
     let rest = match path.trim_end_matches('/') {
         "" | "/ofertas-de-trabajo" | "/empleos" => "",

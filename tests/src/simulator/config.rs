@@ -12,7 +12,7 @@ const MOST_ADS: usize = 50_000;
 const MOST_WAVES: u32 = 9;
 
 /// Shares of advertisements with something particular, each from 0 to 1.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shares {
     /// Computrabajo advertisements that copy one of the country's other portal word for word.
     pub duplicates: f64,
@@ -75,17 +75,19 @@ impl Shares {
 }
 
 /// Where the words come from.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Texts {
     /// Templates of this simulator, with coined skills that no lexicon holds: for tests.
     #[default]
     Composed,
-    /// Advertisements written for this project, each printed by one site, every skill in them marked.
+    /// Advertisements written for this project, each printed by one site, every skill in them
+    /// marked.
     Written,
 }
 
-/// What to generate and how to serve it; equal configurations give equal advertisements, pages and truth.
-#[derive(Clone, Debug)]
+/// What to generate and how to serve it; equal configurations give equal advertisements, pages and
+/// truth.
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Seed of every choice.
     pub seed: u64,
@@ -127,7 +129,7 @@ impl Default for Config {
 }
 
 /// Why a configuration cannot be used.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A share outside of 0 to 1.
     #[error("share {name} is {value}; allowed are 0 to 1")]
@@ -165,8 +167,8 @@ impl Config {
             .collect()
     }
 
-    /// `total` written advertisements over the sites of five countries, each site as many as its share of the set; no
-    /// more than there are.
+    /// `total` written advertisements over the sites of five countries, each site as many as its
+    /// share of the set; no more than there are.
     pub fn written(total: usize, seed: u64) -> Self {
         let total = total.min(written::count());
         let share = |site: Site| written::of_site(site, seed).len() * total / written::count();

@@ -2,7 +2,8 @@
 //!
 //! - `GET stats`, `GET requests`: the log, JSON
 //! - `GET truth`: what a reader should deliver of the wave being served, JSON Lines
-//! - `POST wave`, `POST clock`, `POST faults`: the new wave, the new time, or the faults from now on, one a line
+//! - `POST wave`, `POST clock`, `POST faults`: the new wave, the new time, or the faults from now
+//!   on, one a line
 
 use chrono::{DateTime, Utc};
 

@@ -10,7 +10,8 @@ use super::{
     text::{Entities, escape},
 };
 
-/// Answers a request for any path of the site; the country part `/co` of real addresses may be left out.
+/// Answers a request for any path of the site; the country part `/co` of real addresses may be left
+/// out.
 pub(crate) fn answer(request: &Request<'_>) -> Answer {
     let inside = request.path.trim_start_matches('/');
     let path = match inside.split_once('/') {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use super::site::Portal;
 
 /// A fault of one portal, or of all.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The portal; none for every one.
     pub portal: Option<Portal>,
@@ -13,9 +13,9 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
-/// What goes wrong. Requests are counted per fault; robots.txt and the simulator's own pages are neither counted
-/// nor touched, except by [`FaultKind::RobotsUnavailable`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What goes wrong. Requests are counted per fault; robots.txt and the simulator's own pages are
+/// neither counted nor touched, except by [`FaultKind::RobotsUnavailable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// Every n-th request is answered 429 with `Retry-After`.
     TooManyRequests {
@@ -61,7 +61,7 @@ const FORMS: &str = "too-many-requests:every=5,retry-after=2; unavailable:after=
     each with a portal and a slash before it for that portal only";
 
 /// Why a fault could not be read.
-#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fault `{given}`: {problem}; forms are {FORMS}")]
 pub struct FaultError {
     given: String,
@@ -146,7 +146,7 @@ impl fmt::Display for FaultKind {
 }
 
 /// What the faults in force do to one request.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Effects {
     pub(crate) delay: Option<Duration>,
     pub(crate) refusal: Option<Refusal>,
@@ -156,7 +156,7 @@ pub(crate) struct Effects {
 }
 
 /// An answer in place of the page.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     TooManyRequests { retry_after: u32 },
     Unavailable,
@@ -172,7 +172,8 @@ impl Faults {
         Self(faults.into_iter().map(|fault| (fault, 0)).collect())
     }
 
-    /// Counts a request for a page or an answer of a portal and says what happens to it; the first refusal wins.
+    /// Counts a request for a page or an answer of a portal and says what happens to it; the first
+    /// refusal wins.
     pub(crate) fn strike(&mut self, portal: Portal) -> Effects {
         let mut effects = Effects::default();
         for (fault, seen) in

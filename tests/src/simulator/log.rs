@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{robots, site::Site};
 
 /// One answered request.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct LoggedRequest {
     /// Since the start of the simulator, milliseconds.
     pub arrived_ms: f64,
@@ -27,7 +27,7 @@ pub struct LoggedRequest {
 }
 
 /// Figures over all requests since the start; requests for `/_simulator/` are not counted.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Stats {
     /// Requests.
     pub requests: u64,
@@ -43,11 +43,13 @@ pub struct Stats {
     pub forbidden_paths: Vec<String>,
     /// Requests for a path that was answered 429, before its `Retry-After` was over.
     pub early_retries: u64,
-    /// Most requests that were being answered at one time, per site and for `all`. Answers take well under a millisecond:
-    /// only with the fault `slow` does this show how many a client sends at once.
+    /// Most requests that were being answered at one time, per site and for `all`. Answers take
+    /// well under a millisecond: only with the fault `slow` does this show how many a client sends
+    /// at once.
     pub max_concurrent: BTreeMap<String, usize>,
-    /// Least time between the arrivals of two requests of a client at a site (robots.txt aside), milliseconds:
-    /// client, then site, or `all` for any of them: to a client that slots by host, all sites are one host.
+    /// Least time between the arrivals of two requests of a client at a site (robots.txt aside),
+    /// milliseconds: client, then site, or `all` for any of them: to a client that slots by host,
+    /// all sites are one host.
     pub min_interval_ms: BTreeMap<String, BTreeMap<String, f64>>,
 }
 

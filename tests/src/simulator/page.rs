@@ -37,7 +37,8 @@ impl Request<'_> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Number of the listing's page from the query, from 1; what is no number is 1, as on the real sites.
+    /// Number of the listing's page from the query, from 1; what is no number is 1, as on the real
+    /// sites.
     pub(crate) fn page_number(&self, name: &str) -> usize {
         let number = self.value(name).and_then(|value| value.parse().ok()).unwrap_or(1);
         if self.loops { 1 } else { std::cmp::max(number, 1) }
@@ -72,7 +73,7 @@ pub(crate) fn page_of<'a, 'b>(ads: &'b [&'a Ad], number: usize, size: usize) -> 
 }
 
 /// What a site answers.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,

@@ -1,7 +1,7 @@
 //! Repeatable choices.
 
 /// One stream of numbers (SplitMix64: Steele, Lea & Flood 2014); equal parts give an equal stream.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -13,8 +13,8 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Rng {
-    /// The stream named by `parts`: changing one of them gives an unrelated stream, so the number of
-    /// advertisements of one site does not change the text of another.
+    /// The stream named by `parts`: changing one of them gives an unrelated stream, so the number
+    /// of advertisements of one site does not change the text of another.
     pub(crate) fn new(parts: &[u64]) -> Self {
         Self(parts.iter().fold(GOLDEN, |state, part| mix(state ^ mix(part.wrapping_add(GOLDEN)))))
     }

@@ -6,7 +6,7 @@ use chrono::FixedOffset;
 use serde::{Serialize, Serializer};
 
 /// A portal, that is a family of page shapes.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Portal {
     /// Server-rendered cards and detail pages.
     Computrabajo,
@@ -31,7 +31,7 @@ impl Portal {
 }
 
 /// A country of the generated advertisements.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Country {
     /// Colombia.
     Co,
@@ -71,7 +71,8 @@ impl Country {
         }
     }
 
-    /// Offset of the capital's clock from UTC; Chile's of November, for of these countries it alone has summer time.
+    /// Offset of the capital's clock from UTC; Chile's of November, for of these countries it alone
+    /// has summer time.
     pub fn offset(self) -> FixedOffset {
         let hours = match self {
             Self::Co | Self::Pe => -5,
@@ -83,7 +84,7 @@ impl Country {
 }
 
 /// A portal's site in one country.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
     /// The portal.
     pub portal: Portal,
@@ -92,7 +93,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// The sites that exist; the sources of cross-portal duplicates come before Computrabajo, which copies them.
+    /// The sites that exist; the sources of cross-portal duplicates come before Computrabajo, which
+    /// copies them.
     pub const ALL: [Self; 10] = [
         Self { portal: Portal::Elempleo, country: Country::Co },
         Self { portal: Portal::Bumeran, country: Country::Ar },
@@ -116,7 +118,8 @@ impl Site {
         format!("/{}/{}", self.portal.name(), self.country.code().to_lowercase())
     }
 
-    /// The site that a path belongs to and the path inside it; the country may stand in either case.
+    /// The site that a path belongs to and the path inside it; the country may stand in either
+    /// case.
     pub fn of_path(path: &str) -> Option<(Self, &str)> {
         let (portal, rest) = path.strip_prefix('/')?.split_once('/')?;
         let (country, _) = rest.split_once('/').unwrap_or((rest, ""));

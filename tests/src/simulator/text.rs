@@ -1,7 +1,7 @@
 //! Spelling of text inside addresses and pages.
 
 /// How characters outside ASCII are written in a page.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entities {
     /// As they are.
     Plain,
@@ -53,8 +53,8 @@ pub(crate) fn slug(text: &str) -> String {
 /// Characters that begin an item of a list in running text.
 const BULLETS: [char; 4] = ['•', '●', '*', '-'];
 
-/// The text without what two honest readers of a page may write differently: runs of blanks are one blank,
-/// and marks at the beginning of a list item are left out.
+/// The text without what two honest readers of a page may write differently: runs of blanks are one
+/// blank, and marks at the beginning of a list item are left out.
 pub fn comparable(text: &str) -> String {
     let is_mark = |word: &&str| word.chars().all(|char| BULLETS.contains(&char));
     let words: Vec<&str> = text.split_whitespace().filter(|word| !is_mark(word)).collect();

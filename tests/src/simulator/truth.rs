@@ -18,9 +18,9 @@ use super::{
 
 /// One advertisement as a reader should deliver it.
 ///
-/// Text is to be compared through [`super::comparable`]: how blanks and list marks are written is the reader's
-/// choice. It is as published, that is before personal data is removed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Text is to be compared through [`super::comparable`]: how blanks and list marks are written is
+/// the reader's choice. It is as published, that is before personal data is removed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Truth {
     /// Portal.
     pub portal: Portal,
@@ -50,11 +50,13 @@ pub struct Truth {
     pub remote_type: Option<String>,
     /// Day of publication in the country.
     pub posted_date: Option<NaiveDate>,
-    /// Skills planted in the text. Templates may name others: this is no gold standard for extraction.
+    /// Skills planted in the text. Templates may name others: this is no gold standard for
+    /// extraction.
     pub skills: Vec<PlantedSkill>,
     /// Contact data planted in the text.
     pub personal_data: Vec<PersonalData>,
-    /// Every skill that the description asks for, where people marked them: the text is a written one.
+    /// Every skill that the description asks for, where people marked them: the text is a written
+    /// one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marks: Option<Marks>,
     /// Field of work, a word for searches.
@@ -67,8 +69,9 @@ pub struct Truth {
     pub duplicate_of: Option<String>,
     /// Key of the earlier advertisement of this site that this one repeats.
     pub repost_of: Option<String>,
-    /// Key of the first advertisement of this wave with the same title, company, location, description and
-    /// requirements: as many postings are left after folding as there are different values.
+    /// Key of the first advertisement of this wave with the same title, company, location,
+    /// description and requirements: as many postings are left after folding as there are different
+    /// values.
     pub content_group: String,
     /// Stands twice in the listing.
     pub listed_twice: bool,
@@ -116,7 +119,8 @@ impl Truth {
     }
 }
 
-/// The truth about one wave: one entry for each advertisement, ordered by site and then as generated.
+/// The truth about one wave: one entry for each advertisement, ordered by site and then as
+/// generated.
 pub(crate) fn of_wave(catalog: &Catalog, wave: u32) -> Vec<Truth> {
     let mut groups: HashMap<String, String> = HashMap::new();
     let entry = |ad: &Ad| {
@@ -147,16 +151,16 @@ struct Importable<'a> {
 /// Writes the truth, one JSON object a line.
 ///
 /// # Errors
-/// When the output fails.
+/// If the output fails.
 pub fn write_truth(truth: &[Truth], out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     truth.iter().try_for_each(|entry| line(out, entry))
 }
 
-/// Writes advertisements for the import from a file, one JSON object a line; `origin` (no slash at the end) comes
-/// before each path.
+/// Writes advertisements for the import from a file, one JSON object a line; `origin` (no slash at
+/// the end) comes before each path.
 ///
 /// # Errors
-/// When the output fails.
+/// If the output fails.
 pub fn write_importable(truth: &[Truth], origin: &str, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     truth.iter().try_for_each(|entry| {
         let importable = Importable {

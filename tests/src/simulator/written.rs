@@ -1,4 +1,5 @@
-//! Advertisements written by hand for this project, with every skill marked (`tests/data/README.md`).
+//! Advertisements written by hand for this project, with every skill marked
+//! (`tests/data/README.md`).
 
 use std::{
     io::{BufRead, BufReader},
@@ -20,7 +21,7 @@ const ADS: &[u8] = include_bytes!("../../data/written-ads.jsonl.gz");
 const TEST_BELOW: u8 = 46;
 
 /// A skill marked in the description of a written advertisement.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// First code point of the description.
     pub start: usize,
@@ -35,7 +36,7 @@ pub struct Mark {
 }
 
 /// Which written advertisement stands on a site, and what is marked in it.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Marks {
     /// Id in the set.
     pub id: String,
@@ -74,8 +75,8 @@ static SET: LazyLock<Vec<Written>> = LazyLock::new(|| {
     read.collect()
 });
 
-/// What one site prints of the set: its country's advertisements are dealt out among the country's sites, in an order
-/// that the seed decides.
+/// What one site prints of the set: its country's advertisements are dealt out among the country's
+/// sites, in an order that the seed decides.
 pub(crate) fn of_site(site: Site, seed: u64) -> Vec<&'static Written> {
     let sites: Vec<Site> = Site::ALL.into_iter().filter(|other| other.country == site.country).collect();
     let place = sites.iter().position(|other| *other == site).unwrap_or_default();

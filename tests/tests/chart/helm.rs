@@ -102,8 +102,8 @@ pub(crate) fn parse(text: &str) -> Vec<Value> {
 
 /// Checks manifests against the schemas of one Kubernetes version.
 ///
-/// The validator only warns of a kind it does not know, and exits 0: such a warning is an error here unless
-/// its group is on the list of custom resources.
+/// The validator only warns of a kind it does not know, and exits 0: such a warning is an error
+/// here unless its group is on the list of custom resources.
 pub(crate) fn validate(version: &str, files: &[PathBuf]) -> Result<(), String> {
     let validator = tool("OBSERVATORY_KUBERNETES_VALIDATE", "kubernetes-validate");
     let output = output(Command::new(validator).args(["--strict", "-k", version]).args(files));
@@ -122,7 +122,8 @@ pub(crate) fn validate(version: &str, files: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-/// The kinds ("apiVersion kind") for which the validator found no schema and that are not custom resources.
+/// The kinds ("apiVersion kind") for which the validator found no schema and that are not custom
+/// resources.
 pub(crate) fn unknown_kinds(said: &str) -> Vec<String> {
     said.lines()
         .filter_map(|line| line.split_once("Couldn't find schema for kind "))

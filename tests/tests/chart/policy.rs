@@ -1,4 +1,5 @@
-//! The rules every rendered manifest must keep. Each returns what breaks it, so that a test can show it fail.
+//! The rules every rendered manifest must keep. Each returns what breaks it, so that a test can
+//! show it fail.
 
 use serde_json::{Value, json};
 
@@ -149,7 +150,8 @@ fn pinned_images(objects: &[Value]) -> Vec<String> {
     wrong
 }
 
-/// A budget for every Deployment with several replicas, none for one replica, each selecting exactly its pods.
+/// A budget for every Deployment with several replicas, none for one replica, each selecting
+/// exactly its pods.
 fn disruption_budgets(objects: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     let budgets = kind(objects, "PodDisruptionBudget");
@@ -171,7 +173,8 @@ fn no_tokens(objects: &[Value]) -> Vec<String> {
     accounts.chain(pods).map(|owner| format!("{owner}: mounts a token")).collect()
 }
 
-/// Selectors are immutable: only labels that no version changes, and they select the Deployment's own pods.
+/// Selectors are immutable: only labels that no version changes, and they select the Deployment's
+/// own pods.
 fn stable_selectors(objects: &[Value]) -> Vec<String> {
     let stable =
         json!(["app.kubernetes.io/component", "app.kubernetes.io/instance", "app.kubernetes.io/name"]);

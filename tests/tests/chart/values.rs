@@ -140,7 +140,8 @@ fn the_schema_is_closed_at_every_level() {
     let schema: Value = serde_json::from_str(&text).expect("the schema is JSON");
     let mut open = Vec::new();
     open_levels(&schema, "", &mut open);
-    // Pieces of Kubernetes objects that are handed through; the validator sees them when they are rendered.
+    // Pieces of Kubernetes objects that are handed through; the validator sees them when they are
+    // rendered.
     let handed_through = [
         "/definitions/affinity/properties/nodeAffinity",
         "/definitions/affinity/properties/podAffinity",

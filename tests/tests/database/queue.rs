@@ -226,7 +226,8 @@ async fn the_processed_flag_follows_the_tasks(pool: PgPool) {
 async fn one_bad_subject_does_not_fail_its_batch(pool: PgPool) {
     let (_, ids) = with_tasks(&pool, 20).await;
     let poison = ids[7].to_string();
-    // A span that ends before it begins breaks a constraint of the table: only the database sees it.
+    // A span that ends before it begins breaks a constraint of the table: only the database sees
+    // it.
     let answer = move |task: &Task| {
         let mut outcome = extracted(task);
         if task.subject == poison

@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use crate::support::{ad, put};
 
-/// Three postings of Colombia that name Excel, two of Argentina that name English, each of them baking; the first text is
-/// seen in both countries. Those of Argentina are recent: one was collected today, one published today, of one it is only
-/// known that it was heard of today. Those of Colombia are old, also the one whose file was imported today.
+/// Three postings of Colombia that name Excel, two of Argentina that name English, each of them
+/// baking; the first text is seen in both countries. Those of Argentina are recent: one was
+/// collected today, one published today, of one it is only known that it was heard of today. Those
+/// of Colombia are old, also the one whose file was imported today.
 async fn store(pool: &PgPool) {
     let abroad = |number| NewPosting {
         portal: "bumeran".to_owned(),
@@ -54,7 +55,8 @@ async fn store(pool: &PgPool) {
     }
 }
 
-/// A run with these options and an analysis of every stored skill: Excel and baking together, English apart.
+/// A run with these options and an analysis of every stored skill: Excel and baking together,
+/// English apart.
 async fn run(pool: &PgPool, options: RunOptions) -> Uuid {
     let run_id = Uuid::now_v7();
     let mut connection = pool.acquire().await.unwrap();

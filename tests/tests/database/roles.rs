@@ -74,7 +74,8 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
         where relkind in ('r', 'p', 'v', 'S') and relnamespace in ('public'::regnamespace, 'analysis'::regnamespace)";
     assert_eq!(names(&admin, owners).await, ["obs_owner"]);
 
-    // What one member made another one may change, and an administrator who comes between makes nothing of the own.
+    // What one member made another one may change, and an administrator who comes between makes
+    // nothing of the own.
     let second = login(&admin, "obs_owner").await;
     let undone = "delete from _sqlx_migrations where version >= 20261130160000; drop schema analysis cascade";
     for (first, then) in [(&second, &admin), (&admin, &owner)] {
@@ -92,7 +93,8 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
     }
 }
 
-/// Everything of a run that touches the database in its own way: a new country, an index, rows of all kinds.
+/// Everything of a run that touches the database in its own way: a new country, an index, rows of
+/// all kinds.
 async fn works_as_a_writer(writer: &PgPool) {
     let mut connection = writer.acquire().await.unwrap();
     store::countries::enable(&mut connection, "PE").await.unwrap();
@@ -132,7 +134,8 @@ async fn works_as_a_writer(writer: &PgPool) {
     }
 }
 
-/// A reader sees every view, in none of them what may carry personal data, and no table, also none of tomorrow.
+/// A reader sees every view, in none of them what may carry personal data, and no table, also none
+/// of tomorrow.
 async fn reads_the_views_alone(admin: &PgPool, reader: &PgPool) {
     statement(admin, "create table public.tomorrow_of_admin (one integer)").await;
     statement(admin, "set role obs_owner; create table public.tomorrow (one integer); create view public.later as select 1; reset role")

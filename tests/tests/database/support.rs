@@ -89,8 +89,8 @@ pub(crate) async fn start(pool: &PgPool, stages: &[StageName]) -> Uuid {
 /// What a [`Scripted`] stage answers for a subject.
 pub(crate) type Answer = Box<dyn Fn(&Task) -> Outcome + Send + Sync>;
 
-/// A stage whose plan covers the run's postings and whose answers the test chooses: the worker and the
-/// orchestrator around it are the real ones.
+/// A stage whose plan covers the run's postings and whose answers the test chooses: the worker and
+/// the orchestrator around it are the real ones.
 pub(crate) struct Scripted {
     pool: PgPool,
     stage: StageName,

@@ -1,7 +1,9 @@
-//! Faults in the middle of runs: each ends in the rows of an undisturbed run, or says what is missing.
+//! Faults in the middle of runs: each ends in the rows of an undisturbed run, or says what is
+//! missing.
 //!
-//! Every trial has a database of its own, copied from one with the same advertisements, and processes of its own with
-//! leases of two seconds. `OBSERVATORY_CHAOS=N` draws N kill points instead of ten (`make chaos`).
+//! Every trial has a database of its own, copied from one with the same advertisements, and
+//! processes of its own with leases of two seconds. `OBSERVATORY_CHAOS=N` draws N kill points
+//! instead of ten (`make chaos`).
 
 #[path = "chaos/callers.rs"]
 mod callers;

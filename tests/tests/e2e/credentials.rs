@@ -1,4 +1,5 @@
-//! The inference server with TLS, client certificates and tokens, and those who call it from outside.
+//! The inference server with TLS, client certificates and tokens, and those who call it from
+//! outside.
 
 use std::{
     fs,

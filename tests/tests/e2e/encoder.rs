@@ -94,7 +94,8 @@ fn tokens_are_those_of_the_reference(folder: &Path) {
     assert_eq!(expected.sha256.len() * expected.group, expected.count);
 }
 
-/// What the package's own engine computes of a query, four digits a component; its products have 8 bits.
+/// What the package's own engine computes of a query, four digits a component; its products have 8
+/// bits.
 #[derive(Deserialize)]
 struct Vectors {
     texts: Vec<String>,

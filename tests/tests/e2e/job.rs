@@ -65,8 +65,9 @@ fn what_was_found_can_be_asked_for(site: &Site) {
     /// Skills that are searched.
     const SEARCHED: &str = "40";
     let top = site.run(&["skills", "top", "--json", "--top", SEARCHED]).ended(0).json();
-    // The weights are random and see much of the prompt, which differs between what is stored and what is asked: not every
-    // skill finds itself first, as it does with a trained model, but many are among their own nearest.
+    // The weights are random and see much of the prompt, which differs between what is stored and
+    // what is asked: not every skill finds itself first, as it does with a trained model, but many
+    // are among their own nearest.
     let (mut near, mut first) = (0, 0);
     for skill in top.as_array().unwrap() {
         let label = &skill["normalized_skill"];

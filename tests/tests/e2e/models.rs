@@ -1,4 +1,5 @@
-//! Models that decide about skills: served taggers, and language models, served and behind an endpoint.
+//! Models that decide about skills: served taggers, and language models, served and behind an
+//! endpoint.
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +75,8 @@ fn a_tagger_that_was_asked_for_and_is_not_served_fails_the_run() {
     assert!(shown.contains("no token classifier `tests/absent`"), "{shown}");
 }
 
-/// A chat completions endpoint that is busy once, gives one posting nonsense, and answers the others.
+/// A chat completions endpoint that is busy once, gives one posting nonsense, and answers the
+/// others.
 struct LanguageModel {
     address: String,
     asked: Arc<AtomicU32>,
@@ -169,7 +171,8 @@ async fn a_language_model_enhances_and_each_row_says_who_made_it() {
     assert_eq!(again["stages"][0]["up_to_date"].as_u64(), Some(postings), "nothing is asked twice");
 }
 
-/// A tiny model with random weights, whose texts may be as long as advertisements are in its few tokens.
+/// A tiny model with random weights, whose texts may be as long as advertisements are in its few
+/// tokens.
 fn long_model(folder: &Path) -> PathBuf {
     let to = folder.join("qwen2");
     std::fs::create_dir(&to).unwrap();
@@ -184,8 +187,8 @@ fn long_model(folder: &Path) -> PathBuf {
     to
 }
 
-/// What it answers keeps to the schema and means nothing: all the way through is what is shown. Its names are none that
-/// anybody knows, so hardly one is taken.
+/// What it answers keeps to the schema and means nothing: all the way through is what is shown. Its
+/// names are none that anybody knows, so hardly one is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_served_language_model_with_random_weights_enhances_every_posting() {
     let folder = tempfile::tempdir().unwrap();

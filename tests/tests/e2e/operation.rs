@@ -1,4 +1,5 @@
-//! What an operator meets: interrupted watches, full disks, portals that keep out, names that nobody knows.
+//! What an operator meets: interrupted watches, full disks, portals that keep out, names that
+//! nobody knows.
 
 use std::process::{Command, Stdio};
 
@@ -38,7 +39,8 @@ fn empty_lists_say_what_fills_them() {
         told(&json, 1, &[expected]);
         assert_eq!(json.stdout, "[]\n", "{arguments:?}");
     }
-    // The figures of a skill are followed to its sentences, and unknown names are refused everywhere.
+    // The figures of a skill are followed to its sentences, and unknown names are refused
+    // everywhere.
     site.run(&["postings", "import", &site.file("one.jsonl", GOOD)]).ended(0);
     site.run(&["run", "start", "--stages", "extract,enhance", "--watch"]).ended(0);
     told(&site.run(&["postings", "list", "--country", "MX"]), 1, &["no stored posting was seen there"]);

@@ -1,4 +1,5 @@
-//! Simulated portals to postings: what is stored equals the truth about the portals, field by field.
+//! Simulated portals to postings: what is stored equals the truth about the portals, field by
+//! field.
 
 use std::collections::{BTreeMap, BTreeSet};
 

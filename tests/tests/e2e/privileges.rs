@@ -21,7 +21,8 @@ async fn logins(site: &Site) -> Vec<(String, bool, bool, bool)> {
 async fn a_run_needs_no_more_than_a_writer_of_rows() {
     let site = Site::up();
     site.run(&["postings", "import", &site.ads(30), "--json"]).ended(0);
-    // A country that is new, an index for the vectors, and the removal of personal data ask most of the database.
+    // A country that is new, an index for the vectors, and the removal of personal data ask most of
+    // the database.
     site.run(&["countries", "enable", "PE"]).ended(0);
     assert_eq!(site.run(&["run", "start", "--watch", "--json"]).ended(0).json()["state"], "succeeded");
     site.run(&["privacy", "scrub"]).ended(0);

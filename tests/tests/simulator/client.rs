@@ -85,7 +85,8 @@ pub(crate) fn first(text: &str, start: &str, end: &str) -> Option<String> {
     all(text, start, end).first().map(|found| plain(found))
 }
 
-/// Text of a piece of a page: tags that part lines are blanks, other tags vanish, runs of blanks are one.
+/// Text of a piece of a page: tags that part lines are blanks, other tags vanish, runs of blanks
+/// are one.
 pub(crate) fn plain(html: &str) -> String {
     let parted = pattern("(?i)<br ?/?>|</?(p|li|ul)[^>]*>").replace_all(html, " ");
     let bare = pattern("<[^>]*>").replace_all(&parted, "").into_owned();

@@ -206,7 +206,8 @@ fn written_advertisements_keep_their_words_and_marks() {
         assert!(ad.skills.is_empty());
         *ids.entry(&marks.id).or_default() += 1;
     }
-    // Copies on another portal and reposts carry the words of an advertisement that stands there already.
+    // Copies on another portal and reposts carry the words of an advertisement that stands there
+    // already.
     let copies = first.iter().filter(|ad| ad.duplicate_of.is_some() || ad.repost_of.is_some()).count();
     assert_eq!(ids.values().map(|count| count - 1).sum::<usize>(), copies);
     assert!(copies > 20, "{copies}");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{all, first, get, plain, send, unescape};
 
 /// One advertisement as read from a site.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq, Default)]
 struct Read {
     url_path: String,
     title: String,
@@ -40,7 +40,8 @@ impl From<&Truth> for Read {
     }
 }
 
-/// Reads a printed age: the clock of the default configuration is the afternoon of 20 November everywhere.
+/// Reads a printed age: the clock of the default configuration is the afternoon of 20 November
+/// everywhere.
 fn day(age: &str) -> NaiveDate {
     let today: NaiveDate = "2026-11-20".parse().unwrap();
     let words: Vec<&str> = age.split_whitespace().collect();

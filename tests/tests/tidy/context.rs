@@ -1,5 +1,5 @@
-//! The build context of the container image: exactly what the builder is sent and copies, laid out in a folder of its own,
-//! where everything that the compiler reads must be found.
+//! The build context of the container image: exactly what the builder is sent and copies, laid out
+//! in a folder of its own, where everything that the compiler reads must be found.
 
 use std::collections::BTreeSet;
 use std::fs;

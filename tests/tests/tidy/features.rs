@@ -1,13 +1,16 @@
-//! Programs and tests are built from the same crates: what development dependencies ask of a crate, the programs ask too.
+//! Programs and tests are built from the same crates: what development dependencies ask of a crate,
+//! the programs ask too.
 //!
-//! Cargo unites the features of all that one command builds. Where a development dependency asks a crate for more
-//! than the programs do, `make test` compiles that crate, and all that stand on it, a second time.
+//! Cargo unites the features of all that one command builds. Where a development dependency asks a
+//! crate for more than the programs do, `make test` compiles that crate, and all that stand on it,
+//! a second time.
 
 use std::{collections::BTreeMap, process::Command};
 
 use crate::tree;
 
-/// Crates with their versions, and the features of each of their builds (host and target may differ).
+/// Crates with their versions, and the features of each of their builds (host and target may
+/// differ).
 pub(crate) type Features = BTreeMap<String, Vec<String>>;
 
 /// What cargo would build of the workspace with these kinds of dependencies.

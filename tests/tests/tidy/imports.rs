@@ -1,6 +1,7 @@
 //! Who may import whom inside pipeline-services.
 //!
-//! main → {orchestrator, worker} → the six stages → {stage, inference, cache, store, taxonomy, privacy} → domain
+//! main → {orchestrator, worker} → the six stages → {stage, inference, cache, store, taxonomy,
+//! privacy} → domain
 
 use crate::rust::word_places;
 use crate::tree::File;

@@ -59,7 +59,8 @@ impl Rules {
         if self.banned.contains(&package.name) {
             return Some("banned".to_owned());
         }
-        // The only registry is cargo's public one; its index is spelt in parts to keep its host out of this file.
+        // The only registry is cargo's public one; its index is spelt in parts to keep its host out
+        // of this file.
         let index = ["registry+https://github.com/rust-lang/crates", "io-index"].join(".");
         if package.source.as_ref().is_some_and(|source| *source != index) {
             return Some(format!("comes from {}", package.source.as_deref().unwrap_or_default()));

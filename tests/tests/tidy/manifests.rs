@@ -1,4 +1,5 @@
-//! Rules on Cargo.toml files: versions live in the root manifest, and crates have names that say something.
+//! Rules on Cargo.toml files: versions live in the root manifest, and crates have names that say
+//! something.
 
 use toml::{Table, Value};
 

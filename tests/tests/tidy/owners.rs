@@ -73,7 +73,8 @@ fn may_use_tonic(path: &str) -> bool {
     path.starts_with("proto/") || folders_and_stem.into_iter().any(|part| TONIC_NAMES.contains(&part))
 }
 
-/// Where a path begins with this crate: the word, then "::", and nothing of ours before it; or `use name;`.
+/// Where a path begins with this crate: the word, then "::", and nothing of ours before it; or `use
+/// name;`.
 fn uses<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     word_places(code, name).filter(move |at| {
         let before = code[..*at].trim_end();

@@ -1,4 +1,5 @@
-//! Nothing prints past the place that knows what to do when an output is closed or full: the macros panic then.
+//! Nothing prints past the place that knows what to do when an output is closed or full: the macros
+//! panic then.
 
 use crate::rust::{line_of, word_places};
 
@@ -17,7 +18,8 @@ fn exempt(path: &str) -> bool {
         || folders.iter().any(|folder| path.contains(folder))
 }
 
-/// Uses of the printing macros, and in the command line of stdout; `code` holds no comments and no text of strings.
+/// Uses of the printing macros, and in the command line of stdout; `code` holds no comments and no
+/// text of strings.
 pub(crate) fn panics(path: &str, code: &str) -> Vec<String> {
     if exempt(path) || path == OUTPUT {
         return Vec::new();

@@ -6,7 +6,8 @@ const MAX_LINES: usize = 500;
 /// Names that say nothing about what a module or crate holds.
 pub(crate) const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "core", "helpers", "helper", "misc"];
 
-/// A Rust file with comments, and what stands in string and character literals, told apart from code.
+/// A Rust file with comments, and what stands in string and character literals, told apart from
+/// code.
 ///
 /// `code` and `comments` have the length and lines of the file; everything else in them is blank.
 pub(crate) struct Source {

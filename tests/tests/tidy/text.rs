@@ -2,8 +2,8 @@
 
 use crate::rust::{line_of, marks, word_places};
 
-/// Marks of unfinished work in the comments of configuration, SQL, scripts and the like. Prose and data are free:
-/// the word for "everything" in Spanish is one of the marks.
+/// Marks of unfinished work in the comments of configuration, SQL, scripts and the like. Prose and
+/// data are free: the word for "everything" in Spanish is one of the marks.
 pub(crate) fn unfinished(path: &str, text: &str) -> Vec<String> {
     let ending = path.rsplit(['/', '.']).next().unwrap_or_default();
     let comment = match ending {
@@ -43,7 +43,8 @@ fn registries() -> Vec<String> {
     parts.map(|parts| parts.join(".")).to_vec()
 }
 
-/// Absolute paths of a machine, and hosts of package registries (cargo's own lock file has to name its one).
+/// Absolute paths of a machine, and hosts of package registries (cargo's own lock file has to name
+/// its one).
 pub(crate) fn private_names(path: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for folder in private_folders() {
@@ -63,7 +64,8 @@ pub(crate) fn private_names(path: &str, text: &str) -> Vec<String> {
     wrong
 }
 
-/// Migrations are named YYYYMMDDHHMMSS_what.sql, each time once; there is no way back, so no "down".
+/// Migrations are named YYYYMMDDHHMMSS_what.sql, each time once; there is no way back, so no
+/// "down".
 pub(crate) fn bad_migrations(names: &[&str]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut seen: Vec<&str> = Vec::new();

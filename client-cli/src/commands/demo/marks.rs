@@ -14,7 +14,7 @@ use crate::client::{Connection, refusal};
 const LEAST_OVERLAP: f64 = 0.5;
 
 /// Half-open code points of a description.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 struct Span {
     start: u32,
     end: u32,
@@ -41,7 +41,7 @@ struct Answer {
 }
 
 /// How many of the marks of the test part were found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Score {
     /// Advertisements of the test part that the portals served.
     pub(super) ads: usize,
@@ -73,10 +73,11 @@ fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Extracts from the served advertisements of the set's test part, each once, and compares with their marks.
+/// Extracts from the served advertisements of the set's test part, each once, and compares with
+/// their marks.
 ///
 /// # Errors
-/// When the simulator's file cannot be read or the service does not answer.
+/// If the simulator's file cannot be read or the service does not answer.
 pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<Score> {
     let text = std::fs::read_to_string(truth).with_context(|| format!("cannot read {}", truth.display()))?;
     let mut ads: BTreeMap<String, Served> = BTreeMap::new();

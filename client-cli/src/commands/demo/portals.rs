@@ -25,7 +25,7 @@ impl Portals {
     /// Starts the simulator and waits until it serves.
     ///
     /// # Errors
-    /// When it cannot be started or ends; names its log.
+    /// If it cannot be started or ends; names its log.
     pub(super) async fn serve(simulator: &Path, data: &DataDir, ads: u32, seed: u64) -> anyhow::Result<Self> {
         data.create()?;
         let announcement = data.announce(SIMULATOR);
@@ -60,8 +60,8 @@ impl Portals {
         &self.truth
     }
 
-    /// The scraper's block: these portals instead of the real ones, and no pause between requests. The reporter's: what
-    /// they print is invented.
+    /// The scraper's block: these portals instead of the real ones, and no pause between requests.
+    /// The reporter's: what they print is invented.
     pub(super) fn settings(&self) -> String {
         format!(
             "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
@@ -71,10 +71,11 @@ impl Portals {
         )
     }
 
-    /// A week passes: some advertisements go, some are edited, others are new or come back under another id.
+    /// A week passes: some advertisements go, some are edited, others are new or come back under
+    /// another id.
     ///
     /// # Errors
-    /// When the simulator does not answer.
+    /// If the simulator does not answer.
     pub(super) async fn let_a_week_pass(&self) -> anyhow::Result<()> {
         self.post("clock", SECOND_VISIT).await?;
         self.post("wave", "2").await

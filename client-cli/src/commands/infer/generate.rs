@@ -111,10 +111,11 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Writes the text to stdout as it comes and its figures to stderr; as JSON, all of it in one document at the end.
+/// Writes the text to stdout as it comes and its figures to stderr; as JSON, all of it in one
+/// document at the end.
 ///
 /// # Errors
-/// When the server refuses or the text breaks off.
+/// If the server refuses or the text breaks off.
 pub(super) async fn run(
     context: &Context,
     channel: Connection,

@@ -14,15 +14,17 @@ use crate::commands::text::cut;
 use crate::output::{Document, Outcome, Progress, Table, progress, while_waiting};
 
 /// What to import.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Import {
-    /// Files: CSV and the like, JSON, JSON Lines, schema.org JobPosting, xlsx, Parquet; also .gz, .zip of one file, and `-`.
+    /// Files: CSV and the like, JSON, JSON Lines, schema.org JobPosting, xlsx, Parquet; also .gz,
+    /// .zip of one file, and `-`.
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
     /// Form of the files [default: by their content].
     #[arg(long)]
     pub(super) format: Option<FileFormat>,
-    /// Names of the file's columns: OURS=THEIRS, separated by commas, such as title=Titulo [default: by their names].
+    /// Names of the file's columns: OURS=THEIRS, separated by commas, such as title=Titulo
+    /// [default: by their names].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "MAP")]
     pub(super) map: Columns,
     /// Portal of lines that name none.
@@ -34,10 +36,12 @@ pub(super) struct Import {
     /// Separator of delimited text, such as `;` or tab [default: by its content].
     #[arg(long, value_name = "C", value_parser = read::delimiter)]
     pub(super) delimiter: Option<char>,
-    /// Encoding of text: utf-8, windows-1252, utf-16le, macintosh, cp850 ... [default: by its content].
+    /// Encoding of text: utf-8, windows-1252, utf-16le, macintosh, cp850 ... [default: by its
+    /// content].
     #[arg(long, value_name = "E")]
     pub(super) encoding: Option<Charset>,
-    /// Form of dates: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: by the values, if they decide].
+    /// Form of dates: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: by the values,
+    /// if they decide].
     #[arg(long, value_name = "F", default_value = "", hide_default_value = true, value_parser = date_format)]
     pub(super) date_format: DateFormat,
     /// Day or time of collection of lines that name none, such as 2025-11-03 [default: unknown].
@@ -46,13 +50,14 @@ pub(super) struct Import {
     /// Sheet of a spreadsheet [default: the one with advertisements].
     #[arg(long, value_name = "NAME")]
     pub(super) sheet: Option<String>,
-    /// Store nothing: show how the columns are read and the first three advertisements as they would be stored.
+    /// Store nothing: show how the columns are read and the first three advertisements as they
+    /// would be stored.
     #[arg(long)]
     pub(super) dry_run: bool,
 }
 
-/// A day, or a time with its zone, as a time; a day is the whole of it, so its middle in UTC is on it all over the
-/// world but for the date line.
+/// A day, or a time with its zone, as a time; a day is the whole of it, so its middle in UTC is on
+/// it all over the world but for the date line.
 fn collected(text: &str) -> Result<String, String> {
     let day = |day: chrono::NaiveDate| day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
     let time = match (text.parse::<chrono::NaiveDate>(), chrono::DateTime::parse_from_rfc3339(text)) {
@@ -95,7 +100,8 @@ pub(super) async fn run(context: &Context, import: Import) -> anyhow::Result<Out
 async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Result<ImportPostingsResponse> {
     let mut postings = Postings::new(context.client.pipeline().await?);
     let mut sent = Progress::new("advertisements", ads.len() as u64);
-    // The channel is as short as what the service reads ahead, so that what is counted has nearly arrived.
+    // The channel is as short as what the service reads ahead, so that what is counted has nearly
+    // arrived.
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     let feed = tokio::spawn(async move {
         for ad in ads {

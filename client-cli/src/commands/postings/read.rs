@@ -1,5 +1,6 @@
-//! Files of advertisements as the objects that the service takes: what a file is, its columns as our fields, and its
-//! values as texts and days. Everything that a file leaves open is settled here or told, before anything is sent.
+//! Files of advertisements as the objects that the service takes: what a file is, its columns as
+//! our fields, and its values as texts and days. Everything that a file leaves open is settled here
+//! or told, before anything is sent.
 
 mod columnar;
 mod columns;
@@ -34,7 +35,7 @@ pub(super) use input::FileFormat;
 use problems::Problems;
 
 /// A row of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Row {
     /// Line of a text, number of a row elsewhere.
     place: u64,
@@ -89,7 +90,7 @@ pub(super) struct Prepared {
 /// Reads every file; nothing is sent unless all of them are understood.
 ///
 /// # Errors
-/// When a file cannot be read, is damaged, or leaves open what no flag has settled.
+/// If a file cannot be read, is damaged, or leaves open what no flag has settled.
 pub(super) fn prepare(import: &Import) -> anyhow::Result<Prepared> {
     let mut prepared = Prepared::default();
     let mut wrong = Vec::new();

@@ -28,7 +28,7 @@ const READY_LIMIT: Duration = Duration::from_secs(600);
 const MAX_SOCKET_PATH: usize = 107;
 
 /// What a cluster consists of.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct ClusterConfig {
     /// The binaries.
     pub distribution: Distribution,
@@ -50,7 +50,7 @@ impl ClusterConfig {
     /// The cluster of a data directory, which must have been created.
     ///
     /// # Errors
-    /// When there is no user for the server to run as.
+    /// If there is no user for the server to run as.
     pub fn new(distribution: Distribution, data: &DataDir) -> anyhow::Result<Self> {
         let dir = data.cluster();
         Ok(Self {
@@ -68,7 +68,7 @@ impl ClusterConfig {
 /// The major version the cluster in `dir` was made with; `None` when there is no cluster.
 ///
 /// # Errors
-/// When the directory holds something else.
+/// If the directory holds something else.
 pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
     match fs::read_to_string(dir.join("PG_VERSION")) {
         Ok(text) => text
@@ -82,7 +82,7 @@ pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
 }
 
 /// A cluster that exists on disk.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Cluster {
     config: ClusterConfig,
     password: String,
@@ -92,7 +92,7 @@ impl Cluster {
     /// Opens the cluster, making it first if there is none. Blocks for the two seconds that takes.
     ///
     /// # Errors
-    /// When the user postgres runs as cannot reach the directories, the major version differs from
+    /// If the user postgres runs as cannot reach the directories, the major version differs from
     /// the one the cluster was made with, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
@@ -141,7 +141,7 @@ impl Cluster {
     /// connections. What a crash left behind is cleared first.
     ///
     /// # Errors
-    /// When a server already runs on the cluster, or it does not start; the end of its log is
+    /// If a server already runs on the cluster, or it does not start; the end of its log is
     /// part of the message.
     pub async fn start(&self, port: Option<u16>) -> anyhow::Result<Postmaster> {
         if let Some(other) = self.postmaster() {
@@ -171,7 +171,7 @@ impl Cluster {
     /// Ends whatever server runs on this cluster, and the backends of one that died.
     ///
     /// # Errors
-    /// When a process cannot be ended.
+    /// If a process cannot be ended.
     pub async fn end_any(&self) -> anyhow::Result<()> {
         end_server(&self.config.dir).await
     }
@@ -354,7 +354,7 @@ impl Postmaster {
     /// Waits until the server ends by itself; says how.
     ///
     /// # Errors
-    /// When the kernel refuses to say.
+    /// If the kernel refuses to say.
     pub async fn wait(&mut self) -> anyhow::Result<String> {
         Ok(describe_exit(self.running.wait().await?))
     }
@@ -362,15 +362,16 @@ impl Postmaster {
     /// Stops the server: open transactions are rolled back, everything committed is on disk.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it does not end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.running.end(&POSTGRES_END).await.map(drop)
     }
 
-    /// Ends a server that hangs; recovery runs at the next start, which also waits for children that were left.
+    /// Ends a server that hangs; recovery runs at the next start, which also waits for children
+    /// that were left.
     ///
     /// # Errors
-    /// When it does not end.
+    /// If it does not end.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.running.end(&HUNG_POSTGRES_END).await.map(drop)
     }

@@ -16,7 +16,7 @@ impl ConnectionUrl {
     /// Takes the password out of a URL.
     ///
     /// # Errors
-    /// When it is no `postgres://` or `postgresql://` URL, or the password is not valid
+    /// If it is no `postgres://` or `postgresql://` URL, or the password is not valid
     /// percent-encoding.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         let (scheme, rest) = url

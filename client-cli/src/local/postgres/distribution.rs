@@ -19,7 +19,7 @@ pub const PG_BIN_ENV: &str = "OBSERVATORY_PG_BIN";
 pub const WHEELS_ENV: &str = "OBSERVATORY_WHEELS";
 
 /// Where a distribution came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Named by the user.
@@ -31,7 +31,7 @@ pub enum Source {
 }
 
 /// One set of PostgreSQL binaries that has pgvector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Directory of `postgres`, `initdb` and the rest.
     pub bin: PathBuf,
@@ -52,7 +52,7 @@ impl fmt::Display for Distribution {
 }
 
 /// Where to look for binaries, in the order of the fields.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Search {
     /// A directory the user named; nothing else is looked at then.
     pub pg_bin: Option<PathBuf>,
@@ -68,7 +68,8 @@ pub struct Search {
     pub major: u32,
 }
 
-/// Folders that may hold fetched wheels: the data directory's own, then the one the environment names.
+/// Folders that may hold fetched wheels: the data directory's own, then the one the environment
+/// names.
 pub fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
     let named = std::env::var_os(WHEELS_ENV).filter(|value| !value.is_empty()).map(PathBuf::from);
     [data.wheels()].into_iter().chain(named).collect()
@@ -119,7 +120,7 @@ impl Distribution {
     /// What an earlier call unpacked; nothing is created.
     ///
     /// # Errors
-    /// When what was unpacked no longer works.
+    /// If what was unpacked no longer works.
     pub fn unpacked(search: &Search) -> anyhow::Result<Option<Self>> {
         let pin = wheel::postgres_pin()?;
         let dirs = pin.sha256.iter().map(|sum| dist_dir(&search.dist, sum, search.major));

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What a server answered to the first message of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It asked for authentication, or let us in.
     Accepting,
@@ -16,8 +16,8 @@ pub enum Answer {
     Silent,
 }
 
-/// Sends a start-up message for `user` and `database` and reads the first answer, then hangs up: the
-/// check of `pg_isready`, without needing it or a password.
+/// Sends a start-up message for `user` and `database` and reads the first answer, then hangs up:
+/// the check of `pg_isready`, without needing it or a password.
 pub async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
     tokio::time::timeout(limit, ask(address, user)).await.ok().and_then(Result::ok).unwrap_or(Answer::Silent)
 }

@@ -15,7 +15,7 @@ use crate::error::Hinted;
 const SEPARATOR: &str = "\x1f";
 
 /// The `psql` program.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct Psql {
     program: PathBuf,
 }
@@ -35,7 +35,7 @@ impl Psql {
     /// Runs one statement and returns its rows as text; NULL is an empty string.
     ///
     /// # Errors
-    /// When the server cannot be reached within ten seconds or refuses; its words are passed on.
+    /// If the server cannot be reached within ten seconds or refuses; its words are passed on.
     pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
         let mut command = self.command(url);
         command.args(["--field-separator", SEPARATOR, "--command", sql]).stdin(Stdio::null());
@@ -44,7 +44,8 @@ impl Psql {
         Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
     }
 
-    /// Runs statements in one transaction. They are kept out of the command line, which everybody on the machine can read.
+    /// Runs statements in one transaction. They are kept out of the command line, which everybody
+    /// on the machine can read.
     ///
     /// # Errors
     /// As [`Psql::query`].
@@ -117,7 +118,7 @@ impl Psql {
 }
 
 /// What a server says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerVersions {
     /// Major version.
     pub major: u32,

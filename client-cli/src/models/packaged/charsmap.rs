@@ -1,7 +1,9 @@
-//! A normaliser's map in the form in which SentencePiece publishes it, as `tokenizer.json` carries it.
+//! A normaliser's map in the form in which SentencePiece publishes it, as `tokenizer.json` carries
+//! it.
 //!
-//! Four bytes of length, a double array over the UTF-8 bytes of what is replaced (the units of darts-clone), then the
-//! replacements, each ended by a zero byte. The reader is `spm_precompiled` of the `tokenizers` library.
+//! Four bytes of length, a double array over the UTF-8 bytes of what is replaced (the units of
+//! darts-clone), then the replacements, each ended by a zero byte. The reader is `spm_precompiled`
+//! of the `tokenizers` library.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -60,12 +62,13 @@ impl Trie {
     }
 }
 
-/// The array while it is filled. A node at place `p` with offset `o` has its child of byte `b` at `p ^ o ^ b` and its
-/// value at `p ^ o`.
+/// The array while it is filled. A node at place `p` with offset `o` has its child of byte `b` at
+/// `p ^ o ^ b` and its value at `p ^ o`.
 struct DoubleArray {
     units: Vec<u32>,
     free: BTreeSet<usize>,
-    /// Places that children are counted from; no two nodes share one, so that a byte proves its parent.
+    /// Places that children are counted from; no two nodes share one, so that a byte proves its
+    /// parent.
     bases: HashSet<usize>,
 }
 

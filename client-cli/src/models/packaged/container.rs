@@ -1,9 +1,9 @@
 //! The container of the packaged encoder: what stands in it, read with its bounds checked.
 //!
-//! Little-endian throughout: `E5S1`, version, seven sizes, epsilon, a flag; the vocabulary (special ids, offsets, scores
-//! and text of the pieces); the normaliser's map of single code points; a table of tensors. Weight matrices are blocks of
-//! 32 values in 4 bits with one f16 scale (ggml's Q4_0), everything else is f32. Source of the layout: `e5.c` in the
-//! package itself (MIT).
+//! Little-endian throughout: `E5S1`, version, seven sizes, epsilon, a flag; the vocabulary (special
+//! ids, offsets, scores and text of the pieces); the normaliser's map of single code points; a
+//! table of tensors. Weight matrices are blocks of 32 values in 4 bits with one f16 scale (ggml's
+//! Q4_0), everything else is f32. Source of the layout: `e5.c` in the package itself (MIT).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ const BLOCK: usize = 32;
 const BLOCK_BYTES: usize = 18;
 
 /// Sizes of the encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub(super) hidden: usize,
     pub(super) layers: usize,
@@ -30,7 +30,7 @@ pub(super) struct Sizes {
 }
 
 /// Ids of the pieces with a meaning of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Special {
     pub(super) begin: usize,
     pub(super) end: usize,
@@ -39,7 +39,7 @@ pub(super) struct Special {
 }
 
 /// How a tensor's values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     F32,
     Q4,
@@ -61,7 +61,7 @@ impl<'a> Container<'a> {
     /// Reads everything but the weights.
     ///
     /// # Errors
-    /// When the bytes are not such a container, or end early.
+    /// If the bytes are not such a container, or end early.
     pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut from = Reader { bytes, at: 0 };
         ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not begin with E5S1");
@@ -81,7 +81,7 @@ impl<'a> Container<'a> {
     /// Bytes of a tensor of `values` values.
     ///
     /// # Errors
-    /// When it is not there or of another size.
+    /// If it is not there or of another size.
     pub(super) fn tensor(&self, name: &str, values: usize, stored: Stored) -> anyhow::Result<&'a [u8]> {
         let bytes = *self.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
         let expected = match stored {
@@ -109,8 +109,8 @@ pub(super) fn write_f16(stored: Stored, bytes: &[u8], mut write: impl FnMut(&[u8
     }
 }
 
-/// The values of a block: its low half-bytes come first, then its high ones. A block has only sixteen different
-/// values, so each is rounded once.
+/// The values of a block: its low half-bytes come first, then its high ones. A block has only
+/// sixteen different values, so each is rounded once.
 fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
     let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
     let mut values = [[0; 2]; 16];

@@ -14,10 +14,11 @@ use unicode_normalization::UnicodeNormalization;
 use super::charsmap;
 use super::container::{Container, Special, Stored, write_f16};
 
-/// Writes `config.json`, `tokenizer.json`, `model.safetensors` and the files that tell a sentence encoder's pooling.
+/// Writes `config.json`, `tokenizer.json`, `model.safetensors` and the files that tell a sentence
+/// encoder's pooling.
 ///
 /// # Errors
-/// When the container lacks a tensor or the folder cannot be written.
+/// If the container lacks a tensor or the folder cannot be written.
 pub(super) fn write_model(container: &Container<'_>, folder: &Path) -> anyhow::Result<()> {
     write_json(&folder.join("config.json"), &config(container))?;
     write_json(&folder.join("tokenizer.json"), &tokenizer(container))?;
@@ -85,8 +86,8 @@ fn pooling(container: &Container<'_>) -> Value {
     })
 }
 
-/// The tokenizer in the parts in which XLM-RoBERTa's is published: its normaliser's map, runs of blanks to one, the
-/// mark of a word's beginning, a unigram model.
+/// The tokenizer in the parts in which XLM-RoBERTa's is published: its normaliser's map, runs of
+/// blanks to one, the mark of a word's beginning, a unigram model.
 fn tokenizer(container: &Container<'_>) -> Value {
     let Special { begin, end, pad, unknown } = container.special;
     let mask = container.pieces.iter().rposition(|(piece, _)| piece == "<mask>");
@@ -135,8 +136,9 @@ fn tokenizer(container: &Container<'_>) -> Value {
 
 /// The map with the letters that are written as a letter and a combining mark.
 ///
-/// The package keeps single code points only; SentencePiece's own map (`nmt_nfkc`) also composes. Of those entries the
-/// `tokenizers` library can reach the ones of two code points, the mark written in any of its canonical forms.
+/// The package keeps single code points only; SentencePiece's own map (`nmt_nfkc`) also composes.
+/// Of those entries the `tokenizers` library can reach the ones of two code points, the mark
+/// written in any of its canonical forms.
 fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String> {
     /// Combining marks whose canonical form is another mark.
     const MARKS: [(char, char); 3] = [('\u{340}', '\u{300}'), ('\u{341}', '\u{301}'), ('\u{343}', '\u{313}')];
@@ -158,7 +160,8 @@ fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String
     map
 }
 
-/// A tensor of the checkpoint: its published name, its name in the container, its shape and how it is stored there.
+/// A tensor of the checkpoint: its published name, its name in the container, its shape and how it
+/// is stored there.
 struct Tensor {
     published: String,
     packaged: String,

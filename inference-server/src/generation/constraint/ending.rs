@@ -1,9 +1,9 @@
 //! A short way from where a text is to where it may end.
 //!
-//! The grammar library says which tokens may come next and which must, but not how far the end is. So the end is
-//! searched: forced tokens are taken, else tokens that close what is open in JSON, else the shortest value, else the
-//! longest token that is allowed; where that leads nowhere, what ends a value comes before the value. What is found is a
-//! way, not always the shortest.
+//! The grammar library says which tokens may come next and which must, but not how far the end is.
+//! So the end is searched: forced tokens are taken, else tokens that close what is open in JSON,
+//! else the shortest value, else the longest token that is allowed; where that leads nowhere, what
+//! ends a value comes before the value. What is found is a way, not always the shortest.
 
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
@@ -31,8 +31,8 @@ pub(super) struct Hints {
     pub(super) eos: u32,
     /// All tokens that do.
     pub(super) ends: Vec<u32>,
-    /// In a JSON string: tokens that close it, those that close most first; then words. Of a group, the first that is
-    /// allowed is tried.
+    /// In a JSON string: tokens that close it, those that close most first; then words. Of a group,
+    /// the first that is allowed is tried.
     in_string: Vec<Vec<u32>>,
     /// Elsewhere: closing brackets, then values by their length, then punctuation.
     elsewhere: Vec<Vec<u32>>,
@@ -107,8 +107,8 @@ pub(super) fn leads(
     watch.run(parser, |parser| parser.validate_tokens(&whole)).is_ok_and(|valid| valid == whole.len())
 }
 
-/// At most `room` tokens that lead to an end; `old` is an ending from before that may still close the text. None is found
-/// once the text has used up its work.
+/// At most `room` tokens that lead to an end; `old` is an ending from before that may still close
+/// the text. None is found once the text has used up its work.
 pub(super) fn find(
     parser: &Parser,
     (hints, watch): (&Hints, &Watch),
@@ -150,7 +150,8 @@ impl Search<'_> {
             for way in ways {
                 self.follow(way, &mut next);
             }
-            // Those that left the best choices least often: what seems best may lead round in a circle.
+            // Those that left the best choices least often: what seems best may lead round in a
+            // circle.
             next.sort_by_key(|way| way.rank);
             next.truncate(self.width);
             if next.is_empty() || self.watch.is_spent() {

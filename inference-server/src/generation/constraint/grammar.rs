@@ -5,14 +5,14 @@ use llguidance::api::TopLevelGrammar;
 
 use super::{Constraint, MAX_BYTES, schema};
 
-/// Bytes of the shortest text that a regular expression may have: a larger one only ever ends at the limit of tokens,
-/// and costs work in proportion.
+/// Bytes of the shortest text that a regular expression may have: a larger one only ever ends at
+/// the limit of tokens, and costs work in proportion.
 const LONGEST_SHORTEST: usize = 32 * 1024;
 
 /// The grammar of a constraint.
 ///
 /// # Errors
-/// Where it is wrong in itself, too large, or all its texts are very long.
+/// If it is wrong in itself, too large, or all its texts are very long.
 pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     let bytes = match constraint {
         Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
@@ -35,7 +35,8 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     }
 }
 
-/// Refuses a regular expression whose texts are all very long. What it does not understand the grammar library refuses.
+/// Refuses a regular expression whose texts are all very long. What it does not understand the
+/// grammar library refuses.
 pub(super) fn check_length(regex: &str) -> Result<()> {
     let shortest = regex_syntax::parse(regex).ok().and_then(|regex| regex.properties().minimum_len());
     if let Some(shortest) = shortest {

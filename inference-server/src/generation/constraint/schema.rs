@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 const VALUES: [&str; 5] = ["const", "enum", "default", "examples", "x-guidance"];
 /// Keywords whose values are schemas by names of the caller's.
 const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-/// Formats that the grammar library writes. Any other is an annotation, as JSON Schema has it for those that nobody
-/// knows.
+/// Formats that the grammar library writes. Any other is an annotation, as JSON Schema has it for
+/// those that nobody knows.
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
 /// The grammar of a schema.
 ///
-/// White space is one space after each comma and colon: a model that may go on with white space sometimes does so to
-/// the end, and what is not left open need not be asked of the model.
+/// White space is one space after each comma and colon: a model that may go on with white space
+/// sometimes does so to the end, and what is not left open need not be asked of the model.
 pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let mut schema = match serde_json::from_str(schema)? {
         Value::Bool(true) => json!({}),

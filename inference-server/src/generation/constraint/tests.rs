@@ -46,7 +46,8 @@ fn byte_level() -> Tokenizer {
     tokenizer
 }
 
-/// A tokenizer with stand-ins for spaces, byte tokens, and a space set before every text, as Llama 2 has it.
+/// A tokenizer with stand-ins for spaces, byte tokens, and a space set before every text, as Llama
+/// 2 has it.
 fn spaced() -> Tokenizer {
     let mut vocabulary: Vec<String> = ["<unk>", EOS].map(str::to_owned).to_vec();
     vocabulary.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
@@ -150,7 +151,8 @@ impl Run<'_> {
 }
 
 impl Rig {
-    /// Generates from random logits; `forced` takes forced tokens without sampling, as an engine may.
+    /// Generates from random logits; `forced` takes forced tokens without sampling, as an engine
+    /// may.
     fn generate(&self, constraint: &Constraint, seed: u64, limit: usize, forced: bool) -> Generated {
         self.run(constraint, seed, limit, [forced, false])
     }

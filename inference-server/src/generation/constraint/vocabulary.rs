@@ -12,7 +12,8 @@ use toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use super::super::bytes::{Spelling, fallback_byte};
 
-/// Bytes up to which a text is cut as the model's tokenizer cuts it: for one long word that takes more than linear time.
+/// Bytes up to which a text is cut as the model's tokenizer cuts it: for one long word that takes
+/// more than linear time.
 const CANONICAL: usize = 16 * 1024;
 
 /// Tokens by their bytes.
@@ -47,7 +48,8 @@ impl Vocabulary {
         Ok(Self { tokenizer, trie })
     }
 
-    /// As the model's tokenizer cuts a text that does not begin one; the longest tokens where that gives other text.
+    /// As the model's tokenizer cuts a text that does not begin one; the longest tokens where that
+    /// gives other text.
     fn canonical(&self, text: &str) -> Vec<TokenId> {
         let encoding = self.tokenizer.encode_fast(text, false).ok();
         let ids = encoding.map(|encoding| encoding.get_ids().to_vec()).filter(|ids| {
@@ -88,7 +90,8 @@ fn word(tokenizer: &Tokenizer, spelling: &Spelling, id: u32, eos: &[u32]) -> Vec
     word
 }
 
-/// Leaves out tokens such as `<0x41>` where there is one for the character too: no tokenizer writes them.
+/// Leaves out tokens such as `<0x41>` where there is one for the character too: no tokenizer writes
+/// them.
 fn without_doubles(tokenizer: &Tokenizer, words: &mut [Vec<u8>]) {
     let byte = |id: usize| tokenizer.id_to_token(id as u32).as_deref().and_then(fallback_byte);
     let single = (0..words.len()).filter(|id| words[*id].len() == 1);
@@ -101,7 +104,8 @@ fn without_doubles(tokenizer: &Tokenizer, words: &mut [Vec<u8>]) {
     }
 }
 
-/// The tokenizer without what it sets before a text, for texts in the middle; nothing where it sets nothing.
+/// The tokenizer without what it sets before a text, for texts in the middle; nothing where it sets
+/// nothing.
 fn without_prefix(tokenizer: &Tokenizer) -> Result<Option<Tokenizer>> {
     let normalizer = tokenizer.get_normalizer().filter(|step| prepends(step)).cloned();
     let splitter = tokenizer.get_pre_tokenizer().filter(|step| sets_space(step)).cloned();

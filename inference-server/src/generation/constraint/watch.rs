@@ -1,8 +1,9 @@
 //! How much work a constraint may cause.
 //!
-//! The grammar library bounds the work of a mask, and nothing else: `(a{1000}){1000}` leaves no choice about a million
-//! bytes, all of which it writes out before it answers. So a clock looks at every operation and cancels one that takes
-//! too long, and the processor's time of all operations on a text is added up.
+//! The grammar library bounds the work of a mask, and nothing else: `(a{1000}){1000}` leaves no
+//! choice about a million bytes, all of which it writes out before it answers. So a clock looks at
+//! every operation and cancels one that takes too long, and the processor's time of all operations
+//! on a text is added up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

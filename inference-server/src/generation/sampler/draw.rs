@@ -1,5 +1,5 @@
-//! The passes over a vocabulary: written in lanes so that the compiler uses vector instructions, those of the machine.
-//! No operations are fused, so that they are the same bits on every machine.
+//! The passes over a vocabulary: written in lanes so that the compiler uses vector instructions,
+//! those of the machine. No operations are fused, so that they are the same bits on every machine.
 
 use super::Sampling;
 use crate::kernels::isa::{Isa, by_isa};
@@ -43,7 +43,8 @@ pub(super) fn max(values: &[f32]) -> f32 {
     lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// e^x for x ≤ 0 with a relative error below 3e-7, as Cephes' `expf` reduces and approximates; 0 below −87. NaN stays.
+/// e^x for x ≤ 0 with a relative error below 3e-7, as Cephes' `expf` reduces and approximates; 0
+/// below −87. NaN stays.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 · 2²³ rounds to a whole number.
@@ -51,7 +52,8 @@ fn exp(x: f32) -> f32 {
     let y = if x < -87.0 { -87.0 } else { x };
     let whole = y * std::f32::consts::LOG2_E + ROUND;
     let n = whole - ROUND;
-    // ln 2 in two parts, the first of which has few bits. No fused operations: without the instruction they are calls.
+    // ln 2 in two parts, the first of which has few bits. No fused operations: without the
+    // instruction they are calls.
     let r = y - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
@@ -146,7 +148,8 @@ fn kth(values: &[f32], k: usize) -> f32 {
     if k > values.len() {
         return f32::NEG_INFINITY;
     }
-    // A few more than asked are collected before the smaller ones are thrown out, so most values cost one comparison.
+    // A few more than asked are collected before the smaller ones are thrown out, so most values
+    // cost one comparison.
     let room = (2 * k).max(64);
     let mut kept: Vec<f32> = Vec::with_capacity(room);
     let mut bar = f32::NEG_INFINITY;
@@ -229,7 +232,8 @@ fn nucleus(weights: &[f32], share: f32) -> Vec<(u32, f32)> {
     kept
 }
 
-/// Where the running sum of weights passes `goal`; the last weight above 0 where rounding keeps it from doing so.
+/// Where the running sum of weights passes `goal`; the last weight above 0 where rounding keeps it
+/// from doing so.
 fn walk(weights: impl Iterator<Item = f32>, goal: f64) -> Option<usize> {
     let (mut sum, mut last) = (0.0, None);
     for (place, weight) in weights.enumerate().filter(|(_, weight)| *weight > 0.0) {

@@ -118,7 +118,8 @@ impl Style {
     }
 }
 
-/// Rust and Python agree on the digits and on when there is an exponent; Python signs it and gives it two digits.
+/// Rust and Python agree on the digits and on when there is an exponent; Python signs it and gives
+/// it two digits.
 fn python_float(float: f64) -> String {
     let text = format!("{float:?}");
     match text.split_once('e') {

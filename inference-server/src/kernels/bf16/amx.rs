@@ -1,7 +1,8 @@
 //! Tile registers (AMX): eight of a kibibyte, and one instruction for 8192 products.
 //!
-//! Intel, "Architecture Instruction Set Extensions and Future Features", chapter 3. Rust's intrinsics for them are not
-//! stable, hence assembler; the compiler itself never uses tile registers.
+//! Intel, "Architecture Instruction Set Extensions and Future Features", chapter 3. Rust's
+//! intrinsics for them are not stable, hence assembler; the compiler itself never uses tile
+//! registers.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -16,17 +17,20 @@ use crate::kernels::matrix::PANEL;
 const LINE: usize = 64;
 const SUMS_ROW: usize = PANEL * size_of::<f32>();
 
-/// Asks the kernel to let this process use tile registers; whether the processor has them has to be known before.
+/// Asks the kernel to let this process use tile registers; whether the processor has them has to be
+/// known before.
 pub(super) fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
     #[allow(unsafe_code, reason = "a system call without a wrapper")]
-    // SAFETY: the call takes two numbers, touches no memory of ours and only widens what a signal frame may hold.
+    // SAFETY: the call takes two numbers, touches no memory of ours and only widens what a signal
+    // frame may hold.
     let answer = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
     answer == 0
 }
 
-/// All tile registers of the current thread set to 16 lines of 64 bytes; they are given back with this.
+/// All tile registers of the current thread set to 16 lines of 64 bytes; they are given back with
+/// this.
 pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
@@ -65,8 +69,8 @@ impl Tiles {
     #[allow(unsafe_code, reason = "tile registers have no stable intrinsics")]
     fn one(&self, x: &[Block], weights: &[Block], sums: &mut Sums) {
         assert!(!x.is_empty() && weights.len() == x.len() * ACROSS, "as many blocks of weights");
-        // SAFETY: the registers are configured, which `self` proves; `x.len()` blocks are read from `x` and twice as
-        // many from `weights`, and 16 rows of `sums` are written.
+        // SAFETY: the registers are configured, which `self` proves; `x.len()` blocks are read from
+        // `x` and twice as many from `weights`, and 16 rows of `sums` are written.
         unsafe {
             asm!(
                 "tilezero tmm0",

@@ -14,8 +14,8 @@ pub(super) const ACROSS: usize = PANEL / SIDE;
 
 /// [`SIDE`] lines of 64 bytes.
 ///
-/// Of activations: a line for each row, [`DEPTH`] columns long. Of weights: a line for each pair of inputs, which holds
-/// the pair's weights for one output after the other.
+/// Of activations: a line for each row, [`DEPTH`] columns long. Of weights: a line for each pair of
+/// inputs, which holds the pair's weights for one output after the other.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Block(pub(super) [u16; Block::NUMBERS]);
@@ -32,8 +32,8 @@ impl Block {
 
 /// Activations as bf16; a buffer that is reused between forward passes.
 ///
-/// `SIDE` rows at a time lie block by block along their columns. Rows and columns that fill up the last blocks hold
-/// no meaning and zeros.
+/// `SIDE` rows at a time lie block by block along their columns. Rows and columns that fill up the
+/// last blocks hold no meaning and zeros.
 #[derive(Debug, Default)]
 pub struct Rows {
     blocks: Vec<Block>,
@@ -42,7 +42,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Changes the shape; what the rows hold afterwards is unspecified, but the columns that fill up are zero.
+    /// Changes the shape; what the rows hold afterwards is unspecified, but the columns that fill
+    /// up are zero.
     pub(super) fn resize(&mut self, rows: usize, width: usize) {
         (self.rows, self.width) = (rows, width);
         let wanted = self.groups() * self.deep();
@@ -125,7 +126,8 @@ pub(super) fn narrow_line<const FMA: bool>(values: &[f32; DEPTH], line: &mut [u1
 
 /// The weights and bias of a linear layer as bf16, half the memory of f32.
 ///
-/// Panel by panel, then block by block along the inputs, the blocks of a panel side by side; what fills up is zero.
+/// Panel by panel, then block by block along the inputs, the blocks of a panel side by side; what
+/// fills up is zero.
 #[derive(Debug)]
 pub struct Panels {
     blocks: Vec<Block>,
@@ -149,7 +151,8 @@ impl Panels {
         Self { blocks: vec![Block::ZERO; blocks], bias: vec![0.0; columns], inputs, outputs }
     }
 
-    /// Packs the rows of W (one for each output, row-major) and their biases from output `first` on.
+    /// Packs the rows of W (one for each output, row-major) and their biases from output `first`
+    /// on.
     pub fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
         let inputs = self.inputs;
         assert_eq!(weight.len(), bias.len() * inputs, "weights are outputs × inputs");

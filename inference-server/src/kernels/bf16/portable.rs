@@ -1,4 +1,5 @@
-//! What the instructions compute, in plain Rust: the sums of products of even and of odd inputs, added block by block.
+//! What the instructions compute, in plain Rust: the sums of products of even and of odd inputs,
+//! added block by block.
 
 use super::blocks::{ACROSS, Block, DEPTH, SIDE};
 use super::product::Sums;

@@ -11,7 +11,8 @@ use super::super::parallel::{self, Shared};
 use super::blocks::{Block, DEPTH, Panels, Rows, SIDE, narrow_line, narrow_rows};
 use super::unit::Unit;
 
-/// Groups of rows whose activations stay in a second-level cache of 2 MiB while the weights pass by.
+/// Groups of rows whose activations stay in a second-level cache of 2 MiB while the weights pass
+/// by.
 const GROUPS: usize = 16;
 /// Groups of rows whose sums are in registers together.
 const TOGETHER: usize = 2;
@@ -36,7 +37,8 @@ pub fn multiply_narrow(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogu
     Product { unit, x, weights, epilogue, target }.run();
 }
 
-/// Whether these instructions give the sums that plain Rust does, for one product that uses every register.
+/// Whether these instructions give the sums that plain Rust does, for one product that uses every
+/// register.
 pub fn check(unit: Unit) -> bool {
     const ROWS: usize = 40;
     const INPUTS: usize = 96;
@@ -132,8 +134,8 @@ fn store<const FMA: bool>(sums: &mut Sums, rows: usize, bias: &[f32; PANEL], aft
     finish::<FMA>(sums.0.as_mut_ptr().cast(), PANEL, rows, bias, after);
     for (row, values) in sums.0[..rows].iter().enumerate() {
         #[allow(unsafe_code, reason = "tasks write disjoint parts of one buffer")]
-        // SAFETY: these rows of this panel lie in the target, whose rows have room for whole panels, and the caller's
-        // task alone writes them, see `Product::block`.
+        // SAFETY: these rows of this panel lie in the target, whose rows have room for whole
+        // panels, and the caller's task alone writes them, see `Product::block`.
         unsafe {
             match place {
                 Place::Full(out, stride) => *out.add(row * stride).cast::<[f32; PANEL]>() = *values,

@@ -30,8 +30,8 @@ impl Unit {
         *BEST.get_or_init(|| Self::available().pop().filter(|unit| unit.0 != Kind::Portable))
     }
 
-    /// All that this machine has, the best last. The first is plain Rust, which shows what the others compute and is
-    /// too slow to serve.
+    /// All that this machine has, the best last. The first is plain Rust, which shows what the
+    /// others compute and is too slow to serve.
     pub fn available() -> Vec<Self> {
         let mut found = vec![Self::portable()];
         #[cfg(target_arch = "x86_64")]
@@ -69,13 +69,15 @@ impl Unit {
             Kind::Avx512 => Entered::Avx512,
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
-            // SAFETY: a `Unit` of this kind exists only where there are tile registers and they are permitted.
+            // SAFETY: a `Unit` of this kind exists only where there are tile registers and they are
+            // permitted.
             Kind::Amx => Entered::Amx(unsafe { Tiles::configure() }),
         }
     }
 }
 
-/// Whether the processor has tile registers and multiplies bf16 in them: bits 24 and 22 of CPUID's leaf 7.
+/// Whether the processor has tile registers and multiplies bf16 in them: bits 24 and 22 of CPUID's
+/// leaf 7.
 #[cfg(target_arch = "x86_64")]
 fn has_tiles() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -94,7 +96,8 @@ pub(super) enum Entered {
 }
 
 impl Entered {
-    /// `sums` = activations · weights for the one or two groups of rows in `x`, each as long as the panel is deep.
+    /// `sums` = activations · weights for the one or two groups of rows in `x`, each as long as the
+    /// panel is deep.
     pub(super) fn sum(&self, x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
         match self {
             Self::Portable => portable::sum(x, weights, sums),

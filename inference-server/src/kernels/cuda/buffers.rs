@@ -15,7 +15,7 @@ impl Buffer {
     /// Room for so many bytes; what was there is lost where it grows.
     ///
     /// # Errors
-    /// Where the device has no room.
+    /// If the device has no room.
     #[allow(
         unsafe_code,
         reason = "memory is left unset, and every reader comes after a writer on the same stream"
@@ -32,7 +32,8 @@ impl Buffer {
 
 /// Page-locked memory of the host, from which and to which the device copies beside other work.
 ///
-/// A copy goes on after the call that asked for it; [`Staging::wait`] returns once the last is through.
+/// A copy goes on after the call that asked for it; [`Staging::wait`] returns once the last is
+/// through.
 #[derive(Debug)]
 pub struct Staging {
     stream: Arc<CudaStream>,
@@ -50,7 +51,7 @@ impl Staging {
     /// Waits until the last copy is through, and all that was asked of the stream before it.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     pub fn wait(&mut self) -> Result<(), CudaError> {
         if let Some(copied) = self.copied.take() {
             copied.synchronize()?;
@@ -77,13 +78,14 @@ impl Staging {
     /// Copies words to the device.
     ///
     /// # Errors
-    /// Where there is no room, or the driver refuses.
+    /// If there is no room, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
     pub fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
         let staged = self.room(words.len())?;
         staged.copy_from_slice(words);
-        // SAFETY: the caller made room there; this memory is not touched before the copy is through.
+        // SAFETY: the caller made room there; this memory is not touched before the copy is
+        // through.
         unsafe { memcpy_htod_async(to, staged, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);
         Ok(())
@@ -92,12 +94,13 @@ impl Staging {
     /// Copies so many numbers from the device, for [`Staging::numbers`].
     ///
     /// # Errors
-    /// Where there is no room, or the driver refuses.
+    /// If there is no room, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
     pub fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
         let staged = self.room(count)?;
-        // SAFETY: the caller made so many there; this memory is not touched before the copy is through.
+        // SAFETY: the caller made so many there; this memory is not touched before the copy is
+        // through.
         unsafe { memcpy_dtoh_async(staged, from, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);
         Ok(())
@@ -106,7 +109,7 @@ impl Staging {
     /// The first numbers of the last download, once they are there.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// If the device failed.
     #[allow(unsafe_code, reason = "numbers are held as words")]
     pub fn numbers(&mut self, count: usize) -> Result<&[f32], CudaError> {
         self.wait()?;

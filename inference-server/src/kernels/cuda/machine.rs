@@ -14,7 +14,8 @@ use super::program::refused;
 use super::{CudaError, Product, Products, Staging};
 use crate::kernels::gpu::{Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source};
 
-/// A device for one model, on a stream of its own, so that what is recorded there is the model's alone.
+/// A device for one model, on a stream of its own, so that what is recorded there is the model's
+/// alone.
 pub struct Machine {
     stream: Arc<CudaStream>,
     element: Element,
@@ -101,8 +102,8 @@ impl Machine {
             block_dim: (kernel.threads as u32, 1, 1),
             shared_mem_bytes: kernel.shared as u32,
         };
-        // SAFETY: the caller passes what the kernel declares; the driver reads as many bytes of an argument as its
-        // parameter has.
+        // SAFETY: the caller passes what the kernel declares; the driver reads as many bytes of an
+        // argument as its parameter has.
         unsafe { launch.launch(config)? };
         Ok(())
     }
@@ -152,7 +153,8 @@ impl Gpu for Machine {
     #[allow(unsafe_code, reason = "the device copies by address")]
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
         self.stream.context().bind_to_thread().map_err(CudaError::from)?;
-        // SAFETY: the caller made room there; memory that is not page-locked is read before the call returns.
+        // SAFETY: the caller made room there; memory that is not page-locked is read before the
+        // call returns.
         unsafe { memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(CudaError::from)?;
         Ok(())
     }

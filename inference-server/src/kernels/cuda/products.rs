@@ -1,7 +1,8 @@
 //! Matrix products by cuBLASLt.
 //!
-//! A product takes the algorithm that the library proposes first for a large batch, among those that add each sum up
-//! in one place, and keeps it for every number of rows: so a row's result does not depend on how many others there are.
+//! A product takes the algorithm that the library proposes first for a large batch, among those
+//! that add each sum up in one place, and keeps it for every number of rows: so a row's result does
+//! not depend on how many others there are.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -96,7 +97,7 @@ impl Products {
     /// Opens the library.
     ///
     /// # Errors
-    /// Where it refuses, or the device has no room.
+    /// If it refuses, or the device has no room.
     #[allow(unsafe_code, reason = "scratch memory is left unset")]
     pub fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
         // SAFETY: the library writes what it reads of its scratch memory.
@@ -109,10 +110,11 @@ impl Products {
         self.element
     }
 
-    /// A product with a weight of outputs × inputs and, where there is one, a bias of as many outputs.
+    /// A product with a weight of outputs × inputs and, where there is one, a bias of as many
+    /// outputs.
     ///
     /// # Errors
-    /// Where the library has no algorithm for it.
+    /// If the library has no algorithm for it.
     pub fn product(
         &self,
         weight: Address,
@@ -129,7 +131,7 @@ impl Products {
     /// `to` = from·Wᵀ + b, with a residual added where there is one.
     ///
     /// # Errors
-    /// Where the library refuses.
+    /// If the library refuses.
     pub fn multiply(
         &self,
         product: &Product,
@@ -165,8 +167,8 @@ impl Products {
         let added = residual.unwrap_or(to);
         let [weight_layout, from_layout, to_layout] = layouts;
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
-        // SAFETY: the addresses are those of matrices of these layouts, which the caller keeps until the stream is
-        // through; scalars are read before the call returns.
+        // SAFETY: the addresses are those of matrices of these layouts, which the caller keeps
+        // until the stream is through; scalars are read before the call returns.
         unsafe {
             library::matmul(
                 self.handle,
@@ -241,7 +243,8 @@ impl Products {
         let (workspace, whole_sums) = (WORKSPACE, 0_u32);
         let mut found = [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; PROPOSALS];
         let mut count = 0;
-        // SAFETY: the attributes have these sizes and are copied; the library writes at most as many results as asked.
+        // SAFETY: the attributes have these sizes and are copied; the library writes at most as
+        // many results as asked.
         unsafe {
             library::set_matmul_pref_attribute(
                 preference.0,

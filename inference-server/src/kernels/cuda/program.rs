@@ -133,7 +133,7 @@ impl Program {
     /// Multiprocessors and bytes of memory of the stream's device.
     ///
     /// # Errors
-    /// Where the driver does not say.
+    /// If the driver does not say.
     pub fn device(stream: &CudaStream) -> Result<(usize, usize), CudaError> {
         let context = stream.context();
         let count = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -148,7 +148,7 @@ impl Program {
     /// `to` = norm(words[id] + positions[place]) for each row; `positions` are f32.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn embed(
         &self,
         [ids, places]: [Address; 2],
@@ -168,7 +168,7 @@ impl Program {
     /// `to` = norm(from), row by row.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn layer_norm(&self, from: Address, rows: usize, norm: &Norm, to: Address) -> Result<(), CudaError> {
         let count = rows as u32;
         let Norm { scale, shift, epsilon } = norm;
@@ -180,7 +180,7 @@ impl Program {
     /// The activation of so many values, in place.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn activate(&self, values: Address, count: usize) -> Result<(), CudaError> {
         let mut launch = self.stream.launch_builder(&self.activate);
         launch.arg(&values).arg(&count);
@@ -190,7 +190,7 @@ impl Program {
     /// So many values as f32.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn widen(&self, from: Address, count: usize, to: Address) -> Result<(), CudaError> {
         let mut launch = self.stream.launch_builder(&self.widen);
         launch.arg(&from).arg(&count).arg(&to);
@@ -200,7 +200,7 @@ impl Program {
     /// One vector of f32 per text from the rows between its start and the next.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn pool(
         &self,
         from: Address,
@@ -219,7 +219,7 @@ impl Program {
     /// Attention of the texts of so many tiles of [`tiles::Tiles`], short and long ones.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// If the driver refuses.
     pub fn attend(
         &self,
         qkv: Address,
@@ -263,8 +263,8 @@ fn grid(x: usize, y: usize, threads: u32, shared: usize) -> LaunchConfig {
 
 #[allow(unsafe_code, reason = "kernels work on addresses")]
 fn start(launch: &mut cudarc::driver::LaunchArgs<'_>, config: LaunchConfig) -> Result<(), CudaError> {
-    // SAFETY: every launch above passes what its kernel declares; the addresses are those of buffers that the caller
-    // made large enough and keeps until the stream is through.
+    // SAFETY: every launch above passes what its kernel declares; the addresses are those of
+    // buffers that the caller made large enough and keeps until the stream is through.
     unsafe { launch.launch(config)? };
     Ok(())
 }

@@ -54,7 +54,8 @@ pub(in super::super) struct Tile {
     pub(in super::super) accumulate: bool,
     /// What is fetched into the second-level cache meanwhile; need not be a valid address.
     pub(in super::super) ahead: *const f32,
-    /// Floats fetched for each step of the sums; where steps are unrolled, a line is fetched for each turn.
+    /// Floats fetched for each step of the sums; where steps are unrolled, a line is fetched for
+    /// each turn.
     pub(in super::super) ahead_step: usize,
 }
 
@@ -84,8 +85,9 @@ impl Tile {
     /// Computes the tile for the first `rows` rows, 1 to those of [`Size::of`].
     ///
     /// # Safety
-    /// That many rows of `depth` inputs and of [`Size::columns`] outputs must exist, each strip's weights hold `depth`
-    /// lines of [`STRIP`] floats on a cache line, and nobody else may use the outputs meanwhile.
+    /// That many rows of `depth` inputs and of [`Size::columns`] outputs must exist, each strip's
+    /// weights hold `depth` lines of [`STRIP`] floats on a cache line, and nobody else may use the
+    /// outputs meanwhile.
     #[allow(unsafe_code, reason = "raw pointers into matrices")]
     pub(in super::super) unsafe fn run(&self, isa: Isa, rows: usize) {
         assert!((1..=Size::of(isa).rows).contains(&rows), "{rows} rows are no tile");

@@ -14,8 +14,8 @@ use super::rows::Part;
 use super::unpack::fetch;
 use super::{LINE, QUAD, QUADS};
 
-/// A loop that is written out: the compiler decides by its own counts whether it does so, and a loop of eight rounds is
-/// left at a misprediction.
+/// A loop that is written out: the compiler decides by its own counts whether it does so, and a
+/// loop of eight rounds is left at a misprediction.
 macro_rules! each {
     ($name:ident in 0..8, $body:block) => {
         each!(@ $name $body 0 1 2 3 4 5 6 7)
@@ -60,9 +60,10 @@ fn by_format<const R: usize>(tile: &Tile<'_>) {
     }
 }
 
-/// Weights of at most 6 bits; `GROUP` quads share a scale, and from each weight 2^`SHIFT` is taken or, with `MINIMA`,
-/// from all of a group the minimum. The products of `STEP` quads fit into 16 bits: two of weights of 4 bits are at most
-/// 2·15·127, and 8 such sums fit; of 5 bits 4, of 6 bits 2.
+/// Weights of at most 6 bits; `GROUP` quads share a scale, and from each weight 2^`SHIFT` is taken
+/// or, with `MINIMA`, from all of a group the minimum. The products of `STEP` quads fit into 16
+/// bits: two of weights of 4 bits are at most 2·15·127, and 8 such sums fit; of 5 bits 4, of 6 bits
+/// 2.
 #[target_feature(enable = "avx2,fma")]
 fn bytes<const R: usize, const GROUP: usize, const STEP: usize, const SHIFT: i32, const MINIMA: bool>(
     tile: &Tile<'_>,
@@ -112,8 +113,8 @@ fn bytes<const R: usize, const GROUP: usize, const STEP: usize, const SHIFT: i32
     store(tile, &sums);
 }
 
-/// Weights of 8 bits, 128 taken from each, in products of 16 bits: those of 8 would not fit. They are multiplied where
-/// they lie; with `FETCH` they come from memory.
+/// Weights of 8 bits, 128 taken from each, in products of 16 bits: those of 8 would not fit. They
+/// are multiplied where they lie; with `FETCH` they come from memory.
 #[target_feature(enable = "avx2,fma")]
 fn words<const R: usize, const FETCH: bool>(tile: &Tile<'_>) {
     let parts: &[Part; R] = tile.rows.first_chunk().expect("as many rows");
@@ -148,8 +149,8 @@ fn words<const R: usize, const FETCH: bool>(tile: &Tile<'_>) {
     store(tile, &sums);
 }
 
-/// Products of bytes, two and two added up, added to words. In assembly, as the compiler would otherwise add up
-/// products among themselves first, for which there are not enough registers.
+/// Products of bytes, two and two added up, added to words. In assembly, as the compiler would
+/// otherwise add up products among themselves first, for which there are not enough registers.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn add_products_of_bytes(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {

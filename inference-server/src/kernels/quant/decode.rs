@@ -5,7 +5,8 @@ use super::{BLOCK, CHUNK};
 
 /// The scales of a block: factors as the bits of a half, and the small integers of the K formats.
 ///
-/// A weight is `factor · q - minimum`, both times the integers of its part of the block where there are any.
+/// A weight is `factor · q - minimum`, both times the integers of its part of the block where there
+/// are any.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Scales {
     /// Factor of the integers.

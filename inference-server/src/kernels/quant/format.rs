@@ -129,7 +129,7 @@ impl Format {
     /// Bytes of a row of this many numbers.
     ///
     /// # Errors
-    /// Where that is no whole number of blocks.
+    /// If that is no whole number of blocks.
     pub fn row_bytes(self, length: usize) -> Result<usize> {
         let block = self.block_length();
         ensure!(

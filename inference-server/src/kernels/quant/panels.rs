@@ -14,10 +14,11 @@ use super::{BLOCK, BLOCKS, CHUNK, LINE, QUAD, QUADS};
 
 /// Where things lie in a packed chunk of a strip.
 ///
-/// First the scales. Then, block by block, the lower bits of the integers: bytes of 8-bit formats quad by quad, in each
-/// quad output by output; of the others the first half of a block's quads in the lower halves of the bytes, the second
-/// in the upper ones. Last, block by block, the higher bits: a byte for each place in a quad, which holds the fifth
-/// bits of all quads, or two bytes, which hold the fifth and sixth bits of four quads each.
+/// First the scales. Then, block by block, the lower bits of the integers: bytes of 8-bit formats
+/// quad by quad, in each quad output by output; of the others the first half of a block's quads in
+/// the lower halves of the bytes, the second in the upper ones. Last, block by block, the higher
+/// bits: a byte for each place in a quad, which holds the fifth bits of all quads, or two bytes,
+/// which hold the fifth and sixth bits of four quads each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     /// Blocks of the chunk.
@@ -67,8 +68,9 @@ impl Layout {
 
 /// The weights and bias of a linear layer in one of the block formats.
 ///
-/// Strip by strip of 16 outputs, then chunk by chunk of 256 inputs, see `Layout`. The integers and scales are those
-/// of the file, in at most 1.03 times its bytes where the outputs are whole strips.
+/// Strip by strip of 16 outputs, then chunk by chunk of 256 inputs, see `Layout`. The integers and
+/// scales are those of the file, in at most 1.03 times its bytes where the outputs are whole
+/// strips.
 #[derive(Debug)]
 pub struct Panels {
     lines: Lines,
@@ -82,7 +84,7 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     ///
     /// # Errors
-    /// Where the format has no blocks of integers, or an input row is no whole number of blocks.
+    /// If the format has no blocks of integers, or an input row is no whole number of blocks.
     fn zeros(format: Format, inputs: usize, outputs: usize) -> Result<Self> {
         ensure!(format.is_quantised(), "{} has no blocks of integers to multiply by", format.name());
         format.row_bytes(inputs)?;
@@ -99,8 +101,8 @@ impl Panels {
     /// A whole layer from rows as they lie in a file, one for each output.
     ///
     /// # Errors
-    /// Where the format has no blocks of integers, an input row is no whole number of blocks, `bytes` are not as many
-    /// rows as there are outputs, or a scale is not finite.
+    /// If the format has no blocks of integers, an input row is no whole number of blocks, `bytes`
+    /// are not as many rows as there are outputs, or a scale is not finite.
     pub fn of(
         format: Format,
         inputs: usize,
@@ -118,7 +120,7 @@ impl Panels {
     /// Packs rows as they lie in a file, and their biases, from output `first` on.
     ///
     /// # Errors
-    /// Where `bytes` are no whole rows, there are more of them than outputs, or a scale is not finite.
+    /// If `bytes` are no whole rows, there are more of them than outputs, or a scale is not finite.
     fn pack(&mut self, first: usize, bytes: &[u8], bias: Option<&[f32]>) -> Result<()> {
         let (format, row_bytes) = (self.format, self.row_bytes());
         let count = bytes.len() / row_bytes;

@@ -1,4 +1,5 @@
-//! y = x·Wᵀ + b with what follows it; the counterpart of [`super::super::gemm`] for quantised weights.
+//! y = x·Wᵀ + b with what follows it; the counterpart of [`super::super::gemm`] for quantised
+//! weights.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,11 +17,13 @@ use super::{BLOCKS, LINE, QUADS, decode};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, vnni};
 
-/// Rows of a task at most; a chunk of them stays in the second-level cache while the weights pass by.
+/// Rows of a task at most; a chunk of them stays in the second-level cache while the weights pass
+/// by.
 const ROWS: usize = 128;
 /// Rows up to which a strip is read from beginning to end, as memory likes it best.
 const FEW: usize = 16;
-/// Strips that take turns at a chunk of the rows: their weights and one tile of rows fit into the first-level cache.
+/// Strips that take turns at a chunk of the rows: their weights and one tile of rows fit into the
+/// first-level cache.
 const TURNS: usize = 4;
 
 thread_local! {
@@ -32,10 +35,12 @@ pub fn has_whole_strips(outputs: usize) -> bool {
     outputs.is_multiple_of(STRIP)
 }
 
-/// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool, where the outputs of `layers` stand side by side.
+/// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool, where the outputs of `layers`
+/// stand side by side.
 ///
 /// # Panics
-/// Where the shapes of the operands do not agree, or a layer that is not the last has no whole strips of outputs.
+/// Where the shapes of the operands do not agree, or a layer that is not the last has no whole
+/// strips of outputs.
 pub fn multiply(isa: Isa, x: &Rows, layers: &[Panels], epilogue: Epilogue<'_>, out: &mut Matrix) {
     let outputs = layers.iter().map(Panels::outputs).sum();
     if let Epilogue::Residual(residual) = epilogue {
@@ -117,7 +122,8 @@ impl Unit {
             Self::Portable => portable::sum(tile),
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
-            // SAFETY: an `Isa` that this unit was made of exists only where the machine has these instructions.
+            // SAFETY: an `Isa` that this unit was made of exists only where the machine has these
+            // instructions.
             Self::Avx2 => unsafe { avx2::sum(tile) },
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
@@ -139,7 +145,8 @@ pub(super) struct Tile<'a> {
     /// Minima of blocks, with no meaning in formats that have none.
     pub(super) minima: &'a [[f32; STRIP]],
     pub(super) rows: &'a [Part],
-    /// Whether no other rows are multiplied by this chunk, so that what it fetches is on its way from memory.
+    /// Whether no other rows are multiplied by this chunk, so that what it fetches is on its way
+    /// from memory.
     pub(super) alone: bool,
     /// Whether the sums begin with zero instead of with what stands in `out`.
     pub(super) first: bool,

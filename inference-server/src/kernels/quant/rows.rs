@@ -39,8 +39,8 @@ impl Part {
     };
 }
 
-/// Activations of a batch, each row in blocks of 32 integers of 8 bits with a scale; a buffer that is reused between
-/// forward passes.
+/// Activations of a batch, each row in blocks of 32 integers of 8 bits with a scale; a buffer that
+/// is reused between forward passes.
 ///
 /// Chunk by chunk of 256 columns, then row by row.
 #[derive(Debug, Default)]
@@ -116,7 +116,8 @@ fn quantise_chunk<const FMA: bool>(x: &Matrix, chunk: usize, parts: &mut [Part])
 fn quantise_block(values: &[f32; BLOCK], block: usize, part: &mut Part) {
     // 1.5·2²³: adding it leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    // The bits of magnitudes are ordered as they are, with infinity and NaN last: a block that holds one keeps it.
+    // The bits of magnitudes are ordered as they are, with infinity and NaN last: a block that
+    // holds one keeps it.
     let most = values.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7FFF_FFFF));
     let most = f32::from_bits(most);
     let inverse = if most > LEAST { LARGEST / most } else { 0.0 };

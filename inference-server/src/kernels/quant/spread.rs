@@ -1,4 +1,5 @@
-//! Weights re-laid out for the kernels of a GPU, in tiles of 16 outputs and 32 inputs; see `cuda/product.cu`.
+//! Weights re-laid out for the kernels of a GPU, in tiles of 16 outputs and 32 inputs; see
+//! `cuda/product.cu`.
 
 use anyhow::{Result, ensure};
 use half::f16;
@@ -60,17 +61,19 @@ impl Grain {
 pub struct Tiles {
     /// Integers, in the order in which the lanes of a warp take them.
     pub codes: Vec<u8>,
-    /// A word for each output of a tile: the scale, and in the upper half the second scale, both as halves.
+    /// A word for each output of a tile: the scale, and in the upper half the second scale, both as
+    /// halves.
     pub scales: Vec<u32>,
 }
 
-/// The tiles of rows as they lie in a file; `rows` says which of them is an output, in the outputs' order.
+/// The tiles of rows as they lie in a file; `rows` says which of them is an output, in the outputs'
+/// order.
 ///
-/// Scales of the formats that have only one factor are those of the file. Of the K formats they are products of a half
-/// and an integer, rounded to a half.
+/// Scales of the formats that have only one factor are those of the file. Of the K formats they are
+/// products of a half and an integer, rounded to a half.
 ///
 /// # Errors
-/// Where the format has no integers, rows are not whole tiles, or a scale is not finite.
+/// If the format has no integers, rows are not whole tiles, or a scale is not finite.
 pub fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize]) -> Result<Tiles> {
     let Some(grain) = Grain::of(format) else {
         anyhow::bail!("{} has no blocks of integers to multiply by", format.name())

@@ -10,7 +10,8 @@ use super::{BLOCK, BLOCKS, CHUNK, LINE, QUAD, QUADS};
 /// A chunk of a strip, unpacked.
 #[repr(C, align(64))]
 pub(super) struct Chunk {
-    /// Integers, quad by quad, in each quad output by output; not those of Q8_0, which are multiplied where they lie.
+    /// Integers, quad by quad, in each quad output by output; not those of Q8_0, which are
+    /// multiplied where they lie.
     pub(super) quants: [[u8; LINE]; BLOCKS * QUADS],
     /// Scales of blocks or, in Q6_K, of half blocks.
     pub(super) scales: [[f32; STRIP]; 2 * BLOCKS],

@@ -1,7 +1,9 @@
-//! Vectors of 64 bytes, 16 outputs of four inputs each, and one instruction for their products (AVX-512 VNNI).
+//! Vectors of 64 bytes, 16 outputs of four inputs each, and one instruction for their products
+//! (AVX-512 VNNI).
 //!
-//! The instruction multiplies weights without sign by activations with it and adds in 32 bits, so every format is the
-//! same to it but for its offset, and the integers are those of the other kernels.
+//! The instruction multiplies weights without sign by activations with it and adds in 32 bits, so
+//! every format is the same to it but for its offset, and the integers are those of the other
+//! kernels.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
@@ -52,8 +54,8 @@ fn by_format<const R: usize>(tile: &Tile<'_>) {
     }
 }
 
-/// `GROUP` quads share a scale, and from each weight 2^`SHIFT` is taken or, with `MINIMA`, from all of a group the
-/// minimum.
+/// `GROUP` quads share a scale, and from each weight 2^`SHIFT` is taken or, with `MINIMA`, from all
+/// of a group the minimum.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: bool>(tile: &Tile<'_>) {
     let parts: &[Part; R] = tile.rows.first_chunk().expect("as many rows");

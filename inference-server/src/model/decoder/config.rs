@@ -131,8 +131,8 @@ const FREQUENCIES: &str = "rope_freqs.weight";
 /// Tokens of a text at most.
 const MOST_POSITIONS: usize = 1 << 28;
 
-/// What transformers takes for a Gemma 3 whose file does not say: the published ones of 4 billion weights and more say
-/// little.
+/// What transformers takes for a Gemma 3 whose file does not say: the published ones of 4 billion
+/// weights and more say little.
 fn gemma3() -> Value {
     json!({
         "vocab_size": 262_208, "hidden_size": 2_304, "intermediate_size": 9_216, "num_hidden_layers": 26,
@@ -189,7 +189,8 @@ impl DecoderConfig {
             }),
         };
         let gemma = found.architecture == Architecture::Gemma3;
-        // As llama.cpp has it: the largest Gemma 3 alone scales by the width shared out among the heads.
+        // As llama.cpp has it: the largest Gemma 3 alone scales by the width shared out among the
+        // heads.
         let scalar = if found.blocks == 62 { found.hidden / found.heads } else { found.head_width };
         let mut config = Self::from_json(json!({
             "model_type": if gemma { "gemma3_text" } else { found.architecture.name() },

@@ -1,10 +1,11 @@
 //! Language models on a GPU, by our own kernels and a library's products of many rows.
 //!
-//! A step is a list of launches without a word to the host between them. Where it only writes texts on, it is recorded
-//! once for each size, and launched as a whole after that. Tokens of prompts and written tokens go through different
-//! products and different attention, each of which gives a row the same bits whatever the other rows are; a token that
-//! is computed again after its text had to give way is computed as it was the first time. So a text depends on its
-//! prompt, settings and seed alone, as on the CPU.
+//! A step is a list of launches without a word to the host between them. Where it only writes texts
+//! on, it is recorded once for each size, and launched as a whole after that. Tokens of prompts and
+//! written tokens go through different products and different attention, each of which gives a row
+//! the same bits whatever the other rows are; a token that is computed again after its text had to
+//! give way is computed as it was the first time. So a text depends on its prompt, settings and
+//! seed alone, as on the CPU.
 
 mod between;
 mod layer;
@@ -90,8 +91,8 @@ impl<G: Gpu> GpuDecoder<G> {
     /// Reads the weights onto the device, tensor by tensor, and compiles the kernels.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen, what the kernels are not made for, or what the device has against
-    /// it.
+    /// Names the tensor that is missing or misshapen, what the kernels are not made for, or what
+    /// the device has against it.
     pub fn load(mut gpu: G, config: DecoderConfig, source: &mut Source) -> Result<Self> {
         let (heads, hidden, vocabulary) = (config.heads, config.hidden, config.vocabulary);
         let fits = heads.size.is_multiple_of(8) && heads.size <= 256;
@@ -147,7 +148,7 @@ impl<G: Gpu> GpuDecoder<G> {
     /// Memory of the device.
     ///
     /// # Errors
-    /// Where it does not say.
+    /// If it does not say.
     pub fn memory(&self) -> Result<Memory, ComputeError> {
         self.gpu.memory().map_err(compute_error)
     }
@@ -207,8 +208,8 @@ impl<G: Gpu> GpuDecoder<G> {
         Ok(())
     }
 
-    /// Room for so many rows, rows of logits and parts of a head's attention, and for a sheet of so many bytes; whether
-    /// everything lies where it lay before.
+    /// Room for so many rows, rows of logits and parts of a head's attention, and for a sheet of so
+    /// many bytes; whether everything lies where it lay before.
     fn grow(&mut self, [rows, asked, parts]: [usize; 3], sheet: usize) -> Result<bool, GpuError> {
         let (rows, asked) = (rows.next_multiple_of(ROOM), asked.next_multiple_of(ROOM));
         let DecoderConfig { heads, hidden, inner, vocabulary, .. } = self.config;
@@ -219,7 +220,8 @@ impl<G: Gpu> GpuDecoder<G> {
             &mut self.buffers;
         let mut same = true;
         for (buffer, bytes) in [
-            // Lists of blocks grow with the texts; they are the last part, and no launch depends on their length.
+            // Lists of blocks grow with the texts; they are the last part, and no launch depends on
+            // their length.
             (told, sheet.next_power_of_two().max(1 << 16)),
             (states, rows * hidden * float),
             (sum, rows * hidden * float),
@@ -389,7 +391,8 @@ impl<G: Gpu> GpuDecoder<G> {
         self.residual(pass, index, opened, false)
     }
 
-    /// Adds what the second half of a block makes of `x`, and its norm where there is one, to the states.
+    /// Adds what the second half of a block makes of `x`, and its norm where there is one, to the
+    /// states.
     fn residual(&mut self, pass: &Pass, index: usize, x: Address, attended: bool) -> Result<(), GpuError> {
         let (gpu, layer, hidden) = (&mut self.gpu, &self.layers[index], self.config.hidden);
         let (linear, norm) =
@@ -414,7 +417,8 @@ impl<G: Gpu> GpuDecoder<G> {
     }
 }
 
-/// A layer's product of all rows: of those that are written by our kernels, of those of prompts by the library.
+/// A layer's product of all rows: of those that are written by our kernels, of those of prompts by
+/// the library.
 fn product<G: Gpu>(
     gpu: &mut G,
     products: &mut Products,

@@ -47,8 +47,8 @@ pub(super) struct Head {
 }
 
 impl Rope {
-    /// Tokens of a text: YaRN reaches as far as its factor says, even where `max_position_embeddings` is still that of
-    /// the training.
+    /// Tokens of a text: YaRN reaches as far as its factor says, even where
+    /// `max_position_embeddings` is still that of the training.
     pub(super) fn context(&self, trained: usize) -> usize {
         if self.kind() != "yarn" {
             return trained;
@@ -106,8 +106,8 @@ impl Rope {
         })
     }
 
-    /// How much of each frequency YaRN keeps: all of those that turn `beta_fast` times and more in the original
-    /// context, nothing of those that turn `beta_slow` times at most.
+    /// How much of each frequency YaRN keeps: all of those that turn `beta_fast` times and more in
+    /// the original context, nothing of those that turn `beta_slow` times at most.
     fn kept(&self, base: f64, rotated: usize, context: usize) -> impl Iterator<Item = f64> + use<> {
         let original = self.original_max_position_embeddings.unwrap_or(context) as f64;
         let column = |turns: f64| rotated as f64 * (original / (turns * TAU)).ln() / (2.0 * base.ln());
@@ -122,7 +122,8 @@ impl Rope {
     }
 }
 
-/// Llama 3.1's frequencies: long waves are stretched by the factor, short ones not, those between in part.
+/// Llama 3.1's frequencies: long waves are stretched by the factor, short ones not, those between
+/// in part.
 fn stretched(frequency: f64, factor: f64, original: f64, low: f64, high: f64) -> f64 {
     let waves = original * frequency / TAU;
     let smooth = ((waves - low) / (high - low)).clamp(0.0, 1.0);

@@ -1,6 +1,7 @@
 //! Where a decoder's tensors come from.
 //!
-//! They are asked for by the names of transformers' checkpoints, without prefix and without `.weight`.
+//! They are asked for by the names of transformers' checkpoints, without prefix and without
+//! `.weight`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -179,7 +180,8 @@ fn dense(
     let mut first = 0;
     for (name, outputs) in parts {
         let (matrix, bias) = read(name, *outputs)?;
-        // The first part is there, so the sizes are those of the file and not of its description alone.
+        // The first part is there, so the sizes are those of the file and not of its description
+        // alone.
         panels.get_or_insert_with(|| gemm::Panels::zeros(inputs, all)).pack(first, &matrix, &bias);
         first += outputs;
     }
@@ -228,8 +230,8 @@ impl GgufWeights {
     /// The tensors of a file whose dimensions are `config`.
     ///
     /// # Errors
-    /// Where there is no room for them, the file does not say what it is, or this processor's instructions do not give
-    /// what plain arithmetic gives.
+    /// If there is no room for them, the file does not say what it is, or this processor's
+    /// instructions do not give what plain arithmetic gives.
     pub fn new(file: Gguf, config: &DecoderConfig, loading: &Arc<Loading>) -> Result<Self> {
         let architecture = file.dimensions()?.architecture;
         ensure!(quant::check(Isa::detect()), "the vector instructions of this processor give wrong products");
@@ -266,7 +268,8 @@ impl GgufWeights {
         format!("{block}{theirs}.{kind}")
     }
 
-    /// The bytes of a tensor and their format; rows of queries and keys in the order that rotation expects.
+    /// The bytes of a tensor and their format; rows of queries and keys in the order that rotation
+    /// expects.
     fn read(&mut self, name: &str, kind: &str, shape: &[usize]) -> Result<(Format, Vec<u8>)> {
         let full = self.name(name, kind);
         let format = self.file.expect(&full, shape)?.format();

@@ -65,7 +65,8 @@ pub struct Dimensions {
     pub rope_scaling: Scaling,
     /// `attention.sliding_window`.
     pub window: Option<usize>,
-    /// Every so many blocks one has no window: `attention.sliding_window_pattern`, by default 6 in gemma3.
+    /// Every so many blocks one has no window: `attention.sliding_window_pattern`, by default 6 in
+    /// gemma3.
     pub window_pattern: Option<usize>,
     /// `rope.freq_base_swa`, the base of blocks with a window: by default 10,000 in gemma3.
     pub window_rope_base: Option<f32>,
@@ -80,8 +81,9 @@ impl Architecture {
         Self::ALL.into_iter().find(|(_, architecture)| *architecture == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether neighbours of a head are rotated together, as the first implementation of Llama had it: llama.cpp's
-    /// converter permutes the rows of q and k to match, and [`halves_together`] undoes it.
+    /// Whether neighbours of a head are rotated together, as the first implementation of Llama had
+    /// it: llama.cpp's converter permutes the rows of q and k to match, and [`halves_together`]
+    /// undoes it.
     pub fn has_pairs(self) -> bool {
         self == Self::Llama
     }
@@ -204,13 +206,14 @@ impl Dimensions {
     }
 }
 
-/// Rows of q or k for the rotation of halves instead of neighbours: in each head the even ones first, then the odd ones.
+/// Rows of q or k for the rotation of halves instead of neighbours: in each head the even ones
+/// first, then the odd ones.
 ///
-/// `rows` are bytes in any format, since a row is a whole number of blocks, or a bias as bytes; `outputs` are heads
-/// times their width.
+/// `rows` are bytes in any format, since a row is a whole number of blocks, or a bias as bytes;
+/// `outputs` are heads times their width.
 ///
 /// # Errors
-/// Where the numbers do not divide.
+/// If the numbers do not divide.
 pub fn halves_together(rows: &[u8], outputs: usize, heads: usize) -> Result<Vec<u8>> {
     ensure!(
         heads > 0 && outputs > 0 && outputs.is_multiple_of(2 * heads) && rows.len().is_multiple_of(outputs),

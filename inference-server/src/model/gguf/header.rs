@@ -13,7 +13,8 @@ use crate::kernels::quant::Format;
 const MAGIC: [u8; 4] = *b"GGUF";
 /// Most keys and most tensors that are believed; models have some dozens and some thousands.
 const MOST_ENTRIES: u64 = 1 << 16;
-/// Most values of a list that are believed; the longest are the merges of a tokenizer, about half a million.
+/// Most values of a list that are believed; the longest are the merges of a tokenizer, about half a
+/// million.
 const MOST_VALUES: u64 = 1 << 22;
 /// Longest text that is believed; the longest are chat templates.
 const LONGEST_TEXT: u64 = 1 << 24;

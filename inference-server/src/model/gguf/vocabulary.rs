@@ -32,7 +32,8 @@ const BYTE: i64 = 6;
 
 /// How texts are cut before pairs are merged, and what else depends on it.
 struct Cutting {
-    /// Regular expressions that isolate parts, one after the other; those of llama.cpp's `llama-vocab.cpp`.
+    /// Regular expressions that isolate parts, one after the other; those of llama.cpp's
+    /// `llama-vocab.cpp`.
     patterns: &'static [&'static str],
     /// Whether a part that is a token as a whole becomes that token.
     ignore_merges: bool,
@@ -81,10 +82,12 @@ const CUTTINGS: [(&str, Cutting); 4] = [
 ];
 
 impl Gguf {
-    /// The tokenizer of the file: byte-level BPE (`gpt2`), or BPE by scores with bytes to fall back on (`llama`).
+    /// The tokenizer of the file: byte-level BPE (`gpt2`), or BPE by scores with bytes to fall back
+    /// on (`llama`).
     ///
     /// # Errors
-    /// Names the key that is missing or wrong; a kind of tokenizer or of cutting that is not known is an error too.
+    /// Names the key that is missing or wrong; a kind of tokenizer or of cutting that is not known
+    /// is an error too.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let vocabulary = Vocabulary::read(self)?;
         let model = self.typed(MODEL, "a text", Value::text)?.with_context(|| format!("no key {MODEL}"))?;
@@ -104,7 +107,7 @@ impl Gguf {
     /// The Jinja template of a conversation.
     ///
     /// # Errors
-    /// Where it is no text.
+    /// If it is no text.
     pub fn chat_template(&self) -> Result<Option<&str>> {
         self.typed("tokenizer.chat_template", "a text", Value::text)
     }
@@ -112,7 +115,7 @@ impl Gguf {
     /// The special token `role`: `bos`, `eos`, `padding` …
     ///
     /// # Errors
-    /// Where it is no token of the vocabulary.
+    /// If it is no token of the vocabulary.
     pub fn special_token(&self, role: &str) -> Result<Option<&str>> {
         let id = self.special_id(role)?;
         let tokens = self.value(TOKENS).and_then(Value::texts).unwrap_or_default();
@@ -122,7 +125,7 @@ impl Gguf {
     /// The tokens that end a text: end of sequence, of turn and of message.
     ///
     /// # Errors
-    /// Where one is no token of the vocabulary.
+    /// If one is no token of the vocabulary.
     pub fn end_ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for role in ["eos", "eot", "eom"] {
@@ -273,7 +276,8 @@ impl<'a> Vocabulary<'a> {
         Ok(tokenizer)
     }
 
-    /// Every way to make a token of two others, those of higher scores first; as transformers converts such models.
+    /// Every way to make a token of two others, those of higher scores first; as transformers
+    /// converts such models.
     fn merges_by_score(&self) -> Result<Merges> {
         let scores = self.file.typed(SCORES, "floating point numbers", |value| match value.list()? {
             List::Floats(scores) => Some(scores),

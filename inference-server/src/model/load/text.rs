@@ -111,7 +111,8 @@ impl Parts {
         })
     }
 
-    /// From the file alone, but what lies beside it under the names of a published checkpoint comes first.
+    /// From the file alone, but what lies beside it under the names of a published checkpoint comes
+    /// first.
     fn of_gguf(dir: &Path, file: &str, loading: &Arc<Loading>) -> Result<Self> {
         let file = Gguf::open(&dir.join(file))?;
         let config = DecoderConfig::from_gguf(&file)?;
@@ -171,8 +172,8 @@ fn decoder(
     Ok((Box::new(decoder), limits))
 }
 
-/// Bytes for keys and values on a GPU whose weights are there: those that were asked for, or what is left of the part of
-/// its memory that models may take.
+/// Bytes for keys and values on a GPU whose weights are there: those that were asked for, or what
+/// is left of the part of its memory that models may take.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "the CPU takes bytes only; tested everywhere"))]
 fn kv_room(text: &TextLimits, memory: Memory) -> Result<u64> {
     if let Some(bytes) = text.kv_bytes {
@@ -204,7 +205,8 @@ fn limits(device: &OpenDevice, room: u64, block_bytes: usize, context: usize) ->
     Ok(EngineLimits { step_tokens, texts, blocks })
 }
 
-/// Tokens that end texts, by `generation_config.json`, else by `config.json`; nothing where neither says so.
+/// Tokens that end texts, by `generation_config.json`, else by `config.json`; nothing where neither
+/// says so.
 fn end_ids(dir: &Path, vocabulary: usize) -> Result<Option<Vec<u32>>> {
     for file in ["generation_config.json", "config.json"] {
         let ends: Ends = read_optional(dir, file)?.unwrap_or_default();

@@ -1,7 +1,8 @@
 //! One file of PyTorch's own format: a zip archive with a pickle that names the tensors.
 //!
-//! candle's reader interprets the few instructions that a state dict needs and builds plain data from them; whatever
-//! function the pickle names is never called. What it would build is measured before, so a hostile file is refused.
+//! candle's reader interprets the few instructions that a state dict needs and builds plain data
+//! from them; whatever function the pickle names is never called. What it would build is measured
+//! before, so a hostile file is refused.
 
 mod scan;
 
@@ -46,7 +47,8 @@ impl File {
             "is not a PyTorch checkpoint: {length} bytes without the head of a zip archive"
         );
         measure(path)?;
-        // The reader indexes into what the pickle holds without looking, so a damaged one can make it panic.
+        // The reader indexes into what the pickle holds without looking, so a damaged one can make
+        // it panic.
         let tensors = catch_unwind(|| PthTensors::new(path, None))
             .map_err(|_| anyhow!("its pickle is malformed"))?
             .map_err(|error| {

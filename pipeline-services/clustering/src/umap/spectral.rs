@@ -123,7 +123,8 @@ fn place_components(points: Matrix<'_>, params: &UmapParams, members: &[Vec<u32>
 }
 
 fn spiral(count: usize, dims: usize) -> Vec<f64> {
-    // Cosine and sine of the golden angle, pi (3 - sqrt 5); turning by multiplication needs no library.
+    // Cosine and sine of the golden angle, pi (3 - sqrt 5); turning by multiplication needs no
+    // library.
     const TURN: (f64, f64) = (-0.737_368_878_078_319_7, 0.675_490_294_261_523_8);
     let (mut cos, mut sin) = (1.0, 0.0);
     let mut places = vec![0.0; count * dims];

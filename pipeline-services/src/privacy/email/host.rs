@@ -109,7 +109,8 @@ fn sentence(loose: &str, ended: bool) -> bool {
     ended && !loose.trim_start().starts_with(['.', '[', '(', '{']) && !spelt(loose)
 }
 
-/// Where the domain ends if the sentence is glued to it: `gmail.com-Tel`, `gmail.comEnviar`, `gmail.com.Enviar`.
+/// Where the domain ends if the sentence is glued to it: `gmail.com-Tel`, `gmail.comEnviar`,
+/// `gmail.com.Enviar`.
 fn tight_end(view: &View<'_>, start: usize, tight: &str) -> usize {
     let mut at = start;
     let mut ended = false;
@@ -132,7 +133,8 @@ fn tight_end(view: &View<'_>, start: usize, tight: &str) -> usize {
     start + tight.len()
 }
 
-/// The length of a known ending with which a label begins, where a hyphen, a digit or a capital follows it.
+/// The length of a known ending with which a label begins, where a hyphen, a digit or a capital
+/// follows it.
 fn glued_ending(view: &View<'_>, at: usize, label: &str) -> Option<usize> {
     let turns = |end: usize| {
         let next = label[end..].chars().next();

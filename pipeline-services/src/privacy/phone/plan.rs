@@ -26,7 +26,8 @@ pub(super) fn fits(view: &View<'_>, number: &Number, plus: bool, bracket: bool, 
         // "línea 1234567" may be of anything.
         Cue::Weak => (7..=13).contains(&count) && (count > 7 || lengths.len() > 1 || is_called(view, number)),
         Cue::None => {
-            // Dots part the numbers of versions and networks too; a Colombian mobile has its own groups.
+            // Dots part the numbers of versions and networks too; a Colombian mobile has its own
+            // groups.
             let dots = number.is_parted_by(view, ".")
                 && digits.starts_with('3')
                 && matches!(lengths[..], [3, 3, 4] | [3, 3, 2, 2]);
@@ -41,7 +42,8 @@ fn is_called(view: &View<'_>, number: &Number) -> bool {
     [" al ", " ao ", ": "].iter().any(|word| view.behind(number.range.start, 4).ends_with(word))
 }
 
-/// Groups that no telephone number has: one digit at the end, digits behind a whole number, or equal long groups.
+/// Groups that no telephone number has: one digit at the end, digits behind a whole number, or
+/// equal long groups.
 fn is_odd(lengths: &[usize]) -> bool {
     let [body @ .., last] = lengths else { return true };
     let long = body.iter().any(|length| *length >= 7);
@@ -80,7 +82,8 @@ pub(super) fn is_abroad(digits: &str, any: bool) -> bool {
     fits || (any && (10..=13).contains(&digits.len()))
 }
 
-/// Whether a number needs no word to be known: national and international forms with their usual groups.
+/// Whether a number needs no word to be known: national and international forms with their usual
+/// groups.
 fn alone(digits: &str, lengths: &[usize], bracket: bool) -> bool {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| digits.starts_with(prefix));
     let year = starts(&["19", "20"]);

@@ -202,7 +202,8 @@ impl Bars {
         drawing.finish()
     }
 
-    /// One series needs no name, unless the chart compares groups of which the others were left out.
+    /// One series needs no name, unless the chart compares groups of which the others were left
+    /// out.
     fn has_legend(&self) -> bool {
         self.legend.len() > 1 || (self.percent && !self.legend.is_empty())
     }

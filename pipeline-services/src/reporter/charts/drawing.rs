@@ -24,7 +24,8 @@ pub(super) const FIRST_LIGHT: &str = "#9fcbe6";
 
 const FONTS: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// Outline of a point. Colour and outline vary together, so that neither has to be told apart alone.
+/// Outline of a point. Colour and outline vary together, so that neither has to be told apart
+/// alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Marker {
     Circle,
@@ -163,7 +164,8 @@ impl Style {
     }
 }
 
-/// The renderer reads `$...$` as mathematics and XML forbids control characters: labels are neither.
+/// The renderer reads `$...$` as mathematics and XML forbids control characters: labels are
+/// neither.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

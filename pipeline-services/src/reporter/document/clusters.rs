@@ -12,7 +12,8 @@ pub struct ClusterSection {
     pub embedding_model: String,
     /// Reduction and clustering parameters, as used.
     pub parameters: Vec<Parameter>,
-    /// Skills that were clustered: those of the whole store, also where the report covers a part of it.
+    /// Skills that were clustered: those of the whole store, also where the report covers a part of
+    /// it.
     pub analysed: u64,
     /// Quality figures.
     pub metrics: ClusterMetrics,
@@ -30,7 +31,8 @@ pub struct ClusterMetrics {
     pub points: u64,
     /// Those of them in no cluster.
     pub noise: u64,
-    /// Mean silhouette of all skills that were clustered and are not noise, -1 to 1; none with fewer than two clusters.
+    /// Mean silhouette of all skills that were clustered and are not noise, -1 to 1; none with
+    /// fewer than two clusters.
     #[serde(default)]
     pub silhouette: Option<f64>,
     /// Davies-Bouldin index of the same, lower is better.

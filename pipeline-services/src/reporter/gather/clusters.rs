@@ -20,8 +20,8 @@ const POINTS: usize = 4_000;
 /// Skills that stand for a cluster.
 const TOP_SKILLS: usize = 10;
 
-/// The analysis is of every stored skill. Of it, what the postings of the scope name is shown: those skills, the clusters
-/// that hold one of them, and counts of those postings.
+/// The analysis is of every stored skill. Of it, what the postings of the scope name is shown:
+/// those skills, the clusters that hold one of them, and counts of those postings.
 pub(super) async fn section(
     connection: &mut PgConnection,
     run: &Run,

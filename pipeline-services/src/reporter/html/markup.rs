@@ -53,8 +53,8 @@ impl Column {
     }
 }
 
-/// A table of finished HTML cells, with a caption for those who do not see the heading above it. The
-/// `Label` column heads its rows.
+/// A table of finished HTML cells, with a caption for those who do not see the heading above it.
+/// The `Label` column heads its rows.
 pub(super) fn table(caption: &str, columns: &[(&str, Column)], rows: &[Vec<String>]) -> String {
     let mut out = format!(
         "<div class=\"scroll\"><table>\n<caption class=\"quiet\">{}</caption>\n<thead><tr>",

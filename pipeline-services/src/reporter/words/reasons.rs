@@ -33,8 +33,9 @@ fn pattern(text: &str) -> Option<Regex> {
 }
 
 impl Words {
-    /// What a run recorded about `stage` as a sentence of these words' language. A reason without words of its own is
-    /// quoted on an English page; on another one the reader is told where it stands.
+    /// What a run recorded about `stage` as a sentence of these words' language. A reason without
+    /// words of its own is quoted on an English page; on another one the reader is told where it
+    /// stands.
     pub fn reason(&self, stage: &str, raw: &str) -> String {
         let bare = [format!("{stage} was skipped: "), format!("{stage}: ")];
         let text = bare.iter().find_map(|start| raw.strip_prefix(start.as_str())).unwrap_or(raw);
@@ -50,7 +51,8 @@ impl Words {
         }
     }
 
-    /// A phrase that the program records in English, in these words' language; none if it has no words of its own.
+    /// A phrase that the program records in English, in these words' language; none if it has no
+    /// words of its own.
     pub fn phrase(&self, text: &str) -> Option<String> {
         REASONS.iter().find_map(|(key, pattern)| Some(self.told(key, &pattern.captures(text)?)))
     }

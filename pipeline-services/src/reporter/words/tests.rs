@@ -90,7 +90,8 @@ fn unknown_values_are_printed_as_they_are() {
     assert_eq!(words.country("ZZ", &[named]), "Zeta");
 }
 
-/// Spanish pages hold no English word of ours: the two tables share only names, units and what both languages write alike.
+/// Spanish pages hold no English word of ours: the two tables share only names, units and what both
+/// languages write alike.
 #[test]
 fn spanish_words_are_spanish() {
     let (spanish, english) = (Words::of(ES).table(), Words::of(EN).table());

@@ -9,7 +9,7 @@ use super::{Next, StopReason};
 use crate::domain::posting::NewPosting;
 
 /// Where a crawl goes on: what lies before it has been sent.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cursor {
     /// Place of the search in the list of queries.
@@ -23,7 +23,7 @@ pub struct Cursor {
 }
 
 /// A listing page.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageCursor {
     /// Its number, as the portal counts.
     pub number: u32,

@@ -21,7 +21,7 @@ const ERRORS_LISTED: usize = 100;
 const FILL_SAMPLE: u64 = 10;
 
 /// Why a crawl ended.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// Every search came to its end.
@@ -69,7 +69,7 @@ impl StopReason {
 }
 
 /// What a crawl's end means for whoever wanted the portal's ads.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It got what there was, up to a limit.
     Done,
@@ -83,7 +83,7 @@ pub enum Fate {
 const AWAY: [&str; 3] = ["network", "timeout", "robots_unreachable"];
 
 /// One thing that went wrong.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CrawlError {
     /// Address of the page or the ad.
     pub url: String,
@@ -100,7 +100,7 @@ impl CrawlError {
 }
 
 /// What a crawl did and found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct CrawlReport {
     /// Portal.
     pub portal: String,

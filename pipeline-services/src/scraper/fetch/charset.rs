@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use regex::bytes::Regex;
 
-/// Bytes in which a page may name its encoding; HTML asks for the first 1,024, real pages are later.
+/// Bytes in which a page may name its encoding; HTML asks for the first 1,024, real pages are
+/// later.
 const WINDOW: usize = 8 * 1024;
 
 static DECLARED: LazyLock<Regex> = LazyLock::new(|| {
@@ -15,8 +16,8 @@ static DECLARED: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Text of a body: byte order mark, then the header's charset, then the page's own, then UTF-8.
 ///
-/// A declaration that cannot be right does not count: bytes that are no UTF-8 are windows-1252, and valid
-/// UTF-8 beyond ASCII is UTF-8 though it be declared a single-byte encoding.
+/// A declaration that cannot be right does not count: bytes that are no UTF-8 are windows-1252, and
+/// valid UTF-8 beyond ASCII is UTF-8 though it be declared a single-byte encoding.
 pub(super) fn decode(bytes: &[u8], content_type: &str) -> String {
     if let Some((encoding, _)) = Encoding::for_bom(bytes) {
         return encoding.decode(bytes).0.into_owned();

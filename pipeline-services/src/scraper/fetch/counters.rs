@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// Numbers of a crawl or of a fetcher's whole life.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FetchCounters {
     /// Answers by status, those of robots.txt and of redirects included.
     pub by_status: BTreeMap<u16, u64>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Why a page could not be had.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The host's robots.txt keeps us from the address.
     #[error("robots.txt does not allow {url}")]

@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use super::{options::FetchOptions, pace::Pace, wire::Failure};
 use crate::scraper::robots::Robots;
 
-/// Until when a verdict about robots.txt holds, and the verdict: the rules, or why they cannot be had.
+/// Until when a verdict about robots.txt holds, and the verdict: the rules, or why they cannot be
+/// had.
 type Verdict = Option<(Instant, Result<Arc<Robots>, String>)>;
 
 /// A host that is visited.

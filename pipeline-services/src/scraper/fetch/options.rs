@@ -8,7 +8,7 @@ use super::reach::Reach;
 pub const PRODUCT: &str = "LaborMarketObservatory";
 
 /// Adapts the delay of a host to how fast it answers, as Scrapy's AutoThrottle does.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AutoThrottle {
     /// First delay.
     pub start: Duration,
@@ -18,15 +18,16 @@ pub struct AutoThrottle {
     pub target_concurrency: f64,
 }
 
-/// Behaviour of a [`super::Fetcher`]. The defaults are polite; every delay may be zero against a host of one's own.
-#[derive(Clone, Debug, PartialEq)]
+/// Behaviour of a [`super::Fetcher`]. The defaults are polite; every delay may be zero against a
+/// host of one's own.
+#[derive(Debug, Clone, PartialEq)]
 pub struct FetchOptions {
     /// One honest name; several are used in turn.
     pub user_agents: Vec<String>,
     /// Name looked up in robots.txt files.
     pub robots_agent: String,
-    /// Whether robots.txt is asked for and obeyed. Switching it off is an operator's decision and stands in
-    /// the report.
+    /// Whether robots.txt is asked for and obeyed. Switching it off is an operator's decision and
+    /// stands in the report.
     pub obey_robots: bool,
     /// Requests in flight to one host.
     pub per_host: usize,
@@ -42,7 +43,8 @@ pub struct FetchOptions {
     pub max_tries: u32,
     /// Longest random wait before the second try; doubles with every further try, up to a minute.
     pub backoff: Duration,
-    /// Longest `Retry-After` that is waited for; a host that asks for more is left alone for the run.
+    /// Longest `Retry-After` that is waited for; a host that asks for more is left alone for the
+    /// run.
     pub max_retry_after: Duration,
     /// How long a host that refuses us is left alone.
     pub blocked_for: Duration,

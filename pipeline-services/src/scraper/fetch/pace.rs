@@ -1,5 +1,5 @@
-//! When the next request to a host may start: delays, throttling, retries. Pure, so that it can be tested
-//! without a clock.
+//! When the next request to a host may start: delays, throttling, retries. Pure, so that it can be
+//! tested without a clock.
 
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,9 @@ impl Pace {
         self.not_before = Some(self.not_before.map_or(until, |before| before.max(until)));
     }
 
-    /// Adapts the delay to an answer: half way to latency / target, at once when that is longer, within
-    /// the floor and the maximum; an answer other than 200 never shortens it (Scrapy, AutoThrottle).
+    /// Adapts the delay to an answer: half way to latency / target, at once when that is longer,
+    /// within the floor and the maximum; an answer other than 200 never shortens it (Scrapy,
+    /// AutoThrottle).
     pub(super) fn adapt(&mut self, latency: Duration, status: u16) {
         let Some(throttle) = self.throttle else { return };
         let target = latency.div_f64(throttle.target_concurrency);
@@ -93,7 +94,8 @@ pub(super) fn backoff(base: Duration, tried: u32, random: f64) -> Duration {
     base.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(LONGEST_BACKOFF.max(base)).mul_f64(random)
 }
 
-/// What a `Retry-After` header asks for: seconds or a date; none when it is neither or lies in the past.
+/// What a `Retry-After` header asks for: seconds or a date; none when it is neither or lies in the
+/// past.
 pub(super) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {

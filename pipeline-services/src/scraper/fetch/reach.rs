@@ -1,8 +1,8 @@
 //! Which addresses may be connected to: those of the public internet, and what the operator named.
 //!
-//! A portal file, a page or a robots.txt names hosts; whoever writes one must not be able to have inner services asked in
-//! our name. Names are judged by the addresses that the connection is made to, so that one that means another address from
-//! one question to the next gains nothing.
+//! A portal file, a page or a robots.txt names hosts; whoever writes one must not be able to have
+//! inner services asked in our name. Names are judged by the addresses that the connection is made
+//! to, so that one that means another address from one question to the next gains nothing.
 
 use std::{
     io,
@@ -32,13 +32,13 @@ const INSIDE_V4: [([u8; 4], u32); 15] = [
     ([240, 0, 0, 0], 4),
 ];
 
-/// The same within 2000::/3, outside of which no IPv6 address is public: protocol assignments with Teredo, documentation,
-/// and 6to4, which leads to an IPv4 address of the writer's choice.
+/// The same within 2000::/3, outside of which no IPv6 address is public: protocol assignments with
+/// Teredo, documentation, and 6to4, which leads to an IPv4 address of the writer's choice.
 const INSIDE_V6: [([u16; 2], u32); 4] =
     [([0x2001, 0], 23), ([0x2001, 0x0db8], 32), ([0x2002, 0], 16), ([0x3fff, 0], 20)];
 
 /// Where a fetcher may go.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     /// Public addresses, and these hosts, each with its port, wherever they are.
     Public {
@@ -69,7 +69,7 @@ fn place(url: &Url) -> String {
 }
 
 /// An address that is not connected to.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{host} has the address {address}, which is not public")]
 pub(super) struct Inside {
     host: String,

@@ -22,7 +22,7 @@ use crate::scraper::portal::Method;
 const WINDOW: usize = 256 * 1024;
 
 /// An answer with its whole body.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// From the start of the request to the headers.
@@ -48,7 +48,7 @@ impl Answer {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no answer in time")]
     Timeout,
@@ -108,7 +108,8 @@ impl Wire {
             return Ok(&self.own);
         }
         check_literal(url)?;
-        // A proxy looks the name up by itself; what is known here as an inner one is not handed to it.
+        // A proxy looks the name up by itself; what is known here as an inner one is not handed to
+        // it.
         if let (false, Some(Host::Domain(name))) = (self.proxies.is_empty(), url.host())
             && let Ok(addresses) = (self.lookup)(name.to_owned()).await
         {
@@ -203,7 +204,7 @@ fn client(options: &FetchOptions, guard: Guard) -> Result<Client, String> {
     let guard = Arc::new(guard);
     builder(options, guard.clone()).build().or_else(|error| {
         // A bare container holds no certificates: http can be had all the same.
-        tracing::warn!(error = %chain(&error), "no system certificates, https will fail");
+        tracing::warn!(error.message = %chain(&error), "no system certificates, https will fail");
         builder(options, guard).tls_certs_only([]).build().map_err(|error| chain(&error))
     })
 }

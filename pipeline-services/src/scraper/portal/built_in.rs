@@ -36,10 +36,11 @@ pub const fn built_in() -> &'static [(&'static str, &'static str)] {
     &FILES
 }
 
-/// All portals by name: those that come with the program, and those of a folder, which take precedence.
+/// All portals by name: those that come with the program, and those of a folder, which take
+/// precedence.
 ///
 /// # Errors
-/// When a file cannot be read or has mistakes.
+/// If a file cannot be read or has mistakes.
 pub fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, PortalError> {
     let mut portals = BTreeMap::new();
     for (name, text) in FILES {

@@ -7,7 +7,7 @@ use scraper::Selector;
 use toml::{Table, Value};
 
 /// One thing that is wrong with a portal file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Place in the file, e.g. `listing.fields.title.css`.
     pub key: String,

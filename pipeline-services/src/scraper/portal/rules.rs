@@ -27,7 +27,7 @@ pub const FIELDS: [&str; 11] = [
 ];
 
 /// What is read of an element.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::scraper) enum Reading {
     /// Its text, blanks collapsed.
     Text,
@@ -40,13 +40,14 @@ pub(in crate::scraper) enum Reading {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::scraper) enum Source {
     /// Elements below the card or the detail; the card itself without a selector.
     Element { selector: Option<Selector>, reading: Reading, pointer: Option<String> },
     /// A place in the JSON item.
     Json(String),
-    /// A place in a JSON-LD object of a type, e.g. `JobPosting/jobLocation/address/addressLocality`.
+    /// A place in a JSON-LD object of a type, e.g.
+    /// `JobPosting/jobLocation/address/addressLocality`.
     JsonLd { kind: String, path: Vec<String> },
     /// A text of the portal file.
     Constant(String),
@@ -57,7 +58,7 @@ pub(in crate::scraper) enum Source {
 }
 
 /// One way to find the value of a field.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::scraper) struct Rule {
     pub(in crate::scraper) source: Source,
     /// The element must hold an element of this selector.

@@ -1,5 +1,5 @@
-//! What portals, their files and their robots.txt may hold by accident or malice: read or refused, never a panic, and
-//! nothing out of proportion to what was there.
+//! What portals, their files and their robots.txt may hold by accident or malice: read or refused,
+//! never a panic, and nothing out of proportion to what was there.
 
 use chrono::{DateTime, Datelike, FixedOffset};
 

@@ -17,8 +17,8 @@ use crate::{
 /// A page of a portal around a text.
 type Frame = fn(&str) -> String;
 
-/// The text as the whole page and as structured data, which mean something to every portal; inside of a card or a
-/// description and as an attribute, in the markup of Computrabajo.
+/// The text as the whole page and as structured data, which mean something to every portal; inside
+/// of a card or a description and as an attribute, in the markup of Computrabajo.
 const FRAMES: [Frame; 5] = [
     str::to_owned,
     |text| format!("<script type=\"application/ld+json\">{text}"),

@@ -14,7 +14,8 @@ use crate::scraper::{
     Counters, FetchError, FetchOptions, Fetcher, Method, Page, Reach, Request, fetch::Lookup,
 };
 
-/// A resolver of ours: each name with its addresses, one list after the other, the last one again and again.
+/// A resolver of ours: each name with its addresses, one list after the other, the last one again
+/// and again.
 fn names(known: &'static [(&'static str, &'static [&'static [&'static str]])]) -> (Lookup, Arc<AtomicUsize>) {
     let (asked, counted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let kept = counted.clone();
@@ -97,7 +98,8 @@ async fn redirects_and_robots_lead_to_no_inner_address() {
         assert!(error.to_string().contains("inner.example has the address 127.0.0.1"), "{error}");
     };
     check(true, "robots_unreachable").await;
-    // The portal's file names the host, so the redirect is followed, up to the host's own robots.txt.
+    // The portal's file names the host, so the redirect is followed, up to the host's own
+    // robots.txt.
     check(false, "robots_unreachable").await;
     assert_eq!(secret.log().len(), 0, "{:?}", secret.log());
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// A request as it came.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) at: Instant,
     pub(super) method: String,

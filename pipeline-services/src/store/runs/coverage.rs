@@ -8,7 +8,7 @@ use super::Run;
 use crate::domain::run::StageName;
 
 /// Which sightings a run covers, as the parameters of `covered_sightings`.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// Portals; empty means all.
     pub portals: Vec<String>,
@@ -43,7 +43,7 @@ impl Run {
 }
 
 /// Postings a run covers, split into those that a stage must work on and those it need not.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Coverage {
     /// Ids in the order in which the texts were first stored.
     pub pending: Vec<Uuid>,
@@ -60,11 +60,11 @@ impl Coverage {
     }
 }
 
-/// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that were
-/// extracted.
+/// Which of the run's postings `stage` has not finished at `version`; the enhancer's are those that
+/// were extracted.
 ///
 /// # Errors
-/// When the statement fails.
+/// If the statement fails.
 pub async fn coverage(
     connection: &mut PgConnection,
     run: &Run,

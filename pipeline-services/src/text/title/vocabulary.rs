@@ -1,5 +1,5 @@
-//! Words of titles by what they do there, folded. Read off titles of Argentine, Colombian, Mexican, Peruvian
-//! and Chilean advertisements; the places are capitals and the cities that advertise most.
+//! Words of titles by what they do there, folded. Read off titles of Argentine, Colombian, Mexican,
+//! Peruvian and Chilean advertisements; the places are capitals and the cities that advertise most.
 
 /// Whether a word is in one of the lists.
 pub(super) fn listed(list: &str, word: &str) -> bool {

@@ -99,7 +99,8 @@ fn entry(name: &str, token: &str, rest: &str) -> String {
     format!("[{name}]\ntoken_sha256 = \"{}\"\n{rest}\n", hex::encode(Sha256::digest(token)))
 }
 
-/// A clients file: each may do what its scopes say, as often as its quota says, and changes are seen.
+/// A clients file: each may do what its scopes say, as often as its quota says, and changes are
+/// seen.
 async fn clients_have_their_scopes(ground: &Ground, trial: &Trial) {
     let text = entry("reader", "r", "scopes = [\"read\"]")
         + &entry("collector", "i", "scopes = [\"read\", \"import\"]")
@@ -136,7 +137,8 @@ async fn clients_have_their_scopes(ground: &Ground, trial: &Trial) {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let again = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert!(again > Duration::from_secs(5) && again <= Duration::from_secs(30), "{again:?}");
-    // A client that is taken out of the file is gone, and one that comes in is there, without a restart.
+    // A client that is taken out of the file is gone, and one that comes in is there, without a
+    // restart.
     fs::write(
         &file,
         text.replace("[reader]", "[other]")
@@ -188,7 +190,8 @@ async fn callers_may_do_what_is_said_of_them() {
     certificates_are_known(&ground, &trial);
 }
 
-/// Many streams that send nothing: they are refused at once where there are too many, and others come through.
+/// Many streams that send nothing: they are refused at once where there are too many, and others
+/// come through.
 async fn idle_imports(address: &str) {
     let connection = connect(address, None).await;
     let mut open = Vec::new();

@@ -15,7 +15,8 @@ use tokio_rustls::{
 use super::ground::{Ground, STAGES};
 use crate::site::program;
 
-/// What a client sends to ask for TLS: its length, and the code 1234 5679 (PostgreSQL, "SSLRequest").
+/// What a client sends to ask for TLS: its length, and the code 1234 5679 (PostgreSQL,
+/// "SSLRequest").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// A certificate authority and what it signed for `localhost`.

@@ -1,4 +1,5 @@
-//! Trials: a database with the same advertisements, processes, and what an undisturbed run makes of them.
+//! Trials: a database with the same advertisements, processes, and what an undisturbed run makes of
+//! them.
 
 use std::{
     fs,

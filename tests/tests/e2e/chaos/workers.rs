@@ -113,7 +113,8 @@ async fn a_worker_that_slept_past_its_lease_writes_nothing() {
     drop((first, second, other));
 }
 
-/// A posting whose rows take so long to write that the harness can kill the worker meanwhile, in place of the posting.
+/// A posting whose rows take so long to write that the harness can kill the worker meanwhile, in
+/// place of the posting.
 async fn poison(trial: &Trial) -> String {
     let subject: String = sqlx::query_scalar("select job_id::text from posting order by job_id limit 1")
         .fetch_one(&trial.pool)

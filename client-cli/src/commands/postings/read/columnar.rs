@@ -15,7 +15,7 @@ use super::{Problems, Row, Table};
 /// Reads every row; the place of a row is its number.
 ///
 /// # Errors
-/// When the file is damaged or has a type of column that is not read.
+/// If the file is damaged or has a type of column that is not read.
 pub(super) fn table(bytes: Vec<u8>) -> Result<Table, String> {
     // The reader takes some damaged files for a reason to panic.
     let read = catch_unwind(AssertUnwindSafe(|| rows(bytes)));
@@ -64,7 +64,8 @@ fn value(field: &Field) -> Value {
         Field::UInt(number) => (*number).into(),
         Field::ULong(number) => (*number).into(),
         Field::Float16(number) => float(number.to_f64()),
-        // The shortest text that gives the same single-precision number, not the digits of its double.
+        // The shortest text that gives the same single-precision number, not the digits of its
+        // double.
         Field::Float(number) => float(number.to_string().parse().unwrap_or(f64::from(*number))),
         Field::Double(number) => float(*number),
         Field::Decimal(decimal) => Value::String(decimal_text(decimal)),

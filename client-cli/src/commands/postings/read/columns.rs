@@ -35,8 +35,8 @@ pub(super) const PAY: [&[&str]; 4] = [
     &["interval", "payperiod", "salaryperiod"],
 ];
 
-/// Names that others give our fields, folded: plain translations and names of well-known programs first, then words
-/// that mean the field where nothing better is there.
+/// Names that others give our fields, folded: plain translations and names of well-known programs
+/// first, then words that mean the field where nothing better is there.
 const NAMES: [(&str, &str, &str); 14] = [
     (
         "id",
@@ -107,7 +107,7 @@ const NAMES: [(&str, &str, &str); 14] = [
 ];
 
 /// Pairs of our field and the file's, as `--map` gives them.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Columns(pub(super) Vec<(&'static str, String)>);
 
 impl FromStr for Columns {
@@ -130,7 +130,8 @@ impl FromStr for Columns {
     }
 }
 
-/// Letters and digits in lower case without accents: what remains when people write a name their way.
+/// Letters and digits in lower case without accents: what remains when people write a name their
+/// way.
 pub(super) fn fold(name: &str) -> String {
     let plain = |c: char| match c {
         'á' | 'à' | 'â' | 'ã' | 'ä' => 'a',
@@ -147,7 +148,7 @@ pub(super) fn fold(name: &str) -> String {
 }
 
 /// How well a column's name fits a field; smaller is better.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Same,
     Folded,
@@ -245,7 +246,8 @@ impl Mapping {
     }
 
     fn infer(&mut self, field: &'static str, columns: &[String], rows: &[Row]) -> Result<(), String> {
-        // The columns of our own export: `job_id` names a row of the store, not an advertisement of a portal.
+        // The columns of our own export: `job_id` names a row of the store, not an advertisement of
+        // a portal.
         let exported = field == "id" && columns.iter().any(|column| column == "content_hash");
         let ranked: Vec<(Rank, usize)> = columns
             .iter()

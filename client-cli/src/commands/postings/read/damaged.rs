@@ -1,4 +1,5 @@
-//! Files that are damaged in ways nobody thought of: refused or read, never a panic, and never much more than was there.
+//! Files that are damaged in ways nobody thought of: refused or read, never a panic, and never much
+//! more than was there.
 
 use std::io::{Cursor, Read as _, Write as _};
 
@@ -90,7 +91,8 @@ fn spreadsheets() {
     meet("spreadsheets", &[BOOK.to_vec()], whole);
 }
 
-/// Damage to a packed part is told by its checksum; here the parts are damaged before they are packed.
+/// Damage to a packed part is told by its checksum; here the parts are damaged before they are
+/// packed.
 #[test]
 fn parts_of_spreadsheets() {
     let parts = unzipped(BOOK);

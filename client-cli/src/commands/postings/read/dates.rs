@@ -14,7 +14,7 @@ use reading::{Reading, epoch, is_milliseconds, is_seconds, is_year, month_of, re
 pub(super) use reading::{Moment, slashed};
 
 /// How a file writes its dates.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum DateFormat {
     /// As the values show.
     #[default]
@@ -65,14 +65,14 @@ fn is_pattern(pattern: &str) -> bool {
 }
 
 /// Which of two numbers is the day.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     DayFirst,
     MonthFirst,
 }
 
 /// How the dates of one column are read.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Dates {
     format: DateFormat,
     order: Option<Order>,
@@ -84,7 +84,7 @@ impl Dates {
     /// Looks through a column; `values` have their lines.
     ///
     /// # Errors
-    /// When its dates could be read in two ways; the message names the flag that decides.
+    /// If its dates could be read in two ways; the message names the flag that decides.
     pub(super) fn survey<'v>(
         field: &str,
         values: impl Iterator<Item = (u64, &'v Value)>,

@@ -6,15 +6,16 @@ use super::columns;
 const SAMPLE: usize = 200;
 
 /// How fields are separated and quoted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) delimiter: char,
-    /// A backslash takes the meaning off the next character, as pandas writes with `escapechar="\\"`.
+    /// A backslash takes the meaning off the next character, as pandas writes with
+    /// `escapechar="\\"`.
     pub(super) escapes: bool,
 }
 
 /// A record of a file.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Record {
     /// Line of its beginning, from 1.
     pub(super) line: u64,
@@ -24,7 +25,7 @@ pub(super) struct Record {
 }
 
 /// What is wrong with the quotes of a record.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Text between a closing quote and the next separator; the line it stands in.
     AfterQuote(u64),

@@ -64,7 +64,8 @@ impl Grid {
         table
     }
 
-    /// The row that names the columns: the first one, unless a later one has more names that are known.
+    /// The row that names the columns: the first one, unless a later one has more names that are
+    /// known.
     fn heading(&self) -> Option<usize> {
         let filled: Vec<usize> =
             (0..self.rows.len()).filter(|at| !is_blank(&self.rows[*at].1)).take(HEADING_WITHIN).collect();

@@ -10,7 +10,7 @@ use crate::files::archive;
 const WRAPPINGS: usize = 3;
 
 /// Form of a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FileFormat {
     /// A header line, then one advertisement per record; any separator.
     Csv,
@@ -25,7 +25,7 @@ pub(crate) enum FileFormat {
 }
 
 /// What bytes are, apart from text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Workbook,
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 /// Takes gzip and zip off.
 ///
 /// # Errors
-/// When the data is damaged, or a zip holds other than one file.
+/// If the data is damaged, or a zip holds other than one file.
 pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     for _ in 0..WRAPPINGS {
         if bytes.starts_with(&[0x1f, 0x8b]) {

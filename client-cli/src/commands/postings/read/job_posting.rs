@@ -21,7 +21,8 @@ pub(super) fn item(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
     object.get("item").filter(|_| is_of(object, "ListItem"))?.as_object()
 }
 
-/// Whether a JSON-LD object is of a type; the type may be one of several, or written with its vocabulary.
+/// Whether a JSON-LD object is of a type; the type may be one of several, or written with its
+/// vocabulary.
 pub(super) fn is_of(object: &Map<String, Value>, kind: &str) -> bool {
     let named =
         |name: &Value| name.as_str().is_some_and(|name| name.rsplit(['/', ':', '#']).next() == Some(kind));

@@ -1,5 +1,5 @@
-//! JSON in every shape in which advertisements come: a value in each line, a list, a list inside of an object, the
-//! tables of pandas, JSON-LD.
+//! JSON in every shape in which advertisements come: a value in each line, a list, a list inside of
+//! an object, the tables of pandas, JSON-LD.
 
 use std::fmt;
 
@@ -84,7 +84,8 @@ fn parse(text: &str) -> Result<Value, serde_json::Error> {
     }
 }
 
-/// Python writes NaN and Infinity, which JSON does not have; they become null, padded so that places stay.
+/// Python writes NaN and Infinity, which JSON does not have; they become null, padded so that
+/// places stay.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut at) = (false, 0);
@@ -115,7 +116,7 @@ fn without_nan(text: &str) -> String {
 /// Reads the text of a JSON file.
 ///
 /// # Errors
-/// When it is damaged, or holds several lists and it is not clear which is meant.
+/// If it is damaged, or holds several lists and it is not clear which is meant.
 pub(super) fn table(text: &str) -> Result<Table, String> {
     let start = text.trim_start();
     let mut reader = Reader::default();
@@ -145,7 +146,8 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
                 reader.document(text, Value::Array(values))?;
                 return Ok(reader.finish("JSON objects one after the other"));
             }
-            // An object over several lines that is not whole is one damaged document, not many bad lines.
+            // An object over several lines that is not whole is one damaged document, not many bad
+            // lines.
             Err(error) if start.starts_with('{') && !single && starts_document(start) => {
                 return Err(broken(&error));
             }
@@ -156,7 +158,8 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     Ok(reader.finish("JSON Lines"))
 }
 
-/// Whether the first line opens an object that goes on in the next, as programs print it for people.
+/// Whether the first line opens an object that goes on in the next, as programs print it for
+/// people.
 fn starts_document(start: &str) -> bool {
     let first = start.lines().next().unwrap_or_default().trim_end();
     first.ends_with(['{', '[', ',']) && !first.ends_with("},")
@@ -300,7 +303,8 @@ fn reason(error: &serde_json::Error) -> String {
     format!("not valid JSON: {what} at column {{}}")
 }
 
-/// The list of advertisements that an object wraps; none where the object is an advertisement itself.
+/// The list of advertisements that an object wraps; none where the object is an advertisement
+/// itself.
 fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value>>, String> {
     let is_posting = object.contains_key("@type") || object.contains_key("@graph");
     let names: Vec<String> = object.keys().cloned().collect();
@@ -333,7 +337,8 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
     }
 }
 
-/// The rows of a table that pandas wrote by columns, by rows under their index, or split into names and cells.
+/// The rows of a table that pandas wrote by columns, by rows under their index, or split into names
+/// and cells.
 fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     if let (Some(columns), Some(data)) = (object.get("columns"), object.get("data")) {
         let names: Vec<&str> = columns.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
@@ -360,7 +365,8 @@ fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     numbered(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
 }
 
-/// The lines of a document's objects: the objects of the value and the opening braces of the text have one order.
+/// The lines of a document's objects: the objects of the value and the opening braces of the text
+/// have one order.
 struct Places {
     lines: std::collections::HashMap<*const Value, u64>,
 }

@@ -1,4 +1,5 @@
-//! What is wrong with rows of a file: equal problems are told once, with the first place and their number.
+//! What is wrong with rows of a file: equal problems are told once, with the first place and their
+//! number.
 
 use observatory_proto::pipeline::v1::ImportError;
 

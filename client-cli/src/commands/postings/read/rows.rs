@@ -12,7 +12,8 @@ use crate::commands::postings::import::Import;
 /// Fields without which an advertisement is not stored.
 const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
-/// Longest advertisement that is sent, bytes: a message of the service holds 16 MiB, and JSON may write a byte as six.
+/// Longest advertisement that is sent, bytes: a message of the service holds 16 MiB, and JSON may
+/// write a byte as six.
 const LONGEST: usize = 2 << 20;
 
 /// Most characters that a cell of a spreadsheet holds, in units of UTF-16.
@@ -21,7 +22,7 @@ const CELL: usize = 32_767;
 /// Turns the rows of a file into advertisements.
 ///
 /// # Errors
-/// When a column is missing, or a file leaves open what no flag has settled.
+/// If a column is missing, or a file leaves open what no flag has settled.
 pub(super) fn ads(
     file: &str,
     table: &Table,

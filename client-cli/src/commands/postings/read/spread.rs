@@ -1,5 +1,5 @@
-//! How far the sheets of an OpenDocument file spread. A cell or a row is written once with the number of its repetitions, and
-//! the reader makes all of them: so they are counted before.
+//! How far the sheets of an OpenDocument file spread. A cell or a row is written once with the
+//! number of its repetitions, and the reader makes all of them: so they are counted before.
 
 use std::io::Cursor;
 

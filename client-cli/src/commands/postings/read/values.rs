@@ -1,4 +1,5 @@
-//! What a cell says, as text: numbers, truth values, lists and objects; what says nothing is absent.
+//! What a cell says, as text: numbers, truth values, lists and objects; what says nothing is
+//! absent.
 
 use serde_json::{Map, Value};
 
@@ -60,7 +61,7 @@ pub(super) fn is_formula_error(text: &str) -> bool {
 /// The text of a value for a field; none where it says nothing.
 ///
 /// # Errors
-/// When an object has no member that could stand for it; the message says what it has.
+/// If an object has no member that could stand for it; the message says what it has.
 pub(super) fn text_of(field: &str, value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
@@ -146,7 +147,7 @@ pub(super) fn remote(text: &str) -> Option<String> {
 /// An id as its portal wrote it, of a cell that a table may have taken for a number.
 ///
 /// # Errors
-/// When digits were lost.
+/// If digits were lost.
 pub(super) fn id(value: &Value) -> Result<Option<String>, String> {
     let lost = || Err("lost digits: it was saved as a number".to_owned());
     if let Value::Number(number) = value

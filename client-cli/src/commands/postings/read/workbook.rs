@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::{Problems, Table, columns, dates, grid::Grid, short, spread, values};
 
-/// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far to the right makes the
-/// empty ones before it.
+/// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far
+/// to the right makes the empty ones before it.
 const CELLS: usize = 50_000_000;
 
 /// Reads the sheet that is asked for, else the one that holds something.
 ///
 /// # Errors
-/// When the file is damaged or locked, or it is not clear which sheet is meant.
+/// If the file is damaged or locked, or it is not clear which sheet is meant.
 pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
     // The reader takes some damaged files for a reason to panic.
     catch_unwind(AssertUnwindSafe(|| read(bytes, asked)))
@@ -120,7 +120,8 @@ fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
     }
 }
 
-/// Rows out of cells that come one by one; what lies between them is made only as far as a row goes.
+/// Rows out of cells that come one by one; what lies between them is made only as far as a row
+/// goes.
 fn gather<'c>(
     name: &str,
     mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
@@ -183,8 +184,9 @@ fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u1
     Value::String(format!("{date}{time}"))
 }
 
-/// Whether a spreadsheet took part of a column for dates and left the others as text, which it does where its
-/// country's order of day and month is another: then those it took have the two exchanged.
+/// Whether a spreadsheet took part of a column for dates and left the others as text, which it does
+/// where its country's order of day and month is another: then those it took have the two
+/// exchanged.
 pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
     let (mut taken, mut left, mut all_low) = (0, None, true);
     for (row, value) in values {

@@ -1,17 +1,19 @@
 //! Bounds of numbers that the grammar library keeps to.
 //!
-//! It reads them as f64 and writes them as patterns of digits. Where that would let another number through than the
-//! schema does, the bound is moved inwards or the schema refused: what is written is valid, or nothing is.
+//! It reads them as f64 and writes them as patterns of digits. Where that would let another number
+//! through than the schema does, the bound is moved inwards or the schema refused: what is written
+//! is valid, or nothing is.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Number, Value, json};
 
 use super::each;
 
-/// Numbers are at most this large where the schema speaks of no larger one: a model that may go on with digits
-/// sometimes does so to the end, and beyond 15 digits readers disagree on the value.
+/// Numbers are at most this large where the schema speaks of no larger one: a model that may go on
+/// with digits sometimes does so to the end, and beyond 15 digits readers disagree on the value.
 const LARGEST: f64 = 999_999_999_999_999.0;
-/// Numbers have at most eight digits behind the point where the schema says nothing of multiples, for the same reason.
+/// Numbers have at most eight digits behind the point where the schema says nothing of multiples,
+/// for the same reason.
 const FINEST: f64 = 1e-8;
 /// Digits behind the point of [`FINEST`].
 const DIGITS: usize = 8;
@@ -107,7 +109,8 @@ impl Spoken {
         }
     }
 
-    /// The grammar library joins multiples of several schemas in 32 bits, and does not notice where they overflow.
+    /// The grammar library joins multiples of several schemas in 32 bits, and does not notice where
+    /// they overflow.
     fn check(&self) -> Result<()> {
         let mut seen: Vec<f64> = self.multiples.clone();
         seen.sort_unstable_by(f64::total_cmp);

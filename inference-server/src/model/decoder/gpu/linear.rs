@@ -60,7 +60,8 @@ pub(super) struct Linear {
     outputs: usize,
 }
 
-/// Rows of activations: where they lie, how many there are at most, and where their number is written.
+/// Rows of activations: where they lie, how many there are at most, and where their number is
+/// written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) at: Address,
@@ -68,7 +69,8 @@ pub(super) struct Rows {
     pub(super) count: Address,
 }
 
-/// Where a product goes: what becomes of it, the place of its first row, and the columns of a row there.
+/// Where a product goes: what becomes of it, the place of its first row, and the columns of a row
+/// there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) outcome: Outcome,
@@ -142,7 +144,8 @@ impl Products {
         Ok(self.finished(parts, inputs, first))
     }
 
-    /// The layer of a gate and what it opens, of `width` outputs each, eight of one and eight of the other in turns.
+    /// The layer of a gate and what it opens, of `width` outputs each, eight of one and eight of
+    /// the other in turns.
     pub(super) fn gates<G: Gpu>(
         &mut self,
         gpu: &mut G,
@@ -222,7 +225,8 @@ impl Products {
         Ok(())
     }
 
-    /// The product of rows of prompts, as many as `x` has at most; its result is as wide as the layer.
+    /// The product of rows of prompts, as many as `x` has at most; its result is as wide as the
+    /// layer.
     pub(super) fn many<G: Gpu>(
         &mut self,
         gpu: &mut G,

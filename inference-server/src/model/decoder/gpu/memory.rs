@@ -10,7 +10,8 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Room for so many bytes, and whether it lies where it lay before; what was there is lost where it does not.
+    /// Room for so many bytes, and whether it lies where it lay before; what was there is lost
+    /// where it does not.
     pub(super) fn room<G: Gpu>(&mut self, gpu: &mut G, bytes: usize) -> Result<bool, GpuError> {
         if self.bytes >= bytes {
             return Ok(true);

@@ -1,9 +1,9 @@
 //! What a step tells the device: which tokens, where they stand, which blocks hold their texts.
 //!
-//! Rows of written tokens come first, then those of prompts. All of it is one list of words: four counts (rows, written
-//! ones, rows whose logits are asked for, nothing), ids, places in the texts, beginnings of the texts' lists of blocks,
-//! rows that are asked for (as many words each as there is room for rows), tiles of prompts (four words each), and the
-//! lists of blocks.
+//! Rows of written tokens come first, then those of prompts. All of it is one list of words: four
+//! counts (rows, written ones, rows whose logits are asked for, nothing), ids, places in the texts,
+//! beginnings of the texts' lists of blocks, rows that are asked for (as many words each as there
+//! is room for rows), tiles of prompts (four words each), and the lists of blocks.
 
 use crate::kernels::gpu::Address;
 use crate::kernels::paged::BLOCK;

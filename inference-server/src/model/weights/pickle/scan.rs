@@ -1,8 +1,8 @@
 //! What reading a pickle would take, found out without building any of it.
 //!
-//! The reader copies a value whenever the pickle remembers or repeats it, and drops nested values by recursion: a few
-//! kilobytes can ask for more memory than there is, or for more stack. So the same instructions are followed here with
-//! nothing but the size and the depth of each value.
+//! The reader copies a value whenever the pickle remembers or repeats it, and drops nested values
+//! by recursion: a few kilobytes can ask for more memory than there is, or for more stack. So the
+//! same instructions are followed here with nothing but the size and the depth of each value.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Deepest nesting of values; checkpoints have some ten.
 const DEEPEST: u32 = 64;
-/// Values and 64-byte pieces of texts that are there at once at most; a checkpoint has some thirty for each tensor.
+/// Values and 64-byte pieces of texts that are there at once at most; a checkpoint has some thirty
+/// for each tensor.
 const MOST_VALUES: u64 = 4 << 20;
 /// Values that are copied at most, all copies together.
 const MOST_COPIES: u64 = 64 << 20;
@@ -43,7 +44,7 @@ struct Scan {
 /// Follows the instructions of a pickle up to its end.
 ///
 /// # Errors
-/// Where it is malformed, or would take more than a checkpoint does.
+/// If it is malformed, or would take more than a checkpoint does.
 pub(super) fn scan(pickle: &mut impl BufRead) -> Result<()> {
     let mut scan = Scan::default();
     while scan.step(pickle)? {}

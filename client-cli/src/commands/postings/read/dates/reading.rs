@@ -22,7 +22,7 @@ const MONTHS: [&[&str]; 12] = [
 ];
 
 /// A day, with the time where there is one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Moment {
     pub(in super::super) day: NaiveDate,
     pub(super) time: Option<NaiveTime>,
@@ -54,7 +54,7 @@ impl Moment {
 }
 
 /// What a value can be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     Certain(Moment),
     /// Two numbers of which either may be the day.
@@ -80,7 +80,8 @@ pub(super) fn reading(value: &Value) -> Reading {
     match value {
         Value::String(text) => text_reading(text.trim()),
         Value::Number(number) => match number.as_f64() {
-            // JSON has no dates: pandas writes them as milliseconds, others as seconds. The ranges are far apart.
+            // JSON has no dates: pandas writes them as milliseconds, others as seconds. The ranges
+            // are far apart.
             Some(count) if is_milliseconds(count) => {
                 epoch(count / 1e3).map_or(Reading::Unreadable, Reading::Certain)
             }
