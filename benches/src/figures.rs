@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use observatory_inference::kernels::bf16::Unit;
+use observatory_inference::testing::kernels::Unit;
 
 use crate::peers::{Peer, Seconds, least_cosine};
 use crate::report::{Row, Section};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use observatory_inference::kernels::isa::Isa;
+use observatory_inference::testing::kernels::Isa;
 
 use crate::figures::{Aim, Kind, ONNX};
 use crate::peers::Seconds;

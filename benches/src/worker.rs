@@ -12,8 +12,9 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::xlm_roberta::{Config, XLMRobertaModel};
 use nix::time::{ClockId, clock_gettime};
-use observatory_inference::device::{self, DeviceChoice, Precision};
-use observatory_inference::model::{Extras, Model, LoadedModel, load::load};
+use observatory_inference::testing::device;
+use observatory_inference::testing::device::{DeviceChoice, Precision};
+use observatory_inference::testing::models::{Extras, LoadedModel, Model, load};
 use serde::Deserialize;
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use observatory_inference::tokenizer::{TextTokenizer, Truncation};
+use observatory_inference::testing::text::{TextTokenizer, Truncation};
 
 use crate::store::{self, Random};
 

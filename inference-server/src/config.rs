@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::admission::{Budget, Limits};
-use crate::device::{DeviceChoice, KV_FRACTION, Precision, TextLimits};
-use crate::model::registry::Plan;
+use crate::device::{DeviceChoice, GenerationLimits, KV_FRACTION, Precision};
+use crate::registry::Plan;
+use crate::scheduler::admission::{Budget, Limits};
 use observatory_server::access::parse_digest;
 use observatory_server::connections::{Patience, Room};
 use observatory_server::tls;
@@ -193,7 +193,7 @@ pub struct Config {
     /// Bytes of vectors to remember.
     pub cache_bytes: usize,
     /// What language models get.
-    pub text: TextLimits,
+    pub text: GenerationLimits,
     /// What one request may ask for.
     pub request: RequestLimits,
     /// How long a shutdown waits for requests in flight.
@@ -285,8 +285,8 @@ impl Args {
         Ok(())
     }
 
-    fn text(&self) -> TextLimits {
-        TextLimits {
+    fn text(&self) -> GenerationLimits {
+        GenerationLimits {
             kv_bytes: self.kv_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             kv_fraction: self.kv_cache_fraction,
             texts: self.max_writing,

@@ -1,6 +1,6 @@
 //! Which device computes.
 
-pub mod turns;
+pub(crate) mod arbiter;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 
 use crate::kernels::bf16::Unit;
-use turns::Turns;
+use arbiter::DeviceArbiter;
 
 /// What a device is handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub struct Batches {
 }
 
 /// Of the CPU: its caches hold the activations of so many tokens, and one pass takes all cores.
-pub const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
+pub(crate) const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
 /// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up
 /// the vectors of the one before.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 
 /// What language models get; what is not said depends on the device.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TextLimits {
+pub struct GenerationLimits {
     /// Bytes for the keys and values of one model.
     pub kv_bytes: Option<u64>,
     /// Part of a GPU's memory that weights, keys and values of all models may take together, where
@@ -44,18 +44,18 @@ pub struct TextLimits {
 }
 
 /// Part of a GPU's memory that models may take.
-pub const KV_FRACTION: f64 = 0.8;
+pub(crate) const KV_FRACTION: f64 = 0.8;
 /// Bytes for keys and values on the CPU.
-pub const CPU_KV_BYTES: u64 = 1 << 30;
+pub(crate) const CPU_KV_BYTES: u64 = 1 << 30;
 
-impl Default for TextLimits {
+impl Default for GenerationLimits {
     fn default() -> Self {
         let wait = Duration::from_secs(30);
         Self { kv_bytes: None, kv_fraction: KV_FRACTION, texts: None, step_tokens: None, wait }
     }
 }
 
-impl TextLimits {
+impl GenerationLimits {
     /// Texts that one model writes at the same time at most.
     pub fn texts(&self, on_cpu: bool) -> usize {
         self.texts.unwrap_or(if on_cpu { 64 } else { 256 })
@@ -118,14 +118,14 @@ pub struct OpenDevice {
     /// How weights and activations are held there; never [`Precision::Auto`].
     pub precision: Precision,
     /// What language models get of it.
-    pub text: TextLimits,
+    pub text: GenerationLimits,
     /// Whose turn it is.
-    pub turns: Arc<Turns>,
+    pub arbiter: Arc<DeviceArbiter>,
 }
 
 impl OpenDevice {
     fn new(device: Device, name: String, precision: Precision) -> Self {
-        Self { device, name, precision, text: TextLimits::default(), turns: Arc::default() }
+        Self { device, name, precision, text: GenerationLimits::default(), arbiter: Arc::default() }
     }
 
     /// The same device with another precision.

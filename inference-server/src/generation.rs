@@ -6,16 +6,16 @@
 //! nobody wait for it, `pieces` and `stop` make text of them; `template` writes chats out as the
 //! model was trained to read them.
 
-pub mod blocks;
+pub(crate) mod blocks;
 mod bytes;
 mod choosing;
-pub mod constraint;
-pub mod engine;
-pub mod pieces;
-pub mod sampler;
-pub mod sequence;
-pub mod stop;
-pub mod template;
+pub(crate) mod constraint;
+pub(crate) mod engine;
+pub(crate) mod pieces;
+pub(crate) mod sampler;
+pub(crate) mod sequence;
+pub(crate) mod stop;
+pub(crate) mod template;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -27,12 +27,12 @@ use tokenizers::Tokenizer;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, Budget, Limits};
-use crate::batcher::Priority;
 use crate::device::OpenDevice;
 use crate::error::Error;
 use crate::kernels::paged::BLOCK;
-use crate::model::decoder::LanguageModel;
+use crate::models::decoder::LanguageModel;
+use crate::scheduler::admission::{Admission, Budget, Limits};
+use crate::scheduler::batcher::Priority;
 use bytes::Spelling;
 use constraint::{Constraint, Grammars, Matcher};
 use engine::{Counters, Engine, EngineLimits};
@@ -44,7 +44,7 @@ use template::ChatTemplate;
 
 /// What a model that writes text has beside its network.
 #[derive(Debug)]
-pub struct Manner {
+pub struct GenerationProfile {
     /// How a chat is written out; `None` where the model has no template.
     pub template: Option<ChatTemplate>,
     /// Tokens that end its texts.
@@ -58,7 +58,7 @@ pub struct Manner {
 /// A model that writes text; dropping it stops its engine.
 pub struct Generator {
     requests: mpsc::Sender<Request>,
-    manner: Manner,
+    manner: GenerationProfile,
     tokenizer: Arc<Tokenizer>,
     spelling: Option<Spelling>,
     grammars: OnceLock<Result<Grammars, String>>,
@@ -81,13 +81,13 @@ impl Generator {
     pub fn start(
         model: Box<dyn LanguageModel>,
         tokenizer: Arc<Tokenizer>,
-        manner: Manner,
+        manner: GenerationProfile,
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
         let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.text.wait);
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
-        let turns = Arc::clone(&device.turns);
+        let turns = Arc::clone(&device.arbiter);
         let counters = Arc::<Counters>::default();
         let (requests, receiver) = mpsc::channel();
         let engine = Engine::new(model, limits, turns, Arc::clone(&admission), Arc::clone(&counters))?;
@@ -100,7 +100,7 @@ impl Generator {
     }
 
     /// What it has beside its network.
-    pub fn manner(&self) -> &Manner {
+    pub fn manner(&self) -> &GenerationProfile {
         &self.manner
     }
 
@@ -132,7 +132,7 @@ impl Generator {
         self.requests.send(request).map_err(|_| Error::Backend)
     }
 
-    /// Turns tokens of one text into pieces of it.
+    /// DeviceArbiter tokens of one text into pieces of it.
     pub fn pieces(&self) -> Pieces<Arc<Tokenizer>> {
         Pieces::new(Arc::clone(&self.tokenizer), true)
     }
@@ -161,7 +161,7 @@ impl Generator {
     /// # Errors
     /// [`Error::BadConstraint`].
     pub fn matcher(&self, field: &str, constraint: &Constraint) -> Result<Matcher, Error> {
-        let Manner { vocabulary, end_ids, .. } = &self.manner;
+        let GenerationProfile { vocabulary, end_ids, .. } = &self.manner;
         let read = || {
             let grammars = Grammars::new(&self.tokenizer, *vocabulary, end_ids);
             grammars.map_err(|error| format!("{error:#}"))

@@ -8,13 +8,13 @@ mod encoding;
 mod extras;
 mod generation;
 mod generation_settings;
-pub mod health;
+pub(crate) mod health;
 mod layer;
-pub mod local;
+pub(crate) mod local;
 mod models;
 mod offsets;
 mod ranking;
-pub mod status;
+pub(crate) mod status;
 mod stream;
 mod tokenization;
 mod vectors;
@@ -30,22 +30,23 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Server;
-pub use tonic::transport::server::Router;
+pub(crate) use tonic::transport::server::Router;
 use tonic::{Response, Status};
 use tower::layer::util::{Identity, Stack};
 
-use crate::access::Access;
-use crate::admission::{Admission, TokenPermit};
 use crate::config::RequestLimits;
 use crate::error::Error;
-use crate::loader::Loader;
 use crate::metrics::Metrics;
-use crate::model::registry::Registry;
-use crate::model::{LoadedModel, Task};
-use crate::queue::{Done, Lane, Priority, Queue, Work};
-use crate::tokenizer::Truncation;
-use crate::vectors::{Embedded, VectorCache};
-use crate::workers::Workers;
+use crate::models::Task;
+use crate::registry::Registry;
+use crate::registry::loaded::LoadedModel;
+use crate::registry::loader::Loader;
+use crate::scheduler::admission::{Admission, TokenPermit};
+use crate::scheduler::queue::{Done, Lane, Priority, Queue, Work};
+use crate::service::access::Access;
+use crate::service::embedding_cache::{Embedded, EmbeddingCache};
+use crate::text::tokenizer::Truncation;
+use crate::text::worker_pool::WorkerPool;
 use access::AccessLayer;
 use call::{Call, Caller};
 use layer::ObserveLayer;
@@ -64,7 +65,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
 /// What every service works with.
-pub struct Shared {
+pub(crate) struct Shared {
     /// The models.
     pub registry: Arc<Registry>,
     /// Who loads further ones.
@@ -74,13 +75,13 @@ pub struct Shared {
     /// How much work is taken on.
     pub admission: Arc<Admission>,
     /// The threads that read texts.
-    pub workers: Workers,
+    pub workers: WorkerPool,
     /// The threads that read what texts must look like.
-    pub constraints: Workers,
+    pub constraints: WorkerPool,
     /// The device.
     pub queue: Queue,
     /// Vectors of texts embedded before.
-    pub vectors: VectorCache,
+    pub vectors: EmbeddingCache,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What one request may ask for.
@@ -91,11 +92,11 @@ pub struct Shared {
 
 /// Implements all services of the package.
 #[derive(Clone)]
-pub struct Api(Arc<Shared>);
+pub(crate) struct Api(Arc<Shared>);
 
 impl Api {
     /// Services over this state.
-    pub fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 
@@ -319,13 +320,13 @@ fn nanos(duration: std::time::Duration) -> u64 {
 }
 
 /// The layers around every service.
-pub type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
+pub(crate) type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 
 /// All services behind the layers, ready to be served.
 ///
 /// # Errors
 /// If the descriptor set cannot be read.
-pub fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
+pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limits = api.0.limits;
     macro_rules! bounded {
         ($service:expr) => {

@@ -6,24 +6,24 @@
 //! arithmetic in f64. A row's result is made by the same operations in the same order whatever the
 //! other rows are and however many threads work.
 
-pub mod attention;
-pub mod bf16;
+pub(crate) mod attention;
+pub(crate) mod bf16;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-pub mod embedding;
-pub mod gated;
-pub mod gemm;
-pub mod gpu;
-pub mod isa;
+pub(crate) mod embedding;
+pub(crate) mod gated;
+pub(crate) mod gemm;
+pub(crate) mod gpu;
+pub(crate) mod isa;
 mod lines;
-pub mod math;
-pub mod matrix;
-pub mod norm;
-pub mod paged;
+pub(crate) mod math;
+pub(crate) mod matrix;
+pub(crate) mod norm;
+pub(crate) mod paged;
 pub(crate) mod parallel;
-pub mod quant;
-pub mod rms;
-pub mod rope;
+pub(crate) mod quant;
+pub(crate) mod rms;
+pub(crate) mod rope;
 #[cfg(test)]
 pub(crate) mod samples;
-pub mod tiles;
+pub(crate) mod tiles;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use observatory_inference::Stop;
 use observatory_inference::config::Args;
-use observatory_inference::shutdown::Stop;
 use observatory_inference::{Outcome, Server, telemetry};
 
 fn main() -> ExitCode {

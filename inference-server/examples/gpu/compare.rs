@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use observatory_inference::model::{Extras, LoadedModel, Model};
+use observatory_inference::testing::models::{Extras, Model};
+use observatory_inference::testing::registry::LoadedModel;
 
 use crate::{ModelArgs, rows, texts};
 

@@ -16,10 +16,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use observatory_inference::device::{self, DeviceChoice, Precision};
-use observatory_inference::model::LoadedModel;
-use observatory_inference::model::load::load;
-use observatory_inference::tokenizer::Truncation;
+use observatory_inference::testing::device;
+use observatory_inference::testing::device::{DeviceChoice, Precision};
+use observatory_inference::testing::registry::LoadedModel;
+use observatory_inference::testing::registry::load;
+use observatory_inference::testing::text::Truncation;
 
 #[derive(Parser)]
 struct Args {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use observatory_inference::shutdown::Stop;
+use observatory_inference::Stop;
 use observatory_inference::{Server, config};
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use observatory_inference::device::{self, DeviceChoice, Precision};
-use observatory_inference::kernels::cuda::Machine;
-use observatory_inference::kernels::gpu::Element;
-use observatory_inference::model::decoder::config::DecoderConfig;
-use observatory_inference::model::decoder::gpu::GpuDecoder;
-use observatory_inference::model::decoder::source::Source;
-use observatory_inference::model::decoder::{LanguageModel, StepPiece};
+use observatory_inference::testing::device;
+use observatory_inference::testing::device::{DeviceChoice, Precision};
+use observatory_inference::testing::kernels::Element;
+use observatory_inference::testing::kernels::Machine;
+use observatory_inference::testing::models::DecoderConfig;
+use observatory_inference::testing::models::GpuDecoder;
+use observatory_inference::testing::models::Source;
+use observatory_inference::testing::models::{LanguageModel, StepPiece};
 
 use crate::ModelArgs;
 

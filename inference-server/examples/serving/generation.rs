@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use observatory_inference::shutdown::Stop;
+use observatory_inference::Stop;
 use observatory_proto::inference::v1 as pb;
 use pb::generation_service_client::GenerationServiceClient;
 use pb::prompt::Kind;

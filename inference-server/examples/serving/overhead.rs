@@ -4,10 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use observatory_inference::device::{self, DeviceChoice};
-use observatory_inference::model::{Extras, Model, load::load};
-use observatory_inference::shutdown::Stop;
-use observatory_inference::tokenizer::Truncation;
+use observatory_inference::Stop;
+use observatory_inference::testing::device;
+use observatory_inference::testing::device::DeviceChoice;
+use observatory_inference::testing::models::{Extras, Model};
+use observatory_inference::testing::registry::load;
+use observatory_inference::testing::text::Truncation;
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
 use tokio::task::JoinHandle;

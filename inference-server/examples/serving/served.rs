@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser;
-use observatory_inference::shutdown::Stop;
+use observatory_inference::Stop;
 use observatory_inference::{Server, config};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use observatory_inference::tokenizer::{TextTokenizer, Truncation};
+use observatory_inference::testing::text::{TextTokenizer, Truncation};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tempfile::TempDir;

@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, HashMap};
 use sha2::{Digest, Sha256};
 
 /// Tokens of a block.
-pub const BLOCK_TOKENS: usize = crate::kernels::paged::BLOCK;
+pub(crate) const BLOCK_TOKENS: usize = crate::kernels::paged::BLOCK;
 
 /// Number of a block.
-pub type Block = u32;
+pub(crate) type Block = u32;
 
 /// Name of a full block: a digest of every token of the text up to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Name([u8; 16]);
+pub(crate) struct Name([u8; 16]);
 
 impl Name {
     /// The name of the block that holds `tokens` behind the block `before`; `written` of them are
     /// told apart from the same tokens in a prompt.
-    pub fn of(before: Option<Self>, tokens: &[u32], written: usize) -> Self {
+    pub(crate) fn of(before: Option<Self>, tokens: &[u32], written: usize) -> Self {
         let mut hash = Sha256::new();
         hash.update(before.map_or([0; 16], |name| name.0));
         tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
@@ -37,7 +37,7 @@ impl Name {
 
 /// All blocks there may be.
 #[derive(Debug)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     /// How many texts use each block handed out so far.
     uses: Vec<u32>,
     names: Vec<Option<Name>>,
@@ -53,7 +53,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// So many blocks, none in use.
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             uses: Vec::new(),
             names: Vec::new(),
@@ -67,22 +67,22 @@ impl Blocks {
     }
 
     /// How many there may be.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// How many nobody uses.
-    pub fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.capacity - self.uses.len() + self.free.len() + self.idle.len()
     }
 
     /// How many were ever handed out: their numbers lie below.
-    pub fn touched(&self) -> usize {
+    pub(crate) fn touched(&self) -> usize {
         self.uses.len()
     }
 
     /// A block for one text, or `None` where all are in use.
-    pub fn take(&mut self) -> Option<Block> {
+    pub(crate) fn take(&mut self) -> Option<Block> {
         let block = self.free.pop().or_else(|| self.fresh()).or_else(|| self.forget())?;
         self.uses[block as usize] = 1;
         Some(block)
@@ -109,7 +109,7 @@ impl Blocks {
     }
 
     /// The block of that name for one more text.
-    pub fn share(&mut self, name: Name) -> Option<Block> {
+    pub(crate) fn share(&mut self, name: Name) -> Option<Block> {
         let block = *self.known.get(&name)?;
         let uses = &mut self.uses[block as usize];
         if *uses == 0 {
@@ -120,7 +120,7 @@ impl Blocks {
     }
 
     /// Names a full block, unless another has the name.
-    pub fn publish(&mut self, block: Block, name: Name) {
+    pub(crate) fn publish(&mut self, block: Block, name: Name) {
         if self.names[block as usize].is_none() && !self.known.contains_key(&name) {
             self.names[block as usize] = Some(name);
             self.known.insert(name, block);
@@ -128,7 +128,7 @@ impl Blocks {
     }
 
     /// Gives back the blocks of a text.
-    pub fn release(&mut self, blocks: &mut Vec<Block>) {
+    pub(crate) fn release(&mut self, blocks: &mut Vec<Block>) {
         for block in blocks.drain(..).rev() {
             let index = block as usize;
             self.uses[index] -= 1;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::constraint::{ConstraintError, Matcher};
 use super::sampler::{Sampled, Sampler};
-use crate::workers::Workers;
+use crate::text::worker_pool::WorkerPool;
 
 /// Longest that the engine waits for the choices of a step.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -93,8 +93,8 @@ pub(super) type Choice = (u64, Result<Chosen>);
 
 /// The threads, and what they have chosen.
 pub(super) struct Choosers {
-    quick: Workers,
-    slow: Workers,
+    quick: WorkerPool,
+    slow: WorkerPool,
     sender: Sender<Choice>,
     choices: Receiver<Choice>,
     never: CancellationToken,
@@ -107,7 +107,7 @@ impl Choosers {
     /// If the system gives none.
     pub(super) fn start() -> Result<Self> {
         let cores = available_parallelism().map_or(1, usize::from);
-        let started = |name, threads| Workers::start(name, threads, usize::MAX);
+        let started = |name, threads| WorkerPool::start(name, threads, usize::MAX);
         let (sender, choices) = mpsc::channel();
         Ok(Self {
             quick: started("constraint", cores).context("the threads of constraints cannot be started")?,

@@ -21,7 +21,7 @@ use ending::Hints;
 use watch::Watch;
 
 /// Most bytes of a constraint.
-pub const MAX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BYTES: usize = 256 * 1024;
 /// Most characters of what is wrong with a constraint.
 const MAX_MESSAGE: usize = 300;
 const TOO_MUCH: &str = "it takes too much work to follow";
@@ -85,7 +85,7 @@ pub enum Progress {
 }
 
 /// What all constraints of a model share: its vocabulary as bytes.
-pub struct Grammars {
+pub(crate) struct Grammars {
     factory: ParserFactory,
     hints: Arc<Hints>,
 }
@@ -103,7 +103,7 @@ impl Grammars {
     ///
     /// # Errors
     /// If the tokens have no bytes of their own, are more than the logits, or none ends a text.
-    pub fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
+    pub(crate) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
         let tokens: TokEnv = Arc::new(vocabulary::Vocabulary::new(tokenizer, logits, eos)?);
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
@@ -119,7 +119,7 @@ impl Grammars {
     ///
     /// # Errors
     /// [`ConstraintError::Invalid`].
-    pub fn start(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
+    pub(crate) fn start(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
         let invalid = |message: &dyn fmt::Display| ConstraintError::Invalid {
             kind: constraint.to_string(),
             message: one_line(&message.to_string()),

@@ -18,13 +18,13 @@ use rayon::prelude::*;
 use super::blocks::Blocks;
 use super::choosing::{self, Choice, Choosers, Wanted};
 use super::sequence::{Request, Sequence};
-use crate::admission::Admission;
-use crate::device::turns::Turns;
+use crate::device::arbiter::DeviceArbiter;
 use crate::error::Error;
 use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::BLOCK;
-use crate::model::ComputeError;
-use crate::model::decoder::{LanguageModel, StepPiece};
+use crate::models::ComputeError;
+use crate::models::decoder::{LanguageModel, StepPiece};
+use crate::scheduler::admission::Admission;
 
 /// Of so many prompts let in one after the other one is a bulk one, if any waits.
 const BULK_TURN: u64 = 4;
@@ -68,7 +68,7 @@ struct Share {
 }
 
 /// A language model and the texts it is at.
-pub struct Engine {
+pub(crate) struct Engine {
     model: Box<dyn LanguageModel>,
     limits: EngineLimits,
     blocks: Blocks,
@@ -76,7 +76,7 @@ pub struct Engine {
     waiting: [VecDeque<Sequence>; 2],
     /// In the order they were let in.
     running: Vec<Sequence>,
-    turns: Arc<Turns>,
+    arbiter: Arc<DeviceArbiter>,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     choosers: Choosers,
@@ -90,10 +90,10 @@ impl Engine {
     ///
     /// # Errors
     /// If the system gives no threads for constraints.
-    pub fn new(
+    pub(crate) fn new(
         model: Box<dyn LanguageModel>,
         limits: EngineLimits,
-        turns: Arc<Turns>,
+        arbiter: Arc<DeviceArbiter>,
         admission: Arc<Admission>,
         counters: Arc<Counters>,
     ) -> anyhow::Result<Self> {
@@ -104,7 +104,7 @@ impl Engine {
             blocks: Blocks::new(limits.blocks),
             waiting: Default::default(),
             running: Vec::new(),
-            turns,
+            arbiter,
             admission,
             counters,
             next_id: 0,
@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// Takes a text on. Its prompt and longest continuation must fit into the blocks there are.
-    pub fn submit(&mut self, request: Request) {
+    pub(crate) fn submit(&mut self, request: Request) {
         let mut sequence = Sequence::new(self.next_id, request, self.model.tells_prompts_apart());
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
@@ -126,17 +126,18 @@ impl Engine {
     }
 
     /// Whether there is nothing to do.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
 
     /// Blocks that no text uses.
-    pub fn free_blocks(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn free_blocks(&self) -> usize {
         self.blocks.available()
     }
 
     /// One forward pass, if there is anything to compute.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let chosen = self.choosers.chosen(false);
         self.take(chosen);
         self.sweep();
@@ -171,7 +172,7 @@ impl Engine {
     }
 
     /// Ends every text that is being written.
-    pub fn fail_running(&mut self) {
+    pub(crate) fn fail_running(&mut self) {
         self.running.iter_mut().for_each(|sequence| sequence.fail(Error::Backend));
         self.drop_ended();
     }
@@ -327,7 +328,7 @@ impl Engine {
     }
 
     fn compute(&mut self, shares: &[Share]) {
-        let turn = self.turns.alone();
+        let turn = self.arbiter.exclusive();
         let started = Instant::now();
         let mut pieces = Vec::new();
         let mut masks = Vec::new();
@@ -471,8 +472,8 @@ mod tests {
     use super::super::sequence::{Event, Reason};
     use super::super::stop::Stops;
     use super::*;
-    use crate::admission::{Budget, Limits};
-    use crate::batcher::Priority;
+    use crate::scheduler::admission::{Budget, Limits};
+    use crate::scheduler::batcher::Priority;
 
     const WORDS: u32 = 24;
     /// A token that the model panics on.

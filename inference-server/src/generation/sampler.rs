@@ -15,9 +15,9 @@ use std::fmt;
 pub(crate) mod draw;
 
 /// Most alternatives whose log probabilities are given.
-pub const MAX_LOGPROBS: u32 = 20;
+pub(crate) const MAX_LOGPROBS: u32 = 20;
 /// Most tokens with a bias, as OpenAI has it.
-pub const MAX_BIASES: usize = 300;
+pub(crate) const MAX_BIASES: usize = 300;
 
 /// How to choose the next token.
 #[derive(Debug, Clone, PartialEq)]
@@ -289,7 +289,7 @@ impl Sampler {
 ///
 /// # Errors
 /// [`SampleError::NotFinite`] and [`SampleError::NothingAllowed`].
-pub fn log_sum_exp(logits: &[f32]) -> Result<f32, SampleError> {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f32, SampleError> {
     let best = draw::max(logits);
     let sum = draw::sum_exp(logits, best);
     if best < f32::INFINITY && sum.is_finite() && sum > 0.0 {

@@ -13,10 +13,10 @@ use super::constraint::{ConstraintError, Matcher};
 use super::pieces::Pieces;
 use super::sampler::{Sampled, Sampler};
 use super::stop::Stops;
-use crate::admission::TokenPermit;
-use crate::batcher::Priority;
 use crate::error::Error;
 use crate::kernels::paged::BLOCK;
+use crate::scheduler::admission::TokenPermit;
+use crate::scheduler::batcher::Priority;
 
 /// What is asked for.
 pub struct Request {
@@ -24,7 +24,7 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// Chooses the tokens.
     pub sampler: Sampler,
-    /// Turns them into text.
+    /// DeviceArbiter them into text.
     pub pieces: Pieces<Arc<Tokenizer>>,
     /// Texts to stop before.
     pub stops: Stops,

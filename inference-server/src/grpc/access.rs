@@ -10,9 +10,9 @@ use tower::{Layer, Service};
 
 use super::call::Caller;
 use super::status;
-use crate::access::{Access, Client};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::service::access::{Access, Client};
 
 /// Whoever asks for the health of a process cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
@@ -24,7 +24,7 @@ const ADMIN: [&str; 2] = [
 
 /// Makes [`Guard`].
 #[derive(Debug, Clone)]
-pub struct AccessLayer {
+pub(crate) struct AccessLayer {
     access: Access,
     metrics: Arc<Metrics>,
 }
@@ -59,7 +59,7 @@ impl<S> Layer<S> for AccessLayer {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Guard<S> {
+pub(crate) struct Guard<S> {
     inner: S,
     layer: AccessLayer,
 }

@@ -10,11 +10,11 @@ use tonic::Request;
 use tonic::codegen::http::HeaderValue;
 
 use super::Api;
-use crate::access::{Client, check_quota};
-use crate::admission::RequestPermit;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::model::LoadedModel;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::admission::RequestPermit;
+use crate::service::access::{Client, check_quota};
 
 /// Longest request id and trace context taken over from a caller.
 pub(super) const LONGEST_ID: usize = 128;

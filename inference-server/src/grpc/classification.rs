@@ -11,11 +11,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::offsets::{self, Places};
 use super::stream::{Exchange, Replies, item_field, no_settings};
 use super::{Api, Call, Caller, failed_item, invalid_enum, nanos, priority, text_field};
-use crate::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax};
 use crate::error::Error;
-use crate::model::Task;
-use crate::queue::Lane;
-use crate::tokenizer::Windowed;
+use crate::models::Task;
+use crate::scheduler::queue::Lane;
+use crate::text::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax};
+use crate::text::tokenizer::Windowed;
 
 #[tonic::async_trait]
 impl TokenClassificationService for Api {
@@ -307,7 +307,7 @@ fn scores(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::Window;
+    use crate::text::tokenizer::Window;
 
     #[test]
     fn overlapping_windows_are_averaged() {

@@ -13,9 +13,9 @@ use super::stream::{Exchange, Replies, item_field, no_settings};
 use super::vectors::Reading;
 use super::{Api, Call, Caller, failed_item, item_status, nanos, priority, text_field, truncation};
 use crate::error::Error;
-use crate::model::{ModelInfo, Task};
-use crate::queue::Lane;
-use crate::vectors::Embedded;
+use crate::models::{ModelInfo, Task};
+use crate::scheduler::queue::Lane;
+use crate::service::embedding_cache::Embedded;
 
 /// Bytes of a caller's own prompt: it is read before every text.
 const LONGEST_PROMPT: usize = 4_096;

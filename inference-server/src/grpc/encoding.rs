@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use observatory_proto::inference::v1 as pb;
 
 use crate::error::Error;
-use crate::model::ModelInfo;
+use crate::models::ModelInfo;
 
 /// The form in which a request wants its vectors.
 #[derive(Debug, Clone, Copy)]

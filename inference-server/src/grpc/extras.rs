@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use observatory_proto::inference::v1 as pb;
 
 use crate::error::Error;
-use crate::model::{Extras, ModelInfo};
-use crate::queue::Lane;
-use crate::vectors::Embedded;
+use crate::models::{Extras, ModelInfo};
+use crate::scheduler::queue::Lane;
+use crate::service::embedding_cache::Embedded;
 
 /// What the settings ask for beside the vector.
 ///

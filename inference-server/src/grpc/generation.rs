@@ -19,7 +19,8 @@ use crate::generation::constraint::Matcher;
 use crate::generation::sampler::{Sampled, Sampler, Sampling};
 use crate::generation::sequence::{self, Event, Reason, Times};
 use crate::generation::stop::Stops;
-use crate::model::{LoadedModel, Task};
+use crate::models::Task;
+use crate::registry::loaded::LoadedModel;
 
 /// Messages that wait for a caller who reads slowly; further tokens are put together.
 const WAITING_MESSAGES: usize = 16;

@@ -8,12 +8,12 @@ use observatory_proto::inference::v1 as pb;
 use uuid::Uuid;
 
 use super::{Api, priority};
-use crate::batcher::Priority;
 use crate::error::Error;
 use crate::generation::constraint::{Constraint, Matcher};
 use crate::generation::sampler::{MAX_LOGPROBS, Sampling};
 use crate::generation::template::Message;
-use crate::model::LoadedModel;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::batcher::Priority;
 
 /// Tokens of a text where nothing is asked for.
 const DEFAULT_NEW_TOKENS: usize = 256;

@@ -11,15 +11,15 @@ use tonic_health::pb::health_server::{Health as _, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::metrics::Metrics;
-use crate::model::Task;
-use crate::model::registry::{Registry, State};
+use crate::models::Task;
+use crate::registry::{Registry, State};
 
 /// The service to be served.
-pub type Service = HealthServer<HealthService>;
+pub(crate) type Service = HealthServer<HealthService>;
 
 /// Full service names, each with the task that a ready model must have for it to serve; `None`
 /// needs no model.
-pub const SERVICES: [(&str, Option<Task>); 6] = [
+pub(crate) const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.EmbeddingService", Some(Task::Embedding)),
     ("observatory.inference.v1.TokenClassificationService", Some(Task::TokenClassification)),
     ("observatory.inference.v1.GenerationService", Some(Task::Generation)),
@@ -30,7 +30,7 @@ pub const SERVICES: [(&str, Option<Task>); 6] = [
 
 /// Tells the world how the models stand.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     reporter: HealthReporter,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
@@ -41,7 +41,7 @@ pub struct Health {
 
 impl Health {
     /// A reporter over the registry, and the service that answers from it.
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> (Self, Service) {
+    pub(crate) fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> (Self, Service) {
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         (Self { reporter, registry, metrics, stopped: Arc::default() }, service)
@@ -49,7 +49,7 @@ impl Health {
 
     /// Publishes the state of the models. "ready" needs all of them but those taken out of service:
     /// a failed one is for the operator to see.
-    pub async fn publish(&self) {
+    pub(crate) async fn publish(&self) {
         let stopped = self.stopped.lock().await;
         if *stopped {
             return;
@@ -70,7 +70,7 @@ impl Health {
     }
 
     /// Says NOT_SERVING under every name, for good.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let mut stopped = self.stopped.lock().await;
         *stopped = true;
         let models = self.registry.entries();
@@ -82,7 +82,7 @@ impl Health {
     }
 
     /// Whether it says SERVING under a name.
-    pub async fn serves(&self, name: &str) -> bool {
+    pub(crate) async fn serves(&self, name: &str) -> bool {
         let service = HealthService::from_health_reporter(self.reporter.clone());
         let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
         let answer = service.check(asked).await;
@@ -98,7 +98,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::{Admission, Budget, Limits};
+    use crate::scheduler::admission::{Admission, Budget, Limits};
 
     async fn check(health: &Health, name: &str, serves: bool) {
         assert_eq!(health.serves(name).await, serves, "{name}");

@@ -46,7 +46,7 @@ impl Drop for Refusal {
 
 /// Makes [`Observe`].
 #[derive(Debug, Clone)]
-pub struct ObserveLayer {
+pub(crate) struct ObserveLayer {
     metrics: Arc<Metrics>,
     message_bytes: usize,
 }
@@ -68,7 +68,7 @@ impl<S> Layer<S> for ObserveLayer {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Observe<S> {
+pub(crate) struct Observe<S> {
     inner: S,
     layer: ObserveLayer,
 }

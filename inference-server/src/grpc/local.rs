@@ -9,16 +9,17 @@ use observatory_proto::inference::v1 as pb;
 use super::call::{Call, Caller};
 use super::generation::Writing;
 use super::{Api, status};
-use crate::access::{Access, Client};
 use crate::error::Error;
 use crate::generation::sequence::Event;
 use crate::metrics::Ongoing;
-use crate::model::registry::State;
-use crate::model::{LoadedModel, Task};
+use crate::models::Task;
+use crate::registry::State;
+use crate::registry::loaded::LoadedModel;
+use crate::service::access::{Access, Client};
 
 /// Why a call was refused, in the words of the contract.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Canonical gRPC code, reason, message and when to come again.
     pub error: Box<pb::ItemError>,
     /// Path of the field at fault, where one is.
@@ -32,7 +33,7 @@ impl From<&Error> for Refusal {
 }
 
 /// A text on its way. Dropping it takes it off the engine.
-pub struct LocalText {
+pub(crate) struct LocalText {
     api: Api,
     call: Call,
     writing: Writing,
@@ -43,7 +44,7 @@ impl LocalText {
     ///
     /// # Errors
     /// Why it broke off.
-    pub async fn next(&mut self) -> Result<Event, Refusal> {
+    pub(crate) async fn next(&mut self) -> Result<Event, Refusal> {
         let event = tokio::select! {
             event = self.writing.next() => event,
             () = self.call.expired() => Err(Error::ExpiredRunning),
@@ -53,32 +54,32 @@ impl LocalText {
     }
 
     /// Tokens of its prompt.
-    pub fn prompt_tokens(&self) -> usize {
+    pub(crate) fn prompt_tokens(&self) -> usize {
         self.writing.prompt_tokens()
     }
 
     /// Who writes it.
-    pub fn model_name(&self) -> &str {
+    pub(crate) fn model_name(&self) -> &str {
         &self.writing.model().info.name
     }
 
     /// What the tokens of its model are as text.
-    pub fn names(&self) -> TokenNames {
+    pub(crate) fn names(&self) -> TokenNames {
         TokenNames(Arc::clone(self.writing.model()))
     }
 }
 
 /// Tokens as text, each alone.
-pub struct TokenNames(Arc<LoadedModel>);
+pub(crate) struct TokenNames(Arc<LoadedModel>);
 
 impl TokenNames {
     /// One token.
-    pub fn text(&self, id: u32) -> String {
+    pub(crate) fn text(&self, id: u32) -> String {
         self.0.generator().map_or_else(|_| String::new(), |generator| generator.token_text(id))
     }
 
     /// What a token adds to a text; nothing where it is no text.
-    pub fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&self, id: u32) -> Option<Vec<u8>> {
         self.0.generator().ok()?.token_bytes(id)
     }
 }
@@ -88,7 +89,7 @@ impl Api {
     ///
     /// # Errors
     /// Whatever a request or an item is refused for.
-    pub async fn embed_all(
+    pub(crate) async fn embed_all(
         &self,
         client: Arc<Client>,
         request: pb::EmbedRequest,
@@ -111,7 +112,7 @@ impl Api {
     ///
     /// # Errors
     /// Whatever a request or a document is refused for.
-    pub async fn rank_all(
+    pub(crate) async fn rank_all(
         &self,
         client: Arc<Client>,
         request: pb::RankRequest,
@@ -133,12 +134,12 @@ impl Api {
     }
 
     /// What a model is for; nothing where there is none of this name that answers.
-    pub fn task_of(&self, model: &str) -> Option<Task> {
+    pub(crate) fn task_of(&self, model: &str) -> Option<Task> {
         self.0.registry.resolve(model, "", None).ok().map(|model| model.info.task)
     }
 
     /// The first of these prompts that a model has.
-    pub fn prompt_of(&self, model: &str, names: &[&str]) -> Option<String> {
+    pub(crate) fn prompt_of(&self, model: &str, names: &[&str]) -> Option<String> {
         let model = self.0.registry.resolve(model, "", None).ok()?;
         names.iter().find(|name| model.info.prompts.contains_key(**name)).map(|name| (*name).to_owned())
     }
@@ -147,7 +148,7 @@ impl Api {
     ///
     /// # Errors
     /// Whatever a request is refused for.
-    pub async fn write_text(
+    pub(crate) async fn write_text(
         &self,
         client: Arc<Client>,
         request: pb::GenerateRequest,
@@ -163,7 +164,7 @@ impl Api {
     ///
     /// # Errors
     /// If the model is not there or does not have an id.
-    pub fn text_of(&self, model: &str, field: &str, ids: &[u32]) -> Result<String, Refusal> {
+    pub(crate) fn text_of(&self, model: &str, field: &str, ids: &[u32]) -> Result<String, Refusal> {
         let model = pb::ModelRef { name: model.to_owned(), revision: String::new() };
         let text = self
             .resolve(&Caller::default(), Some(model), Some(Task::Embedding))
@@ -172,7 +173,7 @@ impl Api {
     }
 
     /// Names of the models that embed, rank or write text and are ready.
-    pub fn open_models(&self) -> Vec<String> {
+    pub(crate) fn open_models(&self) -> Vec<String> {
         let ready = |task: Option<Task>, state: &State| {
             let served = matches!(task, Some(Task::Embedding | Task::Generation | Task::Ranking));
             served && matches!(state, State::Ready(_))
@@ -185,17 +186,17 @@ impl Api {
     ///
     /// # Errors
     /// If `access` does not know it.
-    pub fn identify<B>(&self, access: &Access, request: &Request<B>) -> Result<Arc<Client>, Refusal> {
+    pub(crate) fn identify<B>(&self, access: &Access, request: &Request<B>) -> Result<Arc<Client>, Refusal> {
         access.caller(request).map_err(|unknown| self.noted(&unknown.into()))
     }
 
     /// Counts a call of this method, which begins now, among those over gRPC.
-    pub fn began(&self, method: &'static str) -> Ongoing {
+    pub(crate) fn began(&self, method: &'static str) -> Ongoing {
         self.0.metrics.began(method)
     }
 
     /// Bytes of one request.
-    pub fn request_bytes(&self) -> usize {
+    pub(crate) fn request_bytes(&self) -> usize {
         self.0.limits.request_bytes
     }
 

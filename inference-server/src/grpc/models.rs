@@ -15,8 +15,9 @@ use super::call::Caller;
 use crate::error::Error;
 use crate::generation::Generator;
 use crate::generation::blocks::BLOCK_TOKENS;
-use crate::model::registry::{Entry, State};
-use crate::model::{LoadedModel, Task};
+use crate::models::Task;
+use crate::registry::loaded::LoadedModel;
+use crate::registry::{Entry, State};
 
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;

@@ -10,9 +10,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, Caller, failed_item, nanos, priority, truncation};
 use crate::error::Error;
-use crate::model::{LoadedModel, RowOutput, Task};
-use crate::queue::Lane;
-use crate::tokenizer::Encoded;
+use crate::models::{RowOutput, Task};
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::queue::Lane;
+use crate::text::tokenizer::Encoded;
 
 #[tonic::async_trait]
 impl RankingService for Api {

@@ -10,10 +10,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::error::Error;
 
 /// `google.rpc.ErrorInfo.domain` of every error of this server.
-pub const DOMAIN: &str = "inference.observatory";
+pub(crate) const DOMAIN: &str = "inference.observatory";
 
 /// The canonical code of an error.
-pub fn code(error: &Error) -> Code {
+pub(crate) fn code(error: &Error) -> Code {
     match error {
         Error::EmptyInput { .. }
         | Error::EmptyBatch { .. }
@@ -47,7 +47,7 @@ pub fn code(error: &Error) -> Code {
 
 /// A whole request's refusal. Where waiting helps, the time stands in `RetryInfo` and in
 /// `grpc-retry-pushback-ms`.
-pub fn to_status(error: &Error) -> Status {
+pub(crate) fn to_status(error: &Error) -> Status {
     let info: HashMap<String, String> =
         error.metadata().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     let mut details = ErrorDetails::new();
@@ -89,7 +89,7 @@ pub(super) fn undecodable(status: &Status, limit: usize) -> Error {
 }
 
 /// One item's refusal inside an answer.
-pub fn to_item(error: &Error) -> ItemError {
+pub(crate) fn to_item(error: &Error) -> ItemError {
     ItemError {
         code: code(error) as i32,
         reason: error.reason().to_owned(),

@@ -18,8 +18,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::{Api, Call, Caller, SHARE_BYTES, SHARE_TEXTS, status};
-use crate::admission::RequestPermit;
 use crate::error::Error;
+use crate::scheduler::admission::RequestPermit;
 
 /// Bytes of the results that one reply holds, or one result.
 const REPLY_BYTES: usize = 1 << 20;

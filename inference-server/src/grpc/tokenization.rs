@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, Caller};
 use crate::error::Error;
-use crate::model::LoadedModel;
+use crate::registry::loaded::LoadedModel;
 
 #[tonic::async_trait]
 impl TokenizationService for Api {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::{Api, Call, extras};
 use crate::error::Error;
-use crate::model::{Extras, RowOutput};
-use crate::queue::Lane;
-use crate::tokenizer::Truncation;
-use crate::vectors::{Embedded, Key, Keys, More};
+use crate::models::{Extras, RowOutput};
+use crate::scheduler::queue::Lane;
+use crate::service::embedding_cache::{Embedded, Key, Keys, More};
+use crate::text::tokenizer::Truncation;
 
 /// How texts are read before they are embedded.
 #[derive(Debug, Clone)]

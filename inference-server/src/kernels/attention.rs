@@ -17,7 +17,7 @@ use super::parallel::{self, Shared};
 
 /// How many heads there are, and how wide each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
+pub(crate) struct Heads {
     /// Their number.
     pub count: usize,
     /// Columns of each.
@@ -41,7 +41,7 @@ thread_local! {
 ///
 /// `qkv` holds queries, keys and values side by side, each `heads` wide; `texts` are its texts'
 /// rows, not overlapping.
-pub fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Heads, out: &mut Matrix) {
+pub(crate) fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Heads, out: &mut Matrix) {
     let width = heads.count * heads.size;
     assert_eq!(qkv.width(), 3 * width, "queries, keys and values");
     assert!(texts.iter().all(|text| text.end <= qkv.rows()), "texts lie inside the batch");

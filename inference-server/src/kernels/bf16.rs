@@ -13,8 +13,8 @@ mod portable;
 mod product;
 mod unit;
 
-pub use blocks::{Panels, Rows, narrow_rows};
-pub use product::{check, multiply, multiply_narrow};
+pub(crate) use blocks::{Panels, Rows, narrow_rows};
+pub(crate) use product::{check, multiply, multiply_narrow};
 pub use unit::Unit;
 
 /// The nearest bf16, ties to even; NaN stays NaN.

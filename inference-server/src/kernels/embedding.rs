@@ -7,7 +7,7 @@ use super::parallel;
 
 /// The tables a token's first state is the sum of.
 #[derive(Debug, Clone, Copy)]
-pub struct Tables<'a> {
+pub(crate) struct Tables<'a> {
     /// One row for each token of the vocabulary.
     pub words: &'a [f32],
     /// One row for each position, what all tokens share added.
@@ -16,7 +16,7 @@ pub struct Tables<'a> {
 
 /// A token and its place in the table of positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// Row of the table of words.
     pub token: usize,
     /// Row of the table of positions.
@@ -24,7 +24,7 @@ pub struct Placed {
 }
 
 /// `out` = norm(word + position), a row for each token. Ids must lie inside the tables.
-pub fn embed(isa: Isa, tables: Tables<'_>, norm: &Norm, tokens: &[Placed], out: &mut Matrix) {
+pub(crate) fn embed(isa: Isa, tables: Tables<'_>, norm: &Norm, tokens: &[Placed], out: &mut Matrix) {
     let width = norm.scale.len();
     out.resize(tokens.len(), width);
     parallel::each_row(out, |index, row| {

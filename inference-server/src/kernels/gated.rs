@@ -6,7 +6,7 @@ use super::matrix::Matrix;
 use super::parallel;
 
 /// `out` = act(left half of `wide`) · right half.
-pub fn gate(isa: Isa, activation: Activation, wide: &Matrix, out: &mut Matrix) {
+pub(crate) fn gate(isa: Isa, activation: Activation, wide: &Matrix, out: &mut Matrix) {
     let width = wide.width() / 2;
     out.resize(wide.rows(), width);
     parallel::each_row(out, |index, row| {

@@ -44,7 +44,7 @@ impl Cut {
 /// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with
 /// zeros.
 #[derive(Debug)]
-pub struct Panels {
+pub(crate) struct Panels {
     lines: Lines,
     bias: Vec<f32>,
     inputs: usize,
@@ -53,7 +53,7 @@ pub struct Panels {
 
 /// What is done to x·Wᵀ + b before it is stored.
 #[derive(Debug, Clone, Copy)]
-pub enum Epilogue<'a> {
+pub(crate) enum Epilogue<'a> {
     /// Nothing.
     Bias,
     /// An activation.
@@ -67,7 +67,7 @@ impl Panels {
     ///
     /// # Panics
     /// When the size overflows.
-    pub fn zeros(inputs: usize, outputs: usize) -> Self {
+    pub(crate) fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.checked_next_multiple_of(PANEL);
         let floats = columns.and_then(|columns| columns.checked_mul(inputs));
         let bytes = floats.and_then(|floats| floats.checked_mul(size_of::<f32>()));
@@ -79,7 +79,7 @@ impl Panels {
 
     /// Packs the rows of W (one for each output, row-major) and their biases from output `first`
     /// on.
-    pub fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
+    pub(crate) fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
         let inputs = self.inputs;
         assert_eq!(weight.len(), bias.len() * inputs, "weights are outputs × inputs");
         self.bias[first..first + bias.len()].copy_from_slice(bias);
@@ -94,7 +94,7 @@ impl Panels {
     }
 
     /// The weights of one output.
-    pub fn row(&self, output: usize, row: &mut [f32]) {
+    pub(crate) fn row(&self, output: usize, row: &mut [f32]) {
         let strip = &self.from(output / STRIP * STRIP)[..STRIP * self.inputs];
         for (x, line) in row.iter_mut().zip(strip.as_chunks::<STRIP>().0) {
             *x = line[output % STRIP];
@@ -102,12 +102,12 @@ impl Panels {
     }
 
     /// Length of an input row.
-    pub fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Length of an output row.
-    pub fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 
@@ -122,7 +122,7 @@ impl Panels {
 }
 
 /// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool.
-pub fn multiply(isa: Isa, x: &Matrix, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
+pub(crate) fn multiply(isa: Isa, x: &Matrix, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
     assert_eq!(x.width(), weights.inputs, "inputs of the layer");
     if let Epilogue::Residual(residual) = epilogue {
         assert_eq!((residual.rows(), residual.width()), (x.rows(), weights.outputs), "residual");

@@ -7,7 +7,8 @@ mod source;
 
 use rayon::prelude::*;
 
-pub use source::{Source, activation_number};
+pub use source::Source;
+pub(crate) use source::activation_number;
 
 /// An address on the device.
 pub type Address = u64;

@@ -1,7 +1,7 @@
 //! Rows of f32 that begin on cache lines.
 
 /// Columns that matrix products share out among threads; every row has room for a multiple of it.
-pub const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 /// Columns of a panel whose weights lie together, those of one step of the sums on a cache line.
 pub(super) const STRIP: usize = 16;
 

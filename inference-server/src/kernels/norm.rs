@@ -10,7 +10,7 @@ const LANES: usize = 16;
 
 /// Scale, shift and the ε of one layer normalisation.
 #[derive(Debug, Clone)]
-pub struct Norm {
+pub(crate) struct Norm {
     /// Factor for each column.
     pub scale: Vec<f32>,
     /// Added to each column.
@@ -21,7 +21,7 @@ pub struct Norm {
 
 impl Norm {
     /// Normalises every row of `x` into `out`, on the threads of the current pool.
-    pub fn apply(&self, isa: Isa, x: &Matrix, out: &mut Matrix) {
+    pub(crate) fn apply(&self, isa: Isa, x: &Matrix, out: &mut Matrix) {
         out.resize(x.rows(), x.width());
         parallel::each_row(out, |index, row| {
             row.copy_from_slice(x.row(index));
@@ -30,7 +30,7 @@ impl Norm {
     }
 
     /// Normalises one row where it stands.
-    pub fn apply_row(&self, isa: Isa, row: &mut [f32]) {
+    pub(crate) fn apply_row(&self, isa: Isa, row: &mut [f32]) {
         by_isa!(isa, normalise(row: &mut [f32] = row, norm: &Norm = self));
     }
 }

@@ -16,7 +16,7 @@ use super::norm::total;
 use super::parallel::{self, Shared};
 
 /// Tokens of a block.
-pub const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// Heads of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Shape {
 /// A block holds for each head its keys, transposed, in strips of 16 tokens, and its values in
 /// strips of 16 columns.
 #[derive(Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     shape: Shape,
     view: View,
     blocks: Vec<Vec<Line>>,
@@ -69,12 +69,12 @@ pub struct Pages {
 
 impl Pages {
     /// No blocks yet.
-    pub fn new(shape: Shape, view: View) -> Self {
+    pub(crate) fn new(shape: Shape, view: View) -> Self {
         Self { shape, view, blocks: Vec::new() }
     }
 
     /// Takes memory for the blocks with numbers below `count`.
-    pub fn reserve(&mut self, count: usize) {
+    pub(crate) fn reserve(&mut self, count: usize) {
         let floats = self.shape.shared * self.shape.head_floats();
         while self.blocks.len() < count {
             self.blocks.push(Line::zeros(floats));
@@ -82,7 +82,7 @@ impl Pages {
     }
 
     /// Stores a token's keys and values of all heads in a place of a block.
-    pub fn write(&mut self, block: u32, place: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn write(&mut self, block: u32, place: usize, keys: &[f32], values: &[f32]) {
         let Shape { size, .. } = self.shape;
         let floats = Line::floats_mut(&mut self.blocks[block as usize]);
         let heads = floats.chunks_exact_mut(self.shape.head_floats());
@@ -108,7 +108,7 @@ impl Pages {
 /// A piece of a text: some of its tokens, whose keys and values are stored already, as are those
 /// before.
 #[derive(Debug, Clone)]
-pub struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// Its rows of the batch.
     pub rows: Range<usize>,
     /// Place of its first token in the text.
@@ -119,7 +119,7 @@ pub struct Piece<'a> {
 
 /// How much a query sees, and how sharply.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct View {
+pub(crate) struct View {
     /// Factor of the scores.
     pub scale: f32,
     /// Tokens that a query sees at most, itself included; `None` sees all before it.
@@ -139,7 +139,7 @@ thread_local! {
 }
 
 /// Attention of the pieces; the queries of all heads stand in the first columns of `queries`.
-pub fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, out: &mut Matrix) {
+pub(crate) fn attend(isa: Isa, queries: &Matrix, pieces: &[Piece<'_>], pages: &Pages, out: &mut Matrix) {
     let shape = pages.shape;
     assert!(queries.width() >= shape.queries(), "queries of all heads");
     assert!(pieces.windows(2).all(|pair| pair[0].rows.end <= pair[1].rows.start), "pieces do not overlap");

@@ -25,11 +25,11 @@ mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-pub use format::Format;
-pub use panels::Panels;
-pub use product::{check, has_whole_strips, multiply};
-pub use rows::{Rows, quantise};
-pub use spread::{Grain, Second, TILE_OUTPUTS, Tiles, tiles};
+pub(crate) use format::Format;
+pub(crate) use panels::Panels;
+pub(crate) use product::{check, has_whole_strips, multiply};
+pub(crate) use rows::{Rows, quantise};
+pub(crate) use spread::{Grain, Second, TILE_OUTPUTS, tiles};
 
 /// Inputs of a block that share the scale of their activations.
 const BLOCK: usize = 32;

@@ -11,7 +11,7 @@ const LANES: usize = 16;
 
 /// Scale and the ε of one normalisation.
 #[derive(Debug, Clone)]
-pub struct RmsNorm {
+pub(crate) struct RmsNorm {
     /// Factor for each column.
     pub scale: Vec<f32>,
     /// Added to the mean of the squares.
@@ -20,7 +20,7 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     /// Normalises every row of `x` into `out`, on the threads of the current pool.
-    pub fn apply(&self, isa: Isa, x: &Matrix, out: &mut Matrix) {
+    pub(crate) fn apply(&self, isa: Isa, x: &Matrix, out: &mut Matrix) {
         out.resize(x.rows(), x.width());
         parallel::each_row(out, |index, row| {
             row.copy_from_slice(x.row(index));
@@ -29,7 +29,7 @@ impl RmsNorm {
     }
 
     /// Adds the normalised rows of `x` to those of `sum`.
-    pub fn add(&self, isa: Isa, x: &mut Matrix, sum: &mut Matrix) {
+    pub(crate) fn add(&self, isa: Isa, x: &mut Matrix, sum: &mut Matrix) {
         assert_eq!((x.rows(), x.width()), (sum.rows(), sum.width()), "residual");
         parallel::each_row(x, |_, row| self.apply_row(isa, row));
         parallel::each_row(sum, |index, row| {
@@ -40,7 +40,7 @@ impl RmsNorm {
     }
 
     /// Normalises one row where it stands.
-    pub fn apply_row(&self, isa: Isa, row: &mut [f32]) {
+    pub(crate) fn apply_row(&self, isa: Isa, row: &mut [f32]) {
         by_isa!(isa, normalise(row: &mut [f32] = row, norm: &RmsNorm = self));
     }
 }

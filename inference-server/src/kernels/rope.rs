@@ -10,7 +10,7 @@ use super::parallel;
 /// As transformers has them: angles are products in f32, so a token's angle is the same however far
 /// the text goes.
 #[derive(Debug, Default)]
-pub struct Angles {
+pub(crate) struct Angles {
     /// A row for each token: cosines of half a head, then its sines.
     table: Matrix,
 }
@@ -18,7 +18,7 @@ pub struct Angles {
 impl Angles {
     /// Those of tokens at these positions; `frequencies` are those of half a head, and all results
     /// are scaled.
-    pub fn fill(&mut self, positions: &[u32], frequencies: &[f32], scale: f32) {
+    pub(crate) fn fill(&mut self, positions: &[u32], frequencies: &[f32], scale: f32) {
         let half = frequencies.len();
         self.table.resize(positions.len(), 2 * half);
         parallel::each_row(&mut self.table, |index, row| {
@@ -32,13 +32,13 @@ impl Angles {
     }
 
     /// Cosines of half a head, then its sines, of the token `index`.
-    pub fn row(&self, index: usize) -> &[f32] {
+    pub(crate) fn row(&self, index: usize) -> &[f32] {
         self.table.row(index)
     }
 
     /// Rotates a head of the token `index` where it stands; what lies behind the rotated halves
     /// stays.
-    pub fn rotate(&self, isa: Isa, index: usize, head: &mut [f32]) {
+    pub(crate) fn rotate(&self, isa: Isa, index: usize, head: &mut [f32]) {
         let row = self.row(index);
         let half = row.len() / 2;
         let (cosines, sines) = row.split_at(half);

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::OfModel;
 use crate::generation::engine::Counters;
-use crate::model::registry::{Registry as Models, State};
+use crate::registry::{Registry as Models, State};
 
 /// By model.
 #[derive(Debug, Default)]

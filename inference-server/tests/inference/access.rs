@@ -213,7 +213,7 @@ impl Tls {
         let server = Server::with_models(&config(empty.path(), &all), vec![gated(&gate)]).await.unwrap();
         let address = server.grpc_addr().unwrap();
         let serving = tokio::spawn(async move {
-            server.run(observatory_inference::shutdown::Stop::default()).await.unwrap();
+            server.run(observatory_inference::Stop::default()).await.unwrap();
         });
         (address, serving)
     }
@@ -336,7 +336,7 @@ async fn a_client_certificate_counts_on_the_https_port() {
     let empty = tempfile::tempdir().unwrap();
     let server = Server::with_models(&config(empty.path(), &flags), vec![gated(&gate)]).await.unwrap();
     let address = server.http_addr().unwrap();
-    let serving = tokio::spawn(server.run(observatory_inference::shutdown::Stop::default()));
+    let serving = tokio::spawn(server.run(observatory_inference::Stop::default()));
     let ask = async |certificate: &str, key: &str| {
         let mut stream = dialled(address, &tls, Some((certificate, key))).await.unwrap();
         let body = r#"{"model": "test/gated", "input": "a"}"#;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use observatory_inference::device::{OpenDevice, Precision};
+use observatory_inference::testing::device::{OpenDevice, Precision};
 
 use crate::goldens::{cases, encode, model_on, run, unit};
 use crate::support::device;

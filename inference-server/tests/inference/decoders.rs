@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::quantized::GgmlDType;
-use observatory_inference::generation::template::{ChatTemplate, Message};
-use observatory_inference::kernels::matrix::Matrix;
-use observatory_inference::model::decoder::config::DecoderConfig;
-use observatory_inference::model::decoder::source::{GgufWeights, Source};
-use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece};
-use observatory_inference::model::gguf::Gguf;
-use observatory_inference::model::loading::Loading;
-use observatory_inference::tokenizer::TextTokenizer;
+use observatory_inference::testing::generation::{ChatTemplate, Message};
+use observatory_inference::testing::kernels::Matrix;
+use observatory_inference::testing::models::DecoderConfig;
+use observatory_inference::testing::models::Gguf;
+use observatory_inference::testing::models::LoadProgress;
+use observatory_inference::testing::models::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::testing::models::{GgufWeights, Source};
+use observatory_inference::testing::text::TextTokenizer;
 use serde::Deserialize;
 
 use crate::gguf;
@@ -68,14 +68,14 @@ pub(crate) fn all() -> Vec<Golden> {
 
 fn load(dir: &Path) -> Decoder {
     let config = DecoderConfig::read(dir).unwrap();
-    let loading = Arc::<Loading>::default();
+    let loading = Arc::<LoadProgress>::default();
     reserved(config, &mut Source::checkpoint(dir, &candle_core::Device::Cpu, &loading).unwrap())
 }
 
 pub(crate) fn load_gguf(path: &Path) -> Decoder {
     let file = Gguf::open(path).unwrap();
     let config = DecoderConfig::from_gguf(&file).unwrap();
-    let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
+    let weights = GgufWeights::new(file, &config, &Arc::<LoadProgress>::default()).unwrap();
     reserved(config, &mut Source::Gguf(weights))
 }
 

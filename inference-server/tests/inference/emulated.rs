@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use observatory_inference::kernels::gpu::{
+use observatory_inference::testing::kernels::{
     Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source,
 };
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use observatory_inference::device::OpenDevice;
-use observatory_inference::model::load::load;
-use observatory_inference::model::{Extras, LoadedModel, Model};
-use observatory_inference::tokenizer::Truncation;
+use observatory_inference::testing::device::OpenDevice;
+use observatory_inference::testing::models::{Extras, Model};
+use observatory_inference::testing::registry::LoadedModel;
+use observatory_inference::testing::registry::load;
+use observatory_inference::testing::text::Truncation;
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::json;

@@ -6,24 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use candle_core::quantized::GgmlDType;
-use observatory_inference::batcher::Priority;
-use observatory_inference::device::{self, DeviceChoice};
-use observatory_inference::generation::constraint::Constraint;
-use observatory_inference::generation::engine::EngineLimits;
-use observatory_inference::generation::sampler::{Sampler, Sampling};
-use observatory_inference::generation::sequence::{Event, Request};
-use observatory_inference::generation::stop::Stops;
-use observatory_inference::generation::{Generator, Manner};
-use observatory_inference::kernels::gpu::{Element, Gpu};
+use observatory_inference::testing::device;
+use observatory_inference::testing::device::DeviceChoice;
+use observatory_inference::testing::generation::Constraint;
+use observatory_inference::testing::generation::EngineLimits;
+use observatory_inference::testing::generation::Stops;
+use observatory_inference::testing::generation::{Event, Request};
+use observatory_inference::testing::generation::{GenerationProfile, Generator};
+use observatory_inference::testing::generation::{Sampler, Sampling};
+use observatory_inference::testing::kernels::{Element, Gpu};
 #[cfg(not(feature = "cuda"))]
-use observatory_inference::model::ComputeError;
-use observatory_inference::model::decoder::config::DecoderConfig;
-use observatory_inference::model::decoder::gpu::GpuDecoder;
-use observatory_inference::model::decoder::source::{GgufWeights, Source};
-use observatory_inference::model::decoder::{Decoder, LanguageModel, StepPiece};
-use observatory_inference::model::gguf::Gguf;
-use observatory_inference::model::loading::Loading;
-use observatory_inference::tokenizer::TextTokenizer;
+use observatory_inference::testing::models::ComputeError;
+use observatory_inference::testing::models::DecoderConfig;
+use observatory_inference::testing::models::Gguf;
+use observatory_inference::testing::models::GpuDecoder;
+use observatory_inference::testing::models::LoadProgress;
+use observatory_inference::testing::models::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::testing::models::{GgufWeights, Source};
+use observatory_inference::testing::scheduler::Priority;
+use observatory_inference::testing::text::TextTokenizer;
 use tokio_util::sync::CancellationToken;
 
 use crate::decoders::{self, BLOCK, Golden, argmax, cosine, load_gguf, near};
@@ -36,7 +37,7 @@ use crate::support::goldens;
 #[cfg(not(feature = "cuda"))]
 type Device = Emulated;
 #[cfg(feature = "cuda")]
-type Device = observatory_inference::kernels::cuda::Machine;
+type Device = observatory_inference::testing::kernels::Machine;
 
 #[cfg(not(feature = "cuda"))]
 fn device(element: Element) -> Device {
@@ -53,7 +54,7 @@ fn device(element: Element) -> Device {
 fn load(model: &str, element: Element) -> GpuDecoder<Device> {
     let dir = goldens().join("models").join(model);
     let config = DecoderConfig::read(&dir).unwrap();
-    let loading = Arc::<Loading>::default();
+    let loading = Arc::<LoadProgress>::default();
     let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
     reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
@@ -61,7 +62,7 @@ fn load(model: &str, element: Element) -> GpuDecoder<Device> {
 fn load_file(path: &Path, element: Element) -> GpuDecoder<Device> {
     let file = Gguf::open(path).unwrap();
     let config = DecoderConfig::from_gguf(&file).unwrap();
-    let weights = GgufWeights::new(file, &config, &Arc::<Loading>::default()).unwrap();
+    let weights = GgufWeights::new(file, &config, &Arc::<LoadProgress>::default()).unwrap();
     let mut source = Source::Gguf(weights);
     reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
@@ -197,7 +198,7 @@ fn long(model: &str) -> (DecoderConfig, Source) {
     let dir = goldens().join("models").join(model);
     let mut config = DecoderConfig::read(&dir).unwrap();
     config.context = 1_024;
-    (config, Source::checkpoint(&dir, &candle_core::Device::Cpu, &Arc::<Loading>::default()).unwrap())
+    (config, Source::checkpoint(&dir, &candle_core::Device::Cpu, &Arc::<LoadProgress>::default()).unwrap())
 }
 
 fn tokens(count: usize, seed: usize) -> Vec<u32> {
@@ -337,7 +338,7 @@ fn steps_that_only_write_are_recorded_once() {
 fn what_a_device_cannot_do_is_said() {
     let dir = goldens().join("models/golden/qwen3");
     let open = |config: DecoderConfig, room: u64| {
-        let loading = Arc::<Loading>::default();
+        let loading = Arc::<LoadProgress>::default();
         let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
         let mut gpu = Emulated::new(Element::F16);
         gpu.room = room;
@@ -363,7 +364,7 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
     let dir = goldens().join("models/golden/qwen3");
     let decoder = load("golden/qwen3", Element::F16);
     let tokenizer = TextTokenizer::read(&dir, 320, 256, false).unwrap().shared();
-    let manner = Manner { template: None, end_ids: vec![0], context: 256, vocabulary: 320 };
+    let manner = GenerationProfile { template: None, end_ids: vec![0], context: 256, vocabulary: 320 };
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let generator = Generator::start(Box::new(decoder), tokenizer, manner, limits, &device).unwrap();
     let letters = Constraint::Regex("[a-z]{1,500}".to_owned());

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::fs;
 
-use observatory_inference::model::load::load;
-use observatory_inference::model::{Extras, LoadedModel, Model};
-use observatory_inference::tokenizer::Truncation;
+use observatory_inference::testing::models::{Extras, Model};
+use observatory_inference::testing::registry::LoadedModel;
+use observatory_inference::testing::registry::load;
+use observatory_inference::testing::text::Truncation;
 use observatory_proto::inference::v1 as pb;
 use serde::Deserialize;
 use serde_json::json;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use observatory_inference::Server;
-use observatory_inference::model::load::load;
+use observatory_inference::testing::registry::load;
 use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
 use zip::ZipWriter;

@@ -1,7 +1,7 @@
 //! Kernels by themselves, run by a processor; see `emulated`.
 
-use observatory_inference::kernels::gpu::{Element, Entry, Gpu, Source};
-use observatory_inference::kernels::tiles::{Tiles, queries};
+use observatory_inference::testing::kernels::{Element, Entry, Gpu, Source};
+use observatory_inference::testing::kernels::{Tiles, queries};
 
 use crate::emulated::Emulated;
 use crate::gpu::Numbers;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use observatory_inference::model::load::load;
+use observatory_inference::testing::registry::load;
 use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
 

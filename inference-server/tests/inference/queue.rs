@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use observatory_inference::admission::{Admission, Budget, Limits};
-use observatory_inference::error::Error;
-use observatory_inference::metrics::Metrics;
-use observatory_inference::model::LoadedModel;
-use observatory_inference::model::RowOutput;
-use observatory_inference::model::registry::Registry;
-use observatory_inference::queue::{Lane, Priority, Queue, Ticket, Work};
+use observatory_inference::testing::error::Error;
+use observatory_inference::testing::metrics::Metrics;
+use observatory_inference::testing::models::RowOutput;
+use observatory_inference::testing::registry::LoadedModel;
+use observatory_inference::testing::registry::Registry;
+use observatory_inference::testing::scheduler::{Admission, Budget, Limits};
+use observatory_inference::testing::scheduler::{Lane, Priority, Queue, Ticket, Work};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gate, gated};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use observatory_inference::model::load::load;
-use observatory_inference::model::registry::Plan;
+use observatory_inference::testing::registry::Plan;
+use observatory_inference::testing::registry::load;
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
 use serde_json::{Value, json};
@@ -215,7 +215,7 @@ async fn a_server_whose_models_all_fail_ends() {
     let store = store(&["golden/bert"]);
     fs::remove_file(store.path().join("golden/bert/tokenizer.json")).unwrap();
     let server = Server::bind(&config(store.path(), &[])).await.unwrap();
-    let outcome = server.run(observatory_inference::shutdown::Stop::default()).await.unwrap();
+    let outcome = server.run(observatory_inference::Stop::default()).await.unwrap();
     assert_eq!((outcome, outcome.exit_code()), (Outcome::NoModel, 2));
 }
 

@@ -7,14 +7,15 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::Parser;
-use observatory_inference::admission::Admission;
+use observatory_inference::Stop;
 use observatory_inference::config::{Args, Config};
-use observatory_inference::device::{OpenDevice, Precision, open};
-use observatory_inference::model::{
-    ComputeError, Extras, LoadedModel, Model, ModelInfo, Network, Pooling, RowOutput, Task,
+use observatory_inference::testing::device::{OpenDevice, Precision, open};
+use observatory_inference::testing::models::{
+    ComputeError, Extras, Model, ModelInfo, Pooling, RowOutput, Task,
 };
-use observatory_inference::shutdown::Stop;
-use observatory_inference::tokenizer::TextTokenizer;
+use observatory_inference::testing::registry::{LoadedModel, Network};
+use observatory_inference::testing::scheduler::Admission;
+use observatory_inference::testing::text::TextTokenizer;
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
 use pb::embedding_service_client::EmbeddingServiceClient;
@@ -182,7 +183,7 @@ pub(crate) fn gated(gate: &Arc<Gate>) -> LoadedModel {
             device: "cpu".to_owned(),
         },
         tokenizer: TextTokenizer::new(tokenizer, 6, false).unwrap(),
-        network: Network::Rows(Box::new(Gated(Arc::clone(gate)))),
+        network: Network::Encoder(Box::new(Gated(Arc::clone(gate)))),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use observatory_inference::model::warm_up::warm_up;
-use observatory_inference::model::{ComputeError, Extras, LoadedModel, Model, Network, RowOutput};
+use observatory_inference::testing::models::{ComputeError, Extras, Model, RowOutput};
+use observatory_inference::testing::registry::warm_up;
+use observatory_inference::testing::registry::{LoadedModel, Network};
 
 use crate::support::{Gate, Running, gated};
 
@@ -32,7 +33,7 @@ impl Model for Recorder {
 /// Tokens of the batches, those of the measured one, and its time; or the error.
 fn warm(pace: Duration, room: usize, tokens: usize) -> (Vec<usize>, Result<(usize, Duration), String>) {
     let batches = Arc::default();
-    let network = Network::Rows(Box::new(Recorder { pace, room, batches: Arc::clone(&batches) }));
+    let network = Network::Encoder(Box::new(Recorder { pace, room, batches: Arc::clone(&batches) }));
     let model = LoadedModel { network, ..gated(&Gate::closed()) };
     let pace = warm_up(&model, tokens)
         .map(|pace| pace.map(|pace| (pace.tokens, pace.elapsed)).unwrap())

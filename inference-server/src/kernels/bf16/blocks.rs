@@ -3,7 +3,9 @@
 use super::super::isa::{Isa, by_isa};
 use super::super::matrix::{Matrix, PANEL};
 use super::super::parallel;
-use super::{narrow, widen};
+use super::narrow;
+#[cfg(test)]
+use super::widen;
 
 /// Rows of a block of activations, and columns of one of weights.
 pub(super) const SIDE: usize = 16;
@@ -35,7 +37,7 @@ impl Block {
 /// `SIDE` rows at a time lie block by block along their columns. Rows and columns that fill up the
 /// last blocks hold no meaning and zeros.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     blocks: Vec<Block>,
     rows: usize,
     width: usize,
@@ -57,12 +59,12 @@ impl Rows {
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Columns with meaning.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
@@ -87,14 +89,15 @@ impl Rows {
     }
 
     /// One row as f32.
-    pub fn row(&self, index: usize) -> Vec<f32> {
+    #[cfg(test)]
+    pub(crate) fn row(&self, index: usize) -> Vec<f32> {
         let line = |block: &Block| block.0[index % SIDE * DEPTH..][..DEPTH].to_vec();
         self.group(index / SIDE).iter().flat_map(line).take(self.width).map(widen).collect()
     }
 }
 
 /// Narrows every row of `x` into `out`, on the threads of the current pool.
-pub fn narrow_rows(isa: Isa, x: &Matrix, out: &mut Rows) {
+pub(crate) fn narrow_rows(isa: Isa, x: &Matrix, out: &mut Rows) {
     out.resize(x.rows(), x.width());
     let deep = out.deep();
     parallel::each_chunk(out.blocks_mut(), deep, |group, blocks| {
@@ -129,7 +132,7 @@ pub(super) fn narrow_line<const FMA: bool>(values: &[f32; DEPTH], line: &mut [u1
 /// Panel by panel, then block by block along the inputs, the blocks of a panel side by side; what
 /// fills up is zero.
 #[derive(Debug)]
-pub struct Panels {
+pub(crate) struct Panels {
     blocks: Vec<Block>,
     bias: Vec<f32>,
     inputs: usize,
@@ -141,7 +144,7 @@ impl Panels {
     ///
     /// # Panics
     /// When the size overflows.
-    pub fn zeros(inputs: usize, outputs: usize) -> Self {
+    pub(crate) fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.checked_next_multiple_of(PANEL);
         let steps = columns.and_then(|columns| columns.checked_mul(inputs.div_ceil(DEPTH)));
         let (Some(columns), Some(steps)) = (columns, steps) else {
@@ -153,7 +156,7 @@ impl Panels {
 
     /// Packs the rows of W (one for each output, row-major) and their biases from output `first`
     /// on.
-    pub fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
+    pub(crate) fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
         let inputs = self.inputs;
         assert_eq!(weight.len(), bias.len() * inputs, "weights are outputs × inputs");
         self.bias[first..first + bias.len()].copy_from_slice(bias);
@@ -170,12 +173,12 @@ impl Panels {
     }
 
     /// Length of an input row.
-    pub fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Length of an output row.
-    pub fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 

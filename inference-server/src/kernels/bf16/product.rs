@@ -22,7 +22,7 @@ const TOGETHER: usize = 2;
 pub(super) struct Sums(pub(super) [[f32; PANEL]; TOGETHER * SIDE]);
 
 /// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool.
-pub fn multiply(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
+pub(crate) fn multiply(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
     out.resize(x.rows(), weights.outputs());
     let stride = out.stride();
     let target = Target::Full(Shared::new(out.data_mut()), stride);
@@ -30,7 +30,13 @@ pub fn multiply(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, 
 }
 
 /// As [`multiply`], with the result narrowed for the next product.
-pub fn multiply_narrow(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Rows) {
+pub(crate) fn multiply_narrow(
+    unit: Unit,
+    x: &Rows,
+    weights: &Panels,
+    epilogue: Epilogue<'_>,
+    out: &mut Rows,
+) {
     out.resize(x.rows(), weights.outputs());
     let deep = out.deep();
     let target = Target::Narrow(Shared::new(out.blocks_mut()), deep);
@@ -39,7 +45,7 @@ pub fn multiply_narrow(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogu
 
 /// Whether these instructions give the sums that plain Rust does, for one product that uses every
 /// register.
-pub fn check(unit: Unit) -> bool {
+pub(crate) fn check(unit: Unit) -> bool {
     const ROWS: usize = 40;
     const INPUTS: usize = 96;
     let value = |index: usize| (index * 37 % 101) as f32 / 50.0 - 1.0;

@@ -43,7 +43,7 @@ impl Source {
 }
 
 /// What ACTIVATION is defined as; see `cuda/activation.cu`.
-pub fn activation_number(activation: Activation) -> usize {
+pub(crate) fn activation_number(activation: Activation) -> usize {
     match activation {
         Activation::Gelu => 0,
         Activation::GeluTanh => 1,

@@ -72,7 +72,7 @@ impl Layout {
 /// scales are those of the file, in at most 1.03 times its bytes where the outputs are whole
 /// strips.
 #[derive(Debug)]
-pub struct Panels {
+pub(crate) struct Panels {
     lines: Lines,
     bias: Vec<f32>,
     format: Format,
@@ -103,7 +103,7 @@ impl Panels {
     /// # Errors
     /// If the format has no blocks of integers, an input row is no whole number of blocks, `bytes`
     /// are not as many rows as there are outputs, or a scale is not finite.
-    pub fn of(
+    pub(crate) fn of(
         format: Format,
         inputs: usize,
         outputs: usize,
@@ -154,7 +154,7 @@ impl Panels {
     ///
     /// # Panics
     /// Where there is no such output, or `out` is not as long as an input row.
-    pub fn dequantise_row(&self, output: usize, out: &mut [f32]) {
+    pub(crate) fn dequantise_row(&self, output: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.inputs, "inputs of the layer");
         assert!(output < self.outputs, "output {output} of {}", self.outputs);
         let (strip, lane) = (output / STRIP, output % STRIP);
@@ -167,22 +167,22 @@ impl Panels {
     }
 
     /// Format of the weights.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format
     }
 
     /// Length of an input row.
-    pub fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Length of an output row.
-    pub fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
 
     /// Bytes that the weights take.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
 

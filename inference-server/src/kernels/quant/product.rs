@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// Whether another layer can stand behind one of so many outputs in [`multiply`].
-pub fn has_whole_strips(outputs: usize) -> bool {
+pub(crate) fn has_whole_strips(outputs: usize) -> bool {
     outputs.is_multiple_of(STRIP)
 }
 
@@ -41,7 +41,7 @@ pub fn has_whole_strips(outputs: usize) -> bool {
 /// # Panics
 /// Where the shapes of the operands do not agree, or a layer that is not the last has no whole
 /// strips of outputs.
-pub fn multiply(isa: Isa, x: &Rows, layers: &[Panels], epilogue: Epilogue<'_>, out: &mut Matrix) {
+pub(crate) fn multiply(isa: Isa, x: &Rows, layers: &[Panels], epilogue: Epilogue<'_>, out: &mut Matrix) {
     let outputs = layers.iter().map(Panels::outputs).sum();
     if let Epilogue::Residual(residual) = epilogue {
         assert_eq!((residual.rows(), residual.width()), (x.rows(), outputs), "residual");
@@ -64,7 +64,7 @@ pub fn multiply(isa: Isa, x: &Rows, layers: &[Panels], epilogue: Epilogue<'_>, o
 }
 
 /// Whether these instructions give the same bits as plain Rust, for small products in every format.
-pub fn check(isa: Isa) -> bool {
+pub(crate) fn check(isa: Isa) -> bool {
     const INPUTS: usize = 512;
     const OUTPUTS: usize = 24;
     let x: Vec<f32> = (0..9 * INPUTS).map(|index| (index * 37 % 101) as f32 / 50.0 - 1.0).collect();

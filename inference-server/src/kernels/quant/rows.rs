@@ -44,7 +44,7 @@ impl Part {
 ///
 /// Chunk by chunk of 256 columns, then row by row.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     parts: Vec<Part>,
     rows: usize,
     width: usize,
@@ -62,12 +62,12 @@ impl Rows {
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Columns with meaning.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.width
     }
 
@@ -78,7 +78,8 @@ impl Rows {
     }
 
     /// The numbers that a row was rounded to.
-    pub fn row(&self, index: usize) -> Vec<f32> {
+    #[cfg(test)]
+    pub(crate) fn row(&self, index: usize) -> Vec<f32> {
         assert!(index < self.rows, "a row");
         let at = |column: usize| {
             let part = &self.chunk(column / CHUNK)[index];
@@ -92,7 +93,7 @@ impl Rows {
 ///
 /// # Panics
 /// Where the width is no whole number of blocks of 32.
-pub fn quantise(isa: Isa, x: &Matrix, rows: &mut Rows) {
+pub(crate) fn quantise(isa: Isa, x: &Matrix, rows: &mut Rows) {
     rows.resize(x.rows(), x.width());
     let count = x.rows().max(1);
     let used = x.rows() * x.width().div_ceil(CHUNK);

@@ -9,7 +9,7 @@ use super::format::Format;
 use super::{BLOCK, CHUNK};
 
 /// Outputs of a tile.
-pub const TILE_OUTPUTS: usize = 16;
+pub(crate) const TILE_OUTPUTS: usize = 16;
 /// Threads that share a tile.
 const LANES: usize = 32;
 /// Inputs of a lane in each half of a tile.
@@ -17,7 +17,7 @@ const RUN: usize = 4;
 
 /// What the second scale of a tile's output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Second {
+pub(crate) enum Second {
     /// Nothing.
     None = 0,
     /// What is taken off from every weight.
@@ -28,7 +28,7 @@ pub enum Second {
 
 /// How the integers of a tile are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Grain {
+pub(crate) struct Grain {
     /// Bits of each, 4 or 8.
     pub bits: usize,
     /// What the second scale is.
@@ -41,7 +41,7 @@ impl Grain {
     /// How the integers of a format are held; none where it has no integers.
     ///
     /// Integers of 5 and 6 bits take 8.
-    pub fn of(format: Format) -> Option<Self> {
+    pub(crate) fn of(format: Format) -> Option<Self> {
         let bits = match format {
             Format::F32 | Format::F16 | Format::Bf16 => return None,
             Format::Q4_0 | Format::Q4_1 | Format::Q4K => 4,
@@ -58,7 +58,7 @@ impl Grain {
 
 /// A layer's weights in tiles, output by output and input by input.
 #[derive(Debug, Default)]
-pub struct Tiles {
+pub(crate) struct Tiles {
     /// Integers, in the order in which the lanes of a warp take them.
     pub codes: Vec<u8>,
     /// A word for each output of a tile: the scale, and in the upper half the second scale, both as
@@ -74,7 +74,7 @@ pub struct Tiles {
 ///
 /// # Errors
 /// If the format has no integers, rows are not whole tiles, or a scale is not finite.
-pub fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize]) -> Result<Tiles> {
+pub(crate) fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize]) -> Result<Tiles> {
     let Some(grain) = Grain::of(format) else {
         anyhow::bail!("{} has no blocks of integers to multiply by", format.name())
     };

@@ -1,0 +1,271 @@
+//! The blocks of BERT and XLM-RoBERTa on any device that candle knows, without padding.
+//!
+//! Rows are packed one after the other: everything but attention works on all tokens at once, and
+//! attention on runs of rows of equal length. So no arithmetic is spent on padding, no mask exists,
+//! and a row's output cannot depend on its mates beyond rounding of the matrix products.
+
+use std::ops::Range;
+
+use candle_core::{D, Device, Result, Tensor};
+use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
+
+use crate::models::ComputeError;
+use crate::models::checkpoint::{Activation, EncoderConfig};
+use crate::models::encoder::Backbone;
+use crate::models::weights::Weights;
+use crate::text::tokenizer::SECOND_TEXT;
+
+/// Attention scores that are there at once at most, where a single token does not have more: 128
+/// MiB.
+const MOST_SCORES: usize = 32 << 20;
+
+/// The blocks with their weights on a device.
+pub(crate) struct Blocks {
+    device: Device,
+    first_position: usize,
+    words: Tensor,
+    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
+    positions: Tensor,
+    /// Where the positions of type 1 begin.
+    second_text: usize,
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+}
+
+/// Rows of equal length, side by side in the packed batch.
+pub(crate) struct Run {
+    start: usize,
+    rows: usize,
+    length: usize,
+}
+
+impl Blocks {
+    /// Reads the weights of the encoder.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen.
+    pub(crate) fn load(config: &EncoderConfig, weights: &mut Weights) -> anyhow::Result<Self> {
+        let hidden = config.hidden_size;
+        let words = weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let positions = weights
+            .encoder("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
+        let positions = if config.type_vocab_size == 0 {
+            positions
+        } else {
+            let shape = [config.type_vocab_size, hidden];
+            let types = weights.encoder("embeddings.token_type_embeddings.weight", &shape)?;
+            let of_type = |kind: usize| positions.broadcast_add(&types.narrow(0, kind, 1)?);
+            let kinds = (0..config.type_vocab_size.min(2)).map(of_type).collect::<Result<Vec<_>>>()?;
+            Tensor::cat(&kinds, 0)?
+        };
+        let norm = layer_norm(weights, "embeddings.LayerNorm", config)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(config, weights, &format!("encoder.layer.{index}")))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self {
+            device: words.device().clone(),
+            first_position: config.first_position(),
+            words,
+            positions,
+            second_text: config.max_position_embeddings,
+            norm,
+            layers,
+        })
+    }
+
+    /// Hidden states of rows that are sorted by length.
+    fn sorted(&self, rows: &[&[u32]]) -> Result<Tensor> {
+        let runs = equal_lengths(rows.iter().map(|row| row.len()));
+        let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
+        let count = ids.len();
+        let place = |(place, id): (usize, &u32)| {
+            let kind = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
+            (kind + self.first_position + place) as u32
+        };
+        let places: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(place)).collect();
+        let words = self.words.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
+        let positions = self.positions.index_select(&Tensor::from_vec(places, count, &self.device)?, 0)?;
+        let mut hidden = self.norm.forward(&(words + positions)?)?;
+        for layer in &self.layers {
+            hidden = layer.forward(&hidden, &runs)?;
+        }
+        Ok(hidden)
+    }
+}
+
+impl Backbone for Blocks {
+    fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
+        let forward = || in_length_order(rows, |rows| self.sorted(rows));
+        self.device.with_context(forward).map_err(crate::models::encoder::compute_error)
+    }
+}
+
+/// Hidden states in the order of `rows`, of which `sorted` wants the shortest first.
+pub(crate) fn in_length_order(
+    rows: &[&[u32]],
+    sorted: impl FnOnce(&[&[u32]]) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if rows.is_sorted_by_key(|row| row.len()) {
+        return sorted(rows);
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&row| rows[row].len());
+    let hidden = sorted(&order.iter().map(|&row| rows[row]).collect::<Vec<_>>())?;
+    let mut parts: Vec<(usize, Tensor)> = Vec::with_capacity(rows.len());
+    let mut start = 0;
+    for row in order {
+        parts.push((row, hidden.narrow(0, start, rows[row].len())?));
+        start += rows[row].len();
+    }
+    parts.sort_unstable_by_key(|(row, _)| *row);
+    Tensor::cat(&parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>(), 0)
+}
+
+pub(crate) fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut start = 0;
+    for length in lengths {
+        match runs.last_mut() {
+            Some(run) if run.length == length => run.rows += 1,
+            _ => runs.push(Run { start, rows: 1, length }),
+        }
+        start += length;
+    }
+    runs
+}
+
+impl Run {
+    /// Queries, keys and values of the run, each rows × heads × length × size of a head.
+    pub(crate) fn heads_of(&self, qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
+        let width = qkv.dim(D::Minus1)? / 3;
+        let parts = qkv
+            .narrow(0, self.start, self.rows * self.length)?
+            .reshape((self.rows, self.length, 3, heads, width / heads))?
+            .permute((2, 0, 3, 1, 4))?;
+        let part = |index| parts.get(index)?.contiguous();
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    /// The opposite for one of them: tokens × width.
+    pub(crate) fn joined(&self, context: &Tensor) -> Result<Tensor> {
+        let (rows, heads, length, size) = context.dims4()?;
+        context.transpose(1, 2)?.reshape((rows * length, heads * size))
+    }
+}
+
+/// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own; with a window a token sees so
+/// many tokens to either side.
+///
+/// Long rows are worked on in pieces, so that the scores of all tokens with all others are never
+/// there at once.
+pub(crate) fn attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    window: Option<usize>,
+) -> Result<Tensor> {
+    let (rows, heads, length, size) = query.dims4()?;
+    let query = (query * (1.0 / (size as f64).sqrt()))?;
+    let piece = (MOST_SCORES / (rows * heads * length)).clamp(1, length);
+    let mut parts = Vec::new();
+    for start in (0..length).step_by(piece) {
+        let count = piece.min(length - start);
+        let first = window.map_or(0, |window| start.saturating_sub(window));
+        let end = window.map_or(length, |window| (start + count + window).min(length));
+        let keys = key.narrow(2, first, end - first)?.contiguous()?;
+        let mut scores = query.narrow(2, start, count)?.contiguous()?.matmul(&keys.t()?)?;
+        if let Some(window) = window.filter(|window| end - first > window + 1) {
+            let mask = band(start..start + count, first..end, window, query.device())?;
+            scores = scores.broadcast_add(&mask)?;
+        }
+        let values = value.narrow(2, first, end - first)?.contiguous()?;
+        parts.push(softmax_last_dim(&scores)?.matmul(&values)?);
+    }
+    if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::cat(&parts, 2) }
+}
+
+/// 0 where a token sees another, minus infinity where it does not.
+fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Result<Tensor> {
+    let shape = (queries.len(), keys.len());
+    let value =
+        |query: usize, key: usize| if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY };
+    let values = queries.flat_map(|query| keys.clone().map(move |key| value(query, key))).collect();
+    Tensor::from_vec(values, shape, device)
+}
+
+/// One block: attention and a feed-forward network, each with a residual and a layer norm after it.
+struct Layer {
+    heads: usize,
+    /// Query, key and value projections stacked, so that one product makes all three.
+    qkv: Linear,
+    attended: Linear,
+    attention_norm: LayerNorm,
+    up: Linear,
+    activation: Activation,
+    down: Linear,
+    output_norm: LayerNorm,
+}
+
+impl Layer {
+    fn load(config: &EncoderConfig, weights: &mut Weights, at: &str) -> anyhow::Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let mut kernels = Vec::new();
+        let mut biases = Vec::new();
+        for part in ["query", "key", "value"] {
+            let name = format!("{at}.attention.self.{part}");
+            kernels.push(weights.encoder(&format!("{name}.weight"), &[hidden, hidden])?);
+            biases.push(weights.encoder(&format!("{name}.bias"), &[hidden])?);
+        }
+        Ok(Self {
+            heads: config.num_attention_heads,
+            qkv: Linear::new(Tensor::cat(&kernels, 0)?, Some(Tensor::cat(&biases, 0)?)),
+            attended: linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?,
+            attention_norm: layer_norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
+            up: linear(weights, &format!("{at}.intermediate.dense"), hidden, inner)?,
+            activation: config.hidden_act,
+            down: linear(weights, &format!("{at}.output.dense"), inner, hidden)?,
+            output_norm: layer_norm(weights, &format!("{at}.output.LayerNorm"), config)?,
+        })
+    }
+
+    fn forward(&self, hidden: &Tensor, runs: &[Run]) -> Result<Tensor> {
+        let qkv = self.qkv.forward(hidden)?;
+        let contexts = runs.iter().map(|run| self.attend(&qkv, run)).collect::<Result<Vec<_>>>()?;
+        let context = self.attended.forward(&Tensor::cat(&contexts, 0)?)?;
+        let hidden = self.attention_norm.forward(&(context + hidden)?)?;
+        let inner = self.activation.of(&self.up.forward(&hidden)?)?;
+        self.output_norm.forward(&(self.down.forward(&inner)? + hidden)?)
+    }
+
+    fn attend(&self, qkv: &Tensor, run: &Run) -> Result<Tensor> {
+        let [query, key, value] = run.heads_of(qkv, self.heads)?;
+        run.joined(&attention(&query, &key, &value, None)?)
+    }
+}
+
+impl Activation {
+    /// The function of every value.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(crate) fn of(self, inner: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => inner.gelu_erf(),
+            Self::GeluNew => inner.gelu(),
+            Self::Relu => inner.relu(),
+            Self::Silu => inner.silu(),
+        }
+    }
+}
+
+fn linear(weights: &mut Weights, at: &str, from: usize, to: usize) -> anyhow::Result<Linear> {
+    let weight = weights.encoder(&format!("{at}.weight"), &[to, from])?;
+    let bias = weights.encoder(&format!("{at}.bias"), &[to])?;
+    Ok(Linear::new(weight, Some(bias)))
+}
+
+fn layer_norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> anyhow::Result<LayerNorm> {
+    let weight = weights.encoder(&format!("{at}.weight"), &[config.hidden_size])?;
+    let bias = weights.encoder(&format!("{at}.bias"), &[config.hidden_size])?;
+    Ok(LayerNorm::new(weight, bias, config.layer_norm_eps))
+}

@@ -1,0 +1,366 @@
+//! The blocks of BERT and XLM-RoBERTa on an NVIDIA GPU, by our own kernels.
+//!
+//! Texts are packed one after the other, as in [`crate::models::encoder::cpu`]. A forward pass is put on the
+//! device's stream as a whole: ids go up in one copy, vectors come back in one. The residual stream
+//! is held in the chosen precision; sums, norms, softmax and pooling are f32.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use candle_core::{CudaDevice, DType, Storage, Tensor, op::BackpropOp};
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+
+use crate::device::Precision;
+use crate::kernels::cuda::{
+    Address, Buffer, CudaError, Element, Norm, Pooled, Product, Products, Program, Shape, Staging,
+};
+use crate::kernels::tiles::Tiles;
+use crate::models::checkpoint::EncoderConfig;
+use crate::models::encoder::cpu::{Places, activation, typed};
+use crate::models::encoder::{Backbone, compute_error};
+use crate::models::weights::Weights;
+use crate::models::{ComputeError, Pooling};
+
+/// The blocks with their weights on the device.
+pub struct CudaEncoder {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    program: Program,
+    products: Products,
+    places: Places,
+    words: Address,
+    /// f32.
+    positions: Address,
+    norm: Norm,
+    layers: Vec<Layer>,
+    inner: usize,
+    /// What the addresses above are of.
+    _weights: Vec<Tensor>,
+    /// Buffers of earlier forward passes, one for each that ran at the same time.
+    buffers: Mutex<Vec<Buffers>>,
+    /// Held by who puts a pass on the stream.
+    turn: Mutex<()>,
+}
+
+struct Layer {
+    qkv: Product,
+    attended: Product,
+    attention_norm: Norm,
+    up: Product,
+    down: Product,
+    output_norm: Norm,
+}
+
+/// One forward pass's memory.
+struct Buffers {
+    batch: Buffer,
+    hidden: Buffer,
+    sum: Buffer,
+    wide: Buffer,
+    context: Buffer,
+    vectors: Buffer,
+    up: Staging,
+    down: Staging,
+}
+
+/// Reads weights onto the device in the chosen type, and remembers them.
+struct Loader<'a> {
+    weights: &'a mut Weights,
+    kind: DType,
+    stream: Arc<CudaStream>,
+    held: Vec<Tensor>,
+    epsilon: f32,
+}
+
+impl CudaEncoder {
+    /// Whether there are kernels for a network of this shape.
+    pub fn serves(config: &EncoderConfig) -> bool {
+        shape(config, Element::Bf16).fits() && config.intermediate_size.is_multiple_of(8)
+    }
+
+    /// Reads the weights of the encoder onto the device, tensor by tensor, and compiles the
+    /// kernels.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or misshapen, or what the device has against it.
+    pub fn load(config: &EncoderConfig, weights: &mut Weights, precision: Precision) -> Result<Self> {
+        let (element, kind) = match precision {
+            Precision::F32 => (Element::F32, DType::F32),
+            Precision::F16 => (Element::F16, DType::F16),
+            Precision::Bf16 | Precision::Auto => (Element::Bf16, DType::BF16),
+        };
+        let device = weights.device().as_cuda_device()?.clone();
+        let stream = device.cuda_stream();
+        let program = Program::compile(&stream, shape(config, element))?;
+        let products = Products::new(&stream, element)?;
+        let epsilon = config.layer_norm_eps as f32;
+        let mut loader = Loader { weights, kind, stream: Arc::clone(&stream), held: Vec::new(), epsilon };
+        let (hidden, rows) = (config.hidden_size, config.max_position_embeddings);
+        let words = loader.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let words = loader.hold(words, kind)?;
+        let positions = loader.positions(config)?;
+        let norm = loader.norm("embeddings.LayerNorm", hidden)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(config, &mut loader, &products, &format!("encoder.layer.{index}")))
+            .collect::<Result<Vec<_>>>()?;
+        let held = loader.held;
+        stream.synchronize()?;
+        let (free, _) = stream.context().mem_get_info()?;
+        tracing::info!(memory.free_mib = free >> 20, precision = ?element, "weights on the device");
+        Ok(Self {
+            device,
+            stream,
+            program,
+            products,
+            places: Places {
+                words: config.vocab_size,
+                first_position: config.first_position(),
+                positions: rows,
+                two_types: config.type_vocab_size > 1,
+            },
+            words,
+            positions,
+            norm,
+            layers,
+            inner: config.intermediate_size,
+            _weights: held,
+            buffers: Mutex::default(),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// Puts a forward pass on the stream, and behind it the `work` on the states of the rows'
+    /// tokens; then hands over what was made by it. Passes of several threads follow each other as
+    /// wholes.
+    fn with_states<T>(
+        &self,
+        rows: &[&[u32]],
+        work: impl FnOnce(&Tiles, Address, &mut Buffers) -> Result<(), CudaError>,
+        take: impl FnOnce(&Tiles, &mut Buffers) -> Result<T, CudaError>,
+    ) -> Result<T, ComputeError> {
+        let places = self.places.of(rows)?;
+        let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
+        let table = places.iter().map(|place| (place.token as u32, place.position as u32));
+        let tiles = Tiles::cut(table, &lengths, self.program.queries());
+        let pop = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffers = pop().unwrap_or_else(|| Buffers::new(&self.stream));
+        let enqueue = |buffers: &mut Buffers| {
+            self.stream.context().bind_to_thread()?;
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let states = self.forward(&tiles, buffers)?;
+            work(&tiles, states, buffers)
+        };
+        let done = enqueue(&mut buffers).and_then(|()| take(&tiles, &mut buffers)).map_err(device_error)?;
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+        Ok(done)
+    }
+
+    /// Puts a forward pass on the stream; where its states will be.
+    fn forward(&self, tiles: &Tiles, buffers: &mut Buffers) -> Result<Address, CudaError> {
+        let (program, products, stream) = (&self.program, &self.products, &self.stream);
+        let (width, rows) = (program.shape().width(), tiles.tokens());
+        let of = |columns: usize| rows * columns * program.shape().element.bytes();
+        let batch = buffers.batch.room(stream, size_of_val(tiles.words()))?;
+        let hidden = buffers.hidden.room(stream, of(width))?;
+        let sum = buffers.sum.room(stream, of(width))?;
+        let wide = buffers.wide.room(stream, of(self.inner.max(3 * width)))?;
+        let context = buffers.context.room(stream, of(width))?;
+        buffers.up.upload(tiles.words(), batch)?;
+        let parts = tiles.parts();
+        let at = |part: usize| batch + (part * size_of::<u32>()) as Address;
+        let tables = [self.words, self.positions];
+        program.embed([at(parts.ids), at(parts.places)], rows, tables, &self.norm, hidden)?;
+        for layer in &self.layers {
+            products.multiply(&layer.qkv, hidden, rows, None, wide)?;
+            let lists = [at(parts.slots), at(parts.tiles)];
+            program.attend(wide, lists, [tiles.short(), tiles.long()], context)?;
+            products.multiply(&layer.attended, context, rows, Some(hidden), sum)?;
+            program.layer_norm(sum, rows, &layer.attention_norm, hidden)?;
+            products.multiply(&layer.up, hidden, rows, None, wide)?;
+            program.activate(wide, rows * self.inner)?;
+            products.multiply(&layer.down, wide, rows, Some(hidden), sum)?;
+            program.layer_norm(sum, rows, &layer.output_norm, hidden)?;
+        }
+        Ok(hidden)
+    }
+
+    /// A tensor of f32 on the device, whose numbers are not set yet.
+    #[allow(unsafe_code, reason = "memory is left unset, to be written by the kernel that is launched next")]
+    fn unset(&self, count: usize) -> candle_core::Result<(CudaSlice<f32>, Address)> {
+        // SAFETY: every reader comes after the kernel on the one stream.
+        let slice = unsafe { self.device.alloc::<f32>(count)? };
+        let address = slice.device_ptr(&self.stream).0;
+        Ok((slice, address))
+    }
+}
+
+impl Backbone for CudaEncoder {
+    fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError> {
+        let width = self.program.shape().width();
+        let count: usize = rows.iter().map(|row| row.len()).sum();
+        let (states, to) = self.unset((count * width).max(1)).map_err(compute_error)?;
+        if count > 0 {
+            let widen = |_: &Tiles, from, _: &mut Buffers| self.program.widen(from, count * width, to);
+            self.with_states(rows, widen, |_, _| Ok(()))?;
+        }
+        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(states, self.device.clone()));
+        Ok(Tensor::from_storage(storage, (count, width), BackpropOp::none(), false))
+    }
+
+    fn pooled(&self, rows: &[&[u32]], pooling: Pooling) -> Result<Option<Vec<Vec<f32>>>, ComputeError> {
+        let width = self.program.shape().width();
+        let how = match pooling {
+            Pooling::Mean => Pooled::Mean,
+            Pooling::Cls => Pooled::First,
+            Pooling::Last => Pooled::Last,
+            Pooling::Max => Pooled::Largest,
+            Pooling::MeanSqrtLen => Pooled::MeanSqrtLen,
+            Pooling::WeightedMean => Pooled::WeightedMean,
+        };
+        if rows.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let pool = |tiles: &Tiles, states, buffers: &mut Buffers| {
+            let starts = (tiles.parts().starts * size_of::<u32>()) as Address;
+            let starts = buffers.batch.room(&self.stream, 0)? + starts;
+            let count = tiles.texts() * width;
+            let to = buffers.vectors.room(&self.stream, count * size_of::<f32>())?;
+            self.program.pool(states, starts, tiles.texts(), how, to)?;
+            buffers.down.download(to, count)
+        };
+        let vectors = self.with_states(rows, pool, |tiles, buffers| {
+            let vectors = buffers.down.numbers(tiles.texts() * width)?;
+            Ok(vectors.chunks_exact(width).map(<[f32]>::to_vec).collect())
+        })?;
+        Ok(Some(vectors))
+    }
+
+    fn weight_bytes(&self, parameters: u64) -> u64 {
+        parameters * self.program.shape().element.bytes() as u64
+    }
+}
+
+impl Buffers {
+    fn new(stream: &Arc<CudaStream>) -> Self {
+        Self {
+            batch: Buffer::default(),
+            hidden: Buffer::default(),
+            sum: Buffer::default(),
+            wide: Buffer::default(),
+            context: Buffer::default(),
+            vectors: Buffer::default(),
+            up: Staging::new(stream),
+            down: Staging::new(stream),
+        }
+    }
+}
+
+impl Layer {
+    fn load(config: &EncoderConfig, loader: &mut Loader<'_>, products: &Products, at: &str) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let parts = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
+        let mut product = |names: &[String], shape| loader.product(products, names, shape);
+        let qkv = product(&parts, [hidden, hidden])?;
+        let attended = product(&[format!("{at}.attention.output.dense")], [hidden, hidden])?;
+        let up = product(&[format!("{at}.intermediate.dense")], [hidden, inner])?;
+        let down = product(&[format!("{at}.output.dense")], [inner, hidden])?;
+        Ok(Self {
+            qkv,
+            attended,
+            attention_norm: loader.norm(&format!("{at}.attention.output.LayerNorm"), hidden)?,
+            up,
+            down,
+            output_norm: loader.norm(&format!("{at}.output.LayerNorm"), hidden)?,
+        })
+    }
+}
+
+impl Loader<'_> {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.weights.encoder(name, shape)
+    }
+
+    /// Keeps a tensor for as long as the network; where it lies.
+    fn hold(&mut self, tensor: Tensor, kind: DType) -> Result<Address> {
+        let tensor = tensor.to_dtype(kind)?.contiguous()?;
+        let address = address(&tensor, &self.stream)?;
+        self.held.push(tensor);
+        Ok(address)
+    }
+
+    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
+    fn positions(&mut self, config: &EncoderConfig) -> Result<Address> {
+        let (hidden, rows) = (config.hidden_size, config.max_position_embeddings);
+        let shape = [rows, hidden];
+        let name = "embeddings.position_embeddings.weight";
+        let mut positions: Vec<f32> = self.tensor(name, &shape)?.flatten_all()?.to_vec1()?;
+        if config.type_vocab_size > 0 {
+            let shape = [config.type_vocab_size, hidden];
+            let types = self.tensor("embeddings.token_type_embeddings.weight", &shape)?;
+            let types: Vec<f32> = types.flatten_all()?.to_vec1()?;
+            positions = types.chunks_exact(hidden).take(2).flat_map(|kind| typed(&positions, kind)).collect();
+        }
+        let shape = (positions.len() / hidden, hidden);
+        let positions = Tensor::from_vec(positions, shape, self.weights.device())?;
+        self.hold(positions, DType::F32)
+    }
+
+    fn norm(&mut self, at: &str, width: usize) -> Result<Norm> {
+        let [scale, shift] = ["weight", "bias"].map(|half| self.tensor(&format!("{at}.{half}"), &[width]));
+        let (scale, shift) = (self.hold(scale?, DType::F32)?, self.hold(shift?, DType::F32)?);
+        Ok(Norm { scale, shift, epsilon: self.epsilon })
+    }
+
+    /// The product with the weights of these names, one below the other.
+    fn product(
+        &mut self,
+        products: &Products,
+        names: &[String],
+        [inputs, outputs]: [usize; 2],
+    ) -> Result<Product> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for name in names {
+            weights.push(self.tensor(&format!("{name}.weight"), &[outputs, inputs])?.to_dtype(self.kind)?);
+            biases.push(self.tensor(&format!("{name}.bias"), &[outputs])?.to_dtype(self.kind)?);
+        }
+        let weight = self.hold(Tensor::cat(&weights, 0)?, self.kind)?;
+        let bias = self.hold(Tensor::cat(&biases, 0)?, self.kind)?;
+        let shape = [inputs, names.len() * outputs];
+        Ok(products.product(weight, Some(bias), shape, products.element())?)
+    }
+}
+
+fn shape(config: &EncoderConfig, element: Element) -> Shape {
+    let heads = config.num_attention_heads;
+    let head = config.hidden_size / heads;
+    Shape { heads, head, activation: activation(config.hidden_act), element }
+}
+
+/// Where a tensor's numbers lie on the device.
+fn address(tensor: &Tensor, stream: &CudaStream) -> Result<Address> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { anyhow::bail!("a weight is not on the device") };
+    let start = layout.contiguous_offsets().context("a weight is not contiguous")?.0;
+    let begin = match &storage.slice {
+        CudaStorageSlice::BF16(slice) => slice.device_ptr(stream).0,
+        CudaStorageSlice::F16(slice) => slice.device_ptr(stream).0,
+        CudaStorageSlice::F32(slice) => slice.device_ptr(stream).0,
+        _ => anyhow::bail!("a weight has no type for weights"),
+    };
+    let address = begin + (start * tensor.dtype().size_in_bytes()) as Address;
+    ensure!(address.is_multiple_of(16), "a weight does not lie on a multiple of 16 bytes");
+    Ok(address)
+}
+
+/// What an error of the device means for the batch and the device.
+fn device_error(error: CudaError) -> ComputeError {
+    match &error {
+        CudaError::Driver(cause) if cause.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            ComputeError::OutOfMemory(error.to_string())
+        }
+        CudaError::Driver(_) => ComputeError::DeviceLost(error.to_string()),
+        _ => ComputeError::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,119 @@
+//! A model's revision: one digest over every file that decides its answers.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::models::checkpoint::{gguf, is_decoder};
+use crate::models::weights::shard_names;
+
+/// Files beside the checkpoint that change what a model answers; those that exist count.
+const SMALL_FILES: [&str; 9] = [
+    "config.json",
+    "tokenizer.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "sparse_linear.pt",
+    "colbert_linear.pt",
+];
+/// Those of a model that writes text: where texts end, and how chats are written out.
+const TEXT_FILES: [&str; 3] = ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
+/// Files of a sentence-transformers module that do; those that exist count.
+const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
+
+/// Digest of one file, valid while size and time of change stay the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    size: u64,
+    modified_ns: u128,
+    sha256: String,
+}
+
+/// SHA-256 over the lines `path NUL digest LF` of the model's files in order of their paths,
+/// hexadecimal.
+///
+/// Digests are kept in `<store>/.digests/`, so that a restart does not read gigabytes again; a
+/// store that cannot be written is only slower.
+///
+/// # Errors
+/// Names the file that cannot be read.
+pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
+    let dir = store.join(name);
+    let cache_path = store.join(".digests").join(format!("{}.json", name.replace('/', "--")));
+    let cached: BTreeMap<String, Entry> =
+        fs::read(&cache_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let mut entries = BTreeMap::new();
+    for path in relevant_files(&dir)? {
+        let entry = digest(&dir.join(&path), cached.get(&path)).with_context(|| path.clone())?;
+        entries.insert(path, entry);
+    }
+    if entries != cached {
+        keep(&cache_path, &entries);
+    }
+    let mut hash = Sha256::new();
+    for (path, entry) in &entries {
+        hash.update(format!("{path}\0{}\n", entry.sha256));
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+fn relevant_files(dir: &Path) -> Result<Vec<String>> {
+    let mut files = match gguf(dir)? {
+        Some(file) => vec![file],
+        None => shard_names(dir)?,
+    };
+    let more: &[&str] = if is_decoder(dir)? { &TEXT_FILES } else { &[] };
+    let beside = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
+    files.extend(beside.map(|name| (*name).to_owned()));
+    // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.
+    for entry in fs::read_dir(dir)? {
+        let folder = entry?.file_name().to_string_lossy().into_owned();
+        if folder.starts_with(|c: char| c.is_ascii_digit()) {
+            let inside = MODULE_FILES.iter().map(|file| format!("{folder}/{file}"));
+            files.extend(inside.filter(|file| dir.join(file).exists()));
+        }
+    }
+    Ok(files)
+}
+
+fn digest(path: &Path, cached: Option<&Entry>) -> Result<Entry> {
+    let metadata = fs::metadata(path)?;
+    let modified_ns = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let size = metadata.len();
+    if let Some(entry) = cached.filter(|entry| entry.size == size && entry.modified_ns == modified_ns) {
+        return Ok(entry.clone());
+    }
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(Entry { size, modified_ns, sha256: hex::encode(hash.finalize()) })
+}
+
+fn keep(path: &Path, entries: &BTreeMap<String, Entry>) {
+    let written = || -> Result<()> {
+        fs::create_dir_all(path.parent().context("no parent")?)?;
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        fs::write(&temporary, serde_json::to_vec_pretty(entries)?)?;
+        fs::rename(&temporary, path)?;
+        Ok(())
+    }();
+    if let Err(error) = written {
+        tracing::debug!(error.message = format!("{error:#}"), "file digests not kept");
+    }
+}
