@@ -10,6 +10,7 @@ use clap::Parser;
 use crate::device::{DeviceChoice, GenerationLimits, KV_FRACTION, Precision};
 use crate::registry::Plan;
 use crate::scheduler::admission::{Budget, Limits};
+use crate::service::limits::RequestLimits;
 use observatory_server::access::parse_digest;
 use observatory_server::connections::{Patience, Room};
 use observatory_server::tls;
@@ -138,23 +139,6 @@ pub struct Args {
     /// Seconds that requests in flight get to finish at shutdown.
     #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30)]
     pub drain_seconds: u64,
-}
-
-/// What one request may ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
-    /// Texts of one request.
-    pub texts: usize,
-    /// Bytes of one text.
-    pub text_bytes: usize,
-    /// Items of one stream whose results have not gone out.
-    pub stream_items: usize,
-    /// Bytes of one request message.
-    pub request_bytes: usize,
-    /// Bytes of one response message.
-    pub response_bytes: usize,
-    /// Time where the caller sets no shorter deadline.
-    pub time: Duration,
 }
 
 /// A checked configuration.

@@ -1,10 +1,28 @@
-//! Everything a request can be refused for, with the machine-readable reason that goes on the wire.
+//! Everything a request can be refused for, with the code and the machine-readable reason that go on
+//! the wire.
 //!
-//! The mapping to gRPC codes and details is one table in `grpc/status.rs`.
+//! [`Error::kind`] is the one table: a new variant gets its line there. `grpc/status.rs` and
+//! `http/openai.rs` only translate codes.
 
 use std::time::Duration;
 
 use observatory_server::access::Unknown;
+
+/// The canonical codes in use, with the numbers of google.rpc's `code.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Cancelled = 1,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    OutOfRange = 11,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
 
 /// Why a request, or one item of it, was not served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -223,38 +241,49 @@ pub enum Error {
 }
 
 impl Error {
+    /// Code and reason of each variant.
+    fn kind(&self) -> (Code, &'static str) {
+        match self {
+            Self::EmptyInput { .. } | Self::EmptyBatch { .. } => (Code::InvalidArgument, "EMPTY_INPUT"),
+            Self::BatchTooLarge { .. } => (Code::InvalidArgument, "BATCH_TOO_LARGE"),
+            Self::InputTooLong { .. } => (Code::InvalidArgument, "INPUT_TOO_LONG"),
+            Self::InputTooLarge { .. } => (Code::InvalidArgument, "INPUT_TOO_LARGE"),
+            Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED_MESSAGE"),
+            // What tonic's codec says of its own accord.
+            Self::MessageTooLarge { .. } => (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
+            Self::AnswerTooLarge { .. } => (Code::OutOfRange, "ANSWER_TOO_LARGE"),
+            Self::InvalidValue { .. } => (Code::InvalidArgument, "INVALID_VALUE"),
+            Self::UnknownPrompt { .. } => (Code::InvalidArgument, "UNKNOWN_PROMPT"),
+            Self::BadConstraint { .. } => (Code::InvalidArgument, "BAD_CONSTRAINT"),
+            Self::BadChat { .. } => (Code::InvalidArgument, "BAD_CHAT"),
+            Self::KvExhausted { .. } => (Code::ResourceExhausted, "KV_EXHAUSTED"),
+            Self::UnknownModel { .. } => (Code::NotFound, "UNKNOWN_MODEL"),
+            Self::WrongTask { .. } => (Code::FailedPrecondition, "WRONG_TASK"),
+            Self::RevisionMismatch { .. } => (Code::FailedPrecondition, "REVISION_MISMATCH"),
+            Self::ModelLoading { .. } => (Code::Unavailable, "MODEL_LOADING"),
+            Self::ModelFailed { .. } => (Code::FailedPrecondition, "MODEL_FAILED"),
+            Self::ModelUnloaded { .. } => (Code::FailedPrecondition, "MODEL_UNLOADED"),
+            Self::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::PermissionDenied { .. } => (Code::PermissionDenied, "ADMIN_SCOPE_NEEDED"),
+            Self::QuotaExceeded { .. } => (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
+            Self::Draining => (Code::Unavailable, "DRAINING"),
+            Self::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+            Self::QueueTimeout { .. } => (Code::ResourceExhausted, "QUEUE_TIMEOUT"),
+            Self::ExpiredInQueue => (Code::DeadlineExceeded, "EXPIRED_IN_QUEUE"),
+            Self::ExpiredRunning => (Code::DeadlineExceeded, "EXPIRED_RUNNING"),
+            Self::Cancelled => (Code::Cancelled, "CANCELLED"),
+            Self::Backend => (Code::Internal, "BACKEND"),
+        }
+    }
+
+    /// The canonical code.
+    pub(crate) fn code(&self) -> Code {
+        self.kind().0
+    }
+
     /// The stable reason of `google.rpc.ErrorInfo`.
     pub fn reason(&self) -> &'static str {
-        match self {
-            Self::EmptyInput { .. } | Self::EmptyBatch { .. } => "EMPTY_INPUT",
-            Self::BatchTooLarge { .. } => "BATCH_TOO_LARGE",
-            Self::InputTooLong { .. } => "INPUT_TOO_LONG",
-            Self::InputTooLarge { .. } => "INPUT_TOO_LARGE",
-            Self::Malformed { .. } => "MALFORMED_MESSAGE",
-            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
-            Self::AnswerTooLarge { .. } => "ANSWER_TOO_LARGE",
-            Self::InvalidValue { .. } => "INVALID_VALUE",
-            Self::UnknownPrompt { .. } => "UNKNOWN_PROMPT",
-            Self::BadConstraint { .. } => "BAD_CONSTRAINT",
-            Self::BadChat { .. } => "BAD_CHAT",
-            Self::KvExhausted { .. } => "KV_EXHAUSTED",
-            Self::UnknownModel { .. } => "UNKNOWN_MODEL",
-            Self::WrongTask { .. } => "WRONG_TASK",
-            Self::RevisionMismatch { .. } => "REVISION_MISMATCH",
-            Self::ModelLoading { .. } => "MODEL_LOADING",
-            Self::ModelFailed { .. } => "MODEL_FAILED",
-            Self::ModelUnloaded { .. } => "MODEL_UNLOADED",
-            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
-            Self::PermissionDenied { .. } => "ADMIN_SCOPE_NEEDED",
-            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
-            Self::Draining => "DRAINING",
-            Self::Overloaded { .. } => "OVERLOADED",
-            Self::QueueTimeout { .. } => "QUEUE_TIMEOUT",
-            Self::ExpiredInQueue => "EXPIRED_IN_QUEUE",
-            Self::ExpiredRunning => "EXPIRED_RUNNING",
-            Self::Cancelled => "CANCELLED",
-            Self::Backend => "BACKEND",
-        }
+        self.kind().1
     }
 
     /// The field of the request that is at fault, where one is.

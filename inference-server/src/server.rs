@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::device::arbiter::DeviceArbiter;
 use crate::device::{self, Batches, OpenDevice};
 use crate::grpc::health::Health;
-use crate::grpc::{self, Api, Layered, Router, Shared};
+use crate::grpc::{self, Api, Layered, Router};
 use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::loader::{Loader, Waiting};
@@ -34,6 +34,7 @@ use crate::scheduler::admission::Admission;
 use crate::scheduler::queue::Queue;
 use crate::service::access::Access;
 use crate::service::embedding_cache::EmbeddingCache;
+use crate::service::{Parts, Service};
 use crate::text::worker_pool::WorkerPool;
 use shutdown::Stop;
 
@@ -133,30 +134,30 @@ impl Server {
             Arc::clone(arbiter),
         )
         .context("the device's threads cannot be started")?;
-        let (workers, constraints) = readers(config.tokenizer_threads)?;
+        let (tokenizers, compilers) = readers(config.tokenizer_threads)?;
         let device_lost = queue.device_lost();
         let cut_off = CancellationToken::new();
         let access = crate::service::access::rule(config.clients_file.as_deref(), config.admin_token)?;
-        let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        let (health, health_service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
         let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
-        let api = Api::new(Shared {
+        let service = Service::new(Parts {
             registry: Arc::clone(&registry),
             loader,
-            health: health.clone(),
             admission: Arc::clone(&admission),
-            workers,
-            constraints,
+            tokenizers,
+            compilers,
             queue,
-            vectors: EmbeddingCache::new(config.cache_bytes),
+            cache: EmbeddingCache::new(config.cache_bytes),
             metrics: Arc::clone(&metrics),
             limits: config.request,
             cut_off: cut_off.clone(),
         });
+        let api = Api::new(service.clone(), health.clone());
         let server = Self {
             grpc: listen(config.listen, "--listen").await?,
             metrics_http: listen(config.metrics_listen, "--metrics-listen").await?,
-            openai: http_door(config, &api, &access).await?,
-            router: grpc::router(&api, access.clone(), service)?,
+            openai: http_door(config, service, &access).await?,
+            router: grpc::router(&api, access.clone(), health_service)?,
             tls: watched_tls(config, Protocol::Grpc)?,
             room: config.connections,
             patience: config.patience,
@@ -316,7 +317,7 @@ fn watched_tls(config: &Config, protocol: Protocol) -> Result<Option<Arc<Watched
 /// The port of OpenAI's API and what is served there, where one is configured.
 async fn http_door(
     config: &Config,
-    api: &Api,
+    service: Service,
     access: &Access,
 ) -> Result<Option<(TcpListener, Port, axum::Router)>> {
     let Some(address) = config.http_listen else { return Ok(None) };
@@ -324,7 +325,7 @@ async fn http_door(
     let tls = watched_tls(config, Protocol::Http)?;
     let (room, patience) = (config.connections.serving, config.patience);
     let port = Port { room, tls, is_http2: false, patience };
-    Ok(Some((listener, port, crate::http::openai::router(api.clone(), access.clone(), patience))))
+    Ok(Some((listener, port, crate::http::openai::router(service, access.clone(), patience))))
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {

@@ -2,5 +2,6 @@
 //! read texts.
 
 pub(crate) mod entities;
+pub(crate) mod offsets;
 pub(crate) mod tokenizer;
 pub(crate) mod worker_pool;

@@ -1,4 +1,7 @@
-//! The tower layer that lets callers in: who they are, and whether they may.
+//! The tower layer that authenticates and authorises every call.
+//!
+//! A client comes from the clients file, by bearer token or certificate; methods that change the
+//! models need the admin scope.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,13 +11,13 @@ use tonic::codegen::BoxFuture;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::call::Caller;
 use super::status;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::service::access::{Access, Client};
+use crate::service::call::CallContext;
 
-/// Whoever asks for the health of a process cannot always be given a token.
+/// Open to everybody: probes cannot always be given a token.
 const OPEN: &str = "/grpc.health.v1.Health/";
 /// Methods that need the admin scope.
 const ADMIN: [&str; 2] = [
@@ -30,12 +33,12 @@ pub(crate) struct AccessLayer {
 }
 
 impl AccessLayer {
-    /// Lets in whom `access` knows.
+    /// Authenticates against `access` and counts calls into `metrics`.
     pub(super) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
         Self { access, metrics }
     }
 
-    /// Who calls; `None` where nobody has to say.
+    /// The client; `None` for methods that are open to everybody.
     fn admit(&self, request: &Request<Body>) -> Result<Option<Arc<Client>>, Error> {
         let path = request.uri().path();
         if path.starts_with(OPEN) {
@@ -57,7 +60,7 @@ impl<S> Layer<S> for AccessLayer {
     }
 }
 
-/// See the module.
+/// The guarded service.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard<S> {
     inner: S,
@@ -82,8 +85,8 @@ where
             Ok(client) => {
                 if let Some(client) = client {
                     self.layer.metrics.called(&client.name);
-                    if let Some(caller) = request.extensions().get::<Caller>() {
-                        caller.identified(client);
+                    if let Some(context) = request.extensions().get::<CallContext>() {
+                        context.record_client(client);
                     }
                 }
                 Box::pin(self.inner.call(request))

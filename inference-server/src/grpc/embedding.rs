@@ -1,30 +1,29 @@
 //! `EmbeddingService`.
-
-use std::sync::Arc;
+//!
+//! Vectors of a unary answer lie one behind the other in one `bytes` field, in the encoding asked
+//! for; the row of a text that failed is zeros.
 
 use observatory_proto::inference::v1 as pb;
 use pb::embed_stream_request;
 use pb::embedding_service_server::EmbeddingService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::encoding::Form;
-use super::extras::{self, More};
+use super::encoding::VectorEncoding;
+use super::settings::{apply_options, model, priority, truncation};
 use super::stream::{Exchange, Replies, item_field, no_settings};
-use super::vectors::Reading;
-use super::{Api, Call, Caller, failed_item, item_status, nanos, priority, text_field, truncation};
+use super::{Api, context_of, failed_item, read_item, text_field, timing};
 use crate::error::Error;
-use crate::models::{ModelInfo, Task};
-use crate::scheduler::queue::Lane;
-use crate::service::embedding_cache::Embedded;
-
-/// Bytes of a caller's own prompt: it is read before every text.
-const LONGEST_PROMPT: usize = 4_096;
+use crate::models::Extras;
+use crate::service::Service;
+use crate::service::call::{Call, CallContext};
+use crate::service::embed::{EmbedPlan, EmbedSettings, Embedding, Prompt};
+use crate::service::token_outputs::{SparseWeights, TokenVectors};
 
 #[tonic::async_trait]
 impl EmbeddingService for Api {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
-        let caller = Caller::of(&request);
-        self.answer(self.embed_batch(&caller, request.into_inner()).await)
+        let context = context_of(&request);
+        self.respond(embed(&self.service, &context, request.into_inner()).await)
     }
 
     type EmbedStreamStream = Replies<pb::EmbedStreamResponse>;
@@ -33,24 +32,77 @@ impl EmbeddingService for Api {
         &self,
         request: Request<Streaming<pb::EmbedStreamRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let caller = Caller::of(&request);
-        self.open::<Asked>(&caller, request.into_inner()).await
+        let context = context_of(&request);
+        self.open::<EmbedStream>(&context, request.into_inner()).await
     }
 }
 
-impl Exchange for Asked {
+async fn embed(
+    service: &Service,
+    context: &CallContext,
+    request: pb::EmbedRequest,
+) -> Result<pb::EmbedResponse, Error> {
+    let (settings, encoding) = settings(context, request.settings.unwrap_or_default())?;
+    let (plan, embeddings) = service.embed(context, settings, request.texts, text_field).await?;
+    let answer = packed(&plan, encoding, embeddings.items);
+    Ok(pb::EmbedResponse {
+        usage: Some(pb::Usage { prompt_tokens: answer.items.iter().map(|item| item.tokens).sum() }),
+        timing: Some(timing(embeddings.timing)),
+        model_name: plan.model.info.name.clone(),
+        model_revision: plan.model.info.revision.clone(),
+        ..answer
+    })
+}
+
+/// Decodes settings and records their options.
+fn settings(
+    context: &CallContext,
+    settings: pb::EmbedSettings,
+) -> Result<(EmbedSettings, VectorEncoding), Error> {
+    apply_options(context, settings.options.as_ref(), "settings.options")?;
+    let encoding = VectorEncoding::decode(settings.encoding)?;
+    let settings = EmbedSettings {
+        truncation: truncation(settings.truncation)?,
+        priority: priority(settings.priority)?,
+        prompt: prompt(settings.prompt, settings.prompt_name)?,
+        model: model(settings.model),
+        normalize: settings.normalize,
+        dimensions: settings.dimensions,
+        token_outputs: Extras { sparse: settings.sparse, multi_vector: settings.multi_vector },
+    };
+    Ok((settings, encoding))
+}
+
+fn prompt(text: Option<String>, name: String) -> Result<Prompt, Error> {
+    match text {
+        Some(_) if !name.is_empty() => Err(Error::InvalidValue {
+            field: "settings.prompt".to_owned(),
+            value: "given beside settings.prompt_name".to_owned(),
+            allowed: "one of them".to_owned(),
+        }),
+        Some(text) => Ok(Prompt::Text(text)),
+        None if name.is_empty() => Ok(Prompt::Default),
+        None => Ok(Prompt::Named(name)),
+    }
+}
+
+/// An open stream: what its first message asks for.
+struct EmbedStream {
+    plan: EmbedPlan,
+    encoding: VectorEncoding,
+}
+
+impl Exchange for EmbedStream {
     type Message = pb::EmbedStreamRequest;
     type Result = pb::EmbedResult;
     type Reply = pb::EmbedStreamResponse;
 
-    fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error> {
-        match first.message {
-            Some(embed_stream_request::Message::Settings(settings)) => {
-                caller.heed(settings.options.as_ref(), "settings.options")?;
-                api.embedding_asked(caller, settings, item_field)
-            }
-            _ => Err(no_settings()),
-        }
+    fn begin(service: &Service, context: &CallContext, first: Self::Message) -> Result<Self, Error> {
+        let Some(embed_stream_request::Message::Settings(first)) = first.message else {
+            return Err(no_settings());
+        };
+        let (settings, encoding) = settings(context, first)?;
+        Ok(Self { plan: service.embed_plan(context, settings)?, encoding })
     }
 
     fn item(message: Self::Message) -> Option<pb::TextItem> {
@@ -60,10 +112,14 @@ impl Exchange for Asked {
         }
     }
 
-    async fn results(&self, api: &Api, call: &Call, texts: Vec<String>) -> Result<Vec<Self::Result>, Error> {
-        let read = api.vectors(call, &self.lane, self.reading.clone(), texts).await?;
-        api.refused_items(&read.items);
-        Ok(read.items.into_iter().map(|text| self.result(text)).collect())
+    async fn results(
+        &self,
+        service: &Service,
+        call: &Call,
+        texts: Vec<String>,
+    ) -> Result<Vec<Self::Result>, Error> {
+        let embeddings = service.embed_texts(call, &self.plan, texts, item_field).await?;
+        Ok(embeddings.items.into_iter().map(|item| self.result(item)).collect())
     }
 
     fn refusal(&self, error: &Error) -> Self::Result {
@@ -75,19 +131,18 @@ impl Exchange for Asked {
     }
 
     fn reply(&self, results: Vec<Self::Result>) -> Self::Reply {
-        let info = &self.lane.model().info;
         pb::EmbedStreamResponse {
             results,
-            dimensions: self.form.dimensions as u32,
-            model_name: info.name.clone(),
-            model_revision: info.revision.clone(),
+            dimensions: self.plan.dimensions as u32,
+            model_name: self.plan.model.info.name.clone(),
+            model_revision: self.plan.model.info.revision.clone(),
         }
     }
 }
 
-impl Asked {
-    fn result(&self, text: Result<Arc<Embedded>, Error>) -> pb::EmbedResult {
-        let answer = packed(self, &[text]);
+impl EmbedStream {
+    fn result(&self, item: Result<Embedding, Error>) -> pb::EmbedResult {
+        let answer = packed(&self.plan, self.encoding, vec![item]);
         let status = answer.items.into_iter().next();
         let is_ok = status.as_ref().is_some_and(|status| status.ok);
         pb::EmbedResult {
@@ -101,109 +156,52 @@ impl Asked {
     }
 }
 
-/// What the settings of a request or a stream ask for, checked.
-struct Asked {
-    lane: Lane,
-    reading: Reading,
-    form: Form,
-}
-
-impl Api {
-    /// Checks the settings; `field` names the texts in messages.
-    fn embedding_asked(
-        &self,
-        caller: &Caller,
-        settings: pb::EmbedSettings,
-        field: fn(usize) -> String,
-    ) -> Result<Asked, Error> {
-        let (truncation, priority) = (truncation(settings.truncation)?, priority(settings.priority)?);
-        let model = self.resolve(caller, settings.model.clone(), Some(Task::Embedding))?;
-        let prompt = prompt(&model.info, &settings)?;
-        let form = Form::asked(&settings, &model.info)?;
-        let lane = Lane::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
-        Ok(Asked { lane, reading: Reading { prompt, truncation, field }, form })
-    }
-
-    pub(super) async fn embed_batch(
-        &self,
-        caller: &Caller,
-        request: pb::EmbedRequest,
-    ) -> Result<pb::EmbedResponse, Error> {
-        let settings = request.settings.unwrap_or_default();
-        caller.heed(settings.options.as_ref(), "settings.options")?;
-        let call = self.enter(caller)?;
-        self.check_count("texts", request.texts.len())?;
-        let asked = self.embedding_asked(caller, settings, text_field)?;
-        let read = self.vectors(&call, &asked.lane, asked.reading.clone(), request.texts).await?;
-        self.refused_items(&read.items);
-        let answer = packed(&asked, &read.items);
-        let info = &asked.lane.model().info;
-        Ok(pb::EmbedResponse {
-            usage: Some(pb::Usage { prompt_tokens: answer.items.iter().map(|item| item.tokens).sum() }),
-            timing: Some(pb::Timing {
-                queue_ns: nanos(read.queued),
-                tokenize_ns: nanos(read.tokenize),
-                compute_ns: nanos(read.compute),
-            }),
-            model_name: info.name.clone(),
-            model_revision: info.revision.clone(),
-            ..answer
-        })
-    }
-}
-
-/// The vectors and extras of an answer in the form asked for. A vector that is not one of finite
-/// numbers fails by itself.
-fn packed(asked: &Asked, read: &[Result<Arc<Embedded>, Error>]) -> pb::EmbedResponse {
-    let (form, width) = (asked.form, asked.form.row_bytes());
-    let mut items: Vec<pb::ItemStatus> = read.iter().map(item_status).collect();
-    let mut vectors = vec![0_u8; width * items.len()];
-    let mut scales = vec![0.0; if form.has_scales() { items.len() } else { 0 }];
-    let mut more = More::new(&asked.lane, items.len());
-    for (index, text) in read.iter().enumerate() {
-        let Ok(text) = text else { continue };
-        let row = &mut vectors[index * width..][..width];
-        match form.write(&text.vector, row) {
-            Some(scale) if more.take(index, text, form.normalize) => {
-                scales.get_mut(index).into_iter().for_each(|place| *place = scale);
+/// Vectors and token outputs of an answer, encoded.
+fn packed(
+    plan: &EmbedPlan,
+    encoding: VectorEncoding,
+    items: Vec<Result<Embedding, Error>>,
+) -> pb::EmbedResponse {
+    let (count, width) = (items.len(), encoding.row_bytes(plan.dimensions));
+    let asked = plan.token_outputs;
+    let mut answer = pb::EmbedResponse {
+        dimensions: plan.dimensions as u32,
+        vectors: vec![0_u8; width * count],
+        scales: vec![0.0; if encoding.has_scales() { count } else { 0 }],
+        sparse: vec![pb::SparseVector::default(); if asked.sparse { count } else { 0 }],
+        multi_vectors: vec![pb::MultiVector::default(); if asked.multi_vector { count } else { 0 }],
+        ..Default::default()
+    };
+    for (index, item) in items.into_iter().enumerate() {
+        let embedding = match item {
+            Ok(embedding) => embedding,
+            Err(error) => {
+                answer.items.push(failed_item(&error));
+                continue;
             }
-            _ => {
-                row.fill(0);
-                items[index] = failed_item(&Error::Backend);
-            }
+        };
+        let scale = encoding.write(&embedding.vector, &mut answer.vectors[index * width..][..width]);
+        if let Some(place) = answer.scales.get_mut(index) {
+            *place = scale;
         }
+        if let Some(weights) = embedding.sparse {
+            answer.sparse[index] = sparse_vector(weights);
+        }
+        if let Some(vectors) = embedding.token_vectors {
+            answer.multi_vectors[index] = multi_vector(&vectors);
+        }
+        answer.items.push(read_item(embedding.tokens, embedding.truncated));
     }
-    let dimensions = form.dimensions as u32;
-    let More { sparse, multi_vectors, .. } = more;
-    pb::EmbedResponse { dimensions, vectors, items, scales, sparse, multi_vectors, ..Default::default() }
+    answer
 }
 
-/// The text to put before every input: the caller's own, or the model's by that name; without a
-/// name the model's default, where it has one.
-fn prompt(info: &ModelInfo, settings: &pb::EmbedSettings) -> Result<String, Error> {
-    let field = || "settings.prompt".to_owned();
-    let name = settings.prompt_name.as_str();
-    match &settings.prompt {
-        Some(_) if !name.is_empty() => {
-            return Err(Error::InvalidValue {
-                field: field(),
-                value: "given beside settings.prompt_name".to_owned(),
-                allowed: "one of them".to_owned(),
-            });
-        }
-        Some(prompt) if prompt.len() > LONGEST_PROMPT => {
-            return Err(Error::InputTooLarge { field: field(), bytes: prompt.len(), limit: LONGEST_PROMPT });
-        }
-        Some(prompt) => return Ok(prompt.clone()),
-        None => {}
+fn sparse_vector(sparse: SparseWeights) -> pb::SparseVector {
+    pb::SparseVector { token_ids: sparse.token_ids, weights: sparse.weights }
+}
+
+fn multi_vector(vectors: &TokenVectors) -> pb::MultiVector {
+    pb::MultiVector {
+        dimensions: vectors.dimensions as u32,
+        vectors: vectors.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
     }
-    let name = if name.is_empty() { info.default_prompt.as_deref().unwrap_or_default() } else { name };
-    if name.is_empty() {
-        return Ok(String::new());
-    }
-    info.prompts.get(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = info.prompts.keys().map(String::as_str).collect();
-        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Error::UnknownPrompt { model: info.name.clone(), asked: name.to_owned(), known }
-    })
 }

@@ -14,10 +14,10 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-use super::call::{Caller, LONGEST_ID};
 use super::status;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::service::call::{CallContext, LONGEST_ID};
 use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
@@ -94,8 +94,8 @@ where
             started.checked_add(patience - ahead.min(patience / 2))
         };
         let (deadline, last) = (ends(AHEAD), ends(AHEAD / 2));
-        let caller = Caller::new(deadline);
-        request.extensions_mut().insert(caller.clone());
+        let context = CallContext::new(deadline);
+        request.extensions_mut().insert(context.clone());
         answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
@@ -112,7 +112,7 @@ where
         // Whoever asks how the server stands can be asked to make room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
         let under_way = origin.map(|origin| origin.standing.call());
-        let future = arriving(self.inner.call(request), caller.clone(), ours);
+        let future = arriving(self.inner.call(request), context.clone(), ours);
         let observed = async move {
             let mut response = match last {
                 Some(last) => {
@@ -122,7 +122,7 @@ where
                 None => future.await?,
             };
             if ours
-                && caller.decoded().is_none()
+                && context.decoded().is_none()
                 && let Some(error) = unread(&response, message_bytes)
             {
                 metrics.refused(error.reason());
@@ -130,12 +130,13 @@ where
             }
             let code = code_of(response.headers());
             ongoing.answered(code_name(code));
-            response.headers_mut().insert(REQUEST_ID, caller.request_id().unwrap_or(id));
-            if let Some(revision) = caller.revision() {
+            let given = context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
+            response.headers_mut().insert(REQUEST_ID, given.unwrap_or(id));
+            if let Some(revision) = context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
                 response.headers_mut().insert(MODEL_REVISION, revision);
             }
             if code == Code::ResourceExhausted
-                && let Some(decoded) = caller.decoded()
+                && let Some(decoded) = context.decoded()
             {
                 let refusal = Refusal { decoded, metrics };
                 response.extensions_mut().insert(Arc::new(refusal));
@@ -152,14 +153,14 @@ where
 /// The answer, unless the message has not come when its time is over.
 async fn arriving<E>(
     answer: impl Future<Output = Result<Response<Body>, E>>,
-    caller: Caller,
+    context: CallContext,
     ours: bool,
 ) -> Result<Response<Body>, E> {
     let mut answer = std::pin::pin!(answer);
     if let Ok(answer) = tokio::time::timeout(MESSAGE, &mut answer).await {
         return answer;
     }
-    if ours && caller.decoded().is_none() {
+    if ours && context.decoded().is_none() {
         let cause = format!("it did not arrive within {} s", MESSAGE.as_secs());
         return Ok(status::to_status(&Error::Malformed { cause }).into_http());
     }

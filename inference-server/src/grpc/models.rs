@@ -1,8 +1,8 @@
 //! `ModelsService`.
+//!
+//! What the server serves, in pages; loading and unloading need the admin scope.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use observatory_proto::inference::v1 as pb;
 use pb::models_service_server::ModelsService;
@@ -10,21 +10,21 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::Api;
-use super::call::Caller;
+use super::{Api, context_of};
 use crate::error::Error;
 use crate::generation::Generator;
 use crate::generation::blocks::BLOCK_TOKENS;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::{Entry, State};
+use crate::service::call::CallContext;
+use crate::service::manage::Load;
 
+/// Models of a page if the caller does not say, and at most; as in the pipeline's lists.
 const DEFAULT_PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;
-/// Pause between two looks at a model that is loaded or unloaded.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Longest time without a message on a load.
-const SILENCE: Duration = Duration::from_secs(1);
+
+type LoadReply = Result<pb::LoadModelResponse, Status>;
 
 #[tonic::async_trait]
 impl ModelsService for Api {
@@ -32,43 +32,38 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::ListModelsRequest>,
     ) -> Result<Response<pb::ListModelsResponse>, Status> {
-        Caller::of(&request);
-        let entries = self.0.registry.entries();
+        context_of(&request);
+        let entries = self.service.registry().entries();
         let listed = page(&entries, &request.into_inner()).map(|(page, next)| pb::ListModelsResponse {
             models: page.iter().map(message).collect(),
             next_page_token: next,
         });
-        self.answer(listed)
+        self.respond(listed)
     }
 
     async fn get_model(
         &self,
         request: Request<pb::GetModelRequest>,
     ) -> Result<Response<pb::GetModelResponse>, Status> {
-        Caller::of(&request);
-        let entry = self.0.registry.entry(&request.into_inner().name);
-        self.answer(entry.map(|entry| pb::GetModelResponse { model: Some(message(&entry)) }))
+        context_of(&request);
+        let entry = self.service.registry().entry(&request.into_inner().name);
+        self.respond(entry.map(|entry| pb::GetModelResponse { model: Some(message(&entry)) }))
     }
 
-    type LoadModelStream = Pin<Box<dyn Stream<Item = Result<pb::LoadModelResponse, Status>> + Send>>;
+    type LoadModelStream = Pin<Box<dyn Stream<Item = LoadReply> + Send>>;
 
     async fn load_model(
         &self,
         request: Request<pb::LoadModelRequest>,
     ) -> Result<Response<Self::LoadModelStream>, Status> {
-        let call = self.enter(&Caller::of(&request)).map_err(|error| self.refuse(&error))?;
-        let name = request.into_inner().name;
-        self.0.loader.request(&name).map_err(|error| self.refuse(&error))?;
-        self.0.health.publish().await;
+        let context = context_of(&request);
+        let load = self.service.load(&context, request.into_inner().name);
+        let load = load.map_err(|error| self.refuse(&error))?;
+        self.health.publish().await;
         let (sender, receiver) = mpsc::channel(1);
         let api = self.clone();
         tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = api.tell(&name, &sender) => ended,
-                () = call.expired() => Err(Error::ExpiredRunning),
-                () = api.0.cut_off.cancelled() => Err(Error::Draining),
-            };
-            if let Err(error) = ended {
+            if let Err(error) = send_reports(load, &sender).await {
                 // A caller who went away hears nothing; the model is loaded all the same.
                 let _ = sender.send(Err(api.refuse(&error))).await;
             }
@@ -80,63 +75,31 @@ impl ModelsService for Api {
         &self,
         request: Request<pb::UnloadModelRequest>,
     ) -> Result<Response<pb::UnloadModelResponse>, Status> {
-        let caller = Caller::of(&request);
-        self.answer(self.take_out(&caller, &request.into_inner().name).await)
+        let context = context_of(&request);
+        let unloaded = self.unload(&context, &request.into_inner().name).await;
+        self.respond(unloaded.map(|entry| pb::UnloadModelResponse { model: Some(message(&entry)) }))
     }
 }
 
 impl Api {
-    async fn take_out(&self, caller: &Caller, name: &str) -> Result<pb::UnloadModelResponse, Error> {
-        let call = self.enter(caller)?;
-        let model = self.0.registry.unload(name)?;
-        self.0.health.publish().await;
-        if let Some(model) = model {
-            tokio::select! {
-                () = only_owner(&model) => {}
-                () = call.expired() => return Err(Error::ExpiredRunning),
-            }
-            tracing::info!(model.name = name, "model unloaded");
-        }
-        Ok(pb::UnloadModelResponse { model: Some(message(&self.0.registry.entry(name)?)) })
-    }
-
-    /// Tells how far the load of a model is, until it answers, failed or the caller is gone.
-    async fn tell(
-        &self,
-        name: &str,
-        sender: &mpsc::Sender<Result<pb::LoadModelResponse, Status>>,
-    ) -> Result<(), Error> {
-        let mut told = None;
-        let mut since = Instant::now();
-        loop {
-            let entry = self.0.registry.entry(name)?;
-            let (loaded_bytes, total_bytes) = match &entry.state {
-                State::Loading(loading) => loading.progress(),
-                State::Ready(model) => (model.info.weight_bytes, model.info.weight_bytes),
-                State::Failed(cause) => {
-                    return Err(Error::ModelFailed { model: entry.name, cause: cause.clone() });
-                }
-                State::Unloaded => return Err(Error::ModelUnloaded { model: entry.name }),
-            };
-            let ready = matches!(entry.state, State::Ready(_));
-            if ready || told != Some((loaded_bytes, total_bytes)) || since.elapsed() >= SILENCE {
-                let progress =
-                    pb::LoadModelResponse { model: Some(message(&entry)), loaded_bytes, total_bytes };
-                if sender.send(Ok(progress)).await.is_err() || ready {
-                    return Ok(());
-                }
-                (told, since) = (Some((loaded_bytes, total_bytes)), Instant::now());
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+    async fn unload(&self, context: &CallContext, name: &str) -> Result<Entry, Error> {
+        self.service.unload(context, name, self.health.publish()).await
     }
 }
 
-/// Returns once nobody else has the model in use.
-async fn only_owner(model: &Arc<LoadedModel>) {
-    while Arc::strong_count(model) > 1 {
-        tokio::time::sleep(LOOK_AGAIN).await;
+/// Sends how far a load is, until the model is ready or the caller is gone.
+async fn send_reports(mut load: Load, sender: &mpsc::Sender<LoadReply>) -> Result<(), Error> {
+    while let Some(report) = load.next().await? {
+        let reply = pb::LoadModelResponse {
+            model: Some(message(&report.entry)),
+            loaded_bytes: report.loaded_bytes,
+            total_bytes: report.total_bytes,
+        };
+        if sender.send(Ok(reply)).await.is_err() {
+            break;
+        }
     }
+    Ok(())
 }
 
 /// The entries of the page and the token of the next one. A token is the hexadecimal name of the

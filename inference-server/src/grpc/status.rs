@@ -1,4 +1,6 @@
-//! The one table from [`Error`] to what goes over the wire: code, reason and `google.rpc` details.
+//! Errors on the wire of gRPC: a status with `google.rpc` details, or the error of one item.
+//!
+//! Codes and reasons are those of [`Error`]; what is added here is where details stand.
 
 use std::collections::HashMap;
 
@@ -12,37 +14,8 @@ use crate::error::Error;
 /// `google.rpc.ErrorInfo.domain` of every error of this server.
 pub(crate) const DOMAIN: &str = "inference.observatory";
 
-/// The canonical code of an error.
-pub(crate) fn code(error: &Error) -> Code {
-    match error {
-        Error::EmptyInput { .. }
-        | Error::EmptyBatch { .. }
-        | Error::BatchTooLarge { .. }
-        | Error::InputTooLong { .. }
-        | Error::InputTooLarge { .. }
-        | Error::InvalidValue { .. }
-        | Error::Malformed { .. }
-        | Error::BadConstraint { .. }
-        | Error::BadChat { .. }
-        | Error::UnknownPrompt { .. } => Code::InvalidArgument,
-        // What tonic's codec says of its own accord.
-        Error::MessageTooLarge { .. } | Error::AnswerTooLarge { .. } => Code::OutOfRange,
-        Error::UnknownModel { .. } => Code::NotFound,
-        Error::WrongTask { .. }
-        | Error::RevisionMismatch { .. }
-        | Error::ModelUnloaded { .. }
-        | Error::ModelFailed { .. } => Code::FailedPrecondition,
-        Error::ModelLoading { .. } | Error::Draining => Code::Unavailable,
-        Error::Overloaded { .. }
-        | Error::QueueTimeout { .. }
-        | Error::KvExhausted { .. }
-        | Error::QuotaExceeded { .. } => Code::ResourceExhausted,
-        Error::Unauthenticated { .. } => Code::Unauthenticated,
-        Error::PermissionDenied { .. } => Code::PermissionDenied,
-        Error::ExpiredInQueue | Error::ExpiredRunning => Code::DeadlineExceeded,
-        Error::Cancelled => Code::Cancelled,
-        Error::Backend => Code::Internal,
-    }
+fn code(error: &Error) -> Code {
+    Code::from_i32(error.code() as i32)
 }
 
 /// A whole request's refusal. Where waiting helps, the time stands in `RetryInfo` and in

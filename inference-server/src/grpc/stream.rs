@@ -17,9 +17,12 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{Api, Call, Caller, SHARE_BYTES, SHARE_TEXTS, status};
+use super::{Api, status};
 use crate::error::Error;
 use crate::scheduler::admission::RequestPermit;
+use crate::service::Service;
+use crate::service::call::{Call, CallContext};
+use crate::service::read::{SHARE_BYTES, SHARE_TEXTS};
 
 /// Bytes of the results that one reply holds, or one result.
 const REPLY_BYTES: usize = 1 << 20;
@@ -37,7 +40,7 @@ pub(super) trait Exchange: Sized + Send + Sync + 'static {
     type Reply: Send + 'static;
 
     /// Checks the first message.
-    fn begin(api: &Api, caller: &Caller, first: Self::Message) -> Result<Self, Error>;
+    fn begin(service: &Service, context: &CallContext, first: Self::Message) -> Result<Self, Error>;
 
     /// The item that a message holds.
     fn item(message: Self::Message) -> Option<pb::TextItem>;
@@ -45,7 +48,7 @@ pub(super) trait Exchange: Sized + Send + Sync + 'static {
     /// One result for each text, in order; or why there is none for any of them.
     fn results(
         &self,
-        api: &Api,
+        service: &Service,
         call: &Call,
         texts: Vec<String>,
     ) -> impl Future<Output = Result<Vec<Self::Result>, Error>> + Send;
@@ -89,27 +92,27 @@ impl Api {
     /// If requests are refused, and where the first message is at fault.
     pub(super) async fn open<E: Exchange>(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         messages: Streaming<E::Message>,
     ) -> Result<Response<Replies<E::Reply>>, Status> {
-        let replies = self.begin::<E>(caller, messages).await;
+        let replies = self.begin::<E>(context, messages).await;
         replies.map(Response::new).map_err(|error| self.refuse(&error))
     }
 
     async fn begin<E: Exchange>(
         &self,
-        caller: &Caller,
+        context: &CallContext,
         mut messages: Streaming<E::Message>,
     ) -> Result<Replies<E::Reply>, Error> {
         // Let go of at once: a stream counts as a request only while it has items.
-        let deadline = self.enter(caller)?.deadline;
+        let deadline = self.service.admit(context)?.deadline();
         let first = tokio::time::timeout_at(deadline.into(), messages.message()).await;
         let first = first.map_err(|_| Error::ExpiredRunning)?.map_err(|status| self.undecodable(&status))?;
-        let exchange = Arc::new(E::begin(self, caller, first.ok_or_else(no_settings)?)?);
+        let exchange = Arc::new(E::begin(&self.service, context, first.ok_or_else(no_settings)?)?);
         let (sender, replies) = mpsc::channel(1);
         let stream = Stream {
             api: self.clone(),
-            caller: caller.clone(),
+            context: context.clone(),
             exchange,
             messages: Some(messages),
             permit: None,
@@ -123,13 +126,13 @@ impl Api {
     }
 
     fn undecodable(&self, status: &Status) -> Error {
-        status::undecodable(status, self.0.limits.request_bytes)
+        status::undecodable(status, self.service.limits().request_bytes)
     }
 }
 
 struct Stream<E: Exchange> {
     api: Api,
-    caller: Caller,
+    context: CallContext,
     exchange: Arc<E>,
     /// `None` once the caller has sent all.
     messages: Option<Streaming<E::Message>>,
@@ -147,7 +150,7 @@ impl<E: Exchange> Stream<E> {
     /// Until the caller has all results or goes away, the deadline passes, or the server stops.
     /// Dropping the work that is left cancels it.
     async fn run(mut self, replies: mpsc::Sender<Result<E::Reply, Status>>) {
-        let (cut_off, deadline) = (self.api.0.cut_off.clone(), self.caller.deadline());
+        let (cut_off, deadline) = (self.api.service.cut_off().clone(), self.context.deadline());
         let error = loop {
             if self.waiting == 0 {
                 self.permit = None;
@@ -155,7 +158,7 @@ impl<E: Exchange> Stream<E> {
                     break self.fault.take();
                 }
             }
-            let reads = self.messages.is_some() && self.waiting < self.api.0.limits.stream_items;
+            let reads = self.messages.is_some() && self.waiting < self.api.service.limits().stream_items;
             tokio::select! {
                 biased;
                 () = replies.closed() => return,
@@ -193,7 +196,7 @@ impl<E: Exchange> Stream<E> {
 
     /// Takes a message, and those that have come behind it as far as there is room.
     fn take(&mut self, first: Option<Result<E::Message, Status>>) {
-        let room = (self.api.0.limits.stream_items - self.waiting).min(SHARE_TEXTS);
+        let room = (self.api.service.limits().stream_items - self.waiting).min(SHARE_TEXTS);
         let (mut items, mut bytes): (Vec<pb::TextItem>, usize) = (Vec::new(), 0);
         let mut message = Some(first);
         while let Some(taken) = message.take() {
@@ -225,17 +228,18 @@ impl<E: Exchange> Stream<E> {
     fn begin(&mut self, items: Vec<pb::TextItem>) {
         self.waiting += items.len();
         let call = match &self.permit {
-            Some(permit) => self.api.enter_again(&self.caller, permit),
-            None => self.api.enter(&self.caller),
+            Some(permit) => self.api.service.admit_more(&self.context, permit),
+            None => self.api.service.admit(&self.context),
         };
-        let (api, exchange) = (self.api.clone(), Arc::clone(&self.exchange));
+        let (service, exchange) = (self.api.service.clone(), Arc::clone(&self.exchange));
         match call {
             Ok(call) => {
                 self.permit.get_or_insert_with(|| call.permit());
-                self.working.spawn(async move { results(&api, exchange.as_ref(), &call, items).await });
+                self.working.spawn(async move { results(&service, exchange.as_ref(), &call, items).await });
             }
             Err(error) => {
-                let refused = items.into_iter().map(|item| refusal(&api, exchange.as_ref(), item.id, &error));
+                let refused =
+                    items.into_iter().map(|item| refusal(&service, exchange.as_ref(), item.id, &error));
                 self.ready.extend(refused);
             }
         }
@@ -245,18 +249,20 @@ impl<E: Exchange> Stream<E> {
 /// The results of some items; where they fail together and one of them may be at fault, each by
 /// itself.
 async fn results<E: Exchange>(
-    api: &Api,
+    service: &Service,
     exchange: &E,
     call: &Call,
     items: Vec<pb::TextItem>,
 ) -> Vec<E::Result> {
     let texts = |items: &[pb::TextItem]| items.iter().map(|item| item.text.clone()).collect();
-    let all = exchange.results(api, call, texts(&items)).await;
+    let all = exchange.results(service, call, texts(&items)).await;
     let error = match all {
         Ok(results) => {
-            let result = |(item, result): (&pb::TextItem, E::Result)| match api.check_answer(&result) {
+            let result = |(item, result): (&pb::TextItem, E::Result)| match service
+                .check_answer(result.encoded_len())
+            {
                 Ok(()) => E::numbered(result, item.id),
-                Err(error) => refusal(api, exchange, item.id, &error),
+                Err(error) => refusal(service, exchange, item.id, &error),
             };
             return items.iter().zip(results).map(result).collect();
         }
@@ -265,17 +271,17 @@ async fn results<E: Exchange>(
     let over =
         matches!(error, Error::Cancelled | Error::Draining | Error::ExpiredInQueue | Error::ExpiredRunning);
     if over || items.len() == 1 {
-        return items.iter().map(|item| refusal(api, exchange, item.id, &error)).collect();
+        return items.iter().map(|item| refusal(service, exchange, item.id, &error)).collect();
     }
     let mut all = Vec::with_capacity(items.len());
     for item in items {
-        all.extend(Box::pin(results(api, exchange, call, vec![item])).await);
+        all.extend(Box::pin(results(service, exchange, call, vec![item])).await);
     }
     all
 }
 
-fn refusal<E: Exchange>(api: &Api, exchange: &E, id: u64, error: &Error) -> E::Result {
-    api.0.metrics.refused(error.reason());
+fn refusal<E: Exchange>(service: &Service, exchange: &E, id: u64, error: &Error) -> E::Result {
+    service.count_refusal(error);
     E::numbered(exchange.refusal(error), id)
 }
 

@@ -1,4 +1,4 @@
-//! The door for programs that speak OpenAI's API over HTTP; behind it everything is as over gRPC.
+//! OpenAI's API over HTTP, on top of the same service as gRPC.
 //!
 //! `POST /v1/embeddings`, `/v1/chat/completions` and `/v1/completions`, and `GET /v1/models`, with
 //! the fields, defaults and errors of OpenAI's API reference; `POST /v1/rerank` in the form of Jina
@@ -7,6 +7,7 @@
 
 mod asked;
 mod fields;
+mod refusal;
 mod rerank;
 mod text;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -22,15 +23,22 @@ use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
-use observatory_proto::inference::v1 as pb;
+use observatory_server::connections::Patience;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::grpc::Api;
-use crate::grpc::local::Refusal;
+use crate::error::Error;
+use crate::models::{Extras, Task};
+use crate::registry;
+use crate::scheduler::batcher::Priority;
 use crate::service::access::{Access, Client};
+use crate::service::call::CallContext;
+use crate::service::embed::{EmbedPlan, EmbedSettings, Embedding, Prompt};
+use crate::service::read::FieldPath;
+use crate::service::{ModelRef, Service};
+use crate::text::tokenizer::Truncation;
 use fields::{Fault, Fields};
-use observatory_server::connections::Patience;
+use refusal::{Refusal, failure, grpc_code, respond};
 
 /// What `POST /v1/embeddings` takes, beside keys that change nothing.
 #[derive(Debug)]
@@ -78,10 +86,10 @@ impl EmbeddingsRequest {
 }
 
 /// The routes.
-pub(crate) fn router(api: Api, access: Access, patience: Patience) -> Router {
-    let arrive = middleware::from_fn_with_state((api.clone(), patience), arrive);
-    let guard = middleware::from_fn_with_state((api.clone(), access), guard);
-    let count = middleware::from_fn_with_state(api.clone(), count);
+pub(crate) fn router(service: Service, access: Access, patience: Patience) -> Router {
+    let arrive = middleware::from_fn_with_state((service.clone(), patience), arrive);
+    let guard = middleware::from_fn_with_state((service.clone(), access), guard);
+    let count = middleware::from_fn_with_state(service.clone(), count);
     Router::new()
         .route("/v1/chat/completions", post(text::chat))
         .route("/v1/completions", post(text::completions))
@@ -101,13 +109,13 @@ pub(crate) fn router(api: Api, access: Access, patience: Patience) -> Router {
         .layer(arrive)
         .layer(guard)
         .layer(count)
-        .with_state(api)
+        .with_state(service)
 }
 
 const NO_PATH: &str = "no such path; there are /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank and \
     /v1/models";
 
-/// What peers have and this server has not, in words.
+/// A path that clients of OpenAI's API may try first.
 async fn responses() -> Response {
     let message = "the responses API is not served; ask for the same by /v1/chat/completions";
     failure(StatusCode::BAD_REQUEST, message, None, "unsupported")
@@ -115,11 +123,11 @@ async fn responses() -> Response {
 
 /// Reads the body, which must come in time and be no larger than the server reads.
 async fn arrive(
-    State((api, Patience { body: whole, part, .. })): State<(Api, Patience)>,
+    State((service, Patience { body: whole, part, .. })): State<(Service, Patience)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let limit = api.request_bytes();
+    let limit = service.limits().request_bytes;
     let (parts, body) = request.into_parts();
     let too_large = || {
         let message = format!("the request has more than {limit} bytes");
@@ -156,8 +164,8 @@ async fn arrive(
 }
 
 /// Counts the call where those over gRPC are counted.
-async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let mut ongoing = api.began(method_label(request.method().as_str(), request.uri().path()));
+async fn count(State(service): State<Service>, request: Request, next: Next) -> Response {
+    let mut ongoing = service.metrics().began(method_label(request.method().as_str(), request.uri().path()));
     let response = next.run(request).await;
     ongoing.answered(grpc_code(response.status()));
     response
@@ -176,15 +184,31 @@ fn method_label(method: &str, path: &str) -> &'static str {
     }
 }
 
-/// Lets in whom the clients file knows by its bearer token or certificate.
-async fn guard(State((api, access)): State<(Api, Access)>, mut request: Request, next: Next) -> Response {
-    match api.identify(&access, &request) {
+/// Authenticates by bearer token or certificate against the clients file.
+async fn guard(
+    State((service, access)): State<(Service, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match access.caller(&request) {
         Ok(client) => {
             request.extensions_mut().insert(client);
             next.run(request).await
         }
-        Err(refusal) => refused(&refusal),
+        Err(unknown) => counted(&service)(unknown.into()).into_response(),
     }
+}
+
+/// Names of the models that are ready and embed, rank or generate.
+fn ready_models(service: &Service) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in service.registry().entries() {
+        let served = matches!(entry.task, Some(Task::Embedding | Task::Generation | Task::Ranking));
+        if served && matches!(entry.state, registry::State::Ready(_)) {
+            names.push(entry.name);
+        }
+    }
+    names
 }
 
 fn described(name: &str) -> Value {
@@ -193,175 +217,122 @@ fn described(name: &str) -> Value {
     json!({"id": name, "object": "model", "created": 0, "owned_by": owner})
 }
 
-async fn models(State(api): State<Api>) -> Response {
-    let data: Vec<Value> = api.open_models().iter().map(|name| described(name)).collect();
-    answer(StatusCode::OK, &json!({"object": "list", "data": data}))
+async fn models(State(service): State<Service>) -> Response {
+    let data: Vec<Value> = ready_models(&service).iter().map(|name| described(name)).collect();
+    respond(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
-async fn model(State(api): State<Api>, Path(name): Path<String>) -> Response {
-    if api.open_models().contains(&name) {
-        return answer(StatusCode::OK, &described(&name));
+async fn model(State(service): State<Service>, Path(name): Path<String>) -> Response {
+    if ready_models(&service).contains(&name) {
+        return respond(StatusCode::OK, &described(&name));
     }
-    let message = format!("no model {name:?} is open; `GET /v1/models` lists those that are");
+    let message = format!("model `{name}` not found; see `GET /v1/models`");
     failure(StatusCode::NOT_FOUND, &message, None, "model_not_found")
 }
 
 async fn embeddings(
-    State(api): State<Api>,
+    State(service): State<Service>,
     Extension(client): Extension<Arc<Client>>,
     body: Bytes,
 ) -> Response {
     let request = match EmbeddingsRequest::read(&body) {
         Ok(request) => request,
-        Err(fault) => return faulty(&fault),
+        Err(fault) => return fault.into_response(),
     };
     let format = request.encoding_format;
-    match embedded(&api, client, request).await {
-        Ok(response) => answer(StatusCode::OK, &list(&response, format)),
-        Err(refusal) => refused(&refusal),
+    match embed(&service, client, request).await {
+        Ok((plan, embeddings)) => respond(StatusCode::OK, &list(&plan, &embeddings, format)),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
-/// The answer to a request that asks for what is not to be had.
-fn faulty(fault: &Fault) -> Response {
-    failure(StatusCode::BAD_REQUEST, &fault.message, fault.param.as_deref(), fault.code)
-}
-
-async fn embedded(
-    api: &Api,
+/// Embeds the input, all or nothing: OpenAI's API has no place for the error of one text.
+async fn embed(
+    service: &Service,
     client: Arc<Client>,
     request: EmbeddingsRequest,
-) -> Result<pb::EmbedResponse, Refusal> {
+) -> Result<(EmbedPlan, Vec<Embedding>), Refusal> {
     let EmbeddingsRequest { model, input, dimensions, .. } = request;
     let texts = match input {
         Input::Text(text) => vec![text],
         Input::Texts(texts) => texts,
-        Input::Tokens(ids) => vec![api.text_of(&model, "input", &ids)?],
+        Input::Tokens(ids) => vec![service.text_of(&model, "input", &ids).map_err(counted(service))?],
         Input::TokenLists(lists) => {
-            let text =
-                |(index, ids): (usize, &Vec<u32>)| api.text_of(&model, &format!("input[{index}]"), ids);
-            lists.iter().enumerate().map(text).collect::<Result<_, _>>()?
+            let mut texts = Vec::with_capacity(lists.len());
+            for (index, ids) in lists.iter().enumerate() {
+                let text = service.text_of(&model, &format!("input[{index}]"), ids);
+                texts.push(text.map_err(counted(service))?);
+            }
+            texts
         }
     };
-    let settings = pb::EmbedSettings {
-        model: Some(pb::ModelRef { name: model, revision: String::new() }),
+    let settings = EmbedSettings {
+        model: ModelRef { name: model, revision: String::new() },
+        prompt: Prompt::Default,
         // OpenAI's vectors have length 1, and a text over the limit is an error there.
         normalize: Some(true),
-        truncation: pb::Truncation::Reject.into(),
-        priority: pb::Priority::Interactive.into(),
+        truncation: Truncation::Reject,
+        priority: Priority::Interactive,
         dimensions,
-        ..Default::default()
+        token_outputs: Extras::default(),
     };
-    api.embed_all(client, pb::EmbedRequest { settings: Some(settings), texts }).await
+    embed_all(service, client, settings, texts, |index| format!("input[{index}]")).await
+}
+
+/// Embeds texts; the first that fails fails all.
+async fn embed_all(
+    service: &Service,
+    client: Arc<Client>,
+    settings: EmbedSettings,
+    texts: Vec<String>,
+    field: FieldPath,
+) -> Result<(EmbedPlan, Vec<Embedding>), Refusal> {
+    let context = context_of(service, client);
+    let answer = service.embed(&context, settings, texts, field).await;
+    let (plan, embeddings) = answer.map_err(counted(service))?;
+    let mut vectors = Vec::with_capacity(embeddings.items.len());
+    for (index, item) in embeddings.items.into_iter().enumerate() {
+        vectors.push(item.map_err(|error| Refusal { error, field: Some(field(index)) })?);
+    }
+    Ok((plan, vectors))
+}
+
+/// The context of a call by this client, counted as one.
+fn context_of(service: &Service, client: Arc<Client>) -> CallContext {
+    service.metrics().called(&client.name);
+    let context = CallContext::default();
+    context.record_client(client);
+    context
+}
+
+/// Counts a refusal on its way to the caller.
+fn counted(service: &Service) -> impl Fn(Error) -> Refusal {
+    |error| {
+        service.count_refusal(&error);
+        Refusal::from(error)
+    }
 }
 
 /// The answer in OpenAI's shape.
-fn list(response: &pb::EmbedResponse, format: EncodingFormat) -> Value {
-    let row = |(index, bytes): (usize, &[u8])| {
+fn list(plan: &EmbedPlan, embeddings: &[Embedding], format: EncodingFormat) -> Value {
+    let mut data = Vec::with_capacity(embeddings.len());
+    for (index, Embedding { vector, .. }) in embeddings.iter().enumerate() {
         let embedding = match format {
-            EncodingFormat::Base64 => json!(STANDARD.encode(bytes)),
-            EncodingFormat::Float => {
-                let words = bytes.chunks_exact(4);
-                json!(words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<f32>>())
+            EncodingFormat::Float => json!(vector),
+            EncodingFormat::Base64 => {
+                let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+                json!(STANDARD.encode(bytes))
             }
         };
-        json!({"object": "embedding", "index": index, "embedding": embedding})
-    };
-    let rows = response.vectors.chunks_exact(response.dimensions as usize * 4);
-    let tokens = response.usage.as_ref().map_or(0, |usage| usage.prompt_tokens);
+        data.push(json!({"object": "embedding", "index": index, "embedding": embedding}));
+    }
+    let tokens: u32 = embeddings.iter().map(|embedding| embedding.tokens).sum();
     json!({
         "object": "list",
-        "data": rows.enumerate().map(row).collect::<Vec<Value>>(),
-        "model": response.model_name,
+        "data": data,
+        "model": plan.model.info.name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })
-}
-
-/// The HTTP status for a canonical gRPC code, as in google.rpc's `code.proto`.
-fn http_status(code: i32) -> StatusCode {
-    match code {
-        3 | 9 | 11 => StatusCode::BAD_REQUEST,
-        4 => StatusCode::GATEWAY_TIMEOUT,
-        5 => StatusCode::NOT_FOUND,
-        8 => StatusCode::TOO_MANY_REQUESTS,
-        16 => StatusCode::UNAUTHORIZED,
-        14 => StatusCode::SERVICE_UNAVAILABLE,
-        7 => StatusCode::FORBIDDEN,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The canonical gRPC code for an HTTP status, as in google.rpc's `code.proto`; where several have
-/// one status, the one that the server gives most.
-fn grpc_code(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
-        StatusCode::NOT_FOUND => "NOT_FOUND",
-        StatusCode::METHOD_NOT_ALLOWED => "UNIMPLEMENTED",
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
-        StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
-        StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "DEADLINE_EXCEEDED",
-        status if status.is_success() => "OK",
-        status if status.is_client_error() => "INVALID_ARGUMENT",
-        _ => "INTERNAL",
-    }
-}
-
-/// A field of the contract by its name here.
-fn param(field: &str) -> String {
-    let mut name = field.to_owned();
-    for group in ["settings.", "sampling.", "limits.", "prompt.chat."] {
-        name = name.strip_prefix(group).map_or(name.clone(), str::to_owned);
-    }
-    let renamed =
-        [("texts", "input"), ("max_new_tokens", "max_tokens"), ("constraint.json_schema", "response_format")];
-    renamed.into_iter().fold(name, |name, (ours, theirs)| name.replace(ours, theirs))
-}
-
-/// The status and message of a refusal.
-fn refusal_body(refusal: &Refusal) -> (StatusCode, Value) {
-    let error = &refusal.error;
-    let param = refusal.field.as_deref().map(param);
-    let code = match error.reason.as_str() {
-        "UNKNOWN_MODEL" => "model_not_found".to_owned(),
-        "OVERLOADED" | "QUOTA_EXCEEDED" => "rate_limit_exceeded".to_owned(),
-        "UNAUTHENTICATED" => "invalid_api_key".to_owned(),
-        reason => reason.to_lowercase(),
-    };
-    failed(http_status(error.code), &error.message, param.as_deref(), &code)
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let (status, body) = refusal_body(refusal);
-    let error = &refusal.error;
-    let mut response = answer(status, &body);
-    if error.retry_after_ms > 0 {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(error.retry_after_ms.div_ceil(1_000)));
-        // What OpenAI's own clients look at first.
-        headers.insert("retry-after-ms", HeaderValue::from(error.retry_after_ms));
-    }
-    response
-}
-
-fn failure(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> Response {
-    let (status, body) = failed(status, message, param, code);
-    answer(status, &body)
-}
-
-fn failed(status: StatusCode, message: &str, param: Option<&str>, code: &str) -> (StatusCode, Value) {
-    let kind = match status {
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        StatusCode::FORBIDDEN => "permission_error",
-        StatusCode::UNAUTHORIZED => "authentication_error",
-        status if status.is_server_error() => "server_error",
-        _ => "invalid_request_error",
-    };
-    (status, json!({"error": {"message": message, "type": kind, "param": param, "code": code}}))
-}
-
-fn answer(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 #[cfg(test)]
@@ -398,31 +369,5 @@ mod tests {
         assert_eq!(method_label("GET", "/v1/embeddings"), "other");
         assert_eq!(method_label("GET", "/v1/models/a/b"), "GET /v1/models/NAME");
         assert_eq!(method_label("GET", "/v1/modelsx"), "other");
-        for (code, name) in [(3, "INVALID_ARGUMENT"), (4, "DEADLINE_EXCEEDED"), (5, "NOT_FOUND")] {
-            assert_eq!(grpc_code(http_status(code)), name);
-        }
-        for (code, name) in
-            [(8, "RESOURCE_EXHAUSTED"), (13, "INTERNAL"), (14, "UNAVAILABLE"), (16, "UNAUTHENTICATED")]
-        {
-            assert_eq!(grpc_code(http_status(code)), name);
-        }
-        assert_eq!(grpc_code(StatusCode::OK), "OK");
-    }
-
-    #[test]
-    fn fields_have_openais_names() {
-        let check = |field: &str, expected: &str| assert_eq!(param(field), expected);
-        check("texts[1]", "input[1]");
-        check("settings.dimensions", "dimensions");
-        check("settings.sampling.top_p", "top_p");
-        check("settings.limits.max_new_tokens", "max_tokens");
-        check("settings.constraint.json_schema", "response_format");
-        check("prompt.chat.messages[0].content", "messages[0].content");
-    }
-
-    #[test]
-    fn codes_become_statuses() {
-        let codes = [3, 4, 5, 8, 9, 11, 13, 14, 16].map(|code| http_status(code).as_u16());
-        assert_eq!(codes, [400, 504, 404, 429, 400, 400, 500, 503, 401]);
     }
 }

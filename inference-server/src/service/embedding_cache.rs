@@ -1,7 +1,7 @@
-//! Vectors of texts embedded before.
+//! The embedding cache: vectors of texts embedded before, by a hash of all that decides them.
 //!
-//! Kept as the model gave them, before normalising, so that an answer from here is the one the
-//! model would give. The least recently used go when there are too many bytes.
+//! Vectors are kept as the model made them, before they are cut and normalised, so that an answer
+//! from the cache is the one the model would give. Evicts the least recently used entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,25 +10,26 @@ use sha2::{Digest, Sha256};
 
 use crate::text::tokenizer::Truncation;
 
-/// What an entry takes beside its vector: key, counts, and its places in the two maps.
+/// Bytes of an entry in addition to its vector: key, counts, and its places in the two maps,
+/// rounded up.
 const OVERHEAD: usize = 160;
 
-/// A text's vector and how the text was read.
+/// What the model made of a text, and how the text was read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Embedded {
-    /// As the model gave it, not normalised.
+    /// The pooled vector, neither cut nor normalised.
     pub vector: Vec<f32>,
     /// Tokens read, special tokens included.
     pub tokens: u32,
     /// Whether something was cut off.
     pub truncated: bool,
-    /// What was asked for beside the vector; such an answer is not kept.
-    pub more: Option<Box<More>>,
+    /// Token outputs, if asked for; such an answer is not cached.
+    pub token_outputs: Option<Box<TokenOutputs>>,
 }
 
 /// Weights and vectors of a text's tokens; see [`crate::models::RowOutput`].
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct More {
+pub(crate) struct TokenOutputs {
     /// The tokens read, special tokens included.
     pub ids: Vec<u32>,
     /// One weight for each token, or none.
@@ -41,12 +42,12 @@ pub(crate) struct More {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u8; 32]);
 
-/// What the keys of a request have in common.
+/// Hash state of what the keys of a request have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys(Sha256);
 
 impl Keys {
-    /// Keys of texts for a revision of a model, read in this way.
+    /// Keys of texts embedded by this revision of a model behind this prompt.
     pub(crate) fn new(revision: &str, prompt: &str, truncation: Truncation) -> Self {
         let mut hash = Sha256::new();
         for part in [revision, prompt] {
@@ -78,7 +79,7 @@ struct State {
 }
 
 impl State {
-    fn remove_oldest(&mut self) {
+    fn evict_oldest(&mut self) {
         if let Some((_, key)) = self.by_use.pop_first()
             && let Some(entry) = self.entries.remove(&key)
         {
@@ -87,7 +88,7 @@ impl State {
     }
 }
 
-/// The vectors; a budget of 0 keeps none.
+/// The cache; a budget of 0 bytes turns it off.
 pub(crate) struct EmbeddingCache {
     budget: usize,
     state: Mutex<State>,
@@ -107,7 +108,7 @@ impl EmbeddingCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it keeps anything at all.
+    /// Whether anything is ever cached.
     pub(crate) fn is_on(&self) -> bool {
         self.budget > 0
     }
@@ -130,7 +131,7 @@ impl EmbeddingCache {
         Some(Arc::clone(&entry.value))
     }
 
-    /// Keeps a vector, in the place of the least recently used ones.
+    /// Caches a vector, evicting the least recently used ones.
     pub(crate) fn insert(&self, key: Key, value: Arc<Embedded>) {
         let bytes = weight(&value);
         if bytes > self.budget {
@@ -146,7 +147,7 @@ impl EmbeddingCache {
         state.by_use.insert(used, key);
         state.bytes += bytes;
         while state.bytes > self.budget {
-            state.remove_oldest();
+            state.evict_oldest();
         }
     }
 }
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     fn value(x: f32, length: usize) -> Arc<Embedded> {
-        Arc::new(Embedded { vector: vec![x; length], tokens: 1, truncated: false, more: None })
+        Arc::new(Embedded { vector: vec![x; length], tokens: 1, truncated: false, token_outputs: None })
     }
 
     #[test]

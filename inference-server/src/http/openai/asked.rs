@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use observatory_proto::inference::v1 as pb;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Fault, Fields};
 use super::{INPUT, Input};
+use crate::generation::constraint::Constraint;
+use crate::generation::sampler::Sampling;
+use crate::generation::template::Message;
+use crate::scheduler::batcher::Priority;
+use crate::service::ModelRef;
+use crate::service::generate::GenerateSettings;
 
 /// What both paths take.
 #[derive(Debug, Default)]
@@ -41,7 +46,7 @@ enum Stop {
 #[derive(Debug)]
 pub(super) struct ChatRequest {
     pub(super) common: Common,
-    pub(super) messages: Vec<pb::ChatMessage>,
+    pub(super) messages: Vec<Message>,
     pub(super) logprobs: Option<u32>,
     pub(super) chat_template_kwargs: Map<String, Value>,
 }
@@ -189,7 +194,7 @@ fn check_tools(fields: &mut Fields) -> Result<(), Fault> {
 }
 
 /// A message, whose content may be a text or parts of one.
-fn read_message(index: usize, message: Value) -> Result<pb::ChatMessage, Fault> {
+fn read_message(index: usize, message: Value) -> Result<Message, Fault> {
     let path = format!("messages[{index}]");
     let mut message = Fields::of(&path, message)?;
     let role = message.needed("role", "who speaks")?;
@@ -213,7 +218,7 @@ fn read_message(index: usize, message: Value) -> Result<pb::ChatMessage, Fault> 
             ));
         }
     }
-    Ok(pb::ChatMessage { role, content })
+    Ok(Message { role, content })
 }
 
 fn read_part(path: &str, part: Value) -> Result<String, Fault> {
@@ -248,36 +253,35 @@ pub(super) enum Form {
 }
 
 impl Common {
-    pub(super) fn settings(&self, form: Form, logprobs: Option<u32>) -> pb::GenerationSettings {
-        let sampling = pb::Sampling {
-            // What OpenAI's API takes where nothing is asked for.
-            temperature: Some(self.temperature.unwrap_or(1.0)),
-            top_p: self.top_p,
-            top_k: self.top_k,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
+    pub(super) fn settings(&self, form: Form, logprobs: Option<u32>) -> GenerateSettings {
+        let plain = Sampling::default();
+        let mut logit_bias: Vec<(u32, f32)> = self.logit_bias.iter().map(|(id, bias)| (*id, *bias)).collect();
+        logit_bias.sort_unstable_by_key(|(id, _)| *id);
+        let sampling = Sampling {
+            // The default of OpenAI's API.
+            temperature: self.temperature.unwrap_or(1.0),
+            top_p: self.top_p.unwrap_or(plain.top_p),
+            top_k: self.top_k.unwrap_or(plain.top_k),
+            min_p: self.min_p.unwrap_or(plain.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(plain.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(plain.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(plain.frequency_penalty),
+            logit_bias,
+            ..plain
+        };
+        // OpenAI's API gives a completion 16 tokens; a chat gets the server's default.
+        let unlimited = if form == Form::Completion { 16 } else { 0 };
+        GenerateSettings {
+            model: ModelRef { name: self.model.clone(), revision: String::new() },
+            priority: Priority::Interactive,
+            sampling,
             seed: self.seed.map(i64::cast_unsigned),
-            logit_bias: self.logit_bias.clone(),
-        };
-        let limits = pb::GenerationLimits {
-            // A completion has 16 tokens unless asked otherwise, a chat what the server gives.
-            max_new_tokens: self.max_tokens.unwrap_or(if form == Form::Completion { 16 } else { 0 }),
+            max_new_tokens: self.max_tokens.unwrap_or(unlimited) as usize,
             stop: self.stop.clone(),
-            ..Default::default()
-        };
-        pb::GenerationSettings {
-            model: Some(pb::ModelRef { name: self.model.clone(), revision: String::new() }),
-            priority: pb::Priority::Interactive.into(),
-            sampling: Some(sampling),
-            limits: Some(limits),
-            constraint: self
-                .schema
-                .clone()
-                .map(|schema| pb::Constraint { kind: Some(pb::constraint::Kind::JsonSchema(schema)) }),
+            stop_ids: Vec::new(),
+            ignore_end: false,
             logprobs,
-            ..Default::default()
+            constraint: self.schema.clone().map(Constraint::JsonSchema),
         }
     }
 }
@@ -303,12 +307,9 @@ mod tests {
         }))
         .unwrap();
         let settings = request.common.settings(Form::Chat, None);
-        let limits = settings.limits.unwrap();
-        assert_eq!((limits.max_new_tokens, limits.stop), (7, vec!["x".to_owned()]));
-        let sampling = settings.sampling.unwrap();
-        assert_eq!((sampling.temperature, sampling.logit_bias[&5]), (Some(1.0), -100.0));
-        let constraint = settings.constraint.unwrap().kind.unwrap();
-        assert_eq!(constraint, pb::constraint::Kind::JsonSchema("{\"type\":\"string\"}".to_owned()));
+        assert_eq!((settings.max_new_tokens, settings.stop), (7, vec!["x".to_owned()]));
+        assert_eq!((settings.sampling.temperature, settings.sampling.logit_bias), (1.0, vec![(5, -100.0)]));
+        assert_eq!(settings.constraint, Some(Constraint::JsonSchema("{\"type\":\"string\"}".to_owned())));
         assert_eq!(request.messages[0].content, "ab");
     }
 

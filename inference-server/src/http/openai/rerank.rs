@@ -8,17 +8,21 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
-use observatory_proto::inference::v1 as pb;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::fields::{Fault, Fields};
-use super::{answer, faulty, refused};
-use crate::grpc::Api;
-use crate::grpc::local::Refusal;
-use crate::models::Task;
+use super::refusal::{Refusal, respond};
+use super::{context_of, counted, embed_all};
+use crate::error::Error;
+use crate::models::{Extras, Task};
+use crate::scheduler::batcher::Priority;
 use crate::service::access::Client;
+use crate::service::embed::{EmbedSettings, Prompt};
+use crate::service::rank::RankSettings;
+use crate::service::{ModelRef, Service};
+use crate::text::tokenizer::Truncation;
 
 const KNOWN: &str = "there are model, query, documents, top_n and return_documents";
 /// Prompts of an encoder for what is looked for, and for where it is looked for.
@@ -69,22 +73,23 @@ fn text(index: usize, value: Value) -> Result<String, Fault> {
 }
 
 pub(super) async fn rerank(
-    State(api): State<Api>,
+    State(service): State<Service>,
     Extension(client): Extension<Arc<Client>>,
     body: Bytes,
 ) -> Response {
     let asked = match Asked::read(&body) {
         Ok(asked) => asked,
-        Err(fault) => return faulty(&fault),
+        Err(fault) => return fault.into_response(),
     };
-    let scored = match api.task_of(&asked.model) {
-        Some(Task::Embedding) => by_vectors(&api, client, &asked).await,
-        // Whatever is wrong with the model is said by who ranks.
-        _ => by_ranker(&api, client, &asked).await,
+    let model = service.registry().resolve(&asked.model, "", None);
+    let scored = match model.map(|model| model.info.task) {
+        Ok(Task::Embedding) => by_vectors(&service, client, &asked).await,
+        // Ranking says what is wrong with the model.
+        _ => by_ranker(&service, client, &asked).await,
     };
     match scored {
-        Ok(scored) => answer(StatusCode::OK, &scored.json(&asked)),
-        Err(refusal) => refused(&refusal),
+        Ok(scored) => respond(StatusCode::OK, &scored.json(&asked)),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
@@ -118,63 +123,69 @@ impl Scored {
     }
 }
 
-async fn by_ranker(api: &Api, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
-    let settings = pb::RankSettings {
-        model: Some(pb::ModelRef { name: asked.model.clone(), revision: String::new() }),
-        priority: pb::Priority::Interactive.into(),
+/// By a cross-encoder.
+async fn by_ranker(service: &Service, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
+    let settings = RankSettings {
+        model: ModelRef { name: asked.model.clone(), revision: String::new() },
+        truncation: Truncation::Right,
+        priority: Priority::Interactive,
+        raw_scores: false,
+        top_n: 0,
         keep_order: true,
-        ..Default::default()
     };
-    let request = pb::RankRequest {
-        settings: Some(settings),
-        query: asked.query.clone(),
-        documents: asked.documents.clone(),
-    };
-    let answer = api.rank_all(client, request).await?;
+    let context = context_of(service, client);
+    let ranking = service.rank(&context, settings, asked.query.clone(), asked.documents.clone()).await;
+    let ranking = ranking.map_err(counted(service))?;
+    let mut scores = Vec::with_capacity(ranking.documents.len());
+    for document in ranking.documents {
+        let field = Some(format!("documents[{}]", document.index));
+        scores.push(document.result.map_err(|error| Refusal { error, field })?.score);
+    }
+    Ok(Scored { scores, model: ranking.model.info.name.clone(), tokens: ranking.prompt_tokens })
+}
+
+/// By the cosine of an encoder's vectors.
+async fn by_vectors(service: &Service, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
+    let documents = asked.documents.clone();
+    let settings = embed_settings(service, &asked.model, &OF_DOCUMENTS);
+    let field = |index| format!("documents[{index}]");
+    let documents = embed_all(service, Arc::clone(&client), settings, documents, field).await;
+    let (plan, documents) = documents.map_err(|refusal| refusal.with_field("texts", "documents"))?;
+    let settings = embed_settings(service, &asked.model, &OF_QUERIES);
+    let query = vec![asked.query.clone()];
+    let (_, query) = embed_all(service, client, settings, query, |_| "query".to_owned()).await?;
+    let of_query = query.first().ok_or(Error::Backend)?;
+    let tokens = documents.iter().chain([of_query]).map(|embedding| embedding.tokens).sum();
     Ok(Scored {
-        scores: answer.documents.iter().map(|document| document.score).collect(),
-        model: answer.model_name,
-        tokens: answer.usage.map_or(0, |usage| usage.prompt_tokens),
+        scores: documents.iter().map(|document| cosine(&document.vector, &of_query.vector)).collect(),
+        model: plan.model.info.name.clone(),
+        tokens,
     })
 }
 
-async fn by_vectors(api: &Api, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
-    let embed = async |field: &str, texts: &[String], prompts: &[&str]| {
-        let settings = pb::EmbedSettings {
-            model: Some(pb::ModelRef { name: asked.model.clone(), revision: String::new() }),
-            priority: pb::Priority::Interactive.into(),
-            prompt_name: api.prompt_of(&asked.model, prompts).unwrap_or_default(),
-            normalize: Some(true),
-            ..Default::default()
-        };
-        let request = pb::EmbedRequest { settings: Some(settings), texts: texts.to_vec() };
-        api.embed_all(Arc::clone(&client), request).await.map_err(|mut refusal| {
-            refusal.field = refusal.field.map(|path| match field {
-                "query" => "query".to_owned(),
-                field => path.replace("texts", field),
-            });
-            refusal
-        })
-    };
-    let documents = embed("documents", &asked.documents, &OF_DOCUMENTS).await?;
-    let query = embed("query", std::slice::from_ref(&asked.query), &OF_QUERIES).await?;
-    let tokens = [&documents, &query].map(|part| part.usage.as_ref().map_or(0, |usage| usage.prompt_tokens));
-    let of_query = floats(&query.vectors);
-    let width = documents.dimensions as usize * size_of::<f32>();
-    let cosine = |row: &[u8]| -> f32 {
-        let product: f64 =
-            floats(row).iter().zip(&of_query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        product.clamp(-1.0, 1.0) as f32
-    };
-    Ok(Scored {
-        scores: documents.vectors.chunks_exact(width.max(1)).map(cosine).collect(),
-        model: documents.model_name,
-        tokens: tokens.iter().sum(),
-    })
+fn embed_settings(service: &Service, model: &str, prompts: &[&str]) -> EmbedSettings {
+    EmbedSettings {
+        model: ModelRef { name: model.to_owned(), revision: String::new() },
+        prompt: prompt_of(service, model, prompts),
+        truncation: Truncation::Right,
+        priority: Priority::Interactive,
+        normalize: Some(true),
+        dimensions: None,
+        token_outputs: Extras::default(),
+    }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+/// The first of these prompts that the model has, or its default.
+fn prompt_of(service: &Service, model: &str, names: &[&str]) -> Prompt {
+    let Ok(model) = service.registry().resolve(model, "", None) else { return Prompt::Default };
+    let name = names.iter().find(|name| model.info.prompts.contains_key(**name));
+    name.map_or(Prompt::Default, |name| Prompt::Named((*name).to_owned()))
+}
+
+/// Of vectors with length 1.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    product.clamp(-1.0, 1.0) as f32
 }
 
 #[cfg(test)]

@@ -9,20 +9,22 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt};
-use observatory_proto::inference::v1 as pb;
-use pb::prompt::Kind;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
 use super::asked::{ChatRequest, Common, CompletionRequest, Form};
-use super::{Input, answer, failure, faulty, refused};
+use super::refusal::{Refusal, failure, respond};
+use super::{Input, context_of, counted};
+use crate::error::Error;
+use crate::generation::Generator;
 use crate::generation::sampler::Sampled;
 use crate::generation::sequence::{Event, Reason};
-use crate::grpc::Api;
-use crate::grpc::local::{LocalText, Refusal, TokenNames};
+use crate::registry::loaded::LoadedModel;
+use crate::service::Service;
 use crate::service::access::Client;
+use crate::service::generate::{Generation, PromptInput};
 
 /// Texts of one request at most, prompts times `n`.
 const MOST_CHOICES: usize = 128;
@@ -34,7 +36,7 @@ struct Head {
     form: Form,
     id: String,
     created: u64,
-    model: String,
+    model: Arc<LoadedModel>,
     logprobs: bool,
     stream: bool,
     include_usage: bool,
@@ -50,49 +52,48 @@ impl Head {
 }
 
 pub(super) async fn chat(
-    State(api): State<Api>,
+    State(service): State<Service>,
     Extension(client): Extension<Arc<Client>>,
     body: Bytes,
 ) -> Response {
     let request = match ChatRequest::read(&body) {
         Ok(request) => request,
-        Err(fault) => return faulty(&fault),
+        Err(fault) => return fault.into_response(),
     };
     let arguments = request.chat_template_kwargs.into_iter().map(|(name, value)| (name, value.to_string()));
-    let chat = pb::Chat { messages: request.messages, template_arguments: arguments.collect() };
-    let asked = Asked { form: Form::Chat, prompts: vec![Kind::Chat(chat)], logprobs: request.logprobs };
-    write(&api, client, request.common, asked).await
+    let prompt = PromptInput::Chat { messages: request.messages, arguments: arguments.collect() };
+    let asked = Asked { form: Form::Chat, prompts: vec![prompt], logprobs: request.logprobs };
+    generate(&service, client, request.common, asked).await
 }
 
 pub(super) async fn completions(
-    State(api): State<Api>,
+    State(service): State<Service>,
     Extension(client): Extension<Arc<Client>>,
     body: Bytes,
 ) -> Response {
     let request = match CompletionRequest::read(&body) {
         Ok(request) => request,
-        Err(fault) => return faulty(&fault),
+        Err(fault) => return fault.into_response(),
     };
-    let tokens = |ids| Kind::Tokens(pb::TokenSequence { ids });
-    let prompts: Vec<Kind> = match request.prompt {
-        Input::Text(text) => vec![Kind::Text(text)],
-        Input::Texts(texts) => texts.into_iter().map(Kind::Text).collect(),
-        Input::Tokens(ids) => vec![tokens(ids)],
-        Input::TokenLists(lists) => lists.into_iter().map(tokens).collect(),
+    let prompts: Vec<PromptInput> = match request.prompt {
+        Input::Text(text) => vec![PromptInput::Text(text)],
+        Input::Texts(texts) => texts.into_iter().map(PromptInput::Text).collect(),
+        Input::Tokens(ids) => vec![PromptInput::Tokens(ids)],
+        Input::TokenLists(lists) => lists.into_iter().map(PromptInput::Tokens).collect(),
     };
     let asked = Asked { form: Form::Completion, prompts, logprobs: request.logprobs };
-    write(&api, client, request.common, asked).await
+    generate(&service, client, request.common, asked).await
 }
 
 /// What sets one request apart from another beside what both paths take.
 struct Asked {
     form: Form,
-    prompts: Vec<Kind>,
+    prompts: Vec<PromptInput>,
     logprobs: Option<u32>,
 }
 
-/// Begins every text and answers with all of them, or event by event.
-async fn write(api: &Api, client: Arc<Client>, common: Common, asked: Asked) -> Response {
+/// Begins every sequence and answers with all of them, or event by event.
+async fn generate(service: &Service, client: Arc<Client>, common: Common, asked: Asked) -> Response {
     let Asked { form, prompts, logprobs } = asked;
     let n = common.n.unwrap_or(1);
     let choices = prompts.len().saturating_mul(n);
@@ -101,31 +102,36 @@ async fn write(api: &Api, client: Arc<Client>, common: Common, asked: Asked) -> 
         return failure(StatusCode::BAD_REQUEST, &message, Some("n"), "invalid_value");
     }
     let settings = common.settings(form, logprobs);
-    let mut texts = Vec::new();
-    for (index, kind) in prompts.into_iter().flat_map(|kind| std::iter::repeat_n(kind, n)).enumerate() {
+    let mut generations = Vec::with_capacity(choices);
+    let prompts = prompts.into_iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
+    for (index, prompt) in prompts.enumerate() {
         let mut settings = settings.clone();
-        if let Some(seed) = settings.sampling.as_mut().and_then(|sampling| sampling.seed.as_mut()) {
-            *seed = seed.wrapping_add(index as u64);
-        }
-        let request =
-            pb::GenerateRequest { settings: Some(settings), prompt: Some(pb::Prompt { kind: Some(kind) }) };
-        match api.write_text(Arc::clone(&client), request).await {
-            Ok(text) => texts.push(text),
-            Err(refusal) => return refused(&refusal),
+        // Choices of one prompt must differ, and still be reproducible.
+        settings.seed = settings.seed.map(|seed| seed.wrapping_add(index as u64));
+        let context = context_of(service, Arc::clone(&client));
+        match service.generate(&context, settings, prompt, "prompt").await {
+            Ok(generation) => generations.push(generation),
+            Err(error) => return counted(service)(error).into_response(),
         }
     }
+    let Some(first) = generations.first() else { return Refusal::from(Error::Backend).into_response() };
+    let model = Arc::clone(&first.sequence.model);
     let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
     let head = Head {
         form,
         id: format!("{prefix}-{}", Uuid::new_v4().simple()),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-        model: texts.first().map(|text| text.model_name().to_owned()).unwrap_or_default(),
+        model,
         logprobs: logprobs.is_some(),
         stream: common.stream,
         include_usage: common.include_usage,
         n,
     };
-    if head.stream { streamed(head, texts) } else { whole(&head, texts).await }
+    if head.stream {
+        streamed(service.clone(), head, generations)
+    } else {
+        whole(service, &head, generations).await
+    }
 }
 
 /// Tokens of an answer.
@@ -154,15 +160,15 @@ fn finish_reason(reason: Reason) -> &'static str {
     }
 }
 
-async fn whole(head: &Head, texts: Vec<LocalText>) -> Response {
+async fn whole(service: &Service, head: &Head, generations: Vec<Generation>) -> Response {
     let mut usage = Usage::default();
     let mut choices = Vec::new();
-    for (index, mut text) in texts.into_iter().enumerate() {
+    for (index, mut generation) in generations.into_iter().enumerate() {
         let counts = head.counts(index);
-        usage.prompt += if counts { text.prompt_tokens() } else { 0 };
+        usage.prompt += if counts { generation.sequence.prompt_tokens } else { 0 };
         let (mut content, mut sampled) = (String::new(), Vec::new());
         let reason = loop {
-            match text.next().await {
+            match generation.next().await {
                 Ok(Event::Started { cached }) => usage.cached += if counts { cached } else { 0 },
                 Ok(Event::Token { sampled: token, text }) => {
                     content += &text;
@@ -172,11 +178,11 @@ async fn whole(head: &Head, texts: Vec<LocalText>) -> Response {
                     content += &text;
                     break reason;
                 }
-                Err(refusal) => return refused(&refusal),
+                Err(error) => return counted(service)(error).into_response(),
             }
         };
         usage.completion += sampled.len();
-        let logprobs = if head.logprobs { head.logprobs(&text.names(), &sampled) } else { Value::Null };
+        let logprobs = if head.logprobs { head.token_logprobs(&sampled) } else { Value::Null };
         choices.push(match head.form {
             Form::Chat => json!({
                 "index": index, "message": {"role": "assistant", "content": content, "refusal": null},
@@ -187,10 +193,10 @@ async fn whole(head: &Head, texts: Vec<LocalText>) -> Response {
             }),
         });
     }
-    answer(
+    respond(
         StatusCode::OK,
         &json!({
-            "id": head.id, "object": head.object(), "created": head.created, "model": head.model,
+            "id": head.id, "object": head.object(), "created": head.created, "model": head.model.info.name,
             "choices": choices, "usage": usage.json(),
         }),
     )
@@ -207,7 +213,7 @@ impl Head {
 
     fn chunk(&self, choices: &Value, usage: Option<Usage>) -> Value {
         let mut chunk = json!({
-            "id": self.id, "object": self.object(), "created": self.created, "model": self.model,
+            "id": self.id, "object": self.object(), "created": self.created, "model": self.model.info.name,
             "choices": choices,
         });
         if self.include_usage {
@@ -232,8 +238,9 @@ impl Head {
     }
 
     /// In the form of the path.
-    fn logprobs(&self, names: &TokenNames, sampled: &[Sampled]) -> Value {
-        let one = |(id, logprob): (u32, f32)| json!({"token": token(names, id), "logprob": logprob, "bytes": names.bytes(id)});
+    fn token_logprobs(&self, sampled: &[Sampled]) -> Value {
+        let Ok(generator) = self.model.generator() else { return Value::Null };
+        let one = |(id, logprob): (u32, f32)| json!({"token": token(generator, id), "logprob": logprob, "bytes": generator.token_bytes(id)});
         if self.form == Form::Chat {
             let entry = |sampled: &Sampled| {
                 let mut entry = one((sampled.id, sampled.logprob));
@@ -243,11 +250,11 @@ impl Head {
             return json!({"content": sampled.iter().map(entry).collect::<Vec<Value>>()});
         }
         let top = |sampled: &Sampled| {
-            let pairs = sampled.top.iter().map(|(id, logprob)| (token(names, *id), json!(logprob)));
+            let pairs = sampled.top.iter().map(|(id, logprob)| (token(generator, *id), json!(logprob)));
             Value::Object(pairs.collect())
         };
         json!({
-            "tokens": sampled.iter().map(|sampled| token(names, sampled.id)).collect::<Vec<_>>(),
+            "tokens": sampled.iter().map(|sampled| token(generator, sampled.id)).collect::<Vec<_>>(),
             "token_logprobs": sampled.iter().map(|sampled| sampled.logprob).collect::<Vec<_>>(),
             "top_logprobs": sampled.iter().map(top).collect::<Vec<_>>(),
         })
@@ -255,26 +262,24 @@ impl Head {
 }
 
 /// A token as text; one that is a part of a character as its bytes, as OpenAI's API writes it.
-fn token(names: &TokenNames, id: u32) -> String {
-    match names.bytes(id).map(String::from_utf8) {
+fn token(generator: &Generator, id: u32) -> String {
+    match generator.token_bytes(id).map(String::from_utf8) {
         Some(Ok(text)) => text,
         Some(Err(error)) => {
             let bytes = error.as_bytes().iter().map(|byte| format!("\\x{byte:02x}"));
             format!("bytes:{}", bytes.collect::<String>())
         }
-        None => names.text(id),
+        None => generator.token_text(id),
     }
 }
 
 /// Server-sent events: the role of each choice, its tokens, and its end.
-fn streamed(head: Head, texts: Vec<LocalText>) -> Response {
+fn streamed(service: Service, head: Head, generations: Vec<Generation>) -> Response {
     let (sender, lines) = mpsc::channel(WAITING_LINES);
-    let names = texts.first().map(LocalText::names);
     tokio::spawn(async move {
-        let Some(names) = names else { return };
         tokio::select! {
-            () = tell(&head, &names, texts, &sender) => {}
-            // Dropping the texts takes them off the engine.
+            () = send_events(&service, &head, generations, &sender) => {}
+            // Dropping the generations takes their sequences off the engine.
             () = sender.closed() => {}
         }
     });
@@ -283,61 +288,75 @@ fn streamed(head: Head, texts: Vec<LocalText>) -> Response {
     (StatusCode::OK, headers, Body::from_stream(lines)).into_response()
 }
 
-async fn tell(head: &Head, names: &TokenNames, texts: Vec<LocalText>, sender: &mpsc::Sender<String>) {
-    let send = async |value: Value| sender.send(format!("data: {value}\n\n")).await.is_ok();
-    let counted = texts.iter().enumerate().filter(|(index, _)| head.counts(*index));
-    let mut usage = Usage { prompt: counted.map(|(_, text)| text.prompt_tokens()).sum(), ..Usage::default() };
+async fn send_events(
+    service: &Service,
+    head: &Head,
+    generations: Vec<Generation>,
+    sender: &mpsc::Sender<String>,
+) {
+    let mut usage = Usage::default();
+    for (index, generation) in generations.iter().enumerate() {
+        usage.prompt += if head.counts(index) { generation.sequence.prompt_tokens } else { 0 };
+    }
     if head.form == Form::Chat {
-        for index in 0..texts.len() {
-            let begun = json!({"role": "assistant", "content": ""});
-            send(head.change(index, &begun, None, &Value::Null)).await;
+        for index in 0..generations.len() {
+            let role = json!({"role": "assistant", "content": ""});
+            send(sender, &head.change(index, &role, None, &Value::Null)).await;
         }
     }
-    let texts = texts.into_iter().enumerate();
-    let mut events = stream::select_all(texts.map(|(index, text)| Box::pin(events(index, text))));
+    let generations = generations.into_iter().enumerate();
+    let streams = generations.map(|(index, generation)| Box::pin(events(index, generation)));
+    let mut events = stream::select_all(streams);
     while let Some((index, event)) = events.next().await {
-        let sent = match event {
+        let chunk = match event {
             Ok(Event::Started { cached }) => {
                 usage.cached += if head.counts(index) { cached } else { 0 };
-                true
+                continue;
             }
             Ok(Event::Token { sampled, text }) => {
                 usage.completion += 1;
-                let logprobs = if head.logprobs {
-                    head.logprobs(names, std::slice::from_ref(&sampled))
-                } else {
-                    Value::Null
+                // A token that completes no character says nothing yet.
+                if text.is_empty() && !head.logprobs {
+                    continue;
+                }
+                let logprobs = match head.logprobs {
+                    true => head.token_logprobs(std::slice::from_ref(&sampled)),
+                    false => Value::Null,
                 };
-                let silent = text.is_empty() && !head.logprobs;
-                silent || send(head.change(index, &json!({"content": text}), None, &logprobs)).await
+                head.change(index, &json!({"content": text}), None, &logprobs)
             }
             Ok(Event::Finished { reason, text, .. }) => {
                 let rest = if text.is_empty() { json!({}) } else { json!({"content": text}) };
-                send(head.change(index, &rest, Some(reason), &Value::Null)).await
+                head.change(index, &rest, Some(reason), &Value::Null)
             }
-            Err(refusal) => {
-                let (_, body) = super::refusal_body(&refusal);
-                send(body).await;
+            Err(error) => {
+                let (_, body) = counted(service)(error).body();
+                send(sender, &body).await;
                 return;
             }
         };
-        if !sent {
+        if !send(sender, &chunk).await {
             return;
         }
     }
     if head.include_usage {
-        send(head.chunk(&json!([]), Some(usage))).await;
+        send(sender, &head.chunk(&json!([]), Some(usage))).await;
     }
     // The caller has everything that counts.
     let _ = sender.send("data: [DONE]\n\n".to_owned()).await;
 }
 
+/// Whether the caller is still there.
+async fn send(sender: &mpsc::Sender<String>, value: &Value) -> bool {
+    sender.send(format!("data: {value}\n\n")).await.is_ok()
+}
+
 /// The events of a choice, up to its end.
-fn events(index: usize, text: LocalText) -> impl Stream<Item = (usize, Result<Event, Refusal>)> {
-    stream::unfold(Some(text), move |text| async move {
-        let mut text = text?;
-        let event = text.next().await;
+fn events(index: usize, generation: Generation) -> impl Stream<Item = (usize, Result<Event, Error>)> {
+    stream::unfold(Some(generation), move |generation| async move {
+        let mut generation = generation?;
+        let event = generation.next().await;
         let over = matches!(event, Ok(Event::Finished { .. }) | Err(_));
-        Some(((index, event), (!over).then_some(text)))
+        Some(((index, event), (!over).then_some(generation)))
     })
 }
