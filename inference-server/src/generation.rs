@@ -18,7 +18,7 @@ pub(crate) mod stop;
 pub(crate) mod template;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::device::OpenDevice;
 use crate::error::Error;
 use crate::kernels::paged::BLOCK;
+use crate::metrics::generation::GenerationFigures;
 use crate::models::decoder::LanguageModel;
 use crate::scheduler::admission::{Admission, Budget, Limits};
 use crate::scheduler::batcher::Priority;
@@ -114,9 +115,20 @@ impl Generator {
         &self.admission
     }
 
-    /// What it did and holds.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// The engine's figures, for a scrape.
+    pub fn figures(&self) -> GenerationFigures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GenerationFigures {
+            running: read(&self.counters.running),
+            waiting: read(&self.counters.waiting),
+            kv_blocks: self.limits.blocks as u64,
+            kv_blocks_used: read(&self.counters.blocks_used),
+            steps: read(&self.counters.steps),
+            prompt_tokens: read(&self.counters.prompt_tokens),
+            cached_prompt_tokens: read(&self.counters.cached_tokens),
+            generated_tokens: read(&self.counters.written_tokens),
+            preemptions: read(&self.counters.preemptions),
+        }
     }
 
     /// Blocks of keys and values, and those that texts hold.

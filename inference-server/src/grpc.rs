@@ -8,7 +8,6 @@ mod classification;
 mod embedding;
 mod encoding;
 mod generation;
-pub(crate) mod health;
 mod layer;
 mod models;
 mod ranking;
@@ -31,11 +30,12 @@ use tonic::{Request, Response, Status};
 use tower::layer::util::{Identity, Stack};
 
 use crate::error::Error;
+use crate::health::{self, Health};
 use crate::service::access::Access;
 use crate::service::call::CallContext;
 use crate::service::{Service, Timing};
 use access::AccessLayer;
-use health::Health;
+
 use layer::ObserveLayer;
 
 /// The reflection that grpcio's and older clients ask for.

@@ -10,6 +10,7 @@ pub(crate) mod device;
 pub(crate) mod error;
 pub(crate) mod generation;
 pub(crate) mod grpc;
+pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod kernels;
 pub(crate) mod metrics;

@@ -1,9 +1,12 @@
-//! What Prometheus can read: names start with `observatory_inference_`, units stand in the names,
-//! labels are closed sets.
+//! Metrics for Prometheus: names start with `observatory_inference_` and end in their unit, labels
+//! are closed sets.
+//!
+//! Counters are incremented where things happen. Gauges of other rooms are set by a collector just
+//! before a scrape, so this room knows none of them.
 
-mod texts;
+pub(crate) mod generation;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -19,8 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::registry::Registry as Models;
-use crate::scheduler::admission::Admission;
+use generation::GenerationMetrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
@@ -55,7 +57,6 @@ fn seconds() -> Histogram {
 }
 
 /// All counters of the process.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Family<Call, Counter>,
@@ -78,14 +79,35 @@ pub struct Metrics {
     queued_tokens: Gauge,
     token_limit: Gauge,
     tokens_per_second: Gauge,
-    texts: texts::Texts,
-    admission: Arc<Admission>,
-    models: Arc<Models>,
+    generation: GenerationMetrics,
+    collector: OnceLock<Collector>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Sets the gauges that are read and not counted.
+type Collector = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// What the admission controller holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct AdmissionGauges {
+    /// Requests in flight.
+    pub requests: u64,
+    /// Tokens that wait for the device or are on it.
+    pub queued_tokens: u64,
+    /// Tokens that may wait now.
+    pub token_limit: u64,
+    /// Measured speed of the device, in tokens per second.
+    pub tokens_per_second: f64,
 }
 
 impl Metrics {
-    /// Registers everything; `admission` and `models` are read when the metrics are.
-    pub fn new(admission: Arc<Admission>, models: Arc<Models>) -> Arc<Self> {
+    /// Registers everything.
+    pub fn new() -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::with_prefix("observatory_inference"),
             requests: Family::default(),
@@ -108,11 +130,10 @@ impl Metrics {
             queued_tokens: Gauge::default(),
             token_limit: Gauge::default(),
             tokens_per_second: Gauge::default(),
-            texts: texts::Texts::default(),
-            admission,
-            models,
+            generation: GenerationMetrics::default(),
+            collector: OnceLock::new(),
         };
-        metrics.texts.register(&mut metrics.registry);
+        metrics.generation.register(&mut metrics.registry);
         metrics.register();
         Arc::new(metrics)
     }
@@ -129,7 +150,7 @@ impl Metrics {
         );
         r.register_with_unit(
             "rejection",
-            "From a decoded request to its refusal for lack of room on its way back",
+            "From a decoded request to its refusal for lack of capacity",
             Unit::Seconds,
             self.rejection.clone(),
         );
@@ -144,18 +165,21 @@ impl Metrics {
         r.register("rows", "Texts computed", self.rows.clone());
         r.register("batch_tokens", "Tokens of one forward pass", self.batch_tokens.clone());
         r.register("batch_rows", "Rows of one forward pass", self.batch_rows.clone());
-        r.register("vector_cache_hits", "Texts whose vector was remembered", self.cache_hits.clone());
-        r.register("vector_cache_misses", "Texts whose vector was not remembered", self.cache_misses.clone());
-        r.register("model_ready", "1 where the model answers", self.ready.clone());
-        r.register("client_calls", "Calls let in, by client", self.client_calls.clone());
-        r.register("client_tokens", "Tokens let in, by client", self.client_tokens.clone());
+        r.register("embedding_cache_hits", "Texts found in the embedding cache", self.cache_hits.clone());
+        r.register("embedding_cache_misses", "Texts not found there", self.cache_misses.clone());
+        // The names of 0.1 stay for one release.
+        r.register("vector_cache_hits", "Deprecated: embedding_cache_hits", self.cache_hits.clone());
+        r.register("vector_cache_misses", "Deprecated: embedding_cache_misses", self.cache_misses.clone());
+        r.register("model_ready", "1 if the model is ready", self.ready.clone());
+        r.register("client_calls", "Calls admitted, by client", self.client_calls.clone());
+        r.register("client_tokens", "Tokens admitted, by client", self.client_tokens.clone());
         r.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
-        r.register("queued_tokens", "Tokens that wait for or are on the device", self.queued_tokens.clone());
+        r.register("queued_tokens", "Tokens waiting for the device or on it", self.queued_tokens.clone());
         r.register("token_limit", "Tokens that may wait now", self.token_limit.clone());
-        r.register("tokens_per_second", "Speed of the device lately", self.tokens_per_second.clone());
+        r.register("tokens_per_second", "Measured speed of the device", self.tokens_per_second.clone());
     }
 
-    /// A call began; it is counted when what comes back is dropped.
+    /// A call begins; it is counted when the guard is dropped.
     pub fn began(self: &Arc<Self>, method: &'static str) -> Ongoing {
         Ongoing { metrics: Arc::clone(self), method, started: Instant::now(), code: "CANCELLED" }
     }
@@ -170,8 +194,7 @@ impl Metrics {
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
-    /// The refusal of a request for which there is no room went out, so long after the request was
-    /// decoded.
+    /// A refusal for lack of capacity went out, this long after its request was decoded.
     pub fn rejected(&self, after: Duration) {
         self.rejection.observe(after.as_secs_f64());
     }
@@ -196,18 +219,18 @@ impl Metrics {
         self.batch_rows.observe(rows as f64);
     }
 
-    /// Texts were looked up among the vectors remembered.
+    /// Texts were looked up in the embedding cache.
     pub fn cached(&self, hits: usize, misses: usize) {
         self.cache_hits.inc_by(hits as u64);
         self.cache_misses.inc_by(misses as u64);
     }
 
-    /// A client was let in.
+    /// A client was admitted.
     pub fn called(&self, client: &str) {
         self.client_calls.get_or_create(&OfClient { client: client.to_owned() }).inc();
     }
 
-    /// So many tokens of a client were let in.
+    /// Tokens of a client were admitted.
     pub fn used(&self, client: &str, tokens: u64) {
         self.client_tokens.get_or_create(&OfClient { client: client.to_owned() }).inc_by(tokens);
     }
@@ -217,16 +240,33 @@ impl Metrics {
         self.ready.get_or_create(&OfModel { model: model.to_owned() }).set(i64::from(ready));
     }
 
+    /// Runs `collect` before every scrape; the first one stays.
+    pub(crate) fn collect_with(&self, collect: impl Fn(&Self) + Send + Sync + 'static) {
+        // There is one composition root.
+        let _ = self.collector.set(Box::new(collect));
+    }
+
+    /// Sets the gauges of admission.
+    pub(crate) fn set_admission(&self, now: AdmissionGauges) {
+        self.in_flight.set(signed(now.requests));
+        self.queued_tokens.set(signed(now.queued_tokens));
+        self.token_limit.set(signed(now.token_limit));
+        self.tokens_per_second.set(now.tokens_per_second as i64);
+    }
+
+    /// Sets the figures of a language model.
+    pub(crate) fn set_generation(&self, model: &str, now: &generation::GenerationFigures) {
+        self.generation.set(model, now);
+    }
+
     /// The OpenMetrics text.
     ///
     /// # Errors
     /// If a value cannot be formatted.
     pub fn encode(&self) -> Result<String> {
-        self.in_flight.set(self.admission.requests() as i64);
-        self.queued_tokens.set(i64::try_from(self.admission.queued_tokens()).unwrap_or(i64::MAX));
-        self.token_limit.set(i64::try_from(self.admission.token_limit()).unwrap_or(i64::MAX));
-        self.tokens_per_second.set(self.admission.rate() as i64);
-        self.texts.read(&self.models);
+        if let Some(collect) = self.collector.get() {
+            collect(self);
+        }
         let mut out = String::new();
         text::encode(&mut out, &self.registry).context("metrics cannot be encoded")?;
         Ok(out)
@@ -236,6 +276,10 @@ impl Metrics {
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().route("/metrics", get(serve)).with_state(self)
     }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// A call that is counted when it ends; dropped without an answer, the caller went away.

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::device::arbiter::DeviceArbiter;
 use crate::device::{self, Batches, OpenDevice};
-use crate::grpc::health::Health;
 use crate::grpc::{self, Api, Layered, Router};
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::loader::{Loader, Waiting};
@@ -124,7 +124,8 @@ impl Server {
     ) -> Result<Self> {
         let registry = Arc::new(registry);
         let admission = Admission::new(config.admission);
-        let metrics = Metrics::new(Arc::clone(&admission), Arc::clone(&registry));
+        let metrics = Metrics::new();
+        metrics.collect_with(collector(Arc::clone(&admission), Arc::clone(&registry)));
         let batch_tokens = config.batch_tokens.unwrap_or(batches.tokens);
         let queue = Queue::start(
             batch_tokens,
@@ -270,6 +271,19 @@ impl Server {
         }
         tracing::info!(outcome = ?outcome, "stopped");
         Ok(outcome)
+    }
+}
+
+/// Reads what other rooms hold into the gauges.
+fn collector(admission: Arc<Admission>, registry: Arc<Registry>) -> impl Fn(&Metrics) + Send + Sync {
+    move |metrics| {
+        metrics.set_admission(admission.gauges());
+        for entry in registry.entries() {
+            let State::Ready(model) = &entry.state else { continue };
+            if let Ok(generator) = model.generator() {
+                metrics.set_generation(&entry.name, &generator.figures());
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub struct EngineLimits {
 
 /// What an engine did and holds, for whoever asks.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Texts being written.
     pub running: AtomicU64,
     /// Texts that wait.

@@ -5,11 +5,11 @@
 //! and Cohere. A token array to be embedded holds ids of the model's own tokenizer; they are turned
 //! into text and read again.
 
-mod asked;
 mod fields;
+mod generation;
+mod generation_request;
 mod refusal;
 mod rerank;
-mod text;
 
 use std::sync::Arc;
 
@@ -91,8 +91,8 @@ pub(crate) fn router(service: Service, access: Access, patience: Patience) -> Ro
     let guard = middleware::from_fn_with_state((service.clone(), access), guard);
     let count = middleware::from_fn_with_state(service.clone(), count);
     Router::new()
-        .route("/v1/chat/completions", post(text::chat))
-        .route("/v1/completions", post(text::completions))
+        .route("/v1/chat/completions", post(generation::chat))
+        .route("/v1/completions", post(generation::completions))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/rerank", post(rerank::rerank))
         .route("/v1/models", get(models))

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 use observatory_server::http;
 
-use crate::grpc::health::Health;
+use crate::health::Health;
 
 /// The routes.
 pub(crate) fn router(health: Health) -> Router {

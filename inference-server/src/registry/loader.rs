@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::device::OpenDevice;
 use crate::error::Error;
-use crate::grpc::health::Health;
+use crate::health::Health;
 use crate::registry::Registry;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::warm_up::warm_up;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::Error;
+use crate::metrics::AdmissionGauges;
 
 /// Speed assumed until the first batches have been measured, tokens per second.
 const ASSUMED_RATE: f64 = 2_000.0;
@@ -160,6 +161,16 @@ impl Admission {
         let mut state = self.state();
         state.computed = RATE_MEMORY * state.computed + tokens as f64;
         state.seconds = RATE_MEMORY * state.seconds + elapsed.as_secs_f64();
+    }
+
+    /// What it holds now, for a scrape.
+    pub(crate) fn gauges(&self) -> AdmissionGauges {
+        AdmissionGauges {
+            requests: self.requests() as u64,
+            queued_tokens: self.queued_tokens(),
+            token_limit: self.token_limit(),
+            tokens_per_second: self.rate(),
+        }
     }
 
     /// Tokens per second on the device, as measured lately.

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use candle_core::quantized::GgmlDType;
 use observatory_inference::testing::device;
@@ -407,8 +406,8 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
         ids
     });
     let texts = texts.collect();
-    let counters = generator.counters();
-    (texts, counters.preemptions.load(Ordering::Relaxed), counters.cached_tokens.load(Ordering::Relaxed))
+    let figures = generator.figures();
+    (texts, figures.preemptions, figures.cached_prompt_tokens)
 }
 
 /// The last text goes on from what the first one writes, as a chat does.

@@ -7,7 +7,6 @@ use observatory_inference::testing::error::Error;
 use observatory_inference::testing::metrics::Metrics;
 use observatory_inference::testing::models::RowOutput;
 use observatory_inference::testing::registry::LoadedModel;
-use observatory_inference::testing::registry::Registry;
 use observatory_inference::testing::scheduler::{Admission, Budget, Limits};
 use observatory_inference::testing::scheduler::{Lane, Priority, Queue, Ticket, Work};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,7 @@ impl Bench {
     fn with_budget(tokens: usize) -> Self {
         let gate = Gate::closed();
         let admission = Admission::new(Limits { requests: 100, budget: Budget::Tokens(1_000) });
-        let metrics = Metrics::new(Arc::clone(&admission), Arc::new(Registry::ready(Vec::new())));
+        let metrics = Metrics::new();
         let queue = Queue::start(tokens, 1, Arc::clone(&admission), metrics, Arc::default()).unwrap();
         Self { model: Arc::new(gated(&gate)), gate, admission, queue }
     }

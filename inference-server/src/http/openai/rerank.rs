@@ -25,13 +25,13 @@ use crate::service::{ModelRef, Service};
 use crate::text::tokenizer::Truncation;
 
 const KNOWN: &str = "there are model, query, documents, top_n and return_documents";
-/// Prompts of an encoder for what is looked for, and for where it is looked for.
+/// Names under which encoders publish their prompts for queries and for documents.
 const OF_QUERIES: [&str; 1] = ["query"];
 const OF_DOCUMENTS: [&str; 3] = ["passage", "document", "passages"];
 
 /// A checked request.
 #[derive(Debug, PartialEq)]
-struct Asked {
+struct RerankRequest {
     model: String,
     query: String,
     documents: Vec<String>,
@@ -39,7 +39,7 @@ struct Asked {
     return_documents: bool,
 }
 
-impl Asked {
+impl RerankRequest {
     fn read(body: &[u8]) -> Result<Self, Fault> {
         let mut fields = Fields::read(body)?;
         let model = fields.needed("model", "the name of a model")?;
@@ -77,7 +77,7 @@ pub(super) async fn rerank(
     Extension(client): Extension<Arc<Client>>,
     body: Bytes,
 ) -> Response {
-    let asked = match Asked::read(&body) {
+    let asked = match RerankRequest::read(&body) {
         Ok(asked) => asked,
         Err(fault) => return fault.into_response(),
     };
@@ -102,7 +102,7 @@ struct Scored {
 
 impl Scored {
     /// The best ones first; those of equal score stay in their order.
-    fn json(&self, asked: &Asked) -> Value {
+    fn json(&self, asked: &RerankRequest) -> Value {
         let mut order: Vec<(usize, f32)> = self.scores.iter().copied().enumerate().collect();
         order.sort_by(|(_, a), (_, b)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
         order.truncate(asked.top_n);
@@ -124,7 +124,7 @@ impl Scored {
 }
 
 /// By a cross-encoder.
-async fn by_ranker(service: &Service, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
+async fn by_ranker(service: &Service, client: Arc<Client>, asked: &RerankRequest) -> Result<Scored, Refusal> {
     let settings = RankSettings {
         model: ModelRef { name: asked.model.clone(), revision: String::new() },
         truncation: Truncation::Right,
@@ -145,7 +145,11 @@ async fn by_ranker(service: &Service, client: Arc<Client>, asked: &Asked) -> Res
 }
 
 /// By the cosine of an encoder's vectors.
-async fn by_vectors(service: &Service, client: Arc<Client>, asked: &Asked) -> Result<Scored, Refusal> {
+async fn by_vectors(
+    service: &Service,
+    client: Arc<Client>,
+    asked: &RerankRequest,
+) -> Result<Scored, Refusal> {
     let documents = asked.documents.clone();
     let settings = embed_settings(service, &asked.model, &OF_DOCUMENTS);
     let field = |index| format!("documents[{index}]");
@@ -194,12 +198,12 @@ mod tests {
 
     #[test]
     fn requests_are_read_in_both_forms() {
-        let read = |value: Value| Asked::read(value.to_string().as_bytes());
+        let read = |value: Value| RerankRequest::read(value.to_string().as_bytes());
         let asked = json!({
             "model": "m", "query": "q", "documents": ["a", {"text": "b"}], "top_n": null, "return_documents": null,
             "user": "u"
         });
-        let expected = Asked {
+        let expected = RerankRequest {
             model: "m".to_owned(),
             query: "q".to_owned(),
             documents: vec!["a".to_owned(), "b".to_owned()],
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_best_come_first() {
-        let asked = Asked {
+        let asked = RerankRequest {
             model: String::new(),
             query: String::new(),
             documents: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),

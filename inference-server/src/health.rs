@@ -98,7 +98,6 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::admission::{Admission, Budget, Limits};
 
     async fn check(health: &Health, name: &str, serves: bool) {
         assert_eq!(health.serves(name).await, serves, "{name}");
@@ -106,8 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_is_for_good() {
-        let admission = Admission::new(Limits { requests: 1, budget: Budget::Tokens(1) });
-        let metrics = Metrics::new(admission, Arc::new(Registry::ready(Vec::new())));
+        let metrics = Metrics::new();
         let (health, _service) = Health::new(Arc::new(Registry::ready(Vec::new())), metrics);
         health.publish().await;
         check(&health, "", true).await;

@@ -1,4 +1,6 @@
-//! What `POST /v1/chat/completions` and `POST /v1/completions` take.
+//! Requests of `POST /v1/chat/completions` and `POST /v1/completions`, checked field by field.
+//!
+//! Extensions that vLLM and llama.cpp share (`top_k`, `min_p`, `chat_template_kwargs`) are read too.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,6 @@
 //! `POST /v1/chat/completions` and `POST /v1/completions`.
+//!
+//! Every choice is a sequence of its own; a stream interleaves their chunks as tokens come.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
-use super::asked::{ChatRequest, Common, CompletionRequest, Form};
+use super::generation_request::{ChatRequest, Common, CompletionRequest, Form};
 use super::refusal::{Refusal, failure, respond};
 use super::{Input, context_of, counted};
 use crate::error::Error;
@@ -26,12 +28,12 @@ use crate::service::Service;
 use crate::service::access::Client;
 use crate::service::generate::{Generation, PromptInput};
 
-/// Texts of one request at most, prompts times `n`.
+/// Sequences of one request: prompts times `n`. OpenAI's API bounds `n` by 128.
 const MOST_CHOICES: usize = 128;
-/// Events that wait for a caller who reads slowly.
+/// Events in flight to a caller who reads slowly; the engine does not wait for it.
 const WAITING_LINES: usize = 16;
 
-/// Everything about an answer but its texts.
+/// What all chunks of an answer have in common.
 struct Head {
     form: Form,
     id: String,
@@ -62,7 +64,7 @@ pub(super) async fn chat(
     };
     let arguments = request.chat_template_kwargs.into_iter().map(|(name, value)| (name, value.to_string()));
     let prompt = PromptInput::Chat { messages: request.messages, arguments: arguments.collect() };
-    let asked = Asked { form: Form::Chat, prompts: vec![prompt], logprobs: request.logprobs };
+    let asked = Prompts { form: Form::Chat, prompts: vec![prompt], logprobs: request.logprobs };
     generate(&service, client, request.common, asked).await
 }
 
@@ -81,20 +83,20 @@ pub(super) async fn completions(
         Input::Tokens(ids) => vec![PromptInput::Tokens(ids)],
         Input::TokenLists(lists) => lists.into_iter().map(PromptInput::Tokens).collect(),
     };
-    let asked = Asked { form: Form::Completion, prompts, logprobs: request.logprobs };
+    let asked = Prompts { form: Form::Completion, prompts, logprobs: request.logprobs };
     generate(&service, client, request.common, asked).await
 }
 
-/// What sets one request apart from another beside what both paths take.
-struct Asked {
+/// What the two paths do not have in common.
+struct Prompts {
     form: Form,
     prompts: Vec<PromptInput>,
     logprobs: Option<u32>,
 }
 
 /// Begins every sequence and answers with all of them, or event by event.
-async fn generate(service: &Service, client: Arc<Client>, common: Common, asked: Asked) -> Response {
-    let Asked { form, prompts, logprobs } = asked;
+async fn generate(service: &Service, client: Arc<Client>, common: Common, asked: Prompts) -> Response {
+    let Prompts { form, prompts, logprobs } = asked;
     let n = common.n.unwrap_or(1);
     let choices = prompts.len().saturating_mul(n);
     if choices == 0 || choices > MOST_CHOICES {
