@@ -4,7 +4,11 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check chaos check-cuda bench bench-gpu fuzz miri
+PROGRAMS := observatory inference-server pipeline-services typeset
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help setup build release install demo test ci checks lint fmt docs sqlx sqlx-check clean
+.PHONY: chaos check-cuda bench bench-gpu fuzz miri
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -14,8 +18,15 @@ setup: ## fetch what the package clients have (idempotent, offline when complete
 	@scripts/timed "set-up" scripts/fetch-wheels "$(OBSERVATORY_WHEELS)"
 	@scripts/timed "set-up" scripts/setup-python
 
-build: setup ## the programs
+build: setup ## the programs in the dev profile, which `make demo` and `make test` use; see `release`
 	@scripts/timed "programs" $(CARGO) build --workspace --bins
+
+release: setup ## the programs optimised, in target/release
+	$(CARGO) build --locked --release $(PROGRAMS:%=--bin %)
+
+install: release ## the optimised programs to PREFIX/bin (default: ~/.local)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(PROGRAMS:%=target/release/%) "$(DESTDIR)$(PREFIX)/bin"
 
 demo: ## whole stack, simulated portals, pipeline, report
 	@scripts/check-data-dir $(DEMO)
@@ -31,6 +42,9 @@ lint: ## format and clippy
 	$(CARGO) fmt --all --check
 	@scripts/timed "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
 
+fmt: ## write the Rust sources in the format that `make lint` asks for
+	$(CARGO) fmt --all
+
 docs: ## API documentation
 	@RUSTDOCFLAGS="-D warnings" scripts/timed "API documentation" $(CARGO) doc --workspace --no-deps --quiet
 
@@ -43,6 +57,9 @@ sqlx-check: setup ## the cache is that of the queries in the source
 checks: lint docs sqlx-check ## all but the tests; wants the programs built
 
 ci: test checks ## exactly what CI runs
+
+clean: ## remove what was compiled; fetched packages and models in data stay
+	$(CARGO) clean
 
 chaos: build ## faults in the middle of runs with 100 kill points instead of the ten of `make test`; no part of ci
 	OBSERVATORY_CHAOS=100 $(CARGO) nextest run --package observatory-tests --test e2e -E 'test(chaos::)'
