@@ -4,60 +4,77 @@ export OBSERVATORY_WHEELS ?= $(WHEELS)
 export SQLX_OFFLINE := true
 CARGO ?= cargo
 
-.PHONY: help setup build demo test ci checks lint docs sqlx sqlx-check chaos check-cuda bench bench-gpu fuzz miri
+PROGRAMS := observatory inference-server pipeline-services typeset
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help setup build release install demo test ci checks lint fmt docs sqlx sqlx-check clean
+.PHONY: chaos check-cuda bench bench-gpu fuzz miri
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
 
 setup: ## fetch what the package clients have (idempotent, offline when complete)
-	@.ci/timed "set-up" .ci/setup
-	@.ci/timed "set-up" .ci/fetch-wheels "$(OBSERVATORY_WHEELS)"
-	@.ci/timed "set-up" .ci/setup-python
+	@scripts/timed "set-up" scripts/setup
+	@scripts/timed "set-up" scripts/fetch-wheels "$(OBSERVATORY_WHEELS)"
+	@scripts/timed "set-up" scripts/setup-python
 
-build: setup ## the programs
-	@.ci/timed "programs" $(CARGO) build --workspace --bins
+build: setup ## the programs in the dev profile, which `make demo` and `make test` use; see `release`
+	@scripts/timed "programs" $(CARGO) build --workspace --bins
+
+release: setup ## the programs optimised, in target/release
+	$(CARGO) build --locked --release $(PROGRAMS:%=--bin %)
+
+install: release ## the optimised programs to PREFIX/bin (default: ~/.local)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(PROGRAMS:%=target/release/%) "$(DESTDIR)$(PREFIX)/bin"
 
 demo: ## whole stack, simulated portals, pipeline, report
-	@.ci/check-data-dir $(DEMO)
+	@scripts/check-data-dir $(DEMO)
 	@$(MAKE) --no-print-directory build
 	target/debug/observatory demo $(DEMO)
 
 test: build ## every test
-	@.ci/timed "tests, compiled" $(CARGO) nextest run --workspace --no-run
-	@.ci/timed "tests of the documentation" $(CARGO) test --workspace --doc --quiet
-	@.ci/timed "tests" .ci/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
+	@scripts/timed "tests, compiled" $(CARGO) nextest run --workspace --no-run
+	@scripts/timed "tests of the documentation" $(CARGO) test --workspace --doc --quiet
+	@scripts/timed "tests" scripts/with-postgres $(CARGO) nextest run --workspace --no-fail-fast
 
 lint: ## format and clippy
 	$(CARGO) fmt --all --check
-	@.ci/timed "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
+	@scripts/timed "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## write the Rust sources in the format that `make lint` asks for
+	$(CARGO) fmt --all
 
 docs: ## API documentation
-	@RUSTDOCFLAGS="-D warnings" .ci/timed "API documentation" $(CARGO) doc --workspace --no-deps --quiet
+	@RUSTDOCFLAGS="-D warnings" scripts/timed "API documentation" $(CARGO) doc --workspace --no-deps --quiet
 
 sqlx: setup ## write the offline cache of checked queries again
-	.ci/sqlx-cache write
+	scripts/sqlx-cache write
 
 sqlx-check: setup ## the cache is that of the queries in the source
-	@.ci/timed "cache of queries" .ci/sqlx-cache check
+	@scripts/timed "cache of queries" scripts/sqlx-cache check
 
 checks: lint docs sqlx-check ## all but the tests; wants the programs built
 
 ci: test checks ## exactly what CI runs
 
+clean: ## remove what was compiled; fetched packages and models in data stay
+	$(CARGO) clean
+
 chaos: build ## faults in the middle of runs with 100 kill points instead of the ten of `make test`; no part of ci
 	OBSERVATORY_CHAOS=100 $(CARGO) nextest run --package observatory-tests --test e2e -E 'test(chaos::)'
 
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
-	.ci/check-cuda
+	scripts/check-cuda
 
 bench: ## speed beside named peers, written to benches/RESULTS.md; 40 minutes after the first build, no part of ci
 	benches/run
 
 bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server beside sentence-transformers
-	.ci/bench-gpu
+	scripts/bench-gpu
 
 fuzz: ## libFuzzer on the parsers, five minutes for each; wants a nightly compiler and cargo-fuzz, no part of ci
-	.ci/fuzz
+	scripts/fuzz
 
 miri: ## undefined behaviour in the plain paths of the arithmetic; wants a nightly compiler with Miri, no part of ci
-	.ci/miri
+	scripts/miri

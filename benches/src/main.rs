@@ -11,7 +11,7 @@
 mod figures;
 mod peers;
 mod report;
-#[path = "../../inference-server/examples/serving/store.rs"]
+#[path = "serving/store.rs"]
 #[allow(dead_code, reason = "shared with the bench of serving, which uses the rest")]
 mod store;
 mod worker;

@@ -1,5 +1,5 @@
-//! Everything a request can be refused for, with the code and the machine-readable reason that go on
-//! the wire.
+//! Everything a request can be refused for, with the code and the machine-readable reason that go
+//! on the wire.
 //!
 //! [`Error::kind`] is the one table: a new variant gets its line there. `grpc/status.rs` and
 //! `http/openai.rs` only translate codes.

@@ -1,5 +1,5 @@
-//! Serves encoders and language models over gRPC: embeddings, token labels, tokenisation and text from
-//! the models of a store; embeddings and text also over HTTP in OpenAI's form.
+//! Serves encoders and language models over gRPC: embeddings, token labels, tokenisation and text
+//! from the models of a store; embeddings and text also over HTTP in OpenAI's form.
 //!
 //! A call comes in by `grpc` or `http`, `service` decides what it asks for, `scheduler` admits and
 //! orders it, and `models` computes; `generation` steps language models. See `ARCHITECTURE.md` for

@@ -1,6 +1,6 @@
 //! The store, the queue and the item pipeline on a real PostgreSQL.
 //!
-//! `.ci/with-postgres` gives `DATABASE_URL`; each test gets a database of its own with every
+//! `scripts/with-postgres` gives `DATABASE_URL`; each test gets a database of its own with every
 //! migration run.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]

@@ -11,7 +11,7 @@ use std::{
 
 /// Exit code and words of the check for a data directory.
 fn check(arguments: &[&str], data: Option<&Path>) -> (i32, String) {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.ci/check-data-dir");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/check-data-dir");
     let mut command = Command::new(script);
     command.args(arguments).env_remove("OBSERVATORY_PG_USER").env_remove("OBSERVATORY_DATA");
     if let Some(data) = data {
@@ -64,8 +64,8 @@ fn a_data_directory_is_judged_as_the_program_judges_it() {
     assert_eq!(check(&[], Some(&dir.path().join("file/data"))).0, 2);
 }
 
-/// Exit code and words of a script of `.ci`, where `cargo` is a stand-in that takes down what it is
-/// asked.
+/// Exit code and words of a script of `scripts/`, where `cargo` is a stand-in that takes down what
+/// it is asked.
 fn with_cargo(script: &str, cargo: &str) -> (i32, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let stand_in = dir.path().join("cargo");
@@ -74,13 +74,13 @@ fn with_cargo(script: &str, cargo: &str) -> (i32, String, String) {
     fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
     // A copy, so that what the script writes lies in no repository.
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::create_dir_all(dir.path().join("copy/.ci")).unwrap();
+    fs::create_dir_all(dir.path().join("copy/scripts")).unwrap();
     fs::create_dir(dir.path().join("copy/fuzz")).unwrap();
-    for name in [format!(".ci/{script}"), "Cargo.lock".to_owned()] {
+    for name in [format!("scripts/{script}"), "Cargo.lock".to_owned()] {
         fs::copy(root.join(&name), dir.path().join("copy").join(&name)).unwrap();
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
-    let program = dir.path().join("copy/.ci").join(script);
+    let program = dir.path().join("copy/scripts").join(script);
     let output = Command::new(program).arg("7").env("PATH", path).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), said, fs::read_to_string(asked).unwrap())

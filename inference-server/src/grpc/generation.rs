@@ -113,7 +113,8 @@ fn sampling(asked: pb::Sampling) -> Sampling {
     let mut logit_bias: Vec<(u32, f32)> = asked.logit_bias.into_iter().collect();
     logit_bias.sort_unstable_by_key(|(id, _)| *id);
     Sampling {
-        // Greedy unless asked otherwise: figures that can be reproduced are what this server is for.
+        // Greedy unless asked otherwise: figures that can be reproduced are what this server is
+        // for.
         temperature: asked.temperature.unwrap_or(0.0),
         top_k: asked.top_k.unwrap_or(plain.top_k),
         top_p: asked.top_p.unwrap_or(plain.top_p),

@@ -24,8 +24,9 @@ use crate::models::{ComputeError, Extras, Model, Pooling, RowOutput};
 /// DeviceArbiter rows of token ids into hidden states.
 pub(crate) trait Backbone: Send + Sync {
     /// Hidden states, tokens × width in f32, the rows one after the other in the order given. A
-    /// row's states do not depend on the other rows. An id with [`crate::text::tokenizer::SECOND_TEXT`] is of token
-    /// type 1; models of a single type are never given one.
+    /// row's states do not depend on the other rows. An id with
+    /// [`crate::text::tokenizer::SECOND_TEXT`] is of token type 1; models of a single type are
+    /// never given one.
     ///
     /// # Errors
     /// See [`ComputeError`].

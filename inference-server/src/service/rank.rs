@@ -150,8 +150,8 @@ fn sigmoid(logit: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
-/// The best `top` (0 for all) documents and every failed one: best first and failed ones last, or in
-/// their order. Documents of equal score stay in their order.
+/// The best `top` (0 for all) documents and every failed one: best first and failed ones last, or
+/// in their order. Documents of equal score stay in their order.
 fn arranged(documents: Vec<RankedDocument>, keep_order: bool, top: usize) -> Vec<RankedDocument> {
     let (mut good, failed): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.result.is_ok());

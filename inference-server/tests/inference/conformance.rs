@@ -38,7 +38,11 @@ impl Drop for Server {
 fn passes(suite: &str, tests: &str, [server, small]: [&Server; 2]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let python = root.join(".venv/bin/python");
-    assert!(python.is_file(), "{} is not there: run `make setup` (or .ci/setup-python)", python.display());
+    assert!(
+        python.is_file(),
+        "{} is not there: run `make setup` (or scripts/setup-python)",
+        python.display()
+    );
     let output = Command::new(python)
         .args(["-B", suite])
         .current_dir(root.join("inference-server/tests/conformance"))

@@ -22,7 +22,7 @@ fn command(models: &std::path::Path, flags: &[&str]) -> Command {
 }
 
 /// Reads the log until a line contains `text`.
-fn wait_for(log: &mut BufReader<ChildStderr>, text: &str) {
+pub(crate) fn wait_for(log: &mut BufReader<ChildStderr>, text: &str) {
     let mut seen = String::new();
     loop {
         let mut line = String::new();

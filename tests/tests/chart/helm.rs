@@ -44,7 +44,7 @@ fn tool(variable: &str, name: &str) -> PathBuf {
     };
     assert!(
         path.is_file(),
-        "{name} is not at {}: run `make setup` (or .ci/setup-python), or set {variable} to its path",
+        "{name} is not at {}: run `make setup` (or scripts/setup-python), or set {variable} to its path",
         path.display()
     );
     path

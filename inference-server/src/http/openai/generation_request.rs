@@ -1,6 +1,7 @@
 //! Requests of `POST /v1/chat/completions` and `POST /v1/completions`, checked field by field.
 //!
-//! Extensions that vLLM and llama.cpp share (`top_k`, `min_p`, `chat_template_kwargs`) are read too.
+//! Extensions that vLLM and llama.cpp share (`top_k`, `min_p`, `chat_template_kwargs`) are read
+//! too.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,8 +1,8 @@
 //! The blocks of BERT and XLM-RoBERTa on an NVIDIA GPU, by our own kernels.
 //!
-//! Texts are packed one after the other, as in [`crate::models::encoder::cpu`]. A forward pass is put on the
-//! device's stream as a whole: ids go up in one copy, vectors come back in one. The residual stream
-//! is held in the chosen precision; sums, norms, softmax and pooling are f32.
+//! Texts are packed one after the other, as in [`crate::models::encoder::cpu`]. A forward pass is
+//! put on the device's stream as a whole: ids go up in one copy, vectors come back in one. The
+//! residual stream is held in the chosen precision; sums, norms, softmax and pooling are f32.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -21,8 +21,8 @@ const DEFAULT_NEW_TOKENS: usize = 256;
 /// Stop strings, and stop tokens, of one request: OpenAI's API has 4; each is looked for at every
 /// token.
 const MOST_STOPS: usize = 16;
-/// Bytes of a schema, expression or grammar: far above what is written by hand, so that compiling one
-/// stays bounded.
+/// Bytes of a schema, expression or grammar: far above what is written by hand, so that compiling
+/// one stays bounded.
 const LARGEST_CONSTRAINT: usize = 64 << 10;
 
 /// What a request asks for.

@@ -1,6 +1,6 @@
 """A model of the shape of multilingual-e5-base with random weights, texts for it, and its peers' speed.
 
-Used by `.ci/bench-gpu`. Needs torch, transformers and sentence-transformers, and a CUDA device for both commands:
+Used by `scripts/bench-gpu`. Needs torch, transformers and sentence-transformers, and a CUDA device for both commands:
 `make DIR FIXTURE` writes DIR/store, DIR/*.txt and the reference vectors; `make-text DIR` a language model;
 `peer DIR PRECISION…` prints the speed of sentence-transformers and of transformers' bare forward pass at their best
 batch sizes.

@@ -19,7 +19,7 @@ impl Llama {
     /// With as many threads and texts at once as we have.
     pub(crate) fn start(python: &Path, model: &Path, threads: usize, texts: usize) -> Self {
         let mut child = Command::new(python)
-            .args(["-c", include_str!("../../../benches/llama_peer.py")])
+            .args(["-c", include_str!("../../llama_peer.py")])
             .arg("--model")
             .arg(model)
             .args(["--threads", &threads.to_string(), "--sequences", &texts.to_string()])

@@ -1,9 +1,10 @@
 //! Figures of the serving path: what gRPC costs beside the forward pass, what overload does to the
 //! server, and how fast a language model writes.
 //!
-//! `cargo build --bins && cargo run --example serving -- overhead` (or `overload`) prints a table.
-//! Each figure is a ratio within one run, over loopback, on models with random weights; the time
-//! and the calls in flight are bounded.
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin serving -- overhead` prints a
+//! table, and so do `overload` (which wants the bin `inference-server` of this package beside it)
+//! and `generation`. Each figure is a ratio within one run, over loopback, on models with random
+//! weights; the time and the calls in flight are bounded.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 

@@ -1,8 +1,8 @@
 //! Models on a GPU: equality of the encoder with a reference, the speed of its forward passes,
 //! strings per second through gRPC, and steps of a language model.
 //!
-//! `.ci/bench-gpu` makes a model of the shape of multilingual-e5-base with random weights, and runs
-//! this beside sentence-transformers on the same texts. Texts are files of one text a line.
+//! `scripts/bench-gpu` makes a model of the shape of multilingual-e5-base with random weights, and
+//! runs this beside sentence-transformers on the same texts. Texts are files of one text a line.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 

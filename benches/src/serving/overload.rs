@@ -63,7 +63,7 @@ impl Drop for Server {
 
 impl Server {
     fn start(args: &Args, store: &Path) -> Self {
-        let beside = || std::env::current_exe().unwrap().parent().unwrap().with_file_name("inference-server");
+        let beside = || std::env::current_exe().unwrap().with_file_name("inference-server");
         let program = args.server.clone().unwrap_or_else(beside);
         let (announce, log) = (store.join("announce.json"), store.join("server.log"));
         let child = Command::new("taskset")
