@@ -1,4 +1,9 @@
 //! The command line and the environment, checked whole before any port opens.
+//!
+//! [`Args`] is what clap reads, [`Config`] what the rest of the program is handed: no flag is read
+//! anywhere else.
+
+mod renamed;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,177 +19,194 @@ use crate::service::limits::RequestLimits;
 use observatory_server::access::parse_digest;
 use observatory_server::connections::{Patience, Room};
 use observatory_server::tls;
+pub use renamed::Deprecated;
 
-/// Serves embeddings, token labels and tokenisation over gRPC from the models of a store.
+/// Serves embeddings, token classification, ranking and text generation over gRPC, and OpenAI's API
+/// over HTTP, from the models of a store.
 ///
-/// Exit status: 0 after a shutdown that finished what was in flight; 1 where requests were cut off
-/// at the end of --drain-seconds, or the device was lost; 2 where the configuration is wrong, a
-/// port cannot be opened, or none of the store's models can be loaded. With an empty store the
-/// server starts and serves no model. OBSERVATORY_LOG chooses what is logged, RAYON_NUM_THREADS how
-/// many CPU threads compute.
+/// Exit status: 0 after a shutdown that finished all in-flight requests; 1 if requests were cut off
+/// at the end of --drain-seconds, or the device was lost; 2 if the configuration is invalid, a port
+/// cannot be opened, or none of the store's models can be loaded. With an empty store the server
+/// starts and serves no model. OBSERVATORY_LOG sets the log filter, RAYON_NUM_THREADS the number of
+/// CPU threads that compute.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "inference-server", version)]
 pub struct Args {
     /// Address of the gRPC server; port 0 takes a free one.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_LISTEN", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "OBSERVATORY_INFERENCE_LISTEN", default_value = "127.0.0.1:50051", help_heading = NETWORK)]
     pub listen: SocketAddr,
-    /// Address of the Prometheus metrics (GET /metrics) and of health over HTTP (GET /livez, GET
-    /// /readyz), always without TLS and tokens; port 0 takes a free one.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464")]
-    pub metrics_listen: SocketAddr,
-    /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the
-    /// two below.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert in PEM.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Roots in PEM that must have signed the certificate every client has to show.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
-    pub tls_client_ca: Option<PathBuf>,
-    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin,
-    /// tokens_per_minute. Read again when it changes. Without it everybody may call.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE")]
-    pub clients_file: Option<PathBuf>,
-    /// SHA-256 of a bearer token, hexadecimal, that may load and unload models, beside clients with
-    /// admin = true. Being on the same machine gives no rights.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", value_name = "HEX")]
-    pub admin_token_sha256: Option<String>,
     /// Address of OpenAI's API over HTTP (POST /v1/embeddings, /v1/chat/completions,
-    /// /v1/completions), which is off unless given; port 0 takes a free one.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS")]
+    /// /v1/completions, /v1/rerank); off unless given, port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_HTTP_LISTEN", value_name = "ADDRESS", help_heading = NETWORK)]
     pub http_listen: Option<SocketAddr>,
+    /// Address of Prometheus metrics (GET /metrics) and health over HTTP (GET /livez, GET /readyz),
+    /// always without TLS and tokens; port 0 takes a free one.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_METRICS_LISTEN", default_value = "127.0.0.1:9464", help_heading = NETWORK)]
+    pub metrics_listen: SocketAddr,
     /// After binding, write {"grpc", "metrics", "http", "pid"} to this file; removed on a clean
     /// exit.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE")]
+    #[arg(long, env = "OBSERVATORY_INFERENCE_ANNOUNCE_FILE", value_name = "FILE", help_heading = NETWORK)]
     pub announce_file: Option<PathBuf>,
-    /// The model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors.
-    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR")]
-    pub models_dir: PathBuf,
-    /// Model to serve, in order of preference; may be repeated. All models of the store where none
-    /// is named.
-    #[arg(long = "model", env = "OBSERVATORY_INFERENCE_MODEL", value_name = "NAME", value_delimiter = ',')]
-    pub models: Vec<String>,
-    /// Model for embeddings where a request names none; the first that embeds by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME")]
-    pub default_embedding: Option<String>,
-    /// Mebibytes that the weights of all models may take together; a model that does not fit is
-    /// listed as failed.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WEIGHT_MIB", value_name = "MIB")]
-    pub max_weight_mib: Option<u64>,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto")]
-    pub device: DeviceChoice,
-    /// How weights and activations are held; sums are f32.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto")]
-    pub precision: Precision,
-    /// Requests in flight at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256)]
-    pub max_requests: usize,
-    /// Tokens waiting for the device at most; what it computes in --max-queue-seconds by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUED_TOKENS")]
-    pub max_queued_tokens: Option<u64>,
-    /// Seconds of work waiting for the device at most, by its measured speed.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUE_SECONDS", default_value_t = 30)]
-    pub max_queue_seconds: u64,
-    /// Threads that tokenize; one for each core by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_TOKENIZER_THREADS")]
-    pub tokenizer_threads: Option<usize>,
-    /// Mebibytes of vectors to remember by their texts; 0 remembers none.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_VECTOR_CACHE_MIB", default_value_t = 64)]
-    pub vector_cache_mib: usize,
-    /// Tokens of one forward pass at most; 1024 on the CPU and 16384 on a GPU by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS")]
-    pub max_batch_tokens: Option<usize>,
-    /// Mebibytes for the keys and values of one language model; 1024 on the CPU by default, and on
-    /// a GPU what --kv-cache-fraction leaves.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", value_name = "MIB")]
-    pub kv_cache_mib: Option<u64>,
-    /// Part of a GPU's memory that weights, keys and values of all models may take together.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_FRACTION", value_name = "FRACTION", default_value_t = KV_FRACTION)]
-    pub kv_cache_fraction: f64,
-    /// Texts that one language model writes at the same time at most; 64 on the CPU and 256 on a
-    /// GPU by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WRITING")]
-    pub max_writing: Option<usize>,
-    /// Tokens of one step of a language model at most: the newest of every text, and prompts in
-    /// what is left; 128 on the CPU and 2048 on a GPU by default.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS")]
-    pub max_step_tokens: Option<usize>,
-    /// Texts of one request at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024)]
-    pub max_texts: usize,
-    /// Bytes of one text at most.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072)]
-    pub max_text_bytes: usize,
-    /// Items of one stream whose results have not gone out at most; the stream is not read further
-    /// meanwhile.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128)]
-    pub max_stream_items: usize,
-    /// Connections of the gRPC port and of the HTTP port at most, each: what the limit of open
-    /// files leaves by default. Where one more comes, the one that was silent for longest is
-    /// closed.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT")]
+    /// Maximum number of connections, on the gRPC port and on the HTTP port each; by default what
+    /// the limit of open files leaves. One more closes the connection that was silent for longest.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT", help_heading = NETWORK)]
     pub max_connections: Option<usize>,
-    /// Bytes of one request message at most, decompressed.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20)]
+    /// Certificate chain in PEM: the gRPC and HTTP ports speak TLS. Reloaded when it changes, as are
+    /// the key and the roots.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert in PEM.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_KEY", value_name = "FILE", requires = "tls_cert", help_heading = ACCESS)]
+    pub tls_key: Option<PathBuf>,
+    /// Roots in PEM that must have signed every client's certificate (mutual TLS).
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert", help_heading = ACCESS)]
+    pub tls_client_ca: Option<PathBuf>,
+    /// TOML with a table for each client that may call: token_sha256 or certificate_sha256, admin,
+    /// tokens_per_minute. Reloaded when it changes. Without it everybody may call.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_CLIENTS_FILE", value_name = "FILE", help_heading = ACCESS)]
+    pub clients_file: Option<PathBuf>,
+    /// SHA-256, hexadecimal, of a bearer token that may load and unload models, in addition to
+    /// clients with admin = true. Being on the same machine gives no rights.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", value_name = "HEX", help_heading = ACCESS)]
+    pub admin_token_sha256: Option<String>,
+    /// Model store: DIR/ORGANISATION/NAME/ with config.json, tokenizer.json and safetensors, or a
+    /// GGUF file.
+    #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR", help_heading = MODELS)]
+    pub models_dir: PathBuf,
+    /// Model to serve, in order of preference; may be repeated. By default every model of the store.
+    #[arg(long = "model", env = "OBSERVATORY_INFERENCE_MODEL", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
+    pub models: Vec<String>,
+    /// Model for embeddings if a request names none; by default the first that embeds.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DEFAULT_EMBEDDING", value_name = "NAME", help_heading = MODELS)]
+    pub default_embedding: Option<String>,
+    /// Memory for the weights of all models, in MiB; a model that does not fit is listed as failed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_WEIGHT_MIB", value_name = "MIB", help_heading = MODELS)]
+    pub max_weight_mib: Option<u64>,
+    /// Device to compute on: auto, cpu, cuda or cuda:N.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DEVICE", default_value = "auto", help_heading = COMPUTE)]
+    pub device: DeviceChoice,
+    /// Number format of weights and activations; sums are f32.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_PRECISION", value_enum, default_value = "auto", help_heading = COMPUTE)]
+    pub precision: Precision,
+    /// Number of threads that tokenize; by default one per core.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_TOKENIZER_THREADS", help_heading = COMPUTE)]
+    pub tokenizer_threads: Option<usize>,
+    /// Memory for the embedding cache, in MiB; 0 turns it off.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_EMBEDDING_CACHE_MIB", default_value_t = 64, help_heading = COMPUTE)]
+    pub embedding_cache_mib: usize,
+    /// Maximum number of tokens in one encoder batch; 1024 on the CPU and 16384 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", help_heading = COMPUTE)]
+    pub max_batch_tokens: Option<usize>,
+    /// Maximum number of sequences decoded concurrently per language model; 64 on the CPU and 256 on
+    /// a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RUNNING_SEQUENCES", help_heading = GENERATION)]
+    pub max_running_sequences: Option<usize>,
+    /// Token budget of one step of a language model: one token per running sequence, the rest for
+    /// prefill; 128 on the CPU and 2048 on a GPU by default.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STEP_TOKENS", help_heading = GENERATION)]
+    pub max_step_tokens: Option<usize>,
+    /// Size of the KV cache of one language model, in MiB; 1024 on the CPU by default, and on a GPU
+    /// what --kv-cache-fraction leaves.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_MIB", value_name = "MIB", help_heading = GENERATION)]
+    pub kv_cache_mib: Option<u64>,
+    /// Fraction of a GPU's memory for the weights and KV caches of all models together.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_KV_CACHE_FRACTION", value_name = "FRACTION", default_value_t = KV_FRACTION, help_heading = GENERATION)]
+    pub kv_cache_fraction: f64,
+    /// Maximum number of in-flight requests.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUESTS", default_value_t = 256, help_heading = ADMISSION)]
+    pub max_requests: usize,
+    /// Maximum number of tokens waiting for the device; by default what it computes in
+    /// --max-queue-seconds.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUED_TOKENS", help_heading = ADMISSION)]
+    pub max_queued_tokens: Option<u64>,
+    /// Maximum time that work may wait for the device, in seconds, by its measured speed.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_QUEUE_SECONDS", default_value_t = 30, help_heading = ADMISSION)]
+    pub max_queue_seconds: u64,
+    /// Maximum number of texts in a request.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXTS", default_value_t = 1_024, help_heading = REQUEST)]
+    pub max_texts: usize,
+    /// Maximum size of one text, in bytes.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_TEXT_BYTES", default_value_t = 131_072, help_heading = REQUEST)]
+    pub max_text_bytes: usize,
+    /// Maximum number of items of a stream whose results have not been sent; the stream is not read
+    /// beyond that.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_STREAM_ITEMS", default_value_t = 128, help_heading = REQUEST)]
+    pub max_stream_items: usize,
+    /// Maximum size of a request message, in bytes after decompression.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_BYTES", default_value_t = 4 << 20, help_heading = REQUEST)]
     pub max_request_bytes: usize,
-    /// Bytes of one response message at most, before compression; clients read 4 MiB unless told
-    /// otherwise.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RESPONSE_BYTES", default_value_t = 64 << 20)]
+    /// Maximum size of a response message, in bytes before compression; gRPC clients read 4 MiB
+    /// unless told otherwise.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RESPONSE_BYTES", default_value_t = 64 << 20, help_heading = REQUEST)]
     pub max_response_bytes: usize,
-    /// Seconds a request may take where its caller sets no shorter deadline.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300)]
+    /// Maximum time of a request, in seconds, unless its caller sets an earlier deadline.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_REQUEST_SECONDS", default_value_t = 300, help_heading = REQUEST)]
     pub max_request_seconds: u64,
-    /// Seconds that requests in flight get to finish at shutdown.
-    #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30)]
+    /// Time that in-flight requests get to finish at shutdown, in seconds.
+    #[arg(long, env = "OBSERVATORY_INFERENCE_DRAIN_SECONDS", default_value_t = 30, help_heading = REQUEST)]
     pub drain_seconds: u64,
 }
+
+/// Headings of `--help`.
+const NETWORK: &str = "Network";
+const ACCESS: &str = "TLS and access";
+const MODELS: &str = "Models";
+const COMPUTE: &str = "Device and encoders";
+const GENERATION: &str = "Language models";
+const ADMISSION: &str = "Admission";
+const REQUEST: &str = "Limits of a request";
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where gRPC is served.
+    /// Address of gRPC.
     pub listen: SocketAddr,
-    /// Where metrics are served.
+    /// Address of metrics and probes.
     pub metrics_listen: SocketAddr,
-    /// What makes the gRPC port speak TLS.
+    /// Certificate, key and client roots; `None` serves plain text.
     pub tls: Option<tls::Files>,
-    /// Who may call.
+    /// The clients file.
     pub clients_file: Option<PathBuf>,
-    /// SHA-256 of the operator's own token.
+    /// SHA-256 of the operator's token.
     pub admin_token: Option<[u8; 32]>,
-    /// Where the embeddings API in OpenAI's form is served.
+    /// Address of OpenAI's API.
     pub http_listen: Option<SocketAddr>,
-    /// How many connections the ports take.
+    /// Bounds of open connections.
     pub connections: Room,
-    /// How long they may be silent.
+    /// Time-outs of connections.
     pub patience: Patience,
-    /// Where the ports are announced.
+    /// File that the bound ports are written to.
     pub announce_file: Option<PathBuf>,
-    /// What to load.
+    /// Models to load.
     pub plan: Plan,
-    /// Where to compute.
+    /// Device to compute on.
     pub device: DeviceChoice,
-    /// How weights and activations are held.
+    /// Number format of weights and activations.
     pub precision: Precision,
-    /// How much work to take on.
+    /// Bounds of admission.
     pub admission: Limits,
-    /// Tokens of one forward pass, where the device does not choose.
+    /// Tokens of an encoder batch; `None` picks the device's default.
     pub batch_tokens: Option<usize>,
-    /// Threads that tokenize.
+    /// Number of threads that tokenize.
     pub tokenizer_threads: usize,
-    /// Bytes of vectors to remember.
+    /// Bytes of the embedding cache.
     pub cache_bytes: usize,
-    /// What language models get.
+    /// Bounds of language models.
     pub text: GenerationLimits,
-    /// What one request may ask for.
+    /// Bounds of a request.
     pub request: RequestLimits,
-    /// How long a shutdown waits for requests in flight.
+    /// Longest time a shutdown waits for in-flight requests.
     pub drain: Duration,
 }
 
 impl Args {
+    /// Reads the command line and the environment of the process, or ends it with a message as clap
+    /// does; also the warnings about old names.
+    pub fn read() -> (Self, Vec<Deprecated>) {
+        let (arguments, warnings) = renamed::resolve(std::env::args_os(), |name| std::env::var_os(name));
+        (Self::parse_from(arguments), warnings)
+    }
+
     /// Checks every value and looks for the models in the store.
     ///
     /// # Errors
@@ -195,7 +217,7 @@ impl Args {
             ("--max-requests", self.max_requests),
             ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
             ("--kv-cache-mib", self.kv_cache_mib.map_or(1, whole)),
-            ("--max-writing", self.max_writing.unwrap_or(1)),
+            ("--max-running-sequences", self.max_running_sequences.unwrap_or(1)),
             ("--max-step-tokens", self.max_step_tokens.unwrap_or(1)),
             ("--max-texts", self.max_texts),
             ("--max-text-bytes", self.max_text_bytes),
@@ -209,10 +231,13 @@ impl Args {
             ("--tokenizer-threads", self.tokenizer_threads.unwrap_or(1)),
             ("--max-request-seconds", whole(self.max_request_seconds)),
         ] {
-            ensure!(value > 0, "{flag} is 0, it must be positive");
+            ensure!(value > 0, "invalid {flag} `0`: expected a positive number");
         }
         let fraction = self.kv_cache_fraction;
-        ensure!(fraction > 0.0 && fraction <= 1.0, "--kv-cache-fraction is {fraction}, allowed are 0 to 1");
+        ensure!(
+            fraction > 0.0 && fraction <= 1.0,
+            "invalid --kv-cache-fraction `{fraction}`: expected a fraction above 0, at most 1"
+        );
         self.check_announce_file()?;
         let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
         let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
@@ -233,7 +258,7 @@ impl Args {
             admission: Limits { requests: self.max_requests, budget: self.budget() },
             batch_tokens: self.max_batch_tokens,
             tokenizer_threads: self.tokenizer_threads.unwrap_or_else(cores),
-            cache_bytes: self.vector_cache_mib << 20,
+            cache_bytes: self.embedding_cache_mib << 20,
             text: self.text(),
             request: RequestLimits {
                 texts: self.max_texts,
@@ -273,7 +298,7 @@ impl Args {
         GenerationLimits {
             kv_bytes: self.kv_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             kv_fraction: self.kv_cache_fraction,
-            texts: self.max_writing,
+            texts: self.max_running_sequences,
             step_tokens: self.max_step_tokens,
             wait: Duration::from_secs(self.max_queue_seconds),
         }

@@ -1,17 +1,25 @@
 //! The `inference-server` binary.
+//!
+//! Parses and checks the configuration, then runs the server until a signal or a failure.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use observatory_inference::Stop;
-use observatory_inference::config::Args;
+use observatory_inference::config::{Args, Deprecated};
 use observatory_inference::{Outcome, Server, telemetry};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, deprecated) = Args::read();
     telemetry::init();
+    for Deprecated { old, new } in deprecated {
+        tracing::warn!(
+            option.old = old,
+            option.new = new,
+            "deprecated option, it goes with the next release"
+        );
+    }
     match run(&args) {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {

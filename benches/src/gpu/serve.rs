@@ -186,7 +186,7 @@ async fn start(of: &ModelArgs, args: &Args, stop: &Stop) -> (tokio::task::JoinHa
         ["--metrics-listen", &free],
         ["--device", &of.device],
         ["--precision", &precision],
-        ["--vector-cache-mib", "0"],
+        ["--embedding-cache-mib", "0"],
         ["--models-dir", of.store.to_str().unwrap()],
     ];
     let flags = flags.concat().into_iter().map(str::to_owned).chain(args.flags.iter().cloned());

@@ -70,7 +70,7 @@ impl Server {
             .args(["-c", &args.server_core.to_string()])
             .arg(&program)
             .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--device", "cpu"])
-            .args(["--vector-cache-mib", "0", "--models-dir"])
+            .args(["--embedding-cache-mib", "0", "--models-dir"])
             .arg(store)
             .arg("--announce-file")
             .arg(&announce)

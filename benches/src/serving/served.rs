@@ -14,7 +14,7 @@ pub(crate) async fn start(store: &Path, stop: &Stop) -> (JoinHandle<()>, Channel
     let flags = ["serving", "--listen", free, "--metrics-listen", free, "--device", "cpu"];
     // Callers of a bench are patient.
     let more =
-        ["--max-queue-seconds", "600", "--vector-cache-mib", "0", "--models-dir", store.to_str().unwrap()];
+        ["--max-queue-seconds", "600", "--embedding-cache-mib", "0", "--models-dir", store.to_str().unwrap()];
     let config = config::Args::parse_from(flags.into_iter().chain(more)).check().unwrap();
     let server = Server::bind(&config).await.unwrap();
     let address = format!("http://{}", server.grpc_addr().unwrap());

@@ -341,7 +341,7 @@ async fn a_caller_who_goes_away_frees_the_blocks() {
 
 #[tokio::test]
 async fn a_storm_leaves_nothing_behind() {
-    let few = ["--max-writing", "8", "--max-step-tokens", "24"];
+    let few = ["--max-running-sequences", "8", "--max-step-tokens", "24"];
     // Room for all of them to wait: refusals are another test's.
     let room = ["--max-queue-seconds", "3600", "--tokenizer-threads", "4"];
     let running = running(&[few, room].concat()).await;
@@ -381,7 +381,7 @@ async fn a_storm_leaves_nothing_behind() {
     let expected = [Code::DeadlineExceeded, Code::Cancelled];
     assert!(outcomes.iter().filter_map(|outcome| outcome.err()).all(|code| expected.contains(&code)));
     all_blocks_back(&running).await;
-    assert!(running.scrape().await.contains("observatory_inference_written_tokens_total"));
+    assert!(running.scrape().await.contains("observatory_inference_generated_tokens_total"));
 }
 
 fn hostile(kind: pb::constraint::Kind, seed: u64) -> pb::GenerationSettings {

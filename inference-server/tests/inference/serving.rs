@@ -341,6 +341,8 @@ async fn metrics_count_calls_refusals_and_tokens() {
         "observatory_inference_model_ready{model=\"test/gated\"} 1",
         "observatory_inference_request_duration_seconds_count{method=\"EmbeddingService/Embed\"} 4",
         "observatory_inference_queued_tokens 0",
+        "observatory_inference_embedding_cache_hits_total 1",
+        // The old name stays for one release.
         "observatory_inference_vector_cache_hits_total 1",
         "observatory_inference_vector_cache_misses_total 4",
         "observatory_inference_batch_rows_sum 3",
@@ -354,7 +356,7 @@ async fn remembered_vectors_are_the_same_and_skip_the_device() {
     let texts = ["analista de datos", "Python", "analista de datos", "gestión de proyectos con SQL"];
     let names = ["golden/tiny-e5"];
     let with = Running::with_fixtures(&names, &[]).await;
-    let without = Running::with_fixtures(&names, &["--vector-cache-mib", "0"]).await;
+    let without = Running::with_fixtures(&names, &["--embedding-cache-mib", "0"]).await;
     let check = async |settings: pb::EmbedSettings| {
         let mut asked = request(&texts);
         asked.settings = Some(settings);
@@ -369,8 +371,8 @@ async fn remembered_vectors_are_the_same_and_skip_the_device() {
     check(settings()).await;
     check(pb::EmbedSettings { normalize: Some(false), ..settings() }).await;
     check(pb::EmbedSettings { truncation: pb::Truncation::Left.into(), ..settings() }).await;
-    assert!(with.scrape().await.contains("vector_cache_hits_total 16"));
-    assert!(without.scrape().await.contains("vector_cache_hits_total 0"));
+    assert!(with.scrape().await.contains("embedding_cache_hits_total 16"));
+    assert!(without.scrape().await.contains("embedding_cache_hits_total 0"));
 }
 
 /// Four times what there is room for, again and again: everything is answered, nothing is lost or
@@ -378,7 +380,7 @@ async fn remembered_vectors_are_the_same_and_skip_the_device() {
 #[tokio::test]
 async fn under_overload_every_request_is_served_or_refused_with_a_hint() {
     let gate = Gate::closed();
-    let flags = ["--max-queued-tokens", "12", "--vector-cache-mib", "0"];
+    let flags = ["--max-queued-tokens", "12", "--embedding-cache-mib", "0"];
     let running = Running::with_gate(&gate, &flags).await;
     let mut served = 0;
     for _ in 0..20 {

@@ -140,7 +140,7 @@ async fn a_stream_begins_with_settings_and_goes_on_with_items() {
 #[tokio::test]
 async fn a_stream_is_read_only_as_far_as_there_is_room() {
     let gate = Gate::closed();
-    let flags = ["--max-stream-items", "4", "--max-queued-tokens", "12", "--vector-cache-mib", "0"];
+    let flags = ["--max-stream-items", "4", "--max-queued-tokens", "12", "--embedding-cache-mib", "0"];
     let running = Running::with_gate(&gate, &flags).await;
     let mut stream = open(&running, settings(pb::EmbedSettings::default())).await.unwrap();
     for id in 0..200 {

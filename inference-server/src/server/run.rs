@@ -1,0 +1,114 @@
+//! Serving until asked to stop, and the drain.
+//!
+//! On the first signal new requests get UNAVAILABLE, every health name says NOT_SERVING, and
+//! in-flight requests are finished within `--drain-seconds`; a second signal cuts them off.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use observatory_server::connections::{self, Port};
+use observatory_server::http;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::shutdown::Stop;
+use super::{Outcome, Server};
+use crate::http::probes;
+use crate::registry::{Registry, State};
+use crate::scheduler::admission::Admission;
+
+/// How long open streams (a health watch, for one) may keep the listener after the drain: time to
+/// send what they were told last.
+const STREAM_GRACE: Duration = Duration::from_millis(250);
+
+impl Server {
+    /// Serves until asked to stop, or until the device is lost or no model could be loaded.
+    ///
+    /// # Errors
+    /// If the transport fails.
+    pub async fn run(self, stop: Stop) -> Result<Outcome> {
+        tracing::info!(grpc.addr = %self.grpc_addr()?, metrics.addr = %self.metrics_addr()?, "listening");
+        self.access.watch();
+        let closed = CancellationToken::new();
+        let patience = self.patience;
+        let port = Port { room: self.room.serving, tls: self.tls, is_http2: true, patience };
+        let incoming = connections::incoming(self.grpc, port);
+        let serving = self.router.serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
+        let mut serving = tokio::spawn(serving);
+        let probes = self.metrics.router().merge(probes::router(self.health.clone()));
+        let port = Port { room: self.room.probes, tls: None, is_http2: false, patience };
+        let incoming = connections::incoming(self.metrics_http, port);
+        // Never closed by the drain: metrics and health are there to the end.
+        let metrics = tokio::spawn(http::serve(incoming, probes, patience.head, CancellationToken::new()));
+        let openai = self.http.map(|http| {
+            let incoming = connections::incoming(http.listener, http.port);
+            tokio::spawn(http::serve(incoming, http.router, patience.head, closed.clone()))
+        });
+        let mut loading = self.device.and_then(|device| self.loader.start(device));
+
+        let ended = loop {
+            tokio::select! {
+                () = stop.drain.cancelled() => break None,
+                () = self.device_lost.cancelled() => break Some(Outcome::DeviceLost),
+                served = &mut serving => {
+                    served.context("the gRPC server panicked")?.context("the gRPC server failed")?;
+                    break Some(Outcome::Drained);
+                }
+                () = finished(&mut loading) => {
+                    loading = None;
+                    if none_loaded(&self.registry) {
+                        break Some(Outcome::NoModel);
+                    }
+                }
+            }
+        };
+        self.admission.drain();
+        self.health.stop().await;
+        let outcome = match ended {
+            Some(outcome) => outcome,
+            None => drain(&self.admission, self.drain, &stop).await,
+        };
+        self.cut_off.cancel();
+        closed.cancel();
+        // Health watches never end by themselves, and what was cut off still has to be told so.
+        if !serving.is_finished() && tokio::time::timeout(STREAM_GRACE, &mut serving).await.is_err() {
+            serving.abort();
+        }
+        openai.iter().for_each(JoinHandle::abort);
+        metrics.abort();
+        if let Some(file) = &self.announce_file
+            && let Err(error) = std::fs::remove_file(file)
+        {
+            tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
+        }
+        tracing::info!(outcome = ?outcome, "stopped");
+        Ok(outcome)
+    }
+}
+
+/// Waits until no request is in flight, for at most `time`.
+async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
+    tracing::info!(requests = admission.requests(), "draining");
+    tokio::select! {
+        () = admission.when(|count| *count == 0) => Outcome::Drained,
+        () = tokio::time::sleep(time) => Outcome::CutOff,
+        () = stop.now.cancelled() => Outcome::CutOff,
+    }
+}
+
+/// Completes when every model of the plan was tried; never if nothing is being loaded.
+async fn finished(loading: &mut Option<JoinHandle<()>>) {
+    match loading {
+        Some(handle) => {
+            if let Err(error) = handle.await {
+                tracing::error!(error.message = %error, "the model loader stopped early");
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn none_loaded(registry: &Registry) -> bool {
+    let entries = registry.entries();
+    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
+}
