@@ -11,6 +11,7 @@ pub(crate) mod embedding_cache;
 pub(crate) mod generate;
 pub(crate) mod limits;
 pub(crate) mod manage;
+mod normalize;
 pub(crate) mod rank;
 pub(crate) mod read;
 pub(crate) mod token_outputs;

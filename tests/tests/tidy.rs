@@ -15,12 +15,18 @@ mod imports;
 mod licences;
 #[path = "tidy/manifests.rs"]
 mod manifests;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/owners.rs"]
 mod owners;
+#[path = "tidy/phrases.rs"]
+mod phrases;
 #[path = "tidy/printing.rs"]
 mod printing;
 #[path = "tidy/rust.rs"]
 mod rust;
+#[path = "tidy/style.rs"]
+mod style;
 #[path = "tidy/text.rs"]
 mod text;
 #[path = "tidy/tree.rs"]
@@ -71,11 +77,82 @@ fn nothing_prints_by_itself() {
     check(10, is_rust, |file| printing::panics(&file.path, Source::new(&file.text).code_without_tests()));
 }
 
+/// Path and code without comments, strings and tests of the Rust files in a folder.
+fn code_in(folder: &str) -> Vec<(String, String)> {
+    let chosen = |file: &&File| file.path.starts_with(folder) && is_rust(file) && !is_test_file(file);
+    let code = |file: &File| (file.path.clone(), Source::new(&file.text).code_without_tests().to_owned());
+    files().iter().filter(chosen).map(code).collect()
+}
+
+/// A file that is a test as a whole.
+fn is_test_file(file: &File) -> bool {
+    file.path.contains("/tests/") || file.path.ends_with("/tests.rs") || file.path.starts_with("tests/")
+}
+
+#[track_caller]
+fn none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 #[test]
-fn imports_go_one_way() {
-    check(1, imports::covers, |file| {
-        imports::upward(&file.path, Source::new(&file.text).code_without_tests())
-    });
+fn rooms_import_what_their_table_allows() {
+    for table in &imports::CRATES {
+        let files = code_in(table.sources);
+        assert!(files.len() >= 50, "only {} files looked at", files.len());
+        none(&table.complaints(files.iter().map(|(path, code)| (path.as_str(), code.as_str()))));
+        assert_eq!(table.circle(), None, "the table of {} allows a circle", table.sources);
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let sources = [
+        "inference-server/src/",
+        "pipeline-services/src/",
+        "client-cli/src/",
+        "pipeline-services/clustering/src/",
+    ];
+    for folder in sources {
+        let mut files = code_in(folder);
+        files.iter_mut().for_each(|(path, _)| *path = path[folder.len()..].to_owned());
+        // Roots re-export; nothing below imports from them.
+        files.retain(|(inside, _)| !["lib.rs", "main.rs", "testing.rs"].contains(&inside.as_str()));
+        let graph = modules::Files::new(&files);
+        let circles: Vec<String> =
+            graph.circles().iter().map(|circle| format!("{folder}: {}", circle.join(" ↔ "))).collect();
+        none(&circles);
+    }
+}
+
+#[test]
+fn one_hand_wrote_it() {
+    check(100, is_rust, |file| style::wide_comments(&file.text));
+    check(100, is_rust, |file| style::mixed_derives(&Source::new(&file.text)));
+    check(100, is_rust, |file| style::other_error_fields(&Source::new(&file.text)));
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    let shipped = |file: &File| is_rust(file) && file.path.contains("/src/") && !is_test_file(file);
+    check(100, shipped, |file| style::thin_module_docs(&file.text).into_iter().collect());
+    check(100, shipped, |file| style::undocumented(&file.text));
+}
+
+#[test]
+fn tests_that_have_grown_have_a_file_of_their_own() {
+    check(100, is_rust, |file| style::long_inline_tests(&file.path, &file.text).into_iter().collect());
+}
+
+#[test]
+fn nothing_is_translated_word_for_word() {
+    let spoken = |file: &File| {
+        let ending = file.path.rsplit('.').next().unwrap_or_default();
+        // What others wrote, and what was written before the list, stays as it is.
+        let quoted = ["tests/tests/tidy/", "migrations/", "CHANGELOG.md", "benches/RESULTS.md"];
+        ["rs", "md", "proto", "toml", "yaml", "sh"].contains(&ending)
+            && !quoted.iter().any(|place| file.path.starts_with(place))
+    };
+    check(100, spoken, |file| phrases::found(&file.text));
 }
 
 #[test]

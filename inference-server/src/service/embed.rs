@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::call::{Call, CallContext};
 use super::embedding_cache::{Embedded, Key, Keys, TokenOutputs};
+use super::normalize::cut;
 use super::read::FieldPath;
 use super::token_outputs::{self, SparseWeights, TokenVectors};
 use super::{ModelRef, Service, Timing};
@@ -20,9 +21,6 @@ use crate::text::tokenizer::Truncation;
 
 /// Bytes of a caller's own prompt: it is tokenized once more with every text.
 const LONGEST_PROMPT: usize = 4_096;
-
-/// Floor of an L2 norm, as in torch's `normalize`.
-const SMALLEST_NORM: f64 = 1e-12;
 
 /// What to put before every text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -289,21 +287,6 @@ impl EmbedPlan {
     }
 }
 
-/// The first `dimensions` numbers as they are answered; `None` if there are fewer or one is not
-/// finite.
-fn cut(vector: &[f32], dimensions: usize, normalize: bool) -> Option<Vec<f32>> {
-    finished(vector.get(..dimensions)?.to_vec(), normalize)
-}
-
-/// The vector as it is answered; `None` if a number is not finite.
-pub(super) fn finished(mut vector: Vec<f32>, normalize: bool) -> Option<Vec<f32>> {
-    if normalize {
-        let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(SMALLEST_NORM);
-        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-    }
-    vector.iter().all(|x| x.is_finite()).then_some(vector)
-}
-
 /// The lengths that a model was trained to be cut to, and its own.
 fn dimensions(asked: Option<u32>, info: &ModelInfo) -> Result<usize, Error> {
     let Some(asked) = asked else { return Ok(info.dimensions) };
@@ -338,28 +321,4 @@ fn prompt(info: &ModelInfo, prompt: Prompt) -> Result<String, Error> {
         let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         Error::UnknownPrompt { model: info.name.clone(), asked: name, known }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vectors_are_normalised_and_checked() {
-        fn check(vector: &[f32], normalize: bool, expected: Option<&[f32]>) {
-            assert_eq!(finished(vector.to_vec(), normalize).as_deref(), expected);
-        }
-        check(&[3.0, 4.0], true, Some(&[0.6, 0.8]));
-        check(&[3.0, 4.0], false, Some(&[3.0, 4.0]));
-        check(&[0.0, 0.0], true, Some(&[0.0, 0.0]));
-        check(&[1e30, 0.0], true, Some(&[1.0, 0.0]));
-        check(&[f32::NAN, 1.0], true, None);
-        check(&[f32::INFINITY, 1.0], false, None);
-    }
-    #[test]
-    fn what_is_cut_is_normalised_again() {
-        assert_eq!(cut(&[3.0, 4.0, 12.0], 2, true), Some(vec![0.6, 0.8]));
-        assert_eq!(cut(&[f32::NAN, 1.0], 2, true), None);
-        assert_eq!(cut(&[1.0], 2, true), None);
-    }
 }

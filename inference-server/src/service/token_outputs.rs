@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::embed::finished;
+use super::normalize::finished;
 use crate::error::Error;
 use crate::models::{Extras, ModelInfo};
 

@@ -1,144 +1,187 @@
-//! Who may import whom inside pipeline-services.
+//! Which room of a crate may import which: the tables of ARCHITECTURE.md, held to by the imports.
 //!
-//! main → {orchestrator, worker} → the six stages → {stage, inference, cache, store, taxonomy,
-//! privacy} → domain
+//! A room is a top-level module with everything below it. An import that the table does not allow
+//! fails, and so does an entry that nothing uses any longer, so that the tables stay true.
 
-use crate::rust::word_places;
-use crate::tree::File;
+use std::collections::{BTreeMap, BTreeSet};
 
-const SOURCES: &str = "pipeline-services/src/";
+use crate::modules::paths_named;
 
-const STAGES: [&str; 6] = ["scraper", "extractor", "enhancer", "embedder", "analyzer", "reporter"];
-
-/// Modules above the stages.
-const ABOVE: [&str; 2] = ["orchestrator", "worker"];
-
-/// Modules below the stages.
-const BELOW: [&str; 6] = ["stage", "inference", "cache", "store", "taxonomy", "privacy"];
-
-/// Whether the rule speaks of this file.
-pub(crate) fn covers(file: &File) -> bool {
-    file.path.starts_with(SOURCES) && file.path.ends_with(".rs")
+/// A crate whose rooms have an order.
+pub(crate) struct Crate {
+    /// Folder of its sources.
+    pub(crate) sources: &'static str,
+    /// Each room and the rooms it may import.
+    pub(crate) rooms: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// Imports against the direction; `code` holds no comments, strings or tests.
-pub(crate) fn upward(path: &str, code: &str) -> Vec<String> {
-    let Some(inside) = path.strip_prefix(SOURCES) else { return Vec::new() };
-    let module: Vec<&str> = inside.trim_end_matches(".rs").split('/').collect();
-    let own = module[0];
-    if ["lib", "main", "bin"].contains(&own) {
-        return Vec::new();
-    }
-    let mut wrong: Vec<String> = modules_named(&module, code)
-        .into_iter()
-        .filter(|other| other != own && !may_import(own, other))
-        .map(|other| format!("{own} must not import {other}"))
-        .collect();
-    if own == "domain" {
-        let ours =
-            ["observatory_proto", "observatory_clustering", "observatory_typeset", "observatory_inference"];
-        wrong.extend(
-            ours.iter()
-                .filter(|name| word_places(code, name).next().is_some())
-                .map(|name| format!("domain must not import {name}")),
-        );
-    }
-    wrong
-}
+/// Roots of programs and of libraries, and what tests reach: they may name everything.
+const ROOTS: [&str; 3] = ["lib", "main", "testing"];
 
-fn may_import(own: &str, other: &str) -> bool {
-    if own == "domain" {
-        return false;
-    }
-    if BELOW.contains(&own) {
-        return !STAGES.contains(&other) && !ABOVE.contains(&other);
-    }
-    if STAGES.contains(&own) {
-        return !STAGES.contains(&other) && !ABOVE.contains(&other);
-    }
-    true
-}
+/// The crates with tables, in the order of their rooms from the doors to the ground.
+pub(crate) const CRATES: [Crate; 2] = [INFERENCE, PIPELINE];
 
-/// The top-level modules of the crate that a file names by `crate::` or by enough `super::`.
-fn modules_named(module: &[&str], code: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for at in word_places(code, "crate") {
-        found.extend(first_names(&code[at + "crate".len()..]));
-    }
-    for at in word_places(code, "super").filter(|at| !code[..*at].trim_end().ends_with("::")) {
-        let mut rest = &code[at + "super".len()..];
-        let mut up = 1;
-        while let Some(next) = rest
-            .trim_start()
-            .strip_prefix("::")
-            .map(str::trim_start)
-            .and_then(|next| next.strip_prefix("super"))
-        {
-            rest = next;
-            up += 1;
-        }
-        if up >= module.len() {
-            found.extend(first_names(rest));
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
-}
+const INFERENCE: Crate = Crate {
+    sources: "inference-server/src/",
+    rooms: &[
+        (
+            "server",
+            &[
+                "config",
+                "device",
+                "grpc",
+                "health",
+                "http",
+                "metrics",
+                "registry",
+                "scheduler",
+                "service",
+                "text",
+            ],
+        ),
+        ("config", &["device", "registry", "scheduler", "service"]),
+        (
+            "grpc",
+            &[
+                "error",
+                "generation",
+                "health",
+                "metrics",
+                "models",
+                "registry",
+                "scheduler",
+                "service",
+                "text",
+            ],
+        ),
+        ("http", &["error", "generation", "health", "models", "registry", "scheduler", "service", "text"]),
+        ("service", &["error", "generation", "metrics", "models", "registry", "scheduler", "text"]),
+        ("health", &["metrics", "models", "registry"]),
+        ("registry", &["device", "error", "generation", "kernels", "models", "scheduler", "text"]),
+        ("generation", &["device", "error", "kernels", "metrics", "models", "scheduler", "text"]),
+        ("scheduler", &["device", "error", "metrics", "models"]),
+        ("models", &["device", "kernels", "text"]),
+        ("device", &["kernels"]),
+        ("text", &["error"]),
+        ("metrics", &[]),
+        ("error", &[]),
+        ("kernels", &[]),
+    ],
+};
 
-/// The names that follow "::" directly: one, or the first of each branch of a group in braces.
-fn first_names(rest: &str) -> Vec<String> {
-    let Some(rest) = rest.trim_start().strip_prefix("::") else { return Vec::new() };
-    let rest = rest.trim_start();
-    let name =
-        |text: &str| text.trim().chars().take_while(|char| crate::rust::is_word(*char)).collect::<String>();
-    let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
-    let mut names = Vec::new();
-    let (mut depth, mut start) = (0, 0);
-    for (at, char) in group.char_indices() {
-        match char {
-            '{' => depth += 1,
-            ',' | '}' if depth == 0 => {
-                names.push(name(&group[start..at]));
-                start = at + 1;
-                if char == '}' {
-                    break;
+const PIPELINE: Crate = Crate { sources: "pipeline-services/src/", rooms: &[] };
+
+impl Crate {
+    /// The room that a file belongs to; `None` for roots and for files of other crates.
+    fn room<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let inside = path.strip_prefix(self.sources)?;
+        let room = inside.trim_end_matches(".rs").split('/').next()?;
+        (path.ends_with(".rs") && !ROOTS.contains(&room)).then_some(room)
+    }
+
+    /// Rooms that a file imports; `code` holds no comments, strings or tests.
+    fn imports(&self, path: &str, code: &str) -> BTreeSet<String> {
+        let inside = path.strip_prefix(self.sources).unwrap_or_default();
+        let named = paths_named(inside, code).into_iter().filter_map(|named| named.into_iter().next());
+        named.filter(|room| self.rooms.iter().any(|(known, _)| known == room)).collect()
+    }
+
+    /// What is wrong with the imports of these files.
+    pub(crate) fn complaints<'f>(&self, files: impl Iterator<Item = (&'f str, &'f str)>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut used: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (path, code) in files {
+            let Some(room) = self.room(path) else { continue };
+            let Some((room, allowed)) = self.rooms.iter().find(|(known, _)| *known == room) else {
+                wrong.push(format!("{path}: the room {room} is not in the table of imports.rs"));
+                continue;
+            };
+            for import in self.imports(path, code) {
+                if import != *room && !allowed.contains(&import.as_str()) {
+                    wrong.push(format!("{path}: {room} must not import {import}"));
                 }
+                used.entry(room).or_default().insert(import);
             }
-            '}' => depth -= 1,
-            _ => {}
         }
+        for (room, allowed) in self.rooms {
+            let unused =
+                allowed.iter().filter(|import| !used.get(room).is_some_and(|used| used.contains(**import)));
+            wrong.extend(
+                unused.map(|import| format!("{room} no longer imports {import}: take it out of the table")),
+            );
+        }
+        wrong
     }
-    names.retain(|name| !name.is_empty());
-    names
+
+    /// A room that can reach itself, if there is one: the table must not allow circles.
+    pub(crate) fn circle(&self) -> Option<&'static str> {
+        let reaches = |from: &'static str| {
+            let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+            while let Some(room) = open.pop() {
+                let next =
+                    self.rooms.iter().find(|(known, _)| *known == room).map_or(&[][..], |(_, next)| next);
+                open.extend(next.iter().filter(|next| seen.insert(**next)));
+            }
+            seen.contains(from)
+        };
+        self.rooms.iter().map(|(room, _)| *room).find(|room| reaches(room))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SMALL: Crate = Crate {
+        sources: "a/src/",
+        rooms: &[("top", &["middle", "ground"]), ("middle", &["ground"]), ("ground", &[])],
+    };
+
+    /// Complaints about imports of `SMALL`, beside files that use every allowed edge.
+    #[track_caller]
+    fn check(path: &str, code: &str, expected: &[&str]) {
+        let uses_all = [
+            ("a/src/top.rs", "use crate::middle::M; use crate::ground::G;"),
+            ("a/src/middle.rs", "use crate::ground::G;"),
+        ];
+        let files = uses_all.into_iter().chain([(path, code)]);
+        assert_eq!(SMALL.complaints(files), expected, "{path}: {code}");
+    }
+
     #[test]
-    fn notices_imports_against_the_direction() {
-        let check = |path: &str, code: &str, count: usize| {
-            let wrong = upward(&format!("pipeline-services/src/{path}"), code);
-            assert_eq!(wrong.len(), count, "{path}: {code}: {wrong:?}");
-        };
-        check("extractor.rs", "use crate::domain::Posting; use crate::store;", 0);
-        check("extractor.rs", "use crate::enhancer::Rules;", 1);
-        check("extractor/patterns.rs", "use crate::{domain::{Posting, Skill}, embedder, scraper::page};", 2);
-        check("extractor/patterns.rs", "use crate::extractor::Lexicon;", 0);
-        check("extractor/patterns.rs", "use super::scraper;", 0);
-        check("extractor/patterns.rs", "use super::super::scraper;", 1);
-        check("extractor.rs", "use super::scraper::Page;", 1);
-        check("extractor.rs", "fn f() { crate::worker::run() }", 1);
-        check("store/postings.rs", "use crate::domain::Posting;", 0);
-        check("store/postings.rs", "use crate::extractor::Lexicon;", 1);
-        check("store.rs", "use crate::orchestrator::Run;", 1);
-        check("domain/posting.rs", "use super::skill::Skill; use crate::domain::Run;", 0);
-        check("domain/posting.rs", "use crate::store;", 1);
-        check("domain/posting.rs", "use observatory_proto::pipeline;", 1);
-        check("domain.rs", "use crate::taxonomy::Concept;", 1);
-        check("worker.rs", "use crate::{extractor, scraper};", 0);
-        check("main.rs", "use crate::worker;", 0);
+    fn imports_against_the_table_are_noticed() {
+        check("a/src/top/part.rs", "use crate::{ground::G, middle::M};", &[]);
+        check("a/src/middle/part.rs", "use super::super::ground::G;", &[]);
+        check("a/src/middle/part.rs", "use super::part::P;", &[]);
+        check(
+            "a/src/ground.rs",
+            "use crate::middle::M;",
+            &["a/src/ground.rs: ground must not import middle"],
+        );
+        check(
+            "a/src/ground/part.rs",
+            "fn f() { crate::top::run() }",
+            &["a/src/ground/part.rs: ground must not import top"],
+        );
+        check("a/src/lib.rs", "pub use crate::top::Top;", &[]);
+        check("b/src/ground.rs", "use crate::top::Top;", &[]);
+        check("a/src/attic.rs", "", &["a/src/attic.rs: the room attic is not in the table of imports.rs"]);
+    }
+
+    #[test]
+    fn an_edge_that_nothing_uses_is_noticed() {
+        let files =
+            [("a/src/top.rs", "use crate::middle::M; use crate::ground::G;"), ("a/src/middle.rs", "")];
+        assert_eq!(
+            SMALL.complaints(files.into_iter()),
+            ["middle no longer imports ground: take it out of the table"]
+        );
+    }
+
+    #[test]
+    fn a_circle_in_a_table_is_noticed() {
+        assert_eq!(SMALL.circle(), None);
+        let round = Crate { sources: "a/src/", rooms: &[("a", &["b"]), ("b", &["c"]), ("c", &["a"])] };
+        assert_eq!(round.circle(), Some("a"));
     }
 }

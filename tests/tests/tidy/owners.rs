@@ -17,17 +17,17 @@ const OWNED: [Owned; 4] = [
         names: &["reqwest"],
         files: &[
             "client-cli/src/models",
-            "inference-server/src/model/store",
-            "inference-server/src/model_store",
             "pipeline-services/src/enhancer/endpoint",
-            "pipeline-services/src/inference/endpoint",
             "pipeline-services/src/scraper/fetch",
-            "pipeline-services/src/text_generation",
         ],
     },
     Owned {
         names: &["candle_core", "candle_nn", "candle_transformers", "cudarc"],
-        files: &["inference-server/src/device", "inference-server/src/kernels", "inference-server/src/model"],
+        files: &[
+            "inference-server/src/device",
+            "inference-server/src/kernels",
+            "inference-server/src/models",
+        ],
     },
     Owned { names: &["typst", "typst_pdf", "typst_library"], files: &["pipeline-services/typeset/"] },
 ];
@@ -103,9 +103,9 @@ mod tests {
         check("pipeline-services/tests/store.rs", "use sqlx::Row;", 0);
         check("pipeline-services/examples/load.rs", "use sqlx::Row;", 0);
         check("tests/src/database.rs", "use sqlx::Row;", 0);
-        check("inference-server/src/model/weights.rs", "use candle_core::Tensor;", 0);
-        check("inference-server/src/batcher.rs", "use candle_core::Tensor;", 1);
-        check("inference-server/src/batcher.rs", "let candle_core = 1;", 0);
+        check("inference-server/src/models/weights.rs", "use candle_core::Tensor;", 0);
+        check("inference-server/src/scheduler/batcher.rs", "use candle_core::Tensor;", 1);
+        check("inference-server/src/scheduler/batcher.rs", "let candle_core = 1;", 0);
         check("pipeline-services/src/scraper/fetcher.rs", "use reqwest::Client;", 0);
         check("pipeline-services/src/scraper/page.rs", "use reqwest::Client;", 1);
         check("pipeline-services/src/reporter.rs", "use typst::World;", 1);
@@ -122,7 +122,7 @@ mod tests {
         check("pipeline-services/src/orchestrator/api.rs", 0);
         check("client-cli/src/client.rs", 0);
         check("proto/src/lib.rs", 0);
-        check("inference-server/src/batcher.rs", 1);
+        check("inference-server/src/scheduler/batcher.rs", 1);
         check("pipeline-services/src/extractor.rs", 1);
     }
 

@@ -32,8 +32,8 @@ impl Source {
     }
 }
 
-/// Where the test module at the end of a file begins; its length where there is none.
-fn tests_start(text: &str) -> usize {
+/// Where the test module at the end of a file begins; the length of the file if it has none.
+pub(crate) fn tests_start(text: &str) -> usize {
     let mut offset = 0;
     let mut lines = text.split_inclusive('\n').peekable();
     while let Some(line) = lines.next() {
