@@ -27,14 +27,14 @@ pub(crate) enum Code {
 /// Why a request, or one item of it, was not served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// Nothing to work on in `field`.
-    #[error("{field} is empty; give at least one character that is not white space")]
+    /// A text without content.
+    #[error("{field} is empty: expected at least one character that is not white space")]
     EmptyInput {
         /// Path of the field.
         field: String,
     },
     /// A request without items.
-    #[error("{field} has no items; allowed are 1 to {limit}")]
+    #[error("{field} has no items: expected 1 to {limit}")]
     EmptyBatch {
         /// Path of the field.
         field: String,
@@ -42,7 +42,7 @@ pub enum Error {
         limit: usize,
     },
     /// More items than one request may carry.
-    #[error("{field} has {count} items; allowed are 1 to {limit}")]
+    #[error("{field} has {count} items: expected 1 to {limit}")]
     BatchTooLarge {
         /// Path of the field.
         field: String,
@@ -62,7 +62,7 @@ pub enum Error {
         limit: usize,
     },
     /// A text too large even to be tokenised.
-    #[error("{field} has {bytes} bytes; allowed are at most {limit}")]
+    #[error("{field} has {bytes} bytes: expected at most {limit}")]
     InputTooLarge {
         /// Path of the field.
         field: String,
@@ -71,20 +71,20 @@ pub enum Error {
         /// Most bytes a text may have.
         limit: usize,
     },
-    /// The message is not one of the contract: not protobuf, not UTF-8 where text is due, or empty.
+    /// Bytes that are no message of the contract: not protobuf, text that is not UTF-8, or nothing.
     #[error("the message cannot be decoded: {cause}")]
     Malformed {
         /// What the decoder says.
         cause: String,
     },
     /// A message larger than the server reads.
-    #[error("the message is too large; allowed are at most {limit} bytes, decompressed")]
+    #[error("the message is too large: expected at most {limit} bytes, decompressed")]
     MessageTooLarge {
         /// Most bytes of a message.
         limit: usize,
     },
     /// An answer larger than the server sends.
-    #[error("the answer has {bytes} bytes; allowed are at most {limit}; ask for less at a time")]
+    #[error("the answer would have {bytes} bytes: expected at most {limit}; ask for less at a time")]
     AnswerTooLarge {
         /// Bytes of the answer.
         bytes: usize,
@@ -92,7 +92,7 @@ pub enum Error {
         limit: usize,
     },
     /// A value outside the allowed ones.
-    #[error("{field} is {value}; allowed: {allowed}")]
+    #[error("invalid {field} `{value}`: expected {allowed}")]
     InvalidValue {
         /// Path of the field.
         field: String,
@@ -102,7 +102,7 @@ pub enum Error {
         allowed: String,
     },
     /// The model has no prompt of that name.
-    #[error("settings.prompt_name is \"{asked}\", which model {model} does not have; it has: {known}")]
+    #[error("invalid settings.prompt_name `{asked}`: model {model} has {known}")]
     UnknownPrompt {
         /// Name of the model.
         model: String,
@@ -111,16 +111,16 @@ pub enum Error {
         /// Its prompts, or "none".
         known: String,
     },
-    /// What the text is to look like cannot be understood.
-    #[error("{field} cannot be followed: {cause}")]
+    /// A constraint that cannot be compiled.
+    #[error("{field} is not a valid constraint: {cause}")]
     BadConstraint {
         /// Path of the field.
         field: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// The chat cannot be written out by the model's template.
-    #[error("{field} does not suit the chat template of model {model}: {cause}")]
+    /// A chat that the model's template refuses.
+    #[error("{field} cannot be rendered by the chat template of model {model}: {cause}")]
     BadChat {
         /// Path of the field.
         field: String,
@@ -129,12 +129,12 @@ pub enum Error {
         /// What the template says.
         cause: String,
     },
-    /// The text would not fit into the memory for keys and values even alone.
-    #[error("the prompt and its longest continuation have {tokens} tokens; there is memory for {room}")]
+    /// A sequence that would not fit into the KV cache even alone.
+    #[error("prompt plus max_new_tokens is {tokens} tokens; the KV cache holds {room}")]
     KvExhausted {
         /// Tokens of both.
         tokens: usize,
-        /// Tokens there is memory for.
+        /// Tokens that the KV cache holds.
         room: usize,
     },
     /// No model of that name, or none at all for the task.
@@ -146,7 +146,7 @@ pub enum Error {
         known: String,
     },
     /// The model exists and cannot do this.
-    #[error("model {model} does not do {task}")]
+    #[error("model {model} does not support {task}")]
     WrongTask {
         /// Name of the model.
         model: String,
@@ -180,10 +180,10 @@ pub enum Error {
     ModelFailed {
         /// Name of the model.
         model: String,
-        /// What is wrong with its files.
+        /// What its files lack.
         cause: String,
     },
-    /// The server knows its callers, and this one is not among them.
+    /// No client of the clients file.
     #[error("{}", Unknown { given: *given })]
     Unauthenticated {
         /// Whether the caller showed anything.
@@ -195,8 +195,8 @@ pub enum Error {
         /// Name of the client.
         client: String,
     },
-    /// The caller had its share of the last minute.
-    #[error("{client} has used up its {limit} tokens a minute; try again in {} ms", retry_after.as_millis())]
+    /// The client used up its quota of the last minute.
+    #[error("{client} has used up its {limit} tokens a minute; retry in {} ms", retry_after.as_millis())]
     QuotaExceeded {
         /// Name of the client.
         client: String,
@@ -208,8 +208,8 @@ pub enum Error {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
-    /// The server has as much work as it takes.
-    #[error("{what} in the server: {used} of {limit}; try again in {} ms", retry_after.as_millis())]
+    /// Admission refuses further work for now.
+    #[error("server overloaded: {used} of {limit} {what}; retry in {} ms", retry_after.as_millis())]
     Overloaded {
         /// What is counted: "requests" or "queued tokens".
         what: &'static str,
@@ -217,13 +217,13 @@ pub enum Error {
         used: u64,
         /// How much is taken.
         limit: u64,
-        /// When there should be room, from the measured speed.
+        /// When there should be capacity, from the measured speed.
         retry_after: Duration,
     },
-    /// The device had not begun when the time that the caller allows for waiting was over.
-    #[error("the device did not begin within settings.options.max_queue_ms; try again in {} ms", retry_after.as_millis())]
+    /// The device had not begun within the time that the caller allows for waiting.
+    #[error("the device did not begin within settings.options.max_queue_ms; retry in {} ms", retry_after.as_millis())]
     QueueTimeout {
-        /// When there should be room, from the measured speed.
+        /// When there should be capacity, from the measured speed.
         retry_after: Duration,
     },
     /// The deadline passed before the device began.
@@ -236,7 +236,7 @@ pub enum Error {
     #[error("the caller cancelled the request")]
     Cancelled,
     /// The model or the device failed; the cause is in the server's log.
-    #[error("the model failed on this input; the server's log has the cause")]
+    #[error("the model failed on this input; see the server's log for the cause")]
     Backend,
 }
 

@@ -77,7 +77,7 @@ fn prompt(text: Option<String>, name: String) -> Result<Prompt, Error> {
     match text {
         Some(_) if !name.is_empty() => Err(Error::InvalidValue {
             field: "settings.prompt".to_owned(),
-            value: "given beside settings.prompt_name".to_owned(),
+            value: "given together with settings.prompt_name".to_owned(),
             allowed: "one of them".to_owned(),
         }),
         Some(text) => Ok(Prompt::Text(text)),

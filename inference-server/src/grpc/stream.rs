@@ -72,15 +72,15 @@ pub(super) fn item_field(_: usize) -> String {
 pub(super) fn no_settings() -> Error {
     Error::InvalidValue {
         field: "settings".to_owned(),
-        value: "not the first message".to_owned(),
-        allowed: "settings first, then items".to_owned(),
+        value: "missing".to_owned(),
+        allowed: "settings in the first message, then items".to_owned(),
     }
 }
 
 fn no_item() -> Error {
     Error::InvalidValue {
         field: "item".to_owned(),
-        value: "not in the message".to_owned(),
+        value: "missing".to_owned(),
         allowed: "an item in every message but the first".to_owned(),
     }
 }

@@ -307,8 +307,8 @@ mod tests {
         };
         check(&[], None);
         check(&["Skill", "PLAIN"], None);
-        check(&["Skill", "O"], Some("settings.labels[1] is \"O\"; allowed: PLAIN, Skill"));
-        check(&["B-Skill"], Some("settings.labels[0] is \"B-Skill\"; allowed: PLAIN, Skill"));
+        check(&["Skill", "O"], Some("invalid settings.labels[1] `\"O\"`: expected PLAIN, Skill"));
+        check(&["B-Skill"], Some("invalid settings.labels[0] `\"B-Skill\"`: expected PLAIN, Skill"));
     }
 
     #[test]

@@ -264,8 +264,8 @@ async fn classification_settings_and_faults() {
     fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "settings.min_score is 2").await;
     fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "settings.aggregation is 9").await;
     let overlap = pb::ClassifySettings { overlap_tokens: Some(500), ..settings() };
-    fails(overlap, invalid, "settings.overlap_tokens is 500; allowed: 0 to").await;
+    fails(overlap, invalid, "invalid settings.overlap_tokens `500`: expected 0 to").await;
     let model = Some(pb::ModelRef { name: "golden/bert".to_owned(), revision: String::new() });
     let wrong = pb::ClassifySettings { model, ..settings() };
-    fails(wrong, tonic::Code::FailedPrecondition, "model golden/bert does not do token classification").await;
+    fails(wrong, tonic::Code::FailedPrecondition, "model golden/bert does not support token classification").await;
 }

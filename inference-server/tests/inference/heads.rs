@@ -132,7 +132,7 @@ async fn bge_m3_answers_three_kinds_in_one_pass() {
     let wrong = pb::EmbedSettings { model: reference("golden/bert"), ..all };
     let status = ask(wrong, case.texts).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert_eq!(status.message(), "model golden/bert does not do sparse embedding");
+    assert_eq!(status.message(), "model golden/bert does not support sparse embedding");
 }
 
 #[tokio::test]

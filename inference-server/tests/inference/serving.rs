@@ -76,7 +76,7 @@ async fn bad_requests_are_refused_clearly() {
     let model =
         |name: &str, revision: &str| pb::ModelRef { name: name.to_owned(), revision: revision.to_owned() };
     let invalid = Code::InvalidArgument;
-    check(&|r| r.texts.clear(), invalid, "EMPTY_INPUT", "texts has no items; allowed are 1 to 3").await;
+    check(&|r| r.texts.clear(), invalid, "EMPTY_INPUT", "texts has no items: expected 1 to 3").await;
     check(&|r| r.texts = vec!["a".to_owned(); 4], invalid, "BATCH_TOO_LARGE", "texts has 4 items").await;
     let settings =
         |r: &mut pb::EmbedRequest, f: &dyn Fn(&mut pb::EmbedSettings)| f(r.settings.as_mut().unwrap());
