@@ -42,7 +42,7 @@ use crate::registry::Registry;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::loader::Loader;
 use crate::scheduler::admission::{Admission, TokenPermit};
-use crate::scheduler::queue::{Done, Lane, Priority, Queue, Work};
+use crate::scheduler::queue::{Priority, Queue, Work, WorkOutput, WorkSource};
 use crate::service::access::Access;
 use crate::service::embedding_cache::{Embedded, EmbeddingCache};
 use crate::text::tokenizer::Truncation;
@@ -231,21 +231,21 @@ impl Api {
         }
     }
 
-    /// Computes the rows on the device, in the turns of the lane; `permit` is the room reserved for
+    /// Computes the rows on the device, in the share of the source; `permit` is the room reserved for
     /// them.
     async fn compute(
         &self,
         call: &Call,
-        lane: &Lane,
+        source: &WorkSource<LoadedModel>,
         rows: Vec<Vec<u32>>,
         mut permit: TokenPermit,
-    ) -> Result<Done, Error> {
+    ) -> Result<WorkOutput, Error> {
         call.check_quota()?;
         let tokens = rows.iter().map(|row| row.len() as u64).sum();
         permit.settle(tokens);
         call.charge(tokens, &self.0.metrics);
         let ticket = self.0.queue.submit(Work {
-            lane: lane.clone(),
+            source: source.erased(),
             rows,
             cancel: call.cancel.clone(),
             deadline: Some(call.deadline),

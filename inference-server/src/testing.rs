@@ -57,7 +57,7 @@ pub mod registry {
 
 pub mod scheduler {
     pub use crate::scheduler::admission::{Admission, Budget, Limits};
-    pub use crate::scheduler::queue::{Lane, Priority, Queue, Ticket, Work};
+    pub use crate::scheduler::queue::{Priority, Queue, Ticket, Work, WorkSource};
 }
 
 pub mod text {

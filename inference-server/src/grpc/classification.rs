@@ -13,7 +13,8 @@ use super::stream::{Exchange, Replies, item_field, no_settings};
 use super::{Api, Call, Caller, failed_item, invalid_enum, nanos, priority, text_field};
 use crate::error::Error;
 use crate::models::Task;
-use crate::scheduler::queue::Lane;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::queue::WorkSource;
 use crate::text::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax};
 use crate::text::tokenizer::Windowed;
 
@@ -78,7 +79,7 @@ impl Exchange for Asked {
     }
 
     fn reply(&self, results: Vec<Self::Result>) -> Self::Reply {
-        let info = &self.lane.model().info;
+        let info = &self.source.model().info;
         pb::ClassifyStreamResponse {
             results,
             model_name: info.name.clone(),
@@ -93,7 +94,7 @@ fn refused(error: &Error) -> pb::ClassifiedText {
 
 /// What the settings of a request or a stream ask for, checked.
 struct Asked {
-    lane: Lane,
+    source: WorkSource<LoadedModel>,
     aggregation: Aggregation,
     min_score: f32,
     /// Labels to answer, as joined entities carry them; none answers all.
@@ -118,7 +119,7 @@ impl Api {
         let model = self.resolve(caller, settings.model, Some(Task::TokenClassification))?;
         check_labels(&settings.labels, &model.info.labels)?;
         Ok(Asked {
-            lane: Lane::new(&model, priority),
+            source: WorkSource::new(&model, priority),
             aggregation,
             min_score,
             labels: settings.labels,
@@ -139,7 +140,7 @@ impl Api {
         self.check_count("texts", request.texts.len())?;
         let asked = self.classification_asked(caller, settings)?;
         let classified = self.classified(&call, &asked, text_field, request.texts).await?;
-        let info = &asked.lane.model().info;
+        let info = &asked.source.model().info;
         Ok(pb::ClassifyResponse {
             texts: classified
                 .items
@@ -162,7 +163,7 @@ impl Api {
         field: fn(usize) -> String,
         texts: Vec<String>,
     ) -> Result<Classified, Error> {
-        let model = asked.lane.model();
+        let model = asked.source.model();
         let permit = self.reserve(model, "", texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(model), asked.overlap);
@@ -176,7 +177,7 @@ impl Api {
             .flat_map(|text| text.windows.iter_mut().map(|window| std::mem::take(&mut window.ids)))
             .collect();
         let usage = pb::Usage { prompt_tokens: rows.iter().map(|row| row.len() as u32).sum() };
-        let done = self.compute(call, &asked.lane, rows, permit).await?;
+        let done = self.compute(call, &asked.source, rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let items = read.iter().zip(&texts).map(|(windowed, (_, text))| {
@@ -198,7 +199,7 @@ impl Api {
 
 impl Asked {
     fn message(&self, text: &str, windowed: &Windowed, scores: &[Vec<f32>]) -> pb::ClassifiedText {
-        let labels = &self.lane.model().info.labels;
+        let labels = &self.source.model().info.labels;
         let places = Places::new(text, self.unit);
         let mut found = entities(&windowed.spans, scores, labels, self.aggregation);
         found.retain(|entity| {

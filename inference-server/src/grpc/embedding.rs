@@ -14,7 +14,8 @@ use super::vectors::Reading;
 use super::{Api, Call, Caller, failed_item, item_status, nanos, priority, text_field, truncation};
 use crate::error::Error;
 use crate::models::{ModelInfo, Task};
-use crate::scheduler::queue::Lane;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::queue::WorkSource;
 use crate::service::embedding_cache::Embedded;
 
 /// Bytes of a caller's own prompt: it is read before every text.
@@ -61,7 +62,7 @@ impl Exchange for Asked {
     }
 
     async fn results(&self, api: &Api, call: &Call, texts: Vec<String>) -> Result<Vec<Self::Result>, Error> {
-        let read = api.vectors(call, &self.lane, self.reading.clone(), texts).await?;
+        let read = api.vectors(call, &self.source, self.reading.clone(), texts).await?;
         api.refused_items(&read.items);
         Ok(read.items.into_iter().map(|text| self.result(text)).collect())
     }
@@ -75,7 +76,7 @@ impl Exchange for Asked {
     }
 
     fn reply(&self, results: Vec<Self::Result>) -> Self::Reply {
-        let info = &self.lane.model().info;
+        let info = &self.source.model().info;
         pb::EmbedStreamResponse {
             results,
             dimensions: self.form.dimensions as u32,
@@ -103,7 +104,7 @@ impl Asked {
 
 /// What the settings of a request or a stream ask for, checked.
 struct Asked {
-    lane: Lane,
+    source: WorkSource<LoadedModel>,
     reading: Reading,
     form: Form,
 }
@@ -120,8 +121,8 @@ impl Api {
         let model = self.resolve(caller, settings.model.clone(), Some(Task::Embedding))?;
         let prompt = prompt(&model.info, &settings)?;
         let form = Form::asked(&settings, &model.info)?;
-        let lane = Lane::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
-        Ok(Asked { lane, reading: Reading { prompt, truncation, field }, form })
+        let source = WorkSource::new(&model, priority).with_extras(extras::asked(&settings, &model.info)?);
+        Ok(Asked { source, reading: Reading { prompt, truncation, field }, form })
     }
 
     pub(super) async fn embed_batch(
@@ -134,10 +135,10 @@ impl Api {
         let call = self.enter(caller)?;
         self.check_count("texts", request.texts.len())?;
         let asked = self.embedding_asked(caller, settings, text_field)?;
-        let read = self.vectors(&call, &asked.lane, asked.reading.clone(), request.texts).await?;
+        let read = self.vectors(&call, &asked.source, asked.reading.clone(), request.texts).await?;
         self.refused_items(&read.items);
         let answer = packed(&asked, &read.items);
-        let info = &asked.lane.model().info;
+        let info = &asked.source.model().info;
         Ok(pb::EmbedResponse {
             usage: Some(pb::Usage { prompt_tokens: answer.items.iter().map(|item| item.tokens).sum() }),
             timing: Some(pb::Timing {
@@ -159,7 +160,7 @@ fn packed(asked: &Asked, read: &[Result<Arc<Embedded>, Error>]) -> pb::EmbedResp
     let mut items: Vec<pb::ItemStatus> = read.iter().map(item_status).collect();
     let mut vectors = vec![0_u8; width * items.len()];
     let mut scales = vec![0.0; if form.has_scales() { items.len() } else { 0 }];
-    let mut more = More::new(&asked.lane, items.len());
+    let mut more = More::new(&asked.source, items.len());
     for (index, text) in read.iter().enumerate() {
         let Ok(text) = text else { continue };
         let row = &mut vectors[index * width..][..width];

@@ -9,7 +9,8 @@ use observatory_proto::inference::v1 as pb;
 
 use crate::error::Error;
 use crate::models::{Extras, ModelInfo};
-use crate::scheduler::queue::Lane;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::queue::WorkSource;
 use crate::service::embedding_cache::Embedded;
 
 /// What the settings ask for beside the vector.
@@ -33,9 +34,9 @@ pub(super) fn asked(settings: &pb::EmbedSettings, info: &ModelInfo) -> Result<Ex
 ///
 /// # Errors
 /// [`Error::AnswerTooLarge`].
-pub(super) fn check_size(lane: &Lane, tokens: u32, limit: usize) -> Result<(), Error> {
-    let bytes = tokens as usize * lane.model().info.multi_vector_dimensions * size_of::<f32>();
-    if !lane.extras().multi_vector || bytes <= limit {
+pub(super) fn check_size(source: &WorkSource<LoadedModel>, tokens: u32, limit: usize) -> Result<(), Error> {
+    let bytes = tokens as usize * source.model().info.multi_vector_dimensions * size_of::<f32>();
+    if !source.extras().multi_vector || bytes <= limit {
         return Ok(());
     }
     Err(Error::AnswerTooLarge { bytes, limit })
@@ -54,14 +55,14 @@ pub(super) struct More {
 
 impl More {
     /// Room for the extras of so many texts.
-    pub(super) fn new(lane: &Lane, texts: usize) -> Self {
+    pub(super) fn new(source: &WorkSource<LoadedModel>, texts: usize) -> Self {
         let mut more = Self::default();
-        if lane.extras().sparse {
-            more.empty = lane.model().tokenizer.empty_tokens();
+        if source.extras().sparse {
+            more.empty = source.model().tokenizer.empty_tokens();
             more.sparse = vec![pb::SparseVector::default(); texts];
         }
-        if lane.extras().multi_vector {
-            more.dimensions = lane.model().info.multi_vector_dimensions;
+        if source.extras().multi_vector {
+            more.dimensions = source.model().info.multi_vector_dimensions;
             more.multi_vectors = vec![pb::MultiVector::default(); texts];
         }
         more

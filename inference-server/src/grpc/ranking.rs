@@ -12,7 +12,7 @@ use super::{Api, Caller, failed_item, nanos, priority, truncation};
 use crate::error::Error;
 use crate::models::{RowOutput, Task};
 use crate::registry::loaded::LoadedModel;
-use crate::scheduler::queue::Lane;
+use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::Encoded;
 
 #[tonic::async_trait]
@@ -55,7 +55,7 @@ impl Api {
         let tokenize = started.elapsed();
         let items: Vec<pb::ItemStatus> = pairs.iter().map(pair_status).collect();
         let rows = pairs.iter_mut().flatten().map(|pair| std::mem::take(&mut pair.ids)).collect();
-        let done = self.compute(&call, &Lane::new(&model, priority), rows, permit).await?;
+        let done = self.compute(&call, &WorkSource::new(&model, priority), rows, permit).await?;
 
         self.refused_items(&pairs);
         let usage = pb::Usage { prompt_tokens: items.iter().map(|item| item.tokens).sum() };

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Api, Call, extras};
 use crate::error::Error;
 use crate::models::{Extras, RowOutput};
-use crate::scheduler::queue::Lane;
+use crate::registry::loaded::LoadedModel;
+use crate::scheduler::queue::WorkSource;
 use crate::service::embedding_cache::{Embedded, Key, Keys, More};
 use crate::text::tokenizer::Truncation;
 
@@ -49,12 +50,12 @@ impl Api {
     pub(super) async fn vectors(
         &self,
         call: &Call,
-        lane: &Lane,
+        source: &WorkSource<LoadedModel>,
         reading: Reading,
         texts: Vec<String>,
     ) -> Result<Vectors, Error> {
-        let plain = lane.extras() == Extras::default();
-        let keys = Keys::new(&lane.model().info.revision, &reading.prompt, reading.truncation);
+        let plain = source.extras() == Extras::default();
+        let keys = Keys::new(&source.model().info.revision, &reading.prompt, reading.truncation);
         let cache = &self.0.vectors;
         let (mut known, mut missing) = (Vec::with_capacity(texts.len()), Vec::new());
         for (index, text) in texts.into_iter().enumerate() {
@@ -73,7 +74,7 @@ impl Api {
                 ..Vectors::default()
             });
         }
-        let mut answer = self.computed(call, lane, reading, missing).await?;
+        let mut answer = self.computed(call, source, reading, missing).await?;
         let mut computed = std::mem::take(&mut answer.items).into_iter();
         let items = known.into_iter().map(|known| match known {
             Some(known) => Ok(known),
@@ -87,28 +88,28 @@ impl Api {
     async fn computed(
         &self,
         call: &Call,
-        lane: &Lane,
+        source: &WorkSource<LoadedModel>,
         reading: Reading,
         missing: Vec<Missing>,
     ) -> Result<Vectors, Error> {
         let permit = {
             let texts = missing.iter().map(|missing| missing.text.as_str());
-            self.reserve(lane.model(), &reading.prompt, texts)?
+            self.reserve(source.model(), &reading.prompt, texts)?
         };
         let keys: Vec<Option<Key>> = missing.iter().map(|missing| missing.key).collect();
         let texts = missing.into_iter().map(|missing| (missing.index, missing.text)).collect();
         let started = Instant::now();
-        let (model, Reading { prompt, truncation, field }) = (Arc::clone(lane.model()), reading);
+        let (model, Reading { prompt, truncation, field }) = (Arc::clone(source.model()), reading);
         let read = move |field: &str, text: &str| model.tokenizer.encode(field, &prompt, text, truncation);
         let (_, mut encodings) = self.each_at(call, texts, field, read).await?;
         let tokenize = started.elapsed();
         let rows = encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids));
         let rows: Vec<Vec<u32>> = rows.collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
-        extras::check_size(lane, tokens.iter().sum(), self.0.limits.response_bytes)?;
-        let plain = lane.extras() == Extras::default();
+        extras::check_size(source, tokens.iter().sum(), self.0.limits.response_bytes)?;
+        let plain = source.extras() == Extras::default();
         let mut kept = if plain { Vec::new() } else { rows.clone() }.into_iter();
-        let done = self.compute(call, lane, rows, permit).await?;
+        let done = self.compute(call, source, rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().zip(tokens);
         let items = encodings.into_iter().zip(keys).map(|(encoded, key)| {
