@@ -1,4 +1,9 @@
-//! Texts of a prescribed form: which tokens may come next, and how to reach a valid end in time.
+//! Constrained generation: which tokens may come next, and how to reach a valid end in time.
+//!
+//! A [`GrammarCompiler`] compiles constraints for one model; each sequence has a [`Matcher`]. Masks
+//! come from the grammar library (llguidance). On top of it, a matcher keeps a valid end within reach
+//! of the token limit ([`completion`]), and bounds the work that a constraint may cause
+//! ([`work_meter`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,33 +15,35 @@ use llguidance::{Cancelled, Matcher as Parser, ParserFactory};
 use tokenizers::Tokenizer;
 use toktrie::{InferenceCapabilities, TokEnv};
 
-mod ending;
+mod completion;
 mod grammar;
 mod schema;
-mod vocabulary;
-mod watch;
+mod token_trie;
+mod work_meter;
 
 use super::sampler::{Sampled, Sampler};
-use ending::Hints;
-use watch::Watch;
+use completion::{ClosingTokens, Context};
+use work_meter::WorkMeter;
 
-/// Most bytes of a constraint.
+/// Maximum size of a constraint in bytes; the gRPC service allows less.
 pub(crate) const MAX_BYTES: usize = 256 * 1024;
-/// Most characters of what is wrong with a constraint.
+/// Maximum length of the message about an invalid constraint, in characters.
 const MAX_MESSAGE: usize = 300;
-const TOO_MUCH: &str = "it takes too much work to follow";
-/// Tokens before the limit from which on the end is kept in reach, or more where the shortest text
-/// is long.
-const HORIZON: usize = 256;
-/// Tokens that are refused at one place before only the known ending is left.
-const REFUSALS: usize = 4;
-/// States of one constraint's lexer, of one or two kilobytes each.
-const MOST_STATES: usize = 40_000;
+const TOO_MUCH_WORK: &str = "it takes too much work to follow";
+/// Number of tokens before the limit from which on a completion is kept in reach, or twice the
+/// shortest text if that is more. A choice: many times the usual completion; a search further ahead
+/// would be wasted on a text that ends by itself.
+const COMPLETION_HORIZON: usize = 256;
+/// Number of tokens rejected at one position before only the known completion is allowed. A choice:
+/// each rejection costs a search.
+const MAX_REJECTIONS: usize = 4;
+/// Maximum number of lexer states of one constraint, of one or two kilobytes each: up to 80 MB.
+const MAX_LEXER_STATES: usize = 40_000;
 
-/// The form that a text must have.
+/// Form that a text must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Constraint {
-    /// JSON that is valid under this schema, written without line breaks.
+    /// JSON that is valid under this schema, without line breaks.
     JsonSchema(String),
     /// A match of the whole text, without look-around; the syntax is that of Rust's `regex`.
     Regex(String),
@@ -57,69 +64,70 @@ impl fmt::Display for Constraint {
     }
 }
 
-/// What is wrong with a constraint; messages are one line of at most 300 characters.
+/// Error of a constraint; its message is one line of at most 300 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstraintError {
-    /// It is wrong in itself, or says what is not supported.
+    /// The constraint is invalid or uses an unsupported feature.
     #[error("the {kind} cannot be used: {message}")]
     Invalid {
-        /// Which kind of constraint.
+        /// Kind of the constraint.
         kind: String,
-        /// What is wrong.
+        /// Description of the error.
         message: String,
     },
-    /// It took too much work while the text was generated, or the text left it.
+    /// It caused too much work during generation, or the text violated it.
     #[error("the constraint failed: {0}")]
     Failed(String),
 }
 
-/// Where a text is after a token.
+/// Result of adding a token to a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The token is part of the text.
-    Taken,
-    /// It is, and the text is complete: nothing can follow.
-    Stopped,
-    /// It is not, for no way was found to end in time after it: sample again under the new mask.
-    Refused,
+    /// The token was added.
+    Accepted,
+    /// The token was added, and the text is complete: nothing can follow.
+    Complete,
+    /// The token was not added, since no completion in time was found after it: sample again under
+    /// the new mask.
+    Rejected,
 }
 
-/// What all constraints of a model share: its vocabulary as bytes.
-pub(crate) struct Grammars {
+/// Compiler of the constraints of one model.
+pub(crate) struct GrammarCompiler {
     factory: ParserFactory,
-    hints: Arc<Hints>,
+    closing: Arc<ClosingTokens>,
 }
 
-impl fmt::Debug for Grammars {
+impl fmt::Debug for GrammarCompiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grammars").field("hints", &self.hints).finish_non_exhaustive()
+        f.debug_struct("GrammarCompiler").field("closing", &self.closing).finish_non_exhaustive()
     }
 }
 
-impl Grammars {
-    /// Reads the vocabulary; `logits` is the number that the model gives, of which those without a
-    /// token are never allowed. `eos` are the tokens that end a text. Takes about a second for
-    /// 150,000 tokens.
+impl GrammarCompiler {
+    /// Builds the token trie. `logits` is the length of the model's rows of logits, of which those
+    /// without a token are never allowed; `eos_ids` are its end-of-sequence tokens. Takes about a
+    /// second for 150,000 tokens.
     ///
     /// # Errors
-    /// If the tokens have no bytes of their own, are more than the logits, or none ends a text.
-    pub(crate) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos: &[u32]) -> Result<Self> {
-        let tokens: TokEnv = Arc::new(vocabulary::Vocabulary::new(tokenizer, logits, eos)?);
+    /// If tokens have no bytes of their own, there are more tokens than logits, or `eos_ids` is empty.
+    pub(crate) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos_ids: &[u32]) -> Result<Self> {
+        let tokens: TokEnv = Arc::new(token_trie::TokenTrie::new(tokenizer, logits, eos_ids)?);
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        factory.limits_mut().max_lexer_states = MOST_STATES;
+        factory.limits_mut().max_lexer_states = MAX_LEXER_STATES;
         ensure!(factory.limits().max_grammar_size > 0, "the grammar library allows no grammar");
-        let hints = Arc::new(Hints::new(tokens.tok_trie()));
-        Ok(Self { factory, hints })
+        let closing = Arc::new(ClosingTokens::new(tokens.tok_trie()));
+        Ok(Self { factory, closing })
     }
 
-    /// Begins a text of this form. Takes milliseconds.
+    /// Compiles a constraint and returns the matcher of one text. Takes milliseconds.
     ///
     /// # Errors
     /// [`ConstraintError::Invalid`].
-    pub(crate) fn start(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
+    pub(crate) fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
         let invalid = |message: &dyn fmt::Display| ConstraintError::Invalid {
             kind: constraint.to_string(),
             message: one_line(&message.to_string()),
@@ -128,12 +136,12 @@ impl Grammars {
         let parser = Parser::new(self.factory.create_parser(grammar)).into_cancellable();
         match parser.get_error() {
             Some(error) => Err(invalid(&error)),
-            None => Ok(Matcher::new(parser, Arc::clone(&self.hints))),
+            None => Ok(Matcher::new(parser, Arc::clone(&self.closing))),
         }
     }
 }
 
-/// The first lines up to where the library dumps its state, as one.
+/// Joins the lines of a message, up to the library's dump of its state, and shortens the result.
 fn one_line(message: &str) -> String {
     let end = ["<non-verbose/>", "<state>", "<backtrace>"].iter().filter_map(|mark| message.find(mark)).min();
     let words: Vec<&str> = message[..end.unwrap_or(message.len())].split_whitespace().collect();
@@ -146,133 +154,140 @@ fn one_line(message: &str) -> String {
     }
 }
 
-/// Whether the end is in reach.
+/// What is known about the completion of a text.
 #[derive(Debug)]
-enum Steering {
-    /// It is not looked for yet.
-    Off,
-    /// These tokens lead to a complete text.
-    On(Vec<u32>),
-    /// None was found; the search is taken up again where so many tokens are left.
-    Lost(usize),
+enum Completion {
+    /// Not searched: the limit is far away.
+    Unknown,
+    /// These tokens complete the text.
+    Known(Vec<u32>),
+    /// None was found; searched again once this many tokens remain.
+    NotFound(usize),
 }
 
-/// One text under a constraint.
+/// Matcher of one text against its constraint.
 ///
-/// `left` is always how many tokens may still come, the next one included. From some hundred tokens
-/// before the limit on, a token is refused where no end within the limit is found after it; so the
-/// text is complete when the limit is reached, unless [`Matcher::is_steered`] says that no end was
-/// found.
+/// `remaining` is always the number of tokens that may still be generated, the next one included.
+/// From [`COMPLETION_HORIZON`] tokens before the limit on, a token is rejected if no completion
+/// within the limit is found after it. So the text is complete when the limit is reached, unless
+/// [`Matcher::can_complete`] says that no completion was found.
 pub struct Matcher {
     parser: Parser,
-    hints: Arc<Hints>,
+    closing: Arc<ClosingTokens>,
+    /// Mask of the next token, without the ones rejected; `None` if not computed.
     mask: Option<Vec<u32>>,
-    refusals: usize,
-    steering: Steering,
+    /// Number of tokens rejected at this position.
+    rejections: usize,
+    completion: Completion,
+    /// Number of remaining tokens from which on a completion is kept; set by the first search.
     horizon: Option<usize>,
-    watch: Arc<Watch>,
-    /// Tokens that the text begins with, and whether it is complete with each.
-    begun: Vec<(u32, bool)>,
+    meter: Arc<WorkMeter>,
+    /// Forced tokens at the beginning, and whether the text is complete with each.
+    forced_prefix: Vec<(u32, bool)>,
 }
 
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Matcher").field("steering", &self.steering).finish_non_exhaustive()
+        f.debug_struct("Matcher").field("completion", &self.completion).finish_non_exhaustive()
     }
 }
 
 impl Matcher {
-    fn new(parser: Parser, hints: Arc<Hints>) -> Self {
+    fn new(parser: Parser, closing: Arc<ClosingTokens>) -> Self {
         Self {
             parser,
-            hints,
+            closing,
             mask: None,
-            refusals: 0,
-            steering: Steering::Off,
+            rejections: 0,
+            completion: Completion::Unknown,
             horizon: None,
-            watch: Watch::start(),
-            begun: Vec::new(),
+            meter: WorkMeter::start(),
+            forced_prefix: Vec::new(),
         }
     }
 
-    /// Looks for an end in `left` tokens, takes those that the text must begin with, if asked, and
-    /// makes the first mask: what no text can keep to, or what takes too much work from the start,
-    /// is known before anything is computed.
+    /// Searches for a completion, accepts the forced tokens at the beginning if `append_forced`, and
+    /// computes the first mask. A constraint that no text satisfies, or that takes too much work from
+    /// the start, is thus known before anything is computed by the model.
     ///
     /// # Errors
     /// [`ConstraintError::Failed`].
-    pub fn begin(&mut self, left: usize, takes_forced: bool) -> Result<(), ConstraintError> {
-        self.steer(left);
-        let mut room = left;
-        if takes_forced {
-            self.begun = self.take_forced(&mut room)?;
-            let accepting = room == 0 && self.is_accepting();
-            if let Some((_, complete)) = self.begun.last_mut() {
+    pub fn prepare(&mut self, remaining: usize, append_forced: bool) -> Result<(), ConstraintError> {
+        self.update_completion(remaining);
+        let mut left = remaining;
+        if append_forced {
+            self.forced_prefix = self.accept_forced(&mut left)?;
+            let accepting = left == 0 && self.is_accepting();
+            if let Some((_, complete)) = self.forced_prefix.last_mut() {
                 *complete |= accepting;
             }
         }
-        if room > 0 && !self.parser.is_stopped() {
-            self.mask(room)?;
+        if left > 0 && !self.parser.is_stopped() {
+            self.mask(left)?;
         }
-        self.check()
+        self.check_work()
     }
 
-    /// The tokens that [`Matcher::begin`] took.
-    pub fn begun(&mut self) -> Vec<(u32, bool)> {
-        std::mem::take(&mut self.begun)
+    /// Returns the tokens that [`Matcher::prepare`] accepted, once.
+    pub fn take_forced_prefix(&mut self) -> Vec<(u32, bool)> {
+        std::mem::take(&mut self.forced_prefix)
     }
 
-    /// Takes the tokens that must come next, at most `room`, and whether the text is complete with
-    /// each.
+    /// Accepts the tokens that are forced next, at most `remaining`, which it counts down. Returns
+    /// each with whether the text is complete with it.
     ///
     /// # Errors
     /// [`ConstraintError::Failed`].
-    pub fn take_forced(&mut self, room: &mut usize) -> Result<Vec<(u32, bool)>, ConstraintError> {
-        let mut taken = Vec::new();
-        while *room > 0 && !self.parser.is_stopped() {
+    pub fn accept_forced(&mut self, remaining: &mut usize) -> Result<Vec<(u32, bool)>, ConstraintError> {
+        let mut accepted = Vec::new();
+        while *remaining > 0 && !self.parser.is_stopped() {
             let forced = self.forced();
-            self.check()?;
+            self.check_work()?;
             if forced.is_empty() {
                 break;
             }
-            for id in forced.into_iter().take(*room) {
-                match self.accept(id, *room)? {
-                    // No end was in reach behind it: another token of the same text may do.
-                    Progress::Refused => return Ok(taken),
-                    progress => taken.push((id, progress == Progress::Stopped)),
+            for id in forced.into_iter().take(*remaining) {
+                match self.accept(id, *remaining)? {
+                    // No completion after it: other tokens for the same text may have one.
+                    Progress::Rejected => return Ok(accepted),
+                    progress => accepted.push((id, progress == Progress::Complete)),
                 }
-                *room -= 1;
+                *remaining -= 1;
             }
         }
-        Ok(taken)
+        Ok(accepted)
     }
 
-    /// Processor time that the text has taken.
-    pub fn spent(&self) -> Duration {
-        self.watch.spent()
+    /// Processor time that the constraint has taken.
+    pub fn processor_time(&self) -> Duration {
+        self.meter.processor_time()
     }
 
-    /// Whether the text may cause more work.
-    fn check(&self) -> Result<(), ConstraintError> {
-        if self.watch.is_spent() { Err(ConstraintError::Failed(TOO_MUCH.to_owned())) } else { Ok(()) }
+    /// Checks that the constraint may cause more work.
+    fn check_work(&self) -> Result<(), ConstraintError> {
+        if self.meter.is_exhausted() {
+            Err(ConstraintError::Failed(TOO_MUCH_WORK.to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
-    /// An ending in at most `room` tokens.
-    fn ending(&self, parser: &Parser, old: &[u32], room: usize) -> Option<Vec<u32>> {
-        ending::find(parser, (&self.hints, &self.watch), old, room)
+    /// Searches for a completion of at most `remaining` tokens.
+    fn find_completion(&self, remaining: usize) -> Option<Vec<u32>> {
+        Context { tokens: &self.closing, meter: &self.meter }.find(&self.parser, &[], remaining)
     }
 
-    /// The tokens that may come next: a bit for each logit of the model, the lowest of a word
+    /// Computes the mask of the next token: a bit for each logit of the model, the lowest of a word
     /// first.
     ///
     /// # Errors
-    /// [`ConstraintError::Failed`] where it takes too much work, or no token of the vocabulary can
-    /// go on.
-    pub fn mask(&mut self, left: usize) -> Result<&[u32], ConstraintError> {
-        self.steer(left);
-        self.check()?;
-        let words = self.hints.logits.div_ceil(32);
-        let mask = match (self.only(left), self.mask.take()) {
+    /// [`ConstraintError::Failed`] if it takes too much work, or no token of the vocabulary is
+    /// allowed.
+    pub fn mask(&mut self, remaining: usize) -> Result<&[u32], ConstraintError> {
+        self.update_completion(remaining);
+        self.check_work()?;
+        let words = self.closing.logits.div_ceil(32);
+        let mask = match (self.only_token(remaining), self.mask.take()) {
             (Some(id), _) => {
                 let mut mask = vec![0; words];
                 mask[id as usize / 32] |= 1 << (id % 32);
@@ -280,7 +295,7 @@ impl Matcher {
             }
             (None, Some(mask)) => mask,
             (None, None) => {
-                let mask = self.watch.run(&mut self.parser, Parser::compute_mask_or_eos);
+                let mask = self.meter.run(&mut self.parser, Parser::compute_mask_or_eos);
                 let mut mask = Vec::from(mask.map_err(failed)?);
                 mask.truncate(words);
                 mask
@@ -289,173 +304,182 @@ impl Matcher {
         Ok(self.mask.insert(mask))
     }
 
-    /// Whether the mask has this token, without making one.
+    /// Whether the mask has this token; computes no mask if it can be told without.
     ///
     /// # Errors
     /// See [`Matcher::mask`].
-    fn allows(&mut self, id: u32, left: usize) -> Result<bool, ConstraintError> {
-        self.steer(left);
-        self.check()?;
-        let is_plain = self.hints.is_plain(id);
-        match (self.only(left), &self.mask) {
+    fn allows(&mut self, id: u32, remaining: usize) -> Result<bool, ConstraintError> {
+        self.update_completion(remaining);
+        self.check_work()?;
+        let is_plain = self.closing.is_plain(id);
+        match (self.only_token(remaining), &self.mask) {
             (Some(only), _) => Ok(id == only),
+            // The library's mask holds a forced token alone, although others spell the same bytes.
             (None, None) if is_plain => match self.forced().first() {
                 Some(forced) => Ok(id == *forced),
                 None => {
-                    let valid = self.watch.run(&mut self.parser, |parser| parser.validate_tokens(&[id]));
+                    let valid = self.meter.run(&mut self.parser, |parser| parser.validate_tokens(&[id]));
                     Ok(valid.map_err(failed)? == 1)
                 }
             },
-            _ => Ok(self.mask(left)?.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)),
+            _ => {
+                let word = self.mask(remaining)?.get(id as usize / 32);
+                Ok(word.is_some_and(|word| word >> (id % 32) & 1 == 1))
+            }
         }
     }
 
-    /// The one token that is left where the end is near.
-    fn only(&self, left: usize) -> Option<u32> {
-        match &self.steering {
-            Steering::On(ending) if ending.len() >= left || self.refusals >= REFUSALS => {
-                Some(ending.first().copied().unwrap_or(self.hints.eos))
+    /// The only token that is left if the known completion just fits or too many were rejected.
+    fn only_token(&self, remaining: usize) -> Option<u32> {
+        match &self.completion {
+            Completion::Known(ids) if ids.len() >= remaining || self.rejections >= MAX_REJECTIONS => {
+                Some(ids.first().copied().unwrap_or(self.closing.eos))
             }
             _ => None,
         }
     }
 
-    /// Chooses the next token by its logits among those that are allowed, and takes it; whether the
-    /// text is complete with it.
+    /// Samples the next token among those allowed and accepts it; returns whether the text is
+    /// complete with it.
     ///
-    /// What is likely is mostly allowed, and one token is checked much faster than all of them, so
-    /// a mask is made only where the first draw is refused. Whether there was one already makes no
-    /// difference.
+    /// A likely token is mostly allowed, and checking one token is much faster than computing a mask
+    /// (5 to 10 µs beside 0.06 to 0.7 ms; benches/RESULTS.md). So a mask is computed only if the
+    /// first draw is not allowed. The result is the same if there was a mask already.
     ///
     /// # Errors
-    /// If no token can be drawn from the logits, or see [`Matcher::mask`].
-    pub fn choose(&mut self, sampler: &mut Sampler, logits: &[f32], left: usize) -> Result<(Sampled, bool)> {
+    /// If no token can be sampled from the logits; see also [`Matcher::mask`].
+    pub fn sample(
+        &mut self,
+        sampler: &mut Sampler,
+        logits: &[f32],
+        remaining: usize,
+    ) -> Result<(Sampled, bool)> {
         let mut sampled = sampler.sample(logits, None)?;
-        let mut allowed = self.allows(sampled.id, left)?;
+        let mut allowed = self.allows(sampled.id, remaining)?;
         let mut refused = 0;
         loop {
-            let progress = if allowed { self.accept(sampled.id, left)? } else { Progress::Refused };
-            if progress != Progress::Refused {
-                return Ok((sampled, progress == Progress::Stopped));
+            let progress = if allowed { self.accept(sampled.id, remaining)? } else { Progress::Rejected };
+            if progress != Progress::Rejected {
+                return Ok((sampled, progress == Progress::Complete));
             }
             refused += 1;
-            sampled = sampler.sample_again(refused, logits, self.mask(left)?)?;
+            sampled = sampler.sample_again(refused, logits, self.mask(remaining)?)?;
             allowed = true;
         }
     }
 
-    /// Takes the next token, which must be allowed by the mask.
+    /// Accepts the next token, which must be allowed by the mask.
     ///
     /// # Errors
-    /// [`ConstraintError::Failed`] where it is not allowed or takes too much work.
-    pub fn accept(&mut self, id: u32, left: usize) -> Result<Progress, ConstraintError> {
-        self.steer(left);
-        let room = left.saturating_sub(1);
-        if let Steering::On(ending) = &mut self.steering
-            && !self.hints.ends.contains(&id)
+    /// [`ConstraintError::Failed`] if it is not allowed or takes too much work.
+    pub fn accept(&mut self, id: u32, remaining: usize) -> Result<Progress, ConstraintError> {
+        self.update_completion(remaining);
+        let after = remaining.saturating_sub(1);
+        let context = Context { tokens: &self.closing, meter: &self.meter };
+        if let Completion::Known(ids) = &mut self.completion
+            && !self.closing.eos_ids.contains(&id)
         {
-            if ending.first() == Some(&id) {
-                ending.remove(0);
-            } else if ending.len() > room
-                || !ending::leads(&mut self.parser, &[id], ending, (&self.hints, &self.watch))
-            {
+            // Cheapest first: the token is the completion's own; the completion still fits behind
+            // it; another one does.
+            if ids.first() == Some(&id) {
+                ids.remove(0);
+            } else if ids.len() > after || !context.completes(&mut self.parser, &[id], ids) {
                 let mut next = self.parser.clone();
-                self.watch.run(&mut next, |parser| parser.consume_token(id)).map_err(failed)?;
-                match ending::find(&next, (&self.hints, &self.watch), ending, room) {
+                self.meter.run(&mut next, |parser| parser.consume_token(id)).map_err(failed)?;
+                match context.find(&next, ids, after) {
                     Some(other) => {
-                        *ending = other;
-                        return Ok(self.taken(next));
+                        *ids = other;
+                        self.parser = next;
+                        return Ok(self.accepted());
                     }
-                    None => return self.refused(id, left),
+                    None => return self.reject(id, remaining),
                 }
             }
         }
-        self.watch.run(&mut self.parser, |parser| parser.consume_token(id)).map_err(failed)?;
-        self.watch.token();
-        self.mask = None;
-        self.refusals = 0;
-        Ok(self.progress())
+        self.meter.run(&mut self.parser, |parser| parser.consume_token(id)).map_err(failed)?;
+        Ok(self.accepted())
     }
 
-    fn taken(&mut self, parser: Parser) -> Progress {
-        self.parser = parser;
-        self.watch.token();
+    /// Records that the parser has consumed a token.
+    fn accepted(&mut self) -> Progress {
+        self.meter.add_token();
         self.mask = None;
-        self.refusals = 0;
-        self.progress()
+        self.rejections = 0;
+        if self.parser.is_stopped() { Progress::Complete } else { Progress::Accepted }
     }
 
-    /// Takes it out of the mask, which is made for that.
-    fn refused(&mut self, id: u32, left: usize) -> Result<Progress, ConstraintError> {
-        self.mask(left)?;
-        self.refusals += 1;
+    /// Removes a token from the mask, which is computed for that.
+    fn reject(&mut self, id: u32, remaining: usize) -> Result<Progress, ConstraintError> {
+        self.mask(remaining)?;
+        self.rejections += 1;
         if let Some(word) = self.mask.as_mut().and_then(|mask| mask.get_mut(id as usize / 32)) {
             *word &= !(1 << (id % 32));
         }
-        Ok(Progress::Refused)
+        Ok(Progress::Rejected)
     }
 
-    fn progress(&self) -> Progress {
-        if self.parser.is_stopped() { Progress::Stopped } else { Progress::Taken }
-    }
-
-    /// Looks for an end where the limit comes near.
-    fn steer(&mut self, left: usize) {
+    /// Searches for a completion if the limit comes near and none is known.
+    fn update_completion(&mut self, remaining: usize) {
         let horizon = match self.horizon {
             Some(horizon) => horizon,
-            None => {
-                let shortest = self.ending(&self.parser, &[], left);
-                let horizon = shortest.as_ref().map_or(HORIZON, |ending| HORIZON.max(2 * ending.len()));
-                self.horizon = Some(horizon);
-                self.steering = match shortest {
-                    Some(ending) if left <= horizon => Steering::On(ending),
-                    Some(_) => Steering::Off,
-                    None => Steering::Lost(left / 2),
-                };
-                horizon
-            }
+            None => self.set_horizon(remaining),
         };
-        let look = match self.steering {
-            Steering::Off => left <= horizon,
-            Steering::Lost(again) => left <= again,
-            Steering::On(_) => false,
+        let search = match self.completion {
+            Completion::Unknown => remaining <= horizon,
+            Completion::NotFound(again) => remaining <= again,
+            Completion::Known(_) => false,
         };
-        if look && !self.parser.is_stopped() {
-            self.steering = match self.ending(&self.parser, &[], left) {
-                Some(ending) => Steering::On(ending),
-                None => Steering::Lost(left / 2),
+        if search && !self.parser.is_stopped() {
+            self.completion = match self.find_completion(remaining) {
+                Some(ids) => Completion::Known(ids),
+                // Halving bounds the number of searches by the logarithm of the limit.
+                None => Completion::NotFound(remaining / 2),
             };
         }
     }
 
-    /// Whether the text could end here.
+    /// Sets the horizon by a search from the beginning of the text.
+    fn set_horizon(&mut self, remaining: usize) -> usize {
+        let shortest = self.find_completion(remaining);
+        let horizon =
+            shortest.as_ref().map_or(COMPLETION_HORIZON, |ids| COMPLETION_HORIZON.max(2 * ids.len()));
+        self.horizon = Some(horizon);
+        self.completion = match shortest {
+            Some(ids) if remaining <= horizon => Completion::Known(ids),
+            Some(_) => Completion::Unknown,
+            None => Completion::NotFound(remaining / 2),
+        };
+        horizon
+    }
+
+    /// Whether the text is valid as it is.
     pub fn is_accepting(&mut self) -> bool {
-        self.watch.run(&mut self.parser, Parser::is_accepting).unwrap_or(false)
+        self.meter.run(&mut self.parser, Parser::is_accepting).unwrap_or(false)
     }
 
-    /// Whether the end is in reach, as far as it has been looked for.
-    pub fn is_steered(&self) -> bool {
-        !matches!(self.steering, Steering::Lost(_))
+    /// Whether the text can be completed in time, as far as searched.
+    pub fn can_complete(&self) -> bool {
+        !matches!(self.completion, Completion::NotFound(_))
     }
 
-    /// The tokens that must come next, whatever the model says; to be given to [`Matcher::accept`]
-    /// one by one.
+    /// Tokens that are forced next, to be passed to [`Matcher::accept`] one by one.
     pub fn forced(&mut self) -> Vec<u32> {
         if self.parser.is_stopped() {
             return Vec::new();
         }
-        self.watch.run(&mut self.parser, Parser::compute_ff_tokens)
+        self.meter.run(&mut self.parser, Parser::compute_ff_tokens)
     }
 }
 
+/// Converts an error of the grammar library, which has no types for its causes.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: anyhow::Error) -> ConstraintError {
     let message = error.to_string();
     let exhausted = ["too many states", "Too many items", "fuel"].iter().any(|part| message.contains(part));
     ConstraintError::Failed(if error.is::<Cancelled>() || exhausted {
-        TOO_MUCH.to_owned()
+        TOO_MUCH_WORK.to_owned()
     } else if message.starts_with("NoExtensionBias") {
-        "no text of the model's tokens can keep to it from here on".to_owned()
+        "no tokens of the model can satisfy it from here on".to_owned()
     } else {
         one_line(&message)
     })

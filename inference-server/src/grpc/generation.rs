@@ -16,9 +16,9 @@ use super::{Api, Call, Caller, failed_item, nanos};
 use crate::error::Error;
 use crate::generation::Generator;
 use crate::generation::constraint::Matcher;
-use crate::generation::sampler::{Sampled, Sampler, Sampling};
-use crate::generation::sequence::{self, Event, Reason, Times};
-use crate::generation::stop::Stops;
+use crate::generation::sampler::{Sampled, Sampler, SamplingParams};
+use crate::generation::sequence::{self, Event, FinishReason, Times};
+use crate::generation::stop_strings::StopStrings;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 
@@ -41,7 +41,7 @@ pub(super) struct Written {
     pub(super) text: String,
     pub(super) sampled: Vec<Sampled>,
     pub(super) cached: usize,
-    pub(super) end: Option<(Reason, Times)>,
+    pub(super) end: Option<(FinishReason, Times)>,
 }
 
 #[tonic::async_trait]
@@ -93,7 +93,7 @@ impl Api {
         caller.heed(settings.options.as_ref(), "settings.options")?;
         let call = self.enter(caller)?;
         let model = self.resolve(caller, settings.model.clone(), Some(Task::Generation))?;
-        let asked = Arc::new(Asked::read(settings, model.generator()?.manner().vocabulary)?);
+        let asked = Arc::new(Asked::read(settings, model.generator()?.profile().vocabulary)?);
         let prompt = request.prompt.unwrap_or_default();
         let mut begun = self.begin_texts(&call, &model, &asked, vec![("prompt".to_owned(), prompt)]).await?;
         let writing = begun.pop().ok_or(Error::Backend)??;
@@ -187,17 +187,17 @@ impl Api {
         call.charge(prompt.len() as u64, &self.0.metrics);
         let (events, receiver) = unbounded_channel();
         let prompt_tokens = prompt.len();
-        let sampling = Sampling { seed, ..asked.sampling.clone() };
-        let end_ids = if asked.ignore_end { Vec::new() } else { generator.manner().end_ids.clone() };
+        let sampling = SamplingParams { seed, ..asked.sampling.clone() };
+        let eos_ids = if asked.ignore_end { Vec::new() } else { generator.profile().eos_ids.clone() };
         generator.submit(sequence::Request {
             sampler: Sampler::new(&sampling, &prompt),
             prompt,
-            pieces: generator.pieces(),
-            stops: Stops::new(asked.stop.clone()),
+            detokenizer: generator.detokenizer(),
+            stop_strings: StopStrings::new(asked.stop.clone()),
             matcher,
-            takes_forced: !asked.logprobs,
-            end_ids,
-            stop_ids: asked.stop_ids.clone(),
+            append_forced: !asked.logprobs,
+            eos_ids,
+            stop_token_ids: asked.stop_ids.clone(),
             max_new_tokens,
             priority: asked.priority,
             cancel: call.cancel.clone(),
@@ -220,7 +220,7 @@ impl Api {
         let call = self.enter(caller)?;
         self.check_count("prompts", request.prompts.len())?;
         let model = self.resolve(caller, settings.model.clone(), Some(Task::Generation))?;
-        let asked = Arc::new(Asked::read(settings, model.generator()?.manner().vocabulary)?);
+        let asked = Arc::new(Asked::read(settings, model.generator()?.profile().vocabulary)?);
         let path = |(index, prompt): (usize, pb::Prompt)| (format!("prompts[{index}]"), prompt);
         let prompts = request.prompts.into_iter().enumerate().map(path).collect();
         let begun = self.begin_texts(&call, &model, &asked, prompts).await?;
@@ -421,10 +421,10 @@ fn wire(event: pb::generate_response::Event) -> pb::GenerateResponse {
     pb::GenerateResponse { event: Some(event) }
 }
 
-fn wire_reason(reason: Reason) -> pb::FinishReason {
+fn wire_reason(reason: FinishReason) -> pb::FinishReason {
     match reason {
-        Reason::Stop => pb::FinishReason::Stop,
-        Reason::StopSequence => pb::FinishReason::StopSequence,
-        Reason::Length => pb::FinishReason::Length,
+        FinishReason::Stop => pb::FinishReason::Stop,
+        FinishReason::StopSequence => pb::FinishReason::StopSequence,
+        FinishReason::Length => pb::FinishReason::Length,
     }
 }

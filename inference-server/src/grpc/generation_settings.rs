@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{Api, priority};
 use crate::error::Error;
+use crate::generation::chat_template::Message;
 use crate::generation::constraint::{Constraint, Matcher};
-use crate::generation::sampler::{MAX_LOGPROBS, Sampling};
-use crate::generation::template::Message;
+use crate::generation::sampler::{MAX_LOGPROBS, SamplingParams};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
 
@@ -25,7 +25,7 @@ const LARGEST_CONSTRAINT: usize = 64 << 10;
 /// Checked settings.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) sampling: Sampling,
+    pub(super) sampling: SamplingParams,
     pub(super) priority: Priority,
     max_new_tokens: Option<usize>,
     pub(super) stop: Vec<String>,
@@ -58,7 +58,7 @@ impl Asked {
         if let Some(count) = logprobs.filter(|count| *count > MAX_LOGPROBS) {
             return Err(invalid("settings.logprobs".to_owned(), count, &format!("0 to {MAX_LOGPROBS}")));
         }
-        let sampling = Sampling {
+        let sampling = SamplingParams {
             logprobs: logprobs.unwrap_or_default(),
             ..sampling(settings.sampling.unwrap_or_default())
         };
@@ -94,7 +94,7 @@ impl Asked {
         let Some((field, constraint)) = &self.constraint else { return Ok(None) };
         let mut matcher = model.generator()?.matcher(field, constraint)?;
         matcher
-            .begin(room, !self.logprobs)
+            .prepare(room, !self.logprobs)
             .map_err(|error| Error::BadConstraint { field: field.clone(), cause: error.to_string() })?;
         Ok(Some((field.clone(), matcher)))
     }
@@ -104,11 +104,11 @@ fn invalid(field: String, value: impl ToString, allowed: &str) -> Error {
     Error::InvalidValue { field, value: value.to_string(), allowed: allowed.to_owned() }
 }
 
-fn sampling(asked: pb::Sampling) -> Sampling {
-    let plain = Sampling::default();
+fn sampling(asked: pb::Sampling) -> SamplingParams {
+    let plain = SamplingParams::default();
     let mut logit_bias: Vec<(u32, f32)> = asked.logit_bias.into_iter().collect();
     logit_bias.sort_unstable_by_key(|(id, _)| *id);
-    Sampling {
+    SamplingParams {
         // Unset, the likeliest token: figures that can be had again are what this server is for.
         temperature: asked.temperature.unwrap_or(0.0),
         top_k: asked.top_k.unwrap_or(plain.top_k),
@@ -190,7 +190,7 @@ fn read(api: &Api, model: &LoadedModel, field: &str, prompt: pb::Prompt) -> Resu
             model.tokenizer.prompt(&text, true)?
         }
         Some(Kind::Tokens(tokens)) => {
-            let vocabulary = model.generator()?.manner().vocabulary;
+            let vocabulary = model.generator()?.profile().vocabulary;
             if let Some(place) = tokens.ids.iter().position(|id| *id as usize >= vocabulary) {
                 let field = format!("{field}.tokens.ids[{place}]");
                 return Err(invalid(field, tokens.ids[place], &format!("0 to {}", vocabulary - 1)));
@@ -210,7 +210,7 @@ fn read(api: &Api, model: &LoadedModel, field: &str, prompt: pb::Prompt) -> Resu
 /// A chat as the model's template writes it.
 fn written_out(api: &Api, model: &LoadedModel, field: &str, chat: pb::Chat) -> Result<String, Error> {
     let bad = |field: String, cause: String| Error::BadChat { field, model: model.info.name.clone(), cause };
-    let template = model.generator()?.manner().template.as_ref();
+    let template = model.generator()?.profile().template.as_ref();
     let template = template.ok_or_else(|| bad(field.to_owned(), "the model has no template".to_owned()))?;
     api.check_count(&format!("{field}.messages"), chat.messages.len())?;
     let mut messages = Vec::new();

@@ -21,7 +21,7 @@ pub(super) struct Texts {
     steps: Family<OfModel, Counter>,
     prompt_tokens: Family<OfModel, Counter>,
     cached_tokens: Family<OfModel, Counter>,
-    written_tokens: Family<OfModel, Counter>,
+    generated_tokens: Family<OfModel, Counter>,
     preemptions: Family<OfModel, Counter>,
 }
 
@@ -38,7 +38,7 @@ impl Texts {
             "Tokens of prompts that had been computed",
             self.cached_tokens.clone(),
         );
-        r.register("written_tokens", "Tokens written", self.written_tokens.clone());
+        r.register("written_tokens", "Tokens written", self.generated_tokens.clone());
         r.register(
             "preemptions",
             "Texts that gave their blocks to others and were computed again",
@@ -59,7 +59,7 @@ impl Texts {
                 steps,
                 prompt_tokens,
                 cached_tokens,
-                written_tokens,
+                generated_tokens,
                 preemptions,
             } = generator.counters();
             gauge(&self.blocks, &label, generator.blocks().0 as u64);
@@ -69,7 +69,7 @@ impl Texts {
             counter(&self.steps, &label, steps);
             counter(&self.prompt_tokens, &label, prompt_tokens);
             counter(&self.cached_tokens, &label, cached_tokens);
-            counter(&self.written_tokens, &label, written_tokens);
+            counter(&self.generated_tokens, &label, generated_tokens);
             counter(&self.preemptions, &label, preemptions);
         }
     }

@@ -1,18 +1,21 @@
-//! Constraints of every kind as the grammar library gets them.
+//! Grammars of constraints, in the form that the grammar library reads.
+//!
+//! Constraints that are invalid or whose texts are all very long are refused here, before any work
+//! is spent on them.
 
 use anyhow::{Result, ensure};
 use llguidance::api::TopLevelGrammar;
 
 use super::{Constraint, MAX_BYTES, schema};
 
-/// Bytes of the shortest text that a regular expression may have: a larger one only ever ends at
-/// the limit of tokens, and costs work in proportion.
-const LONGEST_SHORTEST: usize = 32 * 1024;
+/// Maximum length of the shortest match of a regular expression, in bytes. A choice: a longer one
+/// only ever ends at the token limit, and costs work in proportion.
+const MAX_SHORTEST_MATCH: usize = 32 * 1024;
 
-/// The grammar of a constraint.
+/// Builds the grammar of a constraint.
 ///
 /// # Errors
-/// If it is wrong in itself, too large, or all its texts are very long.
+/// If the constraint is invalid, too large, or all its texts are very long.
 pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     let bytes = match constraint {
         Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
@@ -35,19 +38,20 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     }
 }
 
-/// Refuses a regular expression whose texts are all very long. What it does not understand the
-/// grammar library refuses.
+/// Checks that a regular expression has a match of at most [`MAX_SHORTEST_MATCH`] bytes. What cannot
+/// be parsed here is left to the grammar library to refuse.
 pub(super) fn check_length(regex: &str) -> Result<()> {
     let shortest = regex_syntax::parse(regex).ok().and_then(|regex| regex.properties().minimum_len());
     if let Some(shortest) = shortest {
         ensure!(
-            shortest <= LONGEST_SHORTEST,
-            "its shortest text has {shortest} bytes; allowed: at most {LONGEST_SHORTEST}"
+            shortest <= MAX_SHORTEST_MATCH,
+            "its shortest text has {shortest} bytes; allowed: at most {MAX_SHORTEST_MATCH}"
         );
     }
     Ok(())
 }
 
+/// Escapes the characters that have a meaning in regular expressions.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

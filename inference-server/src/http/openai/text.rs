@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::asked::{ChatRequest, Common, CompletionRequest, Form};
 use super::{Input, answer, failure, faulty, refused};
 use crate::generation::sampler::Sampled;
-use crate::generation::sequence::{Event, Reason};
+use crate::generation::sequence::{Event, FinishReason};
 use crate::grpc::Api;
 use crate::grpc::local::{LocalText, Refusal, TokenNames};
 use crate::service::access::Client;
@@ -147,10 +147,10 @@ impl Usage {
     }
 }
 
-fn finish_reason(reason: Reason) -> &'static str {
+fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
-        Reason::Stop | Reason::StopSequence => "stop",
-        Reason::Length => "length",
+        FinishReason::Stop | FinishReason::StopSequence => "stop",
+        FinishReason::Length => "length",
     }
 }
 
@@ -217,7 +217,7 @@ impl Head {
     }
 
     /// The change of one choice.
-    fn change(&self, index: usize, delta: &Value, reason: Option<Reason>, logprobs: &Value) -> Value {
+    fn change(&self, index: usize, delta: &Value, reason: Option<FinishReason>, logprobs: &Value) -> Value {
         let reason = reason.map(finish_reason);
         let choice = match self.form {
             Form::Chat => {
