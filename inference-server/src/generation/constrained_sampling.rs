@@ -2,8 +2,8 @@
 //!
 //! The cost of a constraint is up to whoever wrote it. So constrained sequences sample their tokens
 //! on threads of their own: the engine waits a moment for the fast ones, and goes on stepping the
-//! other sequences without the slow ones. A sequence whose constraint keeps a thread busy moves to a
-//! single thread that only such sequences share, so that it cannot delay the fast ones.
+//! other sequences without the slow ones. A sequence whose constraint keeps a thread busy moves to
+//! a single thread that only such sequences share, so that it cannot delay the fast ones.
 //!
 //! While a GPU computes, masks of the fast sequences are computed ahead.
 
@@ -126,8 +126,8 @@ impl SamplerPool {
         })
     }
 
-    /// Computes masks ahead until `done` is set. A sequence whose mask is not ready then computes it
-    /// when it needs it.
+    /// Computes masks ahead until `done` is set. A sequence whose mask is not ready then computes
+    /// it when it needs it.
     pub(super) fn precompute_masks(
         &self,
         jobs: Vec<(Arc<Mutex<ConstrainedSampler>>, usize)>,
@@ -137,7 +137,7 @@ impl SamplerPool {
             let done = Arc::clone(done);
             move || {
                 if !done.load(Ordering::Relaxed) {
-                    // An error comes up again where the mask is needed.
+                    // An error comes up again when the mask is needed.
                     let _ = sampler.lock().unwrap_or_else(PoisonError::into_inner).matcher.mask(remaining);
                 }
             }

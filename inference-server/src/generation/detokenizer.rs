@@ -11,15 +11,15 @@ use tokenizers::{DecoderWrapper, Tokenizer};
 
 use super::token_bytes::{ByteDecoder, collect_steps, fallback_byte};
 
-/// Number of token ids searched for an anchor. Vocabularies have one among their first thousands; the
-/// bound only keeps a strange one from being searched to its end.
+/// Number of token ids searched for an anchor. Vocabularies have one among their first thousands;
+/// the bound only keeps a strange one from being searched to its end.
 const MAX_ANCHOR_ID: u32 = 100_000;
 
 /// Mode of a tokenizer, by what the text of a token depends on.
 #[derive(Debug)]
 enum DecodeMode {
-    /// On the token alone: the bytes of all tokens are read as UTF-8. Holds the bytes of a character
-    /// that is not complete.
+    /// On the token alone: the bytes of all tokens are read as UTF-8. Holds the bytes of a
+    /// character that is not complete.
     Bytes(Vec<u8>),
     /// On whether it is the first token, and on its neighbours if those are single bytes.
     Chunks {
@@ -37,8 +37,8 @@ enum DecodeMode {
     Whole(Vec<u32>),
 }
 
-/// Incremental detokenizer of one sequence. The cost of a push does not depend on the tokens before,
-/// except for runs of single bytes.
+/// Incremental detokenizer of one sequence. The cost of a push does not depend on the tokens
+/// before, except for runs of single bytes.
 #[derive(Debug)]
 pub struct Detokenizer<T: Borrow<Tokenizer>> {
     tokenizer: T,
@@ -122,8 +122,8 @@ fn decode(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     })
 }
 
-/// Takes the complete characters out of `pending`, and a replacement character for each run of bytes
-/// that cannot become one.
+/// Takes the complete characters out of `pending`, and a replacement character for each run of
+/// bytes that cannot become one.
 fn take_complete(pending: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest = pending.as_slice();

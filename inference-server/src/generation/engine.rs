@@ -150,8 +150,8 @@ impl Engine {
         let started = Instant::now();
         let mut pieces = Vec::new();
         let mut masks = Vec::new();
-        // In the order of the running sequences, so that `distribute` can walk sequences and rows of
-        // logits together.
+        // In the order of the running sequences, so that `distribute` can walk sequences and rows
+        // of logits together.
         for sequence in &mut self.scheduler.running {
             let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
             let forced = sequence.start();

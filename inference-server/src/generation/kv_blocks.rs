@@ -3,8 +3,8 @@
 //! Blocks are counted by the sequences that use them. A full block is registered under a
 //! [`PrefixHash`] of all tokens up to its end, so that sequences with a common prefix share its
 //! blocks. A registered block that no sequence uses stays in the prefix cache until its memory is
-//! needed: least recently used first, and of one sequence the last block first, since a prefix is of
-//! use without its continuation but not the other way round.
+//! needed: least recently used first, and of one sequence the last block first, since a prefix is
+//! of use without its continuation but not the other way round.
 //!
 //! The pool knows numbers of blocks only; their memory belongs to the model.
 

@@ -4,8 +4,8 @@
 //! penalties, bias, mask, temperature, top-k, top-p, min-p. The n-th token of a sequence depends on
 //! the seed, on n and on the logits alone, so the other sequences of a step never change it.
 //!
-//! Under a constraint the first draw is among all tokens. Only if that token is not allowed, a second
-//! draw is made among the allowed ones. Together they sample the allowed tokens by their
+//! Under a constraint the first draw is among all tokens. Only if that token is not allowed, a
+//! second draw is made among the allowed ones. Together they sample the allowed tokens by their
 //! probabilities: the second draw divides what the first gave to forbidden tokens in proportion.
 //! Only the cuts of top-k, top-p and min-p differ, since each draw applies them to its own tokens.
 
@@ -26,8 +26,8 @@ pub struct SamplingParams {
     pub temperature: f32,
     /// Keeps this many of the likeliest tokens, and any equal to the last of them; 0 keeps all.
     pub top_k: u32,
-    /// Nucleus sampling: keeps the fewest likeliest tokens whose probabilities sum to this (Holtzman
-    /// et al. 2020); 1 keeps all.
+    /// Nucleus sampling: keeps the fewest likeliest tokens whose probabilities sum to this
+    /// (Holtzman et al. 2020); 1 keeps all.
     pub top_p: f32,
     /// Keeps tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024); 0 keeps
     /// all.
@@ -142,8 +142,8 @@ fn invalid(field: &str, name: &str, value: impl fmt::Display, allowed: String) -
 }
 
 impl SamplingParams {
-    /// Checks every value for a model with `vocabulary` logits. `field` is the path of the parameters
-    /// in the request.
+    /// Checks every value for a model with `vocabulary` logits. `field` is the path of the
+    /// parameters in the request.
     ///
     /// # Errors
     /// For the first field whose value is out of range.
@@ -163,6 +163,11 @@ impl SamplingParams {
             return Err(invalid(field, "logprobs", self.logprobs, format!("0 to {MAX_LOGPROBS}")));
         }
         self.check_bias(field, vocabulary)
+    }
+
+    fn cuts(&self) -> draw::Cuts {
+        let Self { temperature, top_p, min_p, .. } = *self;
+        draw::Cuts { temperature, top_k: self.top_k as usize, top_p, min_p }
     }
 
     fn check_bias(&self, field: &str, vocabulary: usize) -> Result<(), SamplingError> {
@@ -213,8 +218,8 @@ impl Sampler {
         self.position += 1;
     }
 
-    /// Samples the next token. `allowed` has a bit for each logit, the lowest of a word first, and 0
-    /// in the bits beyond.
+    /// Samples the next token. `allowed` has a bit for each logit, the lowest of a word first, and
+    /// 0 in the bits beyond.
     ///
     /// # Errors
     /// See [`SampleError`].
@@ -259,7 +264,7 @@ impl Sampler {
             self.scratch.iter().position(|x| *x == best)
         } else {
             let uniform = draw::uniform(self.params.seed, self.position, attempt);
-            draw::draw(&mut self.scratch, best, &self.params, uniform)
+            draw::draw(&mut self.scratch, best, &self.params.cuts(), uniform)
         };
         let id = id.ok_or(SampleError::NothingAllowed)? as u32;
         let top = draw::largest(logits, self.params.logprobs as usize);

@@ -1,7 +1,7 @@
 //! One sequence: a prompt and what has been generated after it.
 //!
-//! A [`Request`] comes in, [`Event`]s go out. In between, a [`Sequence`] knows its tokens, its block
-//! table and its [`State`]; which forward passes it takes part in is the engine's business.
+//! A [`Request`] comes in, [`Event`]s go out. In between, a [`Sequence`] knows its tokens, its
+//! block table and its [`State`]; which forward passes it takes part in is the engine's business.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -344,7 +344,8 @@ impl Sequence {
                 return self.finish(FinishReason::StopSequence, String::new());
             }
         }
-        // A token that ends the text by itself says why more precisely than a limit reached with it.
+        // A token that ends the text by itself says why more precisely than a limit reached with
+        // it.
         if complete {
             reason = reason.or(Some(FinishReason::Stop));
         }

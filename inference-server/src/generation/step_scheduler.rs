@@ -146,8 +146,8 @@ impl StepScheduler {
         self.counters.steps.store(self.steps, Ordering::Relaxed);
     }
 
-    /// Admits waiting sequences as long as there are KV blocks for all tokens of the next one and at
-    /// least one more, so that none is preempted before it has generated anything.
+    /// Admits waiting sequences as long as there are KV blocks for all tokens of the next one and
+    /// at least one more, so that none is preempted before it has generated anything.
     pub(super) fn admit(&mut self) {
         // Each running sequence takes a token of the step budget when it decodes.
         while self.running.len() < self.limits.max_running_sequences.min(self.limits.step_tokens) {
@@ -201,7 +201,7 @@ impl StepScheduler {
             if plan.budget == 0 {
                 return;
             }
-            // The sequence may itself become the victim: then it is not found any more.
+            // The sequence may itself become the victim: then it is no longer found.
             while let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
                 let wanted = self.running[index].uncomputed().min(1 + spare).min(plan.budget);
                 let tokens = self.reserve_blocks(index, wanted);
@@ -237,8 +237,8 @@ impl StepScheduler {
             reuse_prefix(&mut self.pool, &self.counters, &mut self.running[index]);
             let sequence = &mut self.running[index];
             let at_block_start = sequence.computed.is_multiple_of(BLOCK_TOKENS);
-            // If a prompt before this one in the plan computes the same block, wait for it and reuse
-            // the block. Within a block it is too late to share.
+            // If a prompt before this one in the plan computes the same block, wait for it and
+            // reuse the block. Within a block it is too late to share.
             if let Some(hash) = sequence.block_hash(sequence.computed / BLOCK_TOKENS)
                 && !pending.insert(hash)
                 && at_block_start
@@ -270,8 +270,8 @@ impl StepScheduler {
         self.waiting[class(&sequence)].push_front(sequence);
     }
 
-    /// Extends the block table of a sequence for its next tokens; returns for how many of them there
-    /// is room.
+    /// Extends the block table of a sequence for its next tokens; returns for how many of them
+    /// there is room.
     fn reserve_blocks(&mut self, index: usize, tokens: usize) -> usize {
         let sequence = &mut self.running[index];
         while sequence.blocks.len() * BLOCK_TOKENS < sequence.computed + tokens {
@@ -289,8 +289,8 @@ fn class(sequence: &Sequence) -> usize {
     usize::from(!sequence.is_interactive())
 }
 
-/// Acquires the blocks of the sequence's next tokens that are in the prefix cache. At least its last
-/// token is left to be computed, since its logits are needed.
+/// Acquires the blocks of the sequence's next tokens that are in the prefix cache. At least its
+/// last token is left to be computed, since its logits are needed.
 fn reuse_prefix(pool: &mut BlockPool, counters: &Counters, sequence: &mut Sequence) {
     while sequence.computed == sequence.blocks.len() * BLOCK_TOKENS && sequence.uncomputed() > BLOCK_TOKENS {
         let hash = sequence.block_hash(sequence.blocks.len());

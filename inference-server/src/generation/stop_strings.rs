@@ -1,12 +1,12 @@
 //! Search for stop strings in a text that comes in pieces.
 //!
-//! Text is emitted as soon as no stop string can begin in it any more. How the text is cut into
+//! Text is emitted as soon as no stop string can begin in it. How the text is cut into
 //! pieces makes no difference.
 
 /// Text released by a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
-    /// Text in which no stop string can begin any more.
+    /// Text in which no stop string can begin.
     pub text: String,
     /// Whether a stop string is complete: it is not part of the text, and nothing follows.
     pub stopped: bool,

@@ -22,8 +22,8 @@ pub(super) enum ByteDecoder {
 }
 
 impl ByteDecoder {
-    /// Reads the spelling from the tokenizer's decoder. `None` if the text of a token depends on its
-    /// neighbours in other ways.
+    /// Reads the spelling from the tokenizer's decoder. `None` if the text of a token depends on
+    /// its neighbours in other ways.
     pub(super) fn from_tokenizer(tokenizer: &Tokenizer) -> Option<Self> {
         let mut steps = Vec::new();
         collect_steps(tokenizer.get_decoder()?, &mut steps);
@@ -90,8 +90,8 @@ pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// Bytes by the code points that GPT-2's `bytes_to_unicode` gives them: a printable byte has its own
-/// code point, the others follow in order from 256 on.
+/// Bytes by the code points that GPT-2's `bytes_to_unicode` gives them: a printable byte has its
+/// own code point, the others follow in order from 256 on.
 static GPT2_BYTES: LazyLock<Vec<Option<u8>>> = LazyLock::new(|| {
     let printed = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut bytes: Vec<Option<u8>> = (0..=255).map(|byte| Some(byte).filter(|byte| printed(*byte))).collect();

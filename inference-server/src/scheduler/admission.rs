@@ -19,8 +19,8 @@ const ASSUMED_RATE: f64 = 2_000.0;
 /// Weight of the assumed speed, in seconds. Far below the time of any batch, so that the first
 /// measurement replaces the assumption.
 const ASSUMED_TIME: f64 = 1e-4;
-/// Factor by which older measurements decay with each new one: an average over about ten batches.
-/// A choice; as tokens and seconds decay separately, full batches outweigh small ones by their time.
+/// Factor by which older measurements decay with each new one: an average over about ten batches. A
+/// choice; as tokens and seconds decay separately, full batches outweigh small ones by their time.
 const RATE_DECAY: f64 = 0.9;
 /// Smallest token limit derived from the speed: a slow device must still admit one large request.
 const MIN_TOKEN_LIMIT: f64 = 16_384.0;

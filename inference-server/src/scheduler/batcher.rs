@@ -58,8 +58,8 @@ pub(crate) struct FairShare {
     id: u64,
     group: usize,
     priority: Priority,
-    /// Virtual finish time: the time on the class's clock at which the rows served so far would have
-    /// finished, had all shares been served at once.
+    /// Virtual finish time: the time on the class's clock at which the rows served so far would
+    /// have finished, had all shares been served at once.
     finish: AtomicU64,
 }
 
@@ -364,7 +364,8 @@ impl<T> Batcher<T> {
     fn select_row(&self, share: u64, batch: &Batch<T>) -> Option<u64> {
         let rows = self.shares.get(&share)?;
         match batch.rows.first() {
-            // The first row is the oldest and goes in whatever its length; it sets group and anchor.
+            // The first row is the oldest and goes in whatever its length; it sets group and
+            // anchor.
             None => rows.by_age.keys().next().copied(),
             Some(first) if first.share.group != rows.share.group => None,
             Some(first) => rows.select(self.budget - batch.tokens, first.length, self.batches),

@@ -10,6 +10,7 @@
 
 mod compute;
 mod job;
+mod work;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,89 +21,15 @@ use tokio_util::sync::CancellationToken;
 use crate::device::arbiter::DeviceArbiter;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::models::{ComputeError, Extras, RowModel, RowOutput};
-use crate::scheduler::admission::{Admission, TokenPermit};
+use crate::models::{ComputeError, Extras, RowOutput};
+use crate::scheduler::admission::Admission;
 pub use crate::scheduler::batcher::Priority;
-use crate::scheduler::batcher::{Batch, Batcher, FairShare};
+use crate::scheduler::batcher::{Batch, Batcher};
 use compute::compute;
 pub use job::Ticket;
 use job::{Job, Row};
-
-/// Origin of work: the model that runs it and its share in fair queueing. All work of one source
-/// counts as one share, in however many pieces it is submitted.
-///
-/// Callers hold it with the type of their model; the queue holds it [erased](Self::erased).
-#[derive(Debug)]
-pub struct WorkSource<M: ?Sized = dyn RowModel> {
-    model: Arc<M>,
-    extras: Extras,
-    share: Arc<FairShare>,
-}
-
-impl<M: ?Sized> Clone for WorkSource<M> {
-    fn clone(&self) -> Self {
-        Self { model: Arc::clone(&self.model), extras: self.extras, share: Arc::clone(&self.share) }
-    }
-}
-
-impl<M: RowModel + 'static> WorkSource<M> {
-    /// Creates a source: one for each unary request, one for a whole stream.
-    pub fn new(model: &Arc<M>, priority: Priority) -> Self {
-        // The source keeps the model alive, so no other model gets its address meanwhile.
-        let group = Arc::as_ptr(model).addr();
-        let share = FairShare::new(group, priority);
-        Self { model: Arc::clone(model), extras: Extras::default(), share }
-    }
-
-    /// Sets the token outputs to compute with each row.
-    pub fn with_extras(self, extras: Extras) -> Self {
-        Self { extras, ..self }
-    }
-
-    /// Token outputs to compute with each row.
-    pub fn extras(&self) -> Extras {
-        self.extras
-    }
-
-    /// Model that runs the rows.
-    pub fn model(&self) -> &Arc<M> {
-        &self.model
-    }
-
-    /// The same source without the type of its model, as [`Work`] holds it.
-    pub fn erased(&self) -> WorkSource {
-        let model: Arc<dyn RowModel> = Arc::<M>::clone(&self.model);
-        WorkSource { model, extras: self.extras, share: Arc::clone(&self.share) }
-    }
-}
-
-/// Rows to run on a model.
-#[derive(Debug)]
-pub struct Work {
-    /// Model and share.
-    pub source: WorkSource,
-    /// Token ids of each row, special tokens included.
-    pub rows: Vec<Vec<u32>>,
-    /// Cancelled when the caller goes away.
-    pub cancel: CancellationToken,
-    /// Deadline for the answer.
-    pub deadline: Option<Instant>,
-    /// Deadline for the first row to reach the device.
-    pub begin_by: Option<Instant>,
-    /// Reserved tokens: shrinks as rows are computed, released when the work ends for any reason.
-    pub permit: TokenPermit,
-}
-
-/// Result of a piece of [`Work`].
-#[derive(Debug)]
-pub struct WorkOutput {
-    /// One output per row; see [`crate::models::Model::run`].
-    pub outputs: Vec<RowOutput>,
-    /// Time from submission to the first batch with a row of the work.
-    pub queued: Duration,
-    /// Total time of the batches that held its rows, shared with other requests or not.
-    pub compute: Duration,
-}
+pub(crate) use work::WorkOutput;
+pub use work::{Work, WorkSource};
 
 /// A batch that came back from the device.
 struct FinishedBatch {
@@ -126,11 +53,11 @@ struct State {
 
 impl State {
     fn push(&mut self, job: Arc<Job>, rows: Vec<Row>) {
-        let interactive = job.source.share.priority() == Priority::Interactive;
+        let interactive = job.source.share().priority() == Priority::Interactive;
         if interactive && self.prepared.has_bulk() {
             self.batcher.put_back(std::mem::take(&mut self.prepared));
         }
-        self.batcher.push(&job.source.share, rows.into_iter().map(|row| (row.ids.len(), row)));
+        self.batcher.push(job.source.share(), rows.into_iter().map(|row| (row.ids.len(), row)));
         self.jobs.push(job);
     }
 
@@ -305,10 +232,10 @@ impl Shared {
         let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
         let tokens = ids.iter().map(|ids| ids.len()).sum();
         // All rows of a batch are of one group, hence of one model.
-        let model = &rows[0].job.source.model;
+        let model = rows[0].job.source.model();
         let grant = self.arbiter.shared();
         let started = Instant::now();
-        let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.source.extras);
+        let extras = rows.iter().fold(Extras::default(), |all, row| all | row.job.source.extras());
         let results = compute(model.as_ref(), &ids, extras);
         drop(grant);
         let elapsed = self.device_time(started);
@@ -362,7 +289,7 @@ fn distribute(finished: FinishedBatch) {
     jobs.into_iter().for_each(|job| job.add_compute(elapsed));
     for (row, result) in rows.iter().zip(results) {
         let output = result.map_err(|error| {
-            let model = row.job.source.model.name();
+            let model = row.job.source.model().name();
             tracing::error!(model.name = model, error.message = %error, "forward pass failed");
             Error::Backend
         });

@@ -1,4 +1,6 @@
-//! Rendering and errors, against transformers and Jinja.
+//! Rendering and errors of chat templates.
+//!
+//! Goldens are those of transformers; the small templates show what Jinja in Python gives.
 
 use chrono::TimeZone;
 use serde::Deserialize;

@@ -1,10 +1,10 @@
 //! Search for a completion: a short sequence of tokens from where a text is to a valid end.
 //!
-//! The grammar library says which tokens may come next and which are forced, but not how far the end
-//! is. So completions are searched: forced tokens are taken, else tokens that close what is open in
-//! JSON, else the shortest value, else the longest allowed token. If that leads nowhere, tokens that
-//! end a value are tried before those that start one. The result is a completion, not always the
-//! shortest.
+//! The grammar library says which tokens may come next and which are forced, but not how far the
+//! end is. So completions are searched: forced tokens are taken, else tokens that close what is
+//! open in JSON, else the shortest value, else the longest allowed token. If that leads nowhere,
+//! tokens that end a value are tried before those that start one. The result is a completion, not
+//! always the shortest.
 
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
@@ -125,8 +125,9 @@ impl Context<'_> {
             .is_ok_and(|valid| valid == whole.len())
     }
 
-    /// Searches for a completion of at most `remaining` tokens. `previous` is an earlier completion,
-    /// whose end may still close the text. Finds none once the work of the sequence is exhausted.
+    /// Searches for a completion of at most `remaining` tokens. `previous` is an earlier
+    /// completion, whose end may still close the text. Finds none once the work of the sequence is
+    /// exhausted.
     pub(super) fn find(self, parser: &Parser, previous: &[u32], remaining: usize) -> Option<Vec<u32>> {
         let search = |outside, width, steps| {
             Search { context: self, outside, previous, width, best: None, room: remaining }

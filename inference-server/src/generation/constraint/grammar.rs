@@ -6,11 +6,9 @@
 use anyhow::{Result, ensure};
 use llguidance::api::TopLevelGrammar;
 
-use super::{Constraint, MAX_BYTES, schema};
-
-/// Maximum length of the shortest match of a regular expression, in bytes. A choice: a longer one
-/// only ever ends at the token limit, and costs work in proportion.
-const MAX_SHORTEST_MATCH: usize = 32 * 1024;
+use super::definition::{Constraint, MAX_BYTES};
+use super::regex::{check_shortest_match, escape};
+use super::schema;
 
 /// Builds the grammar of a constraint.
 ///
@@ -25,7 +23,7 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     match constraint {
         Constraint::JsonSchema(schema) => schema::grammar(schema),
         Constraint::Regex(regex) => {
-            check_length(regex)?;
+            check_shortest_match(regex)?;
             Ok(TopLevelGrammar::from_regex(regex))
         }
         Constraint::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
@@ -36,29 +34,4 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
             Ok(TopLevelGrammar::from_regex(&format!("({})", escaped.join("|"))))
         }
     }
-}
-
-/// Checks that a regular expression has a match of at most [`MAX_SHORTEST_MATCH`] bytes. What cannot
-/// be parsed here is left to the grammar library to refuse.
-pub(super) fn check_length(regex: &str) -> Result<()> {
-    let shortest = regex_syntax::parse(regex).ok().and_then(|regex| regex.properties().minimum_len());
-    if let Some(shortest) = shortest {
-        ensure!(
-            shortest <= MAX_SHORTEST_MATCH,
-            "its shortest text has {shortest} bytes; allowed: at most {MAX_SHORTEST_MATCH}"
-        );
-    }
-    Ok(())
-}
-
-/// Escapes the characters that have a meaning in regular expressions.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if r"\.+*?()|[]{}^$#&-~".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }

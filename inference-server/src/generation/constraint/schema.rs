@@ -1,19 +1,18 @@
 //! Grammars of JSON schemas.
 //!
 //! A schema is adapted to the grammar library before it is compiled: annotations the library does
-//! not know are removed, and bounds of numbers are changed to ones it enforces exactly ([`numbers`]).
+//! not know are removed, and bounds of numbers are changed to ones it enforces exactly
+//! ([`numbers`]).
 
 mod numbers;
+mod walk;
 
 use anyhow::{Result, bail};
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 
-/// Keywords whose values are not schemas.
-const VALUE_KEYWORDS: [&str; 5] = ["const", "enum", "default", "examples", "x-guidance"];
-/// Keywords whose values are maps of schemas, by names of the caller's.
-const MAP_KEYWORDS: [&str; 5] =
-    ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+use walk::for_each_schema;
+
 /// Formats that the grammar library enforces. Any other is an annotation, as JSON Schema specifies
 /// for unknown formats.
 const FORMATS: [&str; 10] =
@@ -33,7 +32,7 @@ pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     };
     for_each_schema(&mut schema, &mut |map| {
         remove_annotations(map);
-        map.get("pattern").and_then(Value::as_str).map_or(Ok(()), super::grammar::check_length)
+        map.get("pattern").and_then(Value::as_str).map_or(Ok(()), super::regex::check_shortest_match)
     })?;
     numbers::bound_numbers(&mut schema)?;
     let Some(map) = schema.as_object_mut() else {
@@ -42,28 +41,6 @@ pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     map.insert("x-guidance".to_owned(), options);
     Ok(TopLevelGrammar::from_json_schema(schema))
-}
-
-/// Applies `change` to a schema and every schema in it.
-fn for_each_schema(
-    schema: &mut Value,
-    change: &mut impl FnMut(&mut Map<String, Value>) -> Result<()>,
-) -> Result<()> {
-    match schema {
-        Value::Array(items) => items.iter_mut().try_for_each(|item| for_each_schema(item, change)),
-        Value::Object(map) => {
-            change(map)?;
-            map.iter_mut().try_for_each(|(key, value)| match value {
-                _ if VALUE_KEYWORDS.contains(&key.as_str()) => Ok(()),
-                // The names in the map are not keywords.
-                Value::Object(named) if MAP_KEYWORDS.contains(&key.as_str()) => {
-                    named.values_mut().try_for_each(|value| for_each_schema(value, change))
-                }
-                value => for_each_schema(value, change),
-            })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Removes keywords that constrain nothing and that the grammar library does not know.

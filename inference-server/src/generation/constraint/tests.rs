@@ -10,6 +10,9 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::super::sampler::{Sampler, SamplingParams};
+use super::definition::MAX_BYTES;
+use super::error::{MAX_MESSAGE, TOO_MUCH_WORK};
+use super::matcher::Progress;
 use super::*;
 
 const EOS: &str = "<|end|>";
@@ -326,7 +329,7 @@ fn texts_match_the_expression_or_are_one_of_the_choices() {
         let limit = 40 + seed as usize % 60;
         let regex = regexes[seed as usize % regexes.len()];
         let got = rig.generate(&Constraint::Regex(regex.to_owned()), seed, limit, seed % 3 == 0);
-        let whole = regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
+        let whole = ::regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
         assert!(got.complete && got.can_complete, "{seed}: {regex}: {:?} of {} tokens", got.text, got.tokens);
         assert!(whole.is_match(&got.text), "{seed}: {regex}: {:?}", got.text);
         let got = rig.generate(&Constraint::Choices(choices.to_vec()), seed, limit, seed % 3 == 0);
@@ -338,7 +341,7 @@ fn texts_match_the_expression_or_are_one_of_the_choices() {
 fn grammars_are_followed() {
     let rig = rig(byte_level());
     let grammar = "start: NAME (\", \" NAME)*\nNAME: /[A-Z][a-z]{1,5}/";
-    let names = regex::Regex::new("^[A-Z][a-z]{1,5}(, [A-Z][a-z]{1,5})*$").unwrap();
+    let names = ::regex::Regex::new("^[A-Z][a-z]{1,5}(, [A-Z][a-z]{1,5})*$").unwrap();
     for seed in 0..20 {
         let got = rig.generate(&Constraint::Lark(grammar.to_owned()), seed, 30, false);
         assert!(got.complete && names.is_match(&got.text), "{seed}: {:?}", got.text);

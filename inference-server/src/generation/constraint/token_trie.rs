@@ -93,7 +93,8 @@ fn trie_bytes(tokenizer: &Tokenizer, decoder: &ByteDecoder, id: u32, eos_ids: &[
     bytes
 }
 
-/// Clears tokens such as `<0x41>` if there is one for the character too: no tokenizer produces them.
+/// Clears tokens such as `<0x41>` if there is one for the character too: no tokenizer produces
+/// them.
 fn clear_duplicate_bytes(tokenizer: &Tokenizer, tokens: &mut [Vec<u8>]) {
     let byte = |id: usize| tokenizer.id_to_token(id as u32).as_deref().and_then(fallback_byte);
     let single = (0..tokens.len()).filter(|id| tokens[*id].len() == 1);

@@ -1,4 +1,6 @@
-//! Detokenizers of every kind of decoder, against decoding all tokens at once.
+//! Detokenizers of every kind of decoder.
+//!
+//! The reference is always decoding all tokens at once.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -3,7 +3,6 @@
 //! Loops are written over fixed lanes, so that the compiler uses the machine's vector instructions.
 //! No operations are fused, so that results are the same bits on every machine.
 
-use super::SamplingParams;
 use crate::kernels::isa::{Isa, by_isa};
 
 /// Number of floats that the loops take at once: one AVX-512 register.
@@ -12,6 +11,14 @@ const LANES: usize = 16;
 const NUCLEUS: usize = 256;
 /// Number of values summed in single precision before the sum is added in double precision.
 const SUM_BLOCK: usize = 4_096;
+
+/// How a draw is made from logits; the values are those of the sampling parameters.
+pub(super) struct Cuts {
+    pub(super) temperature: f32,
+    pub(super) top_k: usize,
+    pub(super) top_p: f32,
+    pub(super) min_p: f32,
+}
 
 /// Ten rounds of Philox 4×32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 /// Counter-based: the n-th number needs no state, so that a sequence can be resumed anywhere.
@@ -190,22 +197,21 @@ fn at_least(values: &[f32], bar: f32) -> Vec<(u32, f32)> {
 
 /// Draws an index from logits whose largest is `best`; `None` if all are −∞. Overwrites the logits
 /// with weights.
-pub(super) fn draw(logits: &mut [f32], best: f32, params: &SamplingParams, uniform: f64) -> Option<usize> {
-    let k = params.top_k as usize;
-    let bar = if k == 0 { f32::NEG_INFINITY } else { kth(logits, k) };
+pub(super) fn draw(logits: &mut [f32], best: f32, cuts: &Cuts, uniform: f64) -> Option<usize> {
+    let bar = if cuts.top_k == 0 { f32::NEG_INFINITY } else { kth(logits, cuts.top_k) };
     by_isa!(Isa::detect(), weigh(values: &mut [f32] = logits, best: f32 = best,
-        temperature: f32 = params.temperature, bar: f32 = bar));
-    if params.top_p < 1.0 {
-        let kept = nucleus(logits, params.top_p);
-        let kept = kept.into_iter().filter(|(_, weight)| *weight >= params.min_p);
+        temperature: f32 = cuts.temperature, bar: f32 = bar));
+    if cuts.top_p < 1.0 {
+        let kept = nucleus(logits, cuts.top_p);
+        let kept = kept.into_iter().filter(|(_, weight)| *weight >= cuts.min_p);
         let kept: Vec<(u32, f32)> = kept.collect();
         let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
         let place = invert_cdf(kept.iter().map(|(_, weight)| *weight), uniform * total)?;
         return Some(kept[place].0 as usize);
     }
-    if params.min_p > 0.0 {
+    if cuts.min_p > 0.0 {
         for weight in logits.iter_mut() {
-            *weight = if *weight < params.min_p { 0.0 } else { *weight };
+            *weight = if *weight < cuts.min_p { 0.0 } else { *weight };
         }
     }
     draw_from_all(logits, uniform)

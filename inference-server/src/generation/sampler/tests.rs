@@ -1,4 +1,6 @@
-//! Parameters, greedy choices, and frequencies against exact probabilities.
+//! Checks of parameters, greedy sampling, and random sampling.
+//!
+//! Random sampling is compared with probabilities computed by the definitions in double precision.
 
 use std::collections::HashSet;
 
@@ -212,7 +214,7 @@ fn tokens_come_as_often_as_they_should() {
     check(|s| s.top_p = 0.8, None);
     check(|s| s.min_p = 0.1, None);
     check(|s| (s.top_k, s.top_p, s.min_p) = (20, 0.9, 0.2), Some(&[0x0FFF_FFFF, 0xAA]));
-    // Among all tokens first, and only where the one drawn is not allowed among those that are.
+    // As under a constraint: a second draw, masked, only if the first token is not allowed.
     check_draws(|_| (), Some(&[0xF0F0_F0F0, 0x3F]), false);
     check_draws(|s| s.temperature = 0.6, Some(&[0x0000_00FF, 0]), false);
 }

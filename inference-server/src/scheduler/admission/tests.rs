@@ -1,4 +1,6 @@
-//! Limits, permits and retry hints, on an admission of a few tokens.
+//! Limits, permits and retry times.
+//!
+//! Speeds are fed in as measurements; nothing here depends on the clock.
 
 use super::*;
 
@@ -89,7 +91,7 @@ fn a_budget_in_time_follows_the_measured_speed() {
     check(5_000, 50_000);
     check(100, 16_384);
     check(1_000_000, 4_194_304);
-    // A small batch, which is slow for its size, says little beside the large ones.
+    // A small batch is slow for its size, and weighs little against the large ones.
     (0..9).for_each(|_| a.observe(10, Duration::from_millis(100)));
     assert!(a.rate() > 800_000.0, "{}", a.rate());
 }

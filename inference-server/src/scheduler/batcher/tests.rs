@@ -1,4 +1,6 @@
-//! Order, packing and shares of the batcher, checked on batches as lists of row names.
+//! Order, packing and fairness of the batcher.
+//!
+//! Rows are named, so that a batch is a list of names.
 
 use proptest::prelude::*;
 
@@ -97,7 +99,7 @@ fn a_flood_of_small_requests_leaves_a_large_one_its_share() {
     (0..9).for_each(|_| push(&mut batcher, &FairShare::new(0, BULK), 0, 100));
     let mut large_tokens = 0;
     for _ in 0..300 {
-        // Always nine small ones beside it, each of another caller.
+        // Always nine small requests, each of another caller.
         let batch = fill(&mut batcher).into_rows();
         large_tokens += batch.iter().filter(|row| row.0 == 1).map(|row| row.1).sum::<usize>();
         for _ in batch.iter().filter(|row| row.0 == 0) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Work, WorkOutput, WorkSource};
+use super::work::{Work, WorkOutput, WorkSource};
 use crate::error::Error;
 use crate::models::RowOutput;
 use crate::scheduler::admission::{Admission, TokenPermit};

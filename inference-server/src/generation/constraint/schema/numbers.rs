@@ -7,7 +7,7 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Number, Value, json};
 
-use super::for_each_schema;
+use super::walk::for_each_schema;
 
 /// Bound of numbers if the schema mentions no larger one: models that may generate digits sometimes
 /// do so up to the limit, and beyond 15 digits an f64 is not exact.
@@ -110,8 +110,8 @@ impl NumberUsage {
         }
     }
 
-    /// Checks that multiples can be combined. The grammar library combines those of several schemas in
-    /// 32 bits, and does not notice an overflow.
+    /// Checks that multiples can be combined. The grammar library combines those of several schemas
+    /// in 32 bits, and does not notice an overflow.
     fn check_multiples(&self) -> Result<()> {
         let mut seen: Vec<f64> = self.multiples.clone();
         seen.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,8 @@
-//! Bounds on the work of constraints, and bounds of numbers, on the same random texts.
+//! Bounds on the work of constraints, and bounds of numbers.
+//!
+//! Texts are random as in the parent module; what matters here is how long they take.
+
+use std::time::Duration;
 
 use super::*;
 

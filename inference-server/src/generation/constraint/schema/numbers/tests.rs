@@ -1,4 +1,6 @@
 //! Schemas before and after their numbers are bounded.
+//!
+//! Bounds are written as the grammar library gets them, so floats appear among integers.
 
 use super::*;
 
