@@ -172,7 +172,8 @@ impl Generator {
     /// for messages. The first call builds the token trie, which takes about a second.
     ///
     /// # Errors
-    /// [`Error::BadConstraint`], or [`Error::Backend`] if the tokenizer does not support constraints.
+    /// [`Error::BadConstraint`], or [`Error::Backend`] if the tokenizer does not support
+    /// constraints.
     pub fn matcher(&self, field: &str, constraint: &Constraint) -> Result<Matcher, Error> {
         let GenerationProfile { vocabulary, eos_ids, .. } = &self.profile;
         let build = || {

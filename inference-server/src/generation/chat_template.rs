@@ -151,6 +151,7 @@ impl ChatTemplate {
     /// [`TemplateError::Failed`] if its syntax is invalid.
     pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
+        // As transformers sets them.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
@@ -203,6 +204,8 @@ impl ChatTemplate {
                 });
             }
         }
+        // Later entries win: an argument may replace a special token, nothing replaces the
+        // messages.
         let mut context: BTreeMap<&str, Value> =
             NONE_BY_DEFAULT.iter().map(|name| (*name, Value::from(()))).collect();
         context.extend(self.tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str()))));

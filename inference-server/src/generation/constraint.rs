@@ -51,7 +51,8 @@ impl GrammarCompiler {
     /// second for 150,000 tokens.
     ///
     /// # Errors
-    /// If tokens have no bytes of their own, there are more tokens than logits, or `eos_ids` is empty.
+    /// If tokens have no bytes of their own, there are more tokens than logits, or `eos_ids` is
+    /// empty.
     pub(crate) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos_ids: &[u32]) -> Result<Self> {
         let tokens: TokEnv = Arc::new(token_trie::TokenTrie::new(tokenizer, logits, eos_ids)?);
         let slices = SlicedBiasComputer::general_slices();

@@ -107,6 +107,7 @@ impl<T: Borrow<Tokenizer>> Detokenizer<T> {
         if held.is_empty() {
             return String::new();
         }
+        // With the anchor before it, the decoder does not strip the chunk.
         held.insert(0, *anchor);
         let text = decode(tokenizer, held);
         held.clear();
@@ -132,6 +133,7 @@ fn take_complete(pending: &mut Vec<u8>) -> String {
         text.push_str(valid);
         rest = &rest[valid.len()..];
         let incomplete = std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+        // The next token may complete a character at the end.
         if invalid.is_empty() || (incomplete && invalid.len() == rest.len()) {
             break;
         }
@@ -154,6 +156,8 @@ fn decode_mode(tokenizer: &Tokenizer) -> DecodeMode {
     }
     // Steps before `Fuse` see one token at a time, those after it the whole text.
     let fused = steps.iter().position(|step| matches!(step, DecoderWrapper::Fuse(_))).unwrap_or(steps.len());
+    // These change a token by itself or by whether it is the first one. Stripping the end of a text
+    // would take back what has been emitted.
     let by_token = steps[..fused].iter().all(|step| match step {
         DecoderWrapper::Strip(strip) => strip.stop == 0,
         DecoderWrapper::Replace(_)

@@ -165,6 +165,7 @@ impl SamplingParams {
         self.check_bias(field, vocabulary)
     }
 
+    /// The parameters of a draw.
     fn cuts(&self) -> draw::Cuts {
         let Self { temperature, top_p, min_p, .. } = *self;
         draw::Cuts { temperature, top_k: self.top_k as usize, top_p, min_p }
@@ -207,6 +208,7 @@ impl Sampler {
     /// Creates the sampler of one sequence. The parameters must have passed
     /// [`SamplingParams::check`].
     pub fn new(params: &SamplingParams, prompt_ids: &[u32]) -> Self {
+        // A long prompt would fill the map for nothing if its tokens are not penalised.
         let repetition = params.repetition_penalty != 1.0;
         let prompt = prompt_ids.iter().filter(|_| repetition).map(|id| (*id, 0));
         Self { params: params.clone(), counts: prompt.collect(), position: 0, scratch: Vec::new() }
@@ -251,6 +253,7 @@ impl Sampler {
         if words != logits.len().div_ceil(32) {
             return Err(SampleError::Mask { words, logits: logits.len() });
         }
+        // Before any change, since log probabilities are those of the model.
         let log_sum = log_sum_exp(logits)?;
         self.apply_penalties(logits);
         if let Some(allowed) = allowed {
@@ -261,6 +264,7 @@ impl Sampler {
             return Err(SampleError::NothingAllowed);
         }
         let id = if self.params.temperature == 0.0 {
+            // The first of equals, so that greedy output is reproducible.
             self.scratch.iter().position(|x| *x == best)
         } else {
             let uniform = draw::uniform(self.params.seed, self.position, attempt);
@@ -305,6 +309,7 @@ pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f32, SampleError> {
     if best < f32::INFINITY && sum.is_finite() && sum > 0.0 {
         return Ok(best + sum.ln() as f32);
     }
+    // NaN and +∞ show in the sum, so that rows without them are not searched.
     match logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
         Some(id) => Err(SampleError::NotFinite { id: id as u32, nan: logits[id].is_nan() }),
         None => Err(SampleError::NothingAllowed),

@@ -84,7 +84,7 @@ pub enum Event {
     },
     /// The sequence ended.
     Finished {
-        /// Why it ended.
+        /// Reason of the end.
         reason: FinishReason,
         /// Text that was held back until now.
         text: String,
@@ -130,7 +130,7 @@ pub(super) struct Sequence {
     /// Hashes of the full blocks of `tokens`, as far as they were asked for.
     hashes: Vec<PrefixHash>,
     /// Whether generated tokens may not share KV blocks with the same tokens in a prompt.
-    separate_prefill_kv: bool,
+    prefill_kv_differs: bool,
     /// Number of tokens appended last: a sampled one and the forced ones behind it. They go through
     /// one decode step together.
     last_tokens: usize,
@@ -150,12 +150,13 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Creates a waiting sequence. `separate_prefill_kv` is that of the model.
-    pub(super) fn new(id: u64, mut request: Request, separate_prefill_kv: bool) -> Self {
+    /// Creates a waiting sequence. `prefill_kv_differs` is that of the model.
+    pub(super) fn new(id: u64, mut request: Request, prefill_kv_differs: bool) -> Self {
         let (field, mut matcher) = request.matcher.take().unzip();
         let forced_prefix = matcher.as_mut().map(Matcher::take_forced_prefix).unwrap_or_default();
         let append_forced = request.append_forced;
         let constrained = matcher.map(|matcher| {
+            // Forced tokens count for penalties and random numbers as sampled ones do.
             let mut sampler = request.sampler.clone();
             forced_prefix.iter().for_each(|(id, _)| sampler.push(*id));
             Arc::new(Mutex::new(ConstrainedSampler::new(sampler, matcher, append_forced)))
@@ -167,7 +168,7 @@ impl Sequence {
             awaits_tokens: false,
             is_fast: true,
             id,
-            separate_prefill_kv,
+            prefill_kv_differs,
             tokens: request.prompt.clone(),
             computed: 0,
             blocks: Vec::new(),
@@ -210,7 +211,7 @@ impl Sequence {
             let start = self.hashes.len() * BLOCK_TOKENS;
             let tokens = self.tokens.get(start..start + BLOCK_TOKENS)?;
             let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK_TOKENS);
-            let generated = if self.separate_prefill_kv { BLOCK_TOKENS - prompt } else { 0 };
+            let generated = if self.prefill_kv_differs { BLOCK_TOKENS - prompt } else { 0 };
             self.hashes.push(PrefixHash::of(self.hashes.last().copied(), tokens, generated));
         }
         Some(self.hashes[index])
@@ -245,6 +246,7 @@ impl Sequence {
         self.state = State::Running;
         self.times.queued = self.submitted.elapsed();
         self.send(Event::Started { cached: self.computed });
+        // Appended here and not at submission, so that the start is the first event.
         for (id, complete) in std::mem::take(&mut self.forced_prefix) {
             if self.is_finished() {
                 break;
@@ -285,8 +287,8 @@ impl Sequence {
         self.constrained.is_some()
     }
 
-    /// What computes its next mask, and the number of tokens that may still be generated. `None` if
-    /// it has no constraint or an expensive one.
+    /// Sampler that computes its next mask, and the number of tokens that may still be generated.
+    /// `None` if it has no constraint or an expensive one.
     pub(super) fn mask_job(&self) -> Option<(Arc<Mutex<ConstrainedSampler>>, usize)> {
         let constrained = self.constrained.as_ref().filter(|_| self.is_fast)?;
         Some((Arc::clone(constrained), self.remaining_tokens()))
@@ -331,6 +333,7 @@ impl Sequence {
             self.times.first_token = self.submitted.elapsed();
         }
         let (mut text, mut reason) = (String::new(), None);
+        // Tokens that end the sequence add no text.
         if self.request.eos_ids.contains(&id) {
             reason = Some(FinishReason::Stop);
         } else if self.request.stop_token_ids.contains(&id) {

@@ -112,6 +112,7 @@ impl Admission {
     pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, Error> {
         self.check_open()?;
         let limit = self.limits.requests;
+        // Checked and counted in one operation: two requests must not take the last place.
         let entered = self.requests.send_if_modified(|count| {
             let room = *count < limit;
             *count += usize::from(room);
@@ -231,6 +232,7 @@ pub struct TokenPermit {
 impl TokenPermit {
     /// Replaces the estimate that was reserved by the actual number of tokens.
     pub fn settle(&mut self, tokens: u64) {
+        // May exceed the limit: the work has been admitted, and it is too late to refuse it.
         let mut state = self.admission.state();
         let weight = tokens.min(self.admission.limit(&state));
         state.tokens = state.tokens - self.weight + weight;

@@ -356,6 +356,7 @@ impl<T> Batcher<T> {
     /// Takes the share that is served next off `ready`; returns its class and id.
     fn pop_next_share(&mut self) -> Option<(usize, u64)> {
         let with_rows = (0..2).filter(|class| !self.ready[*class].is_empty());
+        // Of equal tags the first class, which is interactive.
         let class = with_rows.min_by_key(|class| self.clocks.finish[*class])?;
         let (_, share) = self.ready[class].pop_first()?;
         Some((class, share))

@@ -359,7 +359,8 @@ fn what_a_device_cannot_do_is_said() {
     assert!(matches!(error, ComputeError::OutOfMemory(_)), "{error}");
 }
 
-/// Tokens that an engine writes for these prompts at once, every other one of small letters only.
+/// Tokens that an engine generates for these prompts at once, every other one under a constraint of
+/// small letters.
 fn generated_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<u32>>, u64, u64) {
     let dir = goldens().join("models/golden/qwen3");
     let decoder = load("golden/qwen3", Element::F16);
@@ -412,7 +413,7 @@ fn generated_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Ve
     (texts, counters.preemptions.load(Ordering::Relaxed), counters.cached_tokens.load(Ordering::Relaxed))
 }
 
-/// The last text goes on from what the first one writes, as a chat does.
+/// The last prompt continues what the first one generated, as a chat does.
 #[test]
 fn an_engine_writes_the_same_in_any_company() {
     let wide = EngineLimits { step_tokens: 512, max_running_sequences: 8, blocks: 64 };

@@ -36,7 +36,7 @@ pub enum Progress {
     Rejected,
 }
 
-/// What is known about the completion of a text.
+/// Knowledge about the completion of a text.
 #[derive(Debug)]
 enum Completion {
     /// Not searched: the limit is far away.

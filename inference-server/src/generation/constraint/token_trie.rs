@@ -55,6 +55,7 @@ impl TokenTrie {
     /// tokens if the tokenizer changes the text.
     fn canonical(&self, text: &str) -> Vec<TokenId> {
         let encoding = self.tokenizer.encode_fast(text, false).ok();
+        // A normaliser may change the text, and then the tokens would not match the grammar.
         let ids = encoding.map(|encoding| encoding.get_ids().to_vec()).filter(|ids| {
             let mut rest = text.as_bytes();
             let unchanged = ids.iter().all(|id| {
@@ -88,6 +89,8 @@ fn trie_bytes(tokenizer: &Tokenizer, decoder: &ByteDecoder, id: u32, eos_ids: &[
     if !special && !eos_ids.contains(&id) {
         return token.map_or_else(Vec::new, |token| decoder.bytes(&token));
     }
+    // The marker keeps special tokens out of text: in a constraint, `<|end|>` is spelled by
+    // ordinary tokens. An end-of-sequence id without a token needs bytes of its own too.
     let mut bytes = vec![TokTrie::SPECIAL_TOKEN_MARKER];
     bytes.extend(token.unwrap_or_else(|| format!("<end {id}>")).bytes());
     bytes

@@ -12,7 +12,7 @@ const NUCLEUS: usize = 256;
 /// Number of values summed in single precision before the sum is added in double precision.
 const SUM_BLOCK: usize = 4_096;
 
-/// How a draw is made from logits; the values are those of the sampling parameters.
+/// Parameters of a draw; see the fields of the same names in the sampling parameters.
 pub(super) struct Cuts {
     pub(super) temperature: f32,
     pub(super) top_k: usize,

@@ -155,6 +155,7 @@ impl NumberUsage {
             let beyond =
                 |value: &Value| value.as_f64().is_none_or(|value| (value - end) * side.inwards <= 0.0);
             let given = map.contains_key(side.inclusive);
+            // A bound beyond the other one would leave no number.
             if !given && !map.get(other.inclusive).is_some_and(beyond) {
                 map.insert(side.inclusive.to_owned(), json!(end as i64));
             }
@@ -232,12 +233,14 @@ impl Side {
     fn inside(self, bound: f64, far: Option<f64>, integer: bool) -> f64 {
         if integer {
             let next = if self.inwards > 0.0 { bound.floor() + 1.0 } else { bound.ceil() - 1.0 };
+            // Beyond 2^53 the next integer may not be an f64.
             return if bound.abs() < MAX_EXACT { next } else { self.next(bound) };
         }
         let width = far.map(|far| (far - bound) * self.inwards).filter(|width| *width > 0.0);
         // A thousandth of the range, rounded down to a power of ten.
         let fine = |width: f64| 10_f64.powi((width / 1_000.0).log10().floor() as i32);
         let mut step = width.map_or(DEFAULT_STEP, |width| fine(width).min(DEFAULT_STEP));
+        // A step below the precision of the bound would leave it where it is.
         while (bound + self.inwards * step) == bound && step < MAX_SUPPORTED {
             step *= 10.0;
         }
@@ -251,6 +254,7 @@ fn close_bounds(map: &mut Map<String, Value>) -> Result<()> {
     let integer = has_type(map, &["integer"]) && !has_type(map, &["number"]);
     for (index, side) in [LOW, HIGH].into_iter().enumerate() {
         let Some((bound, exclusive)) = ends[index] else { continue };
+        // The other side.
         let far = ends[1 - index].map(|(far, _)| far);
         let end = if exclusive { side.inside(bound, far, integer) } else { bound };
         let given = map.get(side.inclusive).and_then(Value::as_f64);
@@ -262,10 +266,11 @@ fn close_bounds(map: &mut Map<String, Value>) -> Result<()> {
         );
         ensure!(
             end.abs() <= MAX_SUPPORTED || end * side.inwards < 0.0,
-            "{} is {bound}; allowed is what 64 bits hold",
+            "invalid {} `{bound}`: expected at most {MAX_SUPPORTED:e} in magnitude",
             side.inclusive
         );
         map.remove(side.exclusive);
+        // A bound that no supported number reaches says nothing; `add_bounds` sets one that does.
         if end.abs() > MAX_SUPPORTED {
             map.remove(side.inclusive);
         } else if exclusive || given != Some(end) || !is_f64(map.get(side.inclusive)) {

@@ -69,7 +69,7 @@ fn numbers_get_bounds() {
             "minimum": {"type": "integer", "minimum": low, "maximum": high}
         }}),
     );
-    refused(json!({"type": "integer", "minimum": 1e19}), "minimum is 1");
+    refused(json!({"type": "integer", "minimum": 1e19}), "invalid minimum `1");
     refused(json!({"const": 1_234_567_890_123_456_789_i64}), "1234567890123456789 in const or enum");
     refused(json!({"enum": [{"a": [18_446_744_073_709_551_615_u64]}]}), "18446744073709551615");
 }
