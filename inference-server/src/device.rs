@@ -27,19 +27,19 @@ pub(crate) const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
 /// the vectors of the one before.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 
-/// Generation limits; `None` picks the device's default.
+/// What language models get; what is not said depends on the device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerationLimits {
-    /// Bytes for the KV cache of one model.
+    /// Bytes for the keys and values of one model.
     pub kv_bytes: Option<u64>,
-    /// Fraction of a GPU's memory that weights and KV caches of all models may take together, if
-    /// `kv_bytes` is `None`.
+    /// Part of a GPU's memory that weights, keys and values of all models may take together, where
+    /// no bytes are said.
     pub kv_fraction: f64,
-    /// Maximum number of running sequences of one model.
-    pub max_running_sequences: Option<usize>,
-    /// Step budget of one model, in tokens.
+    /// Texts that one model writes at the same time at most.
+    pub texts: Option<usize>,
+    /// Tokens of one of its steps at most.
     pub step_tokens: Option<usize>,
-    /// Time that a sequence may have to wait, by the measured speed, before it is refused.
+    /// How long a text may have to wait, by the measured speed, before it is refused.
     pub wait: Duration,
 }
 
@@ -51,24 +51,18 @@ pub(crate) const CPU_KV_BYTES: u64 = 1 << 30;
 impl Default for GenerationLimits {
     fn default() -> Self {
         let wait = Duration::from_secs(30);
-        Self {
-            kv_bytes: None,
-            kv_fraction: KV_FRACTION,
-            max_running_sequences: None,
-            step_tokens: None,
-            wait,
-        }
+        Self { kv_bytes: None, kv_fraction: KV_FRACTION, texts: None, step_tokens: None, wait }
     }
 }
 
 impl GenerationLimits {
-    /// Maximum number of running sequences of one model.
-    pub fn max_running_sequences(&self, on_cpu: bool) -> usize {
-        self.max_running_sequences.unwrap_or(if on_cpu { 64 } else { 256 })
+    /// Texts that one model writes at the same time at most.
+    pub fn texts(&self, on_cpu: bool) -> usize {
+        self.texts.unwrap_or(if on_cpu { 64 } else { 256 })
     }
 
-    /// Step budget, in tokens. On the CPU a step is short enough that running sequences do not
-    /// stall when prompts come in.
+    /// Tokens of one step. On the CPU it is short enough that texts being written do not falter
+    /// when prompts come in.
     pub fn step_tokens(&self, on_cpu: bool) -> usize {
         self.step_tokens.unwrap_or(if on_cpu { 128 } else { 2_048 })
     }

@@ -196,15 +196,15 @@ fn kv_room(text: &GenerationLimits, memory: Memory) -> Result<u64> {
 /// What the engine takes on: blocks in the memory it is given, and no more than its texts can use.
 fn limits(device: &OpenDevice, room: u64, block_bytes: usize, context: usize) -> Result<EngineLimits> {
     let on_cpu = device.device.is_cpu();
-    let max_running_sequences = device.text.max_running_sequences(on_cpu);
+    let (texts, step_tokens) = (device.text.texts(on_cpu), device.text.step_tokens(on_cpu));
     let held = usize::try_from(room / block_bytes as u64).unwrap_or(usize::MAX);
-    let blocks = held.min(context.div_ceil(BLOCK).saturating_mul(max_running_sequences));
+    let blocks = held.min(context.div_ceil(BLOCK).saturating_mul(texts));
     ensure!(
         blocks > 0,
         "{} MiB for keys and values have no room for a block of {block_bytes} bytes; see --kv-cache-mib",
         room >> 20
     );
-    Ok(EngineLimits { step_tokens: device.text.step_tokens(on_cpu), max_running_sequences, blocks })
+    Ok(EngineLimits { step_tokens, max_running_sequences: texts, blocks })
 }
 
 /// Tokens that end texts, by `generation_config.json`, else by `config.json`; nothing where neither
