@@ -37,7 +37,7 @@ fn rendered(source: &str, arguments: serde_json::Value) -> Result<String, Templa
     template(source).render(&messages(&[("user", "¡Hola!"), ("assistant", " Sí ")]), &arguments, true)
 }
 
-/// Goldens of transformers, made by `make_chat_goldens.py` in the same folder.
+/// Goldens of transformers, made by `make_chat_goldens.py` in their folder.
 #[test]
 fn renders_what_transformers_renders() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/chats.json");

@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// Maximum size of a constraint in bytes; the gRPC service allows less.
-pub(crate) const MAX_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BYTES: usize = 256 * 1024;
 
 /// Form that a text must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

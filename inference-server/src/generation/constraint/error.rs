@@ -14,7 +14,7 @@ pub(super) const TOO_MUCH_WORK: &str = "it takes too much work to follow";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstraintError {
     /// The constraint is invalid or uses an unsupported feature.
-    #[error("the {kind} cannot be used: {message}")]
+    #[error("invalid {kind}: {message}")]
     Invalid {
         /// Kind of the constraint.
         kind: String,

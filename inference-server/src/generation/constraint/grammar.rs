@@ -19,7 +19,7 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
         Constraint::JsonSchema(text) | Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
         Constraint::Choices(texts) => texts.iter().map(String::len).sum(),
     };
-    ensure!(bytes <= MAX_BYTES, "{bytes} bytes; allowed: at most {MAX_BYTES}");
+    ensure!(bytes <= MAX_BYTES, "{bytes} bytes; expected at most {MAX_BYTES}");
     match constraint {
         Constraint::JsonSchema(schema) => schema::grammar(schema),
         Constraint::Regex(regex) => {
@@ -28,8 +28,8 @@ pub(super) fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
         }
         Constraint::Lark(grammar) => Ok(TopLevelGrammar::from_lark(grammar.clone())),
         Constraint::Choices(texts) => {
-            ensure!(!texts.is_empty(), "there are none");
-            ensure!(texts.iter().all(|text| !text.is_empty()), "one is empty");
+            ensure!(!texts.is_empty(), "expected at least one");
+            ensure!(texts.iter().all(|text| !text.is_empty()), "one of them is empty");
             let escaped: Vec<String> = texts.iter().map(|text| escape(text)).collect();
             Ok(TopLevelGrammar::from_regex(&format!("({})", escaped.join("|"))))
         }

@@ -15,7 +15,7 @@ pub(super) fn check_shortest_match(regex: &str) -> Result<()> {
     if let Some(shortest) = shortest {
         ensure!(
             shortest <= MAX_SHORTEST_MATCH,
-            "its shortest text has {shortest} bytes; allowed: at most {MAX_SHORTEST_MATCH}"
+            "its shortest match has {shortest} bytes; expected at most {MAX_SHORTEST_MATCH}"
         );
     }
     Ok(())

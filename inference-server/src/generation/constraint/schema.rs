@@ -36,7 +36,7 @@ pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     })?;
     numbers::bound_numbers(&mut schema)?;
     let Some(map) = schema.as_object_mut() else {
-        bail!("a schema is an object or true");
+        bail!("expected an object or true");
     };
     let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     map.insert("x-guidance".to_owned(), options);

@@ -377,27 +377,24 @@ fn what_cannot_be_used_is_said_in_one_line() {
         assert!(!message.contains('\n') && message.chars().count() <= MAX_MESSAGE + 60, "{message:?}");
     }
     let schema = |text: &str| Constraint::JsonSchema(text.to_owned());
-    check(schema("{"), "the JSON schema cannot be used: EOF while parsing");
-    check(schema("[]"), "the JSON schema cannot be used: a schema is an object or true");
-    check(schema(r#"{"type": "text"}"#), "the JSON schema cannot be used: ");
-    check(schema(r#"{"not": {"type": "string"}}"#), "the JSON schema cannot be used: ");
+    check(schema("{"), "invalid JSON schema: EOF while parsing");
+    check(schema("[]"), "invalid JSON schema: expected an object or true");
+    check(schema(r#"{"type": "text"}"#), "invalid JSON schema: ");
+    check(schema(r#"{"not": {"type": "string"}}"#), "invalid JSON schema: ");
     check(
         schema(r#"{"type": "string", "minLength": 3, "maxLength": 2}"#),
-        "the JSON schema cannot be used: Unsatisfiable schema: ",
+        "invalid JSON schema: Unsatisfiable schema: ",
     );
-    check(schema(r##"{"$ref": "#/$defs/a"}"##), "the JSON schema cannot be used: ");
-    check(schema(r#"{"$ref": "http://localhost/a"}"#), "the JSON schema cannot be used: ");
-    check(
-        schema(r#"{"oneOf": [{"type": "integer"}, {"type": "number"}]}"#),
-        "the JSON schema cannot be used: oneOf",
-    );
-    check(Constraint::Regex("(a".to_owned()), "the regular expression cannot be used: ");
-    check(Constraint::Regex("a(?=b)".to_owned()), "the regular expression cannot be used: ");
-    check(Constraint::Lark("start: nothing".to_owned()), "the grammar cannot be used: ");
-    check(Constraint::Choices(Vec::new()), "the choices cannot be used: there are none");
-    check(Constraint::Choices(vec![String::new()]), "the choices cannot be used: one is empty");
+    check(schema(r##"{"$ref": "#/$defs/a"}"##), "invalid JSON schema: ");
+    check(schema(r#"{"$ref": "http://localhost/a"}"#), "invalid JSON schema: ");
+    check(schema(r#"{"oneOf": [{"type": "integer"}, {"type": "number"}]}"#), "invalid JSON schema: oneOf");
+    check(Constraint::Regex("(a".to_owned()), "invalid regular expression: ");
+    check(Constraint::Regex("a(?=b)".to_owned()), "invalid regular expression: ");
+    check(Constraint::Lark("start: nothing".to_owned()), "invalid grammar: ");
+    check(Constraint::Choices(Vec::new()), "invalid choices: expected at least one");
+    check(Constraint::Choices(vec![String::new()]), "invalid choices: one of them is empty");
     let long = Constraint::Regex("a".repeat(MAX_BYTES + 1));
-    check(long, "the regular expression cannot be used: 262145 bytes; allowed: at most 262144");
+    check(long, "invalid regular expression: 262145 bytes; expected at most 262144");
 }
 
 #[test]

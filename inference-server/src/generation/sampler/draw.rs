@@ -59,7 +59,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
 /// below −87. NaN stays.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 · 2²³ rounds to a whole number.
+    // Adding and subtracting 1.5 · 2²³ rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     let y = if x < -87.0 { -87.0 } else { x };
     let whole = y * std::f32::consts::LOG2_E + ROUND;

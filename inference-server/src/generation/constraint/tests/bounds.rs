@@ -18,10 +18,10 @@ fn work_on_a_constraint_is_bounded() {
     let schema = |schema: Value| Constraint::JsonSchema(schema.to_string());
     let long = "(a{1000}){1000}";
     for (constraint, part) in [
-        (regex(long), "its shortest text has 1000000 bytes"),
-        (regex("((a{1000}){1000}){1000}"), "its shortest text has 1000000000 bytes"),
-        (regex("x?(á|é){40000}"), "its shortest text has 80000 bytes"),
-        (schema(json!({"items": {"type": "string", "pattern": long}})), "its shortest text has"),
+        (regex(long), "its shortest match has 1000000 bytes"),
+        (regex("((a{1000}){1000}){1000}"), "its shortest match has 1000000000 bytes"),
+        (regex("x?(á|é){40000}"), "its shortest match has 80000 bytes"),
+        (schema(json!({"items": {"type": "string", "pattern": long}})), "its shortest match has"),
         (Constraint::Lark(format!("start: /((a{{1000}}){{1000}}){{50}}/ | /{long}b/")), TOO_MUCH_WORK),
         (schema(json!({"$ref": "#"})), "no tokens of the model"),
         (
