@@ -27,9 +27,6 @@ use crate::scheduler::admission::Admission;
 pub(crate) use super::step_scheduler::Counters;
 pub use super::step_scheduler::EngineLimits;
 
-#[cfg(test)]
-mod tests;
-
 /// A language model and the sequences it generates.
 pub(crate) struct Engine {
     model: Box<dyn LanguageModel>,
@@ -267,3 +264,6 @@ fn fail_step(running: &mut [Sequence], shares: &[StepShare], error: &ComputeErro
         sequence.fail(Error::Backend);
     }
 }
+
+#[cfg(test)]
+mod tests;

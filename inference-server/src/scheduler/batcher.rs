@@ -27,9 +27,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(test)]
-mod tests;
-
 /// Speed of a class's virtual clock per token served, interactive and bulk: with work in both, bulk
 /// gets one token in nine. A choice of policy, not a measurement: enough that bulk work always
 /// moves, little enough that a person does not notice it.
@@ -439,3 +436,6 @@ impl<T> Batcher<T> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
