@@ -1,21 +1,23 @@
-//! Text from language models: who is asked, in what words, and the engine that answers many at
-//! once.
+//! Text generation: chat templates, constraints, sampling, and the engine that runs many sequences
+//! at once.
 //!
-//! `engine` makes the steps, on a thread of its own for each model; `blocks` knows where keys and
-//! values lie; `sampler` chooses tokens, `constraint` says which are allowed, `choosing` lets
-//! nobody wait for it, `pieces` and `stop` make text of them; `template` writes chats out as the
-//! model was trained to read them.
+//! A [`Generator`] is one loaded language model. Its [`engine`] makes steps on a thread of its own;
+//! [`step_scheduler`] decides which tokens go into a step and [`kv_blocks`] where their keys and
+//! values lie. [`sampler`] chooses tokens, [`constraint`] says which are allowed, and
+//! [`constrained_sampling`] keeps the two off the engine's thread. [`detokenizer`] and
+//! [`stop_strings`] turn tokens into text; [`chat_template`] turns a chat into a prompt.
 
-pub(crate) mod blocks;
-mod bytes;
-mod choosing;
+pub(crate) mod chat_template;
+mod constrained_sampling;
 pub(crate) mod constraint;
+pub(crate) mod detokenizer;
 pub(crate) mod engine;
-pub(crate) mod pieces;
+pub(crate) mod kv_blocks;
 pub(crate) mod sampler;
 pub(crate) mod sequence;
-pub(crate) mod stop;
-pub(crate) mod template;
+mod step_scheduler;
+pub(crate) mod stop_strings;
+mod token_bytes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,40 +31,41 @@ use tokio_util::sync::CancellationToken;
 
 use crate::device::OpenDevice;
 use crate::error::Error;
-use crate::kernels::paged::BLOCK;
 use crate::metrics::generation::GenerationFigures;
 use crate::models::decoder::LanguageModel;
 use crate::scheduler::admission::{Admission, Budget, Limits};
 use crate::scheduler::batcher::Priority;
-use bytes::Spelling;
-use constraint::{Constraint, Grammars, Matcher};
+use chat_template::ChatTemplate;
+use constraint::{Constraint, GrammarCompiler, Matcher};
+use detokenizer::Detokenizer;
 use engine::{Counters, Engine, EngineLimits};
-use pieces::Pieces;
-use sampler::{Sampler, Sampling};
+use kv_blocks::BLOCK_TOKENS;
+use sampler::{Sampler, SamplingParams};
 use sequence::{Event, Request};
-use stop::Stops;
-use template::ChatTemplate;
+use stop_strings::StopStrings;
+use token_bytes::ByteDecoder;
 
-/// What a model that writes text has beside its network.
+/// Chat template, stop tokens and context length of a generative model.
 #[derive(Debug)]
 pub struct GenerationProfile {
-    /// How a chat is written out; `None` where the model has no template.
+    /// Chat template; `None` if the model has none.
     pub template: Option<ChatTemplate>,
-    /// Tokens that end its texts.
-    pub end_ids: Vec<u32>,
-    /// Tokens of a text, prompt included.
+    /// End-of-sequence tokens.
+    pub eos_ids: Vec<u32>,
+    /// Context length: maximum number of tokens of a sequence, prompt included.
     pub context: usize,
     /// Length of a row of logits.
     pub vocabulary: usize,
 }
 
-/// A model that writes text; dropping it stops its engine.
+/// A loaded language model with its engine; dropping it stops the engine.
 pub struct Generator {
     requests: mpsc::Sender<Request>,
-    manner: GenerationProfile,
+    profile: GenerationProfile,
     tokenizer: Arc<Tokenizer>,
-    spelling: Option<Spelling>,
-    grammars: OnceLock<Result<Grammars, String>>,
+    byte_decoder: Option<ByteDecoder>,
+    /// Built by the first constraint, since it takes about a second.
+    grammar_compiler: OnceLock<Result<GrammarCompiler, String>>,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     limits: EngineLimits,
@@ -75,42 +78,52 @@ impl std::fmt::Debug for Generator {
 }
 
 impl Generator {
-    /// Starts the engine of a model, which takes its turns at the device.
+    /// Starts the engine of a model on `device`.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If a thread cannot be spawned.
     pub fn start(
         model: Box<dyn LanguageModel>,
         tokenizer: Arc<Tokenizer>,
-        manner: GenerationProfile,
+        profile: GenerationProfile,
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
-        let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.text.wait);
+        let running = (limits.blocks * BLOCK_TOKENS) as u64;
+        let budget = Budget::RunningAndQueued { running, wait: device.text.wait };
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
-        let turns = Arc::clone(&device.arbiter);
+        let arbiter = Arc::clone(&device.arbiter);
         let counters = Arc::<Counters>::default();
         let (requests, receiver) = mpsc::channel();
-        let engine = Engine::new(model, limits, turns, Arc::clone(&admission), Arc::clone(&counters))?;
+        let engine = Engine::new(model, limits, arbiter, Arc::clone(&admission), Arc::clone(&counters))?;
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || run(engine, &receiver))
-            .context("the engine's thread cannot be started")?;
-        let (spelling, grammars) = (Spelling::of(&tokenizer), OnceLock::new());
-        Ok(Self { requests, manner, tokenizer, spelling, grammars, admission, counters, limits })
+            .context("cannot spawn the engine's thread")?;
+        Ok(Self {
+            requests,
+            profile,
+            byte_decoder: ByteDecoder::from_tokenizer(&tokenizer),
+            tokenizer,
+            grammar_compiler: OnceLock::new(),
+            admission,
+            counters,
+            limits,
+        })
     }
 
-    /// What it has beside its network.
-    pub fn manner(&self) -> &GenerationProfile {
-        &self.manner
+    /// Chat template, stop tokens and context length.
+    pub fn profile(&self) -> &GenerationProfile {
+        &self.profile
     }
 
-    /// Tokens of a text, prompt included: those of the model, or those there are blocks for.
+    /// Maximum number of tokens of a sequence, prompt included: the context length of the model, or
+    /// the size of the KV cache if that is smaller.
     pub fn context(&self) -> usize {
-        self.manner.context.min(self.limits.blocks * BLOCK)
+        self.profile.context.min(self.limits.blocks * BLOCK_TOKENS)
     }
 
-    /// How much work it takes on.
+    /// Admission of requests to the engine.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
@@ -126,86 +139,88 @@ impl Generator {
             steps: read(&self.counters.steps),
             prompt_tokens: read(&self.counters.prompt_tokens),
             cached_prompt_tokens: read(&self.counters.cached_tokens),
-            generated_tokens: read(&self.counters.written_tokens),
+            generated_tokens: read(&self.counters.generated_tokens),
             preemptions: read(&self.counters.preemptions),
         }
     }
 
-    /// Blocks of keys and values, and those that texts hold.
+    /// Total number of KV blocks, and number of those that sequences use.
     pub fn blocks(&self) -> (usize, usize) {
         (self.limits.blocks, self.counters.blocks_used.load(Ordering::Relaxed) as usize)
     }
 
-    /// Puts a text in line.
+    /// Enqueues a request.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the engine is gone.
+    /// [`Error::Backend`] if the engine has stopped.
     pub fn submit(&self, request: Request) -> Result<(), Error> {
         self.requests.send(request).map_err(|_| Error::Backend)
     }
 
-    /// DeviceArbiter tokens of one text into pieces of it.
-    pub fn pieces(&self) -> Pieces<Arc<Tokenizer>> {
-        Pieces::new(Arc::clone(&self.tokenizer), true)
+    /// Creates a detokenizer for one sequence; special tokens become no text.
+    pub fn detokenizer(&self) -> Detokenizer<Arc<Tokenizer>> {
+        Detokenizer::new(Arc::clone(&self.tokenizer), true)
     }
 
-    /// A token alone, as text.
+    /// Text of a single token.
     pub fn token_text(&self, id: u32) -> String {
         self.tokenizer.decode(&[id], false).unwrap_or_default()
     }
 
-    /// The bytes that a token adds to a text; nothing where it is no text, as what ends one.
+    /// Bytes that a token adds to a text; `None` if it adds none, as a token that ends a sequence.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.tokenizer.id_to_token(id)?;
-        if self.tokenizer.get_added_vocabulary().is_special_token(&token) || self.manner.end_ids.contains(&id)
-        {
+        let special = self.tokenizer.get_added_vocabulary().is_special_token(&token);
+        if special || self.profile.eos_ids.contains(&id) {
             return None;
         }
-        Some(match &self.spelling {
-            Some(spelling) => spelling.bytes(&token),
+        Some(match &self.byte_decoder {
+            Some(decoder) => decoder.bytes(&token),
             None => self.token_text(id).into_bytes(),
         })
     }
 
-    /// What keeps one text to a constraint, which stands in `field`. The first call reads the
-    /// vocabulary, which takes a notable time.
+    /// Compiles a constraint into a matcher for one sequence; `field` is its path in the request,
+    /// for messages. The first call builds the token trie, which takes about a second.
     ///
     /// # Errors
-    /// [`Error::BadConstraint`].
+    /// [`Error::BadConstraint`], or [`Error::Backend`] if the tokenizer does not support
+    /// constraints.
     pub fn matcher(&self, field: &str, constraint: &Constraint) -> Result<Matcher, Error> {
-        let GenerationProfile { vocabulary, end_ids, .. } = &self.manner;
-        let read = || {
-            let grammars = Grammars::new(&self.tokenizer, *vocabulary, end_ids);
-            grammars.map_err(|error| format!("{error:#}"))
+        let GenerationProfile { vocabulary, eos_ids, .. } = &self.profile;
+        let build = || {
+            let compiler = GrammarCompiler::new(&self.tokenizer, *vocabulary, eos_ids);
+            compiler.map_err(|error| format!("{error:#}"))
         };
-        let grammars = self.grammars.get_or_init(read).as_ref().map_err(|cause| {
-            tracing::error!(error.message = cause, "the vocabulary does not serve for constraints");
+        let compiler = self.grammar_compiler.get_or_init(build).as_ref().map_err(|cause| {
+            tracing::error!(error.message = cause, "the tokenizer does not support constraints");
             Error::Backend
         })?;
-        grammars
-            .start(constraint)
+        compiler
+            .compile(constraint)
             .map_err(|error| Error::BadConstraint { field: field.to_owned(), cause: error.to_string() })
     }
 
-    /// Writes a few tokens, so that a model that cannot compute never becomes ready and the engine
-    /// knows its pace.
+    /// Generates a few tokens, so that a model that cannot compute never becomes ready and its
+    /// admission knows its speed.
     ///
     /// # Errors
-    /// If nothing comes of it.
+    /// If the generation fails.
     pub fn warm_up(&self) -> Result<()> {
         let (events, mut receiver) = unbounded_channel();
-        let length = (2 * BLOCK).min(self.context().saturating_sub(4)).max(1);
-        let prompt = vec![self.manner.end_ids.first().copied().unwrap_or(0); length];
+        // Two blocks, so that attention reads across a block boundary.
+        let length = (2 * BLOCK_TOKENS).min(self.context().saturating_sub(4)).max(1);
+        let prompt = vec![self.profile.eos_ids.first().copied().unwrap_or(0); length];
         let permit = self.admission.reserve(length as u64).map_err(|error| anyhow!("warm-up: {error}"))?;
         self.submit(Request {
-            sampler: Sampler::new(&Sampling { temperature: 0.0, ..Sampling::default() }, &prompt),
+            sampler: Sampler::new(&SamplingParams { temperature: 0.0, ..SamplingParams::default() }, &prompt),
             prompt,
-            pieces: self.pieces(),
-            stops: Stops::new(Vec::new()),
+            detokenizer: self.detokenizer(),
+            stop_strings: StopStrings::new(Vec::new()),
             matcher: None,
-            takes_forced: false,
-            end_ids: Vec::new(),
-            stop_ids: Vec::new(),
+            append_forced: false,
+            eos_ids: Vec::new(),
+            stop_token_ids: Vec::new(),
             max_new_tokens: 3,
             priority: Priority::Bulk,
             cancel: CancellationToken::new(),
@@ -226,7 +241,8 @@ impl Generator {
     }
 }
 
-/// Makes steps as long as there is something to do, and ends once nobody can ask any more.
+/// Makes steps as long as there are sequences; returns once the generator is dropped and the last
+/// sequence has ended.
 fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
     loop {
         if engine.is_idle() {
@@ -238,7 +254,7 @@ fn run(mut engine: Engine, requests: &mpsc::Receiver<Request>) {
         for request in requests.try_iter() {
             engine.submit(request);
         }
-        // A model that panics ends the texts it was at, and not those that come after them.
+        // A model that panics ends the sequences it was running, not those that come after them.
         if catch_unwind(AssertUnwindSafe(|| engine.step())).is_err() {
             tracing::error!("a step of a language model panicked");
             engine.fail_running();

@@ -176,3 +176,9 @@ pub trait Model: Send + Sync {
     /// See [`ComputeError`].
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError>;
 }
+
+/// A served model as the scheduler sees it: it runs rows and has a name for metrics and logs.
+pub trait RowModel: Model + std::fmt::Debug {
+    /// `organisation/name`, its place in the store.
+    fn name(&self) -> &str;
+}

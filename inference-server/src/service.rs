@@ -29,7 +29,7 @@ use crate::registry::Registry;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::loader::Loader;
 use crate::scheduler::admission::{Admission, TokenPermit};
-use crate::scheduler::queue::{Done, Lane, Queue, Work};
+use crate::scheduler::queue::{Queue, Work, WorkOutput, WorkSource};
 use crate::text::worker_pool::WorkerPool;
 use call::{Call, CallContext};
 use embedding_cache::EmbeddingCache;
@@ -161,16 +161,16 @@ impl Service {
     async fn compute(
         &self,
         call: &Call,
-        lane: &Lane,
+        source: &WorkSource<LoadedModel>,
         rows: Vec<Vec<u32>>,
         mut permit: TokenPermit,
-    ) -> Result<Done, Error> {
+    ) -> Result<WorkOutput, Error> {
         call.check_quota()?;
         let tokens = rows.iter().map(|row| row.len() as u64).sum();
         permit.settle(tokens);
         call.charge(tokens, &self.0.metrics);
         let ticket = self.0.queue.submit(Work {
-            lane: lane.clone(),
+            source: source.erased(),
             rows,
             cancel: call.cancel.clone(),
             deadline: Some(call.deadline),

@@ -13,12 +13,12 @@ pub mod error {
 }
 
 pub mod generation {
+    pub use crate::generation::chat_template::{ChatTemplate, Message};
     pub use crate::generation::constraint::Constraint;
     pub use crate::generation::engine::EngineLimits;
-    pub use crate::generation::sampler::{Sampler, Sampling};
+    pub use crate::generation::sampler::{Sampler, SamplingParams};
     pub use crate::generation::sequence::{Event, Request};
-    pub use crate::generation::stop::Stops;
-    pub use crate::generation::template::{ChatTemplate, Message};
+    pub use crate::generation::stop_strings::StopStrings;
     pub use crate::generation::{GenerationProfile, Generator};
 }
 
@@ -57,7 +57,7 @@ pub mod registry {
 
 pub mod scheduler {
     pub use crate::scheduler::admission::{Admission, Budget, Limits};
-    pub use crate::scheduler::queue::{Lane, Priority, Queue, Ticket, Work};
+    pub use crate::scheduler::queue::{Priority, Queue, Ticket, Work, WorkSource};
 }
 
 pub mod text {

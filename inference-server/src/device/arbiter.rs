@@ -1,8 +1,9 @@
 //! Decides who may use the device: batches of encoders share it, a step of a language model has it
 //! exclusively.
 //!
-//! Grants are first come, first served, so a caller waits at most for what was there before it: a
-//! stream of encoder batches cannot starve a language model, nor the other way round.
+//! Grants are first come, first served, so a caller waits only for callers that came before it: a
+//! stream of encoder batches cannot starve a language model, nor the other way round. Encoder
+//! batches share so that a GPU can be handed the next one behind the one it computes.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -67,7 +68,7 @@ impl DeviceArbiter {
             Mode::Exclusive => state.exclusive = true,
         }
         drop(state);
-        // The next in line may share a grant that was just taken.
+        // The next waiter may share the grant that was just taken.
         self.changed.notify_all();
         DeviceGrant { arbiter: self, mode }
     }

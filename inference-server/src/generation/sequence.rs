@@ -1,4 +1,7 @@
-//! One text that is being continued.
+//! One sequence: a prompt and what has been generated after it.
+//!
+//! A [`Request`] comes in, [`Event`]s go out. In between, a [`Sequence`] knows its tokens, its
+//! block table and its [`State`]; which forward passes it takes part in is the engine's business.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,91 +10,90 @@ use tokenizers::Tokenizer;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{Block, Name};
-use super::choosing::{Chooser, Chosen, Wanted};
+use super::constrained_sampling::{ConstrainedSampler, SampleRequest, SampledTokens};
 use super::constraint::{ConstraintError, Matcher};
-use super::pieces::Pieces;
+use super::detokenizer::Detokenizer;
+use super::kv_blocks::{BLOCK_TOKENS, BlockId, PrefixHash};
 use super::sampler::{Sampled, Sampler};
-use super::stop::Stops;
+use super::stop_strings::StopStrings;
 use crate::error::Error;
-use crate::kernels::paged::BLOCK;
 use crate::scheduler::admission::TokenPermit;
 use crate::scheduler::batcher::Priority;
 
-/// What is asked for.
+/// A request to generate one sequence.
 pub struct Request {
-    /// Tokens of the prompt, at least one.
+    /// Token ids of the prompt, at least one.
     pub prompt: Vec<u32>,
-    /// Chooses the tokens.
+    /// Samples the tokens.
     pub sampler: Sampler,
-    /// DeviceArbiter them into text.
-    pub pieces: Pieces<Arc<Tokenizer>>,
-    /// Texts to stop before.
-    pub stops: Stops,
-    /// What the text must look like, with the path of the field that says so.
+    /// Turns the tokens into text.
+    pub detokenizer: Detokenizer<Arc<Tokenizer>>,
+    /// Strings that end the sequence and are not part of its text.
+    pub stop_strings: StopStrings,
+    /// Constraint on the text, with the path of the field it came in.
     pub matcher: Option<(String, Matcher)>,
-    /// Whether tokens that must come are taken without asking the model, which then says nothing of
-    /// their probability.
-    pub takes_forced: bool,
-    /// Tokens that end texts of the model.
-    pub end_ids: Vec<u32>,
-    /// Tokens to stop at.
-    pub stop_ids: Vec<u32>,
-    /// Tokens of the text at most, at least one.
+    /// Whether forced tokens are appended without a forward pass; they have no log probabilities
+    /// then.
+    pub append_forced: bool,
+    /// End-of-sequence tokens of the model.
+    pub eos_ids: Vec<u32>,
+    /// Further tokens that end the sequence.
+    pub stop_token_ids: Vec<u32>,
+    /// Maximum number of generated tokens, at least one.
     pub max_new_tokens: usize,
-    /// Whose turn comes first.
+    /// Class in which it waits for admission.
     pub priority: Priority,
     /// Cancelled when the caller goes away.
     pub cancel: CancellationToken,
-    /// When the text is of no use any more.
+    /// Deadline for the whole text.
     pub deadline: Option<Instant>,
-    /// When it is of no use any more to begin.
+    /// Deadline for the first forward pass.
     pub begin_by: Option<Instant>,
-    /// Room for its tokens, given back when the text ends in whatever way.
+    /// Reserved tokens, released when the sequence ends for any reason.
     pub permit: TokenPermit,
-    /// Who is told; nobody any more is as good as cancelled. Tokens of one text bound what can wait
-    /// here.
+    /// Receiver of events; a closed channel counts as cancellation. Unbounded, but limited by
+    /// `max_new_tokens`.
     pub events: UnboundedSender<Result<Event, Error>>,
 }
 
-/// Why a text ended.
+/// Reason why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// By the model, or because what was asked for is complete.
+pub enum FinishReason {
+    /// The model generated an end-of-sequence token, or the constraint is complete.
     Stop,
-    /// At a stop text or stop token.
+    /// A stop string or stop token was generated.
     StopSequence,
-    /// It has as many tokens as it may.
+    /// The maximum number of tokens was generated.
     Length,
 }
 
-/// What happens to a text, in this order: one start, tokens, one end.
+/// Event of a sequence. In order: one start, tokens, one end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Its first forward pass begins.
+    /// The first forward pass begins.
     Started {
-        /// Tokens of the prompt that had been computed for an earlier text.
+        /// Tokens of the prompt found in the prefix cache.
         cached: usize,
     },
-    /// A token.
+    /// A token was generated.
     Token {
-        /// The token and its probability.
+        /// The token and its log probability.
         sampled: Sampled,
-        /// What it adds to the text.
+        /// Text it completes; empty if later tokens may still change it.
         text: String,
     },
-    /// The end.
+    /// The sequence ended.
     Finished {
-        /// Why.
-        reason: Reason,
-        /// What the last token's text still holds back.
+        /// Reason of the end.
+        reason: FinishReason,
+        /// Text that was held back until now.
         text: String,
-        /// Times of the text.
+        /// Times of the sequence.
         times: Times,
     },
 }
 
-/// Times of a text from its submission on.
+/// Times of a sequence, measured from its submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
     /// To the first forward pass.
@@ -102,249 +104,290 @@ pub struct Times {
     pub total: Duration,
 }
 
-/// A request with what was made of it so far.
+/// State of a sequence by its forward passes; whether it is admitted is known to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No forward pass yet.
+    Waiting,
+    /// Takes part in forward passes.
+    Running,
+    /// Gave up its KV blocks and is prefilled again later.
+    Preempted,
+    /// Its last event has been sent.
+    Finished,
+}
+
+/// A request and what has been generated for it.
 pub(super) struct Sequence {
     pub(super) request: Request,
     pub(super) id: u64,
-    /// Of the prompt and the text.
+    /// Prompt and generated tokens.
     pub(super) tokens: Vec<u32>,
-    /// How many of them have keys and values in the blocks.
+    /// Number of tokens whose keys and values are in the KV cache.
     pub(super) computed: usize,
-    pub(super) blocks: Vec<Block>,
-    names: Vec<Name>,
-    apart: bool,
-    /// Its newest tokens, which came together: one that was chosen, and those that had to come
-    /// behind it.
-    newest: usize,
-    /// What chooses its tokens under a constraint.
-    chooser: Option<Arc<Mutex<Chooser>>>,
-    /// The field of the constraint.
-    field: String,
-    /// Tokens that it begins with, and whether it is complete with each.
-    first: Vec<(u32, bool)>,
-    /// Whether its next tokens are being chosen.
-    pub(super) choosing: bool,
-    is_quick: bool,
+    /// Block table.
+    pub(super) blocks: Vec<BlockId>,
+    /// Hashes of the full blocks of `tokens`, as far as they were asked for.
+    hashes: Vec<PrefixHash>,
+    /// Whether generated tokens may not share KV blocks with the same tokens in a prompt.
+    prefill_kv_differs: bool,
+    /// Number of tokens appended last: a sampled one and the forced ones behind it. They go through
+    /// one decode step together.
+    last_tokens: usize,
+    /// Samples the tokens under a constraint; `None` if there is none.
+    constrained: Option<Arc<Mutex<ConstrainedSampler>>>,
+    /// Path of the field the constraint came in.
+    constraint_field: String,
+    /// Forced tokens at the beginning, and whether the text is complete with each.
+    forced_prefix: Vec<(u32, bool)>,
+    /// Whether its next tokens are being sampled on another thread.
+    pub(super) awaits_tokens: bool,
+    /// Whether its constraint has been cheap so far.
+    is_fast: bool,
     submitted: Instant,
     times: Times,
-    pub(super) begun: bool,
-    ended: bool,
+    state: State,
 }
 
 impl Sequence {
-    /// `apart` says whether what it writes may not stand for the same tokens in a prompt.
-    pub(super) fn new(id: u64, mut request: Request, apart: bool) -> Self {
+    /// Creates a waiting sequence. `prefill_kv_differs` is that of the model.
+    pub(super) fn new(id: u64, mut request: Request, prefill_kv_differs: bool) -> Self {
         let (field, mut matcher) = request.matcher.take().unzip();
-        let first = matcher.as_mut().map(Matcher::begun).unwrap_or_default();
-        let takes_forced = request.takes_forced;
-        let chooser = matcher.map(|matcher| {
+        let forced_prefix = matcher.as_mut().map(Matcher::take_forced_prefix).unwrap_or_default();
+        let append_forced = request.append_forced;
+        let constrained = matcher.map(|matcher| {
+            // Forced tokens count for penalties and random numbers as sampled ones do.
             let mut sampler = request.sampler.clone();
-            first.iter().for_each(|(id, _)| sampler.push(*id));
-            Arc::new(Mutex::new(Chooser::new(sampler, matcher, takes_forced)))
+            forced_prefix.iter().for_each(|(id, _)| sampler.push(*id));
+            Arc::new(Mutex::new(ConstrainedSampler::new(sampler, matcher, append_forced)))
         });
         Self {
-            chooser,
-            field: field.unwrap_or_default(),
-            first,
-            choosing: false,
-            is_quick: true,
+            constrained,
+            constraint_field: field.unwrap_or_default(),
+            forced_prefix,
+            awaits_tokens: false,
+            is_fast: true,
             id,
-            apart,
+            prefill_kv_differs,
             tokens: request.prompt.clone(),
             computed: 0,
             blocks: Vec::new(),
-            names: Vec::new(),
-            newest: 0,
+            hashes: Vec::new(),
+            last_tokens: 0,
             submitted: Instant::now(),
             times: Times::default(),
-            begun: false,
-            ended: false,
+            state: State::Waiting,
             request,
         }
     }
 
-    /// Tokens that are not computed.
-    pub(super) fn left(&self) -> usize {
+    /// Number of tokens whose keys and values are not in the KV cache.
+    pub(super) fn uncomputed(&self) -> usize {
         self.tokens.len() - self.computed
     }
 
-    /// Whether only its newest tokens are not computed.
-    pub(super) fn decodes(&self) -> bool {
-        (1..=self.newest).contains(&self.left())
+    /// Whether only the tokens appended last are uncomputed: the next pass is a decode.
+    pub(super) fn is_decoding(&self) -> bool {
+        (1..=self.last_tokens).contains(&self.uncomputed())
     }
 
-    /// Whether tokens of its prompt, or of what it wrote before it gave its blocks back, are not
-    /// computed.
-    pub(super) fn reads(&self) -> bool {
-        !self.choosing && !self.decodes()
+    /// Whether tokens of the prompt are uncomputed, or ones generated before a preemption: the next
+    /// pass is a prefill.
+    pub(super) fn is_prefilling(&self) -> bool {
+        !self.awaits_tokens && !self.is_decoding()
     }
 
-    pub(super) fn is_urgent(&self) -> bool {
+    pub(super) fn is_interactive(&self) -> bool {
         self.request.priority == Priority::Interactive
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
+    pub(super) fn is_finished(&self) -> bool {
+        self.state == State::Finished
     }
 
-    /// The name of a full block of its tokens, or `None` where they do not fill it.
-    pub(super) fn name(&mut self, index: usize) -> Option<Name> {
-        while self.names.len() <= index {
-            let start = self.names.len() * BLOCK;
-            let tokens = self.tokens.get(start..start + BLOCK)?;
-            let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK);
-            let written = if self.apart { BLOCK - prompt } else { 0 };
-            self.names.push(Name::of(self.names.last().copied(), tokens, written));
+    /// Hash of the block at `index`; `None` if its tokens do not fill it.
+    pub(super) fn block_hash(&mut self, index: usize) -> Option<PrefixHash> {
+        while self.hashes.len() <= index {
+            let start = self.hashes.len() * BLOCK_TOKENS;
+            let tokens = self.tokens.get(start..start + BLOCK_TOKENS)?;
+            let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK_TOKENS);
+            let generated = if self.prefill_kv_differs { BLOCK_TOKENS - prompt } else { 0 };
+            self.hashes.push(PrefixHash::of(self.hashes.last().copied(), tokens, generated));
         }
-        Some(self.names[index])
+        Some(self.hashes[index])
     }
 
-    /// Why it is of no use any more, if so.
-    pub(super) fn abandoned(&self, now: Instant, retry_after: impl FnOnce() -> Duration) -> Option<Error> {
+    fn has_started(&self) -> bool {
+        self.state != State::Waiting
+    }
+
+    /// Reason to abort it: its caller left or a deadline passed.
+    pub(super) fn abort_reason(&self, now: Instant, retry_after: impl FnOnce() -> Duration) -> Option<Error> {
         let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
         if self.request.cancel.is_cancelled() || self.request.events.is_closed() {
             return Some(Error::Cancelled);
         }
         if passed(self.request.deadline) {
-            return Some(if self.begun { Error::ExpiredRunning } else { Error::ExpiredInQueue });
+            return Some(if self.has_started() { Error::ExpiredRunning } else { Error::ExpiredInQueue });
         }
-        let late = passed(self.request.begin_by) && !self.begun;
+        let late = passed(self.request.begin_by) && !self.has_started();
         late.then(|| Error::QueueTimeout { retry_after: retry_after() })
     }
 
-    /// Its first forward pass begins; how many tokens must come behind the prompt.
-    pub(super) fn begin(&mut self) -> usize {
-        if self.begun {
+    /// Marks it running for its next forward pass. At the first one it sends the start and appends
+    /// the forced tokens at the beginning; returns how many.
+    pub(super) fn start(&mut self) -> usize {
+        if self.state != State::Waiting {
+            if self.state == State::Preempted {
+                self.state = State::Running;
+            }
             return 0;
         }
-        self.begun = true;
+        self.state = State::Running;
         self.times.queued = self.submitted.elapsed();
-        self.tell(Event::Started { cached: self.computed });
-        for (id, complete) in std::mem::take(&mut self.first) {
-            if self.ended {
+        self.send(Event::Started { cached: self.computed });
+        // Appended here and not at submission, so that the start is the first event.
+        for (id, complete) in std::mem::take(&mut self.forced_prefix) {
+            if self.is_finished() {
                 break;
             }
-            self.push(Sampled { id, logprob: 0.0, top: Vec::new() }, complete);
-            self.newest += 1;
+            self.append(Sampled { id, logprob: 0.0, top: Vec::new() }, complete);
+            self.last_tokens += 1;
         }
-        self.newest
+        self.last_tokens
     }
 
-    /// Tokens that may still come.
-    pub(super) fn room(&self) -> usize {
+    /// Records that its KV blocks were taken away: everything is uncomputed again.
+    pub(super) fn preempt(&mut self) {
+        self.computed = 0;
+        if self.state == State::Running {
+            self.state = State::Preempted;
+        }
+    }
+
+    /// Number of tokens that may still be generated.
+    pub(super) fn remaining_tokens(&self) -> usize {
         self.request.max_new_tokens - (self.tokens.len() - self.request.prompt.len())
     }
 
-    /// Chooses the next token by its logits.
-    pub(super) fn choose(&mut self, logits: &[f32]) -> anyhow::Result<usize> {
+    /// Samples the next token of an unconstrained sequence; returns how many tokens were appended.
+    ///
+    /// # Errors
+    /// See [`super::sampler::SampleError`].
+    pub(super) fn sample(&mut self, logits: &[f32]) -> anyhow::Result<usize> {
         let sampled = self.request.sampler.sample(logits, None)?;
         self.request.sampler.push(sampled.id);
-        self.newest = 1;
-        self.push(sampled, false);
-        Ok(self.newest)
+        self.last_tokens = 1;
+        self.append(sampled, false);
+        Ok(self.last_tokens)
     }
 
-    /// Whether something is to be chosen under a constraint.
+    /// Whether its tokens are sampled under a constraint.
     pub(super) fn is_constrained(&self) -> bool {
-        self.chooser.is_some()
+        self.constrained.is_some()
     }
 
-    /// What makes its next mask, with the tokens that may come.
-    pub(super) fn mask(&self) -> Option<(Arc<Mutex<Chooser>>, usize)> {
-        let chooser = self.chooser.as_ref().filter(|_| self.is_quick)?;
-        Some((Arc::clone(chooser), self.room()))
+    /// Sampler that computes its next mask, and the number of tokens that may still be generated.
+    /// `None` if it has no constraint or an expensive one.
+    pub(super) fn mask_job(&self) -> Option<(Arc<Mutex<ConstrainedSampler>>, usize)> {
+        let constrained = self.constrained.as_ref().filter(|_| self.is_fast)?;
+        Some((Arc::clone(constrained), self.remaining_tokens()))
     }
 
-    /// What is needed to choose its next tokens under its constraint, which [`Sequence::take`]
-    /// waits for.
-    pub(super) fn wanted(&mut self, logits: &[f32]) -> Option<Wanted> {
-        let chooser = Arc::clone(self.chooser.as_ref()?);
-        self.choosing = true;
-        let (id, room, is_quick) = (self.id, self.room(), self.is_quick);
-        Some(Wanted { id, chooser, logits: logits.to_vec(), room, is_quick })
+    /// Request to sample its next tokens under its constraint. It takes part in no forward pass
+    /// until [`Sequence::append_sampled`].
+    pub(super) fn sample_request(&mut self, logits: &[f32]) -> Option<SampleRequest> {
+        let sampler = Arc::clone(self.constrained.as_ref()?);
+        self.awaits_tokens = true;
+        let (id, remaining, is_fast) = (self.id, self.remaining_tokens(), self.is_fast);
+        Some(SampleRequest { id, sampler, logits: logits.to_vec(), remaining, is_fast })
     }
 
-    /// Takes what was chosen; how many tokens.
-    pub(super) fn take(&mut self, chosen: Chosen) -> usize {
-        self.choosing = false;
-        self.is_quick = chosen.is_quick;
-        self.newest = 0;
-        for (sampled, complete) in chosen.tokens {
-            if self.ended {
+    /// Appends tokens that were sampled under its constraint; returns how many.
+    pub(super) fn append_sampled(&mut self, sampled: SampledTokens) -> usize {
+        self.awaits_tokens = false;
+        self.is_fast = sampled.is_fast;
+        self.last_tokens = 0;
+        for (sampled, complete) in sampled.tokens {
+            if self.is_finished() {
                 break;
             }
-            self.push(sampled, complete);
-            self.newest += 1;
+            self.append(sampled, complete);
+            self.last_tokens += 1;
         }
-        self.newest
+        self.last_tokens
     }
 
-    /// Ends it, as its constraint cannot be followed.
+    /// Ends it with an error of its constraint.
     pub(super) fn fail_constraint(&mut self, cause: &ConstraintError) {
-        let field = std::mem::take(&mut self.field);
+        let field = std::mem::take(&mut self.constraint_field);
         self.fail(Error::BadConstraint { field, cause: cause.to_string() });
     }
 
-    /// Takes the next token, with which the text may be complete.
-    fn push(&mut self, sampled: Sampled, complete: bool) {
+    /// Appends a token, `complete` if the constraint allows nothing after it, and ends the sequence
+    /// if it is the last one.
+    fn append(&mut self, sampled: Sampled, complete: bool) {
         let id = sampled.id;
         self.tokens.push(id);
         if self.times.first_token.is_zero() {
             self.times.first_token = self.submitted.elapsed();
         }
         let (mut text, mut reason) = (String::new(), None);
-        if self.request.end_ids.contains(&id) {
-            reason = Some(Reason::Stop);
-        } else if self.request.stop_ids.contains(&id) {
-            reason = Some(Reason::StopSequence);
+        // Tokens that end the sequence add no text.
+        if self.request.eos_ids.contains(&id) {
+            reason = Some(FinishReason::Stop);
+        } else if self.request.stop_token_ids.contains(&id) {
+            reason = Some(FinishReason::StopSequence);
         } else {
-            let piece = self.request.pieces.push(id).unwrap_or_default();
-            let emitted = self.request.stops.push(&piece);
+            let piece = self.request.detokenizer.push(id).unwrap_or_default();
+            let emitted = self.request.stop_strings.push(&piece);
             text = emitted.text;
             if emitted.stopped {
-                self.tell(Event::Token { sampled, text });
-                return self.finish(Reason::StopSequence, String::new());
+                self.send(Event::Token { sampled, text });
+                return self.finish(FinishReason::StopSequence, String::new());
             }
         }
+        // A token that ends the text by itself says why more precisely than a limit reached with
+        // it.
         if complete {
-            reason = reason.or(Some(Reason::Stop));
+            reason = reason.or(Some(FinishReason::Stop));
         }
-        if self.room() == 0 {
-            reason = reason.or(Some(Reason::Length));
+        if self.remaining_tokens() == 0 {
+            reason = reason.or(Some(FinishReason::Length));
         }
-        self.tell(Event::Token { sampled, text });
+        self.send(Event::Token { sampled, text });
         if let Some(reason) = reason {
-            self.finish_text(reason);
+            self.flush_and_finish(reason);
         }
     }
 
-    /// What the decoder and the stop texts still hold back belongs to the text, unless it completes
-    /// a stop text.
-    fn finish_text(&mut self, reason: Reason) {
-        let rest = self.request.pieces.finish();
-        let emitted = self.request.stops.push(&rest);
+    /// Ends it with the text that detokenizer and stop strings still hold back, unless that text
+    /// completes a stop string.
+    fn flush_and_finish(&mut self, reason: FinishReason) {
+        let rest = self.request.detokenizer.finish();
+        let emitted = self.request.stop_strings.push(&rest);
         if emitted.stopped {
-            return self.finish(Reason::StopSequence, emitted.text);
+            return self.finish(FinishReason::StopSequence, emitted.text);
         }
-        let rest = self.request.stops.finish();
+        let rest = self.request.stop_strings.finish();
         self.finish(reason, emitted.text + &rest);
     }
 
-    fn finish(&mut self, reason: Reason, text: String) {
+    fn finish(&mut self, reason: FinishReason, text: String) {
         self.times.total = self.submitted.elapsed();
-        self.tell(Event::Finished { reason, text, times: self.times });
-        self.ended = true;
+        self.send(Event::Finished { reason, text, times: self.times });
+        self.state = State::Finished;
     }
 
-    /// Ends it without a text.
+    /// Ends it with an error.
     pub(super) fn fail(&mut self, error: Error) {
-        // A caller who went away hears nothing.
+        // A caller who left hears nothing.
         let _ = self.request.events.send(Err(error));
-        self.ended = true;
+        self.state = State::Finished;
     }
 
-    fn tell(&self, event: Event) {
-        // A caller who went away is noticed before the next step.
+    fn send(&self, event: Event) {
+        // A caller who left is noticed before the next step.
         let _ = self.request.events.send(Ok(event));
     }
 }

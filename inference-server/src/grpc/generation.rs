@@ -16,10 +16,10 @@ use super::settings::{apply_options, model, priority};
 use super::{Api, context_of, failed_item, nanos, read_item};
 use crate::error::Error;
 use crate::generation::Generator;
+use crate::generation::chat_template::Message;
 use crate::generation::constraint::Constraint;
-use crate::generation::sampler::{Sampled, Sampling};
-use crate::generation::sequence::{Event, Reason, Times};
-use crate::generation::template::Message;
+use crate::generation::sampler::{Sampled, SamplingParams};
+use crate::generation::sequence::{Event, FinishReason, Times};
 use crate::service::Service;
 use crate::service::call::CallContext;
 use crate::service::generate::{
@@ -108,11 +108,11 @@ fn settings(context: &CallContext, settings: pb::GenerationSettings) -> Result<G
     })
 }
 
-fn sampling(asked: pb::Sampling) -> Sampling {
-    let plain = Sampling::default();
+fn sampling(asked: pb::Sampling) -> SamplingParams {
+    let plain = SamplingParams::default();
     let mut logit_bias: Vec<(u32, f32)> = asked.logit_bias.into_iter().collect();
     logit_bias.sort_unstable_by_key(|(id, _)| *id);
-    Sampling {
+    SamplingParams {
         // Greedy unless asked otherwise: figures that can be reproduced are what this server is
         // for.
         temperature: asked.temperature.unwrap_or(0.0),
@@ -292,10 +292,10 @@ fn logprobs(sequence: &Sequence, generator: &Generator, sampled: &Sampled) -> Op
     })
 }
 
-fn finish_reason(reason: Reason) -> pb::FinishReason {
+fn finish_reason(reason: FinishReason) -> pb::FinishReason {
     match reason {
-        Reason::Stop => pb::FinishReason::Stop,
-        Reason::StopSequence => pb::FinishReason::StopSequence,
-        Reason::Length => pb::FinishReason::Length,
+        FinishReason::Stop => pb::FinishReason::Stop,
+        FinishReason::StopSequence => pb::FinishReason::StopSequence,
+        FinishReason::Length => pb::FinishReason::Length,
     }
 }

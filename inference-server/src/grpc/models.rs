@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, context_of};
 use crate::error::Error;
 use crate::generation::Generator;
-use crate::generation::blocks::BLOCK_TOKENS;
+use crate::generation::kv_blocks::BLOCK_TOKENS;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::{Entry, State};
@@ -160,7 +160,7 @@ fn described(model: &LoadedModel) -> pb::Model {
     let generator = model.generator().ok();
     let (kv_blocks, kv_blocks_used) = generator.map_or((0, 0), Generator::blocks);
     pb::Model {
-        chat: generator.is_some_and(|generator| generator.manner().template.is_some()),
+        chat: generator.is_some_and(|generator| generator.profile().template.is_some()),
         kv_blocks: kv_blocks as u32,
         kv_blocks_used: kv_blocks_used as u32,
         kv_block_tokens: generator.map_or(0, |_| BLOCK_TOKENS as u32),

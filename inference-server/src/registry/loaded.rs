@@ -4,7 +4,7 @@
 
 use crate::error::Error;
 use crate::generation::Generator;
-use crate::models::{ComputeError, Extras, Model, ModelInfo, RowOutput, Task};
+use crate::models::{ComputeError, Extras, Model, ModelInfo, RowModel, RowOutput, Task};
 use crate::text::tokenizer::TextTokenizer;
 
 /// A model that is ready to answer.
@@ -32,6 +32,18 @@ impl Model for Network {
             Self::Encoder(model) => model.run(rows, extras),
             Self::Decoder(_) => Err(ComputeError::Failed("the model writes text".to_owned())),
         }
+    }
+}
+
+impl Model for LoadedModel {
+    fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        self.network.run(rows, extras)
+    }
+}
+
+impl RowModel for LoadedModel {
+    fn name(&self) -> &str {
+        &self.info.name
     }
 }
 

@@ -1,8 +1,10 @@
-//! How much work the server takes on: requests in flight and tokens waiting for the device.
+//! Admission control: bounds the requests in flight and the tokens waiting for the device.
 //!
-//! Tokens, not requests, are what the device is slow at, so the queue is bounded in tokens (and the
-//! number of requests only so that tokenising is bounded too). Over a limit the answer is
-//! immediate, with the time after which the measured speed should have made room.
+//! The device is slow in tokens, not in requests, so the queue is bounded in tokens; the number of
+//! requests is bounded only so that tokenisation is bounded too. Work over a limit is refused at
+//! once, with the time after which, at the measured speed, there should be room for it.
+//!
+//! What is admitted is held by a permit and released when the permit is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,38 +14,46 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::metrics::AdmissionGauges;
 
-/// Speed assumed until the first batches have been measured, tokens per second.
+/// Speed assumed until the first batch has been measured, in tokens per second. A low guess for a
+/// CPU: it decides only the first refusals, since warm-up measures every model.
 const ASSUMED_RATE: f64 = 2_000.0;
-/// How long a time of the assumed speed the first measurements have to outweigh, in seconds: little
-/// beside any batch.
+/// Weight of the assumed speed, in seconds. Far below the time of any batch, so that the first
+/// measurement replaces the assumption.
 const ASSUMED_TIME: f64 = 1e-4;
-/// How much of the older measurements each new one keeps; full batches outweigh small ones by their
-/// time.
-const RATE_MEMORY: f64 = 0.9;
-/// Bounds of a budget that follows the speed: one large request, and what the ids may take in
-/// memory.
-const TOKENS_BOUNDS: (f64, f64) = (16_384.0, 4_194_304.0);
-const SHORTEST_RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Factor by which older measurements decay with each new one: an average over about ten batches. A
+/// choice; as tokens and seconds decay separately, full batches outweigh small ones by their time.
+const RATE_DECAY: f64 = 0.9;
+/// Smallest token limit derived from the speed: a slow device must still admit one large request.
+const MIN_TOKEN_LIMIT: f64 = 16_384.0;
+/// Largest token limit derived from the speed: 16 MiB of token ids.
+const MAX_TOKEN_LIMIT: f64 = 4_194_304.0;
+/// Shortest and longest retry time. A choice: a shorter one would be a busy loop, and beyond a
+/// minute the measured speed says little.
+const MIN_RETRY: Duration = Duration::from_millis(50);
+const MAX_RETRY: Duration = Duration::from_secs(60);
 
-/// How many tokens may wait for or be on the device.
+/// Bound on the tokens that wait for or are on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Budget {
-    /// So many.
+    /// A fixed number of tokens.
     Tokens(u64),
-    /// What the device does in this time at its measured speed.
+    /// As many tokens as the device computes in this time at its measured speed.
     Wait(Duration),
-    /// The same beside so many tokens that do not wait: those of texts that are written at the same
-    /// time.
-    Beside(u64, Duration),
+    /// A fixed allowance for running sequences plus a time budget for queued ones.
+    RunningAndQueued {
+        /// Tokens of running sequences, which do not wait.
+        running: u64,
+        /// Time in which the device computes the tokens of the queued ones.
+        wait: Duration,
+    },
 }
 
-/// What the server takes on at most.
+/// Limits of an [`Admission`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests in flight.
+    /// Maximum number of requests in flight.
     pub requests: usize,
-    /// Tokens that wait for or are on the device.
+    /// Bound on the tokens that wait for or are on the device.
     pub budget: Budget,
 }
 
@@ -51,7 +61,7 @@ pub struct Limits {
 struct State {
     tokens: u64,
     draining: bool,
-    /// Tokens computed and seconds taken, the older ones fading.
+    /// Tokens computed and seconds taken, older measurements decayed.
     computed: f64,
     seconds: f64,
 }
@@ -61,14 +71,14 @@ impl State {
         self.computed / self.seconds.max(1e-9)
     }
 
-    /// How long the device needs for so many tokens, as a time to try again after.
-    fn time(&self, tokens: u64) -> Duration {
+    /// Time in which the device computes `tokens`, as a retry time.
+    fn retry_after(&self, tokens: u64) -> Duration {
         let seconds = tokens as f64 / self.rate();
-        Duration::from_secs_f64(seconds.clamp(SHORTEST_RETRY.as_secs_f64(), LONGEST_RETRY.as_secs_f64()))
+        Duration::from_secs_f64(seconds.clamp(MIN_RETRY.as_secs_f64(), MAX_RETRY.as_secs_f64()))
     }
 }
 
-/// Counts the work in the server and refuses what would exceed the limits.
+/// Counts the work in the server and refuses work that would exceed the limits.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
@@ -77,7 +87,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// An empty server.
+    /// Creates an admission with no work in it.
     pub fn new(limits: Limits) -> Arc<Self> {
         let computed = ASSUMED_RATE * ASSUMED_TIME;
         let state = State { tokens: 0, draining: false, computed, seconds: ASSUMED_TIME };
@@ -88,15 +98,22 @@ impl Admission {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether work is taken on at all; else [`Error::Draining`].
+    /// Checks that the server still admits work.
+    ///
+    /// # Errors
+    /// [`Error::Draining`] after [`Admission::drain`].
     pub fn check_open(&self) -> Result<(), Error> {
         if self.state().draining { Err(Error::Draining) } else { Ok(()) }
     }
 
-    /// Lets a request in, or says at once why not: [`Error::Draining`] or [`Error::Overloaded`].
+    /// Admits a request.
+    ///
+    /// # Errors
+    /// [`Error::Draining`], or [`Error::Overloaded`] if too many requests are in flight.
     pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, Error> {
         self.check_open()?;
         let limit = self.limits.requests;
+        // Checked and counted in one operation: two requests must not take the last place.
         let entered = self.requests.send_if_modified(|count| {
             let room = *count < limit;
             *count += usize::from(room);
@@ -108,12 +125,15 @@ impl Admission {
         Err(self.overloaded("requests", *self.requests.borrow() as u64, limit as u64))
     }
 
-    /// Reserves room for `tokens` on the device, or fails at once with [`Error::Overloaded`].
+    /// Reserves `tokens` on the device.
     ///
-    /// A request larger than the whole limit counts as the limit: alone it is served, beside others
-    /// it is refused. The time to try again after is that until there should be room for it, but at
-    /// least a quarter of what the device needs for all that waits: whoever came back at once would
-    /// be many, and after all of it the device would be idle.
+    /// A request larger than the whole limit counts as the limit: it is served alone and refused
+    /// while there is other work.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if the limit would be exceeded. Its retry time is that until there
+    /// should be room, but at least a quarter of the time to drain the queue: many clients retrying
+    /// at once would be refused again, and if all waited for an empty queue the device would idle.
     pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<TokenPermit, Error> {
         let mut state = self.state();
         let limit = self.limit(&state);
@@ -121,7 +141,7 @@ impl Admission {
         if state.tokens + weight > limit {
             let used = state.tokens;
             let missing = (used + weight - limit).max(used / 4);
-            let retry_after = state.time(missing);
+            let retry_after = state.retry_after(missing);
             return Err(Error::Overloaded { what: "queued tokens", used, limit, retry_after });
         }
         state.tokens += weight;
@@ -131,36 +151,36 @@ impl Admission {
 
     fn limit(&self, state: &State) -> u64 {
         let computed_in = |time: Duration| {
-            (state.rate() * time.as_secs_f64()).clamp(TOKENS_BOUNDS.0, TOKENS_BOUNDS.1) as u64
+            (state.rate() * time.as_secs_f64()).clamp(MIN_TOKEN_LIMIT, MAX_TOKEN_LIMIT) as u64
         };
         match self.limits.budget {
             Budget::Tokens(tokens) => tokens,
-            Budget::Wait(time) => computed_in(time),
-            Budget::Beside(tokens, time) => tokens + computed_in(time),
+            Budget::Wait(wait) => computed_in(wait),
+            Budget::RunningAndQueued { running, wait } => running + computed_in(wait),
         }
     }
 
-    /// Tokens that may wait for or be on the device now.
+    /// Current bound on the tokens that wait for or are on the device.
     pub fn token_limit(&self) -> u64 {
         self.limit(&self.state())
     }
 
-    /// The refusal of work for which there is no room.
+    /// Builds the error for work that exceeds a limit of the caller's own.
     pub fn overloaded(&self, what: &'static str, used: u64, limit: u64) -> Error {
         Error::Overloaded { what, used, limit, retry_after: self.drain_estimate() }
     }
 
-    /// How long the device needs for what waits for it, between 50 ms and 60 s.
+    /// Estimated time to compute all waiting tokens, between 50 ms and 60 s.
     pub fn drain_estimate(&self) -> Duration {
         let state = self.state();
-        state.time(state.tokens)
+        state.retry_after(state.tokens)
     }
 
-    /// Takes note of how fast the device was.
+    /// Records a measurement of the device's speed.
     pub fn observe(&self, tokens: usize, elapsed: Duration) {
         let mut state = self.state();
-        state.computed = RATE_MEMORY * state.computed + tokens as f64;
-        state.seconds = RATE_MEMORY * state.seconds + elapsed.as_secs_f64();
+        state.computed = RATE_DECAY * state.computed + tokens as f64;
+        state.seconds = RATE_DECAY * state.seconds + elapsed.as_secs_f64();
     }
 
     /// What it holds now, for a scrape.
@@ -173,17 +193,17 @@ impl Admission {
         }
     }
 
-    /// Tokens per second on the device, as measured lately.
+    /// Recently measured speed of the device, in tokens per second.
     pub fn rate(&self) -> f64 {
         self.state().rate()
     }
 
-    /// Tokens that wait for or are on the device.
+    /// Number of tokens that wait for or are on the device.
     pub fn queued_tokens(&self) -> u64 {
         self.state().tokens
     }
 
-    /// Requests in flight.
+    /// Number of requests in flight.
     pub fn requests(&self) -> usize {
         *self.requests.borrow()
     }
@@ -193,7 +213,7 @@ impl Admission {
         self.state().draining = true;
     }
 
-    /// Returns once `reached` holds for the number of requests in flight.
+    /// Waits until `reached` holds for the number of requests in flight.
     pub async fn when(&self, reached: impl FnMut(&usize) -> bool) {
         let mut requests = self.requests.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
@@ -201,7 +221,7 @@ impl Admission {
     }
 }
 
-/// A request in flight; leaving is dropping this.
+/// Permit of a request in flight, released on drop.
 #[derive(Debug)]
 pub struct RequestPermit {
     admission: Arc<Admission>,
@@ -213,7 +233,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// Room on the device; given back by dropping this.
+/// Permit of tokens on the device, released on drop.
 #[derive(Debug)]
 pub struct TokenPermit {
     admission: Arc<Admission>,
@@ -221,20 +241,21 @@ pub struct TokenPermit {
 }
 
 impl TokenPermit {
-    /// Puts what the work really costs in the place of the estimate it was let in by.
+    /// Replaces the estimate that was reserved by the actual number of tokens.
     pub fn settle(&mut self, tokens: u64) {
+        // May exceed the limit: the work has been admitted, and it is too late to refuse it.
         let mut state = self.admission.state();
         let weight = tokens.min(self.admission.limit(&state));
         state.tokens = state.tokens - self.weight + weight;
         self.weight = weight;
     }
 
-    /// Where the room is.
+    /// Admission that issued the permit.
     pub fn admission(&self) -> Arc<Admission> {
         Arc::clone(&self.admission)
     }
 
-    /// Gives back what is more than `tokens`.
+    /// Releases the tokens above `tokens`.
     pub fn shrink(&mut self, tokens: u64) {
         if tokens < self.weight {
             self.admission.state().tokens -= self.weight - tokens;
@@ -250,113 +271,4 @@ impl Drop for TokenPermit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn admission(requests: usize, tokens: u64) -> Arc<Admission> {
-        Admission::new(Limits { requests, budget: Budget::Tokens(tokens) })
-    }
-
-    #[test]
-    fn requests_are_counted_and_come_back() {
-        let a = admission(2, 10);
-        let first = a.enter().unwrap();
-        let _second = a.enter().unwrap();
-        assert!(matches!(a.enter(), Err(Error::Overloaded { what: "requests", used: 2, limit: 2, .. })));
-        drop(first);
-        assert!(a.enter().is_ok());
-    }
-
-    #[test]
-    fn tokens_are_bounded_and_a_giant_is_served_alone() {
-        let a = admission(9, 100);
-        let giant = a.reserve(1_000).unwrap();
-        assert_eq!(a.queued_tokens(), 100);
-        assert!(matches!(a.reserve(1), Err(Error::Overloaded { used: 100, limit: 100, .. })));
-        drop(giant);
-        let _small = a.reserve(1).unwrap();
-        assert!(a.reserve(1_000).is_err());
-        assert!(a.reserve(99).is_ok());
-    }
-
-    #[test]
-    fn the_retry_hint_follows_the_measured_speed() {
-        let a = admission(9, 100_000);
-        let _work = a.reserve(10_000).unwrap();
-        for _ in 0..64 {
-            a.observe(1_000, Duration::from_secs(1));
-        }
-        let near = |hint: Duration, expected: f64| {
-            assert!((hint.as_secs_f64() - expected).abs() < 0.1, "{hint:?} {expected}");
-        };
-        near(a.drain_estimate(), 10.0);
-        let _more = a.reserve(80_000).unwrap();
-        let refused = |tokens: u64| a.reserve(tokens).unwrap_err().retry_after().unwrap();
-        near(refused(10_100), 22.5);
-        near(refused(45_000), 35.0);
-        near(refused(1_000_000), 60.0);
-    }
-
-    #[test]
-    fn texts_that_are_written_at_once_do_not_wait() {
-        let a =
-            Admission::new(Limits { requests: 9, budget: Budget::Beside(50_000, Duration::from_secs(30)) });
-        (0..99).for_each(|_| a.observe(100, Duration::from_secs(1)));
-        assert_eq!(a.token_limit(), 50_000 + 16_384);
-    }
-
-    #[test]
-    fn the_first_measurement_outweighs_the_assumption() {
-        let a = Admission::new(Limits { requests: 9, budget: Budget::Wait(Duration::from_secs(30)) });
-        a.observe(16_384, Duration::from_millis(7));
-        assert!((a.rate() * 0.007 / 16_384.0 - 1.0).abs() < 0.02, "{}", a.rate());
-        assert_eq!(a.token_limit(), 4_194_304);
-    }
-
-    #[test]
-    fn a_permit_follows_the_work() {
-        let a = admission(9, 100);
-        let mut permit = a.reserve(40).unwrap();
-        permit.settle(70);
-        assert_eq!(a.queued_tokens(), 70);
-        permit.shrink(90);
-        assert_eq!(a.queued_tokens(), 70);
-        permit.shrink(20);
-        assert_eq!(a.queued_tokens(), 20);
-        permit.settle(5_000);
-        assert_eq!(a.queued_tokens(), 100);
-        drop(permit);
-        assert_eq!(a.queued_tokens(), 0);
-    }
-
-    #[test]
-    fn a_budget_in_time_follows_the_measured_speed() {
-        let a = Admission::new(Limits { requests: 9, budget: Budget::Wait(Duration::from_secs(10)) });
-        let check = |tokens: usize, expected: u64| {
-            (0..99).for_each(|_| a.observe(tokens, Duration::from_secs(1)));
-            assert!(a.token_limit().abs_diff(expected) < 10, "{}", a.token_limit());
-        };
-        assert_eq!(a.token_limit(), 20_000);
-        check(5_000, 50_000);
-        check(100, 16_384);
-        check(1_000_000, 4_194_304);
-        // A small batch, which is slow for its size, says little beside the large ones.
-        (0..9).for_each(|_| a.observe(10, Duration::from_millis(100)));
-        assert!(a.rate() > 800_000.0, "{}", a.rate());
-    }
-
-    #[tokio::test]
-    async fn draining_refuses_and_waits_for_the_last() {
-        let a = admission(9, 100);
-        let held = a.enter().unwrap();
-        a.drain();
-        assert_eq!(a.enter().unwrap_err(), Error::Draining);
-        let waiting = tokio::spawn({
-            let a = Arc::clone(&a);
-            async move { a.when(|count| *count == 0).await }
-        });
-        assert!(!waiting.is_finished());
-        drop(held);
-        waiting.await.unwrap();
-    }
-}
+mod tests;

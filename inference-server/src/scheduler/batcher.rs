@@ -1,29 +1,45 @@
-//! Which rows share a forward pass.
+//! Chooses which rows share a forward pass: fair queueing over requests, packing by length.
 //!
-//! The unit is the row: rows of different requests for one model are packed into batches of so many
-//! tokens. The model packs rows instead of padding them, so the cost of a batch is the sum of its
-//! lengths. Who comes next is decided by fair queueing counted in tokens. Between the two classes
-//! it is start-time fair queueing (Goyal, Vin and Cheng, 1996). Between the lanes of a class it is
-//! weighted fair queueing (Demers, Keshav and Shenker, 1989) in portions of a batch at most: the
-//! portion goes first that would be done first if all lanes were served at once. So a large request
-//! does not delay a small one, and small ones are finished one after the other: served in turns row
-//! by row, under overload all of them would be begun and none done. Which row of a lane comes next
-//! is decided by length, so that equal lengths stand side by side, and by age.
+//! The unit is the row: rows of different requests for one model are packed into batches of at
+//! most `budget` tokens. Models pack rows instead of padding them, so the cost of a batch is the
+//! sum of its lengths.
+//!
+//! Whose row goes next is decided by fair queueing, counted in tokens. Between the two priority
+//! classes it is start-time fair queueing (Goyal, Vin and Cheng, 1996). Between the [`FairShare`]s
+//! of a class it is weighted fair queueing (Demers, Keshav and Shenker, 1989) in quanta of at most
+//! one batch: the quantum goes first that would finish first if all shares were served at once. So
+//! a large request does not delay a small one, and small ones finish one after the other; round
+//! robin by rows would, under overload, start all of them and finish none. Which row of a share
+//! goes next is decided by length, so that rows of equal length end up side by side, and by age.
+//!
+//! Invariants between calls:
+//! - `shares` holds exactly the shares that have waiting rows; an empty one is removed at once.
+//! - `ready[c]` holds the [`ShareRows::order_key`] of exactly the shares of class `c` in `shares`.
+//!   Within [`Batcher::fill`] the shares that do not fit into the batch are set aside.
+//! - `active[c]` is the number of shares of class `c` in `shares`, also within `fill`: the virtual
+//!   clock must not run faster because a share was set aside.
+//! - `tokens` is the sum of the lengths of all waiting rows; within a share, `by_age` and
+//!   `by_length` hold the same rows.
+//! - A share's [`FairShare::finish`] never moves back, except in [`Batcher::put_back`], which
+//!   restores the clocks of the batch as well.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many times faster the clock of a class runs: with work in both, bulk gets a ninth of the
-/// tokens.
-const PACE: [u64; 2] = [1, 8];
-/// Units of the lanes' clocks in a token, so that a share of one token of many lanes is not
-/// nothing.
-const TOKEN: u64 = 1 << 16;
-/// A row that this many batches went past is the next one of its lane, whatever its length.
-const PATIENCE: u64 = 16;
+/// Speed of a class's virtual clock per token served, interactive and bulk: with work in both, bulk
+/// gets one token in nine. A choice of policy, not a measurement: enough that bulk work always
+/// moves, little enough that a person does not notice it.
+const CLASS_PACE: [u64; 2] = [1, 8];
+/// Units of virtual time in a token. Fixed point, so that one token divided among up to 65,536
+/// shares still moves the clock.
+const UNITS_PER_TOKEN: u64 = 1 << 16;
+/// Number of batches that may pass over a row before it is the next one of its share, whatever its
+/// length. A choice: rows of a length that fits badly wait at most this long, and packing by length
+/// still has 16 batches to choose from.
+const MAX_PASSED_BATCHES: u64 = 16;
 
-/// How urgent a request is.
+/// Urgency of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     /// A person is waiting.
@@ -32,21 +48,20 @@ pub enum Priority {
     Bulk,
 }
 
-/// Whose turn it is: the rows of one request or one stream, which together get one share of their
-/// class.
+/// The lane of one request or one stream in fair queueing: all its rows together get one share of
+/// their class.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct FairShare {
     id: u64,
     group: usize,
     priority: Priority,
-    /// Where the lane stands on the clock of its class: when what it was served would have been
-    /// done, had all lanes been served at once.
+    /// Virtual finish time: the time on the class's clock at which the rows served so far would
+    /// have finished, had all shares been served at once.
     finish: AtomicU64,
 }
 
-impl Lane {
-    /// A lane whose rows share batches with those of other lanes of the same `group`, and with no
-    /// others.
+impl FairShare {
+    /// Creates a share. Its rows are batched with those of other shares of the same `group` only.
     pub(crate) fn new(group: usize, priority: Priority) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -57,7 +72,7 @@ impl Lane {
         })
     }
 
-    /// How urgent its rows are.
+    /// Priority of its rows.
     pub(crate) fn priority(&self) -> Priority {
         self.priority
     }
@@ -75,13 +90,14 @@ impl Lane {
     }
 }
 
-/// A row on its way: where it stood, so that it can be put back.
+/// A row taken into a batch, with all that is needed to put it back.
 #[derive(Debug)]
-struct Picked<T> {
-    lane: Arc<Lane>,
-    /// Where the lane stood before.
-    stood: Standing,
-    place: u64,
+struct Selected<T> {
+    share: Arc<FairShare>,
+    /// Virtual time of the share before the row was taken.
+    before: VirtualTime,
+    arrival: u64,
+    /// [`Batcher::batches`] when the row arrived.
     since: u64,
     length: usize,
     item: T,
@@ -90,8 +106,9 @@ struct Picked<T> {
 /// Rows that go through the model together.
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
-    rows: Vec<Picked<T>>,
+    rows: Vec<Selected<T>>,
     tokens: usize,
+    /// Clocks before the first row was taken, for [`Batcher::put_back`].
     before: Option<Clocks>,
 }
 
@@ -102,19 +119,19 @@ impl<T> Default for Batch<T> {
 }
 
 impl<T> Batch<T> {
-    /// Sum of the lengths.
+    /// Sum of the lengths, in tokens.
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Whether there is nothing to compute.
+    /// Whether it has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Whether a bulk row is in it.
+    /// Whether it holds a bulk row.
     pub(crate) fn has_bulk(&self) -> bool {
-        self.rows.iter().any(|row| row.lane.priority == Priority::Bulk)
+        self.rows.iter().any(|row| row.share.priority == Priority::Bulk)
     }
 
     /// Drops the rows for which `keep` is false.
@@ -123,88 +140,101 @@ impl<T> Batch<T> {
         self.tokens = self.rows.iter().map(|row| row.length).sum();
     }
 
-    /// The rows, shortest first, so that the model finds equal lengths side by side.
+    /// Returns the rows, shortest first, so that the model finds equal lengths side by side.
     pub(crate) fn into_rows(mut self) -> Vec<T> {
         self.rows.sort_by_key(|row| row.length);
         self.rows.into_iter().map(|row| row.item).collect()
     }
 }
 
-/// Where fair queueing stands, apart from the lanes' own clocks.
+/// State of fair queueing, apart from the virtual time of each share.
 #[derive(Debug, Clone, Copy, Default)]
 struct Clocks {
     /// Per class, tokens served times its pace.
     finish: [u64; 2],
-    /// Start tag of the row served last: where a class begins that had nothing to do.
+    /// Start tag of the row served last (Goyal's v(t)): a class that was idle starts here.
     floor: u64,
-    /// Per class, the clock of its lanes: it advances by a token for each token that every lane
-    /// with rows was served.
+    /// Per class, the virtual clock of its shares: it advances by one token for each token that
+    /// every active share was served.
     time: [u64; 2],
-    /// Per class, the farthest that a lane stood on that clock.
-    farthest: [u64; 2],
+    /// Per class, the largest virtual finish time of a share.
+    latest_finish: [u64; 2],
 }
 
-/// Where a lane with rows stands on the clock of its class.
+/// Position of a share with waiting rows on the virtual clock of its class.
 #[derive(Debug, Clone, Copy, Default)]
-struct Standing {
-    /// When what it was served would have been done.
+struct VirtualTime {
+    /// When the rows served so far would have finished.
     finish: u64,
-    /// When its portion would be done, and the tokens of it that wait.
-    portion_ends: u64,
-    portion: usize,
+    /// When the current quantum would finish.
+    quantum_finish: u64,
+    /// Tokens of the current quantum not served yet.
+    quantum_left: usize,
 }
 
-impl Standing {
-    fn new(finish: u64, portion: usize) -> Self {
-        Self { finish, portion_ends: finish + portion as u64 * TOKEN, portion }
+impl VirtualTime {
+    fn new(finish: u64, quantum: usize) -> Self {
+        Self { finish, quantum_finish: finish + quantum as u64 * UNITS_PER_TOKEN, quantum_left: quantum }
+    }
+
+    /// After a row of `length` tokens that moved the share to `finish`; a finished quantum is
+    /// followed by one of `next` tokens.
+    fn after(self, length: usize, finish: u64, next: usize) -> Self {
+        match self.quantum_left.saturating_sub(length) {
+            0 => Self::new(finish, next),
+            quantum_left => Self { finish, quantum_left, ..self },
+        }
     }
 }
 
-struct Waiting<T> {
+struct WaitingRow<T> {
     length: usize,
     since: u64,
     item: T,
 }
 
-/// The rows of one lane.
-struct Rows<T> {
-    lane: Arc<Lane>,
-    standing: Standing,
+/// Waiting rows of one share.
+struct ShareRows<T> {
+    share: Arc<FairShare>,
+    time: VirtualTime,
     tokens: usize,
-    by_age: BTreeMap<u64, Waiting<T>>,
+    /// By arrival number.
+    by_age: BTreeMap<u64, WaitingRow<T>>,
+    /// Length and arrival number.
     by_length: BTreeSet<(usize, u64)>,
 }
 
-impl<T> Rows<T> {
-    fn new(lane: Arc<Lane>) -> Self {
-        let standing = Standing::default();
-        Self { lane, standing, tokens: 0, by_age: BTreeMap::new(), by_length: BTreeSet::new() }
+impl<T> ShareRows<T> {
+    fn new(share: Arc<FairShare>) -> Self {
+        let time = VirtualTime::default();
+        Self { share, time, tokens: 0, by_age: BTreeMap::new(), by_length: BTreeSet::new() }
     }
 
-    /// What the lanes of a class are sorted by.
-    fn tag(&self) -> (u64, u64) {
-        (self.standing.portion_ends, self.lane.id)
+    /// Sort key among the shares of a class; of equals the older share goes first.
+    fn order_key(&self) -> (u64, u64) {
+        (self.time.quantum_finish, self.share.id)
     }
 
-    fn insert(&mut self, place: u64, row: Waiting<T>) {
+    fn insert(&mut self, arrival: u64, row: WaitingRow<T>) {
         self.tokens += row.length;
-        self.by_length.insert((row.length, place));
-        self.by_age.insert(place, row);
+        self.by_length.insert((row.length, arrival));
+        self.by_age.insert(arrival, row);
     }
 
-    fn remove(&mut self, place: u64) -> Option<Waiting<T>> {
-        let row = self.by_age.remove(&place)?;
-        self.by_length.remove(&(row.length, place));
+    fn remove(&mut self, arrival: u64) -> Option<WaitingRow<T>> {
+        let row = self.by_age.remove(&arrival)?;
+        self.by_length.remove(&(row.length, arrival));
         self.tokens -= row.length;
         Some(row)
     }
 
-    /// The oldest row where it has waited too long; else the row nearest to `anchor` in length that
-    /// fits into `room`.
-    fn choose(&self, room: usize, anchor: usize, batches: u64) -> Option<u64> {
-        let (place, oldest) = self.by_age.first_key_value()?;
-        if batches - oldest.since >= PATIENCE {
-            return (oldest.length <= room).then_some(*place);
+    /// Selects the oldest row if it was passed over too often, else the row nearest to `anchor` in
+    /// length that fits into `room` tokens. Returns its arrival number.
+    fn select(&self, room: usize, anchor: usize, batches: u64) -> Option<u64> {
+        let (arrival, oldest) = self.by_age.first_key_value()?;
+        if batches - oldest.since >= MAX_PASSED_BATCHES {
+            // If it does not fit, the share sits this batch out: the row opens one of the next.
+            return (oldest.length <= room).then_some(*arrival);
         }
         let below = self.by_length.range(..=(anchor.min(room), u64::MAX)).next_back().map(|row| row.0);
         let above =
@@ -213,83 +243,89 @@ impl<T> Rows<T> {
             (Some(below), Some(above)) if anchor - below <= above - anchor => below,
             (below, above) => above.or(below)?,
         };
+        // Of equal lengths the oldest.
         self.by_length.range((length, 0)..).next().map(|row| row.1)
     }
 }
 
-/// The rows that wait, and whose turn it is.
+/// All waiting rows, in the order of fair queueing.
 pub(crate) struct Batcher<T> {
     budget: usize,
-    lanes: HashMap<u64, Rows<T>>,
-    /// Per class, the lanes that have rows, by the end of their portions.
+    /// By [`FairShare::id`].
+    shares: HashMap<u64, ShareRows<T>>,
+    /// Per class, the shares that may be served, by the end of their quanta.
     ready: [BTreeSet<(u64, u64)>; 2],
-    /// Per class, how many lanes have rows.
-    lanes_of: [u64; 2],
+    /// Per class, the number of shares with waiting rows.
+    active: [u64; 2],
     clocks: Clocks,
-    places: u64,
+    /// Rows pushed so far: the arrival number of the newest.
+    arrivals: u64,
+    /// Batches started so far.
     batches: u64,
     tokens: usize,
 }
 
 impl<T> Batcher<T> {
-    /// Batches hold at most `budget` tokens, or one row.
+    /// Creates an empty batcher whose batches hold at most `budget` tokens, or one row.
     pub(crate) fn new(budget: usize) -> Self {
         Self {
             budget,
-            lanes: HashMap::new(),
+            shares: HashMap::new(),
             ready: Default::default(),
-            lanes_of: [0; 2],
+            active: [0; 2],
             clocks: Clocks::default(),
-            places: 0,
+            arrivals: 0,
             batches: 0,
             tokens: 0,
         }
     }
 
-    /// Tokens of a batch at most.
+    /// Maximum number of tokens of a batch.
     pub(crate) fn budget(&self) -> usize {
         self.budget
     }
 
-    /// Tokens that wait.
+    /// Number of waiting tokens.
     #[cfg(test)]
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Whether no row waits.
+    /// Whether no row is waiting.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.shares.is_empty()
     }
 
-    /// Puts rows, each with its length, at the end of their lane.
-    pub(crate) fn push(&mut self, lane: &Arc<Lane>, rows: impl IntoIterator<Item = (usize, T)>) {
+    /// Appends rows, each with its length in tokens, to their share.
+    pub(crate) fn push(&mut self, share: &Arc<FairShare>, rows: impl IntoIterator<Item = (usize, T)>) {
         let mut rows = rows.into_iter().peekable();
         if rows.peek().is_none() {
             return;
         }
-        let class = lane.class();
+        let class = share.class();
         if self.ready[class].is_empty() {
             // Idle time earns no credit, and leaves no debt.
             self.clocks.finish[class] = self.clocks.finish[class].max(self.clocks.floor);
-            self.clocks.time[class] = self.clocks.time[class].max(self.clocks.farthest[class]);
+            self.clocks.time[class] = self.clocks.time[class].max(self.clocks.latest_finish[class]);
         }
-        let idle = !self.lanes.contains_key(&lane.id);
-        let waiting = self.lanes.entry(lane.id).or_insert_with(|| Rows::new(Arc::clone(lane)));
+        let was_idle = !self.shares.contains_key(&share.id);
+        let waiting = self.shares.entry(share.id).or_insert_with(|| ShareRows::new(Arc::clone(share)));
         for (length, item) in rows {
-            self.places += 1;
+            self.arrivals += 1;
             self.tokens += length;
-            waiting.insert(self.places, Waiting { length, since: self.batches, item });
+            waiting.insert(self.arrivals, WaitingRow { length, since: self.batches, item });
         }
-        if idle {
-            self.lanes_of[class] += 1;
-            let finish = lane.finish().max(self.clocks.time[class]);
-            waiting.standing = Standing::new(finish, waiting.tokens.min(self.budget));
-            self.ready[class].insert(waiting.tag());
+        if was_idle {
+            self.active[class] += 1;
+            // A share that was idle starts at the clock, one that is ahead of it stays there: a
+            // stream that hands in row by row gets no more than its share.
+            let finish = share.finish().max(self.clocks.time[class]);
+            waiting.time = VirtualTime::new(finish, waiting.tokens.min(self.budget));
+            self.ready[class].insert(waiting.order_key());
         }
     }
 
-    /// Adds rows to the batch until it is full or nothing fits; all rows of a batch are of one
+    /// Adds rows to the batch until it is full or nothing fits. All rows of a batch are of one
     /// group.
     pub(crate) fn fill(&mut self, batch: &mut Batch<T>) {
         if self.is_empty() {
@@ -299,100 +335,102 @@ impl<T> Batcher<T> {
             batch.before = Some(self.clocks);
             self.batches += 1;
         }
-        let mut aside = Vec::new();
+        let mut set_aside = Vec::new();
         while (batch.is_empty() || batch.tokens < self.budget)
-            && let Some((class, lane)) = self.turn()
+            && let Some((class, share)) = self.pop_next_share()
         {
-            if let Some(place) = self.choose(lane, batch) {
-                self.take(lane, place, batch);
+            if let Some(arrival) = self.select_row(share, batch) {
+                self.serve(share, arrival, batch);
             } else {
-                aside.push((class, lane));
+                set_aside.push((class, share));
             }
         }
-        for (class, lane) in aside {
-            self.ready[class].extend(self.lanes.get(&lane).map(Rows::tag));
+        for (class, share) in set_aside {
+            self.ready[class].extend(self.shares.get(&share).map(ShareRows::order_key));
         }
     }
 
-    /// The lane whose turn it is, taken off the list.
-    fn turn(&mut self) -> Option<(usize, u64)> {
+    /// Takes the share that is served next off `ready`; returns its class and id.
+    fn pop_next_share(&mut self) -> Option<(usize, u64)> {
         let with_rows = (0..2).filter(|class| !self.ready[*class].is_empty());
+        // Of equal tags the first class, which is interactive.
         let class = with_rows.min_by_key(|class| self.clocks.finish[*class])?;
-        let (_, lane) = self.ready[class].pop_first()?;
-        Some((class, lane))
+        let (_, share) = self.ready[class].pop_first()?;
+        Some((class, share))
     }
 
-    fn choose(&self, lane: u64, batch: &Batch<T>) -> Option<u64> {
-        let rows = self.lanes.get(&lane)?;
+    fn select_row(&self, share: u64, batch: &Batch<T>) -> Option<u64> {
+        let rows = self.shares.get(&share)?;
         match batch.rows.first() {
+            // The first row is the oldest and goes in whatever its length; it sets group and
+            // anchor.
             None => rows.by_age.keys().next().copied(),
-            Some(first) if first.lane.group != rows.lane.group => None,
-            Some(first) => rows.choose(self.budget - batch.tokens, first.length, self.batches),
+            Some(first) if first.share.group != rows.share.group => None,
+            Some(first) => rows.select(self.budget - batch.tokens, first.length, self.batches),
         }
     }
 
-    fn take(&mut self, lane: u64, place: u64, batch: &mut Batch<T>) {
-        let Some(rows) = self.lanes.get_mut(&lane) else { return };
-        let Some(Waiting { length, since, item }) = rows.remove(place) else { return };
-        let (owner, stood) = (Arc::clone(&rows.lane), rows.standing);
+    /// Moves a row into the batch and the clocks forward.
+    fn serve(&mut self, share: u64, arrival: u64, batch: &mut Batch<T>) {
+        let Some(rows) = self.shares.get_mut(&share) else { return };
+        let Some(WaitingRow { length, since, item }) = rows.remove(arrival) else { return };
+        let (owner, before) = (Arc::clone(&rows.share), rows.time);
         let class = owner.class();
-        let finish = stood.finish + length as u64 * TOKEN;
+        let finish = before.finish + length as u64 * UNITS_PER_TOKEN;
         owner.set_finish(finish);
-        rows.standing = match stood.portion.saturating_sub(length) {
-            0 => Standing::new(finish, rows.tokens.min(self.budget)),
-            portion => Standing { finish, portion, ..stood },
-        };
+        rows.time = before.after(length, finish, rows.tokens.min(self.budget));
         self.advance(class, length, finish);
-        if let Some(rows) = self.lanes.get(&lane).filter(|rows| !rows.by_age.is_empty()) {
-            self.ready[class].insert(rows.tag());
+        if let Some(rows) = self.shares.get(&share).filter(|rows| !rows.by_age.is_empty()) {
+            self.ready[class].insert(rows.order_key());
         } else {
-            self.lanes.remove(&lane);
-            self.lanes_of[class] -= 1;
+            self.shares.remove(&share);
+            self.active[class] -= 1;
         }
         self.tokens -= length;
         batch.tokens += length;
-        batch.rows.push(Picked { lane: owner, stood, place, since, length, item });
+        batch.rows.push(Selected { share: owner, before, arrival, since, length, item });
     }
 
-    /// Moves the clocks on by a row that brought its lane to `finish`.
+    /// Moves the clocks forward by a row that brought its share to `finish`.
     fn advance(&mut self, class: usize, length: usize, finish: u64) {
         let clocks = &mut self.clocks;
-        clocks.time[class] += length as u64 * TOKEN / self.lanes_of[class].max(1);
-        clocks.farthest[class] = clocks.farthest[class].max(finish);
+        clocks.time[class] += length as u64 * UNITS_PER_TOKEN / self.active[class].max(1);
+        clocks.latest_finish[class] = clocks.latest_finish[class].max(finish);
         clocks.floor = clocks.finish[class];
-        clocks.finish[class] += length as u64 * PACE[class];
+        clocks.finish[class] += length as u64 * CLASS_PACE[class];
     }
 
     /// Undoes the filling of a batch that was not computed, so that more urgent rows can go first.
     pub(crate) fn put_back(&mut self, batch: Batch<T>) {
-        for Picked { lane, stood, place, since, length, item } in batch.rows.into_iter().rev() {
-            lane.set_finish(stood.finish);
+        // Backwards, so that each share ends with the virtual time before its first row.
+        for Selected { share, before, arrival, since, length, item } in batch.rows.into_iter().rev() {
+            share.set_finish(before.finish);
             self.tokens += length;
-            let rows = self.lanes.entry(lane.id).or_insert_with(|| Rows::new(Arc::clone(&lane)));
-            self.lanes_of[lane.class()] += u64::from(rows.by_age.is_empty());
-            self.ready[lane.class()].remove(&rows.tag());
-            rows.insert(place, Waiting { length, since, item });
-            rows.standing = stood;
-            self.ready[lane.class()].insert(rows.tag());
+            let rows = self.shares.entry(share.id).or_insert_with(|| ShareRows::new(Arc::clone(&share)));
+            self.active[share.class()] += u64::from(rows.by_age.is_empty());
+            self.ready[share.class()].remove(&rows.order_key());
+            rows.insert(arrival, WaitingRow { length, since, item });
+            rows.time = before;
+            self.ready[share.class()].insert(rows.order_key());
         }
         self.clocks = batch.before.unwrap_or(self.clocks);
     }
 
-    /// Drops the rows for which `keep` is false.
+    /// Drops the waiting rows for which `keep` is false.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        for rows in self.lanes.values_mut() {
-            let gone: Vec<u64> =
-                rows.by_age.iter().filter(|(_, row)| !keep(&row.item)).map(|(place, _)| *place).collect();
-            for place in gone {
-                self.tokens -= rows.remove(place).map_or(0, |row| row.length);
+        for rows in self.shares.values_mut() {
+            let dropped: Vec<u64> =
+                rows.by_age.iter().filter(|(_, row)| !keep(&row.item)).map(|(arrival, _)| *arrival).collect();
+            for arrival in dropped {
+                self.tokens -= rows.remove(arrival).map_or(0, |row| row.length);
             }
         }
-        let (ready, lanes_of) = (&mut self.ready, &mut self.lanes_of);
-        self.lanes.retain(|_, rows| {
+        let (ready, active) = (&mut self.ready, &mut self.active);
+        self.shares.retain(|_, rows| {
             let keep = !rows.by_age.is_empty();
             if !keep {
-                ready[rows.lane.class()].remove(&rows.tag());
-                lanes_of[rows.lane.class()] -= 1;
+                ready[rows.share.class()].remove(&rows.order_key());
+                active[rows.share.class()] -= 1;
             }
             keep
         });
@@ -400,268 +438,4 @@ impl<T> Batcher<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BULK: Priority = Priority::Bulk;
-
-    /// Rows are (name, length).
-    fn fill(batcher: &mut Batcher<(u32, usize)>) -> Batch<(u32, usize)> {
-        let mut batch = Batch::default();
-        batcher.fill(&mut batch);
-        batch
-    }
-
-    fn push(batcher: &mut Batcher<(u32, usize)>, lane: &Arc<Lane>, name: u32, length: usize) {
-        batcher.push(lane, [(length, (name, length))]);
-    }
-
-    fn names(batch: Batch<(u32, usize)>) -> Vec<u32> {
-        batch.into_rows().into_iter().map(|row| row.0).collect()
-    }
-
-    /// All batches, as names of rows.
-    fn drain(batcher: &mut Batcher<(u32, usize)>) -> Vec<Vec<u32>> {
-        std::iter::repeat_with(|| names(fill(batcher))).take_while(|batch| !batch.is_empty()).collect()
-    }
-
-    #[test]
-    fn a_lane_is_packed_by_length() {
-        fn check(lengths: &[usize], budget: usize, expected: &[&[u32]]) {
-            let (mut batcher, lane) = (Batcher::new(budget), Lane::new(0, BULK));
-            for (name, length) in lengths.iter().enumerate() {
-                push(&mut batcher, &lane, name as u32, *length);
-            }
-            assert_eq!(drain(&mut batcher), expected);
-            assert_eq!(batcher.tokens(), 0);
-        }
-        check(&[], 10, &[]);
-        check(&[3], 10, &[&[0]]);
-        check(&[30], 10, &[&[0]]);
-        // The oldest row first, then what is nearest to it and still fits.
-        check(&[5, 2, 5, 2], 9, &[&[1, 3, 0], &[2]]);
-        check(&[4, 4, 4], 8, &[&[0, 1], &[2]]);
-        check(&[9, 1, 30], 10, &[&[1, 0], &[2]]);
-        check(&[3, 9, 8, 2, 3], 16, &[&[3, 0, 4, 2], &[1]]);
-    }
-
-    #[test]
-    fn groups_do_not_mix() {
-        let mut batcher = Batcher::new(10);
-        let lanes = [Lane::new(1, BULK), Lane::new(2, BULK), Lane::new(1, BULK)];
-        for (name, lane) in [(0, 0), (1, 1), (2, 2), (3, 1)] {
-            push(&mut batcher, &lanes[lane], name, 2);
-        }
-        assert_eq!(drain(&mut batcher), [[0, 2], [1, 3]]);
-    }
-
-    #[test]
-    fn a_large_request_does_not_delay_a_small_one() {
-        let mut batcher = Batcher::new(100);
-        let (large, small) = (Lane::new(0, BULK), Lane::new(0, BULK));
-        batcher.push(&large, (0..1_000).map(|name| (10, (name, 10))));
-        assert_eq!(fill(&mut batcher).tokens(), 100);
-        batcher.push(&small, (2_000..2_010).map(|name| (10, (name, 10))));
-        let next: Vec<u32> = (0..2).flat_map(|_| names(fill(&mut batcher))).collect();
-        assert_eq!(next.iter().filter(|name| **name >= 2_000).count(), 10, "{next:?}");
-    }
-
-    #[test]
-    fn equal_requests_are_finished_one_after_the_other() {
-        let mut batcher = Batcher::new(100);
-        let lanes: Vec<Arc<Lane>> = (0..50).map(|_| Lane::new(0, BULK)).collect();
-        let rows = |name: u32| (1..=6).map(move |length| (length, (name, length)));
-        (0..30).for_each(|name| batcher.push(&lanes[name as usize], rows(name)));
-        let mut finished = Vec::new();
-        for name in 30.. {
-            if let Some(lane) = lanes.get(name as usize) {
-                batcher.push(lane, rows(name));
-            }
-            let batch = names(fill(&mut batcher));
-            if batch.is_empty() {
-                break;
-            }
-            finished.push(batch);
-        }
-        let order: Vec<u32> = finished.concat();
-        let last = |name: u32| order.iter().rposition(|of| *of == name).unwrap() / 6;
-        assert!((0..50).all(|name| last(name).abs_diff(name as usize) <= 4), "{finished:?}");
-    }
-
-    #[test]
-    fn a_flood_of_small_requests_leaves_a_large_one_its_share() {
-        let mut batcher = Batcher::new(100);
-        let large = Lane::new(0, BULK);
-        batcher.push(&large, (0..300).map(|_| (10, (1, 10))));
-        (0..9).for_each(|_| push(&mut batcher, &Lane::new(0, BULK), 0, 100));
-        let mut large_tokens = 0;
-        for _ in 0..300 {
-            // Always nine small ones beside it, each of another caller.
-            let batch = fill(&mut batcher).into_rows();
-            large_tokens += batch.iter().filter(|row| row.0 == 1).map(|row| row.1).sum::<usize>();
-            for _ in batch.iter().filter(|row| row.0 == 0) {
-                push(&mut batcher, &Lane::new(0, BULK), 0, 100);
-            }
-        }
-        assert!((2_500..=3_000).contains(&large_tokens), "{large_tokens} of a tenth of 30,000");
-    }
-
-    #[test]
-    fn a_stream_that_hands_in_one_by_one_gets_no_more_than_its_share() {
-        let mut batcher = Batcher::new(20);
-        let (large, stream) = (Lane::new(0, BULK), Lane::new(0, BULK));
-        (0..400).for_each(|name| push(&mut batcher, &large, name, 10));
-        let mut from_stream = 0;
-        for _ in 0..100 {
-            push(&mut batcher, &stream, 9_999, 10);
-            from_stream += names(fill(&mut batcher)).iter().filter(|name| **name == 9_999).count();
-        }
-        assert!((95..=105).contains(&from_stream), "{from_stream}");
-    }
-
-    #[test]
-    fn bulk_gets_a_ninth_beside_interactive_work() {
-        let mut batcher = Batcher::new(64);
-        let (bulk, urgent) = (Lane::new(0, BULK), Lane::new(0, Priority::Interactive));
-        for name in 0..2_000 {
-            push(&mut batcher, &bulk, 1, 1 + name % 7);
-            push(&mut batcher, &urgent, 0, 1 + name % 5);
-        }
-        let mut tokens = [0, 0];
-        for _ in 0..60 {
-            for (name, length) in fill(&mut batcher).into_rows() {
-                tokens[name as usize] += length;
-            }
-        }
-        assert!((tokens[0] / tokens[1]) == 7 || (tokens[0] / tokens[1]) == 8, "{tokens:?}");
-    }
-
-    #[test]
-    fn idle_time_earns_no_credit() {
-        let mut batcher = Batcher::new(10);
-        let (bulk, urgent) = (Lane::new(0, BULK), Lane::new(0, Priority::Interactive));
-        for name in 0..100 {
-            push(&mut batcher, &urgent, name, 10);
-        }
-        drain(&mut batcher);
-        push(&mut batcher, &bulk, 1_000, 10);
-        push(&mut batcher, &bulk, 1_001, 10);
-        push(&mut batcher, &urgent, 0, 10);
-        let order: Vec<u32> = drain(&mut batcher).concat();
-        assert_eq!(order, [1_000, 0, 1_001]);
-    }
-
-    #[test]
-    fn a_batch_can_be_put_back() {
-        let mut batcher = Batcher::new(30);
-        let lanes = [Lane::new(0, BULK), Lane::new(0, BULK)];
-        (0..20).for_each(|name| push(&mut batcher, &lanes[name as usize % 2], name, 1 + name as usize % 9));
-        let waiting = batcher.tokens();
-        let batch = fill(&mut batcher);
-        assert!(batch.has_bulk() && batcher.tokens() < waiting);
-        batcher.put_back(batch);
-        assert_eq!(batcher.tokens(), waiting);
-        let again = names(fill(&mut batcher));
-        let mut fresh = Batcher::new(30);
-        let lanes = [Lane::new(0, BULK), Lane::new(0, BULK)];
-        (0..20).for_each(|name| push(&mut fresh, &lanes[name as usize % 2], name, 1 + name as usize % 9));
-        assert_eq!(again, names(fill(&mut fresh)));
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Push { lane: usize, length: usize },
-        Fill,
-        PutBack,
-        Drop(u32),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            8 => (0_usize..6, 1_usize..600).prop_map(|(lane, length)| Step::Push { lane, length }),
-            2 => Just(Step::Fill),
-            1 => Just(Step::PutBack),
-            1 => (2_u32..9).prop_map(Step::Drop),
-        ];
-        prop::collection::vec(step, 0..200)
-    }
-
-    proptest! {
-        #[test]
-        fn every_row_once_within_the_budget_and_with_its_group(steps in steps(), budget in 1_usize..2_000) {
-            let lanes: Vec<Arc<Lane>> = (0..6)
-                .map(|index| Lane::new(index % 2, if index < 3 { BULK } else { Priority::Interactive }))
-                .collect();
-            let mut batcher = Batcher::new(budget);
-            let (mut pushed, mut seen) = (Vec::new(), Vec::new());
-            let take = |batch: Batch<(usize, usize, usize)>, seen: &mut Vec<usize>| {
-                let tokens = batch.tokens();
-                let rows = batch.into_rows();
-                prop_assert!(rows.len() <= 1 || tokens <= budget);
-                prop_assert_eq!(rows.iter().map(|row| row.2).sum::<usize>(), tokens);
-                prop_assert!(rows.windows(2).all(|pair| pair[0].2 <= pair[1].2 && pair[0].1 == pair[1].1));
-                seen.extend(rows.iter().map(|row| row.0));
-                Ok(())
-            };
-            for step in steps {
-                match step {
-                    Step::Push { lane, length } => {
-                        batcher.push(&lanes[lane], [(length, (pushed.len(), lane % 2, length))]);
-                        pushed.push(true);
-                    }
-                    Step::Fill | Step::PutBack => {
-                        let mut batch = Batch::default();
-                        batcher.fill(&mut batch);
-                        prop_assert_eq!(batch.is_empty(), batcher.is_empty() && batch.tokens() == 0);
-                        if matches!(step, Step::Fill) { take(batch, &mut seen)? } else { batcher.put_back(batch) }
-                    }
-                    Step::Drop(every) => {
-                        let dropped = |name: usize| (name as u32).is_multiple_of(every);
-                        batcher.retain(|row| !dropped(row.0));
-                        let waiting = |name: &usize| !seen.contains(name);
-                        let gone = (0..pushed.len()).filter(|name| dropped(*name)).filter(waiting);
-                        gone.for_each(|name| pushed[name] = false);
-                    }
-                }
-            }
-            while !batcher.is_empty() {
-                let mut batch = Batch::default();
-                batcher.fill(&mut batch);
-                prop_assert!(!batch.is_empty());
-                take(batch, &mut seen)?;
-            }
-            seen.sort_unstable();
-            let expected: Vec<usize> = (0..pushed.len()).filter(|name| pushed[*name]).collect();
-            prop_assert_eq!(seen, expected);
-            prop_assert_eq!((batcher.tokens(), batcher.lanes_of), (0, [0, 0]));
-        }
-
-        #[test]
-        fn no_row_waits_for_ever(odd in 1_usize..500, others in prop::collection::vec(1_usize..60, 1..40)) {
-            let mut batcher = Batcher::new(500);
-            let lanes = [Lane::new(0, BULK), Lane::new(0, BULK)];
-            let mut supply = others.iter().cycle();
-            let mut more = |batcher: &mut Batcher<(u32, usize)>, tokens: usize| {
-                for lane in &lanes {
-                    let mut left = tokens;
-                    while left > 0 {
-                        let length = *supply.next().unwrap();
-                        push(batcher, lane, 1, length);
-                        left = left.saturating_sub(length);
-                    }
-                }
-            };
-            more(&mut batcher, 1_000);
-            push(&mut batcher, &lanes[0], 7, odd);
-            // New rows keep coming faster than they are computed; those before the odd one are two
-            // batches each.
-            let served = (0..PATIENCE + 12).any(|_| {
-                more(&mut batcher, 500);
-                names(fill(&mut batcher)).contains(&7)
-            });
-            prop_assert!(served);
-        }
-    }
-}
+mod tests;

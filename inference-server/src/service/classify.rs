@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
-use crate::scheduler::queue::Lane;
+use crate::scheduler::queue::WorkSource;
 use crate::text::entities::{Aggregation, OUTSIDE, best, entities, joined_label, softmax};
 use crate::text::offsets::{OffsetMap, OffsetUnit};
 use crate::text::tokenizer::Windowed;
@@ -43,7 +43,7 @@ pub(crate) struct ClassifySettings {
 pub(crate) struct ClassifyPlan {
     /// The model.
     pub model: Arc<LoadedModel>,
-    lane: Lane,
+    source: WorkSource<LoadedModel>,
     aggregation: Aggregation,
     min_score: f32,
     labels: Vec<String>,
@@ -137,7 +137,7 @@ impl Service {
         let model = self.resolve(context, &settings.model, Some(Task::TokenClassification))?;
         check_labels(&settings.labels, &model.info.labels)?;
         Ok(ClassifyPlan {
-            lane: Lane::new(&model, settings.priority),
+            source: WorkSource::new(&model, settings.priority),
             aggregation: settings.aggregation,
             min_score: settings.min_score,
             labels: settings.labels,
@@ -169,7 +169,7 @@ impl Service {
         let windows = read.iter_mut().flatten().flat_map(|text| text.windows.iter_mut());
         let rows: Vec<Vec<u32>> = windows.map(|window| std::mem::take(&mut window.ids)).collect();
         let prompt_tokens = rows.iter().map(|row| row.len() as u32).sum();
-        let done = self.compute(call, &plan.lane, rows, permit).await?;
+        let done = self.compute(call, &plan.source, rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().map(|output| output.values);
         let mut items = Vec::with_capacity(read.len());

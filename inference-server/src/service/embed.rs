@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::models::{Extras, ModelInfo, RowOutput, Task};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
-use crate::scheduler::queue::Lane;
+use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::Truncation;
 
 /// Bytes of a caller's own prompt: it is tokenized once more with every text.
@@ -57,7 +57,7 @@ pub(crate) struct EmbedSettings {
 pub(crate) struct EmbedPlan {
     /// The model.
     pub model: Arc<LoadedModel>,
-    lane: Lane,
+    source: WorkSource<LoadedModel>,
     prompt: String,
     truncation: Truncation,
     /// Length of a vector.
@@ -136,7 +136,7 @@ impl Service {
         let no_text_tokens =
             if settings.token_outputs.sparse { model.tokenizer.empty_tokens() } else { Vec::new() };
         Ok(EmbedPlan {
-            lane: Lane::new(&model, settings.priority).with_extras(settings.token_outputs),
+            source: WorkSource::new(&model, settings.priority).with_extras(settings.token_outputs),
             prompt,
             truncation: settings.truncation,
             dimensions,
@@ -225,7 +225,7 @@ impl Service {
         // Ids are kept only for token outputs, which are answered by token.
         let keeps_ids = plan.token_outputs != Extras::default();
         let mut ids = if keeps_ids { rows.clone() } else { Vec::new() }.into_iter();
-        let done = self.compute(call, &plan.lane, rows, permit).await?;
+        let done = self.compute(call, &plan.source, rows, permit).await?;
 
         let mut outputs = done.outputs.into_iter().zip(tokens);
         let mut items = Vec::with_capacity(encodings.len());

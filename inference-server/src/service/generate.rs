@@ -16,9 +16,9 @@ use super::Service;
 use super::call::{Call, CallContext};
 use crate::error::Error;
 use crate::generation::constraint::Matcher;
-use crate::generation::sampler::{Sampled, Sampler, Sampling};
-use crate::generation::sequence::{self, Event, Reason, Times};
-use crate::generation::stop::Stops;
+use crate::generation::sampler::{Sampled, Sampler, SamplingParams};
+use crate::generation::sequence::{self, Event, FinishReason, Times};
+use crate::generation::stop_strings::StopStrings;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 use settings::{GeneratePlan, ReadPrompt};
@@ -56,7 +56,7 @@ pub(crate) struct Generated {
     /// Prompt tokens taken from the prefix cache.
     pub cached: usize,
     /// Why it ended.
-    pub reason: Reason,
+    pub reason: FinishReason,
     /// Where its time went.
     pub times: Times,
 }
@@ -196,17 +196,17 @@ impl Service {
         let permit = generator.admission().reserve((prompt_tokens + max_new_tokens) as u64)?;
         call.charge(prompt_tokens as u64, &self.0.metrics);
         let (sender, events) = unbounded_channel();
-        let sampling = Sampling { seed, ..plan.sampling.clone() };
-        let end_ids = if plan.ignore_end { Vec::new() } else { generator.manner().end_ids.clone() };
+        let sampling = SamplingParams { seed, ..plan.sampling.clone() };
+        let eos_ids = if plan.ignore_end { Vec::new() } else { generator.profile().eos_ids.clone() };
         generator.submit(sequence::Request {
             sampler: Sampler::new(&sampling, &ids),
             prompt: ids,
-            pieces: generator.pieces(),
-            stops: Stops::new(plan.stop.clone()),
+            detokenizer: generator.detokenizer(),
+            stop_strings: StopStrings::new(plan.stop.clone()),
             matcher,
-            takes_forced: !plan.logprobs,
-            end_ids,
-            stop_ids: plan.stop_ids.clone(),
+            append_forced: !plan.logprobs,
+            eos_ids,
+            stop_token_ids: plan.stop_ids.clone(),
             max_new_tokens,
             priority: plan.priority,
             cancel: call.cancel.clone(),

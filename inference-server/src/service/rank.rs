@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::models::{RowOutput, Task};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
-use crate::scheduler::queue::Lane;
+use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::{Encoded, Truncation};
 
 /// What a request asks for.
@@ -98,7 +98,7 @@ impl Service {
         let tokenize = started.elapsed();
         let read: Vec<Result<Scored, Error>> = pairs.iter().map(unscored).collect();
         let rows = pairs.iter_mut().flatten().map(|pair| std::mem::take(&mut pair.ids)).collect();
-        let done = self.compute(&call, &Lane::new(&model, settings.priority), rows, permit).await?;
+        let done = self.compute(&call, &WorkSource::new(&model, settings.priority), rows, permit).await?;
 
         self.count_refused_items(&pairs);
         let prompt_tokens = read.iter().flatten().map(|document| document.tokens).sum();

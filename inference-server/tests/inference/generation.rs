@@ -1,5 +1,6 @@
-//! Text from language models over gRPC, on a tiny model with random weights: its words mean
-//! nothing.
+//! Text generation over gRPC: streams and batches, limits, constraints, cancellation.
+//!
+//! The model is a tiny one with random weights, so its words mean nothing.
 
 use std::time::{Duration, Instant};
 
@@ -38,9 +39,9 @@ fn sampled(seed: u64) -> Option<pb::Sampling> {
     Some(pb::Sampling { temperature: Some(1.0), seed: Some(seed), ..Default::default() })
 }
 
-/// What a stream told.
+/// Events of a stream, put together.
 #[derive(Debug, Default)]
-struct Told {
+struct Generated {
     text: String,
     ids: Vec<u32>,
     logprobs: Vec<pb::TokenLogprobs>,
@@ -52,26 +53,26 @@ async fn generate(
     running: &Running,
     settings: pb::GenerationSettings,
     prompt: pb::Prompt,
-) -> Result<Told, Status> {
+) -> Result<Generated, Status> {
     let request = pb::GenerateRequest { settings: Some(settings), prompt: Some(prompt) };
     let mut events = running.generation().generate(request).await?.into_inner();
-    let mut told = Told::default();
+    let mut generated = Generated::default();
     while let Some(message) = events.message().await? {
         match message.event.unwrap() {
             Event::Started(started) => {
-                assert!(told.ids.is_empty());
-                told.started = started;
+                assert!(generated.ids.is_empty());
+                generated.started = started;
             }
             Event::Delta(delta) => {
-                told.text += &delta.text;
-                told.ids.extend(delta.token_ids);
-                told.logprobs.extend(delta.logprobs);
+                generated.text += &delta.text;
+                generated.ids.extend(delta.token_ids);
+                generated.logprobs.extend(delta.logprobs);
             }
-            Event::Finished(finished) => told.finished = finished,
+            Event::Finished(finished) => generated.finished = finished,
         }
     }
-    assert!(told.finished.usage.is_some(), "a stream ends with its figures");
-    Ok(told)
+    assert!(generated.finished.usage.is_some(), "a stream ends with its figures");
+    Ok(generated)
 }
 
 #[tokio::test]
@@ -124,18 +125,18 @@ async fn texts_end_where_they_are_told_to() {
     let first = long.ids.iter().position(|id| *id == long.ids[5]).unwrap();
     let stopped = generate(&running, asked, text("Empresa de software")).await.unwrap();
     assert_eq!(stopped.ids, long.ids[..=first]);
-    // The token that ends texts of the model is made the likeliest one.
+    // A bias makes the end-of-sequence token the likeliest one.
     let mut asked = settings(40);
     asked.limits.as_mut().unwrap().ignore_end = false;
-    let ends = ends();
-    asked.sampling = Some(pb::Sampling { logit_bias: [(ends, 100.0)].into(), ..Default::default() });
+    let eos = eos();
+    asked.sampling = Some(pb::Sampling { logit_bias: [(eos, 100.0)].into(), ..Default::default() });
     let ended = generate(&running, asked, text("Empresa de software")).await.unwrap();
-    assert_eq!((ended.text.as_str(), ended.ids), ("", vec![ends]));
+    assert_eq!((ended.text.as_str(), ended.ids), ("", vec![eos]));
     assert_eq!(ended.finished.reason(), pb::FinishReason::Stop);
 }
 
-/// The fixture's first token that ends texts.
-fn ends() -> u32 {
+/// End-of-sequence token of the fixture.
+fn eos() -> u32 {
     let path = crate::support::goldens().join("models").join(MODEL).join("generation_config.json");
     let config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let ids = &config["eos_token_id"];
@@ -147,15 +148,15 @@ async fn logprobs_are_those_of_the_model() {
     let running = running(&[]).await;
     let mut asked = settings(6);
     asked.logprobs = Some(3);
-    let told = generate(&running, asked, text("Buscamos")).await.unwrap();
-    assert_eq!(told.logprobs.len(), told.ids.len());
-    for (id, logprobs) in told.ids.iter().zip(&told.logprobs) {
+    let generated = generate(&running, asked, text("Buscamos")).await.unwrap();
+    assert_eq!(generated.logprobs.len(), generated.ids.len());
+    for (id, logprobs) in generated.ids.iter().zip(&generated.logprobs) {
         let values: Vec<f32> = logprobs.likeliest.iter().map(|token| token.logprob).collect();
         assert!(values.is_sorted_by(|a, b| a >= b) && values.len() == 3 && values[0] < 0.0, "{values:?}");
         assert_eq!((logprobs.likeliest[0].token_id, logprobs.likeliest[0].logprob), (*id, logprobs.logprob));
     }
-    let told = generate(&running, settings(2), text("Buscamos")).await.unwrap();
-    assert!(told.logprobs.is_empty());
+    let generated = generate(&running, settings(2), text("Buscamos")).await.unwrap();
+    assert!(generated.logprobs.is_empty());
 }
 
 #[tokio::test]
@@ -172,29 +173,33 @@ async fn constraints_are_kept() {
     };
     for seed in 0..10 {
         let asked = constrained(pb::constraint::Kind::JsonSchema(schema.to_owned()), seed);
-        let told = generate(&running, asked, chat("hola")).await.unwrap();
-        assert_eq!(told.finished.reason(), pb::FinishReason::Stop, "{}", told.text);
-        let value: serde_json::Value = serde_json::from_str(&told.text).expect(&told.text);
-        assert!(value["remote"].is_boolean() && value["skills"].is_array(), "{}", told.text);
+        let generated = generate(&running, asked, chat("hola")).await.unwrap();
+        assert_eq!(generated.finished.reason(), pb::FinishReason::Stop, "{}", generated.text);
+        let value: serde_json::Value = serde_json::from_str(&generated.text).expect(&generated.text);
+        assert!(value["remote"].is_boolean() && value["skills"].is_array(), "{}", generated.text);
         let asked = constrained(pb::constraint::Kind::Regex("[0-9]{3}-[ab]+c".to_owned()), seed);
-        let told = generate(&running, asked, chat("hola")).await.unwrap();
-        let (digits, rest) = told.text.split_once('-').unwrap();
-        assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", told.text);
-        assert!(told.finished.reason() == pb::FinishReason::Length || rest.ends_with('c'), "{}", told.text);
+        let generated = generate(&running, asked, chat("hola")).await.unwrap();
+        let (digits, rest) = generated.text.split_once('-').unwrap();
+        assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{}", generated.text);
+        assert!(
+            generated.finished.reason() == pb::FinishReason::Length || rest.ends_with('c'),
+            "{}",
+            generated.text
+        );
         let choices = pb::Choices { texts: vec!["remoto".to_owned(), "presencial".to_owned()] };
         let asked = constrained(pb::constraint::Kind::Choices(choices), seed);
-        let told = generate(&running, asked, chat("hola")).await.unwrap();
-        assert!(["remoto", "presencial"].contains(&told.text.as_str()), "{}", told.text);
+        let generated = generate(&running, asked, chat("hola")).await.unwrap();
+        assert!(["remoto", "presencial"].contains(&generated.text.as_str()), "{}", generated.text);
     }
 }
 
-/// A record whose keys, order and marks are given: little of its text is the model's choice.
+/// A record with fixed keys, order and punctuation: most of its tokens are forced.
 const RECORD: &str = r#"{"type": "object", "properties": {"occupation": {"enum": ["contador", "programadora"]},
     "experience_years": {"type": "integer", "minimum": 1, "maximum": 9}, "languages": {"const": ["español"]}},
     "required": ["occupation", "experience_years", "languages"], "additionalProperties": false}"#;
 
 #[tokio::test]
-async fn what_a_constraint_leaves_no_choice_about_is_not_asked_of_the_model() {
+async fn forced_tokens_take_no_forward_pass() {
     let running = running(&[]).await;
     let asked = |seed, logprobs| {
         let mut asked = settings(200);
@@ -208,29 +213,29 @@ async fn what_a_constraint_leaves_no_choice_about_is_not_asked_of_the_model() {
     let mut alone = Vec::new();
     for seed in 0..4 {
         let before = steps(&running).await;
-        let told = generate(&running, asked(seed, None), chat("hola")).await.unwrap();
+        let generated = generate(&running, asked(seed, None), chat("hola")).await.unwrap();
         let taken = steps(&running).await - before;
-        let value: serde_json::Value = serde_json::from_str(&told.text).expect(&told.text);
+        let value: serde_json::Value = serde_json::from_str(&generated.text).expect(&generated.text);
         assert_eq!(value["languages"][0], "español");
-        assert_eq!(told.finished.usage.unwrap().completion_tokens as usize, told.ids.len());
-        assert!(taken * 3 < told.ids.len() as u64, "{taken} steps for {} tokens", told.ids.len());
-        alone.push(told.text);
-        // Whoever asks for probabilities gets the model's own for every token.
+        assert_eq!(generated.finished.usage.unwrap().completion_tokens as usize, generated.ids.len());
+        assert!(taken * 3 < generated.ids.len() as u64, "{taken} steps for {} tokens", generated.ids.len());
+        alone.push(generated.text);
+        // With log probabilities every token takes a forward pass, and gets the model's own.
         let before = steps(&running).await;
-        let told = generate(&running, asked(seed, Some(0)), chat("hola")).await.unwrap();
-        assert_eq!(told.logprobs.len(), told.ids.len());
-        // A step is counted after its tokens are told.
-        assert!(steps(&running).await - before + 1 >= told.ids.len() as u64);
-        assert!(serde_json::from_str::<serde_json::Value>(&told.text).is_ok(), "{}", told.text);
+        let generated = generate(&running, asked(seed, Some(0)), chat("hola")).await.unwrap();
+        assert_eq!(generated.logprobs.len(), generated.ids.len());
+        // A step is counted after its tokens have been sent.
+        assert!(steps(&running).await - before + 1 >= generated.ids.len() as u64);
+        assert!(serde_json::from_str::<serde_json::Value>(&generated.text).is_ok(), "{}", generated.text);
     }
     let settings: Vec<_> = (0..4).map(|seed| asked(seed, None)).collect();
     let together = settings.into_iter().map(|settings| generate(&running, settings, chat("hola")));
     let together = futures::future::join_all(together).await;
-    let together: Vec<String> = together.into_iter().map(|told| told.unwrap().text).collect();
+    let together: Vec<String> = together.into_iter().map(|generated| generated.unwrap().text).collect();
     assert_eq!(together, alone);
 }
 
-/// Forward passes so far.
+/// Number of forward passes so far.
 async fn steps(running: &Running) -> u64 {
     let metrics = running.scrape().await;
     let line = metrics.lines().find(|line| line.starts_with("observatory_inference_text_steps_total"));
@@ -320,11 +325,11 @@ async fn blocks_used(running: &Running) -> u32 {
     running.models().get_model(request).await.unwrap().into_inner().model.unwrap().kv_blocks_used
 }
 
-/// Returns once no text holds a block.
-async fn all_blocks_back(running: &Running) {
+/// Waits until no sequence uses a KV block.
+async fn all_blocks_released(running: &Running) {
     let started = Instant::now();
     while blocks_used(running).await > 0 {
-        assert!(started.elapsed() < Duration::from_secs(10), "blocks are not given back");
+        assert!(started.elapsed() < Duration::from_secs(10), "blocks are not released");
         tokio::task::yield_now().await;
     }
 }
@@ -336,15 +341,15 @@ async fn a_caller_who_goes_away_frees_the_blocks() {
     let mut events = running.generation().generate(request).await.unwrap().into_inner();
     while !matches!(events.message().await.unwrap().unwrap().event.unwrap(), Event::Delta(_)) {}
     drop(events);
-    all_blocks_back(&running).await;
+    all_blocks_released(&running).await;
 }
 
 #[tokio::test]
 async fn a_storm_leaves_nothing_behind() {
     let few = ["--max-running-sequences", "8", "--max-step-tokens", "24"];
-    // Room for all of them to wait: refusals are another test's.
-    let room = ["--max-queue-seconds", "3600", "--tokenizer-threads", "4"];
-    let running = running(&[few, room].concat()).await;
+    // All of them may wait: refusals are tested elsewhere.
+    let queue = ["--max-queue-seconds", "3600", "--tokenizer-threads", "4"];
+    let running = running(&[few, queue].concat()).await;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..200u64 {
         let mut service = running.generation();
@@ -377,10 +382,10 @@ async fn a_storm_leaves_nothing_behind() {
     }
     let outcomes = tasks.join_all().await;
     let whole = outcomes.iter().filter(|outcome| **outcome == Ok(true)).count();
-    assert!(whole >= 120, "{whole} of 200 texts were written: {outcomes:?}");
+    assert!(whole >= 120, "{whole} of 200 texts were generated: {outcomes:?}");
     let expected = [Code::DeadlineExceeded, Code::Cancelled];
     assert!(outcomes.iter().filter_map(|outcome| outcome.err()).all(|code| expected.contains(&code)));
-    all_blocks_back(&running).await;
+    all_blocks_released(&running).await;
     assert!(running.scrape().await.contains("observatory_inference_generated_tokens_total"));
 }
 
@@ -389,8 +394,8 @@ fn hostile(kind: pb::constraint::Kind, seed: u64) -> pb::GenerationSettings {
     pb::GenerationSettings { constraint, sampling: sampled(seed), ..settings(200) }
 }
 
-/// A few bytes may ask for any amount of work: whoever wrote them is told so, and everybody else's
-/// texts are written.
+/// A few bytes may ask for any amount of work: their author gets an error, and everybody else's
+/// texts are generated meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
     use pb::constraint::Kind as Must;
@@ -420,7 +425,7 @@ async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
         let error = generate(&running, hostile(kind, 1), text("hola")).await.unwrap_err();
         refused(&error, &format!("settings.constraint.{field}"));
     }
-    // These meet the long part once they are on their way, each on a different letter.
+    // These reach the expensive part during generation, each after another letter.
     let texts: Vec<_> = (0..6)
         .map(|seed| {
             let kind = Must::Regex("z|[a-y]((b{1000}){1000}){100}".to_owned());
@@ -436,11 +441,11 @@ async fn a_hostile_constraint_is_refused_and_holds_nobody_up() {
     // Each of them keeps a thread busy for half a second, in which the engine makes many steps.
     assert!(written > 20, "{written}");
     let mut failed = 0;
-    for told in texts {
-        if let Err(error) = told.await.unwrap() {
+    for generated in texts {
+        if let Err(error) = generated.await.unwrap() {
             refused(&error, "settings.constraint.regex");
             failed += 1;
         }
     }
-    assert!(failed > 0, "no text met the long part");
+    assert!(failed > 0, "no text reached the expensive part");
 }

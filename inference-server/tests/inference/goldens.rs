@@ -267,5 +267,6 @@ async fn classification_settings_and_faults() {
     fails(overlap, invalid, "invalid settings.overlap_tokens `500`: expected 0 to").await;
     let model = Some(pb::ModelRef { name: "golden/bert".to_owned(), revision: String::new() });
     let wrong = pb::ClassifySettings { model, ..settings() };
-    fails(wrong, tonic::Code::FailedPrecondition, "model golden/bert does not support token classification").await;
+    fails(wrong, tonic::Code::FailedPrecondition, "model golden/bert does not support token classification")
+        .await;
 }

@@ -9,10 +9,10 @@ use observatory_inference::testing::device;
 use observatory_inference::testing::device::DeviceChoice;
 use observatory_inference::testing::generation::Constraint;
 use observatory_inference::testing::generation::EngineLimits;
-use observatory_inference::testing::generation::Stops;
+use observatory_inference::testing::generation::StopStrings;
 use observatory_inference::testing::generation::{Event, Request};
 use observatory_inference::testing::generation::{GenerationProfile, Generator};
-use observatory_inference::testing::generation::{Sampler, Sampling};
+use observatory_inference::testing::generation::{Sampler, SamplingParams};
 use observatory_inference::testing::kernels::{Element, Gpu};
 #[cfg(not(feature = "cuda"))]
 use observatory_inference::testing::models::ComputeError;
@@ -358,30 +358,32 @@ fn what_a_device_cannot_do_is_said() {
     assert!(matches!(error, ComputeError::OutOfMemory(_)), "{error}");
 }
 
-/// Tokens that an engine writes for these prompts at once, every other one of small letters only.
-fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<u32>>, u64, u64) {
+/// Tokens that an engine generates for these prompts at once, every other one under a constraint of
+/// small letters.
+fn generated_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<u32>>, u64, u64) {
     let dir = goldens().join("models/golden/qwen3");
     let decoder = load("golden/qwen3", Element::F16);
     let tokenizer = TextTokenizer::read(&dir, 320, 256, false).unwrap().shared();
-    let manner = GenerationProfile { template: None, end_ids: vec![0], context: 256, vocabulary: 320 };
+    let profile = GenerationProfile { template: None, eos_ids: vec![0], context: 256, vocabulary: 320 };
     let device = device::open(DeviceChoice::Cpu).unwrap();
-    let generator = Generator::start(Box::new(decoder), tokenizer, manner, limits, &device).unwrap();
+    let generator = Generator::start(Box::new(decoder), tokenizer, profile, limits, &device).unwrap();
     let letters = Constraint::Regex("[a-z]{1,500}".to_owned());
     let receivers: Vec<_> = prompts
         .iter()
         .map(|prompt| {
             let (events, receiver) = tokio::sync::mpsc::unbounded_channel();
-            let sampling = Sampling { temperature: 0.9, seed: prompt.len() as u64, ..Sampling::default() };
+            let sampling =
+                SamplingParams { temperature: 0.9, seed: prompt.len() as u64, ..SamplingParams::default() };
             let request = Request {
                 prompt: prompt.clone(),
                 sampler: Sampler::new(&sampling, prompt),
-                pieces: generator.pieces(),
-                stops: Stops::new(Vec::new()),
+                detokenizer: generator.detokenizer(),
+                stop_strings: StopStrings::new(Vec::new()),
                 matcher: (prompt.len() / 20 % 2 == 1)
                     .then(|| (String::new(), generator.matcher("", &letters).unwrap())),
-                takes_forced: false,
-                end_ids: Vec::new(),
-                stop_ids: Vec::new(),
+                append_forced: false,
+                eos_ids: Vec::new(),
+                stop_token_ids: Vec::new(),
                 max_new_tokens: 30,
                 priority: Priority::Bulk,
                 cancel: CancellationToken::new(),
@@ -410,18 +412,18 @@ fn written_by_an_engine(prompts: &[Vec<u32>], limits: EngineLimits) -> (Vec<Vec<
     (texts, figures.preemptions, figures.cached_prompt_tokens)
 }
 
-/// The last text goes on from what the first one writes, as a chat does.
+/// The last prompt continues what the first one generated, as a chat does.
 #[test]
 fn an_engine_writes_the_same_in_any_company() {
-    let wide = EngineLimits { step_tokens: 512, texts: 8, blocks: 64 };
-    let alone = |prompt: &Vec<u32>| written_by_an_engine(std::slice::from_ref(prompt), wide).0.remove(0);
+    let wide = EngineLimits { step_tokens: 512, max_running_sequences: 8, blocks: 64 };
+    let alone = |prompt: &Vec<u32>| generated_by_an_engine(std::slice::from_ref(prompt), wide).0.remove(0);
     let prompt = |index: usize| tokens(64, 5).into_iter().chain(tokens(10 + 20 * index, index)).collect();
     let mut prompts: Vec<Vec<u32>> = (0..4).map(prompt).collect();
     let mut expected: Vec<Vec<u32>> = prompts.iter().map(alone).collect();
     prompts.push(prompts[0].iter().chain(&expected[0]).copied().collect());
     expected.push(alone(&prompts[4]));
-    let narrow = EngineLimits { step_tokens: 40, texts: 8, blocks: 11 };
-    let (together, preemptions, cached) = written_by_an_engine(&prompts, narrow);
+    let narrow = EngineLimits { step_tokens: 40, max_running_sequences: 8, blocks: 11 };
+    let (together, preemptions, cached) = generated_by_an_engine(&prompts, narrow);
     assert!(preemptions > 0 && cached > 0, "{preemptions} {cached}");
     assert_eq!(together, expected);
 }

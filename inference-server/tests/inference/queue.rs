@@ -1,4 +1,6 @@
-//! Order and loss of work on the device thread.
+//! Order, packing and loss of work in the queue, on a model whose gate the test opens.
+//!
+//! Rows have three tokens; the middle one names the row.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use observatory_inference::testing::metrics::Metrics;
 use observatory_inference::testing::models::RowOutput;
 use observatory_inference::testing::registry::LoadedModel;
 use observatory_inference::testing::scheduler::{Admission, Budget, Limits};
-use observatory_inference::testing::scheduler::{Lane, Priority, Queue, Ticket, Work};
+use observatory_inference::testing::scheduler::{Priority, Queue, Ticket, Work, WorkSource};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gate, gated};
@@ -40,18 +42,18 @@ impl Bench {
         priority: Priority,
         deadline: Option<Instant>,
     ) -> (Ticket, CancellationToken) {
-        self.submit_to(&Lane::new(&self.model, priority), tokens, deadline)
+        self.submit_to(&WorkSource::new(&self.model, priority), tokens, deadline)
     }
 
     fn submit_to(
         &self,
-        lane: &Lane,
+        source: &WorkSource<LoadedModel>,
         tokens: &[u32],
         deadline: Option<Instant>,
     ) -> (Ticket, CancellationToken) {
         let cancel = CancellationToken::new();
         let work = Work {
-            lane: lane.clone(),
+            source: source.erased(),
             rows: tokens.iter().map(|token| vec![1, *token, 2]).collect(),
             cancel: cancel.clone(),
             deadline,
@@ -154,7 +156,7 @@ async fn rows_of_different_requests_share_a_batch() {
     let bench = Bench::with_budget(18);
     let (first, _a) = bench.submit(&[3], Priority::Bulk, None);
     bench.gate.entered().await;
-    let stream = Lane::new(&bench.model, Priority::Bulk);
+    let stream = WorkSource::new(&bench.model, Priority::Bulk);
     let items = [10, 11, 12].map(|token| bench.submit_to(&stream, &[token], None));
     let (unary, _b) = bench.submit(&[20, 21, 22], Priority::Interactive, None);
     let (late, _c) = bench.submit(&[30, 31], Priority::Bulk, None);

@@ -1,63 +1,50 @@
-//! JSON schemas as the grammar library gets them.
+//! Grammars of JSON schemas.
+//!
+//! A schema is adapted to the grammar library before it is compiled: annotations the library does
+//! not know are removed, and bounds of numbers are changed to ones it enforces exactly
+//! ([`numbers`]).
 
 mod numbers;
+mod walk;
 
 use anyhow::{Result, bail};
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 
-/// Keywords whose values are not schemas.
-const VALUES: [&str; 5] = ["const", "enum", "default", "examples", "x-guidance"];
-/// Keywords whose values are schemas by names of the caller's.
-const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-/// Formats that the grammar library writes. Any other is an annotation, as JSON Schema has it for
-/// those that nobody knows.
+use walk::for_each_schema;
+
+/// Formats that the grammar library enforces. Any other is an annotation, as JSON Schema specifies
+/// for unknown formats.
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
-/// The grammar of a schema.
+/// Builds the grammar of a schema.
 ///
-/// White space is one space after each comma and colon: a model that may go on with white space
-/// sometimes does so to the end, and what is not left open need not be asked of the model.
+/// White space is one space after each comma and colon: models that may generate white space
+/// sometimes do so up to the limit, and fixed white space is forced, which saves forward passes.
+///
+/// # Errors
+/// If the schema is not JSON, or uses numbers or patterns that are not supported.
 pub(super) fn grammar(schema: &str) -> Result<TopLevelGrammar> {
     let mut schema = match serde_json::from_str(schema)? {
         Value::Bool(true) => json!({}),
         schema => schema,
     };
-    each(&mut schema, &mut |map| {
-        leave_out_annotations(map);
-        map.get("pattern").and_then(Value::as_str).map_or(Ok(()), super::grammar::check_length)
+    for_each_schema(&mut schema, &mut |map| {
+        remove_annotations(map);
+        map.get("pattern").and_then(Value::as_str).map_or(Ok(()), super::regex::check_shortest_match)
     })?;
-    numbers::settle(&mut schema)?;
+    numbers::bound_numbers(&mut schema)?;
     let Some(map) = schema.as_object_mut() else {
-        bail!("a schema is an object or true");
+        bail!("expected an object or true");
     };
     let options = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
     map.insert("x-guidance".to_owned(), options);
     Ok(TopLevelGrammar::from_json_schema(schema))
 }
 
-/// Does this to every schema in a schema.
-fn each(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>) -> Result<()>) -> Result<()> {
-    match schema {
-        Value::Array(items) => items.iter_mut().try_for_each(|item| each(item, change)),
-        Value::Object(map) => {
-            change(map)?;
-            map.iter_mut().try_for_each(|(key, value)| match value {
-                _ if VALUES.contains(&key.as_str()) => Ok(()),
-                // The names are no keywords.
-                Value::Object(named) if NAMED.contains(&key.as_str()) => {
-                    named.values_mut().try_for_each(|value| each(value, change))
-                }
-                value => each(value, change),
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Takes out what asks for nothing and the grammar library does not know.
-fn leave_out_annotations(map: &mut Map<String, Value>) {
+/// Removes keywords that constrain nothing and that the grammar library does not know.
+fn remove_annotations(map: &mut Map<String, Value>) {
     let known = |format: &Value| format.as_str().is_none_or(|format| FORMATS.contains(&format));
     if !map.get("format").is_none_or(known) {
         map.remove("format");
@@ -66,7 +53,7 @@ fn leave_out_annotations(map: &mut Map<String, Value>) {
     let (has_if, has_contains) = (map.contains_key("if"), map.contains_key("contains"));
     let has_branch = map.contains_key("then") || map.contains_key("else");
     map.retain(|key, value| {
-        let nothing = match key.as_str() {
+        let is_annotation = match key.as_str() {
             "uniqueItems" => *value == json!(false) || (one && *value == json!(true)),
             "unevaluatedItems" | "unevaluatedProperties" | "propertyNames" => {
                 *value == json!(true) || *value == json!({})
@@ -79,7 +66,7 @@ fn leave_out_annotations(map: &mut Map<String, Value>) {
             "deprecated" | "contentSchema" => true,
             _ => false,
         };
-        !nothing
+        !is_annotation
     });
 }
 
@@ -88,11 +75,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_asks_for_nothing_is_left_out() {
+    fn annotations_are_removed() {
         fn check(schema: Value, expected: Value) {
             let mut got = schema;
-            each(&mut got, &mut |map| {
-                leave_out_annotations(map);
+            for_each_schema(&mut got, &mut |map| {
+                remove_annotations(map);
                 Ok(())
             })
             .unwrap();

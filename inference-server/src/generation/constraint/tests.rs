@@ -1,4 +1,5 @@
-//! Texts generated from random logits must have the form that was asked for.
+//! Constraints of every kind, on texts generated from random logits: each must satisfy its
+//! constraint, however few tokens it may have.
 
 mod bounds;
 
@@ -8,7 +9,10 @@ use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use super::super::sampler::{Sampler, Sampling};
+use super::super::sampler::{Sampler, SamplingParams};
+use super::definition::MAX_BYTES;
+use super::error::{MAX_MESSAGE, TOO_MUCH_WORK};
+use super::matcher::Progress;
 use super::*;
 
 const EOS: &str = "<|end|>";
@@ -46,9 +50,9 @@ fn byte_level() -> Tokenizer {
     tokenizer
 }
 
-/// A tokenizer with stand-ins for spaces, byte tokens, and a space set before every text, as Llama
-/// 2 has it.
-fn spaced() -> Tokenizer {
+/// A tokenizer like that of Llama 2: SentencePiece spaces, byte tokens, and a space added before
+/// every text.
+fn sentence_piece() -> Tokenizer {
     let mut vocabulary: Vec<String> = ["<unk>", EOS].map(str::to_owned).to_vec();
     vocabulary.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
     vocabulary.extend((b'!'..=b'~').map(|byte| char::from(byte).to_string()));
@@ -80,7 +84,7 @@ fn spaced() -> Tokenizer {
 
 struct Rig {
     tokenizer: Arc<Tokenizer>,
-    grammars: Grammars,
+    compiler: GrammarCompiler,
     logits: usize,
     eos: u32,
 }
@@ -89,19 +93,19 @@ fn rig(tokenizer: Tokenizer) -> Rig {
     let tokenizer = Arc::new(tokenizer);
     let logits = tokenizer.get_vocab_size(true) + PADDING;
     let eos = tokenizer.token_to_id(EOS).unwrap();
-    let grammars = Grammars::new(&tokenizer, logits, &[eos]).unwrap();
-    Rig { tokenizer, grammars, logits, eos }
+    let compiler = GrammarCompiler::new(&tokenizer, logits, &[eos]).unwrap();
+    Rig { tokenizer, compiler, logits, eos }
 }
 
 struct Generated {
     text: String,
-    /// Whether the text was ended by itself or could end where the limit cut it.
+    /// Whether the text ended by itself or is valid where the limit cut it.
     complete: bool,
-    steered: bool,
+    can_complete: bool,
     tokens: usize,
 }
 
-/// A text on its way.
+/// A text being generated.
 struct Run<'r> {
     rig: &'r Rig,
     matcher: Matcher,
@@ -109,23 +113,23 @@ struct Run<'r> {
     random: u64,
     ids: Vec<u32>,
     limit: usize,
-    /// Whether masks are made before a token is drawn.
+    /// Whether masks are computed before a token is drawn.
     masked: bool,
 }
 
 impl Run<'_> {
-    fn left(&self) -> usize {
+    fn remaining(&self) -> usize {
         self.limit - self.ids.len()
     }
 
-    /// Samples a token; whether the text is complete.
+    /// Samples a token; returns whether the text is complete.
     fn sample(&mut self) -> bool {
-        let left = self.left();
+        let left = self.remaining();
         let logits: Vec<f32> = (0..self.rig.logits).map(|_| random_logit(&mut self.random)).collect();
         if self.masked {
             self.matcher.mask(left).unwrap();
         }
-        let (sampled, complete) = self.matcher.choose(&mut self.sampler, &logits, left).unwrap();
+        let (sampled, complete) = self.matcher.sample(&mut self.sampler, &logits, left).unwrap();
         assert!(self.rig.tokenizer.id_to_token(sampled.id).is_some(), "padding was allowed");
         self.taken(sampled.id);
         complete
@@ -133,11 +137,11 @@ impl Run<'_> {
 
     fn force(&mut self, ids: &[u32]) -> bool {
         let mut complete = false;
-        for id in &ids[..ids.len().min(self.left())] {
-            let progress = self.matcher.accept(*id, self.left()).unwrap();
-            assert_ne!(progress, Progress::Refused);
+        for id in &ids[..ids.len().min(self.remaining())] {
+            let progress = self.matcher.accept(*id, self.remaining()).unwrap();
+            assert_ne!(progress, Progress::Rejected);
             self.taken(*id);
-            complete = progress == Progress::Stopped;
+            complete = progress == Progress::Complete;
         }
         complete
     }
@@ -151,7 +155,7 @@ impl Run<'_> {
 }
 
 impl Rig {
-    /// Generates from random logits; `forced` takes forced tokens without sampling, as an engine
+    /// Generates from random logits; `forced` appends forced tokens without sampling, as the engine
     /// may.
     fn generate(&self, constraint: &Constraint, seed: u64, limit: usize, forced: bool) -> Generated {
         self.run(constraint, seed, limit, [forced, false])
@@ -164,18 +168,18 @@ impl Rig {
         limit: usize,
         [forced, masked]: [bool; 2],
     ) -> Generated {
-        let matcher = self.grammars.start(constraint).unwrap();
-        let sampler = Sampler::new(&Sampling { seed, ..Sampling::default() }, &[]);
+        let matcher = self.compiler.compile(constraint).unwrap();
+        let sampler = Sampler::new(&SamplingParams { seed, ..SamplingParams::default() }, &[]);
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut run = Run { rig: self, matcher, sampler, random, ids: Vec::new(), limit, masked };
         let mut complete = false;
-        while run.left() > 0 && !complete {
+        while run.remaining() > 0 && !complete {
             let must = if forced { run.matcher.forced() } else { Vec::new() };
             complete = if must.is_empty() { run.sample() } else { run.force(&must) };
         }
         complete |= run.matcher.is_accepting();
         let text = self.tokenizer.decode(&run.ids, true).unwrap();
-        Generated { text, complete, steered: run.matcher.is_steered(), tokens: run.ids.len() }
+        Generated { text, complete, can_complete: run.matcher.can_complete(), tokens: run.ids.len() }
     }
 }
 
@@ -228,7 +232,7 @@ fn schemas() -> Vec<Value> {
 #[test]
 fn json_is_valid_however_few_tokens_are_left() {
     let schemas = schemas();
-    let rigs = [rig(byte_level()), rig(spaced())];
+    let rigs = [rig(byte_level()), rig(sentence_piece())];
     let (mut complete, mut short) = (0, 0);
     for seed in 0..runs() {
         let schema = &schemas[seed as usize % schemas.len()];
@@ -237,7 +241,7 @@ fn json_is_valid_however_few_tokens_are_left() {
         let constraint = Constraint::JsonSchema(schema.to_string());
         let got = rig.generate(&constraint, seed, limit, seed % 3 == 0);
         assert!(got.tokens <= limit);
-        if !got.steered {
+        if !got.can_complete {
             short += 1;
             continue;
         }
@@ -254,7 +258,7 @@ fn json_is_valid_however_few_tokens_are_left() {
 #[test]
 fn a_mask_made_before_changes_no_text() {
     let schemas = schemas();
-    let rigs = [rig(byte_level()), rig(spaced())];
+    let rigs = [rig(byte_level()), rig(sentence_piece())];
     for seed in 0..40 {
         let constraint = Constraint::JsonSchema(schemas[seed as usize % schemas.len()].to_string());
         let texts = [false, true]
@@ -265,13 +269,13 @@ fn a_mask_made_before_changes_no_text() {
 
 #[test]
 fn a_token_is_allowed_where_the_mask_has_it() {
-    let (schemas, rigs) = (schemas(), [rig(byte_level()), rig(spaced())]);
+    let (schemas, rigs) = (schemas(), [rig(byte_level()), rig(sentence_piece())]);
     let mut checked = 0;
     for seed in 0..24 {
         let rig = &rigs[seed as usize / 6 % 2];
         let constraint = Constraint::JsonSchema(schemas[seed as usize % schemas.len()].to_string());
-        let mut matcher = rig.grammars.start(&constraint).unwrap();
-        let mut sampler = Sampler::new(&Sampling { seed, ..Sampling::default() }, &[]);
+        let mut matcher = rig.compiler.compile(&constraint).unwrap();
+        let mut sampler = Sampler::new(&SamplingParams { seed, ..SamplingParams::default() }, &[]);
         let mut random = seed + 1;
         for left in (1..50).rev() {
             let every: Vec<bool> =
@@ -281,7 +285,7 @@ fn a_token_is_allowed_where_the_mask_has_it() {
             assert_eq!(every, masked, "{seed} {left}");
             checked += every.len();
             let logits: Vec<f32> = (0..rig.logits).map(|_| random_logit(&mut random)).collect();
-            if matcher.choose(&mut sampler, &logits, left).unwrap().1 {
+            if matcher.sample(&mut sampler, &logits, left).unwrap().1 {
                 break;
             }
         }
@@ -289,7 +293,7 @@ fn a_token_is_allowed_where_the_mask_has_it() {
     assert!(checked > 100_000);
 }
 
-/// Digits may go on for as long as there is room, and behind them more must come.
+/// Digits may go on up to the limit, and required fields follow them.
 #[test]
 fn what_is_drawn_out_is_closed_in_time() {
     let rig = rig(byte_level());
@@ -298,21 +302,21 @@ fn what_is_drawn_out_is_closed_in_time() {
     let record = json!({"type": "object", "additionalProperties": false, "required": ["n", "why", "a"],
         "properties": {"n": {"type": "string", "pattern": "^[0-9]+$"}, "why": {"type": "string"}, "a": inner}});
     let schema = json!({"type": "array", "items": record, "minItems": 1});
-    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    let mut matcher = rig.compiler.compile(&Constraint::JsonSchema(schema.to_string())).unwrap();
     let mut left = 700;
     for text in ["[{\"n\": \"", "1111111111"] {
         for id in rig.tokenizer.encode_fast(text, false).unwrap().get_ids() {
-            assert_eq!(matcher.accept(*id, left).unwrap(), Progress::Taken);
+            assert_eq!(matcher.accept(*id, left).unwrap(), Progress::Accepted);
             left -= 1;
         }
     }
     matcher.mask(80).unwrap();
-    assert!(matcher.is_steered());
+    assert!(matcher.can_complete());
 }
 
 #[test]
 fn texts_match_the_expression_or_are_one_of_the_choices() {
-    let rigs = [rig(byte_level()), rig(spaced())];
+    let rigs = [rig(byte_level()), rig(sentence_piece())];
     let regexes = [
         r"[a-z]{2,10}@[a-z]+\.(com|co)",
         r"(\d{1,3}(,\d{3})*|ningún[ao]?) (años|días)",
@@ -325,8 +329,8 @@ fn texts_match_the_expression_or_are_one_of_the_choices() {
         let limit = 40 + seed as usize % 60;
         let regex = regexes[seed as usize % regexes.len()];
         let got = rig.generate(&Constraint::Regex(regex.to_owned()), seed, limit, seed % 3 == 0);
-        let whole = regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
-        assert!(got.complete && got.steered, "{seed}: {regex}: {:?} of {} tokens", got.text, got.tokens);
+        let whole = ::regex::Regex::new(&format!("^(?:{regex})$")).unwrap();
+        assert!(got.complete && got.can_complete, "{seed}: {regex}: {:?} of {} tokens", got.text, got.tokens);
         assert!(whole.is_match(&got.text), "{seed}: {regex}: {:?}", got.text);
         let got = rig.generate(&Constraint::Choices(choices.to_vec()), seed, limit, seed % 3 == 0);
         assert!(got.complete && choices.contains(&got.text), "{seed}: {:?}", got.text);
@@ -337,7 +341,7 @@ fn texts_match_the_expression_or_are_one_of_the_choices() {
 fn grammars_are_followed() {
     let rig = rig(byte_level());
     let grammar = "start: NAME (\", \" NAME)*\nNAME: /[A-Z][a-z]{1,5}/";
-    let names = regex::Regex::new("^[A-Z][a-z]{1,5}(, [A-Z][a-z]{1,5})*$").unwrap();
+    let names = ::regex::Regex::new("^[A-Z][a-z]{1,5}(, [A-Z][a-z]{1,5})*$").unwrap();
     for seed in 0..20 {
         let got = rig.generate(&Constraint::Lark(grammar.to_owned()), seed, 30, false);
         assert!(got.complete && names.is_match(&got.text), "{seed}: {:?}", got.text);
@@ -347,83 +351,84 @@ fn grammars_are_followed() {
 #[test]
 fn forced_tokens_are_those_of_the_tokenizer() {
     fn check(rig: &Rig, constraint: &Constraint, expected: &[&str]) {
-        let ids = rig.grammars.start(constraint).unwrap().forced();
+        let ids = rig.compiler.compile(constraint).unwrap().forced();
         let tokens: Vec<String> = ids.iter().map(|id| rig.tokenizer.id_to_token(*id).unwrap()).collect();
         assert_eq!(tokens, expected);
     }
     let choice = Constraint::Choices(vec!["name true a<|end|>\u{1}".to_owned()]);
     let end = ["<", "|", "e", "n", "d", "|", ">", "<0x01>"];
     let before = ["name", "▁", "true", "▁a"];
-    check(&rig(spaced()), &choice, &[&before[..], &end[..]].concat());
+    check(&rig(sentence_piece()), &choice, &[&before[..], &end[..]].concat());
     let both = Constraint::Choices(vec!["namea".to_owned(), "nameb".to_owned()]);
-    check(&rig(spaced()), &both, &["name"]);
+    check(&rig(sentence_piece()), &both, &["name"]);
     let schema = json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "integer"}}, "additionalProperties": false});
-    check(&rig(spaced()), &Constraint::JsonSchema(schema.to_string()), &["{", "\"", "name", "\":", "▁"]);
+    check(
+        &rig(sentence_piece()),
+        &Constraint::JsonSchema(schema.to_string()),
+        &["{", "\"", "name", "\":", "▁"],
+    );
 }
 
 #[test]
 fn what_cannot_be_used_is_said_in_one_line() {
     fn check(constraint: Constraint, expected: &str) {
-        let message = rig(spaced()).grammars.start(&constraint).unwrap_err().to_string();
+        let message = rig(sentence_piece()).compiler.compile(&constraint).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{message:?}");
         assert!(!message.contains('\n') && message.chars().count() <= MAX_MESSAGE + 60, "{message:?}");
     }
     let schema = |text: &str| Constraint::JsonSchema(text.to_owned());
-    check(schema("{"), "the JSON schema cannot be used: EOF while parsing");
-    check(schema("[]"), "the JSON schema cannot be used: a schema is an object or true");
-    check(schema(r#"{"type": "text"}"#), "the JSON schema cannot be used: ");
-    check(schema(r#"{"not": {"type": "string"}}"#), "the JSON schema cannot be used: ");
+    check(schema("{"), "invalid JSON schema: EOF while parsing");
+    check(schema("[]"), "invalid JSON schema: expected an object or true");
+    check(schema(r#"{"type": "text"}"#), "invalid JSON schema: ");
+    check(schema(r#"{"not": {"type": "string"}}"#), "invalid JSON schema: ");
     check(
         schema(r#"{"type": "string", "minLength": 3, "maxLength": 2}"#),
-        "the JSON schema cannot be used: Unsatisfiable schema: ",
+        "invalid JSON schema: Unsatisfiable schema: ",
     );
-    check(schema(r##"{"$ref": "#/$defs/a"}"##), "the JSON schema cannot be used: ");
-    check(schema(r#"{"$ref": "http://localhost/a"}"#), "the JSON schema cannot be used: ");
-    check(
-        schema(r#"{"oneOf": [{"type": "integer"}, {"type": "number"}]}"#),
-        "the JSON schema cannot be used: oneOf",
-    );
-    check(Constraint::Regex("(a".to_owned()), "the regular expression cannot be used: ");
-    check(Constraint::Regex("a(?=b)".to_owned()), "the regular expression cannot be used: ");
-    check(Constraint::Lark("start: nothing".to_owned()), "the grammar cannot be used: ");
-    check(Constraint::Choices(Vec::new()), "the choices cannot be used: there are none");
-    check(Constraint::Choices(vec![String::new()]), "the choices cannot be used: one is empty");
+    check(schema(r##"{"$ref": "#/$defs/a"}"##), "invalid JSON schema: ");
+    check(schema(r#"{"$ref": "http://localhost/a"}"#), "invalid JSON schema: ");
+    check(schema(r#"{"oneOf": [{"type": "integer"}, {"type": "number"}]}"#), "invalid JSON schema: oneOf");
+    check(Constraint::Regex("(a".to_owned()), "invalid regular expression: ");
+    check(Constraint::Regex("a(?=b)".to_owned()), "invalid regular expression: ");
+    check(Constraint::Lark("start: nothing".to_owned()), "invalid grammar: ");
+    check(Constraint::Choices(Vec::new()), "invalid choices: expected at least one");
+    check(Constraint::Choices(vec![String::new()]), "invalid choices: one of them is empty");
     let long = Constraint::Regex("a".repeat(MAX_BYTES + 1));
-    check(long, "the regular expression cannot be used: 262145 bytes; allowed: at most 262144");
+    check(long, "invalid regular expression: 262145 bytes; expected at most 262144");
 }
 
 #[test]
-fn a_limit_below_the_shortest_text_is_not_steered() {
+fn a_limit_below_the_shortest_text_has_no_completion() {
     let rig = rig(byte_level());
     let any = json!({"type": "integer"});
     let schema = json!({"type": "object", "required": ["a long name", "another long name"], "additionalProperties": false,
         "properties": {"a long name": any, "another long name": any}});
-    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    let mut matcher = rig.compiler.compile(&Constraint::JsonSchema(schema.to_string())).unwrap();
     matcher.mask(3).unwrap();
-    assert!(!matcher.is_steered());
-    let mut matcher = rig.grammars.start(&Constraint::JsonSchema(schema.to_string())).unwrap();
+    assert!(!matcher.can_complete());
+    let mut matcher = rig.compiler.compile(&Constraint::JsonSchema(schema.to_string())).unwrap();
     matcher.mask(100).unwrap();
-    assert!(matcher.is_steered());
+    assert!(matcher.can_complete());
 }
 
 #[test]
 fn vocabularies_that_cannot_be_constrained_are_refused() {
     fn check(tokenizer: Tokenizer, logits: usize, eos: &[u32], expected: &str) {
-        let error = Grammars::new(&Arc::new(tokenizer), logits, eos).unwrap_err().to_string();
+        let error = GrammarCompiler::new(&Arc::new(tokenizer), logits, eos).unwrap_err().to_string();
         assert_eq!(error, expected);
     }
-    let mut plain = spaced();
+    let mut plain = sentence_piece();
     plain.with_decoder(None::<ByteLevel>);
     check(
         plain,
         1_000,
         &[1],
-        "constraints need a vocabulary of bytes or of spaced text, which the decoder does not say",
+        "constraints need a byte-level or SentencePiece vocabulary; the tokenizer's decoder is neither",
     );
-    let last = spaced().get_vocab(true).into_values().max().unwrap();
-    check(spaced(), 100, &[1], &format!("token {last} has no logit: the model gives 100"));
-    check(spaced(), 1_000, &[], "no token ends a text");
-    check(spaced(), 1_000, &[1_000], "token 1000 ends a text and has no logit: the model gives 1000");
+    let last = sentence_piece().get_vocab(true).into_values().max().unwrap();
+    check(sentence_piece(), 100, &[1], &format!("token {last} has no logit: the model gives 100"));
+    check(sentence_piece(), 1_000, &[], "the model has no end-of-sequence token");
+    check(sentence_piece(), 1_000, &[1_000], "end-of-sequence token 1000 has no logit: the model gives 1000");
 }
 
 #[test]
@@ -441,6 +446,6 @@ fn messages_are_cut_to_one_line() {
 fn can_be_shared_between_threads() {
     fn check<T: Send + Sync>() {}
     fn moves<T: Send>() {}
-    check::<Grammars>();
+    check::<GrammarCompiler>();
     moves::<Matcher>();
 }

@@ -1,15 +1,27 @@
-//! The passes over a vocabulary: written in lanes so that the compiler uses vector instructions,
-//! those of the machine. No operations are fused, so that they are the same bits on every machine.
+//! Passes over a row of logits: maximum, softmax weights, top-k, top-p, and the draw itself.
+//!
+//! Loops are written over fixed lanes, so that the compiler uses the machine's vector instructions.
+//! No operations are fused, so that results are the same bits on every machine.
 
-use super::Sampling;
 use crate::kernels::isa::{Isa, by_isa};
 
-/// Floats that the loops take at once.
+/// Number of floats that the loops take at once: one AVX-512 register.
 const LANES: usize = 16;
-/// Tokens that top-p sorts first; most nuclei are smaller.
+/// Number of tokens that top-p sorts first; most nuclei are smaller. It doubles from there.
 const NUCLEUS: usize = 256;
+/// Number of values summed in single precision before the sum is added in double precision.
+const SUM_BLOCK: usize = 4_096;
 
-/// Ten rounds of Philox 4×32 (Salmon 2011, "Parallel random numbers: as easy as 1, 2, 3").
+/// Parameters of a draw; see the fields of the same names in the sampling parameters.
+pub(super) struct Cuts {
+    pub(super) temperature: f32,
+    pub(super) top_k: usize,
+    pub(super) top_p: f32,
+    pub(super) min_p: f32,
+}
+
+/// Ten rounds of Philox 4×32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+/// Counter-based: the n-th number needs no state, so that a sequence can be resumed anywhere.
 fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let ([mut a, mut b, mut c, mut d], [mut k, mut l]) = (counter, key);
     for _ in 0..10 {
@@ -22,7 +34,7 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [a, b, c, d]
 }
 
-/// A number in [0, 1) that depends on its arguments only.
+/// Random number in [0, 1) that depends on its arguments only.
 pub(super) fn uniform(seed: u64, position: u64, attempt: u32) -> f64 {
     let counter = [position as u32, (position >> 32) as u32, attempt, 0];
     let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
@@ -30,7 +42,7 @@ pub(super) fn uniform(seed: u64, position: u64, attempt: u32) -> f64 {
     bits as f64 / (1_u64 << 53) as f64
 }
 
-/// The largest value; NaN counts as −∞.
+/// Largest value; NaN counts as −∞.
 pub(super) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
@@ -47,7 +59,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
 /// below −87. NaN stays.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // Adding and taking away 1.5 · 2²³ rounds to a whole number.
+    // Adding and subtracting 1.5 · 2²³ rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     let y = if x < -87.0 { -87.0 } else { x };
     let whole = y * std::f32::consts::LOG2_E + ROUND;
@@ -64,7 +76,7 @@ fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { p * power }
 }
 
-/// The sum of e^(x − best).
+/// Sum of e^(x − best).
 pub(super) fn sum_exp(values: &[f32], best: f32) -> f64 {
     let mut sum = 0.0;
     by_isa!(Isa::detect(), sum_exp_in_lanes(values: &[f32] = values, best: f32 = best, sum: &mut f64 = &mut sum));
@@ -74,8 +86,8 @@ pub(super) fn sum_exp(values: &[f32], best: f32) -> f64 {
 #[inline(always)]
 fn sum_exp_in_lanes<const FMA: bool>(values: &[f32], best: f32, total: &mut f64) {
     let mut sum = 0.0;
-    // Blocks keep the single-precision partial sums short.
-    for block in values.chunks(4_096) {
+    // Short single-precision partial sums keep their rounding errors small.
+    for block in values.chunks(SUM_BLOCK) {
         let mut lanes = [0.0_f32; LANES];
         let chunks = block.chunks_exact(LANES);
         let rest = chunks.remainder();
@@ -90,7 +102,7 @@ fn sum_exp_in_lanes<const FMA: bool>(values: &[f32], best: f32, total: &mut f64)
     *total = sum;
 }
 
-/// e^((x − best) / temperature) for every value, 0 for those below `bar`.
+/// Replaces every value by e^((x − best) / temperature), those below `bar` by 0.
 #[inline(always)]
 fn weigh<const FMA: bool>(values: &mut [f32], best: f32, temperature: f32, bar: f32) {
     for x in values {
@@ -101,7 +113,7 @@ fn weigh<const FMA: bool>(values: &mut [f32], best: f32, temperature: f32, bar: 
 
 fn sum(values: &[f32]) -> f64 {
     let mut sum = 0.0;
-    for block in values.chunks(4_096) {
+    for block in values.chunks(SUM_BLOCK) {
         let mut lanes = [0.0_f32; LANES];
         let chunks = block.chunks_exact(LANES);
         sum += chunks.remainder().iter().map(|x| f64::from(*x)).sum::<f64>();
@@ -115,7 +127,7 @@ fn sum(values: &[f32]) -> f64 {
     sum
 }
 
-/// Sets what is not allowed to −∞.
+/// Sets the values whose bit in `allowed` is 0 to −∞.
 pub(super) fn mask(values: &mut [f32], allowed: &[u32]) {
     for (chunk, word) in values.chunks_mut(32).zip(allowed) {
         match *word {
@@ -132,7 +144,7 @@ pub(super) fn mask(values: &mut [f32], allowed: &[u32]) {
     }
 }
 
-/// The `count` largest values with their places, largest first, of equals the first first.
+/// The `count` largest values with their indices, largest first, of equals the lowest index first.
 pub(super) fn largest(values: &[f32], count: usize) -> Vec<(u32, f32)> {
     if count == 0 {
         return Vec::new();
@@ -143,13 +155,13 @@ pub(super) fn largest(values: &[f32], count: usize) -> Vec<(u32, f32)> {
     kept
 }
 
-/// The `k`-th largest value, counted from 1; −∞ where there are not so many.
+/// The `k`-th largest value, counted from 1; −∞ if there are fewer.
 fn kth(values: &[f32], k: usize) -> f32 {
     if k > values.len() {
         return f32::NEG_INFINITY;
     }
-    // A few more than asked are collected before the smaller ones are thrown out, so most values
-    // cost one comparison.
+    // Twice as many are collected before the smaller half is dropped, so that most values cost one
+    // comparison.
     let room = (2 * k).max(64);
     let mut kept: Vec<f32> = Vec::with_capacity(room);
     let mut bar = f32::NEG_INFINITY;
@@ -183,33 +195,33 @@ fn at_least(values: &[f32], bar: f32) -> Vec<(u32, f32)> {
     kept
 }
 
-/// The place of a value drawn from logits whose largest is `best`; nothing where all are −∞.
-pub(super) fn draw(logits: &mut [f32], best: f32, settings: &Sampling, uniform: f64) -> Option<usize> {
-    let k = settings.top_k as usize;
-    let bar = if k == 0 { f32::NEG_INFINITY } else { kth(logits, k) };
+/// Draws an index from logits whose largest is `best`; `None` if all are −∞. Overwrites the logits
+/// with weights.
+pub(super) fn draw(logits: &mut [f32], best: f32, cuts: &Cuts, uniform: f64) -> Option<usize> {
+    let bar = if cuts.top_k == 0 { f32::NEG_INFINITY } else { kth(logits, cuts.top_k) };
     by_isa!(Isa::detect(), weigh(values: &mut [f32] = logits, best: f32 = best,
-        temperature: f32 = settings.temperature, bar: f32 = bar));
-    if settings.top_p < 1.0 {
-        let kept = nucleus(logits, settings.top_p);
-        let kept = kept.into_iter().filter(|(_, weight)| *weight >= settings.min_p);
+        temperature: f32 = cuts.temperature, bar: f32 = bar));
+    if cuts.top_p < 1.0 {
+        let kept = nucleus(logits, cuts.top_p);
+        let kept = kept.into_iter().filter(|(_, weight)| *weight >= cuts.min_p);
         let kept: Vec<(u32, f32)> = kept.collect();
         let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
-        let place = walk(kept.iter().map(|(_, weight)| *weight), uniform * total)?;
+        let place = invert_cdf(kept.iter().map(|(_, weight)| *weight), uniform * total)?;
         return Some(kept[place].0 as usize);
     }
-    if settings.min_p > 0.0 {
+    if cuts.min_p > 0.0 {
         for weight in logits.iter_mut() {
-            *weight = if *weight < settings.min_p { 0.0 } else { *weight };
+            *weight = if *weight < cuts.min_p { 0.0 } else { *weight };
         }
     }
-    spread(logits, uniform)
+    draw_from_all(logits, uniform)
 }
 
-/// The fewest largest weights that together reach `share` of all, largest first.
+/// The fewest largest weights that together reach `share` of the total, largest first.
 fn nucleus(weights: &[f32], share: f32) -> Vec<(u32, f32)> {
     let total = sum(weights);
     let goal = f64::from(share) * total;
-    // All that is smaller than this sums to less than what may be left out.
+    // Weights below this bar, even all of them together, are less than what may be cut off.
     let bar = ((1.0 - f64::from(share)) * total / weights.len() as f64) as f32;
     let mut kept = at_least(weights, bar.max(f32::MIN_POSITIVE));
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
@@ -232,9 +244,9 @@ fn nucleus(weights: &[f32], share: f32) -> Vec<(u32, f32)> {
     kept
 }
 
-/// Where the running sum of weights passes `goal`; the last weight above 0 where rounding keeps it
-/// from doing so.
-fn walk(weights: impl Iterator<Item = f32>, goal: f64) -> Option<usize> {
+/// Index at which the running sum of weights passes `goal`, or the last weight above 0 if rounding
+/// keeps the sum below it.
+fn invert_cdf(weights: impl Iterator<Item = f32>, goal: f64) -> Option<usize> {
     let (mut sum, mut last) = (0.0, None);
     for (place, weight) in weights.enumerate().filter(|(_, weight)| *weight > 0.0) {
         sum += f64::from(weight);
@@ -246,9 +258,9 @@ fn walk(weights: impl Iterator<Item = f32>, goal: f64) -> Option<usize> {
     last
 }
 
-/// As [`walk`] over all weights, a block at a time.
-fn spread(weights: &[f32], uniform: f64) -> Option<usize> {
-    let blocks: Vec<f64> = weights.chunks(4_096).map(sum).collect();
+/// Like [`invert_cdf`] over all weights, a block at a time.
+fn draw_from_all(weights: &[f32], uniform: f64) -> Option<usize> {
+    let blocks: Vec<f64> = weights.chunks(SUM_BLOCK).map(sum).collect();
     let mut goal = uniform * blocks.iter().sum::<f64>();
     let last = blocks.iter().rposition(|sum| *sum > 0.0)?;
     let mut block = 0;
@@ -256,8 +268,8 @@ fn spread(weights: &[f32], uniform: f64) -> Option<usize> {
         goal -= blocks[block];
         block += 1;
     }
-    let chunk = weights.chunks(4_096).nth(block)?;
-    Some(block * 4_096 + walk(chunk.iter().copied(), goal)?)
+    let chunk = weights.chunks(SUM_BLOCK).nth(block)?;
+    Some(block * SUM_BLOCK + invert_cdf(chunk.iter().copied(), goal)?)
 }
 
 #[cfg(test)]

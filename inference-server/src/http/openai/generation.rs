@@ -22,7 +22,7 @@ use super::{Input, context_of, counted};
 use crate::error::Error;
 use crate::generation::Generator;
 use crate::generation::sampler::Sampled;
-use crate::generation::sequence::{Event, Reason};
+use crate::generation::sequence::{Event, FinishReason};
 use crate::registry::loaded::LoadedModel;
 use crate::service::Service;
 use crate::service::access::Client;
@@ -155,10 +155,10 @@ impl Usage {
     }
 }
 
-fn finish_reason(reason: Reason) -> &'static str {
+fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
-        Reason::Stop | Reason::StopSequence => "stop",
-        Reason::Length => "length",
+        FinishReason::Stop | FinishReason::StopSequence => "stop",
+        FinishReason::Length => "length",
     }
 }
 
@@ -225,7 +225,7 @@ impl Head {
     }
 
     /// The change of one choice.
-    fn change(&self, index: usize, delta: &Value, reason: Option<Reason>, logprobs: &Value) -> Value {
+    fn change(&self, index: usize, delta: &Value, reason: Option<FinishReason>, logprobs: &Value) -> Value {
         let reason = reason.map(finish_reason);
         let choice = match self.form {
             Form::Chat => {

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Fault, Fields};
 use super::{INPUT, Input};
+use crate::generation::chat_template::Message;
 use crate::generation::constraint::Constraint;
-use crate::generation::sampler::Sampling;
-use crate::generation::template::Message;
+use crate::generation::sampler::SamplingParams;
 use crate::scheduler::batcher::Priority;
 use crate::service::ModelRef;
 use crate::service::generate::GenerateSettings;
@@ -257,10 +257,10 @@ pub(super) enum Form {
 
 impl Common {
     pub(super) fn settings(&self, form: Form, logprobs: Option<u32>) -> GenerateSettings {
-        let plain = Sampling::default();
+        let plain = SamplingParams::default();
         let mut logit_bias: Vec<(u32, f32)> = self.logit_bias.iter().map(|(id, bias)| (*id, *bias)).collect();
         logit_bias.sort_unstable_by_key(|(id, _)| *id);
-        let sampling = Sampling {
+        let sampling = SamplingParams {
             // The default of OpenAI's API.
             temperature: self.temperature.unwrap_or(1.0),
             top_p: self.top_p.unwrap_or(plain.top_p),

@@ -12,8 +12,8 @@ use super::languages;
 #[cfg(feature = "cuda")]
 use crate::device::Precision;
 use crate::device::{CPU_KV_BYTES, GenerationLimits, OpenDevice};
+use crate::generation::chat_template::ChatTemplate;
 use crate::generation::engine::EngineLimits;
-use crate::generation::template::ChatTemplate;
 use crate::generation::{GenerationProfile, Generator};
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::Machine;
@@ -66,8 +66,8 @@ pub(super) fn load(
     let (family, context, vocabulary) = (config.family, config.context, config.vocabulary);
     let (decoder, limits) = decoder(device, config, &mut source)?;
     let weight_bytes = decoder.weight_bytes();
-    let manner = GenerationProfile { template, end_ids, context, vocabulary };
-    let generator = Generator::start(decoder, tokenizer.shared(), manner, limits, device)?;
+    let profile = GenerationProfile { template, eos_ids: end_ids, context, vocabulary };
+    let generator = Generator::start(decoder, tokenizer.shared(), profile, limits, device)?;
     let info = ModelInfo {
         name: name.to_owned(),
         revision: revision::revision(store, name)?,
@@ -204,7 +204,7 @@ fn limits(device: &OpenDevice, room: u64, block_bytes: usize, context: usize) ->
         "{} MiB for keys and values have no room for a block of {block_bytes} bytes; see --kv-cache-mib",
         room >> 20
     );
-    Ok(EngineLimits { step_tokens, texts, blocks })
+    Ok(EngineLimits { step_tokens, max_running_sequences: texts, blocks })
 }
 
 /// Tokens that end texts, by `generation_config.json`, else by `config.json`; nothing where neither

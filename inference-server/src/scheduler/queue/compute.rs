@@ -1,19 +1,21 @@
-//! One batch through the model, whatever the model does.
+//! Runs one batch and isolates the rows that make it fail.
+//!
+//! Whatever the model does (an error, a panic, too few outputs), every row gets a result.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::models::{ComputeError, Extras, Model, RowOutput};
 
-/// One result per row.
+/// Runs the rows and returns one result per row.
 ///
 /// A batch that fails, panics or does not fit into memory is halved until the row at fault is
-/// alone, so that it fails by itself. A lost device is not asked again.
-pub(super) fn compute(
-    network: &dyn Model,
+/// alone, so that only this row fails. A lost device is not tried again.
+pub(super) fn compute<M: Model + ?Sized>(
+    model: &M,
     rows: &[&[u32]],
     extras: Extras,
 ) -> Vec<Result<RowOutput, ComputeError>> {
-    let error = match attempt(network, rows, extras) {
+    let error = match attempt(model, rows, extras) {
         Ok(outputs) => return outputs.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
@@ -21,23 +23,27 @@ pub(super) fn compute(
         return vec![Err(error); rows.len()];
     }
     let (first, second) = rows.split_at(rows.len() / 2);
-    let mut results = compute(network, first, extras);
+    let mut results = compute(model, first, extras);
     match results.last() {
         Some(Err(lost @ ComputeError::DeviceLost(_))) => {
             results.extend(vec![Err(lost.clone()); second.len()])
         }
-        _ => results.extend(compute(network, second, extras)),
+        _ => results.extend(compute(model, second, extras)),
     }
     results
 }
 
-fn attempt(network: &dyn Model, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
-    let outputs = catch_unwind(AssertUnwindSafe(|| network.run(rows, extras)))
+fn attempt<M: Model + ?Sized>(
+    model: &M,
+    rows: &[&[u32]],
+    extras: Extras,
+) -> Result<Vec<RowOutput>, ComputeError> {
+    let outputs = catch_unwind(AssertUnwindSafe(|| model.run(rows, extras)))
         .unwrap_or_else(|_| Err(ComputeError::Failed("the model panicked".to_owned())))?;
     if outputs.len() == rows.len() {
         return Ok(outputs);
     }
-    Err(ComputeError::Failed(format!("{} answers to {} rows", outputs.len(), rows.len())))
+    Err(ComputeError::Failed(format!("the model gave {} outputs for {} rows", outputs.len(), rows.len())))
 }
 
 #[cfg(test)]
@@ -46,8 +52,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers each row's length. Does not fit more than three rows, panics on token 13, fails on
-    /// 7, is lost on 99 and forgets a row on 5.
+    /// Returns each row's length. Runs out of memory above three rows, panics on token 13, fails on
+    /// 7, loses the device on 99 and omits a row on 5.
     #[derive(Default)]
     struct Small(Mutex<Vec<usize>>);
 

@@ -1,5 +1,7 @@
-//! A request on its way through the queue: its rows come back in any order, its answer goes out
-//! once.
+//! A request inside the queue: its rows come back in any order, its answer is sent once.
+//!
+//! A [`Job`] is shared by its rows; the caller waits on the [`Ticket`]. The job's permit shrinks
+//! with every row and is released before the answer is sent.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,25 +10,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Lane, Work};
+use super::work::{Work, WorkOutput, WorkSource};
 use crate::error::Error;
 use crate::models::RowOutput;
 use crate::scheduler::admission::{Admission, TokenPermit};
 
-type Answer = oneshot::Sender<Result<Done, Error>>;
+type Answer = oneshot::Sender<Result<WorkOutput, Error>>;
 
-/// Work handed in. Dropping it gives the work up: what was not computed yet never is.
+/// Submitted work. Dropping it cancels the work: rows that have not been computed never are.
 #[derive(Debug)]
 pub struct Ticket {
-    answer: oneshot::Receiver<Result<Done, Error>>,
+    answer: oneshot::Receiver<Result<WorkOutput, Error>>,
     limits: Arc<TimeLimits>,
 }
 
-/// Until when work is of use.
+/// Deadlines of a job.
 #[derive(Debug)]
 struct TimeLimits {
     deadline: Option<Instant>,
     begin_by: Option<Instant>,
+    /// Whether a row has reached the device; `begin_by` no longer matters then.
     started: AtomicBool,
     admission: Arc<Admission>,
 }
@@ -36,14 +39,14 @@ impl TimeLimits {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// When the work is of no use any more, as things stand.
-    fn end(&self) -> Option<Instant> {
+    /// Earliest deadline that still applies.
+    fn next_deadline(&self) -> Option<Instant> {
         let begin_by = self.begin_by.filter(|_| !self.started());
         [self.deadline, begin_by].into_iter().flatten().min()
     }
 
-    /// Why the work is of no use any more.
-    fn passed(&self) -> Option<Error> {
+    /// Error of the deadline that has passed, if any.
+    fn expired(&self) -> Option<Error> {
         let now = Instant::now();
         let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
         if passed(self.deadline) {
@@ -55,23 +58,23 @@ impl TimeLimits {
 }
 
 impl Ticket {
-    /// Waits for the answer, as long as it is of use.
+    /// Waits for the answer until a deadline passes.
     ///
     /// # Errors
-    /// [`Error::QueueTimeout`] where the device had not begun in time, [`Error::ExpiredInQueue`] or
-    /// [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] where the model failed,
-    /// [`Error::Draining`] where the server stopped first.
-    pub async fn wait(mut self) -> Result<Done, Error> {
+    /// [`Error::QueueTimeout`] if the work did not start in time, [`Error::ExpiredInQueue`] or
+    /// [`Error::ExpiredRunning`] at the deadline, [`Error::Backend`] if the model failed,
+    /// [`Error::Draining`] if the server stopped first.
+    pub async fn wait(mut self) -> Result<WorkOutput, Error> {
         loop {
             let answer = &mut self.answer;
-            let Some(end) = self.limits.end() else {
+            let Some(end) = self.limits.next_deadline() else {
                 return answer.await.unwrap_or(Err(Error::Draining));
             };
             match tokio::time::timeout_at(end.into(), answer).await {
                 Ok(answer) => return answer.unwrap_or(Err(Error::Draining)),
-                // Work that was begun in time may go on until the deadline.
+                // Work that started in time may go on until its deadline.
                 Err(_) => {
-                    if let Some(error) = self.limits.passed() {
+                    if let Some(error) = self.limits.expired() {
                         return Err(error);
                     }
                 }
@@ -80,13 +83,13 @@ impl Ticket {
     }
 }
 
-/// What the rows of a piece of work share.
+/// State shared by the rows of one piece of work.
 pub(super) struct Job {
-    pub(super) lane: Lane,
+    pub(super) source: WorkSource,
     cancel: CancellationToken,
     submitted: Instant,
     limits: Arc<TimeLimits>,
-    ended: AtomicBool,
+    finished: AtomicBool,
     progress: Mutex<Progress>,
 }
 
@@ -98,7 +101,7 @@ struct Progress {
     tokens_left: u64,
     queued: Duration,
     compute: Duration,
-    /// Taken when the job ends, in whatever way.
+    /// Taken when the job finishes, successfully or not.
     open: Option<(Answer, TokenPermit)>,
 }
 
@@ -110,9 +113,9 @@ pub(super) struct Row {
 }
 
 impl Job {
-    /// The job, its rows (shortest first) and the ticket for its answer.
+    /// Creates the job, its rows (shortest first) and the ticket for its answer.
     pub(super) fn new(work: Work) -> (Arc<Self>, Vec<Row>, Ticket) {
-        let Work { lane, rows, cancel, deadline, begin_by, permit } = work;
+        let Work { source, rows, cancel, deadline, begin_by, permit } = work;
         let (sender, answer) = oneshot::channel();
         let (started, admission) = (AtomicBool::new(false), permit.admission());
         let limits = Arc::new(TimeLimits { deadline, begin_by, started, admission });
@@ -127,11 +130,11 @@ impl Job {
             open: Some((sender, permit)),
         };
         let job = Arc::new(Self {
-            lane,
+            source,
             cancel,
             submitted: Instant::now(),
             limits,
-            ended: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             progress: Mutex::new(progress),
         });
         let row = |(index, ids)| Row { job: Arc::clone(&job), index, ids };
@@ -144,27 +147,27 @@ impl Job {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the answer is out; what is left of the job is of no use then.
-    pub(super) fn ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    /// Whether the answer has been sent; rows that are left need not be computed.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
     }
 
-    /// Whether rows of it have not come back.
+    /// Whether rows are waiting or on the device.
     pub(super) fn has_rows(&self) -> bool {
         self.progress().rows_left > 0
     }
 
-    /// Why the job is of no use any more.
-    pub(super) fn abandoned(&self) -> Option<Error> {
-        let gone = || self.progress().open.as_ref().is_some_and(|open| open.0.is_closed());
-        if self.cancel.is_cancelled() || gone() {
+    /// Reason to abort the job: its caller left or a deadline passed.
+    pub(super) fn abort_reason(&self) -> Option<Error> {
+        let caller_left = || self.progress().open.as_ref().is_some_and(|open| open.0.is_closed());
+        if self.cancel.is_cancelled() || caller_left() {
             return Some(Error::Cancelled);
         }
-        self.limits.passed()
+        self.limits.expired()
     }
 
-    /// The device takes a row of the job; how long the job waited, the first time.
-    pub(super) fn begin(&self) -> Option<Duration> {
+    /// Records that a row reached the device; returns how long the job waited, the first time.
+    pub(super) fn start(&self) -> Option<Duration> {
         if self.limits.started.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -173,13 +176,13 @@ impl Job {
         Some(waited)
     }
 
-    /// A batch with rows of the job took this long.
-    pub(super) fn spent(&self, elapsed: Duration) {
+    /// Adds the time of a batch that held rows of the job.
+    pub(super) fn add_compute(&self, elapsed: Duration) {
         self.progress().compute += elapsed;
     }
 
-    /// A row came back; the last one answers, and so does a row that failed.
-    pub(super) fn row(&self, index: usize, tokens: usize, output: Result<RowOutput, Error>) {
+    /// Stores the output of a row. The last row finishes the job, and so does a row that failed.
+    pub(super) fn complete_row(&self, index: usize, tokens: usize, output: Result<RowOutput, Error>) {
         let mut progress = self.progress();
         progress.rows_left -= 1;
         progress.tokens_left -= tokens as u64;
@@ -200,22 +203,23 @@ impl Job {
             Err(error) => Err(error),
         };
         drop(progress);
-        self.end(result);
+        self.finish(result);
     }
 
-    /// Answers, unless that has been done.
-    pub(super) fn end(&self, result: Result<(), Error>) {
+    /// Sends the answer, unless one has been sent.
+    pub(super) fn finish(&self, result: Result<(), Error>) {
         let mut progress = self.progress();
         let Some((answer, permit)) = progress.open.take() else { return };
-        let done = result.map(|()| Done {
+        let output = result.map(|()| WorkOutput {
             outputs: std::mem::take(&mut progress.outputs),
             queued: progress.queued,
             compute: progress.compute,
         });
         drop(progress);
-        self.ended.store(true, Ordering::Release);
+        self.finished.store(true, Ordering::Release);
+        // Released first, so that a caller who has the answer finds the tokens free.
         drop(permit);
-        // A closed channel means that nobody waits any more.
-        let _ = answer.send(done);
+        // A closed channel means that the caller left.
+        let _ = answer.send(output);
     }
 }

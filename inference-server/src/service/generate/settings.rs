@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::generation::chat_template::Message;
 use crate::generation::constraint::{Constraint, Matcher};
-use crate::generation::sampler::{MAX_LOGPROBS, Sampling};
-use crate::generation::template::Message;
+use crate::generation::sampler::{MAX_LOGPROBS, SamplingParams};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
 use crate::service::{ModelRef, Service};
@@ -30,8 +30,8 @@ const LARGEST_CONSTRAINT: usize = 64 << 10;
 pub(crate) struct GenerateSettings {
     /// The model.
     pub model: ModelRef,
-    /// Sampling; its seed and number of log probabilities are set from the fields below.
-    pub sampling: Sampling,
+    /// SamplingParams; its seed and number of log probabilities are set from the fields below.
+    pub sampling: SamplingParams,
     /// Seed of the first prompt, the others follow it; `None` draws one.
     pub seed: Option<u64>,
     /// Whose turn comes first.
@@ -72,7 +72,7 @@ pub(crate) enum PromptInput {
 #[derive(Debug)]
 pub(super) struct GeneratePlan {
     pub(super) model: Arc<LoadedModel>,
-    pub(super) sampling: Sampling,
+    pub(super) sampling: SamplingParams,
     pub(super) priority: Priority,
     max_new_tokens: Option<usize>,
     pub(super) stop: Vec<String>,
@@ -91,14 +91,14 @@ impl GeneratePlan {
         if let Some(count) = settings.logprobs.filter(|count| *count > MAX_LOGPROBS) {
             return Err(invalid("settings.logprobs", count, &format!("0 to {MAX_LOGPROBS}")));
         }
-        let sampling = Sampling {
+        let sampling = SamplingParams {
             // Seeds of a batch follow each other, so a drawn one leaves room above it.
             seed: settings.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 1),
             logprobs: settings.logprobs.unwrap_or_default(),
             ..settings.sampling
         };
         sampling
-            .check("settings.sampling", model.generator()?.manner().vocabulary)
+            .check("settings.sampling", model.generator()?.profile().vocabulary)
             .map_err(|fault| invalid(&fault.field, fault.value, &fault.allowed))?;
         Ok(Self {
             sampling,
@@ -126,7 +126,7 @@ impl GeneratePlan {
         let Some((field, constraint)) = &self.constraint else { return Ok(None) };
         let mut matcher = self.model.generator()?.matcher(field, constraint)?;
         matcher
-            .begin(max_new_tokens, !self.logprobs)
+            .prepare(max_new_tokens, !self.logprobs)
             .map_err(|error| Error::BadConstraint { field: field.clone(), cause: error.to_string() })?;
         Ok(Some((field.clone(), matcher)))
     }
@@ -210,7 +210,7 @@ impl Service {
                 model.tokenizer.prompt(&text, true)?
             }
             PromptInput::Tokens(ids) => {
-                let vocabulary = model.generator()?.manner().vocabulary;
+                let vocabulary = model.generator()?.profile().vocabulary;
                 if let Some(place) = ids.iter().position(|id| *id as usize >= vocabulary) {
                     let field = format!("{field}.tokens.ids[{place}]");
                     return Err(invalid(&field, ids[place], &format!("0 to {}", vocabulary - 1)));
@@ -237,7 +237,7 @@ impl Service {
     ) -> Result<String, Error> {
         let bad =
             |field: String, cause: String| Error::BadChat { field, model: model.info.name.clone(), cause };
-        let template = model.generator()?.manner().template.as_ref();
+        let template = model.generator()?.profile().template.as_ref();
         let template =
             template.ok_or_else(|| bad(field.to_owned(), "the model has no template".to_owned()))?;
         self.check_count(&format!("{field}.messages"), messages.len())?;

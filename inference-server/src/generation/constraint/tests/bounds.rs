@@ -1,48 +1,55 @@
-//! How much work a constraint may make, and the bounds of numbers.
+//! Bounds on the work of constraints, and bounds of numbers.
+//!
+//! Texts are random as in the parent module; what matters here is how long they take.
+
+use std::time::Duration;
 
 use super::*;
 
-/// Whatever it asks for, a constraint is followed or refused, and neither takes long.
+/// Any constraint is enforced or refused, and neither takes long.
 #[test]
 fn work_on_a_constraint_is_bounded() {
     let rig = rig(byte_level());
-    let begun = |constraint: Constraint, left: usize| -> Result<Matcher, ConstraintError> {
-        let mut matcher = rig.grammars.start(&constraint)?;
-        matcher.begin(left, true).map(|()| matcher)
+    let prepared = |constraint: Constraint, left: usize| -> Result<Matcher, ConstraintError> {
+        let mut matcher = rig.compiler.compile(&constraint)?;
+        matcher.prepare(left, true).map(|()| matcher)
     };
     let regex = |regex: &str| Constraint::Regex(regex.to_owned());
     let schema = |schema: Value| Constraint::JsonSchema(schema.to_string());
     let long = "(a{1000}){1000}";
     for (constraint, part) in [
-        (regex(long), "its shortest text has 1000000 bytes"),
-        (regex("((a{1000}){1000}){1000}"), "its shortest text has 1000000000 bytes"),
-        (regex("x?(á|é){40000}"), "its shortest text has 80000 bytes"),
-        (schema(json!({"items": {"type": "string", "pattern": long}})), "its shortest text has"),
-        (Constraint::Lark(format!("start: /((a{{1000}}){{1000}}){{50}}/ | /{long}b/")), TOO_MUCH),
-        (schema(json!({"$ref": "#"})), "no text of the model's tokens"),
-        (schema(json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})), TOO_MUCH),
+        (regex(long), "its shortest match has 1000000 bytes"),
+        (regex("((a{1000}){1000}){1000}"), "its shortest match has 1000000000 bytes"),
+        (regex("x?(á|é){40000}"), "its shortest match has 80000 bytes"),
+        (schema(json!({"items": {"type": "string", "pattern": long}})), "its shortest match has"),
+        (Constraint::Lark(format!("start: /((a{{1000}}){{1000}}){{50}}/ | /{long}b/")), TOO_MUCH_WORK),
+        (schema(json!({"$ref": "#"})), "no tokens of the model"),
+        (
+            schema(json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]})),
+            TOO_MUCH_WORK,
+        ),
     ] {
-        let error = begun(constraint.clone(), 2_000).unwrap_err().to_string();
+        let error = prepared(constraint.clone(), 2_000).unwrap_err().to_string();
         assert!(error.contains(part), "{constraint:?}: {error}");
     }
     for fine in [".*a.{200}", "(a*)*b", "(x+x+)+y", "a{3000}", "(\\w{50}){50}"] {
-        let mut matcher = begun(regex(fine), 300).unwrap_or_else(|error| panic!("{fine}: {error}"));
+        let mut matcher = prepared(regex(fine), 300).unwrap_or_else(|error| panic!("{fine}: {error}"));
         matcher.mask(300).unwrap();
     }
 }
 
-/// The long part lies behind a choice, so it is met once the text is on its way.
+/// The expensive part follows a choice, so it is reached during generation only.
 #[test]
 fn work_on_a_text_is_bounded() {
     let rig = rig(byte_level());
     let regex = "b|a((c{1000}){1000}){50}";
-    let mut matcher = rig.grammars.start(&Constraint::Regex(regex.to_owned())).unwrap();
-    matcher.begin(900, true).unwrap();
-    assert!(matcher.begun().is_empty());
+    let mut matcher = rig.compiler.compile(&Constraint::Regex(regex.to_owned())).unwrap();
+    matcher.prepare(900, true).unwrap();
+    assert!(matcher.take_forced_prefix().is_empty());
     let a = rig.tokenizer.token_to_id("a").unwrap();
-    let followed = matcher.accept(a, 900).and_then(|_| matcher.take_forced(&mut 899));
-    assert_eq!(followed.unwrap_err(), ConstraintError::Failed(TOO_MUCH.to_owned()));
-    assert!(matcher.spent() < Duration::from_secs(10), "{:?}", matcher.spent());
+    let followed = matcher.accept(a, 900).and_then(|_| matcher.accept_forced(&mut 899));
+    assert_eq!(followed.unwrap_err(), ConstraintError::Failed(TOO_MUCH_WORK.to_owned()));
+    assert!(matcher.processor_time() < Duration::from_secs(10), "{:?}", matcher.processor_time());
     assert!(matcher.mask(800).is_err(), "it stays refused");
 }
 
@@ -89,6 +96,6 @@ fn annotations_are_no_constraints() {
         assert!(got.complete, "{schema}");
     }
     let unique = json!({"type": "array", "uniqueItems": true}).to_string();
-    let refused = rig.grammars.start(&Constraint::JsonSchema(unique)).unwrap_err().to_string();
+    let refused = rig.compiler.compile(&Constraint::JsonSchema(unique)).unwrap_err().to_string();
     assert!(refused.contains("uniqueItems"), "{refused}");
 }

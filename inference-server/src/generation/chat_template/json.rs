@@ -1,4 +1,7 @@
-//! JSON as Python's `json.dumps` writes it, which is what templates were trained with.
+//! JSON as written by Python's `json.dumps`.
+//!
+//! Models were trained on prompts rendered by Python, so the same separators, escapes and digits
+//! matter.
 
 use std::fmt::Write;
 
@@ -6,10 +9,10 @@ use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
-/// How to write.
+/// Options of `json.dumps`.
 struct Style {
     indent: Option<String>,
-    /// Between entries, and between a key and its value.
+    /// Separator of entries, and of a key and its value.
     separators: (String, String),
     ensure_ascii: bool,
     sort_keys: bool,
@@ -21,8 +24,8 @@ pub(super) fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error>
     let separators: Option<Vec<String>> = arguments.get("separators")?;
     let separators = match separators.as_deref() {
         Some([entry, key]) => (entry.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two texts")),
-        // Python leaves out the space after a comma where lines are broken.
+        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two strings")),
+        // Python omits the space after a comma if it breaks lines.
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let style = Style {
@@ -33,10 +36,11 @@ pub(super) fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error>
     };
     arguments.assert_all_used()?;
     if value.is_undefined() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "undefined is no JSON"));
+        return Err(Error::new(ErrorKind::InvalidOperation, "undefined is not valid JSON"));
     }
     let json = serde_json::to_value(value).map_err(|error| {
-        Error::new(ErrorKind::InvalidOperation, format!("{} is no JSON", value.kind())).with_source(error)
+        Error::new(ErrorKind::InvalidOperation, format!("{} is not valid JSON", value.kind()))
+            .with_source(error)
     })?;
     let mut text = String::new();
     style.write(&json, 0, &mut text);
@@ -118,8 +122,8 @@ impl Style {
     }
 }
 
-/// Rust and Python agree on the digits and on when there is an exponent; Python signs it and gives
-/// it two digits.
+/// Formats a float as Python does. Rust agrees on the digits and on when there is an exponent, but
+/// Python signs the exponent and gives it two digits.
 fn python_float(float: f64) -> String {
     let text = format!("{float:?}");
     match text.split_once('e') {

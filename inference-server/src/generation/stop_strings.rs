@@ -1,88 +1,94 @@
-//! Stop strings in a text that comes in pieces.
+//! Search for stop strings in a text that comes in pieces.
+//!
+//! Text is emitted as soon as no stop string can begin in it. How the text is cut into
+//! pieces makes no difference.
 
-/// What a piece adds to the answer.
+/// Text released by a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Emit {
-    /// Text that no stop string can begin in any more.
+pub struct Emitted {
+    /// Text in which no stop string can begin.
     pub text: String,
     /// Whether a stop string is complete: it is not part of the text, and nothing follows.
     pub stopped: bool,
 }
 
-/// One stop string and how much of its beginning the text ends with.
+/// Matches one stop string byte by byte (Knuth, Morris and Pratt, 1977).
 #[derive(Debug, Clone)]
-struct Watch {
+struct Pattern {
     stop: Vec<u8>,
-    /// For each length of the beginning: the longest shorter one that it ends with (Knuth, Morris
-    /// and Pratt 1977).
-    shorter: Vec<usize>,
+    /// Failure function: for each prefix length, the length of the longest proper prefix that is
+    /// also its suffix.
+    failure: Vec<usize>,
+    /// Length of the prefix that the text ends with.
     matched: usize,
 }
 
-impl Watch {
+impl Pattern {
     fn new(stop: &str) -> Self {
         let stop = stop.as_bytes().to_vec();
-        let mut shorter = vec![0; stop.len() + 1];
+        let mut failure = vec![0; stop.len() + 1];
         let mut length = 0;
         for place in 1..stop.len() {
             while length > 0 && stop[place] != stop[length] {
-                length = shorter[length];
+                length = failure[length];
             }
             length += usize::from(stop[place] == stop[length]);
-            shorter[place + 1] = length;
+            failure[place + 1] = length;
         }
-        Self { stop, shorter, matched: 0 }
+        Self { stop, failure, matched: 0 }
     }
 
-    /// Reads one byte; whether the stop string is complete.
+    /// Reads one byte; returns whether the stop string is complete.
     fn step(&mut self, byte: u8) -> bool {
         while self.matched > 0 && self.stop[self.matched] != byte {
-            self.matched = self.shorter[self.matched];
+            self.matched = self.failure[self.matched];
         }
         self.matched += usize::from(self.stop[self.matched] == byte);
         self.matched == self.stop.len()
     }
 }
 
-/// Looks for stop strings and holds back only what may still become one.
+/// Searches a text for stop strings and holds back only what may still become one.
 ///
-/// The string that is complete first wins; of two that end together, the longer one. How the text
-/// is cut into pieces makes no difference.
+/// The string that is complete first wins; of two that end together, the longer one.
 #[derive(Debug, Clone)]
-pub struct Stops {
-    watches: Vec<Watch>,
+pub struct StopStrings {
+    patterns: Vec<Pattern>,
     held: String,
     stopped: bool,
 }
 
-impl Stops {
-    /// Empty strings are left out.
+impl StopStrings {
+    /// Creates a search; empty strings are ignored.
     pub fn new(stops: Vec<String>) -> Self {
-        let watches = stops.iter().filter(|stop| !stop.is_empty()).map(|stop| Watch::new(stop)).collect();
-        Self { watches, held: String::new(), stopped: false }
+        let patterns = stops.iter().filter(|stop| !stop.is_empty()).map(|stop| Pattern::new(stop)).collect();
+        Self { patterns, held: String::new(), stopped: false }
     }
 
-    /// Reads the next piece of the text; after a stop there is nothing more.
-    pub fn push(&mut self, piece: &str) -> Emit {
+    /// Reads the next piece of the text; after a stop nothing more is emitted.
+    pub fn push(&mut self, piece: &str) -> Emitted {
         if self.stopped {
-            return Emit { text: String::new(), stopped: true };
+            return Emitted { text: String::new(), stopped: true };
         }
         let before = self.held.len();
         self.held.push_str(piece);
         for (place, byte) in piece.bytes().enumerate() {
-            let complete = self.watches.iter_mut().filter_map(|w| w.step(byte).then_some(w.stop.len()));
+            let complete = self
+                .patterns
+                .iter_mut()
+                .filter_map(|pattern| pattern.step(byte).then_some(pattern.stop.len()));
             if let Some(longest) = complete.max() {
                 self.stopped = true;
                 self.held.truncate(before + place + 1 - longest);
-                return Emit { text: std::mem::take(&mut self.held), stopped: true };
+                return Emitted { text: std::mem::take(&mut self.held), stopped: true };
             }
         }
-        let kept = self.watches.iter().map(|watch| watch.matched).max().unwrap_or_default();
+        let kept = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or_default();
         let rest = self.held.split_off(self.held.len() - kept);
-        Emit { text: std::mem::replace(&mut self.held, rest), stopped: false }
+        Emitted { text: std::mem::replace(&mut self.held, rest), stopped: false }
     }
 
-    /// What was held back, at the end of a text without a stop string.
+    /// Returns the text held back, at the end of a text without a stop string.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
@@ -94,15 +100,15 @@ mod tests {
 
     use super::*;
 
-    fn stops(stops: &[&str]) -> Stops {
-        Stops::new(stops.iter().map(|stop| (*stop).to_owned()).collect())
+    fn stops(stops: &[&str]) -> StopStrings {
+        StopStrings::new(stops.iter().map(|stop| (*stop).to_owned()).collect())
     }
 
     #[test]
     fn only_what_may_become_a_stop_string_is_held_back() {
         fn check(words: &[&str], pieces: &[&str], expected: &[&str], rest: Option<&str>) {
             let mut stops = stops(words);
-            let got: Vec<Emit> = pieces.iter().map(|piece| stops.push(piece)).collect();
+            let got: Vec<Emitted> = pieces.iter().map(|piece| stops.push(piece)).collect();
             let texts: Vec<&str> = got.iter().map(|emit| emit.text.as_str()).collect();
             assert_eq!(texts, expected);
             assert_eq!(got.iter().any(|emit| emit.stopped), rest.is_none());
@@ -120,7 +126,7 @@ mod tests {
         check(&["🙂"], &["a🙃", "b"], &["a🙃", "b"], Some(""));
     }
 
-    /// The whole text searched place by place.
+    /// Searches the whole text at every position.
     fn naive(words: &[String], text: &str) -> (String, bool) {
         for end in 1..=text.len() {
             let found =
@@ -139,7 +145,7 @@ mod tests {
             pieces in proptest::collection::vec("[abñ🙂]{0,5}", 0..12),
         ) {
             let (expected, expected_stop) = naive(&words, &pieces.concat());
-            let mut stops = Stops::new(words.clone());
+            let mut stops = StopStrings::new(words.clone());
             let (mut text, mut stopped) = (String::new(), false);
             for piece in &pieces {
                 let emit = stops.push(piece);

@@ -1,0 +1,270 @@
+//! Search for a completion: a short sequence of tokens from where a text is to a valid end.
+//!
+//! The grammar library says which tokens may come next and which are forced, but not how far the
+//! end is. So completions are searched: forced tokens are taken, else tokens that close what is
+//! open in JSON, else the shortest value, else the longest allowed token. If that leads nowhere,
+//! tokens that end a value are tried before those that start one. The result is a completion, not
+//! always the shortest.
+
+use llguidance::Matcher as Parser;
+use toktrie::TokTrie;
+
+use super::work_meter::WorkMeter;
+
+/// Maximum number of steps of a search that follows one path; forced tokens together are one step.
+/// This and the bounds that follow are choices: `constraint/tests.rs` checks that completions are
+/// found within them, and the work meter bounds the time they may take.
+const MAX_STEPS: usize = 600;
+/// Number of paths followed side by side if the single one is too long.
+const BEAM_WIDTH: usize = 6;
+/// Maximum number of steps of that beam search.
+const BEAM_STEPS: usize = 60;
+/// Longest token, in bytes, that is tried if nothing better is known.
+const MAX_TOKEN_BYTES: usize = 24;
+/// Number of allowed tokens that are tried as the last one if nothing better is known.
+const MAX_LAST_TOKENS: usize = 2_000;
+/// Longest token of closing brackets and quotes, in bytes, and how many of these are tried.
+const MAX_CLOSING_BYTES: usize = 8;
+const MAX_CLOSING_TOKENS: usize = 12;
+
+/// Tokens of a vocabulary that are likely to close a text.
+#[derive(Debug)]
+pub(super) struct ClosingTokens {
+    /// Number of logits of the model.
+    pub(super) logits: usize,
+    /// First end-of-sequence token.
+    pub(super) eos: u32,
+    /// All end-of-sequence tokens.
+    pub(super) eos_ids: Vec<u32>,
+    /// In a JSON string: tokens that close it, those that close most first; then words. Of each
+    /// group, the first allowed token is tried.
+    in_string: Vec<Vec<u32>>,
+    /// Outside of strings: closing brackets, then values by their length, then punctuation.
+    outside: Vec<Vec<u32>>,
+    /// The same, with tokens that end a value before those that may prolong it.
+    outside_leaving: Vec<Vec<u32>>,
+    /// A bracket and a word: if both are allowed, the text is free, as in a JSON string.
+    probes: Vec<u32>,
+    /// Number of bytes of each token; 0 for special tokens.
+    lengths: Vec<u8>,
+}
+
+impl ClosingTokens {
+    pub(super) fn new(trie: &TokTrie) -> Self {
+        let token = |text: &str| trie.token_id(text.as_bytes());
+        let group = |texts: &[&str]| -> Vec<u32> { texts.iter().filter_map(|text| token(text)).collect() };
+        let brackets = longest_first(trie, made_of(trie, b"}]"));
+        let in_string =
+            vec![string_ends(trie), group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
+        let digits = group(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+        let mut outside =
+            vec![brackets.clone(), group(&["\"\""]), digits, group(&["null", "true"]), group(&["\""])];
+        outside.extend([group(&["[]", "{}", "[", "{"]), group(&[" "])]);
+        let mut outside_leaving = vec![brackets, group(&["\""]), group(&[","])];
+        let marks = (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"}]\"[{".contains(byte));
+        outside.extend(marks.map(|byte| trie.token_id(&[byte]).into_iter().collect()));
+        outside_leaving.extend(outside[1..].iter().cloned());
+        let length = |id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 };
+        Self {
+            logits: trie.vocab_size(),
+            eos: trie.eos_token(),
+            eos_ids: trie.eos_tokens().to_vec(),
+            in_string,
+            outside,
+            outside_leaving,
+            probes: [token("}"), token("a")].into_iter().flatten().collect(),
+            lengths: (0..trie.vocab_size() as u32).map(length).collect(),
+        }
+    }
+
+    /// Whether it is a token with bytes of its own.
+    pub(super) fn is_plain(&self, id: u32) -> bool {
+        self.lengths.get(id as usize).is_some_and(|length| *length > 0)
+    }
+}
+
+/// Tokens of at most [`MAX_CLOSING_BYTES`] that consist of these bytes only.
+fn made_of(trie: &TokTrie, allowed: &[u8]) -> Vec<u32> {
+    let is_made_of = |id: &u32| {
+        let bytes = trie.token(*id);
+        !bytes.is_empty()
+            && bytes.len() <= MAX_CLOSING_BYTES
+            && bytes.iter().all(|byte| allowed.contains(byte))
+    };
+    (0..trie.vocab_size() as u32).filter(is_made_of).collect()
+}
+
+/// Tokens that close a JSON string, and brackets behind it.
+fn string_ends(trie: &TokTrie) -> Vec<u32> {
+    let ends_string = |id: &u32| {
+        let bytes = trie.token(*id);
+        bytes.first() == Some(&b'"') && bytes.iter().filter(|byte| **byte == b'"').count() == 1
+    };
+    longest_first(trie, made_of(trie, b"\"}]").into_iter().filter(ends_string).collect())
+}
+
+fn longest_first(trie: &TokTrie, mut ids: Vec<u32>) -> Vec<u32> {
+    ids.sort_by_key(|id| (std::cmp::Reverse(trie.token_len(*id)), *id));
+    ids.truncate(MAX_CLOSING_TOKENS);
+    ids
+}
+
+/// Tokens and meter that every search for a sequence uses.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'c> {
+    pub(super) tokens: &'c ClosingTokens,
+    pub(super) meter: &'c WorkMeter,
+}
+
+impl Context<'_> {
+    /// Whether the tokens, then the completion, lead to a valid end.
+    pub(super) fn completes(self, parser: &mut Parser, ids: &[u32], completion: &[u32]) -> bool {
+        let whole: Vec<u32> = ids.iter().chain(completion).copied().chain([self.tokens.eos]).collect();
+        self.meter
+            .run(parser, |parser| parser.validate_tokens(&whole))
+            .is_ok_and(|valid| valid == whole.len())
+    }
+
+    /// Searches for a completion of at most `remaining` tokens. `previous` is an earlier
+    /// completion, whose end may still close the text. Finds none once the work of the sequence is
+    /// exhausted.
+    pub(super) fn find(self, parser: &Parser, previous: &[u32], remaining: usize) -> Option<Vec<u32>> {
+        let search = |outside, width, steps| {
+            Search { context: self, outside, previous, width, best: None, room: remaining }
+                .run(parser.clone(), steps)
+        };
+        // From cheap to thorough.
+        search(&self.tokens.outside, 1, MAX_STEPS)
+            .or_else(|| search(&self.tokens.outside_leaving, 1, MAX_STEPS))
+            .or_else(|| search(&self.tokens.outside, BEAM_WIDTH, BEAM_STEPS))
+    }
+}
+
+/// A sequence of tokens under construction.
+struct Path {
+    parser: Parser,
+    ids: Vec<u32>,
+    /// Sum of the ranks of its tokens among the candidates: 0 if each was the best one.
+    rank: usize,
+}
+
+/// Beam search.
+struct Search<'s> {
+    context: Context<'s>,
+    /// Groups of tokens to try, in this order, if the text is not free.
+    outside: &'s [Vec<u32>],
+    previous: &'s [u32],
+    width: usize,
+    best: Option<Vec<u32>>,
+    /// Number of tokens that a path may have to be better than the best.
+    room: usize,
+}
+
+impl Search<'_> {
+    fn run(mut self, parser: Parser, steps: usize) -> Option<Vec<u32>> {
+        let mut paths = vec![Path { parser, ids: Vec::new(), rank: 0 }];
+        for _ in 0..steps {
+            let mut next = Vec::new();
+            for path in paths {
+                self.extend(path, &mut next);
+            }
+            // Paths that left the best candidates least often: what seems best may go in circles.
+            next.sort_by_key(|path| path.rank);
+            next.truncate(self.width);
+            if next.is_empty() || self.context.meter.is_exhausted() {
+                break;
+            }
+            paths = next;
+        }
+        self.best
+    }
+
+    /// Keeps a completion if it is the shortest so far.
+    fn found(&mut self, ids: Vec<u32>) {
+        if ids.len() <= self.room {
+            self.room = ids.len().saturating_sub(1);
+            self.best = Some(ids);
+        }
+    }
+
+    /// Adds every continuation of a path by one step to `next`.
+    fn extend(&mut self, mut path: Path, next: &mut Vec<Path>) {
+        let Context { meter, .. } = self.context;
+        if path.ids.len() > self.room {
+            return;
+        }
+        if meter.run(&mut path.parser, Parser::is_accepting).unwrap_or(false) {
+            return self.found(path.ids);
+        }
+        // Tokens since the previous completion was found often are its first ones.
+        for skipped in 0..self.previous.len().min(4) {
+            let rest = &self.previous[skipped..];
+            if path.ids.len() + rest.len() <= self.room && self.context.completes(&mut path.parser, &[], rest)
+            {
+                path.ids.extend(rest);
+                return self.found(path.ids);
+            }
+        }
+        let forced = meter.run(&mut path.parser, Parser::compute_ff_tokens);
+        if !forced.is_empty() {
+            if meter.run(&mut path.parser, |parser| parser.consume_tokens(&forced)).is_ok() {
+                path.ids.extend(forced);
+                next.push(path);
+            }
+            return;
+        }
+        let candidates = self.candidates(&mut path.parser);
+        for (rank, id) in candidates.into_iter().enumerate() {
+            let mut parser = path.parser.clone();
+            if meter.run(&mut parser, |parser| parser.consume_token(id)).is_ok() {
+                let mut ids = path.ids.clone();
+                ids.push(id);
+                next.push(Path { parser, ids, rank: path.rank + rank });
+            }
+        }
+    }
+
+    /// Tokens to try next, best first.
+    fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
+        let Context { tokens, meter } = self.context;
+        let mut valid = |id: &u32| {
+            let valid = meter.run(parser, |parser| parser.validate_tokens(&[*id]));
+            valid.is_ok_and(|valid| valid == 1)
+        };
+        let free = tokens.probes.len() == 2 && tokens.probes.iter().all(&mut valid);
+        let known = if free { &tokens.in_string } else { self.outside };
+        let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
+        let mut found: Vec<u32> = known.iter().filter_map(first).take(self.width).collect();
+        if found.is_empty() || (found.len() < self.width && !free) {
+            let others = self.others(parser, &found);
+            found.extend(others.into_iter().take(self.width - found.len()));
+        }
+        found
+    }
+
+    /// A token after which the text may end, then the longest allowed ones, without those in
+    /// `found`.
+    fn others(&self, parser: &mut Parser, found: &[u32]) -> Vec<u32> {
+        let Context { tokens, meter } = self.context;
+        let Ok(mask) = meter.run(parser, Parser::compute_mask) else { return Vec::new() };
+        let mut ids: Vec<u32> = Vec::new();
+        mask.iter_set_entries(|id| {
+            let length = tokens.lengths[id] as usize;
+            if (1..=MAX_TOKEN_BYTES).contains(&length) && !found.contains(&(id as u32)) {
+                ids.push(id as u32);
+            }
+        });
+        let last = ids
+            .iter()
+            .copied()
+            .take(MAX_LAST_TOKENS)
+            .find(|id| !meter.is_exhausted() && self.context.completes(parser, &[*id], &[]));
+        let key = |id: &u32| (std::cmp::Reverse(tokens.lengths[*id as usize]), *id);
+        if ids.len() > self.width {
+            ids.select_nth_unstable_by_key(self.width, key);
+            ids.truncate(self.width);
+        }
+        ids.sort_unstable_by_key(key);
+        last.into_iter().chain(ids).collect()
+    }
+}
