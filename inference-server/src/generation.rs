@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::device::OpenDevice;
 use crate::error::Error;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::decoder::LanguageModel;
 use crate::scheduler::admission::{Admission, Budget, Limits};
 use crate::scheduler::batcher::Priority;
@@ -85,7 +85,7 @@ impl Generator {
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
-        let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.text.wait);
+        let budget = Budget::Beside((limits.blocks * BLOCK_TOKENS) as u64, device.text.wait);
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
         let turns = Arc::clone(&device.arbiter);
         let counters = Arc::<Counters>::default();
@@ -106,7 +106,7 @@ impl Generator {
 
     /// Tokens of a text, prompt included: those of the model, or those there are blocks for.
     pub fn context(&self) -> usize {
-        self.manner.context.min(self.limits.blocks * BLOCK)
+        self.manner.context.min(self.limits.blocks * BLOCK_TOKENS)
     }
 
     /// How much work it takes on.
@@ -182,7 +182,7 @@ impl Generator {
     /// If nothing comes of it.
     pub fn warm_up(&self) -> Result<()> {
         let (events, mut receiver) = unbounded_channel();
-        let length = (2 * BLOCK).min(self.context().saturating_sub(4)).max(1);
+        let length = (2 * BLOCK_TOKENS).min(self.context().saturating_sub(4)).max(1);
         let prompt = vec![self.manner.end_ids.first().copied().unwrap_or(0); length];
         let permit = self.admission.reserve(length as u64).map_err(|error| anyhow!("warm-up: {error}"))?;
         self.submit(Request {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use sha2::{Digest, Sha256};
 
 /// Tokens of a block.
-pub(crate) const BLOCK_TOKENS: usize = crate::kernels::paged::BLOCK;
+pub(crate) const BLOCK_TOKENS: usize = crate::kernels::paged::BLOCK_TOKENS;
 
 /// Number of a block.
 pub(crate) type Block = u32;

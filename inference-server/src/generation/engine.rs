@@ -21,7 +21,7 @@ use super::sequence::{Request, Sequence};
 use crate::device::arbiter::DeviceArbiter;
 use crate::error::Error;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::ComputeError;
 use crate::models::decoder::{LanguageModel, StepPiece};
 use crate::scheduler::admission::Admission;
@@ -118,9 +118,9 @@ impl Engine {
         let mut sequence = Sequence::new(self.next_id, request, self.model.tells_prompts_apart());
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
-        if longest.div_ceil(BLOCK) > self.blocks.capacity() {
+        if longest.div_ceil(BLOCK_TOKENS) > self.blocks.capacity() {
             return sequence
-                .fail(Error::KvExhausted { tokens: longest, room: self.blocks.capacity() * BLOCK });
+                .fail(Error::KvExhausted { tokens: longest, room: self.blocks.capacity() * BLOCK_TOKENS });
         }
         self.waiting[usize::from(!sequence.is_urgent())].push_back(sequence);
     }
@@ -210,7 +210,7 @@ impl Engine {
             };
             let Some(mut sequence) = self.waiting[class].pop_front() else { return };
             self.adopt(&mut sequence);
-            let wanted = sequence.tokens.len() / BLOCK + 1 - sequence.blocks.len();
+            let wanted = sequence.tokens.len() / BLOCK_TOKENS + 1 - sequence.blocks.len();
             if wanted > self.blocks.available() && !self.running.is_empty() {
                 // It is looked for again, and counted again, when it is let in.
                 self.counters.cached_tokens.fetch_sub(sequence.computed as u64, Ordering::Relaxed);
@@ -300,8 +300,8 @@ impl Engine {
             }
             adopt(&mut self.blocks, &self.counters, &mut self.running[index]);
             let sequence = &mut self.running[index];
-            let at_block = sequence.computed.is_multiple_of(BLOCK);
-            if let Some(next) = sequence.name(sequence.computed / BLOCK)
+            let at_block = sequence.computed.is_multiple_of(BLOCK_TOKENS);
+            if let Some(next) = sequence.name(sequence.computed / BLOCK_TOKENS)
                 && !pending.insert(next)
                 && at_block
             {
@@ -318,13 +318,13 @@ impl Engine {
     /// Takes blocks for the next tokens of a text; for how many of them there is room.
     fn room(&mut self, index: usize, tokens: usize) -> usize {
         let sequence = &mut self.running[index];
-        while sequence.blocks.len() * BLOCK < sequence.computed + tokens {
+        while sequence.blocks.len() * BLOCK_TOKENS < sequence.computed + tokens {
             match self.blocks.take() {
                 Some(block) => sequence.blocks.push(block),
                 None => break,
             }
         }
-        tokens.min(sequence.blocks.len() * BLOCK - sequence.computed)
+        tokens.min(sequence.blocks.len() * BLOCK_TOKENS - sequence.computed)
     }
 
     fn compute(&mut self, shares: &[Share]) {
@@ -387,12 +387,12 @@ impl Engine {
 }
 
 fn adopt(blocks: &mut Blocks, counters: &Counters, sequence: &mut Sequence) {
-    while sequence.computed == sequence.blocks.len() * BLOCK && sequence.left() > BLOCK {
+    while sequence.computed == sequence.blocks.len() * BLOCK_TOKENS && sequence.left() > BLOCK_TOKENS {
         let found = sequence.name(sequence.blocks.len()).and_then(|name| blocks.share(name));
         let Some(block) = found else { return };
         sequence.blocks.push(block);
-        sequence.computed += BLOCK;
-        counters.cached_tokens.fetch_add(BLOCK as u64, Ordering::Relaxed);
+        sequence.computed += BLOCK_TOKENS;
+        counters.cached_tokens.fetch_add(BLOCK_TOKENS as u64, Ordering::Relaxed);
     }
 }
 
@@ -411,12 +411,12 @@ fn hand_out(
     let mut wanted = Vec::new();
     for sequence in running {
         let Some(share) = shares.iter().find(|share| share.id == sequence.id) else { continue };
-        let before = sequence.computed / BLOCK;
+        let before = sequence.computed / BLOCK_TOKENS;
         if !sequence.decodes() {
             counters.prompt_tokens.fetch_add(share.tokens as u64, Ordering::Relaxed);
         }
         sequence.computed += share.tokens;
-        for index in before..sequence.computed / BLOCK {
+        for index in before..sequence.computed / BLOCK_TOKENS {
             if let Some(name) = sequence.name(index) {
                 blocks.publish(sequence.blocks[index], name);
             }
@@ -483,7 +483,7 @@ mod tests {
     /// every token of the text as the blocks hold it.
     #[derive(Default)]
     struct Reader {
-        blocks: HashMap<u32, [u32; BLOCK]>,
+        blocks: HashMap<u32, [u32; BLOCK_TOKENS]>,
         logits: Matrix,
         /// Tokens computed.
         tokens: Arc<AtomicU64>,
@@ -513,12 +513,13 @@ mod tests {
             for piece in pieces {
                 self.tokens.fetch_add(piece.tokens.len() as u64, Ordering::Relaxed);
                 for (place, token) in (piece.start..).zip(piece.tokens) {
-                    self.blocks.entry(piece.blocks[place / BLOCK]).or_default()[place % BLOCK] = *token;
+                    self.blocks.entry(piece.blocks[place / BLOCK_TOKENS]).or_default()
+                        [place % BLOCK_TOKENS] = *token;
                 }
                 if piece.logits {
                     let end = piece.start + piece.tokens.len();
-                    let stored =
-                        (0..end).map(|place| self.blocks[&piece.blocks[place / BLOCK]][place % BLOCK]);
+                    let stored = (0..end)
+                        .map(|place| self.blocks[&piece.blocks[place / BLOCK_TOKENS]][place % BLOCK_TOKENS]);
                     row(stored, self.logits.row_mut(next));
                     next += 1;
                 }

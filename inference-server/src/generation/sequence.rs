@@ -14,7 +14,7 @@ use super::pieces::Pieces;
 use super::sampler::{Sampled, Sampler};
 use super::stop::Stops;
 use crate::error::Error;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::scheduler::admission::TokenPermit;
 use crate::scheduler::batcher::Priority;
 
@@ -190,10 +190,10 @@ impl Sequence {
     /// The name of a full block of its tokens, or `None` where they do not fill it.
     pub(super) fn name(&mut self, index: usize) -> Option<Name> {
         while self.names.len() <= index {
-            let start = self.names.len() * BLOCK;
-            let tokens = self.tokens.get(start..start + BLOCK)?;
-            let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK);
-            let written = if self.apart { BLOCK - prompt } else { 0 };
+            let start = self.names.len() * BLOCK_TOKENS;
+            let tokens = self.tokens.get(start..start + BLOCK_TOKENS)?;
+            let prompt = self.request.prompt.len().saturating_sub(start).min(BLOCK_TOKENS);
+            let written = if self.apart { BLOCK_TOKENS - prompt } else { 0 };
             self.names.push(Name::of(self.names.last().copied(), tokens, written));
         }
         Some(self.names[index])

@@ -1,5 +1,6 @@
-//! Language models on a GPU: by kernels that a processor runs, see `emulated`, or with the feature
-//! `cuda` by a GPU.
+//! Decoders on a GPU: on the emulator, see `emulated`, or with the feature `cuda` on a real one.
+//!
+//! References are transformers' goldens, the CPU's decoder, and the same texts computed alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use crate::support::goldens;
 #[cfg(not(feature = "cuda"))]
 type Device = Emulated;
 #[cfg(feature = "cuda")]
-type Device = observatory_inference::testing::kernels::Machine;
+type Device = observatory_inference::testing::kernels::CudaGpu;
 
 #[cfg(not(feature = "cuda"))]
 fn device(element: Element) -> Device {
@@ -323,13 +324,13 @@ fn steps_that_only_write_are_recorded_once() {
     let mut decoder = load("golden/qwen3", Element::F16);
     let mut text = Text::new(&tokens(20, 1), 0);
     text.finish(&mut decoder);
-    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (0, 0), "a prompt is no such step");
+    assert_eq!((decoder.gpu().replays, decoder.gpu().captures), (0, 0), "a prompt is no such step");
     let multiplied = decoder.gpu().multiplied;
     for id in 0..10 {
         text.tokens.push(id);
         text.finish(&mut decoder);
     }
-    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (10, 1));
+    assert_eq!((decoder.gpu().replays, decoder.gpu().captures), (10, 1));
     assert_eq!(decoder.gpu().multiplied, multiplied, "no product of many rows");
 }
 

@@ -1,7 +1,9 @@
-// A GPU for tests on machines that have none: what `ptx.cu` and CUDA's own names stand for, by a processor.
+// A GPU for tests on machines that have none: what `ptx.cu` and CUDA's own names stand for, by a
+// processor.
 //
-// A block's threads are coroutines that take turns at barriers and exchanges between the lanes of a warp; blocks run one
-// after the other. Products of tensor cores add their sixteen terms in order, which the hardware need not.
+// A block's threads are coroutines that take turns at barriers and exchanges between the lanes of a
+// warp; blocks run one after the other. Products of tensor cores add their sixteen terms in order,
+// which the hardware need not.
 
 #include <algorithm>
 #include <cmath>
@@ -301,7 +303,8 @@ inline void load_transposed(unsigned (&to)[4], const element* at) {
         to[matrix] = row_of(buffer, matrix, row)[column] | unsigned(row_of(buffer, matrix, row + 1)[column]) << 16;
     }
 }
-// mma.m16n8k16 of PTX: a lane gives four words of the first matrix and two of the second, as its layout says.
+// mma.m16n8k16 of PTX: a lane gives four words of the first matrix and two of the second, as its
+// layout says.
 inline void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned low, unsigned high) {
     const unsigned buffer = emulated::buffer(), lane = emulated::lane();
     auto& numbers = emulated::warp().numbers[buffer];
