@@ -29,7 +29,7 @@
 pub(crate) mod attention;
 pub(crate) mod bf16;
 #[cfg(feature = "cuda")]
-pub mod cuda;
+pub(crate) mod cuda;
 pub(crate) mod embedding;
 pub(crate) mod gated;
 pub(crate) mod gemm;

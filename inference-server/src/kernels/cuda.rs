@@ -16,13 +16,13 @@ mod gpu;
 mod products;
 mod program;
 
-pub use buffers::{Buffer, Staging};
-pub use error::CudaError;
+pub(crate) use buffers::{Buffer, Staging};
+pub(crate) use error::CudaError;
 pub use gpu::CudaGpu;
-pub use products::{Product, Products};
-pub use program::{AttentionTiles, EmbeddingInputs, Norm, Pooled, Program, Shape};
+pub(crate) use products::{Product, Products};
+pub(crate) use program::{AttentionTiles, EmbeddingInputs, Norm, Pooled, Program, Shape};
 
-pub use super::gpu::{Address, Element, GemmShape};
+pub(crate) use super::gpu::{Address, Element, GemmShape};
 
 /// Checks that the libraries that are loaded at run time can be found. Calling into one that is
 /// missing panics, so this comes first.
@@ -34,7 +34,7 @@ pub use super::gpu::{Address, Element, GemmShape};
     unsafe_code,
     reason = "cudarc marks its probes unsafe because loading a library runs its initialisers"
 )]
-pub fn libraries() -> Result<(), CudaError> {
+pub(crate) fn libraries() -> Result<(), CudaError> {
     use cudarc::{cublas, cublaslt, curand, nvrtc};
 
     // SAFETY: loading a library runs its initialisers. Those of NVIDIA's libraries have no
@@ -55,6 +55,6 @@ pub fn libraries() -> Result<(), CudaError> {
 /// # Errors
 /// None.
 #[cfg(not(feature = "cuda-dynamic-loading"))]
-pub fn libraries() -> Result<(), CudaError> {
+pub(crate) fn libraries() -> Result<(), CudaError> {
     Ok(())
 }

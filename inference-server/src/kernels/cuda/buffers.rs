@@ -13,7 +13,7 @@ use crate::kernels::gpu::Address;
 
 /// A buffer on the device that grows on demand.
 #[derive(Debug, Default)]
-pub struct Buffer(Option<CudaSlice<u8>>);
+pub(crate) struct Buffer(Option<CudaSlice<u8>>);
 
 impl Buffer {
     /// Returns the address of at least `bytes` bytes. If the buffer has to grow, its contents are
@@ -25,7 +25,7 @@ impl Buffer {
         unsafe_code,
         reason = "memory is left uninitialised, and every read comes after a write on the same stream"
     )]
-    pub fn room(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
+    pub(crate) fn room(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
         if self.0.as_ref().is_none_or(|held| held.len() < bytes) {
             self.0 = None;
             // SAFETY: the host never reads this memory, and kernels write it before they read it.
@@ -40,7 +40,7 @@ impl Buffer {
 /// A copy is still under way when the call that enqueued it returns; [`Staging::wait`] waits for
 /// the last.
 #[derive(Debug)]
-pub struct Staging {
+pub(crate) struct Staging {
     stream: Arc<CudaStream>,
     /// Words of 32 bits.
     memory: Option<PinnedHostSlice<u32>>,
@@ -50,7 +50,7 @@ pub struct Staging {
 
 impl Staging {
     /// A buffer without memory yet.
-    pub fn new(stream: &Arc<CudaStream>) -> Self {
+    pub(crate) fn new(stream: &Arc<CudaStream>) -> Self {
         Self { stream: Arc::clone(stream), memory: None, copied: None }
     }
 
@@ -58,7 +58,7 @@ impl Staging {
     ///
     /// # Errors
     /// If the device failed.
-    pub fn wait(&mut self) -> Result<(), CudaError> {
+    pub(crate) fn wait(&mut self) -> Result<(), CudaError> {
         if let Some(copied) = self.copied.take() {
             copied.synchronize()?;
         }
@@ -89,7 +89,7 @@ impl Staging {
     /// # Errors
     /// If memory cannot be page-locked, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
-    pub fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
+    pub(crate) fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
         let staged = self.room(words.len())?;
         staged.copy_from_slice(words);
@@ -105,7 +105,7 @@ impl Staging {
     /// # Errors
     /// If memory cannot be page-locked, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
-    pub fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
+    pub(crate) fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
         let staged = self.room(count)?;
         // SAFETY: the caller has `count` floats at `from`. The staged memory is not accessed until
@@ -121,7 +121,7 @@ impl Staging {
     /// # Errors
     /// If the device failed.
     #[allow(unsafe_code, reason = "numbers are held as words")]
-    pub fn numbers(&mut self, count: usize) -> Result<&[f32], CudaError> {
+    pub(crate) fn numbers(&mut self, count: usize) -> Result<&[f32], CudaError> {
         self.wait()?;
         let words = self.memory.as_ref().map_or(Ok(&[][..]), PinnedHostSlice::as_slice)?;
         let words = &words[..count];

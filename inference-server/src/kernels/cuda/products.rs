@@ -26,7 +26,7 @@ const PROPOSALS: usize = 8;
 
 /// A cuBLASLt handle on a stream.
 #[derive(Debug)]
-pub struct Products {
+pub(crate) struct Products {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
@@ -44,7 +44,7 @@ unsafe impl Sync for Products {}
 /// A product with its weight and algorithm: y = x·Wᵀ + b, or y = x·Wᵀ + b + r with a residual r,
 /// all row-major.
 #[derive(Debug, Clone, Copy)]
-pub struct Product {
+pub(crate) struct Product {
     weight: Address,
     bias: Option<Address>,
     /// The element type of the result is that of the bias and of a residual too.
@@ -54,7 +54,7 @@ pub struct Product {
 
 impl Product {
     /// The same product with another weight of its shape.
-    pub fn with_weight(self, weight: Address) -> Self {
+    pub(crate) fn with_weight(self, weight: Address) -> Self {
         Self { weight, ..self }
     }
 }
@@ -112,7 +112,7 @@ impl Products {
     /// # Errors
     /// If the library refuses, or the device is out of memory.
     #[allow(unsafe_code, reason = "the workspace is left uninitialised")]
-    pub fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
+    pub(crate) fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
         // SAFETY: only the library's kernels use the workspace, and they write it before they read
         // it.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE)? };
@@ -120,7 +120,7 @@ impl Products {
     }
 
     /// Element type of weights and activations.
-    pub fn element(&self) -> Element {
+    pub(crate) fn element(&self) -> Element {
         self.element
     }
 
@@ -128,7 +128,7 @@ impl Products {
     ///
     /// # Errors
     /// If the library has no algorithm for the shape.
-    pub fn product(
+    pub(crate) fn product(
         &self,
         weight: Address,
         bias: Option<Address>,
@@ -144,7 +144,7 @@ impl Products {
     ///
     /// # Errors
     /// If the library refuses.
-    pub fn multiply(
+    pub(crate) fn multiply(
         &self,
         product: &Product,
         from: Address,

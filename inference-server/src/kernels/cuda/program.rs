@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use cudarc::driver::sys::CUfunction_attribute;
 use cudarc::driver::{CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
@@ -26,25 +26,25 @@ const BLOCKS: usize = 132 * 16;
 
 /// What the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Number of attention heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Size of a head, a multiple of 8 up to 128.
-    pub head: usize,
+    pub(crate) head: usize,
     /// Activation between the halves of a feed-forward block.
-    pub activation: Activation,
+    pub(crate) activation: Activation,
     /// Element type of weights and activations.
-    pub element: Element,
+    pub(crate) element: Element,
 }
 
 impl Shape {
     /// Width of a hidden state.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.heads * self.head
     }
 
     /// Whether the kernels support the shape.
-    pub fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         self.head.is_multiple_of(VECTOR) && self.head <= 128
     }
 }
@@ -52,7 +52,7 @@ impl Shape {
 /// How the states of a text are pooled into one vector, as `pool` in `layers.cu` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Pooled {
+pub(crate) enum Pooled {
     /// The mean of the states.
     Mean = 0,
     /// The first state.
@@ -69,44 +69,44 @@ pub enum Pooled {
 
 /// Weights of a layer norm; scale and shift are f32 on the device.
 #[derive(Debug, Clone, Copy)]
-pub struct Norm {
+pub(crate) struct Norm {
     /// Address of the scales.
-    pub scale: Address,
+    pub(crate) scale: Address,
     /// Address of the shifts.
-    pub shift: Address,
+    pub(crate) shift: Address,
     /// ε, added to the variance.
-    pub epsilon: f32,
+    pub(crate) epsilon: f32,
 }
 
 /// Addresses of what `embed` reads.
 #[derive(Debug, Clone, Copy)]
-pub struct EmbeddingInputs {
+pub(crate) struct EmbeddingInputs {
     /// Row of each token in the token embeddings.
-    pub ids: Address,
+    pub(crate) ids: Address,
     /// Row of each token in the position embeddings.
-    pub places: Address,
+    pub(crate) places: Address,
     /// Token embeddings.
-    pub words: Address,
+    pub(crate) words: Address,
     /// Position embeddings, f32.
-    pub positions: Address,
+    pub(crate) positions: Address,
 }
 
 /// The attention tiles of a batch, see [`encoder_tiles::Tiles`].
 #[derive(Debug, Clone, Copy)]
-pub struct AttentionTiles {
+pub(crate) struct AttentionTiles {
     /// Address of the slots of tiles of short texts.
-    pub slots: Address,
+    pub(crate) slots: Address,
     /// Number of tiles of short texts.
-    pub short: usize,
+    pub(crate) short: usize,
     /// Address of the tiles of longer texts.
-    pub tiles: Address,
+    pub(crate) tiles: Address,
     /// Number of tiles of longer texts.
-    pub long: usize,
+    pub(crate) long: usize,
 }
 
 /// Compiled kernels on a stream.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     stream: Arc<CudaStream>,
     shape: Shape,
     embed: CudaFunction,
@@ -123,7 +123,7 @@ impl Program {
     ///
     /// # Errors
     /// If compilation fails, or the driver refuses.
-    pub fn compile(stream: &Arc<CudaStream>, shape: Shape) -> Result<Self, CudaError> {
+    pub(crate) fn compile(stream: &Arc<CudaStream>, shape: Shape) -> Result<Self, CudaError> {
         let context = stream.context();
         let (major, minor) = context.compute_capability()?;
         let defines =
@@ -160,18 +160,8 @@ impl Program {
         })
     }
 
-    /// Number of multiprocessors and bytes of memory of the stream's device.
-    ///
-    /// # Errors
-    /// If the driver does not report them.
-    pub fn device(stream: &CudaStream) -> Result<(usize, usize), CudaError> {
-        let context = stream.context();
-        let count = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        Ok((count as usize, context.total_mem()?))
-    }
-
     /// The shape that the kernels were compiled for.
-    pub fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         &self.shape
     }
 
@@ -179,7 +169,7 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn embed(
+    pub(crate) fn embed(
         &self,
         inputs: &EmbeddingInputs,
         rows: usize,
@@ -199,7 +189,13 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn layer_norm(&self, from: Address, rows: usize, norm: &Norm, to: Address) -> Result<(), CudaError> {
+    pub(crate) fn layer_norm(
+        &self,
+        from: Address,
+        rows: usize,
+        norm: &Norm,
+        to: Address,
+    ) -> Result<(), CudaError> {
         let count = rows as u32;
         let Norm { scale, shift, epsilon } = norm;
         let mut launch = self.stream.launch_builder(&self.layer_norm);
@@ -211,7 +207,7 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn activate(&self, values: Address, count: usize) -> Result<(), CudaError> {
+    pub(crate) fn activate(&self, values: Address, count: usize) -> Result<(), CudaError> {
         let mut launch = self.stream.launch_builder(&self.activate);
         launch.arg(&values).arg(&count);
         start(&mut launch, grid(count.div_ceil(VECTOR * 256).min(BLOCKS), 1, 256, 0))
@@ -221,7 +217,7 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn widen(&self, from: Address, count: usize, to: Address) -> Result<(), CudaError> {
+    pub(crate) fn widen(&self, from: Address, count: usize, to: Address) -> Result<(), CudaError> {
         let mut launch = self.stream.launch_builder(&self.widen);
         launch.arg(&from).arg(&count).arg(&to);
         start(&mut launch, grid(count.div_ceil(VECTOR * 256).min(BLOCKS), 1, 256, 0))
@@ -232,7 +228,7 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn pool(
+    pub(crate) fn pool(
         &self,
         from: Address,
         starts: Address,
@@ -252,7 +248,7 @@ impl Program {
     ///
     /// # Errors
     /// If the driver refuses.
-    pub fn attend(
+    pub(crate) fn attend(
         &self,
         qkv: Address,
         AttentionTiles { slots, short, tiles, long }: AttentionTiles,
@@ -273,7 +269,7 @@ impl Program {
     }
 
     /// Queries of a longer text in one tile.
-    pub fn queries(&self) -> usize {
+    pub(crate) fn queries(&self) -> usize {
         encoder_tiles::queries(self.shape.head)
     }
 }
