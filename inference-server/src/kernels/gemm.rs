@@ -55,7 +55,7 @@ pub(crate) struct Panels {
     outputs: usize,
 }
 
-/// What is applied to x·Wᵀ + b while the results are in cache.
+/// Operation applied to x·Wᵀ + b while the results are in cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Epilogue<'a> {
     /// Nothing more.
@@ -98,7 +98,7 @@ impl Panels {
 
     /// Copies the weights of one output, unpacked, into `row`.
     pub(crate) fn row(&self, output: usize, row: &mut [f32]) {
-        let strip = &self.from(output / STRIP * STRIP)[..STRIP * self.inputs];
+        let strip = &self.packed_from(output / STRIP * STRIP)[..STRIP * self.inputs];
         for (x, line) in row.iter_mut().zip(strip.as_chunks::<STRIP>().0) {
             *x = line[output % STRIP];
         }
@@ -119,7 +119,7 @@ impl Panels {
     }
 
     /// Packed weights from a column on, which must begin a strip.
-    fn from(&self, column: usize) -> &[f32] {
+    fn packed_from(&self, column: usize) -> &[f32] {
         &CacheLine::floats(&self.lines)[column * self.inputs..]
     }
 }
@@ -169,7 +169,7 @@ impl Product<'_> {
     fn tiles(&self, rows: Range<usize>, column: usize, chunk: &DepthChunk) {
         let (depth, span) = (self.weights.inputs, &chunk.span);
         let TileSize { rows: most, columns } = TileSize::of(self.isa);
-        let weights = &self.weights.from(column)[span.start * STRIP..];
+        let weights = &self.weights.packed_from(column)[span.start * STRIP..];
         // The same chunk of the next strips. A wrapping pointer, as it may point past the last
         // panel: prefetching never faults.
         let next = weights.as_ptr().wrapping_add(columns * depth);

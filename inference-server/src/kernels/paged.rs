@@ -2,7 +2,7 @@
 //! cache in blocks, for prefill and decode alike.
 //!
 //! A step holds pieces of sequences of any lengths, packed one after the other; the block table of
-//! a sequence says where its keys and values lie. Query heads that share a KV head (grouped-query
+//! a sequence says where its keys and values are. Query heads that share a KV head (grouped-query
 //! attention, Ainslie et al. 2023, arXiv:2305.13245) are computed together, so keys are read once
 //! for the group. Scores of a register tile are kept for all keys, then a softmax is taken of them:
 //! two passes, without online rescaling.

@@ -88,7 +88,7 @@ pub(crate) mod samples {
         (tensor.data().unwrap().into_owned(), rows)
     }
 
-    /// An inner length that the format allows, not a multiple of 256 where that is possible.
+    /// An inner length that the format allows, not a multiple of 256 if that is possible.
     pub(crate) fn inputs(format: Format) -> usize {
         if format.block_length() == 32 { 288 } else { 512 }
     }

@@ -38,7 +38,7 @@ pub(crate) struct Emulated {
     capture: Option<Vec<Launch>>,
     numbers: Vec<f32>,
     /// Bytes of memory, free or allocated.
-    pub(crate) room: u64,
+    pub(crate) capacity: u64,
     /// Launches, GEMMs, replays and captures so far.
     pub(crate) launches: usize,
     pub(crate) multiplied: usize,
@@ -54,7 +54,7 @@ impl Emulated {
             memory: HashMap::new(),
             capture: None,
             numbers: Vec::new(),
-            room: 1 << 30,
+            capacity: 1 << 30,
             launches: 0,
             multiplied: 0,
             replays: 0,
@@ -169,7 +169,7 @@ impl Gpu for Emulated {
     }
 
     fn memory(&self) -> Result<Memory, GpuError> {
-        Ok(Memory { free: self.room - self.taken(), total: self.room })
+        Ok(Memory { free: self.capacity - self.taken(), total: self.capacity })
     }
 
     fn compile(
@@ -200,7 +200,7 @@ impl Gpu for Emulated {
 
     /// Memory filled with NaN.
     fn allocate(&mut self, bytes: usize) -> Result<Address, GpuError> {
-        if self.taken() + bytes as u64 > self.room {
+        if self.taken() + bytes as u64 > self.capacity {
             return Err(GpuError::OutOfMemory(format!("no room for {bytes} bytes")));
         }
         let held = vec![u128::MAX; bytes.div_ceil(size_of::<u128>()).max(1)];

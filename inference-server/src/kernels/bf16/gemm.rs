@@ -47,7 +47,7 @@ pub(crate) fn multiply_narrow(
     Product { unit, x, weights, epilogue, target }.run();
 }
 
-/// Whether an instruction set gives the sums of plain Rust to within 1e-4, for one product that
+/// Checks that an instruction set gives the sums of plain Rust to within 1e-4, for one product that
 /// uses every register. Called when a model is loaded.
 pub(crate) fn check(unit: Unit) -> bool {
     // A pair of full groups, and a half-empty one by itself.
@@ -68,7 +68,7 @@ pub(crate) fn check(unit: Unit) -> bool {
     (0..ROWS).all(|row| expected.row(row).iter().zip(got.row(row)).all(|(a, b)| (a - b).abs() < 1e-4))
 }
 
-/// Where results go.
+/// Destination of the results.
 #[derive(Clone, Copy)]
 enum Target {
     /// A matrix, whose rows are `stride` floats apart.
@@ -125,8 +125,8 @@ impl Product<'_> {
                 Place::Bf16 { out: out.pointer().wrapping_add(group * depth_tiles + panel), depth_tiles }
             }
         };
-        by_isa!(Isa::detect(), store(sums: &mut PanelSums = sums, rows: usize = rows, bias: &[f32; PANEL] = bias,
-            epilogue: TileEpilogue<'_> = epilogue, place: Place = place));
+        by_isa!(Isa::detect(), store(sums: &mut PanelSums = sums, rows: usize = rows,
+            bias: &[f32; PANEL] = bias, epilogue: TileEpilogue<'_> = epilogue, place: Place = place));
     }
 }
 

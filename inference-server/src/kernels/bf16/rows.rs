@@ -12,8 +12,8 @@ use crate::kernels::parallel;
 
 /// Activations as bf16; a buffer that is reused between forward passes.
 ///
-/// `TILE_ROWS` rows at a time lie block by block along their columns. Bf16Rows and columns that
-/// fill up the last blocks hold no meaning and zeros.
+/// Groups of [`TILE_ROWS`] rows are stored tile by tile along their columns. Surplus rows of the
+/// last group are unspecified, surplus columns of the last tile zero.
 #[derive(Debug, Default)]
 pub(crate) struct Bf16Rows {
     tiles: Vec<TileData>,
@@ -80,7 +80,8 @@ pub(crate) fn narrow_rows(isa: Isa, x: &Matrix, out: &mut Bf16Rows) {
     out.resize(x.rows(), x.width());
     let depth = out.depth_tiles();
     parallel::each_chunk(out.tiles_mut(), depth, |group, tiles| {
-        by_isa!(isa, narrow_group(x: &Matrix = x, first: usize = group * TILE_ROWS, tiles: &mut [TileData] = tiles));
+        by_isa!(isa, narrow_group(x: &Matrix = x, first: usize = group * TILE_ROWS,
+            tiles: &mut [TileData] = tiles));
     });
 }
 

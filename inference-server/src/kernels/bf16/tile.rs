@@ -16,7 +16,7 @@ pub(super) const GROUPS_TOGETHER: usize = 2;
 
 /// [`TILE_ROWS`] lines of 64 bytes.
 ///
-/// Of activations: a line for each row, [`TILE_DEPTH`] columns long. Of weights, in the VNNI
+/// For activations a line is a row, [`TILE_DEPTH`] columns long. For weights, in the VNNI
 /// layout: a line for each pair of inputs, which holds the pair's weights for one output after the
 /// other.
 #[derive(Debug, Clone, Copy)]

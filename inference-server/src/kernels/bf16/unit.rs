@@ -79,8 +79,9 @@ impl Unit {
     }
 }
 
-/// Whether the processor has tile registers and multiplies bf16 in them: AMX-TILE and AMX-BF16,
-/// bits 24 and 22 of EDX in CPUID's leaf 7. The standard library's macro for them is not stable.
+/// Returns true if the processor has tile registers and multiplies bf16 in them: AMX-TILE and
+/// AMX-BF16, bits 24 and 22 of EDX in CPUID's leaf 7. The standard library's macro for them is not
+/// stable.
 #[cfg(target_arch = "x86_64")]
 fn has_tiles() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};

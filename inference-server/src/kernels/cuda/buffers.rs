@@ -25,7 +25,7 @@ impl Buffer {
         unsafe_code,
         reason = "memory is left uninitialised, and every read comes after a write on the same stream"
     )]
-    pub(crate) fn room(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
+    pub(crate) fn reserve(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
         if self.0.as_ref().is_none_or(|held| held.len() < bytes) {
             self.0 = None;
             // SAFETY: the host never reads this memory, and kernels write it before they read it.
@@ -65,16 +65,16 @@ impl Staging {
         Ok(())
     }
 
-    /// The first `words` words of the buffer, once no copy uses it any more.
+    /// The first `words` words of the buffer, once no copy uses it.
     #[allow(unsafe_code, reason = "memory is left uninitialised until a copy or the host writes it")]
-    fn room(&mut self, words: usize) -> Result<&mut [u32], CudaError> {
+    fn staged(&mut self, words: usize) -> Result<&mut [u32], CudaError> {
         self.wait()?;
         if self.memory.as_ref().is_none_or(|held| held.len() < words) {
             self.memory = None;
             let context = self.stream.context();
-            // SAFETY: words are written by `upload` or by the device's copy before anything reads
-            // them, and any bits are a valid u32. At least 4 KiB, a page, and powers of two, so
-            // that growth is rare.
+            // At least a page, and powers of two, so that growth is rare.
+            // SAFETY: `upload` or the device's copy writes words before anything reads them, and any
+            // bits are a valid u32.
             self.memory =
                 Some(unsafe { context.alloc_pinned_with_flags(words.next_power_of_two().max(1_024), 0)? });
         }
@@ -91,10 +91,10 @@ impl Staging {
     #[allow(unsafe_code, reason = "the device copies by address")]
     pub(crate) fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
-        let staged = self.room(words.len())?;
+        let staged = self.staged(words.len())?;
         staged.copy_from_slice(words);
         // SAFETY: the caller allocated as many words at `to`. The staged words stay as they are
-        // until the copy is done, as `room` and `drop` wait for the event that is recorded next.
+        // until the copy is done, as `staged` and `drop` wait for the event that is recorded next.
         unsafe { memcpy_htod_async(to, staged, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);
         Ok(())
@@ -107,9 +107,9 @@ impl Staging {
     #[allow(unsafe_code, reason = "the device copies by address")]
     pub(crate) fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
-        let staged = self.room(count)?;
+        let staged = self.staged(count)?;
         // SAFETY: the caller has `count` floats at `from`. The staged memory is not accessed until
-        // the copy is done, as `room`, `numbers` and `drop` wait for the event that is recorded
+        // the copy is done, as `staged`, `numbers` and `drop` wait for the event that is recorded
         // next.
         unsafe { memcpy_dtoh_async(staged, from, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);

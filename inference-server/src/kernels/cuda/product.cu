@@ -2,8 +2,8 @@
 // rows quantised weights are dequantised (the last kernel here) and multiplied by the vendor's
 // library.
 //
-// BITS is 0 for weights of the element's type, row by row, and 4 or 8 for integers of so many bits
-// in tiles of 16 outputs and 32 inputs, in the order in which lanes load them; see
+// BITS is 0 for weights of the element's type, row by row, and 4 or 8 for integers of that many
+// bits in tiles of 16 outputs and 32 inputs, in the order in which lanes load them; see
 // `kernels::quant`, gpu_tiles.rs. A tile has a word for each of its outputs: a scale, and in the
 // upper half, by SECOND, nothing (0), a minimum to subtract (1), or the scale of the last 16 inputs
 // (2), both as f16. OFFSET is subtracted from each integer. Integers are exact as elements; their

@@ -24,7 +24,7 @@ const ROWS: usize = 4;
 /// H100 or H200; their threads loop over what is left.
 const BLOCKS: usize = 132 * 16;
 
-/// What the kernels are compiled for.
+/// Shape of an encoder, which the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shape {
     /// Number of attention heads.
@@ -43,13 +43,13 @@ impl Shape {
         self.heads * self.head
     }
 
-    /// Whether the kernels support the shape.
+    /// Returns true if the kernels support the shape.
     pub(crate) fn fits(&self) -> bool {
         self.head.is_multiple_of(VECTOR) && self.head <= 128
     }
 }
 
-/// How the states of a text are pooled into one vector, as `pool` in `layers.cu` numbers it.
+/// Pooling of the states of a text into one vector, as `pool` in `layers.cu` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Pooled {
@@ -274,7 +274,7 @@ impl Program {
     }
 }
 
-/// Bytes of shared memory for so many tiles of 64 rows, ROW of `online.cu` apart; the kernels for
+/// Bytes of shared memory for `tiles` tiles of 64 rows, ROW of `online.cu` apart; the kernels for
 /// f32 use none.
 fn shared(shape: Shape, tiles: usize) -> usize {
     if shape.element == Element::F32 {

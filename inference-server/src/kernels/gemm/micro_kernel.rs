@@ -50,15 +50,15 @@ pub(in super::super) struct Tile {
     pub(in super::super) weights: *const f32,
     /// Floats from the weights of one strip to those of the next.
     pub(in super::super) strip_stride: usize,
-    /// Length of the sums, KC at most.
+    /// Length of the sums.
     pub(in super::super) depth: usize,
     /// First output of the first row.
     pub(in super::super) out: *mut f32,
     /// Floats from one row to the next.
     pub(in super::super) out_stride: usize,
-    /// Whether to add to what `out` holds instead of overwriting it.
+    /// Adds to what `out` holds instead of overwriting it.
     pub(in super::super) accumulate: bool,
-    /// What is prefetched into L2 meanwhile; need not be a valid address.
+    /// First float to prefetch into L2 meanwhile; need not be a valid address.
     pub(in super::super) prefetch: *const f32,
     /// Floats prefetched for each step of the sums (AVX-512). The unrolled AVX2 loop prefetches a
     /// line for each turn instead.

@@ -194,7 +194,7 @@ mod tests {
                 for (row, times) in seen.iter_mut().enumerate().skip(token).take(rows) {
                     *times += 1;
                     let (start, end) = range(row);
-                    // The text's rows stand in its tile from `first_key` on.
+                    // The text's rows begin at row `first_key` of its tile.
                     prop_assert_eq!(token - start, index % SLOTS * SLOT - first_key);
                     prop_assert_eq!(keys, end - start);
                     prop_assert!(first_key + keys <= SLOT * SLOTS);

@@ -90,7 +90,7 @@ fn contexts_are_near_those_of_f64() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// However a text is cut into pieces, wherever its blocks lie and whatever else is in the
+    /// For any cut of a text into pieces, any place of its blocks, and whatever else is in the
     /// batch.
     #[test]
     fn contexts_are_the_same_bits_in_any_company(

@@ -103,7 +103,8 @@ pub(crate) fn quantise(isa: Isa, x: &Matrix, rows: &mut QuantisedRows) {
     let count = x.rows().max(1);
     let used = x.rows() * x.width().div_ceil(CHUNK);
     parallel::each_chunk(&mut rows.chunks[..used], count, |index, chunks| {
-        by_isa!(isa, quantise_chunk(x: &Matrix = x, index: usize = index, chunks: &mut [ActivationChunk] = chunks));
+        by_isa!(isa, quantise_chunk(x: &Matrix = x, index: usize = index,
+            chunks: &mut [ActivationChunk] = chunks));
     });
 }
 

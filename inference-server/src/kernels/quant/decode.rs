@@ -39,7 +39,7 @@ pub(super) fn half(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
-/// Whether an f16 is neither infinite nor NaN.
+/// Returns true if an f16 is neither infinite nor NaN.
 pub(super) fn is_finite(bits: u16) -> bool {
     bits & 0x7C00 != 0x7C00
 }

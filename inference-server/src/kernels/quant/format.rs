@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::geometry::{BLOCK, CHUNK};
 
-/// How the numbers of a tensor are stored: ggml's `ggml_type`.
+/// Storage format of the numbers of a tensor: ggml's `ggml_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// IEEE single precision.
@@ -98,7 +98,7 @@ impl Format {
         }
     }
 
-    /// Whether weights are blocks of integers, which [`super::Panels`] take.
+    /// Returns true if weights are blocks of integers, which [`super::Panels`] take.
     pub fn is_quantised(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
@@ -142,7 +142,7 @@ impl Format {
         Ok(length / block * self.block_bytes())
     }
 
-    /// What is subtracted from each integer of a format without minima.
+    /// Offset that is subtracted from each integer of a format without minima.
     pub(super) fn offset(self) -> u8 {
         match self {
             Self::Q4_0 => 8,
@@ -158,7 +158,7 @@ impl Format {
         u32::from(self.offset()).checked_ilog2().unwrap_or_default()
     }
 
-    /// Whether a weight is scale · integer − minimum instead of scale · (integer − offset).
+    /// Returns true if a weight is scale · integer − minimum instead of scale · (integer − offset).
     pub(super) fn has_minima(self) -> bool {
         matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
     }

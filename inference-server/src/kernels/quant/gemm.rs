@@ -38,7 +38,7 @@ thread_local! {
     static UNPACKED: RefCell<Box<[UnpackedChunk; STRIPS_TOGETHER]>> = RefCell::default();
 }
 
-/// Whether a layer of so many outputs may be followed by another in [`multiply`].
+/// Returns true if a layer with this number of outputs may be followed by another in [`multiply`].
 pub(crate) fn has_whole_strips(outputs: usize) -> bool {
     outputs.is_multiple_of(STRIP)
 }
@@ -75,7 +75,7 @@ pub(crate) fn multiply(
     }
 }
 
-/// Whether an instruction set gives the same bits as plain Rust, for small products in every
+/// Checks that an instruction set gives the same bits as plain Rust, for small products in every
 /// format. Called when a model is loaded.
 pub(crate) fn check(isa: Isa) -> bool {
     const INPUTS: usize = 512;

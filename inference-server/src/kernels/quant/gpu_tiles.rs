@@ -1,8 +1,8 @@
 //! Quantised weights repacked for the kernels of a GPU, in tiles of 16 outputs and 32 inputs; see
 //! `cuda/product.cu`.
 //!
-//! A tile is the weights of one or two `mma.m16n8k16`: a lane of a warp finds its integers in one
-//! load, in the order of the instruction's fragments.
+//! A tile is the weights of two `mma.m16n8k16`, one for each half of its inputs. A lane of a warp
+//! finds its integers of both in one load.
 
 use anyhow::{Result, bail, ensure};
 use half::f16;
@@ -15,7 +15,7 @@ use super::geometry::{BLOCK, CHUNK};
 pub(crate) const TILE_OUTPUTS: usize = 16;
 /// Threads of a warp, which share a tile.
 const LANES: usize = 32;
-/// Inputs of a lane in each half of a tile: two of each of the fragment's registers.
+/// Inputs of a lane in each half of a tile: 16 inputs, shared by the 4 lanes of an output.
 const RUN: usize = 4;
 
 /// Meaning of the second scale of an output, as `SECOND` of `cuda/product.cu` numbers it.
@@ -36,7 +36,7 @@ pub(crate) struct IntLayout {
     pub bits: usize,
     /// Meaning of the second scale.
     pub second: SecondScale,
-    /// What is subtracted from each integer.
+    /// Offset, which is subtracted from each integer.
     pub offset: u8,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct GpuTiles {
     pub scales: Vec<u32>,
 }
 
-/// Packs rows of a file into tiles. `rows` are the row of the file for each output, in order.
+/// Packs rows of a file into tiles. `rows` names the row of the file of each output, in order.
 ///
 /// Scales are those of the file, but in the K formats products of an f16 and an integer, rounded to
 /// f16.

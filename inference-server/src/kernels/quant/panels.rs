@@ -184,7 +184,7 @@ fn strip_bytes(format: Format, inputs: usize) -> usize {
     (full + rest).next_multiple_of(size_of::<CacheLine>())
 }
 
-/// Whether the f16 factors of a block are finite.
+/// A test whether the f16 factors of a block are finite.
 fn finite(format: Format) -> impl Fn(&[u8]) -> bool {
     move |block| {
         let BlockScales { factor, minimum, .. } = decode::scales(format, block);

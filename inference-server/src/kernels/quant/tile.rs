@@ -22,12 +22,12 @@ pub(super) struct Tile<'a> {
     pub(super) minima: &'a [[f32; STRIP]],
     /// Activations.
     pub(super) rows: &'a [ActivationChunk],
-    /// Whether no other rows are multiplied by this chunk, so that its weights come from memory and
+    /// True if no other rows are multiplied by this chunk, so that its weights come from memory and
     /// are worth prefetching.
     pub(super) is_alone: bool,
-    /// Whether the sums begin with zero instead of with what `out` holds.
+    /// True if the sums begin with zero instead of with what `out` holds.
     pub(super) is_first: bool,
-    /// Where the sums are, as many rows as `rows`.
+    /// The sums, as many rows as `rows`.
     pub(super) out: OutputTile,
 }
 
@@ -52,7 +52,7 @@ impl OutputTile {
 }
 
 impl Tile<'_> {
-    /// Whether the operands are of one size, which the kernels rely on.
+    /// Returns true if the operands are of one size, which the kernels rely on.
     pub(super) fn is_whole(&self) -> bool {
         let blocks = self.quants.len() / BLOCK_QUADS;
         (1..=CHUNK_BLOCKS).contains(&blocks)

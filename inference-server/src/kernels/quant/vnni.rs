@@ -17,13 +17,13 @@ use super::tile::Tile;
 use super::unpack::prefetch_ahead;
 use crate::kernels::matrix::STRIP;
 
-/// Largest number of rows of a tile: 8 registers of sums, 8 of integer totals, and the weights,
-/// activations and scales are below 32.
+/// Largest number of rows of a tile: 8 registers of sums and 8 of integer totals leave half of the 32
+/// for weights, activations and scales.
 pub(super) const ROWS: usize = 8;
 /// The offset of Q8_0 is 2 to this power. Its weights are read from the packed bytes.
 const WHOLE_BYTES: u32 = 7;
 
-/// Whether the processor has VNNI, given that it has the AVX-512 features of
+/// Returns true if the processor has VNNI, given that it has the AVX-512 features of
 /// [`crate::kernels::isa::Isa`].
 pub(super) fn detected() -> bool {
     is_x86_feature_detected!("avx512vnni")

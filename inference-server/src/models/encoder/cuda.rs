@@ -163,11 +163,11 @@ impl CudaEncoder {
         let (program, products, stream) = (&self.program, &self.products, &self.stream);
         let (width, rows) = (program.shape().width(), tiles.tokens());
         let of = |columns: usize| rows * columns * program.shape().element.bytes();
-        let batch = buffers.batch.room(stream, size_of_val(tiles.words()))?;
-        let hidden = buffers.hidden.room(stream, of(width))?;
-        let sum = buffers.sum.room(stream, of(width))?;
-        let wide = buffers.wide.room(stream, of(self.inner.max(3 * width)))?;
-        let context = buffers.context.room(stream, of(width))?;
+        let batch = buffers.batch.reserve(stream, size_of_val(tiles.words()))?;
+        let hidden = buffers.hidden.reserve(stream, of(width))?;
+        let sum = buffers.sum.reserve(stream, of(width))?;
+        let wide = buffers.wide.reserve(stream, of(self.inner.max(3 * width)))?;
+        let context = buffers.context.reserve(stream, of(width))?;
         buffers.up.upload(tiles.words(), batch)?;
         let parts = tiles.parts();
         let at = |part: usize| batch + (part * size_of::<u32>()) as Address;
@@ -235,9 +235,9 @@ impl Backbone for CudaEncoder {
         }
         let pool = |tiles: &Tiles, states, buffers: &mut Buffers| {
             let starts = (tiles.parts().starts * size_of::<u32>()) as Address;
-            let starts = buffers.batch.room(&self.stream, 0)? + starts;
+            let starts = buffers.batch.reserve(&self.stream, 0)? + starts;
             let count = tiles.texts() * width;
-            let to = buffers.vectors.room(&self.stream, count * size_of::<f32>())?;
+            let to = buffers.vectors.reserve(&self.stream, count * size_of::<f32>())?;
             self.program.pool(states, starts, tiles.texts(), how, to)?;
             buffers.down.download(to, count)
         };
