@@ -13,6 +13,7 @@
 mod buffers;
 mod error;
 mod gpu;
+mod nvrtc;
 mod products;
 mod program;
 

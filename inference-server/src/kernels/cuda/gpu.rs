@@ -11,10 +11,10 @@ use cudarc::driver::sys::{CUfunction_attribute, CUgraphInstantiate_flags, CUstre
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
 use super::buffers::Staging;
 use super::error::CudaError;
+use super::nvrtc;
 use super::products::{Product, Products};
 use crate::kernels::gpu::{
     Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
@@ -66,16 +66,7 @@ impl CudaGpu {
         defines: &[(&str, String)],
         entries: &[Entry],
     ) -> Result<Vec<Kernel>, CudaError> {
-        let context = self.stream.context();
-        let (major, minor) = context.compute_capability()?;
-        let mut options = vec![
-            format!("--gpu-architecture=compute_{major}{minor}"),
-            "--std=c++17".to_owned(),
-            format!("-DELEMENT={}", self.element as usize),
-        ];
-        options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
-        let options = CompileOptions { options, ..CompileOptions::default() };
-        let module = context.load_module(compile_ptx_with_opts(source.text(), options)?)?;
+        let module = nvrtc::load(self.stream.context(), source, self.element, defines)?;
         let mut kernels = Vec::new();
         for Entry { name, threads, shared } in entries {
             let function = module.load_function(name)?;

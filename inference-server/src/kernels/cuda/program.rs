@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute;
 use cudarc::driver::{CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
 use super::error::CudaError;
+use super::nvrtc;
 use crate::kernels::gpu::{Address, Element, Source, activation_number, encoder_tiles};
 use crate::kernels::math::Activation;
 
@@ -125,22 +125,11 @@ impl Program {
     /// If compilation fails, or the driver refuses.
     pub(crate) fn compile(stream: &Arc<CudaStream>, shape: Shape) -> Result<Self, CudaError> {
         let context = stream.context();
-        let (major, minor) = context.compute_capability()?;
-        let defines =
-            [("ELEMENT", shape.element as usize), ("ACTIVATION", activation_number(shape.activation))];
-        let options = |more: &[(&str, usize)]| CompileOptions {
-            options: [format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()]
-                .into_iter()
-                .chain(defines.iter().chain(more).map(|(name, value)| format!("-D{name}={value}")))
-                .collect(),
-            ..CompileOptions::default()
-        };
-        let load = |source: Source, more: &[(&str, usize)]| {
-            let text = compile_ptx_with_opts(source.text(), options(more))?;
-            Ok::<_, CudaError>(context.load_module(text)?)
-        };
-        let layers = load(Source::Layers, &[("WIDTH", shape.width())])?;
-        let attention = load(Source::Attention, &[("HEADS", shape.heads), ("HEAD", shape.head)])?;
+        let activation = ("ACTIVATION", activation_number(shape.activation).to_string());
+        let width = ("WIDTH", shape.width().to_string());
+        let layers = nvrtc::load(context, Source::Layers, shape.element, &[activation, width])?;
+        let heads = [("HEADS", shape.heads.to_string()), ("HEAD", shape.head.to_string())];
+        let attention = nvrtc::load(context, Source::Attention, shape.element, &heads)?;
         let (attend_short, attend_long) =
             (attention.load_function("attend_short")?, attention.load_function("attend_long")?);
         for (function, bytes) in [(&attend_short, shared(shape, 3)), (&attend_long, shared(shape, 4))] {

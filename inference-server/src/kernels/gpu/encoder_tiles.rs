@@ -75,7 +75,7 @@ impl Tiles {
         Self { words, tokens, texts: lengths.len(), short, long }
     }
 
-    /// All parts, in the order of [`Parts`].
+    /// All parts, in the order of `Parts`.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
