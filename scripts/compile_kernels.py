@@ -41,8 +41,8 @@ for kind in range(3):
         compile_files(["online", "attention"], ELEMENT=kind, HEADS=heads, HEAD=head)
         count += 2
     # Qwen2.5 0.5B and 7B, Qwen3, Llama 3, Gemma 3, Phi 3.
-    for shared, group, head in [(2, 7, 64), (4, 7, 128), (8, 4, 128), (8, 8, 128), (4, 2, 256), (32, 1, 96)]:
-        compile_files(["activation", "online", "decoder"], ELEMENT=kind, ACTIVATION=3, SHARED=shared, GROUP=group, HEAD=head,
+    for kv_heads, group, head in [(2, 7, 64), (4, 7, 128), (8, 4, 128), (8, 8, 128), (4, 2, 256), (32, 1, 96)]:
+        compile_files(["activation", "online", "decoder"], ELEMENT=kind, ACTIVATION=3, KV_HEADS=kv_heads, GROUP=group, HEAD=head,
                       SCORE_SCALE="0.125f")
         count += 1
     for bits, second in [(0, 0), (4, 0), (4, 1), (8, 0), (8, 1), (8, 2)]:

@@ -25,13 +25,13 @@ pub mod generation {
 pub mod kernels {
     pub use crate::kernels::bf16::Unit;
     #[cfg(feature = "cuda")]
-    pub use crate::kernels::cuda::Machine;
+    pub use crate::kernels::cuda::CudaGpu;
+    pub use crate::kernels::gpu::encoder_tiles::{Tiles, queries};
     pub use crate::kernels::gpu::{
-        Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source,
+        Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
     };
     pub use crate::kernels::isa::Isa;
     pub use crate::kernels::matrix::Matrix;
-    pub use crate::kernels::tiles::{Tiles, queries};
 }
 
 pub mod metrics {

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use observatory_inference::testing::device;
 use observatory_inference::testing::device::{DeviceChoice, Precision};
+use observatory_inference::testing::kernels::CudaGpu;
 use observatory_inference::testing::kernels::Element;
-use observatory_inference::testing::kernels::Machine;
 use observatory_inference::testing::models::DecoderConfig;
 use observatory_inference::testing::models::GpuDecoder;
 use observatory_inference::testing::models::Source;
@@ -66,7 +66,7 @@ impl Texts {
     }
 
     /// Computes what is left of all texts, and puts the likeliest token behind each.
-    fn step(&mut self, decoder: &mut GpuDecoder<Machine>) {
+    fn step(&mut self, decoder: &mut GpuDecoder<CudaGpu>) {
         let pieces: Vec<_> = (0..self.tokens.len()).map(|text| self.piece(text)).collect();
         let logits = decoder.step(&pieces).unwrap();
         let likeliest =
@@ -77,7 +77,7 @@ impl Texts {
     }
 
     /// Reads the prompts, one text at a time.
-    fn read(&mut self, decoder: &mut GpuDecoder<Machine>) {
+    fn read(&mut self, decoder: &mut GpuDecoder<CudaGpu>) {
         for text in 0..self.tokens.len() {
             decoder.step(&[self.piece(text)]).unwrap();
         }
@@ -99,8 +99,8 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &Default::default()).unwrap();
     let stream = device.device.as_cuda_device().unwrap().cuda_stream();
     let started = Instant::now();
-    let machine = Machine::new(stream.context(), element).unwrap();
-    let mut decoder = GpuDecoder::load(machine, config, &mut source).unwrap();
+    let gpu = CudaGpu::new(stream.context(), element).unwrap();
+    let mut decoder = GpuDecoder::load(gpu, config, &mut source).unwrap();
     let (bytes, room) = (decoder.weight_bytes(), args.before + args.written + 8);
     let most = args.texts.iter().copied().max().unwrap_or(1);
     let longest = args.prompts.iter().copied().max().unwrap_or(1).max(room);

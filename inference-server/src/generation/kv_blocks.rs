@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use sha2::{Digest, Sha256};
 
 /// Number of tokens in a KV block; set by the paged attention kernels.
-pub(crate) const BLOCK_TOKENS: usize = crate::kernels::paged::BLOCK;
+pub(crate) use crate::kernels::paged::BLOCK_TOKENS;
 
 /// Index of a block.
 pub(crate) type BlockId = u32;

@@ -1,46 +1,50 @@
-//! softmax(QKᵀ·s)·V over rows of any lengths that are packed one after the other: no padding, no
-//! mask.
+//! Attention of encoders, softmax(QKᵀ/√d)·V, over texts of any lengths that are packed one after
+//! the other: no padding, no mask.
 //!
-//! Each head of each row is computed on its own, a few queries at a time against all keys of the
-//! row; scores never leave the first-level cache for texts of usual length.
+//! Each head of each text is a task. It packs the head's keys and values into strips, then takes a
+//! register tile of queries at a time against all keys: scores by the GEMM's micro-kernel, a
+//! softmax over whole rows, and the weighted values by the micro-kernel again. The scores of a tile
+//! stay in cache (14 queries × 512 keys are 28 KiB), as in FlashAttention (Dao et al. 2022); with
+//! all keys at hand, no online rescaling is needed.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::gemm::part;
-use super::gemm::tile::{ROWS, Size, Tile};
+use super::gemm::micro_kernel::{MAX_TILE_ROWS, Tile, TileSize};
 use super::isa::{Isa, by_isa};
-use super::math::exp;
-use super::matrix::{Line, Matrix, STRIP};
-use super::norm::total;
-use super::parallel::{self, Shared};
+use super::math::{LANES, exp, sum_lanes};
+use super::matrix::{CacheLine, Matrix, STRIP};
+use super::parallel::{self, SyncPtr, piece, pieces};
 
-/// How many heads there are, and how wide each is.
+/// Number and size of the heads of an encoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
-    /// Their number.
+    /// Number of heads.
     pub count: usize,
-    /// Columns of each.
+    /// Columns of a head.
     pub size: usize,
 }
 
-/// Buffers of one thread.
+/// Buffers of a thread, reused between tasks.
 #[derive(Default)]
 struct Scratch {
-    keys: Vec<Line>,
-    values: Vec<Line>,
-    scores: Vec<Line>,
-    context: Vec<Line>,
+    keys: Vec<CacheLine>,
+    values: Vec<CacheLine>,
+    scores: Vec<CacheLine>,
+    context: Vec<CacheLine>,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Attention of every text over itself.
+/// Computes the attention of every text over itself.
 ///
-/// `qkv` holds queries, keys and values side by side, each `heads` wide; `texts` are its texts'
-/// rows, not overlapping.
+/// A row of `qkv` is the queries, keys and values of a token, each `heads` wide; `texts` are the
+/// rows of each text, ascending.
+///
+/// # Panics
+/// If the shapes do not agree, or texts overlap or lie outside of `qkv`.
 pub(crate) fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Heads, out: &mut Matrix) {
     let width = heads.count * heads.size;
     assert_eq!(qkv.width(), 3 * width, "queries, keys and values");
@@ -48,19 +52,19 @@ pub(crate) fn attend(isa: Isa, qkv: &Matrix, texts: &[Range<usize>], heads: Head
     assert!(texts.windows(2).all(|pair| pair[0].end <= pair[1].start), "texts do not overlap");
     out.resize(qkv.rows(), width);
     let stride = out.stride();
-    let shared = Shared::new(out.data_mut());
+    let out = SyncPtr::new(out.data_mut());
     parallel::each_light(texts.len() * heads.count, |task| {
         let (text, head) = (&texts[task / heads.count], task % heads.count);
         SCRATCH.with_borrow_mut(|scratch| {
-            let job = Job { isa, qkv, rows: text.clone(), head, heads };
-            job.pack(scratch);
-            job.run(scratch, shared, stride);
+            let task = HeadTask { isa, qkv, rows: text.clone(), head, heads };
+            task.pack(scratch);
+            task.run(scratch, out, stride);
         });
     });
 }
 
 /// One head of one text.
-struct Job<'a> {
+struct HeadTask<'a> {
     isa: Isa,
     qkv: &'a Matrix,
     rows: Range<usize>,
@@ -68,23 +72,23 @@ struct Job<'a> {
     heads: Heads,
 }
 
-impl Job<'_> {
-    /// Column of the head's queries (0), keys (1) or values (2).
+impl HeadTask<'_> {
+    /// First column of the head's queries (0), keys (1) or values (2) in a row of `qkv`.
     fn column(&self, which: usize) -> usize {
         (which * self.heads.count + self.head) * self.heads.size
     }
 
-    /// Keys transposed and values, both in strips; what fills them up is zero.
+    /// Packs keys (transposed) and values into strips, filled up with zeros to whole tiles.
     fn pack(&self, scratch: &mut Scratch) {
         let (length, size) = (self.rows.len(), self.heads.size);
-        let key_floats = self.whole(length) * size;
-        let value_floats = self.whole(size) * length;
-        Line::reserve(&mut scratch.keys, key_floats);
-        Line::reserve(&mut scratch.values, value_floats);
-        Line::reserve(&mut scratch.scores, ROWS * self.score_stride());
-        Line::reserve(&mut scratch.context, ROWS * self.whole(size));
-        let keys = &mut Line::floats_mut(&mut scratch.keys)[..key_floats];
-        let values = &mut Line::floats_mut(&mut scratch.values)[..value_floats];
+        let key_floats = self.padded(length) * size;
+        let value_floats = self.padded(size) * length;
+        CacheLine::reserve(&mut scratch.keys, key_floats);
+        CacheLine::reserve(&mut scratch.values, value_floats);
+        CacheLine::reserve(&mut scratch.scores, MAX_TILE_ROWS * self.score_stride());
+        CacheLine::reserve(&mut scratch.context, MAX_TILE_ROWS * self.padded(size));
+        let keys = &mut CacheLine::floats_mut(&mut scratch.keys)[..key_floats];
+        let values = &mut CacheLine::floats_mut(&mut scratch.values)[..value_floats];
         keys[length / STRIP * STRIP * size..].fill(0.0);
         let (key, value) = (self.column(1), self.column(2));
         for (index, row) in self.rows.clone().enumerate() {
@@ -94,7 +98,7 @@ impl Job<'_> {
                 line[index % STRIP] = *x;
             }
             let parts = row[value..value + size].chunks(STRIP).chain(std::iter::repeat(&[][..]));
-            for (strip, part) in (0..self.whole(size) / STRIP).zip(parts) {
+            for (strip, part) in (0..self.padded(size) / STRIP).zip(parts) {
                 let line = &mut values[(strip * length + index) * STRIP..][..STRIP];
                 line[..part.len()].copy_from_slice(part);
                 line[part.len()..].fill(0.0);
@@ -102,32 +106,37 @@ impl Job<'_> {
         }
     }
 
-    /// Columns of whole tiles that hold this many.
-    fn whole(&self, columns: usize) -> usize {
-        columns.next_multiple_of(Size::of(self.isa).columns)
+    /// Columns, rounded up to whole tiles.
+    fn padded(&self, columns: usize) -> usize {
+        columns.next_multiple_of(TileSize::of(self.isa).columns)
     }
 
+    /// Floats from the scores of one query to those of the next. A line more than needed, so that
+    /// rows do not lie a multiple of 4 KiB apart, where they would compete for one set of L1.
     fn score_stride(&self) -> usize {
-        self.whole(self.rows.len()) + Line::FLOATS
+        self.padded(self.rows.len()) + CacheLine::FLOATS
     }
 
-    fn run(&self, scratch: &mut Scratch, out: Shared<f32>, out_stride: usize) {
+    /// Computes all queries of the head, a tile at a time, and stores their contexts.
+    fn run(&self, scratch: &mut Scratch, out: SyncPtr<f32>, out_stride: usize) {
         let length = self.rows.len();
-        let tiles = length.div_ceil(Size::of(self.isa).rows);
+        let tiles = pieces(length, TileSize::of(self.isa).rows);
         for index in 0..tiles {
-            let queries = part(length, tiles, index);
+            let queries = piece(length, tiles, index);
             let first = self.rows.start + queries.start;
-            let sums = self.weigh(scratch, first, queries.len());
-            self.gather(scratch, queries.len());
-            let context = Line::floats(&scratch.context);
-            let wide = self.whole(self.heads.size);
+            let sums = self.softmax_weights(scratch, first, queries.len());
+            self.weighted_values(scratch, queries.len());
+            let context = CacheLine::floats(&scratch.context);
+            let wide = self.padded(self.heads.size);
             for (row, sum) in sums[..queries.len()].iter().enumerate() {
                 let at = (first + row) * out_stride + self.head * self.heads.size;
                 #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
-                // SAFETY: the row lies in `out`, and this task alone writes this head's columns of
-                // this text's rows.
+                // SAFETY: `out` has a row for each row of `qkv` and columns for all heads, so the
+                // range is inside. Texts do not overlap, so no other task accesses this head's
+                // columns of this text's rows.
                 let target =
                     unsafe { std::slice::from_raw_parts_mut(out.pointer().add(at), self.heads.size) };
+                // The context is normalised instead of the weights, of which there are more.
                 let factor = 1.0 / sum;
                 for (x, value) in target.iter_mut().zip(&context[row * wide..]) {
                     *x = value * factor;
@@ -136,14 +145,14 @@ impl Job<'_> {
         }
     }
 
-    /// e^(score - largest) for some queries against all keys, and each query's sum of them.
-    fn weigh(&self, scratch: &mut Scratch, first: usize, rows: usize) -> [f32; ROWS] {
+    /// Computes e^(score - max) of some queries against all keys, and returns each query's sum.
+    fn softmax_weights(&self, scratch: &mut Scratch, first: usize, rows: usize) -> [f32; MAX_TILE_ROWS] {
         let (length, size) = (self.rows.len(), self.heads.size);
         let stride = self.score_stride();
-        let keys = Line::floats(&scratch.keys);
-        let scores = Line::floats_mut(&mut scratch.scores);
+        let keys = CacheLine::floats(&scratch.keys);
+        let scores = CacheLine::floats_mut(&mut scratch.scores);
         let inputs = &self.qkv.data()[first * self.qkv.stride() + self.column(0)..];
-        for column in (0..length).step_by(Size::of(self.isa).columns) {
+        for column in (0..length).step_by(TileSize::of(self.isa).columns) {
             let weights = &keys[column * size..];
             let tile = Tile {
                 inputs: inputs.as_ptr(),
@@ -154,30 +163,31 @@ impl Job<'_> {
                 out: scores[column..].as_mut_ptr(),
                 out_stride: stride,
                 accumulate: false,
-                ahead: weights.as_ptr(),
-                ahead_step: 0,
+                prefetch: weights.as_ptr(),
+                prefetch_step: 0,
             };
-            #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-            // SAFETY: `rows` queries from `first` on exist, and `scores` has ROWS rows of `stride`
-            // floats.
+            #[allow(unsafe_code, reason = "the micro-kernel works on raw pointers")]
+            // SAFETY: `rows` rows of `qkv` exist from `first` on. `pack` made strips of `size`
+            // lines for all columns, zeros included, and room for MAX_TILE_ROWS rows of `stride`
+            // scores. The scratch belongs to this thread.
             unsafe {
                 tile.run(self.isa, rows);
             }
         }
-        let mut sums = [0.0; ROWS];
+        let mut sums = [0.0; MAX_TILE_ROWS];
         let scale = 1.0 / (size as f32).sqrt();
-        by_isa!(self.isa, soften(scores: &mut [f32] = &mut scores[..rows * stride], stride: usize = stride,
-            length: usize = length, scale: f32 = scale, sums: &mut [f32; ROWS] = &mut sums));
+        by_isa!(self.isa, softmax(scores: &mut [f32] = &mut scores[..rows * stride], stride: usize = stride,
+            length: usize = length, scale: f32 = scale, sums: &mut [f32; MAX_TILE_ROWS] = &mut sums));
         sums
     }
 
-    /// The weighted sums of the values.
-    fn gather(&self, scratch: &mut Scratch, rows: usize) {
+    /// Multiplies the weights by the values.
+    fn weighted_values(&self, scratch: &mut Scratch, rows: usize) {
         let length = self.rows.len();
-        let wide = self.whole(self.heads.size);
-        let (scores, values) = (Line::floats(&scratch.scores), Line::floats(&scratch.values));
-        let context = Line::floats_mut(&mut scratch.context);
-        for column in (0..wide).step_by(Size::of(self.isa).columns) {
+        let wide = self.padded(self.heads.size);
+        let (scores, values) = (CacheLine::floats(&scratch.scores), CacheLine::floats(&scratch.values));
+        let context = CacheLine::floats_mut(&mut scratch.context);
+        for column in (0..wide).step_by(TileSize::of(self.isa).columns) {
             let weights = &values[column * length..];
             let tile = Tile {
                 inputs: scores.as_ptr(),
@@ -188,12 +198,13 @@ impl Job<'_> {
                 out: context[column..].as_mut_ptr(),
                 out_stride: wide,
                 accumulate: false,
-                ahead: weights.as_ptr(),
-                ahead_step: 0,
+                prefetch: weights.as_ptr(),
+                prefetch_step: 0,
             };
-            #[allow(unsafe_code, reason = "tiles work on raw pointers")]
-            // SAFETY: `scores` holds `rows` rows of `length` weights, `context` ROWS rows of `wide`
-            // floats.
+            #[allow(unsafe_code, reason = "the micro-kernel works on raw pointers")]
+            // SAFETY: `scores` holds `rows` rows of `length` weights, the strips of values `length`
+            // lines each, and `context` has room for MAX_TILE_ROWS rows of `wide` floats. The
+            // scratch belongs to this thread.
             unsafe {
                 tile.run(self.isa, rows);
             }
@@ -201,20 +212,21 @@ impl Job<'_> {
     }
 }
 
-/// The numerators of a softmax over the first `length` scores of each row, and their sums.
+/// Replaces the first `length` scores of each row by the numerators of their softmax, and stores
+/// the sums of these, the denominators.
 #[inline(always)]
-fn soften<const FMA: bool>(
+fn softmax<const FMA: bool>(
     scores: &mut [f32],
     stride: usize,
     length: usize,
     scale: f32,
-    sums: &mut [f32; ROWS],
+    sums: &mut [f32; MAX_TILE_ROWS],
 ) {
     for (row, sum) in scores.chunks_exact_mut(stride).zip(sums) {
         let row = &mut row[..length];
         let largest = largest(row) * scale;
-        let mut lanes = [0.0f32; Line::FLOATS];
-        let (chunks, rest) = row.as_chunks_mut::<{ Line::FLOATS }>();
+        let mut lanes = [0.0f32; LANES];
+        let (chunks, rest) = row.as_chunks_mut::<LANES>();
         for chunk in chunks {
             for (x, lane) in chunk.iter_mut().zip(&mut lanes) {
                 *x = exp::<FMA>(*x * scale - largest);
@@ -225,16 +237,18 @@ fn soften<const FMA: bool>(
             *x = exp::<FMA>(*x * scale - largest);
             *lane += *x;
         }
-        *sum = total(lanes);
+        *sum = sum_lanes(lanes);
     }
 }
 
+/// The largest of some scores, which is subtracted from all so that no exponential overflows.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; Line::FLOATS];
-    let (chunks, rest) = row.as_chunks::<{ Line::FLOATS }>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
+            // Not `f32::max`, whose rule for NaN takes a second instruction.
             *lane = if *x > *lane { *x } else { *lane };
         }
     }

@@ -1,30 +1,36 @@
-//! From token ids to the first hidden states.
+//! The embedding layer of encoders: from token ids to the first hidden states.
+//!
+//! Token types (BERT's segments) are folded into the position table by the caller, so a token is
+//! the sum of two rows.
 
 use super::isa::Isa;
+use super::layer_norm::LayerNorm;
 use super::matrix::Matrix;
-use super::norm::Norm;
 use super::parallel;
 
-/// The tables a token's first state is the sum of.
+/// The embedding tables, row-major and as wide as a hidden state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tables<'a> {
-    /// One row for each token of the vocabulary.
+    /// Token embeddings, a row for each token of the vocabulary.
     pub words: &'a [f32],
-    /// One row for each position, what all tokens share added.
+    /// Position embeddings, a row for each position and token type.
     pub positions: &'a [f32],
 }
 
-/// A token and its place in the table of positions.
+/// The rows that a token takes from the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Placed {
-    /// Row of the table of words.
+    /// Row of the token embeddings.
     pub token: usize,
-    /// Row of the table of positions.
+    /// Row of the position embeddings.
     pub position: usize,
 }
 
-/// `out` = norm(word + position), a row for each token. Ids must lie inside the tables.
-pub(crate) fn embed(isa: Isa, tables: Tables<'_>, norm: &Norm, tokens: &[Placed], out: &mut Matrix) {
+/// `out` = norm(token embedding + position embedding), a row for each token.
+///
+/// # Panics
+/// If a token's rows lie outside of the tables.
+pub(crate) fn embed(isa: Isa, tables: Tables<'_>, norm: &LayerNorm, tokens: &[Placed], out: &mut Matrix) {
     let width = norm.scale.len();
     out.resize(tokens.len(), width);
     parallel::each_row(out, |index, row| {
@@ -45,7 +51,7 @@ mod tests {
     #[test]
     fn sums_and_normalises() {
         let tables = Tables { words: &[1.0, 3.0, 5.0, 1.0], positions: &[0.0, 0.0, 1.0, 5.0] };
-        let norm = Norm { scale: vec![1.0, 2.0], shift: vec![0.0, 0.5], epsilon: 0.0 };
+        let norm = LayerNorm { scale: vec![1.0, 2.0], shift: vec![0.0, 0.5], epsilon: 0.0 };
         let tokens = [
             Placed { token: 0, position: 0 },
             Placed { token: 1, position: 0 },

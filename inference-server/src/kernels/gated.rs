@@ -1,11 +1,14 @@
-//! The gated half of a feed-forward block (Shazeer 2020, arXiv:2002.05202): act(gate) · up.
+//! Gated linear units of feed-forward blocks, act(gate) · up (Shazeer 2020, arXiv:2002.05202):
+//! SwiGLU with SiLU (Llama, Qwen, Phi), GeGLU with GELU (Gemma).
+//!
+//! Gate and up projections come from one GEMM side by side, so that activations are read once.
 
 use super::isa::{Isa, by_isa};
 use super::math::{Activation, activate};
 use super::matrix::Matrix;
 use super::parallel;
 
-/// `out` = act(left half of `wide`) · right half.
+/// `out` = act(gate) · up, where each row of `wide` is the gate followed by up.
 pub(crate) fn gate(isa: Isa, activation: Activation, wide: &Matrix, out: &mut Matrix) {
     let width = wide.width() / 2;
     out.resize(wide.rows(), width);

@@ -1,64 +1,68 @@
-//! y = x·Wᵀ + b with what follows it, for weights that are packed once.
+//! GEMM in f32, y = x·Wᵀ + b, with weights that are packed once and a fused epilogue.
 //!
 //! The scheme is that of Goto and van de Geijn (2008), "Anatomy of high-performance matrix
-//! multiplication": a block of inputs stays in the second-level cache while the weights pass by in
-//! strips of 16 columns, the next of them being fetched while one is used. The inner dimension is
-//! cut into chunks that depend on its length alone, so an output is the same sum in the same order
-//! whatever rows share the call.
+//! multiplication", and of BLIS (Van Zee and van de Geijn 2015): weights are packed into
+//! micro-panels of [`STRIP`] columns, loops around the micro-kernel block the operands for the
+//! caches, and the micro-kernel keeps a register tile of sums. A block of activations stays in L2
+//! while the packed weights stream by, the next strip being prefetched while one is used.
+//!
+//! The inner dimension is cut into chunks that depend on its length alone, so an output is the same
+//! sum in the same order whatever rows share the call.
 
-pub(super) mod tile;
+pub(super) mod micro_kernel;
 
 use std::ops::Range;
 
+use super::huge_pages::WeightBuffer;
 use super::isa::{Isa, by_isa};
-use super::lines::Lines;
 use super::math::{Activation, activate};
-use super::matrix::{Line, Matrix, PANEL, STRIP};
-use super::parallel::{self, Shared};
-use tile::{Size, Tile};
+use super::matrix::{CacheLine, Matrix, PANEL, STRIP};
+use super::parallel::{self, SyncPtr, piece, pieces};
+use micro_kernel::{Tile, TileSize};
 
-/// How a product is cut up for the caches.
-struct Cut {
-    /// Rows of a block at most; a chunk of them stays in the second-level cache.
-    block: usize,
-    /// Length of a chunk of the inner dimension at most.
-    chunk: usize,
+/// Cache blocking of a product, in BLIS's letters.
+struct CacheBlocking {
+    /// Largest number of rows of a task; with `kc` of their columns they stay in L2.
+    mc: usize,
+    /// Largest length of a chunk of the inner dimension.
+    kc: usize,
 }
 
-impl Cut {
+impl CacheBlocking {
     fn of(isa: Isa) -> Self {
-        let Size { rows, columns } = Size::of(isa);
-        // With two strips at a time the processor has a second-level cache of 1 to 2 MiB, which
-        // weights and inputs stream from; with one, of 256 KiB or more, and a chunk of a strip has
-        // to stay in the first-level cache.
+        let TileSize { rows, columns } = TileSize::of(isa);
         if columns > STRIP {
-            Self { block: 20 * rows, chunk: 896 }
+            // AVX-512: 280 rows × 896 floats are 1 MB, half of an L2 of 2 MiB (Sapphire Rapids).
+            // The strips of weights are too long for L1 (2 × 56 KiB) and stream from L2.
+            Self { mc: 20 * rows, kc: 896 }
         } else {
-            Self { block: 32 * rows, chunk: 256 }
+            // AVX2: 192 rows × 256 floats are 192 KiB, which fits even an L2 of 256 KiB (Haswell).
+            // A chunk of a strip is 16 KiB and stays in L1 for all rows of the block.
+            Self { mc: 32 * rows, kc: 256 }
         }
     }
 }
 
-/// The weights and bias of a linear layer, packed.
+/// Weights and bias of a linear layer, packed.
 ///
-/// Strip by strip, then input by input, then the strip's columns; the last panel is filled up with
-/// zeros.
+/// Strip by strip of 16 outputs, then input by input, then the strip's outputs: one cache line for
+/// each step of the inner dimension. Outputs that fill up the last panel are zero.
 #[derive(Debug)]
 pub(crate) struct Panels {
-    lines: Lines,
+    lines: WeightBuffer,
     bias: Vec<f32>,
     inputs: usize,
     outputs: usize,
 }
 
-/// What is done to x·Wᵀ + b before it is stored.
+/// Operation applied to x·Wᵀ + b while the results are in cache.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Epilogue<'a> {
-    /// Nothing.
+    /// Nothing more.
     Bias,
     /// An activation.
     Activation(Activation),
-    /// The sum with this matrix.
+    /// The sum with a matrix of the shape of the result.
     Residual(&'a Matrix),
 }
 
@@ -66,24 +70,23 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     ///
     /// # Panics
-    /// When the size overflows.
+    /// If the size overflows.
     pub(crate) fn zeros(inputs: usize, outputs: usize) -> Self {
         let columns = outputs.checked_next_multiple_of(PANEL);
         let floats = columns.and_then(|columns| columns.checked_mul(inputs));
         let bytes = floats.and_then(|floats| floats.checked_mul(size_of::<f32>()));
         let (Some(columns), Some(bytes)) = (columns, bytes) else {
-            panic!("a layer from {inputs} to {outputs} fits into no memory");
+            panic!("a layer of {inputs} inputs and {outputs} outputs exceeds the address space");
         };
-        Self { lines: Lines::zeros(bytes), bias: vec![0.0; columns], inputs, outputs }
+        Self { lines: WeightBuffer::zeros(bytes), bias: vec![0.0; columns], inputs, outputs }
     }
 
-    /// Packs the rows of W (one for each output, row-major) and their biases from output `first`
-    /// on.
+    /// Packs rows of W (outputs × inputs, row-major) and their biases from output `first` on.
     pub(crate) fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]) {
         let inputs = self.inputs;
         assert_eq!(weight.len(), bias.len() * inputs, "weights are outputs × inputs");
         self.bias[first..first + bias.len()].copy_from_slice(bias);
-        let data = Line::floats_mut(&mut self.lines);
+        let data = CacheLine::floats_mut(&mut self.lines);
         for (offset, row) in weight.chunks_exact(inputs).enumerate() {
             let (strip, column) = ((first + offset) / STRIP, (first + offset) % STRIP);
             let target = &mut data[strip * STRIP * inputs..][..STRIP * inputs];
@@ -93,9 +96,9 @@ impl Panels {
         }
     }
 
-    /// The weights of one output.
+    /// Copies the weights of one output, unpacked, into `row`.
     pub(crate) fn row(&self, output: usize, row: &mut [f32]) {
-        let strip = &self.from(output / STRIP * STRIP)[..STRIP * self.inputs];
+        let strip = &self.packed_from(output / STRIP * STRIP)[..STRIP * self.inputs];
         for (x, line) in row.iter_mut().zip(strip.as_chunks::<STRIP>().0) {
             *x = line[output % STRIP];
         }
@@ -115,43 +118,26 @@ impl Panels {
         self.bias.len() / PANEL
     }
 
-    /// The weights from a column on, which must begin a strip.
-    fn from(&self, column: usize) -> &[f32] {
-        &Line::floats(&self.lines)[column * self.inputs..]
+    /// Packed weights from a column on, which must begin a strip.
+    fn packed_from(&self, column: usize) -> &[f32] {
+        &CacheLine::floats(&self.lines)[column * self.inputs..]
     }
 }
 
 /// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool.
+///
+/// # Panics
+/// If the shapes of the operands do not agree.
 pub(crate) fn multiply(isa: Isa, x: &Matrix, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
     assert_eq!(x.width(), weights.inputs, "inputs of the layer");
     if let Epilogue::Residual(residual) = epilogue {
         assert_eq!((residual.rows(), residual.width()), (x.rows(), weights.outputs), "residual");
     }
     out.resize(x.rows(), weights.outputs);
-    let blocks = cut(x.rows(), Cut::of(isa).block);
-    let groups = groups(blocks, weights.count());
     let stride = out.stride();
-    let shared = Shared::new(out.data_mut());
-    let product = Product { isa, x, weights, epilogue, out: shared, stride };
-    parallel::each(blocks * groups, |task| {
-        product.block(part(x.rows(), blocks, task / groups), part(weights.count(), groups, task % groups));
-    });
-}
-
-/// Pieces of at most `most`, as equal as can be.
-pub(super) fn cut(length: usize, most: usize) -> usize {
-    length.div_ceil(most)
-}
-
-/// The piece `index` of `pieces` about equal ones.
-pub(super) fn part(length: usize, pieces: usize, index: usize) -> Range<usize> {
-    length * index / pieces..length * (index + 1) / pieces
-}
-
-/// Groups of panels, so that there are some tasks for each thread.
-pub(super) fn groups(blocks: usize, panels: usize) -> usize {
-    let threads = parallel::threads();
-    if threads == 1 { 1 } else { (4 * threads).div_ceil(blocks.max(1)).min(panels) }
+    let product = Product { isa, x, weights, epilogue, out: SyncPtr::new(out.data_mut()), stride };
+    let mc = CacheBlocking::of(isa).mc;
+    parallel::each_block(x.rows(), mc, weights.count(), |rows, panels| product.block(rows, panels));
 }
 
 struct Product<'a> {
@@ -159,40 +145,42 @@ struct Product<'a> {
     x: &'a Matrix,
     weights: &'a Panels,
     epilogue: Epilogue<'a>,
-    out: Shared<f32>,
+    out: SyncPtr<f32>,
     stride: usize,
 }
 
 impl Product<'_> {
-    /// The outputs of some rows and panels; no two tasks share any.
+    /// Computes the outputs of some rows and panels; no two tasks share any.
     fn block(&self, rows: Range<usize>, panels: Range<usize>) {
         let depth = self.weights.inputs;
-        let chunks = cut(depth, Cut::of(self.isa).chunk);
-        let columns = Size::of(self.isa).columns;
+        let chunks = pieces(depth, CacheBlocking::of(self.isa).kc);
+        let columns = TileSize::of(self.isa).columns;
         for chunk in 0..chunks {
-            let span = part(depth, chunks, chunk);
-            let stage = Stage { span, first: chunk == 0, last: chunk + 1 == chunks };
+            let span = piece(depth, chunks, chunk);
+            let chunk = DepthChunk { span, is_first: chunk == 0, is_last: chunk + 1 == chunks };
             for column in (panels.start * PANEL..panels.end * PANEL).step_by(columns) {
-                self.tiles(rows.clone(), column, &stage);
+                self.tiles(rows.clone(), column, &chunk);
             }
         }
     }
 
-    /// All rows of a block times one or two strips.
+    /// Multiplies all rows of a block by one or two strips, a register tile at a time.
     #[allow(unsafe_code, reason = "tasks write disjoint parts of one matrix")]
-    fn tiles(&self, rows: Range<usize>, column: usize, stage: &Stage) {
-        let (depth, span) = (self.weights.inputs, &stage.span);
-        let Size { rows: most, columns } = Size::of(self.isa);
-        let weights = &self.weights.from(column)[span.start * STRIP..];
-        // A wrapping pointer: prefetching never faults, and past the last panel it only misses.
+    fn tiles(&self, rows: Range<usize>, column: usize, chunk: &DepthChunk) {
+        let (depth, span) = (self.weights.inputs, &chunk.span);
+        let TileSize { rows: most, columns } = TileSize::of(self.isa);
+        let weights = &self.weights.packed_from(column)[span.start * STRIP..];
+        // The same chunk of the next strips. A wrapping pointer, as it may point past the last
+        // panel: prefetching never faults.
         let next = weights.as_ptr().wrapping_add(columns * depth);
-        let tiles = cut(rows.len(), most);
+        let tiles = pieces(rows.len(), most);
+        // Each tile prefetches its share of the next strips.
         let share = (columns * span.len()).div_ceil(tiles);
         for index in 0..tiles {
-            let part = part(rows.len(), tiles, index);
-            let first = rows.start + part.start;
-            // SAFETY: the row and the columns are inside `out`, whose rows have room for whole
-            // panels.
+            let tile_rows = piece(rows.len(), tiles, index);
+            let first = rows.start + tile_rows.start;
+            // SAFETY: `first` is a row of `out`, which has as many rows as x. Its rows have room
+            // for whole panels, and `column` lies in one. So the address is inside the buffer.
             let out = unsafe { self.out.pointer().add(first * self.stride + column) };
             let tile = Tile {
                 inputs: self.x.data()[first * self.x.stride() + span.start..].as_ptr(),
@@ -202,83 +190,93 @@ impl Product<'_> {
                 depth: span.len(),
                 out,
                 out_stride: self.stride,
-                accumulate: !stage.first,
-                ahead: next.wrapping_add(share * index),
-                ahead_step: share.div_ceil(span.len()),
+                accumulate: !chunk.is_first,
+                prefetch: next.wrapping_add(share * index),
+                prefetch_step: share.div_ceil(span.len()),
             };
-            // SAFETY: `part` rows of x and of out exist from these pointers on, the strips hold as
-            // many lines as there are inputs, and this task alone writes this part of `out`.
-            unsafe { tile.run(self.isa, part.len()) };
-            if stage.last {
-                self.finish(first, part.len(), column, out);
+            // SAFETY: `tile_rows` rows of x and of `out` begin at these pointers. The strips hold
+            // `depth` lines each, of which `span` are within this chunk, and lines are aligned. No
+            // other task writes these rows of these panels, see `block`.
+            unsafe { tile.run(self.isa, tile_rows.len()) };
+            if chunk.is_last {
+                self.finish(first, tile_rows.len(), column, out);
             }
         }
     }
 
+    /// Applies the epilogue to a tile whose sums are complete.
     fn finish(&self, first: usize, rows: usize, column: usize, out: *mut f32) {
-        let bias = &self.weights.bias[column..][..Size::of(self.isa).columns];
-        let after = After::new(self.epilogue, first, column);
+        let bias = &self.weights.bias[column..][..TileSize::of(self.isa).columns];
+        let epilogue = TileEpilogue::new(self.epilogue, first, column);
         let stride = self.stride;
-        by_isa!(self.isa, finish(out: *mut f32 = out, stride: usize = stride, rows: usize = rows,
-            bias: &[f32] = bias, after: After<'_> = after));
+        by_isa!(self.isa, apply_epilogue(out: *mut f32 = out, stride: usize = stride, rows: usize = rows,
+            bias: &[f32] = bias, epilogue: TileEpilogue<'_> = epilogue));
     }
 }
 
 /// A chunk of the inner dimension.
-struct Stage {
+struct DepthChunk {
     span: Range<usize>,
-    first: bool,
-    last: bool,
+    is_first: bool,
+    is_last: bool,
 }
 
-/// What is done to the sums of some rows and a panel.
+/// An [`Epilogue`] at the place of a tile.
 #[derive(Clone, Copy)]
-pub(super) enum After<'a> {
-    /// Only the bias is added.
-    Nothing,
+pub(super) enum TileEpilogue<'a> {
+    /// The bias only.
+    Bias,
     /// An activation.
     Activation(Activation),
-    /// The sum with numbers that begin here, and the floats from one of their rows to the next.
-    Residual(&'a [f32], usize),
+    /// The sum with another matrix.
+    Residual {
+        /// Its values from the tile's first row and column on.
+        values: &'a [f32],
+        /// Floats from one of its rows to the next.
+        stride: usize,
+    },
 }
 
-impl<'a> After<'a> {
-    /// That of an epilogue for results from this row and column on.
+impl<'a> TileEpilogue<'a> {
+    /// The epilogue of a tile that begins at this row and column of the result.
     pub(super) fn new(epilogue: Epilogue<'a>, row: usize, column: usize) -> Self {
         match epilogue {
-            Epilogue::Bias => Self::Nothing,
+            Epilogue::Bias => Self::Bias,
             Epilogue::Activation(activation) => Self::Activation(activation),
             Epilogue::Residual(matrix) => {
-                Self::Residual(&matrix.data()[row * matrix.stride() + column..], matrix.stride())
+                let stride = matrix.stride();
+                Self::Residual { values: &matrix.data()[row * stride + column..], stride }
             }
         }
     }
 }
 
-/// Adds the bias to a tile that was just stored, as wide as there are biases, and does what
-/// follows.
+/// Adds the bias to a tile of `rows` × `bias.len()` sums, and applies the epilogue.
+///
+/// `out` must point at a tile whose rows are `stride` floats apart and belong to the caller's task.
 #[inline(always)]
-pub(super) fn finish<const FMA: bool>(
+pub(super) fn apply_epilogue<const FMA: bool>(
     out: *mut f32,
     stride: usize,
     rows: usize,
     bias: &[f32],
-    after: After<'_>,
+    epilogue: TileEpilogue<'_>,
 ) {
     for row in 0..rows {
         for (strip, bias) in bias.as_chunks::<STRIP>().0.iter().enumerate() {
             let column = strip * STRIP;
             #[allow(unsafe_code, reason = "the tile is part of a matrix that other tasks write too")]
-            // SAFETY: the caller owns these rows of these columns of the matrix, see
-            // `Product::block`.
+            // SAFETY: all callers pass a tile that they just stored, so these rows and columns
+            // exist, and that their task alone writes, see `Product::block` of each kind of
+            // product. So the reference is the only one to these 16 floats.
             let values = unsafe { &mut *out.add(row * stride + column).cast::<[f32; STRIP]>() };
             for (value, bias) in values.iter_mut().zip(bias) {
                 *value += bias;
             }
-            match after {
-                After::Nothing => {}
-                After::Activation(activation) => activate::<FMA>(activation, values),
-                After::Residual(residual, stride) => {
+            match epilogue {
+                TileEpilogue::Bias => {}
+                TileEpilogue::Activation(activation) => activate::<FMA>(activation, values),
+                TileEpilogue::Residual { values: residual, stride } => {
                     for (value, other) in values.iter_mut().zip(&residual[row * stride + column..][..STRIP]) {
                         *value += other;
                     }
@@ -296,11 +294,11 @@ mod tests {
     use crate::kernels::samples::values;
 
     #[test]
-    fn a_layer_that_fits_into_no_memory_is_refused() {
+    fn a_layer_that_exceeds_the_address_space_is_refused() {
         for (inputs, outputs) in [(usize::MAX, 1), (1, usize::MAX), (1 << 40, 1 << 40)] {
             let refused = std::panic::catch_unwind(|| Panels::zeros(inputs, outputs)).unwrap_err();
             let said = refused.downcast_ref::<String>().unwrap();
-            assert!(said.contains("fits into no memory"), "{said}");
+            assert!(said.contains("exceeds the address space"), "{said}");
         }
     }
 

@@ -1,8 +1,13 @@
-//! What a decoder asks of a GPU, so that its logic is the same on one that is there and on what
-//! tests put in its place.
+//! The interface of a GPU, [`Gpu`]: memory, kernels, GEMM, and graphs of recorded launches.
 //!
-//! Work is done in the order it is asked for, beside the host; only [`Gpu::download`] waits.
+//! Decoders are generic over it, so that their logic is the same on an NVIDIA GPU
+//! ([`kernels::cuda`](crate::kernels)) and on the emulator of the tests. Calls enqueue work on one
+//! stream, in order and asynchronously to the host; only [`Gpu::download`] waits.
+//!
+//! Kernels are CUDA C++ in `cuda/*.cu`, see `source`. They are compiled at run time for a model's
+//! shape.
 
+pub(crate) mod encoder_tiles;
 mod source;
 
 use rayon::prelude::*;
@@ -13,19 +18,20 @@ pub(crate) use source::activation_number;
 /// An address on the device.
 pub type Address = u64;
 
-/// How weights and activations are held; sums are f32 in any case.
+/// Element type of weights and activations; sums are f32 in any case. The numbers are those of
+/// ELEMENT in `cuda/ptx.cu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// 8 bits of significand in 16.
+    /// bfloat16: 8 bits of significand.
     Bf16,
-    /// 11 bits of significand in 16.
+    /// IEEE half precision: 11 bits of significand.
     F16,
-    /// 24 bits of significand in 32.
+    /// IEEE single precision: 24 bits of significand.
     F32,
 }
 
 impl Element {
-    /// Bytes of one.
+    /// Bytes of an element.
     pub fn bytes(self) -> usize {
         match self {
             Self::Bf16 | Self::F16 => 2,
@@ -33,11 +39,12 @@ impl Element {
         }
     }
 
-    /// Numbers as the device holds them.
+    /// Converts numbers to the bytes of elements, on the threads of the current pool.
     pub fn encode(self, numbers: &[f32]) -> Vec<u8> {
         let mut bytes = vec![0; numbers.len() * self.bytes()];
-        let parts = bytes.par_chunks_mut(PART * self.bytes()).zip(numbers.par_chunks(PART));
-        parts.for_each(|(bytes, numbers)| match self {
+        let chunks =
+            bytes.par_chunks_mut(ENCODED_AT_ONCE * self.bytes()).zip(numbers.par_chunks(ENCODED_AT_ONCE));
+        chunks.for_each(|(bytes, numbers)| match self {
             Self::Bf16 => put(bytes, numbers, |x| half::bf16::from_f32(x).to_le_bytes()),
             Self::F16 => put(bytes, numbers, |x| half::f16::from_f32(x).to_le_bytes()),
             Self::F32 => put(bytes, numbers, f32::to_le_bytes),
@@ -46,8 +53,9 @@ impl Element {
     }
 }
 
-/// Numbers that a thread encodes at a time.
-const PART: usize = 1 << 16;
+/// Numbers that a thread encodes at a time: 256 KiB of f32, so that a task is worth stealing. Not
+/// tuned.
+const ENCODED_AT_ONCE: usize = 1 << 16;
 
 fn put<const N: usize>(bytes: &mut [u8], numbers: &[f32], encode: impl Fn(f32) -> [u8; N]) {
     for (place, x) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
@@ -55,7 +63,7 @@ fn put<const N: usize>(bytes: &mut [u8], numbers: &[f32], encode: impl Fn(f32) -
     }
 }
 
-/// An argument of a kernel: an address, a count or a number.
+/// An argument of a kernel: an address, an unsigned count of 32 bits, or a float.
 #[derive(Debug, Clone, Copy)]
 pub struct Argument(u64);
 
@@ -78,86 +86,99 @@ impl From<f32> for Argument {
 }
 
 impl Argument {
-    /// Its bits, the lower ones first; a kernel reads as many as its parameter has.
+    /// The bits, in the lowest bytes; a kernel reads as many as its parameter has.
     pub fn bits(&self) -> &u64 {
         &self.0
     }
 }
 
-/// A kernel that is ready to be launched.
+/// A compiled kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
-    /// Its number.
+    /// Index among the kernels of the device.
     pub index: usize,
-    /// Threads of a block.
+    /// Threads of a thread block.
     pub threads: usize,
-    /// Bytes that the threads of a block share, beside those that the kernel declares.
+    /// Bytes of dynamic shared memory.
     pub shared: usize,
 }
 
-/// What of a kernel its source does not say.
+/// Entry point of a source, with the launch configuration of the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Its name.
+    /// Name of the kernel.
     pub name: &'static str,
-    /// Threads of a block.
+    /// Threads of a thread block.
     pub threads: usize,
-    /// Bytes that the threads of a block share, beside those that the kernel declares.
+    /// Bytes of dynamic shared memory.
     pub shared: usize,
 }
 
-/// A product of matrices in a library's hands: y = x·Wᵀ for many rows.
+/// Shape of a GEMM by the vendor's library, y = x·Wᵀ; see [`Gpu::multiply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Dense {
+pub struct GemmShape {
     /// Columns of x.
     pub inputs: usize,
     /// Columns of y.
     pub outputs: usize,
-    /// How y is held; x and W are of the device's element.
+    /// Element type of y; x and W are of the device's.
     pub result: Element,
 }
 
-/// Why a device did not do what it was asked for.
+/// Addresses of the operands of a GEMM, all row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct GemmOperands {
+    /// W, outputs × inputs.
+    pub weight: Address,
+    /// x, rows × inputs.
+    pub input: Address,
+    /// y, rows × outputs.
+    pub output: Address,
+}
+
+/// Error of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
-    /// It has no room.
+    /// Out of device memory.
     #[error("{0}")]
     OutOfMemory(String),
-    /// It will do nothing more.
+    /// The context is lost; every later call fails too.
     #[error("{0}")]
     Lost(String),
-    /// It refused this.
+    /// The call was refused: by the compiler, by a library, or as invalid.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Bytes of a device's memory.
+/// Memory of a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// That nobody uses.
+    /// Free bytes.
     pub free: u64,
-    /// All.
+    /// All bytes.
     pub total: u64,
 }
 
-/// A device for one model. What it gives is freed with it.
+/// A device as one model uses it: a stream of its own, and memory and kernels that are freed with
+/// it.
 pub trait Gpu: Send {
-    /// Launches that were recorded.
+    /// A graph of recorded launches.
     type Graph;
 
-    /// How it holds weights and activations.
+    /// Element type of weights and activations.
     fn element(&self) -> Element;
 
-    /// Its memory.
+    /// Memory of the device.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If the driver does not report it.
     fn memory(&self) -> Result<Memory, GpuError>;
 
-    /// The kernels of a source, compiled with these names defined.
+    /// Compiles a source with these macros defined, and returns its kernels in the order of
+    /// `entries`.
     ///
     /// # Errors
-    /// What the compiler has against it.
+    /// If compilation fails.
     fn compile(
         &mut self,
         source: Source,
@@ -165,70 +186,72 @@ pub trait Gpu: Send {
         entries: &[Entry],
     ) -> Result<Vec<Kernel>, GpuError>;
 
-    /// Memory, on a multiple of 256 bytes.
+    /// Allocates memory, aligned to 256 bytes; its contents are unspecified.
     ///
     /// # Errors
-    /// [`GpuError::OutOfMemory`].
+    /// [`GpuError::OutOfMemory`] if there is not enough.
     fn allocate(&mut self, bytes: usize) -> Result<Address, GpuError>;
 
-    /// Gives memory back once all is done that was asked for.
+    /// Frees memory once all work enqueued so far is done.
     ///
     /// # Errors
     /// If the device failed.
     fn release(&mut self, address: Address) -> Result<(), GpuError>;
 
-    /// Copies bytes to the device; they may change afterwards.
+    /// Copies bytes to the device; the caller may change them once the call has returned.
     ///
     /// # Errors
     /// If the device failed.
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError>;
 
-    /// Copies bytes of the device.
+    /// Copies bytes within the device.
     ///
     /// # Errors
     /// If the device failed.
     fn copy(&mut self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError>;
 
-    /// Launches a kernel.
+    /// Launches a kernel on a grid of thread blocks. The arguments must be what the kernel
+    /// declares.
     ///
     /// # Errors
-    /// If the device refuses.
+    /// If the launch is refused.
     fn launch(&mut self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), GpuError>;
 
-    /// `to` = from·Wᵀ for the addresses of W, from and to, added to what is there where `added`. A
-    /// row's result is the same bits whatever `rows` is.
+    /// Multiplies `rows` rows: output = input·Wᵀ, added to what the output holds if `accumulate`. A
+    /// row's result has the same bits whatever `rows` is.
     ///
     /// # Errors
-    /// If the device refuses.
+    /// If the library refuses.
     fn multiply(
         &mut self,
-        dense: Dense,
-        addresses: [Address; 3],
+        shape: GemmShape,
+        operands: GemmOperands,
         rows: usize,
-        added: bool,
+        accumulate: bool,
     ) -> Result<(), GpuError>;
 
-    /// Numbers of the device, once all is done that was asked for.
+    /// Copies `count` floats from the device, once all work enqueued so far is done.
     ///
     /// # Errors
     /// If the device failed.
     fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError>;
 
-    /// From here on launches are recorded, and nothing else may be asked for.
+    /// Begins to capture launches in a graph instead of running them. Only [`Gpu::launch`] may be
+    /// called until [`Gpu::end_capture`].
     ///
     /// # Errors
-    /// If the device refuses.
-    fn record(&mut self) -> Result<(), GpuError>;
+    /// If capturing cannot begin.
+    fn begin_capture(&mut self) -> Result<(), GpuError>;
 
-    /// What was recorded.
+    /// Ends the capture and returns the graph.
     ///
     /// # Errors
-    /// If the device refuses.
-    fn recorded(&mut self) -> Result<Self::Graph, GpuError>;
+    /// If nothing was captured, or the graph cannot be instantiated.
+    fn end_capture(&mut self) -> Result<Self::Graph, GpuError>;
 
-    /// Launches what was recorded.
+    /// Launches all kernels of a graph at once.
     ///
     /// # Errors
-    /// If the device refuses.
+    /// If the launch is refused.
     fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError>;
 }

@@ -1,8 +1,12 @@
-//! Which instructions the machine has, found once at run time.
+//! Instruction sets: which of them the processor has, and how one body of Rust is compiled for
+//! each.
+//!
+//! The choice is made once at run time, so one binary serves every x86-64 machine. A value of
+//! [`Isa`] is the proof that kernels need before they run code behind `#[target_feature]`.
 
 use std::sync::OnceLock;
 
-/// Instructions that a kernel may use; a value proves that this machine has them.
+/// An instruction set that kernels may use; a value proves that this machine has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Kind);
 
@@ -16,13 +20,13 @@ pub(crate) enum Kind {
 }
 
 impl Isa {
-    /// The best that this machine has.
+    /// The best instruction set of this machine.
     pub fn detect() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self(Kind::Portable)))
     }
 
-    /// All that this machine has, the best last.
+    /// All instruction sets of this machine, the best last.
     pub fn available() -> Vec<Self> {
         let mut found = vec![Self(Kind::Portable)];
         #[cfg(target_arch = "x86_64")]
@@ -37,7 +41,7 @@ impl Isa {
         found
     }
 
-    /// Its name in logs and tables.
+    /// Name in logs and tables.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -63,10 +67,11 @@ fn has_avx512(feature: &str) -> bool {
     }
 }
 
-/// Runs `body::<FMA>(arguments)` compiled for the instructions of `isa`; the body must be
-/// `#[inline(always)]`.
+/// Runs `body::<FMA>(arguments)` compiled for the instruction set `isa`; the body must be
+/// `#[inline(always)]`, as only then it takes on the `target_feature` of its caller.
 ///
-/// `FMA` says whether a fused multiply-add is one instruction there.
+/// `FMA` says whether a fused multiply-add is one instruction there; elsewhere it would be a call
+/// of the C library.
 macro_rules! by_isa {
     ($isa:expr, $body:ident($($argument:ident: $kind:ty = $value:expr),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
@@ -81,10 +86,11 @@ macro_rules! by_isa {
         }
         #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
         match $isa.kind() {
-            // SAFETY: an `Isa` of this kind exists only where the machine has these instructions.
+            // SAFETY: `Isa::available` makes a value of this kind only after it has detected these
+            // features, and its field is private.
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Kind::Avx512 => unsafe { avx512($($value),*) },
-            // SAFETY: as above.
+            // SAFETY: as above, for AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Kind::Avx2 => unsafe { avx2($($value),*) },
             $crate::kernels::isa::Kind::Portable => $body::<false>($($value),*),

@@ -1,25 +1,29 @@
-//! exp, erf and the activations, in f32 and without branches, so that loops over them become vector
-//! instructions.
+//! exp, erf, the activations and sums over lanes, in f32 and without branches, so that LLVM turns
+//! loops over them into vector instructions.
+//!
+//! Every function is generic over `FMA`, see [`by_isa`](super::isa::by_isa): results of instruction
+//! sets with and without a fused multiply-add differ by rounding.
 
-/// Activation between the halves of a feed-forward block.
+/// Activation of a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// x·Φ(x) by the error function.
+    /// GELU, x·Φ(x), by the error function (Hendrycks and Gimpel 2016, arXiv:1606.08415).
     Gelu,
-    /// The approximation of `Gelu` by tanh.
+    /// The approximation of GELU by tanh, from the same paper.
     GeluTanh,
-    /// max(0, x).
+    /// ReLU, max(0, x).
     Relu,
-    /// x·σ(x).
+    /// SiLU, also called swish, x·σ(x).
     Silu,
 }
 
-/// a·b + c, rounded once where that is one instruction.
+/// a·b + c, rounded once if `FMA`.
 #[inline(always)]
 pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// A polynomial by Horner's scheme, highest coefficient first.
 #[inline(always)]
 fn horner<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
     let mut sum = coefficients[0];
@@ -29,18 +33,21 @@ fn horner<const FMA: bool, const N: usize>(x: f32, coefficients: [f32; N]) -> f3
     sum
 }
 
-/// e^x within 2e-7 of its value between -87 and 88, beyond which it stays at those ends; NaN stays
-/// NaN.
+/// e^x with a relative error of at most 2e-7 for x from -87 to 88, beyond which it keeps the value
+/// at that end; NaN stays NaN.
 ///
-/// Cody and Waite's reduction to |r| ≤ ln(2)/2, then the polynomial of Cephes' expf (Moshier).
+/// Cody and Waite's reduction to |r| ≤ ln(2)/2, then the polynomial of expf in Cephes (Moshier
+/// 1992), whose coefficients these are.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     // 1.5·2²³: adding it leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
+    // Comparisons, not `clamp`: they pass NaN on, and 2^n below stays a normal number.
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
+    // ln(2) in two parts, the first of few bits, so that n times it is exact.
     let r = fma::<FMA>(n, -0.693_359_4, x);
     let r = fma::<FMA>(n, 2.121_944_4e-4, r);
     let p = horner::<FMA, 6>(
@@ -52,7 +59,11 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
-/// The error function within 1.2e-7: Juffa's two polynomials, the outer one in the exponent of e.
+/// erf with an absolute error of at most 1.2e-7.
+///
+/// The two polynomials of N. Juffa's `my_erff`: near zero one in x², further out one in the
+/// exponent of e. Both are evaluated and one is selected, as a branch would prevent vector
+/// instructions.
 #[inline(always)]
 pub(super) fn erf<const FMA: bool>(x: f32) -> f32 {
     let t = x.abs();
@@ -73,12 +84,13 @@ pub(super) fn erf<const FMA: bool>(x: f32) -> f32 {
     if t > 0.927_734_4 { outer } else { inner }
 }
 
+/// The logistic function σ(x).
 #[inline(always)]
 fn logistic<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// Applies an activation to values.
+/// Applies an activation in place.
 #[inline(always)]
 pub(super) fn activate<const FMA: bool>(activation: Activation, values: &mut [f32]) {
     match activation {
@@ -109,102 +121,22 @@ pub(super) fn activate<const FMA: bool>(activation: Activation, values: &mut [f3
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::isa::{Isa, by_isa};
-    use super::*;
+/// Lanes of a sum over a row: the floats of an AVX-512 vector. Narrower instruction sets keep as
+/// many partial sums, so that a sum has the same order on every machine.
+pub(super) const LANES: usize = 16;
 
-    /// erf by its series of positive terms, to full f64.
-    pub(crate) fn erf64(x: f64) -> f64 {
-        if x.abs() > 6.0 {
-            return x.signum();
+/// The sum of all lanes, by halves.
+#[inline(always)]
+pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
         }
-        let mut term = x;
-        let mut sum = x;
-        for n in 1..400 {
-            term *= 2.0 * x * x / f64::from(2 * n + 1);
-            sum += term;
-        }
-        sum * (-x * x).exp() * std::f64::consts::FRAC_2_SQRT_PI
+        half /= 2;
     }
-
-    fn exact(activation: Activation, x: f64) -> f64 {
-        match activation {
-            Activation::Gelu => 0.5 * x * (1.0 + erf64(x / std::f64::consts::SQRT_2)),
-            Activation::GeluTanh => {
-                0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044_715 * x * x * x)).tanh())
-            }
-            Activation::Relu => x.max(0.0),
-            Activation::Silu => x / (1.0 + (-x).exp()),
-        }
-    }
-
-    #[inline(always)]
-    fn exp_all<const FMA: bool>(values: &mut [f32]) {
-        values.iter_mut().for_each(|x| *x = exp::<FMA>(*x));
-    }
-
-    #[inline(always)]
-    fn erf_all<const FMA: bool>(values: &mut [f32]) {
-        values.iter_mut().for_each(|x| *x = erf::<FMA>(*x));
-    }
-
-    fn grid(from: i32, to: i32) -> Vec<f32> {
-        (from * 997..to * 997).map(|step| step as f32 / 997.0).collect()
-    }
-
-    #[test]
-    fn exp_is_near_that_of_f64() {
-        for isa in Isa::available() {
-            let inputs = grid(-87, 88);
-            let mut values = inputs.clone();
-            by_isa!(isa, exp_all(values: &mut [f32] = &mut values));
-            for (x, got) in inputs.iter().zip(&values) {
-                let expected = f64::from(*x).exp();
-                let error = (f64::from(*got) - expected).abs() / expected;
-                assert!(error <= 2e-7, "{isa:?} exp({x}): {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn exp_at_the_ends() {
-        for (x, low, high) in
-            [(-1e30, 0.0, 2e-38), (-100.0, 0.0, 2e-38), (100.0, 1e38, 2e38), (0.0, 1.0, 1.0)]
-        {
-            let got = exp::<false>(x);
-            assert!((low..=high).contains(&got), "exp({x}) = {got}");
-        }
-        assert!(exp::<false>(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn erf_is_near_that_of_f64() {
-        for isa in Isa::available() {
-            let inputs = grid(-7, 7);
-            let mut values = inputs.clone();
-            by_isa!(isa, erf_all(values: &mut [f32] = &mut values));
-            for (x, got) in inputs.iter().zip(&values) {
-                let error = (f64::from(*got) - erf64(f64::from(*x))).abs();
-                assert!(error <= 1.2e-7, "{isa:?} erf({x}): {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn activations_are_near_those_of_f64() {
-        for isa in Isa::available() {
-            for which in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
-                let inputs = grid(-12, 12);
-                let mut values = inputs.clone();
-                by_isa!(isa, activate(which: Activation = which, values: &mut [f32] = &mut values));
-                for (x, got) in inputs.iter().zip(&values) {
-                    let expected = exact(which, f64::from(*x));
-                    let error = (f64::from(*got) - expected).abs();
-                    let allowed = 1.5e-7 * f64::from(x.abs().max(1.0));
-                    assert!(error <= allowed, "{isa:?} {which:?}({x}): {got}, off by {error}");
-                }
-            }
-        }
-    }
+    lanes[0]
 }
+
+#[cfg(test)]
+mod tests;

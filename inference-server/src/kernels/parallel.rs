@@ -1,17 +1,24 @@
-//! Work on the threads of the current rayon pool. What a task computes never depends on which
-//! thread runs it.
+//! Work on the threads of the current rayon pool: rows, chunks, and the tasks of a matrix product.
+//!
+//! What a task computes never depends on which thread runs it, nor on how many threads there are.
+//! With one thread everything runs in place, without a visit to rayon's queues.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::matrix::Matrix;
 
-/// Threads that share the work.
-pub(super) fn threads() -> usize {
+/// Tasks per thread of a matrix product, so that work stealing evens out threads that are slower or
+/// start later. A usual choice, not tuned by itself.
+const TASKS_PER_THREAD: usize = 4;
+
+fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Runs heavy tasks, each of which any thread may take.
-pub(super) fn each(tasks: usize, work: impl Fn(usize) + Send + Sync) {
+/// Runs heavy tasks, any of which any thread may steal.
+fn each(tasks: usize, work: impl Fn(usize) + Send + Sync) {
     if tasks == 1 || threads() == 1 {
         (0..tasks).for_each(work);
     } else {
@@ -28,8 +35,9 @@ pub(super) fn each_light(tasks: usize, work: impl Fn(usize) + Send + Sync) {
     }
 }
 
-/// Runs over the rows of a matrix.
+/// Runs over the rows of a matrix: `work` gets a row's index and its columns.
 pub(crate) fn each_row(out: &mut Matrix, work: impl Fn(usize, &mut [f32]) + Send + Sync) {
+    // Rows of one rayon item, as a row alone is too little work to be stolen; not tuned.
     const ROWS: usize = 16;
     let (width, stride) = (out.width(), out.stride());
     let chunk = |(index, rows): (usize, &mut [f32])| {
@@ -44,7 +52,7 @@ pub(crate) fn each_row(out: &mut Matrix, work: impl Fn(usize, &mut [f32]) + Send
     }
 }
 
-/// Runs over pieces of `length` items.
+/// Runs over chunks of `length` items: `work` gets a chunk's index and the chunk.
 pub(super) fn each_chunk<T: Send>(
     items: &mut [T],
     length: usize,
@@ -57,22 +65,57 @@ pub(super) fn each_chunk<T: Send>(
     }
 }
 
+/// Runs a matrix product as tasks: blocks of at most `rows_per_block` rows of activations, times
+/// groups of panels of weights, so that there are some tasks for each thread.
+///
+/// `work` gets the rows and the panels of a task; no two tasks share an output.
+pub(super) fn each_block(
+    rows: usize,
+    rows_per_block: usize,
+    panels: usize,
+    work: impl Fn(Range<usize>, Range<usize>) + Send + Sync,
+) {
+    let blocks = pieces(rows, rows_per_block);
+    let groups = match threads() {
+        1 => 1,
+        threads => (TASKS_PER_THREAD * threads).div_ceil(blocks.max(1)).min(panels),
+    };
+    each(blocks * groups, |task| {
+        let (block, group) = (task / groups, task % groups);
+        work(piece(rows, blocks, block), piece(panels, groups, group));
+    });
+}
+
+/// Number of pieces that a length is cut into when none may be longer than `most`.
+pub(super) fn pieces(length: usize, most: usize) -> usize {
+    length.div_ceil(most)
+}
+
+/// The piece `index` of `pieces` whose lengths differ by one at most.
+pub(super) fn piece(length: usize, pieces: usize, index: usize) -> Range<usize> {
+    length * index / pieces..length * (index + 1) / pieces
+}
+
 /// A pointer into a buffer that several tasks write, each its own part.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<T>(*mut T);
+pub(super) struct SyncPtr<T>(*mut T);
 
 #[allow(unsafe_code, reason = "rayon asks for Send and Sync")]
-// SAFETY: the pointer is only followed in unsafe blocks, where the parts are shown to be disjoint.
-unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: sending the address is harmless. It is dereferenced only in unsafe blocks, each of which
+// shows that its part of the buffer belongs to its task alone, so values of `T` are accessed from
+// one thread at a time, which `T: Send` allows.
+unsafe impl<T: Send> Send for SyncPtr<T> {}
 #[allow(unsafe_code, reason = "rayon asks for Send and Sync")]
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
+// SAFETY: as for `Send`; a shared reference gives nothing but a copy of the address.
+unsafe impl<T: Send> Sync for SyncPtr<T> {}
 
-impl<T: Copy> Shared<T> {
+impl<T: Copy> SyncPtr<T> {
+    /// The start of a buffer, which must outlive every use of the pointer.
     pub(super) fn new(data: &mut [T]) -> Self {
         Self(data.as_mut_ptr())
     }
 
+    /// The address of the first item.
     pub(super) fn pointer(self) -> *mut T {
         self.0
     }

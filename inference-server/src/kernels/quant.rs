@@ -1,52 +1,46 @@
-//! Products of weights in the block formats of GGUF files with activations of 8 bits.
+//! GEMM of weights in the quantised formats of GGUF files with activations of 8 bits.
 //!
 //! The formats are those of llama.cpp (Gerganov et al.; ggml-common.h and ggml-quants.c): a block
-//! of 32 or 256 weights of one output is a list of small integers with one or two scales. They are
-//! re-laid out without loss, 16 outputs side by side, so that a vector of weights holds four inputs
-//! of each output and one broadcast of four activations meets it; nothing is ever summed across a
-//! vector.
+//! of 32 or 256 weights of one output is a list of small integers with one or two scales. Weights
+//! are repacked without loss, 16 outputs side by side, so that a vector of weights holds four
+//! inputs of each output and meets one broadcast of four activations; nothing is ever summed across
+//! a vector. llama.cpp repacks some formats alike (ggml-cpu/repack.cpp).
 //!
-//! Activations are rounded to 8 bits in blocks of 32 with a scale in f32, whatever the format of
-//! the weights, so that one rounding of a row serves every layer that reads it. Sums over a block
-//! are exact integers, and the results of the blocks are added in their order with one fused
-//! multiply-add each. So an output is the same bits whatever rows share the call, however many
-//! threads work and whatever the instructions are, where there is no activation after it.
+//! Activations are quantised to 8 bits in blocks of 32 with a scale in f32, whatever the format of
+//! the weights, so that one quantisation of a row serves every layer that reads it. Sums over a
+//! block are exact integers, and the results of the blocks are added in their order with one fused
+//! multiply-add each. So without an activation an output has the same bits whatever rows share the
+//! call, however many threads work, and on every instruction set.
+//!
+//! From the bottom: `geometry`, `format` (of tensors in a file), `decode` (its blocks), `panels`
+//! (repacked weights), `unpack` (a chunk of them as bytes and scales), `activations`, `tile`
+//! (operands of a kernel), the kernels `portable`, `avx2` and `vnni`, and `gemm`. `gpu_tiles` lays
+//! weights out for a GPU.
 
+mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod decode;
 mod format;
+mod gemm;
+mod geometry;
+mod gpu_tiles;
 mod panels;
 mod portable;
-mod product;
-mod rows;
-mod spread;
+mod tile;
 mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+pub(crate) use activations::{QuantisedRows, quantise};
 pub(crate) use format::Format;
+pub(crate) use gemm::{check, has_whole_strips, multiply};
+pub(crate) use gpu_tiles::{IntLayout, SecondScale, TILE_OUTPUTS, pack_gpu_tiles};
 pub(crate) use panels::Panels;
-pub(crate) use product::{check, has_whole_strips, multiply};
-pub(crate) use rows::{Rows, quantise};
-pub(crate) use spread::{Grain, Second, TILE_OUTPUTS, tiles};
-
-/// Inputs of a block that share the scale of their activations.
-const BLOCK: usize = 32;
-/// Inputs that are unpacked at once; a superblock of the K formats.
-const CHUNK: usize = 256;
-/// Blocks of a chunk.
-const BLOCKS: usize = CHUNK / BLOCK;
-/// Inputs whose products with one output a processor adds up in one lane.
-const QUAD: usize = 4;
-/// Quads of a block.
-const QUADS: usize = BLOCK / QUAD;
-/// Weights of a quad for all outputs of a strip.
-const LINE: usize = QUAD * super::matrix::STRIP;
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! Weights for tests, quantised by candle.
+    //! Weights for tests, quantised by candle, whose own dequantisation is the reference.
 
     use candle_core::quantized::{GgmlDType, QTensor};
     use candle_core::{Device, Tensor};
@@ -94,7 +88,7 @@ pub(crate) mod samples {
         (tensor.data().unwrap().into_owned(), rows)
     }
 
-    /// An inner length that the format allows, not a multiple of 256 where that is possible.
+    /// An inner length that the format allows, not a multiple of 256 if that is possible.
     pub(crate) fn inputs(format: Format) -> usize {
         if format.block_length() == 32 { 288 } else { 512 }
     }

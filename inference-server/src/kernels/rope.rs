@@ -1,23 +1,26 @@
-//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the halves of a head rotated
-//! against each other.
+//! RoPE, rotary position embedding (Su et al. 2021, arXiv:2104.09864).
+//!
+//! Column i of a head is paired with column i + d/2, as in GPT-NeoX and transformers; the paper
+//! pairs neighbours instead. Checkpoints of llama.cpp that have neighbours are reordered when they
+//! are read.
 
 use super::isa::{Isa, by_isa};
 use super::matrix::Matrix;
 use super::parallel;
 
-/// Sines and cosines of the tokens of a batch.
+/// Cosines and sines of the tokens of a batch.
 ///
-/// As transformers has them: angles are products in f32, so a token's angle is the same however far
-/// the text goes.
+/// As in transformers, an angle is the product of position and frequency in f32, so that goldens
+/// agree at large positions too.
 #[derive(Debug, Default)]
 pub(crate) struct Angles {
-    /// A row for each token: cosines of half a head, then its sines.
+    /// Tokens × head size: the cosines of half a head, then its sines.
     table: Matrix,
 }
 
 impl Angles {
-    /// Those of tokens at these positions; `frequencies` are those of half a head, and all results
-    /// are scaled.
+    /// Computes the cosines and sines of tokens at these positions for the frequencies of half a
+    /// head, all multiplied by `scale`.
     pub(crate) fn fill(&mut self, positions: &[u32], frequencies: &[f32], scale: f32) {
         let half = frequencies.len();
         self.table.resize(positions.len(), 2 * half);
@@ -31,27 +34,27 @@ impl Angles {
         });
     }
 
-    /// Cosines of half a head, then its sines, of the token `index`.
+    /// The cosines of half a head, then its sines, of the token `index`.
     pub(crate) fn row(&self, index: usize) -> &[f32] {
         self.table.row(index)
     }
 
-    /// Rotates a head of the token `index` where it stands; what lies behind the rotated halves
-    /// stays.
+    /// Rotates a head of the token `index` in place; columns behind the rotated ones are unchanged
+    /// (partial rotary embedding).
     pub(crate) fn rotate(&self, isa: Isa, index: usize, head: &mut [f32]) {
         let row = self.row(index);
         let half = row.len() / 2;
         let (cosines, sines) = row.split_at(half);
-        by_isa!(isa, turn(head: &mut [f32] = &mut head[..2 * half], cosines: &[f32] = cosines,
+        by_isa!(isa, rotate_halves(head: &mut [f32] = &mut head[..2 * half], cosines: &[f32] = cosines,
             sines: &[f32] = sines));
     }
 }
 
 #[inline(always)]
-fn turn<const FMA: bool>(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
+fn rotate_halves<const FMA: bool>(head: &mut [f32], cosines: &[f32], sines: &[f32]) {
     let (low, high) = head.split_at_mut(cosines.len());
     for (((x, y), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-        // Two roundings each on every machine: a fused one would be another number.
+        // No fused multiply-add: transformers rounds twice, and so does every instruction set here.
         let (first, second) = (*x * cosine - *y * sine, *y * cosine + *x * sine);
         (*x, *y) = (first, second);
     }

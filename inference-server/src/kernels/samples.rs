@@ -1,6 +1,8 @@
 //! Numbers for the tests of kernels.
+//!
+//! A linear congruential generator (Knuth's MMIX constants), so that failures can be repeated.
 
-/// Numbers between -1 and 1, always the same for a seed.
+/// Numbers from -1 to 1, always the same for a seed.
 pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15);
     (0..count)

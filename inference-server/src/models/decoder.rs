@@ -17,9 +17,9 @@ use anyhow::{Context, Result};
 
 use crate::kernels::gemm::Epilogue;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::{self, Pages, Shape, View};
+use crate::kernels::paged::{self, AttentionParams, AttentionShape, LayerKvCache};
 use crate::kernels::parallel;
-use crate::kernels::rms::RmsNorm;
+use crate::kernels::rms_norm::RmsNorm;
 use crate::kernels::rope::Angles;
 use crate::models::ComputeError;
 use config::{DecoderConfig, Family, Kind};
@@ -102,7 +102,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Linear,
-    pages: Vec<Pages>,
+    pages: Vec<LayerKvCache>,
     buffers: Buffers,
 }
 
@@ -121,8 +121,8 @@ impl Decoder {
         let load = |index| Layer::load(&config, source, index).with_context(|| format!("layer {index}"));
         let layers = (0..config.layers.len()).map(load).collect::<Result<Vec<_>>>()?;
         let norm = layer::norm(&config, source, "norm", hidden)?;
-        let view = |layer: &Kind| View { scale: config.score_scale, window: layer.window };
-        let pages = config.layers.iter().map(|layer| Pages::new(config.heads, view(layer))).collect();
+        let view = |layer: &Kind| AttentionParams { scale: config.score_scale, window: layer.window };
+        let pages = config.layers.iter().map(|layer| LayerKvCache::new(config.heads, view(layer))).collect();
         let (arithmetic, buffers) = (Arithmetic::detect(), Buffers::default());
         Ok(Self { arithmetic, config, words, layers, norm, head, pages, buffers })
     }
@@ -173,7 +173,7 @@ fn check(config: &DecoderConfig, piece: &StepPiece<'_>) -> Result<(), ComputeErr
         format!("token id {id} is outside of the table of {vocabulary} words")
     } else if end > context {
         format!("a text of {end} tokens, the context has room for {context}")
-    } else if piece.blocks.len() < end.div_ceil(paged::BLOCK) {
+    } else if piece.blocks.len() < end.div_ceil(paged::BLOCK_TOKENS) {
         format!("{} blocks for {end} tokens", piece.blocks.len())
     } else {
         return Ok(());
@@ -219,7 +219,7 @@ impl LanguageModel for Decoder {
     }
 
     fn block_bytes(&self) -> usize {
-        let shape: Shape = self.config.heads;
+        let shape: AttentionShape = self.config.heads;
         shape.block_bytes() * self.layers.len()
     }
 

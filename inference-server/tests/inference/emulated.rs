@@ -1,5 +1,8 @@
-//! The kernels on a processor, compiled by the C++ compiler with `emulated/gpu.h` in the place of
-//! `ptx.cu`.
+//! A GPU emulated by the CPU: the kernels' sources, compiled by a C++ compiler with
+//! `emulated/gpu.h` in place of `ptx.cu`.
+//!
+//! Allocations are filled with NaN and every access of the host is checked, so that a kernel that
+//! reads what nothing has written, or a copy out of bounds, fails a test.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -8,19 +11,18 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use observatory_inference::testing::kernels::{
-    Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source,
+    Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
 };
 
-/// How a kernel is run: addresses of its arguments, the grid, threads of a block, bytes that they
-/// share.
+/// Runs a kernel: addresses of its arguments, grid, threads of a block, bytes of shared memory.
 type Run = unsafe extern "C" fn(*mut *mut c_void, *const c_uint, c_uint, c_uint);
 
-/// Kernels of one library run one at a time: what the threads of a block share is global there.
+/// Held while a kernel runs: shared memory is a global variable of the emulator.
 static RUNNING: Mutex<()> = Mutex::new(());
-/// What was compiled in this process, by its text and options.
+/// Compiled kernels of this process, by text and options.
 static COMPILED: Mutex<BTreeMap<String, Vec<Run>>> = Mutex::new(BTreeMap::new());
 
-/// A launch that was recorded.
+/// A launch, captured or about to run.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     kernel: Kernel,
@@ -28,20 +30,20 @@ pub(crate) struct Launch {
     arguments: Vec<Argument>,
 }
 
-/// A GPU that is none.
+/// An emulated GPU, with counters for tests.
 pub(crate) struct Emulated {
     element: Element,
     runs: Vec<Run>,
     memory: HashMap<Address, Vec<u128>>,
-    recording: Option<Vec<Launch>>,
+    capture: Option<Vec<Launch>>,
     numbers: Vec<f32>,
-    /// Bytes there are, of which some are taken.
-    pub(crate) room: u64,
-    /// Launches, products by the library and replays so far.
+    /// Bytes of memory, free or allocated.
+    pub(crate) capacity: u64,
+    /// Launches, GEMMs, replays and captures so far.
     pub(crate) launches: usize,
     pub(crate) multiplied: usize,
     pub(crate) replays: usize,
-    pub(crate) recordings: usize,
+    pub(crate) captures: usize,
 }
 
 impl Emulated {
@@ -50,13 +52,13 @@ impl Emulated {
             element,
             runs: Vec::new(),
             memory: HashMap::new(),
-            recording: None,
+            capture: None,
             numbers: Vec::new(),
-            room: 1 << 30,
+            capacity: 1 << 30,
             launches: 0,
             multiplied: 0,
             replays: 0,
-            recordings: 0,
+            captures: 0,
         }
     }
 
@@ -64,18 +66,19 @@ impl Emulated {
         self.memory.values().map(|held| size_of_val(held.as_slice()) as u64).sum()
     }
 
-    /// The bytes from an address on, which lie within one allocation.
+    /// The bytes from an address on, which must be within one allocation.
     #[allow(unsafe_code, reason = "addresses are those of this process")]
     fn bytes(&self, at: Address, count: usize) -> &[u8] {
         self.check(at, count);
-        // SAFETY: checked to lie in memory that is held.
+        // SAFETY: just checked to be within an allocation that `self` owns.
         unsafe { std::slice::from_raw_parts(at as *const u8, count) }
     }
 
     #[allow(unsafe_code, reason = "addresses are those of this process")]
     fn bytes_mut(&mut self, at: Address, count: usize) -> &mut [u8] {
         self.check(at, count);
-        // SAFETY: checked to lie in memory that is held, which nobody else touches.
+        // SAFETY: just checked to be within an allocation that `self` owns, and `self` is borrowed
+        // exclusively.
         unsafe { std::slice::from_raw_parts_mut(at as *mut u8, count) }
     }
 
@@ -107,7 +110,8 @@ impl Emulated {
         let mut addresses: Vec<*mut c_void> =
             arguments.iter().map(|argument| std::ptr::from_ref(argument.bits()).cast_mut().cast()).collect();
         let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the kernel takes as many arguments; what they point to is held by this.
+        // SAFETY: the caller passes what the kernel declares, as with a real GPU; addresses are of
+        // allocations that `self` owns. `_running` keeps other kernels from the shared globals.
         unsafe {
             let (threads, shared) = (kernel.threads as c_uint, kernel.shared as c_uint);
             self.runs[kernel.index](addresses.as_mut_ptr(), grid.as_ptr(), threads, shared);
@@ -129,27 +133,28 @@ fn build(dir: &Path, text: &str, defines: &[String]) -> std::path::PathBuf {
     library
 }
 
-/// The functions of a library, which stays in the process.
+/// Loads functions of a library, which is never unloaded.
 #[allow(unsafe_code, reason = "kernels are C++")]
 fn load(library: &Path, names: impl Iterator<Item = String>) -> Vec<Run> {
     let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: the library has no initialisers beyond those of its own variables.
+    // SAFETY: the library was just compiled from our sources; its initialisers touch its own
+    // variables.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL as c_int) };
     assert!(!handle.is_null(), "{}", last_error());
     let find = |name: String| {
         let name = CString::new(name).unwrap();
-        // SAFETY: the handle is open.
+        // SAFETY: the handle is never closed.
         let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
         assert!(!found.is_null(), "{}", last_error());
-        // SAFETY: ENTRY of `emulated/gpu.h` made it so.
+        // SAFETY: ENTRY of `emulated/gpu.h` defines the function with this signature.
         unsafe { std::mem::transmute::<*mut c_void, Run>(found) }
     };
     names.map(find).collect()
 }
 
-#[allow(unsafe_code, reason = "the loader's words are C")]
+#[allow(unsafe_code, reason = "dlerror returns a C string")]
 fn last_error() -> String {
-    // SAFETY: a string of the loader's, or nothing.
+    // SAFETY: dlerror returns a string that is valid until the next call of the loader, or null.
     unsafe {
         let words: *const c_char = libc::dlerror();
         if words.is_null() { String::new() } else { CStr::from_ptr(words).to_string_lossy().into_owned() }
@@ -164,7 +169,7 @@ impl Gpu for Emulated {
     }
 
     fn memory(&self) -> Result<Memory, GpuError> {
-        Ok(Memory { free: self.room - self.taken(), total: self.room })
+        Ok(Memory { free: self.capacity - self.taken(), total: self.capacity })
     }
 
     fn compile(
@@ -193,9 +198,9 @@ impl Gpu for Emulated {
         Ok(entries.iter().enumerate().map(kernel).collect())
     }
 
-    /// Memory with numbers that are none.
+    /// Memory filled with NaN.
     fn allocate(&mut self, bytes: usize) -> Result<Address, GpuError> {
-        if self.taken() + bytes as u64 > self.room {
+        if self.taken() + bytes as u64 > self.capacity {
             return Err(GpuError::OutOfMemory(format!("no room for {bytes} bytes")));
         }
         let held = vec![u128::MAX; bytes.div_ceil(size_of::<u128>()).max(1)];
@@ -210,7 +215,7 @@ impl Gpu for Emulated {
     }
 
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
-        assert!(self.recording.is_none(), "launches only");
+        assert!(self.capture.is_none(), "launches only");
         self.bytes_mut(to, bytes.len()).copy_from_slice(bytes);
         Ok(())
     }
@@ -222,7 +227,7 @@ impl Gpu for Emulated {
 
     fn launch(&mut self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), GpuError> {
         let launch = Launch { kernel, grid, arguments: arguments.to_vec() };
-        match &mut self.recording {
+        match &mut self.capture {
             Some(launches) => launches.push(launch),
             None => self.run(&launch),
         }
@@ -231,41 +236,41 @@ impl Gpu for Emulated {
 
     fn multiply(
         &mut self,
-        dense: Dense,
-        [weight, from, to]: [Address; 3],
+        GemmShape { inputs, outputs, result }: GemmShape,
+        GemmOperands { weight, input, output }: GemmOperands,
         rows: usize,
-        added: bool,
+        accumulate: bool,
     ) -> Result<(), GpuError> {
-        assert!(self.recording.is_none(), "launches only");
+        assert!(self.capture.is_none(), "launches only");
         self.multiplied += 1;
-        let Dense { inputs, outputs, result } = dense;
         let weights = self.floats(self.element, weight, inputs * outputs);
-        let x = self.floats(self.element, from, rows * inputs);
-        let mut y = if added { self.floats(result, to, rows * outputs) } else { vec![0.0; rows * outputs] };
+        let x = self.floats(self.element, input, rows * inputs);
+        let count = rows * outputs;
+        let mut y = if accumulate { self.floats(result, output, count) } else { vec![0.0; count] };
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
             for (weights, y) in weights.chunks_exact(inputs).zip(y) {
                 *y += x.iter().zip(weights).map(|(x, weight)| x * weight).sum::<f32>();
             }
         }
         let bytes = result.encode(&y);
-        self.bytes_mut(to, bytes.len()).copy_from_slice(&bytes);
+        self.bytes_mut(output, bytes.len()).copy_from_slice(&bytes);
         Ok(())
     }
 
     fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError> {
-        assert!(self.recording.is_none(), "launches only");
+        assert!(self.capture.is_none(), "launches only");
         self.numbers = self.floats(Element::F32, from, count);
         Ok(&self.numbers)
     }
 
-    fn record(&mut self) -> Result<(), GpuError> {
-        self.recordings += 1;
-        self.recording = Some(Vec::new());
+    fn begin_capture(&mut self) -> Result<(), GpuError> {
+        self.captures += 1;
+        self.capture = Some(Vec::new());
         Ok(())
     }
 
-    fn recorded(&mut self) -> Result<Self::Graph, GpuError> {
-        Ok(self.recording.take().expect("recording"))
+    fn end_capture(&mut self) -> Result<Self::Graph, GpuError> {
+        Ok(self.capture.take().expect("a capture under way"))
     }
 
     fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError> {

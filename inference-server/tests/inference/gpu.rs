@@ -1,5 +1,6 @@
-//! Language models on a GPU: by kernels that a processor runs, see `emulated`, or with the feature
-//! `cuda` by a GPU.
+//! Decoders on a GPU: on the emulator, see `emulated`, or with the feature `cuda` on a real one.
+//!
+//! References are transformers' goldens, the CPU's decoder, and the same texts computed alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::support::goldens;
 #[cfg(not(feature = "cuda"))]
 type Device = Emulated;
 #[cfg(feature = "cuda")]
-type Device = observatory_inference::testing::kernels::Machine;
+type Device = observatory_inference::testing::kernels::CudaGpu;
 
 #[cfg(not(feature = "cuda"))]
 fn device(element: Element) -> Device {
@@ -71,7 +72,7 @@ fn reserved(mut decoder: GpuDecoder<Device>) -> GpuDecoder<Device> {
     decoder
 }
 
-/// A text on the device: a prompt, and what was written behind it.
+/// A sequence on the device: a prompt, and the tokens generated after it.
 #[derive(Debug, Clone)]
 struct Text {
     tokens: Vec<u32>,
@@ -81,13 +82,13 @@ struct Text {
 }
 
 impl Text {
-    /// Its blocks, of 16 from `first` on, stand in an order of their own.
+    /// A sequence with 16 blocks from `first` on, shuffled.
     fn new(prompt: &[u32], first: u32) -> Self {
         let blocks = (0..16).map(|index| first + (index * 5) % 16).collect();
         Self { tokens: prompt.to_vec(), prompt: prompt.len(), computed: 0, blocks }
     }
 
-    /// Its next tokens, so many of them, or all that are left.
+    /// The next `count` tokens, or all that are left.
     fn piece(&self, count: usize) -> StepPiece<'_> {
         let end = (self.computed + count).min(self.tokens.len());
         StepPiece {
@@ -99,7 +100,7 @@ impl Text {
         }
     }
 
-    /// Computes the rest of it by itself; logits behind it.
+    /// Computes the rest of the sequence by itself, and returns the logits after it.
     fn finish<G: Gpu>(&mut self, decoder: &mut GpuDecoder<G>) -> Vec<f32>
     where
         G::Graph: Send,
@@ -154,7 +155,7 @@ fn in_16_bits_logits_are_near_those_of_transformers() {
     }
 }
 
-/// The weights are rounded on both sides.
+/// Compares a quantised file with the same weights dequantised, on the CPU.
 #[track_caller]
 fn check_file(file: &Path, element: Element, prompt: &[u32], place: &str) {
     let mut dense = load_gguf(gguf::dense(file).path());
@@ -192,7 +193,7 @@ fn layers_in_blocks_are_near_those_in_f32() {
     }
 }
 
-/// A checkpoint whose texts may be longer than it says.
+/// A checkpoint with a longer context than its configuration says.
 fn long(model: &str) -> (DecoderConfig, Source) {
     let dir = goldens().join("models").join(model);
     let mut config = DecoderConfig::read(&dir).unwrap();
@@ -204,7 +205,7 @@ fn tokens(count: usize, seed: usize) -> Vec<u32> {
     (0..count).map(|index| ((index * index * 7 + index * 13 + seed * 31) % 300) as u32).collect()
 }
 
-/// A text's keys are visited by several blocks of a launch, and put together.
+/// Long enough for several splits of the attention.
 #[test]
 fn long_texts_are_those_of_the_processor() {
     for model in ["golden/qwen2-window", "golden/gemma3"] {
@@ -233,7 +234,7 @@ fn long_texts_are_those_of_the_processor() {
     }
 }
 
-/// Numbers that look random.
+/// A linear congruential generator.
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
@@ -243,8 +244,8 @@ impl Numbers {
     }
 }
 
-/// Logits behind each token of a text from the last of its prompt on, computed by itself and
-/// written one by one.
+/// Logits after each token of a sequence from the last of its prompt on, decoded by itself, token
+/// by token.
 fn alone(decoder: &mut GpuDecoder<Device>, whole: &[u32], prompt: usize) -> Vec<Vec<f32>> {
     let mut text = Text::new(&whole[..prompt], 48);
     let mut all = vec![text.finish(decoder)];
@@ -255,8 +256,7 @@ fn alone(decoder: &mut GpuDecoder<Device>, whole: &[u32], prompt: usize) -> Vec<
     all
 }
 
-/// However its prompt is cut, whatever is computed beside it, and where it is computed again after
-/// it gave way.
+/// For any cut of its prompt, any other sequences in the step, and after preemption.
 #[test]
 fn a_text_is_the_same_bits_in_any_company() {
     let file = gguf::written("golden/qwen2", GgmlDType::Q5_1);
@@ -322,13 +322,13 @@ fn steps_that_only_write_are_recorded_once() {
     let mut decoder = load("golden/qwen3", Element::F16);
     let mut text = Text::new(&tokens(20, 1), 0);
     text.finish(&mut decoder);
-    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (0, 0), "a prompt is no such step");
+    assert_eq!((decoder.gpu().replays, decoder.gpu().captures), (0, 0), "a prompt is no such step");
     let multiplied = decoder.gpu().multiplied;
     for id in 0..10 {
         text.tokens.push(id);
         text.finish(&mut decoder);
     }
-    assert_eq!((decoder.gpu().replays, decoder.gpu().recordings), (10, 1));
+    assert_eq!((decoder.gpu().replays, decoder.gpu().captures), (10, 1));
     assert_eq!(decoder.gpu().multiplied, multiplied, "no product of many rows");
 }
 
@@ -336,11 +336,11 @@ fn steps_that_only_write_are_recorded_once() {
 #[test]
 fn what_a_device_cannot_do_is_said() {
     let dir = goldens().join("models/golden/qwen3");
-    let open = |config: DecoderConfig, room: u64| {
+    let open = |config: DecoderConfig, capacity: u64| {
         let loading = Arc::<LoadProgress>::default();
         let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
         let mut gpu = Emulated::new(Element::F16);
-        gpu.room = room;
+        gpu.capacity = capacity;
         GpuDecoder::load(gpu, config, &mut source).map_err(|error| format!("{error:#}"))
     };
     let config = || DecoderConfig::read(&dir).unwrap();

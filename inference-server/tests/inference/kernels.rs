@@ -1,4 +1,6 @@
-//! Kernels by themselves, run by a processor; see `emulated`.
+//! GPU kernels by themselves, run by the emulator; see `emulated`.
+//!
+//! Whole decoders on the emulator are in `gpu`.
 
 use observatory_inference::testing::kernels::{Element, Entry, Gpu, Source};
 use observatory_inference::testing::kernels::{Tiles, queries};
@@ -6,7 +8,7 @@ use observatory_inference::testing::kernels::{Tiles, queries};
 use crate::emulated::Emulated;
 use crate::gpu::Numbers;
 
-/// Attention of packed texts, as encoders ask for it, against sums in f64.
+/// Attention of packed texts as encoders launch it, against sums in f64.
 #[test]
 fn attention_of_encoders_is_near_that_of_f64() {
     for (heads, head, element) in
@@ -47,7 +49,7 @@ fn attention_of_encoders_is_near_that_of_f64() {
         let mut start = 0;
         for length in lengths {
             let rows = &values[start * 3 * width..][..length * 3 * width];
-            let expected = attended(rows, [heads, head]);
+            let expected = attention(rows, heads, head);
             let got = &got[start * width..][..length * width];
             let most = if element == Element::F32 { 1e-5 } else { 1e-2 };
             let far = got.iter().zip(&expected).map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
@@ -57,8 +59,9 @@ fn attention_of_encoders_is_near_that_of_f64() {
     }
 }
 
-/// Attention of one text, whose rows are the queries, keys and values of a token, in f64.
-fn attended(rows: &[f32], [heads, head]: [usize; 2]) -> Vec<f64> {
+/// Attention of one text in f64. A row is the queries, keys and values of a token, `heads` of size
+/// `head`.
+fn attention(rows: &[f32], heads: usize, head: usize) -> Vec<f64> {
     let (width, length) = (heads * head, rows.len() / (3 * heads * head));
     let part = |row: usize, part: usize, which: usize| {
         rows[row * 3 * width + part * width + which * head..][..head].iter().map(|x| f64::from(*x))

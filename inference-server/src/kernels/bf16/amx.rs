@@ -1,44 +1,46 @@
-//! Tile registers (AMX): eight of a kibibyte, and one instruction for 8192 products.
+//! AMX: eight tile registers of a kibibyte, and one instruction, `tdpbf16ps`, for 8,192 products.
 //!
 //! Intel, "Architecture Instruction Set Extensions and Future Features", chapter 3. Rust's
-//! intrinsics for them are not stable, hence assembler; the compiler itself never uses tile
-//! registers.
+//! intrinsics for AMX are not stable, hence inline assembly. The compiler never uses tile registers
+//! itself, so they need not be declared as clobbered.
 
 #![cfg(target_arch = "x86_64")]
 
 use std::arch::asm;
 use std::marker::PhantomData;
 
-use super::blocks::{ACROSS, Block, SIDE};
-use super::product::Sums;
+use super::tile::{PANEL_TILES, PanelSums, TILE_ROWS, TileData};
 use crate::kernels::matrix::PANEL;
 
-/// Bytes from one line of a block to the next, and from one row of [`Sums`] to the next.
+/// Bytes from one line of a tile to the next.
 const LINE: usize = 64;
+/// Bytes from one row of [`PanelSums`] to the next.
 const SUMS_ROW: usize = PANEL * size_of::<f32>();
 
-/// Asks the kernel to let this process use tile registers; whether the processor has them has to be
-/// known before.
+/// Asks Linux for permission to use tile registers, for all threads of this process. The caller
+/// must know already that the processor has them.
 pub(super) fn permitted() -> bool {
+    // Names and numbers of the kernel's documentation, "Using XSTATE features in user space
+    // applications".
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
     #[allow(unsafe_code, reason = "a system call without a wrapper")]
-    // SAFETY: the call takes two numbers, touches no memory of ours and only widens what a signal
-    // frame may hold.
+    // SAFETY: the call takes two numbers and no pointer; it changes nothing but the permission, and
+    // with it the size of signal frames.
     let answer = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
     answer == 0
 }
 
-/// All tile registers of the current thread set to 16 lines of 64 bytes; they are given back with
-/// this.
+/// The tile registers of the current thread, configured as 16 lines of 64 bytes each; released on
+/// drop. Neither `Send` nor `Sync`, as the configuration is that of a thread.
 pub(super) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// Configures the registers.
     ///
     /// # Safety
-    /// The processor must have tile registers and [`permitted`] have been answered with true.
-    #[allow(unsafe_code, reason = "an instruction that faults where it is not permitted")]
+    /// The processor must have tile registers, and [`permitted`] must have returned true.
+    #[allow(unsafe_code, reason = "an instruction that faults without permission")]
     pub(super) unsafe fn configure() -> Self {
         /// Palette 1, then for each register the bytes of a line at 16 and the lines at 48.
         #[repr(C, align(64))]
@@ -47,17 +49,18 @@ impl Tiles {
         configuration.0[0] = 1;
         for register in 0..8 {
             configuration.0[16 + 2 * register] = LINE as u8;
-            configuration.0[48 + register] = SIDE as u8;
+            configuration.0[48 + register] = TILE_ROWS as u8;
         }
-        // SAFETY: the caller's promise; the 64 bytes are a valid configuration.
+        // SAFETY: the caller promises that the instruction exists and is permitted. It reads 64
+        // bytes, which are a valid configuration for palette 1.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly, preserves_flags));
         }
         Self(PhantomData)
     }
 
-    /// `sums` = activations · weights for one or two groups of rows; see [`Sums`].
-    pub(super) fn sum(&self, x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
+    /// `sums` = activations · weights for one or two groups of rows.
+    pub(super) fn sum(&self, x: &[&[TileData]], weights: &[TileData], sums: &mut PanelSums) {
         match x {
             [one] => self.one(one, weights, sums),
             [one, two] => self.two(one, two, weights, sums),
@@ -65,12 +68,17 @@ impl Tiles {
         }
     }
 
-    /// 16 × 32 sums.
+    /// 16 × 32 sums, in two tile registers.
     #[allow(unsafe_code, reason = "tile registers have no stable intrinsics")]
-    fn one(&self, x: &[Block], weights: &[Block], sums: &mut Sums) {
-        assert!(!x.is_empty() && weights.len() == x.len() * ACROSS, "as many blocks of weights");
-        // SAFETY: the registers are configured, which `self` proves; `x.len()` blocks are read from
-        // `x` and twice as many from `weights`, and 16 rows of `sums` are written.
+    fn one(&self, x: &[TileData], weights: &[TileData], sums: &mut PanelSums) {
+        assert!(
+            !x.is_empty() && weights.len() == x.len() * PANEL_TILES,
+            "as many tiles of weights as of activations"
+        );
+        // SAFETY: `self` proves that this thread's registers are configured. The loop runs
+        // `x.len()` times, at least once, and reads a tile of `x` and two of `weights` each time,
+        // which the assertion has shown to exist. 16 rows of 32 floats are written to `sums`, which
+        // holds 32.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -98,13 +106,17 @@ impl Tiles {
         }
     }
 
-    /// 32 × 32 sums.
+    /// 32 × 32 sums, in four tile registers: each loaded tile is used twice.
     #[allow(unsafe_code, reason = "tile registers have no stable intrinsics")]
-    fn two(&self, x: &[Block], below: &[Block], weights: &[Block], sums: &mut Sums) {
-        assert!(!x.is_empty() && weights.len() == x.len() * ACROSS, "as many blocks of weights");
+    fn two(&self, x: &[TileData], below: &[TileData], weights: &[TileData], sums: &mut PanelSums) {
+        assert!(
+            !x.is_empty() && weights.len() == x.len() * PANEL_TILES,
+            "as many tiles of weights as of activations"
+        );
         assert_eq!(x.len(), below.len(), "groups of one matrix");
         let upper = sums.0.as_mut_ptr();
-        // SAFETY: as in `one`, with as many blocks of `below` and all rows of `sums`.
+        // SAFETY: as in `one`, with as many tiles of `below`, which was asserted, and all 32 rows
+        // of `sums`.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -134,7 +146,7 @@ impl Tiles {
                 weights = inout(reg) weights.as_ptr() => _,
                 count = inout(reg) x.len() => _,
                 upper = in(reg) upper,
-                lower = in(reg) upper.wrapping_add(SIDE),
+                lower = in(reg) upper.wrapping_add(TILE_ROWS),
                 line = in(reg) LINE,
                 row = in(reg) SUMS_ROW,
                 options(nostack),
@@ -146,7 +158,8 @@ impl Tiles {
 impl Drop for Tiles {
     #[allow(unsafe_code, reason = "tile registers have no stable intrinsics")]
     fn drop(&mut self) {
-        // SAFETY: the registers were configured on this thread, which a `Tiles` never leaves.
+        // SAFETY: `configure` ran on this very thread, as a `Tiles` is not `Send`, so the
+        // instruction exists and is permitted.
         unsafe {
             asm!("tilerelease", options(nomem, nostack, preserves_flags));
         }

@@ -1,4 +1,7 @@
-//! Dot products of pairs in vectors (AVX-512 BF16), where there is no matrix unit.
+//! AVX-512 BF16: dot products of pairs, on processors without AMX (Cooper Lake, Zen 4).
+//!
+//! `vdpbf16ps` multiplies a broadcast pair of activations by the pairs of 16 outputs, which is one
+//! line of a tile of weights.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -7,24 +10,24 @@ use std::arch::x86_64::{
     _mm512_storeu_ps,
 };
 
-use super::blocks::{ACROSS, Block, DEPTH, SIDE};
-use super::product::Sums;
+use super::tile::{PANEL_TILES, PanelSums, TILE_DEPTH, TILE_ROWS, TileData};
 
-/// Rows whose sums are in registers together: 8 × 2 sums, two of weights.
+/// Rows whose sums are in registers together: 8 × 2 of sums and 2 of weights are 18 of 32
+/// registers. Half of a tile, so that a pass is within one group.
 const ROWS: usize = 8;
 
-/// `sums` = activations · weights for the groups of rows in `x`; see [`Sums`].
+/// `sums` = activations · weights for the groups of rows in `x`; see [`PanelSums`].
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) fn sum(x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
-    for (index, lines) in sums.0[..x.len() * SIDE].chunks_exact_mut(ROWS).enumerate() {
-        let (group, first) = (index * ROWS / SIDE, index * ROWS % SIDE);
-        let mut registers = [[_mm512_setzero_ps(); ACROSS]; ROWS];
-        for (activations, weights) in x[group].iter().zip(weights.chunks_exact(ACROSS)) {
-            let rows = &activations.0[first * DEPTH..][..ROWS * DEPTH];
-            for pair in 0..DEPTH / 2 {
+pub(super) fn sum(x: &[&[TileData]], weights: &[TileData], sums: &mut PanelSums) {
+    for (index, lines) in sums.0[..x.len() * TILE_ROWS].chunks_exact_mut(ROWS).enumerate() {
+        let (group, first) = (index * ROWS / TILE_ROWS, index * ROWS % TILE_ROWS);
+        let mut registers = [[_mm512_setzero_ps(); PANEL_TILES]; ROWS];
+        for (activations, weights) in x[group].iter().zip(weights.chunks_exact(PANEL_TILES)) {
+            let rows = &activations.0[first * TILE_DEPTH..][..ROWS * TILE_DEPTH];
+            for pair in 0..TILE_DEPTH / 2 {
                 let lines = [0, 1].map(|across| vector(&weights[across], pair));
                 for (row, registers) in registers.iter_mut().enumerate() {
-                    let at = row * DEPTH + 2 * pair;
+                    let at = row * TILE_DEPTH + 2 * pair;
                     let both = u32::from(rows[at]) | u32::from(rows[at + 1]) << 16;
                     let both = bits(_mm512_set1_epi32(both.cast_signed()));
                     for (register, line) in registers.iter_mut().zip(lines) {
@@ -34,9 +37,10 @@ pub(super) fn sum(x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
             }
         }
         for (line, registers) in lines.iter_mut().zip(registers) {
-            for (part, register) in line.as_chunks_mut::<SIDE>().0.iter_mut().zip(registers) {
+            for (part, register) in line.as_chunks_mut::<TILE_ROWS>().0.iter_mut().zip(registers) {
                 #[allow(unsafe_code, reason = "a vector is stored through a pointer")]
-                // SAFETY: `part` has room for the 16 numbers of a vector, which need no alignment.
+                // SAFETY: `part` is a reference to exactly the 16 floats of a vector, and `storeu`
+                // needs no alignment.
                 unsafe {
                     _mm512_storeu_ps(part.as_mut_ptr(), register);
                 }
@@ -45,12 +49,13 @@ pub(super) fn sum(x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
     }
 }
 
-/// One line of a block.
+/// One line of a tile.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn vector(block: &Block, line: usize) -> __m512bh {
-    let line = &block.0[line * DEPTH..][..DEPTH];
+fn vector(tile: &TileData, line: usize) -> __m512bh {
+    let line = &tile.0[line * TILE_DEPTH..][..TILE_DEPTH];
     #[allow(unsafe_code, reason = "a vector is loaded through a pointer")]
-    // SAFETY: the line is 64 bytes long and, in a block, aligned to as many.
+    // SAFETY: the slice is 32 numbers, so 64 bytes, and begins at a multiple of 64 bytes of a
+    // `TileData`, which is aligned to 64.
     bits(unsafe { _mm512_load_si512(line.as_ptr().cast()) })
 }
 
@@ -58,7 +63,7 @@ fn vector(block: &Block, line: usize) -> __m512bh {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn bits(vector: __m512i) -> __m512bh {
     #[allow(unsafe_code, reason = "the standard library has no other way between the two types")]
-    // SAFETY: both are 512 bits of which every pattern is a value.
+    // SAFETY: both types are 512 bits, and every pattern of bits is a value of them.
     unsafe {
         std::mem::transmute(vector)
     }

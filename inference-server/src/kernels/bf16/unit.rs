@@ -1,4 +1,7 @@
-//! Which instructions for bf16 the machine has, found once at run time.
+//! Instruction sets for bf16: which of them the processor has, and the call of their kernels.
+//!
+//! The choice is made once at run time; [`super::check`] compares it with plain Rust before a model
+//! uses it.
 
 use std::sync::OnceLock;
 
@@ -6,11 +9,10 @@ use std::sync::OnceLock;
 use super::amx::{self, Tiles};
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
-use super::blocks::Block;
 use super::portable;
-use super::product::Sums;
+use super::tile::{PanelSums, TileData};
 
-/// Instructions that multiply bf16 numbers; a value proves that this machine has them.
+/// An instruction set that multiplies bf16 numbers; a value proves that this machine has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unit(Kind);
 
@@ -24,14 +26,14 @@ enum Kind {
 }
 
 impl Unit {
-    /// The best instructions of this machine; `None` where it has none for bf16.
+    /// The best instruction set of this machine; `None` if it has none for bf16.
     pub fn detect() -> Option<Self> {
         static BEST: OnceLock<Option<Unit>> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().pop().filter(|unit| unit.0 != Kind::Portable))
     }
 
-    /// All that this machine has, the best last. The first is plain Rust, which shows what the
-    /// others compute and is too slow to serve.
+    /// All instruction sets of this machine, the best last. The first is plain Rust, the reference
+    /// of the others, which is too slow to serve.
     pub fn available() -> Vec<Self> {
         let mut found = vec![Self::portable()];
         #[cfg(target_arch = "x86_64")]
@@ -46,11 +48,12 @@ impl Unit {
         found
     }
 
+    /// Plain Rust.
     pub(super) fn portable() -> Self {
         Self(Kind::Portable)
     }
 
-    /// Its name in logs and tables.
+    /// Name in logs and tables.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -61,23 +64,24 @@ impl Unit {
         }
     }
 
-    /// Makes the current thread ready to multiply.
-    pub(super) fn enter(self) -> Entered {
+    /// Prepares the current thread for products; AMX registers are configured per thread.
+    pub(super) fn enter(self) -> ThreadUnit {
         match self.0 {
-            Kind::Portable => Entered::Portable,
+            Kind::Portable => ThreadUnit::Portable,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => Entered::Avx512,
+            Kind::Avx512 => ThreadUnit::Avx512,
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
-            // SAFETY: a `Unit` of this kind exists only where there are tile registers and they are
-            // permitted.
-            Kind::Amx => Entered::Amx(unsafe { Tiles::configure() }),
+            // SAFETY: `available` makes a `Unit` of this kind only after CPUID has shown tile
+            // registers and Linux has permitted their use.
+            Kind::Amx => ThreadUnit::Amx(unsafe { Tiles::configure() }),
         }
     }
 }
 
-/// Whether the processor has tile registers and multiplies bf16 in them: bits 24 and 22 of CPUID's
-/// leaf 7.
+/// Returns true if the processor has tile registers and multiplies bf16 in them: AMX-TILE and
+/// AMX-BF16, bits 24 and 22 of EDX in CPUID's leaf 7. The standard library's macro for them is not
+/// stable.
 #[cfg(target_arch = "x86_64")]
 fn has_tiles() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
@@ -86,8 +90,8 @@ fn has_tiles() -> bool {
     __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (TILE | BF16) == TILE | BF16
 }
 
-/// A unit on a thread that is ready for it.
-pub(super) enum Entered {
+/// A [`Unit`] on a thread that is prepared for it.
+pub(super) enum ThreadUnit {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -95,15 +99,15 @@ pub(super) enum Entered {
     Amx(Tiles),
 }
 
-impl Entered {
-    /// `sums` = activations · weights for the one or two groups of rows in `x`, each as long as the
-    /// panel is deep.
-    pub(super) fn sum(&self, x: &[&[Block]], weights: &[Block], sums: &mut Sums) {
+impl ThreadUnit {
+    /// `sums` = activations · weights for the one or two groups of rows in `x`, each of as many
+    /// tiles as the panel is deep.
+    pub(super) fn sum(&self, x: &[&[TileData]], weights: &[TileData], sums: &mut PanelSums) {
         match self {
             Self::Portable => portable::sum(x, weights, sums),
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code, reason = "the machine has the instructions, see below")]
-            // SAFETY: a `Unit` of this kind exists only where the machine has these instructions.
+            // SAFETY: `Unit::available` makes this kind only after it has detected both features.
             Self::Avx512 => unsafe { avx512::sum(x, weights, sums) },
             #[cfg(target_arch = "x86_64")]
             Self::Amx(tiles) => tiles.sum(x, weights, sums),

@@ -1,6 +1,7 @@
-// Activations, in float.
+// Activations in float: GELU, its tanh approximation, ReLU, SiLU.
 
-// erf for elements of 16 bits: Abramowitz and Stegun 1964, 7.1.26, within 4e-7 in float, without a branch.
+// erf. For elements of 16 bits by Abramowitz and Stegun 1964, 7.1.26: within 4e-7 in float, without
+// a branch.
 __device__ __forceinline__ float erf_of(float x) {
 #if ELEMENT == 2
     return erff(x);
@@ -16,7 +17,8 @@ __device__ __forceinline__ float erf_of(float x) {
 #endif
 }
 
-// ACTIVATION is 0 for x·Φ(x) by the error function, 1 for its tanh approximation, 2 for max(0, x), 3 for x·σ(x).
+// ACTIVATION is 0 for GELU, 1 for its tanh approximation, 2 for ReLU, 3 for SiLU; see
+// `kernels::gpu::activation_number`.
 __device__ __forceinline__ float activated(float x) {
 #if ACTIVATION == 0
     return 0.5f * x * (1.0f + erf_of(x * 0.70710678118654752f));

@@ -1,15 +1,18 @@
-// softmax(QKᵀ/√d)·V of packed texts, each text on its own, without padding and without a matrix of scores in memory.
+// Attention of encoders, softmax(QKᵀ/√d)·V, over packed texts: each text by itself, without
+// padding, and without a matrix of scores in memory (FlashAttention, see `online.cu`).
 //
-// HEADS heads of HEAD values, a multiple of VECTOR, stand side by side in a row; a row of `qkv` is the queries, keys and
-// values of a token. A token's result is made by the same operations in the same order wherever its text stands.
+// A row has HEADS heads of HEAD values, a multiple of VECTOR; a row of `qkv` is the queries, keys
+// and values of a token. A token's result is made by the same operations in the same order wherever
+// its text is in the batch. Slots and tiles are laid out by `kernels::gpu::encoder_tiles`.
 
 #define WIDTH (HEADS * HEAD)
-// Queries of a longer text that a block takes, fewer where wide heads leave no registers; see `kernels::tiles::queries`.
+// Queries of a longer text per block, fewer if wide heads leave no registers;
+// `encoder_tiles::queries`.
 #define QUERIES (HEAD <= 64 ? 128 : 64)
 
 #if ELEMENT != 2
 
-// `rows` rows of one head, of which the first `valid` are there, by all threads of the block.
+// Copies `rows` rows of one head by all threads of the block; those from `valid` on become zeros.
 __device__ __forceinline__ void copy_rows(element* to, const element* from, int rows, int valid) {
     for (int index = threadIdx.x; index < rows * CHUNKS; index += 128) {
         const int row = index / CHUNKS, column = index % CHUNKS * VECTOR;
@@ -18,9 +21,9 @@ __device__ __forceinline__ void copy_rows(element* to, const element* from, int 
     }
 }
 
-// Texts of at most KEYS tokens, several to a tile of four slots of 16 rows. A slot of the tile is x, the token of its
-// first row, and y, its rows + 256 · the tile's row of its text's first key + 65536 · the keys. A block for each head
-// and tile, a warp for each slot.
+// Texts of at most KEYS tokens, several to a tile of four slots of 16 rows. A slot is x, the token
+// of its first row, and y = number of rows + 256 · the tile's row of its text's first key + 65536 ·
+// number of keys. One block per head and tile, one warp per slot.
 extern "C" __global__ void __launch_bounds__(128) attend_short(const element* qkv, const uint2* slots, element* to) {
     SHARED_MEMORY(element, memory);
     element *queries = memory, *keys = memory + 64 * ROW, *values = memory + 128 * ROW;
@@ -49,15 +52,17 @@ extern "C" __global__ void __launch_bounds__(128) attend_short(const element* qk
     own.finish(queries + warp * 16 * ROW, to + size_t(slot.x) * WIDTH + head * HEAD, WIDTH, rows);
 }
 
-// Longer texts: tile x is the text's first token, y its tokens, z the tile's first query in it. A block for each head
-// and tile of QUERIES queries, a quarter of them for each warp.
+// Longer texts: a tile is x, the first token of the text, y, its number of tokens, z, the first
+// query of the tile in it. One block per head and tile of QUERIES queries, a quarter of them per
+// warp.
 extern "C" __global__ void __launch_bounds__(128) attend_long(const element* qkv, const uint4* tiles, element* to) {
     SHARED_MEMORY(element, memory);
     const int head = blockIdx.x, warp = threadIdx.x / 32;
     const uint4 tile = tiles[blockIdx.y];
     const int length = tile.y, first = tile.z, queries = min(QUERIES, length - first);
     const element* text = qkv + size_t(tile.x) * 3 * WIDTH + head * HEAD;
-    // Two stages of keys and values; the second holds the queries until they are in registers.
+    // Double buffering: two stages of keys and values, of which the second holds the queries until
+    // they are in registers.
     element* second = memory + 128 * ROW;
     auto fetch = [&](int begin, element* stage) {
         const element* from = text + size_t(begin) * 3 * WIDTH;
@@ -94,7 +99,8 @@ extern "C" __global__ void __launch_bounds__(128) attend_long(const element* qkv
 
 #else
 
-// One query of the text of `length` tokens from `start` on, by one warp: a lane for each key, then for each value.
+// f32, without tensor cores: one query of a text of `length` tokens from `start` on, by one warp. A
+// lane per key for the scores, then per column of the values.
 __device__ void attend(const element* qkv, unsigned start, int length, unsigned token, int head, element* to) {
     const int lane = threadIdx.x % 32;
     const element* query = qkv + size_t(token) * 3 * WIDTH + head * HEAD;

@@ -1,71 +1,80 @@
-//! Memory that is kept between forward passes and grows with the largest.
+//! Memory of a forward pass, on the device and page-locked on the host.
+//!
+//! It is kept between passes and grows with the largest, as allocation on a device synchronises
+//! with all work under way.
 
 use std::sync::Arc;
 
 use cudarc::driver::result::{memcpy_dtoh_async, memcpy_htod_async};
 use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice};
 
-use super::{Address, CudaError};
+use super::error::CudaError;
+use crate::kernels::gpu::Address;
 
-/// Memory of the device.
+/// A buffer on the device that grows on demand.
 #[derive(Debug, Default)]
-pub struct Buffer(Option<CudaSlice<u8>>);
+pub(crate) struct Buffer(Option<CudaSlice<u8>>);
 
 impl Buffer {
-    /// Room for so many bytes; what was there is lost where it grows.
+    /// Returns the address of at least `bytes` bytes. If the buffer has to grow, its contents are
+    /// lost.
     ///
     /// # Errors
-    /// If the device has no room.
+    /// If the device is out of memory.
     #[allow(
         unsafe_code,
-        reason = "memory is left unset, and every reader comes after a writer on the same stream"
+        reason = "memory is left uninitialised, and every read comes after a write on the same stream"
     )]
-    pub fn room(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
+    pub(crate) fn reserve(&mut self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Address, CudaError> {
         if self.0.as_ref().is_none_or(|held| held.len() < bytes) {
             self.0 = None;
-            // SAFETY: the kernels write what they read later.
+            // SAFETY: the host never reads this memory, and kernels write it before they read it.
             self.0 = Some(unsafe { stream.alloc::<u8>(bytes.max(1))? });
         }
         Ok(self.0.as_ref().map_or(0, |held| held.device_ptr(stream).0))
     }
 }
 
-/// Page-locked memory of the host, from which and to which the device copies beside other work.
+/// Page-locked memory of the host, which the device copies to and from asynchronously.
 ///
-/// A copy goes on after the call that asked for it; [`Staging::wait`] returns once the last is
-/// through.
+/// A copy is still under way when the call that enqueued it returns; [`Staging::wait`] waits for
+/// the last.
 #[derive(Debug)]
-pub struct Staging {
+pub(crate) struct Staging {
     stream: Arc<CudaStream>,
     /// Words of 32 bits.
     memory: Option<PinnedHostSlice<u32>>,
+    /// Recorded behind the last copy.
     copied: Option<CudaEvent>,
 }
 
 impl Staging {
-    /// Without memory yet.
-    pub fn new(stream: &Arc<CudaStream>) -> Self {
+    /// A buffer without memory yet.
+    pub(crate) fn new(stream: &Arc<CudaStream>) -> Self {
         Self { stream: Arc::clone(stream), memory: None, copied: None }
     }
 
-    /// Waits until the last copy is through, and all that was asked of the stream before it.
+    /// Waits for the last copy, and with it for all work enqueued before.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn wait(&mut self) -> Result<(), CudaError> {
+    pub(crate) fn wait(&mut self) -> Result<(), CudaError> {
         if let Some(copied) = self.copied.take() {
             copied.synchronize()?;
         }
         Ok(())
     }
 
-    #[allow(unsafe_code, reason = "memory is left unset, and only what was written is read")]
-    fn room(&mut self, words: usize) -> Result<&mut [u32], CudaError> {
+    /// The first `words` words of the buffer, once no copy uses it.
+    #[allow(unsafe_code, reason = "memory is left uninitialised until a copy or the host writes it")]
+    fn staged(&mut self, words: usize) -> Result<&mut [u32], CudaError> {
         self.wait()?;
         if self.memory.as_ref().is_none_or(|held| held.len() < words) {
             self.memory = None;
             let context = self.stream.context();
-            // SAFETY: any bits are a word.
+            // At least a page, and powers of two, so that growth is rare.
+            // SAFETY: `upload` or the device's copy writes words before anything reads them, and any
+            // bits are a valid u32.
             self.memory =
                 Some(unsafe { context.alloc_pinned_with_flags(words.next_power_of_two().max(1_024), 0)? });
         }
@@ -75,54 +84,57 @@ impl Staging {
         }
     }
 
-    /// Copies words to the device.
+    /// Enqueues a copy of `words` to the device.
     ///
     /// # Errors
-    /// If there is no room, or the driver refuses.
+    /// If memory cannot be page-locked, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
-    pub fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
+    pub(crate) fn upload(&mut self, words: &[u32], to: Address) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
-        let staged = self.room(words.len())?;
+        let staged = self.staged(words.len())?;
         staged.copy_from_slice(words);
-        // SAFETY: the caller made room there; this memory is not touched before the copy is
-        // through.
+        // SAFETY: the caller allocated as many words at `to`. The staged words stay as they are
+        // until the copy is done, as `staged` and `drop` wait for the event that is recorded next.
         unsafe { memcpy_htod_async(to, staged, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);
         Ok(())
     }
 
-    /// Copies so many numbers from the device, for [`Staging::numbers`].
+    /// Enqueues a copy of `count` floats from the device, for [`Staging::numbers`].
     ///
     /// # Errors
-    /// If there is no room, or the driver refuses.
+    /// If memory cannot be page-locked, or the driver refuses.
     #[allow(unsafe_code, reason = "the device copies by address")]
-    pub fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
+    pub(crate) fn download(&mut self, from: Address, count: usize) -> Result<(), CudaError> {
         let stream = Arc::clone(&self.stream);
-        let staged = self.room(count)?;
-        // SAFETY: the caller made so many there; this memory is not touched before the copy is
-        // through.
+        let staged = self.staged(count)?;
+        // SAFETY: the caller has `count` floats at `from`. The staged memory is not accessed until
+        // the copy is done, as `staged`, `numbers` and `drop` wait for the event that is recorded
+        // next.
         unsafe { memcpy_dtoh_async(staged, from, stream.cu_stream())? };
         self.copied = Some(stream.record_event(None)?);
         Ok(())
     }
 
-    /// The first numbers of the last download, once they are there.
+    /// The first `count` floats of the last download, once they have arrived.
     ///
     /// # Errors
     /// If the device failed.
     #[allow(unsafe_code, reason = "numbers are held as words")]
-    pub fn numbers(&mut self, count: usize) -> Result<&[f32], CudaError> {
+    pub(crate) fn numbers(&mut self, count: usize) -> Result<&[f32], CudaError> {
         self.wait()?;
         let words = self.memory.as_ref().map_or(Ok(&[][..]), PinnedHostSlice::as_slice)?;
         let words = &words[..count];
-        // SAFETY: words and numbers have the same size and alignment, and any bits are a number.
+        // SAFETY: u32 and f32 have the same size and alignment, any bits are a valid f32, and the
+        // slice was just cut to `count`.
         Ok(unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) })
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Memory must outlast the copies; a device that failed does not copy any more.
+        // The memory must outlive the copies. A device that failed has stopped copying, so its
+        // error does not matter here.
         let _ = self.wait();
     }
 }

@@ -1,20 +1,24 @@
-// What stands between the matrix products of a decoder: embeddings, norms, rotation, gates, and attention of one query.
+// Decoder kernels between the matrix products: embedding, RMSNorm, RoPE with the write to the KV
+// cache, SwiGLU or GeGLU, and paged attention (Kwon et al. 2023, arXiv:2309.06180), by split-K for
+// decode and by tiles of queries for prefill.
 //
-// The states of tokens are float. HEAD is the size of a head, a multiple of VECTOR; GROUP query heads share the keys of
-// one of SHARED heads. Rows are the tokens of a step; what is made of a row depends on that row alone.
+// Hidden states are float. HEAD is the size of a head, a multiple of VECTOR; GROUP query heads
+// share each of KV_HEADS KV heads (GQA). A row is a token of a step; its result depends on the
+// token's own sequence alone.
 
-#define QUERY_HEADS (SHARED * GROUP)
-// Columns of a row of queries, keys and values.
-#define WIDE ((QUERY_HEADS + 2 * SHARED) * HEAD)
-// Tokens of a block of keys or values; `kernels::paged::BLOCK`.
+#define QUERY_HEADS (KV_HEADS * GROUP)
+// Columns of a row of `wide`: queries, keys and values of all heads.
+#define WIDE ((QUERY_HEADS + 2 * KV_HEADS) * HEAD)
+// Tokens of a KV block; `kernels::paged::BLOCK_TOKENS`.
 #define BLOCK 32
 
-// Where the keys, or the values, of a head lie that belong to a token of a text with these blocks.
+// Offset of the key, or value, of a token and KV head in the cache of a layer, by the block table
+// of its sequence.
 __device__ __forceinline__ size_t place_of(const unsigned* blocks, unsigned token, unsigned head) {
-    return ((size_t(blocks[token / BLOCK]) * SHARED + head) * BLOCK + token % BLOCK) * HEAD;
+    return ((size_t(blocks[token / BLOCK]) * KV_HEADS + head) * BLOCK + token % BLOCK) * HEAD;
 }
 
-// Sum over the 256 threads of a block, in an order that does not change.
+// Sum over the 256 threads of a block, always in the same order.
 __device__ __forceinline__ float block_sum(float value) {
     __shared__ float sums[8];
     value = warp_sum(value);
@@ -30,7 +34,7 @@ __device__ __forceinline__ float inverse_root(float squares, unsigned width, flo
     return 1.0f / sqrtf(squares / float(width) + epsilon);
 }
 
-// What the root mean square norm multiplies a row by, for all 256 threads of a block.
+// 1 / RMS of a row, in all 256 threads of a block.
 __device__ __forceinline__ float inverse_norm(const float* from, unsigned width, float epsilon) {
     float squares = 0;
     for (unsigned at = threadIdx.x * VECTOR; at < width; at += 256 * VECTOR) {
@@ -42,7 +46,7 @@ __device__ __forceinline__ float inverse_norm(const float* from, unsigned width,
     return inverse_root(block_sum(squares), width, epsilon);
 }
 
-// The vectors of tokens, scaled. A block for each row.
+// Token embeddings, scaled. One block per row.
 extern "C" __global__ void __launch_bounds__(256) embed_tokens(
     const unsigned* ids, const unsigned* rows, const element* table, unsigned width, float scale, float* states) {
     if (blockIdx.x >= *rows) return;
@@ -57,8 +61,8 @@ extern "C" __global__ void __launch_bounds__(256) embed_tokens(
     }
 }
 
-// Root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) of rows of states, of those that `chosen` lists where
-// it is there. A block for each row.
+// RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467) of rows of states, of those in `chosen`
+// unless it is null. One block per row.
 extern "C" __global__ void __launch_bounds__(256) normalise_rows(
     const float* states, const unsigned* chosen, const unsigned* rows, const float* scale, float epsilon, unsigned width,
     element* to) {
@@ -76,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(256) normalise_rows(
     }
 }
 
-// Adds the norm of each row to the row's state. A block for each row.
+// Adds the RMSNorm of each row to the row's state. One block per row.
 extern "C" __global__ void __launch_bounds__(256) add_normalised(
     const float* from, const unsigned* rows, const float* scale, float epsilon, unsigned width, float* states) {
     if (blockIdx.x >= *rows) return;
@@ -94,19 +98,20 @@ extern "C" __global__ void __launch_bounds__(256) add_normalised(
     }
 }
 
-// Finishes queries, keys and values: the bias, where there is one; of queries and keys the norm of each head, where
-// there is one, and the rotation (Su et al. 2021, arXiv:2104.09864) of the first 2 · half columns by the token's place.
-// Queries stay where they are, keys and values go into their blocks. A warp for each head, a block for four of a row.
-extern "C" __global__ void __launch_bounds__(128) place_heads(
+// Finishes queries, keys and values: adds the bias, if there is one; normalises each head of
+// queries and keys, if they have norms; rotates their first 2 · half columns by the token's
+// position (RoPE, Su et al. 2021, arXiv:2104.09864). Queries are written in place, keys and values
+// to their KV blocks. One warp per head, one block per four heads of a row.
+extern "C" __global__ void __launch_bounds__(128) rope_and_store_kv(
     element* wide, const unsigned* rows, const unsigned* positions, const unsigned* lists, const unsigned* blocks,
     const float* bias, const float* query_norm, const float* key_norm, float epsilon, const float* angles, unsigned half,
     element* keys, element* values) {
     __shared__ float heads[4][HEAD];
     const unsigned row = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned head = blockIdx.y * 4 + warp;
-    if (row >= *rows || head >= QUERY_HEADS + 2 * SHARED) return;
+    if (row >= *rows || head >= QUERY_HEADS + 2 * KV_HEADS) return;
     element* at = wide + size_t(row) * WIDE + head * HEAD;
-    const bool is_query = head < QUERY_HEADS, is_value = head >= QUERY_HEADS + SHARED;
+    const bool is_query = head < QUERY_HEADS, is_value = head >= QUERY_HEADS + KV_HEADS;
     float* x = heads[warp];
     float squares = 0;
     for (unsigned column = lane * VECTOR; column < HEAD; column += 32 * VECTOR) {
@@ -137,15 +142,16 @@ extern "C" __global__ void __launch_bounds__(128) place_heads(
     }
     element* to = at;
     if (!is_query) {
-        const unsigned shared = (head - QUERY_HEADS) % SHARED;
+        const unsigned shared = (head - QUERY_HEADS) % KV_HEADS;
         to = (is_value ? values : keys) + place_of(blocks + lists[row], positions[row], shared);
     }
     for (unsigned column = lane * VECTOR; column < HEAD; column += 32 * VECTOR) store(to + column, x + column);
 }
 
-// act(gate) · up (Shazeer 2020, arXiv:2002.05202) of rows in which eight gates and the eight that they open lie side by
-// side in turns. `width` is the width of the result, a multiple of eight.
-extern "C" __global__ void __launch_bounds__(256) open_gates(
+// act(gate) · up (SwiGLU or GeGLU, Shazeer 2020, arXiv:2002.05202). In a row of `wide` VECTOR gates
+// and VECTOR values of up alternate, as the weights were interleaved. `width` is that of the
+// result, a multiple of VECTOR.
+extern "C" __global__ void __launch_bounds__(256) gated_activation(
     const element* wide, unsigned rows, unsigned width, element* to) {
     const size_t count = size_t(rows) * width / VECTOR;
     for (size_t index = size_t(blockIdx.x) * 256 + threadIdx.x; index < count; index += size_t(gridDim.x) * 256) {
@@ -158,27 +164,30 @@ extern "C" __global__ void __launch_bounds__(256) open_gates(
     }
 }
 
-// Keys that a block of `attend_rows` visits, a whole number of blocks.
+// Keys per split of `attend_decode`, a whole number of KV blocks: 8 splits for 2,048 tokens, so
+// that a few sequences occupy the device. No record of other values.
 #define SPLIT 256
-// Query heads that a block of `attend_rows` takes.
+// Query heads per block of `attend_decode`, whose queries and outputs are in registers.
 #define TOGETHER (GROUP < 8 ? GROUP : 8)
 #define TURNS ((GROUP + TOGETHER - 1) / TOGETHER)
-// Lanes that share a key.
+// Lanes that share a key, a vector of VECTOR columns each.
 #define LANES (HEAD <= 8 ? 1 : HEAD <= 16 ? 2 : HEAD <= 32 ? 4 : HEAD <= 64 ? 8 : HEAD <= 128 ? 16 : 32)
 #define AT_ONCE (128 / LANES)
-// Floats of what one block found for one head: the sums of values, the largest score, the sum of weights.
-#define FOUND (HEAD + 2)
+// Floats of the partial result of one split for one head: weighted sum of the values, largest
+// score, sum of weights.
+#define PARTIAL (HEAD + 2)
 
-// The first key that a query at this place sees.
+// The first key that a query at this position attends to.
 __device__ __forceinline__ unsigned first_seen(unsigned position, unsigned window) {
     return window && position + 1 > window ? position + 1 - window : 0;
 }
 
-// Attention of one query to SPLIT of its keys, for the heads that share them. A block for each row, each TOGETHER heads
-// of a group, and each SPLIT keys.
-extern "C" __global__ void __launch_bounds__(128) attend_rows(
+// Decode: attention of one token's queries to SPLIT of its keys (split-K, as Flash-Decoding), for
+// the query heads that share a KV head. One block per row, TOGETHER heads of a group, and split.
+// Splits begin at multiples of SPLIT, so that they do not depend on the batch.
+extern "C" __global__ void __launch_bounds__(128) attend_decode(
     const element* wide, const unsigned* rows, const unsigned* positions, const unsigned* lists, const unsigned* blocks,
-    const element* keys, const element* values, unsigned window, float* found) {
+    const element* keys, const element* values, unsigned window, float* partials) {
     __shared__ float scores[TOGETHER][SPLIT];
     __shared__ float sums[AT_ONCE][TOGETHER][HEAD];
     const unsigned row = blockIdx.x, split = blockIdx.z, splits = gridDim.z;
@@ -230,7 +239,7 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(
         }
         total = warp_sum(total);
         if (threadIdx.x % 32 == 0) {
-            float* to = found + ((size_t(row) * QUERY_HEADS + first_head + head) * splits + split) * FOUND;
+            float* to = partials + ((size_t(row) * QUERY_HEADS + first_head + head) * splits + split) * PARTIAL;
             to[HEAD] = most;
             to[HEAD + 1] = total;
         }
@@ -262,29 +271,29 @@ extern "C" __global__ void __launch_bounds__(128) attend_rows(
         const unsigned head = index / HEAD, at = index % HEAD;
         float sum = 0;
         for (int part = 0; part < AT_ONCE; part++) sum += sums[part][head][at];
-        found[((size_t(row) * QUERY_HEADS + first_head + head) * splits + split) * FOUND + at] = sum;
+        partials[((size_t(row) * QUERY_HEADS + first_head + head) * splits + split) * PARTIAL + at] = sum;
     }
 }
 
-// What the blocks of `attend_rows` found, put together. A block for each row and head.
-extern "C" __global__ void __launch_bounds__(128) join_splits(
-    const float* found, const unsigned* rows, const unsigned* positions, unsigned window, unsigned splits, element* to) {
+// Combines the partial results of the splits, in order. One block per row and head.
+extern "C" __global__ void __launch_bounds__(128) reduce_splits(
+    const float* partials, const unsigned* rows, const unsigned* positions, unsigned window, unsigned splits, element* to) {
     const unsigned row = blockIdx.x, head = blockIdx.y;
     if (row >= *rows) return;
-    const float* parts = found + (size_t(row) * QUERY_HEADS + head) * splits * FOUND;
+    const float* parts = partials + (size_t(row) * QUERY_HEADS + head) * splits * PARTIAL;
     const unsigned first = first_seen(positions[row], window) / SPLIT, last = positions[row] / SPLIT;
     float most = NEVER, total = 0;
-    for (unsigned split = first; split <= last; split++) most = fmaxf(most, parts[split * FOUND + HEAD]);
+    for (unsigned split = first; split <= last; split++) most = fmaxf(most, parts[split * PARTIAL + HEAD]);
     for (unsigned split = first; split <= last; split++)
-        total = fmaf(exp2f((parts[split * FOUND + HEAD] - most) * SCALE), parts[split * FOUND + HEAD + 1], total);
+        total = fmaf(exp2f((parts[split * PARTIAL + HEAD] - most) * SCALE), parts[split * PARTIAL + HEAD + 1], total);
     for (unsigned column = threadIdx.x * VECTOR; column < HEAD; column += 128 * VECTOR) {
         float sum[VECTOR];
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) sum[i] = 0;
         for (unsigned split = first; split <= last; split++) {
-            const float weight = exp2f((parts[split * FOUND + HEAD] - most) * SCALE);
+            const float weight = exp2f((parts[split * PARTIAL + HEAD] - most) * SCALE);
 #pragma unroll
-            for (int i = 0; i < VECTOR; i++) sum[i] = fmaf(weight, parts[split * FOUND + column + i], sum[i]);
+            for (int i = 0; i < VECTOR; i++) sum[i] = fmaf(weight, parts[split * PARTIAL + column + i], sum[i]);
         }
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) sum[i] /= total;
@@ -294,14 +303,14 @@ extern "C" __global__ void __launch_bounds__(128) join_splits(
 
 #if ELEMENT != 2
 
-// Queries of a tile of `attend_prompts`.
+// Queries of a tile of `attend_prefill`: one block of 16 for each of four warps.
 #define QUERIES 64
 #define WIDTH (QUERY_HEADS * HEAD)
 
-// Attention of pieces of texts, QUERIES rows of one at a time. A tile is x, its first row, y, its rows, z, the place of
-// the first in its text, and w, the text's list of blocks. A block for each head and tile, a quarter of the rows for
-// each warp.
-extern "C" __global__ void __launch_bounds__(128) attend_prompts(
+// Prefill: causal attention of pieces of prompts, QUERIES rows at a time. A tile is x, its first
+// row, y, its number of rows, z, the position of the first in its sequence, and w, the offset of
+// the block table. One block per head and tile, a quarter of the rows per warp.
+extern "C" __global__ void __launch_bounds__(128) attend_prefill(
     const element* wide, const uint4* tiles, const unsigned* blocks, const element* keys, const element* values,
     unsigned window, element* to) {
     SHARED_MEMORY(element, memory);
@@ -309,7 +318,8 @@ extern "C" __global__ void __launch_bounds__(128) attend_prompts(
     const uint4 tile = tiles[blockIdx.y];
     const unsigned* list = blocks + tile.w;
     const int end = tile.z + tile.y;
-    // Two stages of keys and values; the second holds the queries until they are in registers.
+    // Double buffering: two stages of keys and values, of which the second holds the queries until
+    // they are in registers.
     element* second = memory + 2 * KEYS * ROW;
     auto fetch = [&](int begin, element* stage) {
         for (int index = threadIdx.x; index < 2 * KEYS * CHUNKS; index += 128) {
@@ -329,7 +339,8 @@ extern "C" __global__ void __launch_bounds__(128) attend_prompts(
                    there ? wide + size_t(tile.x + row) * WIDE + head * HEAD + column : wide, there);
     }
     commit();
-    // Keys are visited from a multiple of KEYS on, so that a row's sums have one order in whatever tile it is.
+    // Keys are visited from a multiple of KEYS on, so that a row's sums have the same order in
+    // whatever tile it is.
     const int start = first_seen(tile.z, window) / KEYS * KEYS;
     fetch(start, memory);
     arrived<1>();

@@ -1,6 +1,8 @@
-// Arithmetic on elements in float, some at a time.
+// Loads and stores of elements as floats, a vector of 16 or 32 bytes at a time, and sums over a
+// warp.
 
-// Elements that a thread moves at a time; rows begin on multiples of it.
+// Elements that a thread moves at a time: 16 bytes of 16-bit elements, the widest load. Rows begin
+// on multiples of it.
 #define VECTOR 8
 
 #if ELEMENT != 2
@@ -46,6 +48,7 @@ __device__ __forceinline__ void store_one(element* to, float value) {
 #endif
 }
 
+// Sum over the lanes of a warp, the same bits in every lane.
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);

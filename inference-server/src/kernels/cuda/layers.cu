@@ -1,13 +1,14 @@
-// What stands between the matrix products: embeddings, layer norm, activation, pooling.
+// Encoder kernels between the matrix products: embedding, layer norm, activation, pooling.
 //
-// WIDTH is the width of a token vector, a multiple of VECTOR. Every kernel works on a row at a time, in an order that
-// depends on that row alone.
+// WIDTH is the width of a hidden state, a multiple of VECTOR. A row is computed by itself, in an
+// order that depends on nothing else, so its bits are the same in any batch.
 
 #define VECTORS (WIDTH / VECTOR)
 // Vectors of a row that one lane of a warp holds.
 #define HELD ((VECTORS + 31) / 32)
 
-// Layer norm of the row that a warp holds, Ba et al. 2016 (arXiv:1607.06450), in two passes over registers.
+// Layer norm (Ba et al. 2016, arXiv:1607.06450) of the row that a warp holds, in two passes over
+// registers.
 __device__ __forceinline__ void normalise(
     float (&x)[HELD][VECTOR], const float* scale, const float* shift, float epsilon, element* to) {
     const int lane = threadIdx.x % 32;
@@ -38,7 +39,7 @@ __device__ __forceinline__ void normalise(
     }
 }
 
-// Row r is the layer norm of words[ids[r]] + positions[places[r]]; a warp for each row.
+// Row r is the layer norm of words[ids[r]] + positions[places[r]]. One warp per row.
 extern "C" __global__ void __launch_bounds__(128) embed(
     const unsigned* ids, const unsigned* places, unsigned rows, const element* words, const float* positions,
     const float* scale, const float* shift, float epsilon, element* to) {
@@ -63,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(128) embed(
     normalise(x, scale, shift, epsilon, to + size_t(row) * WIDTH);
 }
 
-// The layer norm of every row; a warp for each.
+// Layer norm of every row. One warp per row.
 extern "C" __global__ void __launch_bounds__(128) layer_norm(
     const element* from, unsigned rows, const float* scale, const float* shift, float epsilon, element* to) {
     const unsigned row = blockIdx.x * 4 + threadIdx.x / 32;
@@ -101,15 +102,16 @@ extern "C" __global__ void __launch_bounds__(256) widen(const element* from, siz
     }
 }
 
-// How the rows of a text become one; the numbers are those of `kernels::cuda::Pooled`.
+// How the states of a text are pooled; the numbers are those of `kernels::cuda::Pooled`.
 enum { MEAN, FIRST, LAST, LARGEST, MEAN_SQRT_LEN, WEIGHTED_MEAN };
 
-// Vectors of a row that a block of `pool` sums up, one for each lane, and the warps that take the text's rows in turn.
+// Vectors of a row that a block of `pool` sums, one per lane, and warps that take the rows of the
+// text in turn.
 #define POOLED 32
 #define STRIPES 8
 
-// One vector of floats per text: text t has its rows from starts[t] to starts[t + 1]. A block for each text and 32 of its
-// vectors.
+// One vector of floats per text: text t is the rows from starts[t] to starts[t + 1]. One block per
+// text and POOLED vectors.
 extern "C" __global__ void __launch_bounds__(256) pool(
     const element* from, const unsigned* starts, unsigned how, float* to) {
     __shared__ float sums[STRIPES][POOLED][VECTOR + 1];

@@ -1,12 +1,17 @@
-// Attention to keys and values that are visited some at a time, for 16 queries of a warp and more.
+// FlashAttention: attention of 16 or more queries per warp to tiles of keys and values in shared
+// memory.
 //
-// Online softmax as in FlashAttention-2, Dao 2023 (arXiv:2307.08691), on the tensor cores' 16 × 8 × 16 products. A row's
-// result is made by the same operations in the same order whatever the rows beside it are.
+// Softmax with online rescaling as in FlashAttention-2 (Dao 2023, arXiv:2307.08691; Dao et al.
+// 2022, arXiv:2205.14135), on tensor cores. A row's result is made by the same operations in the
+// same order whatever the other rows are.
 
-// Keys that are visited at a time.
+// Keys of a tile. Two stages of keys and values for heads of 128 take 68 KiB of shared memory, so
+// that three blocks fit a multiprocessor of an H100 (228 KiB).
 #define KEYS 64
+// The score of a masked key: −∞.
 #define NEVER __int_as_float(0xff800000)
-// Of scores, to the base of two.
+// Factor of scores: 1/√d unless SCORE_SCALE is given, times log2(e), as exponentials are powers of
+// two.
 #ifdef SCORE_SCALE
 #define SCALE (1.4426950408889634f * SCORE_SCALE)
 #else
@@ -15,13 +20,14 @@
 
 #if ELEMENT != 2
 
-// Columns of a row in shared memory: whole products, and an odd number of 16 bytes so that eight rows fall into
-// different banks.
+// Columns of a row in shared memory: whole mma tiles, and an odd number of vectors of 16 bytes from
+// one row to the next, so that the eight rows of an ldmatrix fall into different banks.
 #define PADDED ((HEAD + 15) / 16 * 16)
 #define ROW (PADDED + VECTOR)
 #define CHUNKS (PADDED / VECTOR)
 
-// What a warp has of BLOCKS blocks of 16 queries. A lane holds two rows of each, see the layout of mma.m16n8k16.
+// The state of a warp: BLOCKS blocks of 16 queries, their running maxima and sums, and unnormalised
+// outputs. A lane holds two rows of each block, in the layout of mma.m16n8k16.
 template <int BLOCKS>
 struct Queries {
     unsigned query[BLOCKS][PADDED / 16][4];
@@ -45,8 +51,9 @@ struct Queries {
         }
     }
 
-    // Attends to `count` keys, 1 to KEYS. Rows up to the next multiple of 16 are read and must be finite. With CAUSAL the
-    // first query sees `window` keys, the last of them at `place`, and every further query one key further.
+    // Attends to a tile of `count` keys, 1 to KEYS. Rows up to the next multiple of 16 are read and
+    // must be finite. If CAUSAL, the first query attends to `window` keys of which the last is at
+    // `place`, each further one a key further.
     template <bool CAUSAL>
     __device__ __forceinline__ void visit(
         const element* keys, const element* values, int count, int place = 0, int window = 0) {
@@ -101,7 +108,7 @@ struct Queries {
                 }
                 most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
                 most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-                // A query that sees none of the keys so far has no largest score.
+                // A query that has attended to no key yet has no maximum: −∞ − −∞ would be NaN.
                 const bool blind = CAUSAL && most == NEVER;
                 const float shrink = blind ? 1.0f : power_of_two((largest[block][row] - most) * SCALE);
                 largest[block][row] = most;
@@ -144,7 +151,8 @@ struct Queries {
         }
     }
 
-    // Writes the first `count` rows, `stride` apart, by way of `rows` of shared memory that no other warp uses.
+    // Normalises and writes the first `count` rows, `stride` apart, through shared memory that no
+    // other warp uses, so that stores are coalesced.
     __device__ __forceinline__ void finish(element* rows, element* to, int stride, int count) {
         const int lane = threadIdx.x % 32;
 #pragma unroll

@@ -1,20 +1,24 @@
-// y = x·Wᵀ for few rows of x, as when texts are written: what takes time is reading W once.
+// GEMV and thin GEMM, y = x·Wᵀ for few rows of x, as in decode: bound by reading W once. With many
+// rows quantised weights are dequantised (the last kernel here) and multiplied by the vendor's
+// library.
 //
-// BITS is 0 for weights of the element's type, row by row, and 4 or 8 for integers of so many bits in tiles of 16 outputs
-// and 32 inputs, in the order in which lanes take them (see `kernels::gpu::tiles`). A tile has a word for each of its
-// outputs: a scale, and in its upper half, by SECOND, nothing (0), a minimum that is taken off (1), or the scale of the
-// last 16 inputs (2), both as f16. OFFSET is what is taken from each integer. Integers are exact as elements; their sums
-// are scaled in float.
+// BITS is 0 for weights of the element's type, row by row, and 4 or 8 for integers of that many
+// bits in tiles of 16 outputs and 32 inputs, in the order in which lanes load them; see
+// `kernels::quant`, gpu_tiles.rs. A tile has a word for each of its outputs: a scale, and in the
+// upper half, by SECOND, nothing (0), a minimum to subtract (1), or the scale of the last 16 inputs
+// (2), both as f16. OFFSET is subtracted from each integer. Integers are exact as elements; their
+// sums are scaled in float.
 //
-// An output is the sum over the inputs in an order that does not depend on the number of rows: warp w of a block adds up
-// the chunks w, w + 8, w + 16, … of CHUNK inputs, and the warps' sums are added in the warps' order.
+// An output is summed over the inputs in an order that does not depend on the number of rows: warp
+// w of a block adds up the chunks w, w + 8, w + 16, … of CHUNK inputs, and the sums of the warps
+// are added in order.
 
 #define WARPS 8
 #define OUTPUTS 16
 #define TILE 32
 #define CHUNK 64
 
-// What becomes of the sums; the numbers are those of `kernels::gpu::Outcome`.
+// Epilogue of a product; the numbers are those of `models::decoder::gpu::linear`.
 enum { AS_ELEMENTS, ADDED, GATED, AS_FLOATS };
 
 struct Layer {
@@ -23,6 +27,8 @@ struct Layer {
     unsigned inputs, outputs;
 };
 
+// An f16 as float, by integer arithmetic: a conversion without a header of CUDA's. Infinities are
+// not expected.
 __device__ __forceinline__ float half_float(unsigned bits) {
     const unsigned magnitude = (bits & 0x7fffu) << 13;
     const float least = __uint_as_float(113u << 23);
@@ -33,7 +39,8 @@ __device__ __forceinline__ float half_float(unsigned bits) {
 }
 
 #if BITS != 0
-// The integer number `index` of a word, as a float.
+// The integer at `index` of a word, as a float: placed in the low bits of 2^23, which is subtracted
+// again.
 __device__ __forceinline__ float integer(unsigned word, int index) {
 #if BITS == 4
     const unsigned code = word >> (4 * index) & 15u;
@@ -43,7 +50,8 @@ __device__ __forceinline__ float integer(unsigned word, int index) {
     return __uint_as_float(0x4b000000u | code) - (8388608.0f + OFFSET);
 }
 
-// What a lane has of a tile: four integers of each half of the inputs of output lane / 4, and of the output eight below.
+// The integers of a lane: four of each half of the inputs of output lane / 4, and of output lane /
+// 4 + 8.
 struct Codes {
 #if BITS == 4
     uint2 words;
@@ -66,7 +74,7 @@ struct Codes {
 
 #if ELEMENT != 2
 
-// Sums of a warp for 8 · COUNT rows; see the layout of mma.m16n8k16.
+// Sums of a warp for 8 · COUNT rows, by tensor cores, in the layout of mma.m16n8k16.
 template <int COUNT>
 struct Sums {
     float sum[COUNT][4];
@@ -78,7 +86,7 @@ struct Sums {
             for (int i = 0; i < 4; i++) sum[part][i] = 0;
     }
 
-    // CHUNK inputs from `begin` on, of 16 outputs.
+    // Adds the products of CHUNK inputs from `begin` on, for 16 outputs.
     __device__ __forceinline__ void visit(const Layer& layer, unsigned output, const element* rows, unsigned begin) {
         const unsigned lane = threadIdx.x % 32, low = lane / 4;
 #if BITS == 0
@@ -146,7 +154,8 @@ struct Sums {
 #pragma unroll
                 for (int i = 0; i < 4; i++) sum[part][i] = fmaf(others[i], other[i / 2], sum[part][i]);
 #elif SECOND == 1
-                // What the minimum is taken off from: the sum of the inputs, by the same products.
+                // A minimum is multiplied by the sum of the inputs, which the tensor cores add up
+                // too.
                 const unsigned one = pack(1.0f, 1.0f);
                 const unsigned ones[4] = {one, one, one, one};
                 float inputs[4] = {0, 0, 0, 0};
@@ -171,7 +180,8 @@ struct Sums {
 
 #else
 
-// Sums of a lane for 8 · COUNT rows and two outputs, over a fourth of the inputs.
+// f32, without tensor cores: sums of a lane for 8 · COUNT rows and two outputs, over a quarter of
+// the inputs.
 template <int COUNT>
 struct Sums {
     float sum[8 * COUNT][2];
@@ -248,7 +258,8 @@ struct Sums {
 
 #endif
 
-// 16 outputs of 8 · COUNT rows; `stride` is the width of a row of the result.
+// 16 outputs of 8 · COUNT rows with their epilogue. `stride` is the width of a row of the result.
+// One block per 8 · COUNT rows and 16 outputs; the sums of its warps are added in shared memory.
 template <int COUNT>
 __device__ __forceinline__ void product(
     const Layer& layer, const element* x, unsigned rows, int outcome, void* to, unsigned stride) {
@@ -305,8 +316,9 @@ PRODUCT(multiply_64, 8)
 #endif
 
 #if BITS != 0
-// The weights as elements, row by row from `to` on. A block for each eight tiles, a warp for each.
-extern "C" __global__ void __launch_bounds__(256) spread(
+// Dequantises a layer's weights to elements, row by row. One block per eight tiles, one warp per
+// tile.
+extern "C" __global__ void __launch_bounds__(256) dequantise(
     const uint4* weights, const unsigned* scales, unsigned inputs, unsigned outputs, element* to) {
     const unsigned tiles = inputs / TILE, lane = threadIdx.x % 32;
     const size_t tile = size_t(blockIdx.x) * WARPS + threadIdx.x / 32;

@@ -1,8 +1,8 @@
-//! Matrix products by cuBLASLt.
+//! GEMM by cuBLASLt, with the same bits for a row in any batch.
 //!
-//! A product takes the algorithm that the library proposes first for a large batch, among those
-//! that add each sum up in one place, and keeps it for every number of rows: so a row's result does
-//! not depend on how many others there are.
+//! A product takes the algorithm that the library's heuristic ranks first for a large batch, among
+//! those without split-K, and keeps it for every number of rows: so a row's result does not depend
+//! on how many others there are.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -12,18 +12,21 @@ use cudarc::cublaslt::result::{self as library, CublasError};
 use cudarc::cublaslt::sys::{self, cublasStatus_t};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
-use super::{Address, CudaError, Element};
+use super::error::CudaError;
+use crate::kernels::gpu::{Address, Element, GemmOperands, GemmShape};
 
-/// Scratch memory of the library's kernels, as much as cuBLAS itself takes on Hopper.
+/// Bytes of workspace: 32 MiB, what cuBLAS takes by default on Hopper (documentation of
+/// `cublasSetWorkspace`).
 const WORKSPACE: usize = 32 << 20;
-/// Rows that the algorithm is chosen for.
+/// Rows that the algorithm is chosen for: half of a batch of the default size. A pass of as many
+/// tokens reaches 415 of the 439 TFLOP/s of one of 65,536, see benches/RESULTS.md.
 const USUAL_ROWS: usize = 8_192;
-/// Algorithms that are asked for.
+/// Algorithms that the heuristic is asked for, as the first may be unusable. Not tuned.
 const PROPOSALS: usize = 8;
 
-/// The library on a stream.
+/// A cuBLASLt handle on a stream.
 #[derive(Debug)]
-pub struct Products {
+pub(crate) struct Products {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
@@ -31,40 +34,49 @@ pub struct Products {
 }
 
 #[allow(unsafe_code, reason = "the handle is a pointer")]
-// SAFETY: a cuBLASLt handle may be used from any thread, and several at a time.
+// SAFETY: cuBLASLt's documentation allows a handle to be used from any thread, by several at a
+// time.
 unsafe impl Send for Products {}
 #[allow(unsafe_code, reason = "the handle is a pointer")]
 // SAFETY: as above.
 unsafe impl Sync for Products {}
 
-/// y = x·Wᵀ + b for row-major x, W and y, and with a residual y = x·Wᵀ + b + r; b may be left out.
+/// A product with its weight and algorithm: y = x·Wᵀ + b, or y = x·Wᵀ + b + r with a residual r,
+/// all row-major.
 #[derive(Debug, Clone, Copy)]
-pub struct Product {
+pub(crate) struct Product {
     weight: Address,
     bias: Option<Address>,
-    inputs: usize,
-    outputs: usize,
-    /// How y, b and r are held.
-    result: Element,
+    /// The element type of the result is that of the bias and of a residual too.
+    shape: GemmShape,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
 impl Product {
-    /// The same with another weight of that shape.
-    pub fn with_weight(self, weight: Address) -> Self {
+    /// The same product with another weight of its shape.
+    pub(crate) fn with_weight(self, weight: Address) -> Self {
         Self { weight, ..self }
     }
 }
 
-/// A description of the library's, freed with this.
+/// Description of a product, freed on drop.
 struct Description(sys::cublasLtMatmulDesc_t);
+/// Layout of a matrix, freed on drop.
 struct Layout(sys::cublasLtMatrixLayout_t);
+/// Preferences of the heuristic, freed on drop.
 struct Preference(sys::cublasLtMatmulPreference_t);
+
+/// Layouts of the operands of a product.
+struct Layouts {
+    weight: Layout,
+    input: Layout,
+    output: Layout,
+}
 
 #[allow(unsafe_code, reason = "descriptions are freed by hand")]
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: made by the library and freed once.
+        // SAFETY: created by the library and destroyed once, here.
         let _ = unsafe { library::destroy_matmul_desc(self.0) };
     }
 }
@@ -72,7 +84,7 @@ impl Drop for Description {
 #[allow(unsafe_code, reason = "descriptions are freed by hand")]
 impl Drop for Layout {
     fn drop(&mut self) {
-        // SAFETY: made by the library and freed once.
+        // SAFETY: created by the library and destroyed once, here.
         let _ = unsafe { library::destroy_matrix_layout(self.0) };
     }
 }
@@ -80,7 +92,7 @@ impl Drop for Layout {
 #[allow(unsafe_code, reason = "descriptions are freed by hand")]
 impl Drop for Preference {
     fn drop(&mut self) {
-        // SAFETY: made by the library and freed once.
+        // SAFETY: created by the library and destroyed once, here.
         let _ = unsafe { library::destroy_matmul_pref(self.0) };
     }
 }
@@ -88,51 +100,51 @@ impl Drop for Preference {
 #[allow(unsafe_code, reason = "descriptions are freed by hand")]
 impl Drop for Products {
     fn drop(&mut self) {
-        // SAFETY: made by the library and freed once; it waits for the work under way.
+        // SAFETY: created by the library and destroyed once, here. Destruction waits for work under
+        // way.
         let _ = unsafe { library::destroy_handle(self.handle) };
     }
 }
 
 impl Products {
-    /// Opens the library.
+    /// Creates a handle on a stream, for weights and activations of this type.
     ///
     /// # Errors
-    /// If it refuses, or the device has no room.
-    #[allow(unsafe_code, reason = "scratch memory is left unset")]
-    pub fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
-        // SAFETY: the library writes what it reads of its scratch memory.
+    /// If the library refuses, or the device is out of memory.
+    #[allow(unsafe_code, reason = "the workspace is left uninitialised")]
+    pub(crate) fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
+        // SAFETY: only the library's kernels use the workspace, and they write it before they read
+        // it.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE)? };
         Ok(Self { handle: library::create_handle()?, stream: Arc::clone(stream), workspace, element })
     }
 
-    /// How weights and activations are held.
-    pub fn element(&self) -> Element {
+    /// Element type of weights and activations.
+    pub(crate) fn element(&self) -> Element {
         self.element
     }
 
-    /// A product with a weight of outputs × inputs and, where there is one, a bias of as many
-    /// outputs.
+    /// Prepares a product with a weight (outputs × inputs) and optionally a bias (outputs).
     ///
     /// # Errors
-    /// If the library has no algorithm for it.
-    pub fn product(
+    /// If the library has no algorithm for the shape.
+    pub(crate) fn product(
         &self,
         weight: Address,
         bias: Option<Address>,
-        [inputs, outputs]: [usize; 2],
-        result: Element,
+        shape: GemmShape,
     ) -> Result<Product, CudaError> {
         let description = self.describe(bias)?;
-        let layouts = self.layouts([inputs, outputs], USUAL_ROWS, result)?;
+        let layouts = self.layouts(shape, USUAL_ROWS)?;
         let algorithm = self.proposals(&description, &layouts)?[0];
-        Ok(Product { weight, bias, inputs, outputs, result, algorithm })
+        Ok(Product { weight, bias, shape, algorithm })
     }
 
-    /// `to` = from·Wᵀ + b, with a residual added where there is one.
+    /// `to` = from·Wᵀ + b, plus a residual if there is one.
     ///
     /// # Errors
     /// If the library refuses.
-    pub fn multiply(
+    pub(crate) fn multiply(
         &self,
         product: &Product,
         from: Address,
@@ -141,11 +153,11 @@ impl Products {
         to: Address,
     ) -> Result<(), CudaError> {
         let description = self.describe(product.bias)?;
-        let layouts = self.layouts([product.inputs, product.outputs], rows, product.result)?;
-        let weight = product.weight;
-        let run = |algorithm| self.run(&description, &layouts, algorithm, [weight, from, to], residual);
+        let layouts = self.layouts(product.shape, rows)?;
+        let operands = GemmOperands { weight: product.weight, input: from, output: to };
+        let run = |algorithm| self.run(&description, &layouts, algorithm, operands, residual);
         match run(&product.algorithm) {
-            // An algorithm may be made for other numbers of rows only.
+            // The algorithm may not support this number of rows.
             Err(CublasError(
                 cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED | cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE,
             )) => run(&self.proposals(&description, &layouts)?[0])?,
@@ -154,21 +166,22 @@ impl Products {
         Ok(())
     }
 
+    /// Enqueues a product with an algorithm.
     #[allow(unsafe_code, reason = "the library takes addresses")]
     fn run(
         &self,
         description: &Description,
-        layouts: &[Layout; 3],
+        layouts: &Layouts,
         algorithm: &sys::cublasLtMatmulAlgo_t,
-        [weight, from, to]: [Address; 3],
+        GemmOperands { weight, input, output }: GemmOperands,
         residual: Option<Address>,
     ) -> Result<(), CublasError> {
         let (one, beta) = (1.0_f32, if residual.is_some() { 1.0_f32 } else { 0.0 });
-        let added = residual.unwrap_or(to);
-        let [weight_layout, from_layout, to_layout] = layouts;
+        let added = residual.unwrap_or(output);
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
-        // SAFETY: the addresses are those of matrices of these layouts, which the caller keeps
-        // until the stream is through; scalars are read before the call returns.
+        // SAFETY: the caller passes addresses of matrices of these layouts, and keeps them until
+        // the stream has done the product. The scalars are on the host, and are read before the
+        // call returns. The workspace has WORKSPACE bytes and is used by this stream alone.
         unsafe {
             library::matmul(
                 self.handle,
@@ -176,13 +189,13 @@ impl Products {
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
                 weight as *const c_void,
-                weight_layout.0,
-                from as *const c_void,
-                from_layout.0,
+                layouts.weight.0,
+                input as *const c_void,
+                layouts.input.0,
                 added as *const c_void,
-                to_layout.0,
-                to as *mut c_void,
-                to_layout.0,
+                layouts.output.0,
+                output as *mut c_void,
+                layouts.output.0,
                 algorithm,
                 workspace as *mut c_void,
                 WORKSPACE,
@@ -191,7 +204,7 @@ impl Products {
         }
     }
 
-    /// Transposed weight, sums in f32, a bias for each output where there is one.
+    /// Describes a product with a transposed weight, sums in f32, and a bias if there is one.
     #[allow(unsafe_code, reason = "attributes are passed by address")]
     fn describe(&self, bias: Option<Address>) -> Result<Description, CublasError> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
@@ -200,7 +213,8 @@ impl Products {
         let transposed = cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_T;
         let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
         let set = |attribute, value: *const c_void, size| {
-            // SAFETY: the attribute has this size, and is copied.
+            // SAFETY: each call below passes the address and size of a local of the attribute's
+            // type, which the library copies.
             unsafe { library::set_matmul_desc_attribute(description.0, attribute, value, size) }
         };
         set(
@@ -216,35 +230,40 @@ impl Products {
         Ok(description)
     }
 
-    /// Weight, input and output: what is row-major here is column-major there, transposed.
+    /// Layouts of the operands. The library's matrices are column-major, so a row-major matrix is
+    /// the transpose to it.
     fn layouts(
         &self,
-        [inputs, outputs]: [usize; 2],
+        GemmShape { inputs, outputs, result }: GemmShape,
         rows: usize,
-        result: Element,
-    ) -> Result<[Layout; 3], CublasError> {
+    ) -> Result<Layouts, CublasError> {
         let layout = |element: Element, height: usize, width: usize| {
-            let (height, width, apart) = (height as u64, width as u64, height as i64);
-            library::create_matrix_layout(kind(element), height, width, apart).map(Layout)
+            let (height, width, stride) = (height as u64, width as u64, height as i64);
+            library::create_matrix_layout(kind(element), height, width, stride).map(Layout)
         };
-        let (from, to) = (layout(self.element, inputs, rows)?, layout(result, outputs, rows)?);
-        Ok([layout(self.element, inputs, outputs)?, from, to])
+        Ok(Layouts {
+            weight: layout(self.element, inputs, outputs)?,
+            input: layout(self.element, inputs, rows)?,
+            output: layout(result, outputs, rows)?,
+        })
     }
 
-    /// Algorithms that add each sum up in one place, the library's favourite first; at least one.
+    /// Algorithms without split-K, best first by the library's heuristic; at least one.
     #[allow(unsafe_code, reason = "the library fills a list")]
     fn proposals(
         &self,
         description: &Description,
-        [weight, from, to]: &[Layout; 3],
+        layouts: &Layouts,
     ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Preference(library::create_matmul_pref()?);
-        let (workspace, whole_sums) = (WORKSPACE, 0_u32);
+        // A mask of no reduction schemes leaves algorithms that do not split K.
+        let (workspace, no_reduction) = (WORKSPACE, 0_u32);
         let mut found = [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; PROPOSALS];
         let mut count = 0;
-        // SAFETY: the attributes have these sizes and are copied; the library writes at most as
-        // many results as asked.
+        // SAFETY: the attributes are locals of the types that the library expects, and are copied.
+        // It writes at most PROPOSALS results to `found`, which has room for them, and their number
+        // to `count`.
         unsafe {
             library::set_matmul_pref_attribute(
                 preference.0,
@@ -255,16 +274,16 @@ impl Products {
             library::set_matmul_pref_attribute(
                 preference.0,
                 Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                (&raw const whole_sums).cast(),
-                size_of_val(&whole_sums),
+                (&raw const no_reduction).cast(),
+                size_of_val(&no_reduction),
             )?;
             sys::cublasLtMatmulAlgoGetHeuristic(
                 self.handle,
                 description.0,
-                weight.0,
-                from.0,
-                to.0,
-                to.0,
+                layouts.weight.0,
+                layouts.input.0,
+                layouts.output.0,
+                layouts.output.0,
                 preference.0,
                 PROPOSALS as i32,
                 found.as_mut_ptr().cast(),
@@ -272,7 +291,7 @@ impl Products {
             )
             .result()?;
         }
-        // SAFETY: the library filled the first `count`.
+        // SAFETY: the library initialised the first `count` results.
         let found = found[..count as usize].iter().map(|result| unsafe { result.assume_init_ref() });
         let usable = found.filter(|result| result.state == cublasStatus_t::CUBLAS_STATUS_SUCCESS);
         let usable: Vec<_> = usable.map(|result| result.algo).collect();
@@ -283,6 +302,7 @@ impl Products {
     }
 }
 
+/// The library's name of an element type.
 fn kind(element: Element) -> sys::cudaDataType {
     match element {
         Element::Bf16 => sys::cudaDataType::CUDA_R_16BF,

@@ -1,8 +1,11 @@
-//! The sources of the kernels, as they are compiled for a device.
+//! Sources of the GPU kernels, put together from `cuda/*.cu` as they are compiled.
+//!
+//! All that is PTX is in `ptx.cu`, the first part, so that tests can put a C++ header in its place
+//! and run the kernels on a CPU.
 
 use crate::kernels::math::Activation;
 
-/// What is written in PTX; see `cuda/ptx.cu`.
+/// The part with inline PTX.
 const PTX: &str = include_str!("../cuda/ptx.cu");
 const ELEMENT: &str = include_str!("../cuda/element.cu");
 const ACTIVATION: &str = include_str!("../cuda/activation.cu");
@@ -12,21 +15,22 @@ const ATTENTION: &str = include_str!("../cuda/attention.cu");
 const DECODER: &str = include_str!("../cuda/decoder.cu");
 const PRODUCT: &str = include_str!("../cuda/product.cu");
 
-/// Kernels that are compiled together.
+/// Kernels that are compiled together, and the macros that they need besides ELEMENT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Between the products of an encoder: ELEMENT, ACTIVATION and WIDTH are defined.
+    /// Embedding, layer norm, activation and pooling of an encoder: ACTIVATION and WIDTH.
     Layers,
-    /// Attention of an encoder: ELEMENT, HEADS and HEAD.
+    /// Attention of an encoder: HEADS and HEAD.
     Attention,
-    /// Between the products of a decoder: ELEMENT, ACTIVATION, SHARED, GROUP, HEAD and SCORE_SCALE.
+    /// Embedding, norms, RoPE, gates and paged attention of a decoder: ACTIVATION, KV_HEADS, GROUP,
+    /// HEAD and SCORE_SCALE.
     Decoder,
-    /// Products of few rows: ELEMENT, ACTIVATION, BITS, SECOND and OFFSET.
+    /// GEMV and thin GEMM, and dequantisation: ACTIVATION, BITS, SECOND and OFFSET.
     Product,
 }
 
 impl Source {
-    /// The text behind what `ptx.cu` says.
+    /// The text that follows `ptx.cu`, or what stands in for it.
     pub fn body(self) -> String {
         match self {
             Self::Layers => [ELEMENT, ACTIVATION, LAYERS].concat(),
@@ -42,7 +46,7 @@ impl Source {
     }
 }
 
-/// What ACTIVATION is defined as; see `cuda/activation.cu`.
+/// The number of an activation in `cuda/activation.cu`.
 pub(crate) fn activation_number(activation: Activation) -> usize {
     match activation {
         Activation::Gelu => 0,

@@ -1,40 +1,36 @@
-//! Blocks as they lie in a file.
+//! Quantisation blocks as they are in a file: ggml-quants.c's `dequantize_row_*` in two steps,
+//! integers and scales.
+//!
+//! Both steps are lossless; [`Format::dequantise`] puts them together for tensors that are needed
+//! as numbers.
 
 use super::format::Format;
-use super::{BLOCK, CHUNK};
+use super::geometry::{BLOCK, CHUNK};
 
-/// The scales of a block: factors as the bits of a half, and the small integers of the K formats.
+/// The scales of a block: its f16 factors, and the small integers of the K formats.
 ///
-/// A weight is `factor · q - minimum`, both times the integers of its part of the block where there
-/// are any.
+/// A weight is `factor · q − minimum`. In the K formats both are multiplied by the integers of the
+/// weight's 16 or 32 neighbours.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Scales {
-    /// Factor of the integers.
+pub(super) struct BlockScales {
+    /// Factor of the integers, ggml's `d`, as the bits of an f16.
     pub(super) factor: u16,
-    /// Factor of the minima; the Q4_1 and Q5_1 formats store its negative.
+    /// The minimum, or the factor of the minima, ggml's `dmin`, as the bits of an f16. Q4_1 and
+    /// Q5_1 store its negative, `m`.
     pub(super) minimum: u16,
-    /// Integer factors, for 32 weights each or, in Q6_K, for 16 (signed, as their bits).
+    /// Integer scales of 32 weights each or, in Q6_K, of 16 (signed, as their bits).
     pub(super) factors: [u8; 16],
     /// Integer minima.
     pub(super) minima: [u8; 8],
 }
 
-/// What is taken from each integer of a format that has no minima.
-pub(super) fn offset(format: Format) -> u8 {
-    match format {
-        Format::Q4_0 => 8,
-        Format::Q5_0 => 16,
-        Format::Q6K => 32,
-        Format::Q8_0 => 128,
-        _ => 0,
-    }
-}
-
-/// The number that the bits of a half stand for, where it is finite.
+/// Converts a finite f16.
 ///
-/// Without subnormal numbers on the way, which some processors are slow at.
+/// By integer arithmetic that vectorises without F16C, and without subnormal numbers on the way,
+/// which cost some processors 100 cycles and more each.
 #[inline(always)]
 pub(super) fn half(bits: u16) -> f32 {
+    // 2^-14, the smallest normal f16; 127 − 15 = 112 is the difference of the exponents' biases.
     const LEAST: u32 = 113 << 23;
     let magnitude = u32::from(bits & 0x7FFF) << 13;
     let normal = f32::from_bits(magnitude + (112 << 23));
@@ -43,18 +39,19 @@ pub(super) fn half(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
-/// Whether a half is neither infinite nor missing.
+/// Returns true if an f16 is neither infinite nor NaN.
 pub(super) fn is_finite(bits: u16) -> bool {
     bits & 0x7C00 != 0x7C00
 }
 
+/// Two little-endian bytes.
 fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 /// The scales of a block of a quantised format.
-pub(super) fn scales(format: Format, block: &[u8]) -> Scales {
-    let mut scales = Scales::default();
+pub(super) fn scales(format: Format, block: &[u8]) -> BlockScales {
+    let mut scales = BlockScales::default();
     match format {
         Format::Q4_1 | Format::Q5_1 => {
             scales.factor = word(block, 0);
@@ -79,7 +76,7 @@ pub(super) fn scales(format: Format, block: &[u8]) -> Scales {
     scales
 }
 
-/// One of the eight factors and minima that lie in 12 bytes (`get_scale_min_k4` of ggml).
+/// One of the eight scales and minima of 6 bits in 12 bytes (ggml's `get_scale_min_k4`).
 fn six_bits(packed: &[u8], index: usize) -> (u8, u8) {
     if index < 4 {
         (packed[index] & 63, packed[index + 4] & 63)
@@ -89,7 +86,7 @@ fn six_bits(packed: &[u8], index: usize) -> (u8, u8) {
     }
 }
 
-/// The integers of a block, none below zero, in the order of the inputs.
+/// Reads the integers of a block, as unsigned numbers and in the order of the inputs.
 pub(super) fn integers(format: Format, block: &[u8], out: &mut [u8]) {
     match format {
         Format::Q4_0 => nibbles(&block[2..], out),
@@ -102,6 +99,7 @@ pub(super) fn integers(format: Format, block: &[u8], out: &mut [u8]) {
             nibbles(&block[8..], out);
             fifth_bits(&block[4..8], out);
         }
+        // Signed bytes with an offset of 128, so that all formats are unsigned.
         Format::Q8_0 => out.iter_mut().zip(&block[2..]).for_each(|(out, byte)| *out = byte ^ 0x80),
         Format::Q4K => long_nibbles(&block[16..], out),
         Format::Q5K => {
@@ -112,12 +110,12 @@ pub(super) fn integers(format: Format, block: &[u8], out: &mut [u8]) {
                 }
             }
         }
-        Format::Q6K => six(block, out),
+        Format::Q6K => six_bit_integers(block, out),
         Format::F32 | Format::F16 | Format::Bf16 => unreachable!("has no integers"),
     }
 }
 
-/// The lower halves of 16 bytes, then the upper ones.
+/// The lower nibbles of 16 bytes, then the upper ones.
 fn nibbles(bytes: &[u8], out: &mut [u8]) {
     let (low, high) = out.split_at_mut(BLOCK / 2);
     for ((low, high), byte) in low.iter_mut().zip(high).zip(bytes) {
@@ -125,13 +123,14 @@ fn nibbles(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
+/// Adds bit 4, one bit for each integer.
 fn fifth_bits(bytes: &[u8], out: &mut [u8]) {
     for (index, out) in out.iter_mut().enumerate() {
         *out |= (bytes[index / 8] >> (index % 8) & 1) << 4;
     }
 }
 
-/// The lower halves of 32 bytes, then the upper ones, four times.
+/// The lower nibbles of 32 bytes, then the upper ones, four times.
 fn long_nibbles(bytes: &[u8], out: &mut [u8]) {
     for (part, bytes) in out.chunks_exact_mut(2 * BLOCK).zip(bytes.chunks_exact(BLOCK)) {
         let (low, high) = part.split_at_mut(BLOCK);
@@ -141,7 +140,8 @@ fn long_nibbles(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-fn six(block: &[u8], out: &mut [u8]) {
+/// The integers of Q6_K: nibbles, and two more bits each from a second array.
+fn six_bit_integers(block: &[u8], out: &mut [u8]) {
     for (half, out) in out.chunks_exact_mut(CHUNK / 2).enumerate() {
         let (low, high) = (&block[half * 64..][..64], &block[128 + half * 32..][..32]);
         for (index, out) in out.iter_mut().enumerate() {
@@ -152,8 +152,26 @@ fn six(block: &[u8], out: &mut [u8]) {
     }
 }
 
-/// The numbers of one block.
-pub(super) fn dequantise(format: Format, block: &[u8], out: &mut [f32]) {
+impl Format {
+    /// Converts whole blocks to f32.
+    ///
+    /// # Panics
+    /// If `bytes` and `out` are not the same number of whole blocks.
+    pub fn dequantise(self, bytes: &[u8], out: &mut [f32]) {
+        let (blocks, values) = (bytes.len() / self.block_bytes(), out.len() / self.block_length());
+        assert!(
+            blocks == values
+                && bytes.len().is_multiple_of(self.block_bytes())
+                && out.len().is_multiple_of(self.block_length()),
+            "whole blocks"
+        );
+        let blocks = bytes.chunks_exact(self.block_bytes()).zip(out.chunks_exact_mut(self.block_length()));
+        blocks.for_each(|(block, out)| dequantise_block(self, block, out));
+    }
+}
+
+/// Reads the numbers of one block.
+fn dequantise_block(format: Format, block: &[u8], out: &mut [f32]) {
     match format {
         Format::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
         Format::F16 => out[0] = any_half(word(block, 0)),
@@ -162,7 +180,7 @@ pub(super) fn dequantise(format: Format, block: &[u8], out: &mut [f32]) {
             let mut integers = [0; CHUNK];
             self::integers(format, block, &mut integers[..out.len()]);
             let scales = scales(format, block);
-            let offset = i32::from(offset(format));
+            let offset = i32::from(format.offset());
             for (index, (out, q)) in out.iter_mut().zip(integers).enumerate() {
                 let (factor, minimum) = scales.at(format, index);
                 *out = factor * (i32::from(q) - offset) as f32 - minimum;
@@ -171,6 +189,7 @@ pub(super) fn dequantise(format: Format, block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Converts any f16, infinities and NaN included.
 fn any_half(bits: u16) -> f32 {
     if is_finite(bits) {
         half(bits)
@@ -179,8 +198,8 @@ fn any_half(bits: u16) -> f32 {
     }
 }
 
-impl Scales {
-    /// Factor and minimum of the weight at this place of the block.
+impl BlockScales {
+    /// Scale and minimum of the weight at this index of the block.
     pub(super) fn at(&self, format: Format, index: usize) -> (f32, f32) {
         let (factor, minimum) = (any_half(self.factor), any_half(self.minimum));
         match format {
@@ -192,14 +211,4 @@ impl Scales {
             _ => (factor, minimum),
         }
     }
-}
-
-/// Scales for each 32 weights.
-pub(super) fn scales_of_block(format: Format) -> usize {
-    if format == Format::Q6K { 2 } else { 1 }
-}
-
-/// The power of two that [`offset`] is, for formats that have one.
-pub(super) fn shift(format: Format) -> u32 {
-    u32::from(offset(format)).checked_ilog2().unwrap_or_default()
 }

@@ -1,10 +1,12 @@
-//! The formats of a file's tensors.
+//! Formats of a GGUF file's tensors, with the names, numbers and sizes of ggml.
+//!
+//! What the bytes of a block mean is in [`super::decode`].
 
 use anyhow::{Result, bail, ensure};
 
-use super::{BLOCK, CHUNK, decode};
+use super::geometry::{BLOCK, CHUNK};
 
-/// How the numbers of a tensor are stored; names and numbers are those of ggml's `ggml_type`.
+/// Storage format of the numbers of a tensor: ggml's `ggml_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// IEEE single precision.
@@ -23,16 +25,16 @@ pub enum Format {
     Q5_1,
     /// 8 bits and a scale for 32 weights.
     Q8_0,
-    /// 4 bits, a scale and a minimum of 6 bits for 32 weights, two factors for 256.
+    /// 4 bits, a scale and a minimum of 6 bits for 32 weights, two f16 factors for 256.
     Q4K,
-    /// 5 bits, a scale and a minimum of 6 bits for 32 weights, two factors for 256.
+    /// 5 bits, a scale and a minimum of 6 bits for 32 weights, two f16 factors for 256.
     Q5K,
-    /// 6 bits, a scale of 8 bits for 16 weights, a factor for 256.
+    /// 6 bits, a scale of 8 bits for 16 weights, an f16 factor for 256.
     Q6K,
 }
 
 impl Format {
-    /// All that are read.
+    /// All formats that are supported.
     pub const ALL: [Self; 11] = [
         Self::F32,
         Self::F16,
@@ -47,7 +49,7 @@ impl Format {
         Self::Q6K,
     ];
 
-    /// Number in a file.
+    /// Number in a file, that of `ggml_type`.
     pub fn number(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -64,10 +66,10 @@ impl Format {
         }
     }
 
-    /// The format of this number.
+    /// The format with a number of `ggml_type`.
     ///
     /// # Errors
-    /// Names the format where ggml has one that is not read here, and those that are.
+    /// If the format is not supported, with its name and the names of those that are.
     pub fn from_number(number: u32) -> Result<Self> {
         if let Some(format) = Self::ALL.into_iter().find(|format| format.number() == number) {
             return Ok(format);
@@ -79,7 +81,7 @@ impl Format {
         }
     }
 
-    /// Its name in logs and tables.
+    /// Name in logs, tables and errors, as llama.cpp prints it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -96,12 +98,12 @@ impl Format {
         }
     }
 
-    /// Whether it has blocks of integers, which [`super::Panels`] take.
+    /// Returns true if weights are blocks of integers, which [`super::Panels`] take.
     pub fn is_quantised(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// Numbers of a block; a row is a whole number of blocks.
+    /// Numbers of a block. A row is a whole number of blocks.
     pub fn block_length(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
@@ -126,38 +128,48 @@ impl Format {
         }
     }
 
-    /// Bytes of a row of this many numbers.
+    /// Bytes of a row of `length` numbers.
     ///
     /// # Errors
-    /// If that is no whole number of blocks.
+    /// If `length` is not a multiple of the block size.
     pub fn row_bytes(self, length: usize) -> Result<usize> {
         let block = self.block_length();
         ensure!(
             length.is_multiple_of(block),
-            "a row of {length} is no whole number of blocks of {block} as {} asks for",
+            "row length {length} is not a multiple of the {} block size {block}",
             self.name()
         );
         Ok(length / block * self.block_bytes())
     }
 
-    /// The numbers that whole blocks stand for.
-    ///
-    /// # Panics
-    /// Where `bytes` and `out` do not hold the same number of whole blocks.
-    pub fn dequantise(self, bytes: &[u8], out: &mut [f32]) {
-        let (blocks, values) = (bytes.len() / self.block_bytes(), out.len() / self.block_length());
-        assert!(
-            blocks == values
-                && bytes.len().is_multiple_of(self.block_bytes())
-                && out.len().is_multiple_of(self.block_length()),
-            "whole blocks"
-        );
-        let blocks = bytes.chunks_exact(self.block_bytes()).zip(out.chunks_exact_mut(self.block_length()));
-        blocks.for_each(|(block, out)| decode::dequantise(self, block, out));
+    /// Offset that is subtracted from each integer of a format without minima.
+    pub(super) fn offset(self) -> u8 {
+        match self {
+            Self::Q4_0 => 8,
+            Self::Q5_0 => 16,
+            Self::Q6K => 32,
+            Self::Q8_0 => 128,
+            _ => 0,
+        }
+    }
+
+    /// The power of two that [`Self::offset`] is; 0 for formats with minima.
+    pub(super) fn offset_shift(self) -> u32 {
+        u32::from(self.offset()).checked_ilog2().unwrap_or_default()
+    }
+
+    /// Returns true if a weight is scale · integer − minimum instead of scale · (integer − offset).
+    pub(super) fn has_minima(self) -> bool {
+        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
+    }
+
+    /// Scales for each 32 weights.
+    pub(super) fn scales_per_block(self) -> usize {
+        if self == Self::Q6K { 2 } else { 1 }
     }
 }
 
-/// Formats of ggml that are not read.
+/// Names of ggml's formats that are not supported.
 fn other_name(number: u32) -> Option<&'static str> {
     Some(match number {
         9 => "Q8_1",
@@ -212,6 +224,6 @@ mod tests {
         assert_eq!(Format::Q8_0.row_bytes(896).unwrap(), 952);
         assert_eq!(Format::Q4K.row_bytes(4864).unwrap(), 2736);
         let error = Format::Q4K.row_bytes(896).unwrap_err().to_string();
-        assert_eq!(error, "a row of 896 is no whole number of blocks of 256 as Q4_K asks for");
+        assert_eq!(error, "row length 896 is not a multiple of the Q4_K block size 256");
     }
 }

@@ -1,79 +1,25 @@
-//! Weights re-laid out, 16 outputs side by side.
-
-use std::ops::Range;
+//! Quantised weights repacked for the CPU's kernels, 16 outputs side by side.
+//!
+//! Integers and scales are those of the file, so dequantised rows are bit for bit those of the
+//! file.
 
 use anyhow::{Result, bail, ensure};
 
-use super::super::lines::Lines;
-use super::super::matrix::{Line, PANEL, STRIP};
-use super::super::parallel;
-use super::decode::{self, Scales};
+use super::decode::{self, BlockScales};
 use super::format::Format;
-use super::unpack::Chunk;
-use super::{BLOCK, BLOCKS, CHUNK, LINE, QUAD, QUADS};
+use super::geometry::{BLOCK, BLOCK_QUADS, CHUNK, CHUNK_BLOCKS, QUAD, QUAD_BYTES};
+use super::unpack::{ChunkLayout, UnpackedChunk};
+use crate::kernels::huge_pages::WeightBuffer;
+use crate::kernels::matrix::{CacheLine, PANEL, STRIP};
+use crate::kernels::parallel;
 
-/// Where things lie in a packed chunk of a strip.
+/// Weights and bias of a linear layer in one of the quantised formats, packed.
 ///
-/// First the scales. Then, block by block, the lower bits of the integers: bytes of 8-bit formats
-/// quad by quad, in each quad output by output; of the others the first half of a block's quads in
-/// the lower halves of the bytes, the second in the upper ones. Last, block by block, the higher
-/// bits: a byte for each place in a quad, which holds the fifth bits of all quads, or two bytes,
-/// which hold the fifth and sixth bits of four quads each.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    /// Blocks of the chunk.
-    pub(super) blocks: usize,
-    /// Bytes of the scales.
-    pub(super) head: usize,
-    /// Bytes of a block's lower bits.
-    pub(super) low: usize,
-    /// Bytes of a block's higher bits.
-    pub(super) high: usize,
-}
-
-impl Layout {
-    pub(super) fn new(format: Format, blocks: usize) -> Self {
-        let head = match format {
-            Format::Q4_1 | Format::Q5_1 => 4 * blocks,
-            Format::Q4K | Format::Q5K => 2 + 2 + 2 * BLOCKS,
-            Format::Q6K => 2 + 2 * BLOCKS,
-            _ => 2 * blocks,
-        };
-        let whole = QUADS * LINE;
-        let (low, high) = match format {
-            Format::Q8_0 => (whole, 0),
-            Format::Q5_0 | Format::Q5_1 | Format::Q5K => (whole / 2, whole / 8),
-            Format::Q6K => (whole / 2, whole / 4),
-            _ => (whole / 2, 0),
-        };
-        Self { blocks, head: head * STRIP, low, high }
-    }
-
-    fn bytes(self) -> usize {
-        self.head + self.blocks * (self.low + self.high)
-    }
-
-    /// Place of the lower bits of a block.
-    pub(super) fn low(self, block: usize) -> Range<usize> {
-        let start = self.head + block * self.low;
-        start..start + self.low
-    }
-
-    /// Place of the higher bits of a block.
-    pub(super) fn high(self, block: usize) -> Range<usize> {
-        let start = self.head + self.blocks * self.low + block * self.high;
-        start..start + self.high
-    }
-}
-
-/// The weights and bias of a linear layer in one of the block formats.
-///
-/// Strip by strip of 16 outputs, then chunk by chunk of 256 inputs, see `Layout`. The integers and
-/// scales are those of the file, in at most 1.03 times its bytes where the outputs are whole
-/// strips.
+/// Strip by strip of 16 outputs, then chunk by chunk of 256 inputs, see [`ChunkLayout`]. They take
+/// at most 1.03 times their bytes in the file if the outputs are whole strips.
 #[derive(Debug)]
 pub(crate) struct Panels {
-    lines: Lines,
+    lines: WeightBuffer,
     bias: Vec<f32>,
     format: Format,
     inputs: usize,
@@ -84,25 +30,26 @@ impl Panels {
     /// Zero weights of a layer from `inputs` to `outputs`.
     ///
     /// # Errors
-    /// If the format has no blocks of integers, or an input row is no whole number of blocks.
+    /// If the format is not quantised, an input row is no whole number of blocks, or the size is
+    /// zero or overflows.
     fn zeros(format: Format, inputs: usize, outputs: usize) -> Result<Self> {
-        ensure!(format.is_quantised(), "{} has no blocks of integers to multiply by", format.name());
+        ensure!(format.is_quantised(), "{} is not a quantised format", format.name());
         format.row_bytes(inputs)?;
-        ensure!(inputs > 0 && outputs > 0, "a layer from {inputs} to {outputs} has no weights");
+        ensure!(inputs > 0 && outputs > 0, "a layer of {inputs} inputs and {outputs} outputs has no weights");
         let columns = outputs.checked_next_multiple_of(PANEL);
         let bytes = outputs.div_ceil(STRIP).checked_mul(strip_bytes(format, inputs));
         let (Some(columns), Some(bytes)) = (columns, bytes) else {
-            bail!("a layer from {inputs} to {outputs} fits into no memory");
+            bail!("a layer of {inputs} inputs and {outputs} outputs exceeds the address space");
         };
-        let lines = Lines::zeros(bytes);
+        let lines = WeightBuffer::zeros(bytes);
         Ok(Self { lines, bias: vec![0.0; columns], format, inputs, outputs })
     }
 
-    /// A whole layer from rows as they lie in a file, one for each output.
+    /// Packs a whole layer from the rows of a file, one for each output.
     ///
     /// # Errors
-    /// If the format has no blocks of integers, an input row is no whole number of blocks, `bytes`
-    /// are not as many rows as there are outputs, or a scale is not finite.
+    /// If the format is not quantised, an input row is no whole number of blocks, `bytes` are not
+    /// as many rows as there are outputs, or a scale is not finite.
     pub(crate) fn of(
         format: Format,
         inputs: usize,
@@ -117,20 +64,29 @@ impl Panels {
         Ok(panels)
     }
 
-    /// Packs rows as they lie in a file, and their biases, from output `first` on.
+    /// Packs rows of a file and their biases from output `first` on.
     ///
     /// # Errors
-    /// If `bytes` are no whole rows, there are more of them than outputs, or a scale is not finite.
+    /// If `bytes` are no whole rows, there are more rows than outputs, or a scale is not finite.
     fn pack(&mut self, first: usize, bytes: &[u8], bias: Option<&[f32]>) -> Result<()> {
         let (format, row_bytes) = (self.format, self.row_bytes());
         let count = bytes.len() / row_bytes;
-        ensure!(bytes.len().is_multiple_of(row_bytes), "{} bytes are no whole rows", bytes.len());
-        ensure!(first + count <= self.outputs, "{count} rows do not fit from output {first} on");
+        ensure!(
+            bytes.len().is_multiple_of(row_bytes),
+            "{} bytes are not a multiple of the row size {row_bytes}",
+            bytes.len()
+        );
+        ensure!(
+            first + count <= self.outputs,
+            "{count} rows from output {first} on exceed {} outputs",
+            self.outputs
+        );
         if let Some(bias) = bias {
             ensure!(bias.len() == count, "{} biases for {count} outputs", bias.len());
             self.bias[first..first + count].copy_from_slice(bias);
         }
         let rows = || bytes.chunks_exact(row_bytes);
+        // Checked once here, so that kernels may convert f16 without looking at infinities.
         let broken = rows().position(|row| !row.chunks_exact(format.block_bytes()).all(finite(format)));
         ensure!(broken.is_none(), "a scale of output {} is not finite", first + broken.unwrap_or_default());
         if count == 0 {
@@ -139,7 +95,7 @@ impl Panels {
         let (strip_bytes, inputs) = (self.strip_bytes(), self.inputs);
         let strips = first / STRIP..(first + count).div_ceil(STRIP);
         let data =
-            &mut Line::bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
+            &mut CacheLine::bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
         parallel::each_chunk(data, strip_bytes, |index, strip| {
             let start = (strips.start + index) * STRIP;
             for output in start.max(first)..(start + STRIP).min(first + count) {
@@ -150,15 +106,15 @@ impl Panels {
         Ok(())
     }
 
-    /// The weights to one output, as [`Format::dequantise`] has them.
+    /// Dequantises the weights of one output, to the same bits as [`Format::dequantise`].
     ///
     /// # Panics
-    /// Where there is no such output, or `out` is not as long as an input row.
+    /// If there is no such output, or `out` is not as long as an input row.
     pub(crate) fn dequantise_row(&self, output: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.inputs, "inputs of the layer");
         assert!(output < self.outputs, "output {output} of {}", self.outputs);
         let (strip, lane) = (output / STRIP, output % STRIP);
-        let mut chunk = Chunk::default();
+        let mut chunk = UnpackedChunk::default();
         for (index, out) in out.chunks_mut(CHUNK).enumerate() {
             let (bytes, layout) = self.chunk(strip, index);
             chunk.unpack(self.format, bytes, layout);
@@ -181,31 +137,32 @@ impl Panels {
         self.outputs
     }
 
-    /// Bytes that the weights take.
+    /// Bytes of the packed weights.
     pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.lines.len() * size_of::<CacheLine>()
     }
 
-    /// Strips of outputs, the last of which may not be full.
+    /// Number of strips of outputs; the last may not be full.
     pub(super) fn strips(&self) -> usize {
         self.outputs.div_ceil(STRIP)
     }
 
-    /// Chunks of an input row, the last of which may not be full.
+    /// Number of chunks of an input row; the last may not be full.
     pub(super) fn chunks(&self) -> usize {
         self.inputs.div_ceil(CHUNK)
     }
 
-    /// A packed chunk of a strip.
+    /// A packed chunk of a strip, and where things are in it.
     #[inline]
-    pub(super) fn chunk(&self, strip: usize, index: usize) -> (&[u8], Layout) {
-        let blocks = (self.inputs / BLOCK - index * BLOCKS).min(BLOCKS);
-        let layout = Layout::new(self.format, blocks);
-        let before = index * Layout::new(self.format, BLOCKS).bytes();
+    pub(super) fn chunk(&self, strip: usize, index: usize) -> (&[u8], ChunkLayout) {
+        let blocks = (self.inputs / BLOCK - index * CHUNK_BLOCKS).min(CHUNK_BLOCKS);
+        let layout = ChunkLayout::new(self.format, blocks);
+        let before = index * ChunkLayout::new(self.format, CHUNK_BLOCKS).bytes();
         let start = strip * self.strip_bytes() + before;
-        (&Line::bytes(&self.lines)[start..start + layout.bytes()], layout)
+        (&CacheLine::bytes(&self.lines)[start..start + layout.bytes()], layout)
     }
 
+    /// The biases of a strip.
     pub(super) fn bias(&self, strip: usize) -> &[f32; STRIP] {
         self.bias[strip * STRIP..].first_chunk().expect("a bias for whole strips")
     }
@@ -221,25 +178,26 @@ impl Panels {
 
 fn strip_bytes(format: Format, inputs: usize) -> usize {
     let blocks = inputs / BLOCK;
-    let full = blocks / BLOCKS * Layout::new(format, BLOCKS).bytes();
-    let rest = blocks % BLOCKS;
-    let rest = if rest == 0 { 0 } else { Layout::new(format, rest).bytes() };
-    (full + rest).next_multiple_of(size_of::<Line>())
+    let full = blocks / CHUNK_BLOCKS * ChunkLayout::new(format, CHUNK_BLOCKS).bytes();
+    let rest = blocks % CHUNK_BLOCKS;
+    let rest = if rest == 0 { 0 } else { ChunkLayout::new(format, rest).bytes() };
+    (full + rest).next_multiple_of(size_of::<CacheLine>())
 }
 
+/// A test whether the f16 factors of a block are finite.
 fn finite(format: Format) -> impl Fn(&[u8]) -> bool {
     move |block| {
-        let Scales { factor, minimum, .. } = decode::scales(format, block);
+        let BlockScales { factor, minimum, .. } = decode::scales(format, block);
         decode::is_finite(factor) && decode::is_finite(minimum)
     }
 }
 
-/// A block of a chunk, which begins at `start` of a strip.
+/// A block of a chunk that begins at byte `start` of a strip.
 #[derive(Clone, Copy)]
 struct Place {
     start: usize,
     block: usize,
-    layout: Layout,
+    layout: ChunkLayout,
 }
 
 /// One output's share of a strip.
@@ -260,8 +218,8 @@ impl Lane<'_> {
         }
     }
 
-    /// The scales of a file's block.
-    fn put_scales(&mut self, format: Format, Place { start, block, layout }: Place, scales: &Scales) {
+    /// Writes the scales of a file's block.
+    fn put_scales(&mut self, format: Format, Place { start, block, layout }: Place, scales: &BlockScales) {
         let words = STRIP * 2;
         match format {
             Format::Q4_1 | Format::Q5_1 => {
@@ -271,8 +229,8 @@ impl Lane<'_> {
             Format::Q4K | Format::Q5K => {
                 self.put_word(start, 0, scales.factor);
                 self.put_word(start, 1, scales.minimum);
-                self.put_bytes(start + 2 * words, &scales.factors[..BLOCKS]);
-                self.put_bytes(start + 2 * words + BLOCKS * STRIP, &scales.minima);
+                self.put_bytes(start + 2 * words, &scales.factors[..CHUNK_BLOCKS]);
+                self.put_bytes(start + 2 * words + CHUNK_BLOCKS * STRIP, &scales.minima);
             }
             Format::Q6K => {
                 self.put_word(start, 0, scales.factor);
@@ -282,40 +240,41 @@ impl Lane<'_> {
         }
     }
 
-    /// The integers of 32 inputs.
+    /// Writes the integers of 32 inputs.
     fn put_integers(&mut self, Place { start, block, layout }: Place, integers: &[u8]) {
         let (low, high) = (start + layout.low(block).start, start + layout.high(block).start);
         for (input, value) in integers.iter().enumerate() {
             let (quad, place) = (input / QUAD, self.lane * QUAD + input % QUAD);
-            if layout.low == QUADS * LINE {
-                self.strip[low + quad * LINE + place] = *value;
+            if layout.low == BLOCK_QUADS * QUAD_BYTES {
+                self.strip[low + quad * QUAD_BYTES + place] = *value;
                 continue;
             }
-            self.strip[low + quad % 4 * LINE + place] |= (value & 15) << (quad / 4 * 4);
-            if layout.high == LINE {
+            self.strip[low + quad % 4 * QUAD_BYTES + place] |= (value & 15) << (quad / 4 * 4);
+            if layout.high == QUAD_BYTES {
                 self.strip[high + place] |= (value >> 4) << quad;
             } else if layout.high > 0 {
-                self.strip[high + quad / 4 * LINE + place] |= (value >> 4) << (quad % 4 * 2);
+                self.strip[high + quad / 4 * QUAD_BYTES + place] |= (value >> 4) << (quad % 4 * 2);
             }
         }
     }
 
-    /// Zeros where the integers of a block will be, which are put together from bits.
+    /// Clears the integers of a block, which `put_integers` puts together from bits.
     fn clear(&mut self, Place { start, block, layout }: Place) {
         let (low, high) = (layout.low(block), layout.high(block));
-        for line in (low.step_by(LINE)).chain(high.step_by(LINE)) {
+        for line in (low.step_by(QUAD_BYTES)).chain(high.step_by(QUAD_BYTES)) {
             self.strip[start + line + self.lane * QUAD..][..QUAD].fill(0);
         }
     }
 }
 
+/// Packs a row of a file into a lane.
 fn pack_row(format: Format, inputs: usize, row: &[u8], lane: &mut Lane<'_>) {
     let mut integers = [0; CHUNK];
     let integers = &mut integers[..format.block_length()];
     let (mut start, blocks) = (0, inputs / BLOCK);
     let per_chunk = CHUNK / format.block_length() * format.block_bytes();
     for (index, row) in row.chunks(per_chunk).enumerate() {
-        let layout = Layout::new(format, (blocks - index * BLOCKS).min(BLOCKS));
+        let layout = ChunkLayout::new(format, (blocks - index * CHUNK_BLOCKS).min(CHUNK_BLOCKS));
         for (at, bytes) in row.chunks_exact(format.block_bytes()).enumerate() {
             lane.put_scales(format, Place { start, block: at, layout }, &decode::scales(format, bytes));
             decode::integers(format, bytes, integers);
@@ -394,16 +353,16 @@ mod tests {
             assert_eq!(result.unwrap_err().to_string(), expected);
         }
         let broken = [0xFF; 34];
-        check(Panels::zeros(Format::F16, 32, 1), "F16 has no blocks of integers to multiply by");
+        check(Panels::zeros(Format::F16, 32, 1), "F16 is not a quantised format");
         check(
             Panels::zeros(Format::Q8_0, 40, 1),
-            "a row of 40 is no whole number of blocks of 32 as Q8_0 asks for",
+            "row length 40 is not a multiple of the Q8_0 block size 32",
         );
         check(Panels::of(Format::Q8_0, 32, 2, &[0; 34], None), "has 34 bytes, expected 68");
         check(Panels::of(Format::Q8_0, 32, 1, &broken, None), "a scale of output 0 is not finite");
         check(Panels::of(Format::Q8_0, 32, 1, &[0; 34], Some(&[1.0, 2.0])), "2 biases for 1 outputs");
         let mut panels = Panels::zeros(Format::Q8_0, 32, 2).unwrap();
         let error = panels.pack(1, &[0; 68], None).unwrap_err().to_string();
-        assert_eq!(error, "2 rows do not fit from output 1 on");
+        assert_eq!(error, "2 rows from output 1 on exceed 2 outputs");
     }
 }

@@ -1,32 +1,35 @@
-//! Plain Rust, which shows on every machine what the others compute.
+//! The kernel in plain Rust: the reference of the others on every machine.
+//!
+//! It rounds where they do, with `mul_add` even if that is a call of the C library, so its results
+//! are theirs bit for bit.
 
-use super::super::matrix::STRIP;
-use super::decode::shift;
-use super::product::Tile;
-use super::unpack::has_minima;
-use super::{LINE, QUAD, QUADS};
+use super::geometry::{BLOCK_QUADS, QUAD, QUAD_BYTES};
+use super::tile::Tile;
+use crate::kernels::matrix::STRIP;
 
-/// Quads that share a scale of the weights, and the offset of those.
+/// Scales of the weights in each block: 2 in Q6_K, 1 otherwise.
 fn groups(tile: &Tile<'_>) -> usize {
-    tile.scales.len() / (tile.quants.len() / QUADS)
+    tile.scales.len() / (tile.quants.len() / BLOCK_QUADS)
 }
 
-/// The sums of a tile; see [`Tile`].
+/// Sums a tile; see [`Tile`].
 pub(super) fn sum(tile: &Tile<'_>) {
     let groups = groups(tile);
-    for (row, part) in tile.rows.iter().enumerate() {
+    let has_minima = tile.format.has_minima();
+    for (row, chunk) in tile.rows.iter().enumerate() {
         let mut sums = tile.start(row);
-        for (index, lines) in tile.quants.chunks_exact(QUADS / groups).enumerate() {
+        for (index, lines) in tile.quants.chunks_exact(BLOCK_QUADS / groups).enumerate() {
             let block = index / groups;
-            let taken = if groups == 1 { part.sums[index] } else { part.halves[index] };
-            let quads = &part.bytes.as_chunks::<QUAD>().0[index * lines.len()..];
-            let totals =
-                totals(lines, quads, if has_minima(tile.format) { 0 } else { taken << shift(tile.format) });
+            let negated =
+                if groups == 1 { chunk.negated_sums[index] } else { chunk.negated_half_sums[index] };
+            let quads = &chunk.bytes.as_chunks::<QUAD>().0[index * lines.len()..];
+            let start = if has_minima { 0 } else { negated << tile.format.offset_shift() };
+            let totals = totals(lines, quads, start);
             for (lane, sum) in sums.iter_mut().enumerate() {
-                let scale = tile.scales[index][lane] * part.scales[block];
+                let scale = tile.scales[index][lane] * chunk.scales[block];
                 *sum = (totals[lane] as f32).mul_add(scale, *sum);
-                if has_minima(tile.format) {
-                    *sum = (-tile.minima[block][lane]).mul_add(part.products[block], *sum);
+                if has_minima {
+                    *sum = (-tile.minima[block][lane]).mul_add(chunk.scaled_sums[block], *sum);
                 }
             }
         }
@@ -34,8 +37,8 @@ pub(super) fn sum(tile: &Tile<'_>) {
     }
 }
 
-/// Sums of products for each output, from `start` on.
-fn totals(lines: &[[u8; LINE]], quads: &[[i8; QUAD]], start: i32) -> [i32; STRIP] {
+/// Adds the products of some quads to `start`, for each output.
+fn totals(lines: &[[u8; QUAD_BYTES]], quads: &[[i8; QUAD]], start: i32) -> [i32; STRIP] {
     let mut totals = [start; STRIP];
     for (line, quad) in lines.iter().zip(quads) {
         for (total, weights) in totals.iter_mut().zip(line.as_chunks::<QUAD>().0) {

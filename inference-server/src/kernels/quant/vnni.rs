@@ -1,9 +1,8 @@
-//! Vectors of 64 bytes, 16 outputs of four inputs each, and one instruction for their products
-//! (AVX-512 VNNI).
+//! The AVX-512 VNNI kernel: vectors of 16 outputs of four inputs each.
 //!
-//! The instruction multiplies weights without sign by activations with it and adds in 32 bits, so
-//! every format is the same to it but for its offset, and the integers are those of the other
-//! kernels.
+//! `vpdpbusd` multiplies unsigned weights by signed activations and adds the products of a quad to
+//! a lane of 32 bits, without saturation. So formats differ by their offset only, which is where
+//! the sums start: −offset · Σ activations.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
@@ -11,24 +10,26 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
-use super::super::matrix::STRIP;
+use super::activations::ActivationChunk;
 use super::format::Format;
-use super::product::Tile;
-use super::rows::Part;
-use super::unpack::fetch;
-use super::{LINE, QUAD, QUADS};
+use super::geometry::{BLOCK_QUADS, QUAD, QUAD_BYTES};
+use super::tile::Tile;
+use super::unpack::prefetch_ahead;
+use crate::kernels::matrix::STRIP;
 
-/// Rows of a tile at most.
+/// Largest number of rows of a tile: 8 registers of sums and 8 of integer totals leave half of the 32
+/// for weights, activations and scales.
 pub(super) const ROWS: usize = 8;
-/// 2 to this power is taken from each weight of 8 bits; they are multiplied where they lie.
+/// The offset of Q8_0 is 2 to this power. Its weights are read from the packed bytes.
 const WHOLE_BYTES: u32 = 7;
 
-/// Whether the processor has these instructions beside those of the AVX-512 kind.
+/// Returns true if the processor has VNNI, given that it has the AVX-512 features of
+/// [`crate::kernels::isa::Isa`].
 pub(super) fn detected() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
-/// The sums of a tile of at most [`ROWS`] rows; see [`Tile`].
+/// Sums a tile of at most [`ROWS`] rows; see [`Tile`].
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(super) fn sum(tile: &Tile<'_>) {
     match tile.rows.len() {
@@ -54,51 +55,55 @@ fn by_format<const R: usize>(tile: &Tile<'_>) {
     }
 }
 
-/// `GROUP` quads share a scale, and from each weight 2^`SHIFT` is taken or, with `MINIMA`, from all
-/// of a group the minimum.
+/// Sums a tile of weights of which `GROUP` quads share a scale. From each weight 2^`SHIFT` is
+/// subtracted or, with `MINIMA`, the minimum of its block.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: bool>(tile: &Tile<'_>) {
-    let parts: &[Part; R] = tile.rows.first_chunk().expect("as many rows");
+    let chunks: &[ActivationChunk; R] = tile.rows.first_chunk().expect("as many rows");
     let mut sums = [_mm512_setzero_ps(); R];
-    if !tile.first {
+    if !tile.is_first {
         for (row, sum) in sums.iter_mut().enumerate() {
             *sum = floats(&tile.start(row));
         }
     }
     let groups = tile.quants.as_chunks::<GROUP>().0;
     for (index, (scales, lines)) in tile.scales.iter().zip(groups).enumerate() {
-        let block = index * GROUP / QUADS;
+        let block = index * GROUP / BLOCK_QUADS;
         let mut totals = [_mm512_set1_epi32(0); R];
         if !MINIMA {
-            for (total, part) in totals.iter_mut().zip(parts) {
-                let taken = if GROUP == QUADS { part.sums[block] } else { part.halves[index] };
-                *total = _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(taken));
+            for (total, chunk) in totals.iter_mut().zip(chunks) {
+                let negated = if GROUP == BLOCK_QUADS {
+                    chunk.negated_sums[block]
+                } else {
+                    chunk.negated_half_sums[index]
+                };
+                *total = _mm512_slli_epi32::<SHIFT>(_mm512_set1_epi32(negated));
             }
         }
         for (offset, line) in lines.iter().enumerate() {
-            if SHIFT == WHOLE_BYTES && tile.alone {
-                fetch(line);
+            if SHIFT == WHOLE_BYTES && tile.is_alone {
+                prefetch_ahead(line);
             }
-            let weights = line_of(line);
-            for (total, part) in totals.iter_mut().zip(parts) {
-                let x = quad(&part.bytes, (index * GROUP + offset) * QUAD);
+            let weights = load_line(line);
+            for (total, chunk) in totals.iter_mut().zip(chunks) {
+                let x = quad(&chunk.bytes, (index * GROUP + offset) * QUAD);
                 *total = _mm512_dpbusd_epi32(*total, weights, x);
             }
         }
         let scales = floats(scales);
-        for ((sum, total), part) in sums.iter_mut().zip(totals).zip(parts) {
-            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(part.scales[block]));
+        for ((sum, total), chunk) in sums.iter_mut().zip(totals).zip(chunks) {
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(chunk.scales[block]));
             *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), scale, *sum);
             if MINIMA {
                 let minima = floats(&tile.minima[block]);
-                *sum = _mm512_fnmadd_ps(minima, _mm512_set1_ps(part.products[block]), *sum);
+                *sum = _mm512_fnmadd_ps(minima, _mm512_set1_ps(chunk.scaled_sums[block]), *sum);
             }
         }
     }
     for (row, sum) in sums.into_iter().enumerate() {
         let mut values = [0.0; STRIP];
         #[allow(unsafe_code, reason = "a vector is stored through a pointer")]
-        // SAFETY: `values` has room for the 16 numbers of a vector, which need no alignment.
+        // SAFETY: `values` is the 16 floats of a vector, and `storeu` needs no alignment.
         unsafe {
             _mm512_storeu_ps(values.as_mut_ptr(), sum);
         }
@@ -110,7 +115,7 @@ fn bytes<const R: usize, const GROUP: usize, const SHIFT: u32, const MINIMA: boo
 #[inline]
 fn floats(values: &[f32; STRIP]) -> __m512 {
     #[allow(unsafe_code, reason = "a vector is loaded through a pointer")]
-    // SAFETY: the 16 numbers of a vector, which need no alignment.
+    // SAFETY: `values` is the 16 floats of a vector, and `loadu` needs no alignment.
     unsafe {
         _mm512_loadu_ps(values.as_ptr())
     }
@@ -118,20 +123,21 @@ fn floats(values: &[f32; STRIP]) -> __m512 {
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
-fn line_of(line: &[u8; LINE]) -> __m512i {
+fn load_line(line: &[u8; QUAD_BYTES]) -> __m512i {
     #[allow(unsafe_code, reason = "a vector is loaded through a pointer")]
-    // SAFETY: the 64 bytes of a vector, which need no alignment.
+    // SAFETY: `line` is the 64 bytes of a vector, and `loadu` needs no alignment.
     unsafe {
         _mm512_loadu_si512(line.as_ptr().cast())
     }
 }
 
-/// Four activations from `at` on, in every lane.
+/// Broadcasts four activations from `at` on to every lane.
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
 fn quad<const N: usize>(values: &[i8; N], at: usize) -> __m512i {
     #[allow(unsafe_code, reason = "four bytes are read as one number")]
-    // SAFETY: tiles have no more quads than their parts, see `Tile`, so all four are inside.
+    // SAFETY: `at` is four times the index of a quad of the tile, and `DotKernel::sum` asserts that
+    // a tile has no more quads than a chunk of activations, N / 4. So all four bytes are inside.
     let four = unsafe { values.as_ptr().add(at).cast::<i32>().read_unaligned() };
     _mm512_set1_epi32(four)
 }

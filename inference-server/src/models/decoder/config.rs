@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rotation::{Head, Rope, Rotation};
 use crate::kernels::math::Activation;
-use crate::kernels::paged::Shape;
+use crate::kernels::paged::AttentionShape;
 use crate::models::checkpoint::{self, read_json};
 use crate::models::encoder::cpu;
 use crate::models::gguf::{Architecture, Gguf, Scaling};
@@ -60,7 +60,7 @@ pub struct DecoderConfig {
     /// Width between the halves of a feed-forward block.
     pub inner: usize,
     /// Heads.
-    pub heads: Shape,
+    pub heads: AttentionShape,
     /// Factor of attention scores.
     pub score_scale: f32,
     /// Rows of the token table.
@@ -295,16 +295,16 @@ impl File {
         Ok(())
     }
 
-    fn heads(&self) -> Result<Shape> {
+    fn heads(&self) -> Result<AttentionShape> {
         let queries = self.num_attention_heads;
-        let shared = self.num_key_value_heads.unwrap_or(queries);
+        let kv_heads = self.num_key_value_heads.unwrap_or(queries);
         ensure!(
-            queries.is_multiple_of(shared),
-            "num_attention_heads {queries} is not a multiple of num_key_value_heads {shared}"
+            queries.is_multiple_of(kv_heads),
+            "num_attention_heads {queries} is not a multiple of num_key_value_heads {kv_heads}"
         );
         let size = self.head_dim.unwrap_or(self.hidden_size / queries);
         ensure!(size > 0 && size.is_multiple_of(2), "head_dim is {size}, it must be even");
-        Ok(Shape { shared, group: queries / shared, size })
+        Ok(AttentionShape { kv_heads, group: queries / kv_heads, size })
     }
 
     /// A window of 0 or of the whole context is none.
@@ -428,7 +428,7 @@ mod tests {
     fn families_differ() {
         let qwen = with(&json!({"model_type": "qwen2", "sliding_window": null})).unwrap();
         assert!(qwen.qkv_bias && !qwen.output_bias && !qwen.tied);
-        assert_eq!(qwen.heads, Shape { shared: 2, group: 2, size: 2 });
+        assert_eq!(qwen.heads, AttentionShape { kv_heads: 2, group: 2, size: 2 });
         assert!(qwen.layers.iter().all(|layer| layer.window.is_none()));
         let mistral = with(&json!({"model_type": "mistral", "sliding_window": 8})).unwrap();
         assert!(mistral.layers.iter().all(|layer| layer.window == Some(8)));
@@ -458,7 +458,7 @@ mod tests {
         });
         let config = DecoderConfig::from_json(published).unwrap();
         assert_eq!((config.vocabulary, config.hidden, config.layers.len()), (262_208, 2_560, 34));
-        assert_eq!(config.heads, Shape { shared: 4, group: 2, size: 256 });
+        assert_eq!(config.heads, AttentionShape { kv_heads: 4, group: 2, size: 256 });
         assert_eq!((config.context, config.score_scale, config.tied), (131_072, 1.0 / 16.0, true));
         assert_eq!(config.layers.iter().filter(|layer| layer.window == Some(1_024)).count(), 29);
     }

@@ -23,7 +23,7 @@ use super::source::{self, Source};
 use super::{LanguageModel, StepPiece, check};
 use crate::kernels::gpu::{Address, Argument, Gpu, GpuError, Memory, activation_number};
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::kernels::rope::Angles;
 use crate::models::ComputeError;
 use between::Between;
@@ -155,7 +155,7 @@ impl<G: Gpu> GpuDecoder<G> {
 
     /// Bytes of a block's keys, or values, in one layer.
     fn page_bytes(&self) -> usize {
-        self.config.heads.keys() * BLOCK * self.gpu.element().bytes()
+        self.config.heads.keys() * BLOCK_TOKENS * self.gpu.element().bytes()
     }
 
     fn compute(&mut self, pieces: &[StepPiece<'_>]) -> Result<(), GpuError> {
@@ -187,9 +187,9 @@ impl<G: Gpu> GpuDecoder<G> {
         if only_written {
             let key = (room, splits);
             if !self.graphs.contains_key(&key) {
-                self.gpu.record()?;
+                self.gpu.begin_capture()?;
                 let forward = self.forward(&pass);
-                let graph = self.gpu.recorded();
+                let graph = self.gpu.end_capture();
                 forward?;
                 self.graphs.insert(key, graph?);
             }
@@ -215,7 +215,7 @@ impl<G: Gpu> GpuDecoder<G> {
         let DecoderConfig { heads, hidden, inner, vocabulary, .. } = self.config;
         let (bytes, float) = (self.gpu.element().bytes(), size_of::<f32>());
         let wide = (heads.queries() + 2 * heads.keys()).max(2 * inner);
-        let parts = parts * heads.shared * heads.group * (heads.size + 2);
+        let parts = parts * heads.kv_heads * heads.group * (heads.size + 2);
         let Buffers { sheet: told, states, sum, normed, wide: row, context, found, logits } =
             &mut self.buffers;
         let mut same = true;
@@ -310,7 +310,7 @@ impl<G: Gpu> GpuDecoder<G> {
             layer.keys.address().into(),
             layer.values.address().into(),
         ];
-        let all_heads = heads.shared * (heads.group + 2);
+        let all_heads = heads.kv_heads * (heads.group + 2);
         gpu.launch(self.between.place, [pass.room, all_heads.div_ceil(4), 1], &arguments)?;
         self.attend(pass, index)?;
         let context = self.buffers.context.address();
@@ -340,7 +340,7 @@ impl<G: Gpu> GpuDecoder<G> {
                 layer.window.into(),
                 found.into(),
             ];
-            let groups = heads.shared * heads.group.div_ceil(TOGETHER);
+            let groups = heads.kv_heads * heads.group.div_ceil(TOGETHER);
             gpu.launch(self.between.attend_rows, [alone, groups, pass.splits], &arguments)?;
             let arguments: [Argument; 6] = [
                 found.into(),
@@ -350,7 +350,7 @@ impl<G: Gpu> GpuDecoder<G> {
                 pass.splits.into(),
                 context.into(),
             ];
-            gpu.launch(self.between.join, [alone, heads.shared * heads.group, 1], &arguments)?;
+            gpu.launch(self.between.join, [alone, heads.kv_heads * heads.group, 1], &arguments)?;
         }
         if let (Some(kernel), true) = (self.between.attend_prompts, pass.tiles > 0) {
             let arguments: [Argument; 7] = [
@@ -362,7 +362,7 @@ impl<G: Gpu> GpuDecoder<G> {
                 layer.window.into(),
                 context.into(),
             ];
-            gpu.launch(kernel, [heads.shared * heads.group, pass.tiles, 1], &arguments)?;
+            gpu.launch(kernel, [heads.kv_heads * heads.group, pass.tiles, 1], &arguments)?;
         }
         Ok(())
     }

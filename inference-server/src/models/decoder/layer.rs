@@ -11,14 +11,14 @@ use crate::kernels::gemm::Epilogue;
 use crate::kernels::isa::Isa;
 use crate::kernels::math::Activation;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::paged::{self, BLOCK, Pages, Shape};
+use crate::kernels::paged::{self, AttentionShape, BLOCK_TOKENS, LayerKvCache};
 use crate::kernels::parallel;
-use crate::kernels::rms::RmsNorm;
+use crate::kernels::rms_norm::RmsNorm;
 
 /// A block with its weights.
 pub(super) struct Layer {
     kind: Kind,
-    heads: Shape,
+    heads: AttentionShape,
     input_norm: RmsNorm,
     qkv: Linear,
     /// Norms of each head of queries and of keys.
@@ -102,7 +102,7 @@ impl Layer {
         &self,
         arithmetic: &mut Arithmetic,
         pass: &Pass<'_>,
-        pages: &mut Pages,
+        pages: &mut LayerKvCache,
         buffers: &mut Buffers,
     ) {
         let isa = arithmetic.isa;
@@ -136,13 +136,18 @@ impl Layer {
     }
 
     /// Keys and values into their places.
-    fn store(&self, pass: &Pass<'_>, pages: &mut Pages, wide: &Matrix) {
+    fn store(&self, pass: &Pass<'_>, pages: &mut LayerKvCache, wide: &Matrix) {
         let (queries, keys) = (self.heads.queries(), self.heads.keys());
         for piece in &pass.pieces {
             for (offset, row) in piece.rows.clone().enumerate() {
                 let place = piece.start + offset;
                 let row = &wide.row(row)[queries..];
-                pages.write(piece.blocks[place / BLOCK], place % BLOCK, &row[..keys], &row[keys..2 * keys]);
+                pages.write(
+                    piece.blocks[place / BLOCK_TOKENS],
+                    place % BLOCK_TOKENS,
+                    &row[..keys],
+                    &row[keys..2 * keys],
+                );
             }
         }
     }

@@ -16,13 +16,13 @@ pub(super) enum Linear {
 pub(super) struct Arithmetic {
     pub(super) isa: Isa,
     /// Activations of the layer at hand, rounded; reused.
-    rounded: quant::Rows,
+    rounded: quant::QuantisedRows,
 }
 
 impl Arithmetic {
     /// With the best instructions of this machine.
     pub(super) fn detect() -> Self {
-        Self { isa: Isa::detect(), rounded: quant::Rows::default() }
+        Self { isa: Isa::detect(), rounded: quant::QuantisedRows::default() }
     }
 }
 

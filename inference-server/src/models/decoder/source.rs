@@ -12,7 +12,7 @@ use super::config::{DecoderConfig, Family};
 use super::linear::Linear;
 use crate::kernels::gemm;
 use crate::kernels::isa::Isa;
-use crate::kernels::paged::Shape;
+use crate::kernels::paged::AttentionShape;
 use crate::kernels::quant::{self, Format};
 use crate::models::gguf::{Architecture, Gguf, halves_together};
 use crate::models::load_progress::LoadProgress;
@@ -221,7 +221,7 @@ impl Words {
 pub struct GgufWeights {
     file: Gguf,
     architecture: Architecture,
-    heads: Shape,
+    heads: AttentionShape,
     loading: Arc<LoadProgress>,
     parameters: u64,
 }
@@ -276,9 +276,9 @@ impl GgufWeights {
         let mut bytes = self.file.read(&full, shape)?;
         if self.architecture.has_pairs() {
             let heads = if name.ends_with("q_proj") {
-                self.heads.shared * self.heads.group
+                self.heads.kv_heads * self.heads.group
             } else if name.ends_with("k_proj") {
-                self.heads.shared
+                self.heads.kv_heads
             } else {
                 0
             };

@@ -18,9 +18,9 @@ use crate::kernels::bf16::{self, Unit};
 use crate::kernels::embedding::{Placed, Tables, embed};
 use crate::kernels::gemm::Panels;
 use crate::kernels::isa::Isa;
+use crate::kernels::layer_norm::LayerNorm;
 use crate::kernels::math::Activation;
 use crate::kernels::matrix::Matrix;
-use crate::kernels::norm::Norm;
 use crate::models::ComputeError;
 use crate::models::checkpoint::{self, EncoderConfig};
 use crate::models::encoder::{Backbone, compute_error};
@@ -37,7 +37,7 @@ pub(crate) struct Packed {
     words: Tensor,
     /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
     positions: Vec<f32>,
-    norm: Norm,
+    norm: LayerNorm,
     layers: Layers,
     /// Buffers of earlier forward passes, one for each that ran at the same time.
     buffers: Mutex<Vec<Buffers>>,
@@ -92,8 +92,8 @@ struct Buffers {
     wide: Matrix,
     context: Matrix,
     sum: Matrix,
-    narrow: bf16::Rows,
-    narrow_wide: bf16::Rows,
+    narrow: bf16::Bf16Rows,
+    narrow_wide: bf16::Bf16Rows,
 }
 
 /// All blocks, in the arithmetic chosen while loading.
@@ -229,9 +229,9 @@ fn values(weights: &mut Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>
     Ok(weights.encoder(name, shape)?.flatten_all()?.to_vec1()?)
 }
 
-fn norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> Result<Norm> {
+fn norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> Result<LayerNorm> {
     let shape = [config.hidden_size];
-    Ok(Norm {
+    Ok(LayerNorm {
         scale: values(weights, &format!("{at}.weight"), &shape)?,
         shift: values(weights, &format!("{at}.bias"), &shape)?,
         epsilon: config.layer_norm_eps as f32,

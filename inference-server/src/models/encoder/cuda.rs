@@ -14,9 +14,10 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
 use crate::device::Precision;
 use crate::kernels::cuda::{
-    Address, Buffer, CudaError, Element, Norm, Pooled, Product, Products, Program, Shape, Staging,
+    Address, AttentionTiles, Buffer, CudaError, Element, EmbeddingInputs, GemmShape, Norm, Pooled, Product,
+    Products, Program, Shape, Staging,
 };
-use crate::kernels::tiles::Tiles;
+use crate::kernels::gpu::encoder_tiles::Tiles;
 use crate::models::checkpoint::EncoderConfig;
 use crate::models::encoder::cpu::{Places, activation, typed};
 use crate::models::encoder::{Backbone, compute_error};
@@ -162,20 +163,30 @@ impl CudaEncoder {
         let (program, products, stream) = (&self.program, &self.products, &self.stream);
         let (width, rows) = (program.shape().width(), tiles.tokens());
         let of = |columns: usize| rows * columns * program.shape().element.bytes();
-        let batch = buffers.batch.room(stream, size_of_val(tiles.words()))?;
-        let hidden = buffers.hidden.room(stream, of(width))?;
-        let sum = buffers.sum.room(stream, of(width))?;
-        let wide = buffers.wide.room(stream, of(self.inner.max(3 * width)))?;
-        let context = buffers.context.room(stream, of(width))?;
+        let batch = buffers.batch.reserve(stream, size_of_val(tiles.words()))?;
+        let hidden = buffers.hidden.reserve(stream, of(width))?;
+        let sum = buffers.sum.reserve(stream, of(width))?;
+        let wide = buffers.wide.reserve(stream, of(self.inner.max(3 * width)))?;
+        let context = buffers.context.reserve(stream, of(width))?;
         buffers.up.upload(tiles.words(), batch)?;
         let parts = tiles.parts();
         let at = |part: usize| batch + (part * size_of::<u32>()) as Address;
-        let tables = [self.words, self.positions];
-        program.embed([at(parts.ids), at(parts.places)], rows, tables, &self.norm, hidden)?;
+        let inputs = EmbeddingInputs {
+            ids: at(parts.ids),
+            places: at(parts.places),
+            words: self.words,
+            positions: self.positions,
+        };
+        program.embed(&inputs, rows, &self.norm, hidden)?;
+        let attention_tiles = AttentionTiles {
+            slots: at(parts.slots),
+            short: tiles.short(),
+            tiles: at(parts.tiles),
+            long: tiles.long(),
+        };
         for layer in &self.layers {
             products.multiply(&layer.qkv, hidden, rows, None, wide)?;
-            let lists = [at(parts.slots), at(parts.tiles)];
-            program.attend(wide, lists, [tiles.short(), tiles.long()], context)?;
+            program.attend(wide, attention_tiles, context)?;
             products.multiply(&layer.attended, context, rows, Some(hidden), sum)?;
             program.layer_norm(sum, rows, &layer.attention_norm, hidden)?;
             products.multiply(&layer.up, hidden, rows, None, wide)?;
@@ -224,9 +235,9 @@ impl Backbone for CudaEncoder {
         }
         let pool = |tiles: &Tiles, states, buffers: &mut Buffers| {
             let starts = (tiles.parts().starts * size_of::<u32>()) as Address;
-            let starts = buffers.batch.room(&self.stream, 0)? + starts;
+            let starts = buffers.batch.reserve(&self.stream, 0)? + starts;
             let count = tiles.texts() * width;
-            let to = buffers.vectors.room(&self.stream, count * size_of::<f32>())?;
+            let to = buffers.vectors.reserve(&self.stream, count * size_of::<f32>())?;
             self.program.pool(states, starts, tiles.texts(), how, to)?;
             buffers.down.download(to, count)
         };
@@ -327,8 +338,8 @@ impl Loader<'_> {
         }
         let weight = self.hold(Tensor::cat(&weights, 0)?, self.kind)?;
         let bias = self.hold(Tensor::cat(&biases, 0)?, self.kind)?;
-        let shape = [inputs, names.len() * outputs];
-        Ok(products.product(weight, Some(bias), shape, products.element())?)
+        let shape = GemmShape { inputs, outputs: names.len() * outputs, result: products.element() };
+        Ok(products.product(weight, Some(bias), shape)?)
     }
 }
 

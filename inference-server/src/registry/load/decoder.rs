@@ -16,11 +16,11 @@ use crate::generation::chat_template::ChatTemplate;
 use crate::generation::engine::EngineLimits;
 use crate::generation::{GenerationProfile, Generator};
 #[cfg(feature = "cuda")]
-use crate::kernels::cuda::Machine;
+use crate::kernels::cuda::CudaGpu;
 #[cfg(feature = "cuda")]
 use crate::kernels::gpu::Element;
 use crate::kernels::gpu::Memory;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::checkpoint::{self, read_optional};
 use crate::models::decoder::config::DecoderConfig;
 #[cfg(feature = "cuda")]
@@ -162,7 +162,7 @@ fn decoder(
             Precision::Bf16 | Precision::Auto => Element::Bf16,
         };
         let cuda = device.device.as_cuda_device()?.cuda_stream();
-        let mut decoder = GpuDecoder::load(Machine::new(cuda.context(), element)?, config, source)?;
+        let mut decoder = GpuDecoder::load(CudaGpu::new(cuda.context(), element)?, config, source)?;
         let room = kv_room(&device.text, decoder.memory()?)?;
         let limits = limits(device, room, decoder.block_bytes(), context)?;
         decoder.reserve(limits.blocks)?;
@@ -198,7 +198,7 @@ fn limits(device: &OpenDevice, room: u64, block_bytes: usize, context: usize) ->
     let on_cpu = device.device.is_cpu();
     let (texts, step_tokens) = (device.text.texts(on_cpu), device.text.step_tokens(on_cpu));
     let held = usize::try_from(room / block_bytes as u64).unwrap_or(usize::MAX);
-    let blocks = held.min(context.div_ceil(BLOCK).saturating_mul(texts));
+    let blocks = held.min(context.div_ceil(BLOCK_TOKENS).saturating_mul(texts));
     ensure!(
         blocks > 0,
         "{} MiB for keys and values have no room for a block of {block_bytes} bytes; see --kv-cache-mib",

@@ -1,7 +1,8 @@
-// A GPU for tests on machines that have none: what `ptx.cu` and CUDA's own names stand for, by a processor.
+// An emulated GPU for tests: the functions of `ptx.cu` and the names of CUDA C++, on the CPU.
 //
-// A block's threads are coroutines that take turns at barriers and exchanges between the lanes of a warp; blocks run one
-// after the other. Products of tensor cores add their sixteen terms in order, which the hardware need not.
+// The threads of a block are coroutines that switch at barriers and at exchanges between the lanes
+// of a warp; blocks run one after the other. Products of tensor cores add their sixteen terms in
+// order, which the hardware need not.
 
 #include <algorithm>
 #include <cmath>
@@ -93,7 +94,7 @@ struct Thread {
 #endif
     bool done = false;
     unsigned exchanges = 0;
-    // What it waits at, and the turn of that when it came.
+    // The barrier that the thread waits at, and that barrier's turn when it arrived.
     const Barrier* at_barrier = nullptr;
     unsigned turn = 0;
 };
@@ -139,7 +140,7 @@ inline void wait(Barrier& barrier) {
     if (barrier.turn == own.turn) give_way();
 }
 
-// Lets the threads of a warp go on for as long as any of them can.
+// Runs the threads of a warp until all of them are done or wait.
 inline void run_warp(unsigned first, unsigned end) {
     for (bool any = true; any;) {
         any = false;
@@ -182,7 +183,7 @@ inline void prepare(Thread& thread) {
 #endif
 }
 
-// Runs a kernel, block by block; the memory that blocks share is filled with numbers that are not.
+// Runs a kernel, block by block; shared memory is filled with NaN before each.
 inline void launch(void (*kernel)(void**), void** given, const unsigned* grid, unsigned count, unsigned shared) {
     body = kernel, arguments = given;
     grid_size = {grid[0], grid[1], grid[2]}, block_size = {count, 1, 1};
@@ -208,7 +209,7 @@ inline void launch(void (*kernel)(void**), void** given, const unsigned* grid, u
 
 inline unsigned lane() { return current % 32; }
 inline Warp& warp() { return warps[current / 32]; }
-// Two buffers in turns: who writes to one of them knows that all have read what was in it.
+// Two buffers in turns: when a lane writes to one, all lanes have read its earlier contents.
 inline unsigned buffer() { return threads[current].exchanges++ % 2; }
 
 inline float element_value(unsigned bits) {
@@ -279,7 +280,7 @@ inline void commit() {}
 template <int PENDING>
 inline void arrived() {}
 
-// The word of a lane in the 8 × 8 matrix whose rows lie where lanes 8 · matrix and on say.
+// A row of an 8 × 8 matrix, whose address lane 8 · matrix + row gave.
 inline const element* row_of(unsigned buffer, unsigned matrix, unsigned row) {
     return static_cast<const element*>(emulated::warp().places[buffer][8 * matrix + row]);
 }
@@ -301,7 +302,8 @@ inline void load_transposed(unsigned (&to)[4], const element* at) {
         to[matrix] = row_of(buffer, matrix, row)[column] | unsigned(row_of(buffer, matrix, row + 1)[column]) << 16;
     }
 }
-// mma.m16n8k16 of PTX: a lane gives four words of the first matrix and two of the second, as its layout says.
+// mma.m16n8k16: a lane holds four words of the first matrix and two of the second, in the layout of
+// the PTX ISA.
 inline void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned low, unsigned high) {
     const unsigned buffer = emulated::buffer(), lane = emulated::lane();
     auto& numbers = emulated::warp().numbers[buffer];
@@ -323,7 +325,7 @@ inline void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned low, unsi
 }
 #endif
 
-// A kernel under a name that can be looked up, called with the addresses of its arguments.
+// Defines a C function that runs a kernel, given the addresses of its arguments.
 #define ENTRY(name)                                                                                                   \
     extern "C" void run_##name(void** given, const unsigned* grid, unsigned threads, unsigned shared) {               \
         emulated::launch([](void** at) { emulated::call(name, at); }, given, grid, threads, shared);                  \

@@ -29,7 +29,7 @@ impl Between {
         let heads = config.heads;
         let defines = [
             ("ACTIVATION", activation_number(config.activation).to_string()),
-            ("SHARED", heads.shared.to_string()),
+            ("KV_HEADS", heads.kv_heads.to_string()),
             ("GROUP", heads.group.to_string()),
             ("HEAD", heads.size.to_string()),
             ("SCORE_SCALE", format!("{:?}f", config.score_scale)),
@@ -39,15 +39,15 @@ impl Between {
             entry("embed_tokens", 256),
             entry("normalise_rows", 256),
             entry("add_normalised", 256),
-            entry("place_heads", 128),
-            entry("open_gates", 256),
-            entry("attend_rows", 128),
-            entry("join_splits", 128),
+            entry("rope_and_store_kv", 128),
+            entry("gated_activation", 256),
+            entry("attend_decode", 128),
+            entry("reduce_splits", 128),
         ];
         if gpu.element() != Element::F32 {
             // Two stages of keys and values; see `ROW` of `cuda/online.cu`.
             let row = (heads.size.next_multiple_of(16) + 8) * gpu.element().bytes();
-            entries.push(Entry { name: "attend_prompts", threads: 128, shared: 4 * KEYS * row });
+            entries.push(Entry { name: "attend_prefill", threads: 128, shared: 4 * KEYS * row });
         }
         let kernels = gpu.compile(Source::Decoder, &defines, &entries)?;
         let [embed, normalise, add_normalised, place, open, attend_rows, join] = kernels[..7] else {

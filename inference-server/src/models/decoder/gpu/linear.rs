@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::memory::{Buffer, upload};
-use crate::kernels::gpu::{Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Source};
-use crate::kernels::quant::{Grain, Second, TILE_OUTPUTS, tiles};
+use crate::kernels::gpu::{
+    Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Source,
+};
+use crate::kernels::quant::{IntLayout, SecondScale, TILE_OUTPUTS, pack_gpu_tiles};
 use crate::models::decoder::source::Stored;
 
 /// What becomes of a product, as `cuda/product.cu` numbers it.
@@ -37,7 +39,7 @@ struct Kernels {
 #[derive(Debug)]
 pub(super) struct Products {
     activation: usize,
-    kernels: HashMap<Option<Grain>, Kernels>,
+    kernels: HashMap<Option<IntLayout>, Kernels>,
     spread: Buffer,
     spread_bytes: usize,
 }
@@ -45,7 +47,7 @@ pub(super) struct Products {
 /// Weights as they lie on the device.
 #[derive(Debug)]
 struct Part {
-    grain: Option<Grain>,
+    grain: Option<IntLayout>,
     weights: Address,
     scales: Address,
     first: usize,
@@ -102,7 +104,7 @@ impl Products {
         Self { activation, kernels: HashMap::new(), spread: Buffer::default(), spread_bytes: 0 }
     }
 
-    fn prepare<G: Gpu>(&mut self, gpu: &mut G, grain: Option<Grain>) -> Result<(), GpuError> {
+    fn prepare<G: Gpu>(&mut self, gpu: &mut G, grain: Option<IntLayout>) -> Result<(), GpuError> {
         if self.kernels.contains_key(&grain) {
             return Ok(());
         }
@@ -110,10 +112,10 @@ impl Products {
         let mut entries: Vec<Entry> =
             ROWS[..count].iter().map(|(_, name)| Entry { name, threads: 256, shared: 0 }).collect();
         if grain.is_some() {
-            entries.push(Entry { name: "spread", threads: 256, shared: 0 });
+            entries.push(Entry { name: "dequantise", threads: 256, shared: 0 });
         }
         let (bits, second, offset) =
-            grain.map_or((0, Second::None, 0), |grain| (grain.bits, grain.second, grain.offset));
+            grain.map_or((0, SecondScale::None, 0), |grain| (grain.bits, grain.second, grain.offset));
         let defines = [
             ("ACTIVATION", self.activation.to_string()),
             ("BITS", bits.to_string()),
@@ -185,9 +187,9 @@ impl Products {
                 (None, upload(gpu, &bytes)?, 0)
             }
             Stored::Blocks(format, bytes) => {
-                let tiles = tiles(*format, inputs, bytes, order)?;
+                let tiles = pack_gpu_tiles(*format, inputs, bytes, order)?;
                 let scales: Vec<u8> = tiles.scales.iter().flat_map(|word| word.to_le_bytes()).collect();
-                (Grain::of(*format), upload(gpu, &tiles.codes)?, upload(gpu, &scales)?)
+                (IntLayout::of(*format), upload(gpu, &tiles.codes)?, upload(gpu, &scales)?)
             }
         };
         self.prepare(gpu, grain)?;
@@ -243,9 +245,10 @@ impl Products {
                 self.spread_out(gpu, part, layer.inputs)?;
             }
         }
-        let dense =
-            Dense { inputs: layer.inputs, outputs: layer.outputs, result: target.outcome.result(element) };
-        gpu.multiply(dense, [weight, x.at, target.at], x.most, target.outcome == Outcome::Added)
+        let result = target.outcome.result(element);
+        let shape = GemmShape { inputs: layer.inputs, outputs: layer.outputs, result };
+        let operands = GemmOperands { weight, input: x.at, output: target.at };
+        gpu.multiply(shape, operands, x.most, target.outcome == Outcome::Added)
     }
 
     /// A part's weights as elements, in their place of the whole layer's.

@@ -6,7 +6,7 @@
 //! is room for rows), tiles of prompts (four words each), and the lists of blocks.
 
 use crate::kernels::gpu::Address;
-use crate::kernels::paged::BLOCK;
+use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::decoder::StepPiece;
 
 /// Queries of a tile of prompts; `QUERIES` of `cuda/decoder.cu`.
@@ -77,14 +77,14 @@ impl Sheet {
             }
             let end = piece.start + piece.tokens.len();
             sheet.longest = sheet.longest.max(end);
-            list += end.div_ceil(BLOCK) as u32;
+            list += end.div_ceil(BLOCK_TOKENS) as u32;
         }
         sheet.words[..3].copy_from_slice(&[sheet.rows as u32, sheet.written as u32, sheet.asked as u32]);
         sheet.tiles = tiles.len() / 4;
         sheet.words.extend(tiles);
         for piece in pieces {
             let end = piece.start + piece.tokens.len();
-            sheet.words.extend(&piece.blocks[..end.div_ceil(BLOCK)]);
+            sheet.words.extend(&piece.blocks[..end.div_ceil(BLOCK_TOKENS)]);
         }
         sheet
     }

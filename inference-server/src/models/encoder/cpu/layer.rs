@@ -9,8 +9,8 @@ use crate::kernels::attention::{Heads, attend};
 use crate::kernels::bf16::{self, Unit, narrow_rows};
 use crate::kernels::gemm::{self, Epilogue};
 use crate::kernels::isa::Isa;
+use crate::kernels::layer_norm::LayerNorm;
 use crate::kernels::math::Activation;
-use crate::kernels::norm::Norm;
 use crate::models::checkpoint::EncoderConfig;
 use crate::models::weights::Weights;
 
@@ -18,11 +18,11 @@ use crate::models::weights::Weights;
 pub(super) struct Layer<W> {
     qkv: W,
     attended: W,
-    attention_norm: Norm,
+    attention_norm: LayerNorm,
     up: W,
     activation: Activation,
     down: W,
-    output_norm: Norm,
+    output_norm: LayerNorm,
 }
 
 /// Weights of a linear layer, packed for one kind of arithmetic.

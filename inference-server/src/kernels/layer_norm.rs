@@ -1,25 +1,24 @@
 //! Layer normalisation (Ba et al. 2016, arXiv:1607.06450).
+//!
+//! Two passes over a row, mean then variance, with partial sums in a fixed number of lanes.
 
 use super::isa::{Isa, by_isa};
-use super::math::fma;
+use super::math::{LANES, fma, sum_lanes};
 use super::matrix::Matrix;
 use super::parallel;
 
-/// Sums are kept in this many lanes, which fixes their order on every machine.
-const LANES: usize = 16;
-
-/// Scale, shift and the ε of one layer normalisation.
+/// Weights of one layer normalisation.
 #[derive(Debug, Clone)]
-pub(crate) struct Norm {
-    /// Factor for each column.
+pub(crate) struct LayerNorm {
+    /// Scale of each column, γ.
     pub scale: Vec<f32>,
-    /// Added to each column.
+    /// Shift of each column, β.
     pub shift: Vec<f32>,
-    /// Added to the variance.
+    /// ε, added to the variance.
     pub epsilon: f32,
 }
 
-impl Norm {
+impl LayerNorm {
     /// Normalises every row of `x` into `out`, on the threads of the current pool.
     pub(crate) fn apply(&self, isa: Isa, x: &Matrix, out: &mut Matrix) {
         out.resize(x.rows(), x.width());
@@ -29,14 +28,14 @@ impl Norm {
         });
     }
 
-    /// Normalises one row where it stands.
+    /// Normalises one row in place.
     pub(crate) fn apply_row(&self, isa: Isa, row: &mut [f32]) {
-        by_isa!(isa, normalise(row: &mut [f32] = row, norm: &Norm = self));
+        by_isa!(isa, normalise(row: &mut [f32] = row, norm: &LayerNorm = self));
     }
 }
 
 #[inline(always)]
-fn normalise<const FMA: bool>(row: &mut [f32], norm: &Norm) {
+fn normalise<const FMA: bool>(row: &mut [f32], norm: &LayerNorm) {
     let count = row.len() as f32;
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
@@ -45,31 +44,18 @@ fn normalise<const FMA: bool>(row: &mut [f32], norm: &Norm) {
             *lane += x;
         }
     }
-    let mean = (total(lanes) + rest.iter().sum::<f32>()) / count;
+    let mean = (sum_lanes(lanes) + rest.iter().sum::<f32>()) / count;
     let mut lanes = [0.0f32; LANES];
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *lane = fma::<FMA>(x - mean, x - mean, *lane);
         }
     }
-    let squares = total(lanes) + rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
+    let squares = sum_lanes(lanes) + rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
     let factor = 1.0 / (squares / count + norm.epsilon).sqrt();
     for ((x, scale), shift) in row.iter_mut().zip(&norm.scale).zip(&norm.shift) {
         *x = fma::<FMA>((*x - mean) * factor, *scale, *shift);
     }
-}
-
-/// The sum of all lanes, halves first.
-#[inline(always)]
-pub(super) fn total(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 #[cfg(test)]
@@ -78,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    fn exact(row: &[f32], norm: &Norm) -> Vec<f64> {
+    fn exact(row: &[f32], norm: &LayerNorm) -> Vec<f64> {
         let count = row.len() as f64;
         let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
         let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
@@ -100,7 +86,7 @@ mod tests {
             let row: Vec<f32> = columns.iter().map(|column| column.0).collect();
             let scale = columns.iter().map(|column| column.1).collect();
             let shift = columns.iter().map(|column| column.2).collect();
-            let norm = Norm { scale, shift, epsilon: 1e-5 };
+            let norm = LayerNorm { scale, shift, epsilon: 1e-5 };
             let x = Matrix::from_rows(&row, row.len());
             for isa in Isa::available() {
                 let mut out = Matrix::default();

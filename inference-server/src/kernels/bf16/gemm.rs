@@ -1,58 +1,63 @@
-//! y = x·Wᵀ + b with what follows it; the counterpart of [`super::super::gemm`] for bf16.
+//! GEMM in bf16, y = x·Wᵀ + b with a fused epilogue; the counterpart of [`crate::kernels::gemm`].
 //!
-//! An output is summed over all inputs in registers, whatever rows share the call.
+//! An output is summed over all inputs in registers, whatever rows share the call. Results are f32,
+//! or rounded at once to bf16 for the next product, which saves a pass over the wide activations of
+//! a feed-forward block.
 
 use std::ops::Range;
 
-use super::super::gemm::{After, Epilogue, cut, finish, groups, part};
-use super::super::isa::{Isa, by_isa};
-use super::super::matrix::{Matrix, PANEL};
-use super::super::parallel::{self, Shared};
-use super::blocks::{Block, DEPTH, Panels, Rows, SIDE, narrow_line, narrow_rows};
+use super::panels::Panels;
+use super::rows::{Bf16Rows, narrow_line, narrow_rows};
+use super::tile::{GROUPS_TOGETHER, PanelSums, TILE_DEPTH, TILE_ROWS, TileData};
 use super::unit::Unit;
+use crate::kernels::gemm::{Epilogue, TileEpilogue, apply_epilogue};
+use crate::kernels::isa::{Isa, by_isa};
+use crate::kernels::matrix::{Matrix, PANEL};
+use crate::kernels::parallel::{self, SyncPtr};
 
-/// Groups of rows whose activations stay in a second-level cache of 2 MiB while the weights pass
-/// by.
-const GROUPS: usize = 16;
-/// Groups of rows whose sums are in registers together.
-const TOGETHER: usize = 2;
-
-/// Sums of [`TOGETHER`] groups of rows and one panel.
-#[repr(C, align(64))]
-pub(super) struct Sums(pub(super) [[f32; PANEL]; TOGETHER * SIDE]);
+/// Largest number of groups of rows of a task (MC). 256 rows of 768 inputs are 384 KiB of bf16, of
+/// 3,072 inputs 1.5 MiB: they stay in an L2 of 2 MiB (Sapphire Rapids) while the weights stream by.
+const TASK_GROUPS: usize = 16;
 
 /// `out` = epilogue(x·Wᵀ + b), on the threads of the current pool.
-pub(crate) fn multiply(unit: Unit, x: &Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
+///
+/// # Panics
+/// If the shapes of the operands do not agree.
+pub(crate) fn multiply(unit: Unit, x: &Bf16Rows, weights: &Panels, epilogue: Epilogue<'_>, out: &mut Matrix) {
     out.resize(x.rows(), weights.outputs());
     let stride = out.stride();
-    let target = Target::Full(Shared::new(out.data_mut()), stride);
+    let target = Target::F32 { out: SyncPtr::new(out.data_mut()), stride };
     Product { unit, x, weights, epilogue, target }.run();
 }
 
-/// As [`multiply`], with the result narrowed for the next product.
+/// Like [`multiply`], with the result rounded to bf16 for the next product.
+///
+/// # Panics
+/// If the shapes of the operands do not agree.
 pub(crate) fn multiply_narrow(
     unit: Unit,
-    x: &Rows,
+    x: &Bf16Rows,
     weights: &Panels,
     epilogue: Epilogue<'_>,
-    out: &mut Rows,
+    out: &mut Bf16Rows,
 ) {
     out.resize(x.rows(), weights.outputs());
-    let deep = out.deep();
-    let target = Target::Narrow(Shared::new(out.blocks_mut()), deep);
+    let depth_tiles = out.depth_tiles();
+    let target = Target::Bf16 { out: SyncPtr::new(out.tiles_mut()), depth_tiles };
     Product { unit, x, weights, epilogue, target }.run();
 }
 
-/// Whether these instructions give the sums that plain Rust does, for one product that uses every
-/// register.
+/// Checks that an instruction set gives the sums of plain Rust to within 1e-4, for one product that
+/// uses every register. Called when a model is loaded.
 pub(crate) fn check(unit: Unit) -> bool {
+    // A pair of full groups, and a half-empty one by itself.
     const ROWS: usize = 40;
     const INPUTS: usize = 96;
     let value = |index: usize| (index * 37 % 101) as f32 / 50.0 - 1.0;
     let list = |count: usize| (0..count).map(value).collect::<Vec<f32>>();
     let mut weights = Panels::zeros(INPUTS, PANEL);
     weights.pack(0, &list(INPUTS * PANEL), &list(PANEL));
-    let mut x = Rows::default();
+    let mut x = Bf16Rows::default();
     narrow_rows(Isa::detect(), &Matrix::from_rows(&list(ROWS * INPUTS), INPUTS), &mut x);
     let product = |unit: Unit| {
         let mut out = Matrix::default();
@@ -63,18 +68,18 @@ pub(crate) fn check(unit: Unit) -> bool {
     (0..ROWS).all(|row| expected.row(row).iter().zip(got.row(row)).all(|(a, b)| (a - b).abs() < 1e-4))
 }
 
-/// Where results go.
+/// Destination of the results.
 #[derive(Clone, Copy)]
 enum Target {
-    /// A matrix, and the floats from one row to the next.
-    Full(Shared<f32>, usize),
-    /// Blocks, and how many lie along a row.
-    Narrow(Shared<Block>, usize),
+    /// A matrix, whose rows are `stride` floats apart.
+    F32 { out: SyncPtr<f32>, stride: usize },
+    /// Rows of bf16, of `depth_tiles` tiles for each group.
+    Bf16 { out: SyncPtr<TileData>, depth_tiles: usize },
 }
 
 struct Product<'a> {
     unit: Unit,
-    x: &'a Rows,
+    x: &'a Bf16Rows,
     weights: &'a Panels,
     epilogue: Epilogue<'a>,
     target: Target,
@@ -87,66 +92,75 @@ impl Product<'_> {
         if let Epilogue::Residual(residual) = self.epilogue {
             assert_eq!((residual.rows(), residual.width()), (x.rows(), weights.outputs()), "residual");
         }
-        let blocks = cut(x.groups(), GROUPS);
-        let shares = groups(blocks, weights.count());
-        parallel::each(blocks * shares, |task| {
-            let rows = part(x.groups(), blocks, task / shares);
-            self.block(rows, part(weights.count(), shares, task % shares));
+        parallel::each_block(x.groups(), TASK_GROUPS, weights.count(), |groups, panels| {
+            self.block(groups, panels);
         });
     }
 
-    /// The outputs of some groups of rows and some panels; no two tasks share any.
-    fn block(&self, rows: Range<usize>, panels: Range<usize>) {
+    /// Computes the outputs of some groups of rows and some panels; no two tasks share any.
+    fn block(&self, groups: Range<usize>, panels: Range<usize>) {
         let unit = self.unit.enter();
-        let mut sums = Sums([[0.0; PANEL]; TOGETHER * SIDE]);
+        let mut sums = PanelSums([[0.0; PANEL]; GROUPS_TOGETHER * TILE_ROWS]);
         for panel in panels {
             let weights = self.weights.panel(panel);
-            for group in rows.clone().step_by(TOGETHER) {
-                let x = [group, (group + 1).min(rows.end - 1)].map(|group| self.x.group(group));
-                unit.sum(&x[..(rows.end - group).min(TOGETHER)], weights, &mut sums);
-                self.finish(group, rows.end, panel, &mut sums);
+            for group in groups.clone().step_by(GROUPS_TOGETHER) {
+                let x = [group, (group + 1).min(groups.end - 1)].map(|group| self.x.group(group));
+                unit.sum(&x[..(groups.end - group).min(GROUPS_TOGETHER)], weights, &mut sums);
+                self.finish(group, groups.end, panel, &mut sums);
             }
         }
     }
 
-    /// Adds the bias to the sums, does what follows and stores them.
-    fn finish(&self, group: usize, end: usize, panel: usize, sums: &mut Sums) {
-        let first = group * SIDE;
-        let rows = self.x.rows().min(end * SIDE).min(first + TOGETHER * SIDE) - first;
-        let after = After::new(self.epilogue, first, panel * PANEL);
+    /// Applies bias and epilogue to the sums of the groups from `group` on, and stores them.
+    fn finish(&self, group: usize, end: usize, panel: usize, sums: &mut PanelSums) {
+        let first = group * TILE_ROWS;
+        let rows = self.x.rows().min(end * TILE_ROWS).min(first + GROUPS_TOGETHER * TILE_ROWS) - first;
+        let epilogue = TileEpilogue::new(self.epilogue, first, panel * PANEL);
         let bias = self.weights.bias(panel);
         let place = match self.target {
-            Target::Full(out, stride) => {
-                Place::Full(out.pointer().wrapping_add(first * stride + panel * PANEL), stride)
+            Target::F32 { out, stride } => {
+                Place::F32 { out: out.pointer().wrapping_add(first * stride + panel * PANEL), stride }
             }
-            Target::Narrow(out, deep) => {
-                Place::Narrow(out.pointer().wrapping_add(group * deep + panel), deep)
+            Target::Bf16 { out, depth_tiles } => {
+                Place::Bf16 { out: out.pointer().wrapping_add(group * depth_tiles + panel), depth_tiles }
             }
         };
-        by_isa!(Isa::detect(), store(sums: &mut Sums = sums, rows: usize = rows, bias: &[f32; PANEL] = bias,
-            after: After<'_> = after, place: Place = place));
+        by_isa!(Isa::detect(), store(sums: &mut PanelSums = sums, rows: usize = rows,
+            bias: &[f32; PANEL] = bias, epilogue: TileEpilogue<'_> = epilogue, place: Place = place));
     }
 }
 
-/// The first result of some rows and a panel, and the way to the next row, or group of rows.
+// A panel of results is exactly one tile of activations of the next product.
+const _: () = assert!(TILE_DEPTH == PANEL);
+
+/// Address of the first result of some rows and a panel.
 #[derive(Clone, Copy)]
 enum Place {
-    Full(*mut f32, usize),
-    Narrow(*mut Block, usize),
+    F32 { out: *mut f32, stride: usize },
+    Bf16 { out: *mut TileData, depth_tiles: usize },
 }
 
 #[inline(always)]
-fn store<const FMA: bool>(sums: &mut Sums, rows: usize, bias: &[f32; PANEL], after: After<'_>, place: Place) {
-    finish::<FMA>(sums.0.as_mut_ptr().cast(), PANEL, rows, bias, after);
+fn store<const FMA: bool>(
+    sums: &mut PanelSums,
+    rows: usize,
+    bias: &[f32; PANEL],
+    epilogue: TileEpilogue<'_>,
+    place: Place,
+) {
+    apply_epilogue::<FMA>(sums.0.as_mut_ptr().cast(), PANEL, rows, bias, epilogue);
     for (row, values) in sums.0[..rows].iter().enumerate() {
         #[allow(unsafe_code, reason = "tasks write disjoint parts of one buffer")]
-        // SAFETY: these rows of this panel lie in the target, whose rows have room for whole
-        // panels, and the caller's task alone writes them, see `Product::block`.
+        // SAFETY: `finish` made `place` the address of this panel in rows that exist: a matrix has
+        // room for whole panels, and rows of bf16 have a tile for each panel, with a line for each
+        // of its TILE_ROWS rows. The caller's task alone writes these rows of this panel, see
+        // `Product::block`.
         unsafe {
             match place {
-                Place::Full(out, stride) => *out.add(row * stride).cast::<[f32; PANEL]>() = *values,
-                Place::Narrow(out, deep) => {
-                    let line = out.add(row / SIDE * deep).cast::<[u16; DEPTH]>().add(row % SIDE);
+                Place::F32 { out, stride } => *out.add(row * stride).cast::<[f32; PANEL]>() = *values,
+                Place::Bf16 { out, depth_tiles } => {
+                    let tile = out.add(row / TILE_ROWS * depth_tiles);
+                    let line = tile.cast::<[u16; TILE_DEPTH]>().add(row % TILE_ROWS);
                     narrow_line::<FMA>(values, &mut *line);
                 }
             }
@@ -158,9 +172,9 @@ fn store<const FMA: bool>(sums: &mut Sums, rows: usize, bias: &[f32; PANEL], aft
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::math::Activation;
-    use super::super::{narrow, widen};
+    use super::super::convert::{narrow, widen};
     use super::*;
+    use crate::kernels::math::Activation;
     use crate::kernels::samples::values;
 
     fn packed(inputs: usize, outputs: usize) -> (Panels, Vec<f32>, Vec<f32>) {
@@ -172,13 +186,13 @@ mod tests {
         (panels, weight, bias)
     }
 
-    fn narrowed(x: &Matrix) -> Rows {
-        let mut rows = Rows::default();
+    fn narrowed(x: &Matrix) -> Bf16Rows {
+        let mut rows = Bf16Rows::default();
         narrow_rows(Isa::detect(), x, &mut rows);
         rows
     }
 
-    /// Of the narrowed operands, so that only the sums round.
+    /// The sum in f64 of the rounded operands, so that only the rounding of sums is left.
     fn reference(x: &[f32], weight: &[f32], bias: f32) -> f64 {
         let cut = |x: f32| f64::from(widen(narrow(x)));
         x.iter().zip(weight).map(|(x, w)| cut(*x) * cut(*w)).sum::<f64>() + f64::from(bias)
@@ -219,7 +233,7 @@ mod tests {
                 let (panels, _, _) = packed(inputs, outputs);
                 let x = narrowed(&Matrix::from_rows(&values(rows * inputs, 6), inputs));
                 let gelu = Epilogue::Activation(Activation::Gelu);
-                let (mut full, mut short) = (Matrix::default(), Rows::default());
+                let (mut full, mut short) = (Matrix::default(), Bf16Rows::default());
                 multiply(unit, &x, &panels, gelu, &mut full);
                 multiply_narrow(unit, &x, &panels, gelu, &mut short);
                 let full = narrowed(&full);

@@ -1,75 +1,76 @@
-//! An NVIDIA GPU, as a decoder asks for it.
+//! [`Gpu`] on an NVIDIA GPU: the driver API by way of cudarc, NVRTC, and CUDA graphs.
+//!
+//! Everything is enqueued on one stream of the model's own, so that a capture records nothing but
+//! the model's launches, and memory is reused in the stream's order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::result::{memcpy_dtod_async, memcpy_htod_async};
-use cudarc::driver::sys::{CUfunction_attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUfunction_attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 
-use super::program::refused;
-use super::{CudaError, Product, Products, Staging};
-use crate::kernels::gpu::{Address, Argument, Dense, Element, Entry, Gpu, GpuError, Kernel, Memory, Source};
+use super::buffers::Staging;
+use super::error::CudaError;
+use super::nvrtc;
+use super::products::{Product, Products};
+use crate::kernels::gpu::{
+    Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
+};
 
-/// A device for one model, on a stream of its own, so that what is recorded there is the model's
-/// alone.
-pub struct Machine {
+/// An NVIDIA GPU, as one model uses it.
+pub struct CudaGpu {
     stream: Arc<CudaStream>,
     element: Element,
     products: Products,
-    known: HashMap<Dense, Product>,
+    /// Products by shape; their weights are set at each call.
+    known: HashMap<GemmShape, Product>,
+    /// Compiled kernels, by the index of [`Kernel`].
     functions: Vec<CudaFunction>,
-    held: HashMap<Address, CudaSlice<u8>>,
+    allocations: HashMap<Address, CudaSlice<u8>>,
     down: Staging,
 }
 
-/// Launches that were recorded.
-pub struct Recorded(CudaGraph);
+/// A CUDA graph of captured launches.
+pub struct CapturedGraph(CudaGraph);
 
 #[allow(unsafe_code, reason = "a graph is a pointer")]
-// SAFETY: the driver asks for one thread at a time, and this is not shared.
-unsafe impl Send for Recorded {}
+// SAFETY: the driver allows a graph to be used from any thread, by one at a time; the type is not
+// `Sync`.
+unsafe impl Send for CapturedGraph {}
 
-impl Machine {
-    /// The device of a context.
+impl CudaGpu {
+    /// Opens the device of a context, on a new stream.
     ///
     /// # Errors
-    /// What the driver or the library of products has against it.
+    /// If the driver or cuBLASLt refuses.
     pub fn new(context: &Arc<CudaContext>, element: Element) -> Result<Self, CudaError> {
         let stream = context.new_stream()?;
         Ok(Self {
             products: Products::new(&stream, element)?,
             known: HashMap::new(),
             functions: Vec::new(),
-            held: HashMap::new(),
+            allocations: HashMap::new(),
             down: Staging::new(&stream),
             element,
             stream,
         })
     }
 
+    /// Compiles a source and loads its kernels.
     fn load(
         &mut self,
         source: Source,
         defines: &[(&str, String)],
         entries: &[Entry],
     ) -> Result<Vec<Kernel>, CudaError> {
-        let context = self.stream.context();
-        let (major, minor) = context.compute_capability()?;
-        let mut options = vec![
-            format!("--gpu-architecture=compute_{major}{minor}"),
-            "--std=c++17".to_owned(),
-            format!("-DELEMENT={}", self.element as usize),
-        ];
-        options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
-        let options = CompileOptions { options, ..CompileOptions::default() };
-        let module = context.load_module(compile_ptx_with_opts(source.text(), options).map_err(refused)?)?;
+        let module = nvrtc::load(self.stream.context(), source, self.element, defines)?;
         let mut kernels = Vec::new();
         for Entry { name, threads, shared } in entries {
             let function = module.load_function(name)?;
+            // More than 48 KiB of dynamic shared memory must be asked for.
             if *shared > 0 {
                 let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                 function.set_attribute(attribute, *shared as i32)?;
@@ -80,16 +81,22 @@ impl Machine {
         Ok(kernels)
     }
 
-    #[allow(unsafe_code, reason = "memory is left unset, to be written by what is asked for next")]
+    /// Allocates memory that `self` owns.
+    #[allow(
+        unsafe_code,
+        reason = "memory is left uninitialised, to be written by the work that is enqueued next"
+    )]
     fn take(&mut self, bytes: usize) -> Result<Address, CudaError> {
         self.stream.context().bind_to_thread()?;
-        // SAFETY: every reader comes after a writer on the one stream.
+        // SAFETY: the host never reads this memory, and on the one stream every read comes after a
+        // write.
         let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1))? };
         let address = slice.device_ptr(&self.stream).0;
-        self.held.insert(address, slice);
+        self.allocations.insert(address, slice);
         Ok(address)
     }
 
+    /// Launches a kernel.
     #[allow(unsafe_code, reason = "kernels work on addresses")]
     fn start(&self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), CudaError> {
         let mut launch = self.stream.launch_builder(&self.functions[kernel.index]);
@@ -102,25 +109,26 @@ impl Machine {
             block_dim: (kernel.threads as u32, 1, 1),
             shared_mem_bytes: kernel.shared as u32,
         };
-        // SAFETY: the caller passes what the kernel declares; the driver reads as many bytes of an
-        // argument as its parameter has.
+        // SAFETY: by the contract of `Gpu::launch` the arguments are what the kernel declares, with
+        // addresses of allocations that are large enough. The driver reads as many bytes of an
+        // argument as its parameter has, of the 8 that it points at.
         unsafe { launch.launch(config)? };
         Ok(())
     }
 
-    fn product(&mut self, dense: Dense) -> Result<Product, CudaError> {
-        if let Some(product) = self.known.get(&dense) {
+    /// The product of a shape, prepared at first use.
+    fn product(&mut self, shape: GemmShape) -> Result<Product, CudaError> {
+        if let Some(product) = self.known.get(&shape) {
             return Ok(*product);
         }
-        let Dense { inputs, outputs, result } = dense;
-        let product = self.products.product(0, None, [inputs, outputs], result)?;
-        self.known.insert(dense, product);
+        let product = self.products.product(0, None, shape)?;
+        self.known.insert(shape, product);
         Ok(product)
     }
 }
 
-impl Gpu for Machine {
-    type Graph = Recorded;
+impl Gpu for CudaGpu {
+    type Graph = CapturedGraph;
 
     fn element(&self) -> Element {
         self.element
@@ -145,16 +153,16 @@ impl Gpu for Machine {
     }
 
     fn release(&mut self, address: Address) -> Result<(), GpuError> {
-        // The stream gives it back once it has come there.
-        self.held.remove(&address);
+        // Freed by the stream, once it has done all work enqueued before.
+        self.allocations.remove(&address);
         Ok(())
     }
 
     #[allow(unsafe_code, reason = "the device copies by address")]
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
         self.stream.context().bind_to_thread().map_err(CudaError::from)?;
-        // SAFETY: the caller made room there; memory that is not page-locked is read before the
-        // call returns.
+        // SAFETY: the caller allocated as many bytes at `to`. `bytes` is pageable memory, which the
+        // driver has copied to a buffer of its own when the call returns.
         unsafe { memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(CudaError::from)?;
         Ok(())
     }
@@ -162,7 +170,7 @@ impl Gpu for Machine {
     #[allow(unsafe_code, reason = "the device copies by address")]
     fn copy(&mut self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError> {
         self.stream.context().bind_to_thread().map_err(CudaError::from)?;
-        // SAFETY: the caller made room there, and so many bytes are at the other place.
+        // SAFETY: the caller allocated `bytes` bytes at both addresses.
         unsafe { memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }.map_err(CudaError::from)?;
         Ok(())
     }
@@ -173,13 +181,13 @@ impl Gpu for Machine {
 
     fn multiply(
         &mut self,
-        dense: Dense,
-        [weight, from, to]: [Address; 3],
+        shape: GemmShape,
+        GemmOperands { weight, input, output }: GemmOperands,
         rows: usize,
-        added: bool,
+        accumulate: bool,
     ) -> Result<(), GpuError> {
-        let product = self.product(dense)?.with_weight(weight);
-        Ok(self.products.multiply(&product, from, rows, added.then_some(to), to)?)
+        let product = self.product(shape)?.with_weight(weight);
+        Ok(self.products.multiply(&product, input, rows, accumulate.then_some(output), output)?)
     }
 
     fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError> {
@@ -188,31 +196,19 @@ impl Gpu for Machine {
         Ok(self.down.numbers(count)?)
     }
 
-    fn record(&mut self) -> Result<(), GpuError> {
-        // Other threads may take memory meanwhile.
+    fn begin_capture(&mut self) -> Result<(), GpuError> {
+        // Only this thread is kept from calls that cannot be captured; others may allocate
+        // meanwhile.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         Ok(self.stream.begin_capture(mode).map_err(CudaError::from)?)
     }
 
-    fn recorded(&mut self) -> Result<Self::Graph, GpuError> {
+    fn end_capture(&mut self) -> Result<Self::Graph, GpuError> {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(CudaError::from)?;
-        graph.map(Recorded).ok_or_else(|| GpuError::Refused("nothing was recorded".to_owned()))
+        graph.map(CapturedGraph).ok_or_else(|| GpuError::Refused("no launch was captured".to_owned()))
     }
 
     fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError> {
         Ok(graph.0.launch().map_err(CudaError::from)?)
-    }
-}
-
-impl From<CudaError> for GpuError {
-    fn from(error: CudaError) -> Self {
-        let words = error.to_string();
-        match error {
-            CudaError::Driver(cause) if cause.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                Self::OutOfMemory(words)
-            }
-            CudaError::Driver(_) => Self::Lost(words),
-            CudaError::Library(_) | CudaError::Compiler(_) | CudaError::Products(_) => Self::Refused(words),
-        }
     }
 }

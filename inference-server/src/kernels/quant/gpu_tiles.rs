@@ -1,46 +1,47 @@
-//! Weights re-laid out for the kernels of a GPU, in tiles of 16 outputs and 32 inputs; see
+//! Quantised weights repacked for the kernels of a GPU, in tiles of 16 outputs and 32 inputs; see
 //! `cuda/product.cu`.
+//!
+//! A tile is the weights of two `mma.m16n8k16`, one for each half of its inputs. A lane of a warp
+//! finds its integers of both in one load.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use half::f16;
 
-use super::decode::{self, Scales};
+use super::decode::{self, BlockScales};
 use super::format::Format;
-use super::{BLOCK, CHUNK};
+use super::geometry::{BLOCK, CHUNK};
 
-/// Outputs of a tile.
+/// Outputs of a tile, M of `mma.m16n8k16`.
 pub(crate) const TILE_OUTPUTS: usize = 16;
-/// Threads that share a tile.
+/// Threads of a warp, which share a tile.
 const LANES: usize = 32;
-/// Inputs of a lane in each half of a tile.
+/// Inputs of a lane in each half of a tile: 16 inputs, shared by the 4 lanes of an output.
 const RUN: usize = 4;
 
-/// What the second scale of a tile's output is.
+/// Meaning of the second scale of an output, as `SECOND` of `cuda/product.cu` numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Second {
-    /// Nothing.
+pub(crate) enum SecondScale {
+    /// Unused.
     None = 0,
-    /// What is taken off from every weight.
+    /// The minimum, which is subtracted from every weight.
     Minimum = 1,
-    /// The scale of the last 16 inputs.
+    /// The scale of the last 16 inputs (Q6_K).
     Half = 2,
 }
 
-/// How the integers of a tile are held.
+/// Layout of the integers of a tile: what `cuda/product.cu` is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Grain {
+pub(crate) struct IntLayout {
     /// Bits of each, 4 or 8.
     pub bits: usize,
-    /// What the second scale is.
-    pub second: Second,
-    /// What is taken from each integer.
+    /// Meaning of the second scale.
+    pub second: SecondScale,
+    /// Offset, which is subtracted from each integer.
     pub offset: u8,
 }
 
-impl Grain {
-    /// How the integers of a format are held; none where it has no integers.
-    ///
-    /// Integers of 5 and 6 bits take 8.
+impl IntLayout {
+    /// The layout for a format; `None` if it is not quantised. Integers of 5 and 6 bits take 8.
     pub(crate) fn of(format: Format) -> Option<Self> {
         let bits = match format {
             Format::F32 | Format::F16 | Format::Bf16 => return None,
@@ -48,40 +49,41 @@ impl Grain {
             _ => 8,
         };
         let second = match format {
-            Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => Second::Minimum,
-            Format::Q6K => Second::Half,
-            _ => Second::None,
+            Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => SecondScale::Minimum,
+            Format::Q6K => SecondScale::Half,
+            _ => SecondScale::None,
         };
-        Some(Self { bits, second, offset: decode::offset(format) })
+        Some(Self { bits, second, offset: format.offset() })
     }
 }
 
-/// A layer's weights in tiles, output by output and input by input.
+/// Weights of a layer in tiles, first along the inputs, then along the outputs.
 #[derive(Debug, Default)]
-pub(crate) struct Tiles {
-    /// Integers, in the order in which the lanes of a warp take them.
+pub(crate) struct GpuTiles {
+    /// Integers, in the order in which the lanes of a warp load them.
     pub codes: Vec<u8>,
-    /// A word for each output of a tile: the scale, and in the upper half the second scale, both as
-    /// halves.
+    /// A word for each output of a tile: the scale as f16, and the second scale in the upper half.
     pub scales: Vec<u32>,
 }
 
-/// The tiles of rows as they lie in a file; `rows` says which of them is an output, in the outputs'
-/// order.
+/// Packs rows of a file into tiles. `rows` names the row of the file of each output, in order.
 ///
-/// Scales of the formats that have only one factor are those of the file. Of the K formats they are
-/// products of a half and an integer, rounded to a half.
+/// Scales are those of the file, but in the K formats products of an f16 and an integer, rounded to
+/// f16.
 ///
 /// # Errors
-/// If the format has no integers, rows are not whole tiles, or a scale is not finite.
-pub(crate) fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize]) -> Result<Tiles> {
-    let Some(grain) = Grain::of(format) else {
-        anyhow::bail!("{} has no blocks of integers to multiply by", format.name())
-    };
+/// If the format is not quantised, a row is no whole number of blocks, or a scale is not finite.
+pub(crate) fn pack_gpu_tiles(
+    format: Format,
+    inputs: usize,
+    bytes: &[u8],
+    rows: &[usize],
+) -> Result<GpuTiles> {
+    let Some(layout) = IntLayout::of(format) else { bail!("{} is not a quantised format", format.name()) };
     let (row_bytes, across) = (format.row_bytes(inputs)?, inputs / BLOCK);
     let count = rows.len().div_ceil(TILE_OUTPUTS) * across;
-    let tile_bytes = TILE_OUTPUTS * BLOCK * grain.bits / 8;
-    let mut tiles = Tiles { codes: vec![0; count * tile_bytes], scales: vec![0; count * TILE_OUTPUTS] };
+    let tile_bytes = TILE_OUTPUTS * BLOCK * layout.bits / 8;
+    let mut tiles = GpuTiles { codes: vec![0; count * tile_bytes], scales: vec![0; count * TILE_OUTPUTS] };
     let mut row = Vec::new();
     for (output, index) in rows.iter().enumerate() {
         read(format, &bytes[index * row_bytes..][..row_bytes], &mut row)?;
@@ -92,7 +94,7 @@ pub(crate) fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize])
             for (input, code) in codes.iter().enumerate() {
                 let (half, lane) = (input / (BLOCK / 2), place % 8 * RUN + input % (BLOCK / 2) / RUN);
                 let at = (place / 8 * 2 + half) * RUN + input % RUN;
-                let bit = (lane * tile_bytes / LANES) * 8 + at * grain.bits;
+                let bit = (lane * tile_bytes / LANES) * 8 + at * layout.bits;
                 target[bit / 8] |= code << (bit % 8);
             }
         }
@@ -100,7 +102,7 @@ pub(crate) fn tiles(format: Format, inputs: usize, bytes: &[u8], rows: &[usize])
     Ok(tiles)
 }
 
-/// The integers of a row and its scales, 32 inputs at a time.
+/// Reads the integers of a row and its scales, 32 inputs at a time.
 fn read(format: Format, bytes: &[u8], row: &mut Vec<([u8; BLOCK], u32)>) -> Result<()> {
     row.clear();
     for block in bytes.chunks_exact(format.block_bytes()) {
@@ -115,10 +117,11 @@ fn read(format: Format, bytes: &[u8], row: &mut Vec<([u8; BLOCK], u32)>) -> Resu
     Ok(())
 }
 
-fn word(format: Format, scales: &Scales, at: usize) -> Result<u32> {
+/// The two scales of 32 weights from index `at` of a block on.
+fn word(format: Format, scales: &BlockScales, at: usize) -> Result<u32> {
     let (scale, minimum) = scales.at(format, at);
-    let second = match Grain::of(format).map(|grain| grain.second) {
-        Some(Second::Half) => scales.at(format, at + BLOCK / 2).0,
+    let second = match IntLayout::of(format).map(|layout| layout.second) {
+        Some(SecondScale::Half) => scales.at(format, at + BLOCK / 2).0,
         _ => minimum,
     };
     let [scale, second] = [scale, second].map(f16::from_f32);
@@ -132,33 +135,33 @@ mod tests {
     use super::*;
 
     /// A weight of a tile, read as `cuda/product.cu` does.
-    fn weight(grain: Grain, tiles: &Tiles, across: usize, output: usize, input: usize) -> f32 {
+    fn weight(layout: IntLayout, tiles: &GpuTiles, across: usize, output: usize, input: usize) -> f32 {
         let tile = output / TILE_OUTPUTS * across + input / BLOCK;
         let (place, input) = (output % TILE_OUTPUTS, input % BLOCK);
         let word = tiles.scales[tile * TILE_OUTPUTS + place];
         let [scale, second] = [word as u16, (word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32());
         let (half, lane) = (input / 16, place % 8 * 4 + input % 16 / 4);
-        let codes = &tiles.codes[tile * 64 * grain.bits + lane * 2 * grain.bits..];
+        let codes = &tiles.codes[tile * 64 * layout.bits + lane * 2 * layout.bits..];
         let at = place / 8 * 8 + half * 4 + input % 4;
-        let code = if grain.bits == 4 { codes[at / 2] >> (at % 2 * 4) & 15 } else { codes[at] };
-        let code = f32::from(code) - f32::from(grain.offset);
-        match grain.second {
-            Second::None => code * scale,
-            Second::Minimum => code * scale - second,
-            Second::Half => code * if half == 0 { scale } else { second },
+        let code = if layout.bits == 4 { codes[at / 2] >> (at % 2 * 4) & 15 } else { codes[at] };
+        let code = f32::from(code) - f32::from(layout.offset);
+        match layout.second {
+            SecondScale::None => code * scale,
+            SecondScale::Minimum => code * scale - second,
+            SecondScale::Half => code * if half == 0 { scale } else { second },
         }
     }
 
     #[test]
     fn tiles_hold_the_weights_of_the_file() {
         for format in formats() {
-            let (grain, inputs) = (Grain::of(format).unwrap(), inputs(format));
+            let (layout, inputs) = (IntLayout::of(format).unwrap(), inputs(format));
             let (bytes, expected) = weights(format, inputs, 21, 3);
             let rows: Vec<usize> = (0..21).map(|index| (index * 5) % 21).collect();
-            let tiles = tiles(format, inputs, &bytes, &rows).unwrap();
+            let tiles = pack_gpu_tiles(format, inputs, &bytes, &rows).unwrap();
             for (output, row) in rows.iter().enumerate() {
                 for (input, expected) in expected[*row].iter().enumerate() {
-                    let got = weight(grain, &tiles, inputs / BLOCK, output, input);
+                    let got = weight(layout, &tiles, inputs / BLOCK, output, input);
                     let near = (got - expected).abs() <= 2e-3;
                     assert!(near, "{format:?} {output} {input}: {got} {expected}");
                 }
@@ -168,11 +171,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_laid_out_is_said() {
-        let error = |format, bytes: &[u8]| tiles(format, 32, bytes, &[0]).unwrap_err().to_string();
-        assert_eq!(error(Format::F16, &[0; 64]), "F16 has no blocks of integers to multiply by");
+        let error = |format, bytes: &[u8]| pack_gpu_tiles(format, 32, bytes, &[0]).unwrap_err().to_string();
+        assert_eq!(error(Format::F16, &[0; 64]), "F16 is not a quantised format");
         assert_eq!(
             error(Format::Q4K, &[0; 144]),
-            "a row of 32 is no whole number of blocks of 256 as Q4_K asks for"
+            "row length 32 is not a multiple of the Q4_K block size 256"
         );
         let mut block = [0; 34];
         block[..2].copy_from_slice(&f16::INFINITY.to_bits().to_le_bytes());

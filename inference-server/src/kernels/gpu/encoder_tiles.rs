@@ -1,23 +1,26 @@
-//! How the attention of a packed batch is cut into pieces for the blocks of a GPU.
+//! Layout of a packed batch of an encoder on a GPU: token ids, and the tiles of its attention.
 //!
-//! Short texts share a tile of four slots of 16 rows, so that a block is not started for a few
-//! tokens; a longer text is cut into tiles of its queries, each of which visits all keys of the
-//! text. See `cuda/attention.cu` for what a block does with a tile. No tile depends on the texts
-//! beside it in anything but which tile and slot a text is given.
+//! A tile is the work of one thread block per head. Short texts share a tile of four slots of 16
+//! rows, so that no block is launched for a few tokens; a longer text is cut into tiles of its
+//! queries, each of which visits all keys of the text. See `cuda/attention.cu` for what a block
+//! does with a tile. The other texts of a batch decide only which tile and slot a text gets, not
+//! how it is computed.
 
-/// Tokens of a short text at most.
+/// Largest number of tokens of a short text: the rows of a tile, and KEYS of `cuda/online.cu`.
 const SHORT: usize = 64;
-/// Rows of a slot.
+/// Rows of a slot: those of one warp's `mma.m16n8k16`.
 const SLOT: usize = 16;
-/// Slots of a tile.
+/// Slots of a tile: the warps of a thread block.
 const SLOTS: usize = 4;
 
-/// Queries of a longer text in one tile, for heads of this size.
+/// Queries of a longer text in one tile, for heads of this size; QUERIES of `cuda/attention.cu`.
 pub fn queries(head: usize) -> usize {
+    // Wide heads leave registers for one block of 16 queries per warp instead of two.
     if head <= 64 { 128 } else { 64 }
 }
 
-/// A batch as the kernels want it: every part begins on a multiple of four words.
+/// The words of a batch, as they are copied to the device: every part begins on a multiple of 16
+/// bytes, so that kernels read slots and tiles as vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tiles {
     words: Vec<u32>,
@@ -27,14 +30,14 @@ pub struct Tiles {
     long: usize,
 }
 
-/// Parts of the words, as offsets of their first word.
+/// Offsets of the parts, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
-    /// Row of each token in the table of words.
+    /// Row of each token in the token embeddings.
     pub ids: usize,
-    /// Row of each token in the table of positions.
+    /// Row of each token in the position embeddings.
     pub places: usize,
-    /// First token of each text, and the number of tokens.
+    /// First token of each text, then the number of tokens.
     pub starts: usize,
     /// Two words for each slot of the tiles of short texts.
     pub slots: usize,
@@ -43,8 +46,8 @@ pub struct Parts {
 }
 
 impl Tiles {
-    /// Cuts texts of these lengths, whose tokens stand in these rows of the tables. No text is
-    /// empty.
+    /// Lays out texts of these lengths, none of them empty. `rows` are the rows of each token in
+    /// the token and position embeddings; `queries` is that of [`queries`].
     pub fn cut(rows: impl Iterator<Item = (u32, u32)>, lengths: &[usize], queries: usize) -> Self {
         let tokens: usize = lengths.iter().sum();
         let (ids, places): (Vec<u32>, Vec<u32>) = rows.unzip();
@@ -72,7 +75,7 @@ impl Tiles {
         Self { words, tokens, texts: lengths.len(), short, long }
     }
 
-    /// All parts, one after the other.
+    /// All parts, in the order of `Parts`.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
@@ -87,17 +90,17 @@ impl Tiles {
         self.texts
     }
 
-    /// Tiles of short texts.
+    /// Number of tiles of short texts.
     pub fn short(&self) -> usize {
         self.short
     }
 
-    /// Tiles of longer texts.
+    /// Number of tiles of longer texts.
     pub fn long(&self) -> usize {
         self.long
     }
 
-    /// Where each part begins.
+    /// Offsets of the parts.
     pub fn parts(&self) -> Parts {
         let mut at = 0;
         let mut next = |length: usize| {
@@ -114,7 +117,7 @@ impl Tiles {
     }
 }
 
-/// Gives a short text slots side by side in one tile.
+/// Gives a short text consecutive slots of one tile.
 fn share(slots: &mut Vec<u32>, start: usize, length: usize) {
     let wanted = length.div_ceil(SLOT);
     if slots.len() / 2 % SLOTS + wanted > SLOTS {
@@ -127,7 +130,7 @@ fn share(slots: &mut Vec<u32>, start: usize, length: usize) {
     }
 }
 
-/// Leaves the rest of the last tile empty.
+/// Fills the last tile up with empty slots.
 fn fill(slots: &mut Vec<u32>) {
     slots.resize(slots.len().next_multiple_of(2 * SLOTS), 0);
 }
@@ -191,7 +194,7 @@ mod tests {
                 for (row, times) in seen.iter_mut().enumerate().skip(token).take(rows) {
                     *times += 1;
                     let (start, end) = range(row);
-                    // The text's rows stand in its tile from `first_key` on.
+                    // The text's rows begin at row `first_key` of its tile.
                     prop_assert_eq!(token - start, index % SLOTS * SLOT - first_key);
                     prop_assert_eq!(keys, end - start);
                     prop_assert!(first_key + keys <= SLOT * SLOTS);

@@ -1,20 +1,18 @@
-//! Root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467).
+//! RMSNorm, root mean square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467).
+//!
+//! The norm of decoders: of hidden states, and of the query and key heads of Qwen3 and Gemma 3.
 
 use super::isa::{Isa, by_isa};
-use super::math::fma;
+use super::math::{LANES, fma, sum_lanes};
 use super::matrix::Matrix;
-use super::norm::total;
 use super::parallel;
 
-/// Sums are kept in this many lanes, which fixes their order on every machine.
-const LANES: usize = 16;
-
-/// Scale and the ε of one normalisation.
+/// Weights of one normalisation.
 #[derive(Debug, Clone)]
 pub(crate) struct RmsNorm {
-    /// Factor for each column.
+    /// Scale of each column.
     pub scale: Vec<f32>,
-    /// Added to the mean of the squares.
+    /// ε, added to the mean of the squares.
     pub epsilon: f32,
 }
 
@@ -28,7 +26,7 @@ impl RmsNorm {
         });
     }
 
-    /// Adds the normalised rows of `x` to those of `sum`.
+    /// Normalises the rows of `x` in place and adds them to those of `sum`.
     pub(crate) fn add(&self, isa: Isa, x: &mut Matrix, sum: &mut Matrix) {
         assert_eq!((x.rows(), x.width()), (sum.rows(), sum.width()), "residual");
         parallel::each_row(x, |_, row| self.apply_row(isa, row));
@@ -39,7 +37,7 @@ impl RmsNorm {
         });
     }
 
-    /// Normalises one row where it stands.
+    /// Normalises one row in place.
     pub(crate) fn apply_row(&self, isa: Isa, row: &mut [f32]) {
         by_isa!(isa, normalise(row: &mut [f32] = row, norm: &RmsNorm = self));
     }
@@ -54,7 +52,7 @@ fn normalise<const FMA: bool>(row: &mut [f32], norm: &RmsNorm) {
             *lane = fma::<FMA>(*x, *x, *lane);
         }
     }
-    let squares = total(lanes) + rest.iter().map(|x| x * x).sum::<f32>();
+    let squares = sum_lanes(lanes) + rest.iter().map(|x| x * x).sum::<f32>();
     let factor = 1.0 / (squares / row.len() as f32 + norm.epsilon).sqrt();
     for (x, scale) in row.iter_mut().zip(&norm.scale) {
         *x = *x * factor * scale;

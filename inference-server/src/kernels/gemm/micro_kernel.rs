@@ -1,46 +1,52 @@
-//! The innermost product: a few rows times one or two strips, the sums kept in registers.
+//! The micro-kernel of the f32 GEMM: a few rows times one or two strips of packed weights.
+//!
+//! The sums of a register tile stay in registers over the whole chunk of the inner dimension, and
+//! are written once. Attention uses the same micro-kernel, with keys or values as the packed
+//! operand.
 
 use super::super::isa::{Isa, Kind};
 use super::super::matrix::STRIP;
 
-/// Steps of the sums for each turn of the loop.
+/// Steps of the inner dimension for each turn of the AVX2 loop, which reads four lines of weights
+/// and prefetches one: up to 32 tiles of a block share the lines of the next strip.
 const UNROLLED: usize = 4;
 
-/// Rows of a tile at most, whatever the instructions.
-pub(in super::super) const ROWS: usize = 14;
+/// Largest number of rows of a tile on any instruction set.
+pub(in super::super) const MAX_TILE_ROWS: usize = 14;
 
-/// How much a tile holds at most: as many sums as the registers have room for.
+/// Largest register tile, in BLIS's letters MR × NR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Size {
-    /// Rows.
+pub(in super::super) struct TileSize {
+    /// Rows, MR.
     pub(in super::super) rows: usize,
-    /// Columns, one or two strips.
+    /// Columns, NR: one or two strips.
     pub(in super::super) columns: usize,
 }
 
-impl Size {
-    /// Of tiles by these instructions.
+impl TileSize {
+    /// The size for an instruction set: as many sums as there are vector registers for.
     pub(in super::super) fn of(isa: Isa) -> Self {
         match isa.kind() {
-            // 14 × 2 vectors of sums, two of weights and one of inputs are 31 of 32 registers.
+            // 14 × 2 registers of sums, 2 of weights and 1 broadcast input are 31 of 32.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => Self { rows: ROWS, columns: 2 * STRIP },
-            // 6 × 2 vectors of sums, two of weights and one of inputs are 15 of 16 registers.
+            Kind::Avx512 => Self { rows: MAX_TILE_ROWS, columns: 2 * STRIP },
+            // 6 × 2 registers of sums, 2 of weights and 1 broadcast input are 15 of 16.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => Self { rows: 6, columns: STRIP },
+            // Not tuned; the sums of a row are 4 registers of SSE2 or NEON.
             Kind::Portable => Self { rows: 6, columns: STRIP },
         }
     }
 }
 
-/// One tile: `out` (+)= inputs · weights.
+/// The operands of a tile: `out` (+)= inputs · weights.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Tile {
     /// First input of the first row.
     pub(in super::super) inputs: *const f32,
     /// Floats from one row to the next.
     pub(in super::super) input_stride: usize,
-    /// `depth` × [`STRIP`] weights, on a cache line.
+    /// `depth` × [`STRIP`] packed weights, on a cache line.
     pub(in super::super) weights: *const f32,
     /// Floats from the weights of one strip to those of the next.
     pub(in super::super) strip_stride: usize,
@@ -50,13 +56,13 @@ pub(in super::super) struct Tile {
     pub(in super::super) out: *mut f32,
     /// Floats from one row to the next.
     pub(in super::super) out_stride: usize,
-    /// Add to what stands in `out` instead of to zero.
+    /// Adds to what `out` holds instead of overwriting it.
     pub(in super::super) accumulate: bool,
-    /// What is fetched into the second-level cache meanwhile; need not be a valid address.
-    pub(in super::super) ahead: *const f32,
-    /// Floats fetched for each step of the sums; where steps are unrolled, a line is fetched for
-    /// each turn.
-    pub(in super::super) ahead_step: usize,
+    /// First float to prefetch into L2 meanwhile; need not be a valid address.
+    pub(in super::super) prefetch: *const f32,
+    /// Floats prefetched for each step of the sums (AVX-512). The unrolled AVX2 loop prefetches a
+    /// line for each turn instead.
+    pub(in super::super) prefetch_step: usize,
 }
 
 /// Calls `$kernel::<rows>` for a number of rows known at run time.
@@ -76,22 +82,26 @@ macro_rules! by_rows {
             11 => $kernel::<11>($tile),
             12 => $kernel::<12>($tile),
             13 => $kernel::<13>($tile),
-            _ => $kernel::<ROWS>($tile),
+            _ => $kernel::<MAX_TILE_ROWS>($tile),
         }
     };
 }
 
 impl Tile {
-    /// Computes the tile for the first `rows` rows, 1 to those of [`Size::of`].
+    /// Computes the first `rows` rows of the tile, 1 to those of [`TileSize::of`].
+    ///
+    /// # Panics
+    /// If `rows` is out of range.
     ///
     /// # Safety
-    /// That many rows of `depth` inputs and of [`Size::columns`] outputs must exist, each strip's
-    /// weights hold `depth` lines of [`STRIP`] floats on a cache line, and nobody else may use the
-    /// outputs meanwhile.
+    /// `rows` rows of `depth` inputs and of [`TileSize::columns`] outputs must exist at the given
+    /// strides, each strip must hold `depth` lines of [`STRIP`] floats aligned to a cache line, and
+    /// nothing else may access the outputs during the call.
     #[allow(unsafe_code, reason = "raw pointers into matrices")]
     pub(in super::super) unsafe fn run(&self, isa: Isa, rows: usize) {
-        assert!((1..=Size::of(isa).rows).contains(&rows), "{rows} rows are no tile");
-        // SAFETY: the caller's promise, and the kind of `isa` proves that the instructions exist.
+        assert!((1..=TileSize::of(isa).rows).contains(&rows), "{rows} rows do not fit a register tile");
+        // SAFETY: the operands are the caller's promise, of no more rows than the kernels take, as
+        // was just checked. The kind of `isa` proves that the processor has the instructions.
         unsafe {
             match isa.kind() {
                 #[cfg(target_arch = "x86_64")]
@@ -120,18 +130,20 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
         _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let Tile { mut inputs, input_stride, mut weights, depth, out, out_stride, .. } = *tile;
-    let mut ahead = tile.ahead;
-    // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
+    let mut prefetch = tile.prefetch;
+    // SAFETY: `Tile::run` promises R rows of inputs and outputs and aligned weights; prefetching
+    // faults at no address.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        // For writing (ET0), as the tile is stored at the end.
         for row in 0..R {
             let at = out.add(row * out_stride);
             _mm_prefetch::<_MM_HINT_ET0>(at.cast());
             _mm_prefetch::<_MM_HINT_ET0>(at.add(16).cast());
         }
         for _ in 0..depth {
-            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-            ahead = ahead.wrapping_add(tile.ahead_step);
+            _mm_prefetch::<_MM_HINT_T1>(prefetch.cast());
+            prefetch = prefetch.wrapping_add(tile.prefetch_step);
             let low = _mm512_load_ps(weights);
             let high = _mm512_load_ps(weights.add(tile.strip_stride));
             for (row, sum) in sums.iter_mut().enumerate() {
@@ -163,11 +175,12 @@ unsafe fn avx2<const R: usize>(tile: &Tile) {
         _mm256_load_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
     let Tile { mut inputs, input_stride, mut weights, depth, out, out_stride, .. } = *tile;
-    let mut ahead = tile.ahead;
-    // SAFETY: `Tile::run`'s promise; prefetching faults at no address.
+    let mut prefetch = tile.prefetch;
+    // SAFETY: as in `avx512`.
     unsafe {
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
-        // Rows lie on pages of their own, where nothing but this fetches ahead.
+        // The outputs of different rows lie on different pages, which the hardware prefetcher does
+        // not cross.
         for row in 0..R {
             _mm_prefetch::<_MM_HINT_ET0>(out.add(row * out_stride).cast());
         }
@@ -181,8 +194,8 @@ unsafe fn avx2<const R: usize>(tile: &Tile) {
             }
         };
         for _ in 0..depth / UNROLLED {
-            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-            ahead = ahead.wrapping_add(STRIP);
+            _mm_prefetch::<_MM_HINT_T1>(prefetch.cast());
+            prefetch = prefetch.wrapping_add(STRIP);
             for index in 0..UNROLLED {
                 step(inputs.add(index), weights.add(index * STRIP));
             }
@@ -207,7 +220,8 @@ unsafe fn avx2<const R: usize>(tile: &Tile) {
 #[allow(unsafe_code, reason = "raw pointers into matrices")]
 unsafe fn portable(tile: &Tile, rows: usize) {
     for row in 0..rows {
-        // SAFETY: `Tile::run`'s promise.
+        // SAFETY: `Tile::run` promises `depth` inputs, one strip of weights, and 16 outputs that
+        // nothing else accesses, for each of `rows` rows.
         let (inputs, weights, out) = unsafe {
             (
                 std::slice::from_raw_parts(tile.inputs.add(row * tile.input_stride), tile.depth),
@@ -236,9 +250,9 @@ mod tests {
 
     #[test]
     #[allow(unsafe_code, reason = "the call that is refused")]
-    fn what_is_no_tile_is_refused_before_memory_is_touched() {
+    fn a_tile_of_too_many_rows_is_refused_before_memory_is_touched() {
         for isa in Isa::available() {
-            for rows in [0, Size::of(isa).rows + 1, usize::MAX] {
+            for rows in [0, TileSize::of(isa).rows + 1, usize::MAX] {
                 let refused = catch_unwind(|| {
                     let tile = Tile {
                         inputs: null(),
@@ -249,10 +263,10 @@ mod tests {
                         out: null_mut(),
                         out_stride: 0,
                         accumulate: false,
-                        ahead: null(),
-                        ahead_step: 0,
+                        prefetch: null(),
+                        prefetch_step: 0,
                     };
-                    // SAFETY: none is needed, the number of rows is looked at first.
+                    // SAFETY: never dereferenced, as the number of rows is checked first.
                     unsafe { tile.run(isa, rows) };
                 });
                 assert!(refused.is_err(), "{isa:?} {rows}");
