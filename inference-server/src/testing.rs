@@ -40,9 +40,10 @@ pub mod metrics {
 
 pub mod models {
     pub use crate::models::decoder::config::DecoderConfig;
+    pub use crate::models::decoder::cpu::CpuDecoder;
     pub use crate::models::decoder::gpu::GpuDecoder;
     pub use crate::models::decoder::source::{GgufWeights, Source};
-    pub use crate::models::decoder::{Decoder, LanguageModel, StepPiece};
+    pub use crate::models::decoder::{LanguageModel, StepPiece};
     pub use crate::models::gguf::Gguf;
     pub use crate::models::load_progress::LoadProgress;
     pub use crate::models::{ComputeError, Extras, Model, ModelInfo, Pooling, RowOutput, Task};

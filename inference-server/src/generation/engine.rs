@@ -115,7 +115,7 @@ impl Engine {
 
     /// Takes a text on. Its prompt and longest continuation must fit into the blocks there are.
     pub(crate) fn submit(&mut self, request: Request) {
-        let mut sequence = Sequence::new(self.next_id, request, self.model.tells_prompts_apart());
+        let mut sequence = Sequence::new(self.next_id, request, self.model.prefill_kv_differs());
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
         if longest.div_ceil(BLOCK) > self.blocks.capacity() {
@@ -353,7 +353,7 @@ impl Engine {
         let touched = self.blocks.touched();
         let model = &mut self.model;
         let done = Arc::new(AtomicBool::new(false));
-        if model.computes_elsewhere() && !masks.is_empty() {
+        if model.runs_off_cpu() && !masks.is_empty() {
             self.choosers.prepare(masks, &done);
         }
         let computed = match model.reserve(touched) {

@@ -21,7 +21,7 @@ use observatory_inference::testing::models::DecoderConfig;
 use observatory_inference::testing::models::Gguf;
 use observatory_inference::testing::models::GpuDecoder;
 use observatory_inference::testing::models::LoadProgress;
-use observatory_inference::testing::models::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::testing::models::{CpuDecoder, LanguageModel, StepPiece};
 use observatory_inference::testing::models::{GgufWeights, Source};
 use observatory_inference::testing::scheduler::Priority;
 use observatory_inference::testing::text::TextTokenizer;
@@ -55,7 +55,7 @@ fn load(model: &str, element: Element) -> GpuDecoder<Device> {
     let dir = goldens().join("models").join(model);
     let config = DecoderConfig::read(&dir).unwrap();
     let loading = Arc::<LoadProgress>::default();
-    let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+    let mut source = Source::checkpoint(&dir, &loading).unwrap();
     reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
 
@@ -198,7 +198,7 @@ fn long(model: &str) -> (DecoderConfig, Source) {
     let dir = goldens().join("models").join(model);
     let mut config = DecoderConfig::read(&dir).unwrap();
     config.context = 1_024;
-    (config, Source::checkpoint(&dir, &candle_core::Device::Cpu, &Arc::<LoadProgress>::default()).unwrap())
+    (config, Source::checkpoint(&dir, &Arc::<LoadProgress>::default()).unwrap())
 }
 
 fn tokens(count: usize, seed: usize) -> Vec<u32> {
@@ -210,7 +210,7 @@ fn tokens(count: usize, seed: usize) -> Vec<u32> {
 fn long_texts_are_those_of_the_processor() {
     for model in ["golden/qwen2-window", "golden/gemma3"] {
         let (config, mut source) = long(model);
-        let mut processor = Decoder::load(config, &mut source).unwrap();
+        let mut processor = CpuDecoder::load(config, &mut source).unwrap();
         processor.reserve(64).unwrap();
         let prompt = tokens(700, 1);
         let blocks: Vec<u32> = (0..32).collect();
@@ -339,7 +339,7 @@ fn what_a_device_cannot_do_is_said() {
     let dir = goldens().join("models/golden/qwen3");
     let open = |config: DecoderConfig, room: u64| {
         let loading = Arc::<LoadProgress>::default();
-        let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+        let mut source = Source::checkpoint(&dir, &loading).unwrap();
         let mut gpu = Emulated::new(Element::F16);
         gpu.room = room;
         GpuDecoder::load(gpu, config, &mut source).map_err(|error| format!("{error:#}"))

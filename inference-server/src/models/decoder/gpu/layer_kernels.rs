@@ -1,4 +1,7 @@
-//! The kernels between the products of a decoder, compiled for its shape.
+//! The kernels of a decoder's layers other than linear ones, compiled for the shape of the model.
+//!
+//! Their source is `cuda/decoder.cu`. Shapes are compiled in as constants, so that loops unroll; a
+//! model compiles its own kernels while it is loaded.
 
 use crate::kernels::gpu::{Element, Entry, Gpu, GpuError, Kernel, Source, activation_number};
 use crate::models::decoder::config::DecoderConfig;
@@ -6,25 +9,33 @@ use crate::models::decoder::config::DecoderConfig;
 /// Keys that are visited at a time; `KEYS` of `cuda/online.cu`.
 const KEYS: usize = 64;
 
-/// The kernels between the products.
+/// Kernels of a decoder's layers. Rows are tokens of the step.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Between {
+pub(super) struct LayerKernels {
+    /// `embed_tokens`: token embeddings into hidden states.
     pub(super) embed: Kernel,
-    pub(super) normalise: Kernel,
-    pub(super) add_normalised: Kernel,
-    pub(super) place: Kernel,
-    pub(super) open: Kernel,
+    /// `normalise_rows`: RMS norm of hidden states.
+    pub(super) rms_norm: Kernel,
+    /// `add_normalised`: adds the RMS norm of a projection to hidden states.
+    pub(super) add_rms_norm: Kernel,
+    /// `place_heads`: biases, norms and rotation of heads; stores keys and values in KV blocks.
+    pub(super) rope_and_store_kv: Kernel,
+    /// `open_gates`: act(gate) · up.
+    pub(super) gated_activation: Kernel,
+    /// `attend_rows`: attention of one query per row to a split of its keys.
     pub(super) attend_rows: Kernel,
-    pub(super) join: Kernel,
-    /// For elements of 16 bits.
+    /// `join_splits`: reduces the splits of `attend_rows`.
+    pub(super) reduce_splits: Kernel,
+    /// `attend_prompts`: attention of tiles of prompt tokens on tensor cores; `None` in f32, which
+    /// these do not compute.
     pub(super) attend_prompts: Option<Kernel>,
 }
 
-impl Between {
-    /// Compiles them.
+impl LayerKernels {
+    /// Compiles the kernels.
     ///
     /// # Errors
-    /// What the device has against it.
+    /// If compilation fails.
     pub(super) fn compile<G: Gpu>(gpu: &mut G, config: &DecoderConfig) -> Result<Self, GpuError> {
         let heads = config.heads;
         let defines = [
@@ -50,10 +61,20 @@ impl Between {
             entries.push(Entry { name: "attend_prompts", threads: 128, shared: 4 * KEYS * row });
         }
         let kernels = gpu.compile(Source::Decoder, &defines, &entries)?;
-        let [embed, normalise, add_normalised, place, open, attend_rows, join] = kernels[..7] else {
+        let [embed, rms_norm, add_rms_norm, rope_and_store_kv, gated_activation, attend_rows, reduce_splits] =
+            kernels[..7]
+        else {
             return Err(GpuError::Refused("kernels are missing".to_owned()));
         };
-        let attend_prompts = kernels.get(7).copied();
-        Ok(Self { embed, normalise, add_normalised, place, open, attend_rows, join, attend_prompts })
+        Ok(Self {
+            embed,
+            rms_norm,
+            add_rms_norm,
+            rope_and_store_kv,
+            gated_activation,
+            attend_rows,
+            reduce_splits,
+            attend_prompts: kernels.get(7).copied(),
+        })
     }
 }
