@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::device::{DeviceChoice, GenerationLimits, KV_FRACTION, Precision};
-use crate::registry::Plan;
+use crate::registry::plan::ServePlan;
 use crate::scheduler::admission::{Budget, Limits};
 use observatory_server::access::parse_digest;
 use observatory_server::connections::{Patience, Room};
@@ -179,7 +179,7 @@ pub struct Config {
     /// Where the ports are announced.
     pub announce_file: Option<PathBuf>,
     /// What to load.
-    pub plan: Plan,
+    pub plan: ServePlan,
     /// Where to compute.
     pub device: DeviceChoice,
     /// How weights and activations are held.
@@ -230,9 +230,9 @@ impl Args {
         let fraction = self.kv_cache_fraction;
         ensure!(fraction > 0.0 && fraction <= 1.0, "--kv-cache-fraction is {fraction}, allowed are 0 to 1");
         self.check_announce_file()?;
-        let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let found = ServePlan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
         let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
-        let plan = Plan { weight_bytes, ..found };
+        let plan = ServePlan { weight_bytes, ..found };
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,

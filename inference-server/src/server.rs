@@ -28,8 +28,8 @@ use crate::grpc::health::Health;
 use crate::grpc::{self, Api, Layered, Router, Shared};
 use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
-use crate::registry::loader::{Loader, Waiting};
-use crate::registry::{Registry, State};
+use crate::registry::loader::{Loader, LoaderThread};
+use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 use crate::scheduler::queue::Queue;
 use crate::service::access::Access;
@@ -87,7 +87,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     device_lost: CancellationToken,
     cut_off: CancellationToken,
-    loader: Waiting,
+    loader: LoaderThread,
     device: Option<OpenDevice>,
     announce_file: Option<PathBuf>,
     drain: Duration,
@@ -138,7 +138,7 @@ impl Server {
         let cut_off = CancellationToken::new();
         let access = crate::service::access::rule(config.clients_file.as_deref(), config.admin_token)?;
         let (health, service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
-        let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
+        let (loader, loader_thread) = Loader::new(&registry, &admission, batch_tokens);
         let api = Api::new(Shared {
             registry: Arc::clone(&registry),
             loader,
@@ -167,7 +167,7 @@ impl Server {
             metrics,
             device_lost,
             cut_off,
-            loader: waiting,
+            loader: loader_thread,
             device: None,
             announce_file: config.announce_file.clone(),
             drain: config.drain,
@@ -228,7 +228,8 @@ impl Server {
             let incoming = connections::incoming(listener, port);
             tokio::spawn(http::serve(incoming, router, patience.head, closed.clone()))
         });
-        let mut loading = self.device.and_then(|device| self.loader.start(device));
+        let publish = publisher(self.health.clone());
+        let mut loading = self.device.and_then(|device| self.loader.start(device, publish));
 
         let outcome = loop {
             tokio::select! {
@@ -272,6 +273,12 @@ impl Server {
     }
 }
 
+/// Publishes the states of the models from a thread outside of the runtime.
+fn publisher(health: Health) -> impl Fn() + Send + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    move || runtime.block_on(health.publish())
+}
+
 async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
     tracing::info!(requests = admission.requests(), "draining");
     tokio::select! {
@@ -294,7 +301,7 @@ async fn finished(loading: &mut Option<JoinHandle<()>>) {
 
 fn none_loaded(registry: &Registry) -> bool {
     let entries = registry.entries();
-    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
+    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, ModelState::Failed(_)))
 }
 
 /// The threads that read texts, and those that read what texts must look like.

@@ -50,10 +50,11 @@ pub mod models {
 }
 
 pub mod registry {
+    pub use crate::registry::Registry;
     pub use crate::registry::load::load;
     pub use crate::registry::loaded::{LoadedModel, Network};
+    pub use crate::registry::plan::ServePlan;
     pub use crate::registry::warm_up::warm_up;
-    pub use crate::registry::{Plan, Registry};
 }
 
 pub mod scheduler {

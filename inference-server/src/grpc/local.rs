@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::generation::sequence::Event;
 use crate::metrics::Ongoing;
 use crate::models::Task;
-use crate::registry::State;
+use crate::registry::ModelState;
 use crate::registry::loaded::LoadedModel;
 use crate::service::access::{Access, Client};
 
@@ -174,9 +174,9 @@ impl Api {
 
     /// Names of the models that embed, rank or write text and are ready.
     pub(crate) fn open_models(&self) -> Vec<String> {
-        let ready = |task: Option<Task>, state: &State| {
+        let ready = |task: Option<Task>, state: &ModelState| {
             let served = matches!(task, Some(Task::Embedding | Task::Generation | Task::Ranking));
-            served && matches!(state, State::Ready(_))
+            served && matches!(state, ModelState::Ready(_))
         };
         let entries = self.0.registry.entries().into_iter();
         entries.filter(|entry| ready(entry.task, &entry.state)).map(|entry| entry.name).collect()

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::OfModel;
 use crate::generation::engine::Counters;
-use crate::registry::{Registry as Models, State};
+use crate::registry::{ModelState, Registry as Models};
 
 /// By model.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Texts {
     /// Takes over how the models stand.
     pub(super) fn read(&self, models: &Models) {
         for entry in models.entries() {
-            let State::Ready(model) = &entry.state else { continue };
+            let ModelState::Ready(model) = &entry.state else { continue };
             let Ok(generator) = model.generator() else { continue };
             let label = OfModel { model: entry.name };
             let Counters {
