@@ -289,9 +289,9 @@ impl Args {
         GenerationLimits {
             kv_bytes: self.kv_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             kv_fraction: self.kv_cache_fraction,
-            texts: self.max_writing,
+            running_sequences: self.max_writing,
             step_tokens: self.max_step_tokens,
-            wait: Duration::from_secs(self.max_queue_seconds),
+            max_wait: Duration::from_secs(self.max_queue_seconds),
         }
     }
 

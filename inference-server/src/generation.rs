@@ -85,7 +85,7 @@ impl Generator {
         limits: EngineLimits,
         device: &OpenDevice,
     ) -> Result<Self> {
-        let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.text.wait);
+        let budget = Budget::Beside((limits.blocks * BLOCK) as u64, device.generation.max_wait);
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
         let turns = Arc::clone(&device.arbiter);
         let counters = Arc::<Counters>::default();

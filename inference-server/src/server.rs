@@ -100,7 +100,7 @@ impl Server {
     /// If the device, a port or the announce file cannot be had.
     pub async fn bind(config: &Config) -> Result<Self> {
         let mut device = device::open(config.device)?.with_precision(config.precision)?;
-        device.text = config.text;
+        device.generation = config.text;
         let registry = Registry::new(&config.plan);
         let mut server = Self::with_registry(config, registry, device.batches(), &device.arbiter).await?;
         server.device = Some(device);

@@ -14,7 +14,7 @@ use super::{Api, Call, Caller, failed_item, invalid_enum, nanos, priority, text_
 use crate::error::Error;
 use crate::models::Task;
 use crate::scheduler::queue::Lane;
-use crate::text::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, joined_label, softmax};
+use crate::text::entities::{Aggregation, Entity, OUTSIDE, TokenSpan, best, entities, entity_label, softmax};
 use crate::text::tokenizer::Windowed;
 
 #[tonic::async_trait]
@@ -202,7 +202,7 @@ impl Asked {
         let places = Places::new(text, self.unit);
         let mut found = entities(&windowed.spans, scores, labels, self.aggregation);
         found.retain(|entity| {
-            let label = joined_label(&entity.label);
+            let label = entity_label(&entity.label);
             entity.score >= self.min_score
                 && (self.labels.is_empty() || self.labels.iter().any(|l| l == label))
         });
@@ -240,7 +240,7 @@ impl Asked {
 /// Refuses a label that the model does not have.
 fn check_labels(asked: &[String], model: &[String]) -> Result<(), Error> {
     let mut known: Vec<&str> =
-        model.iter().filter(|label| *label != OUTSIDE).map(|label| joined_label(label)).collect();
+        model.iter().filter(|label| *label != OUTSIDE).map(|label| entity_label(label)).collect();
     known.sort_unstable();
     known.dedup();
     match asked.iter().position(|label| !known.contains(&label.as_str())) {

@@ -57,7 +57,7 @@ impl More {
     pub(super) fn new(lane: &Lane, texts: usize) -> Self {
         let mut more = Self::default();
         if lane.extras().sparse {
-            more.empty = lane.model().tokenizer.empty_tokens();
+            more.empty = lane.model().tokenizer.special_ids();
             more.sparse = vec![pb::SparseVector::default(); texts];
         }
         if lane.extras().multi_vector {

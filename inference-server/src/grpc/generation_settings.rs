@@ -187,7 +187,7 @@ fn read(api: &Api, model: &LoadedModel, field: &str, prompt: pb::Prompt) -> Resu
         Some(Kind::Text(text)) => {
             let field = format!("{field}.text");
             api.check_size(&field, &text)?;
-            model.tokenizer.prompt(&text, true)?
+            model.tokenizer.encode_prompt(&text, true)?
         }
         Some(Kind::Tokens(tokens)) => {
             let vocabulary = model.generator()?.manner().vocabulary;
@@ -200,7 +200,7 @@ fn read(api: &Api, model: &LoadedModel, field: &str, prompt: pb::Prompt) -> Resu
         Some(Kind::Chat(chat)) => {
             let text = written_out(api, model, &format!("{field}.chat"), chat)?;
             // A template writes the special tokens out itself.
-            model.tokenizer.prompt(&text, false)?
+            model.tokenizer.encode_prompt(&text, false)?
         }
         None => Vec::new(),
     };

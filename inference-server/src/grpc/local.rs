@@ -168,7 +168,7 @@ impl Api {
         let model = pb::ModelRef { name: model.to_owned(), revision: String::new() };
         let text = self
             .resolve(&Caller::default(), Some(model), Some(Task::Embedding))
-            .and_then(|model| model.tokenizer.text(field, ids, false));
+            .and_then(|model| model.tokenizer.decode(field, ids, false));
         text.map_err(|error| self.noted(&error))
     }
 

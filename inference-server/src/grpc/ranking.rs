@@ -46,8 +46,8 @@ impl Api {
         let (reader, query, first) = (Arc::clone(&model), request.query, OnceLock::new());
         let read = move |field: &str, text: &str| {
             // Read once, by whichever thread comes first.
-            let first = first.get_or_init(|| reader.tokenizer.first_of_pair("query", &query));
-            reader.tokenizer.pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
+            let first = first.get_or_init(|| reader.tokenizer.encode_first_of_pair("query", &query));
+            reader.tokenizer.encode_pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
         };
         let documents = request.documents.into_iter().enumerate().collect();
         let (_, mut pairs) =

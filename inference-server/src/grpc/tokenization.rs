@@ -103,7 +103,7 @@ impl Api {
         let job = move || {
             let sequences = request.sequences.iter().enumerate();
             let text = |(index, sequence): (usize, &pb::TokenSequence)| {
-                reader.tokenizer.text(&format!("sequences[{index}].ids"), &sequence.ids, keep)
+                reader.tokenizer.decode(&format!("sequences[{index}].ids"), &sequence.ids, keep)
             };
             sequences.map(text).collect::<Result<Vec<String>, Error>>()
         };

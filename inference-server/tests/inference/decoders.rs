@@ -216,7 +216,7 @@ fn chats_are_written_out_and_read_as_by_transformers() {
                 .collect();
             let rendered = template.render(&messages, &Default::default(), true).unwrap();
             assert_eq!(rendered, chat.rendered, "{}", golden.model);
-            assert_eq!(tokenizer.prompt(&rendered, false).unwrap(), chat.ids, "{}", golden.model);
+            assert_eq!(tokenizer.encode_prompt(&rendered, false).unwrap(), chat.ids, "{}", golden.model);
             let mut text = Text::new(0);
             let mut logits = text.step(&mut decoder, &chat.ids);
             for expected in &chat.continuation {

@@ -167,13 +167,13 @@ fn load_network(
         let cuda = device.device.as_cuda_device()?.cuda_stream();
         let mut decoder = GpuDecoder::load(Machine::new(cuda.context(), element)?, config, source)?;
         // Only after the weights are on the device is it known what they leave for the KV cache.
-        let kv_bytes = gpu_kv_bytes(&device.text, decoder.memory()?)?;
+        let kv_bytes = gpu_kv_bytes(&device.generation, decoder.memory()?)?;
         let limits = engine_limits(device, kv_bytes, decoder.block_bytes(), context)?;
         decoder.reserve(limits.blocks)?;
         return Ok((Box::new(decoder), limits));
     }
     let decoder = CpuDecoder::load(config, source)?;
-    let kv_bytes = device.text.kv_bytes.unwrap_or(CPU_KV_BYTES);
+    let kv_bytes = device.generation.kv_bytes.unwrap_or(CPU_KV_BYTES);
     let limits = engine_limits(device, kv_bytes, decoder.block_bytes(), context)?;
     Ok((Box::new(decoder), limits))
 }
@@ -206,7 +206,8 @@ fn engine_limits(
     context: usize,
 ) -> Result<EngineLimits> {
     let on_cpu = device.device.is_cpu();
-    let (texts, step_tokens) = (device.text.texts(on_cpu), device.text.step_tokens(on_cpu));
+    let (texts, step_tokens) =
+        (device.generation.running_sequences(on_cpu), device.generation.step_tokens(on_cpu));
     let fitting = usize::try_from(kv_bytes / block_bytes as u64).unwrap_or(usize::MAX);
     let blocks = fitting.min(context.div_ceil(BLOCK).saturating_mul(texts));
     ensure!(
