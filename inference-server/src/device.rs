@@ -1,7 +1,7 @@
 //! The device that models compute on, and the limits that depend on it.
 //!
-//! One device for the process: the CPU, or one GPU with a single stream. Defaults that depend on the
-//! device are chosen here and nowhere else.
+//! One device for the process: the CPU, or one GPU with a single stream. Defaults that depend on
+//! the device are chosen here and nowhere else.
 
 pub(crate) mod arbiter;
 
@@ -173,6 +173,7 @@ pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
+        // Unless a GPU was requested, an unusable one must not keep the server from starting.
         DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
             tracing::warn!(error.message = format!("{error:#}"), "no CUDA device, computing on the CPU");
             cpu()
@@ -220,8 +221,8 @@ fn cuda_stream(_: usize) -> Result<OpenDevice> {
     bail!("built without CUDA")
 }
 
-/// Whether libcuda can be loaded. With the driver loaded at run time, any call to CUDA panics without
-/// it.
+/// True if libcuda can be loaded. With the driver loaded at run time, any call to CUDA panics
+/// without it.
 #[cfg(feature = "cuda-dynamic-loading")]
 #[allow(
     unsafe_code,

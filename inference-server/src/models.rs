@@ -1,7 +1,7 @@
-//! Networks: checkpoints are read, weights put onto a device, and rows or sequences computed.
+//! Networks: reading checkpoints, loading weights onto a device, computing rows and sequences.
 //!
-//! `checkpoint`, `gguf` and `weights` read files; `encoder` with `heads` and `decoder` compute. What
-//! they return for a row or a sequence does not depend on what else is computed with it. How a
+//! `checkpoint`, `gguf` and `weights` read files; `encoder` with `heads` and `decoder` compute.
+//! What they return for a row or a sequence does not depend on what else is computed with it. How a
 //! model is asked for, and by whom, is not known here.
 
 pub(crate) mod checkpoint;
@@ -98,11 +98,11 @@ pub struct ModelInfo {
     pub pooling: Option<Pooling>,
     /// Shorter lengths that its embeddings were trained for, ascending; may be empty.
     pub matryoshka: Vec<usize>,
-    /// Whether it has sparse weights ([`Extras::sparse`]).
+    /// True if it has sparse weights ([`Extras::sparse`]).
     pub sparse: bool,
     /// Length of the vector of a token ([`Extras::multi_vector`]); 0 if it has none.
     pub multi_vector_dimensions: usize,
-    /// Whether its embeddings are divided by their L2 norm unless a request says otherwise.
+    /// True if its embeddings are divided by their L2 norm unless a request says otherwise.
     pub normalize: bool,
     /// Prompts by name: texts that are prepended to an input.
     pub prompts: BTreeMap<String, String>,

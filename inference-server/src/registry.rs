@@ -56,7 +56,7 @@ pub struct ModelEntry {
     pub task: Option<Task>,
     /// State at the time of listing.
     pub state: ModelState,
-    /// Whether it answers requests for its task that name no model.
+    /// True if it answers requests for its task that name no model.
     pub is_default: bool,
 }
 
@@ -131,10 +131,13 @@ impl Registry {
     /// becomes `Ready`; if either fails, it becomes `Failed`. Does nothing in any other state.
     pub fn load(&self, name: &str, device: &OpenDevice, warm_up: impl FnOnce(&LoadedModel) -> Result<()>) {
         let Some(store) = &self.store else { return };
+        // A model that is requested before the thread starts comes up twice: as an entry of the
+        // registry and through the channel.
         if !matches!(self.entry(name), Ok(ModelEntry { state: ModelState::Loading(_), .. })) {
             return;
         }
         let started = Instant::now();
+        // Loads are serial, so nothing else can take from the limit meanwhile.
         let used: u64 = self.read().iter().map(ModelSlot::weight_bytes).sum();
         let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(used)));
         self.set(name, ModelState::Loading(Arc::clone(&progress)));
@@ -252,6 +255,7 @@ impl Registry {
 
     /// The operator's choice, or the first model of the task that is ready or loading.
     fn default_for<'a>(&'a self, slots: &'a [ModelSlot], task: Task) -> Option<&'a str> {
+        // Even if it failed: answering with another model would mix vectors of two spaces.
         if task == Task::Embedding && self.default_embedding.is_some() {
             return self.default_embedding.as_deref();
         }

@@ -37,8 +37,8 @@ pub(crate) fn task(dir: &Path) -> Result<Task> {
     EncoderConfig::read(dir)?.task()
 }
 
-/// Name of the GGUF file in a directory; `None` if there is none, or a Hugging Face checkpoint
-/// beside it.
+/// Name of the GGUF file in a directory; `None` if there is none, or if the directory holds a
+/// Hugging Face checkpoint.
 ///
 /// # Errors
 /// If there are several.
@@ -63,7 +63,8 @@ pub(crate) fn gguf_file(dir: &Path) -> Result<Option<String>> {
     Ok(names.pop())
 }
 
-/// Whether the model generates text: it is in a GGUF file, or its `model_type` is a decoder's.
+/// Returns true if the model generates text: it is in a GGUF file, or its `model_type` is a
+/// decoder's.
 ///
 /// # Errors
 /// As [`gguf_file`], and if there is neither a GGUF file nor a readable `config.json`.

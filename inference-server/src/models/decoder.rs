@@ -25,13 +25,14 @@ use config::DecoderConfig;
 pub struct StepPiece<'a> {
     /// Token ids, at least one.
     pub tokens: &'a [u32],
-    /// Position of the first of them in the sequence. All earlier keys and values are in the blocks.
+    /// Position of the first of them in the sequence. All earlier keys and values are in the
+    /// blocks.
     pub start: usize,
     /// Block table: KV blocks of the sequence in order, up to the last of `tokens`.
     pub blocks: &'a [u32],
     /// Length of the prompt; tokens from this position on were generated.
     pub prompt: usize,
-    /// Whether to compute logits after the last of `tokens`.
+    /// True to compute logits after the last of `tokens`.
     pub logits: bool,
 }
 
@@ -56,13 +57,13 @@ pub trait LanguageModel: Send {
     /// Bytes of the weights.
     fn weight_bytes(&self) -> u64;
 
-    /// Whether prefill and decode give the same token keys and values that differ in their last
-    /// bits, so that cached blocks of one must not be reused for the other.
+    /// Returns true if keys and values of a token differ in their last bits between prefill and
+    /// decode, so that cached blocks of one must not be reused for the other.
     fn prefill_kv_differs(&self) -> bool {
         false
     }
 
-    /// Whether steps leave the CPU idle, so that it can do other work meanwhile.
+    /// Returns true if steps leave the CPU idle, so that it can do other work meanwhile.
     fn runs_off_cpu(&self) -> bool {
         false
     }

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `cpu` | BERT and XLM-RoBERTa on the CPU | own kernels: no padding, packed weights, bf16 |
 //! | `cuda` | BERT and XLM-RoBERTa on a GPU | own kernels, vectors pooled on the device |
-//! | `candle` | the shapes of these that the CUDA kernels do not support, on a GPU | any shape, f32 |
+//! | `candle` | shapes that the CUDA kernels do not support, on a GPU | any shape, f32 |
 //! | `modernbert` | ModernBERT on any device | by candle: our kernels have no RoPE and no windows |
 
 pub(crate) mod backbone;

@@ -1,10 +1,10 @@
 //! GGUF files, versions 2 and 3: one file with the weights, dimensions and tokenizer of a decoder.
 //!
-//! The format is that of ggml's `docs/gguf.md`. Tensors are read with plain reads on request: with a
-//! memory map, a file that shrinks under a running server would kill it. All that the header says is
-//! checked against the length of the file before memory is allocated for it.
+//! The format is that of ggml's `docs/gguf.md`. Tensors are read with plain reads on request: with
+//! a memory map, a file that shrinks under a running server would kill it. All that the header says
+//! is checked against the length of the file before memory is allocated for it.
 //!
-//! Names of tensors, as llama.cpp's converter gives them (`{i}` is the layer): `token_embd.weight`,
+//! Names of tensors, by llama.cpp's converter (`{i}` is the layer): `token_embd.weight`,
 //! `blk.{i}.attn_norm.weight`, `blk.{i}.attn_{q,k,v}.{weight,bias}`,
 //! `blk.{i}.attn_{q,k}_norm.weight` (qwen3, gemma3), `blk.{i}.attn_output.weight`,
 //! `blk.{i}.post_attention_norm.weight` (gemma3), `blk.{i}.ffn_norm.weight`,

@@ -37,7 +37,8 @@ struct RowTensors {
 }
 
 impl Head {
-    /// One output per row. `hidden` is tokens × width, with the rows of `lengths` one after the other.
+    /// One output per row. `hidden` is tokens × width, with the rows of `lengths` one after the
+    /// other.
     ///
     /// # Errors
     /// If the device fails.
@@ -53,6 +54,7 @@ impl Head {
             rows.push(self.row(&hidden.narrow(0, start, length)?, extras)?);
             start += length;
         }
+        // Three copies for the whole batch instead of up to three for each row.
         let values = to_vecs(rows.iter().map(|row| Some(&row.values)))?;
         let sparse = to_vecs(rows.iter().map(|row| row.sparse.as_ref()))?;
         let multi_vector = to_vecs(rows.iter().map(|row| row.multi_vector.as_ref()))?;
@@ -71,7 +73,7 @@ impl Head {
         (!tokens).then_some((&**head, head.pooling))
     }
 
-    /// Whether the head has sparse weights, and the length of its vector of a token (0 without one).
+    /// Presence of sparse weights, and length of the vector of a token (0 without one).
     pub(crate) fn extras(&self) -> (bool, usize) {
         let Self::Embedding(head) = self else { return (false, 0) };
         let width = head.multi_vector.as_ref().map_or(0, |linear| linear.weight().dims()[0]);
@@ -137,9 +139,9 @@ enum Stage {
 }
 
 impl EmbeddingHead {
-    /// Reads the modules of a package, and BGE-M3's heads for token outputs if the package has them:
-    /// sparse weights (`sparse_linear.pt`) and one vector per token (`colbert_linear.pt`). Chen et
-    /// al. 2024 (arXiv:2402.03216); the reference is FlagEmbedding 1.4,
+    /// Reads the modules of a package, and BGE-M3's heads for token outputs if the package has
+    /// them: sparse weights (`sparse_linear.pt`) and one vector per token (`colbert_linear.pt`).
+    /// Chen et al. 2024 (arXiv:2402.03216); the reference is FlagEmbedding 1.4,
     /// `finetune/embedder/encoder_only/m3/modeling.py`.
     ///
     /// # Errors
@@ -170,6 +172,7 @@ impl EmbeddingHead {
     /// # Errors
     /// If the device fails.
     pub(crate) fn outputs_of_pooled(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<RowOutput>> {
+        // Most packages have no modules but Normalize, which is left to the service.
         if self.stages.is_empty() {
             return Ok(vectors.into_iter().map(RowOutput::from).collect());
         }
@@ -200,6 +203,7 @@ fn pool(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
     match pooling {
         Pooling::Mean => tokens.mean(0),
         Pooling::Cls => tokens.get(0),
+        // Rows are not padded, so the last token is the last row.
         Pooling::Last => tokens.get(count - 1),
         Pooling::Max => tokens.max(0),
         Pooling::MeanSqrtLen => tokens.sum(0)? / (count as f64).sqrt(),
@@ -347,6 +351,7 @@ impl SequenceClassificationHead {
                 out: linear(weights, "classifier.", (hidden, labels), true)?,
             });
         }
+        // BERT has its pooler inside of the encoder, RoBERTa a dense layer inside of the head.
         let (at, out) = match config.family()? {
             "bert" => (weights.encoder_name("pooler.dense."), "classifier."),
             _ => ("classifier.dense.".to_owned(), "classifier.out_proj."),

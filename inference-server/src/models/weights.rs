@@ -2,9 +2,9 @@
 //!
 //! A tensor is checked against the shape that the network expects before memory is allocated for
 //! it. Tensors are read one by one with plain reads: with a memory map, a file that shrinks under a
-//! running server would kill it. A safetensors file is read in pieces straight into the numbers that
-//! the network keeps, so that the peak of memory is the loaded weights; for a pickle, and on a GPU,
-//! it is the weights plus one tensor.
+//! running server would kill it. A safetensors file is read in pieces straight into the numbers
+//! that the network keeps, so that the peak of memory is the loaded weights; for a pickle, and on a
+//! GPU, it is the weights plus one tensor.
 
 mod dtype;
 mod pickle;
@@ -109,6 +109,7 @@ impl Weights {
 
     /// Checkpoints that were saved with a head have the network under its own name.
     fn find_prefix(&self, probe: &str) -> Result<&'static str> {
+        // Plain first: a checkpoint without a head has no prefix.
         let prefixes = ["", "bert.", "roberta.", "model.", "language_model.model.", "model.language_model."];
         let found = prefixes.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
         found.with_context(|| {
@@ -124,7 +125,7 @@ impl Weights {
         self.shards.iter().find_map(|(file, shard)| Some((file.as_str(), shard, shard.shape(name)?)))
     }
 
-    /// Whether there is a tensor of this full name.
+    /// Returns true if there is a tensor of this full name.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
@@ -134,7 +135,7 @@ impl Weights {
         format!("{}{name}", self.prefix)
     }
 
-    /// Whether the network has the tensor `name`.
+    /// Returns true if the network has the tensor `name`.
     pub fn encoder_has(&self, name: &str) -> bool {
         self.has(&self.encoder_name(name))
     }
@@ -149,6 +150,7 @@ impl Weights {
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
         let renamed =
             full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        // The published name takes precedence if a checkpoint has both.
         let chosen = if !self.has(&full) && self.has(&renamed) { renamed } else { full };
         self.head(&chosen, shape)
     }
@@ -177,7 +179,8 @@ impl Weights {
     pub fn head(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let (file, shard) = self.expected(name, shape)?;
         let tensor = shard.read(name).with_context(|| format!("{file}: tensor {name}"))?;
-        // A single infinity or NaN makes the sum infinite or NaN: cheaper than a test of each value.
+        // A single infinity or NaN makes the sum infinite or NaN: cheaper than a test of each
+        // value.
         let sum = tensor.sum_all()?.to_scalar::<f32>()?;
         ensure!(sum.is_finite(), "{file}: tensor {name} holds values that are not finite");
         let tensor = tensor.to_device(&self.device)?;
@@ -186,7 +189,7 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Device that the tensors are put onto.
+    /// Device of the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -214,7 +217,7 @@ impl Weights {
         self.read_file(dir, found, read)
     }
 
-    /// Reads a file beside the checkpoint; `None` if there is none.
+    /// Reads another file of the model's directory; `None` if it does not exist.
     ///
     /// # Errors
     /// As [`Weights::module`].

@@ -1,4 +1,4 @@
-//! The model card: the README that the hub keeps beside a checkpoint.
+//! The model card: the README of a checkpoint on the hub.
 //!
 //! Only the languages are read from it. They are for listings: no request is decided by them, so a
 //! card that is missing or malformed is not an error.

@@ -71,11 +71,11 @@ impl Loader {
 
 impl LoaderThread {
     /// Starts the thread, which loads onto `device` and calls `on_change` after every load, whether
-    /// it succeeded or not. The returned task ends once every model of the plan was tried; `None` if
-    /// the thread cannot be spawned.
+    /// it succeeded or not. The returned task ends once every model of the plan was tried; `None`
+    /// if the thread cannot be spawned.
     ///
-    /// This is a thread and not a blocking task: the runtime must be able to shut down while a large
-    /// file is being read. `on_change` may therefore block.
+    /// This is a thread and not a blocking task: the runtime must be able to shut down while a
+    /// large file is being read. `on_change` may therefore block.
     pub(crate) fn start(
         self,
         device: OpenDevice,

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::models::checkpoint::{gguf_file, is_decoder};
 use crate::models::weights::shard_names;
 
-/// Files beside the weights that change a model's answers; those that exist are digested.
+/// Files other than weights that change a model's answers; those that exist are digested.
 const SMALL_FILES: [&str; 9] = [
     "config.json",
     "tokenizer.json",

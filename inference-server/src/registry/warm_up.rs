@@ -79,6 +79,7 @@ fn rows(ids: &[u32], tokens: usize, longest: usize) -> Vec<Vec<u32>> {
         if left == 0 {
             break;
         }
+        // Never padded: the batch has exactly `tokens` ids.
         let length = length.min(longest).min(left);
         rows.push(ids.iter().copied().cycle().take(length).collect());
         left -= length;

@@ -1,7 +1,8 @@
 //! Entities from one label per token, by the aggregation strategies of transformers' pipeline.
 //!
 //! The reference is `TokenClassificationPipeline` of transformers 5.23;
-//! `tests/goldens/entities.json` has its answers. Its quirks are kept: models are evaluated with them.
+//! `tests/goldens/entities.json` has its answers. Its quirks are kept: models are evaluated with
+//! them.
 
 /// `aggregation_strategy` of transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct TokenSpan {
     pub start: usize,
     /// One past the last code point.
     pub end: usize,
-    /// Whether the token continues the word of the previous token.
+    /// True if the token continues the word of the previous token.
     pub subword: bool,
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn entities(
             .map(|word| unit(word, spans, labels, word_label(word, scores, aggregation)))
             .collect(),
     };
+    // Tokens outside of entities take part in merging, so that they separate entities.
     let found = if aggregation == Aggregation::None {
         units
     } else {
@@ -113,7 +115,7 @@ fn unit(word: &[usize], spans: &[TokenSpan], labels: &[String], label: (usize, f
     Entity { label: labels[label.0].clone(), score: label.1, start: spans[first].start, end: spans[last].end }
 }
 
-/// Whether a label begins an entity, and its tag. A label without "B-" or "I-" does not.
+/// Returns true if a label begins an entity, and its tag. A label without "B-" or "I-" does not.
 fn split_label(label: &str) -> (bool, &str) {
     match label.split_at_checked(2) {
         Some(("B-", tag)) => (true, tag),
@@ -122,7 +124,7 @@ fn split_label(label: &str) -> (bool, &str) {
     }
 }
 
-/// Whether `next` continues the entity of `previous`.
+/// Returns true if `next` continues the entity of `previous`.
 fn continues(previous: &str, next: &str) -> bool {
     let (begins, next) = split_label(next);
     !begins && split_label(previous).1 == next

@@ -1,8 +1,8 @@
 //! A model's tokenizer: texts to token ids within the limit of the model, and back.
 //!
-//! Rows are never padded, and truncation is the caller's choice: what the tokenizer's file says about
-//! either is ignored. Errors name the field of the request that the text came from. Safe to share
-//! between threads.
+//! Rows are never padded, and truncation is the caller's choice: what the tokenizer's file says
+//! about either is ignored. Errors name the field of the request that the text came from. Safe to
+//! share between threads.
 
 use std::fs;
 use std::path::Path;
@@ -58,7 +58,7 @@ impl Truncation {
 pub struct Encoded {
     /// Token ids, special tokens included.
     pub ids: Vec<u32>,
-    /// Whether tokens were cut off.
+    /// True if tokens were cut off.
     pub truncated: bool,
 }
 
@@ -94,15 +94,15 @@ pub struct TextTokenizer {
     /// Number of special tokens around and between the texts of a pair.
     added_to_pair: usize,
     lowercase: bool,
-    /// Whether the model has token types, so that ids are marked with [`SECOND_TEXT`].
+    /// True if the model has token types, so that ids are marked with [`SECOND_TEXT`].
     pair_types: bool,
     /// Moving average of tokens per byte, as the bits of an f32.
     density: AtomicU32,
 }
 
 /// Removes added tokens that the model has no embeddings for, and returns the file without them.
-/// Language models cut out of multimodal ones have such tokens, for images; in a text these are then
-/// ordinary characters.
+/// Language models cut out of multimodal ones have such tokens, for images; in a text these are
+/// then ordinary characters.
 fn without_tokens_beyond(file: &[u8], vocab_size: usize) -> Result<Vec<u8>> {
     let mut json: serde_json::Value = serde_json::from_slice(file)?;
     let known = |token: &serde_json::Value| token["id"].as_u64().is_none_or(|id| id < vocab_size as u64);
@@ -131,6 +131,7 @@ impl TextTokenizer {
         let path = dir.join(file);
         let bytes = fs::read(&path).with_context(|| format!("{file}: cannot read {}", path.display()))?;
         let mut inner = parse(file, &bytes)?;
+        // Parsed again only if needed: most files have no such tokens.
         let highest = inner.get_vocab(true).into_values().max().unwrap_or_default();
         if highest as usize >= vocab_size {
             inner = parse(file, &without_tokens_beyond(&bytes, vocab_size)?)?;
@@ -186,6 +187,7 @@ impl TextTokenizer {
         if truncated {
             let direction = truncation.direction();
             let direction = direction.ok_or_else(|| too_long(field, tokens, limit))?;
+            // Before special tokens are added, which must not be cut off.
             encoding.truncate(limit - self.added, 0, direction);
         }
         let ids = self.with_special(encoding)?.get_ids().to_vec();
@@ -231,6 +233,7 @@ impl TextTokenizer {
                 truncate_encodings(first, Some(second), &params).map_err(|error| backend_error(&error))?;
             (first, second) = (left, right.ok_or(Error::Backend)?);
         }
+        // Not every post-processor sets types, so that the library would leave all at 0.
         second.set_type_ids(vec![1; second.len()]);
         let whole =
             self.inner.post_process(first, Some(second), true).map_err(|error| backend_error(&error))?;
@@ -259,8 +262,8 @@ impl TextTokenizer {
         Arc::clone(&self.inner)
     }
 
-    /// Ids of tokens that stand for no text: begin, end, padding, unknown. BGE-M3 leaves them out of
-    /// sparse weights.
+    /// Ids of tokens that stand for no text: begin, end, padding, unknown. BGE-M3 leaves them out
+    /// of sparse weights.
     pub fn special_ids(&self) -> Vec<u32> {
         let names = ["<s>", "</s>", "<pad>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[UNK]"];
         names.iter().filter_map(|name| self.inner.token_to_id(name)).collect()
@@ -323,6 +326,7 @@ impl TextTokenizer {
             return Ok(Windowed { spans, windows: Vec::new() });
         }
         content.truncate(window, overlap, TruncationDirection::Right);
+        // The library keeps further windows as overflow of the first.
         let rest = content.take_overflowing();
         let mut windows = Vec::new();
         for (index, part) in std::iter::once(content).chain(rest).enumerate() {

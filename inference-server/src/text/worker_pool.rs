@@ -1,9 +1,9 @@
 //! Threads with a bounded job queue, for tokenisation and for constraints.
 //!
 //! Jobs are CPU-bound, so they must not run on the async runtime. A full queue is an error at once,
-//! and a job that panics loses its own result alone. A job whose caller cancelled is skipped when it
-//! reaches a thread. Jobs share the model's tokenizer: its caches use `try_lock`, so threads do not
-//! wait for each other.
+//! and a job that panics loses its own result alone. A job whose caller cancelled is skipped when
+//! it reaches a thread. Jobs share the model's tokenizer: its caches use `try_lock`, so threads do
+//! not wait for each other.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,8 @@ pub(crate) struct Full {
 }
 
 impl WorkerPool {
-    /// Starts threads named `<name>-<index>`. While `capacity` jobs are queued, no more are accepted.
+    /// Starts threads named `<name>-<index>`. While `capacity` jobs are queued, no more are
+    /// accepted.
     ///
     /// # Errors
     /// If a thread cannot be spawned.
@@ -68,6 +69,7 @@ impl WorkerPool {
         cancel: &CancellationToken,
         jobs: Vec<impl FnOnce() -> T + Send + 'static>,
     ) -> Result<Vec<oneshot::Receiver<T>>, Full> {
+        // One lock for the whole submission, so that its jobs are neighbours in the queue.
         let mut state = self.shared.state();
         let waiting = state.queue.len();
         if waiting >= self.capacity {

@@ -259,7 +259,7 @@ fn steps_at_fault_are_refused() {
         assert!(error.contains(part), "{error}");
     };
     check(&[], 0, 1, "a piece without tokens");
-    check(&[100_000], 0, 1, "token id 100000 is outside");
-    check(&[1, 2], 31, 1, "1 blocks for 33 tokens");
-    check(&[1], 256, 9, "a text of 257 tokens, the context has room for 256");
+    check(&[100_000], 0, 1, "token id 100000 exceeds");
+    check(&[1, 2], 31, 1, "1 KV blocks for 33 tokens");
+    check(&[1], 256, 9, "a sequence of 257 tokens exceeds the context of 256");
 }

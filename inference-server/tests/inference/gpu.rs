@@ -348,11 +348,14 @@ fn what_a_device_cannot_do_is_said() {
     let mut biased = config();
     biased.mlp_bias = true;
     let error = open(biased, 1 << 30).err().unwrap();
-    assert_eq!(error, "layer 0: biases of its layers are served on the CPU only");
+    assert_eq!(
+        error,
+        "layer 0: biases of o_proj and of the feed-forward network are supported on the CPU only"
+    );
     let mut odd = config();
     odd.inner = 100;
     let error = open(odd, 1 << 30).err().unwrap();
-    assert_eq!(error, "hidden_size and intermediate_size must be multiples of 8 on a GPU");
+    assert_eq!(error, "invalid hidden_size 64 or intermediate_size 100: expected multiples of 8 on a GPU");
     assert_eq!(open(config(), 10_000).err().unwrap(), "no room for 40960 bytes");
     let mut decoder = open(config(), 2 << 20).unwrap();
     let error = decoder.reserve(1_000).unwrap_err();

@@ -121,7 +121,7 @@ fn files_that_do_not_belong_together_are_refused() {
     check(
         "golden/bert",
         |dir| edit(&dir.join("config.json"), |v| v["model_type"] = json!("gpt2")),
-        &["config.json: model_type is \"gpt2\""],
+        &["config.json: invalid model_type `gpt2`"],
     );
     check(
         "golden/bert",

@@ -1,4 +1,4 @@
-//! Activation functions by the names that transformers gives them.
+//! Activation functions by their names in transformers.
 //!
 //! The arithmetic is not here: kernels have an enumeration of their own, and candle its tensor
 //! operations.

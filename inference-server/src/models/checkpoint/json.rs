@@ -1,7 +1,7 @@
 //! Reading of a model's JSON files.
 //!
-//! Every error names the file. What is `null` counts as left out, as transformers writes defaults
-//! that way.
+//! Every error names the file. A key that is `null` counts as left out, as transformers
+//! writes defaults that way.
 
 use std::fs;
 use std::path::Path;

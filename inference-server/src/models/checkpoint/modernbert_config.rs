@@ -105,7 +105,7 @@ impl ModernBertConfig {
         Ok(())
     }
 
-    /// Whether a layer attends to the whole text.
+    /// Returns true if a layer attends to the whole text.
     pub(crate) fn is_global(&self, layer: usize) -> bool {
         match &self.layer_types {
             Some(types) => types[layer] == GLOBAL,

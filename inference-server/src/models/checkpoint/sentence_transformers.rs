@@ -96,7 +96,7 @@ pub(crate) enum Module {
         inputs: usize,
         /// Length of its output.
         outputs: usize,
-        /// Whether it has a bias.
+        /// True if it has a bias.
         bias: bool,
         /// Applied to each value of the output.
         activation: DenseActivation,
@@ -138,13 +138,13 @@ pub(crate) struct SentenceTransformersConfig {
     pub pooling: Pooling,
     /// Modules after the pooling, in order, without a Normalize at the end.
     pub modules: Vec<Module>,
-    /// Whether a Normalize module comes last; true if the package has no `modules.json`.
+    /// True if a Normalize module comes last; true if the package has no `modules.json`.
     pub normalize: bool,
     /// Length of the vector after the modules.
     pub dimensions: usize,
     /// The package's own limit on the tokens of a text.
     pub max_seq_length: Option<usize>,
-    /// Whether texts are lower-cased before tokenisation.
+    /// True if texts are lower-cased before tokenisation.
     pub lowercase: bool,
     /// Texts of the prompts by name.
     pub prompts: BTreeMap<String, String>,
@@ -171,6 +171,8 @@ impl SentenceTransformersConfig {
             None => vec![Module::Normalize],
             Some(listed) => modules_of(dir, listed)?,
         };
+        // The last Normalize is a setting of the model and not a module: a request may ask for raw
+        // vectors.
         let normalize = modules.last() == Some(&Module::Normalize);
         if normalize {
             modules.pop();
@@ -305,6 +307,7 @@ fn prompts_of(dir: &Path, name: &str) -> Result<(BTreeMap<String, String>, Optio
     let mut prompts: BTreeMap<String, String> =
         config.prompts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
     let base = name.rsplit('/').next().unwrap_or(name);
+    // By name: nothing in the files of an e5 model tells it apart.
     let is_e5 = base.split('-').any(|part| part == "e5") && !base.contains("instruct");
     if is_e5 {
         for prompt in ["query", "passage"] {

@@ -53,7 +53,7 @@ impl Family {
 pub struct LayerKind {
     /// Maximum keys that a query attends to, its own included; `None` for all.
     pub window: Option<usize>,
-    /// Whether the layer takes [`DecoderConfig::local_rope`].
+    /// True if the layer takes [`DecoderConfig::local_rope`].
     pub local: bool,
 }
 
@@ -78,13 +78,13 @@ pub struct DecoderConfig {
     pub epsilon: f32,
     /// Activation of the gate.
     pub activation: math::Activation,
-    /// Whether the token embeddings are the output layer too.
+    /// True if the token embeddings are the output layer too.
     pub tied_embeddings: bool,
-    /// Whether queries, keys and values have biases.
+    /// True if queries, keys and values have biases.
     pub qkv_bias: bool,
-    /// Whether the output projection of attention has a bias.
+    /// True if the output projection of attention has a bias.
     pub o_proj_bias: bool,
-    /// Whether the feed-forward network has biases.
+    /// True if the feed-forward network has biases.
     pub mlp_bias: bool,
     /// RoPE of layers with global attention.
     pub rope: Rope,

@@ -87,6 +87,7 @@ impl CpuDecoder {
             layer.forward(&mut self.arithmetic, pass, pages, &mut self.buffers);
         }
         let Buffers { hidden, normed, logits, .. } = &mut self.buffers;
+        // The head is the largest product of small models: rows that need no logits skip it.
         normed.resize(logit_rows.len(), self.config.hidden);
         for (target, row) in logit_rows.iter().enumerate() {
             let target = normed.row_mut(target);

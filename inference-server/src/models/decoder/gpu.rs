@@ -1,7 +1,7 @@
 //! Language models on a GPU, by our own kernels and a library's products for prefill.
 //!
-//! A step is a list of launches that the host does not wait for in between. One that only decodes is
-//! recorded as a graph, once for each size, and launched as a whole from then on. A token is
+//! A step is a list of launches that the host does not wait for in between. One that only decodes
+//! is recorded as a graph, once for each size, and launched as a whole from then on. A token is
 //! computed in the same way whenever it is computed: as part of a prompt or as a generated token,
 //! the latter also if its sequence was preempted and is prefilled again. So a sequence depends on
 //! its prompt, settings and seed alone, as on the CPU.

@@ -3,8 +3,8 @@
 //! Su et al. 2021 (arXiv:2104.09864). A head is rotated in pairs of columns, each pair by its own
 //! frequency. Models with a longer context than they were trained on scale the frequencies down:
 //! all alike (linear, "position interpolation", Chen et al. 2023, arXiv:2306.15595), by wavelength
-//! (llama3), or by wavelength with a sharper softmax (YaRN, Peng et al. 2023, arXiv:2309.00071, whose
-//! scaling is "NTK-by-parts"). The reference is transformers' `modeling_rope_utils.py`.
+//! (llama3), or by wavelength with a sharper softmax (YaRN, Peng et al. 2023, arXiv:2309.00071,
+//! whose scaling is "NTK-by-parts"). The reference is transformers' `modeling_rope_utils.py`.
 
 use std::f64::consts::TAU;
 
@@ -119,8 +119,8 @@ impl RopeParameters {
         })
     }
 
-    /// Share of extrapolation in each frequency, the rest being interpolation: 1 for those that turn
-    /// `beta_fast` times or more within the original context, 0 for those that turn at most
+    /// Share of extrapolation in each frequency, the rest being interpolation: 1 for those that
+    /// turn `beta_fast` times or more within the original context, 0 for those that turn at most
     /// `beta_slow` times, and a linear ramp over the columns between.
     fn yarn_extrapolation(
         &self,

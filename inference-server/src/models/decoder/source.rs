@@ -83,6 +83,8 @@ impl Source {
             }
             Self::Gguf(weights) => {
                 let info = weights.file.expect(&weights.name(name, "weight"), &shape)?;
+                // F16 and BF16 tensors of a GGUF file are widened; only integer formats stay as
+                // they are.
                 if info.format().is_quantised() {
                     let (format, bytes) = weights.read(name, "weight", &shape)?;
                     return Ok(StoredMatrix::Blocks(format, bytes));
@@ -102,7 +104,7 @@ impl Source {
         }
     }
 
-    /// Layers with the given numbers of outputs, concatenated into one.
+    /// Layers, by name and outputs, concatenated into one.
     pub(super) fn linear(&mut self, parts: &[(String, usize)], inputs: usize, bias: bool) -> Result<Linear> {
         match self {
             Self::Gguf(weights) => weights.linear(parts, inputs, bias),
@@ -243,7 +245,7 @@ impl GgufWeights {
         Ok(Self { file, architecture, heads: config.heads, progress: Arc::clone(progress), parameters: 0 })
     }
 
-    /// The name that llama.cpp's converter gives a tensor.
+    /// Name of a tensor in files of llama.cpp's converter.
     fn name(&self, name: &str, kind: &str) -> String {
         let gemma = self.architecture == Architecture::Gemma3;
         let (block, part) = match name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
@@ -261,6 +263,7 @@ impl GgufWeights {
             "self_attn.k_proj" => "attn_k",
             "self_attn.v_proj" => "attn_v",
             "self_attn.o_proj" => "attn_output",
+            // The same name in transformers for two different norms; see `cpu/layer.rs`.
             "post_attention_layernorm" if gemma => "post_attention_norm",
             "post_attention_layernorm" | "pre_feedforward_layernorm" => "ffn_norm",
             "post_feedforward_layernorm" => "post_ffw_norm",
@@ -272,8 +275,8 @@ impl GgufWeights {
         format!("{block}{gguf_part}.{kind}")
     }
 
-    /// Format and bytes of a tensor, with the rows of queries and keys in the order that our rotation
-    /// expects.
+    /// Format and bytes of a tensor, with the rows of queries and keys in the order that our
+    /// rotation expects.
     fn read(&mut self, name: &str, kind: &str, shape: &[usize]) -> Result<(Format, Vec<u8>)> {
         let full = self.name(name, kind);
         let format = self.file.expect(&full, shape)?.format();

@@ -1,6 +1,6 @@
 //! The interface of backbones: token ids in, hidden states out.
 //!
-//! A backbone knows no task. What it returns for a row does not depend on the other rows of the
+//! A backbone knows no task. Its output for a row does not depend on the rest of the
 //! batch, so that batching is invisible to callers.
 
 use candle_core::Tensor;
@@ -10,8 +10,8 @@ use crate::models::{ComputeError, Pooling};
 /// Turns rows of token ids into hidden states.
 pub(crate) trait Backbone: Send + Sync {
     /// Hidden states, tokens × width in f32, the rows one after the other in the given order. An id
-    /// with the bit [`crate::text::tokenizer::SECOND_TEXT`] is of token type 1; models with a single
-    /// type are never given one.
+    /// with the bit [`crate::text::tokenizer::SECOND_TEXT`] is of token type 1; models with a
+    /// single type are never given one.
     ///
     /// # Errors
     /// See [`ComputeError`].

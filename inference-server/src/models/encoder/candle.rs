@@ -81,6 +81,7 @@ impl CandleEncoder {
         let runs = equal_lengths(rows.iter().map(|row| row.len()));
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
+        // Ids of models with one token type never have the bit, so they take the first copy.
         let position = |(index, id): (usize, &u32)| {
             let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
             (copy + self.first_position + index) as u32
@@ -103,7 +104,8 @@ impl Backbone for CandleEncoder {
     }
 }
 
-/// Hidden states in the order of `rows`, computed by `sorted`, which takes rows by ascending length.
+/// Hidden states in the order of `rows`, computed by `sorted`, which takes rows by ascending
+/// length.
 pub(crate) fn in_length_order(
     rows: &[&[u32]],
     sorted: impl FnOnce(&[&[u32]]) -> Result<Tensor>,
@@ -174,10 +176,12 @@ pub(crate) fn attention(
     let mut parts = Vec::new();
     for start in (0..length).step_by(piece) {
         let count = piece.min(length - start);
+        // Keys that no query of the piece can see are not multiplied at all.
         let first = window.map_or(0, |window| start.saturating_sub(window));
         let end = window.map_or(length, |window| (start + count + window).min(length));
         let keys = key.narrow(2, first, end - first)?.contiguous()?;
         let mut scores = query.narrow(2, start, count)?.contiguous()?.matmul(&keys.t()?)?;
+        // A short range is inside of every query's window and needs no mask.
         if let Some(window) = window.filter(|window| end - first > window + 1) {
             let mask = band(start..start + count, first..end, window, query.device())?;
             scores = scores.broadcast_add(&mask)?;

@@ -1,8 +1,8 @@
 //! BERT and XLM-RoBERTa on the CPU, by our own kernels.
 //!
-//! Texts are packed one after the other without padding, weights are laid out for the matrix product
-//! while they are read, and the buffers of a forward pass are kept for the next. A text's hidden
-//! states are the same bits in every batch and with any number of threads.
+//! Texts are packed one after the other without padding, weights are laid out for the matrix
+//! product while they are read, and the buffers of a forward pass are kept for the next. A text's
+//! hidden states are the same bits in every batch and with any number of threads.
 
 mod layer;
 
@@ -31,8 +31,8 @@ pub(crate) struct CpuEncoder {
     isa: Isa,
     heads: Heads,
     lookup: EmbeddingLookup,
-    /// Vocabulary × width. Left in the tensor it was read into: in a multilingual model this is most
-    /// of the weights, and a copy would double the peak of memory.
+    /// Vocabulary × width. Left in the tensor it was read into: in a multilingual model this is
+    /// most of the weights, and a copy would double the peak of memory.
     token_embeddings: Tensor,
     /// Position embeddings with those of token type 0 added, followed by the same with type 1.
     positions: Vec<f32>,

@@ -75,7 +75,7 @@ struct Loader<'a> {
 }
 
 impl CudaEncoder {
-    /// Whether the kernels support a network of this shape.
+    /// Returns true if the kernels support a network of this shape.
     pub fn supports(config: &EncoderConfig) -> bool {
         shape(config, Element::Bf16).fits() && config.intermediate_size.is_multiple_of(8)
     }
@@ -107,6 +107,7 @@ impl CudaEncoder {
             .map(|index| Layer::load(config, &mut loader, &products, &format!("encoder.layer.{index}")))
             .collect::<Result<Vec<_>>>()?;
         let held = loader.held;
+        // An error of the uploads is reported here and not by the first request.
         stream.synchronize()?;
         let (free, _) = stream.context().mem_get_info()?;
         tracing::info!(memory.free_mib = free >> 20, precision = ?element, "weights on the device");
@@ -143,6 +144,7 @@ impl CudaEncoder {
         let pooled = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffers = pooled.unwrap_or_else(|| Buffers::new(&self.stream));
         let enqueue = |buffers: &mut Buffers| {
+            // The driver's current context is a property of the thread, and passes come from several.
             self.stream.context().bind_to_thread()?;
             let _lock = self.enqueue_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let states = self.forward(&tiles, buffers)?;
@@ -163,6 +165,7 @@ impl CudaEncoder {
         let sum = buffers.sum.room(stream, of(width))?;
         let qkv_or_inner = buffers.qkv_or_inner.room(stream, of(self.inner.max(3 * width)))?;
         let attention_out = buffers.attention_out.room(stream, of(width))?;
+        // Ids, positions, attention tiles and row starts, all in one copy.
         buffers.up.upload(tiles.words(), batch)?;
         let parts = tiles.parts();
         let at = |part: usize| batch + (part * size_of::<u32>()) as Address;

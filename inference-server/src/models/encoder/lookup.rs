@@ -16,7 +16,7 @@ pub(super) struct EmbeddingLookup {
     first_position: usize,
     /// Rows of the position table for one token type.
     positions: usize,
-    /// Whether there is a second copy of the position table, for token type 1.
+    /// True if there is a second copy of the position table, for token type 1.
     two_types: bool,
 }
 

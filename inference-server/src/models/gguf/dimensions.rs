@@ -82,9 +82,9 @@ impl Architecture {
         Self::ALL.into_iter().find(|(_, architecture)| *architecture == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether RoPE rotates neighbouring columns of a head together (GPT-J style) and not its halves
-    /// (NeoX style): llama.cpp's converter permutes the rows of q and k of these architectures, which
-    /// [`unpermute_heads`] undoes.
+    /// Returns true if RoPE rotates neighbouring columns of a head together (GPT-J style) and not
+    /// its halves (NeoX style): llama.cpp's converter permutes the rows of q and k of these
+    /// architectures, which [`unpermute_heads`] undoes.
     pub fn is_interleaved(self) -> bool {
         self == Self::Llama
     }
@@ -217,7 +217,7 @@ impl Dimensions {
 /// blocks, or those of a bias. `outputs` is the number of rows, heads × head size.
 ///
 /// # Errors
-/// If the bytes are not so many rows, or the rows not so many heads.
+/// If the bytes cannot be divided into `outputs` rows, or the rows into `heads` heads.
 pub(crate) fn unpermute_heads(rows: &[u8], outputs: usize, heads: usize) -> Result<Vec<u8>> {
     ensure!(
         heads > 0 && outputs > 0 && outputs.is_multiple_of(2 * heads) && rows.len().is_multiple_of(outputs),

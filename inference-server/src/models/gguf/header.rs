@@ -68,6 +68,7 @@ pub(super) fn read(file: &fs::File) -> Result<Header> {
     let magic = reader.array::<4>().context("the magic number")?;
     ensure!(magic == MAGIC, "is not a GGUF file: it begins with {magic:02x?}");
     let version = reader.u32().context("the version")?;
+    // A big-endian file shows by its version, which is then far out of range.
     ensure!(!(2..=3).contains(&version.swap_bytes()), "is a GGUF file of the other byte order");
     ensure!((2..=3).contains(&version), "is GGUF version {version}; expected 2 or 3");
     // The description of a tensor takes at least 32 bytes, a key with its value at least 13.
@@ -129,10 +130,12 @@ fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<TensorInfo> {
     for _ in 0..dimensions {
         shape.push(usize::try_from(reader.u64()?)?);
     }
+    // ggml counts dimensions from the innermost.
     shape.reverse();
     let format = Format::from_number(reader.u32()?)?;
     let offset = reader.u64()?;
     let count = shape.iter().try_fold(1usize, |count, length| count.checked_mul(*length));
+    // 2⁴⁰ elements are far above any model, and their bytes still fit into 64 bits.
     let count = count.filter(|count| (1..=1 << 40).contains(count));
     let count = count.with_context(|| format!("invalid shape {shape:?}"))?;
     let row = shape[shape.len() - 1];
@@ -226,7 +229,8 @@ impl Reader<'_> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// Reads the number of `things` that follow, each of which takes at least `min_bytes` of the file.
+    /// Reads the number of `things` that follow, each of which takes at least `min_bytes` of the
+    /// file.
     fn count(&mut self, things: &str, max: u64, min_bytes: u64) -> Result<u64> {
         let count = self.u64().with_context(|| format!("the number of {things}"))?;
         let fitting = (self.length - self.at) / min_bytes;

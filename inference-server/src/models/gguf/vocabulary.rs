@@ -1,8 +1,9 @@
 //! The tokenizer in the metadata of a GGUF file, rebuilt for the `tokenizers` library.
 //!
-//! The file has a vocabulary and merges or scores, but not the rules by which texts are split before
-//! that: these are known by name (`tokenizer.ggml.pre`) and have to be the same as in llama.cpp.
-//! Unknown names are an error, since wrong splits give wrong tokens without any other sign.
+//! The file has a vocabulary and merges or scores, but not the rules by which texts are split
+//! before that: these are known by name (`tokenizer.ggml.pre`) and have to be the same as in
+//! llama.cpp. Unknown names are an error, since wrong splits give wrong tokens without any other
+//! sign.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -39,11 +40,11 @@ struct PreTokenizer {
     /// Regular expressions that split a text, applied one after the other; from llama.cpp's
     /// `llama-vocab.cpp`.
     patterns: &'static [&'static str],
-    /// Whether a part that is a token becomes that token without merges.
+    /// True if a part that is a token becomes that token without merges.
     ignore_merges: bool,
     /// Default of `tokenizer.ggml.add_bos_token`.
     add_bos: bool,
-    /// Whether texts are normalised to NFC, as the model's own tokenizer does (llama.cpp does not).
+    /// True if texts are normalised to NFC, as the model's own tokenizer does (llama.cpp does not).
     nfc: bool,
 }
 
@@ -101,6 +102,8 @@ impl Gguf {
             other => bail!("invalid {MODEL} `{other}`: expected gpt2 or llama"),
         };
         let of = |kind| vocabulary.of_kind(kind).map(|(_, token)| token.to_owned());
+        // Control tokens are matched in texts and left out by decoding; user-defined ones are only
+        // matched.
         let control = of(CONTROL).chain(of(UNKNOWN)).map(|token| AddedToken::from(token, true));
         tokenizer.add_special_tokens(control.collect::<Vec<_>>()).map_err(build_error)?;
         let defined = of(USER_DEFINED).map(|token| AddedToken::from(token, false).normalized(false));
@@ -263,6 +266,7 @@ impl<'a> Vocabulary<'a> {
         }
         let mut tokenizer = Tokenizer::new(model.build().map_err(build_error)?);
         let prefix = self.file.flag("add_space_prefix", true)?;
+        // SentencePiece marks spaces with U+2581 inside of tokens.
         let spaces = Replace::new(" ", SPACE).map_err(build_error)?;
         let mut normalizers = vec![spaces.into()];
         if prefix {
@@ -281,9 +285,9 @@ impl<'a> Vocabulary<'a> {
         Ok(tokenizer)
     }
 
-    /// Every split of a token into two others, by descending score of the token. SentencePiece merges
-    /// by scores and the library by ranks, so ranks are derived as transformers does when it converts
-    /// such models.
+    /// Every split of a token into two others, by descending score of the token. SentencePiece
+    /// merges by scores and the library by ranks, so ranks are derived as transformers does when it
+    /// converts such models.
     fn merges_by_score(&self) -> Result<Merges> {
         let scores = self.file.typed(SCORES, "an array of floats", |value| match value.array()? {
             Array::Floats(scores) => Some(scores),

@@ -95,6 +95,8 @@ fn read_header(mut file: &fs::File) -> Result<(Metadata, u64)> {
     let mut bytes = vec![0; usize::try_from(header)?];
     file.read_exact(&mut bytes)?;
     let metadata: Metadata = serde_json::from_slice(&bytes).context("its safetensors header is not valid")?;
+    // The crate has checked that tensors are contiguous, so the end of the last is the length of
+    // all.
     let expected = 8 + header + metadata.data_len() as u64;
     ensure!(length == expected, "is truncated or damaged: {length} bytes, its header asks for {expected}");
     Ok((metadata, 8 + header))

@@ -1,7 +1,7 @@
 //! Loading of a language model: its network, its tokenizer and chat template, and its engine.
 //!
 //! A model comes as a Hugging Face checkpoint or as a GGUF file. Both are brought into one form
-//! ([`Parts`]) before the network is put onto the device; from then on they do not differ.
+//! ([`Parts`]) before the network is loaded onto the device; from then on they do not differ.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ enum TokenIds {
     Many(Vec<u32>),
 }
 
-/// The part of `generation_config.json` or `config.json` that says where a text ends.
+/// The part of `generation_config.json` or `config.json` with the tokens that end a text.
 #[derive(Debug, Default, Deserialize)]
 struct EosConfig {
     eos_token_id: Option<TokenIds>,
@@ -116,8 +116,8 @@ impl Parts {
         })
     }
 
-    /// Everything from the GGUF file, except that tokenizer, end tokens and chat template of files
-    /// beside it take precedence: publishers repair those more often than the GGUF file.
+    /// Everything from the GGUF file, except that tokenizer, end tokens and chat template of
+    /// separate files take precedence: they are easier to repair than the GGUF file.
     fn from_gguf(dir: &Path, file: &str, progress: &Arc<LoadProgress>) -> Result<Self> {
         let file = Gguf::open(&dir.join(file))?;
         let config = DecoderConfig::from_gguf(&file)?;

@@ -1,7 +1,7 @@
 //! `config.json` of a decoder as transformers writes it, old and new names.
 //!
-//! Nothing of this type leaves the parent module: families, defaults and contradictions are resolved
-//! into a [`super::DecoderConfig`].
+//! Nothing of this type leaves the parent module: families, defaults and contradictions are
+//! resolved into a [`super::DecoderConfig`].
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ const MAX_POSITIONS: usize = 1 << 28;
 /// RoPE base of transformers' configurations by default; Gemma 3 has another one for global layers.
 const ROPE_THETA: f64 = 10_000.0;
 const GEMMA3_ROPE_THETA: f64 = 1_000_000.0;
-/// Every so many layers of Gemma 3 one is global.
+/// Period of global layers in Gemma 3.
 const GEMMA3_PATTERN: usize = 6;
 
 /// The keys of `config.json` that a decoder needs; others are ignored.
@@ -103,7 +103,7 @@ impl HuggingFaceConfig {
         Ok(Shape { shared, group: queries / shared, size })
     }
 
-    /// The sliding window; one of 0 or of the whole context is none.
+    /// The sliding window; `None` also for one of 0 or of the whole context.
     fn window(&self) -> Option<usize> {
         self.sliding_window.filter(|window| (1..self.max_position_embeddings).contains(window))
     }
@@ -132,7 +132,7 @@ impl HuggingFaceConfig {
         Ok(layers)
     }
 
-    /// Whether a layer is local in files written before transformers had `layer_types`.
+    /// Returns true if a layer is local in files written before transformers had `layer_types`.
     fn is_local(&self, family: Family, index: usize) -> bool {
         let windowed = self.use_sliding_window;
         match family {

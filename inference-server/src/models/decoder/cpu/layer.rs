@@ -83,8 +83,8 @@ impl Layer {
         } else {
             None
         };
-        // In Gemma this norm is applied to the output of attention, in the others to the input of the
-        // feed-forward network.
+        // In Gemma this norm is applied to the output of attention, in the others to the input of
+        // the feed-forward network.
         let after = norm("post_attention_layernorm", hidden)?;
         let (attention_norm, mlp_norm, output_norm) = if gemma {
             let inner = norm("pre_feedforward_layernorm", hidden)?;
@@ -142,6 +142,7 @@ impl Layer {
         self.input_norm.apply(isa, hidden, normed);
         self.qkv.multiply(arithmetic, normed, Epilogue::Bias, qkv_or_gate_up);
         self.rotate(isa, pass, qkv_or_gate_up);
+        // Before attention, which reads all keys from the cache, those of this step included.
         self.store_kv(pass, pages, qkv_or_gate_up);
         paged::attend(isa, qkv_or_gate_up, &pass.pieces, pages, attention_or_gated);
         let attention = Projection { linear: &self.o_proj, norm: self.attention_norm.as_ref() };
@@ -197,6 +198,7 @@ impl Projection<'_> {
             norm.add(arithmetic.isa, sum, hidden);
         } else {
             self.linear.multiply(arithmetic, x, Epilogue::Residual(hidden), sum);
+            // The sum is the new hidden state; the old buffer becomes scratch space.
             std::mem::swap(hidden, sum);
         }
     }

@@ -1,7 +1,7 @@
 //! Activations of a step on the device.
 //!
 //! All buffers are sized for the largest step so far. Recorded steps contain their addresses, so
-//! whoever grows them has to drop the recordings.
+//! the recordings have to be dropped when they grow.
 
 use super::memory::Buffer;
 use crate::kernels::gpu::{Gpu, GpuError};
@@ -33,7 +33,7 @@ pub(super) struct Buffers {
     pub(super) logits: Buffer,
 }
 
-/// What a step needs of the buffers.
+/// Sizes that a step needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BufferSizes {
     /// Rows of activations.
@@ -59,7 +59,8 @@ impl Buffers {
         let DecoderConfig { heads, hidden, inner, vocabulary, .. } = *config;
         let (element, float) = (gpu.element().bytes(), size_of::<f32>());
         let widest = (heads.queries() + 2 * heads.keys()).max(2 * inner);
-        // Of each split and head: the weighted sum of values, the largest score, the sum of weights.
+        // Of each split and head: the weighted sum of values, the largest score, the sum of
+        // weights.
         let partial = sizes.splits * heads.shared * heads.group * (heads.size + 2);
         let mut unchanged = true;
         for (buffer, bytes) in [

@@ -15,7 +15,7 @@ use crate::models::decoder::source::{Source, StoredMatrix};
 pub(super) struct Layer {
     /// Maximum keys that a query attends to; 0 for all.
     pub(super) window: usize,
-    /// Whether the layer takes the RoPE of local layers.
+    /// True if the layer takes the RoPE of local layers.
     pub(super) local: bool,
     pub(super) input_norm: Address,
     pub(super) qkv: Linear,
@@ -101,8 +101,8 @@ impl<G: Gpu> LayerLoader<'_, G> {
             query_norm = self.norm(&named("self_attn.q_norm"), heads.size)?;
             key_norm = self.norm(&named("self_attn.k_norm"), heads.size)?;
         }
-        // In Gemma this norm is applied to the output of attention, in the others to the input of the
-        // feed-forward network.
+        // In Gemma this norm is applied to the output of attention, in the others to the input of
+        // the feed-forward network.
         let after = self.norm(&named("post_attention_layernorm"), hidden)?;
         let (attention_norm, mlp_norm, output_norm) = if gemma {
             let mlp_norm = self.norm(&named("pre_feedforward_layernorm"), hidden)?;
@@ -110,6 +110,7 @@ impl<G: Gpu> LayerLoader<'_, G> {
         } else {
             (0, after, 0)
         };
+        // Kept apart from `linear`: rows of gate and up are interleaved before the upload.
         let gate_up = self.matrices(&gate_up, hidden)?;
         Ok(Layer {
             window: config.layers[index].window.unwrap_or(0),

@@ -3,7 +3,7 @@
 //! Decode rows are few, and reading the weights once takes most of the time: our own kernels
 //! (`gemv`, source `cuda/product.cu`) multiply the weights in the format of the file. Prefill rows
 //! are many, and arithmetic takes most of the time: the library's products (`gemm`) on weights that
-//! were dequantised just before. Each kind gives a row the same bits whatever the other rows are.
+//! were dequantised just before. Each kind gives a row the same bits in any batch.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::kernels::gpu::{Address, Argument, Dense, Element, Entry, Gpu, GpuErro
 use crate::kernels::quant::{Grain, Second, TILE_OUTPUTS, tiles};
 use crate::models::decoder::source::StoredMatrix;
 
-/// What is applied to a product before it is stored; `cuda/product.cu` has the same numbers.
+/// Operation on a product before it is stored; `cuda/product.cu` has the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Epilogue {
     /// Stores elements.
@@ -100,7 +100,7 @@ pub(super) struct Target {
 
 impl Target {
     /// The same destination from a later row on.
-    pub(super) fn from_row(self, row: usize, element: Element) -> Self {
+    pub(super) fn starting_at(self, row: usize, element: Element) -> Self {
         let bytes = row * self.columns * self.epilogue.stored_as(element).bytes();
         Self { address: self.address + bytes as Address, ..self }
     }
@@ -133,6 +133,7 @@ impl LinearOps {
         if grain.is_some() {
             entries.push(Entry { name: "spread", threads: 256, shared: 0 });
         }
+        // A format is compiled in as constants, so that unpacking costs a few instructions.
         let (bits, second, offset) =
             grain.map_or((0, Second::None, 0), |grain| (grain.bits, grain.second, grain.offset));
         let defines = [
@@ -224,7 +225,8 @@ impl LinearOps {
         Ok(Part { grain, weights, scales, first: 0, outputs })
     }
 
-    /// Multiplies decode rows, by the smallest kernel that takes all of them at once if there is one.
+    /// Multiplies decode rows, by the smallest kernel that takes all of them at once if there is
+    /// one.
     pub(super) fn gemv<G: Gpu>(
         &self,
         gpu: &mut G,
@@ -237,6 +239,7 @@ impl LinearOps {
             let kernels = &self.kernels[&part.grain].gemv;
             let fitting = kernels.iter().find(|(rows, _)| *rows >= x.launched).or(kernels.last());
             let Some((rows, kernel)) = fitting else { return Ok(()) };
+            // A part stores its columns of every row; `columns` is the stride.
             let to = target.address + (part.first * bytes) as Address;
             let grid = [x.launched.div_ceil(*rows), part.outputs.div_ceil(TILE_OUTPUTS), 1];
             let arguments: [Argument; 9] = [
@@ -255,8 +258,8 @@ impl LinearOps {
         Ok(())
     }
 
-    /// Multiplies prefill rows, exactly `x.launched`. [`Epilogue::Gated`] is not among the library's;
-    /// a stored row is as wide as the layer.
+    /// Multiplies prefill rows, exactly `x.launched`. [`Epilogue::Gated`] is not among the
+    /// library's; a stored row is as wide as the layer.
     pub(super) fn gemm<G: Gpu>(
         &mut self,
         gpu: &mut G,
@@ -265,6 +268,7 @@ impl LinearOps {
         target: Target,
     ) -> Result<(), GpuError> {
         let element = gpu.element();
+        // A dense layer is multiplied where it is; anything else is dequantised for each step.
         let mut weight = layer.parts[0].weights;
         if !layer.is_dense() {
             self.dequantised.reserve(gpu, self.dequantised_elements * element.bytes())?;
@@ -299,7 +303,7 @@ impl LinearOps {
 }
 
 impl Linear {
-    /// Whether the weights are one dense matrix.
+    /// Returns true if the weights are one dense matrix.
     fn is_dense(&self) -> bool {
         self.parts.len() == 1 && self.parts[0].grain.is_none()
     }

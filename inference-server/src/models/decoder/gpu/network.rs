@@ -1,7 +1,7 @@
 //! The forward pass of a decoder on a GPU: which kernels are launched, in which order, on what.
 //!
-//! Decode rows and prefill rows go through different products and different attention, each of which
-//! gives a row the same bits whatever the other rows are. Everything else treats all rows alike.
+//! Decode rows and prefill rows go through different products and different attention, each of
+//! which gives a row the same bits in any batch. Everything else treats all rows alike.
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,7 +38,7 @@ pub(super) struct Pass {
     pub(super) rows: usize,
     /// Those of them that are decode rows.
     pub(super) decode_rows: usize,
-    /// Prefill rows; there are exactly so many.
+    /// Prefill rows of the step, without padding.
     pub(super) prefill_rows: usize,
     /// Tiles of prefill rows.
     pub(super) tiles: usize,
@@ -123,7 +123,7 @@ impl<G: Gpu> Network<G> {
         Ok(Self { gpu, config, kernels, linear_ops, token_embeddings, angles, layers, norm, head, buffers })
     }
 
-    /// Whether prefill rows have attention of their own, by tiles. In f32 they go row by row.
+    /// True if prefill rows have attention of their own, by tiles. In f32 they go row by row.
     pub(super) fn has_prefill_attention(&self) -> bool {
         self.kernels.attend_prompts.is_some()
     }
@@ -349,7 +349,7 @@ fn linear<G: Gpu>(
     if pass.prefill_rows > 0 {
         let address = x + (pass.decode_rows * layer.inputs() * element.bytes()) as Address;
         let rows = InputRows { address, launched: pass.prefill_rows, count: 0 };
-        ops.gemm(gpu, layer, rows, target.from_row(pass.decode_rows, element))?;
+        ops.gemm(gpu, layer, rows, target.starting_at(pass.decode_rows, element))?;
     }
     Ok(())
 }

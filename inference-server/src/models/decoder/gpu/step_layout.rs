@@ -1,9 +1,9 @@
 //! Layout of a step's inputs: which tokens, at which positions, in which KV blocks.
 //!
-//! Decode rows come first, then prefill rows. Everything is one list of 32-bit words, so that a step
-//! needs a single upload: four counts (rows, decode rows, rows with logits, unused); token ids,
-//! positions, starts of block tables, and rows with logits (each as many words as the capacity in
-//! rows); tiles of prefill rows (four words each); and the block tables.
+//! Decode rows come first, then prefill rows. Everything is one list of 32-bit words, so that a
+//! step needs a single upload: four counts (rows, decode rows, rows with logits, unused); token
+//! ids, positions, starts of block tables, and rows with logits (each as many words as the capacity
+//! in rows); tiles of prefill rows (four words each); and the block tables.
 
 use crate::kernels::gpu::Address;
 use crate::kernels::paged::BLOCK;
@@ -70,6 +70,7 @@ impl StepLayout {
         let capacity = capacity(rows, prefill_rows > 0);
         let mut layout = Self { rows, decode_rows: rows - prefill_rows, capacity, ..Self::default() };
         layout.words = vec![0; COUNTS + 4 * capacity];
+        // Rows are numbered in two runs, so that each kind of product has its rows in one range.
         let (mut next_decode, mut next_prefill, mut table_start) = (0, layout.decode_rows, 0);
         let mut tiles = Vec::new();
         for piece in pieces {
@@ -79,6 +80,8 @@ impl StepLayout {
                 let next = if offset < prefill { &mut next_prefill } else { &mut next_decode };
                 last = *next;
                 *next += 1;
+                // A piece may cross the end of its prompt: after a preemption, prompt and generated
+                // tokens are computed again together.
                 let row = [*token, (piece.start + offset) as u32, table_start];
                 for (part, word) in row.into_iter().enumerate() {
                     layout.words[COUNTS + part * capacity + last] = word;
@@ -100,6 +103,8 @@ impl StepLayout {
         let counts = [layout.rows as u32, layout.decode_rows as u32, layout.logit_rows as u32];
         layout.words[..3].copy_from_slice(&counts);
         layout.tiles = tiles.len() / 4;
+        // Tiles and block tables have no fixed length: they follow the part that recordings rely
+        // on.
         layout.words.extend(tiles);
         for piece in pieces {
             let end = piece.start + piece.tokens.len();

@@ -135,6 +135,7 @@ impl Layer<bf16::Panels> {
     pub(super) fn forward(&self, unit: Unit, heads: Heads, texts: &[Range<usize>], buffers: &mut Buffers) {
         let isa = Isa::detect();
         let Buffers { hidden, qkv_or_inner, attention_out, sum, narrow, narrow_inner } = buffers;
+        // Products read bf16 and sum in f32; the residual stream stays in f32.
         narrow_rows(isa, hidden, narrow);
         bf16::multiply(unit, narrow, &self.qkv, Epilogue::Bias, qkv_or_inner);
         attend(isa, qkv_or_inner, texts, heads, attention_out);
@@ -143,6 +144,8 @@ impl Layer<bf16::Panels> {
         self.attention_norm.apply(isa, sum, hidden);
         narrow_rows(isa, hidden, narrow);
         let activated = Epilogue::Activation(self.activation);
+        // The inner activations are only read by the next product, so they are stored in bf16 at
+        // once.
         bf16::multiply_narrow(unit, narrow, &self.up, activated, narrow_inner);
         bf16::multiply(unit, narrow_inner, &self.down, Epilogue::Residual(hidden), sum);
         self.output_norm.apply(isa, sum, hidden);

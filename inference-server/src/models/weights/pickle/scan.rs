@@ -2,8 +2,8 @@
 //!
 //! candle's reader clones a value whenever the pickle memoises it or gets it from the memo, and
 //! drops nested values by recursion: a few kilobytes of pickle can exhaust memory or stack. So the
-//! same instructions are interpreted here on the size and the depth of each value alone. Opcodes are
-//! those of Python's `pickletools`.
+//! same instructions are interpreted here on the size and the depth of each value alone. Opcodes
+//! are those of Python's `pickletools`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
