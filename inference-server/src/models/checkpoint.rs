@@ -16,7 +16,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::decoder::config::{DecoderConfig, family};
+use super::decoder::config::DecoderConfig;
+use super::decoder::family::family;
 use super::gguf::Gguf;
 use super::{Task, weights};
 use encoder_config::EncoderConfig;

@@ -11,6 +11,7 @@
 
 pub(crate) mod config;
 pub(crate) mod cpu;
+pub(crate) mod family;
 pub(crate) mod gpu;
 pub(crate) mod rope;
 pub(crate) mod source;

@@ -13,7 +13,7 @@ use super::activation::Activation;
 use super::json::{check_range, or_default, read_json};
 use super::modernbert_config::ModernBertConfig;
 use crate::models::Task;
-use crate::models::decoder::config::model_types;
+use crate::models::decoder::family::model_types;
 
 /// The keys of `config.json` that an encoder needs; others are ignored.
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::family::{Family, LayerKind, family, model_types};
 use super::rope::Rope;
 use crate::kernels::math;
 use crate::kernels::paged::Shape;
@@ -19,43 +20,6 @@ use crate::models::checkpoint::json::read_json;
 use crate::models::gguf::Gguf;
 use crate::models::gguf::dimensions::{Architecture, Dimensions, RopeScaling};
 use hugging_face::HuggingFaceConfig;
-
-/// Families of decoders, by what distinguishes their layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Biases on queries, keys and values.
-    Qwen2,
-    /// Norms of queries and keys.
-    Qwen3,
-    /// Llama and Mistral.
-    Llama,
-    /// Norms before and after both halves of a layer, and local attention in most layers.
-    Gemma3,
-    /// Fused projections.
-    Phi3,
-}
-
-impl Family {
-    /// Name in listings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Llama => "llama",
-            Self::Gemma3 => "gemma3",
-            Self::Phi3 => "phi3",
-        }
-    }
-}
-
-/// Attention of one layer, in which layers of a model may differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LayerKind {
-    /// Maximum keys that a query attends to, its own included; `None` for all.
-    pub window: Option<usize>,
-    /// True if the layer takes [`DecoderConfig::local_rope`].
-    pub local: bool,
-}
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -105,27 +69,6 @@ fn gemma3_defaults() -> Value {
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
         "query_pre_attn_scalar": 256, "sliding_window": 4_096,
     })
-}
-
-/// `model_type` of the decoders.
-const MODEL_TYPES: [(&str, Family); 7] = [
-    ("qwen2", Family::Qwen2),
-    ("qwen3", Family::Qwen3),
-    ("llama", Family::Llama),
-    ("mistral", Family::Llama),
-    ("gemma3_text", Family::Gemma3),
-    ("gemma3", Family::Gemma3),
-    ("phi3", Family::Phi3),
-];
-
-/// The family of a model type; `None` if it is not a decoder that this server computes.
-pub(crate) fn family(model_type: &str) -> Option<Family> {
-    MODEL_TYPES.iter().find(|(name, _)| *name == model_type).map(|(_, family)| *family)
-}
-
-/// The model types of decoders, for messages.
-pub(crate) fn model_types() -> String {
-    MODEL_TYPES.map(|(name, _)| name).join(", ")
 }
 
 impl DecoderConfig {

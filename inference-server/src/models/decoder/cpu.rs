@@ -9,7 +9,8 @@ pub(super) mod linear;
 
 use anyhow::{Context, Result};
 
-use super::config::{DecoderConfig, Family, LayerKind};
+use super::config::DecoderConfig;
+use super::family::{Family, LayerKind};
 use super::source::{Source, TokenEmbeddings};
 use super::{LanguageModel, StepPiece, check};
 use crate::kernels::gemm::Epilogue;

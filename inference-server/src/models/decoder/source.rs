@@ -10,8 +10,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
-use super::config::{DecoderConfig, Family};
+use super::config::DecoderConfig;
 use super::cpu::linear::Linear;
+use super::family::Family;
 use crate::kernels::gemm;
 use crate::kernels::isa::Isa;
 use crate::kernels::paged::Shape;

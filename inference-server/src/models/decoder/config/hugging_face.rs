@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Family, LayerKind};
 use crate::kernels::paged::Shape;
 use crate::models::checkpoint::activation::Activation;
 use crate::models::checkpoint::json::{check_range, or_default};
+use crate::models::decoder::family::{Family, LayerKind};
 use crate::models::decoder::rope::{Rope, RopeHead, RopeParameters};
 
 /// Upper limit on `max_position_embeddings` and on the context that YaRN makes of it.

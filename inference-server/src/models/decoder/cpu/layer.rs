@@ -16,7 +16,8 @@ use crate::kernels::paged::{self, BLOCK, Pages, Shape};
 use crate::kernels::parallel;
 use crate::kernels::rms::RmsNorm;
 use crate::kernels::rope::Angles;
-use crate::models::decoder::config::{DecoderConfig, Family, LayerKind};
+use crate::models::decoder::config::DecoderConfig;
+use crate::models::decoder::family::{Family, LayerKind};
 use crate::models::decoder::source::Source;
 
 /// Activations of a step, tokens × width each.

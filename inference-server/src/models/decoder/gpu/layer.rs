@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use super::linear::{Linear, LinearOps};
 use super::memory::{Buffer, upload_f32};
 use crate::kernels::gpu::{Address, Gpu, GpuError};
-use crate::models::decoder::config::{DecoderConfig, Family};
+use crate::models::decoder::config::DecoderConfig;
+use crate::models::decoder::family::Family;
 use crate::models::decoder::source::{Source, StoredMatrix};
 
 /// A layer with its weights, keys and values.

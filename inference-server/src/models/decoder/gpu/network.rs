@@ -13,7 +13,8 @@ use super::memory::{upload, upload_f32};
 use super::step_layout::DeviceOffsets;
 use crate::kernels::gpu::{Address, Argument, Gpu, GpuError, activation_number};
 use crate::kernels::rope::Angles;
-use crate::models::decoder::config::{DecoderConfig, Family};
+use crate::models::decoder::config::DecoderConfig;
+use crate::models::decoder::family::Family;
 use crate::models::decoder::rope::Rope;
 use crate::models::decoder::source::{self, Source};
 
