@@ -233,7 +233,7 @@ impl TextTokenizer {
                 truncate_encodings(first, Some(second), &params).map_err(|error| backend_error(&error))?;
             (first, second) = (left, right.ok_or(Error::Backend)?);
         }
-        // Not every post-processor sets types, so that the library would leave all at 0.
+        // Not every post-processor sets token types, and without them all would be 0.
         second.set_type_ids(vec![1; second.len()]);
         let whole =
             self.inner.post_process(first, Some(second), true).map_err(|error| backend_error(&error))?;

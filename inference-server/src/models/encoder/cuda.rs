@@ -144,7 +144,7 @@ impl CudaEncoder {
         let pooled = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffers = pooled.unwrap_or_else(|| Buffers::new(&self.stream));
         let enqueue = |buffers: &mut Buffers| {
-            // The driver's current context is a property of the thread, and passes come from several.
+            // The driver has one current context per thread, and passes come from several threads.
             self.stream.context().bind_to_thread()?;
             let _lock = self.enqueue_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let states = self.forward(&tiles, buffers)?;
