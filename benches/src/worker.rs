@@ -14,7 +14,8 @@ use candle_transformers::models::xlm_roberta::{Config, XLMRobertaModel};
 use nix::time::{ClockId, clock_gettime};
 use observatory_inference::testing::device;
 use observatory_inference::testing::device::{DeviceChoice, Precision};
-use observatory_inference::testing::models::{Extras, LoadedModel, Model, load};
+use observatory_inference::testing::models::{Extras, Model};
+use observatory_inference::testing::registry::{LoadedModel, load};
 use serde::Deserialize;
 use serde_json::json;
 

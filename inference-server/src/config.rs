@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::device::{DeviceChoice, GenerationLimits, KV_FRACTION, Precision};
-use crate::registry::Plan;
+use crate::registry::plan::ServePlan;
 use crate::scheduler::admission::{Budget, Limits};
 use crate::service::limits::RequestLimits;
 use observatory_server::access::parse_digest;
@@ -178,7 +178,7 @@ pub struct Config {
     /// File that the bound ports are written to.
     pub announce_file: Option<PathBuf>,
     /// Models to load.
-    pub plan: Plan,
+    pub plan: ServePlan,
     /// Device to compute on.
     pub device: DeviceChoice,
     /// Number format of weights and activations.
@@ -239,9 +239,9 @@ impl Args {
             "invalid --kv-cache-fraction `{fraction}`: expected a fraction above 0, at most 1"
         );
         self.check_announce_file()?;
-        let found = Plan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
+        let found = ServePlan::find(&self.models_dir, &self.models, self.default_embedding.as_deref())?;
         let weight_bytes = self.max_weight_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
-        let plan = Plan { weight_bytes, ..found };
+        let plan = ServePlan { weight_bytes, ..found };
         Ok(Config {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
@@ -298,9 +298,9 @@ impl Args {
         GenerationLimits {
             kv_bytes: self.kv_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             kv_fraction: self.kv_cache_fraction,
-            texts: self.max_running_sequences,
+            running_sequences: self.max_running_sequences,
             step_tokens: self.max_step_tokens,
-            wait: Duration::from_secs(self.max_queue_seconds),
+            max_wait: Duration::from_secs(self.max_queue_seconds),
         }
     }
 

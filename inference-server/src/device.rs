@@ -1,4 +1,7 @@
-//! Which device computes.
+//! The device that models compute on, and the limits that depend on it.
+//!
+//! One device for the process: the CPU, or one GPU with a single stream. Defaults that depend on
+//! the device are chosen here and nowhere else.
 
 pub(crate) mod arbiter;
 
@@ -12,70 +15,76 @@ use candle_core::Device;
 use crate::kernels::bf16::Unit;
 use arbiter::DeviceArbiter;
 
-/// What a device is handed.
+/// Batch limits of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
-    /// Tokens of one forward pass.
+    /// Maximum tokens of one forward pass of an encoder.
     pub tokens: usize,
-    /// Forward passes at a time.
+    /// Maximum forward passes at the same time.
     pub in_flight: usize,
 }
 
-/// Of the CPU: its caches hold the activations of so many tokens, and one pass takes all cores.
+/// Batches of the CPU: its caches hold the activations of this many tokens, and one pass uses all
+/// cores.
 pub(crate) const CPU_BATCHES: Batches = Batches { tokens: 1_024, in_flight: 1 };
-/// Of a GPU: so many tokens fill every kernel, and it begins the next pass while the host takes up
-/// the vectors of the one before.
+/// Batches of a GPU: this many tokens fill every kernel, and the next pass starts while the host
+/// copies the vectors of the previous one. See the table of batch sizes in `benches/RESULTS.md`.
 const CUDA_BATCHES: Batches = Batches { tokens: 16_384, in_flight: 2 };
 
-/// What language models get; what is not said depends on the device.
+/// Limits of language models. `None` picks the device's default.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerationLimits {
-    /// Bytes for the keys and values of one model.
+    /// Bytes of the KV cache of one model.
     pub kv_bytes: Option<u64>,
-    /// Part of a GPU's memory that weights, keys and values of all models may take together, where
-    /// no bytes are said.
+    /// Fraction of a GPU's memory that weights and KV caches of all models may take together; used
+    /// if `kv_bytes` is `None`.
     pub kv_fraction: f64,
-    /// Texts that one model writes at the same time at most.
-    pub texts: Option<usize>,
-    /// Tokens of one of its steps at most.
+    /// Maximum running sequences of one model.
+    pub running_sequences: Option<usize>,
+    /// Step budget: maximum tokens of one step.
     pub step_tokens: Option<usize>,
-    /// How long a text may have to wait, by the measured speed, before it is refused.
-    pub wait: Duration,
+    /// Maximum estimated wait of a sequence before admission refuses it.
+    pub max_wait: Duration,
 }
 
-/// Part of a GPU's memory that models may take.
+/// Default of [`GenerationLimits::kv_fraction`]; the rest is for activations and other processes.
 pub(crate) const KV_FRACTION: f64 = 0.8;
-/// Bytes for keys and values on the CPU.
+/// Default bytes of the KV cache on the CPU.
 pub(crate) const CPU_KV_BYTES: u64 = 1 << 30;
 
 impl Default for GenerationLimits {
     fn default() -> Self {
-        let wait = Duration::from_secs(30);
-        Self { kv_bytes: None, kv_fraction: KV_FRACTION, texts: None, step_tokens: None, wait }
+        Self {
+            kv_bytes: None,
+            kv_fraction: KV_FRACTION,
+            running_sequences: None,
+            step_tokens: None,
+            max_wait: Duration::from_secs(30),
+        }
     }
 }
 
 impl GenerationLimits {
-    /// Texts that one model writes at the same time at most.
-    pub fn texts(&self, on_cpu: bool) -> usize {
-        self.texts.unwrap_or(if on_cpu { 64 } else { 256 })
+    /// Maximum running sequences of one model.
+    pub fn running_sequences(&self, on_cpu: bool) -> usize {
+        self.running_sequences.unwrap_or(if on_cpu { 64 } else { 256 })
     }
 
-    /// Tokens of one step. On the CPU it is short enough that texts being written do not falter
-    /// when prompts come in.
+    /// Maximum tokens of one step. On the CPU steps are short, so that prefill of a new prompt does
+    /// not stall the sequences that are being decoded.
     pub fn step_tokens(&self, on_cpu: bool) -> usize {
         self.step_tokens.unwrap_or(if on_cpu { 128 } else { 2_048 })
     }
 }
 
-/// The operator's wish.
+/// Requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first CUDA device where the build and the machine have one, else the CPU.
+    /// The first CUDA device if the build and the machine support one, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// This CUDA device, or an error.
+    /// The CUDA device of this ordinal.
     Cuda(usize),
 }
 
@@ -90,48 +99,50 @@ impl FromStr for DeviceChoice {
             "cuda" => Some(Self::Cuda(0)),
             _ => text.strip_prefix("cuda:").and_then(ordinal),
         }
-        .ok_or_else(|| "allowed are auto, cpu, cuda and cuda:N".to_owned())
+        // clap puts "invalid value '…' for '--device'" before it.
+        .ok_or_else(|| "expected auto, cpu, cuda or cuda:N".to_owned())
     }
 }
 
-/// How weights and activations are held, by the models that have a choice.
+/// Number format of weights and activations, for the models that have a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Precision {
     /// bf16 on a GPU, f32 on the CPU.
     #[default]
     Auto,
-    /// 24 bits of significand.
+    /// Single precision, 24 bits of significand.
     F32,
-    /// 8 bits of significand and the range of f32; sums are f32.
+    /// bfloat16, 8 bits of significand and the range of f32; sums are f32.
     Bf16,
-    /// 11 bits of significand; sums are f32.
+    /// Half precision, 11 bits of significand; sums are f32.
     F16,
 }
 
-/// An open device and its name in messages ("cpu", "cuda:0").
+/// An open device with the settings of the models on it.
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
     /// The device.
     pub device: Device,
-    /// Its name.
+    /// "cpu" or "cuda:0", in listings and messages.
     pub name: String,
-    /// How weights and activations are held there; never [`Precision::Auto`].
+    /// Number format of weights and activations; never [`Precision::Auto`].
     pub precision: Precision,
-    /// What language models get of it.
-    pub text: GenerationLimits,
-    /// Whose turn it is.
+    /// Limits of language models.
+    pub generation: GenerationLimits,
+    /// Decides who uses the device.
     pub arbiter: Arc<DeviceArbiter>,
 }
 
 impl OpenDevice {
     fn new(device: Device, name: String, precision: Precision) -> Self {
-        Self { device, name, precision, text: GenerationLimits::default(), arbiter: Arc::default() }
+        let (generation, arbiter) = (GenerationLimits::default(), Arc::default());
+        Self { device, name, precision, generation, arbiter }
     }
 
     /// The same device with another precision.
     ///
     /// # Errors
-    /// If the device does not compute so.
+    /// If the device does not support it.
     pub fn with_precision(mut self, precision: Precision) -> Result<Self> {
         let refused = match precision {
             Precision::Bf16 => Unit::detect().is_none(),
@@ -139,7 +150,7 @@ impl OpenDevice {
             Precision::Auto | Precision::F32 => false,
         };
         if self.device.is_cpu() && refused {
-            bail!("precision {precision:?}: this processor has no instructions for it, use f32");
+            bail!("unsupported precision {precision:?}: this processor has no instructions for it; use f32");
         }
         if precision != Precision::Auto {
             self.precision = precision;
@@ -147,7 +158,7 @@ impl OpenDevice {
         Ok(self)
     }
 
-    /// What it is handed.
+    /// Batch limits of this device.
     pub fn batches(&self) -> Batches {
         if self.device.is_cpu() { CPU_BATCHES } else { CUDA_BATCHES }
     }
@@ -156,12 +167,13 @@ impl OpenDevice {
 /// Opens the device; `Auto` falls back to the CPU and logs why.
 ///
 /// # Errors
-/// If a CUDA device was asked for and cannot be had.
+/// If a CUDA device was requested and cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<OpenDevice> {
     let cpu = || OpenDevice::new(Device::Cpu, "cpu".to_owned(), Precision::F32);
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
         DeviceChoice::Cuda(ordinal) => cuda(ordinal),
+        // Unless a GPU was requested, an unusable one must not keep the server from starting.
         DeviceChoice::Auto if cfg!(feature = "cuda") => Ok(cuda(0).unwrap_or_else(|error| {
             tracing::warn!(error.message = format!("{error:#}"), "no CUDA device, computing on the CPU");
             cpu()
@@ -182,10 +194,10 @@ fn cuda(ordinal: usize) -> Result<OpenDevice> {
     cuda_stream(ordinal)
 }
 
-/// One stream for all threads: what one thread puts into the device's memory, another computes
-/// with.
+/// Opens a CUDA device with one stream for all threads, since one thread computes with what another
+/// has copied to the device.
 #[cfg(feature = "cuda")]
-#[allow(unsafe_code, reason = "candle marks it unsafe to leave out the events between streams")]
+#[allow(unsafe_code, reason = "candle marks it unsafe to omit the events between streams")]
 fn cuda_stream(ordinal: usize) -> Result<OpenDevice> {
     crate::kernels::cuda::libraries().map_err(|error| anyhow::anyhow!("device cuda:{ordinal}: {error}"))?;
     let device = Device::new_cuda_with_stream(ordinal)
@@ -209,8 +221,8 @@ fn cuda_stream(_: usize) -> Result<OpenDevice> {
     bail!("built without CUDA")
 }
 
-/// Whether libcuda can be loaded. Touching CUDA without it panics when the driver is loaded at run
-/// time.
+/// True if libcuda can be loaded. With the driver loaded at run time, any call to CUDA panics
+/// without it.
 #[cfg(feature = "cuda-dynamic-loading")]
 #[allow(
     unsafe_code,
@@ -222,7 +234,7 @@ fn driver_present() -> bool {
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// Linked at build time, the process would not have started without the driver.
+/// Always true: linked at build time, the process would not have started without the driver.
 #[cfg(not(feature = "cuda-dynamic-loading"))]
 fn driver_present() -> bool {
     true

@@ -90,7 +90,7 @@ impl Generator {
         device: &OpenDevice,
     ) -> Result<Self> {
         let running = (limits.blocks * BLOCK_TOKENS) as u64;
-        let budget = Budget::RunningAndQueued { running, wait: device.text.wait };
+        let budget = Budget::RunningAndQueued { running, wait: device.generation.max_wait };
         let admission = Admission::new(Limits { requests: usize::MAX, budget });
         let arbiter = Arc::clone(&device.arbiter);
         let counters = Arc::<Counters>::default();

@@ -12,7 +12,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::metrics::Metrics;
 use crate::models::Task;
-use crate::registry::{Registry, State};
+use crate::registry::{ModelState, Registry};
 
 /// The service to be served.
 pub(crate) type Service = HealthServer<HealthService>;
@@ -55,12 +55,12 @@ impl Health {
             return;
         }
         let entries = self.registry.entries();
-        let ready = |state: &State| matches!(state, State::Ready(_));
+        let ready = |state: &ModelState| matches!(state, ModelState::Ready(_));
         for entry in &entries {
             self.metrics.model_ready(&entry.name, ready(&entry.state));
             self.set(&format!("ready.{}", entry.name), ready(&entry.state)).await;
         }
-        let unloaded = |state: &State| matches!(state, State::Unloaded);
+        let unloaded = |state: &ModelState| matches!(state, ModelState::Unloaded);
         self.set("ready", entries.iter().all(|entry| ready(&entry.state) || unloaded(&entry.state))).await;
         for (name, task) in SERVICES {
             let serves =

@@ -1,4 +1,8 @@
-//! What a loaded model is and can do.
+//! Networks: reading checkpoints, loading weights onto a device, computing rows and sequences.
+//!
+//! `checkpoint`, `gguf` and `weights` read files; `encoder` with `heads` and `decoder` compute.
+//! What they return for a row or a sequence does not depend on what else is computed with it. How a
+//! model is asked for, and by whom, is not known here.
 
 pub(crate) mod checkpoint;
 pub(crate) mod decoder;
@@ -6,14 +10,13 @@ pub(crate) mod encoder;
 pub(crate) mod gguf;
 pub(crate) mod heads;
 pub(crate) mod load_progress;
-pub(crate) mod sentence_transformers;
 pub(crate) mod weights;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// What a model can be asked for.
+/// Task of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
     /// One vector per text.
@@ -30,7 +33,7 @@ impl Task {
     /// Every task.
     pub const ALL: [Self; 4] = [Self::Embedding, Self::TokenClassification, Self::Ranking, Self::Generation];
 
-    /// The task in words, as used in messages and labels.
+    /// Name in messages and metric labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Embedding => "embedding",
@@ -41,7 +44,8 @@ impl Task {
     }
 }
 
-/// How a text's token vectors become one. Special tokens count, as in sentence-transformers.
+/// How the vectors of a text's tokens become one; special tokens count, as in
+/// sentence-transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
@@ -54,15 +58,15 @@ pub enum Pooling {
     Last,
     /// The largest value of each dimension.
     Max,
-    /// The sum over the tokens, divided by the root of their number.
+    /// The sum over the tokens, divided by the square root of their number.
     #[serde(rename = "mean_sqrt_len_tokens")]
     MeanSqrtLen,
-    /// The mean weighted with 1, 2, 3, … from the first token on.
+    /// The mean, weighted by position: 1 for the first token, 2 for the second, …
     WeightedMean,
 }
 
 impl Pooling {
-    /// The name on the wire.
+    /// Name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -75,39 +79,38 @@ impl Pooling {
     }
 }
 
-/// What is known about a model once its files have been read.
+/// Description of a loaded model.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// `organisation/name`, its place in the store.
+    /// `organisation/name`, its path in the model store.
     pub name: String,
-    /// SHA-256 over the digests of the files that decide its answers, hexadecimal.
+    /// SHA-256 over the digests of the files that determine its answers, in hexadecimal.
     pub revision: String,
-    /// What it can be asked for.
+    /// Task that it serves.
     pub task: Task,
-    /// "bert", "xlm-roberta", "modernbert", or the family of a decoder.
+    /// "bert", "xlm-roberta", "modernbert", or the family of a language model.
     pub architecture: &'static str,
-    /// Tokens it reads at most, special tokens included.
+    /// Maximum tokens of a text, special tokens included.
     pub max_input_tokens: usize,
-    /// Length of an embedding; 0 where it makes none.
+    /// Length of an embedding; 0 for other tasks.
     pub dimensions: usize,
-    /// How it pools; `None` where it makes no embedding.
+    /// Pooling of an embedding; `None` for other tasks.
     pub pooling: Option<Pooling>,
-    /// Shorter lengths that its embeddings were trained to be cut to, ascending; empty where its
-    /// package names none.
+    /// Shorter lengths that its embeddings were trained for, ascending; may be empty.
     pub matryoshka: Vec<usize>,
-    /// Whether it weighs tokens too ([`Extras::sparse`]).
+    /// True if it has sparse weights ([`Extras::sparse`]).
     pub sparse: bool,
-    /// Length of a token's vector ([`Extras::multi_vector`]); 0 where it makes none.
+    /// Length of the vector of a token ([`Extras::multi_vector`]); 0 if it has none.
     pub multi_vector_dimensions: usize,
-    /// Whether its vectors are divided by their L2 norm unless a request says otherwise.
+    /// True if its embeddings are divided by their L2 norm unless a request says otherwise.
     pub normalize: bool,
-    /// Prompt name to the text put before an input.
+    /// Prompts by name: texts that are prepended to an input.
     pub prompts: BTreeMap<String, String>,
-    /// The prompt used where a request names none.
+    /// Name of the prompt for requests that name none.
     pub default_prompt: Option<String>,
-    /// Label of each class, in the order of the logits; empty where it labels nothing.
+    /// Labels in the order of the logits; empty for other tasks than token classification.
     pub labels: Vec<String>,
-    /// Languages its card names (BCP 47).
+    /// Languages that its card names (BCP 47).
     pub languages: Vec<String>,
     /// Number of weights.
     pub parameters: u64,
@@ -117,13 +120,13 @@ pub struct ModelInfo {
     pub device: String,
 }
 
-/// Why a forward pass failed.
+/// Error of a forward pass.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ComputeError {
-    /// The batch did not fit; a smaller one may.
+    /// The batch did not fit into memory; a smaller one may.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
-    /// This batch failed; others may succeed.
+    /// The batch failed; others may succeed.
     #[error("{0}")]
     Failed(String),
     /// The device is lost until the process restarts.
@@ -131,8 +134,8 @@ pub enum ComputeError {
     DeviceLost(String),
 }
 
-/// What to compute beside a row's vector, in the same pass. A model without the head for it leaves
-/// it out.
+/// Token outputs to be computed in the same pass as the embedding. A model ignores those that it
+/// has no head for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Extras {
     /// One weight per token.
@@ -149,15 +152,14 @@ impl std::ops::BitOr for Extras {
     }
 }
 
-/// What a model makes of one row.
+/// Output of a model for one row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowOutput {
-    /// The pooled vector, not normalised; a token classifier's tokens × labels logits, row-major; a
-    /// text classifier's logits.
+    /// The pooled vector, not normalised; or logits, for a token classifier tokens × labels.
     pub values: Vec<f32>,
-    /// One weight per token where [`Extras::sparse`] asked for it.
+    /// One weight per token if [`Extras::sparse`] is set, else empty.
     pub sparse: Vec<f32>,
-    /// Tokens × width, row-major, where [`Extras::multi_vector`] asked for it.
+    /// Tokens × width if [`Extras::multi_vector`] is set, else empty.
     pub multi_vector: Vec<f32>,
 }
 
@@ -167,10 +169,10 @@ impl From<Vec<f32>> for RowOutput {
     }
 }
 
-/// A network on a device.
+/// An encoder on a device.
 pub trait Model: Send + Sync {
-    /// One output per row of token ids (special tokens included, no padding), which does not depend
-    /// on the other rows. Outputs may carry more than `extras` asks for.
+    /// Computes one output per row of token ids (special tokens included, no padding). An output
+    /// does not depend on the other rows, and may contain more than `extras` asks for.
     ///
     /// # Errors
     /// See [`ComputeError`].

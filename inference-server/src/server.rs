@@ -28,8 +28,8 @@ use crate::grpc::{self, Api, Layered, Router};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
-use crate::registry::loader::{Loader, Waiting};
-use crate::registry::{Registry, State};
+use crate::registry::loader::{Loader, LoaderThread};
+use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 use crate::scheduler::queue::Queue;
 use crate::service::access::{self, Access};
@@ -87,7 +87,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     device_lost: CancellationToken,
     cut_off: CancellationToken,
-    loader: Waiting,
+    loader: LoaderThread,
     device: Option<OpenDevice>,
     announce_file: Option<PathBuf>,
     drain: Duration,
@@ -100,7 +100,7 @@ impl Server {
     /// If the device cannot be opened, a port bound or the announce file written.
     pub async fn bind(config: &Config) -> Result<Self> {
         let mut device = device::open(config.device)?.with_precision(config.precision)?;
-        device.text = config.text;
+        device.generation = config.text;
         let registry = Registry::new(&config.plan);
         let mut server = Self::with_registry(config, registry, device.batches(), &device.arbiter).await?;
         server.device = Some(device);
@@ -135,7 +135,7 @@ impl Server {
         )
         .context("the device's threads cannot be started")?;
         let (health, health_service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
-        let (loader, waiting) = Loader::new(&registry, &health, &admission, batch_tokens);
+        let (loader, waiting) = Loader::new(&registry, &admission, batch_tokens);
         let (device_lost, cut_off) = (queue.device_lost(), CancellationToken::new());
         let service = Service::new(Parts {
             registry: Arc::clone(&registry),
@@ -218,7 +218,7 @@ fn collector(admission: Arc<Admission>, registry: Arc<Registry>) -> impl Fn(&Met
     move |metrics| {
         metrics.set_admission(admission.gauges());
         for entry in registry.entries() {
-            let State::Ready(model) = &entry.state else { continue };
+            let ModelState::Ready(model) = &entry.state else { continue };
             if let Ok(generator) = model.generator() {
                 metrics.set_generation(&entry.name, &generator.figures());
             }

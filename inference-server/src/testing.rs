@@ -40,19 +40,21 @@ pub mod metrics {
 
 pub mod models {
     pub use crate::models::decoder::config::DecoderConfig;
+    pub use crate::models::decoder::cpu::CpuDecoder;
     pub use crate::models::decoder::gpu::GpuDecoder;
     pub use crate::models::decoder::source::{GgufWeights, Source};
-    pub use crate::models::decoder::{Decoder, LanguageModel, StepPiece};
+    pub use crate::models::decoder::{LanguageModel, StepPiece};
     pub use crate::models::gguf::Gguf;
     pub use crate::models::load_progress::LoadProgress;
     pub use crate::models::{ComputeError, Extras, Model, ModelInfo, Pooling, RowOutput, Task};
 }
 
 pub mod registry {
+    pub use crate::registry::Registry;
     pub use crate::registry::load::load;
     pub use crate::registry::loaded::{LoadedModel, Network};
+    pub use crate::registry::plan::ServePlan;
     pub use crate::registry::warm_up::warm_up;
-    pub use crate::registry::{Plan, Registry};
 }
 
 pub mod scheduler {

@@ -1,5 +1,7 @@
-//! Text on the processor: tokenizers, the entities that token labels spell, and the threads that
-//! read texts.
+//! Text on the CPU: tokenizers, entities from token labels, and the threads that both run on.
+//!
+//! Nothing here knows a network: a tokenizer is given the limits of its model, entities are made of
+//! probabilities.
 
 pub(crate) mod entities;
 pub(crate) mod offsets;

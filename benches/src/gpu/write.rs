@@ -96,7 +96,7 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
     };
     let dir = of.store.join(&of.model);
     let config = DecoderConfig::read(&dir).unwrap();
-    let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &Default::default()).unwrap();
+    let mut source = Source::checkpoint(&dir, &Default::default()).unwrap();
     let stream = device.device.as_cuda_device().unwrap().cuda_stream();
     let started = Instant::now();
     let gpu = CudaGpu::new(stream.context(), element).unwrap();

@@ -64,7 +64,7 @@ impl Engine {
     /// Enqueues a request. It fails at once if its prompt and longest continuation do not fit into
     /// the KV cache, since even alone it could not be generated.
     pub(crate) fn submit(&mut self, request: Request) {
-        let mut sequence = Sequence::new(self.next_id, request, self.model.tells_prompts_apart());
+        let mut sequence = Sequence::new(self.next_id, request, self.model.prefill_kv_differs());
         self.next_id += 1;
         let longest = sequence.tokens.len() + sequence.request.max_new_tokens;
         let blocks = self.scheduler.pool.capacity();
@@ -170,7 +170,7 @@ impl Engine {
         let model = &mut self.model;
         let done = Arc::new(AtomicBool::new(false));
         // On a CPU the masks would take the cores that the step needs.
-        if model.computes_elsewhere() && !masks.is_empty() {
+        if model.runs_off_cpu() && !masks.is_empty() {
             self.samplers.precompute_masks(masks, &done);
         }
         let computed = match model.reserve(high_water) {

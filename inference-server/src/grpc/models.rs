@@ -16,7 +16,7 @@ use crate::generation::Generator;
 use crate::generation::kv_blocks::BLOCK_TOKENS;
 use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
-use crate::registry::{Entry, State};
+use crate::registry::{ModelEntry, ModelState};
 use crate::service::call::CallContext;
 use crate::service::manage::Load;
 
@@ -82,7 +82,7 @@ impl ModelsService for Api {
 }
 
 impl Api {
-    async fn unload(&self, context: &CallContext, name: &str) -> Result<Entry, Error> {
+    async fn unload(&self, context: &CallContext, name: &str) -> Result<ModelEntry, Error> {
         self.service.unload(context, name, self.health.publish()).await
     }
 }
@@ -104,7 +104,10 @@ async fn send_reports(mut load: Load, sender: &mpsc::Sender<LoadReply>) -> Resul
 
 /// The entries of the page and the token of the next one. A token is the hexadecimal name of the
 /// last model seen.
-fn page<'a>(entries: &'a [Entry], request: &pb::ListModelsRequest) -> Result<(&'a [Entry], String), Error> {
+fn page<'a>(
+    entries: &'a [ModelEntry],
+    request: &pb::ListModelsRequest,
+) -> Result<(&'a [ModelEntry], String), Error> {
     let size = match usize::try_from(request.page_size) {
         Ok(0) => DEFAULT_PAGE,
         Ok(size) => size.min(LARGEST_PAGE),
@@ -127,15 +130,15 @@ fn invalid(field: &str, value: &str, allowed: &str) -> Error {
     Error::InvalidValue { field: field.to_owned(), value: value.to_owned(), allowed: allowed.to_owned() }
 }
 
-fn message(entry: &Entry) -> pb::Model {
+fn message(entry: &ModelEntry) -> pb::Model {
     let (state, error) = match &entry.state {
-        State::Loading(_) => (pb::ModelState::Loading, String::new()),
-        State::Unloaded => (pb::ModelState::Unloaded, String::new()),
-        State::Ready(_) => (pb::ModelState::Ready, String::new()),
-        State::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
+        ModelState::Loading(_) => (pb::ModelState::Loading, String::new()),
+        ModelState::Unloaded => (pb::ModelState::Unloaded, String::new()),
+        ModelState::Ready(_) => (pb::ModelState::Ready, String::new()),
+        ModelState::Failed(cause) => (pb::ModelState::Failed, cause.clone()),
     };
     let mut model = match &entry.state {
-        State::Ready(loaded) => described(loaded),
+        ModelState::Ready(loaded) => described(loaded),
         _ => pb::Model::default(),
     };
     model.name = entry.name.clone();
@@ -188,13 +191,13 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other() {
-        let entry = |name: &str| Entry {
+        let entry = |name: &str| ModelEntry {
             name: name.to_owned(),
             task: None,
-            state: State::Unloaded,
+            state: ModelState::Unloaded,
             is_default: false,
         };
-        let entries: Vec<Entry> = ["a/1", "a/2", "a/3"].map(entry).into();
+        let entries: Vec<ModelEntry> = ["a/1", "a/2", "a/3"].map(entry).into();
         let check = |page_size: i32, token: &str, expected: Result<(&[&str], bool), &str>| {
             let request = pb::ListModelsRequest { page_size, page_token: token.to_owned() };
             match (page(&entries, &request), expected) {

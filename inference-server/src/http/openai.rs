@@ -204,7 +204,7 @@ fn ready_models(service: &Service) -> Vec<String> {
     let mut names = Vec::new();
     for entry in service.registry().entries() {
         let served = matches!(entry.task, Some(Task::Embedding | Task::Generation | Task::Ranking));
-        if served && matches!(entry.state, registry::State::Ready(_)) {
+        if served && matches!(entry.state, registry::ModelState::Ready(_)) {
             names.push(entry.name);
         }
     }

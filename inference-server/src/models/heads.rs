@@ -1,31 +1,44 @@
-//! From the hidden states of a packed batch to the answer for each row.
+//! Heads: from the hidden states of a packed batch to one answer per row.
 //!
-//! Everything here works on one row at a time, so that no result depends on how many rows share the
-//! batch.
+//! Every head works on one row at a time, so that no result depends on the rest of the batch.
 
 use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module as _};
 
-use crate::models::checkpoint::{Activation, EncoderConfig};
-use crate::models::encoder::modernbert::{ClassifierPooling, ModernSettings};
-use crate::models::sentence_transformers::{DenseActivation, Module, SentenceSettings};
-use crate::models::weights::Weights;
-use crate::models::{Extras, Pooling, RowOutput};
+use super::checkpoint::activation::Activation;
+use super::checkpoint::encoder_config::EncoderConfig;
+use super::checkpoint::modernbert_config::{ClassifierPooling, ModernBertConfig};
+use super::checkpoint::sentence_transformers::{DenseActivation, Module, SentenceTransformersConfig};
+use super::weights::Weights;
+use super::{Extras, Pooling, RowOutput};
 
-/// What an encoder answers with.
+/// Epsilon of torch's `LayerNorm` by default, which sentence-transformers uses.
+const DEFAULT_NORM_EPS: f64 = 1e-5;
+/// Lower limit on the norm of a vector that is normalised, as in torch's `functional.normalize`.
+const MIN_NORM: f32 = 1e-12;
+
+/// The head of an encoder.
 pub(crate) enum Head {
-    /// One vector per row, and more where asked.
-    Pooled(Box<Pooled>),
-    /// Logits per token.
-    Labels(TokenHead),
+    /// One vector per row, and token outputs on request.
+    Embedding(Box<EmbeddingHead>),
+    /// Tokens × labels logits per row.
+    TokenClassification(TokenClassificationHead),
     /// Logits per row.
-    Text(TextHead),
+    SequenceClassification(SequenceClassificationHead),
+}
+
+/// Outputs of one row, each flat.
+struct RowTensors {
+    values: Tensor,
+    sparse: Option<Tensor>,
+    multi_vector: Option<Tensor>,
 }
 
 impl Head {
-    /// One output per row; `hidden` is tokens × width, the rows of `lengths` one after the other.
+    /// One output per row. `hidden` is tokens × width, with the rows of `lengths` one after the
+    /// other.
     ///
     /// # Errors
     /// If the device fails.
@@ -41,76 +54,101 @@ impl Head {
             rows.push(self.row(&hidden.narrow(0, start, length)?, extras)?);
             start += length;
         }
-        let [values, sparse, multi_vector] =
-            [0, 1, 2].map(|part| fetched(rows.iter().map(move |row| &row[part])));
-        let parts = values?.into_iter().zip(sparse?).zip(multi_vector?);
-        Ok(parts.map(|((values, sparse), multi_vector)| RowOutput { values, sparse, multi_vector }).collect())
+        // Three copies for the whole batch instead of up to three for each row.
+        let values = to_vecs(rows.iter().map(|row| Some(&row.values)))?;
+        let sparse = to_vecs(rows.iter().map(|row| row.sparse.as_ref()))?;
+        let multi_vector = to_vecs(rows.iter().map(|row| row.multi_vector.as_ref()))?;
+        let outputs = values.into_iter().zip(sparse).zip(multi_vector);
+        Ok(outputs
+            .map(|((values, sparse), multi_vector)| RowOutput { values, sparse, multi_vector })
+            .collect())
     }
 
-    /// The head and its pooling where these extras leave it nothing to do with single tokens.
-    pub(crate) fn pools(&self, extras: Extras) -> Option<(&Pooled, Pooling)> {
-        let Self::Pooled(head) = self else { return None };
+    /// The embedding head and its pooling, if these extras need pooled vectors alone and no hidden
+    /// states of single tokens.
+    pub(crate) fn pools_only(&self, extras: Extras) -> Option<(&EmbeddingHead, Pooling)> {
+        let Self::Embedding(head) = self else { return None };
         let tokens =
             (extras.sparse && head.sparse.is_some()) || (extras.multi_vector && head.multi_vector.is_some());
         (!tokens).then_some((&**head, head.pooling))
     }
 
-    /// Values, weights and vectors of one row, each flat.
-    fn row(&self, tokens: &Tensor, extras: Extras) -> Result<[Option<Tensor>; 3]> {
+    /// Presence of sparse weights, and length of the vector of a token (0 without one).
+    pub(crate) fn extras(&self) -> (bool, usize) {
+        let Self::Embedding(head) = self else { return (false, 0) };
+        let width = head.multi_vector.as_ref().map_or(0, |linear| linear.weight().dims()[0]);
+        (head.sparse.is_some(), width)
+    }
+
+    fn row(&self, tokens: &Tensor, extras: Extras) -> Result<RowTensors> {
         match self {
-            Self::Labels(head) => Ok([Some(head.logits(tokens)?), None, None]),
-            Self::Text(head) => Ok([Some(head.logits(tokens)?), None, None]),
-            Self::Pooled(head) => {
+            Self::TokenClassification(head) => {
+                Ok(RowTensors { values: head.logits(tokens)?, sparse: None, multi_vector: None })
+            }
+            Self::SequenceClassification(head) => {
+                Ok(RowTensors { values: head.logits(tokens)?, sparse: None, multi_vector: None })
+            }
+            Self::Embedding(head) => {
                 let sparse = head.sparse.as_ref().filter(|_| extras.sparse);
                 let multi_vector = head.multi_vector.as_ref().filter(|_| extras.multi_vector);
-                Ok([
-                    Some(head.vector(tokens)?),
-                    sparse.map(|linear| linear.forward(tokens)?.relu()?.flatten_all()).transpose()?,
-                    multi_vector.map(|linear| linear.forward(tokens)?.flatten_all()).transpose()?,
-                ])
+                Ok(RowTensors {
+                    values: head.vector(tokens)?,
+                    sparse: sparse.map(|linear| linear.forward(tokens)?.relu()?.flatten_all()).transpose()?,
+                    multi_vector: multi_vector
+                        .map(|linear| linear.forward(tokens)?.flatten_all())
+                        .transpose()?,
+                })
             }
         }
     }
 }
 
-/// The numbers of each tensor, by one copy from the device for all; none for an absent one.
-fn fetched<'a>(parts: impl Iterator<Item = &'a Option<Tensor>>) -> Result<Vec<Vec<f32>>> {
-    let parts: Vec<&Option<Tensor>> = parts.collect();
-    let present: Vec<&Tensor> = parts.iter().filter_map(|part| part.as_ref()).collect();
+/// The numbers of each flat tensor; empty for an absent one. They are copied from the device all at
+/// once, as each copy would wait for the device.
+fn to_vecs<'a>(tensors: impl Iterator<Item = Option<&'a Tensor>>) -> Result<Vec<Vec<f32>>> {
+    let tensors: Vec<Option<&Tensor>> = tensors.collect();
+    let present: Vec<&Tensor> = tensors.iter().copied().flatten().collect();
     if present.is_empty() {
-        return Ok(vec![Vec::new(); parts.len()]);
+        return Ok(vec![Vec::new(); tensors.len()]);
     }
     let mut values = Tensor::cat(&present, 0)?.to_vec1::<f32>()?.into_iter();
-    let count = |part: &&Option<Tensor>| part.as_ref().map_or(0, Tensor::elem_count);
-    Ok(parts.iter().map(|part| values.by_ref().take(count(part)).collect()).collect())
+    let mut vecs = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let count = tensor.map_or(0, Tensor::elem_count);
+        vecs.push(values.by_ref().take(count).collect());
+    }
+    Ok(vecs)
 }
 
-/// The head of an embedding model.
-pub(crate) struct Pooled {
+/// The head of an embedding model: pooling, then the modules of its package.
+pub(crate) struct EmbeddingHead {
     device: Device,
     pooling: Pooling,
     stages: Vec<Stage>,
+    /// Hidden states to one weight per token.
     sparse: Option<Linear>,
+    /// Hidden states to one vector per token.
     multi_vector: Option<Linear>,
 }
 
+/// A module that is applied to the pooled vector.
 enum Stage {
     Dense(Linear, DenseActivation),
-    Norm(LayerNorm),
-    Unit,
+    LayerNorm(LayerNorm),
+    Normalize,
 }
 
-impl Pooled {
-    /// The pooling and modules of a package, and BGE-M3's two further heads where the package has
-    /// them: a weight (`sparse_linear.pt`) and a vector (`colbert_linear.pt`) for each token. Chen
-    /// et al. 2024 (arXiv:2402.03216); the reference is FlagEmbedding 1.4,
+impl EmbeddingHead {
+    /// Reads the modules of a package, and BGE-M3's heads for token outputs if the package has
+    /// them: sparse weights (`sparse_linear.pt`) and one vector per token (`colbert_linear.pt`).
+    /// Chen et al. 2024 (arXiv:2402.03216); the reference is FlagEmbedding 1.4,
     /// `finetune/embedder/encoder_only/m3/modeling.py`.
     ///
     /// # Errors
-    /// Names the file and the tensor that is missing or misshapen.
+    /// Names the file and the tensor that is missing or has another shape.
     pub(crate) fn load(
         dir: &Path,
-        settings: &SentenceSettings,
+        settings: &SentenceTransformersConfig,
         config: &EncoderConfig,
         weights: &mut Weights,
     ) -> anyhow::Result<Self> {
@@ -120,8 +158,8 @@ impl Pooled {
             stages.push(Stage::load(dir, module, &mut width, weights)?);
         }
         let sparse = weights
-            .beside(dir, "sparse_linear.pt", |file| linear(file, "", (config.hidden_size, 1), true))?;
-        let multi_vector = weights.beside(dir, "colbert_linear.pt", |file| {
+            .side_file(dir, "sparse_linear.pt", |file| linear(file, "", (config.hidden_size, 1), true))?;
+        let multi_vector = weights.side_file(dir, "colbert_linear.pt", |file| {
             let outputs = file.shape("weight").and_then(|shape| shape.first().copied()).unwrap_or_default();
             linear(file, "", (config.hidden_size, outputs), true)
         })?;
@@ -129,34 +167,29 @@ impl Pooled {
         Ok(Self { device, pooling: settings.pooling, stages, sparse, multi_vector })
     }
 
-    /// Whether it weighs tokens, and the length of the vector of a token, 0 where it makes none.
-    pub(crate) fn extras(&self) -> (bool, usize) {
-        let width = self.multi_vector.as_ref().map_or(0, |linear| linear.weight().dims()[0]);
-        (self.sparse.is_some(), width)
-    }
-
-    /// The answers for pooled vectors, each by itself.
+    /// The outputs of rows whose vectors the backbone has pooled.
     ///
     /// # Errors
     /// If the device fails.
-    pub(crate) fn finished(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<RowOutput>> {
+    pub(crate) fn outputs_of_pooled(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<RowOutput>> {
+        // Most packages have no modules but Normalize, which is left to the service.
         if self.stages.is_empty() {
             return Ok(vectors.into_iter().map(RowOutput::from).collect());
         }
-        let finish = |vector: Vec<f32>| {
+        let mut outputs = Vec::with_capacity(vectors.len());
+        for vector in vectors {
             let width = vector.len();
-            Ok(Some(self.staged(Tensor::from_vec(vector, (1, width), &self.device)?)?))
-        };
-        let parts = vectors.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
-        Ok(fetched(parts.iter())?.into_iter().map(RowOutput::from).collect())
+            outputs.push(self.apply_stages(Tensor::from_vec(vector, (1, width), &self.device)?)?);
+        }
+        Ok(to_vecs(outputs.iter().map(Some))?.into_iter().map(RowOutput::from).collect())
     }
 
     fn vector(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.staged(pooled(self.pooling, tokens)?.unsqueeze(0)?)
+        self.apply_stages(pool(self.pooling, tokens)?.unsqueeze(0)?)
     }
 
-    /// A vector through the modules after the pooling.
-    fn staged(&self, mut vector: Tensor) -> Result<Tensor> {
+    /// Applies the modules after the pooling to a vector, 1 × width.
+    fn apply_stages(&self, mut vector: Tensor) -> Result<Tensor> {
         for stage in &self.stages {
             vector = stage.forward(&vector)?;
         }
@@ -164,16 +197,18 @@ impl Pooled {
     }
 }
 
-fn pooled(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
+/// Pools hidden states, tokens × width, into one vector.
+fn pool(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
     let count = tokens.dim(0)?;
     match pooling {
         Pooling::Mean => tokens.mean(0),
         Pooling::Cls => tokens.get(0),
+        // Rows are not padded, so the last token is the last row.
         Pooling::Last => tokens.get(count - 1),
         Pooling::Max => tokens.max(0),
         Pooling::MeanSqrtLen => tokens.sum(0)? / (count as f64).sqrt(),
         Pooling::WeightedMean => {
-            let weights: Vec<f32> = (1..=count).map(|place| place as f32).collect();
+            let weights: Vec<f32> = (1..=count).map(|position| position as f32).collect();
             let total: f32 = weights.iter().sum();
             let weights = Tensor::from_vec(weights, (count, 1), tokens.device())?;
             tokens.broadcast_mul(&weights)?.sum(0)? / f64::from(total)
@@ -182,39 +217,39 @@ fn pooled(pooling: Pooling, tokens: &Tensor) -> Result<Tensor> {
 }
 
 impl Stage {
-    /// Reads a module that is given `width` values, and leaves there how many it gives.
+    /// Reads a module whose input has `width` values, and sets `width` to that of its output.
     fn load(dir: &Path, module: &Module, width: &mut usize, weights: &mut Weights) -> anyhow::Result<Self> {
         match module {
-            Module::Normalize => Ok(Self::Unit),
+            Module::Normalize => Ok(Self::Normalize),
             Module::LayerNorm { folder } => {
                 let names = ["norm.weight", "norm.bias"];
                 let [weight, bias] = weights.module(dir, folder, |file| {
                     Ok([file.head(names[0], &[*width])?, file.head(names[1], &[*width])?])
                 })?;
-                Ok(Self::Norm(LayerNorm::new(weight, bias, 1e-5)))
+                Ok(Self::LayerNorm(LayerNorm::new(weight, bias, DEFAULT_NORM_EPS)))
             }
             Module::Dense { folder, inputs, outputs, bias, activation } => {
-                let map = |file: &mut Weights| linear(file, "linear.", (*inputs, *outputs), *bias);
-                let map = weights.module(dir, folder, map)?;
+                let dense = weights
+                    .module(dir, folder, |file| linear(file, "linear.", (*inputs, *outputs), *bias))?;
                 *width = *outputs;
-                Ok(Self::Dense(map, *activation))
+                Ok(Self::Dense(dense, *activation))
             }
         }
     }
 
     fn forward(&self, vector: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Dense(map, activation) => activated(&map.forward(vector)?, *activation),
-            Self::Norm(norm) => norm.forward(vector),
-            Self::Unit => {
-                let norm = vector.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt().max(1e-12);
+            Self::Dense(linear, activation) => activate(&linear.forward(vector)?, *activation),
+            Self::LayerNorm(norm) => norm.forward(vector),
+            Self::Normalize => {
+                let norm = vector.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt().max(MIN_NORM);
                 vector / f64::from(norm)
             }
         }
     }
 }
 
-fn activated(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
+fn activate(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
     match activation {
         DenseActivation::Identity => Ok(vector.clone()),
         DenseActivation::Tanh => vector.tanh(),
@@ -225,23 +260,24 @@ fn activated(vector: &Tensor, activation: DenseActivation) -> Result<Tensor> {
     }
 }
 
-/// What a classifier does to a vector before it weighs the classes.
+/// The layer between a vector and the classifier's output layer: BERT's pooler, RoBERTa's
+/// `classifier.dense`, ModernBERT's prediction head.
 struct Transform {
     dense: Linear,
-    /// `None` is tanh.
+    /// `None` for tanh, which no backbone has as its activation.
     activation: Option<Activation>,
     norm: Option<LayerNorm>,
 }
 
 impl Transform {
-    /// A map that ends in tanh, from tensors whose names begin with `at`.
+    /// A linear layer and tanh; names of its tensors begin with `at`.
     fn tanh(weights: &mut Weights, at: &str, hidden: usize) -> anyhow::Result<Self> {
         let dense = linear(weights, at, (hidden, hidden), true)?;
         Ok(Self { dense, activation: None, norm: None })
     }
 
     /// ModernBERT's prediction head.
-    fn modern(weights: &mut Weights, settings: &ModernSettings, hidden: usize) -> anyhow::Result<Self> {
+    fn modern(weights: &mut Weights, config: &ModernBertConfig, hidden: usize) -> anyhow::Result<Self> {
         let has_bias = weights.has("head.dense.bias");
         let dense = linear(weights, "head.dense.", (hidden, hidden), has_bias)?;
         let weight = weights.head("head.norm.weight", &[hidden])?;
@@ -249,35 +285,35 @@ impl Transform {
             true => weights.head("head.norm.bias", &[hidden])?,
             false => weight.zeros_like()?,
         };
-        let norm = LayerNorm::new(weight, bias, settings.norm_eps());
-        Ok(Self { dense, activation: Some(settings.classifier().1), norm: Some(norm) })
+        let norm = LayerNorm::new(weight, bias, config.norm_eps);
+        Ok(Self { dense, activation: Some(config.classifier_activation), norm: Some(norm) })
     }
 
     fn forward(&self, vectors: &Tensor) -> Result<Tensor> {
         let inner = self.dense.forward(vectors)?;
         let inner = match self.activation {
-            Some(activation) => activation.of(&inner)?,
+            Some(activation) => activation.apply(&inner)?,
             None => inner.tanh()?,
         };
         self.norm.as_ref().map_or(Ok(inner.clone()), |norm| norm.forward(&inner))
     }
 }
 
-/// The head of a token classifier.
-pub(crate) struct TokenHead {
+/// The head of `…ForTokenClassification`.
+pub(crate) struct TokenClassificationHead {
     transform: Option<Transform>,
     out: Linear,
 }
 
-impl TokenHead {
-    /// Reads the head of `…ForTokenClassification` with `labels` classes.
+impl TokenClassificationHead {
+    /// Reads a head with `labels` classes.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen.
+    /// Names the tensor that is missing or has another shape.
     pub(crate) fn load(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
         let hidden = config.hidden_size;
         let modern = config.modern.as_ref();
-        let transform = modern.map(|settings| Transform::modern(weights, settings, hidden)).transpose()?;
+        let transform = modern.map(|config| Transform::modern(weights, config, hidden)).transpose()?;
         Ok(Self { transform, out: linear(weights, "classifier.", (hidden, labels), true)? })
     }
 
@@ -289,33 +325,33 @@ impl TokenHead {
     }
 }
 
-/// The head of a text classifier.
-pub(crate) struct TextHead {
+/// The head of `…ForSequenceClassification`.
+pub(crate) struct SequenceClassificationHead {
     pooling: Pooling,
     transform: Transform,
     out: Linear,
 }
 
-impl TextHead {
-    /// Reads the head of `…ForSequenceClassification` with `labels` classes. BERT calls the map
-    /// before it its pooler.
+impl SequenceClassificationHead {
+    /// Reads a head with `labels` classes.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen.
+    /// Names the tensor that is missing or has another shape.
     pub(crate) fn load(config: &EncoderConfig, weights: &mut Weights, labels: usize) -> anyhow::Result<Self> {
         let hidden = config.hidden_size;
-        if let Some(settings) = &config.modern {
-            let pooling = match settings.classifier().0 {
+        if let Some(modern) = &config.modern {
+            let pooling = match modern.classifier_pooling {
                 ClassifierPooling::Cls => Pooling::Cls,
                 ClassifierPooling::Mean => Pooling::Mean,
             };
-            let transform = Transform::modern(weights, settings, hidden)?;
+            let transform = Transform::modern(weights, modern, hidden)?;
             return Ok(Self {
                 pooling,
                 transform,
                 out: linear(weights, "classifier.", (hidden, labels), true)?,
             });
         }
+        // BERT has its pooler inside of the encoder, RoBERTa a dense layer inside of the head.
         let (at, out) = match config.family()? {
             "bert" => (weights.encoder_name("pooler.dense."), "classifier."),
             _ => ("classifier.dense.".to_owned(), "classifier.out_proj."),
@@ -325,12 +361,12 @@ impl TextHead {
     }
 
     fn logits(&self, tokens: &Tensor) -> Result<Tensor> {
-        let vector = pooled(self.pooling, tokens)?.unsqueeze(0)?;
+        let vector = pool(self.pooling, tokens)?.unsqueeze(0)?;
         self.out.forward(&self.transform.forward(&vector)?)?.flatten_all()
     }
 }
 
-/// A linear map of so many inputs and outputs whose tensors' names begin with `at`.
+/// A linear layer outside of the encoder; names of its tensors begin with `at`.
 fn linear(
     weights: &mut Weights,
     at: &str,

@@ -1,51 +1,54 @@
-//! How far a load is, and the room it may take.
+//! Progress of a model load and its memory limit.
+//!
+//! Written by the loader thread and read by calls that report progress, hence atomic. The limit is
+//! checked once, before the first tensor is read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 
-/// Told by the thread that loads, read by whoever asks.
+/// Bytes of weights that are loaded, that will be, and that may be.
 #[derive(Debug)]
 pub struct LoadProgress {
-    room: u64,
+    limit: u64,
     total: AtomicU64,
     loaded: AtomicU64,
 }
 
 impl Default for LoadProgress {
-    /// A load that may take what it needs.
+    /// A load without a limit.
     fn default() -> Self {
         Self::within(u64::MAX)
     }
 }
 
 impl LoadProgress {
-    /// A load that may take `room` bytes for weights.
-    pub fn within(room: u64) -> Self {
-        Self { room, total: AtomicU64::new(0), loaded: AtomicU64::new(0) }
+    /// A load whose weights may take `limit` bytes.
+    pub fn within(limit: u64) -> Self {
+        Self { limit, total: AtomicU64::new(0), loaded: AtomicU64::new(0) }
     }
 
-    /// The weights will take `bytes`.
+    /// Announces the bytes that all weights will take.
     ///
     /// # Errors
-    /// If that is more than the room there is.
+    /// If that exceeds the limit.
     pub(crate) fn expect(&self, bytes: u64) -> Result<()> {
         ensure!(
-            bytes <= self.room,
+            bytes <= self.limit,
             "its weights take {bytes} bytes and {} are left of --max-weight-mib; unload a model first",
-            self.room
+            self.limit
         );
         self.total.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// So many more bytes are in memory.
+    /// Counts bytes that were loaded.
     pub(crate) fn advance(&self, bytes: u64) {
         self.loaded.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes in memory so far and in the end; tensors that the network does not use are never
-    /// loaded.
+    /// Bytes loaded so far and in total. The first may stay below the second: tensors that the
+    /// network does not use are not loaded.
     pub fn progress(&self) -> (u64, u64) {
         let total = self.total.load(Ordering::Relaxed);
         (self.loaded.load(Ordering::Relaxed).min(total), total)

@@ -1,11 +1,12 @@
-//! Tensors of a checkpoint, safetensors or PyTorch's own format, one file or many, checked against
-//! what the network expects.
+//! Tensors of a Hugging Face checkpoint: safetensors or PyTorch pickles, in one file or in shards.
 //!
-//! Tensors are read one by one with plain reads: no memory map, so a file that shrinks under a
-//! running server cannot kill it. A safetensors file is read in pieces straight into the numbers
-//! that the network keeps, so that the peak is the loaded weights; of a PyTorch file, and on
-//! another device than the CPU, it is the weights plus one tensor.
+//! A tensor is checked against the shape that the network expects before memory is allocated for
+//! it. Tensors are read one by one with plain reads: with a memory map, a file that shrinks under a
+//! running server would kill it. A safetensors file is read in pieces straight into the numbers
+//! that the network keeps, so that the peak of memory is the loaded weights; for a pickle, and on a
+//! GPU, it is the weights plus one tensor.
 
+mod dtype;
 mod pickle;
 mod safetensors;
 
@@ -14,18 +15,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use crate::models::checkpoint::read_json;
-use crate::models::load_progress::LoadProgress;
+use super::checkpoint::json::read_json;
+use super::load_progress::LoadProgress;
 
-/// A checkpoint in one file, and the index of one in several, in order of preference.
+/// Names of a checkpoint in one file and of the index of a sharded one, in order of preference.
 const FORMATS: [(&str, &str); 2] = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 ];
 
+/// The index of a sharded checkpoint: file names by tensor names.
 #[derive(Deserialize)]
 struct Index {
     weight_map: HashMap<String, String>,
@@ -55,8 +57,8 @@ impl Shard {
         }
     }
 
-    /// How many numbers its tensors hold together.
-    fn numbers(&self) -> usize {
+    /// Number of elements of all tensors.
+    fn elements(&self) -> usize {
         let count =
             |shape: &[usize]| shape.iter().fold(1, |count: usize, length| count.saturating_mul(*length));
         match self {
@@ -65,7 +67,7 @@ impl Shard {
         }
     }
 
-    /// The tensor as f32 in the memory of the CPU.
+    /// The tensor as f32 in host memory.
     fn read(&self, name: &str) -> Result<Tensor> {
         match self {
             Self::Safetensors(file) => file.read(name),
@@ -80,31 +82,34 @@ pub struct Weights {
     device: Device,
     prefix: &'static str,
     parameters: u64,
-    loading: Arc<LoadProgress>,
+    progress: Arc<LoadProgress>,
 }
 
 impl Weights {
-    /// Opens the checkpoint of a model directory whose encoder has the tensor `probe`, and checks
-    /// that every file is whole and that there is room for all of them.
+    /// Opens the checkpoint in a model's directory and checks that every file is complete and that
+    /// the weights keep to the limit of `progress`. `probe` is a tensor that the network must have:
+    /// it tells which prefix the names of tensors have in this checkpoint.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it, or the room there is.
-    pub fn open(dir: &Path, probe: &str, device: &Device, loading: &Arc<LoadProgress>) -> Result<Self> {
-        let mut weights = Self::files(dir, &shard_names(dir)?, device, loading)?;
+    /// Names the file and what is wrong with it, or the memory limit.
+    pub fn open(dir: &Path, probe: &str, device: &Device, progress: &Arc<LoadProgress>) -> Result<Self> {
+        let mut weights = Self::files(dir, &shard_names(dir)?, device, progress)?;
         weights.prefix = weights.find_prefix(probe)?;
-        let numbers = weights.shards.iter().map(|(_, shard)| shard.numbers()).fold(0, usize::saturating_add);
-        loading.expect(numbers.saturating_mul(size_of::<f32>()) as u64)?;
+        let elements =
+            weights.shards.iter().map(|(_, shard)| shard.elements()).fold(0, usize::saturating_add);
+        progress.expect(elements.saturating_mul(size_of::<f32>()) as u64)?;
         Ok(weights)
     }
 
-    fn files(dir: &Path, names: &[String], device: &Device, loading: &Arc<LoadProgress>) -> Result<Self> {
+    fn files(dir: &Path, names: &[String], device: &Device, progress: &Arc<LoadProgress>) -> Result<Self> {
         let open = |name: &String| Ok((name.clone(), Shard::open(dir, name)?));
         let shards = names.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, loading: Arc::clone(loading) })
+        Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, progress: Arc::clone(progress) })
     }
 
-    /// Checkpoints saved with a head keep the encoder under its own name.
+    /// Checkpoints that were saved with a head have the network under its own name.
     fn find_prefix(&self, probe: &str) -> Result<&'static str> {
+        // Plain first: a checkpoint without a head has no prefix.
         let prefixes = ["", "bert.", "roberta.", "model.", "language_model.model.", "model.language_model."];
         let found = prefixes.into_iter().find(|prefix| self.has(&format!("{prefix}{probe}")));
         found.with_context(|| {
@@ -120,37 +125,38 @@ impl Weights {
         self.shards.iter().find_map(|(file, shard)| Some((file.as_str(), shard, shard.shape(name)?)))
     }
 
-    /// Whether there is a tensor of exactly this name.
+    /// Returns true if there is a tensor of this full name.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
-    /// What the encoder's tensor `name` is called in the checkpoint.
+    /// Full name of the network's tensor `name`.
     pub fn encoder_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// Whether the encoder has the tensor `name`.
+    /// Returns true if the network has the tensor `name`.
     pub fn encoder_has(&self, name: &str) -> bool {
         self.has(&self.encoder_name(name))
     }
 
-    /// The encoder's tensor `name` as f32 on the device.
+    /// The network's tensor `name` as f32 on the device.
     ///
     /// # Errors
-    /// If it is missing, has another shape than `shape`, is of a type that holds no weights, or is
-    /// not finite.
+    /// If it is missing, has another shape than `shape`, is not of a floating-point type, or holds
+    /// values that are not finite.
     pub fn encoder(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = self.encoder_name(name);
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
         let renamed =
             full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        // The published name takes precedence if a checkpoint has both.
         let chosen = if !self.has(&full) && self.has(&renamed) { renamed } else { full };
         self.head(&chosen, shape)
     }
 
-    /// Checks that the encoder has the tensor `name` in this shape, before memory is taken for what
-    /// is made of it.
+    /// Checks that the network has the tensor `name` in this shape, before memory is allocated for
+    /// its packed form.
     ///
     /// # Errors
     /// If it is missing or has another shape.
@@ -166,33 +172,34 @@ impl Weights {
         Ok((file, shard))
     }
 
-    /// The tensor of exactly this name; see [`Weights::encoder`].
+    /// The tensor of this full name; see [`Weights::encoder`].
     ///
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn head(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let (file, shard) = self.expected(name, shape)?;
         let tensor = shard.read(name).with_context(|| format!("{file}: tensor {name}"))?;
-        // One infinite or missing number makes the sum so.
+        // A single infinity or NaN makes the sum infinite or NaN: cheaper than a test of each
+        // value.
         let sum = tensor.sum_all()?.to_scalar::<f32>()?;
         ensure!(sum.is_finite(), "{file}: tensor {name} holds values that are not finite");
         let tensor = tensor.to_device(&self.device)?;
         self.parameters += tensor.elem_count() as u64;
-        self.loading.advance((tensor.elem_count() * size_of::<f32>()) as u64);
+        self.progress.advance((tensor.elem_count() * size_of::<f32>()) as u64);
         Ok(tensor)
     }
 
-    /// Where the tensors are put.
+    /// Device of the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The shape of the tensor of exactly this name.
+    /// Shape of the tensor of this full name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.find(name).map(|(_, _, shape)| shape)
     }
 
-    /// What `read` makes of the weights in the folder of a sentence-transformers module.
+    /// Reads the weights in the directory of a sentence-transformers module.
     ///
     /// # Errors
     /// As [`Weights::open`], and those of `read`.
@@ -207,14 +214,14 @@ impl Weights {
         let found = found.with_context(|| {
             format!("{}: not found in {}, and no {} either", names[0], dir.display(), names[1])
         })?;
-        self.other(dir, found, read)
+        self.read_file(dir, found, read)
     }
 
-    /// What `read` makes of a file beside the checkpoint, or `None` where there is none.
+    /// Reads another file of the model's directory; `None` if it does not exist.
     ///
     /// # Errors
     /// As [`Weights::module`].
-    pub fn beside<T>(
+    pub fn side_file<T>(
         &mut self,
         dir: &Path,
         name: &str,
@@ -223,29 +230,37 @@ impl Weights {
         if !dir.join(name).exists() {
             return Ok(None);
         }
-        self.other(dir, name, read).map(Some)
+        self.read_file(dir, name, read).map(Some)
     }
 
-    fn other<T>(&mut self, dir: &Path, name: &str, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let mut file = Self::files(dir, &[name.to_owned()], &self.device, &self.loading)?;
-        let made = read(&mut file)?;
+    fn read_file<T>(
+        &mut self,
+        dir: &Path,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut file = Self::files(dir, &[name.to_owned()], &self.device, &self.progress)?;
+        let result = read(&mut file)?;
         self.parameters += file.parameters;
-        Ok(made)
+        Ok(result)
     }
 
-    /// Weights handed out so far.
+    /// Number of weights read so far.
     pub fn parameters(&self) -> u64 {
         self.parameters
     }
 }
 
-/// The checkpoint of a model directory: its index, or its only file.
+/// Name of the checkpoint in a model's directory: its index, or its only file.
 pub(crate) fn checkpoint(dir: &Path) -> Option<&'static str> {
     let names = FORMATS.into_iter().flat_map(|(single, index)| [index, single]);
     names.into_iter().find(|name| dir.join(name).exists())
 }
 
-/// Files of the checkpoint, relative to the model directory.
+/// Files of the checkpoint, relative to the model's directory.
+///
+/// # Errors
+/// If there is no checkpoint, or its index is malformed or names a file that does not exist.
 pub(crate) fn shard_names(dir: &Path) -> Result<Vec<String>> {
     if let Some(name) = checkpoint(dir) {
         return if name.ends_with(".json") { indexed(dir, name) } else { Ok(vec![name.to_owned()]) };
@@ -261,7 +276,7 @@ fn indexed(dir: &Path, index: &str) -> Result<Vec<String>> {
     names.dedup();
     ensure!(!names.is_empty(), "{index}: weight_map is empty");
     for name in &names {
-        // A file name only: an index must not reach outside its directory.
+        // An index must not reach outside of its directory.
         ensure!(
             Path::new(name).components().count() == 1 && name != "..",
             "{index}: {name} is not a file name"
@@ -269,10 +284,4 @@ fn indexed(dir: &Path, index: &str) -> Result<Vec<String>> {
         ensure!(dir.join(name).exists(), "{name}: named by {index}, not found in {}", dir.display());
     }
     Ok(names)
-}
-
-/// Refuses types that hold no weights.
-fn check_dtype(dtype: Option<DType>, found: &str) -> Result<DType> {
-    let dtype = dtype.filter(|dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::F64));
-    dtype.with_context(|| format!("is {found}, allowed are F32, F16, BF16, F64"))
 }

@@ -1,9 +1,20 @@
-//! The one thing read from a model's card: which languages it says it was trained on.
+//! The model card: the README of a checkpoint on the hub.
+//!
+//! Only the languages are read from it. They are for listings: no request is decided by them, so a
+//! card that is missing or malformed is not an error.
 
-/// Languages in the front matter of a hub's README (`language: en` or a list), in its order.
+use std::fs;
+use std::path::Path;
+
+/// Languages that the card in a model's directory names, as BCP 47 tags; none without a card.
+pub(super) fn languages(dir: &Path) -> Vec<String> {
+    fs::read_to_string(dir.join("README.md")).map_or_else(|_| Vec::new(), |text| front_matter(&text))
+}
+
+/// Languages in the YAML front matter of a card (`language: en` or a list), in its order.
 ///
-/// Only values shaped like a language tag count: cards also write "multilingual".
-pub(crate) fn languages(readme: &str) -> Vec<String> {
+/// Values that do not look like a language tag are left out: many cards say "multilingual".
+fn front_matter(readme: &str) -> Vec<String> {
     let mut lines = readme.lines();
     if lines.next().map(str::trim) != Some("---") {
         return Vec::new();
@@ -46,7 +57,7 @@ mod tests {
     #[test]
     fn reads_front_matter() {
         fn check(readme: &str, expected: &[&str]) {
-            assert_eq!(languages(readme), expected);
+            assert_eq!(front_matter(readme), expected);
         }
         check("", &[]);
         check("# Title\nlanguage: en\n", &[]);

@@ -1,36 +1,37 @@
-//! A model that is ready to answer.
+//! A loaded model: what it is, its tokenizer and its network.
 //!
-//! It is known here, above `generation`, because a language model brings its engine with it.
+//! It is defined in the registry and not in `models`, because a language model comes with its
+//! engine, and `generation` is above `models`.
 
 use crate::error::Error;
 use crate::generation::Generator;
 use crate::models::{ComputeError, Extras, Model, ModelInfo, RowModel, RowOutput, Task};
 use crate::text::tokenizer::TextTokenizer;
 
-/// A model that is ready to answer.
+/// A model that can answer requests.
 pub struct LoadedModel {
-    /// What it is.
+    /// Description for listings and for checks of requests.
     pub info: ModelInfo,
-    /// Its tokenizer.
+    /// The model's own tokenizer.
     pub tokenizer: TextTokenizer,
-    /// Its network.
+    /// The network with its weights.
     pub network: Network,
 }
 
-/// What a model computes with.
+/// The network of a model.
 pub enum Network {
-    /// One output for each row.
+    /// Computes one output per row.
     Encoder(Box<dyn Model>),
-    /// Texts, token by token.
+    /// Generates text, token by token.
     Decoder(Box<Generator>),
 }
 
 impl Model for Network {
-    /// A model that writes text has no rows.
+    /// Runs an encoder; fails for a language model, which has an engine of its own.
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
         match self {
             Self::Encoder(model) => model.run(rows, extras),
-            Self::Decoder(_) => Err(ComputeError::Failed("the model writes text".to_owned())),
+            Self::Decoder(_) => Err(ComputeError::Failed("the model generates text".to_owned())),
         }
     }
 }
@@ -48,10 +49,10 @@ impl RowModel for LoadedModel {
 }
 
 impl LoadedModel {
-    /// What writes its texts.
+    /// The generator of a language model.
     ///
     /// # Errors
-    /// [`Error::WrongTask`] where it writes none.
+    /// [`Error::WrongTask`] if the model does not generate text.
     pub fn generator(&self) -> Result<&Generator, Error> {
         match &self.network {
             Network::Decoder(generator) => Ok(generator),

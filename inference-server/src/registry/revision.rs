@@ -1,4 +1,7 @@
-//! A model's revision: one digest over every file that decides its answers.
+//! The revision of a model: one digest over every file that decides its answers.
+//!
+//! Two directories with the same revision answer alike, so a caller can pin a revision. Digests of
+//! files are cached on disk, as reading gigabytes at every start would take longer than loading.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,10 +13,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::models::checkpoint::{gguf, is_decoder};
+use crate::models::checkpoint::{gguf_file, is_decoder};
 use crate::models::weights::shard_names;
 
-/// Files beside the checkpoint that change what a model answers; those that exist count.
+/// Files other than weights that change a model's answers; those that exist are digested.
 const SMALL_FILES: [&str; 9] = [
     "config.json",
     "tokenizer.json",
@@ -25,31 +28,32 @@ const SMALL_FILES: [&str; 9] = [
     "sparse_linear.pt",
     "colbert_linear.pt",
 ];
-/// Those of a model that writes text: where texts end, and how chats are written out.
-const TEXT_FILES: [&str; 3] = ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
-/// Files of a sentence-transformers module that do; those that exist count.
+/// Further files of a language model: end tokens and chat template.
+const GENERATION_FILES: [&str; 3] =
+    ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
+/// Files of a sentence-transformers module that change a model's answers.
 const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
 
-/// Digest of one file, valid while size and time of change stay the same.
+/// Digest of one file, valid as long as its size and modification time are unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct FileDigest {
     size: u64,
     modified_ns: u128,
     sha256: String,
 }
 
 /// SHA-256 over the lines `path NUL digest LF` of the model's files in order of their paths,
-/// hexadecimal.
+/// in hexadecimal.
 ///
-/// Digests are kept in `<store>/.digests/`, so that a restart does not read gigabytes again; a
-/// store that cannot be written is only slower.
+/// Digests of files are cached in `<store>/.digests/`; with a read-only store every start computes
+/// them again.
 ///
 /// # Errors
 /// Names the file that cannot be read.
 pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
     let dir = store.join(name);
     let cache_path = store.join(".digests").join(format!("{}.json", name.replace('/', "--")));
-    let cached: BTreeMap<String, Entry> =
+    let cached: BTreeMap<String, FileDigest> =
         fs::read(&cache_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let mut entries = BTreeMap::new();
     for path in relevant_files(&dir)? {
@@ -57,7 +61,7 @@ pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
         entries.insert(path, entry);
     }
     if entries != cached {
-        keep(&cache_path, &entries);
+        write_cache(&cache_path, &entries);
     }
     let mut hash = Sha256::new();
     for (path, entry) in &entries {
@@ -66,12 +70,13 @@ pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
     Ok(hex::encode(hash.finalize()))
 }
 
+/// Paths relative to `dir`, in no particular order.
 fn relevant_files(dir: &Path) -> Result<Vec<String>> {
-    let mut files = match gguf(dir)? {
+    let mut files = match gguf_file(dir)? {
         Some(file) => vec![file],
         None => shard_names(dir)?,
     };
-    let more: &[&str] = if is_decoder(dir)? { &TEXT_FILES } else { &[] };
+    let more: &[&str] = if is_decoder(dir)? { &GENERATION_FILES } else { &[] };
     let beside = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
     files.extend(beside.map(|name| (*name).to_owned()));
     // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.
@@ -85,7 +90,7 @@ fn relevant_files(dir: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
-fn digest(path: &Path, cached: Option<&Entry>) -> Result<Entry> {
+fn digest(path: &Path, cached: Option<&FileDigest>) -> Result<FileDigest> {
     let metadata = fs::metadata(path)?;
     let modified_ns = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let size = metadata.len();
@@ -102,18 +107,20 @@ fn digest(path: &Path, cached: Option<&Entry>) -> Result<Entry> {
         }
         hash.update(&buffer[..read]);
     }
-    Ok(Entry { size, modified_ns, sha256: hex::encode(hash.finalize()) })
+    Ok(FileDigest { size, modified_ns, sha256: hex::encode(hash.finalize()) })
 }
 
-fn keep(path: &Path, entries: &BTreeMap<String, Entry>) {
-    let written = || -> Result<()> {
-        fs::create_dir_all(path.parent().context("no parent")?)?;
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        fs::write(&temporary, serde_json::to_vec_pretty(entries)?)?;
-        fs::rename(&temporary, path)?;
-        Ok(())
-    }();
-    if let Err(error) = written {
-        tracing::debug!(error.message = format!("{error:#}"), "file digests not kept");
+fn write_cache(path: &Path, entries: &BTreeMap<String, FileDigest>) {
+    if let Err(error) = replace_file(path, entries) {
+        tracing::debug!(error.message = format!("{error:#}"), "file digests not cached");
     }
+}
+
+/// Writes to a temporary file first, so that a second process never reads half a cache.
+fn replace_file(path: &Path, entries: &BTreeMap<String, FileDigest>) -> Result<()> {
+    fs::create_dir_all(path.parent().context("no parent")?)?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&temporary, serde_json::to_vec_pretty(entries)?)?;
+    fs::rename(&temporary, path)?;
+    Ok(())
 }

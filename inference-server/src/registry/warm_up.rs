@@ -1,76 +1,73 @@
-//! What a model computes before it answers: the kernels of every size of batch are chosen, and its
-//! speed is known.
+//! Warm-up: forward passes of growing batches before a model becomes ready.
+//!
+//! The first pass at a batch size is slow: kernels are chosen, buffers allocated, libraries loaded.
+//! After the warm-up no request pays for that, and admission knows the model's speed.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
+use super::loaded::{LoadedModel, Network};
 use crate::models::{ComputeError, Extras, Model};
-use crate::registry::loaded::{LoadedModel, Network};
 use crate::text::tokenizer::TextTokenizer;
 
 /// Tokens of the first batch.
-const FIRST: usize = 64;
-/// A device that needs longer for a batch is not given a larger one: loading would take a notable
-/// time.
-const SLOW: Duration = Duration::from_millis(30);
-/// Lengths of the texts in turn, so that attention is computed both for short and for longer ones.
-const LENGTHS: [usize; 3] = [16, 48, 256];
+const FIRST_BATCH: usize = 64;
+/// Time of a batch from which on no larger one is tried. With sizes that double, and two passes of
+/// each, the warm-up of a slow device then stays in the order of 0.1 s.
+const SLOW_BATCH: Duration = Duration::from_millis(30);
+/// Lengths of the rows, in turn: attention takes other kernels for long rows than for short ones.
+const ROW_LENGTHS: [usize; 3] = [16, 48, 256];
 
-/// How fast a model was in a batch.
+/// Measured speed of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Tokens of the batch.
     pub tokens: usize,
-    /// Time for it.
+    /// Time that its forward pass took.
     pub elapsed: Duration,
 }
 
-/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, and gives
-/// the pace of the last. A model that writes text measures its pace itself, and there is none to
-/// tell.
+/// Warms the model up with batches of up to `max_tokens` tokens. Returns the pace of the last
+/// batch; `None` for a language model, whose engine measures its own pace.
 ///
 /// # Errors
-/// If the model does not compute.
-pub fn warm_up(model: &LoadedModel, tokens: usize) -> Result<Option<Pace>> {
+/// If a forward pass fails.
+pub fn warm_up(model: &LoadedModel, max_tokens: usize) -> Result<Option<Pace>> {
     match &model.network {
         Network::Decoder(generator) => generator.warm_up().map(|()| None),
-        Network::Encoder(_) => warm_up_rows(model, tokens).map(Some),
+        Network::Encoder(_) => warm_up_encoder(model, max_tokens).map(Some),
     }
 }
 
-/// Computes batches of doubling size, up to `tokens` or to what the device is slow at, each twice;
-/// the pace of the last.
-///
-/// # Errors
-/// If the model does not compute.
-fn warm_up_rows(model: &LoadedModel, tokens: usize) -> Result<Pace> {
+/// Doubles the batch until `max_tokens` or until a batch is slow.
+fn warm_up_encoder(model: &LoadedModel, max_tokens: usize) -> Result<Pace> {
     let ids = sample(&model.tokenizer)?;
     let longest = model.info.max_input_tokens;
-    let mut size = FIRST.min(tokens);
+    let mut tokens = FIRST_BATCH.min(max_tokens);
     let mut pace: Option<Pace> = None;
     loop {
-        let rows = rows(&ids, size, longest);
+        let rows = rows(&ids, tokens, longest);
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         match time(model, &rows) {
-            Ok(elapsed) => pace = Some(Pace { tokens: size, elapsed }),
-            // Batches that do not fit are halved when they come; see `queue`.
+            Ok(elapsed) => pace = Some(Pace { tokens, elapsed }),
+            // The queue halves batches that do not fit, so the model can be served all the same.
             Err(ComputeError::OutOfMemory(_)) if pace.is_some() => break,
-            Err(error) => return Err(anyhow!("warm-up with {size} tokens: {error}")),
+            Err(error) => return Err(anyhow!("warm-up with {tokens} tokens: {error}")),
         }
-        if size == tokens || pace.is_some_and(|pace| pace.elapsed > SLOW) {
+        if tokens == max_tokens || pace.is_some_and(|pace| pace.elapsed > SLOW_BATCH) {
             break;
         }
-        size = (2 * size).min(tokens);
+        tokens = (2 * tokens).min(max_tokens);
     }
     pace.context("warm-up: nothing was computed")
 }
 
-/// Ids of a text, special tokens included.
+/// Token ids of a short text, special tokens included.
 fn sample(tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
     let encoded = tokenizer.tokens("a", true).map_err(|error| anyhow!("tokenizer.json: warm-up: {error}"))?;
     let ids = encoded.get_ids().to_vec();
-    anyhow::ensure!(!ids.is_empty(), "tokenizer.json: warm-up: a text without tokens");
+    ensure!(!ids.is_empty(), "tokenizer.json: warm-up: a text without tokens");
     Ok(ids)
 }
 
@@ -78,10 +75,11 @@ fn sample(tokenizer: &TextTokenizer) -> Result<Vec<u32>> {
 fn rows(ids: &[u32], tokens: usize, longest: usize) -> Vec<Vec<u32>> {
     let mut rows = Vec::new();
     let mut left = tokens;
-    for length in LENGTHS.into_iter().cycle() {
+    for length in ROW_LENGTHS.into_iter().cycle() {
         if left == 0 {
             break;
         }
+        // Never padded: the batch has exactly `tokens` ids.
         let length = length.min(longest).min(left);
         rows.push(ids.iter().copied().cycle().take(length).collect());
         left -= length;
@@ -89,7 +87,7 @@ fn rows(ids: &[u32], tokens: usize, longest: usize) -> Vec<Vec<u32>> {
     rows
 }
 
-/// Time of the second of two passes; what the first prepares is left out.
+/// Time of the second of two passes; the first one pays for allocations and choices of kernels.
 fn time(model: &LoadedModel, rows: &[&[u32]]) -> Result<Duration, ComputeError> {
     model.network.run(rows, Extras::default())?;
     let started = Instant::now();

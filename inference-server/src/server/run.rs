@@ -8,13 +8,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use observatory_server::connections::{self, Port};
 use observatory_server::http;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::shutdown::Stop;
 use super::{Outcome, Server};
+use crate::health::Health;
 use crate::http::probes;
-use crate::registry::{Registry, State};
+use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 
 /// How long open streams (a health watch, for one) may keep the listener after the drain: time to
@@ -44,7 +46,8 @@ impl Server {
             let incoming = connections::incoming(http.listener, http.port);
             tokio::spawn(http::serve(incoming, http.router, patience.head, closed.clone()))
         });
-        let mut loading = self.device.and_then(|device| self.loader.start(device));
+        let publish = publisher(self.health.clone());
+        let mut loading = self.device.and_then(|device| self.loader.start(device, publish));
 
         let ended = loop {
             tokio::select! {
@@ -86,6 +89,12 @@ impl Server {
     }
 }
 
+/// Publishes the states of the models, from the loader's thread.
+fn publisher(health: Health) -> impl Fn() + Send + 'static {
+    let runtime = Handle::current();
+    move || runtime.block_on(health.publish())
+}
+
 /// Waits until no request is in flight, for at most `time`.
 async fn drain(admission: &Admission, time: Duration, stop: &Stop) -> Outcome {
     tracing::info!(requests = admission.requests(), "draining");
@@ -110,5 +119,5 @@ async fn finished(loading: &mut Option<JoinHandle<()>>) {
 
 fn none_loaded(registry: &Registry) -> bool {
     let entries = registry.entries();
-    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, State::Failed(_)))
+    !entries.is_empty() && entries.iter().all(|entry| matches!(entry.state, ModelState::Failed(_)))
 }

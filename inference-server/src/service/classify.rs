@@ -14,7 +14,7 @@ use crate::models::Task;
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
 use crate::scheduler::queue::WorkSource;
-use crate::text::entities::{Aggregation, OUTSIDE, best, entities, joined_label, softmax};
+use crate::text::entities::{Aggregation, OUTSIDE, best, entities, entity_label, softmax};
 use crate::text::offsets::{OffsetMap, OffsetUnit};
 use crate::text::tokenizer::Windowed;
 
@@ -192,7 +192,7 @@ impl ClassifyPlan {
         let offsets = OffsetMap::new(text, self.offset_unit);
         let mut spans = Vec::new();
         for entity in entities(&windowed.spans, scores, labels, self.aggregation) {
-            let label = joined_label(&entity.label);
+            let label = entity_label(&entity.label);
             let is_asked = self.labels.is_empty() || self.labels.iter().any(|asked| asked == label);
             if is_asked && entity.score >= self.min_score {
                 spans.push(LabelledSpan {
@@ -236,7 +236,7 @@ fn check_min_score(value: f32) -> Result<(), Error> {
 /// Refuses a label that the model does not have.
 fn check_labels(asked: &[String], model: &[String]) -> Result<(), Error> {
     let mut known: Vec<&str> =
-        model.iter().filter(|label| *label != OUTSIDE).map(|label| joined_label(label)).collect();
+        model.iter().filter(|label| *label != OUTSIDE).map(|label| entity_label(label)).collect();
     known.sort_unstable();
     known.dedup();
     match asked.iter().position(|label| !known.contains(&label.as_str())) {

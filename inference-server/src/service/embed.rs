@@ -134,7 +134,7 @@ impl Service {
         let dimensions = dimensions(settings.dimensions, &model.info)?;
         token_outputs::check(settings.token_outputs, &model.info)?;
         let no_text_tokens =
-            if settings.token_outputs.sparse { model.tokenizer.empty_tokens() } else { Vec::new() };
+            if settings.token_outputs.sparse { model.tokenizer.special_ids() } else { Vec::new() };
         Ok(EmbedPlan {
             source: WorkSource::new(&model, settings.priority).with_extras(settings.token_outputs),
             prompt,

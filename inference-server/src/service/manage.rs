@@ -10,7 +10,7 @@ use super::Service;
 use super::call::{Call, CallContext};
 use crate::error::Error;
 use crate::registry::loaded::LoadedModel;
-use crate::registry::{Entry, State};
+use crate::registry::{ModelEntry, ModelState};
 
 /// Pause between two looks at a model that is being loaded or unloaded: short for a person, long
 /// for a processor.
@@ -21,7 +21,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How far a load is.
 pub(crate) struct LoadReport {
     /// The model as listed.
-    pub entry: Entry,
+    pub entry: ModelEntry,
     /// Bytes of weights read.
     pub loaded_bytes: u64,
     /// Bytes of weights in all.
@@ -58,7 +58,7 @@ impl Service {
         context: &CallContext,
         name: &str,
         changed: impl Future<Output = ()>,
-    ) -> Result<Entry, Error> {
+    ) -> Result<ModelEntry, Error> {
         let call = self.admit(context)?;
         let model = self.0.registry.unload(name)?;
         changed.await;
@@ -94,14 +94,14 @@ impl Load {
         loop {
             let entry = self.service.registry().entry(&self.name)?;
             let progress = match &entry.state {
-                State::Loading(loading) => loading.progress(),
-                State::Ready(model) => (model.info.weight_bytes, model.info.weight_bytes),
-                State::Failed(cause) => {
+                ModelState::Loading(loading) => loading.progress(),
+                ModelState::Ready(model) => (model.info.weight_bytes, model.info.weight_bytes),
+                ModelState::Failed(cause) => {
                     return Err(Error::ModelFailed { model: entry.name, cause: cause.clone() });
                 }
-                State::Unloaded => return Err(Error::ModelUnloaded { model: entry.name }),
+                ModelState::Unloaded => return Err(Error::ModelUnloaded { model: entry.name }),
             };
-            self.done = matches!(entry.state, State::Ready(_));
+            self.done = matches!(entry.state, ModelState::Ready(_));
             let is_news = self.last.is_none_or(|(last, at)| last != progress || at.elapsed() >= SILENCE);
             if self.done || is_news {
                 self.last = Some((progress, Instant::now()));

@@ -89,8 +89,8 @@ impl Service {
         let (reader, first, truncation) = (Arc::clone(&model), OnceLock::new(), settings.truncation);
         let read = move |field: &str, text: &str| {
             // Tokenized once, by whichever thread comes first.
-            let first = first.get_or_init(|| reader.tokenizer.first_of_pair("query", &query));
-            reader.tokenizer.pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
+            let first = first.get_or_init(|| reader.tokenizer.encode_first_of_pair("query", &query));
+            reader.tokenizer.encode_pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
         };
         let documents = documents.into_iter().enumerate().collect();
         let field = |index| format!("documents[{index}]");

@@ -95,7 +95,7 @@ impl Service {
             let mut texts = Vec::with_capacity(sequences.len());
             for (index, ids) in sequences.iter().enumerate() {
                 let field = format!("sequences[{index}].ids");
-                texts.push(reader.tokenizer.text(&field, ids, keep_special_tokens)?);
+                texts.push(reader.tokenizer.decode(&field, ids, keep_special_tokens)?);
             }
             Ok::<_, Error>(texts)
         };
@@ -109,6 +109,6 @@ impl Service {
     /// If the model is not there or does not have an id.
     pub(crate) fn text_of(&self, model: &str, field: &str, ids: &[u32]) -> Result<String, Error> {
         let model = self.0.registry.resolve(model, "", Some(Task::Embedding))?;
-        model.tokenizer.text(field, ids, false)
+        model.tokenizer.decode(field, ids, false)
     }
 }

@@ -1,41 +1,41 @@
-//! From a label per token to entities: the aggregations of transformers' token-classification
-//! pipeline.
+//! Entities from one label per token, by the aggregation strategies of transformers' pipeline.
 //!
 //! The reference is `TokenClassificationPipeline` of transformers 5.23;
-//! `tests/goldens/entities.json` holds its answers.
+//! `tests/goldens/entities.json` has its answers. Its quirks are kept: models are evaluated with
+//! them.
 
-/// How tokens become entities.
+/// `aggregation_strategy` of transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Aggregation {
-    /// One entity per token.
+    /// `none`: one entity per token.
     None,
-    /// Neighbours of the same tag are joined.
+    /// `simple`: neighbouring tokens of the same tag are merged.
     Simple,
-    /// As `Simple` over words labelled by their first token.
+    /// `first`: like `simple` on words, which take the label of their first token.
     First,
-    /// As `Simple` over words labelled by the mean of their tokens' scores.
+    /// `average`: like `simple` on words, which take the label of the highest mean score.
     Average,
-    /// As `Simple` over words labelled by their most certain token.
+    /// `max`: like `simple` on words, which take the label of the token with the highest score.
     Max,
 }
 
-/// Where a token stands in its text.
+/// Position of a token in its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenSpan {
     /// First code point.
     pub start: usize,
     /// One past the last code point.
     pub end: usize,
-    /// Whether the token continues the word of the one before it.
+    /// True if the token continues the word of the previous token.
     pub subword: bool,
 }
 
 /// A labelled span.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entity {
-    /// The label, without "B-" and "I-" where tokens were joined.
+    /// The label, without the prefix "B-" or "I-" unless the aggregation is `none`.
     pub label: String,
-    /// Probability; the mean over what was joined.
+    /// Probability; the mean over merged tokens or words.
     pub score: f32,
     /// First code point.
     pub start: usize,
@@ -43,10 +43,10 @@ pub(crate) struct Entity {
     pub end: usize,
 }
 
-/// The label of text that is no entity.
+/// Label of tokens outside of entities, in the IOB scheme.
 pub(crate) const OUTSIDE: &str = "O";
 
-/// softmax(logits), in place of `logits`.
+/// Softmax in place.
 pub(crate) fn softmax(logits: &mut [f32]) {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     logits.iter_mut().for_each(|x| *x = (*x - highest).exp());
@@ -54,7 +54,7 @@ pub(crate) fn softmax(logits: &mut [f32]) {
     logits.iter_mut().for_each(|x| *x /= sum);
 }
 
-/// Entities of one text, in order; `scores` has one row of probabilities per token, in the order of
+/// Entities of one text, in order. `scores` has one row of probabilities per token, in the order of
 /// `labels`.
 pub(crate) fn entities(
     spans: &[TokenSpan],
@@ -72,15 +72,16 @@ pub(crate) fn entities(
             .map(|word| unit(word, spans, labels, word_label(word, scores, aggregation)))
             .collect(),
     };
+    // Tokens outside of entities take part in merging, so that they separate entities.
     let found = if aggregation == Aggregation::None {
         units
     } else {
-        units.chunk_by(|last, next| continues(&last.label, &next.label)).map(joined).collect()
+        units.chunk_by(|previous, next| continues(&previous.label, &next.label)).map(merge).collect()
     };
     found.into_iter().filter(|entity| entity.label != OUTSIDE).collect()
 }
 
-/// Index and value of the highest score, the first of equals.
+/// Index and value of the highest score; the first of equal ones.
 pub(crate) fn best(scores: &[f32]) -> (usize, f32) {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, score) in scores.iter().copied().enumerate() {
@@ -91,6 +92,7 @@ pub(crate) fn best(scores: &[f32]) -> (usize, f32) {
     best
 }
 
+/// Label and score of a word.
 fn word_label(word: &[usize], scores: &[Vec<f32>], aggregation: Aggregation) -> (usize, f32) {
     match aggregation {
         Aggregation::Average => {
@@ -107,13 +109,14 @@ fn word_label(word: &[usize], scores: &[Vec<f32>], aggregation: Aggregation) -> 
     }
 }
 
+/// The entity of a word, or of a single token.
 fn unit(word: &[usize], spans: &[TokenSpan], labels: &[String], label: (usize, f32)) -> Entity {
     let (first, last) = (word[0], word[word.len() - 1]);
     Entity { label: labels[label.0].clone(), score: label.1, start: spans[first].start, end: spans[last].end }
 }
 
-/// Whether a label begins an entity, and its tag; a label without "B-" or "I-" continues.
-fn tag(label: &str) -> (bool, &str) {
+/// Returns true if a label begins an entity, and its tag. A label without "B-" or "I-" does not.
+fn split_label(label: &str) -> (bool, &str) {
     match label.split_at_checked(2) {
         Some(("B-", tag)) => (true, tag),
         Some(("I-", tag)) => (false, tag),
@@ -121,21 +124,22 @@ fn tag(label: &str) -> (bool, &str) {
     }
 }
 
-fn continues(last: &str, next: &str) -> bool {
-    let (begins, next) = tag(next);
-    !begins && tag(last).1 == next
+/// Returns true if `next` continues the entity of `previous`.
+fn continues(previous: &str, next: &str) -> bool {
+    let (begins, next) = split_label(next);
+    !begins && split_label(previous).1 == next
 }
 
-/// The label of an entity joined from tokens of this label: without "B-" or "I-".
-pub(crate) fn joined_label(label: &str) -> &str {
-    // transformers cuts at the first hyphen, whatever stands before it.
+/// The label of an entity that was merged from tokens of this label: without "B-" or "I-".
+pub(crate) fn entity_label(label: &str) -> &str {
+    // transformers cuts at the first hyphen, also if there is no B or I before it.
     label.split_once('-').map_or(label, |(_, rest)| rest)
 }
 
-fn joined(group: &[Entity]) -> Entity {
+fn merge(group: &[Entity]) -> Entity {
     let (first, last) = (&group[0], &group[group.len() - 1]);
     Entity {
-        label: joined_label(&first.label).to_owned(),
+        label: entity_label(&first.label).to_owned(),
         score: group.iter().map(|entity| entity.score).sum::<f32>() / group.len() as f32,
         start: first.start,
         end: last.end,

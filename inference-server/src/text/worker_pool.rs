@@ -1,8 +1,9 @@
-//! Threads behind a bounded line: those that read texts, and those that make and follow
-//! constraints.
+//! Threads with a bounded job queue, for tokenisation and for constraints.
 //!
-//! A tokenizer can be used by several threads at once (its caches are tried, never waited for), so
-//! the workers share it.
+//! Jobs are CPU-bound, so they must not run on the async runtime. A full queue is an error at once,
+//! and a job that panics loses its own result alone. A job whose caller cancelled is skipped when
+//! it reaches a thread. Jobs share the model's tokenizer: its caches use `try_lock`, so threads do
+//! not wait for each other.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct State {
-    line: VecDeque<Job>,
+    queue: VecDeque<Job>,
     closed: bool,
 }
 
@@ -26,64 +27,68 @@ struct Shared {
     ready: Condvar,
 }
 
-/// Handle to the threads; dropping it stops them after what they are at.
+/// Handle to the threads. Dropping it discards queued jobs; running ones are finished.
 pub(crate) struct WorkerPool {
     shared: Arc<Shared>,
-    bound: usize,
+    capacity: usize,
 }
 
-/// So many jobs wait that no more are taken.
+/// Error of a full queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// Jobs that wait.
+    /// Jobs in the queue.
     pub waiting: usize,
-    /// From how many on none are taken.
+    /// Jobs in the queue from which on none are accepted.
     pub bound: usize,
 }
 
 impl WorkerPool {
-    /// Starts `threads` threads of this name; with `bound` jobs in line no more are taken.
+    /// Starts threads named `<name>-<index>`. While `capacity` jobs are queued, no more are
+    /// accepted.
     ///
     /// # Errors
-    /// If the system gives no thread.
-    pub(crate) fn start(name: &str, threads: usize, bound: usize) -> std::io::Result<Self> {
-        let workers = Self { shared: Arc::default(), bound };
+    /// If a thread cannot be spawned.
+    pub(crate) fn start(name: &str, threads: usize, capacity: usize) -> std::io::Result<Self> {
+        let pool = Self { shared: Arc::default(), capacity };
         for index in 0..threads {
-            let shared = Arc::clone(&workers.shared);
+            let shared = Arc::clone(&pool.shared);
             thread::Builder::new().name(format!("{name}-{index}")).spawn(move || shared.run())?;
         }
-        Ok(workers)
+        Ok(pool)
     }
 
-    /// Puts the jobs in line, all or none. Where one's answer fails to come, its caller cancelled
-    /// it or it panicked.
+    /// Queues all jobs or none. The receiver of a job fails if the job was cancelled or panicked.
+    ///
+    /// The capacity is checked before the jobs are added, so a large submission may exceed it: a
+    /// request of many texts is never refused by an idle pool.
     ///
     /// # Errors
-    /// [`Full`] at once where too many wait already.
+    /// [`Full`] if the queue is at capacity.
     pub(crate) fn submit<T: Send + 'static>(
         &self,
         cancel: &CancellationToken,
         jobs: Vec<impl FnOnce() -> T + Send + 'static>,
     ) -> Result<Vec<oneshot::Receiver<T>>, Full> {
+        // One lock for the whole submission, so that its jobs are neighbours in the queue.
         let mut state = self.shared.state();
-        let waiting = state.line.len();
-        if waiting >= self.bound {
-            return Err(Full { waiting, bound: self.bound });
+        let waiting = state.queue.len();
+        if waiting >= self.capacity {
+            return Err(Full { waiting, bound: self.capacity });
         }
-        let mut answers = Vec::with_capacity(jobs.len());
+        let mut receivers = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let (sender, answer) = oneshot::channel();
+            let (sender, receiver) = oneshot::channel();
             let cancel = cancel.clone();
-            state.line.push_back(Box::new(move || {
+            state.queue.push_back(Box::new(move || {
                 if !cancel.is_cancelled() {
-                    // A closed channel means that nobody waits any more.
+                    // The receiver may be gone by now.
                     let _ = sender.send(job());
                 }
             }));
-            answers.push(answer);
+            receivers.push(receiver);
             self.shared.ready.notify_one();
         }
-        Ok(answers)
+        Ok(receivers)
     }
 }
 
@@ -91,7 +96,7 @@ impl Drop for WorkerPool {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.closed = true;
-        state.line.clear();
+        state.queue.clear();
         self.shared.ready.notify_all();
     }
 }
@@ -101,6 +106,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Body of a thread.
     fn run(&self) {
         while let Some(job) = self.next() {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -109,13 +115,14 @@ impl Shared {
         }
     }
 
+    /// Waits for a job; `None` once the pool is dropped.
     fn next(&self) -> Option<Job> {
         let mut state = self.state();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(job) = state.line.pop_front() {
+            if let Some(job) = state.queue.pop_front() {
                 return Some(job);
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use observatory_inference::testing::kernels::Matrix;
 use observatory_inference::testing::models::DecoderConfig;
 use observatory_inference::testing::models::Gguf;
 use observatory_inference::testing::models::LoadProgress;
-use observatory_inference::testing::models::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::testing::models::{CpuDecoder, LanguageModel, StepPiece};
 use observatory_inference::testing::models::{GgufWeights, Source};
 use observatory_inference::testing::text::TextTokenizer;
 use serde::Deserialize;
@@ -66,21 +66,21 @@ pub(crate) fn all() -> Vec<Golden> {
     serde_json::from_str(&std::fs::read_to_string(goldens().join("decoders.json")).unwrap()).unwrap()
 }
 
-fn load(dir: &Path) -> Decoder {
+fn load(dir: &Path) -> CpuDecoder {
     let config = DecoderConfig::read(dir).unwrap();
     let loading = Arc::<LoadProgress>::default();
-    reserved(config, &mut Source::checkpoint(dir, &candle_core::Device::Cpu, &loading).unwrap())
+    reserved(config, &mut Source::checkpoint(dir, &loading).unwrap())
 }
 
-pub(crate) fn load_gguf(path: &Path) -> Decoder {
+pub(crate) fn load_gguf(path: &Path) -> CpuDecoder {
     let file = Gguf::open(path).unwrap();
     let config = DecoderConfig::from_gguf(&file).unwrap();
     let weights = GgufWeights::new(file, &config, &Arc::<LoadProgress>::default()).unwrap();
     reserved(config, &mut Source::Gguf(weights))
 }
 
-fn reserved(config: DecoderConfig, source: &mut Source) -> Decoder {
-    let mut decoder = Decoder::load(config, source).unwrap();
+fn reserved(config: DecoderConfig, source: &mut Source) -> CpuDecoder {
+    let mut decoder = CpuDecoder::load(config, source).unwrap();
     decoder.reserve(64).unwrap();
     decoder
 }
@@ -97,7 +97,7 @@ impl Text {
     }
 
     /// Logits behind the last of these tokens.
-    pub(crate) fn step(&mut self, decoder: &mut Decoder, tokens: &[u32]) -> Vec<f32> {
+    pub(crate) fn step(&mut self, decoder: &mut CpuDecoder, tokens: &[u32]) -> Vec<f32> {
         let end = self.length + tokens.len();
         let blocks = &self.blocks[..end.div_ceil(BLOCK)];
         let piece = StepPiece { tokens, start: self.length, blocks, prompt: usize::MAX, logits: true };
@@ -117,7 +117,7 @@ pub(crate) fn near(got: &[f32], expected: &[f32], place: &str) {
     assert!(difference <= NEAR, "{place}: {difference}");
 }
 
-fn check(model: &str, decoder: &mut Decoder, prompts: &[Prompt]) {
+fn check(model: &str, decoder: &mut CpuDecoder, prompts: &[Prompt]) {
     for (index, prompt) in prompts.iter().enumerate() {
         let place = format!("{model}, prompt {index}");
         let mut text = Text::new(0);
@@ -216,7 +216,7 @@ fn chats_are_written_out_and_read_as_by_transformers() {
                 .collect();
             let rendered = template.render(&messages, &Default::default(), true).unwrap();
             assert_eq!(rendered, chat.rendered, "{}", golden.model);
-            assert_eq!(tokenizer.prompt(&rendered, false).unwrap(), chat.ids, "{}", golden.model);
+            assert_eq!(tokenizer.encode_prompt(&rendered, false).unwrap(), chat.ids, "{}", golden.model);
             let mut text = Text::new(0);
             let mut logits = text.step(&mut decoder, &chat.ids);
             for expected in &chat.continuation {
@@ -259,7 +259,7 @@ fn steps_at_fault_are_refused() {
         assert!(error.contains(part), "{error}");
     };
     check(&[], 0, 1, "a piece without tokens");
-    check(&[100_000], 0, 1, "token id 100000 is outside");
-    check(&[1, 2], 31, 1, "1 blocks for 33 tokens");
-    check(&[1], 256, 9, "a text of 257 tokens, the context has room for 256");
+    check(&[100_000], 0, 1, "token id 100000 exceeds");
+    check(&[1, 2], 31, 1, "1 KV blocks for 33 tokens");
+    check(&[1], 256, 9, "a sequence of 257 tokens exceeds the context of 256");
 }

@@ -232,7 +232,7 @@ async fn a_file_alone_is_a_model() {
     assert_eq!(by_name["golden/one"].state(), pb::ModelState::Ready);
     assert_eq!(by_name["golden/one"].architecture, "qwen2");
     for (name, part) in [
-        ("golden/two", "a.gguf, b.gguf are several models; one folder holds one"),
+        ("golden/two", "the folder holds 2 GGUF files (a.gguf, b.gguf): expected one"),
         ("golden/cut", "cut.gguf: tensor "),
     ] {
         assert_eq!(by_name[name].state(), pb::ModelState::Failed);

@@ -21,7 +21,7 @@ use observatory_inference::testing::models::DecoderConfig;
 use observatory_inference::testing::models::Gguf;
 use observatory_inference::testing::models::GpuDecoder;
 use observatory_inference::testing::models::LoadProgress;
-use observatory_inference::testing::models::{Decoder, LanguageModel, StepPiece};
+use observatory_inference::testing::models::{CpuDecoder, LanguageModel, StepPiece};
 use observatory_inference::testing::models::{GgufWeights, Source};
 use observatory_inference::testing::scheduler::Priority;
 use observatory_inference::testing::text::TextTokenizer;
@@ -55,7 +55,7 @@ fn load(model: &str, element: Element) -> GpuDecoder<Device> {
     let dir = goldens().join("models").join(model);
     let config = DecoderConfig::read(&dir).unwrap();
     let loading = Arc::<LoadProgress>::default();
-    let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+    let mut source = Source::checkpoint(&dir, &loading).unwrap();
     reserved(GpuDecoder::load(device(element), config, &mut source).unwrap())
 }
 
@@ -198,7 +198,7 @@ fn long(model: &str) -> (DecoderConfig, Source) {
     let dir = goldens().join("models").join(model);
     let mut config = DecoderConfig::read(&dir).unwrap();
     config.context = 1_024;
-    (config, Source::checkpoint(&dir, &candle_core::Device::Cpu, &Arc::<LoadProgress>::default()).unwrap())
+    (config, Source::checkpoint(&dir, &Arc::<LoadProgress>::default()).unwrap())
 }
 
 fn tokens(count: usize, seed: usize) -> Vec<u32> {
@@ -210,7 +210,7 @@ fn tokens(count: usize, seed: usize) -> Vec<u32> {
 fn long_texts_are_those_of_the_processor() {
     for model in ["golden/qwen2-window", "golden/gemma3"] {
         let (config, mut source) = long(model);
-        let mut processor = Decoder::load(config, &mut source).unwrap();
+        let mut processor = CpuDecoder::load(config, &mut source).unwrap();
         processor.reserve(64).unwrap();
         let prompt = tokens(700, 1);
         let blocks: Vec<u32> = (0..32).collect();
@@ -338,7 +338,7 @@ fn what_a_device_cannot_do_is_said() {
     let dir = goldens().join("models/golden/qwen3");
     let open = |config: DecoderConfig, capacity: u64| {
         let loading = Arc::<LoadProgress>::default();
-        let mut source = Source::checkpoint(&dir, &candle_core::Device::Cpu, &loading).unwrap();
+        let mut source = Source::checkpoint(&dir, &loading).unwrap();
         let mut gpu = Emulated::new(Element::F16);
         gpu.capacity = capacity;
         GpuDecoder::load(gpu, config, &mut source).map_err(|error| format!("{error:#}"))
@@ -347,11 +347,14 @@ fn what_a_device_cannot_do_is_said() {
     let mut biased = config();
     biased.mlp_bias = true;
     let error = open(biased, 1 << 30).err().unwrap();
-    assert_eq!(error, "layer 0: biases of its layers are served on the CPU only");
+    assert_eq!(
+        error,
+        "layer 0: biases of o_proj and of the feed-forward network are supported on the CPU only"
+    );
     let mut odd = config();
     odd.inner = 100;
     let error = open(odd, 1 << 30).err().unwrap();
-    assert_eq!(error, "hidden_size and intermediate_size must be multiples of 8 on a GPU");
+    assert_eq!(error, "invalid hidden_size 64 or intermediate_size 100: expected multiples of 8 on a GPU");
     assert_eq!(open(config(), 10_000).err().unwrap(), "no room for 40960 bytes");
     let mut decoder = open(config(), 2 << 20).unwrap();
     let error = decoder.reserve(1_000).unwrap_err();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use observatory_inference::testing::registry::Plan;
+use observatory_inference::testing::registry::ServePlan;
 use observatory_inference::testing::registry::load;
 use observatory_inference::{Outcome, Server};
 use observatory_proto::inference::v1 as pb;
@@ -121,7 +121,7 @@ fn files_that_do_not_belong_together_are_refused() {
     check(
         "golden/bert",
         |dir| edit(&dir.join("config.json"), |v| v["model_type"] = json!("gpt2")),
-        &["config.json: model_type is \"gpt2\""],
+        &["config.json: invalid model_type `gpt2`"],
     );
     check(
         "golden/bert",
@@ -163,7 +163,7 @@ fn plans_name_what_the_store_lacks() {
     let store = store(&["golden/bert", "golden/tiny-e5"]);
     let fails = |path: &Path, asked: &[&str], default: Option<&str>, part: &str| {
         let asked: Vec<String> = asked.iter().map(|name| (*name).to_owned()).collect();
-        let error = format!("{:#}", Plan::find(path, &asked, default).unwrap_err());
+        let error = format!("{:#}", ServePlan::find(path, &asked, default).unwrap_err());
         assert!(error.contains(part), "{error}");
     };
     let missing = store.path().join("nowhere");
@@ -177,7 +177,7 @@ fn plans_name_what_the_store_lacks() {
         Some("golden/tiny-e5"),
         "not among the models to serve: golden/bert",
     );
-    let plan = Plan::find(store.path(), &[], None).unwrap();
+    let plan = ServePlan::find(store.path(), &[], None).unwrap();
     assert_eq!(plan.names, ["golden/bert", "golden/tiny-e5"]);
 }
 

@@ -1,49 +1,53 @@
-//! Where a decoder's tensors come from.
+//! Sources of a decoder's tensors: a Hugging Face checkpoint or a GGUF file.
 //!
-//! They are asked for by the names of transformers' checkpoints, without prefix and without
-//! `.weight`.
+//! Tensors are requested by the names of transformers' checkpoints without prefix and without
+//! `.weight`; for a GGUF file these are translated into llama.cpp's. Differences in content (added
+//! ones in Gemma's norms, permuted rows of Llama) are undone here.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
 
-use super::config::{DecoderConfig, Family};
-use super::linear::Linear;
+use super::config::DecoderConfig;
+use super::cpu::linear::Linear;
+use super::family::Family;
 use crate::kernels::gemm;
 use crate::kernels::isa::Isa;
 use crate::kernels::paged::AttentionShape;
 use crate::kernels::quant::{self, Format};
-use crate::models::gguf::{Architecture, Gguf, halves_together};
+use crate::models::gguf::Gguf;
+use crate::models::gguf::dimensions::{Architecture, unpermute_heads};
 use crate::models::load_progress::LoadProgress;
 use crate::models::weights::Weights;
 
-/// The token table's name behind the prefix.
-pub(crate) const WORDS: &str = "embed_tokens.weight";
-/// The same, as a layer.
-pub(super) const TABLE: &str = "embed_tokens";
-
-/// The name of the head that is not the token table.
+/// The token embeddings, by which the prefix of a checkpoint's tensors is found.
+const TOKEN_EMBEDDINGS_WEIGHT: &str = "embed_tokens.weight";
+/// The token embeddings as a layer.
+pub(super) const TOKEN_EMBEDDINGS: &str = "embed_tokens";
+/// The output layer of a model whose embeddings are not tied.
 pub(super) const HEAD: &str = "lm_head";
 
 /// The tensors of a checkpoint.
 pub enum Source {
-    /// safetensors or PyTorch's own format; everything is computed in f32.
+    /// safetensors or PyTorch's own format; the CPU computes these in f32.
     Checkpoint(Weights),
-    /// A GGUF file; layers in its block formats stay in them.
+    /// A GGUF file; quantised layers stay quantised.
     Gguf(GgufWeights),
 }
 
 impl Source {
-    /// Opens the checkpoint in a model's folder.
+    /// Opens the checkpoint in a model's directory. Tensors are read into host memory, wherever the
+    /// network computes: a GPU decoder packs them before it uploads them.
     ///
     /// # Errors
     /// As [`Weights::open`].
-    pub fn checkpoint(dir: &Path, device: &candle_core::Device, loading: &Arc<LoadProgress>) -> Result<Self> {
-        Weights::open(dir, WORDS, device, loading).map(Self::Checkpoint)
+    pub fn checkpoint(dir: &Path, progress: &Arc<LoadProgress>) -> Result<Self> {
+        Weights::open(dir, TOKEN_EMBEDDINGS_WEIGHT, &Device::Cpu, progress).map(Self::Checkpoint)
     }
 
-    /// Weights handed out so far.
+    /// Number of weights read so far.
     pub fn parameters(&self) -> u64 {
         match self {
             Self::Checkpoint(weights) => weights.parameters(),
@@ -51,12 +55,12 @@ impl Source {
         }
     }
 
-    /// What the numbers of a normed row are multiplied by.
+    /// Factors of a norm.
     pub(super) fn norm(&mut self, family: Family, name: &str, width: usize) -> Result<Vec<f32>> {
         match self {
             Self::Checkpoint(weights) => {
                 let mut scale: Vec<f32> = weights.encoder(&format!("{name}.weight"), &[width])?.to_vec1()?;
-                // Gemma's are kept as the distance from 1.
+                // Gemma stores the distance from 1.
                 if family == Family::Gemma3 {
                     scale.iter_mut().for_each(|x| *x += 1.0);
                 }
@@ -66,8 +70,8 @@ impl Source {
         }
     }
 
-    /// A matrix as it is stored; the head has no prefix before its name.
-    pub(super) fn stored(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Stored> {
+    /// A weight matrix, outputs × inputs, in the format of the file.
+    pub(super) fn matrix(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<StoredMatrix> {
         let shape = [outputs, inputs];
         match self {
             Self::Checkpoint(weights) => {
@@ -76,20 +80,22 @@ impl Source {
                 } else {
                     weights.encoder(&format!("{name}.weight"), &shape)
                 };
-                Ok(Stored::Floats(matrix?.flatten_all()?.to_vec1()?))
+                Ok(StoredMatrix::Floats(matrix?.flatten_all()?.to_vec1()?))
             }
             Self::Gguf(weights) => {
                 let info = weights.file.expect(&weights.name(name, "weight"), &shape)?;
+                // F16 and BF16 tensors of a GGUF file are widened; only integer formats stay as
+                // they are.
                 if info.format().is_quantised() {
                     let (format, bytes) = weights.read(name, "weight", &shape)?;
-                    return Ok(Stored::Blocks(format, bytes));
+                    return Ok(StoredMatrix::Blocks(format, bytes));
                 }
-                weights.floats(name, "weight", &shape).map(Stored::Floats)
+                weights.floats(name, "weight", &shape).map(StoredMatrix::Floats)
             }
         }
     }
 
-    /// The biases of a layer.
+    /// Biases of a layer.
     pub(super) fn biases(&mut self, name: &str, outputs: usize) -> Result<Vec<f32>> {
         match self {
             Self::Checkpoint(weights) => {
@@ -99,11 +105,11 @@ impl Source {
         }
     }
 
-    /// Layers with so many outputs each, one after the other.
+    /// Layers, by name and outputs, concatenated into one.
     pub(super) fn linear(&mut self, parts: &[(String, usize)], inputs: usize, bias: bool) -> Result<Linear> {
         match self {
             Self::Gguf(weights) => weights.linear(parts, inputs, bias),
-            Self::Checkpoint(weights) => dense(parts, inputs, |name, outputs| {
+            Self::Checkpoint(weights) => pack_f32(parts, inputs, |name, outputs| {
                 let matrix = weights.encoder(&format!("{name}.weight"), &[outputs, inputs])?;
                 let bias = if bias {
                     weights.encoder(&format!("{name}.bias"), &[outputs])?.to_vec1()?
@@ -115,49 +121,48 @@ impl Source {
         }
     }
 
-    /// The head that is not the token table.
+    /// The output layer of a model whose embeddings are not tied.
     pub(super) fn head(&mut self, inputs: usize, outputs: usize) -> Result<Linear> {
         let parts = [(HEAD.to_owned(), outputs)];
         match self {
             Self::Gguf(weights) => weights.linear(&parts, inputs, false),
-            // Its name has no prefix, but that of a model that also reads images.
-            Self::Checkpoint(weights) => dense(&parts, inputs, |name, outputs| {
+            Self::Checkpoint(weights) => pack_f32(&parts, inputs, |name, outputs| {
                 let matrix = weights.head(&head_name(weights, name), &[outputs, inputs])?;
                 Ok((matrix.flatten_all()?.to_vec1()?, vec![0.0; outputs]))
             }),
         }
     }
 
-    /// The token table, where it is not the head too.
-    pub(super) fn words(&mut self, rows: usize, width: usize) -> Result<Words> {
+    /// The token embeddings, vocabulary × width, of a model whose embeddings are not tied.
+    pub(super) fn token_embeddings(&mut self, vocabulary: usize, width: usize) -> Result<TokenEmbeddings> {
         match self {
             Self::Checkpoint(weights) => {
-                let table = weights.encoder(WORDS, &[rows, width])?;
-                Ok(Words::F32(table.flatten_all()?.to_vec1()?))
+                let table = weights.encoder(TOKEN_EMBEDDINGS_WEIGHT, &[vocabulary, width])?;
+                Ok(TokenEmbeddings::F32(table.flatten_all()?.to_vec1()?))
             }
-            Self::Gguf(weights) => weights.words(rows, width),
+            Self::Gguf(weights) => weights.token_embeddings(vocabulary, width),
         }
     }
 }
 
+/// Full name of the output layer. It has no prefix, except in models that also read images.
 fn head_name(weights: &Weights, name: &str) -> String {
-    let names = [format!("{name}.weight"), format!("language_model.{name}.weight")];
-    let [plain, inner] = names;
+    let (plain, inner) = (format!("{name}.weight"), format!("language_model.{name}.weight"));
     if !weights.has(&plain) && weights.has(&inner) { inner } else { plain }
 }
 
-/// A matrix as it is stored, a row for each output.
+/// A matrix in the format of its file, with a row for each output.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Stored {
-    /// Numbers.
+pub(crate) enum StoredMatrix {
+    /// Numbers in f32.
     Floats(Vec<f32>),
-    /// Blocks of integers.
+    /// Quantisation blocks.
     Blocks(Format, Vec<u8>),
 }
 
-impl Stored {
-    /// Its numbers, so many of them.
-    pub(super) fn numbers(&self, count: usize) -> Vec<f32> {
+impl StoredMatrix {
+    /// Its `count` numbers in f32.
+    pub(super) fn to_f32(&self, count: usize) -> Vec<f32> {
         match self {
             Self::Floats(numbers) => numbers.clone(),
             Self::Blocks(format, bytes) => {
@@ -169,8 +174,8 @@ impl Stored {
     }
 }
 
-/// A layer in f32, whose parts `read` gives as weights and biases.
-fn dense(
+/// Packs a layer in f32; `read` returns weights and biases of a part by name and outputs.
+fn pack_f32(
     parts: &[(String, usize)],
     inputs: usize,
     mut read: impl FnMut(&str, usize) -> Result<(Vec<f32>, Vec<f32>)>,
@@ -180,31 +185,33 @@ fn dense(
     let mut first = 0;
     for (name, outputs) in parts {
         let (matrix, bias) = read(name, *outputs)?;
-        // The first part is there, so the sizes are those of the file and not of its description
-        // alone.
+        // Allocated only now: the first part exists, so the sizes are not mere claims of the
+        // configuration.
         panels.get_or_insert_with(|| gemm::Panels::zeros(inputs, all)).pack(first, &matrix, &bias);
         first += outputs;
     }
     panels.map(Linear::F32).context("a layer without parts")
 }
 
-/// The vectors of the tokens.
-pub(super) enum Words {
+/// Token embeddings, one row per token.
+pub(super) enum TokenEmbeddings {
     F32(Vec<f32>),
-    /// As they lie in a GGUF file.
-    Stored {
+    /// In the format of a GGUF file.
+    Gguf {
         format: Format,
         bytes: Vec<u8>,
-        row: usize,
+        row_bytes: usize,
     },
 }
 
-impl Words {
-    /// The vector of a token.
+impl TokenEmbeddings {
+    /// Copies the vector of a token.
     pub(super) fn row(&self, token: usize, out: &mut [f32]) {
         match self {
             Self::F32(table) => out.copy_from_slice(&table[token * out.len()..][..out.len()]),
-            Self::Stored { format, bytes, row } => format.dequantise(&bytes[token * row..][..*row], out),
+            Self::Gguf { format, bytes, row_bytes } => {
+                format.dequantise(&bytes[token * row_bytes..][..*row_bytes], out);
+            }
         }
     }
 
@@ -212,7 +219,7 @@ impl Words {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::F32(table) => size_of_val(table.as_slice()) as u64,
-            Self::Stored { bytes, .. } => bytes.len() as u64,
+            Self::Gguf { bytes, .. } => bytes.len() as u64,
         }
     }
 }
@@ -222,31 +229,31 @@ pub struct GgufWeights {
     file: Gguf,
     architecture: Architecture,
     heads: AttentionShape,
-    loading: Arc<LoadProgress>,
+    progress: Arc<LoadProgress>,
     parameters: u64,
 }
 
 impl GgufWeights {
-    /// The tensors of a file whose dimensions are `config`.
+    /// The tensors of a file whose configuration is `config`.
     ///
     /// # Errors
-    /// If there is no room for them, the file does not say what it is, or this processor's
-    /// instructions do not give what plain arithmetic gives.
-    pub fn new(file: Gguf, config: &DecoderConfig, loading: &Arc<LoadProgress>) -> Result<Self> {
+    /// If they exceed the limit of `progress`, the metadata is incomplete, or the vector
+    /// instructions of this processor fail their self-test.
+    pub fn new(file: Gguf, config: &DecoderConfig, progress: &Arc<LoadProgress>) -> Result<Self> {
         let architecture = file.dimensions()?.architecture;
         ensure!(quant::check(Isa::detect()), "the vector instructions of this processor give wrong products");
-        loading.expect(file.tensors().map(|(_, info)| info.bytes() as u64).sum())?;
-        Ok(Self { file, architecture, heads: config.heads, loading: Arc::clone(loading), parameters: 0 })
+        progress.expect(file.tensors().map(|(_, info)| info.bytes() as u64).sum())?;
+        Ok(Self { file, architecture, heads: config.heads, progress: Arc::clone(progress), parameters: 0 })
     }
 
-    /// What the file calls a tensor.
+    /// Name of a tensor in files of llama.cpp's converter.
     fn name(&self, name: &str, kind: &str) -> String {
         let gemma = self.architecture == Architecture::Gemma3;
         let (block, part) = match name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
             Some((index, part)) => (format!("blk.{index}."), part),
             None => (String::new(), name),
         };
-        let theirs = match part {
+        let gguf_part = match part {
             "embed_tokens" => "token_embd",
             "norm" => "output_norm",
             "lm_head" => "output",
@@ -257,6 +264,7 @@ impl GgufWeights {
             "self_attn.k_proj" => "attn_k",
             "self_attn.v_proj" => "attn_v",
             "self_attn.o_proj" => "attn_output",
+            // The same name in transformers for two different norms; see `cpu/layer.rs`.
             "post_attention_layernorm" if gemma => "post_attention_norm",
             "post_attention_layernorm" | "pre_feedforward_layernorm" => "ffn_norm",
             "post_feedforward_layernorm" => "post_ffw_norm",
@@ -265,16 +273,16 @@ impl GgufWeights {
             "mlp.down_proj" => "ffn_down",
             other => other,
         };
-        format!("{block}{theirs}.{kind}")
+        format!("{block}{gguf_part}.{kind}")
     }
 
-    /// The bytes of a tensor and their format; rows of queries and keys in the order that rotation
-    /// expects.
+    /// Format and bytes of a tensor, with the rows of queries and keys in the order that our
+    /// rotation expects.
     fn read(&mut self, name: &str, kind: &str, shape: &[usize]) -> Result<(Format, Vec<u8>)> {
         let full = self.name(name, kind);
         let format = self.file.expect(&full, shape)?.format();
         let mut bytes = self.file.read(&full, shape)?;
-        if self.architecture.has_pairs() {
+        if self.architecture.is_interleaved() {
             let heads = if name.ends_with("q_proj") {
                 self.heads.kv_heads * self.heads.group
             } else if name.ends_with("k_proj") {
@@ -283,11 +291,11 @@ impl GgufWeights {
                 0
             };
             if heads > 0 {
-                bytes = halves_together(&bytes, shape[0], heads).with_context(|| full.clone())?;
+                bytes = unpermute_heads(&bytes, shape[0], heads).with_context(|| full.clone())?;
             }
         }
         self.parameters += shape.iter().product::<usize>() as u64;
-        self.loading.advance(bytes.len() as u64);
+        self.progress.advance(bytes.len() as u64);
         Ok((format, bytes))
     }
 
@@ -304,16 +312,16 @@ impl GgufWeights {
         has_bias.then(|| self.floats(name, "bias", &[outputs])).transpose()
     }
 
-    /// Quantised where every part is in blocks and begins on a strip, else in f32.
+    /// Quantised if every part is and begins on a strip of the packed layout, else in f32.
     fn linear(&mut self, parts: &[(String, usize)], inputs: usize, bias: bool) -> Result<Linear> {
-        let mut in_blocks = true;
+        let mut quantised = true;
         for (index, (name, outputs)) in parts.iter().enumerate() {
             let info = self.file.expect(&self.name(name, "weight"), &[*outputs, inputs])?;
             let is_last = index + 1 == parts.len();
-            in_blocks &= info.format().is_quantised() && (is_last || quant::has_whole_strips(*outputs));
+            quantised &= info.format().is_quantised() && (is_last || quant::has_whole_strips(*outputs));
         }
-        if !in_blocks {
-            return dense(parts, inputs, |name, outputs| {
+        if !quantised {
+            return pack_f32(parts, inputs, |name, outputs| {
                 let matrix = self.floats(name, "weight", &[outputs, inputs])?;
                 let bias = self.biases(name, outputs, bias)?;
                 Ok((matrix, bias.unwrap_or_else(|| vec![0.0; outputs])))
@@ -329,15 +337,15 @@ impl GgufWeights {
         Ok(Linear::Quantised(layers))
     }
 
-    fn words(&mut self, rows: usize, width: usize) -> Result<Words> {
-        let (format, bytes) = self.read(TABLE, "weight", &[rows, width])?;
-        let words = Words::Stored { format, row: bytes.len() / rows, bytes };
+    fn token_embeddings(&mut self, vocabulary: usize, width: usize) -> Result<TokenEmbeddings> {
+        let (format, bytes) = self.read(TOKEN_EMBEDDINGS, "weight", &[vocabulary, width])?;
+        let embeddings = TokenEmbeddings::Gguf { format, row_bytes: bytes.len() / vocabulary, bytes };
         let mut row = vec![0.0; width];
-        for token in 0..rows {
-            words.row(token, &mut row);
+        for token in 0..vocabulary {
+            embeddings.row(token, &mut row);
             let finite = row.iter().all(|value| value.is_finite());
             ensure!(finite, "tensor token_embd.weight holds values that are not finite");
         }
-        Ok(words)
+        Ok(embeddings)
     }
 }

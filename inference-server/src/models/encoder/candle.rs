@@ -1,52 +1,55 @@
-//! The blocks of BERT and XLM-RoBERTa on any device that candle knows, without padding.
+//! BERT and XLM-RoBERTa on any device of candle, without padding; and the attention that ModernBERT
+//! shares with them.
 //!
 //! Rows are packed one after the other: everything but attention works on all tokens at once, and
-//! attention on runs of rows of equal length. So no arithmetic is spent on padding, no mask exists,
-//! and a row's output cannot depend on its mates beyond rounding of the matrix products.
+//! attention on runs of rows of equal length. So nothing is spent on padding, there is no mask, and
+//! a row's output depends on the other rows only by the rounding of matrix products.
 
 use std::ops::Range;
 
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{LayerNorm, Linear, Module, ops::softmax_last_dim};
 
+use super::backbone::{Backbone, compute_error};
 use crate::models::ComputeError;
-use crate::models::checkpoint::{Activation, EncoderConfig};
-use crate::models::encoder::Backbone;
+use crate::models::checkpoint::activation::Activation;
+use crate::models::checkpoint::encoder_config::EncoderConfig;
 use crate::models::weights::Weights;
 use crate::text::tokenizer::SECOND_TEXT;
 
-/// Attention scores that are there at once at most, where a single token does not have more: 128
-/// MiB.
-const MOST_SCORES: usize = 32 << 20;
+/// Attention scores that are in memory at once, 128 MiB in f32; one query may exceed it alone.
+/// The scores of a text of 8,192 tokens with 12 heads would take 3 GiB otherwise.
+const MAX_SCORES: usize = 32 << 20;
 
-/// The blocks with their weights on a device.
-pub(crate) struct Blocks {
+/// An encoder with its weights on a device.
+pub(crate) struct CandleEncoder {
     device: Device,
     first_position: usize,
-    words: Tensor,
-    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
+    token_embeddings: Tensor,
+    /// Position embeddings with those of token type 0 added, followed by the same with type 1.
     positions: Tensor,
-    /// Where the positions of type 1 begin.
+    /// First row of the positions of token type 1.
     second_text: usize,
     norm: LayerNorm,
     layers: Vec<Layer>,
 }
 
-/// Rows of equal length, side by side in the packed batch.
+/// Neighbouring rows of equal length in the packed batch.
 pub(crate) struct Run {
     start: usize,
     rows: usize,
     length: usize,
 }
 
-impl Blocks {
-    /// Reads the weights of the encoder.
+impl CandleEncoder {
+    /// Reads the weights, tensor by tensor.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen.
+    /// Names the tensor that is missing or has another shape.
     pub(crate) fn load(config: &EncoderConfig, weights: &mut Weights) -> anyhow::Result<Self> {
         let hidden = config.hidden_size;
-        let words = weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let token_embeddings =
+            weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let positions = weights
             .encoder("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
         let positions = if config.type_vocab_size == 0 {
@@ -63,9 +66,9 @@ impl Blocks {
             .map(|index| Layer::load(config, weights, &format!("encoder.layer.{index}")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
-            device: words.device().clone(),
+            device: token_embeddings.device().clone(),
             first_position: config.first_position(),
-            words,
+            token_embeddings,
             positions,
             second_text: config.max_position_embeddings,
             norm,
@@ -78,14 +81,15 @@ impl Blocks {
         let runs = equal_lengths(rows.iter().map(|row| row.len()));
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
-        let place = |(place, id): (usize, &u32)| {
-            let kind = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
-            (kind + self.first_position + place) as u32
+        // Ids of models with one token type never have the bit, so they take the first copy.
+        let position = |(index, id): (usize, &u32)| {
+            let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
+            (copy + self.first_position + index) as u32
         };
-        let places: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(place)).collect();
-        let words = self.words.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
-        let positions = self.positions.index_select(&Tensor::from_vec(places, count, &self.device)?, 0)?;
-        let mut hidden = self.norm.forward(&(words + positions)?)?;
+        let positions: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(position)).collect();
+        let tokens = self.token_embeddings.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
+        let positions = self.positions.index_select(&Tensor::from_vec(positions, count, &self.device)?, 0)?;
+        let mut hidden = self.norm.forward(&(tokens + positions)?)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &runs)?;
         }
@@ -93,14 +97,15 @@ impl Blocks {
     }
 }
 
-impl Backbone for Blocks {
+impl Backbone for CandleEncoder {
     fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
         let forward = || in_length_order(rows, |rows| self.sorted(rows));
-        self.device.with_context(forward).map_err(crate::models::encoder::compute_error)
+        self.device.with_context(forward).map_err(compute_error)
     }
 }
 
-/// Hidden states in the order of `rows`, of which `sorted` wants the shortest first.
+/// Hidden states in the order of `rows`, computed by `sorted`, which takes rows by ascending
+/// length.
 pub(crate) fn in_length_order(
     rows: &[&[u32]],
     sorted: impl FnOnce(&[&[u32]]) -> Result<Tensor>,
@@ -121,6 +126,7 @@ pub(crate) fn in_length_order(
     Tensor::cat(&parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>(), 0)
 }
 
+/// Runs of equal lengths; `lengths` are those of the rows in the packed batch.
 pub(crate) fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut start = 0;
@@ -135,7 +141,7 @@ pub(crate) fn equal_lengths(lengths: impl Iterator<Item = usize>) -> Vec<Run> {
 }
 
 impl Run {
-    /// Queries, keys and values of the run, each rows × heads × length × size of a head.
+    /// Queries, keys and values of the run, each rows × heads × length × head size.
     pub(crate) fn heads_of(&self, qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
         let width = qkv.dim(D::Minus1)? / 3;
         let parts = qkv
@@ -146,18 +152,18 @@ impl Run {
         Ok([part(0)?, part(1)?, part(2)?])
     }
 
-    /// The opposite for one of them: tokens × width.
+    /// Inverse of [`Run::heads_of`] for one of them: tokens × width.
     pub(crate) fn joined(&self, context: &Tensor) -> Result<Tensor> {
         let (rows, heads, length, size) = context.dims4()?;
         context.transpose(1, 2)?.reshape((rows * length, heads * size))
     }
 }
 
-/// softmax(QKᵀ/√d)·V for the rows of one run, each row on its own; with a window a token sees so
-/// many tokens to either side.
+/// softmax(QKᵀ/√d)·V for each row of a run. With a window, a token attends to that many tokens to
+/// either side.
 ///
-/// Long rows are worked on in pieces, so that the scores of all tokens with all others are never
-/// there at once.
+/// Queries of long rows are computed in pieces, so that the length × length scores are never in
+/// memory at once.
 pub(crate) fn attention(
     query: &Tensor,
     key: &Tensor,
@@ -166,14 +172,16 @@ pub(crate) fn attention(
 ) -> Result<Tensor> {
     let (rows, heads, length, size) = query.dims4()?;
     let query = (query * (1.0 / (size as f64).sqrt()))?;
-    let piece = (MOST_SCORES / (rows * heads * length)).clamp(1, length);
+    let piece = (MAX_SCORES / (rows * heads * length)).clamp(1, length);
     let mut parts = Vec::new();
     for start in (0..length).step_by(piece) {
         let count = piece.min(length - start);
+        // Keys that no query of the piece can see are not multiplied at all.
         let first = window.map_or(0, |window| start.saturating_sub(window));
         let end = window.map_or(length, |window| (start + count + window).min(length));
         let keys = key.narrow(2, first, end - first)?.contiguous()?;
         let mut scores = query.narrow(2, start, count)?.contiguous()?.matmul(&keys.t()?)?;
+        // A short range is inside of every query's window and needs no mask.
         if let Some(window) = window.filter(|window| end - first > window + 1) {
             let mask = band(start..start + count, first..end, window, query.device())?;
             scores = scores.broadcast_add(&mask)?;
@@ -184,7 +192,7 @@ pub(crate) fn attention(
     if parts.len() == 1 { Ok(parts.remove(0)) } else { Tensor::cat(&parts, 2) }
 }
 
-/// 0 where a token sees another, minus infinity where it does not.
+/// Mask of a window, queries × keys: 0 inside, minus infinity outside.
 fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Result<Tensor> {
     let shape = (queries.len(), keys.len());
     let value =
@@ -193,12 +201,12 @@ fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Devic
     Tensor::from_vec(values, shape, device)
 }
 
-/// One block: attention and a feed-forward network, each with a residual and a layer norm after it.
+/// Attention and a feed-forward network, each followed by the residual and a layer norm.
 struct Layer {
     heads: usize,
-    /// Query, key and value projections stacked, so that one product makes all three.
+    /// Query, key and value projections stacked, so that one product computes all three.
     qkv: Linear,
-    attended: Linear,
+    o_proj: Linear,
     attention_norm: LayerNorm,
     up: Linear,
     activation: Activation,
@@ -219,7 +227,7 @@ impl Layer {
         Ok(Self {
             heads: config.num_attention_heads,
             qkv: Linear::new(Tensor::cat(&kernels, 0)?, Some(Tensor::cat(&biases, 0)?)),
-            attended: linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?,
+            o_proj: linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?,
             attention_norm: layer_norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
             up: linear(weights, &format!("{at}.intermediate.dense"), hidden, inner)?,
             activation: config.hidden_act,
@@ -231,9 +239,9 @@ impl Layer {
     fn forward(&self, hidden: &Tensor, runs: &[Run]) -> Result<Tensor> {
         let qkv = self.qkv.forward(hidden)?;
         let contexts = runs.iter().map(|run| self.attend(&qkv, run)).collect::<Result<Vec<_>>>()?;
-        let context = self.attended.forward(&Tensor::cat(&contexts, 0)?)?;
+        let context = self.o_proj.forward(&Tensor::cat(&contexts, 0)?)?;
         let hidden = self.attention_norm.forward(&(context + hidden)?)?;
-        let inner = self.activation.of(&self.up.forward(&hidden)?)?;
+        let inner = self.activation.apply(&self.up.forward(&hidden)?)?;
         self.output_norm.forward(&(self.down.forward(&inner)? + hidden)?)
     }
 
@@ -244,11 +252,11 @@ impl Layer {
 }
 
 impl Activation {
-    /// The function of every value.
+    /// Applies the activation to every value.
     ///
     /// # Errors
     /// If the device fails.
-    pub(crate) fn of(self, inner: &Tensor) -> Result<Tensor> {
+    pub(crate) fn apply(self, inner: &Tensor) -> Result<Tensor> {
         match self {
             Self::Gelu => inner.gelu_erf(),
             Self::GeluNew => inner.gelu(),

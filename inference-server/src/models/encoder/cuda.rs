@@ -1,8 +1,8 @@
-//! The blocks of BERT and XLM-RoBERTa on an NVIDIA GPU, by our own kernels.
+//! BERT and XLM-RoBERTa on an NVIDIA GPU, by our own kernels.
 //!
-//! Texts are packed one after the other, as in [`crate::models::encoder::cpu`]. A forward pass is
-//! put on the device's stream as a whole: ids go up in one copy, vectors come back in one. The
-//! residual stream is held in the chosen precision; sums, norms, softmax and pooling are f32.
+//! Texts are packed one after the other, as in [`super::cpu`]. A forward pass is enqueued on the
+//! device's stream as a whole: ids go up in one copy, vectors come back in one. The residual stream
+//! is held in the chosen precision; sums, norms, softmax and pooling are f32.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,61 +12,61 @@ use candle_core::{CudaDevice, DType, Storage, Tensor, op::BackpropOp};
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
+use super::backbone::{Backbone, compute_error};
+use super::lookup::{EmbeddingLookup, add_token_type};
 use crate::device::Precision;
 use crate::kernels::cuda::{
     Address, AttentionTiles, Buffer, CudaError, Element, EmbeddingInputs, GemmShape, Norm, Pooled, Product,
     Products, Program, Shape, Staging,
 };
 use crate::kernels::gpu::encoder_tiles::Tiles;
-use crate::models::checkpoint::EncoderConfig;
-use crate::models::encoder::cpu::{Places, activation, typed};
-use crate::models::encoder::{Backbone, compute_error};
+use crate::models::checkpoint::encoder_config::EncoderConfig;
 use crate::models::weights::Weights;
 use crate::models::{ComputeError, Pooling};
 
-/// The blocks with their weights on the device.
-pub struct CudaEncoder {
+/// An encoder with its weights on the device.
+pub(crate) struct CudaEncoder {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     program: Program,
     products: Products,
-    places: Places,
-    words: Address,
-    /// f32.
+    lookup: EmbeddingLookup,
+    token_embeddings: Address,
+    /// Position embeddings of both token types, in f32.
     positions: Address,
     norm: Norm,
     layers: Vec<Layer>,
     inner: usize,
-    /// What the addresses above are of.
+    /// Owners of the memory that the addresses above point to.
     _weights: Vec<Tensor>,
-    /// Buffers of earlier forward passes, one for each that ran at the same time.
+    /// Buffers of earlier forward passes, as many as ever ran at the same time.
     buffers: Mutex<Vec<Buffers>>,
-    /// Held by who puts a pass on the stream.
-    turn: Mutex<()>,
+    /// Held while a pass is enqueued, so that passes of two threads do not interleave.
+    enqueue_lock: Mutex<()>,
 }
 
 struct Layer {
     qkv: Product,
-    attended: Product,
+    o_proj: Product,
     attention_norm: Norm,
     up: Product,
     down: Product,
     output_norm: Norm,
 }
 
-/// One forward pass's memory.
+/// Device memory and staging buffers of one forward pass.
 struct Buffers {
     batch: Buffer,
     hidden: Buffer,
     sum: Buffer,
-    wide: Buffer,
-    context: Buffer,
+    qkv_or_inner: Buffer,
+    attention_out: Buffer,
     vectors: Buffer,
     up: Staging,
     down: Staging,
 }
 
-/// Reads weights onto the device in the chosen type, and remembers them.
+/// Reads weights onto the device in the chosen type, and owns them until the encoder does.
 struct Loader<'a> {
     weights: &'a mut Weights,
     kind: DType,
@@ -76,8 +76,8 @@ struct Loader<'a> {
 }
 
 impl CudaEncoder {
-    /// Whether there are kernels for a network of this shape.
-    pub fn serves(config: &EncoderConfig) -> bool {
+    /// Returns true if the kernels support a network of this shape.
+    pub(crate) fn supports(config: &EncoderConfig) -> bool {
         shape(config, Element::Bf16).fits() && config.intermediate_size.is_multiple_of(8)
     }
 
@@ -85,8 +85,9 @@ impl CudaEncoder {
     /// kernels.
     ///
     /// # Errors
-    /// Names the tensor that is missing or misshapen, or what the device has against it.
-    pub fn load(config: &EncoderConfig, weights: &mut Weights, precision: Precision) -> Result<Self> {
+    /// Names the tensor that is missing or has another shape. Also if the kernels do not compile or
+    /// the device fails.
+    pub(crate) fn load(config: &EncoderConfig, weights: &mut Weights, precision: Precision) -> Result<Self> {
         let (element, kind) = match precision {
             Precision::F32 => (Element::F32, DType::F32),
             Precision::F16 => (Element::F16, DType::F16),
@@ -98,15 +99,16 @@ impl CudaEncoder {
         let products = Products::new(&stream, element)?;
         let epsilon = config.layer_norm_eps as f32;
         let mut loader = Loader { weights, kind, stream: Arc::clone(&stream), held: Vec::new(), epsilon };
-        let (hidden, rows) = (config.hidden_size, config.max_position_embeddings);
-        let words = loader.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let words = loader.hold(words, kind)?;
+        let hidden = config.hidden_size;
+        let embeddings = loader.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let token_embeddings = loader.hold(embeddings, kind)?;
         let positions = loader.positions(config)?;
         let norm = loader.norm("embeddings.LayerNorm", hidden)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, &mut loader, &products, &format!("encoder.layer.{index}")))
             .collect::<Result<Vec<_>>>()?;
         let held = loader.held;
+        // An error of the uploads is reported here and not by the first request.
         stream.synchronize()?;
         let (free, _) = stream.context().mem_get_info()?;
         tracing::info!(memory.free_mib = free >> 20, precision = ?element, "weights on the device");
@@ -115,41 +117,37 @@ impl CudaEncoder {
             stream,
             program,
             products,
-            places: Places {
-                words: config.vocab_size,
-                first_position: config.first_position(),
-                positions: rows,
-                two_types: config.type_vocab_size > 1,
-            },
-            words,
+            lookup: EmbeddingLookup::new(config),
+            token_embeddings,
             positions,
             norm,
             layers,
             inner: config.intermediate_size,
             _weights: held,
             buffers: Mutex::default(),
-            turn: Mutex::default(),
+            enqueue_lock: Mutex::default(),
         })
     }
 
-    /// Puts a forward pass on the stream, and behind it the `work` on the states of the rows'
-    /// tokens; then hands over what was made by it. Passes of several threads follow each other as
-    /// wholes.
+    /// Enqueues a forward pass and, after it, `work` on the hidden states; then lets `take` wait
+    /// for the result. Only enqueueing is serialised: while one thread waits, the next pass is
+    /// already on the stream.
     fn with_states<T>(
         &self,
         rows: &[&[u32]],
         work: impl FnOnce(&Tiles, Address, &mut Buffers) -> Result<(), CudaError>,
         take: impl FnOnce(&Tiles, &mut Buffers) -> Result<T, CudaError>,
     ) -> Result<T, ComputeError> {
-        let places = self.places.of(rows)?;
+        let places = self.lookup.places(rows)?;
         let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();
         let table = places.iter().map(|place| (place.token as u32, place.position as u32));
         let tiles = Tiles::cut(table, &lengths, self.program.queries());
-        let pop = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buffers = pop().unwrap_or_else(|| Buffers::new(&self.stream));
+        let pooled = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffers = pooled.unwrap_or_else(|| Buffers::new(&self.stream));
         let enqueue = |buffers: &mut Buffers| {
+            // The driver has one current context per thread, and passes come from several threads.
             self.stream.context().bind_to_thread()?;
-            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _lock = self.enqueue_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let states = self.forward(&tiles, buffers)?;
             work(&tiles, states, buffers)
         };
@@ -158,7 +156,7 @@ impl CudaEncoder {
         Ok(done)
     }
 
-    /// Puts a forward pass on the stream; where its states will be.
+    /// Enqueues a forward pass. Returns the address of its hidden states, tokens × width.
     fn forward(&self, tiles: &Tiles, buffers: &mut Buffers) -> Result<Address, CudaError> {
         let (program, products, stream) = (&self.program, &self.products, &self.stream);
         let (width, rows) = (program.shape().width(), tiles.tokens());
@@ -166,15 +164,16 @@ impl CudaEncoder {
         let batch = buffers.batch.reserve(stream, size_of_val(tiles.words()))?;
         let hidden = buffers.hidden.reserve(stream, of(width))?;
         let sum = buffers.sum.reserve(stream, of(width))?;
-        let wide = buffers.wide.reserve(stream, of(self.inner.max(3 * width)))?;
-        let context = buffers.context.reserve(stream, of(width))?;
+        let qkv_or_inner = buffers.qkv_or_inner.reserve(stream, of(self.inner.max(3 * width)))?;
+        let attention_out = buffers.attention_out.reserve(stream, of(width))?;
+        // Ids, positions, attention tiles and row starts, all in one copy.
         buffers.up.upload(tiles.words(), batch)?;
         let parts = tiles.parts();
         let at = |part: usize| batch + (part * size_of::<u32>()) as Address;
         let inputs = EmbeddingInputs {
             ids: at(parts.ids),
             places: at(parts.places),
-            words: self.words,
+            words: self.token_embeddings,
             positions: self.positions,
         };
         program.embed(&inputs, rows, &self.norm, hidden)?;
@@ -185,21 +184,21 @@ impl CudaEncoder {
             long: tiles.long(),
         };
         for layer in &self.layers {
-            products.multiply(&layer.qkv, hidden, rows, None, wide)?;
-            program.attend(wide, attention_tiles, context)?;
-            products.multiply(&layer.attended, context, rows, Some(hidden), sum)?;
+            products.multiply(&layer.qkv, hidden, rows, None, qkv_or_inner)?;
+            program.attend(qkv_or_inner, attention_tiles, attention_out)?;
+            products.multiply(&layer.o_proj, attention_out, rows, Some(hidden), sum)?;
             program.layer_norm(sum, rows, &layer.attention_norm, hidden)?;
-            products.multiply(&layer.up, hidden, rows, None, wide)?;
-            program.activate(wide, rows * self.inner)?;
-            products.multiply(&layer.down, wide, rows, Some(hidden), sum)?;
+            products.multiply(&layer.up, hidden, rows, None, qkv_or_inner)?;
+            program.activate(qkv_or_inner, rows * self.inner)?;
+            products.multiply(&layer.down, qkv_or_inner, rows, Some(hidden), sum)?;
             program.layer_norm(sum, rows, &layer.output_norm, hidden)?;
         }
         Ok(hidden)
     }
 
-    /// A tensor of f32 on the device, whose numbers are not set yet.
+    /// Uninitialised memory for `count` numbers in f32.
     #[allow(unsafe_code, reason = "memory is left unset, to be written by the kernel that is launched next")]
-    fn unset(&self, count: usize) -> candle_core::Result<(CudaSlice<f32>, Address)> {
+    fn uninitialised(&self, count: usize) -> candle_core::Result<(CudaSlice<f32>, Address)> {
         // SAFETY: every reader comes after the kernel on the one stream.
         let slice = unsafe { self.device.alloc::<f32>(count)? };
         let address = slice.device_ptr(&self.stream).0;
@@ -211,7 +210,7 @@ impl Backbone for CudaEncoder {
     fn hidden(&self, rows: &[&[u32]]) -> Result<Tensor, ComputeError> {
         let width = self.program.shape().width();
         let count: usize = rows.iter().map(|row| row.len()).sum();
-        let (states, to) = self.unset((count * width).max(1)).map_err(compute_error)?;
+        let (states, to) = self.uninitialised((count * width).max(1)).map_err(compute_error)?;
         if count > 0 {
             let widen = |_: &Tiles, from, _: &mut Buffers| self.program.widen(from, count * width, to);
             self.with_states(rows, widen, |_, _| Ok(()))?;
@@ -259,8 +258,8 @@ impl Buffers {
             batch: Buffer::default(),
             hidden: Buffer::default(),
             sum: Buffer::default(),
-            wide: Buffer::default(),
-            context: Buffer::default(),
+            qkv_or_inner: Buffer::default(),
+            attention_out: Buffer::default(),
             vectors: Buffer::default(),
             up: Staging::new(stream),
             down: Staging::new(stream),
@@ -274,12 +273,12 @@ impl Layer {
         let parts = ["query", "key", "value"].map(|part| format!("{at}.attention.self.{part}"));
         let mut product = |names: &[String], shape| loader.product(products, names, shape);
         let qkv = product(&parts, [hidden, hidden])?;
-        let attended = product(&[format!("{at}.attention.output.dense")], [hidden, hidden])?;
+        let o_proj = product(&[format!("{at}.attention.output.dense")], [hidden, hidden])?;
         let up = product(&[format!("{at}.intermediate.dense")], [hidden, inner])?;
         let down = product(&[format!("{at}.output.dense")], [inner, hidden])?;
         Ok(Self {
             qkv,
-            attended,
+            o_proj,
             attention_norm: loader.norm(&format!("{at}.attention.output.LayerNorm"), hidden)?,
             up,
             down,
@@ -293,7 +292,7 @@ impl Loader<'_> {
         self.weights.encoder(name, shape)
     }
 
-    /// Keeps a tensor for as long as the network; where it lies.
+    /// Keeps a tensor alive as long as the encoder. Returns its address.
     fn hold(&mut self, tensor: Tensor, kind: DType) -> Result<Address> {
         let tensor = tensor.to_dtype(kind)?.contiguous()?;
         let address = address(&tensor, &self.stream)?;
@@ -301,7 +300,7 @@ impl Loader<'_> {
         Ok(address)
     }
 
-    /// Position table with the embedding of token type 0 added, and behind it with that of type 1.
+    /// Position embeddings with those of token type 0 added, followed by the same with type 1.
     fn positions(&mut self, config: &EncoderConfig) -> Result<Address> {
         let (hidden, rows) = (config.hidden_size, config.max_position_embeddings);
         let shape = [rows, hidden];
@@ -311,7 +310,8 @@ impl Loader<'_> {
             let shape = [config.type_vocab_size, hidden];
             let types = self.tensor("embeddings.token_type_embeddings.weight", &shape)?;
             let types: Vec<f32> = types.flatten_all()?.to_vec1()?;
-            positions = types.chunks_exact(hidden).take(2).flat_map(|kind| typed(&positions, kind)).collect();
+            let types = types.chunks_exact(hidden).take(2);
+            positions = types.flat_map(|kind| add_token_type(&positions, kind)).collect();
         }
         let shape = (positions.len() / hidden, hidden);
         let positions = Tensor::from_vec(positions, shape, self.weights.device())?;
@@ -324,7 +324,7 @@ impl Loader<'_> {
         Ok(Norm { scale, shift, epsilon: self.epsilon })
     }
 
-    /// The product with the weights of these names, one below the other.
+    /// The linear layers of these names stacked into one, each inputs × outputs.
     fn product(
         &mut self,
         products: &Products,
@@ -346,10 +346,10 @@ impl Loader<'_> {
 fn shape(config: &EncoderConfig, element: Element) -> Shape {
     let heads = config.num_attention_heads;
     let head = config.hidden_size / heads;
-    Shape { heads, head, activation: activation(config.hidden_act), element }
+    Shape { heads, head, activation: config.hidden_act.kernel(), element }
 }
 
-/// Where a tensor's numbers lie on the device.
+/// Device address of a contiguous tensor.
 fn address(tensor: &Tensor, stream: &CudaStream) -> Result<Address> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else { anyhow::bail!("a weight is not on the device") };
@@ -358,14 +358,14 @@ fn address(tensor: &Tensor, stream: &CudaStream) -> Result<Address> {
         CudaStorageSlice::BF16(slice) => slice.device_ptr(stream).0,
         CudaStorageSlice::F16(slice) => slice.device_ptr(stream).0,
         CudaStorageSlice::F32(slice) => slice.device_ptr(stream).0,
-        _ => anyhow::bail!("a weight has no type for weights"),
+        _ => anyhow::bail!("a weight is neither bf16, f16 nor f32"),
     };
     let address = begin + (start * tensor.dtype().size_in_bytes()) as Address;
-    ensure!(address.is_multiple_of(16), "a weight does not lie on a multiple of 16 bytes");
+    ensure!(address.is_multiple_of(16), "a weight is not aligned to 16 bytes");
     Ok(address)
 }
 
-/// What an error of the device means for the batch and the device.
+/// Classifies an error of the driver: any but a lack of memory has invalidated the context.
 fn device_error(error: CudaError) -> ComputeError {
     match &error {
         CudaError::Driver(cause) if cause.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {

@@ -1,48 +1,50 @@
-//! The dimensions of a decoder by the keys of its architecture.
+//! Dimensions of a decoder in the metadata of a GGUF file.
+//!
+//! Keys are prefixed with the architecture, as `llama.block_count`. Defaults are llama.cpp's.
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Gguf;
 use super::value::Value;
 
-/// A kind of decoder.
+/// Architecture of a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
-    /// Llama 2 and 3, Mistral, and what is built like them.
+    /// Llama 2 and 3, Mistral and derivatives.
     Llama,
     /// Qwen 2 and 2.5.
     Qwen2,
-    /// Qwen 3, not its mixtures of experts.
+    /// Qwen 3, dense models only.
     Qwen3,
-    /// Gemma 3, its text part.
+    /// Gemma 3, the language model.
     Gemma3,
 }
 
-/// How positions beyond those of the training are rotated.
+/// RoPE scaling for contexts beyond those of the training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scaling {
-    /// As they are.
+pub enum RopeScaling {
+    /// No scaling.
     None,
-    /// Positions are divided by this.
+    /// Frequencies are divided by this factor.
     Linear(f32),
-    /// YaRN (Peng et al. 2023).
+    /// YaRN (Peng et al. 2023, arXiv:2309.00071).
     Yarn {
-        /// How much longer texts may be than those of the training.
+        /// Factor by which the context is extended.
         factor: f32,
-        /// Positions of the training.
-        original: usize,
-        /// Factor of the attention's temperature, where the file has one.
-        attention: Option<f32>,
+        /// Context of the training.
+        original_context: usize,
+        /// Factor of sines and cosines in addition to YaRN's own.
+        attention_factor: Option<f32>,
     },
 }
 
-/// The dimensions of a decoder.
+/// Dimensions of a decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dimensions {
-    /// What kind it is.
+    /// `general.architecture`.
     pub architecture: Architecture,
     /// `block_count`.
-    pub blocks: usize,
+    pub layers: usize,
     /// `embedding_length`.
     pub hidden: usize,
     /// `feed_forward_length`.
@@ -51,8 +53,8 @@ pub struct Dimensions {
     pub heads: usize,
     /// `attention.head_count_kv`.
     pub kv_heads: usize,
-    /// `attention.key_length`, by default the hidden width shared out among the heads.
-    pub head_width: usize,
+    /// `attention.key_length`, by default the hidden width divided by the heads.
+    pub head_size: usize,
     /// Rows of `token_embd.weight`.
     pub vocabulary: usize,
     /// `context_length`.
@@ -60,31 +62,30 @@ pub struct Dimensions {
     /// `attention.layer_norm_rms_epsilon`.
     pub norm_epsilon: f32,
     /// `rope.freq_base`, by default 10,000.
-    pub rope_base: f32,
-    /// `rope.scaling.*`; in gemma3 it is that of the blocks without a window.
-    pub rope_scaling: Scaling,
+    pub rope_theta: f32,
+    /// `rope.scaling.*`; in gemma3 that of global layers only.
+    pub rope_scaling: RopeScaling,
     /// `attention.sliding_window`.
     pub window: Option<usize>,
-    /// Every so many blocks one has no window: `attention.sliding_window_pattern`, by default 6 in
-    /// gemma3.
+    /// `attention.sliding_window_pattern`, the period of global layers; by default 6 in gemma3.
     pub window_pattern: Option<usize>,
-    /// `rope.freq_base_swa`, the base of blocks with a window: by default 10,000 in gemma3.
-    pub window_rope_base: Option<f32>,
+    /// `rope.freq_base_swa`, the RoPE base of local layers; by default 10,000 in gemma3.
+    pub local_rope_theta: Option<f32>,
 }
 
 impl Architecture {
     const ALL: [(&'static str, Self); 4] =
         [("llama", Self::Llama), ("qwen2", Self::Qwen2), ("qwen3", Self::Qwen3), ("gemma3", Self::Gemma3)];
 
-    /// Its name in a file, before its keys.
+    /// Name in the file and prefix of the keys.
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, architecture)| *architecture == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether neighbours of a head are rotated together, as the first implementation of Llama had
-    /// it: llama.cpp's converter permutes the rows of q and k to match, and [`halves_together`]
-    /// undoes it.
-    pub fn has_pairs(self) -> bool {
+    /// Returns true if RoPE rotates neighbouring columns of a head together (GPT-J style) and not
+    /// its halves (NeoX style): llama.cpp's converter permutes the rows of q and k of these
+    /// architectures, which [`unpermute_heads`] undoes.
+    pub fn is_interleaved(self) -> bool {
         self == Self::Llama
     }
 
@@ -92,13 +93,13 @@ impl Architecture {
         let found = Self::ALL.into_iter().find(|(known, _)| *known == name);
         let Some((_, architecture)) = found else {
             let names = Self::ALL.map(|(name, _)| name).join(", ");
-            bail!("general.architecture is {name:?}, supported are {names}");
+            bail!("invalid general.architecture `{name}`: expected one of {names}");
         };
         Ok(architecture)
     }
 }
 
-/// The keys of one architecture.
+/// Access to the keys of one architecture.
 struct Keys<'a> {
     file: &'a Gguf,
     prefix: &'static str,
@@ -109,74 +110,77 @@ impl Keys<'_> {
         self.file.number(&format!("{}.{key}", self.prefix))
     }
 
-    fn needed(&self, key: &str) -> Result<usize> {
-        let found = self.optional(key)?.with_context(|| format!("no key {}.{key}", self.prefix))?;
-        ensure!(found > 0, "{}.{key} is 0", self.prefix);
+    fn required(&self, key: &str) -> Result<usize> {
+        let found = self.optional(key)?.with_context(|| format!("missing key {}.{key}", self.prefix))?;
+        ensure!(found > 0, "invalid {}.{key} 0: expected a positive number", self.prefix);
         Ok(found)
     }
 
     fn float(&self, key: &str) -> Result<Option<f32>> {
         let key = format!("{}.{key}", self.prefix);
         let found = self.file.typed(&key, "a number", Value::float)?.map(|value| value as f32);
-        ensure!(found.is_none_or(|value| value.is_finite() && value > 0.0), "{key} is not positive");
+        ensure!(
+            found.is_none_or(|value| value.is_finite() && value > 0.0),
+            "invalid {key}: expected a positive number"
+        );
         Ok(found)
     }
 
-    fn scaling(&self) -> Result<Scaling> {
+    fn rope_scaling(&self) -> Result<RopeScaling> {
         let key = format!("{}.rope.scaling.type", self.prefix);
         let factor = self.float("rope.scaling.factor")?;
-        match self.file.typed(&key, "a text", Value::text)? {
-            // Older files have the factor alone.
+        match self.file.typed(&key, "a string", Value::string)? {
+            // Older files have a factor and no type.
             None => {
                 let factor = self.float("rope.scale_linear")?.or(factor).filter(|factor| *factor != 1.0);
-                Ok(factor.map_or(Scaling::None, Scaling::Linear))
+                Ok(factor.map_or(RopeScaling::None, RopeScaling::Linear))
             }
-            Some("none") => Ok(Scaling::None),
-            Some("linear") => Ok(factor.map_or(Scaling::None, Scaling::Linear)),
-            Some("yarn") => Ok(Scaling::Yarn {
-                factor: factor.with_context(|| format!("no key {}.rope.scaling.factor", self.prefix))?,
-                original: self.needed("rope.scaling.original_context_length")?,
-                attention: self.float("rope.scaling.attn_factor")?,
+            Some("none") => Ok(RopeScaling::None),
+            Some("linear") => Ok(factor.map_or(RopeScaling::None, RopeScaling::Linear)),
+            Some("yarn") => Ok(RopeScaling::Yarn {
+                factor: factor.with_context(|| format!("missing key {}.rope.scaling.factor", self.prefix))?,
+                original_context: self.required("rope.scaling.original_context_length")?,
+                attention_factor: self.float("rope.scaling.attn_factor")?,
             }),
-            Some(other) => bail!("{key} is {other:?}, supported are none, linear, yarn"),
+            Some(other) => bail!("invalid {key} `{other}`: expected none, linear or yarn"),
         }
     }
 }
 
 impl Gguf {
-    /// The dimensions of the decoder in the file.
+    /// Reads the dimensions of the decoder.
     ///
     /// # Errors
-    /// Names the key that is missing, of the wrong type, or contradicts another.
+    /// Names the key that is missing, of another type, or contradicts another key.
     pub fn dimensions(&self) -> Result<Dimensions> {
-        let name = self.typed("general.architecture", "a text", Value::text)?;
-        let architecture = Architecture::from_name(name.context("no key general.architecture")?)?;
+        let name = self.typed("general.architecture", "a string", Value::string)?;
+        let architecture = Architecture::from_name(name.context("missing key general.architecture")?)?;
         let keys = Keys { file: self, prefix: architecture.name() };
         let gemma = architecture == Architecture::Gemma3;
-        let (hidden, heads) = (keys.needed("embedding_length")?, keys.needed("attention.head_count")?);
-        let head_width = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
-        let embedding = self.tensor("token_embd.weight").context("no tensor token_embd.weight")?;
+        let (hidden, heads) = (keys.required("embedding_length")?, keys.required("attention.head_count")?);
+        let head_size = keys.optional("attention.key_length")?.unwrap_or(hidden / heads);
+        let embedding = self.tensor("token_embd.weight").context("missing tensor token_embd.weight")?;
         let epsilon = keys.float("attention.layer_norm_rms_epsilon")?;
         let dimensions = Dimensions {
             architecture,
-            blocks: keys.needed("block_count")?,
+            layers: keys.required("block_count")?,
             hidden,
-            feed_forward: keys.needed("feed_forward_length")?,
+            feed_forward: keys.required("feed_forward_length")?,
             heads,
             kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(heads),
-            head_width,
+            head_size,
             vocabulary: embedding.shape()[0],
-            context: keys.needed("context_length")?,
+            context: keys.required("context_length")?,
             norm_epsilon: epsilon
-                .with_context(|| format!("no key {}.attention.layer_norm_rms_epsilon", keys.prefix))?,
-            rope_base: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scaling: keys.scaling()?,
+                .with_context(|| format!("missing key {}.attention.layer_norm_rms_epsilon", keys.prefix))?,
+            rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_scaling: keys.rope_scaling()?,
             window: keys.optional("attention.sliding_window")?.filter(|window| *window > 0),
             window_pattern: keys
                 .optional("attention.sliding_window_pattern")?
                 .or(gemma.then_some(6))
                 .filter(|pattern| *pattern > 0),
-            window_rope_base: keys.float("rope.freq_base_swa")?.or(gemma.then_some(10_000.0)),
+            local_rope_theta: keys.float("rope.freq_base_swa")?.or(gemma.then_some(10_000.0)),
         };
         dimensions.check(&keys)?;
         Ok(dimensions)
@@ -185,20 +189,20 @@ impl Gguf {
 
 impl Dimensions {
     fn check(&self, keys: &Keys<'_>) -> Result<()> {
-        let Self { heads, kv_heads, head_width, .. } = *self;
+        let Self { heads, kv_heads, head_size, .. } = *self;
         ensure!(
             kv_heads > 0 && heads.is_multiple_of(kv_heads),
-            "{heads} heads do not share {kv_heads} keys and values evenly"
+            "invalid attention.head_count {heads}: expected a multiple of attention.head_count_kv {kv_heads}"
         );
         ensure!(
-            head_width > 0 && head_width.is_multiple_of(2),
-            "heads are {head_width} wide, which has no halves"
+            head_size > 0 && head_size.is_multiple_of(2),
+            "invalid attention.key_length {head_size}: expected an even number"
         );
         for key in ["attention.value_length", "rope.dimension_count"] {
-            let found = keys.optional(key)?.unwrap_or(head_width);
+            let found = keys.optional(key)?.unwrap_or(head_size);
             ensure!(
-                found == head_width,
-                "{}.{key} is {found}, supported is that of the keys, {head_width}",
+                found == head_size,
+                "invalid {}.{key} {found}: expected that of the keys, {head_size}",
                 keys.prefix
             );
         }
@@ -206,15 +210,15 @@ impl Dimensions {
     }
 }
 
-/// Rows of q or k for the rotation of halves instead of neighbours: in each head the even ones
-/// first, then the odd ones.
+/// Reorders the rows of q or k for the rotation of halves: in each head the even rows first, then
+/// the odd ones.
 ///
-/// `rows` are bytes in any format, since a row is a whole number of blocks, or a bias as bytes;
-/// `outputs` are heads times their width.
+/// `rows` are the bytes of a matrix in any format, since a row is a whole number of quantisation
+/// blocks, or those of a bias. `outputs` is the number of rows, heads × head size.
 ///
 /// # Errors
-/// If the numbers do not divide.
-pub(crate) fn halves_together(rows: &[u8], outputs: usize, heads: usize) -> Result<Vec<u8>> {
+/// If the bytes cannot be divided into `outputs` rows, or the rows into `heads` heads.
+pub(crate) fn unpermute_heads(rows: &[u8], outputs: usize, heads: usize) -> Result<Vec<u8>> {
     ensure!(
         heads > 0 && outputs > 0 && outputs.is_multiple_of(2 * heads) && rows.len().is_multiple_of(outputs),
         "{} bytes are not {outputs} rows of {heads} heads",

@@ -7,9 +7,10 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use tempfile::NamedTempFile;
 
-use super::dimensions::Dimensions;
-use super::value::List;
+use super::dimensions::{Architecture, Dimensions, RopeScaling, unpermute_heads};
+use super::value::Array;
 use super::*;
+use crate::kernels::quant::Format;
 use crate::kernels::quant::samples::{dtype, inputs, tensor};
 
 fn written(metadata: &[(&str, Written)], tensors: &[(&str, &QTensor)]) -> NamedTempFile {
@@ -65,10 +66,10 @@ fn values_of_every_type_come_back() {
     assert_eq!(file.value("i"), Some(&Value::Float(0.5)));
     assert_eq!(file.value("j"), Some(&Value::Float(1e300)));
     assert_eq!(file.value("k"), Some(&Value::Bool(true)));
-    assert_eq!(file.value("l").and_then(Value::text), Some("ñandú"));
-    assert_eq!(file.value("m").and_then(Value::texts), Some(["".to_owned(), "b".to_owned()].as_slice()));
-    assert_eq!(file.value("n"), Some(&Value::List(List::Integers(vec![1, -2]))));
-    assert_eq!(file.value("o"), Some(&Value::List(List::Floats(vec![0.25]))));
+    assert_eq!(file.value("l").and_then(Value::string), Some("ñandú"));
+    assert_eq!(file.value("m").and_then(Value::strings), Some(["".to_owned(), "b".to_owned()].as_slice()));
+    assert_eq!(file.value("n"), Some(&Value::Array(Array::Integers(vec![1, -2]))));
+    assert_eq!(file.value("o"), Some(&Value::Array(Array::Floats(vec![0.25]))));
     assert_eq!(file.value("p"), None);
 }
 
@@ -98,7 +99,7 @@ fn tensors_that_are_not_as_expected() {
     let file = opened(&[], &[("x", &tensor(Format::F32, 3, 2, 1))]);
     let error = |result: Result<Vec<u8>>| result.unwrap_err().to_string();
     assert_eq!(error(file.read("y", &[1])), "no tensor y, expected with shape [1]");
-    assert_eq!(error(file.read("x", &[3, 2])), "tensor x has shape [2, 3], the dimensions ask for [3, 2]");
+    assert_eq!(error(file.read("x", &[3, 2])), "tensor x has shape [2, 3], expected [3, 2]");
     let infinite = Tensor::new(&[1.0f32, f32::INFINITY], &Device::Cpu).unwrap();
     let file = opened(&[], &[("x", &QTensor::quantize(&infinite, GgmlDType::F32).unwrap())]);
     let error = file.floats("x", &[2]).unwrap_err().to_string();
@@ -154,37 +155,40 @@ fn broken_files_are_refused() {
         assert_eq!(draft.error(), expected);
     }
     let huge = u64::MAX / 2;
-    check(Draft::default(), "the magic number: the file ends at 0 where 4 bytes more are expected");
+    check(Draft::default(), "the magic number: the file ends at 0 where 4 more bytes are expected");
     check(Draft::default().bytes(b"GGML"), "is not a GGUF file: it begins with [47, 47, 4d, 4c]");
-    check(Draft::default().bytes(b"GGUF").u32(1), "is GGUF version 1, allowed are 2 and 3");
+    check(Draft::default().bytes(b"GGUF").u32(1), "is GGUF version 1; expected 2 or 3");
     check(Draft::default().bytes(b"GGUF").u32(3 << 24), "is a GGUF file of the other byte order");
-    check(Draft::default().bytes(b"GGUF").u32(3).u64(1), "claims 1 tensors, the file has room for 0 at most");
-    check(Draft::new(huge, 0), &format!("claims {huge} tensors, allowed are 65536"));
-    check(Draft::new(40_000, 0).zeros(64), "claims 40000 tensors, the file has room for 2 at most");
-    check(Draft::new(0, huge).zeros(64), &format!("claims {huge} keys, allowed are 65536"));
+    check(Draft::default().bytes(b"GGUF").u32(3).u64(1), "claims 1 tensors, the file has space for 0");
+    check(Draft::new(huge, 0), &format!("claims {huge} tensors; expected at most 65536"));
+    check(Draft::new(40_000, 0).zeros(64), "claims 40000 tensors, the file has space for 2");
+    check(Draft::new(0, huge).zeros(64), &format!("claims {huge} keys; expected at most 65536"));
     check(
         Draft::new(0, 1).u64(1 << 40).zeros(64),
-        "key 0 of 1: claims a text of 1099511627776 bytes, 64 are left in the file and 16777216 are allowed",
+        "key 0 of 1: claims a string of 1099511627776 bytes; 64 are left in the file and 16777216 are allowed",
     );
     check(
         Draft::new(0, 1).text("k").u32(9).u32(4).u64(1 << 21).zeros(64),
-        "key k: claims 2097152 values, the file has room for 16 at most",
+        "key k: claims 2097152 values, the file has space for 16",
     );
     check(
         Draft::new(0, 1).text("k").u32(9).u32(4).u64(huge).zeros(64),
-        &format!("key k: claims {huge} values, allowed are 4194304"),
+        &format!("key k: claims {huge} values; expected at most 4194304"),
     );
-    check(Draft::new(0, 1).text("k").u32(9).u32(9).u64(1).zeros(64), "key k: is a list of lists");
-    check(Draft::new(0, 1).text("k").u32(13).zeros(64), "key k: is of the type 13, which is unknown");
-    check(Draft::new(0, 1).text("k").u32(7).bytes(&[2]).zeros(9), "key k: a truth value is 2");
+    check(
+        Draft::new(0, 1).text("k").u32(9).u32(9).u64(1).zeros(64),
+        "key k: is an array of arrays, which is not supported",
+    );
+    check(Draft::new(0, 1).text("k").u32(13).zeros(64), "key k: has the unknown type 13");
+    check(Draft::new(0, 1).text("k").u32(7).bytes(&[2]).zeros(9), "key k: invalid bool 2: expected 0 or 1");
     check(
         Draft::new(0, 1).text("key").u32(10).bytes(&[0]),
-        "key key: the file ends at 40 where 8 bytes more are expected",
+        "key key: the file ends at 40 where 8 more bytes are expected",
     );
-    check(Draft::new(0, 2).text("k").u32(0).bytes(&[1]).text("k").u32(0).bytes(&[2]), "key k is there twice");
+    check(Draft::new(0, 2).text("k").u32(0).bytes(&[1]).text("k").u32(0).bytes(&[2]), "duplicate key k");
     check(
         Draft::new(0, 1).text("general.alignment").u32(4).u32(24),
-        "general.alignment is 24, expected a power of two from 8",
+        "invalid general.alignment 24: expected a power of two from 8",
     );
     check(
         Draft::new(0, 1).text("split.count").u32(2).bytes(&[3, 0]),
@@ -200,40 +204,34 @@ fn broken_tensors_are_refused() {
     let one = |dimensions: &[u64], format, offset| {
         Draft::new(1, 0).tensor("t", dimensions, format, offset).zeros(64 + 32)
     };
-    check(one(&[], 0, 0), "tensor t: has 0 dimensions, allowed are 1 to 4");
-    check(one(&[1, 1, 1, 1, 1], 0, 0), "tensor t: has 5 dimensions, allowed are 1 to 4");
-    check(one(&[3, 0], 0, 0), "tensor t: has the shape [0, 3], which no tensor can have");
-    check(
-        one(&[1 << 40, 1 << 40], 0, 0),
-        "tensor t: has the shape [1099511627776, 1099511627776], which no tensor can have",
-    );
-    check(one(&[33], 8, 0), "tensor t: row length 33 is not a multiple of the Q8_0 block size 32");
-    check(one(&[4], 0, 8), "tensor t: begins at 8 of the data, which is no multiple of 32");
+    check(one(&[], 0, 0), "tensor t: has 0 dimensions; expected 1 to 4");
+    check(one(&[1, 1, 1, 1, 1], 0, 0), "tensor t: has 5 dimensions; expected 1 to 4");
+    check(one(&[3, 0], 0, 0), "tensor t: invalid shape [0, 3]");
+    check(one(&[1 << 40, 1 << 40], 0, 0), "tensor t: invalid shape [1099511627776, 1099511627776]");
+    check(one(&[33], 8, 0), "tensor t: a row of 33 is no whole number of blocks of 32 as Q8_0 asks for");
+    check(one(&[4], 0, 8), "tensor t: data offset 8 is not a multiple of 32");
     let error = one(&[256], 11, 0).error();
     assert!(error.starts_with("tensor t: the format Q3_K is not supported, allowed are F32"), "{error}");
     let error = one(&[1000], 0, 0).error();
     assert!(
-        error.starts_with("tensor t needs 4000 bytes from 0 on, the file has ")
+        error.starts_with("tensor t needs 4000 bytes from offset 0, the file has ")
             && error.ends_with("bytes of data: it is truncated or damaged"),
         "{error}"
     );
     let error = one(&[4], 0, u64::MAX - 31).error();
-    assert!(error.starts_with("tensor t needs 16 bytes from 18446744073709551584 on"), "{error}");
+    assert!(error.starts_with("tensor t needs 16 bytes from offset 18446744073709551584"), "{error}");
     let two = |first, second| {
         Draft::new(2, 0).tensor("a", &[16], 0, first).tensor("b", &[16], 0, second).zeros(256)
     };
     check(two(0, 32), "tensor b overlaps tensor a");
     check(two(32, 32), "tensor b overlaps tensor a");
-    check(
-        Draft::new(2, 0).tensor("a", &[8], 0, 0).tensor("a", &[8], 0, 32).zeros(128),
-        "tensor a is there twice",
-    );
+    check(Draft::new(2, 0).tensor("a", &[8], 0, 0).tensor("a", &[8], 0, 32).zeros(128), "duplicate tensor a");
     // Shorter than the header itself.
     let whole = Draft::new(1, 0).tensor("t", &[8], 0, 0).0;
     let error = Draft(whole[..whole.len() - 4].to_vec()).error();
     assert_eq!(
         error,
-        "tensor t: the file ends at 61 where 8 bytes more are expected"
+        "tensor t: the file ends at 61 where 8 more bytes are expected"
             .replace("61", &(whole.len() - 4).to_string())
     );
 }
@@ -283,23 +281,23 @@ fn dimensions_by_architecture() {
     let plain = dimensions("qwen2", &[]).unwrap();
     let expected = Dimensions {
         architecture: Architecture::Qwen2,
-        blocks: 2,
+        layers: 2,
         hidden: 64,
         feed_forward: 96,
         heads: 4,
         kv_heads: 2,
-        head_width: 16,
+        head_size: 16,
         vocabulary: 300,
         context: 4096,
         norm_epsilon: 1e-6,
-        rope_base: 10_000.0,
-        rope_scaling: Scaling::None,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
         window: None,
         window_pattern: None,
-        window_rope_base: None,
+        local_rope_theta: None,
     };
     assert_eq!(plain, expected);
-    assert!(!plain.architecture.has_pairs());
+    assert!(!plain.architecture.is_interleaved());
     let wide = dimensions(
         "qwen3",
         &[
@@ -311,21 +309,21 @@ fn dimensions_by_architecture() {
             ("rope.scaling.original_context_length", Written::U32(32_768)),
         ],
     );
-    let yarn = Scaling::Yarn { factor: 4.0, original: 32_768, attention: None };
+    let yarn = RopeScaling::Yarn { factor: 4.0, original_context: 32_768, attention_factor: None };
     assert_eq!(
         wide.unwrap(),
         Dimensions {
             architecture: Architecture::Qwen3,
-            head_width: 32,
-            rope_base: 1e6,
+            head_size: 32,
+            rope_theta: 1e6,
             rope_scaling: yarn,
             ..expected
         }
     );
     let gemma = dimensions("gemma3", &[("attention.sliding_window", Written::U32(512))]).unwrap();
-    assert_eq!((gemma.window, gemma.window_pattern, gemma.window_rope_base), (Some(512), Some(6), Some(1e4)));
+    assert_eq!((gemma.window, gemma.window_pattern, gemma.local_rope_theta), (Some(512), Some(6), Some(1e4)));
     let llama = dimensions("llama", &[("rope.scaling.factor", Written::F32(2.0))]).unwrap();
-    assert_eq!((llama.architecture.has_pairs(), llama.rope_scaling), (true, Scaling::Linear(2.0)));
+    assert_eq!((llama.architecture.is_interleaved(), llama.rope_scaling), (true, RopeScaling::Linear(2.0)));
 }
 
 #[test]
@@ -337,42 +335,47 @@ fn dimensions_that_contradict() {
         "bert",
         "x",
         Written::U8(0),
-        "general.architecture is \"bert\", supported are llama, qwen2, qwen3, gemma3",
+        "invalid general.architecture `bert`: expected one of llama, qwen2, qwen3, gemma3",
     );
-    check("qwen2", "block_count", Written::U32(0), "qwen2.block_count is 0");
+    check("qwen2", "block_count", Written::U32(0), "invalid qwen2.block_count 0: expected a positive number");
     check(
         "qwen2",
         "embedding_length",
         text("many"),
-        "qwen2.embedding_length is \"many\", expected a number that is not negative",
+        "invalid qwen2.embedding_length \"many\": expected a non-negative integer",
     );
     check(
         "qwen2",
         "attention.head_count",
         integers([1, 2]),
-        "qwen2.attention.head_count is a list of 2 integers, expected a number that is not negative",
+        "invalid qwen2.attention.head_count of 2 integers: expected a non-negative integer",
     );
     check(
         "qwen2",
         "attention.head_count_kv",
         Written::U32(3),
-        "4 heads do not share 3 keys and values evenly",
+        "invalid attention.head_count 4: expected a multiple of attention.head_count_kv 3",
     );
     check(
         "llama",
         "rope.dimension_count",
         Written::U32(8),
-        "llama.rope.dimension_count is 8, supported is that of the keys, 16",
+        "invalid llama.rope.dimension_count 8: expected that of the keys, 16",
     );
     check(
         "llama",
         "rope.scaling.type",
         text("longrope"),
-        "llama.rope.scaling.type is \"longrope\", supported are none, linear, yarn",
+        "invalid llama.rope.scaling.type `longrope`: expected none, linear or yarn",
     );
-    check("llama", "rope.freq_base", Written::F32(-1.0), "llama.rope.freq_base is not positive");
+    check(
+        "llama",
+        "rope.freq_base",
+        Written::F32(-1.0),
+        "invalid llama.rope.freq_base: expected a positive number",
+    );
     let error = opened(&[("general.architecture", text("qwen3"))], &[]).dimensions().unwrap_err().to_string();
-    assert_eq!(error, "no key qwen3.embedding_length");
+    assert_eq!(error, "missing key qwen3.embedding_length");
 }
 
 /// What the converter does to q and k: each head's halves interleaved.
@@ -386,9 +389,9 @@ fn permuted_rows_come_back() {
             permuted.extend([head[index].clone(), head[width / 2 + index].clone()]);
         }
     }
-    let restored = halves_together(&permuted.concat(), heads * width, heads).unwrap();
+    let restored = unpermute_heads(&permuted.concat(), heads * width, heads).unwrap();
     assert_eq!(restored, rows.concat());
-    let error = halves_together(&[0; 12], 12, 5).unwrap_err().to_string();
+    let error = unpermute_heads(&[0; 12], 12, 5).unwrap_err().to_string();
     assert_eq!(error, "12 bytes are not 12 rows of 5 heads");
 }
 

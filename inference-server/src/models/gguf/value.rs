@@ -1,6 +1,9 @@
-//! Values of the metadata.
+//! Metadata values of a GGUF file.
+//!
+//! The format has twelve scalar types; which width a converter chose does not matter to readers, so
+//! it is not kept.
 
-/// A value; the widths of numbers are not kept.
+/// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// An integer of any width.
@@ -9,32 +12,32 @@ pub enum Value {
     Float(f64),
     /// True or false.
     Bool(bool),
-    /// A text.
-    Text(String),
-    /// Many of one type.
-    List(List),
+    /// A string.
+    String(String),
+    /// An array.
+    Array(Array),
 }
 
-/// Values of one type.
+/// An array, whose values are of one type.
 #[derive(Debug, Clone, PartialEq)]
-pub enum List {
+pub enum Array {
     /// Integers, each within the range of an i64.
     Integers(Vec<i64>),
     /// Floating point numbers.
     Floats(Vec<f64>),
     /// True or false.
     Bools(Vec<bool>),
-    /// Texts.
-    Texts(Vec<String>),
+    /// Strings.
+    Strings(Vec<String>),
 }
 
 impl Value {
-    /// An integer.
+    /// The value, if it is an integer.
     pub fn integer(&self) -> Option<i128> {
         if let Self::Integer(value) = self { Some(*value) } else { None }
     }
 
-    /// A number of either kind.
+    /// The value, if it is a number of either kind.
     pub fn float(&self) -> Option<f64> {
         match self {
             Self::Float(value) => Some(*value),
@@ -43,44 +46,44 @@ impl Value {
         }
     }
 
-    /// True or false.
+    /// The value, if it is a bool.
     pub fn bool(&self) -> Option<bool> {
         if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
-    /// A text.
-    pub fn text(&self) -> Option<&str> {
-        if let Self::Text(value) = self { Some(value) } else { None }
+    /// The value, if it is a string.
+    pub fn string(&self) -> Option<&str> {
+        if let Self::String(value) = self { Some(value) } else { None }
     }
 
-    /// A list.
-    pub fn list(&self) -> Option<&List> {
-        if let Self::List(list) = self { Some(list) } else { None }
+    /// The value, if it is an array.
+    pub fn array(&self) -> Option<&Array> {
+        if let Self::Array(array) = self { Some(array) } else { None }
     }
 
-    /// A list of texts.
-    pub fn texts(&self) -> Option<&[String]> {
-        if let Some(List::Texts(texts)) = self.list() { Some(texts) } else { None }
+    /// The value, if it is an array of strings.
+    pub fn strings(&self) -> Option<&[String]> {
+        if let Some(Array::Strings(strings)) = self.array() { Some(strings) } else { None }
     }
 
-    /// What it is, for messages.
+    /// The value in messages: arrays by length, strings by their beginning.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Integer(value) => format!("{value}"),
             Self::Float(value) => format!("{value}"),
             Self::Bool(value) => format!("{value}"),
-            Self::Text(text) => {
-                let short: String = text.chars().take(40).collect();
+            Self::String(string) => {
+                let short: String = string.chars().take(40).collect();
                 format!("{short:?}")
             }
-            Self::List(list) => {
-                let (count, kind) = match list {
-                    List::Integers(list) => (list.len(), "integers"),
-                    List::Floats(list) => (list.len(), "floating point numbers"),
-                    List::Bools(list) => (list.len(), "truth values"),
-                    List::Texts(list) => (list.len(), "texts"),
+            Self::Array(array) => {
+                let (count, kind) = match array {
+                    Array::Integers(values) => (values.len(), "integers"),
+                    Array::Floats(values) => (values.len(), "floats"),
+                    Array::Bools(values) => (values.len(), "bools"),
+                    Array::Strings(values) => (values.len(), "strings"),
                 };
-                format!("a list of {count} {kind}")
+                format!("of {count} {kind}")
             }
         }
     }

@@ -1,4 +1,9 @@
-//! The tokenizer of a file.
+//! The tokenizer in the metadata of a GGUF file, rebuilt for the `tokenizers` library.
+//!
+//! The file has a vocabulary and merges or scores, but not the rules by which texts are split
+//! before that: these are known by name (`tokenizer.ggml.pre`) and have to be the same as in
+//! llama.cpp. Unknown names are an error, since wrong splits give wrong tokens without any other
+//! sign.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -14,7 +19,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::Gguf;
-use super::value::{List, Value};
+use super::value::{Array, Value};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -23,110 +28,112 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 
-/// Values of `token_type`.
+/// Values of `tokenizer.ggml.token_type`.
 const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const BYTE: i64 = 6;
 
-/// How texts are cut before pairs are merged, and what else depends on it.
-struct Cutting {
-    /// Regular expressions that isolate parts, one after the other; those of llama.cpp's
+/// A pre-tokenizer, and the defaults that come with it.
+struct PreTokenizer {
+    /// Regular expressions that split a text, applied one after the other; from llama.cpp's
     /// `llama-vocab.cpp`.
     patterns: &'static [&'static str],
-    /// Whether a part that is a token as a whole becomes that token.
+    /// True if a part that is a token becomes that token without merges.
     ignore_merges: bool,
-    /// Whether a text begins with the token of the beginning where the file does not say.
+    /// Default of `tokenizer.ggml.add_bos_token`.
     add_bos: bool,
-    /// Whether texts are composed first, as their own tokenizer does (llama.cpp does not).
-    compose: bool,
+    /// True if texts are normalised to NFC, as the model's own tokenizer does (llama.cpp does not).
+    nfc: bool,
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// What `tokenizer.ggml.pre` may be.
-const CUTTINGS: [(&str, Cutting); 4] = [
+/// Pre-tokenizers by `tokenizer.ggml.pre`.
+const PRE_TOKENIZERS: [(&str, PreTokenizer); 4] = [
     (
         "qwen2",
-        Cutting {
+        PreTokenizer {
             patterns: &[
                 r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
             ],
             ignore_merges: false,
             add_bos: false,
-            compose: true,
+            nfc: true,
         },
     ),
     (
         "llama-bpe",
-        Cutting {
+        PreTokenizer {
             patterns: &[
                 r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
             ],
             ignore_merges: true,
             add_bos: true,
-            compose: false,
+            nfc: false,
         },
     ),
-    ("gpt-2", Cutting { patterns: &[GPT2], ignore_merges: false, add_bos: false, compose: false }),
+    ("gpt-2", PreTokenizer { patterns: &[GPT2], ignore_merges: false, add_bos: false, nfc: false }),
     (
         "default",
-        Cutting {
+        PreTokenizer {
             patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
             ignore_merges: false,
             add_bos: false,
-            compose: false,
+            nfc: false,
         },
     ),
 ];
 
 impl Gguf {
-    /// The tokenizer of the file: byte-level BPE (`gpt2`), or BPE by scores with bytes to fall back
-    /// on (`llama`).
+    /// The tokenizer of the file: byte-level BPE (`gpt2`), or SentencePiece BPE with byte fallback
+    /// (`llama`).
     ///
     /// # Errors
-    /// Names the key that is missing or wrong; a kind of tokenizer or of cutting that is not known
-    /// is an error too.
+    /// Names the key that is missing or invalid. Also if the model or the pre-tokenizer is unknown.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let vocabulary = Vocabulary::read(self)?;
-        let model = self.typed(MODEL, "a text", Value::text)?.with_context(|| format!("no key {MODEL}"))?;
+        let model =
+            self.typed(MODEL, "a string", Value::string)?.with_context(|| format!("missing key {MODEL}"))?;
         let mut tokenizer = match model {
             "gpt2" => vocabulary.byte_level()?,
-            "llama" => vocabulary.by_scores()?,
-            other => bail!("{MODEL} is {other:?}, supported are gpt2, llama"),
+            "llama" => vocabulary.sentence_piece()?,
+            other => bail!("invalid {MODEL} `{other}`: expected gpt2 or llama"),
         };
         let of = |kind| vocabulary.of_kind(kind).map(|(_, token)| token.to_owned());
+        // Control tokens are matched in texts and left out by decoding; user-defined ones are only
+        // matched.
         let control = of(CONTROL).chain(of(UNKNOWN)).map(|token| AddedToken::from(token, true));
-        tokenizer.add_special_tokens(control.collect::<Vec<_>>()).map_err(failed)?;
+        tokenizer.add_special_tokens(control.collect::<Vec<_>>()).map_err(build_error)?;
         let defined = of(USER_DEFINED).map(|token| AddedToken::from(token, false).normalized(false));
-        tokenizer.add_tokens(defined.collect::<Vec<_>>()).map_err(failed)?;
+        tokenizer.add_tokens(defined.collect::<Vec<_>>()).map_err(build_error)?;
         Ok(tokenizer)
     }
 
-    /// The Jinja template of a conversation.
+    /// The chat template, in Jinja.
     ///
     /// # Errors
-    /// If it is no text.
+    /// If it is not a string.
     pub fn chat_template(&self) -> Result<Option<&str>> {
-        self.typed("tokenizer.chat_template", "a text", Value::text)
+        self.typed("tokenizer.chat_template", "a string", Value::string)
     }
 
     /// The special token `role`: `bos`, `eos`, `padding` …
     ///
     /// # Errors
-    /// If it is no token of the vocabulary.
+    /// If its id is not in the vocabulary.
     pub fn special_token(&self, role: &str) -> Result<Option<&str>> {
         let id = self.special_id(role)?;
-        let tokens = self.value(TOKENS).and_then(Value::texts).unwrap_or_default();
+        let tokens = self.value(TOKENS).and_then(Value::strings).unwrap_or_default();
         Ok(id.map(|id| tokens[id as usize].as_str()))
     }
 
-    /// The tokens that end a text: end of sequence, of turn and of message.
+    /// The tokens that end a sequence: end of sequence, of turn and of message.
     ///
     /// # Errors
-    /// If one is no token of the vocabulary.
-    pub fn end_ids(&self) -> Result<Vec<u32>> {
+    /// If an id is not in the vocabulary.
+    pub fn eos_ids(&self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for role in ["eos", "eot", "eom"] {
             ids.extend(self.special_id(role)?.filter(|id| !ids.contains(id)));
@@ -137,8 +144,8 @@ impl Gguf {
     fn special_id(&self, role: &str) -> Result<Option<u32>> {
         let key = format!("tokenizer.ggml.{role}_token_id");
         let Some(id) = self.number(&key)? else { return Ok(None) };
-        let count = self.value(TOKENS).and_then(Value::texts).map_or(0, <[String]>::len);
-        ensure!(id < count, "{key} is {id}, the vocabulary has {count} tokens");
+        let count = self.value(TOKENS).and_then(Value::strings).map_or(0, <[String]>::len);
+        ensure!(id < count, "invalid {key} {id}: the vocabulary has {count} tokens");
         Ok(Some(u32::try_from(id)?))
     }
 
@@ -148,11 +155,11 @@ impl Gguf {
     }
 }
 
-fn failed(error: tokenizers::Error) -> anyhow::Error {
+fn build_error(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("the tokenizer cannot be built: {error}")
 }
 
-/// The tokens of a file.
+/// The vocabulary of a file.
 struct Vocabulary<'a> {
     file: &'a Gguf,
     tokens: &'a [String],
@@ -161,14 +168,15 @@ struct Vocabulary<'a> {
 
 impl<'a> Vocabulary<'a> {
     fn read(file: &'a Gguf) -> Result<Self> {
-        let tokens =
-            file.typed(TOKENS, "texts", Value::texts)?.with_context(|| format!("no key {TOKENS}"))?;
-        let types = file.typed(TYPES, "integers", |value| match value.list()? {
-            List::Integers(types) => Some(types.as_slice()),
+        let tokens = file
+            .typed(TOKENS, "an array of strings", Value::strings)?
+            .with_context(|| format!("missing key {TOKENS}"))?;
+        let types = file.typed(TYPES, "an array of integers", |value| match value.array()? {
+            Array::Integers(types) => Some(types.as_slice()),
             _ => None,
         })?;
         let typed = types.map_or(tokens.len(), <[i64]>::len);
-        ensure!(typed == tokens.len(), "{TYPES} has {typed} values for {} tokens", tokens.len());
+        ensure!(typed == tokens.len(), "invalid {TYPES} of length {typed}: expected {}", tokens.len());
         Ok(Self { file, tokens, types })
     }
 
@@ -186,67 +194,67 @@ impl<'a> Vocabulary<'a> {
             self.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32)).collect();
         if ids.len() < self.tokens.len() {
             let twice = self.tokens.iter().enumerate().find(|(id, token)| ids[*token] != *id as u32);
-            bail!("{TOKENS} has {:?} twice", twice.map_or("", |(_, token)| token));
+            bail!("{TOKENS} has the duplicate {:?}", twice.map_or("", |(_, token)| token));
         }
         Ok(ids)
     }
 
-    fn cutting(&self) -> Result<&'static Cutting> {
-        let name = self.file.typed(PRE, "a text", Value::text)?.unwrap_or("default");
-        // Names that llama.cpp treats alike.
-        let same = match name {
+    fn pre_tokenizer(&self) -> Result<&'static PreTokenizer> {
+        let name = self.file.typed(PRE, "a string", Value::string)?.unwrap_or("default");
+        // Aliases in llama.cpp.
+        let name = match name {
             "llama3" | "llama-v3" => "llama-bpe",
             "deepseek-r1-qwen" => "qwen2",
             name => name,
         };
-        let found = CUTTINGS.iter().find(|(known, _)| *known == same).map(|(_, cutting)| cutting);
+        let found = PRE_TOKENIZERS.iter().find(|(known, _)| *known == name).map(|(_, found)| found);
         found.with_context(|| {
             format!(
-                "{PRE} is {name:?}, supported are {}",
-                CUTTINGS.each_ref().map(|(name, _)| *name).join(", ")
+                "invalid {PRE} `{name}`: expected one of {}",
+                PRE_TOKENIZERS.each_ref().map(|(name, _)| *name).join(", ")
             )
         })
     }
 
     /// Byte-level BPE (Radford et al. 2019).
     fn byte_level(&self) -> Result<Tokenizer> {
-        let cutting = self.cutting()?;
-        let merges = self.file.typed(MERGES, "texts", Value::texts)?;
-        let merges = merges.with_context(|| format!("no key {MERGES}"))?;
+        let pre_tokenizer = self.pre_tokenizer()?;
+        let merges = self.file.typed(MERGES, "an array of strings", Value::strings)?;
+        let merges = merges.with_context(|| format!("missing key {MERGES}"))?;
         let pair = |merge: &String| {
-            // A token may itself begin with a space.
+            // The first token of a pair may itself begin with a space.
             let at = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ').map(|(at, _)| at);
-            let at = at.with_context(|| format!("{MERGES} has {merge:?}, which is no pair"))?;
+            let at = at.with_context(|| format!("{MERGES} has {merge:?}, which is not a pair"))?;
             Ok((merge[..at].to_owned(), merge[at + 1..].to_owned()))
         };
         let merges = merges.iter().map(pair).collect::<Result<Merges>>()?;
         let model = BPE::builder()
             .vocab_and_merges(self.ids()?, merges)
-            .ignore_merges(cutting.ignore_merges)
+            .ignore_merges(pre_tokenizer.ignore_merges)
             .build()
-            .map_err(failed)?;
+            .map_err(build_error)?;
         let mut tokenizer = Tokenizer::new(model);
-        if cutting.compose {
-            tokenizer.with_normalizer(Some(NFC)).map_err(failed)?;
+        if pre_tokenizer.nfc {
+            tokenizer.with_normalizer(Some(NFC)).map_err(build_error)?;
         }
         let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
-        for pattern in cutting.patterns {
+        for pattern in pre_tokenizer.patterns {
             let pattern = SplitPattern::Regex((*pattern).to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(build_error)?;
             steps.push(split.into());
         }
         steps.push(ByteLevel::new(false, true, false).into());
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
         tokenizer.with_decoder(Some(ByteLevel::default()));
-        match self.surroundings(cutting.add_bos)? {
+        match self.post_processor(pre_tokenizer.add_bos)? {
             Some(template) => tokenizer.with_post_processor(Some(template)),
             None => tokenizer.with_post_processor(Some(ByteLevel::new(false, false, false))),
         };
         Ok(tokenizer)
     }
 
-    /// BPE by scores, as SentencePiece does it (Kudo and Richardson 2018).
-    fn by_scores(&self) -> Result<Tokenizer> {
+    /// SentencePiece BPE (Kudo and Richardson 2018, arXiv:1808.06226).
+    fn sentence_piece(&self) -> Result<Tokenizer> {
         const SPACE: &str = "\u{2581}";
         let unknown = self.of_kind(UNKNOWN).next().map(|(_, token)| token.to_owned());
         let mut model = BPE::builder()
@@ -256,36 +264,38 @@ impl<'a> Vocabulary<'a> {
         if let Some(unknown) = unknown {
             model = model.unk_token(unknown);
         }
-        let mut tokenizer = Tokenizer::new(model.build().map_err(failed)?);
+        let mut tokenizer = Tokenizer::new(model.build().map_err(build_error)?);
         let prefix = self.file.flag("add_space_prefix", true)?;
-        let spaces = Replace::new(" ", SPACE).map_err(failed)?;
+        // SentencePiece marks spaces with U+2581 inside of tokens.
+        let spaces = Replace::new(" ", SPACE).map_err(build_error)?;
         let mut normalizers = vec![spaces.into()];
         if prefix {
             normalizers.insert(0, Prepend::new(SPACE.to_owned()).into());
         }
-        tokenizer.with_normalizer(Some(Normalizers::new(normalizers))).map_err(failed)?;
-        let back = Replace::new(SPACE, " ").map_err(failed)?;
+        tokenizer.with_normalizer(Some(Normalizers::new(normalizers))).map_err(build_error)?;
+        let back = Replace::new(SPACE, " ").map_err(build_error)?;
         let mut decoders = vec![back.into(), ByteFallback::new().into(), Fuse::new().into()];
         if prefix {
             decoders.push(Strip::new(' ', 1, 0).into());
         }
         tokenizer.with_decoder(Some(Decoders::new(decoders)));
-        if let Some(template) = self.surroundings(true)? {
+        if let Some(template) = self.post_processor(true)? {
             tokenizer.with_post_processor(Some(template));
         }
         Ok(tokenizer)
     }
 
-    /// Every way to make a token of two others, those of higher scores first; as transformers
+    /// Every split of a token into two others, by descending score of the token. SentencePiece
+    /// merges by scores and the library by ranks, so ranks are derived as transformers does when it
     /// converts such models.
     fn merges_by_score(&self) -> Result<Merges> {
-        let scores = self.file.typed(SCORES, "floating point numbers", |value| match value.list()? {
-            List::Floats(scores) => Some(scores),
+        let scores = self.file.typed(SCORES, "an array of floats", |value| match value.array()? {
+            Array::Floats(scores) => Some(scores),
             _ => None,
         })?;
-        let scores = scores.with_context(|| format!("no key {SCORES}"))?;
+        let scores = scores.with_context(|| format!("missing key {SCORES}"))?;
         let (count, tokens) = (scores.len(), self.tokens.len());
-        ensure!(count == tokens, "{SCORES} has {count} values for {tokens} tokens");
+        ensure!(count == tokens, "invalid {SCORES} of length {count}: expected {tokens}");
         let ids: Vocab = self.of_kind(NORMAL).map(|(id, token)| (token.to_owned(), id)).collect();
         let mut found = Vec::new();
         for (id, token) in self.of_kind(NORMAL) {
@@ -296,22 +306,22 @@ impl<'a> Vocabulary<'a> {
                 }
             }
         }
-        found.sort_by(|(a, places, _), (b, others, _)| b.total_cmp(a).then(places.cmp(others)));
+        found.sort_by(|(a, ids, _), (b, others, _)| b.total_cmp(a).then(ids.cmp(others)));
         Ok(found.into_iter().map(|(_, _, (left, right))| (left.to_owned(), right.to_owned())).collect())
     }
 
-    /// The tokens around a text, where there are any.
-    fn surroundings(&self, add_bos: bool) -> Result<Option<TemplateProcessing>> {
+    /// Adds the tokens around a text; `None` if there are none.
+    fn post_processor(&self, add_bos: bool) -> Result<Option<TemplateProcessing>> {
         let token = |flag: &str, default: bool, role: &str| -> Result<Option<(String, u32)>> {
             if !self.file.flag(flag, default)? {
                 return Ok(None);
             }
             let id = self.file.special_id(role)?;
-            let id =
-                id.with_context(|| format!("no key tokenizer.ggml.{role}_token_id, which {flag} asks for"))?;
+            let id = id
+                .with_context(|| format!("missing key tokenizer.ggml.{role}_token_id, which {flag} needs"))?;
             Ok(Some((self.tokens[id as usize].clone(), id)))
         };
-        // A default is not insisted on.
+        // Only a flag in the file insists on a token, not a default.
         let has_bos = self.file.value("tokenizer.ggml.bos_token_id").is_some();
         let first = token("add_bos_token", add_bos && has_bos, "bos")?;
         let last = token("add_eos_token", false, "eos")?;

@@ -1,8 +1,8 @@
-//! One file of PyTorch's own format: a zip archive with a pickle that names the tensors.
+//! One file in PyTorch's own format: a zip archive with a pickle that names the tensors.
 //!
 //! candle's reader interprets the few instructions that a state dict needs and builds plain data
-//! from them; whatever function the pickle names is never called. What it would build is measured
-//! before, so a hostile file is refused.
+//! from them; functions that the pickle names are never called. How much it would build is measured
+//! first (`scan`), so that a hostile file is refused.
 
 mod scan;
 
@@ -17,14 +17,14 @@ use candle_core::pickle::{PthTensors, TensorInfo};
 use candle_core::{DType, Tensor};
 use zip::ZipArchive;
 
-use super::check_dtype;
+use super::dtype::check_dtype;
 
 /// First bytes of a zip archive.
-const ZIP: [u8; 4] = *b"PK\x03\x04";
-/// Files of an archive; a checkpoint has one for each tensor.
-const MOST_FILES: usize = 1 << 17;
-/// Longest pickle, unpacked.
-const LONGEST: u64 = 64 << 20;
+const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
+/// Upper limit on the files of an archive; a checkpoint has one for each tensor.
+const MAX_FILES: usize = 1 << 17;
+/// Upper limit on the unpacked bytes of a pickle; that of a large checkpoint has some megabytes.
+const MAX_PICKLE_BYTES: u64 = 64 << 20;
 
 pub(super) struct File {
     length: u64,
@@ -37,18 +37,17 @@ impl File {
         let file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let length = file.metadata().context("cannot read its size")?.len();
         file.take(4).read_to_end(&mut start)?;
-        // A pickle by itself begins with the instruction that tells its version.
+        // A bare pickle begins with the instruction PROTO.
         ensure!(
             start.first() != Some(&0x80),
-            "is in the format of PyTorch before 1.6, which is not read; save it again with a newer one"
+            "is in the format of PyTorch before 1.6, which is not supported; save it again with a newer version"
         );
         ensure!(
-            start == ZIP,
-            "is not a PyTorch checkpoint: {length} bytes without the head of a zip archive"
+            start == ZIP_MAGIC,
+            "is not a PyTorch checkpoint: {length} bytes that do not begin like a zip archive"
         );
         measure(path)?;
-        // The reader indexes into what the pickle holds without looking, so a damaged one can make
-        // it panic.
+        // The reader indexes without checks, so a damaged pickle can make it panic.
         let tensors = catch_unwind(|| PthTensors::new(path, None))
             .map_err(|_| anyhow!("its pickle is malformed"))?
             .map_err(|error| {
@@ -81,16 +80,16 @@ impl File {
     }
 }
 
-/// Refuses a file whose pickles ask for more than a checkpoint does.
+/// Refuses a file whose pickles would take more memory than that of a checkpoint.
 fn measure(path: &Path) -> Result<()> {
     let file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut archive =
         ZipArchive::new(BufReader::new(file)).context("is not a zip archive or is truncated")?;
-    ensure!(archive.len() <= MOST_FILES, "holds {} files, allowed: at most {MOST_FILES}", archive.len());
+    ensure!(archive.len() <= MAX_FILES, "holds {} files; expected at most {MAX_FILES}", archive.len());
     for index in 0..archive.len() {
         let file = archive.by_index(index).context("is a damaged zip archive")?;
         if file.name().is_ok_and(|name| name.ends_with("data.pkl")) {
-            scan::scan(&mut BufReader::new(file.take(LONGEST))).context("its pickle")?;
+            scan::scan(&mut BufReader::new(file.take(MAX_PICKLE_BYTES))).context("its pickle")?;
         }
     }
     Ok(())

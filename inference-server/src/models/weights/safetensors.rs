@@ -1,4 +1,7 @@
-//! One safetensors file.
+//! One safetensors file: a JSON header and the bytes of the tensors.
+//!
+//! The header is checked against the length of the file when it is opened, so that a truncated
+//! download is refused before anything is loaded.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,11 +12,12 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::check_dtype;
+use super::dtype::check_dtype;
 
-/// Longest header that is believed, as in the format's own reader.
-const LONGEST_HEADER: u64 = 100_000_000;
-/// Bytes read at once; a multiple of the size of every number.
+/// Upper limit on the bytes of a header, as in the `safetensors` crate.
+const MAX_HEADER: u64 = 100_000_000;
+/// Bytes read at once; a multiple of the size of every number. A tensor is never in memory twice,
+/// once as bytes and once as f32.
 const PIECE: usize = 1 << 20;
 
 pub(super) struct File {
@@ -85,12 +89,14 @@ fn read_header(mut file: &fs::File) -> Result<(Metadata, u64)> {
     file.read_exact(&mut size)?;
     let header = u64::from_le_bytes(size);
     ensure!(
-        header <= LONGEST_HEADER && header + 8 <= length,
-        "is not a safetensors file or is truncated: {length} bytes, of which its header alone claims {header}"
+        header <= MAX_HEADER && header + 8 <= length,
+        "is not a safetensors file or is truncated: {length} bytes, of which its header claims {header}"
     );
     let mut bytes = vec![0; usize::try_from(header)?];
     file.read_exact(&mut bytes)?;
     let metadata: Metadata = serde_json::from_slice(&bytes).context("its safetensors header is not valid")?;
+    // The crate has checked that tensors are contiguous, so the end of the last is the length of
+    // all.
     let expected = 8 + header + metadata.data_len() as u64;
     ensure!(length == expected, "is truncated or damaged: {length} bytes, its header asks for {expected}");
     Ok((metadata, 8 + header))

@@ -207,7 +207,7 @@ impl Service {
         let ids = match prompt {
             PromptInput::Text(text) => {
                 self.check_size(&format!("{field}.text"), &text)?;
-                model.tokenizer.prompt(&text, true)?
+                model.tokenizer.encode_prompt(&text, true)?
             }
             PromptInput::Tokens(ids) => {
                 let vocabulary = model.generator()?.profile().vocabulary;
@@ -220,7 +220,7 @@ impl Service {
             PromptInput::Chat { messages, arguments } => {
                 let text = self.render_chat(model, &format!("{field}.chat"), &messages, arguments)?;
                 // A template spells the special tokens out itself.
-                model.tokenizer.prompt(&text, false)?
+                model.tokenizer.encode_prompt(&text, false)?
             }
             PromptInput::Missing => Vec::new(),
         };

@@ -1,67 +1,88 @@
-//! One block of a decoder on the device.
+//! Weights and KV cache of one decoder layer on the device.
+//!
+//! Addresses of tensors that a family does not have are 0, which the kernels test for.
 
 use anyhow::{Result, ensure};
 
-use super::linear::{Linear, Products};
-use super::memory::{Buffer, floats};
+use super::linear::{Linear, LinearOps};
+use super::memory::{Buffer, upload_f32};
 use crate::kernels::gpu::{Address, Gpu, GpuError};
-use crate::models::decoder::config::{DecoderConfig, Family};
-use crate::models::decoder::source::{Source, Stored};
+use crate::models::decoder::config::DecoderConfig;
+use crate::models::decoder::family::Family;
+use crate::models::decoder::source::{Source, StoredMatrix};
 
-/// A block with its weights, keys and values. Addresses of what is not there are 0.
+/// A layer with its weights, keys and values.
 #[derive(Debug)]
 pub(super) struct Layer {
-    /// Tokens that a query sees at most; 0 sees all.
+    /// Maximum keys that a query attends to; 0 for all.
     pub(super) window: usize,
-    /// Whether it rotates as the layers with a window do.
+    /// True if the layer takes the RoPE of local layers.
     pub(super) local: bool,
     pub(super) input_norm: Address,
     pub(super) qkv: Linear,
     pub(super) qkv_bias: Address,
     pub(super) query_norm: Address,
     pub(super) key_norm: Address,
-    pub(super) attended: Linear,
-    pub(super) attended_norm: Address,
-    pub(super) inner_norm: Address,
+    pub(super) o_proj: Linear,
+    /// Norm of the attention's output, before the residual is added.
+    pub(super) attention_norm: Address,
+    pub(super) mlp_norm: Address,
     pub(super) gate_up: Linear,
     pub(super) down: Linear,
+    /// Norm of the feed-forward network's output, before the residual is added.
     pub(super) output_norm: Address,
     pub(super) keys: Buffer,
     pub(super) values: Buffer,
 }
 
-/// What reads a layer's weights.
-pub(super) struct Loader<'a, G: Gpu> {
+/// Reads layers of a source onto the device.
+pub(super) struct LayerLoader<'a, G: Gpu> {
     pub(super) gpu: &'a mut G,
     pub(super) source: &'a mut Source,
     pub(super) config: &'a DecoderConfig,
-    pub(super) products: &'a mut Products,
+    pub(super) linear_ops: &'a mut LinearOps,
 }
 
-impl<G: Gpu> Loader<'_, G> {
-    /// The factors of a norm.
+impl<G: Gpu> LayerLoader<'_, G> {
+    /// The factors of an RMS norm.
     pub(super) fn norm(&mut self, name: &str, width: usize) -> Result<Address> {
         let scale = self.source.norm(self.config.family, name, width)?;
-        Ok(floats(self.gpu, &scale)?)
+        Ok(upload_f32(self.gpu, &scale)?)
     }
 
-    /// The layer with these matrices, one below the other.
+    /// The matrices of these names and outputs, concatenated into one linear layer.
     pub(super) fn linear(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Linear> {
         let matrices = self.matrices(parts, inputs)?;
-        self.products.layer(self.gpu, matrices, inputs)
+        self.linear_ops.layer(self.gpu, matrices, inputs)
     }
 
-    fn matrices(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Vec<(Stored, usize)>> {
-        let read =
-            |(name, outputs): &(String, usize)| Ok((self.source.stored(name, [*outputs, inputs])?, *outputs));
-        parts.iter().map(read).collect()
+    fn matrices(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Vec<(StoredMatrix, usize)>> {
+        let mut matrices = Vec::new();
+        for (name, outputs) in parts {
+            matrices.push((self.source.matrix(name, [*outputs, inputs])?, *outputs));
+        }
+        Ok(matrices)
     }
 
-    /// Block number `index`.
+    fn qkv_bias(&mut self, parts: &[(String, usize)]) -> Result<Address> {
+        if !self.config.qkv_bias {
+            return Ok(0);
+        }
+        let mut biases = Vec::new();
+        for (name, outputs) in parts {
+            biases.extend(self.source.biases(name, *outputs)?);
+        }
+        Ok(upload_f32(self.gpu, &biases)?)
+    }
+
+    /// Layer number `index`.
     pub(super) fn layer(&mut self, index: usize) -> Result<Layer> {
         let config = self.config;
         let (heads, hidden, inner) = (config.heads, config.hidden, config.inner);
-        ensure!(!config.output_bias && !config.mlp_bias, "biases of its layers are served on the CPU only");
+        ensure!(
+            !config.o_proj_bias && !config.mlp_bias,
+            "biases of o_proj and of the feed-forward network are supported on the CPU only"
+        );
         let named = |part: &str| format!("layers.{index}.{part}");
         let of = |parts: &[(&str, usize)]| -> Vec<(String, usize)> {
             parts.iter().map(|(part, outputs)| (named(part), *outputs)).collect()
@@ -75,27 +96,23 @@ impl<G: Gpu> Loader<'_, G> {
         } else {
             of(&[("mlp.gate_proj", inner), ("mlp.up_proj", inner)])
         };
-        let mut qkv_bias = 0;
-        if config.qkv_bias {
-            let mut biases = Vec::new();
-            for (name, outputs) in &qkv {
-                biases.extend(self.source.biases(name, *outputs)?);
-            }
-            qkv_bias = floats(self.gpu, &biases)?;
-        }
+        let qkv_bias = self.qkv_bias(&qkv)?;
         let (mut query_norm, mut key_norm) = (0, 0);
         if matches!(config.family, Family::Qwen3 | Family::Gemma3) {
             query_norm = self.norm(&named("self_attn.q_norm"), heads.size)?;
             key_norm = self.norm(&named("self_attn.k_norm"), heads.size)?;
         }
+        // In Gemma this norm is applied to the output of attention, in the others to the input of
+        // the feed-forward network.
         let after = self.norm(&named("post_attention_layernorm"), hidden)?;
-        let (attended_norm, inner_norm, output_norm) = if gemma {
-            let inner = self.norm(&named("pre_feedforward_layernorm"), hidden)?;
-            (after, inner, self.norm(&named("post_feedforward_layernorm"), hidden)?)
+        let (attention_norm, mlp_norm, output_norm) = if gemma {
+            let mlp_norm = self.norm(&named("pre_feedforward_layernorm"), hidden)?;
+            (after, mlp_norm, self.norm(&named("post_feedforward_layernorm"), hidden)?)
         } else {
             (0, after, 0)
         };
-        let gates = self.matrices(&gate_up, hidden)?;
+        // Kept apart from `linear`: rows of gate and up are interleaved before the upload.
+        let gate_up = self.matrices(&gate_up, hidden)?;
         Ok(Layer {
             window: config.layers[index].window.unwrap_or(0),
             local: config.layers[index].local,
@@ -104,10 +121,10 @@ impl<G: Gpu> Loader<'_, G> {
             qkv_bias,
             query_norm,
             key_norm,
-            attended: self.linear(&of(&[("self_attn.o_proj", hidden)]), q)?,
-            attended_norm,
-            inner_norm,
-            gate_up: self.products.gates(self.gpu, gates, hidden, inner)?,
+            o_proj: self.linear(&of(&[("self_attn.o_proj", hidden)]), q)?,
+            attention_norm,
+            mlp_norm,
+            gate_up: self.linear_ops.gate_up(self.gpu, gate_up, hidden, inner)?,
             down: self.linear(&of(&[("mlp.down_proj", hidden)]), inner)?,
             output_norm,
             keys: Buffer::default(),
@@ -117,10 +134,10 @@ impl<G: Gpu> Loader<'_, G> {
 }
 
 impl Layer {
-    /// Takes memory for so many bytes of keys, and of values.
+    /// Allocates the KV cache: `bytes` for keys and as many for values.
     pub(super) fn reserve<G: Gpu>(&mut self, gpu: &mut G, bytes: usize) -> Result<(), GpuError> {
-        self.keys.room(gpu, bytes)?;
-        self.values.room(gpu, bytes)?;
+        self.keys.reserve(gpu, bytes)?;
+        self.values.reserve(gpu, bytes)?;
         Ok(())
     }
 }

@@ -1,4 +1,9 @@
-//! The linear layers of a decoder on the device, in whatever form their weights are held.
+//! Linear layers of a decoder on the device: dense or quantised weights, by two kinds of products.
+//!
+//! Decode rows are few, and reading the weights once takes most of the time: our own kernels
+//! (`gemv`, source `cuda/product.cu`) multiply the weights in the format of the file. Prefill rows
+//! are many, and arithmetic takes most of the time: the library's products (`gemm`) on weights that
+//! were dequantised just before. Each kind gives a row the same bits in any batch.
 
 use std::collections::HashMap;
 
@@ -9,47 +14,60 @@ use crate::kernels::gpu::{
     Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Source,
 };
 use crate::kernels::quant::{IntLayout, SecondScale, TILE_OUTPUTS, pack_gpu_tiles};
-use crate::models::decoder::source::Stored;
+use crate::models::decoder::source::StoredMatrix;
 
-/// What becomes of a product, as `cuda/product.cu` numbers it.
+/// Operation on a product before it is stored; `cuda/product.cu` has the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Elements.
+pub(super) enum Epilogue {
+    /// Stores elements.
     Elements = 0,
-    /// Floats that are added to those that are there.
-    Added = 1,
-    /// act(gate) · up, elements of half the width.
+    /// Adds to the f32 that are stored there.
+    AddF32 = 1,
+    /// Stores act(gate) · up, elements of half the width.
     Gated = 2,
-    /// Floats.
-    Floats = 3,
+    /// Stores f32.
+    F32 = 3,
 }
 
-/// Rows that one launch of a kernel takes together, and its name.
-const ROWS: [(usize, &str); 4] =
+/// Kernels for decode rows: rows that a thread block computes together, and the kernel's name.
+const GEMV_KERNELS: [(usize, &str); 4] =
     [(8, "multiply_8"), (16, "multiply_16"), (32, "multiply_32"), (64, "multiply_64")];
+/// Number of them that `cuda/product.cu` has for f32.
+const GEMV_KERNELS_F32: usize = 2;
 
-/// Kernels for weights of one kind.
+/// Inputs of a tile of quantised weights; see `cuda/product.cu`.
+const TILE_INPUTS: usize = 32;
+/// Tiles that a thread block of `spread` dequantises, one by each of its warps.
+const TILES_PER_BLOCK: usize = 8;
+
+/// Kernels for weights of one format.
 #[derive(Debug, Clone)]
-struct Kernels {
-    multiply: Vec<(usize, Kernel)>,
-    spread: Option<Kernel>,
+struct LinearKernels {
+    gemv: Vec<(usize, Kernel)>,
+    /// `None` for dense weights.
+    dequantise: Option<Kernel>,
 }
 
-/// The kernels that a model's layers need, and memory for weights that are spread out.
+/// Products of linear layers: their kernels by weight format, and scratch space for dequantised
+/// weights.
 #[derive(Debug)]
-pub(super) struct Products {
+pub(super) struct LinearOps {
     activation: usize,
-    kernels: HashMap<Option<IntLayout>, Kernels>,
-    spread: Buffer,
-    spread_bytes: usize,
+    kernels: HashMap<Option<IntLayout>, LinearKernels>,
+    dequantised: Buffer,
+    /// Elements of the largest layer that is not dense.
+    dequantised_elements: usize,
 }
 
-/// Weights as they lie on the device.
+/// Neighbouring outputs of a layer whose weights have one format.
 #[derive(Debug)]
 struct Part {
+    /// Format of quantised weights; `None` for dense ones.
     grain: Option<IntLayout>,
     weights: Address,
+    /// 0 for dense weights.
     scales: Address,
+    /// Index of its first output in the layer.
     first: usize,
     outputs: usize,
 }
@@ -62,58 +80,62 @@ pub(super) struct Linear {
     outputs: usize,
 }
 
-/// Rows of activations: where they lie, how many there are at most, and where their number is
-/// written.
+/// Rows of activations that are multiplied.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rows {
-    pub(super) at: Address,
-    pub(super) most: usize,
+pub(super) struct InputRows {
+    pub(super) address: Address,
+    /// Rows that the launch is sized for.
+    pub(super) launched: usize,
+    /// Address of the number of rows. A recorded launch reads it, so that it serves any number of
+    /// rows up to `launched`. Only `gemv` needs it.
     pub(super) count: Address,
 }
 
-/// Where a product goes: what becomes of it, the place of its first row, and the columns of a row
-/// there.
+/// Destination of a product.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
-    pub(super) outcome: Outcome,
-    pub(super) at: Address,
+    pub(super) epilogue: Epilogue,
+    pub(super) address: Address,
+    /// Columns of a stored row.
     pub(super) columns: usize,
 }
 
 impl Target {
-    /// The same from a later row on.
-    pub(super) fn at_row(self, row: usize, element: Element) -> Self {
-        let bytes = row * self.columns * self.outcome.result(element).bytes();
-        Self { at: self.at + bytes as Address, ..self }
+    /// The same destination from a later row on.
+    pub(super) fn starting_at(self, row: usize, element: Element) -> Self {
+        let bytes = row * self.columns * self.epilogue.stored_as(element).bytes();
+        Self { address: self.address + bytes as Address, ..self }
     }
 }
 
-impl Outcome {
-    /// How the results are held.
-    fn result(self, element: Element) -> Element {
+impl Epilogue {
+    fn stored_as(self, element: Element) -> Element {
         match self {
             Self::Elements | Self::Gated => element,
-            Self::Added | Self::Floats => Element::F32,
+            Self::AddF32 | Self::F32 => Element::F32,
         }
     }
 }
 
-impl Products {
-    /// Without kernels yet; `activation` is its number in `cuda/activation.cu`.
+impl LinearOps {
+    /// No kernels are compiled yet; `activation` is its number in `cuda/activation.cu`.
     pub(super) fn new(activation: usize) -> Self {
-        Self { activation, kernels: HashMap::new(), spread: Buffer::default(), spread_bytes: 0 }
+        let (kernels, dequantised) = (HashMap::new(), Buffer::default());
+        Self { activation, kernels, dequantised, dequantised_elements: 0 }
     }
 
-    fn prepare<G: Gpu>(&mut self, gpu: &mut G, grain: Option<IntLayout>) -> Result<(), GpuError> {
+    /// Compiles the kernels for a weight format, once.
+    fn compile<G: Gpu>(&mut self, gpu: &mut G, grain: Option<IntLayout>) -> Result<(), GpuError> {
         if self.kernels.contains_key(&grain) {
             return Ok(());
         }
-        let count = if gpu.element() == Element::F32 { 2 } else { ROWS.len() };
+        let count = if gpu.element() == Element::F32 { GEMV_KERNELS_F32 } else { GEMV_KERNELS.len() };
         let mut entries: Vec<Entry> =
-            ROWS[..count].iter().map(|(_, name)| Entry { name, threads: 256, shared: 0 }).collect();
+            GEMV_KERNELS[..count].iter().map(|(_, name)| Entry { name, threads: 256, shared: 0 }).collect();
         if grain.is_some() {
             entries.push(Entry { name: "dequantise", threads: 256, shared: 0 });
         }
+        // A format is compiled in as constants, so that unpacking costs a few instructions.
         let (bits, second, offset) =
             grain.map_or((0, SecondScale::None, 0), |grain| (grain.bits, grain.second, grain.offset));
         let defines = [
@@ -123,102 +145,113 @@ impl Products {
             ("OFFSET", format!("{offset}.0f")),
         ];
         let kernels = gpu.compile(Source::Product, &defines, &entries)?;
-        let multiply = ROWS.iter().map(|(rows, _)| *rows).zip(kernels.iter().copied()).take(count).collect();
-        let spread = kernels.get(count).copied();
-        self.kernels.insert(grain, Kernels { multiply, spread });
+        let rows = GEMV_KERNELS.iter().map(|(rows, _)| *rows);
+        let gemv = rows.zip(kernels.iter().copied()).take(count).collect();
+        let dequantise = kernels.get(count).copied();
+        self.kernels.insert(grain, LinearKernels { gemv, dequantise });
         Ok(())
     }
 
-    /// The layer with these matrices, one below the other.
+    /// Uploads matrices with their outputs, concatenated into one layer.
     pub(super) fn layer<G: Gpu>(
         &mut self,
         gpu: &mut G,
-        matrices: Vec<(Stored, usize)>,
+        matrices: Vec<(StoredMatrix, usize)>,
         inputs: usize,
     ) -> Result<Linear> {
         let (mut parts, mut first) = (Vec::new(), 0);
-        for (stored, outputs) in joined(matrices) {
+        for (stored, outputs) in merge_neighbours(matrices) {
             let order: Vec<usize> = (0..outputs).collect();
-            let part = self.part(gpu, &stored, inputs, &order)?;
+            let part = self.upload_part(gpu, &stored, inputs, &order)?;
             parts.push(Part { first, ..part });
             first += outputs;
         }
-        Ok(self.finished(parts, inputs, first))
+        Ok(self.finish(parts, inputs, first))
     }
 
-    /// The layer of a gate and what it opens, of `width` outputs each, eight of one and eight of
-    /// the other in turns.
-    pub(super) fn gates<G: Gpu>(
+    /// Uploads a gate and an up projection of `width` outputs each as one layer, in which eight
+    /// outputs of the gate alternate with eight of the other: so one tile of the product has what
+    /// [`Epilogue::Gated`] needs.
+    pub(super) fn gate_up<G: Gpu>(
         &mut self,
         gpu: &mut G,
-        matrices: Vec<(Stored, usize)>,
+        matrices: Vec<(StoredMatrix, usize)>,
         inputs: usize,
         width: usize,
     ) -> Result<Linear> {
-        let mut all = joined(matrices);
+        let mut all = merge_neighbours(matrices);
         if all.len() > 1 {
-            // Formats that differ cannot lie in turns.
-            let numbers = all.iter().flat_map(|(stored, outputs)| stored.numbers(outputs * inputs)).collect();
-            all = vec![(Stored::Floats(numbers), 2 * width)];
+            // Rows of different formats cannot alternate.
+            let numbers = all.iter().flat_map(|(stored, outputs)| stored.to_f32(outputs * inputs)).collect();
+            all = vec![(StoredMatrix::Floats(numbers), 2 * width)];
         }
         let order: Vec<usize> = (0..2 * width)
             .map(|output| output / 16 * 8 + output % 8 + if output % 16 < 8 { 0 } else { width })
             .collect();
-        let part = self.part(gpu, &all[0].0, inputs, &order)?;
-        Ok(self.finished(vec![part], inputs, 2 * width))
+        let part = self.upload_part(gpu, &all[0].0, inputs, &order)?;
+        Ok(self.finish(vec![part], inputs, 2 * width))
     }
 
-    fn finished(&mut self, parts: Vec<Part>, inputs: usize, outputs: usize) -> Linear {
+    fn finish(&mut self, parts: Vec<Part>, inputs: usize, outputs: usize) -> Linear {
         let layer = Linear { parts, inputs, outputs };
         if !layer.is_dense() {
-            self.spread_bytes = self.spread_bytes.max(inputs * outputs);
+            self.dequantised_elements = self.dequantised_elements.max(inputs * outputs);
         }
         layer
     }
 
-    fn part<G: Gpu>(&mut self, gpu: &mut G, stored: &Stored, inputs: usize, order: &[usize]) -> Result<Part> {
+    /// Uploads the rows of a matrix in the given order.
+    fn upload_part<G: Gpu>(
+        &mut self,
+        gpu: &mut G,
+        stored: &StoredMatrix,
+        inputs: usize,
+        order: &[usize],
+    ) -> Result<Part> {
         let outputs = order.len();
         let (grain, weights, scales) = match stored {
-            Stored::Floats(numbers) => {
+            StoredMatrix::Floats(numbers) => {
                 let mut bytes = Vec::with_capacity(outputs * inputs * gpu.element().bytes());
                 for row in order {
                     bytes.extend(gpu.element().encode(&numbers[row * inputs..][..inputs]));
                 }
                 (None, upload(gpu, &bytes)?, 0)
             }
-            Stored::Blocks(format, bytes) => {
+            StoredMatrix::Blocks(format, bytes) => {
                 let tiles = pack_gpu_tiles(*format, inputs, bytes, order)?;
                 let scales: Vec<u8> = tiles.scales.iter().flat_map(|word| word.to_le_bytes()).collect();
                 (IntLayout::of(*format), upload(gpu, &tiles.codes)?, upload(gpu, &scales)?)
             }
         };
-        self.prepare(gpu, grain)?;
+        self.compile(gpu, grain)?;
         Ok(Part { grain, weights, scales, first: 0, outputs })
     }
 
-    /// The product of rows of written tokens.
-    pub(super) fn few<G: Gpu>(
+    /// Multiplies decode rows, by the smallest kernel that takes all of them at once if there is
+    /// one.
+    pub(super) fn gemv<G: Gpu>(
         &self,
         gpu: &mut G,
         layer: &Linear,
-        x: Rows,
+        x: InputRows,
         target: Target,
     ) -> Result<(), GpuError> {
-        let bytes = target.outcome.result(gpu.element()).bytes();
+        let bytes = target.epilogue.stored_as(gpu.element()).bytes();
         for part in &layer.parts {
-            let kernels = &self.kernels[&part.grain].multiply;
-            let fits = kernels.iter().find(|(rows, _)| *rows >= x.most).or(kernels.last());
-            let Some((rows, kernel)) = fits else { return Ok(()) };
-            let to = target.at + (part.first * bytes) as Address;
-            let grid = [x.most.div_ceil(*rows), part.outputs.div_ceil(TILE_OUTPUTS), 1];
+            let kernels = &self.kernels[&part.grain].gemv;
+            let fitting = kernels.iter().find(|(rows, _)| *rows >= x.launched).or(kernels.last());
+            let Some((rows, kernel)) = fitting else { return Ok(()) };
+            // A part stores its columns of every row; `columns` is the stride.
+            let to = target.address + (part.first * bytes) as Address;
+            let grid = [x.launched.div_ceil(*rows), part.outputs.div_ceil(TILE_OUTPUTS), 1];
             let arguments: [Argument; 9] = [
                 part.weights.into(),
                 part.scales.into(),
                 layer.inputs.into(),
                 part.outputs.into(),
-                x.at.into(),
+                x.address.into(),
                 x.count.into(),
-                (target.outcome as usize).into(),
+                (target.epilogue as usize).into(),
                 to.into(),
                 target.columns.into(),
             ];
@@ -227,40 +260,44 @@ impl Products {
         Ok(())
     }
 
-    /// The product of rows of prompts, as many as `x` has at most; its result is as wide as the
-    /// layer.
-    pub(super) fn many<G: Gpu>(
+    /// Multiplies prefill rows, exactly `x.launched`. [`Epilogue::Gated`] is not among the
+    /// library's; a stored row is as wide as the layer.
+    pub(super) fn gemm<G: Gpu>(
         &mut self,
         gpu: &mut G,
         layer: &Linear,
-        x: Rows,
+        x: InputRows,
         target: Target,
     ) -> Result<(), GpuError> {
         let element = gpu.element();
+        // A dense layer is multiplied where it is; anything else is dequantised for each step.
         let mut weight = layer.parts[0].weights;
         if !layer.is_dense() {
-            self.spread.room(gpu, self.spread_bytes * element.bytes())?;
-            weight = self.spread.address();
+            self.dequantised.reserve(gpu, self.dequantised_elements * element.bytes())?;
+            weight = self.dequantised.address();
             for part in &layer.parts {
-                self.spread_out(gpu, part, layer.inputs)?;
+                self.dequantise(gpu, part, layer.inputs)?;
             }
         }
-        let result = target.outcome.result(element);
-        let shape = GemmShape { inputs: layer.inputs, outputs: layer.outputs, result };
-        let operands = GemmOperands { weight, input: x.at, output: target.at };
-        gpu.multiply(shape, operands, x.most, target.outcome == Outcome::Added)
+        let shape = GemmShape {
+            inputs: layer.inputs,
+            outputs: layer.outputs,
+            result: target.epilogue.stored_as(element),
+        };
+        let operands = GemmOperands { weight, input: x.address, output: target.address };
+        gpu.multiply(shape, operands, x.launched, target.epilogue == Epilogue::AddF32)
     }
 
-    /// A part's weights as elements, in their place of the whole layer's.
-    fn spread_out<G: Gpu>(&self, gpu: &mut G, part: &Part, inputs: usize) -> Result<(), GpuError> {
+    /// Dequantises a part into its place in the scratch space.
+    fn dequantise<G: Gpu>(&self, gpu: &mut G, part: &Part, inputs: usize) -> Result<(), GpuError> {
         let bytes = gpu.element().bytes();
-        let to = self.spread.address() + (part.first * inputs * bytes) as Address;
-        match self.kernels[&part.grain].spread {
+        let to = self.dequantised.address() + (part.first * inputs * bytes) as Address;
+        match self.kernels[&part.grain].dequantise {
             Some(kernel) => {
-                let tiles = part.outputs.div_ceil(TILE_OUTPUTS) * (inputs / 32);
+                let tiles = part.outputs.div_ceil(TILE_OUTPUTS) * (inputs / TILE_INPUTS);
                 let arguments: [Argument; 5] =
                     [part.weights.into(), part.scales.into(), inputs.into(), part.outputs.into(), to.into()];
-                gpu.launch(kernel, [tiles.div_ceil(8), 1, 1], &arguments)
+                gpu.launch(kernel, [tiles.div_ceil(TILES_PER_BLOCK), 1, 1], &arguments)
             }
             None => gpu.copy(part.weights, to, part.outputs * inputs * bytes),
         }
@@ -268,32 +305,32 @@ impl Products {
 }
 
 impl Linear {
-    /// Whether it is one matrix of elements.
+    /// Returns true if the weights are one dense matrix.
     fn is_dense(&self) -> bool {
         self.parts.len() == 1 && self.parts[0].grain.is_none()
     }
 
-    /// Columns of what it is applied to.
+    /// Width of an input row.
     pub(super) fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Columns of its result.
+    /// Width of an output row.
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
 }
 
-/// Neighbours of one kind as one matrix.
-fn joined(matrices: Vec<(Stored, usize)>) -> Vec<(Stored, usize)> {
-    let mut all: Vec<(Stored, usize)> = Vec::new();
+/// Merges neighbouring matrices of one format.
+fn merge_neighbours(matrices: Vec<(StoredMatrix, usize)>) -> Vec<(StoredMatrix, usize)> {
+    let mut all: Vec<(StoredMatrix, usize)> = Vec::new();
     for (stored, outputs) in matrices {
         match (all.last_mut(), stored) {
-            (Some((Stored::Floats(before), count)), Stored::Floats(numbers)) => {
+            (Some((StoredMatrix::Floats(before), count)), StoredMatrix::Floats(numbers)) => {
                 before.extend(numbers);
                 *count += outputs;
             }
-            (Some((Stored::Blocks(format, before), count)), Stored::Blocks(other, bytes))
+            (Some((StoredMatrix::Blocks(format, before), count)), StoredMatrix::Blocks(other, bytes))
                 if *format == other =>
             {
                 before.extend(bytes);

@@ -1,8 +1,10 @@
-//! Memory that grows with the largest step.
+//! Device memory of a decoder: buffers that grow with the largest step, and uploads of weights.
+//!
+//! Nothing is freed before the device is dropped, except a buffer that is replaced by a larger one.
 
 use crate::kernels::gpu::{Address, Gpu, GpuError};
 
-/// Memory of the device.
+/// Device memory that grows on demand and never shrinks.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     address: Address,
@@ -10,13 +12,14 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Room for so many bytes, and whether it lies where it lay before; what was there is lost
-    /// where it does not.
-    pub(super) fn room<G: Gpu>(&mut self, gpu: &mut G, bytes: usize) -> Result<bool, GpuError> {
+    /// Grows to at least `bytes`. Returns whether the address is unchanged; otherwise the contents
+    /// are lost, and recorded launches that refer to the buffer are invalid.
+    pub(super) fn reserve<G: Gpu>(&mut self, gpu: &mut G, bytes: usize) -> Result<bool, GpuError> {
         if self.bytes >= bytes {
             return Ok(true);
         }
         if self.bytes > 0 {
+            // Zero first: if the allocation below fails, the released address must not be reused.
             self.bytes = 0;
             gpu.release(self.address)?;
         }
@@ -25,21 +28,21 @@ impl Buffer {
         Ok(false)
     }
 
-    /// Where it lies.
+    /// Device address; unspecified before the first [`Buffer::reserve`].
     pub(super) fn address(&self) -> Address {
         self.address
     }
 }
 
-/// New memory with these bytes.
+/// Copies bytes into newly allocated memory.
 pub(super) fn upload<G: Gpu>(gpu: &mut G, bytes: &[u8]) -> Result<Address, GpuError> {
     let address = gpu.allocate(bytes.len())?;
     gpu.upload(address, bytes)?;
     Ok(address)
 }
 
-/// New memory with these numbers, as f32.
-pub(super) fn floats<G: Gpu>(gpu: &mut G, numbers: &[f32]) -> Result<Address, GpuError> {
+/// Copies numbers, as f32, into newly allocated memory.
+pub(super) fn upload_f32<G: Gpu>(gpu: &mut G, numbers: &[f32]) -> Result<Address, GpuError> {
     let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
     upload(gpu, &bytes)
 }

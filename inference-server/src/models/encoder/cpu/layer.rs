@@ -1,23 +1,38 @@
-//! One block of the encoder: attention and feed-forward, each with its residual and normalisation.
+//! One layer of an encoder on the CPU: attention and feed-forward network, each followed by the
+//! residual and a layer norm.
+//!
+//! A layer is generic over the packing of its weights, f32 or bf16; only the forward pass differs.
 
 use std::ops::Range;
 
 use anyhow::Result;
 
-use super::{Buffers, activation, norm, values};
 use crate::kernels::attention::{Heads, attend};
 use crate::kernels::bf16::{self, Unit, narrow_rows};
 use crate::kernels::gemm::{self, Epilogue};
 use crate::kernels::isa::Isa;
 use crate::kernels::layer_norm::LayerNorm;
 use crate::kernels::math::Activation;
-use crate::models::checkpoint::EncoderConfig;
+use crate::kernels::matrix::Matrix;
+use crate::models::checkpoint::encoder_config::EncoderConfig;
 use crate::models::weights::Weights;
 
-/// A block with its weights packed as `W`.
+/// Activations of a batch, tokens × width each. The last two hold inputs of products in bf16.
+#[derive(Default)]
+pub(super) struct Buffers {
+    pub(super) hidden: Matrix,
+    /// Queries, keys and values, or the inner activations of the feed-forward network.
+    qkv_or_inner: Matrix,
+    attention_out: Matrix,
+    sum: Matrix,
+    narrow: bf16::Bf16Rows,
+    narrow_inner: bf16::Bf16Rows,
+}
+
+/// A layer with its weights packed as `W`.
 pub(super) struct Layer<W> {
     qkv: W,
-    attended: W,
+    o_proj: W,
     attention_norm: LayerNorm,
     up: W,
     activation: Activation,
@@ -25,11 +40,11 @@ pub(super) struct Layer<W> {
     output_norm: LayerNorm,
 }
 
-/// Weights of a linear layer, packed for one kind of arithmetic.
+/// Weights of a linear layer, packed for f32 or bf16.
 pub(super) trait Linear {
     /// Zero weights.
     fn zeros(inputs: usize, outputs: usize) -> Self;
-    /// Packs rows of W and their biases from an output on.
+    /// Packs rows of the weight matrix and their biases as the outputs from `first` on.
     fn pack(&mut self, first: usize, weight: &[f32], bias: &[f32]);
     /// Length of an input row.
     fn inputs(&self) -> usize;
@@ -63,7 +78,7 @@ impl Linear for bf16::Panels {
     }
 }
 
-/// Reads every block of the encoder.
+/// Reads all layers.
 pub(super) fn load_all<W: Linear>(config: &EncoderConfig, weights: &mut Weights) -> Result<Vec<Layer<W>>> {
     let at = |index: usize| format!("encoder.layer.{index}");
     (0..config.num_hidden_layers).map(|index| Layer::load(config, weights, &at(index))).collect()
@@ -88,30 +103,30 @@ impl<W: Linear> Layer<W> {
             pack(weights, &format!("{at}.{name}"), &mut panels, 0..to)?;
             anyhow::Ok(panels)
         };
-        let attended = linear("attention.output.dense", hidden, hidden)?;
+        let o_proj = linear("attention.output.dense", hidden, hidden)?;
         let up = linear("intermediate.dense", hidden, inner)?;
         let down = linear("output.dense", inner, hidden)?;
         Ok(Self {
             qkv,
-            attended,
-            attention_norm: norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
+            o_proj,
+            attention_norm: layer_norm(weights, &format!("{at}.attention.output.LayerNorm"), config)?,
             up,
-            activation: activation(config.hidden_act),
+            activation: config.hidden_act.kernel(),
             down,
-            output_norm: norm(weights, &format!("{at}.output.LayerNorm"), config)?,
+            output_norm: layer_norm(weights, &format!("{at}.output.LayerNorm"), config)?,
         })
     }
 }
 
 impl Layer<gemm::Panels> {
     pub(super) fn forward(&self, isa: Isa, heads: Heads, texts: &[Range<usize>], buffers: &mut Buffers) {
-        let Buffers { hidden, wide, context, sum, .. } = buffers;
-        gemm::multiply(isa, hidden, &self.qkv, Epilogue::Bias, wide);
-        attend(isa, wide, texts, heads, context);
-        gemm::multiply(isa, context, &self.attended, Epilogue::Residual(hidden), sum);
+        let Buffers { hidden, qkv_or_inner, attention_out, sum, .. } = buffers;
+        gemm::multiply(isa, hidden, &self.qkv, Epilogue::Bias, qkv_or_inner);
+        attend(isa, qkv_or_inner, texts, heads, attention_out);
+        gemm::multiply(isa, attention_out, &self.o_proj, Epilogue::Residual(hidden), sum);
         self.attention_norm.apply(isa, sum, hidden);
-        gemm::multiply(isa, hidden, &self.up, Epilogue::Activation(self.activation), wide);
-        gemm::multiply(isa, wide, &self.down, Epilogue::Residual(hidden), sum);
+        gemm::multiply(isa, hidden, &self.up, Epilogue::Activation(self.activation), qkv_or_inner);
+        gemm::multiply(isa, qkv_or_inner, &self.down, Epilogue::Residual(hidden), sum);
         self.output_norm.apply(isa, sum, hidden);
     }
 }
@@ -119,24 +134,27 @@ impl Layer<gemm::Panels> {
 impl Layer<bf16::Panels> {
     pub(super) fn forward(&self, unit: Unit, heads: Heads, texts: &[Range<usize>], buffers: &mut Buffers) {
         let isa = Isa::detect();
-        let Buffers { hidden, wide, context, sum, narrow, narrow_wide } = buffers;
+        let Buffers { hidden, qkv_or_inner, attention_out, sum, narrow, narrow_inner } = buffers;
+        // Products read bf16 and sum in f32; the residual stream stays in f32.
         narrow_rows(isa, hidden, narrow);
-        bf16::multiply(unit, narrow, &self.qkv, Epilogue::Bias, wide);
-        attend(isa, wide, texts, heads, context);
-        narrow_rows(isa, context, narrow);
-        bf16::multiply(unit, narrow, &self.attended, Epilogue::Residual(hidden), sum);
+        bf16::multiply(unit, narrow, &self.qkv, Epilogue::Bias, qkv_or_inner);
+        attend(isa, qkv_or_inner, texts, heads, attention_out);
+        narrow_rows(isa, attention_out, narrow);
+        bf16::multiply(unit, narrow, &self.o_proj, Epilogue::Residual(hidden), sum);
         self.attention_norm.apply(isa, sum, hidden);
         narrow_rows(isa, hidden, narrow);
         let activated = Epilogue::Activation(self.activation);
-        bf16::multiply_narrow(unit, narrow, &self.up, activated, narrow_wide);
-        bf16::multiply(unit, narrow_wide, &self.down, Epilogue::Residual(hidden), sum);
+        // The inner activations are only read by the next product, so they are stored in bf16 at
+        // once.
+        bf16::multiply_narrow(unit, narrow, &self.up, activated, narrow_inner);
+        bf16::multiply(unit, narrow_inner, &self.down, Epilogue::Residual(hidden), sum);
         self.output_norm.apply(isa, sum, hidden);
     }
 
-    /// By how many bytes the weights are smaller than in f32.
+    /// Bytes that packing in bf16 saves over f32.
     pub(super) fn bytes_saved(&self) -> u64 {
         let weights = |panels: &bf16::Panels| (panels.inputs() * panels.outputs()) as u64;
-        [&self.qkv, &self.attended, &self.up, &self.down].map(weights).iter().sum::<u64>() * 2
+        [&self.qkv, &self.o_proj, &self.up, &self.down].map(weights).iter().sum::<u64>() * 2
     }
 }
 
@@ -145,4 +163,18 @@ fn pack(weights: &mut Weights, at: &str, panels: &mut impl Linear, outputs: Rang
     let bias = values(weights, &format!("{at}.bias"), &[outputs.len()])?;
     panels.pack(outputs.start, &weight, &bias);
     Ok(())
+}
+
+/// A tensor of the encoder as plain numbers.
+pub(super) fn values(weights: &mut Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    Ok(weights.encoder(name, shape)?.flatten_all()?.to_vec1()?)
+}
+
+pub(super) fn layer_norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> Result<LayerNorm> {
+    let shape = [config.hidden_size];
+    Ok(LayerNorm {
+        scale: values(weights, &format!("{at}.weight"), &shape)?,
+        shift: values(weights, &format!("{at}.bias"), &shape)?,
+        epsilon: config.layer_norm_eps as f32,
+    })
 }

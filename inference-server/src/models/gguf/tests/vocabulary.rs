@@ -78,7 +78,7 @@ fn byte_level_tokenizers_come_back() {
     assert_eq!(file.chat_template().unwrap(), Some("{{ messages }}"));
     let end = file.special_token("eos").unwrap();
     assert_eq!(end, Some("<|im_end|>"));
-    assert_eq!(file.end_ids().unwrap(), [tokenizer.token_to_id("<|im_end|>").unwrap()]);
+    assert_eq!(file.eos_ids().unwrap(), [tokenizer.token_to_id("<|im_end|>").unwrap()]);
     assert_eq!(file.special_token("bos").unwrap(), None);
 }
 
@@ -149,19 +149,22 @@ fn tokenizers_that_are_not_known() {
     }
     check(
         ("tokenizer.ggml.pre", Some(text("tekken"))),
-        "tokenizer.ggml.pre is \"tekken\", supported are qwen2, llama-bpe, gpt-2, default",
+        "invalid tokenizer.ggml.pre `tekken`: expected one of qwen2, llama-bpe, gpt-2, default",
     );
     check(
         ("tokenizer.ggml.model", Some(text("bert"))),
-        "tokenizer.ggml.model is \"bert\", supported are gpt2, llama",
+        "invalid tokenizer.ggml.model `bert`: expected gpt2 or llama",
     );
-    check(("tokenizer.ggml.model", None), "no key tokenizer.ggml.model");
-    check(("tokenizer.ggml.tokens", None), "no key tokenizer.ggml.tokens");
-    check(("tokenizer.ggml.tokens", Some(Written::U8(1))), "tokenizer.ggml.tokens is 1, expected texts");
-    check(("tokenizer.ggml.tokens", Some(texts(["a", "a"]))), "tokenizer.ggml.token_type has");
+    check(("tokenizer.ggml.model", None), "missing key tokenizer.ggml.model");
+    check(("tokenizer.ggml.tokens", None), "missing key tokenizer.ggml.tokens");
+    check(
+        ("tokenizer.ggml.tokens", Some(Written::U8(1))),
+        "invalid tokenizer.ggml.tokens 1: expected an array of strings",
+    );
+    check(("tokenizer.ggml.tokens", Some(texts(["a", "a"]))), "invalid tokenizer.ggml.token_type of length");
     check(
         ("tokenizer.ggml.merges", Some(texts(["ab"]))),
-        "tokenizer.ggml.merges has \"ab\", which is no pair",
+        "tokenizer.ggml.merges has \"ab\", which is not a pair",
     );
     check(("tokenizer.ggml.merges", Some(texts(["a 日"]))), "the tokenizer cannot be built: ");
     let tokens = [
@@ -171,7 +174,7 @@ fn tokenizers_that_are_not_known() {
         ("tokenizer.ggml.eos_token_id", Written::U32(3)),
     ];
     let file = opened(&tokens, &[]);
-    assert_eq!(file.tokenizer().unwrap_err().to_string(), "tokenizer.ggml.tokens has \"a\" twice");
+    assert_eq!(file.tokenizer().unwrap_err().to_string(), "tokenizer.ggml.tokens has the duplicate \"a\"");
     let error = file.special_token("eos").unwrap_err().to_string();
-    assert_eq!(error, "tokenizer.ggml.eos_token_id is 3, the vocabulary has 3 tokens");
+    assert_eq!(error, "invalid tokenizer.ggml.eos_token_id 3: the vocabulary has 3 tokens");
 }

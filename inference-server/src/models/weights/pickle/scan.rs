@@ -1,25 +1,26 @@
-//! What reading a pickle would take, found out without building any of it.
+//! Memory and stack that reading a pickle would take, computed without building any of it.
 //!
-//! The reader copies a value whenever the pickle remembers or repeats it, and drops nested values
-//! by recursion: a few kilobytes can ask for more memory than there is, or for more stack. So the
-//! same instructions are followed here with nothing but the size and the depth of each value.
+//! candle's reader clones a value whenever the pickle memoises it or gets it from the memo, and
+//! drops nested values by recursion: a few kilobytes of pickle can exhaust memory or stack. So the
+//! same instructions are interpreted here on the size and the depth of each value alone. Opcodes
+//! are those of Python's `pickletools`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Deepest nesting of values; checkpoints have some ten.
-const DEEPEST: u32 = 64;
-/// Values and 64-byte pieces of texts that are there at once at most; a checkpoint has some thirty
-/// for each tensor.
-const MOST_VALUES: u64 = 4 << 20;
-/// Values that are copied at most, all copies together.
-const MOST_COPIES: u64 = 64 << 20;
-/// Longest text.
-const LONGEST_TEXT: u32 = 1 << 20;
+/// Upper limit on the nesting of values; checkpoints have about ten levels.
+const MAX_DEPTH: u32 = 64;
+/// Upper limit on the values in memory at once, where 64 bytes of a text count as one; a checkpoint
+/// has about thirty for each tensor.
+const MAX_VALUES: u64 = 4 << 20;
+/// Upper limit on the values that are copied, all copies together.
+const MAX_COPIES: u64 = 64 << 20;
+/// Upper limit on the bytes of a text.
+const MAX_TEXT: u32 = 1 << 20;
 
-/// A value, or a mark.
+/// Size of a value, or a mark.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     depth: u32,
@@ -41,10 +42,10 @@ struct Scan {
     copied: u64,
 }
 
-/// Follows the instructions of a pickle up to its end.
+/// Interprets a pickle up to its end.
 ///
 /// # Errors
-/// If it is malformed, or would take more than a checkpoint does.
+/// If it is malformed, has instructions that no checkpoint needs, or exceeds a limit.
 pub(super) fn scan(pickle: &mut impl BufRead) -> Result<()> {
     let mut scan = Scan::default();
     while scan.step(pickle)? {}
@@ -52,7 +53,7 @@ pub(super) fn scan(pickle: &mut impl BufRead) -> Result<()> {
 }
 
 impl Scan {
-    /// Follows one instruction; whether there are more.
+    /// Interprets one instruction. Returns whether more follow.
     fn step(&mut self, r: &mut impl BufRead) -> Result<bool> {
         let [code] = bytes(r)?;
         match code {
@@ -71,24 +72,21 @@ impl Scan {
             0x8a => {
                 let [length] = bytes(r)?;
                 ensure!(length <= 8, "has a number of {length} bytes");
-                pass(r, u64::from(length))?;
+                skip_bytes(r, u64::from(length))?;
                 self.push(Size::ONE)?;
             }
             b'X' => {
                 let length = u32::from_le_bytes(bytes(r)?);
-                ensure!(
-                    length <= LONGEST_TEXT,
-                    "has a text of {length} bytes, allowed: at most {LONGEST_TEXT}"
-                );
-                pass(r, u64::from(length))?;
+                ensure!(length <= MAX_TEXT, "has a text of {length} bytes; expected at most {MAX_TEXT}");
+                skip_bytes(r, u64::from(length))?;
                 self.push_text(length as usize)?;
             }
-            // The reader takes `d` for an empty dictionary.
+            // candle takes `d` (DICT) for an empty dictionary and leaves the mark where it is.
             b'N' | 0x88 | 0x89 | b'}' | b'd' | b']' | b')' => self.push(Size::ONE)?,
             b'(' => self.push(Size::MARK)?,
             b't' => {
-                let parts = self.marked()?;
-                self.gather(&parts)?;
+                let parts = self.pop_mark()?;
+                self.push_container(&parts)?;
             }
             b'Q' | 0x85 => self.join(1)?,
             b'b' | b'R' | 0x81 | 0x86 => self.join(2)?,
@@ -96,13 +94,13 @@ impl Scan {
             b'a' => self.extend_by(1)?,
             b's' => self.extend_by(2)?,
             b'e' | b'u' => {
-                let parts = self.marked()?;
+                let parts = self.pop_mark()?;
                 self.extend(&parts)?;
             }
-            b'q' => self.remember(short_id(r)?)?,
-            b'r' => self.remember(u32::from_le_bytes(bytes(r)?))?,
-            b'h' => self.repeat(short_id(r)?)?,
-            b'j' => self.repeat(u32::from_le_bytes(bytes(r)?))?,
+            b'q' => self.memoise(short_id(r)?)?,
+            b'r' => self.memoise(u32::from_le_bytes(bytes(r)?))?,
+            b'h' => self.get(short_id(r)?)?,
+            b'j' => self.get(u32::from_le_bytes(bytes(r)?))?,
             code => bail!("has the instruction {code:#04x}, which no checkpoint needs"),
         }
         Ok(true)
@@ -118,9 +116,9 @@ impl Scan {
     }
 
     fn push(&mut self, size: Size) -> Result<()> {
-        ensure!(size.depth <= DEEPEST, "nests values more than {DEEPEST} deep");
+        ensure!(size.depth <= MAX_DEPTH, "nests values more than {MAX_DEPTH} deep");
         self.held = self.held.saturating_add(size.values);
-        ensure!(self.held <= MOST_VALUES, "holds more than {MOST_VALUES} values");
+        ensure!(self.held <= MAX_VALUES, "holds more than {MAX_VALUES} values");
         self.stack.push(size);
         Ok(())
     }
@@ -131,32 +129,33 @@ impl Scan {
         Ok(size)
     }
 
-    /// The values behind the last mark, which goes too.
-    fn marked(&mut self) -> Result<Vec<Size>> {
-        let place = self.stack.iter().rposition(|size| size.is_mark).context("has no mark")?;
-        let parts = self.stack.split_off(place + 1);
+    /// Pops the values above the last mark, and the mark.
+    fn pop_mark(&mut self) -> Result<Vec<Size>> {
+        let mark = self.stack.iter().rposition(|size| size.is_mark).context("has no mark")?;
+        let parts = self.stack.split_off(mark + 1);
         let values: u64 = parts.iter().map(|size| size.values).sum();
         self.held = self.held.saturating_sub(values);
         self.pop()?;
         Ok(parts)
     }
 
-    /// Makes one value of the last ones.
+    /// Replaces the last values by one that contains them.
     fn join(&mut self, count: usize) -> Result<()> {
         let mut parts = Vec::new();
         for _ in 0..count {
             parts.push(self.pop()?);
         }
-        self.gather(&parts)
+        self.push_container(&parts)
     }
 
-    /// A value of these.
-    fn gather(&mut self, parts: &[Size]) -> Result<()> {
+    /// Pushes a value that contains these.
+    fn push_container(&mut self, parts: &[Size]) -> Result<()> {
         let depth = parts.iter().map(|size| size.depth).max().unwrap_or_default() + 1;
         let values = parts.iter().map(|size| size.values).fold(1, u64::saturating_add);
         self.push(Size { depth, values, is_mark: false })
     }
 
+    /// Pops values and puts them into the one below.
     fn extend_by(&mut self, count: usize) -> Result<()> {
         let mut parts = Vec::new();
         for _ in 0..count {
@@ -165,32 +164,35 @@ impl Scan {
         self.extend(&parts)
     }
 
-    /// Puts these into the value before them.
+    /// Puts values into the one on top of the stack.
     fn extend(&mut self, parts: &[Size]) -> Result<()> {
-        let whole = if self.stack.last().is_some_and(|size| !size.is_mark) { self.pop()? } else { Size::ONE };
-        let depth = parts.iter().map(|size| size.depth + 1).max().unwrap_or_default().max(whole.depth);
-        let values = parts.iter().map(|size| size.values).fold(whole.values, u64::saturating_add);
+        let container =
+            if self.stack.last().is_some_and(|size| !size.is_mark) { self.pop()? } else { Size::ONE };
+        let depth = parts.iter().map(|size| size.depth + 1).max().unwrap_or_default().max(container.depth);
+        let values = parts.iter().map(|size| size.values).fold(container.values, u64::saturating_add);
         self.push(Size { depth, values, is_mark: false })
     }
 
-    fn copied(&mut self, size: Size) -> Result<()> {
+    fn count_copy(&mut self, size: Size) -> Result<()> {
         self.copied = self.copied.saturating_add(size.values);
-        ensure!(self.copied <= MOST_COPIES, "copies more than {MOST_COPIES} values");
+        ensure!(self.copied <= MAX_COPIES, "copies more than {MAX_COPIES} values");
         Ok(())
     }
 
-    fn remember(&mut self, id: u32) -> Result<()> {
-        let size = *self.stack.last().context("remembers a value where there is none")?;
-        self.copied(size)?;
+    /// Memoises the value on top of the stack.
+    fn memoise(&mut self, id: u32) -> Result<()> {
+        let size = *self.stack.last().context("memoises a value where there is none")?;
+        self.count_copy(size)?;
         let before = self.memo.insert(id, size).map_or(0, |size| size.values);
         self.held = self.held.saturating_sub(before).saturating_add(size.values);
-        ensure!(self.held <= MOST_VALUES, "holds more than {MOST_VALUES} values");
+        ensure!(self.held <= MAX_VALUES, "holds more than {MAX_VALUES} values");
         Ok(())
     }
 
-    fn repeat(&mut self, id: u32) -> Result<()> {
-        let size = *self.memo.get(&id).context("repeats a value that it does not remember")?;
-        self.copied(size)?;
+    /// Pushes a value of the memo.
+    fn get(&mut self, id: u32) -> Result<()> {
+        let size = *self.memo.get(&id).context("gets a value that is not in the memo")?;
+        self.count_copy(size)?;
         self.push(size)
     }
 }
@@ -205,17 +207,17 @@ fn short_id(r: &mut impl BufRead) -> Result<u32> {
     bytes(r).map(|[id]| u32::from(id))
 }
 
-/// Passes over so many bytes.
-fn pass(r: &mut impl BufRead, count: u64) -> Result<()> {
+/// Skips bytes of a text or number.
+fn skip_bytes(r: &mut impl BufRead, count: u64) -> Result<()> {
     let passed = std::io::copy(&mut r.by_ref().take(count), &mut std::io::sink())?;
     ensure!(passed == count, "ends in the middle of a text");
     Ok(())
 }
 
-/// Passes over a line; its length.
+/// Skips a line. Returns its length.
 fn line(r: &mut impl BufRead) -> Result<usize> {
     let mut text = Vec::new();
-    let length = r.by_ref().take(u64::from(LONGEST_TEXT)).read_until(b'\n', &mut text)?;
+    let length = r.by_ref().take(u64::from(MAX_TEXT)).read_until(b'\n', &mut text)?;
     ensure!(text.last() == Some(&b'\n'), "has a name without end");
     Ok(length)
 }
@@ -241,7 +243,7 @@ mod tests {
         check(b"G\x00\x00\x00\x00\x00\x00\x00\x00\x85.", Ok(()));
         check(b"\x80", Err("ends in the middle"));
         check(b"t.", Err("no mark"));
-        check(b"h\x05.", Err("does not remember"));
+        check(b"h\x05.", Err("not in the memo"));
         check(b"\x95", Err("0x95"));
         check(b"X\xff\xff\xff\xff", Err("a text of 4294967295 bytes"));
         check(b"cbuiltins", Err("a name without end"));

@@ -1,7 +1,9 @@
-//! What sentence-transformers puts beside a model: pooling, the modules after it, prompts and
+//! Configuration of a sentence-transformers package: pooling, the modules after it, prompts and
 //! limits.
 //!
-//! The reference is sentence-transformers 6.2.
+//! All of its files are optional: without them a checkpoint is pooled by the mean and normalised.
+//! The reference is sentence-transformers 6.2; what it would do and this server does not is an
+//! error.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -9,29 +11,31 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::json::{or_default, read_json, read_optional};
 use crate::models::Pooling;
-use crate::models::checkpoint::{or_default, read_json, read_optional};
 
 /// An entry of `modules.json`.
 #[derive(Debug, Deserialize)]
-struct Listed {
+struct ModuleEntry {
     path: String,
     #[serde(rename = "type")]
     kind: String,
 }
 
+/// `pooling_mode`: one mode or several to be concatenated.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Modes {
+enum PoolingModes {
     One(Pooling),
     Several(Vec<Pooling>),
 }
 
+/// `1_Pooling/config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct PoolingConfig {
     word_embedding_dimension: Option<usize>,
     embedding_dimension: Option<usize>,
-    pooling_mode: Option<Modes>,
+    pooling_mode: Option<PoolingModes>,
     #[serde(default)]
     pooling_mode_cls_token: bool,
     #[serde(default)]
@@ -52,6 +56,7 @@ fn yes() -> bool {
     true
 }
 
+/// `2_Dense/config.json`.
 #[derive(Debug, Deserialize)]
 struct DenseConfig {
     in_features: usize,
@@ -64,6 +69,7 @@ struct DenseConfig {
     use_residual: bool,
 }
 
+/// `config_sentence_transformers.json`.
 #[derive(Debug, Default, Deserialize)]
 struct PromptConfig {
     #[serde(default, deserialize_with = "or_default")]
@@ -71,39 +77,40 @@ struct PromptConfig {
     default_prompt_name: Option<String>,
 }
 
+/// `sentence_bert_config.json`.
 #[derive(Debug, Default, Deserialize)]
-struct SentenceConfig {
+struct SentenceBertConfig {
     max_seq_length: Option<usize>,
     #[serde(default, deserialize_with = "or_default")]
     do_lower_case: bool,
 }
 
-/// A module that works on the pooled vector.
+/// A module that is applied to the pooled vector.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Module {
-    /// A linear map and a function of each value of its result.
+    /// A linear layer and an activation.
     Dense {
-        /// Folder of its weights (`linear.weight`, `linear.bias`).
+        /// Directory of its weights (`linear.weight`, `linear.bias`).
         folder: String,
         /// Length of its input.
         inputs: usize,
-        /// Length of its result.
+        /// Length of its output.
         outputs: usize,
-        /// Whether it adds a bias.
+        /// True if it has a bias.
         bias: bool,
-        /// The function.
+        /// Applied to each value of the output.
         activation: DenseActivation,
     },
     /// A layer norm with ε = 1e-5.
     LayerNorm {
-        /// Folder of its weights (`norm.weight`, `norm.bias`).
+        /// Directory of its weights (`norm.weight`, `norm.bias`).
         folder: String,
     },
     /// Division by the L2 norm.
     Normalize,
 }
 
-/// The function at the end of a [`Module::Dense`].
+/// Activation of a [`Module::Dense`], by the class names of torch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub(crate) enum DenseActivation {
     /// x.
@@ -124,36 +131,36 @@ pub(crate) enum DenseActivation {
     Sigmoid,
 }
 
-/// How a sentence-transformers package uses its encoder.
+/// Configuration of a sentence-transformers package.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SentenceSettings {
-    /// How tokens become one vector; mean where nothing is said.
+pub(crate) struct SentenceTransformersConfig {
+    /// Pooling; the mean by default.
     pub pooling: Pooling,
-    /// What follows the pooling, in order; the last Normalize is `normalize` instead.
+    /// Modules after the pooling, in order, without a Normalize at the end.
     pub modules: Vec<Module>,
-    /// Whether a Normalize module comes last; true where the package has no `modules.json`.
+    /// True if a Normalize module comes last; true if the package has no `modules.json`.
     pub normalize: bool,
     /// Length of the vector after the modules.
     pub dimensions: usize,
-    /// The package's own limit on tokens.
+    /// The package's own limit on the tokens of a text.
     pub max_seq_length: Option<usize>,
-    /// Lower-case a text before tokenising it.
+    /// True if texts are lower-cased before tokenisation.
     pub lowercase: bool,
-    /// Prompt name to text.
+    /// Texts of the prompts by name.
     pub prompts: BTreeMap<String, String>,
-    /// Prompt used where none is named.
+    /// Name of the prompt for requests that name none.
     pub default_prompt: Option<String>,
 }
 
-impl SentenceSettings {
-    /// Reads the files beside `config.json`, all of them optional; `name` decides about e5's
-    /// prompts.
+impl SentenceTransformersConfig {
+    /// Reads the package's files in `dir`. The model's `name` decides whether it is an e5 model,
+    /// whose prompts no file mentions.
     ///
     /// # Errors
     /// If a file is malformed or asks for what this server does not compute.
     pub(crate) fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
-        let listed: Option<Vec<Listed>> = read_optional(dir, "modules.json")?;
-        let is_pooling = |module: &&Listed| short_kind(&module.kind) == "Pooling";
+        let listed: Option<Vec<ModuleEntry>> = read_optional(dir, "modules.json")?;
+        let is_pooling = |module: &&ModuleEntry| short_kind(&module.kind) == "Pooling";
         let pooling_dir = listed.iter().flatten().find(is_pooling).map(folder).transpose()?;
         let pooling_dir = pooling_dir.unwrap_or_else(|| "1_Pooling".to_owned());
         let pooling = read_optional::<PoolingConfig>(dir, &format!("{pooling_dir}/config.json"))?
@@ -164,20 +171,23 @@ impl SentenceSettings {
             None => vec![Module::Normalize],
             Some(listed) => modules_of(dir, listed)?,
         };
+        // The last Normalize is a setting of the model and not a module: a request may ask for raw
+        // vectors.
         let normalize = modules.last() == Some(&Module::Normalize);
         if normalize {
             modules.pop();
         }
         let dimensions = last_dimension(&modules, hidden_size)?;
-        let sentence: SentenceConfig = read_optional(dir, "sentence_bert_config.json")?.unwrap_or_default();
+        let sentence_bert: SentenceBertConfig =
+            read_optional(dir, "sentence_bert_config.json")?.unwrap_or_default();
         let (prompts, default_prompt) = prompts_of(dir, name)?;
         Ok(Self {
             pooling: pooling.unwrap_or(Pooling::Mean),
             modules,
             normalize,
             dimensions,
-            max_seq_length: sentence.max_seq_length,
-            lowercase: sentence.do_lower_case,
+            max_seq_length: sentence_bert.max_seq_length,
+            lowercase: sentence_bert.do_lower_case,
             prompts,
             default_prompt,
         })
@@ -188,18 +198,18 @@ fn short_kind(kind: &str) -> &str {
     kind.rsplit('.').next().unwrap_or(kind)
 }
 
-/// The modules behind the transformer and the pooling, which must come first and once.
-fn modules_of(dir: &Path, listed: &[Listed]) -> Result<Vec<Module>> {
+/// The modules after the transformer and the pooling, which must come first and once.
+fn modules_of(dir: &Path, listed: &[ModuleEntry]) -> Result<Vec<Module>> {
     let mut modules = Vec::new();
-    for (place, module) in listed.iter().enumerate() {
-        match (place, short_kind(&module.kind)) {
+    for (index, module) in listed.iter().enumerate() {
+        match (index, short_kind(&module.kind)) {
             (0, "Transformer") | (1, "Pooling") | (2.., "Dropout") => {}
             (2.., "Normalize") => modules.push(Module::Normalize),
             (2.., "LayerNorm") => modules.push(Module::LayerNorm { folder: folder(module)? }),
             (2.., "Dense") => modules.push(dense(dir, module)?),
             _ => bail!(
-                "modules.json: module {} at place {place} is not served; allowed are Transformer, then Pooling, then \
-                 any of Dense, LayerNorm, Dropout and Normalize",
+                "modules.json: invalid module `{}` at index {index}: expected Transformer, then Pooling, then any of \
+                 Dense, LayerNorm, Dropout and Normalize",
                 module.kind
             ),
         }
@@ -207,29 +217,33 @@ fn modules_of(dir: &Path, listed: &[Listed]) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// A module's folder, which must not be outside of the package.
-fn folder(module: &Listed) -> Result<String> {
+/// Directory of a module, which must be inside of the package.
+fn folder(module: &ModuleEntry) -> Result<String> {
     let inside = Path::new(&module.path).components().all(|part| matches!(part, Component::Normal(_)));
-    ensure!(inside && !module.path.is_empty(), "modules.json: path {:?} is not a folder name", module.path);
+    ensure!(
+        inside && !module.path.is_empty(),
+        "modules.json: invalid path {:?}: expected a folder of the package",
+        module.path
+    );
     Ok(module.path.clone())
 }
 
-fn dense(dir: &Path, module: &Listed) -> Result<Module> {
+fn dense(dir: &Path, module: &ModuleEntry) -> Result<Module> {
     let folder = folder(module)?;
     let file = format!("{folder}/config.json");
     let config: DenseConfig = read_json(dir, &file)?;
-    ensure!(!config.use_residual, "{file}: use_residual is true, allowed is false");
+    ensure!(!config.use_residual, "{file}: invalid use_residual true: expected false");
     let input = config.module_input_name.as_deref().unwrap_or("sentence_embedding");
     ensure!(
         input == "sentence_embedding",
-        "{file}: module_input_name is \"{input}\", allowed is \"sentence_embedding\""
+        "{file}: invalid module_input_name `{input}`: expected sentence_embedding"
     );
     let activation = match &config.activation_function {
         None => DenseActivation::default(),
         Some(name) => {
             let short = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(short_kind(name));
             DenseActivation::deserialize(short)
-                .with_context(|| format!("{file}: activation_function is \"{name}\""))?
+                .with_context(|| format!("{file}: invalid activation_function `{name}`"))?
         }
     };
     Ok(Module::Dense {
@@ -241,14 +255,14 @@ fn dense(dir: &Path, module: &Listed) -> Result<Module> {
     })
 }
 
-/// Length of the vector after the modules; each must take what the one before it gives.
+/// Length of the vector after the modules; each must take what the one before it returns.
 fn last_dimension(modules: &[Module], hidden_size: usize) -> Result<usize> {
     let mut width = hidden_size;
     for module in modules {
         if let Module::Dense { folder, inputs, outputs, .. } = module {
             ensure!(
                 *inputs == width && *outputs > 0,
-                "{folder}/config.json: {inputs} to {outputs} values, but it is given {width}"
+                "{folder}/config.json: invalid in_features {inputs}, out_features {outputs}: its input has {width} values"
             );
             width = *outputs;
         }
@@ -260,7 +274,7 @@ fn pooling_of(config: &PoolingConfig, hidden_size: usize) -> Result<Pooling> {
     if let Some(size) = config.word_embedding_dimension.or(config.embedding_dimension) {
         ensure!(size == hidden_size, "the dimension is {size}, config.json says hidden_size {hidden_size}");
     }
-    ensure!(config.include_prompt, "include_prompt is false, allowed is true");
+    ensure!(config.include_prompt, "invalid include_prompt false: expected true");
     let modes = [
         (Pooling::Cls, config.pooling_mode_cls_token),
         (Pooling::Max, config.pooling_mode_max_tokens),
@@ -269,10 +283,10 @@ fn pooling_of(config: &PoolingConfig, hidden_size: usize) -> Result<Pooling> {
         (Pooling::WeightedMean, config.pooling_mode_weightedmean_tokens),
         (Pooling::Last, config.pooling_mode_lasttoken),
     ];
-    // The newer key rules where a package has both.
+    // The newer key takes precedence if a package has both.
     let chosen: Vec<Pooling> = match &config.pooling_mode {
-        Some(Modes::One(mode)) => vec![*mode],
-        Some(Modes::Several(modes)) => modes.clone(),
+        Some(PoolingModes::One(mode)) => vec![*mode],
+        Some(PoolingModes::Several(modes)) => modes.clone(),
         None => modes.iter().filter(|(_, on)| *on).map(|(mode, _)| *mode).collect(),
     };
     match chosen.as_slice() {
@@ -280,20 +294,20 @@ fn pooling_of(config: &PoolingConfig, hidden_size: usize) -> Result<Pooling> {
         [mode] => Ok(*mode),
         several => {
             let names: Vec<&str> = several.iter().map(|mode| mode.name()).collect();
-            bail!("the pooling is {}, allowed is one at a time", names.join(" and "))
+            bail!("invalid pooling `{}`: expected one mode", names.join(" and "))
         }
     }
 }
 
-/// Prompts of `config_sentence_transformers.json`, and those every e5 model was trained with (its
-/// card: "query: " and "passage: " before each text, in all languages) where the package leaves
-/// them out.
+/// Prompts of `config_sentence_transformers.json`. e5 models were trained with "query: " and
+/// "passage: " before every text, as their cards say; these are added if the package lacks them.
 fn prompts_of(dir: &Path, name: &str) -> Result<(BTreeMap<String, String>, Option<String>)> {
     let file = "config_sentence_transformers.json";
     let config: PromptConfig = read_optional(dir, file)?.unwrap_or_default();
     let mut prompts: BTreeMap<String, String> =
         config.prompts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
     let base = name.rsplit('/').next().unwrap_or(name);
+    // By name: nothing in the files of an e5 model tells it apart.
     let is_e5 = base.split('-').any(|part| part == "e5") && !base.contains("instruct");
     if is_e5 {
         for prompt in ["query", "passage"] {
@@ -303,7 +317,7 @@ fn prompts_of(dir: &Path, name: &str) -> Result<(BTreeMap<String, String>, Optio
     if let Some(default) = &config.default_prompt_name {
         ensure!(
             prompts.contains_key(default),
-            "{file}: default_prompt_name is \"{default}\", which is not among its prompts"
+            "{file}: invalid default_prompt_name `{default}`: expected one of its prompts"
         );
     }
     Ok((prompts, config.default_prompt_name))
@@ -332,7 +346,7 @@ mod tests {
         fn module(kind: &str, path: &str) -> serde_json::Value {
             json!({"idx": 0, "name": "0", "path": path, "type": format!("sentence_transformers.models.{kind}")})
         }
-        let bare = SentenceSettings::read(with_files(&[]).path(), "org/plain", 8).unwrap();
+        let bare = SentenceTransformersConfig::read(with_files(&[]).path(), "org/plain", 8).unwrap();
         assert_eq!((bare.pooling, bare.normalize, bare.max_seq_length), (Pooling::Mean, true, None));
         assert!(bare.prompts.is_empty());
 
@@ -345,8 +359,8 @@ mod tests {
                 json!({"prompts": {"q": "ask "}, "default_prompt_name": "q"}),
             ),
         ]);
-        let settings = SentenceSettings::read(dir.path(), "org/plain", 8).unwrap();
-        let expected = SentenceSettings {
+        let settings = SentenceTransformersConfig::read(dir.path(), "org/plain", 8).unwrap();
+        let expected = SentenceTransformersConfig {
             pooling: Pooling::Cls,
             modules: Vec::new(),
             normalize: false,
@@ -357,23 +371,21 @@ mod tests {
             default_prompt: Some("q".to_owned()),
         };
         assert_eq!(settings, expected);
-        let error = SentenceSettings::read(dir.path(), "org/plain", 9).unwrap_err();
+        let error = SentenceTransformersConfig::read(dir.path(), "org/plain", 9).unwrap_err();
         assert!(format!("{error:#}").contains("the dimension is 8"), "{error:#}");
     }
 
     #[test]
     fn unserved_packages_are_refused() {
         fn check(files: &[(&str, serde_json::Value)], part: &str) {
-            let error = SentenceSettings::read(with_files(files).path(), "org/plain", 8).unwrap_err();
+            let error =
+                SentenceTransformersConfig::read(with_files(files).path(), "org/plain", 8).unwrap_err();
             assert!(format!("{error:#}").contains(part), "{error:#}");
         }
         let first = json!([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]);
-        check(
-            &[("modules.json", first)],
-            "module sentence_transformers.models.Dense at place 0 is not served",
-        );
+        check(&[("modules.json", first)], "invalid module `sentence_transformers.models.Dense` at index 0");
         let max = json!({"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": true});
-        check(&[("1_Pooling/config.json", max)], "the pooling is max and mean, allowed is one at a time");
+        check(&[("1_Pooling/config.json", max)], "invalid pooling `max and mean`: expected one mode");
         check(&[("1_Pooling/config.json", json!({"pooling_mode": "median"}))], "1_Pooling/config.json");
         check(&[("1_Pooling/config.json", json!({"include_prompt": false}))], "include_prompt");
         check(
@@ -390,7 +402,7 @@ mod tests {
         };
         let read = |kinds: &[&str], dense: serde_json::Value| {
             let dir = with_files(&[("modules.json", listed(kinds)), ("2_Dense/config.json", dense)]);
-            SentenceSettings::read(dir.path(), "org/plain", 8)
+            SentenceTransformersConfig::read(dir.path(), "org/plain", 8)
         };
         let config = json!({"in_features": 8, "out_features": 3, "activation_function": "torch.nn.modules.activation.GELU"});
         let kinds = ["Transformer", "Pooling", "Dense", "LayerNorm", "Normalize"];
@@ -410,18 +422,21 @@ mod tests {
         };
         fails(
             json!({"in_features": 9, "out_features": 3}),
-            "2_Dense/config.json: 9 to 3 values, but it is given 8",
+            "2_Dense/config.json: invalid in_features 9, out_features 3: its input has 8 values",
         );
         fails(json!({"in_features": 8}), "2_Dense/config.json");
         let mish = json!({"in_features": 8, "out_features": 3, "activation_function": "torch.nn.Mish"});
-        fails(mish, "activation_function is \"torch.nn.Mish\"");
-        fails(json!({"in_features": 8, "out_features": 3, "use_residual": true}), "use_residual is true");
+        fails(mish, "invalid activation_function `torch.nn.Mish`");
+        fails(
+            json!({"in_features": 8, "out_features": 3, "use_residual": true}),
+            "invalid use_residual true",
+        );
     }
 
     #[test]
     fn e5_models_bring_their_prompts() {
         fn check(name: &str, expected: usize) {
-            let settings = SentenceSettings::read(with_files(&[]).path(), name, 8).unwrap();
+            let settings = SentenceTransformersConfig::read(with_files(&[]).path(), name, 8).unwrap();
             assert_eq!(settings.prompts.len(), expected, "{name}");
         }
         check("intfloat/multilingual-e5-base", 2);
