@@ -18,7 +18,7 @@ use crate::output::{self, Outcome, Output};
 /// Labour-market reports out of job advertisements, on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Directory that holds everything the local stack writes.
     #[arg(long, global = true, env = DATA_ENV, hide_env_values = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -63,7 +63,7 @@ enum Command {
 
 /// What every command may need.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The data directory.
     pub data: DataDir,
     /// Where results go.
@@ -75,7 +75,7 @@ pub struct Context {
 
 impl Context {
     /// How this program is called on the same stack once more.
-    pub fn program(&self) -> &str {
+    pub(crate) fn program(&self) -> &str {
         &self.program
     }
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-pub use observatory_client::Connection;
+pub(crate) use observatory_client::Connection;
 use observatory_client::{Credentials, EndpointCredentials, Flags, HandshakeError, Wanted, wanted};
-pub use tonic::Response;
+pub(crate) use tonic::Response;
 use tonic::transport::Endpoint;
-pub use tonic::{Code, Status};
+pub(crate) use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::error::Hinted;
@@ -19,8 +19,9 @@ use crate::output::progress;
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Largest message that is taken: an exported page of postings is larger than gRPC's 4 MiB.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Largest message accepted from a service: the default of the inference server's
+/// `--max-response-bytes`. gRPC's own default of 4 MiB is less than a page of exported postings.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How to find the services.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -172,7 +173,7 @@ fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::E
 ///
 /// # Errors
 /// If the service refused.
-pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
+pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
     match result {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(refusal(&status)),
@@ -180,7 +181,7 @@ pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
 }
 
 /// A refusal of a service as an error for people.
-pub fn refusal(status: &Status) -> anyhow::Error {
+pub(crate) fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
         (Some(wanted), _) => return anyhow::anyhow!(advice(wanted, status)),
         // Words of hyper and tonic for a connection that ended under a call: the alert with the

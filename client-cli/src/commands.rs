@@ -2,24 +2,24 @@
 //!
 //! To add one: write its file, name it here, and give it an arm in `cli::Command` and `cli::run`.
 
-pub mod completions;
-pub mod countries;
-pub mod database;
-pub mod demo;
-pub mod doctor;
-pub mod down;
-pub mod export;
-pub mod extract;
-pub mod infer;
-pub mod insights;
-pub mod models;
-pub mod postings;
-pub mod privacy;
-pub mod reports;
-pub mod runs;
-pub mod status;
-pub mod supervise;
-pub mod taxonomies;
+pub(crate) mod completions;
+pub(crate) mod countries;
+pub(crate) mod database;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod down;
+pub(crate) mod export;
+pub(crate) mod extract;
+pub(crate) mod infer;
+pub(crate) mod insights;
+pub(crate) mod models;
+pub(crate) mod postings;
+pub(crate) mod privacy;
+pub(crate) mod reports;
+pub(crate) mod runs;
+pub(crate) mod status;
+pub(crate) mod supervise;
+pub(crate) mod taxonomies;
 mod text;
-pub mod up;
-pub mod version;
+pub(crate) mod up;
+pub(crate) mod version;

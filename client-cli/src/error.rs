@@ -8,30 +8,30 @@ use crate::output::say;
 
 /// An error together with what the user can do about it.
 #[derive(Debug)]
-pub struct Hinted {
+pub(crate) struct Hinted {
     source: anyhow::Error,
     hint: String,
 }
 
 impl Hinted {
     /// An error that says `message` and advises `hint`.
-    pub fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
         Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
     }
 
     /// The error with advice.
-    pub fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
         Self { source: source.into(), hint: hint.into() }.into()
     }
 
     /// What the user can do.
-    pub fn hint(&self) -> &str {
+    pub(crate) fn hint(&self) -> &str {
         &self.hint
     }
 
     /// The error that the hint belongs to; it is not in the chain of causes, where it would be
     /// printed twice.
-    pub fn error_itself(&self) -> &anyhow::Error {
+    pub(crate) fn error_itself(&self) -> &anyhow::Error {
         &self.source
     }
 }
@@ -49,7 +49,7 @@ impl StdError for Hinted {
 }
 
 /// Adds a hint to the error of a result.
-pub trait Hint<T> {
+pub(crate) trait Hint<T> {
     /// Keeps the error and adds what the user can do about it.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
@@ -63,7 +63,7 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
 /// Another supervisor holds the data directory.
 #[derive(Debug, thiserror::Error)]
 #[error("already running on {data_dir}, pid {pid}")]
-pub struct AlreadyRunning {
+pub(crate) struct AlreadyRunning {
     /// The data directory in question.
     pub data_dir: String,
     /// The process that holds it, as far as the lock file says; 0 when it does not.
@@ -71,12 +71,12 @@ pub struct AlreadyRunning {
 }
 
 /// The hint nearest to the top of the chain.
-pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+pub(crate) fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(Hinted::hint)
 }
 
 /// The lines that are printed for an error; `colour` marks the first word.
-pub fn render(error: &anyhow::Error, colour: bool) -> String {
+pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
     let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let mut text = format!("{on}error{off}: {error:#}\n");
     if let Some(hint) = hint_of(error) {
@@ -86,7 +86,7 @@ pub fn render(error: &anyhow::Error, colour: bool) -> String {
 }
 
 /// Prints the error to stderr; a closed stderr is nobody's problem.
-pub fn report(error: &anyhow::Error) {
+pub(crate) fn report(error: &anyhow::Error) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     say(render(error, colour));

@@ -5,22 +5,23 @@
 //! services, restarts what dies, and writes what it knows to `stack.json`, from which every
 //! other command reads.
 
-pub mod binaries;
+pub(crate) mod binaries;
 mod disk;
-pub mod doctor;
-pub mod health;
-pub mod logs;
-pub mod paths;
-pub mod ports;
-pub mod postgres;
+pub(crate) mod doctor;
+pub(crate) mod health;
+pub(crate) mod logs;
+pub(crate) mod paths;
+pub(crate) mod ports;
+pub(crate) mod postgres;
 pub(crate) mod premises;
-pub mod privileges;
-pub mod process;
-pub mod stack;
-pub mod state;
-pub mod status;
-pub mod supervisor;
+pub(crate) mod privileges;
+pub(crate) mod process;
+pub(crate) mod stack;
+pub(crate) mod state;
+pub(crate) mod status;
+pub(crate) mod supervisor;
 
 pub use paths::DataDir;
-pub use stack::{Stack, UpOptions};
-pub use status::StackStatus;
+pub use stack::Stack;
+pub(crate) use stack::UpOptions;
+pub(crate) use status::StackStatus;

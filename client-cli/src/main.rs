@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    observatory_cli::cli::main()
+    observatory_cli::main()
 }

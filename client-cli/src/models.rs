@@ -22,11 +22,12 @@ use files::{CHECKPOINTS, NEEDED};
 use record::RECORD;
 use work::{Claim, STORE_HINT};
 
-pub use hub::{DEFAULT_HUB, HubError, HubOptions, Patience, Secret};
+pub(crate) use hub::DEFAULT_HUB;
+pub use hub::{HubOptions, Patience, Secret};
 pub(crate) use meter::Bytes;
-pub use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
+pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
 pub use pull::{Pulled, Request, is_not_found, pull};
-pub use record::{Damage, FileRecord, Record, Source};
+pub use record::{Record, Source};
 
 /// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model
 /// of that name is replaced only when the copy is whole. A folder that was a model of another store
@@ -35,7 +36,7 @@ pub use record::{Damage, FileRecord, Record, Source};
 /// # Errors
 /// If the folder lacks a needed file or differs from its record, the name is not usable, or the
 /// store cannot be written.
-pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
+pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
     ensure!(from.exists(), "{} does not exist", from.display());
     let is_file = from.is_file();

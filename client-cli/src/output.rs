@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Everything asked for was done: exit code 0.
     Done,
     /// It finished with failures, or found nothing: exit code 1.
@@ -22,25 +22,25 @@ pub enum Outcome {
 
 impl Outcome {
     /// `Done` when `fine`, else `Failures`.
-    pub fn from_fine(fine: bool) -> Self {
+    pub(crate) fn from_fine(fine: bool) -> Self {
         if fine { Self::Done } else { Self::Failures }
     }
 }
 
 /// Where results go and in which form.
 #[derive(Debug, Clone, Copy)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
     /// Text for people, or one JSON document when `json`.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
     /// Whether results are printed as JSON.
-    pub fn is_json(self) -> bool {
+    pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
@@ -48,7 +48,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Unwritable`].
-    pub fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
+    pub(crate) fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
         if self.json { print(serde_json::to_string_pretty(value)? + "\n") } else { print(value) }
     }
 
@@ -56,7 +56,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Unwritable`].
-    pub fn list(self, table: &Table, nothing: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
+    pub(crate) fn list(self, table: &Table, nothing: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
         self.print(table)?;
         if table.is_empty() {
             progress(nothing());
@@ -66,7 +66,7 @@ impl Output {
 }
 
 /// Waits for an answer; where that takes long, says how long already.
-pub async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
+pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let (mut live, began) = (LiveLine::default(), Instant::now());
     let step = if live.terminal { Duration::from_secs(1) } else { REPEAT };
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PATIENCE.max(step), step);
@@ -86,7 +86,7 @@ pub async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T 
 ///
 /// # Errors
 /// [`Unwritable`].
-pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
+pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
     let mut data = Data;
     data.write_all(text.to_string().as_bytes())?;
     data.flush()?;
@@ -94,18 +94,18 @@ pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
 }
 
 /// Whether a person reads stdout.
-pub fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
 /// The standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to the standard output")]
-pub struct Unwritable(#[source] io::Error);
+pub(crate) struct Unwritable(#[source] io::Error);
 
 /// The standard output, whose errors say that they are its own: see [`is_closed`].
 #[derive(Debug, Clone, Copy)]
-pub struct Data;
+pub(crate) struct Data;
 
 impl Write for Data {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -122,25 +122,25 @@ fn unwritable(error: io::Error) -> io::Error {
 }
 
 /// Whether the error is only that the reader of our output went away.
-pub fn is_closed(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Says what is going on, on stderr; progress is never data. A closed stderr is nobody's problem.
-pub fn progress(message: impl fmt::Display) {
+pub(crate) fn progress(message: impl fmt::Display) {
     say(format_args!("{message}\n"));
 }
 
 /// Writes a text to stderr as it is.
-pub fn say(text: impl fmt::Display) {
+pub(crate) fn say(text: impl fmt::Display) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
 /// A line on a terminal that is written again and again; nothing where stderr is none.
 #[derive(Debug)]
-pub struct LiveLine {
+pub(crate) struct LiveLine {
     terminal: bool,
     open: bool,
 }
@@ -153,7 +153,7 @@ impl Default for LiveLine {
 
 impl LiveLine {
     /// Writes the line in place of what it said before.
-    pub fn show(&mut self, text: impl fmt::Display) {
+    pub(crate) fn show(&mut self, text: impl fmt::Display) {
         if self.terminal {
             say(format_args!("\r\x1b[2K{text}"));
             self.open = true;
@@ -161,7 +161,7 @@ impl LiveLine {
     }
 
     /// Takes the line away, so that another one may be written.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.open) {
             say("\r\x1b[2K");
         }
@@ -186,7 +186,7 @@ const WIDTH: u64 = 24;
 /// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is
 /// soon done.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     /// None where nobody knows.
     total: Option<u64>,
@@ -198,12 +198,12 @@ pub struct Progress {
 
 impl Progress {
     /// Work on `total` of what is named.
-    pub fn new(what: &'static str, total: u64) -> Self {
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
         Self::of(what, Some(total))
     }
 
     /// Work on as much of what is named as there may be.
-    pub fn open_ended(what: &'static str) -> Self {
+    pub(crate) fn open_ended(what: &'static str) -> Self {
         Self::of(what, None)
     }
 
@@ -212,7 +212,7 @@ impl Progress {
     }
 
     /// So many more are done.
-    pub fn advance(&mut self, count: u64) {
+    pub(crate) fn advance(&mut self, count: u64) {
         self.done += count;
         let wait = if self.live.terminal { REDRAW } else { REPEAT };
         let due = self.drawn.map_or(self.began.elapsed() > PATIENCE, |drawn| drawn.elapsed() > wait);
@@ -243,7 +243,7 @@ impl Progress {
 }
 
 /// Rows as aligned columns, two spaces apart, without trailing blanks.
-pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+pub(crate) fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|at| {
@@ -260,14 +260,14 @@ pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result 
 
 /// A result that is a text for people and any JSON for programs.
 #[derive(Debug)]
-pub struct Document {
+pub(crate) struct Document {
     text: String,
     json: serde_json::Value,
 }
 
 impl Document {
     /// `text` as it is, or `json`.
-    pub fn new(text: String, json: serde_json::Value) -> Self {
+    pub(crate) fn new(text: String, json: serde_json::Value) -> Self {
         Self { text, json }
     }
 }
@@ -292,7 +292,7 @@ impl Serialize for Document {
 }
 
 /// A result that is a table for people and any JSON for programs.
-pub struct Table {
+pub(crate) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     json: serde_json::Value,
@@ -300,12 +300,12 @@ pub struct Table {
 
 impl Table {
     /// A table under `header`; `json` is what `--json` prints.
-    pub fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
+    pub(crate) fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
         Self { header: header.iter().map(|title| title.to_uppercase()).collect(), rows, json }
     }
 
     /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 }

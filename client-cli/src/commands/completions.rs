@@ -8,7 +8,7 @@ use crate::output::{self, Outcome};
 
 /// Print the completion script of a shell.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The shell.
     pub shell: Shell,
 }
@@ -17,7 +17,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     // Written in one go: the generator panics when its output is closed.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "observatory", &mut script);

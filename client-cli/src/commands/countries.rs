@@ -11,7 +11,7 @@ use crate::output::{Outcome, Table};
 
 /// List countries and accept postings of another.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -31,7 +31,7 @@ enum Action {
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut postings = PostingServiceClient::new(context.client.pipeline().await?);
     let found = match arguments.action {
         Action::List => answer(postings.list_countries(ListCountriesRequest {}).await)?.countries,

@@ -14,7 +14,7 @@ use crate::output::{Document, Outcome};
 
 /// Look after the database schema.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
     /// Database to look after [default: the local stack's].
@@ -41,7 +41,7 @@ enum Action {
 ///
 /// # Errors
 /// If the program or the database is missing.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let url = match arguments.database_url.filter(|url| !url.is_empty()) {
         Some(url) => url,
         None => Stack::new(context.data.clone())

@@ -33,7 +33,7 @@ const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 /// every skill marked. They are visited twice, a week apart. The last lines tell what came of it,
 /// and how much of what was marked the extraction found.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Directory that receives the report [default: demo-report in the data directory].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If something needed is missing; the text names it.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let out = match &arguments.out {
         Some(out) => std::path::absolute(out)?,

@@ -10,7 +10,7 @@ use crate::output::Outcome;
 
 /// Look for problems and say what to do about them; exit code 1 when there are any.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Directory of PostgreSQL binaries instead of the packaged ones.
     #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If the report cannot be printed.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let examination = Examination {
         data: context.data.clone(),
         pg_bin: arguments.pg_bin,

@@ -11,7 +11,7 @@ use crate::output::Outcome;
 
 /// Stop the local stack, everything of it; its data stays.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 /// What was stopped.
 #[derive(Debug, Serialize)]
@@ -34,7 +34,7 @@ impl fmt::Display for Answer {
 ///
 /// # Errors
 /// If a process belongs to somebody else or does not end.
-pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let downed = Stack::new(context.data.clone()).down().await?;
     let answer = match downed {
         Downed::Nothing => Answer { stopped: false, leftovers_ended: 0 },

@@ -9,12 +9,12 @@ use anyhow::{Context as _, bail};
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
 use crate::cli::Context;
-use crate::client::{answer, refusal};
+use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
 use crate::output::{Data, Outcome, Progress, progress};
 
 /// Write stored postings, skills or clusters into a file.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to export.
     subject: Subject,
     /// Form of the file.
@@ -57,7 +57,7 @@ enum Format {
 ///
 /// # Errors
 /// If no service answers, it refuses, or the file cannot be written.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let subject = match arguments.subject {
         Subject::Postings => "postings",
         Subject::Skills => "skills",
@@ -110,8 +110,8 @@ async fn copy(
     target: &mut impl Write,
     unwritable: impl Fn(io::Error) -> anyhow::Error,
 ) -> anyhow::Result<u64> {
-    let mut service =
-        ExportServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let mut service = ExportServiceClient::new(context.client.pipeline().await?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut chunks = answer(service.export(request).await)?;
     let mut written = Progress::open_ended("bytes written");
     let mut bytes = 0;

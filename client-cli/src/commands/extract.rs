@@ -12,12 +12,12 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::Context;
-use crate::client::refusal;
+use crate::client::{MAX_MESSAGE_BYTES, refusal};
 use crate::output::{self, Data, Outcome, Progress, progress};
 
 /// Find skills in advertisements, with evidence; nothing is stored.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard
     /// input.
     #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
@@ -38,11 +38,11 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If a file cannot be read or written, or no service answers.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let input = open(&arguments)?;
     let mut answers = Answers::open(arguments.out.as_deref())?;
-    let mut extractor =
-        ExtractorServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let mut extractor = ExtractorServiceClient::new(context.client.pipeline().await?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
     let spans = arguments.spans;

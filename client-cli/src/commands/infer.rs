@@ -13,13 +13,13 @@ use observatory_proto::inference::v1::{
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{MAX_MESSAGE_BYTES, answer};
 use crate::output::{Outcome, print};
 
 /// Ask the inference server directly; answers are JSON, one line for each text, but what a model
 /// writes is plain text.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
     /// Model [default: the server's].
@@ -61,7 +61,7 @@ enum Action {
 ///
 /// # Errors
 /// If no server answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let channel = context.client.inference().await?;
     let model = Some(ModelRef { name: arguments.model, revision: String::new() });
     match arguments.action {
@@ -73,7 +73,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
                 ..EmbedSettings::default()
             };
             let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
-            let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(64 << 20);
+            let mut service =
+                EmbeddingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let answered = answer(service.embed(request).await)?;
             let width = answered.dimensions as usize * 4;
             if width == 0 || answered.vectors.len() != width * texts.len() {
@@ -119,7 +120,8 @@ async fn classify(
         ..ClassifySettings::default()
     };
     let request = ClassifyRequest { settings: Some(settings), texts: texts.clone() };
-    let mut service = TokenClassificationServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let mut service =
+        TokenClassificationServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let answered = answer(service.classify(request).await)?;
     let mut failures = false;
     for (text, found) in texts.iter().zip(answered.texts) {

@@ -14,7 +14,7 @@ use crate::output::{Outcome, Table};
 
 /// Search skills by meaning and list the most demanded ones.
 #[derive(Debug, clap::Args)]
-pub struct SkillArguments {
+pub(crate) struct SkillArguments {
     #[command(subcommand)]
     action: SkillAction,
 }
@@ -53,7 +53,7 @@ struct Range {
 
 /// Look at the clusters of an analysis.
 #[derive(Debug, clap::Args)]
-pub struct ClusterArguments {
+pub(crate) struct ClusterArguments {
     #[command(subcommand)]
     action: ClusterAction,
     /// Run whose analysis is meant [default: the latest].
@@ -78,7 +78,7 @@ type Insights = InsightServiceClient<Connection>;
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         SkillAction::Search { text, all, range } => {
@@ -146,7 +146,7 @@ fn counts_json(found: &[SkillCount]) -> Value {
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         ClusterAction::List => {

@@ -27,7 +27,7 @@ const TOKEN_ENV: &str = "HF_TOKEN";
 
 /// Look at the models that are served, pull others from a hub and import them from folders.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -125,7 +125,7 @@ impl Store {
 ///
 /// # Errors
 /// If no server answers, the hub does not give the model, or the folder is no model.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
         Action::List { stored: false, store } => list(context, &store.path(context)).await,

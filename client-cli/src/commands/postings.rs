@@ -15,7 +15,7 @@ use crate::output::{Document, Outcome, Table};
 
 /// Import postings from files and look at the stored ones.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -49,7 +49,7 @@ type Postings = PostingServiceClient<Connection>;
 ///
 /// # Errors
 /// If a file cannot be read, no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => import::run(context, *import).await,
         Action::List { portal, country, limit } => {

@@ -14,7 +14,7 @@ use crate::output::{Outcome, Table, progress};
 
 /// Remove personal data from what is stored.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -37,7 +37,7 @@ const STEP: u64 = 10_000;
 ///
 /// # Errors
 /// If no service answers, or it stops before the end.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let Action::Scrub { dry_run } = arguments.action;
     let mut privacy = PrivacyServiceClient::new(context.client.pipeline().await?);
     let mut totals = answer(privacy.scrub(ScrubRequest { dry_run }).await)?;

@@ -21,7 +21,7 @@ use crate::output::{Outcome, Table, while_waiting};
 
 /// Build reports and find the ones that were built.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -61,7 +61,7 @@ type Reports = ReportServiceClient<Connection>;
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Build { run, formats, excel, out } => {

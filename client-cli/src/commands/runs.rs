@@ -13,7 +13,7 @@ use crate::output::{LiveLine, Outcome, Table, progress};
 
 /// Process the stored postings: start, watch, list, cancel and retry runs.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -55,7 +55,7 @@ enum Action {
 
 /// What a run covers.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Start {
+pub(crate) struct Start {
     /// Only postings seen on this portal; may be given several times.
     #[arg(long = "portal", value_name = "P")]
     pub portals: Vec<String>,
@@ -96,7 +96,7 @@ type Runs = OrchestratorServiceClient<Connection>;
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut runs = Runs::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Start(start) => {
@@ -134,7 +134,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
 ///
 /// # Errors
 /// If the service refuses.
-pub async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
+pub(crate) async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
     let request = StartRunRequest { options: Some(start.options()) };
     Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
 }
@@ -161,7 +161,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
 ///
 /// # Errors
 /// If the stream ends before the run does.
-pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
+pub(crate) async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
     let mut lines = ProgressLines::default();
     let mut losses = 0;
     loop {
@@ -258,12 +258,12 @@ fn finish(context: &Context, run: &Run) -> anyhow::Result<Outcome> {
 }
 
 /// The run's own summary, as `run.json` has it.
-pub fn as_json(run: &Run) -> Value {
+pub(crate) fn as_json(run: &Run) -> Value {
     serde_json::from_str(&run.summary_json).unwrap_or(Value::Null)
 }
 
 /// Name of a run's state.
-pub fn state_name(run: &Run) -> &'static str {
+pub(crate) fn state_name(run: &Run) -> &'static str {
     match run.state() {
         RunState::Unspecified => "unknown",
         RunState::Running => "running",

@@ -6,13 +6,13 @@ use crate::output::Outcome;
 
 /// Show what runs and whether it works; exit code 1 when not all of it does.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 /// Looks and prints.
 ///
 /// # Errors
 /// If the data directory cannot be read.
-pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let status = StackStatus::look(&context.data).await?;
     context.output.print(&status)?;
     Ok(Outcome::from_fine(status.healthy))

@@ -15,7 +15,7 @@ use crate::output::Outcome;
 
 /// Keep the local stack alive until told to stop.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Only this part.
     #[arg(long)]
     only: Option<Part>,
@@ -41,7 +41,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If another supervisor has the data directory, or what is needed cannot be started.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let database = match (&arguments.database_url, &arguments.pg_bin) {
         (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),
         (None, Some(bin)) => {

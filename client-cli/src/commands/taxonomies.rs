@@ -26,7 +26,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Import and choose the taxonomy that skills are linked to.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -95,7 +95,7 @@ struct Named {
 ///
 /// # Errors
 /// If a file cannot be read, no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
             let (header, files) = prepare(import)?;
@@ -189,7 +189,7 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
 ///
 /// # Errors
 /// If no service answers or it refuses.
-pub async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
+pub(crate) async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
     let named = Named { name: None, version: "1".to_owned(), inactive: false };
     send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
 }

@@ -16,14 +16,14 @@ use crate::output::{Outcome, progress};
 
 /// A part of the stack that can run by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// The database.
     Postgres,
 }
 
 /// Start the local stack and keep it alive; does nothing when it runs.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Start only this part.
     #[arg(long, value_name = "PART")]
     pub only: Option<Part>,
@@ -60,7 +60,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If something needed is missing or cannot be started.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let stack = Stack::new(context.data.clone());
     let before = stack.status().await.ok();
     let options = UpOptions {

@@ -10,7 +10,7 @@ use crate::output::Outcome;
 
 /// Show the version of this program and of the packages it is pinned to.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 #[derive(Debug, Serialize)]
 struct Answer {
@@ -35,7 +35,7 @@ impl fmt::Display for Answer {
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let packages = pinned().into_iter().map(|pin| Package { name: pin.name, version: pin.version }).collect();
     context.output.print(&Answer { version: env!("CARGO_PKG_VERSION"), packages })?;
     Ok(Outcome::Done)

@@ -8,22 +8,22 @@ use anyhow::Context;
 use crate::error::Hinted;
 
 /// Environment variable that names the directory of the server programs.
-pub const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
+pub(crate) const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
 
 /// The inference server's program.
-pub const INFERENCE: &str = "inference-server";
+pub(crate) const INFERENCE: &str = "inference-server";
 
 /// The program of all pipeline services.
-pub const PIPELINE: &str = "pipeline-services";
+pub(crate) const PIPELINE: &str = "pipeline-services";
 
 /// The program that makes PDF files, which the pipeline services start.
-pub const TYPESET: &str = "typeset";
+pub(crate) const TYPESET: &str = "typeset";
 
 /// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
 ///
 /// # Errors
 /// If the system does not tell where that is.
-pub fn bin_dir() -> anyhow::Result<PathBuf> {
+pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(dir));
     }
@@ -35,7 +35,7 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If it is not there.
-pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let program = dir.join(name);
     if program.is_file() {
         return Ok(program);
@@ -50,7 +50,7 @@ pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be run.
-pub fn version(program: &Path) -> anyhow::Result<String> {
+pub(crate) fn version(program: &Path) -> anyhow::Result<String> {
     let output = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())

@@ -31,7 +31,7 @@ const LEAST_MEMORY: u64 = GIB;
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Ok,
     /// Worth knowing, nothing wrong.
@@ -42,7 +42,7 @@ pub enum Level {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// What was looked at.
     pub name: String,
     /// How it is.
@@ -74,7 +74,7 @@ impl Check {
 
 /// Everything that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many problems there are.
     pub problems: usize,
     /// The checks, in order.
@@ -119,7 +119,7 @@ impl fmt::Display for Report {
 
 /// What to look at.
 #[derive(Debug, Clone)]
-pub struct Examination {
+pub(crate) struct Examination {
     /// The data directory.
     pub data: DataDir,
     /// Directory of PostgreSQL binaries, if the user named one.
@@ -134,7 +134,7 @@ pub struct Examination {
 
 impl Examination {
     /// Looks at everything. Changes nothing, fetches nothing.
-    pub async fn run(&self) -> Report {
+    pub(crate) async fn run(&self) -> Report {
         let mut checks = vec![self.data_dir(), self.user(), self.disk(), memory_check()];
         checks.extend(self.programs());
         if self.database_url.is_none() {

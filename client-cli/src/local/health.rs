@@ -10,11 +10,11 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// Name under which a service reports whether its models or dependencies are there.
-pub const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 
 /// What a service says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub(crate) enum Health {
     /// It works, and so does what it needs.
     Serving,
     /// It answers but is not ready; why, as far as it says.
@@ -23,16 +23,9 @@ pub enum Health {
     Silent(String),
 }
 
-impl Health {
-    /// Whether calls can be sent.
-    pub fn is_serving(&self) -> bool {
-        *self == Self::Serving
-    }
-}
-
 /// Asks for the process as a whole (`""`) and for `ready`, within `limit` altogether. A service
 /// that does not know `ready` is judged by the first alone.
-pub async fn check(address: SocketAddr, limit: Duration) -> Health {
+pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Health {
     match tokio::time::timeout(limit, ask(address, limit)).await {
         Ok(health) => health,
         Err(_) => Health::Silent(format!("no answer within {} ms", limit.as_millis())),

@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 /// A log file is rotated when it is larger than this.
-pub const MAX_BYTES: u64 = 10 * 1024 * 1024;
+pub(crate) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
 /// Older files kept beside the current one.
-pub const KEPT: usize = 2;
+pub(crate) const KEPT: usize = 2;
 
 /// Opens a log file for appending; a file that is too large is rotated first.
 ///
 /// # Errors
 /// Names the file.
-pub fn open(path: &Path) -> anyhow::Result<File> {
+pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
     rotate(path, MAX_BYTES)?;
     OpenOptions::new()
         .create(true)
@@ -35,7 +35,7 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
 ///
 /// # Errors
 /// Names the file. A file that does not exist is none.
-pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
+pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     let rotate = || -> io::Result<bool> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.len() > max_bytes => {}
@@ -56,12 +56,12 @@ pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
 }
 
 /// Size of a log file now, for [`said_since`]; 0 when there is none.
-pub fn size(path: &Path) -> u64 {
+pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// What was written to a log file since it had `size`, at most its last 64 KiB.
-pub fn said_since(path: &Path, size: u64) -> String {
+pub(crate) fn said_since(path: &Path, size: u64) -> String {
     const MOST: usize = 64 * 1024;
     let content = fs::read(path).unwrap_or_default();
     // Shorter than before: it was rotated, all of it is new.
@@ -71,7 +71,7 @@ pub fn said_since(path: &Path, size: u64) -> String {
 }
 
 /// The line that tells why a program ended: its last error, else the last thing it said.
-pub fn last_words(said: &str) -> &str {
+pub(crate) fn last_words(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let is_error = |line: &&str| {
         let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();

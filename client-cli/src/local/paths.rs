@@ -11,7 +11,7 @@ use super::privileges::{ELSEWHERE, RunAs};
 use crate::error::{Hint, Hinted};
 
 /// Environment variable that names the data directory.
-pub const DATA_ENV: &str = "OBSERVATORY_DATA";
+pub(crate) const DATA_ENV: &str = "OBSERVATORY_DATA";
 
 /// The directory that holds everything the local stack writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,7 +197,7 @@ fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Opti
 ///
 /// # Errors
 /// Names the directory.
-pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
+pub(crate) fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     let create = || -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
@@ -213,7 +213,7 @@ pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Names the file.
-pub fn secret(file: &Path) -> anyhow::Result<String> {
+pub(crate) fn secret(file: &Path) -> anyhow::Result<String> {
     let known = fs::read_to_string(file).unwrap_or_default();
     if !known.trim().is_empty() {
         return Ok(known.trim().to_owned());
@@ -229,7 +229,7 @@ pub fn secret(file: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// Names the file.
-pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;

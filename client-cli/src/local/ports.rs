@@ -9,12 +9,12 @@ use anyhow::Context;
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// The loopback address with this port.
-pub fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Whether the port can be listened on now.
-pub fn is_free(port: u16) -> bool {
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
 
@@ -23,7 +23,7 @@ pub fn is_free(port: u16) -> bool {
 ///
 /// # Errors
 /// If no port can be had at all.
-pub fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
+pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = kept.filter(|&port| is_free(port)) {
         return Ok(port);
     }

@@ -20,10 +20,10 @@ use nix::unistd::{Gid, Uid, User, fchown, fchownat};
 use crate::error::Hinted;
 
 /// Environment variable that names the user whom the stack runs as when the caller is root.
-pub const USER_ENV: &str = "OBSERVATORY_PG_USER";
+pub(crate) const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
 /// What else helps where the data directory cannot be reached.
-pub const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
+pub(crate) const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
 
 /// The user whom Postgres and the services run as.
 #[derive(Debug, Clone, PartialEq, Eq)]

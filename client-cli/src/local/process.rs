@@ -104,30 +104,30 @@ impl ProcessId {
 pub struct Escalation(pub &'static [(Signal, Duration)]);
 
 /// For what hangs: nothing but SIGKILL.
-pub const AT_ONCE: Escalation = Escalation(&[]);
+pub(crate) const AT_ONCE: Escalation = Escalation(&[]);
 
 /// For services: they drain on SIGTERM.
-pub const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
+pub(crate) const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
 
 /// For Postgres: fast shutdown, then immediate (recovery at the next start).
-pub const POSTGRES_END: Escalation =
+pub(crate) const POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
 
 /// For a Postgres that hangs: woken for an immediate shutdown, in which the postmaster ends its
 /// children.
-pub const HUNG_POSTGRES_END: Escalation =
+pub(crate) const HUNG_POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGQUIT, Duration::ZERO), (Signal::SIGCONT, Duration::from_secs(10))]);
 
 /// A child process of ours. Dropping it leaves the process alone.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     id: ProcessId,
 }
 
 impl Running {
     /// Takes charge of a child that was just started.
-    pub fn new(child: Child) -> Self {
+    pub(crate) fn new(child: Child) -> Self {
         let pid = child.id() as i32;
         // A child that died at once is a zombie until we reap it: its id matches no live process.
         let id = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0, boot_id: boot_id() });
@@ -135,7 +135,7 @@ impl Running {
     }
 
     /// Which process it is.
-    pub fn id(&self) -> &ProcessId {
+    pub(crate) fn id(&self) -> &ProcessId {
         &self.id
     }
 
@@ -143,7 +143,7 @@ impl Running {
     ///
     /// # Errors
     /// If the kernel refuses to say.
-    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    pub(crate) fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot wait for a child process")
     }
 
@@ -151,7 +151,7 @@ impl Running {
     ///
     /// # Errors
     /// If the kernel refuses to say.
-    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let mut ended = signal(SignalKind::child()).context("cannot listen for SIGCHLD")?;
         loop {
             if let Some(status) = self.exited()? {
@@ -166,7 +166,7 @@ impl Running {
     ///
     /// # Errors
     /// If it does not end.
-    pub async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
+    pub(crate) async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
         for &(signal, patience) in steps.0 {
             self.id.signal(signal)?;
             if let Ok(status) = tokio::time::timeout(patience, self.wait()).await {
@@ -181,7 +181,7 @@ impl Running {
 }
 
 /// How a process ended, in words.
-pub fn describe_exit(status: ExitStatus) -> String {
+pub(crate) fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),

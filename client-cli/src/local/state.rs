@@ -186,20 +186,20 @@ impl StackState {
 
 /// The supervisor's copy of the state, written to the file at every change.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub(crate) struct Board {
     data: DataDir,
     state: Arc<Mutex<StackState>>,
 }
 
 impl Board {
     /// A board that begins with `state`.
-    pub fn new(data: DataDir, state: StackState) -> Self {
+    pub(crate) fn new(data: DataDir, state: StackState) -> Self {
         Self { data, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Changes the state and writes it. A full disk must not bring the stack down, so a failure
     /// to write is only logged; the next change writes all of it.
-    pub fn update(&self, change: impl FnOnce(&mut StackState)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut StackState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
@@ -209,7 +209,7 @@ impl Board {
 
     /// Writes the file again where it says anything else, whoever damaged it or whatever kept a
     /// change from it.
-    pub fn restore(&self) {
+    pub(crate) fn restore(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.data.state_file();
         let Ok(text) = state.text() else { return };
@@ -228,12 +228,12 @@ impl Board {
     }
 
     /// Changes one process and writes the state.
-    pub fn update_process(&self, name: &str, change: impl FnOnce(&mut ProcessState)) {
+    pub(crate) fn update_process(&self, name: &str, change: impl FnOnce(&mut ProcessState)) {
         self.update(|state| change(state.processes.entry(name.to_owned()).or_default()));
     }
 
     /// The port a process had last time.
-    pub fn port(&self, name: &str) -> Option<u16> {
+    pub(crate) fn port(&self, name: &str) -> Option<u16> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).ports.get(name).copied()
     }
 }

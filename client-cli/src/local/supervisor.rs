@@ -36,17 +36,17 @@ use keep::keep_alive;
 use service::{Service, Wiring};
 use silence::Patience;
 
-pub use silence::USUAL_INTERVAL;
+pub(crate) use silence::USUAL_INTERVAL;
 
 /// Environment variable that marks every process of a stack with its data directory.
 pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
 
 /// Name of the database server among the processes.
-pub const POSTGRES: &str = "postgres";
+pub(crate) const POSTGRES: &str = "postgres";
 
 /// Where the database is.
 #[derive(Debug, Clone)]
-pub enum DatabasePlan {
+pub(crate) enum DatabasePlan {
     /// A server somebody else runs.
     External(ConnectionUrl),
     /// A server of ours, with these binaries.
@@ -55,7 +55,7 @@ pub enum DatabasePlan {
 
 /// What to keep alive.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where everything lies.
     pub data: DataDir,
     /// How much of the stack.
@@ -83,7 +83,7 @@ struct Kept {
 /// # Errors
 /// [`crate::error::AlreadyRunning`] when another supervisor has the data directory; otherwise what
 /// kept the stack from starting, which is also written to `stack.json`.
-pub async fn supervise(plan: Plan) -> anyhow::Result<()> {
+pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     // Already a session leader when started by hand from some shells: then it stays there.
     let _ = nix::unistd::setsid();
     plan.data.create()?;

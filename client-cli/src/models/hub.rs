@@ -15,7 +15,7 @@ pub use patience::Patience;
 pub(super) use patience::Tries;
 
 /// Where models are published unless another place is named.
-pub const DEFAULT_HUB: &str = "https://huggingface.co";
+pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
 /// Redirects followed for one file.
 const MAX_REDIRECTS: usize = 8;
 /// Longest list of files that is read, in bytes.
@@ -47,7 +47,7 @@ pub struct HubOptions {
 
 /// Why a hub gave nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum HubError {
+pub(crate) enum HubError {
     /// There is no such model, revision or file, or the hub hides it from us.
     #[error("{host} has no {what}{said}")]
     NotFound {

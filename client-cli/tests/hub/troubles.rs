@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use observatory_cli::models::{is_not_found, stored};
+use observatory_cli::testing::{is_not_found, stored};
 
 use crate::server::{FakeHub, NAME, Reply, pull};
 

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use observatory_cli::local::postgres::{Cluster, ClusterConfig, Psql};
-use observatory_cli::local::process::ProcessId;
+use observatory_cli::testing::{Cluster, ClusterConfig, ProcessId, Psql};
 
 use crate::site::{Site, distribution, eventually};
 

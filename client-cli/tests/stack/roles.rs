@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use observatory_cli::local::postgres::{ConnectionUrl, Psql};
+use observatory_cli::testing::{ConnectionUrl, Psql};
 use serde_json::Value;
 
 use crate::site::{Said, Site, distribution, open_dir, pid, process};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use observatory_cli::client::{Client, ClientOptions};
+use observatory_cli::testing::{Client, ClientOptions};
 
 use crate::site::{Said, Site, eventually, freeze, kill_hard, pid, process};
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use observatory_cli::local::DataDir;
-use observatory_cli::local::postgres::{Cluster, ClusterConfig, Distribution, Psql, Search};
-use observatory_cli::local::state::{StackLock, StackState};
+use observatory_cli::testing::{
+    Cluster, ClusterConfig, DataDir, Distribution, Psql, Search, Stack, StackLock, StackState,
+};
 use serde_json::Value;
 
 /// Longest wait for something that happens by itself.
@@ -178,7 +178,7 @@ impl Site {
     /// Runs a statement as the owner of the database.
     pub(crate) fn sql(&self, statement: &str) -> Vec<Vec<String>> {
         let psql = Psql::find(Some(&distribution(self.major).bin)).unwrap();
-        let stack = observatory_cli::local::Stack::new(self.data.clone());
+        let stack = Stack::new(self.data.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(psql.query(&stack.database_url().unwrap(), statement)).unwrap()
     }

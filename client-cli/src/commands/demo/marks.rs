@@ -8,7 +8,7 @@ use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Connection, refusal};
+use crate::client::{Connection, MAX_MESSAGE_BYTES, refusal};
 
 /// A found span is right when it shares at least half of what it and a mark cover together.
 const LEAST_OVERLAP: f64 = 0.5;
@@ -88,7 +88,7 @@ pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<
         }
     }
     let requests: Vec<ExtractRequest> = ads.iter().map(|(id, ad)| request(id, ad)).collect();
-    let mut extractor = ExtractorServiceClient::new(pipeline).max_decoding_message_size(64 << 20);
+    let mut extractor = ExtractorServiceClient::new(pipeline).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let asked = extractor.extract(tokio_stream::iter(requests)).await;
     let mut answers = asked.map_err(|status| refusal(&status))?.into_inner();
     let mut score = Score::default();

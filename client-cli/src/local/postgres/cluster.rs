@@ -42,8 +42,6 @@ pub struct ClusterConfig {
     pub log: PathBuf,
     /// Who the server runs as.
     pub run_as: RunAs,
-    /// Further settings, `name` and value, which win over the file.
-    pub settings: Vec<(String, String)>,
 }
 
 impl ClusterConfig {
@@ -60,7 +58,6 @@ impl ClusterConfig {
             log: data.log("postgres"),
             dir,
             distribution,
-            settings: Vec::new(),
         })
     }
 }
@@ -166,14 +163,6 @@ impl Cluster {
             }
         }
         anyhow::bail!("postgres found no free port in five attempts")
-    }
-
-    /// Ends whatever server runs on this cluster, and the backends of one that died.
-    ///
-    /// # Errors
-    /// If a process cannot be ended.
-    pub async fn end_any(&self) -> anyhow::Result<()> {
-        end_server(&self.config.dir).await
     }
 
     fn check_major(&self, major: u32) -> anyhow::Result<()> {
@@ -309,9 +298,6 @@ impl Cluster {
         let mut command = config.run_as.command(&program);
         command.arg("-D").arg(&config.dir);
         for (name, value) in settings::of_start(port, &config.socket_dir) {
-            command.args(["-c".to_owned(), format!("{name}={value}")]);
-        }
-        for (name, value) in &config.settings {
             command.args(["-c".to_owned(), format!("{name}={value}")]);
         }
         let errors = log.try_clone().context("cannot share the log file")?;

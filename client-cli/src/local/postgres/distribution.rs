@@ -13,10 +13,10 @@ use crate::local::paths::DataDir;
 use crate::output::progress;
 
 /// Environment variable that names a directory of PostgreSQL binaries.
-pub const PG_BIN_ENV: &str = "OBSERVATORY_PG_BIN";
+pub(crate) const PG_BIN_ENV: &str = "OBSERVATORY_PG_BIN";
 
 /// Environment variable that names a folder of wheel files.
-pub const WHEELS_ENV: &str = "OBSERVATORY_WHEELS";
+pub(crate) const WHEELS_ENV: &str = "OBSERVATORY_WHEELS";
 
 /// Where a distribution came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub struct Search {
 
 /// Folders that may hold fetched wheels: the data directory's own, then the one the environment
 /// names.
-pub fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
+pub(crate) fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
     let named = std::env::var_os(WHEELS_ENV).filter(|value| !value.is_empty()).map(PathBuf::from);
     [data.wheels()].into_iter().chain(named).collect()
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 /// What a server answered to the first message of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It asked for authentication, or let us in.
     Accepting,
     /// It is there but refuses for now, with its own words ("the database system is starting up").
@@ -18,7 +18,7 @@ pub enum Answer {
 
 /// Sends a start-up message for `user` and `database` and reads the first answer, then hangs up:
 /// the check of `pg_isready`, without needing it or a password.
-pub async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
+pub(crate) async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
     tokio::time::timeout(limit, ask(address, user)).await.ok().and_then(Result::ok).unwrap_or(Answer::Silent)
 }
 

@@ -134,7 +134,7 @@ pub struct ServerVersions {
 ///
 /// # Errors
 /// Says what is unsupported and what is needed.
-pub fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
+pub(crate) fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
     if !MAJORS.contains(&versions.major) {
         return Err(Hinted::error(
             format!("the database server is PostgreSQL {}", versions.server),

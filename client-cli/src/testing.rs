@@ -1,0 +1,12 @@
+//! What the tests of this package reach into.
+//!
+//! Not an interface: every item is named here because some test under `tests/` uses it.
+
+pub use crate::client::{Client, ClientOptions};
+pub use crate::local::postgres::{Cluster, ClusterConfig, ConnectionUrl, Distribution, Psql, Search};
+pub use crate::local::process::ProcessId;
+pub use crate::local::state::{StackLock, StackState};
+pub use crate::local::{DataDir, Stack};
+pub use crate::models::{
+    HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found, pull, stored,
+};
