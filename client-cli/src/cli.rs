@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
     completions, countries, database, demo, doctor, down, export, extract, infer, insights, models, postings,
     privacy, reports, runs, status, supervise, taxonomies, up, version,
 };
+use crate::context::Context;
 use crate::error::report;
 use crate::local::DataDir;
 use crate::local::paths::DATA_ENV;
@@ -18,7 +19,7 @@ use crate::output::{self, Outcome, Output};
 /// Labour-market reports out of job advertisements, on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
-pub(crate) struct Cli {
+struct Cli {
     /// Directory that holds everything the local stack writes.
     #[arg(long, global = true, env = DATA_ENV, hide_env_values = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -59,25 +60,6 @@ enum Command {
     Version(version::Arguments),
     #[command(hide = true)]
     Supervise(supervise::Arguments),
-}
-
-/// What every command may need.
-#[derive(Debug, Clone)]
-pub(crate) struct Context {
-    /// The data directory.
-    pub data: DataDir,
-    /// Where results go.
-    pub output: Output,
-    /// Connections to the services.
-    pub client: Client,
-    program: String,
-}
-
-impl Context {
-    /// How this program is called on the same stack once more.
-    pub(crate) fn program(&self) -> &str {
-        &self.program
-    }
 }
 
 /// The program with the options that say which stack is meant, unless the environment says it.
@@ -161,7 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Infer(arguments) => infer::run(&context, arguments).await,
         Command::Models(arguments) => models::run(&context, arguments).await,
         Command::Database(arguments) => database::run(&context, arguments).await,
-        Command::Completions(arguments) => completions::run(&context, arguments),
+        Command::Completions(arguments) => completions::run(Cli::command(), arguments),
         Command::Version(arguments) => version::run(&context, arguments),
         Command::Supervise(arguments) => supervise::run(&context, arguments).await,
     }
@@ -183,7 +165,6 @@ fn start_log(supervisor: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

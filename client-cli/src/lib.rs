@@ -6,6 +6,7 @@
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod commands;
+pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod local;

@@ -7,10 +7,10 @@
 
 pub(crate) mod binaries;
 mod disk;
-pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod paths;
+pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod premises;

@@ -1,9 +1,7 @@
 //! `completions`: completion scripts for shells.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Context};
 use crate::output::{self, Outcome};
 
 /// Print the completion script of a shell.
@@ -13,14 +11,14 @@ pub(crate) struct Arguments {
     pub shell: Shell,
 }
 
-/// Prints the script.
+/// Prints the script that completes `program`.
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub(crate) fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) fn run(mut program: clap::Command, arguments: Arguments) -> anyhow::Result<Outcome> {
     // Written in one go: the generator panics when its output is closed.
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "observatory", &mut script);
+    clap_complete::generate(arguments.shell, &mut program, "observatory", &mut script);
     output::print(String::from_utf8(script)?)?;
     Ok(Outcome::Done)
 }

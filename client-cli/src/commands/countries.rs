@@ -5,8 +5,8 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::answer;
+use crate::context::Context;
 use crate::output::{Outcome, Table};
 
 /// List countries and accept postings of another.

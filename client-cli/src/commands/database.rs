@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::error::Hint;
 use crate::local::postgres::{ConnectionUrl, Psql, check_versions};
 use crate::local::state::StackState;

@@ -13,9 +13,9 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Client, ClientOptions, Connection, answer};
 use crate::commands::{runs, taxonomies};
+use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};

@@ -1,12 +1,14 @@
 //! `doctor`: what stands in the way of a working stack.
 
+mod examination;
+
 use std::path::PathBuf;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::binaries::BIN_DIR_ENV;
-use crate::local::doctor::Examination;
 use crate::local::postgres::PG_BIN_ENV;
 use crate::output::Outcome;
+use examination::Examination;
 
 /// Look for problems and say what to do about them; exit code 1 when there are any.
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
-use crate::cli::Context;
 use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
+use crate::context::Context;
 use crate::output::{Data, Outcome, Progress, progress};
 
 /// Write stored postings, skills or clusters into a file.

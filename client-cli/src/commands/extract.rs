@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::Context;
 use crate::client::{MAX_MESSAGE_BYTES, refusal};
+use crate::context::Context;
 use crate::output::{self, Data, Outcome, Progress, progress};
 
 /// Find skills in advertisements, with evidence; nothing is stored.

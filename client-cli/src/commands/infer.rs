@@ -12,8 +12,8 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{MAX_MESSAGE_BYTES, answer};
+use crate::context::Context;
 use crate::output::{Outcome, print};
 
 /// Ask the inference server directly; answers are JSON, one line for each text, but what a model

@@ -8,8 +8,8 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
+use crate::context::Context;
 use crate::output::{Outcome, Table};
 
 /// Search skills by meaning and list the most demanded ones.

@@ -9,8 +9,8 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{answer, refusal};
+use crate::context::Context;
 use crate::error::report;
 use crate::local::Stack;
 use crate::local::postgres::wheel_folders;
@@ -176,7 +176,7 @@ async fn serve(context: &Context, name: &str) {
             Err(error) => progress(format_args!("{name} is not served: {error:#}")),
         }
     }
-    progress(format_args!("to serve it now: `{} models load {name}`", context.program()));
+    progress(format_args!("to serve it now: `{} models load {name}`", context.program));
 }
 
 async fn served(context: &Context) -> anyhow::Result<Vec<Model>> {

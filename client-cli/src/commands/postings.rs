@@ -8,9 +8,9 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::Value;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
 use crate::commands::text::cut;
+use crate::context::Context;
 use crate::output::{Document, Outcome, Table};
 
 /// Import postings from files and look at the stored ones.
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Import advertisements; lines that are refused are named, the others are stored.
-    Import(Box<import::Import>),
+    Import(Box<read::ImportOptions>),
     /// List stored postings.
     List {
         /// Only postings seen on this portal.
@@ -51,7 +51,7 @@ type Postings = PostingServiceClient<Connection>;
 /// If a file cannot be read, no service answers or it refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::Import(import) => import::run(context, *import).await,
+        Action::Import(options) => import::run(context, *options).await,
         Action::List { portal, country, limit } => {
             let mut postings = Postings::new(context.client.pipeline().await?);
             let request =

@@ -8,8 +8,8 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::json;
 
-use crate::cli::Context;
 use crate::client::{answer, refusal};
+use crate::context::Context;
 use crate::output::{Outcome, Table, progress};
 
 /// Remove personal data from what is stored.

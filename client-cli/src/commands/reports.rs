@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer, refusal};
+use crate::context::Context;
 use crate::output::{Outcome, Table, while_waiting};
 
 /// Build reports and find the ones that were built.

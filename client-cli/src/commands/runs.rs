@@ -6,9 +6,9 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Code, Connection, Status, answer, refusal};
 use crate::commands::text::{self, time};
+use crate::context::Context;
 use crate::output::{LiveLine, Outcome, Table, progress};
 
 /// Process the stored postings: start, watch, list, cancel and retry runs.
@@ -148,7 +148,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
     match ended {
         Some(run) => finish(context, &run),
         None => {
-            let program = context.program();
+            let program = &context.program;
             progress(format_args!(
                 "\nrun {id} goes on; `{program} run watch {id}` follows it again, `{program} run cancel {id}` ends it"
             ));

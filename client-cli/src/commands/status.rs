@@ -1,6 +1,6 @@
 //! `status`: what of the local stack runs.
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::StackStatus;
 use crate::output::Outcome;
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::up::Part;
-use crate::cli::Context;
+use crate::context::Context;
+use crate::local::plan::{DatabasePlan, Plan};
 use crate::local::postgres::{ConnectionUrl, Distribution, Source};
 use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
-use crate::local::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, supervise};
+use crate::local::supervisor::{USUAL_INTERVAL, supervise};
 use crate::output::Outcome;
 
 /// Keep the local stack alive until told to stop.

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
+use crate::context::Context;
 use crate::files::archive::{self, Found};
 use crate::files::encoding;
 use crate::output::{Document, Outcome, Table, progress, while_waiting};

@@ -43,6 +43,11 @@ pub(super) fn cut(text: &str, length: usize) -> String {
     short
 }
 
+/// The beginning of a text on one line, for messages.
+pub(super) fn excerpt(text: &str) -> String {
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 40)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::binaries::{self, BIN_DIR_ENV};
 use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
 use crate::local::privileges::RunAs;

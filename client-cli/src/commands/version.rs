@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::postgres::pinned;
 use crate::output::Outcome;
 

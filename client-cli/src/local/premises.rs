@@ -9,8 +9,8 @@ use anyhow::Context;
 
 use super::binaries::{self, INFERENCE, PIPELINE, TYPESET};
 use super::paths::create_dir;
+use super::plan::Plan;
 use super::privileges::RunAs;
-use super::supervisor::Plan;
 
 /// Variables that name files the services read.
 const FILES: [(&str, &str); 7] = [

@@ -9,6 +9,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use super::paths::DataDir;
+use super::plan::{DatabasePlan, Plan};
 use super::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, pinned_major,
 };
@@ -16,7 +17,7 @@ use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
-use super::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, clear_leftovers, leftovers};
+use super::supervisor::{USUAL_INTERVAL, clear_leftovers, leftovers};
 use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;

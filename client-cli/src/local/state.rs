@@ -20,6 +20,9 @@ use crate::error::{AlreadyRunning, Hinted};
 /// How long a damaged `stack.json` of a running stack is waited for.
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Name of the database server among the processes.
+pub(crate) const POSTGRES: &str = "postgres";
+
 /// What part of the stack is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,8 +12,8 @@ use super::disk::{self, Room};
 use super::paths::DataDir;
 use super::postgres::{Answer, ConnectionUrl, DATABASE, Psql, probe};
 use super::process::ProcessId;
-use super::state::{Extent, Phase, ProcessState, StackLock, StackState};
-use super::supervisor::{POSTGRES, leftovers};
+use super::state::{Extent, POSTGRES, Phase, ProcessState, StackLock, StackState};
+use super::supervisor::leftovers;
 use super::{binaries, health};
 use crate::output::columns;
 

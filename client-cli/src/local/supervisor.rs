@@ -13,7 +13,6 @@ mod login;
 mod service;
 mod silence;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use leftovers::{clear as clear_leftovers, found as leftovers};
 
 use super::paths::DataDir;
-use super::postgres::{Cluster, ClusterConfig, ConnectionUrl, Distribution};
-use super::privileges::RunAs;
+use super::plan::{DatabasePlan, Plan};
+use super::postgres::{Cluster, ClusterConfig};
 use super::process::ProcessId;
-use super::state::{Board, DatabaseState, Extent, StackLock, StackState, SupervisorState};
+use super::state::{Board, DatabaseState, Extent, POSTGRES, StackLock, StackState, SupervisorState};
 use super::{binaries, logs, premises};
 use database::{Embedded, remember_url};
 use keep::keep_alive;
@@ -37,40 +36,6 @@ use service::{Service, Wiring};
 use silence::Patience;
 
 pub(crate) use silence::USUAL_INTERVAL;
-
-/// Environment variable that marks every process of a stack with its data directory.
-pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
-
-/// Name of the database server among the processes.
-pub(crate) const POSTGRES: &str = "postgres";
-
-/// Where the database is.
-#[derive(Debug, Clone)]
-pub(crate) enum DatabasePlan {
-    /// A server somebody else runs.
-    External(ConnectionUrl),
-    /// A server of ours, with these binaries.
-    Embedded(Distribution),
-}
-
-/// What to keep alive.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    /// Where everything lies.
-    pub data: DataDir,
-    /// How much of the stack.
-    pub extent: Extent,
-    /// The database.
-    pub database: DatabasePlan,
-    /// Directory of the server programs.
-    pub bin_dir: PathBuf,
-    /// Directory of the model store.
-    pub models: PathBuf,
-    /// How often each process is asked whether it still answers.
-    pub health_interval: Duration,
-    /// Who the services run as; Postgres too, where it is ours.
-    pub run_as: RunAs,
-}
 
 /// One task that keeps a process alive, and how to end it.
 struct Kept {

@@ -1,5 +1,6 @@
 //! The published HTTP interface of a model hub: what a model's commit holds, and its files.
 
+mod error;
 mod patience;
 
 use std::error::Error as _;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use super::record::Published;
 
+pub(crate) use error::HubError;
 pub use patience::Patience;
 pub(super) use patience::Tries;
 
@@ -43,63 +45,6 @@ pub struct HubOptions {
     pub proxy: bool,
     /// How long to wait and how often to try again.
     pub patience: Patience,
-}
-
-/// Why a hub gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HubError {
-    /// There is no such model, revision or file, or the hub hides it from us.
-    #[error("{host} has no {what}{said}")]
-    NotFound {
-        /// The hub's host.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// What the hub said about it, after a colon.
-        said: String,
-    },
-    /// It wants other credentials, or none of us at all.
-    #[error("{host} refuses {what} with status {status}{said}")]
-    Refused {
-        /// The hub's host.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// Its answer.
-        status: u16,
-        /// What the hub said about it, after a colon.
-        said: String,
-    },
-    /// It cannot answer now.
-    #[error("{host} answers with status {status}{}", retry_text(*.after))]
-    Busy {
-        /// The hub's host.
-        host: String,
-        /// Its answer.
-        status: u16,
-        /// When it wants to be asked again.
-        after: Option<std::time::Duration>,
-    },
-    /// No connection, or one that was lost.
-    #[error("{host}: {reason}")]
-    Network {
-        /// The hub's host.
-        host: String,
-        /// What happened.
-        reason: String,
-    },
-    /// It does not keep to the interface.
-    #[error("{host} {does}")]
-    Nonsense {
-        /// The hub's host.
-        host: String,
-        /// What it does instead.
-        does: String,
-    },
-}
-
-fn retry_text(after: Option<std::time::Duration>) -> String {
-    after.map(|after| format!(" and asks to come back in {} s", after.as_secs())).unwrap_or_default()
 }
 
 /// What a commit of a model holds.

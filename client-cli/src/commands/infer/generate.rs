@@ -13,8 +13,8 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::json;
 
-use crate::cli::Context;
 use crate::client::{Response, answer};
+use crate::context::Context;
 use crate::output::{Outcome, print, progress};
 
 /// What is written, and how.

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use observatory_proto::pipeline::v1::{ListSkillAdsRequest, ListSkillAdsResponse, SkillAd};
+use observatory_proto::pipeline::v1::{
+    ListSkillAdsRequest, ListSkillAdsResponse, SkillAd, insight_service_client::InsightServiceClient,
+};
 use serde_json::{Value, json};
 
-use super::Insights;
-use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{Connection, answer};
+use crate::context::Context;
 use crate::output::{Document, Outcome, progress};
 
 /// Postings of one request.
@@ -32,7 +33,7 @@ pub(super) struct Wanted {
 /// Asks page by page and prints all of it.
 pub(super) async fn run(
     context: &Context,
-    mut insights: Insights,
+    mut insights: InsightServiceClient<Connection>,
     wanted: Wanted,
 ) -> anyhow::Result<Outcome> {
     let mut found = ListSkillAdsResponse::default();

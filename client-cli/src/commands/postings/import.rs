@@ -1,91 +1,23 @@
 //! `postings import`: files to the service, and what became of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest, ImportPostingsResponse};
+use observatory_proto::pipeline::v1::{
+    ImportError, ImportPostingsRequest, ImportPostingsResponse, posting_service_client::PostingServiceClient,
+};
 use serde_json::{Value, json};
 
-use super::Postings;
-use super::read::{self, Charset, Columns, DateFormat, FileFormat, Prepared, Understood};
-use crate::cli::Context;
-use crate::client::answer;
+use super::read::{self, ImportOptions, Prepared, Understood};
+use crate::client::{Connection, answer};
 use crate::commands::text::cut;
+use crate::context::Context;
 use crate::output::{Document, Outcome, Progress, Table, progress, while_waiting};
 
-/// What to import.
-#[derive(Debug, Clone, clap::Args)]
-pub(super) struct Import {
-    /// Files: CSV and the like, JSON, JSON Lines, schema.org JobPosting, xlsx, Parquet; also .gz,
-    /// .zip of one file, and `-`.
-    #[arg(required = true, value_name = "FILE")]
-    pub(super) files: Vec<PathBuf>,
-    /// Form of the files [default: by their content].
-    #[arg(long)]
-    pub(super) format: Option<FileFormat>,
-    /// Names of the file's columns: OURS=THEIRS, separated by commas, such as title=Titulo
-    /// [default: by their names].
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "MAP")]
-    pub(super) map: Columns,
-    /// Portal of lines that name none.
-    #[arg(long, value_name = "P")]
-    pub(super) portal: Option<String>,
-    /// Country of lines that name none, such as CO or Colombia.
-    #[arg(long, value_name = "CC")]
-    pub(super) country: Option<String>,
-    /// Separator of delimited text, such as `;` or tab [default: by its content].
-    #[arg(long, value_name = "C", value_parser = read::delimiter)]
-    pub(super) delimiter: Option<char>,
-    /// Encoding of text: utf-8, windows-1252, utf-16le, macintosh, cp850 ... [default: by its
-    /// content].
-    #[arg(long, value_name = "E")]
-    pub(super) encoding: Option<Charset>,
-    /// Form of dates: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: by the values,
-    /// if they decide].
-    #[arg(long, value_name = "F", default_value = "", hide_default_value = true, value_parser = date_format)]
-    pub(super) date_format: DateFormat,
-    /// Day or time of collection of lines that name none, such as 2025-11-03 [default: unknown].
-    #[arg(long, value_name = "DATE", value_parser = collected)]
-    pub(super) collected: Option<String>,
-    /// Sheet of a spreadsheet [default: the one with advertisements].
-    #[arg(long, value_name = "NAME")]
-    pub(super) sheet: Option<String>,
-    /// Store nothing: show how the columns are read and the first three advertisements as they
-    /// would be stored.
-    #[arg(long)]
-    pub(super) dry_run: bool,
-}
-
-/// A day, or a time with its zone, as a time; a day is the whole of it, so its middle in UTC is on
-/// it all over the world but for the date line.
-fn collected(text: &str) -> Result<String, String> {
-    let day = |day: chrono::NaiveDate| day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
-    let time = match (text.parse::<chrono::NaiveDate>(), chrono::DateTime::parse_from_rfc3339(text)) {
-        (Ok(named), _) => day(named),
-        (_, Ok(time)) => Some(time.to_utc()),
-        _ => None,
-    };
-    let time = time.ok_or_else(|| {
-        format!("`{text}` is not a day such as 2025-11-03 or a time such as 2025-11-03T10:30:00Z")
-    })?;
-    if time > chrono::Utc::now() + chrono::Duration::days(1) {
-        return Err(format!(
-            "`{text}` is still to come; expected the day on which the advertisements were collected"
-        ));
-    }
-    Ok(time.to_rfc3339())
-}
-
-/// An empty form is that of the values.
-fn date_format(text: &str) -> Result<DateFormat, String> {
-    if text.is_empty() { Ok(DateFormat::Detect) } else { text.parse() }
-}
-
 /// Reads the files, sends what they hold, and prints what became of it.
-pub(super) async fn run(context: &Context, import: Import) -> anyhow::Result<Outcome> {
+pub(super) async fn run(context: &Context, options: ImportOptions) -> anyhow::Result<Outcome> {
     // A file that cannot be read is told before anything is started.
-    let dry_run = import.dry_run;
-    let reading = tokio::task::spawn_blocking(move || read::prepare(&import));
+    let dry_run = options.dry_run;
+    let reading = tokio::task::spawn_blocking(move || read::prepare(&options));
     let mut prepared = while_waiting("reading the files", reading).await??;
     if !dry_run {
         prepared.files.iter().filter(|file| file.remarkable).for_each(|file| progress(shown(file, false)));
@@ -98,7 +30,7 @@ pub(super) async fn run(context: &Context, import: Import) -> anyhow::Result<Out
 }
 
 async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Result<ImportPostingsResponse> {
-    let mut postings = Postings::new(context.client.pipeline().await?);
+    let mut postings = PostingServiceClient::<Connection>::new(context.client.pipeline().await?);
     let mut sent = Progress::new("advertisements", ads.len() as u64);
     // The channel is as short as what the service reads ahead, so that what is counted has nearly
     // arrived.
@@ -229,24 +161,4 @@ fn preview(posting: &Value) -> String {
         format!("{name}: {}\n", cut(&text.replace('\n', " ⏎ "), 200))
     };
     fields.map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_of_collection_is_a_day_or_a_time() {
-        let check = |text: &str, expected: Result<&str, &str>| match (collected(text), expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-            (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
-            (found, _) => panic!("{text}: {found:?}"),
-        };
-        check("2025-11-03", Ok("2025-11-03T12:00:00+00:00"));
-        check("2025-11-03T23:30:00-05:00", Ok("2025-11-04T04:30:00+00:00"));
-        check("03/11/2025", Err("`03/11/2025` is not a day such as 2025-11-03"));
-        check("2025-02-30", Err("is not a day"));
-        check("ayer", Err("is not a day"));
-        check("2999-01-01", Err("is still to come"));
-    }
 }

@@ -2,96 +2,47 @@
 //! our fields, and its values as texts and days. Everything that a file leaves open is settled here
 //! or told, before anything is sent.
 
+mod cell;
 mod columnar;
 mod columns;
 mod dates;
 mod delimited;
+mod fold;
 mod grid;
 mod input;
 mod job_posting;
 mod json;
 mod literal;
+mod options;
 mod pay;
+mod prepared;
 mod problems;
 mod rows;
 mod spread;
+mod table;
 mod values;
 mod workbook;
 
 use std::path::Path;
 
 use anyhow::bail;
-use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::import::Import;
 use crate::files::{archive, encoding};
 use crate::output::progress;
 
-pub(super) use crate::files::encoding::Charset;
-pub(super) use columns::Columns;
-pub(super) use dates::DateFormat;
-pub(super) use input::FileFormat;
+use input::FileFormat;
+pub(super) use options::ImportOptions;
+use prepared::Ad;
+pub(super) use prepared::{Prepared, Understood};
 use problems::Problems;
-
-/// A row of a file.
-#[derive(Debug, Clone, Default)]
-struct Row {
-    /// Line of a text, number of a row elsewhere.
-    place: u64,
-    /// A cell for each column; missing ones are empty.
-    cells: Vec<Value>,
-}
-
-/// The rows of a file with the names of its columns.
-#[derive(Debug, Default)]
-struct Table {
-    /// What the file is.
-    form: String,
-    columns: Vec<String>,
-    rows: Vec<Row>,
-    /// Rows that could not be read.
-    problems: Problems,
-    /// What was settled about the whole file, to be told.
-    notes: Vec<String>,
-}
-
-/// How a file was understood.
-#[derive(Debug, Default)]
-pub(super) struct Understood {
-    /// Name of the file.
-    pub(super) file: String,
-    /// What it is.
-    pub(super) form: String,
-    /// Advertisements in it.
-    pub(super) rows: u64,
-    /// Our fields and its columns.
-    pub(super) columns: Vec<(String, String)>,
-    /// Columns that are not used.
-    pub(super) unused: Vec<String>,
-    /// Conclusions from its content.
-    pub(super) notes: Vec<String>,
-    /// Whether there is anything that a user would not expect.
-    pub(super) remarkable: bool,
-}
-
-/// Everything that files hold, ready to be sent.
-#[derive(Debug, Default)]
-pub(super) struct Prepared {
-    pub(super) files: Vec<Understood>,
-    pub(super) ads: Vec<ImportPostingsRequest>,
-    /// Rows that are not sent, equal problems once.
-    pub(super) refused: Vec<ImportError>,
-    pub(super) refused_count: u64,
-    /// What is sent otherwise than it was written, equal changes once.
-    pub(super) notes: Vec<ImportError>,
-}
+use table::Table;
 
 /// Reads every file; nothing is sent unless all of them are understood.
 ///
 /// # Errors
 /// If a file cannot be read, is damaged, or leaves open what no flag has settled.
-pub(super) fn prepare(import: &Import) -> anyhow::Result<Prepared> {
+pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     let mut prepared = Prepared::default();
     let mut wrong = Vec::new();
     let mut ads = Vec::new();
@@ -116,22 +67,12 @@ pub(super) fn prepare(import: &Import) -> anyhow::Result<Prepared> {
     Ok(prepared)
 }
 
-/// An advertisement under our field names.
-#[derive(Debug)]
-struct Ad {
-    file: String,
-    line: u64,
-    object: Map<String, Value>,
-}
-
-impl Ad {
-    fn request(self, dry_run: bool) -> ImportPostingsRequest {
-        let posting_json = Value::Object(self.object).to_string();
-        ImportPostingsRequest { posting_json, line: self.line, file: self.file, dry_run }
-    }
-}
-
-fn one(file: &str, bytes: Vec<u8>, import: &Import, prepared: &mut Prepared) -> Result<Vec<Ad>, String> {
+fn one(
+    file: &str,
+    bytes: Vec<u8>,
+    import: &ImportOptions,
+    prepared: &mut Prepared,
+) -> Result<Vec<Ad>, String> {
     let table = table(file, bytes, import)?;
     let mut understood = Understood {
         file: file.to_owned(),
@@ -153,7 +94,7 @@ fn one(file: &str, bytes: Vec<u8>, import: &Import, prepared: &mut Prepared) -> 
 }
 
 /// Reads a file's bytes into rows.
-fn table(file: &str, bytes: Vec<u8>, import: &Import) -> Result<Table, String> {
+fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, String> {
     let bytes = input::unpack(bytes)?;
     let kind = input::kind(&bytes);
     match (kind, import.format) {
@@ -202,7 +143,7 @@ fn base_name(file: &str) -> String {
     name.trim_end_matches(".gz").trim_end_matches(".zip").to_owned()
 }
 
-fn delimited_table(text: &str, import: &Import) -> Result<Table, String> {
+fn delimited_table(text: &str, import: &ImportOptions) -> Result<Table, String> {
     let delimiter = match import.delimiter {
         Some(delimiter) => delimiter,
         None => delimited::delimiter(text)?,
@@ -240,33 +181,6 @@ fn delimited_table(text: &str, import: &Import) -> Result<Table, String> {
         table.notes.push("backslashes are taken for escapes, as pandas writes with `escapechar`".to_owned());
     }
     Ok(table)
-}
-
-/// A separator as `--delimiter` gives it.
-pub(super) fn delimiter(text: &str) -> Result<char, String> {
-    let named = match text {
-        "tab" | "\\t" => '\t',
-        "comma" => ',',
-        "semicolon" => ';',
-        "pipe" => '|',
-        _ => {
-            let mut chars = text.chars();
-            match (chars.next(), chars.next()) {
-                (Some(one), None) => one,
-                _ => return Err(format!("`{text}` is not a separator: expected one character, or tab")),
-            }
-        }
-    };
-    if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
-        Ok(named)
-    } else {
-        Err(format!("`{text}` is not a separator: expected one such as `;`, `,`, `|` or tab"))
-    }
-}
-
-/// The beginning of a text on one line, for messages.
-fn short(text: &str) -> String {
-    crate::commands::text::cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 40)
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::POSTGRES;
 use super::keep::{Live, Unit};
 use super::silence::Patience;
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::{Answer, Cluster, ConnectionUrl, DATABASE, Postmaster, probe};
 use crate::local::process::ProcessId;
-use crate::local::state::{Board, DatabaseState};
+use crate::local::state::{Board, DatabaseState, POSTGRES};
 
 /// The embedded server.
 pub(super) struct Embedded {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::STACK_ENV;
 use crate::local::paths::DataDir;
 use crate::local::postgres::{end_server, postmaster_of};
 use crate::local::process::{ProcessId, SERVICE_END};
 use crate::local::state::StackState;
+
+/// Environment variable that marks every process of a stack with its data directory.
+pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
 
 /// What still runs: the processes the state names, those that carry the mark of this data
 /// directory in their environment (a supervisor may die between starting one and writing it

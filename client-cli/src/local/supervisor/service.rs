@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::keep::{Live, Unit};
+use super::leftovers::STACK_ENV;
 use super::login::Login;
 use super::silence::Patience;
-use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, secret};
+use crate::local::plan::{DatabasePlan, Plan};
 use crate::local::postgres::ConnectionUrl;
 use crate::local::privileges::RunAs;
 use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{self, HeaderMap};
 
-use super::HubError;
+use super::error::HubError;
 use crate::output::progress;
 
 /// How long to wait for a hub, and how often to ask it again.

@@ -10,7 +10,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{Map, Number, Value};
 
-use super::{Problems, Row, Table};
+use super::problems::Problems;
+use super::table::{Row, Table};
 
 /// Reads every row; the place of a row is its number.
 ///

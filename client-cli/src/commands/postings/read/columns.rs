@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use serde_json::Value;
-
-use super::{Row, short};
+use super::cell::is_empty;
+use super::fold::fold;
+use super::table::Row;
+use crate::commands::text::excerpt;
 
 /// Fields that an advertisement may have.
 pub(crate) const FIELDS: [&str; 14] = [
@@ -130,23 +131,6 @@ impl FromStr for Columns {
     }
 }
 
-/// Letters and digits in lower case without accents: what remains when people write a name their
-/// way.
-pub(super) fn fold(name: &str) -> String {
-    let plain = |c: char| match c {
-        'á' | 'à' | 'â' | 'ã' | 'ä' => 'a',
-        'é' | 'è' | 'ê' | 'ë' => 'e',
-        'í' | 'ì' | 'î' | 'ï' => 'i',
-        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => 'o',
-        'ú' | 'ù' | 'û' | 'ü' => 'u',
-        'ñ' => 'n',
-        'ç' => 'c',
-        other => other,
-    };
-    // A combining accent, as macOS writes names, is no letter.
-    name.chars().flat_map(char::to_lowercase).map(plain).filter(|c| c.is_alphanumeric()).collect()
-}
-
 /// How well a column's name fits a field; smaller is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
@@ -230,7 +214,7 @@ impl Mapping {
             .iter()
             .enumerate()
             .filter(|(place, _)| !mapping.uses(*place))
-            .map(|(_, name)| short(name))
+            .map(|(_, name)| excerpt(name))
             .collect();
         mapping.unused.dedup();
         Ok(mapping)
@@ -261,11 +245,11 @@ impl Mapping {
         let filled = |row: &&Row| places.iter().filter(|place| !is_empty(row.cells.get(**place))).count() > 1;
         if places.len() > 1 && rows.iter().any(|row| filled(&row)) {
             let names: Vec<String> =
-                places.iter().map(|place| format!("`{}`", short(&columns[*place]))).collect();
+                places.iter().map(|place| format!("`{}`", excerpt(&columns[*place]))).collect();
             if columns[places[0]] == columns[places[1]] {
                 return Err(twice(&columns[places[0]], &places));
             }
-            let first = short(&columns[places[0]]);
+            let first = excerpt(&columns[places[0]]);
             return Err(format!(
                 "columns {} could each be {field}; say which with --map {field}={first}",
                 names.join(" and ")
@@ -291,7 +275,7 @@ impl Mapping {
         let near: Vec<String> = missing
             .iter()
             .filter_map(|field| Some((field, nearest(field, &free)?)))
-            .map(|(field, column)| format!("{field}={}", short(column)))
+            .map(|(field, column)| format!("{field}={}", excerpt(column)))
             .collect();
         let mut flags = vec![format!("--map {}=COLUMN", missing[0])];
         if !near.is_empty() {
@@ -313,12 +297,12 @@ impl Mapping {
             .fields
             .iter()
             .map(|(field, places)| {
-                let names: Vec<String> = places.iter().map(|place| short(&columns[*place])).collect();
+                let names: Vec<String> = places.iter().map(|place| excerpt(&columns[*place])).collect();
                 ((*field).to_owned(), names.join(" or "))
             })
             .collect();
         if let Some(pay) = self.pay {
-            let names: Vec<String> = pay.iter().flatten().map(|place| short(&columns[*place])).collect();
+            let names: Vec<String> = pay.iter().flatten().map(|place| excerpt(&columns[*place])).collect();
             shown.push(("salary_raw".to_owned(), names.join(" + ")));
         }
         shown
@@ -331,7 +315,7 @@ fn places_of(columns: &[String], name: &str) -> Vec<usize> {
 
 fn no_column(columns: &[String], name: &str) -> String {
     let near = columns.iter().find(|column| fold(column) == fold(name));
-    let near = near.map(|column| format!(" (did you mean `{}`?)", short(column))).unwrap_or_default();
+    let near = near.map(|column| format!(" (did you mean `{}`?)", excerpt(column))).unwrap_or_default();
     format!("no column `{name}`{near}; found {}", listed(columns))
 }
 
@@ -339,7 +323,7 @@ fn twice(name: &str, places: &[usize]) -> String {
     let places: Vec<String> = places.iter().map(|place| (place + 1).to_string()).collect();
     format!(
         "the column `{}` is there {} times (columns {}); expected once",
-        short(name),
+        excerpt(name),
         places.len(),
         places.join(", ")
     )
@@ -349,7 +333,7 @@ fn listed(columns: &[String]) -> String {
     if columns.is_empty() {
         return "no column".to_owned();
     }
-    columns.iter().map(|column| short(column)).collect::<Vec<_>>().join(", ")
+    columns.iter().map(|column| excerpt(column)).collect::<Vec<_>>().join(", ")
 }
 
 /// A free column whose name is a slip of the pen away from one of the field's names.
@@ -365,17 +349,10 @@ fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
     free.iter().find(near).copied()
 }
 
-/// Whether a cell says nothing.
-pub(super) fn is_empty(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => true,
-        Some(Value::String(text)) => super::values::is_absent(text),
-        Some(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn mapped(header: &str, map: &str) -> Result<String, String> {

@@ -11,7 +11,7 @@ use super::*;
 #[derive(Debug, clap::Parser)]
 struct Line {
     #[command(flatten)]
-    import: Import,
+    import: ImportOptions,
 }
 
 /// Reads mutations of files; what is sent of one may not be out of proportion to it.

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::Value;
 
-use super::{columns, short, values};
+use super::cell::{is_empty, number_text};
+use super::fold::fold;
+use crate::commands::text::excerpt;
 use reading::{Reading, epoch, is_milliseconds, is_seconds, is_year, month_of, reading, tail_of};
 
 pub(super) use reading::{Moment, slashed};
@@ -91,7 +93,7 @@ impl Dates {
         format: &DateFormat,
     ) -> Result<Self, String> {
         let mut dates = Self { format: format.clone(), order: None, note: None };
-        let mut values = values.filter(|(_, value)| !columns::is_empty(Some(value)));
+        let mut values = values.filter(|(_, value)| !is_empty(Some(value)));
         if *format != DateFormat::Detect {
             let Some((line, first)) = values.next() else { return Ok(dates) };
             if dates.read(first).is_err() && values.all(|(_, value)| dates.read(value).is_err()) {
@@ -137,7 +139,7 @@ impl Dates {
 }
 
 fn shown(value: &Value) -> String {
-    short(value.as_str().unwrap_or(&value.to_string()))
+    excerpt(value.as_str().unwrap_or(&value.to_string()))
 }
 
 /// What the values of a column show.
@@ -208,7 +210,7 @@ impl Seen {
 fn by_format(value: &Value, format: &DateFormat) -> Option<Moment> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => values::number_text(number),
+        Value::Number(number) => number_text(number),
         _ => return None,
     };
     let count = || text.replace(',', ".").parse::<f64>().ok();
@@ -246,7 +248,7 @@ fn in_english(text: &str) -> String {
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let word = |word: &str| {
         let letters = word.trim_end_matches(|c: char| !c.is_alphabetic());
-        let month = month_of(&columns::fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
+        let month = month_of(&fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
         month.map_or_else(|| word.to_owned(), |month| format!("{month}{}", &word[letters.len()..]))
     };
     text.split_inclusive(|c: char| !c.is_alphabetic()).map(word).collect()

@@ -185,6 +185,28 @@ struct Fit {
     agree: f64,
 }
 
+/// A separator as `--delimiter` gives it.
+pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
+    let named = match text {
+        "tab" | "\\t" => '\t',
+        "comma" => ',',
+        "semicolon" => ';',
+        "pipe" => '|',
+        _ => {
+            let mut chars = text.chars();
+            match (chars.next(), chars.next()) {
+                (Some(one), None) => one,
+                _ => return Err(format!("`{text}` is not a separator: expected one character, or tab")),
+            }
+        }
+    };
+    if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
+        Ok(named)
+    } else {
+        Err(format!("`{text}` is not a separator: expected one such as `;`, `,`, `|` or tab"))
+    }
+}
+
 /// The separator of a text.
 pub(super) fn delimiter(text: &str) -> Result<char, String> {
     if let (Some(named), _) = separator_line(text) {

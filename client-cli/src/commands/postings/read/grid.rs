@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Problems, Row, Table, columns};
+use super::cell::is_empty;
+use super::columns;
+use super::problems::Problems;
+use super::table::{Row, Table};
 
 /// Rows among which the heading is looked for.
 const HEADING_WITHIN: usize = 10;
@@ -31,13 +34,11 @@ impl Grid {
         let padded = self.padded;
         let mut rows = self.rows.into_iter().skip(at);
         let heading = rows.next().map(|(_, cells)| cells).unwrap_or_default();
-        let width =
-            heading.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+        let width = heading.iter().rposition(|cell| !is_empty(Some(cell))).map_or(0, |last| last + 1);
         let mut table = Table { form, notes, ..Table::default() };
         let mut repeated = 0_u64;
         for (place, mut cells) in rows {
-            let full =
-                cells.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+            let full = cells.iter().rposition(|cell| !is_empty(Some(cell))).map_or(0, |last| last + 1);
             if full == 0 {
                 continue;
             }
@@ -80,7 +81,7 @@ impl Grid {
 }
 
 fn is_blank(cells: &[Value]) -> bool {
-    cells.iter().all(|cell| columns::is_empty(Some(cell)))
+    cells.iter().all(|cell| is_empty(Some(cell)))
 }
 
 fn texts(cells: &[Value]) -> Vec<String> {
@@ -100,10 +101,9 @@ fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
     };
     let mut names: Vec<String> = (0..width).map(name).collect();
     // Spreadsheets save empty columns at the end.
-    let used = |at: &usize| rows.iter().any(|row| !columns::is_empty(row.cells.get(*at)));
-    let last = (0..width)
-        .rev()
-        .find(|at| heading.get(*at).is_some_and(|cell| !columns::is_empty(Some(cell))) || used(at));
+    let used = |at: &usize| rows.iter().any(|row| !is_empty(row.cells.get(*at)));
+    let last =
+        (0..width).rev().find(|at| heading.get(*at).is_some_and(|cell| !is_empty(Some(cell))) || used(at));
     names.truncate(last.map_or(0, |last| last + 1));
     names
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Problems, Row, Table, job_posting};
+use super::job_posting;
+use super::problems::Problems;
+use super::table::{Row, Table};
 use crate::files::encoding::line_at;
 
 /// Deepest level at which a list of advertisements is looked for.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::values::number_text;
+use super::cell::{is_absent, number_text};
 
 /// Parts of a salary.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Pay {
 pub(super) fn part(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Number(number) => Some(number_text(number)),
-        Value::String(text) if !super::values::is_absent(text) => {
+        Value::String(text) if !is_absent(text) => {
             let text = text.trim();
             let whole =
                 text.strip_suffix(".0").filter(|whole| whole.bytes().all(|byte| byte.is_ascii_digit()));

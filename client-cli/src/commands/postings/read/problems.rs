@@ -3,6 +3,8 @@
 
 use observatory_proto::pipeline::v1::ImportError;
 
+use crate::commands::text::excerpt;
+
 /// Kinds of problems that are told one by one.
 const KINDS: usize = 100;
 /// Further values that a message shows.
@@ -28,7 +30,7 @@ struct Problem {
 impl Problems {
     /// Notes a problem: `kind` says what is wrong, with `{}` where the value stands.
     pub(crate) fn add(&mut self, line: u64, kind: &str, value: &str) {
-        let value = super::short(value);
+        let value = excerpt(value);
         if let Some(known) = self.found.iter_mut().find(|problem| problem.kind == kind) {
             known.count += 1;
             let new = value != known.value && !known.others.contains(&value);

@@ -4,10 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::columns::{Mapping, is_empty};
+use super::cell::is_empty;
+use super::columns::Mapping;
 use super::dates::{DateFormat, Dates};
-use super::{Ad, Prepared, Problems, Row, Table, Understood, pay, short, values, workbook};
-use crate::commands::postings::import::Import;
+use super::options::ImportOptions;
+use super::prepared::{Ad, Prepared, Understood};
+use super::problems::Problems;
+use super::table::{Row, Table};
+use super::{pay, values, workbook};
+use crate::commands::text::excerpt;
 
 /// Fields without which an advertisement is not stored.
 const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
@@ -26,7 +31,7 @@ const CELL: usize = 32_767;
 pub(super) fn ads(
     file: &str,
     table: &Table,
-    import: &Import,
+    import: &ImportOptions,
     (understood, prepared): (&mut Understood, &mut Prepared),
 ) -> Result<Vec<Ad>, String> {
     let defaults = [
@@ -143,7 +148,7 @@ impl Converter<'_> {
         changed: &mut Problems,
     ) -> Result<Option<String>, String> {
         if let Some(text) = value.as_str().filter(|text| values::is_formula_error(text)) {
-            return Err(format!("`{}` is a formula without a result", short(text)));
+            return Err(format!("`{}` is a formula without a result", excerpt(text)));
         }
         if value.as_str().is_some_and(|text| text.encode_utf16().count() == CELL) {
             changed.add(

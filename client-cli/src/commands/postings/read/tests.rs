@@ -1,13 +1,14 @@
 //! Files as Excel in Latin America, pandas, JobSpy and schema.org give them.
 
 use clap::Parser;
+use observatory_proto::pipeline::v1::ImportPostingsRequest;
 
 use super::*;
 
 #[derive(Debug, clap::Parser)]
 struct Line {
     #[command(flatten)]
-    import: Import,
+    import: ImportOptions,
 }
 
 /// Reads a file of this name and content with these flags.

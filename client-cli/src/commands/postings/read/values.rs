@@ -3,12 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{columns::fold, literal};
-
-/// What programs write where there is no value.
-const ABSENT: [&str; 14] = [
-    "nan", "NaN", "NAN", "NaT", "None", "none", "null", "NULL", "Null", "<NA>", "N/A", "n/a", "#N/A", "#N/D",
-];
+use super::cell::{is_absent, number_text};
+use super::fold::fold;
+use super::literal;
 
 /// Errors of a spreadsheet's formulas.
 const FORMULA_ERRORS: [&str; 12] = [
@@ -46,12 +43,6 @@ const ADDRESS: [&[&str]; 3] = [
     &["addressRegion", "state", "region", "provincia", "departamento", "province"],
     &["addressCountry", "country", "pais"],
 ];
-
-/// Whether a text says that there is nothing.
-pub(super) fn is_absent(text: &str) -> bool {
-    let text = text.trim();
-    text.is_empty() || ABSENT.contains(&text)
-}
 
 /// Whether a text is what a spreadsheet shows in place of a result.
 pub(super) fn is_formula_error(text: &str) -> bool {
@@ -121,16 +112,6 @@ fn object_text(field: &str, object: &Map<String, Value>) -> Result<Option<String
             let members: Vec<&str> = object.keys().map(String::as_str).take(6).collect();
             Err(format!("an object without a name (it has {}); expected text", members.join(", ")))
         }
-    }
-}
-
-/// A number without the `.0` that tables and pandas give whole ones.
-pub(super) fn number_text(number: &serde_json::Number) -> String {
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => {
-            format!("{float:.0}")
-        }
-        _ => number.to_string(),
     }
 }
 

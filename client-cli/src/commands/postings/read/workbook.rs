@@ -7,7 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use calamine::{Cell, Data, DataRef, Reader, SheetVisible, Sheets, XlsxError, open_workbook_auto_from_rs};
 use serde_json::Value;
 
-use super::{Problems, Table, columns, dates, grid::Grid, short, spread, values};
+use super::grid::Grid;
+use super::problems::Problems;
+use super::table::Table;
+use super::{columns, dates, spread, values};
+use crate::commands::text::excerpt;
 
 /// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far
 /// to the right makes the empty ones before it.
@@ -37,7 +41,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
         .into_iter()
         .map(|(row, cells)| (row, cells.iter().map(|cell| value(row, cell, &mut problems)).collect()));
     let rows = rows.collect();
-    let shown = format!("a spreadsheet, sheet `{}`", short(&name));
+    let shown = format!("a spreadsheet, sheet `{}`", excerpt(&name));
     let mut table = Grid { rows, padded: true, unit: "row" }.table(shown, Problems::default());
     // A formula without a result takes nothing away but its cell.
     table.notes.extend(
@@ -77,7 +81,7 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
             filled.push((name, rows));
         }
     }
-    let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", short(name))).collect();
+    let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", excerpt(name))).collect();
     let known =
         |rows: &Rows| rows.iter().take(10).map(|(_, cells)| columns::known(&texts(cells))).max().unwrap_or(0);
     let likely: Vec<usize> = (0..filled.len()).filter(|at| known(&filled[*at].1) >= 2).collect();
@@ -193,7 +197,7 @@ pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> 
         let Some(text) = value.as_str() else { continue };
         match dates::slashed(text) {
             Some((first, _)) if first > 12 => {
-                left.get_or_insert_with(|| (row, short(text)));
+                left.get_or_insert_with(|| (row, excerpt(text)));
             }
             Some(_) => return None,
             None => {

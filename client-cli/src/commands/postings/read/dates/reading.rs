@@ -3,7 +3,8 @@
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::Value;
 
-use super::super::{columns, values};
+use super::super::cell::number_text;
+use super::super::fold::fold;
 
 /// Beginnings of the months' names in Spanish, Portuguese and English.
 const MONTHS: [&[&str]; 12] = [
@@ -87,7 +88,7 @@ pub(super) fn reading(value: &Value) -> Reading {
             }
             Some(count) if is_seconds(count) => epoch(count).map_or(Reading::Unreadable, Reading::Certain),
             Some(count) if is_serial(count) => Reading::Needs(SERIAL),
-            _ => text_reading(&values::number_text(number)),
+            _ => text_reading(&number_text(number)),
         },
         _ => Reading::Unreadable,
     }
@@ -240,7 +241,7 @@ fn written(text: &str) -> Reading {
     let (mut day, mut month, mut year) = (None, None, None);
     let mut short_year = false;
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        let folded = columns::fold(word);
+        let folded = fold(word);
         let slot = match (word.parse::<u32>(), month_of(&folded)) {
             (Ok(number), _) if word.len() == 4 => year.replace(number),
             (Ok(_), _) if word.len() == 2 && day.is_some() && !short_year => {

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
-use super::paths::DataDir;
-use super::postgres::{
+use crate::error::hint_of;
+use crate::local::paths::DataDir;
+use crate::local::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Pin, Psql, Search, check_versions, memory, pinned,
     pinned_major, wheel::verify, wheel_files,
 };
-use super::privileges::RunAs;
-use super::state::{StackLock, StackState};
-use super::status::{StackStatus, database_url};
-use super::{binaries, ports};
-use crate::error::hint_of;
+use crate::local::privileges::RunAs;
+use crate::local::state::{StackLock, StackState};
+use crate::local::status::{StackStatus, database_url};
+use crate::local::{binaries, ports};
 use crate::models;
 use crate::output::columns;
 

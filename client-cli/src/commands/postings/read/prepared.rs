@@ -1,0 +1,52 @@
+//! What reading files yields: advertisements ready to be sent, and what the user should know.
+//!
+//! Plain data, filled by `rows` and shown by `postings import`.
+
+use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest};
+use serde_json::{Map, Value};
+
+/// How a file was understood.
+#[derive(Debug, Default)]
+pub(crate) struct Understood {
+    /// Name of the file.
+    pub(crate) file: String,
+    /// What it is.
+    pub(crate) form: String,
+    /// Advertisements in it.
+    pub(crate) rows: u64,
+    /// Our fields and its columns.
+    pub(crate) columns: Vec<(String, String)>,
+    /// Columns that are not used.
+    pub(crate) unused: Vec<String>,
+    /// Conclusions from its content.
+    pub(crate) notes: Vec<String>,
+    /// Whether there is anything that a user would not expect.
+    pub(crate) remarkable: bool,
+}
+
+/// Everything that files hold, ready to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    pub(crate) files: Vec<Understood>,
+    pub(crate) ads: Vec<ImportPostingsRequest>,
+    /// Rows that are not sent, equal problems once.
+    pub(crate) refused: Vec<ImportError>,
+    pub(crate) refused_count: u64,
+    /// What is sent otherwise than it was written, equal changes once.
+    pub(crate) notes: Vec<ImportError>,
+}
+
+/// An advertisement under our field names.
+#[derive(Debug)]
+pub(super) struct Ad {
+    pub(super) file: String,
+    pub(super) line: u64,
+    pub(super) object: Map<String, Value>,
+}
+
+impl Ad {
+    pub(super) fn request(self, dry_run: bool) -> ImportPostingsRequest {
+        let posting_json = Value::Object(self.object).to_string();
+        ImportPostingsRequest { posting_json, line: self.line, file: self.file, dry_run }
+    }
+}

@@ -1,0 +1,29 @@
+//! Rows of a file under the names of its columns: what every reader makes, whatever the format.
+//!
+//! Cells are JSON values, so that numbers, lists and objects of typed formats keep their type.
+
+use serde_json::Value;
+
+use super::problems::Problems;
+
+/// A row of a file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    /// Line of a text, number of a row elsewhere.
+    pub(super) place: u64,
+    /// A cell for each column; missing ones are empty.
+    pub(super) cells: Vec<Value>,
+}
+
+/// The rows of a file with the names of its columns.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// What the file is.
+    pub(super) form: String,
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Row>,
+    /// Rows that could not be read.
+    pub(super) problems: Problems,
+    /// What was settled about the whole file, to be told.
+    pub(super) notes: Vec<String>,
+}
