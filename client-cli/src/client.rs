@@ -66,7 +66,7 @@ impl Client {
     /// If the named endpoint does not answer, the credentials cannot be used, or the local stack
     /// does not run and may not or cannot be started.
     pub async fn pipeline(&self) -> anyhow::Result<Connection> {
-        let credentials = Credentials::from(&self.options.endpoint_credentials);
+        let credentials = Credentials::from(self.options.endpoint_credentials.clone());
         let token = self.stack.data().token(binaries::PIPELINE);
         self.connect(binaries::PIPELINE, self.options.endpoint.as_deref(), &credentials, token).await
     }

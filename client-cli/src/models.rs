@@ -23,8 +23,9 @@ use record::RECORD;
 use work::{Claim, STORE_HINT};
 
 pub(crate) use hub::DEFAULT_HUB;
-pub use hub::{HubOptions, Patience, Secret};
+pub use hub::{HubOptions, Patience};
 pub(crate) use meter::Bytes;
+pub use observatory_client::Secret;
 pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
 pub use pull::{Pulled, Request, is_not_found, pull};
 pub use record::{Record, Source};

@@ -200,7 +200,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     let options = HubOptions {
         // Set to nothing is how some environments leave a variable away.
         address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
-        token: std::env::var(TOKEN_ENV).ok().map(Secret),
+        token: std::env::var(TOKEN_ENV).ok().map(Secret::from),
         proxy: true,
         patience: Patience::default(),
     };

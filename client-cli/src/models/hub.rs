@@ -4,8 +4,8 @@ mod error;
 mod patience;
 
 use std::error::Error as _;
-use std::fmt;
 
+use observatory_client::Secret;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
@@ -22,16 +22,6 @@ pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
 const MAX_REDIRECTS: usize = 8;
 /// Longest list of files that is read, in bytes.
 const LONGEST_LISTING: usize = 16 << 20;
-
-/// A credential, which no message shows.
-#[derive(Clone)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// How to reach a hub.
 #[derive(Debug, Clone)]
@@ -108,8 +98,7 @@ impl Hub {
             })?;
         let credentials = Credentials::choose(&address, options.token.as_ref())?;
         let _ = (address.set_username(""), address.set_password(None));
-        // Fails only where a provider is installed already, which then serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        observatory_client::install_crypto_provider();
         let client = match builder(options).build() {
             Ok(client) => client,
             // A bare container holds no certificates: a mirror by http can be had all the same.
@@ -257,7 +246,7 @@ enum Credentials {
 impl Credentials {
     /// The token, else what the address holds.
     fn choose(address: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
-        if let Some(token) = token.map(|token| token.0.trim()).filter(|token| !token.is_empty()) {
+        if let Some(token) = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty()) {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| anyhow::anyhow!("the hub's token holds characters that no header may hold"))?;
             value.set_sensitive(true);
@@ -265,14 +254,14 @@ impl Credentials {
         }
         let password = address.password().unwrap_or_default().to_owned();
         let none = address.username().is_empty() && password.is_empty();
-        Ok(if none { Self::None } else { Self::Address(address.username().to_owned(), Secret(password)) })
+        Ok(if none { Self::None } else { Self::Address(address.username().to_owned(), password.into()) })
     }
 
     fn get(&self, client: &Client, url: &Url) -> RequestBuilder {
         let mut url = url.clone();
         if let Self::Address(user, password) = self {
             // The client makes a header of these.
-            let _ = (url.set_username(user), url.set_password(Some(&password.0)));
+            let _ = (url.set_username(user), url.set_password(Some(password.reveal())));
         }
         match self {
             Self::Token(value) => client.get(url).header(header::AUTHORIZATION, value.clone()),
@@ -390,7 +379,7 @@ mod tests {
     use super::*;
 
     fn options(address: &str, token: Option<&str>) -> HubOptions {
-        let token = token.map(|token| Secret(token.to_owned()));
+        let token = token.map(|token| Secret::from(token.to_owned()));
         HubOptions { address: address.to_owned(), token, proxy: false, patience: Patience::default() }
     }
 
@@ -424,7 +413,6 @@ mod tests {
         check("http://u%40x:p@h", None, Some("Basic dUB4OnA="));
         check("http://u:p@h", Some("t"), Some("Bearer t"));
         assert!(Hub::new(&options("http://h", Some("a\nb"))).is_err());
-        assert_eq!(format!("{:?}", Secret("x".to_owned())), "Secret(..)");
     }
 
     #[test]

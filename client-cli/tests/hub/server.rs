@@ -146,7 +146,7 @@ impl FakeHub {
     pub(crate) fn options(&self, tries: u32) -> HubOptions {
         HubOptions {
             address: self.origin.clone(),
-            token: Some(Secret("hf_secret".to_owned())),
+            token: Some(Secret::from("hf_secret".to_owned())),
             proxy: false,
             patience: Patience { tries, backoff: Duration::from_millis(1), ..Patience::default() },
         }

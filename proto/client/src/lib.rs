@@ -142,136 +142,147 @@ impl Flags {
     }
 }
 
-impl Default for Flags {
-    fn default() -> Self {
-        Self::INFERENCE
-    }
-}
-
-/// What a program shows to the inference server, and whom it trusts.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Credentials {
-    /// Flags that errors name.
-    #[arg(skip)]
-    pub flags: Flags,
-    /// Bearer token for the inference server; others on this machine can read arguments, but not
-    /// the variable or a file.
-    #[arg(
-        long = "inference-token",
-        env = "OBSERVATORY_INFERENCE_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN",
-        global = true
-    )]
-    pub token: Option<Secret>,
-    /// File with the bearer token; read again for every call.
-    #[arg(
-        long = "inference-token-file",
-        env = "OBSERVATORY_INFERENCE_TOKEN_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub token_file: Option<PathBuf>,
-    /// Send the token also without TLS to another machine, where a mesh or a tunnel encrypts.
-    #[arg(long = "inference-plaintext-token", env = "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN",
-        hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new(), global = true)]
-    pub plaintext_token: bool,
-    /// Roots in PEM that signed the certificate of the inference server [default: those of this
-    /// machine].
-    #[arg(
-        long = "inference-ca",
-        env = "OBSERVATORY_INFERENCE_CA",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub ca: Option<PathBuf>,
-    /// Certificate in PEM to show to the inference server; read again for every connection, like
-    /// the roots and the key.
-    #[arg(
-        long = "inference-cert",
-        env = "OBSERVATORY_INFERENCE_CERT",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub certificate: Option<PathBuf>,
-    /// Private key of --inference-cert in PEM.
-    #[arg(
-        long = "inference-key",
-        env = "OBSERVATORY_INFERENCE_KEY",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub key: Option<PathBuf>,
-}
-
-/// What a program shows to the pipeline's services, and whom it trusts.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct EndpointCredentials {
-    /// Bearer token for the pipeline's services; others on this machine can read arguments, but not
-    /// the variable or a file.
-    #[arg(
-        long,
-        env = "OBSERVATORY_ENDPOINT_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN",
-        global = true
-    )]
-    endpoint_token: Option<Secret>,
-    /// File with that token; read again for every call.
-    #[arg(
-        long,
-        env = "OBSERVATORY_ENDPOINT_TOKEN_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    endpoint_token_file: Option<PathBuf>,
-    /// Send that token also without TLS to another machine, where a mesh or a tunnel encrypts.
-    #[arg(long, env = "OBSERVATORY_ENDPOINT_PLAINTEXT_TOKEN",
-        hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new(), global = true)]
-    endpoint_plaintext_token: bool,
-    /// Roots in PEM that signed the certificate of the pipeline's services [default: those of this
-    /// machine].
-    #[arg(long, env = "OBSERVATORY_ENDPOINT_CA", hide_env_values = true, value_name = "FILE", global = true)]
-    endpoint_ca: Option<PathBuf>,
-    /// Certificate in PEM to show to the pipeline's services; read again for every connection, like
-    /// the roots and the key.
-    #[arg(
-        long,
-        env = "OBSERVATORY_ENDPOINT_CERT",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    endpoint_cert: Option<PathBuf>,
-    /// Private key of --endpoint-cert in PEM.
-    #[arg(
-        long,
-        env = "OBSERVATORY_ENDPOINT_KEY",
-        hide_env_values = true,
-        value_name = "FILE",
-        global = true
-    )]
-    endpoint_key: Option<PathBuf>,
-}
-
-impl From<&EndpointCredentials> for Credentials {
-    fn from(given: &EndpointCredentials) -> Self {
-        let given = given.clone();
-        Self {
-            flags: Flags::ENDPOINT,
-            token: given.endpoint_token,
-            token_file: given.endpoint_token_file,
-            plaintext_token: given.endpoint_plaintext_token,
-            ca: given.endpoint_ca,
-            certificate: given.endpoint_cert,
-            key: given.endpoint_key,
+/// Defines the credentials of one server and their flags, `--PREFIX-token` and the like. Variables
+/// are written out, so that they are found by a search.
+macro_rules! credentials {
+    (
+        $(#[$documentation:meta])*
+        $name:ident: $flags:expr, $prefix:literal, $server:literal,
+        [$token:literal, $token_file:literal, $plaintext_token:literal, $ca:literal, $cert:literal, $key:literal $(,)?]
+    ) => {
+        $(#[$documentation])*
+        #[derive(Debug, Clone, clap::Args)]
+        pub struct $name {
+            /// Flags that errors name.
+            #[arg(skip = $flags)]
+            pub flags: Flags,
+            /// Bearer token.
+            #[arg(
+                id = concat!($prefix, "-token"),
+                long = concat!($prefix, "-token"),
+                env = $token,
+                hide_env_values = true,
+                value_name = "TOKEN",
+                global = true,
+                help = concat!(
+                    "Bearer token for ", $server,
+                    "; prefer the variable or a file, since other users of this machine can read arguments"
+                )
+            )]
+            pub token: Option<Secret>,
+            /// File with the bearer token.
+            #[arg(
+                id = concat!($prefix, "-token-file"),
+                long = concat!($prefix, "-token-file"),
+                env = $token_file,
+                hide_env_values = true,
+                value_name = "FILE",
+                global = true,
+                help = concat!("File with the bearer token for ", $server, ", read again for every call")
+            )]
+            pub token_file: Option<PathBuf>,
+            /// Whether the token may go to another machine without TLS.
+            #[arg(
+                id = concat!($prefix, "-plaintext-token"),
+                long = concat!($prefix, "-plaintext-token"),
+                env = $plaintext_token,
+                hide_env_values = true,
+                value_parser = clap::builder::FalseyValueParser::new(),
+                global = true,
+                help = "Send that token to other machines without TLS too, if a mesh or a tunnel encrypts"
+            )]
+            pub plaintext_token: bool,
+            /// Trusted roots in PEM.
+            #[arg(
+                id = concat!($prefix, "-ca"),
+                long = concat!($prefix, "-ca"),
+                env = $ca,
+                hide_env_values = true,
+                value_name = "FILE",
+                global = true,
+                help = concat!("Root certificates in PEM to verify ", $server, " with [default: those of this machine]")
+            )]
+            pub ca: Option<PathBuf>,
+            /// Client certificate in PEM.
+            #[arg(
+                id = concat!($prefix, "-cert"),
+                long = concat!($prefix, "-cert"),
+                env = $cert,
+                hide_env_values = true,
+                value_name = "FILE",
+                global = true,
+                help = concat!(
+                    "Client certificate in PEM for ", $server,
+                    "; read again for every connection, as are the roots and the key"
+                )
+            )]
+            pub certificate: Option<PathBuf>,
+            /// Private key of the certificate in PEM.
+            #[arg(
+                id = concat!($prefix, "-key"),
+                long = concat!($prefix, "-key"),
+                env = $key,
+                hide_env_values = true,
+                value_name = "FILE",
+                global = true,
+                help = concat!("Private key in PEM of --", $prefix, "-cert")
+            )]
+            pub key: Option<PathBuf>,
         }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self {
+                    flags: $flags,
+                    token: None,
+                    token_file: None,
+                    plaintext_token: false,
+                    ca: None,
+                    certificate: None,
+                    key: None,
+                }
+            }
+        }
+    };
+}
+
+credentials! {
+    /// What a program presents to the inference server, and whom it trusts.
+    Credentials: Flags::INFERENCE, "inference", "the inference server",
+    [
+        "OBSERVATORY_INFERENCE_TOKEN",
+        "OBSERVATORY_INFERENCE_TOKEN_FILE",
+        "OBSERVATORY_INFERENCE_PLAINTEXT_TOKEN",
+        "OBSERVATORY_INFERENCE_CA",
+        "OBSERVATORY_INFERENCE_CERT",
+        "OBSERVATORY_INFERENCE_KEY",
+    ]
+}
+
+credentials! {
+    /// What a program presents to the pipeline services, and whom it trusts.
+    EndpointCredentials: Flags::ENDPOINT, "endpoint", "the pipeline services",
+    [
+        "OBSERVATORY_ENDPOINT_TOKEN",
+        "OBSERVATORY_ENDPOINT_TOKEN_FILE",
+        "OBSERVATORY_ENDPOINT_PLAINTEXT_TOKEN",
+        "OBSERVATORY_ENDPOINT_CA",
+        "OBSERVATORY_ENDPOINT_CERT",
+        "OBSERVATORY_ENDPOINT_KEY",
+    ]
+}
+
+impl From<EndpointCredentials> for Credentials {
+    fn from(given: EndpointCredentials) -> Self {
+        let EndpointCredentials { flags, token, token_file, plaintext_token, ca, certificate, key } = given;
+        Self { flags, token, token_file, plaintext_token, ca, certificate, key }
     }
+}
+
+/// Makes ring the process's provider of cryptography, which reqwest takes its TLS from; a provider
+/// that is already installed stays.
+pub fn install_crypto_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 impl Credentials {
@@ -443,15 +454,12 @@ mod tests {
 
     #[test]
     fn each_server_has_flags_of_its_own() {
-        let given =
-            EndpointCredentials { endpoint_ca: Some("/absent.pem".into()), ..EndpointCredentials::default() };
-        let said = refused(TLS, &Credentials::from(&given));
+        let given = EndpointCredentials { ca: Some("/absent.pem".into()), ..EndpointCredentials::default() };
+        let said = refused(TLS, &Credentials::from(given));
         assert!(said.starts_with("cannot read --endpoint-ca /absent.pem"), "{said}");
-        let given = EndpointCredentials {
-            endpoint_token: Some("hush".to_owned().into()),
-            ..EndpointCredentials::default()
-        };
-        let said = refused("http://10.0.0.1:1", &Credentials::from(&given));
+        let given =
+            EndpointCredentials { token: Some("hush".to_owned().into()), ..EndpointCredentials::default() };
+        let said = refused("http://10.0.0.1:1", &Credentials::from(given));
         assert!(said.contains("or --endpoint-plaintext-token where"), "{said}");
     }
 
