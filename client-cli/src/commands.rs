@@ -12,6 +12,7 @@ pub(crate) mod export;
 pub(crate) mod extract;
 pub(crate) mod infer;
 pub(crate) mod insights;
+mod machine;
 pub(crate) mod models;
 pub(crate) mod postings;
 pub(crate) mod privacy;

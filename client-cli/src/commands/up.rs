@@ -1,11 +1,11 @@
 //! `up`: brings the local stack up.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::commands::machine::MachineOptions;
 use crate::context::Context;
-use crate::local::binaries::{self, BIN_DIR_ENV};
-use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
+use crate::local::binaries;
+use crate::local::postgres::wheel_folders;
 use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
@@ -26,34 +26,24 @@ pub(crate) enum Part {
 pub(crate) struct Arguments {
     /// Start only this part.
     #[arg(long, value_name = "PART")]
-    pub only: Option<Part>,
+    only: Option<Part>,
     /// How long to wait until everything is healthy.
     #[arg(long, default_value_t = 60, value_name = "N")]
-    pub wait_seconds: u64,
-    /// Directory of PostgreSQL binaries (16 to 18, with pgvector) instead of the packaged ones.
-    #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
-    pub pg_bin: Option<PathBuf>,
+    wait_seconds: u64,
+    #[command(flatten)]
+    machine: MachineOptions,
     /// PostgreSQL major version of a new database; an existing one keeps its own [default: 18].
     #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
-    pub pg_major: Option<u32>,
-    /// Use this database instead of one of our own.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// Directory of the server programs [default: where this program lies].
-    #[arg(long, env = BIN_DIR_ENV, hide_env_values = true, value_name = "DIR")]
-    pub bin_dir: Option<PathBuf>,
-    /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
-    pub models_dir: Option<PathBuf>,
+    pg_major: Option<u32>,
     /// Seconds from one question whether a process still answers to the next; a service that leaves
     /// 6 unanswered is killed and started again, Postgres after 12.
     #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub health_seconds: u64,
+    health_seconds: u64,
     /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small
     /// from the package that `make setup` fetches.
     #[arg(long)]
-    pub no_model: bool,
+    no_model: bool,
 }
 
 /// Brings the stack up and prints its status.
@@ -66,11 +56,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let options = UpOptions {
         extent: if arguments.only.is_some() { Extent::Postgres } else { Extent::All },
         wait: Duration::from_secs(arguments.wait_seconds),
-        pg_bin: arguments.pg_bin,
+        database_url: arguments.machine.database_url(),
+        pg_bin: arguments.machine.pg_bin,
         pg_major: arguments.pg_major,
-        database_url: arguments.database_url.filter(|url| !url.is_empty()),
-        bin_dir: arguments.bin_dir,
-        models: arguments.models_dir,
+        bin_dir: arguments.machine.bin_dir,
+        models: arguments.machine.models_dir,
         health_interval: Duration::from_secs(arguments.health_seconds),
         ..UpOptions::usual()?
     };
