@@ -14,7 +14,7 @@ use observatory_proto::pipeline::v1::{
 use serde_json::{Value, json};
 
 use crate::client::{Client, ClientOptions, Connection, answer};
-use crate::commands::{runs, taxonomies};
+use crate::commands::{reports, runs, taxonomies};
 use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
@@ -76,21 +76,17 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
     let finished = if status.healthy {
-        job(&data, &portals).await
+        job(&data, &portals, &out).await
     } else {
         context.output.print(&status)?;
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
-    };
-    let ended = match finished {
-        Ok(end) => deliver(&end.run, &out).map(|()| end),
-        Err(error) => Err(error),
     };
     if arguments.keep {
         progress(format_args!("the stack goes on: observatory --data-dir {} status", data.root().display()));
     } else {
         stack.down().await?;
     }
-    let end = ended?;
+    let end = finished?;
     context.output.print(&summary(&end, &out, started.elapsed()))?;
     Ok(Outcome::from_fine(end.run.state() == RunState::Succeeded))
 }
@@ -119,8 +115,8 @@ struct End {
     score: Score,
 }
 
-/// Two visits a week apart, then every stage, then the comparison with the marks.
-async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
+/// Two visits a week apart, then every stage, then the comparison with the marks and the report.
+async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<End> {
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
     let pipeline = client.pipeline().await?;
     let mut postings = PostingServiceClient::new(pipeline.clone());
@@ -132,7 +128,8 @@ async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
     portals.let_a_week_pass().await?;
     let run = watched(&pipeline, &[]).await?;
     progress("comparing with the marks");
-    let score = marks::score(portals.truth(), pipeline).await?;
+    let score = marks::score(portals.truth(), pipeline.clone()).await?;
+    deliver(pipeline, &run, out).await?;
     Ok(End { first, run, score })
 }
 
@@ -144,26 +141,10 @@ async fn watched(pipeline: &Connection, stages: &[&str]) -> anyhow::Result<Run> 
     runs::watch(&mut service, &run.run_id).await
 }
 
-/// Copies the report beside a `run.json` that knows the run's end.
-fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
-    let summary = runs::as_json(run);
-    let source = summary["facts"]["report"]["directory"].as_str().map(PathBuf::from);
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    if let Some(source) = source {
-        for entry in
-            std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?
-        {
-            let entry = entry?;
-            // The services may run as another user than the caller: no link of theirs leads it on.
-            if !entry.file_type()?.is_file() {
-                continue;
-            }
-            let target = out.join(entry.file_name());
-            std::fs::copy(entry.path(), &target)
-                .with_context(|| format!("cannot write {}", target.display()))?;
-        }
-    }
-    let text = serde_json::to_string_pretty(&summary)?;
+/// Copies the report, if there is one, and adds a `run.json` that knows how the run ended.
+async fn deliver(pipeline: Connection, run: &Run, out: &Path) -> anyhow::Result<()> {
+    reports::copy_report_of(pipeline, &run.run_id, out.to_owned()).await?;
+    let text = serde_json::to_string_pretty(&runs::as_json(run))?;
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)
 }
 

@@ -73,8 +73,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             deliver(context, &mut service, built, out).await
         }
         Action::List => {
-            let request = ListReportsRequest { page_size: 500, page_token: String::new() };
-            let found = answer(service.list_reports(request).await)?.reports;
+            let found = list(&mut service).await?;
             let rows = found
                 .iter()
                 .map(|report| vec![report.report_id.clone(), report.run_id.clone(), report.directory.clone()])
@@ -87,14 +86,19 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         }
         Action::Get { id, out } => {
             let out = out.map(folder).transpose()?;
-            let request = ListReportsRequest { page_size: 500, page_token: String::new() };
-            let found = answer(service.list_reports(request).await)?.reports;
+            let found = list(&mut service).await?;
             match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
                 Some(report) => deliver(context, &mut service, report, out).await,
                 None => bail!("no report `{id}`"),
             }
         }
     }
+}
+
+/// The latest reports, newest first: more than a user will ever look back.
+async fn list(service: &mut Reports) -> anyhow::Result<Vec<Report>> {
+    let request = ListReportsRequest { page_size: 500, page_token: String::new() };
+    Ok(answer(service.list_reports(request).await)?.reports)
 }
 
 /// A directory of this machine that can be written, by its whole path.
@@ -119,6 +123,19 @@ async fn deliver(
     }
     print_files(context, &report)?;
     Ok(Outcome::Done)
+}
+
+/// Copies the report of a run into a directory; tells whether the run has one.
+///
+/// # Errors
+/// If the service refuses, or the files cannot be written.
+pub(crate) async fn copy_report_of(pipeline: Connection, run_id: &str, out: PathBuf) -> anyhow::Result<bool> {
+    let mut service = Reports::new(pipeline);
+    let out = folder(out)?;
+    let report = list(&mut service).await?.into_iter().find(|report| report.run_id == run_id);
+    let Some(report) = report else { return Ok(false) };
+    download(&mut service, &report, &out).await?;
+    Ok(true)
 }
 
 /// Copies the files of a report into a directory: each appears whole, and only if all came as the
