@@ -16,11 +16,11 @@ use crate::local::DataDir;
 use crate::local::paths::DATA_ENV;
 use crate::output::{self, Outcome, Output};
 
-/// Labour-market reports out of job advertisements, on your own machine.
+/// Labour-market reports from job advertisements, on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
-    /// Directory that holds everything the local stack writes.
+    /// Directory for everything the local stack writes.
     #[arg(long, global = true, env = DATA_ENV, hide_env_values = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one JSON document instead of text.

@@ -27,21 +27,21 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
-    /// Address of the pipeline services, such as http://host:port or https://host:port; default:
-    /// the local stack.
+    /// Address of the pipeline services, http://HOST:PORT or https://HOST:PORT [default: the local
+    /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
     /// What is shown to the pipeline services, and whom to trust.
     #[command(flatten)]
     pub endpoint_credentials: EndpointCredentials,
-    /// Address of the inference server, such as http://host:port or https://host:port; default: the
-    /// local stack.
+    /// Address of the inference server, http://HOST:PORT or https://HOST:PORT [default: the local
+    /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
     /// What is shown to the inference server, and whom to trust.
     #[command(flatten)]
     pub credentials: Credentials,
-    /// Do not start the local stack when it does not run.
+    /// Do not start the local stack if it is not running.
     #[arg(long, global = true)]
     pub no_start: bool,
 }
@@ -121,8 +121,8 @@ impl Client {
                 .filter_map(|process| Some(format!("{}: {}", process.name, process.problem.as_ref()?)))
                 .collect();
             Hinted::error(
-                format!("the local stack runs but {name} does not answer ({})", problems.join("; ")),
-                "see `observatory doctor`",
+                format!("the local stack is running but {name} does not answer ({})", problems.join("; ")),
+                "run `observatory doctor`",
             )
         })
     }
@@ -163,7 +163,7 @@ fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::E
             } else {
                 "--inference and OBSERVATORY_INFERENCE"
             };
-            let hint = format!("check {named}, or leave them out to use the local stack");
+            let hint = format!("check {named}, or omit them to use the local stack");
             Hinted::on(error.context(silence), hint)
         }
     }
@@ -188,35 +188,36 @@ pub(crate) fn refusal(status: &Status) -> anyhow::Error {
         // reason may come too late.
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
-                "the connection ended before the answer",
-                "see `observatory status`, then try again; a server with --tls-client-ca also ends it where it is shown \
-                 no certificate that it accepts, see --endpoint-cert and --inference-cert",
+                "the connection was closed before the response arrived",
+                "check `observatory status` and try again; a server started with --tls-client-ca also closes \
+                 connections without a client certificate it accepts, see --endpoint-cert and --inference-cert",
             );
         }
-        (None, "") => format!("the service answered {:?}", status.code()),
+        (None, "") => format!("the service responded with {:?}", status.code()),
         (None, message) => message.to_owned(),
     };
     match status.code() {
         Code::Unavailable => {
-            Hinted::error(message, "see `observatory status` and `observatory doctor`, then try again")
+            Hinted::error(message, "check `observatory status` and `observatory doctor`, then try again")
         }
         Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
         Code::Unauthenticated => {
             let flags = flags(status);
             let (token, pair) = (flags.of("token-file"), flags.pair());
             let hint = format!(
-                "{token} gives the token, {pair} the certificate; the server knows those in its clients file"
+                "pass a token with {token} or a certificate with {pair}; the server accepts those in its clients file"
             );
             Hinted::error(message, hint)
         }
         Code::PermissionDenied if flags(status) == Flags::ENDPOINT => Hinted::error(
             message,
-            "`scopes` in the server's clients file say what a client may do; the token of its --admin-token-sha256 may do \
-             everything",
+            "the server's clients file sets the `scopes` of a client; the token of its --admin-token-sha256 has all of \
+             them",
         ),
         Code::PermissionDenied => Hinted::error(
             message,
-            "`admin = true` in the server's clients file gives the admin scope, or the token of its --admin-token-sha256",
+            "`admin = true` in the server's clients file grants the admin scope, as does the token of its \
+             --admin-token-sha256",
         ),
         _ => anyhow::anyhow!(message),
     }

@@ -73,8 +73,8 @@ fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
     let Some((path, damage)) = damages.first() else { return Ok(()) };
     let what = damage.text();
     Err(Hinted::error(
-        format!("the folder is not what its record {RECORD} says: {path} {what}"),
-        format!("copy it again, or delete {RECORD} to import it as it is"),
+        format!("the folder does not match its record {RECORD}: {path} {what}"),
+        format!("copy it again, or delete {RECORD} to import it as is"),
     ))
 }
 
@@ -114,7 +114,9 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     };
     match name.split_once('/') {
         Some((organisation, model)) if plain(organisation) && plain(model) => Ok(()),
-        _ => bail!("`{name}` is not ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"),
+        _ => bail!(
+            "invalid model name `{name}`: expected ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"
+        ),
     }
 }
 
@@ -134,7 +136,10 @@ fn check_folder(folder: &Path) -> anyhow::Result<()> {
             [] => {}
             [_] => return Ok(()),
             [first, second, ..] => {
-                bail!("{} is not a model: {first} and {second} are two, import one", folder.display())
+                bail!(
+                    "{} is not a model: the folder holds two GGUF files ({first}, {second}); import one of them",
+                    folder.display()
+                )
             }
         }
     }
@@ -145,7 +150,7 @@ fn check_folder(folder: &Path) -> anyhow::Result<()> {
     }
     if !has_checkpoint {
         let known = CHECKPOINTS.join(", ");
-        bail!("{} is not a model: neither one of {known} nor a GGUF file is there", folder.display());
+        bail!("{} is not a model: it has neither a GGUF file nor one of {known}", folder.display());
     }
     Ok(())
 }
@@ -160,7 +165,7 @@ fn gguf_files(folder: &Path) -> Vec<String> {
 }
 
 fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
-    let cannot = || format!("cannot write the model store {}", store.display());
+    let cannot = || format!("cannot write to the model store {}", store.display());
     create_dir(store, 0o755).with_context(cannot).hint(STORE_HINT)?;
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
@@ -189,7 +194,7 @@ fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
 /// run as somebody else.
 fn make_readable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let cannot = || format!("cannot open up {}", path.display());
+    let cannot = || format!("cannot make {} readable", path.display());
     let folder = path.is_dir();
     let mode = if folder { 0o755 } else { 0o644 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(cannot)?;
@@ -278,7 +283,7 @@ mod tests {
         fs::write(source.join("two.gguf"), "GGUF").unwrap();
         fs::write(source.join("notes.txt"), "").unwrap();
         for (from, part) in [
-            (&source, "one-q8_0.gguf and two.gguf are two, import one"),
+            (&source, "the folder holds two GGUF files (one-q8_0.gguf, two.gguf); import one of them"),
             (&source.join("notes.txt"), "is neither a folder nor a GGUF file"),
             (&source.join("absent"), "does not exist"),
         ] {
@@ -299,7 +304,7 @@ mod tests {
         assert_eq!((&kept, Record::read(&target).unwrap().as_ref()), (&record, Some(&record)));
         fs::write(source.join("tokenizer.json"), "damaged").unwrap();
         let error = import(&source, &store, "org/encoder").unwrap_err().to_string();
-        assert!(error.ends_with("tokenizer.json has other bytes"), "{error}");
+        assert!(error.ends_with("tokenizer.json does not match its recorded checksum"), "{error}");
         assert!(record.damages(&target).unwrap().is_empty());
     }
 
@@ -314,7 +319,7 @@ mod tests {
         model(&source);
         for name in ["encoder", "../x", "a/../b", "a/b/c", "/x"] {
             let error = import(&source, dir.path(), name).unwrap_err().to_string();
-            assert!(error.contains("is not ORGANISATION/NAME"), "{error}");
+            assert!(error.contains("expected ORGANISATION/NAME"), "{error}");
         }
     }
 }

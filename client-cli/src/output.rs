@@ -100,7 +100,7 @@ pub(crate) fn is_terminal() -> bool {
 
 /// The standard output cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to the standard output")]
+#[error("cannot write to standard output")]
 pub(crate) struct Unwritable(#[source] io::Error);
 
 /// The standard output, whose errors say that they are its own: see [`is_closed`].
@@ -355,7 +355,7 @@ mod tests {
         assert!(!is_closed(&full));
         assert_eq!(
             format!("{full:#}"),
-            "cannot write to the standard output: No space left on device (os error 28)"
+            "cannot write to standard output: No space left on device (os error 28)"
         );
     }
 

@@ -4,10 +4,10 @@ use clap_complete::Shell;
 
 use crate::output::{self, Outcome};
 
-/// Print the completion script of a shell.
+/// Print a shell completion script.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The shell.
+    /// Shell to generate the script for.
     pub shell: Shell,
 }
 

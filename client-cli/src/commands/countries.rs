@@ -9,7 +9,7 @@ use crate::client::answer;
 use crate::context::Context;
 use crate::output::{Outcome, Table};
 
-/// List countries and accept postings of another.
+/// List countries, and enable further ones.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -18,9 +18,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List known countries.
+    /// List all known countries.
     List,
-    /// Accept postings of a country.
+    /// Enable a country, so that its postings are accepted.
     Enable {
         /// ISO 3166-1 alpha-2 code, such as PE.
         code: String,

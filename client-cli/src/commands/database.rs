@@ -12,26 +12,26 @@ use crate::local::state::StackState;
 use crate::local::{Stack, binaries};
 use crate::output::{Document, Outcome};
 
-/// Look after the database schema.
+/// Migrate the database schema, or wait for a migration.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// Database to look after [default: the local stack's].
+    /// Database to use [default: the local stack's].
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Bring the schema up to date.
+    /// Migrate the schema to the latest version.
     Migrate,
-    /// Wait until the schema is recent enough.
+    /// Wait until the schema has at least a given version.
     Wait {
-        /// Version to wait for [default: the newest this program knows].
+        /// Minimum schema version [default: the latest this program knows].
         #[arg(long, value_name = "N")]
         min_version: Option<i64>,
-        /// Seconds to wait.
+        /// Maximum time to wait, in seconds.
         #[arg(long, default_value_t = 60, value_name = "N")]
         timeout: u64,
     },
@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         None => Stack::new(context.data.clone())
             .database_url()
             .map(|url| url.expose().to_owned())
-            .context("no database is known")
+            .context("no database is configured")
             .hint("start the local stack with `observatory up`, or set DATABASE_URL")?,
     };
     let url = ConnectionUrl::parse(&url)?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let cannot = || format!("cannot run {}", program.display());
     let ended = command.spawn().with_context(cannot)?.wait_with_output().await.with_context(cannot)?;
     if !ended.status.success() {
-        bail!("{} ended with {}", program.display(), ended.status);
+        bail!("{} failed: {}", program.display(), ended.status);
     }
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     let version = said.split_whitespace().next_back().and_then(|word| word.parse::<i64>().ok());
@@ -85,7 +85,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
 async fn check_server(context: &Context, url: &ConnectionUrl) -> anyhow::Result<()> {
     let embedded = StackState::load(&context.data).ok().and_then(|state| state.database?.embedded);
     match Psql::find(embedded.as_ref().map(|distribution| distribution.bin.as_path())) {
-        Some(psql) => check_versions(&psql.versions(url).await.context("the database does not answer")?),
+        Some(psql) => check_versions(&psql.versions(url).await.context("the database does not respond")?),
         None => Ok(()),
     }
 }

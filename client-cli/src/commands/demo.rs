@@ -29,21 +29,21 @@ const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 
 /// Run the whole pipeline on simulated portals and write a report.
 ///
-/// Three portals in five countries print advertisements that were written for this project, with
-/// every skill marked. They are visited twice, a week apart. The last lines tell what came of it,
-/// and how much of what was marked the extraction found.
+/// Three portals in five countries serve advertisements that were written for this project, with
+/// every skill marked. They are visited twice, a week apart. The summary at the end shows the
+/// figures of the run, and precision and recall of the extraction against the marks.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Directory that receives the report [default: demo-report in the data directory].
+    /// Directory to write the report to [default: demo-report in the data directory].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Leave the demo's stack running, to look around in it.
+    /// Keep the demo's stack running afterwards, to look around in it.
     #[arg(long)]
     keep: bool,
     /// Number of advertisements on the portals.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(30..=1000))]
     ads: u32,
-    /// Seed of what stands where and when.
+    /// Random seed for what each portal shows, and when.
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
 }
@@ -71,7 +71,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     prepare_model(context).await?;
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
-    progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address()));
+    progress(format_args!(
+        "serving {} advertisements on simulated portals at {}",
+        arguments.ads,
+        portals.address()
+    ));
     write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
@@ -82,7 +86,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
     };
     if arguments.keep {
-        progress(format_args!("the stack goes on: observatory --data-dir {} status", data.root().display()));
+        progress(format_args!(
+            "the stack keeps running; see `observatory --data-dir {} status`",
+            data.root().display()
+        ));
     } else {
         stack.down().await?;
     }
@@ -127,7 +134,7 @@ async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<En
     let first = watched(&pipeline, &["scrape"]).await?;
     portals.let_a_week_pass().await?;
     let run = watched(&pipeline, &[]).await?;
-    progress("comparing with the marks");
+    progress("scoring the extraction against the marks");
     let score = marks::score(portals.truth(), pipeline.clone()).await?;
     deliver(pipeline, &run, out).await?;
     Ok(End { first, run, score })
@@ -160,17 +167,17 @@ fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     let (ads, precision, recall) = (end.score.ads, end.score.precision(), end.score.recall());
     let measured =
-        format!("precision {precision:.3}, recall {recall:.3} on the {ads} advertisements of the test part");
+        format!("precision {precision:.3}, recall {recall:.3} on the {ads} advertisements of the test split");
     let mut lines = vec![
         ("state", runs::state_name(&end.run).to_owned()),
-        ("ads", "invented, on simulated portals: no labour market".to_owned()),
+        ("ads", "invented, on simulated portals; not a real labour market".to_owned()),
         ("model", format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"])),
         ("enhancer", text(&facts["enhance"]["made_by"])),
         ("postings", facts["totals"]["postings"].to_string()),
         ("skills", facts["totals"]["skills"].to_string()),
         ("clusters", facts["analysis"]["n_clusters"].to_string()),
         ("extraction", measured),
-        ("time", format!("{seconds}; all {:.1} s", elapsed.as_secs_f64())),
+        ("time", format!("{seconds}; total {:.1} s", elapsed.as_secs_f64())),
     ];
     let problems = end.first.problems.iter().chain(&end.run.problems);
     lines.extend(problems.map(|problem| ("problem", problem.clone())));

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::output::Outcome;
 use examination::Examination;
 
-/// Look for problems and say what to do about them; exit code 1 when there are any.
+/// Diagnose problems and suggest fixes; exit code 1 if there are any.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

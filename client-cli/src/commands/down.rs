@@ -9,7 +9,7 @@ use crate::local::Stack;
 use crate::local::stack::Downed;
 use crate::output::Outcome;
 
-/// Stop the local stack, everything of it; its data stays.
+/// Stop the local stack; its data is kept.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
@@ -25,7 +25,7 @@ impl fmt::Display for Answer {
         match (self.stopped, self.leftovers_ended) {
             (true, _) => writeln!(f, "stopped"),
             (false, 0) => writeln!(f, "nothing was running"),
-            (false, count) => writeln!(f, "ended {count} processes that a dead supervisor had left"),
+            (false, count) => writeln!(f, "stopped {count} processes left behind by a dead supervisor"),
         }
     }
 }

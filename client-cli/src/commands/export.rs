@@ -12,24 +12,24 @@ use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
 use crate::context::Context;
 use crate::output::{Data, Outcome, Progress, progress};
 
-/// Write stored postings, skills or clusters into a file.
+/// Export stored postings, skills or clusters to a file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What to export.
     subject: Subject,
-    /// Form of the file.
+    /// File format.
     #[arg(long, default_value = "csv")]
     format: Format,
-    /// CSV as a Spanish Excel opens it: byte-order mark, semicolons, decimal commas.
+    /// Write CSV that a Spanish Excel opens correctly: byte-order mark, semicolons, decimal commas.
     #[arg(long)]
     excel: bool,
-    /// The file; `-` is standard output.
+    /// Output file, or `-` for standard output.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Only what was seen in this country.
+    /// Only rows seen in this country.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
     country: String,
-    /// Only what was seen on this portal.
+    /// Only rows seen on this portal.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "P")]
     portal: String,
 }
@@ -41,7 +41,7 @@ enum Subject {
     Postings,
     /// Rows of enhanced_skills.
     Skills,
-    /// Skills of the latest clustering with cluster and coordinates.
+    /// Skills of the latest clustering, with their cluster and coordinates.
     Clusters,
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         Subject::Clusters => "clusters",
     };
     if arguments.excel && !matches!(arguments.format, Format::Csv) {
-        bail!("--excel is for CSV; expected --format csv");
+        bail!("--excel requires --format csv");
     }
     let format = match arguments.format {
         Format::Csv => "csv",
@@ -100,7 +100,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let bytes = copy(context, request, &mut file, unwritable).await?;
     file.as_file().sync_all().with_context(cannot)?;
     file.persist(&arguments.out).with_context(cannot)?;
-    progress(format_args!("{} bytes written to {}", bytes, arguments.out.display()));
+    progress(format_args!("wrote {} bytes to {}", bytes, arguments.out.display()));
     Ok(Outcome::Done)
 }
 

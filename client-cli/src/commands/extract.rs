@@ -15,20 +15,20 @@ use crate::client::{MAX_MESSAGE_BYTES, refusal};
 use crate::context::Context;
 use crate::output::{self, Data, Outcome, Progress, progress};
 
-/// Find skills in advertisements, with evidence; nothing is stored.
+/// Extract skills from advertisements, with evidence, without storing anything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard
-    /// input.
+    /// JSON Lines file with id, title, description, requirements, country, language; `-` reads
+    /// standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
     jsonl: Option<PathBuf>,
     /// One advertisement as plain text.
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Answer with spans labelled skill or knowledge only.
+    /// Output only spans labelled skill or knowledge.
     #[arg(long)]
     spans: bool,
-    /// File that receives the answers [default: standard output].
+    /// Output file [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -70,7 +70,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     answers.end()?;
     let read = reader.await??;
     if read == 0 {
-        bail!("the input holds no advertisement");
+        bail!("the input contains no advertisements");
     }
     Ok(Outcome::from_fine(failures == 0))
 }

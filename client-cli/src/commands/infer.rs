@@ -16,42 +16,42 @@ use crate::client::{MAX_MESSAGE_BYTES, answer};
 use crate::context::Context;
 use crate::output::{Outcome, print};
 
-/// Ask the inference server directly; answers are JSON, one line for each text, but what a model
-/// writes is plain text.
+/// Call the inference server directly; prints one line of JSON per text, and generated text as it
+/// is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// Model [default: the server's].
+    /// Model to use [default: the server's default].
     #[arg(long, global = true, default_value = "", hide_default_value = true, value_name = "NAME")]
     model: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Turn texts into vectors.
+    /// Compute embeddings.
     Embed {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
-        /// The model's prompt to put before each text, such as query or passage.
+        /// Name of the model's prompt to prepend to each text, such as query or passage.
         #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
         prompt: String,
     },
-    /// Have a language model write, and read along.
+    /// Generate text with a language model, printed as it is generated.
     Generate(generate::Arguments),
-    /// Name the skills and other entities of texts.
+    /// Find skills and other entities.
     Classify {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
-        /// Least score of an entity.
+        /// Minimum score of an entity.
         #[arg(long, default_value_t = 0.0, value_name = "X")]
         min_score: f32,
     },
-    /// Cut texts into tokens.
+    /// Tokenize texts.
     Tokenize {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
     },
@@ -78,7 +78,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             let answered = answer(service.embed(request).await)?;
             let width = answered.dimensions as usize * 4;
             if width == 0 || answered.vectors.len() != width * texts.len() {
-                bail!("the server answered {} bytes for {} texts", answered.vectors.len(), texts.len());
+                bail!(
+                    "the server returned {} bytes of embeddings for {} texts",
+                    answered.vectors.len(),
+                    texts.len()
+                );
             }
             let mut failures = false;
             for ((text, row), item) in

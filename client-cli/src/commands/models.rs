@@ -25,7 +25,7 @@ const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "r
 /// machine could read.
 const TOKEN_ENV: &str = "HF_TOKEN";
 
-/// Look at the models that are served, pull others from a hub and import them from folders.
+/// List, pull, import, load, unload and verify models.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -34,38 +34,36 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List what the inference server knows.
+    /// List the models of the inference server.
     List {
-        /// List what is in the model store instead; no server is asked.
+        /// List the models in the model store instead, without contacting the server.
         #[arg(long)]
         stored: bool,
         #[command(flatten)]
         store: Store,
     },
-    /// Pull a model from a hub into the model store; does nothing when it stands there at that
-    /// revision.
+    /// Pull a model from a hub into the model store, unless it is up to date.
     ///
-    /// Only the files the inference server reads are taken. An interrupted pull goes on where it
-    /// ended; every file is checked against the hub's digest before the model appears in the store.
-    /// The proxies named by HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token
+    /// Only the files the inference server reads are downloaded. An interrupted pull resumes where
+    /// it stopped; every file is checked against the hub's checksum before the model appears in the
+    /// store. The proxies in HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. Set HF_TOKEN to a token
     /// for private and gated models; it is sent to the hub's own host only.
     Pull(PullArguments),
-    /// Copy a folder of model files, a GGUF file or the packaged encoder into the model store.
+    /// Import a folder of model files, a GGUF file or the packaged encoder into the model store.
     Import(ImportArguments),
-    /// Have the inference server serve a model of its store.
+    /// Load a model from the model store into the inference server.
     Load {
-        /// ORGANISATION/NAME.
+        /// Model name, ORGANISATION/NAME.
         name: String,
     },
-    /// Take a model out of service and give its memory back, after what is in flight.
+    /// Unload a model and free its memory, once in-flight requests are done.
     Unload {
-        /// ORGANISATION/NAME.
+        /// Model name, ORGANISATION/NAME.
         name: String,
     },
-    /// Read the files of the model store again and compare them with the digests recorded when they
-    /// came.
+    /// Verify the files in the model store against their recorded checksums.
     Verify {
-        /// Only this model, ORGANISATION/NAME.
+        /// Verify only this model, ORGANISATION/NAME.
         name: Option<String>,
         #[command(flatten)]
         store: Store,
@@ -77,10 +75,11 @@ struct ImportArguments {
     /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
     #[arg(required_unless_present = "packaged", conflicts_with = "packaged", value_name = "FROM")]
     from: Option<PathBuf>,
-    /// intfloat/multilingual-e5-small, converted from the pinned package that `make setup` fetches.
+    /// Import intfloat/multilingual-e5-small, converted from the pinned package that `make setup`
+    /// downloads.
     #[arg(long)]
     packaged: bool,
-    /// Name in the store, ORGANISATION/NAME [default: local/ and the name of the folder or file].
+    /// Name in the store, ORGANISATION/NAME [default: local/NAME of the folder or file].
     #[arg(long, conflicts_with = "packaged", value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -89,19 +88,19 @@ struct ImportArguments {
 
 #[derive(Debug, clap::Args)]
 struct PullArguments {
-    /// ORGANISATION/NAME, or ORGANISATION/NAME@REVISION.
+    /// Model name, ORGANISATION/NAME or ORGANISATION/NAME@REVISION.
     name: String,
     /// Branch, tag or commit [default: main].
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// The GGUF file to take, where a repository has several.
+    /// GGUF file to pull, if the repository has several.
     #[arg(long, value_name = "NAME.gguf")]
     file: Option<String>,
-    /// Do not use the network: succeed only when the model is in the store.
+    /// Do not use the network; fail unless the model is in the store.
     #[arg(long, env = "OBSERVATORY_OFFLINE", hide_env_values = true,
         value_parser = clap::builder::FalseyValueParser::new())]
     offline: bool,
-    /// Address of the hub or of a mirror of it.
+    /// Address of the hub or a mirror.
     #[arg(long, env = "HF_ENDPOINT", hide_env_values = true, default_value = DEFAULT_HUB, value_name = "URL")]
     hub: String,
     #[command(flatten)]
@@ -157,7 +156,7 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
         let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, record.as_ref()));
         context.output.print(&entry)?;
     }
-    progress(format_args!("{name} imported into {}", target.display()));
+    progress(format_args!("imported {name} into {}", target.display()));
     serve(context, &name).await;
     Ok(Outcome::Done)
 }
@@ -170,13 +169,13 @@ async fn serve(context: &Context, name: &str) {
     }
     let first = served(context).await.is_ok_and(|models| models.is_empty());
     if first {
-        progress(format_args!("the running stack serves no model yet: loading {name}"));
+        progress(format_args!("the running stack has no model yet; loading {name}"));
         match load_model(context, name).await {
-            Ok(_) => return progress(format_args!("{name} is served")),
-            Err(error) => progress(format_args!("{name} is not served: {error:#}")),
+            Ok(_) => return progress(format_args!("loaded {name}")),
+            Err(error) => progress(format_args!("cannot load {name}: {error:#}")),
         }
     }
-    progress(format_args!("to serve it now: `{} models load {name}`", context.program));
+    progress(format_args!("run `{} models load {name}` to load it into the running stack", context.program));
 }
 
 async fn served(context: &Context) -> anyhow::Result<Vec<Model>> {
@@ -192,7 +191,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     let revision = match (pinned, arguments.revision) {
         (Some(one), Some(other)) if one != other => {
-            anyhow::bail!("two revisions are named: {one} behind the name and {other} by --revision")
+            anyhow::bail!("conflicting revisions: {one} in the name and {other} in --revision")
         }
         (one, other) => one.or(other),
     };
@@ -240,7 +239,7 @@ fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     context.output.print(&Table::new(&["model", "source", "files", "size", "since"], rows, json.into()))?;
     if empty {
         progress(format_args!(
-            "the model store {} is empty; `observatory models pull NAME` or `observatory models import DIR` brings one",
+            "the model store {} is empty; run `observatory models pull NAME` or `observatory models import DIR`",
             store.display()
         ));
     }
@@ -267,7 +266,7 @@ fn stored_json(name: &str, path: &Path, record: Option<&Record>) -> Value {
 fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Result<Outcome> {
     let stored = models::stored(store)?;
     if let Some(name) = only.iter().find(|name| !stored.contains(name)) {
-        progress(format_args!("{name} is not in the model store {}", store.display()));
+        progress(format_args!("model {name} is not in the model store {}", store.display()));
         return Ok(Outcome::Failures);
     }
     let (mut rows, mut json, mut fine) = (Vec::new(), Vec::new(), true);
@@ -308,7 +307,7 @@ async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Mode
         if tenths > shown {
             shown = tenths;
             let (loaded, total) = (Bytes(message.loaded_bytes), Bytes(message.total_bytes));
-            progress(format_args!("{name}: {loaded} of {total} in memory"));
+            progress(format_args!("{name}: loaded {loaded} of {total}"));
         }
         last = message.model;
     }
@@ -321,7 +320,7 @@ async fn unload(context: &Context, name: String) -> anyhow::Result<Outcome> {
 }
 
 fn print_one(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
-    let model = model.context("the server did not say how the model stands")?;
+    let model = model.context("the server did not return the state of the model")?;
     context.output.print(&Table::new(&HEADER, vec![row(&model, None)], as_json(&model, None)))?;
     Ok(Outcome::Done)
 }
@@ -344,15 +343,13 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
 /// What to do when no model is served, by what lies in the store.
 fn nothing_served(stored: &[String]) -> String {
     match stored {
-        [] => {
-            "no model is served; `observatory models pull NAME` or `observatory models import DIR` brings one"
-                .to_owned()
+        [] => "no model is loaded; run `observatory models pull NAME` or `observatory models import DIR`"
+            .to_owned(),
+        [only] => {
+            format!("no model is loaded; run `observatory models load {only}` to load {only} from the store")
         }
-        [only] => format!(
-            "no model is served; {only} lies in the store: `observatory models load {only}` serves it"
-        ),
         several => format!(
-            "no model is served; in the store lie {}: `observatory models load NAME` serves one",
+            "no model is loaded; run `observatory models load NAME` to load one from the store: {}",
             several.join(", ")
         ),
     }
@@ -410,7 +407,7 @@ mod tests {
             assert!(told.contains(expected), "{told}");
         };
         check(&[], "`observatory models pull NAME`");
-        check(&["a/b"], "a/b lies in the store: `observatory models load a/b` serves it");
-        check(&["a/b", "c/d"], "a/b, c/d: `observatory models load NAME`");
+        check(&["a/b"], "run `observatory models load a/b` to load a/b from the store");
+        check(&["a/b", "c/d"], "`observatory models load NAME` to load one from the store: a/b, c/d");
     }
 }

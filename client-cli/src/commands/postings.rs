@@ -13,7 +13,7 @@ use crate::commands::text::cut;
 use crate::context::Context;
 use crate::output::{Document, Outcome, Table};
 
-/// Import postings from files and look at the stored ones.
+/// Import postings from files, list and show stored ones.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Import advertisements; lines that are refused are named, the others are stored.
+    /// Import advertisements; invalid lines are reported, the others are stored.
     Import(Box<read::ImportOptions>),
     /// List stored postings.
     List {
@@ -32,7 +32,7 @@ enum Action {
         /// Only postings seen in this country.
         #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
         country: String,
-        /// Most postings to list.
+        /// Maximum number of postings to list.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
         limit: i32,
     },
@@ -88,9 +88,7 @@ fn print_list(context: &Context, found: &[String], narrowed: bool) -> anyhow::Re
         .collect();
     let header = ["job_id", "country", "portal", "posted", "title"];
     context.output.list(&Table::new(&header, rows, Value::Array(postings)), || match narrowed {
-        true => {
-            "no stored posting was seen there; `observatory postings list` shows what is stored".to_owned()
-        }
-        false => "no posting is stored; `observatory postings import FILE` stores some".to_owned(),
+        true => "no posting was seen there; `observatory postings list` shows all postings".to_owned(),
+        false => "no postings yet; import some with `observatory postings import FILE`".to_owned(),
     })
 }

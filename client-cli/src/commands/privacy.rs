@@ -12,7 +12,7 @@ use crate::client::{answer, refusal};
 use crate::context::Context;
 use crate::output::{Outcome, Table, progress};
 
-/// Remove personal data from what is stored.
+/// Remove personal data from stored postings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -21,10 +21,10 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Clean every stored posting again with the patterns of this version; safe to interrupt and to
-    /// repeat.
+    /// Clean every stored posting with the patterns of this version; can be interrupted and
+    /// repeated.
     Scrub {
-        /// Say what would change and write nothing.
+        /// Show what would change, without writing anything.
         #[arg(long)]
         dry_run: bool,
     },
@@ -48,10 +48,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         }
         if now.postings / STEP > told {
             told = now.postings / STEP;
-            progress(format_args!("{} postings read, {} changed", now.postings, now.changed));
+            progress(format_args!("{} postings checked, {} changed", now.postings, now.changed));
         }
     }
-    bail!("the service stopped before the end; what is done stays done: repeat the command")
+    bail!("the service stopped before the end; repeat the command to continue")
 }
 
 fn print(context: &Context, totals: &ScrubResponse, dry_run: bool) -> anyhow::Result<Outcome> {

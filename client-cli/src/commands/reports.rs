@@ -19,7 +19,7 @@ use crate::client::{Connection, answer, refusal};
 use crate::context::Context;
 use crate::output::{Outcome, Table, while_waiting};
 
-/// Build reports and find the ones that were built.
+/// Build, list and download reports.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -28,18 +28,19 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Build the report of a run from the figures as they stand now.
+    /// Build the report of a run from the current figures.
     Build {
-        /// Run [default: the one of the latest analysis].
+        /// Run to report on [default: the run of the latest analysis].
         #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
         run: String,
-        /// Formats, separated by commas: pdf, html, png, csv [default: all].
+        /// Comma-separated formats: pdf, html, png, csv [default: all].
         #[arg(long = "format", value_delimiter = ',', value_name = "FORMATS")]
         formats: Vec<String>,
-        /// Tables as a Spanish Excel opens them: byte-order mark, semicolons, decimal commas.
+        /// Write tables that a Spanish Excel opens correctly: byte-order mark, semicolons, decimal
+        /// commas.
         #[arg(long)]
         excel: bool,
-        /// Copy the files into this directory of your machine.
+        /// Download the files to this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -47,9 +48,9 @@ enum Action {
     List,
     /// Show the files of a report.
     Get {
-        /// Report id, as `report list` shows it.
+        /// Report id, as shown by `report list`, or its beginning.
         id: String,
-        /// Copy the files into this directory of your machine.
+        /// Download the files to this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -80,16 +81,16 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
                 .collect();
             let table =
                 Table::new(&["report", "run", "directory"], rows, found.iter().map(as_json).collect());
-            context.output.list(&table, || {
-                "no report is written; `observatory run start --watch` ends with one".to_owned()
-            })
+            context
+                .output
+                .list(&table, || "no reports yet; `observatory run start --watch` writes one".to_owned())
         }
         Action::Get { id, out } => {
             let out = out.map(folder).transpose()?;
             let found = list(&mut service).await?;
             match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
                 Some(report) => deliver(context, &mut service, report, out).await,
-                None => bail!("no report `{id}`"),
+                None => bail!("report `{id}` not found"),
             }
         }
     }
@@ -104,9 +105,9 @@ async fn list(service: &mut Reports) -> anyhow::Result<Vec<Report>> {
 /// A directory of this machine that can be written, by its whole path.
 fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
     let out = std::path::absolute(out)?;
-    fs::create_dir_all(&out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
     tempfile::tempfile_in(&out)
-        .with_context(|| format!("cannot write in the directory {}", out.display()))?;
+        .with_context(|| format!("cannot write to the directory {}", out.display()))?;
     Ok(out)
 }
 
@@ -148,7 +149,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
         if files.last().is_none_or(|(name, _)| *name != part.name) {
             let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
-            ensure!(is_name, "the server named a file `{}`", part.name.escape_debug());
+            ensure!(is_name, "the server sent an invalid file name `{}`", part.name.escape_debug());
             // With the mode that any new file of the user gets.
             let mode = fs::Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().permissions(mode).tempfile_in(out);
@@ -162,7 +163,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
         report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
     let digests = files.iter().map(|(name, file)| Ok((name.as_str(), digest(file.path())?)));
     let came: BTreeSet<_> = digests.collect::<anyhow::Result<_>>()?;
-    ensure!(came == expected, "the files that came are not those of the report; build it again");
+    ensure!(came == expected, "the downloaded files do not match the report; build it again");
     for (name, file) in files {
         file.persist(out.join(&name)).with_context(|| cannot(&name))?;
     }

@@ -11,7 +11,7 @@ use crate::commands::text::{self, time};
 use crate::context::Context;
 use crate::output::{LiveLine, Outcome, Table, progress};
 
-/// Process the stored postings: start, watch, list, cancel and retry runs.
+/// Start, watch, list, cancel and retry runs over the stored postings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -20,34 +20,34 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Start a run over the stored postings that match.
+    /// Start a run over the stored postings that match the filters.
     Start(Start),
     /// List runs, newest first.
     List {
-        /// Most runs to list.
+        /// Maximum number of runs to list.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
         limit: i32,
     },
-    /// Show one run with its stages.
+    /// Show a run and its stages.
     Show {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
     /// Follow a run until it ends.
     Watch {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
-    /// End a run; what it did so far stays.
+    /// Cancel a run; results so far are kept.
     Cancel {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
-    /// Open an ended run again.
+    /// Re-open a finished run.
     Retry {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
-        /// Only what failed, not what was cancelled.
+        /// Retry only failed tasks, not cancelled ones.
         #[arg(long)]
         failed_only: bool,
     },
@@ -62,15 +62,15 @@ pub(crate) struct Start {
     /// Only postings seen in this country (ISO 3166-1, such as CO); may be given several times.
     #[arg(long = "country", value_name = "CC")]
     pub countries: Vec<String>,
-    /// Only postings collected within this time (published, where the day of collection is not
-    /// known): 7d, 12h, 30m or 90s.
+    /// Only postings collected within this time, such as 7d, 12h, 30m or 90s; by date of
+    /// publication if the date of collection is unknown.
     #[arg(long, value_parser = text::seconds, value_name = "TIME")]
     pub since: Option<u64>,
-    /// At most this many postings: of those that match, the ones stored first.
+    /// Maximum number of postings; of those that match, the ones stored first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all
-    /// that are configured].
+    /// Comma-separated stages: scrape, extract, enhance, embed, analyze, report [default: all
+    /// configured ones].
     #[arg(long, value_delimiter = ',', value_name = "STAGES")]
     pub stages: Vec<String>,
     /// Follow the run until it ends; exit code 1 unless it succeeds.
@@ -123,7 +123,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         }
         Action::Retry { id, failed_only } => {
             let opened = answer(runs.retry_run(RetryRunRequest { run_id: id, failed_only }).await)?;
-            progress(format_args!("{} tasks put back", opened.tasks_retried));
+            progress(format_args!("retrying {} tasks", opened.tasks_retried));
             print_run(context, &opened.run.unwrap_or_default())?;
             Ok(Outcome::Done)
         }
@@ -150,7 +150,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
         None => {
             let program = &context.program;
             progress(format_args!(
-                "\nrun {id} goes on; `{program} run watch {id}` follows it again, `{program} run cancel {id}` ends it"
+                "\nrun {id} keeps running; `{program} run watch {id}` follows it again, `{program} run cancel {id}` stops it"
             ));
             Ok(Outcome::Interrupted)
         }
@@ -191,7 +191,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
             return Ok(run);
         }
     }
-    Err(Status::unavailable("the service stopped telling about the run"))
+    Err(Status::unavailable("the service stopped reporting on the run"))
 }
 
 /// One line that is rewritten on a terminal, one line for each finished stage elsewhere.
@@ -248,7 +248,7 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
         })
         .collect();
     let table = Table::new(&["run", "state", "started", "stages"], rows, found.iter().map(as_json).collect());
-    context.output.list(&table, || "no run yet; `observatory run start --watch` starts one".to_owned())
+    context.output.list(&table, || "no runs yet; start one with `observatory run start --watch`".to_owned())
 }
 
 /// Prints how a run ended and says so in the exit code.

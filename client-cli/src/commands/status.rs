@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::local::StackStatus;
 use crate::output::Outcome;
 
-/// Show what runs and whether it works; exit code 1 when not all of it does.
+/// Show the state of the local stack; exit code 1 unless all of it is healthy.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 

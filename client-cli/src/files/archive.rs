@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     let file = File::open(path).with_context(cannot)?;
     if file.metadata().is_ok_and(|found| found.is_dir()) {
-        bail!("{}: it is a directory", cannot());
+        bail!("{}: is a directory", cannot());
     }
     limited(BufReader::new(file)).with_context(cannot)
 }
@@ -30,7 +30,7 @@ fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other("more than 4 GiB; split the file"));
+        return Err(io::Error::other("larger than 4 GiB; split the file"));
     }
     Ok(bytes)
 }
@@ -38,7 +38,7 @@ fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
 /// Takes gzip off.
 pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
     limited(MultiGzDecoder::new(bytes))
-        .map_err(|error| format!("the gzip data is damaged or cut off: {error}"))
+        .map_err(|error| format!("the gzip data is corrupt or truncated: {error}"))
 }
 
 /// Names in the order of the archive; old programs write them in encodings of their own.
@@ -63,8 +63,8 @@ pub(crate) fn entry<R: Read + Seek>(
     name: &str,
 ) -> Result<Vec<u8>, String> {
     let entry =
-        archive.by_index(place).map_err(|error| format!("`{name}` in the zip cannot be read: {error}"))?;
-    limited(entry).map_err(|error| format!("`{name}` in the zip is damaged: {error}"))
+        archive.by_index(place).map_err(|error| format!("cannot read `{name}` in the zip: {error}"))?;
+    limited(entry).map_err(|error| format!("`{name}` in the zip is corrupt: {error}"))
 }
 
 /// A file, alone or in an archive.
@@ -113,7 +113,7 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<(
     let mut file = File::open(path).with_context(cannot)?;
     if file.read(&mut start).with_context(cannot)? == 2 && &start == b"PK" {
         let archive = ZipArchive::new(BufReader::new(file))
-            .with_context(|| format!("{shown}: a zip file that is damaged or cut off"))?;
+            .with_context(|| format!("{shown}: the zip file is corrupt or truncated"))?;
         for (place, name) in entries(&archive) {
             let (inner, plain) = name.rsplit_once('/').unwrap_or(("", &name));
             found.push(Found {
@@ -212,7 +212,7 @@ mod tests {
         let whole = zip(&[("skills_es.csv", "conceptUri")]);
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let error = format!("{:#}", find(&path).unwrap_err());
-        assert!(error.contains("esco.zip: a zip file that is damaged or cut off"), "{error}");
+        assert!(error.contains("esco.zip: the zip file is corrupt or truncated"), "{error}");
         let error = format!("{:#}", find(&dir.path().join("absent")).unwrap_err());
         assert!(error.contains("cannot read") && error.contains("absent"), "{error}");
     }

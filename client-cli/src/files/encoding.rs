@@ -58,7 +58,7 @@ pub(crate) struct Decoded {
 /// Reads bytes in the encoding that is asked for, else in the one they have.
 pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
-        return Err("is UTF-32, which is not read; save it as UTF-8".to_owned());
+        return Err("UTF-32 is not supported; save the file as UTF-8".to_owned());
     }
     let charset = match asked {
         Some(Charset::Web(encoding)) if encoding == UTF_16LE && bytes.starts_with(&[0xfe, 0xff]) => {
@@ -70,7 +70,7 @@ pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, St
     let text = read(bytes, charset)?;
     let text = text.trim_start_matches('\u{feff}').to_owned();
     if let Some(at) = text.find('\0') {
-        return Err(format!("line {}: a NUL character; the file is damaged", line_at(text.as_bytes(), at)));
+        return Err(format!("line {}: NUL character; the file is corrupt", line_at(text.as_bytes(), at)));
     }
     let notes = [twice_encoded(&text), lost(&text)].into_iter().flatten().collect();
     Ok(Decoded { text, charset, notes })
@@ -86,7 +86,7 @@ fn read(bytes: &[u8], charset: Charset) -> Result<String, String> {
                 let at = error.valid_up_to();
                 let (line, byte) = (line_at(bytes, at), bytes.get(at).copied().unwrap_or_default());
                 format!(
-                    "line {line}: byte 0x{byte:02X} is not UTF-8; the file is damaged, or give --encoding"
+                    "line {line}: byte 0x{byte:02X} is not valid UTF-8; the file is corrupt, or pass --encoding"
                 )
             })?;
             Ok(text.to_owned())
@@ -94,7 +94,7 @@ fn read(bytes: &[u8], charset: Charset) -> Result<String, String> {
         Charset::Web(encoding) => {
             let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
             text.map(std::borrow::Cow::into_owned).ok_or_else(|| {
-                format!("is not {} throughout; give another --encoding", encoding.name().to_lowercase())
+                format!("not valid {}; pass another --encoding", encoding.name().to_lowercase())
             })
         }
     }
@@ -112,10 +112,12 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     let (units, rest) = bytes.as_chunks::<2>();
     for char in char::decode_utf16(units.iter().map(|pair| unit(*pair))) {
         let line = || line_at(text.as_bytes(), text.len());
-        text.push(char.map_err(|_| format!("line {}: half a character; the UTF-16 is damaged", line()))?);
+        text.push(
+            char.map_err(|_| format!("line {}: unpaired surrogate; the UTF-16 text is corrupt", line()))?,
+        );
     }
     if !rest.is_empty() {
-        return Err("ends in the middle of a character; the UTF-16 file is cut off".to_owned());
+        return Err("ends in the middle of a character; the UTF-16 text is truncated".to_owned());
     }
     Ok(text)
 }
@@ -133,8 +135,10 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
     if wide > 0 {
         let (at, line) = (error.valid_up_to(), line_at(bytes, error.valid_up_to()));
         let byte = bytes[at];
-        let advice = "the file is damaged or of two encodings; save it anew as UTF-8, or give --encoding";
-        return Err(format!("line {line}: byte 0x{byte:02X} is not UTF-8, which other lines are: {advice}"));
+        let advice = "the file is corrupt or mixes two encodings; save it again as UTF-8, or pass --encoding";
+        return Err(format!(
+            "line {line}: byte 0x{byte:02X} is not valid UTF-8, unlike other lines: {advice}"
+        ));
     }
     one_byte(bytes)
 }
@@ -150,7 +154,7 @@ fn zeros(bytes: &[u8]) -> Result<Charset, String> {
         (first, second) if first > 0.4 && second < 0.05 => Ok(Charset::Web(UTF_16BE)),
         _ => {
             let at = bytes.iter().position(|byte| *byte == 0).unwrap_or_default();
-            Err(format!("line {}: a NUL character; the file is damaged", line_at(bytes, at)))
+            Err(format!("line {}: NUL character; the file is corrupt", line_at(bytes, at)))
         }
     }
 }
@@ -169,7 +173,7 @@ fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     match undefined {
         Some(at) if best.0 == western => {
             let (line, byte) = (line_at(bytes, at), bytes[at]);
-            Err(format!("line {line}: byte 0x{byte:02X} is neither UTF-8 nor windows-1252; give --encoding"))
+            Err(format!("line {line}: byte 0x{byte:02X} is neither UTF-8 nor windows-1252; pass --encoding"))
         }
         _ => Ok(best.0),
     }
@@ -207,7 +211,7 @@ fn twice_encoded(text: &str) -> Option<String> {
     let at = *found.first()?;
     let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
     Some(format!(
-        "line {line}: `{word}` looks encoded twice ({} such characters); they are kept as they are",
+        "line {line}: `{word}` looks double-encoded; {} such characters are kept as they are",
         found.len()
     ))
 }
@@ -217,7 +221,7 @@ fn lost(text: &str) -> Option<String> {
     let at = text.find(char::REPLACEMENT_CHARACTER)?;
     let count = text.matches(char::REPLACEMENT_CHARACTER).count();
     let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
-    Some(format!("line {line}: `{word}`: {count} characters were lost before the file was written"))
+    Some(format!("line {line}: `{word}`: {count} characters were lost when the file was written"))
 }
 
 fn word_at(text: &str, at: usize) -> &str {
@@ -290,14 +294,14 @@ mod tests {
             let message = decode(bytes, None).expect_err(expected);
             assert!(message.contains(expected), "{message}");
         };
-        check(b"gesti\xc3\xb3n\r\nni\xf1o\r\n", "line 2: byte 0xF1 is not UTF-8, which other lines are");
+        check(b"gesti\xc3\xb3n\r\nni\xf1o\r\n", "line 2: byte 0xF1 is not valid UTF-8, unlike other lines");
         check(
             "\u{feff}a\nb\u{f1}".as_bytes().split_last().expect("bytes").1,
-            "line 2: byte 0xC3 is not UTF-8",
+            "line 2: byte 0xC3 is not valid UTF-8",
         );
-        check(b"a,b\n1,\0\n", "line 2: a NUL character");
-        check(b"a\0b\0c", "cut off");
-        check(b"\xff\xfea\0\x00\xd8b\0", "half a character");
+        check(b"a,b\n1,\0\n", "line 2: NUL character");
+        check(b"a\0b\0c", "truncated");
+        check(b"\xff\xfea\0\x00\xd8b\0", "unpaired surrogate");
         check(b"\xff\xfe\0\0a\0\0\0", "UTF-32");
         check(b"a\r\nx \x90 y\r\n", "line 2: byte 0x90");
     }
@@ -327,15 +331,15 @@ mod tests {
         check("NÃO, SÃO PAULO, â la carte", None);
         check(
             "a\nGestiÃ³n y niÃ±os",
-            Some("line 2: `GestiÃ³n` looks encoded twice (2 such characters); they are kept as they are"),
+            Some("line 2: `GestiÃ³n` looks double-encoded; 2 such characters are kept as they are"),
         );
         check(
             "\u{c3}\u{2018}and\u{fa}",
-            Some("line 1: `Ã‘andú` looks encoded twice (1 such characters); they are kept as they are"),
+            Some("line 1: `Ã‘andú` looks double-encoded; 1 such characters are kept as they are"),
         );
         check(
             "a\r\ngesti\u{fffd}n",
-            Some("line 2: `gesti\u{fffd}n`: 1 characters were lost before the file was written"),
+            Some("line 2: `gesti\u{fffd}n`: 1 characters were lost when the file was written"),
         );
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(dir));
     }
-    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let program = std::env::current_exe().context("cannot determine the path of this program")?;
     Ok(program.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
         return Ok(program);
     }
     Err(Hinted::error(
-        format!("there is no {name} in {}", dir.display()),
+        format!("{name} not found in {}", dir.display()),
         format!("build it with `cargo build -p {}`, or set {BIN_DIR_ENV}", package(name)),
     ))
 }

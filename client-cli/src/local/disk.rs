@@ -66,13 +66,16 @@ fn judge(folder: &Path, sizes: Sizes) -> Room {
     let at = folder.display();
     let free = format!("{} MiB free of {} MiB", sizes.free / MIB, sizes.total / MIB);
     if sizes.entries > 0 && sizes.free_entries == 0 {
-        return Room::Full(format!("the disk of {at} takes no more files: all {} are in use", sizes.entries));
+        return Room::Full(format!(
+            "the file system of {at} is out of inodes: all {} are in use",
+            sizes.entries
+        ));
     }
     if sizes.free < NONE.min(sizes.total / 20) {
-        return Room::Full(format!("the disk of {at} is full: {free}"));
+        return Room::Full(format!("the file system of {at} is full: {free}"));
     }
     if sizes.free < LITTLE.min(sizes.total / 20) {
-        return Room::Little(format!("the disk of {at} is nearly full: {free}"));
+        return Room::Little(format!("the file system of {at} is nearly full: {free}"));
     }
     Room::Enough
 }
@@ -93,13 +96,13 @@ mod tests {
             assert_eq!(found, expected, "{total} {free} {free_entries}");
         };
         check(1024 * GIB, GIB, 1, "");
-        check(1024 * GIB, GIB - MIB, 1, "the disk of /d is nearly full: 1023 MiB free of 1048576 MiB");
-        check(1024 * GIB, 31 * MIB, 1, "the disk of /d is full: 31 MiB free of 1048576 MiB");
-        check(1024 * GIB, 0, 1, "the disk of /d is full: 0 MiB free of 1048576 MiB");
-        check(1024 * GIB, GIB, 0, "the disk of /d takes no more files: all 1000 are in use");
+        check(1024 * GIB, GIB - MIB, 1, "the file system of /d is nearly full: 1023 MiB free of 1048576 MiB");
+        check(1024 * GIB, 31 * MIB, 1, "the file system of /d is full: 31 MiB free of 1048576 MiB");
+        check(1024 * GIB, 0, 1, "the file system of /d is full: 0 MiB free of 1048576 MiB");
+        check(1024 * GIB, GIB, 0, "the file system of /d is out of inodes: all 1000 are in use");
         // A small disk is no full one.
         check(100 * MIB, 6 * MIB, 1, "");
-        check(100 * MIB, 4 * MIB, 1, "the disk of /d is full: 4 MiB free of 100 MiB");
+        check(100 * MIB, 4 * MIB, 1, "the file system of /d is full: 4 MiB free of 100 MiB");
         // Some file systems count no entries.
         let uncounted = Sizes { total: 10 * GIB, free: 5 * GIB, entries: 0, free_entries: 0 };
         assert_eq!(judge(Path::new("/d"), uncounted), Room::Enough);

@@ -28,7 +28,7 @@ pub(crate) enum Health {
 pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Health {
     match tokio::time::timeout(limit, ask(address, limit)).await {
         Ok(health) => health,
-        Err(_) => Health::Silent(format!("no answer within {} ms", limit.as_millis())),
+        Err(_) => Health::Silent(format!("no response within {} ms", limit.as_millis())),
     }
 }
 
@@ -46,7 +46,7 @@ async fn ask(address: SocketAddr, limit: Duration) -> Health {
         match client.check(request).await {
             Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => {}
             Ok(_) if service.is_empty() => return Health::NotReady("the process is not serving".into()),
-            Ok(_) => return Health::NotReady("what it depends on is not ready".into()),
+            Ok(_) => return Health::NotReady("a dependency is not ready".into()),
             Err(status) if status.code() == Code::NotFound && !service.is_empty() => {}
             Err(status) => return Health::Silent(status.message().to_owned()),
         }
@@ -91,7 +91,7 @@ mod tests {
         use tonic_health::ServingStatus::{NotServing, Serving};
         check_services(&[], "Serving").await;
         check_services(&[("ready", Serving)], "Serving").await;
-        check_services(&[("ready", NotServing)], "NotReady(\"what it depends on is not ready\")").await;
+        check_services(&[("ready", NotServing)], "NotReady(\"a dependency is not ready\")").await;
         check_services(&[("", NotServing)], "NotReady(\"the process is not serving\")").await;
     }
 

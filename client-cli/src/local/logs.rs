@@ -77,7 +77,7 @@ pub(crate) fn last_words(said: &str) -> &str {
         let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
         start == "error:" || line.contains("\"level\":\"ERROR\"") || line.contains("panicked at")
     };
-    lines().find(is_error).or_else(|| lines().next()).unwrap_or("it said nothing")
+    lines().find(is_error).or_else(|| lines().next()).unwrap_or("no output")
 }
 
 fn older(path: &Path, age: usize) -> PathBuf {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(last_words(&said), "Error: new");
         assert_eq!(said_since(&path, 1000), fs::read_to_string(&path).unwrap());
         let check = |said: &str, expected: &str| assert_eq!(last_words(said), expected);
-        check("", "it said nothing");
+        check("", "no output");
         check("a\nb\n\n", "b");
         check("error: x\nhint: y\n", "error: x");
         check("{\"level\":\"ERROR\",\"m\":1}\n{\"level\":\"INFO\"}", "{\"level\":\"ERROR\",\"m\":1}");

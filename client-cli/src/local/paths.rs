@@ -27,7 +27,7 @@ impl DataDir {
     pub fn new(root: impl AsRef<Path>) -> anyhow::Result<Self> {
         let root = root.as_ref();
         if root.as_os_str().is_empty() {
-            anyhow::bail!("the data directory is an empty path");
+            anyhow::bail!("the data directory must not be empty");
         }
         let root = std::path::absolute(root).with_context(|| format!("cannot resolve {}", root.display()))?;
         Ok(Self { root })
@@ -46,7 +46,7 @@ impl DataDir {
                     .ok_or_else(|| {
                         Hinted::error(
                             "no data directory: neither XDG_DATA_HOME nor HOME is set",
-                            format!("give --data-dir DIR or set {DATA_ENV}"),
+                            format!("pass --data-dir DIR or set {DATA_ENV}"),
                         )
                     })?;
                 Self::new(root)
@@ -62,7 +62,7 @@ impl DataDir {
     /// Names the directory that could not be created or written.
     pub fn create(&self) -> anyhow::Result<()> {
         let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
-        let advice = format!("give another place with --data-dir DIR or {DATA_ENV}");
+        let advice = format!("choose another directory with --data-dir DIR or {DATA_ENV}");
         let open = [self.logs(), self.run(), self.wheels(), self.models(), self.reports(), self.cache()];
         for dir in [self.root.clone()].into_iter().chain(open) {
             create_dir(&dir, mode).hint(advice.clone())?;

@@ -15,8 +15,8 @@ use super::privileges::RunAs;
 /// Variables that name files the services read.
 const FILES: [(&str, &str); 7] = [
     ("OBSERVATORY_CONFIG", "the configuration"),
-    ("OBSERVATORY_CLIENTS_FILE", "the file of clients"),
-    ("OBSERVATORY_INFERENCE_CLIENTS_FILE", "the file of clients"),
+    ("OBSERVATORY_CLIENTS_FILE", "the clients file"),
+    ("OBSERVATORY_INFERENCE_CLIENTS_FILE", "the clients file"),
     ("OBSERVATORY_INFERENCE_TOKEN_FILE", "the token file"),
     ("PGSSLROOTCERT", "the certificate"),
     ("PGSSLCERT", "the certificate"),
@@ -38,7 +38,7 @@ pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
         .filter(|(path, _)| path.exists())
         .try_for_each(|(path, what)| plan.run_as.check_readable(&path, what))?;
     match variable_path("OBSERVATORY_REPORTS") {
-        Some(reports) => plan.run_as.check_writable(&reports, "the directory of reports"),
+        Some(reports) => plan.run_as.check_writable(&reports, "the reports directory"),
         None => Ok(()),
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let kept = create_dir(&digests, 0o755).and_then(|()| run_as.give_tree(&digests));
     if let Err(error) = kept {
         // A store that cannot be written is only slower.
-        tracing::debug!(error.message = format!("{error:#}"), "digests of models are not kept");
+        tracing::debug!(error.message = format!("{error:#}"), "cannot cache the checksums of models");
     }
     programs(plan)
 }
@@ -99,9 +99,9 @@ fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
     for program in &found {
         let place = dir.join(program.file_name().unwrap_or_default());
         put(program, &place)
-            .with_context(|| format!("cannot put {} into {}", program.display(), dir.display()))?;
+            .with_context(|| format!("cannot copy {} to {}", program.display(), dir.display()))?;
     }
-    tracing::info!(directory = %dir.display(), "the services are started from here: {} cannot reach their programs", plan.run_as);
+    tracing::info!(directory = %dir.display(), "starting the services from here, since {} cannot reach their programs", plan.run_as);
     Ok(dir)
 }
 

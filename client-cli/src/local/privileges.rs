@@ -23,7 +23,7 @@ use crate::error::Hinted;
 pub(crate) const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
 /// What else helps where the data directory cannot be reached.
-pub(crate) const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
+pub(crate) const ELSEWHERE: &str = "choose a directory elsewhere with --data-dir DIR or OBSERVATORY_DATA";
 
 /// The user whom Postgres and the services run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +77,9 @@ impl RunAs {
         let advice = format!("set {USER_ENV} to an existing user that is not root");
         let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
         match user {
-            None => Err(Hinted::error(format!("there is no user {name} to run the stack as"), advice)),
+            None => Err(Hinted::error(format!("cannot run the stack as user {name}: no such user"), advice)),
             Some(user) if user.uid.is_root() => {
-                Err(Hinted::error(format!("the stack cannot run as {name}, which is root"), advice))
+                Err(Hinted::error(format!("cannot run the stack as user {name}: it is root"), advice))
             }
             Some(user) => {
                 Ok(Self::User { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
@@ -125,9 +125,9 @@ impl RunAs {
     /// Names the directory.
     pub fn give_tree(&self, dir: &Path) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
-        let cannot = || format!("cannot make {name} the owner of {} and what is in it", dir.display());
+        let cannot = || format!("cannot make {name} the owner of {} and its contents", dir.display());
         let metadata = fs::symlink_metadata(dir).with_context(cannot)?;
-        anyhow::ensure!(metadata.is_dir(), "{} is no directory", dir.display());
+        anyhow::ensure!(metadata.is_dir(), "{} is not a directory", dir.display());
         if metadata.uid() == *uid {
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl RunAs {
         way.reverse();
         for step in way {
             let metadata =
-                fs::metadata(step).with_context(|| format!("cannot look at {}", step.display()))?;
+                fs::metadata(step).with_context(|| format!("cannot inspect {}", step.display()))?;
             if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS) {
                 return Ok(Some((step.to_owned(), metadata.mode() & 0o7777)));
             }
@@ -187,14 +187,14 @@ impl RunAs {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let real = fs::canonicalize(file).with_context(|| format!("cannot resolve {}", file.display()))?;
         let folder = real.parent().unwrap_or(Path::new("/"));
-        self.check_reach(folder, what, "put the file where everybody can reach it")?;
-        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
+        self.check_reach(folder, what, "move the file to a directory that everybody can reach")?;
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
         if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), READ) {
             return Ok(());
         }
         let (file, mode) = (file.display(), metadata.mode() & 0o7777);
         Err(Hinted::error(
-            format!("{what} {file} cannot be read by {self}: it has mode {mode:04o}"),
+            format!("{what} {file} cannot be read by {self}: its mode is {mode:04o}"),
             format!("chown {name} {file}, or chmod o+r {file} if everybody on this machine may read it"),
         ))
     }
@@ -206,9 +206,9 @@ impl RunAs {
     pub fn check_writable(&self, dir: &Path, what: &str) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        self.check_reach(existing, what, "choose another")?;
+        self.check_reach(existing, what, "choose another directory")?;
         let metadata =
-            fs::metadata(existing).with_context(|| format!("cannot look at {}", existing.display()))?;
+            fs::metadata(existing).with_context(|| format!("cannot inspect {}", existing.display()))?;
         if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), WRITE) {
             return Ok(());
         }
@@ -224,7 +224,7 @@ impl RunAs {
     pub fn explain(&self, said: &str) -> String {
         match self {
             Self::User { name, .. } if said.contains("ermission denied") => format!(
-                "{said} (it runs as the user {name}; chmod o+r lets it read a file, chmod o+x on the folders above lets it come there)"
+                "{said} (it runs as user {name}; chmod o+r makes a file readable, chmod o+x makes a directory reachable)"
             ),
             _ => said.to_owned(),
         }
@@ -239,7 +239,7 @@ impl RunAs {
         let real =
             fs::canonicalize(program).with_context(|| format!("cannot resolve {}", program.display()))?;
         let root = Path::new("/");
-        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
         // A link and the program that it leads to may lie in two places.
         Ok(self.closed(program.parent().unwrap_or(root))?.is_none()
             && self.closed(real.parent().unwrap_or(root))?.is_none()
@@ -252,7 +252,7 @@ impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Caller => f.write_str("the calling user"),
-            Self::User { name, .. } => write!(f, "the user {name}, as whom the stack runs"),
+            Self::User { name, .. } => write!(f, "the user {name}, which runs the stack"),
         }
     }
 }
@@ -364,14 +364,14 @@ mod tests {
         assert_eq!((owner(&other), owner(&other.join("file"))), (0, 0));
         nobody.give_tree(&tree).unwrap();
         let refused = nobody.give_tree(&tree.join("a/folder")).unwrap_err();
-        assert!(refused.to_string().ends_with("is no directory"), "{refused}");
+        assert!(refused.to_string().ends_with("is not a directory"), "{refused}");
     }
 
     #[test]
     fn unknown_users_and_root_are_refused() {
         let unknown = RunAs::named("no-such-user-here").unwrap_err();
-        assert_eq!(unknown.to_string(), "there is no user no-such-user-here to run the stack as");
+        assert_eq!(unknown.to_string(), "cannot run the stack as user no-such-user-here: no such user");
         let root = RunAs::named("root").unwrap_err();
-        assert_eq!(root.to_string(), "the stack cannot run as root, which is root");
+        assert_eq!(root.to_string(), "cannot run the stack as user root: it is root");
     }
 }

@@ -88,7 +88,7 @@ impl ProcessId {
             }
         }
         if self.signal(Signal::SIGKILL)? && !self.gone_within(Duration::from_secs(5)).await {
-            anyhow::bail!("process {} does not end even on SIGKILL", self.pid);
+            anyhow::bail!("process {} survived SIGKILL", self.pid);
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl Running {
         self.id.signal(Signal::SIGKILL)?;
         tokio::time::timeout(Duration::from_secs(5), self.wait())
             .await
-            .with_context(|| format!("process {} does not end even on SIGKILL", self.id.pid))?
+            .with_context(|| format!("process {} survived SIGKILL", self.id.pid))?
     }
 }
 

@@ -66,7 +66,7 @@ impl UpOptions {
             bin_dir: None,
             models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
             health_interval: USUAL_INTERVAL,
-            program: std::env::current_exe().context("cannot tell which program this is")?,
+            program: std::env::current_exe().context("cannot determine the path of this program")?,
         })
     }
 }
@@ -129,7 +129,7 @@ impl Stack {
             if extent.is_none_or(|extent| extent.covers(options.extent)) {
                 return self.wait_healthy(options.wait, None).await;
             }
-            progress("more of the stack is wanted than runs: starting it anew");
+            progress("restarting the stack to include the requested services");
             self.down().await?;
         }
         let plan = self.plan(options).await?;
@@ -137,7 +137,7 @@ impl Stack {
             Ok(state) if state.failure.is_none() => {}
             Ok(state) => StackState { failure: None, ..state }.save(&self.data)?,
             Err(error) => {
-                progress(format_args!("{error:#}: writing a new one"));
+                progress(format_args!("{error:#}; writing a new one"));
                 StackState::default().save(&self.data)?;
             }
         }
@@ -158,12 +158,9 @@ impl Stack {
             ProcessId::of(pid).with_context(|| format!("cannot find the supervisor, pid {pid}"))?;
         supervisor.signal(Signal::SIGTERM).hint("run this as the user who started the stack")?;
         if !supervisor.gone_within(DOWN_LIMIT).await {
-            progress(format_args!("the supervisor, pid {pid}, does not stop: killing it"));
+            progress(format_args!("the supervisor, pid {pid}, does not stop; killing it"));
             supervisor.signal(Signal::SIGKILL)?;
-            anyhow::ensure!(
-                supervisor.gone_within(DOWN_LIMIT).await,
-                "process {pid} does not end even on SIGKILL"
-            );
+            anyhow::ensure!(supervisor.gone_within(DOWN_LIMIT).await, "process {pid} survived SIGKILL");
         }
         self.clear().await?;
         Ok(Downed::Stopped)
@@ -215,19 +212,17 @@ impl Stack {
     }
 
     async fn check_external(&self, url: &str) -> anyhow::Result<ConnectionUrl> {
-        let url = ConnectionUrl::parse(url).context("DATABASE_URL cannot be used")?;
+        let url = ConnectionUrl::parse(url).context("invalid DATABASE_URL")?;
         match Psql::find(None) {
             Some(psql) => {
                 let versions = psql
                     .versions(&url)
                     .await
-                    .context("the database named by DATABASE_URL does not answer")
-                    .hint("unset DATABASE_URL to use a database of our own")?;
+                    .context("the database at DATABASE_URL does not respond")
+                    .hint("unset DATABASE_URL to use an embedded database")?;
                 check_versions(&versions)?;
             }
-            None => {
-                progress("no psql on the PATH: the version of the database is checked by the migration alone")
-            }
+            None => progress("psql is not on the PATH; only the migration checks the database version"),
         }
         Ok(url)
     }
@@ -239,20 +234,20 @@ impl Stack {
         {
             return Err(Hinted::error(
                 format!(
-                    "the cluster in {} is of PostgreSQL {pinned}, not {wanted}",
+                    "the database in {} was created by PostgreSQL {pinned}, not {wanted}",
                     self.data.root().display()
                 ),
-                "leave --pg-major away, or start with another --data-dir",
+                "omit --pg-major, or choose another --data-dir",
             ));
         }
         let major = pinned.or(options.pg_major).unwrap_or(DEFAULT_MAJOR);
         Distribution::find(&Search::new(&self.data, options.pg_bin.clone(), major))
-            .with_context(|| format!("there is no PostgreSQL {major} to run"))
+            .with_context(|| format!("cannot find PostgreSQL {major}"))
     }
 
     fn launch(&self, options: &UpOptions, plan: &Plan) -> anyhow::Result<Child> {
         let log = logs::open(&self.data.log("supervisor"))?;
-        let errors = log.try_clone().context("cannot share the log file")?;
+        let errors = log.try_clone().context("cannot open the log file twice")?;
         let mut command = Command::new(&options.program);
         command.arg("supervise").arg("--data-dir").arg(self.data.root());
         command.arg("--bin-dir").arg(&plan.bin_dir).arg("--models-dir").arg(&plan.models);

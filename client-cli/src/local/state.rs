@@ -144,7 +144,7 @@ impl StackState {
         serde_json::from_slice(&text).map_err(|error| {
             Hinted::error(
                 format!("{} is damaged: {error}", path.display()),
-                "`observatory up` writes a new one and finds running processes without it",
+                "run `observatory up`, which writes a new one and finds running processes by itself",
             )
         })
     }
@@ -178,7 +178,7 @@ impl StackState {
             let Some(pid) = StackLock::holder(data)? else { return Err(error) };
             if Instant::now() >= deadline {
                 let advice = format!(
-                    "its supervisor, pid {pid}, does not write it again: `observatory down`, then `observatory up`"
+                    "the supervisor, pid {pid}, does not restore it; run `observatory down`, then `observatory up`"
                 );
                 return Err(Hinted::error(format!("{error:#}"), advice));
             }
@@ -206,7 +206,7 @@ impl Board {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
-            tracing::error!(error.message = format!("{error:#}"), "cannot write the state of the stack");
+            tracing::error!(error.message = format!("{error:#}"), "cannot write the state file");
         }
     }
 
@@ -221,11 +221,11 @@ impl Board {
         }
         match state.save(&self.data) {
             Ok(()) => {
-                tracing::warn!(path = %path.display(), "the state of the stack was not what it is, written again")
+                tracing::warn!(path = %path.display(), "restored the state file, which had been changed from outside")
             }
             // Said where it was changed; a full disk would say it every second.
             Err(error) => {
-                tracing::debug!(error.message = format!("{error:#}"), "cannot write the state of the stack")
+                tracing::debug!(error.message = format!("{error:#}"), "cannot write the state file")
             }
         }
     }
@@ -293,7 +293,7 @@ impl StackLock {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&mut file).unwrap_or(0))),
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot look at the lock {}", path.display()))
+                Err(error).with_context(|| format!("cannot inspect the lock {}", path.display()))
             }
         }
     }

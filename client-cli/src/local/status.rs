@@ -108,7 +108,7 @@ impl StackStatus {
             status.leftovers = left.iter().map(|process| process.pid).collect();
             if !left.is_empty() {
                 status.problem =
-                    Some("the supervisor died; `observatory up` takes over, `observatory down` ends".into());
+                    Some("the supervisor died; `observatory up` restarts the stack, `observatory down` stops what it left behind".into());
             }
             return Ok(status);
         }
@@ -169,7 +169,7 @@ async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
     let alive = state.process.as_ref().filter(|process| process.is_alive());
     let problem = match (alive, state.address.filter(|_| state.phase == Phase::Running)) {
         (Some(_), Some(address)) => ask(name, address).await,
-        (None, Some(_)) => Some("it is gone".to_owned()),
+        (None, Some(_)) => Some("not running".to_owned()),
         (_, None) => Some(waiting(state)),
     };
     ProcessStatus {
@@ -189,11 +189,11 @@ async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
 /// Why a process that is not running is not.
 fn waiting(state: &ProcessState) -> String {
     match (state.phase, &state.last_end) {
-        (Phase::Starting, None) => "it is starting".into(),
-        (Phase::Starting, Some(end)) => format!("it is starting again after: {end}"),
-        (Phase::Stopped, _) => "it was stopped".into(),
-        (_, Some(end)) => format!("it ended: {end}"),
-        (_, None) => "it ended".into(),
+        (Phase::Starting, None) => "starting".into(),
+        (Phase::Starting, Some(end)) => format!("restarting after: {end}"),
+        (Phase::Stopped, _) => "stopped".into(),
+        (_, Some(end)) => format!("exited: {end}"),
+        (_, None) => "exited".into(),
     }
 }
 
@@ -202,7 +202,7 @@ async fn ask(name: &str, address: SocketAddr) -> Option<String> {
         return match probe(address, DATABASE, ANSWER_LIMIT).await {
             Answer::Accepting => None,
             Answer::Refusing(why) => Some(why),
-            Answer::Silent => Some("it does not answer".into()),
+            Answer::Silent => Some("no response".into()),
         };
     }
     match health::check(address, ANSWER_LIMIT).await {
@@ -215,8 +215,8 @@ async fn ask(name: &str, address: SocketAddr) -> Option<String> {
 async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
     let problem = match (database_url(data), Psql::find(None)) {
         (Some(url), Some(psql)) => psql.query(&url, "select 1").await.err().map(|error| format!("{error:#}")),
-        (None, _) => Some(format!("the url of {shown} cannot be read")),
-        (_, None) => Some("not checked: there is no psql on the PATH".into()),
+        (None, _) => Some(format!("cannot read the URL of {shown}")),
+        (_, None) => Some("not checked: psql is not on the PATH".into()),
     };
     ProcessStatus {
         name: EXTERNAL.to_owned(),
@@ -299,10 +299,10 @@ mod tests {
             assert!(!found.healthy);
             assert_eq!(found.problem.as_deref(), Some(expected));
         };
-        check(Phase::Running, Some(gone), "it is gone").await;
-        check(Phase::Running, Some(me.clone()), "it does not answer").await;
-        check(Phase::Starting, Some(me), "it is starting").await;
-        check(Phase::Restarting, None, "it ended").await;
+        check(Phase::Running, Some(gone), "not running").await;
+        check(Phase::Running, Some(me.clone()), "no response").await;
+        check(Phase::Starting, Some(me), "starting").await;
+        check(Phase::Restarting, None, "exited").await;
     }
 
     #[tokio::test]

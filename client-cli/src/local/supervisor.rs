@@ -54,7 +54,9 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     plan.data.create()?;
     let lock = StackLock::acquire(&plan.data)?;
     let mut state = StackState::load(&plan.data).unwrap_or_default();
-    clear_leftovers(&plan.data, &state).await.context("cannot end what an earlier supervisor left")?;
+    clear_leftovers(&plan.data, &state)
+        .await
+        .context("cannot stop the processes of an earlier supervisor")?;
     state.supervisor = Some(SupervisorState {
         process: ProcessId::current()?,
         since: Utc::now(),
@@ -89,7 +91,7 @@ async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()>
             _ = hangup.recv() => {}
             _ = tick.tick() => {
                 if !lock.is_in_place(&plan.data) {
-                    tracing::warn!("the data directory is gone, stopping");
+                    tracing::warn!("the data directory was deleted; stopping");
                     break;
                 }
                 board.restore();

@@ -62,31 +62,44 @@ pub(super) fn is_gguf(path: &Path) -> bool {
 /// name would leave the model's folder.
 pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
-        ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
+        ensure!(is_inside(name), "the hub lists {name:?}, a path outside the model's folder");
     }
     let alone = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
     let ggufs: Vec<&str> = published.iter().copied().filter(|name| alone(name)).collect();
     if let Some(file) = file {
         let found = ggufs.iter().find(|name| **name == file);
         let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
-        let found = found.with_context(|| format!("it has no GGUF file {file:?}; it has {}", known()))?;
+        let found =
+            found.with_context(|| format!("no GGUF file {file:?} in the repository; found {}", known()))?;
         return Ok(vec![found]);
     }
     if checkpoint(published).is_empty() && !ggufs.is_empty() {
-        ensure!(ggufs.len() == 1, "it has several GGUF files; name one by --file: {}", ggufs.join(", "));
+        ensure!(
+            ggufs.len() == 1,
+            "the repository has several GGUF files; choose one with --file: {}",
+            ggufs.join(", ")
+        );
         return Ok(ggufs);
     }
     let has_gguf = published.iter().any(|name| is_gguf(Path::new(name)));
     if checkpoint(published).is_empty() && has_gguf {
-        bail!("its GGUF files are in parts or in folders, and the inference server reads whole ones only");
+        bail!(
+            "the GGUF files of the repository are split or in folders, which the inference server does not support"
+        );
     }
     for needed in NEEDED {
-        ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
+        ensure!(
+            published.contains(&needed),
+            "the repository has no {needed}, which the inference server needs"
+        );
     }
     let mut chosen: Vec<&str> = published.iter().copied().filter(|name| PLAIN.contains(name)).collect();
     let weights = checkpoint(published);
     if weights.is_empty() {
-        bail!("it has no weights the inference server reads: none of {}", CHECKPOINTS.join(", "));
+        bail!(
+            "the repository has no weights the inference server can read: expected one of {}",
+            CHECKPOINTS.join(", ")
+        );
     }
     chosen.extend(weights);
     chosen.extend(modules(published));
@@ -213,13 +226,13 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check(&["config.json", "model.safetensors"], "no tokenizer.json");
-        check(&["config.json", "tokenizer.json", "model.onnx"], "none of model.safetensors, ");
+        check(&["config.json", "tokenizer.json", "model.onnx"], "expected one of model.safetensors, ");
         check(
             &["README.md", "x-q4_0.gguf", "x-q8_0.gguf"],
-            "several GGUF files; name one by --file: x-q4_0.gguf, x-q8_0.gguf",
+            "several GGUF files; choose one with --file: x-q4_0.gguf, x-q8_0.gguf",
         );
-        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "in parts or in folders");
-        check(&["README.md", "q8/x.gguf"], "in parts or in folders");
+        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "are split or in folders");
+        check(&["README.md", "q8/x.gguf"], "are split or in folders");
     }
 
     #[test]
@@ -228,7 +241,7 @@ mod tests {
         assert_eq!(wanted(&published, Some("x-q8_0.gguf")).unwrap(), ["x-q8_0.gguf"]);
         for other in ["x.gguf", "y/z.gguf", "README.md", "x-00001-of-00002.gguf"] {
             let error = wanted(&published, Some(other)).unwrap_err().to_string();
-            assert!(error.contains("it has x-q4_0.gguf, x-q8_0.gguf"), "{error}");
+            assert!(error.contains("found x-q4_0.gguf, x-q8_0.gguf"), "{error}");
         }
         assert_eq!(wanted(&published[..2], None).unwrap(), ["x-q4_0.gguf"]);
         // A checkpoint comes before files that were made of it.
@@ -241,7 +254,7 @@ mod tests {
         for name in ["../x", "a/../../x", "/etc/passwd", "a//b", "a\\..\\b", "./x", "c:x", "a\0", ""] {
             let published = [&NEEDED[..], &["model.safetensors", name]].concat();
             let error = wanted(&published, None).unwrap_err().to_string();
-            assert!(error.contains("would leave the model's folder"), "{error}");
+            assert!(error.contains("a path outside the model's folder"), "{error}");
         }
     }
 }

@@ -93,9 +93,7 @@ impl Hub {
         let mut address = Url::parse(given)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
-            .ok_or_else(|| {
-                anyhow::anyhow!("the hub's address is no http:// or https:// address of a host")
-            })?;
+            .ok_or_else(|| anyhow::anyhow!("invalid hub address: expected http://HOST or https://HOST"))?;
         let credentials = Credentials::choose(&address, options.token.as_ref())?;
         let _ = (address.set_username(""), address.set_password(None));
         observatory_client::install_crypto_provider();
@@ -141,11 +139,10 @@ impl Hub {
     }
 
     fn parse_listing(&self, body: &[u8]) -> Result<Listing, HubError> {
-        let info: ModelInfo = serde_json::from_slice(body).map_err(|error| {
-            self.nonsense(format!("answers with something else than a model's description: {error}"))
-        })?;
+        let info: ModelInfo = serde_json::from_slice(body)
+            .map_err(|error| self.nonsense(format!("sent an invalid model description: {error}")))?;
         if !is_commit(&info.sha) {
-            return Err(self.nonsense(format!("names {:?} as the commit", info.sha)));
+            return Err(self.nonsense(format!("sent an invalid commit {:?}", info.sha)));
         }
         Ok(Listing { sha: info.sha, files: info.siblings.into_iter().map(Sibling::into_listed).collect() })
     }
@@ -203,7 +200,7 @@ impl Hub {
                 Ok(to)
             }
             Some(to) => Err(self.nonsense(format!("redirects {what} from https to {}", to.scheme()))),
-            None => Err(self.nonsense(format!("redirects {what} without saying where to"))),
+            None => Err(self.nonsense(format!("redirects {what} without a location"))),
         }
     }
 
@@ -247,8 +244,9 @@ impl Credentials {
     /// The token, else what the address holds.
     fn choose(address: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
         if let Some(token) = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty()) {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| anyhow::anyhow!("the hub's token holds characters that no header may hold"))?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                anyhow::anyhow!("the hub token contains characters that are not allowed in a header")
+            })?;
             value.set_sensitive(true);
             return Ok(Self::Token(value));
         }
@@ -367,7 +365,7 @@ fn network(host: String, error: &reqwest::Error) -> HubError {
         source = cause.source();
     }
     if error.is_timeout() {
-        reason = "no answer in time".to_owned();
+        reason = "timed out".to_owned();
     } else if reason.is_empty() {
         reason = "the connection was lost".to_owned();
     }
@@ -394,7 +392,7 @@ mod tests {
         check("http://u:secret@h:81/x/y/", "http://h:81/x/y/api/models/a/b/revision/refs%2Fpr%2F1");
         for address in ["hub.example", "ftp://hub.example", "", "http://", "https://h?x=1"] {
             let error = Hub::new(&options(address, None)).unwrap_err().to_string();
-            assert!(error.contains("no http:// or https:// address"), "{address}: {error}");
+            assert!(error.contains("invalid hub address"), "{address}: {error}");
         }
     }
 

@@ -65,7 +65,7 @@ impl Meter {
             self.draw();
         } else {
             let size = size.map_or_else(|| "unknown size".to_owned(), |size| Bytes(size).to_string());
-            let resumed = if from > 0 { format!(", from {} on", Bytes(from)) } else { String::new() };
+            let resumed = if from > 0 { format!(", resuming at {}", Bytes(from)) } else { String::new() };
             progress(format_args!("{file}: {size}{resumed}"));
         }
     }

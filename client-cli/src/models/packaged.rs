@@ -50,8 +50,8 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let Some((pin, wheel)) = packaged_encoder(wheels)? else {
         let places: Vec<String> = wheels.iter().map(|dir| dir.display().to_string()).collect();
         return Err(Hinted::error(
-            format!("no wheel of {PACKAGE} in {}", places.join(" or ")),
-            "run `make setup`, which fetches it",
+            format!("no {PACKAGE} wheel in {}", places.join(" or ")),
+            "run `make setup`, which downloads it",
         ));
     };
     verify(&wheel, &pin)?;
@@ -63,7 +63,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let mut record = Record::of_folder(Source::Package, pin.name, staging.path())?;
     for (path, expected) in CONVERTED {
         let found = record.files.iter().find(|file| file.path == path).map_or("", |file| &file.sha256);
-        ensure!(found == expected, "{path}, converted, has sha256 {found}, expected {expected}");
+        ensure!(found == expected, "converted {path} has sha256 {found}, expected {expected}");
     }
     record.revision = Some(pin.version);
     record.write(staging.path())?;
@@ -84,7 +84,7 @@ pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyho
 /// The pin of the package and its wheel for this machine, if one of the folders has it.
 fn packaged_encoder(wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>> {
     let pin = pinned().into_iter().find(|pin| pin.name == PACKAGE);
-    let pin = pin.context("the pinned packages lack the encoder")?;
+    let pin = pin.context("the encoder is not among the pinned packages")?;
     let wheel = wheels.iter().flat_map(|dir| wheel_files(dir, &pin)).next();
     Ok(wheel.map(|wheel| (pin, wheel)))
 }

@@ -60,7 +60,7 @@ pub struct Pulled {
 
 impl fmt::Display for Pulled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.changed { "pulled" } else { "stands in the store" };
+        let verb = if self.changed { "pulled" } else { "is up to date" };
         write!(f, "{} {verb}", self.name)?;
         if let Some(revision) = &self.revision {
             write!(f, " at {revision}")?;
@@ -135,8 +135,8 @@ fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Opt
 /// The model of the store if it answers what was asked without a look at the network.
 fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
     let path = store.join(&request.name);
-    let hint = "pull it where a hub can be reached and copy its folder here with `observatory models import`, \
-                or leave away --offline and OBSERVATORY_OFFLINE";
+    let hint = "pull it on a machine that can reach a hub and copy its folder here with `observatory models import`, \
+                or omit --offline and OBSERVATORY_OFFLINE";
     if check_folder(&path).is_err() {
         let text = format!("offline, and {} is not in the model store {}", request.name, store.display());
         return Err(Hinted::error(text, hint));
@@ -145,14 +145,17 @@ fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
     if let Some(file) = &request.file
         && !record.as_ref().is_some_and(|record| request.finds_its_file(record))
     {
-        return Err(Hinted::error(format!("offline, and {} in the store is not {file}", request.name), hint));
+        return Err(Hinted::error(
+            format!("offline, and {} in the model store is not {file}", request.name),
+            hint,
+        ));
     }
     if let Some(asked) = &request.revision {
         let has = record.as_ref().and_then(|record| record.revision.as_deref());
         let branch = record.as_ref().and_then(|record| record.requested.as_deref());
         if has != Some(asked) && branch != Some(asked) {
-            let has = has.unwrap_or("no known revision");
-            let text = format!("offline, and the store has {} at {has}, not at {asked}", request.name);
+            let has = has.unwrap_or("an unknown revision");
+            let text = format!("offline, and {} in the model store is at {has}, not {asked}", request.name);
             return Err(Hinted::error(text, hint));
         }
     }
@@ -166,7 +169,7 @@ fn check_revision(revision: &str) -> anyhow::Result<()> {
         && revision.chars().all(fit)
         && !revision.starts_with(['-', '/'])
         && !revision.contains("..");
-    ensure!(good, "`{revision}` is no revision: a branch, a tag or a commit is wanted");
+    ensure!(good, "invalid revision `{revision}`: expected a branch, tag or commit");
     Ok(())
 }
 
@@ -179,15 +182,15 @@ async fn claim(store: &Path, name: &str) -> anyhow::Result<Claim> {
 fn advise(error: HubError) -> anyhow::Error {
     let hint = match &error {
         HubError::NotFound { .. } => {
-            "check the name and the revision; a private model needs a token in HF_TOKEN and looks missing without"
+            "check the name and the revision; a private model is not found without a token in HF_TOKEN"
         }
         HubError::Refused { status: 401 | 403, .. } => {
-            "set HF_TOKEN to a token that may read it; a gated model's terms are accepted on the hub's page first"
+            "set HF_TOKEN to a token that may read it; to use a gated model, accept its terms on the hub first"
         }
         HubError::Busy { .. } | HubError::Network { .. } => {
-            "pull again later, which goes on where this ended; a mirror can be named by HF_ENDPOINT"
+            "try again later, which resumes the pull, or set HF_ENDPOINT to a mirror"
         }
-        _ => "check the hub's address in HF_ENDPOINT",
+        _ => "check the address of the hub in HF_ENDPOINT",
     };
     Hinted::on(error, hint)
 }
@@ -246,7 +249,7 @@ impl Pull<'_> {
         let (name, sha) = (&self.request.name, &self.listing.sha);
         let published: Vec<&str> = self.listing.files.iter().map(|file| file.path.as_str()).collect();
         let wanted = files::wanted(&published, self.request.file.as_deref())
-            .with_context(|| format!("{name} at {sha} cannot be served"))?;
+            .with_context(|| format!("cannot pull {name} at {sha}"))?;
         let listed = self.listing.files.iter().filter(|file| wanted.contains(&file.path.as_str()));
         let listed: Vec<Listed> = listed.cloned().collect();
         self.reuse(&listed)?;
@@ -288,7 +291,7 @@ impl Pull<'_> {
     /// Puts the gathered model into the store.
     fn finish(self, record: &Record) -> anyhow::Result<PathBuf> {
         let (model, target) = (self.work.model(), self.store.join(&self.request.name));
-        ensure!(record.looks_whole(&model), "{} changed while it was put together", model.display());
+        ensure!(record.looks_whole(&model), "{} was changed during the pull", model.display());
         place(&model, &target)?;
         self.work.clear();
         Ok(target)
@@ -330,7 +333,7 @@ impl Pull<'_> {
                 }
                 Err(Fault::Spoilt { resumed: true, error }) => {
                     self.meter.clear();
-                    progress(format_args!("{error}; beginning it anew"));
+                    progress(format_args!("{error}; downloading it again"));
                 }
                 Err(Fault::Spoilt { error, .. } | Fault::Fatal(error)) => return Err(error),
             }
@@ -361,7 +364,7 @@ impl Pull<'_> {
                 self.receive(file, opened, digest, from).await
             }
             StatusCode::PARTIAL_CONTENT => {
-                let does = format!("sends {} from byte {} on instead of {from}", file.path, opened.start);
+                let does = format!("sent {} from byte {} instead of {from}", file.path, opened.start);
                 Err(Fault::Fatal(self.hub.nonsense(does).into()))
             }
             _ => self.receive(file, opened, digest, 0).await,
@@ -377,15 +380,13 @@ impl Pull<'_> {
         let nonsense = |does: String| Err(Fault::Fatal(self.hub.nonsense(does).into()));
         match (&file.digest, &opened.digest) {
             (Some(Published::Sha256(listed)), Some(Published::Sha256(sent))) if listed != sent => {
-                nonsense(format!("lists {} with sha256 {listed} and sends {sent}", file.path))
+                nonsense(format!("lists {} with sha256 {listed}, but sent {sent}", file.path))
             }
             (Some(Published::GitBlob(listed)), Some(Published::GitBlob(sent))) if listed != sent => {
-                nonsense(format!("lists {} with git blob sha1 {listed} and sends {sent}", file.path))
+                nonsense(format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path))
             }
             (Some(digest), _) | (None, Some(digest)) => Ok(digest.clone()),
-            (None, None) => {
-                nonsense(format!("gives no digest of {}, so that it cannot be checked", file.path))
-            }
+            (None, None) => nonsense(format!("gives no checksum of {}, which cannot be verified", file.path)),
         }
     }
 
@@ -410,18 +411,18 @@ impl Pull<'_> {
             len += chunk.len() as u64;
             if size.is_some_and(|size| len > size) {
                 return Err(Fault::Fatal(
-                    self.hub.nonsense(format!("sends more of {} than it has", file.path)).into(),
+                    self.hub.nonsense(format!("sent more bytes of {} than its size", file.path)).into(),
                 ));
             }
             written
                 .write_all(chunk)
                 .with_context(cannot)
-                .hint("what came so far is kept: make room and pull again")?;
+                .hint("free some space and pull again; what was downloaded so far is kept")?;
             self.received += chunk.len() as u64;
             self.meter.advance(chunk.len() as u64);
         }
         if let Some(size) = size.filter(|size| len < *size) {
-            let reason = format!("the connection ended after {len} of {size} bytes of {}", file.path);
+            let reason = format!("the connection was closed after {len} of {size} bytes of {}", file.path);
             return Err(Fault::Hub(HubError::Network { host: self.hub.host(), reason }));
         }
         written.sync_all().with_context(cannot)?;
@@ -437,7 +438,7 @@ impl Pull<'_> {
         if !right {
             let _ = fs::remove_file(&partial.path);
             let says = partial.digest.hex();
-            let error = anyhow::anyhow!("{}: its {kind} is {own} and the hub says {says}", file.path);
+            let error = anyhow::anyhow!("{}: expected {kind} {says}, got {own}", file.path);
             return Err(Fault::Spoilt { resumed, error });
         }
         let git_blob = matches!(partial.digest, Published::GitBlob(_)).then_some(sums.git_blob);
@@ -451,13 +452,13 @@ fn check_index(model: &Path) -> anyhow::Result<()> {
     for name in CHECKPOINTS.iter().filter(|name| name.ends_with(".index.json")) {
         let Ok(text) = fs::read(model.join(name)) else { continue };
         let index: serde_json::Value =
-            serde_json::from_slice(&text).with_context(|| format!("{name} is no JSON"))?;
+            serde_json::from_slice(&text).with_context(|| format!("{name} is not valid JSON"))?;
         let parts = index.get("weight_map").and_then(serde_json::Value::as_object);
         let parts: BTreeSet<&str> =
             parts.into_iter().flatten().filter_map(|(_, part)| part.as_str()).collect();
         for part in parts {
             if !files::is_inside(part) || !model.join(part).is_file() {
-                bail!("{name} names {part:?}, which the hub does not list beside it");
+                bail!("{name} refers to {part:?}, which the hub does not list");
             }
         }
     }

@@ -73,7 +73,7 @@ impl Damage {
     pub fn text(self) -> &'static str {
         match self {
             Self::Missing => "is missing",
-            Self::Changed => "has other bytes",
+            Self::Changed => "does not match its recorded checksum",
         }
     }
 }
@@ -243,7 +243,7 @@ impl Sums {
             sha1::Digest::update(&mut git_blob, &buffer[..read]);
         }
         if total != size {
-            bail!("it had {size} bytes and now has {total}");
+            bail!("its size changed from {size} to {total} bytes");
         }
         let (sha256, git_blob) = (hex::encode(sha256.finalize()), hex::encode(git_blob.finalize()));
         Ok(Self { size, sha256, git_blob })

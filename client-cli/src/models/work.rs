@@ -20,7 +20,7 @@ const FOLDER: &str = ".pulls";
 const PARTIAL: &str = ".partial";
 
 /// Says what to do when the store cannot be written.
-pub(super) const STORE_HINT: &str = "give another store with --models-dir DIR or OBSERVATORY_MODELS";
+pub(super) const STORE_HINT: &str = "choose another store with --models-dir DIR or OBSERVATORY_MODELS";
 
 /// The right to change one model of the store; others wait until this value is dropped.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ impl Claim {
     /// If the store cannot be written.
     pub(super) fn on(store: &Path, name: &str) -> anyhow::Result<Self> {
         let path = store.join(FOLDER).join(format!("{}.lock", flat(name)));
-        let cannot = || format!("cannot write the model store {}", store.display());
+        let cannot = || format!("cannot write to the model store {}", store.display());
         create_dir(&store.join(FOLDER), 0o755).with_context(cannot).hint(STORE_HINT)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(cannot).hint(STORE_HINT)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                progress(format_args!("another process works on {name}; waiting for it"));
+                progress(format_args!("waiting for another process that is changing {name}"));
                 lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
             }
             Err(TryLockError::Error(error)) => {
@@ -152,13 +152,13 @@ fn flat(path: &str) -> String {
 /// If `needed` bytes are more than what is free.
 pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
     let free = nix::sys::statvfs::statvfs(store)
-        .with_context(|| format!("cannot tell the free space of {}", store.display()))?;
+        .with_context(|| format!("cannot get the free space of {}", store.display()))?;
     let free = free.blocks_available() as u64 * free.fragment_size() as u64;
     ensure!(
         needed <= free,
         Hinted::error(
             format!(
-                "{name} needs {} more and the model store {} has {} free",
+                "{name} needs {} more, but the model store {} has {} free",
                 Bytes(needed),
                 store.display(),
                 Bytes(free)
@@ -212,6 +212,6 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         check_room(store.path(), "a/b", 1).unwrap();
         let error = check_room(store.path(), "a/b", 1 << 62).unwrap_err().to_string();
-        assert!(error.starts_with("a/b needs 4611686018.4 GB more and the model store "), "{error}");
+        assert!(error.starts_with("a/b needs 4611686018.4 GB more, but the model store "), "{error}");
     }
 }

@@ -65,7 +65,7 @@ async fn what_stands_at_the_revision_is_left_alone() {
     assert_eq!(hub.seen().len(), 7);
     let again = pull(&hub, store.path(), 1).await.unwrap();
     assert_eq!((again.changed, again.received, &again.revision), (false, 0, &first.revision));
-    assert!(again.to_string().starts_with("org/encoder stands in the store at "), "{again}");
+    assert!(again.to_string().starts_with("org/encoder is up to date at "), "{again}");
     assert_eq!(hub.seen().len(), 1);
     let pinned = Request { revision: first.revision, ..request() };
     let again = observatory_cli::testing::pull(store.path(), &pinned, &hub.options(1)).await.unwrap();
@@ -116,7 +116,7 @@ async fn offline_nothing_is_asked() {
     }
     let other = Request { revision: Some("v2".to_owned()), ..offline };
     let error = observatory_cli::testing::pull(store.path(), &other, &options).await.unwrap_err();
-    assert!(error.to_string().ends_with("not at v2"), "{error}");
+    assert!(error.to_string().ends_with("not v2"), "{error}");
     assert!(hub.seen().is_empty());
 }
 
@@ -144,7 +144,7 @@ async fn one_gguf_file_of_several_is_a_model() {
         }
     });
     let error = format!("{:#}", pull(&hub, store.path(), 1).await.unwrap_err());
-    assert!(error.contains("name one by --file: large.gguf, small.gguf"), "{error}");
+    assert!(error.contains("choose one with --file: large.gguf, small.gguf"), "{error}");
     let asked = |file: &str| Request { file: Some(file.to_owned()), ..request() };
     let options = hub.options(1);
     let fetch =
@@ -157,5 +157,5 @@ async fn one_gguf_file_of_several_is_a_model() {
     assert_eq!(folder, [".observatory.json", "large.gguf"]);
     assert!(fetch(Request { offline: true, ..asked("large.gguf") }).await.is_ok());
     let error = fetch(Request { offline: true, ..asked("small.gguf") }).await.unwrap_err().to_string();
-    assert!(error.contains("in the store is not small.gguf"), "{error}");
+    assert!(error.contains("in the model store is not small.gguf"), "{error}");
 }

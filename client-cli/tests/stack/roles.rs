@@ -216,7 +216,7 @@ fn a_mask_that_keeps_files_private_is_in_nobodys_way() {
     let weights = site.data.models().join("org/encoder/model.safetensors");
     chmod(&weights, 0o600);
     let doctor = site.run(&["doctor"]);
-    let expected = format!("the file of a model {} cannot be read by the user nobody", weights.display());
+    let expected = format!("the model file {} cannot be read by the user nobody", weights.display());
     assert!(doctor.code == 1 && doctor.stdout.contains(&expected), "{}", doctor.stdout);
 }
 
@@ -250,19 +250,19 @@ fn what_the_services_cannot_read_is_named_before_anything_starts() {
     let none = ("OBSERVATORY_OF_MINE", Path::new(""));
     let config = site.data.config().display().to_string();
     let unreadable = format!(
-        "error: the configuration {config} cannot be read by the user nobody, as whom the stack runs: it has mode 0600"
+        "error: the configuration {config} cannot be read by the user nobody, which runs the stack: its mode is 0600"
     );
     check(&plain, none, [&unreadable, &format!("hint: chown nobody {config}, or chmod o+r {config}")]);
     chmod(&site.data.config(), 0o644);
     let token_file = ("OBSERVATORY_INFERENCE_TOKEN_FILE", token.as_path());
     check(&plain, token_file, ["error: the token file ", "hint: chown nobody "]);
     let reach = format!(
-        "cannot be reached by the user nobody, as whom the stack runs: {} has mode 0700",
+        "cannot be reached by the user nobody, which runs the stack: {} has mode 0700",
         closed.display()
     );
     check(&models, none, [&reach, "or choose another with --models-dir DIR or OBSERVATORY_MODELS"]);
     let reports = ("OBSERVATORY_REPORTS", site.bin_dir().join("reports"));
-    check(&plain, (reports.0, &reports.1), ["error: the directory of reports ", "hint: mkdir -p "]);
+    check(&plain, (reports.0, &reports.1), ["error: the reports directory ", "hint: mkdir -p "]);
     let unset: Said = site.run(&["up"]);
     assert_eq!(unset.code, 0, "{}", unset.stderr);
 }

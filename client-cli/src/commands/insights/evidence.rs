@@ -17,15 +17,15 @@ const PAGE: u32 = 500;
 /// Whose postings, and which.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
-    /// Label of the skill, as `skills top` shows it; capitals and accents do not matter.
+    /// Skill label, as shown by `skills top`; case and accents are ignored.
     skill: String,
-    /// Only what was seen in this country.
+    /// Only postings seen in this country.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
     country: String,
-    /// Only what was seen on this portal.
+    /// Only postings seen on this portal.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "P")]
     portal: String,
-    /// Most postings to show.
+    /// Maximum number of postings to show.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
@@ -56,7 +56,7 @@ pub(super) async fn run(
     }
     context.output.print(&Document::new(text(&found), as_json(&found)))?;
     if found.ads.is_empty() {
-        progress(format_args!("no posting that was seen there has {}", found.skill));
+        progress(format_args!("no posting seen there has the skill {}", found.skill));
     }
     Ok(Outcome::from_fine(!found.ads.is_empty()))
 }
@@ -82,7 +82,7 @@ fn text(found: &ListSkillAdsResponse) -> String {
     }
     let (shown, all) = (found.ads.len() as u64, names + implies);
     if shown > 0 && shown < all {
-        let _ = writeln!(text, "\n{shown} of {all} shown; --limit N shows more");
+        let _ = writeln!(text, "\nshowing {shown} of {all}; use --limit N to show more");
     }
     text
 }
@@ -135,7 +135,7 @@ mod tests {
             "Microsoft Excel: 2 postings name it, 1 more implies it\n",
             "7  CO  p  Panadero\n  https://p.example/1\n  description 10..15 `Excel`: Manejo de Excel.\n",
             "  implied: React implies it\n",
-            "2 of 3 shown; --limit N shows more\n",
+            "showing 2 of 3; use --limit N to show more\n",
         ] {
             assert!(shown.contains(expected), "{expected}: {shown}");
         }

@@ -93,10 +93,10 @@ fn tell(totals: &ImportPostingsResponse) {
     let named: u64 = totals.errors.iter().map(|error| error.count.max(1)).sum();
     let unnamed = totals.refused.saturating_sub(named);
     if unnamed > 0 {
-        progress(format_args!("and {unnamed} more lines were refused"));
+        progress(format_args!("{unnamed} more lines were refused"));
     }
     if totals.lines == 0 {
-        progress("the files hold no advertisement");
+        progress("the files contain no advertisements");
     }
 }
 
@@ -140,7 +140,7 @@ fn print_dry_run(
         text.push_str(&preview(posting));
     }
     text.push_str(&format!(
-        "\nnothing was stored; {} would be imported, {} are stored already, {} are refused\n",
+        "\nnothing was stored; {} would be imported, {} are already stored, {} are refused\n",
         totals.imported, totals.duplicates, totals.refused
     ));
     context.output.print(&Document::new(text, summary))?;

@@ -62,7 +62,7 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     rows::settle_ids(&mut ads, &mut prepared);
     prepared.ads = ads.into_iter().map(|ad| ad.request(import.dry_run)).collect();
     if import.files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
-        bail!("`-` is given twice; standard input can be read once");
+        bail!("`-` is given twice, but standard input can be read only once");
     }
     Ok(prepared)
 }
@@ -103,10 +103,10 @@ fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, St
             return workbook::table(bytes, import.sheet.as_deref());
         }
         (input::Kind::Parquet, Some(_)) => {
-            return Err("is Parquet, not of the form that --format says".to_owned());
+            return Err("is Parquet, which does not match --format".to_owned());
         }
         (input::Kind::Workbook, Some(_)) => {
-            return Err("is a spreadsheet, not of the form that --format says; give --format xlsx".to_owned());
+            return Err("is a spreadsheet, which does not match --format; pass --format xlsx".to_owned());
         }
         (input::Kind::Text, Some(FileFormat::Parquet)) => return Err("is not Parquet".to_owned()),
         (input::Kind::Text, Some(FileFormat::Xlsx)) => return Err("is not a spreadsheet".to_owned()),
@@ -155,30 +155,26 @@ fn delimited_table(text: &str, import: &ImportOptions) -> Result<Table, String> 
         match record.fault {
             None => rows.push((record.line, record.fields.into_iter().map(Value::String).collect())),
             Some(delimited::Fault::Unclosed(line)) => {
-                return Err(format!(
-                    "line {line}: a quote is opened and never closed; the file is damaged or cut off"
-                ));
+                return Err(format!("line {line}: unclosed quote; the file is corrupt or truncated"));
             }
             Some(delimited::Fault::AfterQuote(line)) if line == record.line => {
-                problems.add(
-                    record.line,
-                    "text after a closing quote; double the quotes inside of a field",
-                    "",
-                );
+                problems.add(record.line, "text after a closing quote; double the quotes inside a field", "");
             }
             Some(delimited::Fault::AfterQuote(line)) => {
-                let kind = "text after a closing quote in line {}; nothing from here to it is read";
+                let kind = "text after a closing quote in line {}; everything up to it is skipped";
                 problems.add_at(record.line, kind, line);
             }
         }
     }
     let mut form = "delimited text".to_owned();
     if delimiter != ',' {
-        form.push_str(&format!(", separator {}", delimited::named(delimiter)));
+        form.push_str(&format!(", delimiter {}", delimited::named(delimiter)));
     }
     let mut table = grid::Grid { rows, padded: false, unit: "line" }.table(form, problems);
     if dialect.escapes {
-        table.notes.push("backslashes are taken for escapes, as pandas writes with `escapechar`".to_owned());
+        table
+            .notes
+            .push("backslashes are read as escapes, as written by pandas with `escapechar`".to_owned());
     }
     Ok(table)
 }

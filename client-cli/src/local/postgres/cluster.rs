@@ -68,11 +68,11 @@ impl ClusterConfig {
 /// If the directory holds something else.
 pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
     match fs::read_to_string(dir.join("PG_VERSION")) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .with_context(|| format!("{}/PG_VERSION holds {:?}", dir.display(), text.trim())),
+        Ok(text) => {
+            text.trim().parse().map(Some).with_context(|| {
+                format!("invalid content of {}/PG_VERSION: {:?}", dir.display(), text.trim())
+            })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}/PG_VERSION", dir.display())),
     }
@@ -93,8 +93,8 @@ impl Cluster {
     /// the one the cluster was made with, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
-        config.run_as.check_reach(&config.distribution.bin, "the postgres program", ELSEWHERE)?;
-        config.run_as.check_reach(parent, "the cluster", ELSEWHERE)?;
+        config.run_as.check_reach(&config.distribution.bin, "the PostgreSQL installation", ELSEWHERE)?;
+        config.run_as.check_reach(parent, "the database", ELSEWHERE)?;
         let major = pinned_major(&config.dir)?;
         let password = match fs::read_to_string(&config.secret) {
             Ok(password) => Some(password),
@@ -143,7 +143,7 @@ impl Cluster {
     pub async fn start(&self, port: Option<u16>) -> anyhow::Result<Postmaster> {
         if let Some(other) = self.postmaster() {
             return Err(Hinted::error(
-                format!("postgres already runs on {}, pid {}", self.config.dir.display(), other.pid),
+                format!("postgres is already running on {}, pid {}", self.config.dir.display(), other.pid),
                 "stop it with `observatory down`",
             ));
         }
@@ -156,13 +156,13 @@ impl Cluster {
                 Some(said) if said.contains("could not bind") => kept = None,
                 Some(said) => {
                     return Err(Hinted::error(
-                        format!("postgres does not start: {said}"),
+                        format!("postgres failed to start: {said}"),
                         format!("see {}", self.config.log.display()),
                     ));
                 }
             }
         }
-        anyhow::bail!("postgres found no free port in five attempts")
+        anyhow::bail!("no free port for postgres after five attempts")
     }
 
     fn check_major(&self, major: u32) -> anyhow::Result<()> {
@@ -172,10 +172,10 @@ impl Cluster {
         }
         Err(Hinted::error(
             format!(
-                "the cluster {} was made by PostgreSQL {major}, the binaries are {wanted}",
+                "the database in {} was created by PostgreSQL {major}, not {wanted}",
                 self.config.dir.display()
             ),
-            format!("give --pg-major {major}, or another --data-dir"),
+            format!("pass --pg-major {major}, or choose another --data-dir"),
         ))
     }
 
@@ -184,10 +184,10 @@ impl Cluster {
         let config = &self.config;
         let occupied = config.dir.exists()
             && fs::read_dir(&config.dir)
-                .with_context(|| format!("cannot look into {}", config.dir.display()))?
+                .with_context(|| format!("cannot read {}", config.dir.display()))?
                 .next()
                 .is_some();
-        anyhow::ensure!(!occupied, "{} is not empty and holds no PostgreSQL cluster", config.dir.display());
+        anyhow::ensure!(!occupied, "{} is not empty and is not a PostgreSQL cluster", config.dir.display());
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
         let staging = tempfile::Builder::new()
             .prefix(".making-postgres-")
@@ -241,7 +241,7 @@ impl Cluster {
         if self.postmaster().is_some() {
             return Err(Hinted::error(
                 format!("the password file {} is missing while postgres runs", self.config.secret.display()),
-                "run `observatory down`, then `observatory up`: a new password is set",
+                "run `observatory down`, then `observatory up`, which sets a new password",
             ));
         }
         let sql = format!("alter role {DATABASE} password '{}'\n", self.password);
@@ -253,7 +253,7 @@ impl Cluster {
         let path = dir.join(".s.PGSQL.65535");
         anyhow::ensure!(
             path.as_os_str().len() <= MAX_SOCKET_PATH,
-            "the socket directory {} is too long a path",
+            "the path of the socket directory {} is too long",
             dir.display()
         );
         if let Some(parent) = dir.parent() {
@@ -265,13 +265,13 @@ impl Cluster {
             Err(error) => return Err(error).with_context(|| format!("cannot create {}", dir.display())),
         }
         let metadata =
-            fs::symlink_metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+            fs::symlink_metadata(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
         // In a directory others can write to, somebody may have made it first.
         anyhow::ensure!(
             metadata.is_dir()
                 && metadata.uid() == self.config.run_as.uid()
                 && metadata.permissions().mode() & 0o077 == 0,
-            "the socket directory {} belongs to somebody else",
+            "the socket directory {} belongs to another user",
             dir.display()
         );
         self.config.run_as.check_reach(dir, "the socket", ELSEWHERE)
@@ -300,7 +300,7 @@ impl Cluster {
         for (name, value) in settings::of_start(port, &config.socket_dir) {
             command.args(["-c".to_owned(), format!("{name}={value}")]);
         }
-        let errors = log.try_clone().context("cannot share the log file")?;
+        let errors = log.try_clone().context("cannot open the log file twice")?;
         let child = command
             .stdin(Stdio::null())
             .stdout(log)
@@ -459,11 +459,7 @@ fn failure_lines(log: &str) -> String {
         .lines()
         .filter(|line| ["FATAL:", "PANIC:", "ERROR:", "could not"].iter().any(|mark| line.contains(mark)))
         .collect();
-    if lines.is_empty() {
-        log.lines().last().unwrap_or("it said nothing").to_owned()
-    } else {
-        lines.join("; ")
-    }
+    if lines.is_empty() { log.lines().last().unwrap_or("no output").to_owned() } else { lines.join("; ") }
 }
 
 fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result<()> {

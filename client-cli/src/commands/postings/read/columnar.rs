@@ -20,15 +20,16 @@ use super::table::{Row, Table};
 pub(super) fn table(bytes: Vec<u8>) -> Result<Table, String> {
     // The reader takes some damaged files for a reason to panic.
     let read = catch_unwind(AssertUnwindSafe(|| rows(bytes)));
-    let (columns, rows) = read.map_err(|_| "the Parquet file is damaged".to_owned())??;
+    let (columns, rows) = read.map_err(|_| "the Parquet file is corrupt".to_owned())??;
     Ok(Table { form: "Parquet".to_owned(), columns, rows, problems: Problems::default(), notes: Vec::new() })
 }
 
 type Read = (Vec<String>, Vec<Row>);
 
 fn rows(bytes: Vec<u8>) -> Result<Read, String> {
-    let damaged =
-        |error: &dyn std::fmt::Display| format!("the Parquet file is damaged or not readable: {error}");
+    let damaged = |error: &dyn std::fmt::Display| {
+        format!("cannot read the Parquet file, which may be corrupt: {error}")
+    };
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(|error| damaged(&error))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn damaged_files_are_refused() {
         let check = |bytes: &[u8]| {
-            assert!(table(bytes.to_vec()).expect_err("refused").contains("damaged"), "{bytes:?}")
+            assert!(table(bytes.to_vec()).expect_err("refused").contains("corrupt"), "{bytes:?}")
         };
         check(b"PAR1");
         check(b"PAR1\0\0\0\0\xff\xff\xff\x7fPAR1");

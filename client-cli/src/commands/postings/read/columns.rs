@@ -117,13 +117,15 @@ impl FromStr for Columns {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pairs: Vec<(&'static str, String)> = Vec::new();
         for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (ours, theirs) =
-                pair.split_once('=').ok_or_else(|| format!("`{pair}` is not OURS=THEIRS"))?;
+            let (ours, theirs) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("invalid mapping `{pair}`: expected FIELD=COLUMN"))?;
             let known = FIELDS.iter().find(|field| **field == ours.trim());
-            let ours = known
-                .ok_or_else(|| format!("unknown field `{}`; known are {}", ours.trim(), FIELDS.join(", ")))?;
+            let ours = known.ok_or_else(|| {
+                format!("unknown field `{}`: expected one of {}", ours.trim(), FIELDS.join(", "))
+            })?;
             if pairs.iter().any(|(field, _)| field == ours) {
-                return Err(format!("`{ours}` is given two columns; expected one"));
+                return Err(format!("field `{ours}` is mapped to two columns; expected one"));
             }
             pairs.push((ours, theirs.trim().to_owned()));
         }
@@ -251,7 +253,7 @@ impl Mapping {
             }
             let first = excerpt(&columns[places[0]]);
             return Err(format!(
-                "columns {} could each be {field}; say which with --map {field}={first}",
+                "ambiguous columns for {field}: {}; choose one, as in --map {field}={first}",
                 names.join(" and ")
             ));
         }
@@ -284,7 +286,7 @@ impl Mapping {
         let defaults = ["portal", "country"].into_iter().filter(|field| missing.contains(field));
         flags.extend(defaults.map(|field| format!("--{field}")));
         format!(
-            "no column for {}; found {}; give {}",
+            "no column for {}; found {}; pass {}",
             missing.join(", "),
             listed(columns),
             flags.join(" or ")
@@ -322,7 +324,7 @@ fn no_column(columns: &[String], name: &str) -> String {
 fn twice(name: &str, places: &[usize]) -> String {
     let places: Vec<String> = places.iter().map(|place| (place + 1).to_string()).collect();
     format!(
-        "the column `{}` is there {} times (columns {}); expected once",
+        "column `{}` appears {} times (columns {}); expected once",
         excerpt(name),
         places.len(),
         places.join(", ")
@@ -331,7 +333,7 @@ fn twice(name: &str, places: &[usize]) -> String {
 
 fn listed(columns: &[String]) -> String {
     if columns.is_empty() {
-        return "no column".to_owned();
+        return "no columns".to_owned();
     }
     columns.iter().map(|column| excerpt(column)).collect::<Vec<_>>().join(", ")
 }
@@ -410,27 +412,23 @@ mod tests {
             "title=Titulo",
             "no column `Titulo` (did you mean `titulo`?); found titulo, url, description",
         );
-        check("a;b", "", "no column for url, title, description; found a, b; give --map url=COLUMN");
+        check("a;b", "", "no column for url, title, description; found a, b; pass --map url=COLUMN");
         check(
             "titel;url;descripton",
             "",
-            "no column for title, description; found titel, url, descripton; give --map title=titel,description=descripton",
+            "no column for title, description; found titel, url, descripton; pass --map title=titel,description=descripton",
         );
         check(
             "Puesto;Cargo;url;description",
             "",
-            "columns `Puesto` and `Cargo` could each be title; say which with --map title=Puesto",
+            "ambiguous columns for title: `Puesto` and `Cargo`; choose one, as in --map title=Puesto",
         );
         check(
             "title;title;url;description",
             "",
-            "the column `title` is there 2 times (columns 1, 2); expected once",
+            "column `title` appears 2 times (columns 1, 2); expected once",
         );
-        check(
-            "t;t;url;description",
-            "title=t",
-            "the column `t` is there 2 times (columns 1, 2); expected once",
-        );
+        check("t;t;url;description", "title=t", "column `t` appears 2 times (columns 1, 2); expected once");
     }
 
     #[test]
@@ -439,8 +437,8 @@ mod tests {
             let error = text.parse::<Columns>().expect_err("refused");
             assert!(error.contains(expected), "{error}");
         };
-        check("title", "`title` is not OURS=THEIRS");
-        check("titel=x", "unknown field `titel`; known are id, portal");
-        check("title=a,title=b", "`title` is given two columns");
+        check("title", "invalid mapping `title`: expected FIELD=COLUMN");
+        check("titel=x", "unknown field `titel`: expected one of id, portal");
+        check("title=a,title=b", "field `title` is mapped to two columns");
     }
 }

@@ -42,7 +42,7 @@ impl FromStr for DateFormat {
             pattern if is_pattern(pattern) => Ok(Self::Pattern(pattern.to_owned())),
             letters if is_pattern(&spelt(letters)) => Ok(Self::Pattern(spelt(letters))),
             other => Err(format!(
-                "`{other}` is not a form of dates: expected %d/%m/%Y or another pattern with day, month and year, excel, epoch or epoch-ms"
+                "invalid date format `{other}`: expected excel, epoch, epoch-ms or a pattern with day, month and year such as %d/%m/%Y"
             )),
         }
     }
@@ -99,7 +99,7 @@ impl Dates {
             if dates.read(first).is_err() && values.all(|(_, value)| dates.read(value).is_err()) {
                 let text = shown(first);
                 return Err(format!(
-                    "{field}: `{text}` (line {line}) is not of the form that --date-format says, nor is any other value"
+                    "{field}: neither `{text}` (line {line}) nor any other value matches --date-format"
                 ));
             }
             return Ok(dates);
@@ -121,7 +121,7 @@ impl Dates {
             return match (found, reading(value)) {
                 (Some(moment), _) => Ok(moment),
                 (None, Reading::Certain(moment)) if !year_first => Ok(moment),
-                _ => Err("is not a date of the form that --date-format says"),
+                _ => Err("does not match --date-format"),
             };
         }
         match (reading(value), self.order) {
@@ -183,7 +183,7 @@ impl Seen {
     fn conclude(self) -> Result<(Option<Order>, Option<String>), String> {
         match (self.day_first, self.month_first, self.doubtful, self.needs) {
             (Some((line, day)), Some((other, month)), ..) => Err(format!(
-                "`{day}` (line {line}) has the day first and `{month}` (line {other}) the month; make them one form, or give --date-format"
+                "`{day}` (line {line}) starts with the day and `{month}` (line {other}) with the month; use one format, or pass --date-format"
             )),
             (Some((line, text)), None, ..) => {
                 Ok((Some(Order::DayFirst), Some(format!("day/month/year, as `{text}` in line {line} shows"))))
@@ -193,14 +193,14 @@ impl Seen {
                 Some(format!("month/day/year, as `{text}` in line {line} shows")),
             )),
             (None, None, Some((line, text)), _) => Err(format!(
-                "`{text}` (line {line}) could be day/month or month/day, and no other value decides; give --date-format %d/%m/%Y or %m/%d/%Y"
+                "`{text}` (line {line}) could be day/month or month/day, and no other value decides it; pass --date-format %d/%m/%Y or %m/%d/%Y"
             )),
             (None, None, None, Some((line, text, what))) if self.certain == 0 => {
                 Err(format!("`{text}` (line {line}) {what}"))
             }
             _ => {
                 let told =
-                    |(line, text)| format!("numbers are counted from 1970, as `{text}` in line {line}");
+                    |(line, text)| format!("numbers are read as time since 1970, as `{text}` in line {line}");
                 Ok((None, self.counted.map(told)))
             }
         }

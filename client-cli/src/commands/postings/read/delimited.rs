@@ -196,14 +196,14 @@ pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
             let mut chars = text.chars();
             match (chars.next(), chars.next()) {
                 (Some(one), None) => one,
-                _ => return Err(format!("`{text}` is not a separator: expected one character, or tab")),
+                _ => return Err(format!("invalid delimiter `{text}`: expected one character, or tab")),
             }
         }
     };
     if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
         Ok(named)
     } else {
-        Err(format!("`{text}` is not a separator: expected one such as `;`, `,`, `|` or tab"))
+        Err(format!("invalid delimiter `{text}`: expected `;`, `,`, `|`, tab or the like"))
     }
 }
 
@@ -218,14 +218,14 @@ pub(super) fn delimiter(text: &str) -> Result<char, String> {
         (right.known, right.agree).partial_cmp(&(left.known, left.agree)).unwrap_or(std::cmp::Ordering::Equal)
     });
     let Some(best) = fits.first() else {
-        return Err("none of `,` `;` tab `|` separates its first lines; give --delimiter, or give --format"
+        return Err("cannot detect the delimiter: none of `,` `;` tab `|` fits the first lines; pass --delimiter or --format"
             .to_owned());
     };
     let rival = fits.get(1).filter(|other| other.known == best.known && best.agree - other.agree < 0.1);
     match rival {
         None => Ok(best.delimiter),
         Some(other) => Err(format!(
-            "both {} and {} could separate its fields; give --delimiter",
+            "cannot detect the delimiter: both {} and {} fit; pass --delimiter",
             named(best.delimiter),
             named(other.delimiter)
         )),
@@ -328,8 +328,8 @@ mod tests {
         check("title\turl\na, b\tc;d\n", Ok('\t'));
         check("title|url\na|b\n", Ok('|'));
         check("uno;dos\n1,5;2\n3,25;4\n", Ok(';'));
-        check("a;b,c\n1;2,3\n4;5,6\n", Err("both `,` and `;` could separate"));
-        check("x\n", Err("give --format"));
+        check("a;b,c\n1;2,3\n4;5,6\n", Err("both `,` and `;` fit"));
+        check("x\n", Err("pass --delimiter or --format"));
         check("sep=|\na;b|c\n", Ok('|'));
         check("\"title, or name\";url\n\"a, b\";c\n", Ok(';'));
         check("Reporte de vacantes;;\nTítulo;Empresa;Enlace\na;b;c\n", Ok(';'));

@@ -28,8 +28,7 @@ impl Grid {
         let unit = self.unit;
         let first = self.rows.iter().position(|(_, cells)| !is_blank(cells)).unwrap_or_default();
         if at != first {
-            notes
-                .push(format!("the heading is {unit} {}; what stands above it is not read", self.rows[at].0));
+            notes.push(format!("the header is {unit} {}; {unit}s above it are ignored", self.rows[at].0));
         }
         let padded = self.padded;
         let mut rows = self.rows.into_iter().skip(at);
@@ -49,16 +48,14 @@ impl Grid {
             if !padded && (full > heading.len() || cells.len() < width) {
                 let fields =
                     if cells.len() == 1 { "1 field".to_owned() } else { format!("{} fields", cells.len()) };
-                problems.add(place, &format!("has {fields}, the header has {}", heading.len()), "");
+                problems.add(place, &format!("has {fields}, but the header has {}", heading.len()), "");
                 continue;
             }
             cells.resize(heading.len().max(full), Value::Null);
             table.rows.push(Row { place, cells });
         }
         if repeated > 0 {
-            table
-                .notes
-                .push(format!("the heading is there {repeated} times more; those {unit}s are not read"));
+            table.notes.push(format!("the header is repeated {repeated} times; those {unit}s are ignored"));
         }
         table.columns = names(&heading, &table.rows);
         table.problems = problems;
@@ -146,9 +143,9 @@ mod tests {
             assert_eq!(told.as_deref(), expected, "{row}");
             assert_eq!(table.rows.len(), usize::from(expected.is_none()), "{row}");
         };
-        check("a,b", false, Some("has 2 fields, the header has 3"));
-        check("a", false, Some("has 1 field, the header has 3"));
-        check("a,b,c,d", false, Some("has 4 fields, the header has 3"));
+        check("a,b", false, Some("has 2 fields, but the header has 3"));
+        check("a", false, Some("has 1 field, but the header has 3"));
+        check("a,b,c,d", false, Some("has 4 fields, but the header has 3"));
         check("a,b,c,,", false, None);
         check("a,b", true, None);
         check("a,b,c,d", true, None);

@@ -12,15 +12,15 @@ const WRAPPINGS: usize = 3;
 /// Form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FileFormat {
-    /// A header line, then one advertisement per record; any separator.
+    /// Delimited text: a header, then one advertisement per record.
     Csv,
     /// One JSON object per line.
     Jsonl,
-    /// A JSON list of objects, alone or inside of an object.
+    /// A JSON array of objects, alone or inside an object.
     Json,
     /// A spreadsheet: xlsx, xls, xlsb or ods.
     Xlsx,
-    /// Parquet.
+    /// Apache Parquet.
     Parquet,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
             bytes = archive::gunzip(&bytes)?;
         } else if bytes.starts_with(b"PK") {
             let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice()))
-                .map_err(|error| format!("a zip or Excel file that is damaged or cut off: {error}"))?;
+                .map_err(|error| format!("the zip or Excel file is corrupt or truncated: {error}"))?;
             if is_workbook(&archive) {
                 return Ok(bytes);
             }
@@ -65,11 +65,11 @@ fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String
     let [(place, name)] = names.as_slice() else {
         let shown: Vec<&str> = names.iter().take(5).map(|(_, name)| name.as_str()).collect();
         let found = if shown.is_empty() {
-            "no file".to_owned()
+            "no files".to_owned()
         } else {
             format!("{} files ({})", names.len(), shown.join(", "))
         };
-        return Err(format!("the zip holds {found}; expected one"));
+        return Err(format!("the zip contains {found}; expected one"));
     };
     archive::entry(archive, *place, name)
 }
@@ -99,11 +99,11 @@ pub(super) fn is_json(text: &str) -> bool {
 pub(super) fn foreign(text: &str) -> Option<&'static str> {
     let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
     if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {
-        Some("a web page, whatever its name says; open it in a spreadsheet and save it as .xlsx")
+        Some("a web page, despite its name; open it in a spreadsheet program and save it as .xlsx")
     } else if start.starts_with("<?xml") {
-        Some("XML, which is not read; save it as .xlsx, .csv or .json")
+        Some("XML, which is not supported; save it as .xlsx, .csv or .json")
     } else if start.starts_with("%pdf") {
-        Some("a PDF, which is not read")
+        Some("a PDF, which is not supported")
     } else {
         None
     }
@@ -157,17 +157,17 @@ mod tests {
         };
         let text: Vec<u8> = (0..5_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
         let (packed, archive) = (gzipped(&text), zipped(&[("ads.csv", &text)]));
-        check(&packed[..packed.len() / 2], "the gzip data is damaged or cut off");
-        check(&archive[..archive.len() / 2], "damaged or cut off");
+        check(&packed[..packed.len() / 2], "the gzip data is corrupt or truncated");
+        check(&archive[..archive.len() / 2], "corrupt or truncated");
         check(
             &zipped(&[("a.csv", b"a"), ("b.csv", b"b")]),
-            "the zip holds 2 files (a.csv, b.csv); expected one",
+            "the zip contains 2 files (a.csv, b.csv); expected one",
         );
-        check(&zipped(&[]), "the zip holds no file; expected one");
-        check(b"PK", "damaged or cut off");
+        check(&zipped(&[]), "the zip contains no files; expected one");
+        check(b"PK", "corrupt or truncated");
         let mut flipped = archive;
         flipped[60] ^= 0xff;
-        check(&flipped, "`ads.csv` in the zip is damaged");
+        check(&flipped, "`ads.csv` in the zip is corrupt");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if object.contains_key(&name) {
-                return Err(serde::de::Error::custom(format_args!("the member `{name}` is there twice")));
+                return Err(serde::de::Error::custom(format_args!("duplicate member `{name}`")));
             }
             object.insert(name, value);
         }
@@ -146,7 +146,7 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
                     && let Some(values) = several(text) =>
             {
                 reader.document(text, Value::Array(values))?;
-                return Ok(reader.finish("JSON objects one after the other"));
+                return Ok(reader.finish("concatenated JSON objects"));
             }
             // An object over several lines that is not whole is one damaged document, not many bad
             // lines.
@@ -174,7 +174,7 @@ fn several(text: &str) -> Option<Vec<Value>> {
 }
 
 fn broken(error: &serde_json::Error) -> String {
-    format!("not valid JSON, the file is damaged or cut off: {error}")
+    format!("not valid JSON, the file may be corrupt or truncated: {error}")
 }
 
 #[derive(Default)]
@@ -215,7 +215,7 @@ impl Reader {
             Value::Array(items) => items.iter().for_each(|item| self.item(places.line(item), item)),
             Value::Object(object) => {
                 if let Some(rows) = pandas(object) {
-                    self.notes.push("a table as pandas writes it".to_owned());
+                    self.notes.push("a table written by pandas".to_owned());
                     self.rows.extend((1..).zip(rows));
                 } else if let Some(list) = listed(object, 0)? {
                     list.iter().for_each(|item| self.item(places.line(item), item));
@@ -223,7 +223,7 @@ impl Reader {
                     self.posting(places.line(&value), object);
                 }
             }
-            _ => return Err("not a JSON object or a list of them".to_owned()),
+            _ => return Err("not a JSON object or an array of objects".to_owned()),
         }
         Ok(())
     }
@@ -234,9 +234,7 @@ impl Reader {
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => {
                 items.iter().for_each(|item| self.item(line, item));
             }
-            Value::Array(_) => {
-                self.problems.add(line, "a list of values without names; expected JSON objects", "")
-            }
+            Value::Array(_) => self.problems.add(line, "an array of plain values; expected JSON objects", ""),
             _ => self.problems.add(line, "not a JSON object", ""),
         }
     }
@@ -260,7 +258,7 @@ impl Reader {
 
     fn finish(mut self, form: &str) -> Table {
         if self.others > 0 {
-            self.notes.push(format!("{} objects of JSON-LD are no JobPosting and not read", self.others));
+            self.notes.push(format!("{} JSON-LD objects other than JobPosting are ignored", self.others));
         }
         let mut columns: Vec<String> = Vec::new();
         let mut places: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
@@ -334,7 +332,7 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
         }
         several => {
             let names: Vec<String> = several.iter().map(|(name, _)| format!("`{name}`")).collect();
-            Err(format!("several lists, {}; expected one list of advertisements", names.join(" and ")))
+            Err(format!("several arrays, {}; expected one array of advertisements", names.join(" and ")))
         }
     }
 }
@@ -514,18 +512,18 @@ mod tests {
             };
             assert!(message.contains(expected), "{text}: {message}");
         };
-        check("[{\"title\": \"a\"},\n{\"title\": ", "cut off: EOF while parsing a value at line 2");
-        check("{\n  \"jobs\": [\n    {\"title\": \"a\"}\n", "cut off: EOF");
+        check("[{\"title\": \"a\"},\n{\"title\": ", "truncated: EOF while parsing a value at line 2");
+        check("{\n  \"jobs\": [\n    {\"title\": \"a\"}\n", "truncated: EOF");
         check(
             "{\"title\":\"a\"}\n{bad\n[1]\n7\n",
             "2: not valid JSON: key must be a string at column 2\n3: not a JSON object",
         );
         check(
             "{\"title\":\"a\"}\n{\"title\":\"a\",\"title\":\"b\"}\n",
-            "2: not valid JSON: the member `title` is there twice",
+            "2: not valid JSON: duplicate member `title`",
         );
-        check("{\"jobs\":[{\"a\":1}],\"firms\":[{\"b\":1}]}", "several lists, `jobs` and `firms`");
-        check("[[1, 2], [3, 4]]", "1: a list of values without names");
+        check("{\"jobs\":[{\"a\":1}],\"firms\":[{\"b\":1}]}", "several arrays, `jobs` and `firms`");
+        check("[[1, 2], [3, 4]]", "1: an array of plain values");
         check("[1, 2]", "not a JSON object");
         check("{\"a\":1},\n{\"a\":2},\n", "1: not valid JSON: trailing characters at column 8\n");
     }

@@ -13,42 +13,41 @@ use crate::files::encoding::Charset;
 /// What to import.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ImportOptions {
-    /// Files: CSV and the like, JSON, JSON Lines, schema.org JobPosting, xlsx, Parquet; also .gz,
-    /// .zip of one file, and `-`.
+    /// Files to import: delimited text, JSON, JSON Lines, schema.org JobPosting, spreadsheets or
+    /// Parquet; also as .gz or as the only file of a .zip; `-` reads standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Form of the files [default: by their content].
+    /// Format of the files [default: detected].
     #[arg(long)]
     pub(crate) format: Option<FileFormat>,
-    /// Names of the file's columns: OURS=THEIRS, separated by commas, such as title=Titulo
-    /// [default: by their names].
+    /// Column mapping, comma-separated FIELD=COLUMN pairs such as title=Titulo [default: detected
+    /// from the column names].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "MAP")]
     pub(crate) map: Columns,
-    /// Portal of lines that name none.
+    /// Portal of rows without one.
     #[arg(long, value_name = "P")]
     pub(crate) portal: Option<String>,
-    /// Country of lines that name none, such as CO or Colombia.
+    /// Country of rows without one, such as CO or Colombia.
     #[arg(long, value_name = "CC")]
     pub(crate) country: Option<String>,
-    /// Separator of delimited text, such as `;` or tab [default: by its content].
+    /// Delimiter of delimited text, such as `;` or tab [default: detected].
     #[arg(long, value_name = "C", value_parser = delimited::parse_delimiter)]
     pub(crate) delimiter: Option<char>,
-    /// Encoding of text: utf-8, windows-1252, utf-16le, macintosh, cp850 ... [default: by its
-    /// content].
+    /// Text encoding, such as utf-8, windows-1252, utf-16le, macintosh or cp850 [default: detected].
     #[arg(long, value_name = "E")]
     pub(crate) encoding: Option<Charset>,
-    /// Form of dates: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: by the values,
-    /// if they decide].
+    /// Date format: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: detected, if the
+    /// values are unambiguous].
     #[arg(long, value_name = "F", default_value = "", hide_default_value = true, value_parser = date_format)]
     pub(crate) date_format: DateFormat,
-    /// Day or time of collection of lines that name none, such as 2025-11-03 [default: unknown].
+    /// Date or time of collection of rows without one, such as 2025-11-03 [default: unknown].
     #[arg(long, value_name = "DATE", value_parser = collected)]
     pub(crate) collected: Option<String>,
-    /// Sheet of a spreadsheet [default: the one with advertisements].
+    /// Sheet of a spreadsheet to import [default: the one with advertisements].
     #[arg(long, value_name = "NAME")]
     pub(crate) sheet: Option<String>,
-    /// Store nothing: show how the columns are read and the first three advertisements as they
-    /// would be stored.
+    /// Do not store anything; show how the columns are understood and the first three
+    /// advertisements as they would be stored.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -62,12 +61,11 @@ fn collected(text: &str) -> Result<String, String> {
         (_, Ok(time)) => Some(time.to_utc()),
         _ => None,
     };
-    let time = time.ok_or_else(|| {
-        format!("`{text}` is not a day such as 2025-11-03 or a time such as 2025-11-03T10:30:00Z")
-    })?;
+    let time =
+        time.ok_or_else(|| format!("invalid date `{text}`: expected 2025-11-03 or 2025-11-03T10:30:00Z"))?;
     if time > chrono::Utc::now() + chrono::Duration::days(1) {
         return Err(format!(
-            "`{text}` is still to come; expected the day on which the advertisements were collected"
+            "`{text}` is in the future; expected the date on which the advertisements were collected"
         ));
     }
     Ok(time.to_rfc3339())
@@ -91,9 +89,9 @@ mod tests {
         };
         check("2025-11-03", Ok("2025-11-03T12:00:00+00:00"));
         check("2025-11-03T23:30:00-05:00", Ok("2025-11-04T04:30:00+00:00"));
-        check("03/11/2025", Err("`03/11/2025` is not a day such as 2025-11-03"));
-        check("2025-02-30", Err("is not a day"));
-        check("ayer", Err("is not a day"));
-        check("2999-01-01", Err("is still to come"));
+        check("03/11/2025", Err("invalid date `03/11/2025`: expected 2025-11-03"));
+        check("2025-02-30", Err("invalid date"));
+        check("ayer", Err("invalid date"));
+        check("2999-01-01", Err("is in the future"));
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn ads(
         if let Some(object) = converter.object(row, &mut refused, &mut changed) {
             let bytes: usize = object.values().filter_map(Value::as_str).map(str::len).sum();
             if bytes > LONGEST {
-                let kind = format!("has {} MiB; expected at most {}", bytes >> 20, LONGEST >> 20);
+                let kind = format!("is {} MiB long; expected at most {}", bytes >> 20, LONGEST >> 20);
                 refused.add(row.place, &kind, "");
                 continue;
             }
@@ -125,7 +125,7 @@ impl Converter<'_> {
                     refused.add(row.place, &format!("{field}: {kind}"), &plain(value));
                     return None;
                 }
-                Err(kind) => changed.add(row.place, &format!("{field}: {kind}; left out"), &plain(value)),
+                Err(kind) => changed.add(row.place, &format!("{field}: {kind}; omitted"), &plain(value)),
             }
         }
         if let Some(pay) = self.pay(row) {
@@ -148,13 +148,13 @@ impl Converter<'_> {
         changed: &mut Problems,
     ) -> Result<Option<String>, String> {
         if let Some(text) = value.as_str().filter(|text| values::is_formula_error(text)) {
-            return Err(format!("`{}` is a formula without a result", excerpt(text)));
+            return Err(format!("`{}` is a formula error", excerpt(text)));
         }
         if value.as_str().is_some_and(|text| text.encode_utf16().count() == CELL) {
             changed.add(
                 line,
                 &format!(
-                    "{field}: {CELL} characters, as many as a spreadsheet's cell holds; it may be cut off"
+                    "{field}: {CELL} characters, the limit of a spreadsheet cell; the text may be truncated"
                 ),
                 "",
             );
@@ -170,7 +170,7 @@ impl Converter<'_> {
                 let time = self.scraped.as_ref().map(|dates| dates.read(value));
                 let time = time.transpose().map_err(|problem| format!("`{{}}` {problem}"))?;
                 if time.is_some_and(|time| !time.has_zone()) {
-                    changed.add(line, "scraped_at: no zone, taken as UTC", "");
+                    changed.add(line, "scraped_at: no time zone; UTC is assumed", "");
                 }
                 Ok(time.map(|time| time.to_rfc3339()))
             }
@@ -219,7 +219,7 @@ pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
         if let Some((_, problems)) = problems.last_mut() {
             problems.add(
                 ad.line,
-                "id: `{}` stands for several addresses; the id is taken from the address",
+                "id: `{}` is used for several URLs; the id is derived from the URL",
                 &key.2,
             );
         }

@@ -130,7 +130,7 @@ pub(super) fn remote(text: &str) -> Option<String> {
 /// # Errors
 /// If digits were lost.
 pub(super) fn id(value: &Value) -> Result<Option<String>, String> {
-    let lost = || Err("lost digits: it was saved as a number".to_owned());
+    let lost = || Err("lost digits because it was saved as a number".to_owned());
     if let Value::Number(number) = value
         && number.is_f64()
         && number.as_f64().is_some_and(|float| float.abs() >= 1.0e15 || float.fract() != 0.0)

@@ -24,17 +24,15 @@ const CELLS: usize = 50_000_000;
 pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
     // The reader takes some damaged files for a reason to panic.
     catch_unwind(AssertUnwindSafe(|| read(bytes, asked)))
-        .unwrap_or_else(|_| Err("the spreadsheet is damaged; save it anew as .xlsx or .csv".to_owned()))
+        .unwrap_or_else(|_| Err("the spreadsheet is corrupt; save it again as .xlsx or .csv".to_owned()))
 }
 
 fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
     if spread::cells(&bytes) > CELLS {
-        return Err(format!(
-            "a sheet spans more than {CELLS} cells; delete what stands far below or to the right"
-        ));
+        return Err(format!("a sheet spans more than {CELLS} cells; delete cells far below or to the right"));
     }
     let mut book = open_workbook_auto_from_rs(Cursor::new(bytes))
-        .map_err(|_| "not a spreadsheet that can be read: it is damaged, cut off or locked by a password; save it anew as .xlsx or .csv".to_owned())?;
+        .map_err(|_| "cannot read the spreadsheet: it is corrupt, truncated or password-protected; save it again as .xlsx or .csv".to_owned())?;
     let (name, grid, others) = choose(&mut book, asked)?;
     let mut problems = Problems::default();
     let rows = grid
@@ -51,7 +49,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
             .map(|error| format!("row {}: {} ({} cells)", error.line, error.message, error.count)),
     );
     if !others.is_empty() {
-        table.notes.push(format!("other sheets are not read: {}; --sheet names one", others.join(", ")));
+        table.notes.push(format!("ignored other sheets: {}; choose one with --sheet", others.join(", ")));
     }
     Ok(table)
 }
@@ -89,7 +87,9 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
         (0, _) => return Ok((String::new(), Vec::new(), Vec::new())),
         (1, _) => 0,
         (_, [one]) => *one,
-        _ => return Err(format!("several sheets hold something: {}; give --sheet", names.join(", "))),
+        _ => {
+            return Err(format!("several sheets contain data: {}; choose one with --sheet", names.join(", ")));
+        }
     };
     let (name, rows) = filled.swap_remove(at);
     let others =
@@ -103,7 +103,7 @@ fn texts(cells: &[Data]) -> Vec<String> {
 
 /// The rows of a sheet that hold something, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
-    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is damaged: {error}");
+    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is corrupt: {error}");
     match book {
         Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
             Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(&error))),
@@ -144,9 +144,7 @@ fn gather<'c>(
         cells.iter().map(|(column, _)| (column - start) as usize + 1).max().unwrap_or_default()
     };
     if filled.values().map(|cells| width(cells)).sum::<usize>() > CELLS {
-        return Err(format!(
-            "sheet `{name}` spans more than {CELLS} cells; delete what stands far to the right"
-        ));
+        return Err(format!("sheet `{name}` spans more than {CELLS} cells; delete cells far to the right"));
     }
     let rows = filled.into_iter().map(|(row, cells)| {
         let mut line = vec![Data::Empty; width(&cells)];
@@ -167,12 +165,12 @@ fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {
         Data::Bool(yes) => (*yes).into(),
         Data::DateTime(moment) => day(moment.to_ymd_hms_milli()),
         Data::String(text) if values::is_formula_error(text) => {
-            problems.add(row, "a formula without a result, `{}`; its cell is left out", text);
+            problems.add(row, "formula error `{}`; the cell is omitted", text);
             Value::Null
         }
         Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => Value::String(text.clone()),
         Data::Error(error) => {
-            problems.add(row, "a formula without a result, `{}`; its cell is left out", &error.to_string());
+            problems.add(row, "formula error `{}`; the cell is omitted", &error.to_string());
             Value::Null
         }
     }
@@ -210,8 +208,8 @@ pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> 
     }
     let (row, text) = left.filter(|_| taken > 1 && all_low)?;
     Some(format!(
-        "`{text}` (row {row}) is text and {taken} others are dates, all of the first twelve days: the spreadsheet may \
-         have taken day and month for each other; save the column as text, or give --date-format if they are right"
+        "`{text}` (row {row}) is text and {taken} other values are dates, all on the first twelve days of a month: the \
+         spreadsheet may have swapped day and month; save the column as text, or pass --date-format if the dates are right"
     ))
 }
 

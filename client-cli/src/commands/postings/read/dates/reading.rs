@@ -71,10 +71,10 @@ pub(super) enum Reading {
     Unreadable,
 }
 
-const TWO_DIGITS: &str = "has a year of two digits; give --date-format, such as %d/%m/%y or %d-%b-%y";
-const SERIAL: &str = "could be a day that a spreadsheet counted; give --date-format excel";
-const SECONDS: &str = "could be seconds since 1970; give --date-format epoch";
-const MILLISECONDS: &str = "could be milliseconds since 1970; give --date-format epoch-ms";
+const TWO_DIGITS: &str = "has a two-digit year; pass --date-format, such as %d/%m/%y or %d-%b-%y";
+const SERIAL: &str = "could be a spreadsheet date; pass --date-format excel";
+const SECONDS: &str = "could be seconds since 1970; pass --date-format epoch";
+const MILLISECONDS: &str = "could be milliseconds since 1970; pass --date-format epoch-ms";
 
 /// Everything that a value can be without knowing the others.
 pub(super) fn reading(value: &Value) -> Reading {
