@@ -260,7 +260,7 @@ mod tests {
             "{error}"
         );
         let error = client(Some("http://a b"), &dir).pipeline().await.unwrap_err();
-        assert!(format!("{error:#}").contains("`http://a b` is not valid"), "{error:#}");
+        assert!(format!("{error:#}").contains("invalid address `http://a b`"), "{error:#}");
         let error = client(None, &dir).pipeline().await.unwrap_err();
         assert_eq!(crate::error::hint_of(&error), Some("start the local stack with `observatory up`"));
     }
@@ -280,10 +280,10 @@ mod tests {
             assert!(error.contains(expected), "no {expected:?} in {error:?}");
         };
         let token = Credentials { token: Some("hush".to_owned().into()), ..Credentials::default() };
-        check("http://192.0.2.1:1", token, "would reach 192.0.2.1 unencrypted; use https://").await;
+        check("http://192.0.2.1:1", token, "would be sent to 192.0.2.1 unencrypted; use https://").await;
         let ca = Credentials { ca: Some("/absent.pem".into()), ..Credentials::default() };
         check("https://192.0.2.1:1", ca.clone(), "cannot read --inference-ca /absent.pem: No such file")
             .await;
-        check("192.0.2.1:1", ca, "starts with https://, not for 192.0.2.1:1").await;
+        check("192.0.2.1:1", ca, "require an https:// address, not 192.0.2.1:1").await;
     }
 }

@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
     wait_seconds: u64,
     #[command(flatten)]
     machine: MachineOptions,
-    /// PostgreSQL major version for a new database; an existing one keeps its version [default: 18].
+    /// PostgreSQL major version for a new database; an existing one keeps its version [default:
+    /// 18].
     #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
     pg_major: Option<u32>,
     /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,

@@ -1,9 +1,8 @@
-//! How a program reaches a server of the contract: what it trusts, what it shows, and its bearer
-//! token.
+//! Clients of the project's servers: addresses, TLS, client certificates and bearer tokens.
 //!
-//! [`Credentials::server`] checks everything before anything is asked of the network. The files may
-//! be replaced while the program runs: certificates are read again for every connection, a token
-//! for every call.
+//! [`Credentials::server`] validates everything before anything is sent. Files may be replaced
+//! while the program runs: certificates are read again for every connection, a token for every
+//! call.
 
 mod tls;
 mod token;
@@ -20,14 +19,14 @@ use tonic::transport::{Channel, Endpoint};
 pub use tls::{HandshakeError, Wanted, wanted};
 pub use token::Bearer;
 
-/// Calls over it carry the token.
+/// A channel whose calls carry the bearer token.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
-/// Why a server cannot be called with these credentials.
+/// Reasons why a server cannot be called with the given credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is no URL of a server.
-    #[error("address `{0}` is not valid: expected http://HOST:PORT or https://HOST:PORT")]
+    /// The address is not the URL of a server.
+    #[error("invalid address `{0}`: expected http://HOST:PORT or https://HOST:PORT")]
     Address(String),
     /// A file cannot be read.
     #[error("cannot read {flag} {}", .file.display())]
@@ -36,43 +35,43 @@ pub enum Error {
         flag: String,
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file holds something else.
-    #[error("{flag} {}: there is no {wanted} in PEM in it", .file.display())]
+    /// A file does not contain what its flag asks for.
+    #[error("{flag} {}: no PEM {expected} in it", .file.display())]
     Content {
         /// The flag that names the file.
         flag: String,
         /// The file.
         file: PathBuf,
-        /// What should be in it.
-        wanted: &'static str,
+        /// The expected kind of object.
+        expected: &'static str,
     },
     /// A certificate or key that TLS cannot work with.
-    #[error("{flags} cannot be used")]
+    #[error("invalid {flags}")]
     Unusable {
         /// The flags that name the files.
         flags: String,
-        /// Why not.
+        /// The cause.
         source: rustls::Error,
     },
     /// A certificate without its key, or a key without its certificate.
-    #[error("{} are needed together", .0.pair())]
+    #[error("{} must be given together", .0.pair())]
     Unpaired(Flags),
     /// Certificates for a connection without TLS.
-    #[error("{} and {} are for an address that starts with https://, not for {address}", .flags.of("ca"), .flags.of("cert"))]
+    #[error("{} and {} require an https:// address, not {address}", .flags.of("ca"), .flags.of("cert"))]
     NotEncrypted {
         /// The flags.
         flags: Flags,
         /// The address.
         address: String,
     },
-    /// Nobody said whom to trust.
-    #[error("this machine has no root certificates; name the roots to trust with {}", .0.of("ca"))]
+    /// No roots to trust.
+    #[error("this machine has no root certificates; pass the roots to trust with {}", .0.of("ca"))]
     NoRoots(Flags),
-    /// Two tokens.
-    #[error("{} and {} are both given", .0.of("token"), .0.of("token-file"))]
+    /// A token and a token file.
+    #[error("{} and {} are mutually exclusive", .0.of("token"), .0.of("token-file"))]
     TwoTokens(Flags),
     /// A file without a token.
     #[error("{flag} {} is empty", .file.display())]
@@ -82,12 +81,12 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
-    /// A token that is no header's value.
-    #[error("the bearer token has characters that no header may have")]
+    /// A token that is not a valid header value.
+    #[error("the bearer token contains characters that are not allowed in a header")]
     BadToken,
-    /// Whoever listens on the way would have the token.
+    /// The token could be overheard.
     #[error(
-        "the bearer token would reach {host} unencrypted; use https://, or {} where a mesh or a tunnel encrypts",
+        "the bearer token would be sent to {host} unencrypted; use https://, or {} if a mesh or a tunnel encrypts",
         .flags.of("plaintext-token")
     )]
     Exposed {
@@ -98,7 +97,7 @@ pub enum Error {
     },
 }
 
-/// A value that never shows itself in logs or errors.
+/// A value that is never shown in logs or errors.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -121,17 +120,17 @@ impl From<String> for Secret {
     }
 }
 
-/// Which flags say what is shown to a server: those that begin with its own.
+/// The prefix of the flags that configure one server, for error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags(&'static str);
 
 impl Flags {
-    /// Of the inference server.
+    /// `--inference-token` and the like.
     pub const INFERENCE: Self = Self("inference");
-    /// Of the pipeline's services.
+    /// `--endpoint-token` and the like.
     pub const ENDPOINT: Self = Self("endpoint");
 
-    /// The flag for one thing, such as "ca".
+    /// The flag for one part of the credentials, such as "ca".
     pub fn of(self, what: &str) -> String {
         format!("--{}-{what}", self.0)
     }
@@ -142,8 +141,8 @@ impl Flags {
     }
 }
 
-/// Defines the credentials of one server and their flags, `--PREFIX-token` and the like. Variables
-/// are written out, so that they are found by a search.
+/// Defines the credentials for one server with their flags, `--PREFIX-token` and the like. The
+/// variables are spelled out so that a search finds them.
 macro_rules! credentials {
     (
         $(#[$documentation:meta])*
@@ -153,7 +152,7 @@ macro_rules! credentials {
         $(#[$documentation])*
         #[derive(Debug, Clone, clap::Args)]
         pub struct $name {
-            /// Flags that errors name.
+            /// Flags to name in errors.
             #[arg(skip = $flags)]
             pub flags: Flags,
             /// Bearer token.
@@ -181,7 +180,7 @@ macro_rules! credentials {
                 help = concat!("File with the bearer token for ", $server, ", read again for every call")
             )]
             pub token_file: Option<PathBuf>,
-            /// Whether the token may go to another machine without TLS.
+            /// Permission to send the token to another machine without TLS.
             #[arg(
                 id = concat!($prefix, "-plaintext-token"),
                 long = concat!($prefix, "-plaintext-token"),
@@ -189,7 +188,7 @@ macro_rules! credentials {
                 hide_env_values = true,
                 value_parser = clap::builder::FalseyValueParser::new(),
                 global = true,
-                help = "Send that token to other machines without TLS too, if a mesh or a tunnel encrypts"
+                help = "Allow sending the token to other machines without TLS, for use behind a mesh or a tunnel"
             )]
             pub plaintext_token: bool,
             /// Trusted roots in PEM.
@@ -247,7 +246,7 @@ macro_rules! credentials {
 }
 
 credentials! {
-    /// What a program presents to the inference server, and whom it trusts.
+    /// Credentials for the inference server, and the roots to verify it with.
     Credentials: Flags::INFERENCE, "inference", "the inference server",
     [
         "OBSERVATORY_INFERENCE_TOKEN",
@@ -260,7 +259,7 @@ credentials! {
 }
 
 credentials! {
-    /// What a program presents to the pipeline services, and whom it trusts.
+    /// Credentials for the pipeline services, and the roots to verify them with.
     EndpointCredentials: Flags::ENDPOINT, "endpoint", "the pipeline services",
     [
         "OBSERVATORY_ENDPOINT_TOKEN",
@@ -279,30 +278,30 @@ impl From<EndpointCredentials> for Credentials {
     }
 }
 
-/// Makes ring the process's provider of cryptography, which reqwest takes its TLS from; a provider
-/// that is already installed stays.
+/// Installs ring as the crypto provider of the process, which reqwest requires. Does nothing if one
+/// is already installed.
 pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 impl Credentials {
-    /// The same with the token of this file, where it is there and no token was given.
+    /// Falls back to the token in `file` if it exists and no token was given.
     #[must_use]
     pub fn or_token_of(self, file: PathBuf) -> Self {
         let is_given = self.token.is_some() || self.token_file.is_some();
         if is_given || !file.exists() { self } else { Self { token_file: Some(file), ..self } }
     }
 
-    /// The same without certificates: a server of this machine's own stack speaks no TLS.
+    /// Drops the certificates, for the servers of the local stack, which do not use TLS.
     pub fn without_tls(&self) -> Self {
         Self { ca: None, certificate: None, key: None, ..self.clone() }
     }
 
-    /// The server at an address, http://HOST:PORT (which may be cut to HOST:PORT) or
-    /// https://HOST:PORT, to be reached with these credentials.
+    /// Prepares calls to the server at `address`: http://HOST:PORT, HOST:PORT for short, or
+    /// https://HOST:PORT.
     ///
     /// # Errors
-    /// Names the flag at fault. Nothing was asked of the network then.
+    /// Names the invalid flag. Nothing has been sent then.
     pub fn server(&self, address: &str) -> Result<Server, Error> {
         let whole = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let bad = || Error::Address(address.to_owned());
@@ -323,14 +322,14 @@ impl Credentials {
             Some("https") => {
                 files.config()?;
                 let dial = tls::Dial::new(files, &host, uri.port_u16()).ok_or_else(bad)?;
-                // The dialled stream is encrypted already: the transport is told of the scheme only
-                // for its requests.
+                // The connector encrypts by itself, so the transport must not: it sees an http URL
+                // and uses the real one only for the requests.
                 let plain = Uri::builder().scheme("http").authority(dial.authority()).path_and_query("/");
                 let endpoint = Endpoint::from(plain.build().map_err(|_| bad())?).origin(uri);
                 Ok(Server { endpoint, dial: Some(dial), bearer })
             }
             Some("http") if files.any() => Err(Error::NotEncrypted { flags, address: address.to_owned() }),
-            Some("http") if bearer.shows() && !self.plaintext_token && !is_loopback(&host) => {
+            Some("http") if bearer.has_token() && !self.plaintext_token && !is_loopback(&host) => {
                 Err(Error::Exposed { flags, host })
             }
             Some("http") => Ok(Server { endpoint: Endpoint::from(uri), dial: None, bearer }),
@@ -339,14 +338,14 @@ impl Credentials {
     }
 }
 
-/// Whether what is sent to a host stays on this machine.
+/// Tells whether a host is this machine.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A server that may be called; nothing was asked of it yet.
+/// A server with validated credentials, not connected yet.
 #[derive(Debug, Clone)]
 pub struct Server {
     endpoint: Endpoint,
@@ -355,7 +354,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The same with other limits and intervals of its transport.
+    /// Adjusts limits and intervals of the transport.
     #[must_use]
     pub fn tuned(self, tune: impl FnOnce(Endpoint) -> Endpoint) -> Self {
         Self { endpoint: tune(self.endpoint), ..self }
@@ -364,7 +363,7 @@ impl Server {
     /// Connects now.
     ///
     /// # Errors
-    /// If nobody answers, or the handshake fails ([`HandshakeError`] among the causes).
+    /// If there is no response, or the handshake fails ([`HandshakeError`] among the causes).
     pub async fn connect(self) -> Result<Connection, tonic::transport::Error> {
         let channel = match self.dial {
             Some(dial) => self.endpoint.connect_with_connector(dial.connector()).await?,
@@ -373,7 +372,8 @@ impl Server {
         Ok(InterceptedService::new(channel, self.bearer))
     }
 
-    /// Connects when it is first used, and again after a connection was lost. Wants a runtime.
+    /// Connects on first use, and again after the connection is lost. Must be called inside a
+    /// runtime.
     pub fn connect_lazy(self) -> Connection {
         let channel = match self.dial {
             Some(dial) => self.endpoint.connect_with_connector_lazy(dial.connector()),
@@ -404,7 +404,7 @@ mod tests {
         files
     }
 
-    /// What is said about credentials that cannot be used, causes included.
+    /// The error for invalid credentials, causes included.
     fn refused(address: &str, credentials: &Credentials) -> String {
         let error = credentials.server(address).expect_err("refused");
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -433,13 +433,13 @@ mod tests {
             assert!(said.contains(part), "no {part:?} in {said:?}");
         };
         check(Some(&absent), (None, None), "cannot read --inference-ca /absent.pem: No such file");
-        check(Some(&text), (None, None), "text: there is no certificate in PEM in it");
-        check(Some(&key), (None, None), "a.key: there is no certificate in PEM in it");
-        check(Some(&ca), (Some(&ca), None), "needed together");
-        check(Some(&ca), (None, Some(&key)), "needed together");
+        check(Some(&text), (None, None), "text: no PEM certificate in it");
+        check(Some(&key), (None, None), "a.key: no PEM certificate in it");
+        check(Some(&ca), (Some(&ca), None), "must be given together");
+        check(Some(&ca), (None, Some(&key)), "must be given together");
         check(Some(&ca), (Some(&ca), Some(&absent)), "cannot read --inference-key /absent.pem");
-        check(Some(&ca), (Some(&ca), Some(&ca)), "a.pem: there is no private key in PEM in it");
-        check(Some(&ca), (Some(&other), Some(&key)), "--inference-cert and --inference-key cannot be used");
+        check(Some(&ca), (Some(&ca), Some(&ca)), "a.pem: no PEM private key in it");
+        check(Some(&ca), (Some(&other), Some(&key)), "invalid --inference-cert and --inference-key");
         let good = Credentials {
             ca: Some(ca.clone()),
             certificate: Some(ca),
@@ -448,7 +448,7 @@ mod tests {
         };
         assert!(good.server(TLS).is_ok());
         let said = refused("http://server.example:1", &good);
-        assert!(said.contains("starts with https://, not for http://server.example:1"), "{said}");
+        assert!(said.contains("require an https:// address, not http://server.example:1"), "{said}");
         assert!(good.without_tls().server("http://server.example:1").is_ok());
     }
 
@@ -460,7 +460,7 @@ mod tests {
         let given =
             EndpointCredentials { token: Some("hush".to_owned().into()), ..EndpointCredentials::default() };
         let said = refused("http://10.0.0.1:1", &Credentials::from(given));
-        assert!(said.contains("or --endpoint-plaintext-token where"), "{said}");
+        assert!(said.contains("or --endpoint-plaintext-token if"), "{said}");
     }
 
     #[test]
@@ -482,7 +482,7 @@ mod tests {
             assert!(none.server(good).is_ok(), "{good}");
         }
         for bad in ["not an address", "ftp://host:1", "http://", ""] {
-            assert!(refused(bad, &none).contains("is not valid: expected http://HOST:PORT"), "{bad}");
+            assert!(refused(bad, &none).contains("`: expected http://HOST:PORT"), "{bad}");
         }
     }
 
@@ -510,10 +510,10 @@ mod tests {
         std::fs::write(&file, "hush\n").unwrap();
         let server = from_file.server("localhost:1").unwrap();
         let both = Credentials { token: token("hush").token, ..from_file };
-        assert!(refused("localhost:1", &both).contains("both given"));
+        assert!(refused("localhost:1", &both).contains("mutually exclusive"));
         let said = refused("localhost:1", &token("hu\nsh"));
         assert!(said.contains("characters") && !said.contains("hu"), "{said}");
-        assert!(token("").server("http://10.0.0.1:1").is_ok(), "set to nothing is no token");
+        assert!(token("").server("http://10.0.0.1:1").is_ok(), "an empty token counts as none");
         assert!(!format!("{both:?} {server:?}").contains("hush"));
     }
 }

@@ -98,7 +98,7 @@ fn a_service_checks_everything_before_it_opens_a_port() {
     refused(
         services(&["all", "--inference", "not an address"], away),
         2,
-        &["is not valid: expected http://"],
+        &["invalid address `not an address`: expected http://"],
     );
     refused(services(&["migrate"], "mysql://x"), 2, &["expected postgres://"]);
     refused(services(&["wait-schema", "--timeout", "0"], away), 2, &["database is not reachable"]);

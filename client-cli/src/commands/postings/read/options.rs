@@ -33,7 +33,8 @@ pub(crate) struct ImportOptions {
     /// Delimiter of delimited text, such as `;` or tab [default: detected].
     #[arg(long, value_name = "C", value_parser = delimited::parse_delimiter)]
     pub(crate) delimiter: Option<char>,
-    /// Text encoding, such as utf-8, windows-1252, utf-16le, macintosh or cp850 [default: detected].
+    /// Text encoding, such as utf-8, windows-1252, utf-16le, macintosh or cp850 [default:
+    /// detected].
     #[arg(long, value_name = "E")]
     pub(crate) encoding: Option<Charset>,
     /// Date format: a pattern such as %d/%m/%Y, excel, epoch or epoch-ms [default: detected, if the
