@@ -1,4 +1,6 @@
-//! Arguments, dispatch and exit codes.
+//! Command-line arguments, dispatch and exit codes.
+//!
+//! The only place that knows every command; commands never know each other's arguments.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

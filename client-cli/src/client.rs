@@ -1,4 +1,6 @@
-//! Connections to the services, starting the local stack when none answers.
+//! Connections to the services, which start the local stack if none is running.
+//!
+//! Promises errors for people: the address or flag to check, and a hint that fits the gRPC code.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

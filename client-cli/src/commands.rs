@@ -1,6 +1,6 @@
-//! The commands, one file each: its `Arguments`, and `run`, which does it.
+//! The commands, one file each, with its `Arguments` and a `run` function.
 //!
-//! To add one: write its file, name it here, and give it an arm in `cli::Command` and `cli::run`.
+//! To add one, write its file, declare it here, and add it to `cli::Command` and `cli::run`.
 
 pub(crate) mod completions;
 pub(crate) mod countries;

@@ -1,4 +1,6 @@
-//! Errors as a user sees them: one line with the whole chain, and a hint where one helps.
+//! Errors as users see them: the chain of causes on one line, and a hint if there is one.
+//!
+//! A hint is attached where the advice is known, and printed once at the end.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,7 +1,8 @@
-//! The `observatory` command and what it is made of.
+//! The `observatory` command.
 //!
-//! One file per command under `commands`, each with its arguments and its work; `cli` holds the
-//! list of them. `client` finds the services, `local` keeps the stack of one machine alive.
+//! Each command has a file under `commands` with its arguments and its work; `cli` lists them.
+//! `client` connects to the services, `local` keeps the stack of a single machine running, `models`
+//! manages the model store, `files` reads what users have, and `output` is the only way out.
 
 pub(crate) mod cli;
 pub(crate) mod client;

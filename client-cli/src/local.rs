@@ -1,9 +1,8 @@
-//! The local stack: everything one machine needs, kept alive by one detached supervisor.
+//! The local stack: everything a single machine needs, kept running by a detached supervisor.
 //!
-//! [`Stack`] is the face of it: `up`, `down`, `status`. A supervisor process holds the lock of
-//! the data directory, starts Postgres, the migration, the inference server and the pipeline
-//! services, restarts what dies, and writes what it knows to `stack.json`, from which every
-//! other command reads.
+//! [`Stack`] is its interface: `up`, `down`, `status`. The supervisor process holds the lock of the
+//! data directory, starts Postgres, the migration, the inference server and the pipeline services,
+//! restarts what dies, and writes its state to `stack.json`, which all other commands read.
 
 pub(crate) mod binaries;
 mod disk;

@@ -1,4 +1,6 @@
 //! Entry point of the `observatory` command.
+//!
+//! Everything is in the library, where tests reach it.
 
 use std::process::ExitCode;
 

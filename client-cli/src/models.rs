@@ -1,5 +1,5 @@
-//! The model store: folders `ORGANISATION/NAME` with a model's files as published, and a record of
-//! where they came from.
+//! The model store: folders `ORGANISATION/NAME` with the published files of a model and a record of
+//! their origin.
 
 mod files;
 mod hub;

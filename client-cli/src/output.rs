@@ -1,7 +1,7 @@
-//! What a command prints: data to stdout, as text or as JSON; everything else to stderr.
+//! Output of the commands: data to stdout, as text or JSON; everything else to stderr.
 //!
-//! Nothing else in this program writes to either: the macros of the standard library panic where an
-//! output is closed or full.
+//! Nothing else in this program writes to either, because the macros of the standard library panic
+//! if an output is closed or full.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -1,6 +1,6 @@
-//! What the tests of this package reach into.
+//! Items that the tests of this package use.
 //!
-//! Not an interface: every item is named here because some test under `tests/` uses it.
+//! Not an interface: each item is here because some test under `tests/` needs it.
 
 pub use crate::client::{Client, ClientOptions};
 pub use crate::local::postgres::{Cluster, ClusterConfig, ConnectionUrl, Distribution, Psql, Search};

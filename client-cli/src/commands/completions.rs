@@ -1,4 +1,6 @@
-//! `completions`: completion scripts for shells.
+//! `completions`: shell completion scripts.
+//!
+//! Generated from the definition of the command line, which `cli` hands in.
 
 use clap_complete::Shell;
 

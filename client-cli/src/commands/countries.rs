@@ -1,4 +1,6 @@
-//! `countries`: where postings may come from.
+//! `countries`: lists countries and enables further ones.
+//!
+//! Postings are accepted only from enabled countries; the service knows the list.
 
 use observatory_proto::pipeline::v1::{
     Country, EnableCountryRequest, ListCountriesRequest, posting_service_client::PostingServiceClient,

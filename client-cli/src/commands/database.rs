@@ -1,4 +1,7 @@
-//! `db`: the schema of the database, by the program that owns it.
+//! `db`: migrates the database schema and waits for migrations.
+//!
+//! The schema belongs to `pipeline-services`, which is run as a child process; this file only finds
+//! the database and checks its version.
 
 use std::process::Stdio;
 

@@ -1,4 +1,7 @@
-//! `demo`: the whole job on simulated portals, on a stack of its own.
+//! `demo`: the whole pipeline on simulated portals, in a stack of its own.
+//!
+//! Hides the set-up: portals, model, stack, two visits a week apart. Promises a report in the
+//! output directory and figures of how well the extraction did.
 
 mod marks;
 mod portals;

@@ -1,4 +1,6 @@
-//! `doctor`: what stands in the way of a working stack.
+//! `doctor`: diagnoses a stack and suggests fixes.
+//!
+//! The checks themselves are in `examination`.
 
 mod examination;
 

@@ -1,4 +1,6 @@
 //! `down`: stops the local stack.
+//!
+//! Also stops what a dead supervisor left behind; a stack that is not running is no error.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
-//! `export`: stored rows into a file.
+//! `export`: writes stored rows to a file.
+//!
+//! A regular file appears whole or not at all; devices, pipes and standard output are streamed to.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,4 +1,7 @@
 //! `extract`: skills of advertisements that are not stored.
+//!
+//! Answers come in the order of the lines; an invalid line is reported and the others are
+//! processed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};

@@ -1,4 +1,6 @@
-//! `infer`: the inference RPCs from the command line.
+//! `infer`: the RPCs of the inference server from the command line.
+//!
+//! One line of JSON per input text, errors included, so that output lines match input texts.
 
 mod generate;
 

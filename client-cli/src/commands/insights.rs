@@ -1,4 +1,6 @@
-//! `skills` and `clusters`: what the analyses say.
+//! `skills` and `clusters`: results of the analyses.
+//!
+//! Tables for people and the field names of the specification for `--json`.
 
 mod evidence;
 

@@ -1,4 +1,6 @@
-//! `models`: the model store and what the server has loaded.
+//! `models`: manages the model store and the models of the inference server.
+//!
+//! The store is changed by `crate::models`; this file talks to the server and prints.
 
 use std::path::{Path, PathBuf};
 

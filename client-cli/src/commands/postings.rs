@@ -1,4 +1,6 @@
-//! `postings`: import and look at stored postings.
+//! `postings`: imports, lists and shows postings.
+//!
+//! Reading files is in `read`, sending them in `import`.
 
 mod import;
 mod read;

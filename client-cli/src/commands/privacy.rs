@@ -1,4 +1,6 @@
-//! `privacy`: personal data in what is stored.
+//! `privacy`: removes personal data from stored postings.
+//!
+//! The service does the work in batches; this file shows its totals.
 
 use std::collections::BTreeMap;
 

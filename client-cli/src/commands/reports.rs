@@ -1,4 +1,6 @@
-//! `report`: build and list reports.
+//! `report`: builds, lists and downloads reports.
+//!
+//! A downloaded file appears whole and with the checksum that the report states, or none does.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,6 @@
-//! `run`: start, watch and end runs.
+//! `run`: starts, watches, cancels and retries runs.
+//!
+//! Watching survives a restart of the service, and leaving the watch does not end the run.
 
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,

@@ -1,4 +1,6 @@
-//! `status`: what of the local stack runs.
+//! `status`: shows the state of the local stack.
+//!
+//! The state is checked on each call, see `local::status`.
 
 use crate::context::Context;
 use crate::local::StackStatus;

@@ -1,4 +1,6 @@
-//! `supervise`: keeps the local stack alive; started by `up`, not by people.
+//! `supervise`: keeps the local stack running.
+//!
+//! Hidden, because `up` starts it; its arguments are an interface between the two alone.
 
 use std::path::PathBuf;
 use std::time::Duration;

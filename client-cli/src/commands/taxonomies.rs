@@ -1,4 +1,6 @@
-//! `taxonomy`: import, list, activate and look up taxonomies.
+//! `taxonomy`: imports, lists, activates and looks up taxonomies.
+//!
+//! Files are decoded here and interpreted by the service.
 
 use std::path::{Path, PathBuf};
 

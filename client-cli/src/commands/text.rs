@@ -1,4 +1,6 @@
-//! Small pieces of text that several commands print or read.
+//! Small pieces of text that several commands print or parse.
+//!
+//! Durations, times and excerpts, without any I/O.
 
 use prost_types::Timestamp;
 

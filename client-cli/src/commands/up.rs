@@ -1,4 +1,6 @@
-//! `up`: brings the local stack up.
+//! `up`: starts the local stack.
+//!
+//! Everything that could be missing is checked before minutes are spent.
 
 use std::time::Duration;
 

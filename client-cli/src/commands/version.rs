@@ -1,4 +1,6 @@
-//! `version`: which version this is.
+//! `version`: the version of this program and of the packages it pins.
+//!
+//! Asks nobody, so that it works without a stack.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
-//! Bytes of files and of what is packed in them.
+//! Reads files, and the files inside gzip and zip archives.
+//!
+//! Sizes and depths are bounded, so that a hostile archive costs no more than an error.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};

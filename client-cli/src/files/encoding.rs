@@ -1,4 +1,7 @@
-//! From bytes to text: which encoding a file has, and whether it has it throughout.
+//! Detects the encoding of a file and decodes it.
+//!
+//! Promises text, or the line at which the file does not match its encoding; nothing is replaced
+//! silently.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,6 @@
 //! The server programs that belong to the stack.
+//!
+//! Hides where they are; names the package to build if one is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

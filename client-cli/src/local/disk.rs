@@ -1,4 +1,6 @@
-//! How much room the disks of a stack have left.
+//! Free space on the file systems of a stack.
+//!
+//! Judges space and inodes, and reports the worst of them.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,6 @@
-//! Health of the services, asked through `grpc.health.v1`.
+//! Health checks of the services through `grpc.health.v1`.
+//!
+//! Tells a service that is not ready from one that does not respond: only the latter is restarted.
 
 use std::net::SocketAddr;
 use std::time::Duration;

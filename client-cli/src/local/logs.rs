@@ -1,8 +1,7 @@
-//! Log files of the children, cut before they fill the disk.
+//! Log files of the child processes, rotated before they fill the disk.
 //!
-//! Children write straight into their file, opened for appending, so nothing is lost or blocked
-//! when the supervisor is gone. A file that grew too large is copied aside and emptied in place;
-//! the few lines written in between are the price.
+//! Children append to their file directly, so nothing is lost or blocked if the supervisor dies. A
+//! file that is too large is copied and truncated in place; lines written in between are lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,4 +1,7 @@
-//! Where things lie in the data directory.
+//! The layout of the data directory, and how files in it are written.
+//!
+//! Every path of the stack has a method here. Files are replaced atomically; secrets are readable
+//! by their owner alone.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

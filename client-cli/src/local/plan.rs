@@ -1,6 +1,6 @@
-//! What a supervisor is to keep alive, decided by `up` and handed over as arguments.
+//! The plan of a supervisor: what to keep running, as decided by `up`.
 //!
-//! Plain data, below the supervisor that carries it out and the checks that are made before.
+//! Plain data, below the supervisor that carries it out and the checks that precede it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::postgres::{ConnectionUrl, Distribution};
 use super::privileges::RunAs;
 use super::state::Extent;
 
-/// Where the database is.
+/// Location of the database.
 #[derive(Debug, Clone)]
 pub(crate) enum DatabasePlan {
-    /// A server somebody else runs.
+    /// A server that somebody else runs.
     External(ConnectionUrl),
-    /// A server of ours, with these binaries.
+    /// An embedded server with these binaries.
     Embedded(Distribution),
 }
 
-/// What to keep alive.
+/// Everything a supervisor has to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Where everything lies.
+    /// The data directory.
     pub data: DataDir,
-    /// How much of the stack.
+    /// The part of the stack to run.
     pub extent: Extent,
     /// The database.
     pub database: DatabasePlan,
@@ -32,8 +32,8 @@ pub(crate) struct Plan {
     pub bin_dir: PathBuf,
     /// Directory of the model store.
     pub models: PathBuf,
-    /// How often each process is asked whether it still answers.
+    /// Interval between health checks.
     pub health_interval: Duration,
-    /// Who the services run as; Postgres too, where it is ours.
+    /// The user that the services run as, and Postgres if it is embedded.
     pub run_as: RunAs,
 }

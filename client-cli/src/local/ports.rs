@@ -1,4 +1,6 @@
 //! Ports on the loopback interface.
+//!
+//! A port is kept across restarts while it is free, so that peers reconnect by themselves.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

@@ -1,4 +1,6 @@
-//! The embedded PostgreSQL: where its binaries come from, one cluster of it, and questions to it.
+//! The embedded PostgreSQL: its binaries, its cluster, and queries through `psql`.
+//!
+//! Hides the wheel it comes from; promises a supported version with pgvector.
 
 mod cluster;
 mod conninfo;

@@ -1,5 +1,5 @@
-//! What the services find on this machine when root starts them and they run as somebody else:
-//! directories to write into, files they can read, and programs they can reach.
+//! Prepares this machine for services that root starts as another user: directories they may write,
+//! files they can read, and programs they can reach.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,5 +1,5 @@
-//! Nothing that the stack starts runs as root: Postgres refuses to, and the services need not. Who
-//! they run as instead, and what that user can reach.
+//! The user that the stack runs as, and what that user can reach. Nothing runs as root: Postgres
+//! refuses to, and the services need not.
 
 use std::ffi::OsStr;
 use std::fmt;

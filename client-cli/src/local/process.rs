@@ -1,4 +1,6 @@
-//! Processes: who is who across pid reuse and reboots, and how one is ended.
+//! Processes: their identity across pid reuse and reboots, and how they are ended.
+//!
+//! A signal goes only to the process that was meant, never to a successor with the same pid.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
-//! Up, down and status of the local stack.
+//! Starts, stops and inspects the local stack.
+//!
+//! The supervisor does the work; this file launches it, waits for it and explains its failure.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
-//! `stack.json`, which says what runs where, and the lock that says who may write it.
+//! `stack.json`, which describes the running stack, and the lock of the data directory.
+//!
+//! Only the holder of the lock, the supervisor, writes the state; everybody else reads it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};

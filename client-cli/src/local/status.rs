@@ -1,4 +1,6 @@
-//! What runs, and whether it works: looked at now, not remembered.
+//! The current state of the stack.
+//!
+//! Everything is checked at the moment of the call; `stack.json` only says where to look.
 
 use std::fmt;
 use std::net::SocketAddr;

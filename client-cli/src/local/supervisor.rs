@@ -1,9 +1,9 @@
-//! The supervisor: one detached process that keeps the others alive.
+//! The supervisor: one detached process that keeps the others running.
 //!
-//! It starts Postgres and the inference server at once, migrates the database when it is there,
-//! then starts the pipeline services. Whatever dies is started again after a growing pause, and so
-//! is what hangs: it is killed when it did not answer for a minute, Postgres for two. One that dies
-//! again and again is reported and does not hold up the others.
+//! It starts Postgres and the inference server at once, migrates the database when it is up, then
+//! starts the pipeline services. A process that dies is restarted after a growing pause. One that
+//! hangs is killed first: after a minute without a response, Postgres after two. One that dies
+//! repeatedly is reported and does not delay the others.
 
 mod backoff;
 mod database;

@@ -1,4 +1,6 @@
-//! Which files of a published model the inference server reads, and which names are fit for a path.
+//! Selects the files of a published model that the inference server reads.
+//!
+//! Refuses names that would leave the model's folder.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
-//! The published HTTP interface of a model hub: what a model's commit holds, and its files.
+//! The HTTP interface of a model hub: the files of a commit, and their content.
+//!
+//! Credentials go to the hub's own host only, and no redirect leaves https.
 
 mod error;
 mod patience;

@@ -1,4 +1,6 @@
-//! How far a pull is: one line that is drawn anew on a terminal, plain lines elsewhere.
+//! Progress of a pull: one live line on a terminal, plain lines elsewhere.
+//!
+//! Bytes, speed and remaining time.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

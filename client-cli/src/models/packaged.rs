@@ -1,5 +1,5 @@
-//! The encoder that comes from a pinned package: multilingual-e5-small, for machines that reach no
-//! model hub.
+//! The encoder from a pinned package: multilingual-e5-small, for machines that cannot reach a model
+//! hub.
 
 mod charsmap;
 mod container;

@@ -1,5 +1,5 @@
-//! From a hub into the store: nothing is seen of a model there before every file is whole and
-//! checked.
+//! Pulls a model from a hub into the store. The model appears there only when every file is complete
+//! and verified.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,6 @@
-//! What is written beside a model of the store: where it came from and what its files were.
+//! The record stored with each model: its origin and the checksums of its files.
+//!
+//! A model can be verified against it at any time.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -1,9 +1,9 @@
-//! What a pull leaves on the disk until its model is whole.
+//! The working folder of a pull, until its model is complete.
 //!
-//! `STORE/.pulls/ORGANISATION--NAME/` holds one file for each file of the model, named after the
-//! digest it shall have, so that a partial file is never continued with bytes of another version.
-//! The lock beside it stays: a lock file that is deleted while another process waits for it would
-//! let two in.
+//! `STORE/.pulls/ORGANISATION--NAME/` contains one file for each file of the model, named after its
+//! expected digest, so that a partial file is never continued with bytes of another version. The
+//! lock file next to it is never deleted: if it were while another process waits for it, two
+//! processes could hold the lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
-//! The program: what it prints, how it ends, and two of it at once.
+//! The program: output, exit codes, and two processes at once.
+//!
+//! What scripts may rely on.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

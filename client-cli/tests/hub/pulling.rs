@@ -1,4 +1,6 @@
-//! What comes into the store, and what does not have to come again.
+//! What a pull stores, and what it does not download again.
+//!
+//! The hub records its requests, so that every download is counted.
 
 use std::fs;
 use std::path::Path;

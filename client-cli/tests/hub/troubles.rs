@@ -1,4 +1,6 @@
-//! What may go wrong on the way, and what the store is like then.
+//! Failures during a pull, and the state of the store afterwards.
+//!
+//! Whatever happens, the store never shows an incomplete model.
 
 use std::fs;
 use std::path::Path;

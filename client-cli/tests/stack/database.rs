@@ -1,4 +1,6 @@
-//! The cluster itself: versions, paths, passwords, and the library interface.
+//! The database cluster: versions, paths, passwords, and the library interface.
+//!
+//! Each test has a data directory of its own.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
-//! What a user may get wrong, and what is said then.
+//! Mistakes of users, and the messages they get.
+//!
+//! Exit codes and hints are part of the contract.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

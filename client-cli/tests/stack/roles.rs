@@ -1,4 +1,6 @@
-//! Who the services are: in the database, and on the machine.
+//! Identities of the services: in the database and on the machine.
+//!
+//! Most of it matters only if root runs the tests; the rest is checked for any user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -1,4 +1,6 @@
 //! The services under the supervisor, played by stand-ins that keep the contract.
+//!
+//! They die, hang, fail and move.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,6 @@
-//! A data directory of its own for each test, and the program that works on it.
+//! A data directory for each test, and the program that works on it.
+//!
+//! The stack ends with the test, and no process may be left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

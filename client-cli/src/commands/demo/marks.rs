@@ -1,4 +1,6 @@
-//! What extraction finds of the skills that were marked by hand in the demo's advertisements.
+//! Precision and recall of the extraction on the demo's advertisements, whose skills are marked.
+//!
+//! Only advertisements of the test split count, each once.
 
 use std::collections::BTreeMap;
 use std::path::Path;

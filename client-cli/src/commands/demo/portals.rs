@@ -1,4 +1,6 @@
-//! The simulated portals of the demo.
+//! The simulated portals of the demo, and the clock that lets a week pass.
+//!
+//! The simulator is a child process that ends with the value.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! What stands in the way of a working stack, each problem with what to do about it.
+//! Checks of everything a working stack needs, each problem with a hint.
+//!
+//! An examination changes nothing and downloads nothing, so that it is safe at any time.
 
 use std::fmt;
 use std::fs;

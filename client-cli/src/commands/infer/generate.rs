@@ -1,4 +1,6 @@
-//! `infer generate`: text from a language model, as it is written.
+//! `infer generate`: streams generated text to stdout.
+//!
+//! Figures go to stderr; with `--json` everything is one document at the end.
 
 use std::fs;
 use std::io::{self, Read};

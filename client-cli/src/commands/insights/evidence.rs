@@ -1,4 +1,6 @@
-//! `skills ads`: from a skill to its postings and sentences.
+//! `skills ads`: the postings behind a skill, and the sentences that name it.
+//!
+//! Hides paging: all pages up to `--limit` are one document.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,6 @@
-//! `postings import`: files to the service, and what became of them.
+//! `postings import`: sends what was read to the service and reports the outcome.
+//!
+//! Merges the rows refused here with those refused by the service, so that a user sees one list.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Files of advertisements as the objects that the service takes: what a file is, its columns as
-//! our fields, and its values as texts and days. Everything that a file leaves open is settled here
-//! or told, before anything is sent.
+//! Reads files of advertisements into the objects that the service accepts: detects the format, maps
+//! columns to fields, and converts values to text and dates. Ambiguities are resolved or reported
+//! before anything is sent.
 
 mod cell;
 mod columnar;

@@ -1,4 +1,7 @@
-//! One PostgreSQL cluster: made once, started and stopped many times.
+//! One PostgreSQL cluster: created once, started and stopped many times.
+//!
+//! A half-created cluster is never taken for a whole one, and no server starts while another or its
+//! orphans still run on the same files.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,4 +1,6 @@
-//! Connection URLs, with the password kept out of sight.
+//! Connection URLs that hide their password.
+//!
+//! Neither `Debug` nor `Display` shows it, so that it reaches no log and no command line.
 
 use std::fmt;
 

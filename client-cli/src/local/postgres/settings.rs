@@ -1,4 +1,6 @@
-//! Server settings: what a new cluster is made with, and what each start decides.
+//! Server settings: those written into a new cluster, and those given at each start.
+//!
+//! Durability is never traded for speed.
 
 use std::path::Path;
 

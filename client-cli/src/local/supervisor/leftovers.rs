@@ -1,4 +1,6 @@
 //! Processes of a stack whose supervisor died.
+//!
+//! They are found by state, environment and lock file, so that none survives the next start.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,7 @@
-//! The login of the running pipeline, which may write rows and owns nothing.
+//! The database login of the running pipeline.
+//!
+//! It may write rows and owns nothing; the role is restored after each migration, whatever happened
+//! to it.
 
 use std::path::PathBuf;
 

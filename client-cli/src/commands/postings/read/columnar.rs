@@ -1,4 +1,6 @@
-//! Parquet, as pandas, polars, R and DuckDB write it.
+//! Parquet files, as pandas, polars, R and DuckDB write them.
+//!
+//! Logical types become text: dates, times, decimals. A corrupt file is an error, never a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

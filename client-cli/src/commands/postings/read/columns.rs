@@ -1,4 +1,6 @@
-//! Which column of a file is which field of ours.
+//! Maps the columns of a file to our fields.
+//!
+//! Promises one column for each field, or an error that names the flag to pass.
 
 use std::str::FromStr;
 

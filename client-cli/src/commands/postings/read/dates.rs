@@ -1,4 +1,6 @@
-//! Days and times as files have them. What could be two days is not read as either.
+//! Dates and times in the formats that files use.
+//!
+//! A value that could be two dates is read as neither, unless another value of its column decides.
 
 mod reading;
 

@@ -1,4 +1,6 @@
-//! Delimited text: records with their lines, and which separator a file uses.
+//! Delimited text: records with their line numbers, and detection of the delimiter.
+//!
+//! Faulty quotes are found and reported with the line, since they would swallow other records.
 
 use super::columns;
 

@@ -1,4 +1,6 @@
-//! Rows of cells under a heading, as delimited text and spreadsheets have them.
+//! Rows of cells below a header, as in delimited text and spreadsheets.
+//!
+//! Finds the header below a title, and reports rows whose width does not match.
 
 use serde_json::Value;
 

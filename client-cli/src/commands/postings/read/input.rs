@@ -1,4 +1,6 @@
-//! Bytes of a file, unpacked, and what they are.
+//! Unpacks the bytes of a file and detects its format.
+//!
+//! The content decides, not the name of the file.
 
 use std::io::Cursor;
 

@@ -1,4 +1,6 @@
-//! A schema.org `JobPosting` as an advertisement with our fields.
+//! Converts a schema.org `JobPosting` to an advertisement with our fields.
+//!
+//! Members without a field of ours keep their names, so that they are reported as not used.
 
 use serde_json::{Map, Value};
 

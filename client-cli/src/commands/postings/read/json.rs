@@ -1,5 +1,5 @@
-//! JSON in every shape in which advertisements come: a value in each line, a list, a list inside of
-//! an object, the tables of pandas, JSON-LD.
+//! JSON in every shape that advertisements come in: JSON Lines, an array, an array inside an object,
+//! tables of pandas, JSON-LD.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
-//! Lists and objects that a program wrote into a cell: JSON, or as Python prints them.
+//! Lists and objects inside a cell: JSON, or as Python prints them.
+//!
+//! Anything else, such as prose in brackets, stays text.
 
 use serde_json::{Map, Number, Value};
 

@@ -1,4 +1,6 @@
-//! What is paid, out of several columns or an object, as one text.
+//! Joins the parts of a salary into one text.
+//!
+//! The parts come from several columns or from an object.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! What reading files yields: advertisements ready to be sent, and what the user should know.
+//! The result of reading files: advertisements ready to be sent, and what the user should know.
 //!
 //! Plain data, filled by `rows` and shown by `postings import`.
 

@@ -1,4 +1,4 @@
-//! What is wrong with rows of a file: equal problems are told once, with the first place and their
+//! Problems of the rows of a file. Equal ones are reported once, with the first line and their
 //! number.
 
 use observatory_proto::pipeline::v1::ImportError;

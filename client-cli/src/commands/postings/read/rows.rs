@@ -1,4 +1,6 @@
-//! From rows to advertisements under our field names.
+//! Converts rows to advertisements under our field names.
+//!
+//! Nothing is dropped or changed silently: every case is reported, equal ones once.
 
 use std::collections::{HashMap, HashSet};
 

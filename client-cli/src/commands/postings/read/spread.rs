@@ -1,5 +1,5 @@
-//! How far the sheets of an OpenDocument file spread. A cell or a row is written once with the
-//! number of its repetitions, and the reader makes all of them: so they are counted before.
+//! Size of the sheets of an OpenDocument file. A cell or row is written once with a repeat count,
+//! and the reader expands all of them: so they are counted first, against files made to be huge.
 
 use std::io::Cursor;
 

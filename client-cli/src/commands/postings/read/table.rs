@@ -1,4 +1,4 @@
-//! Rows of a file under the names of its columns: what every reader makes, whatever the format.
+//! Rows of a file under the names of its columns: the output of every reader, whatever the format.
 //!
 //! Cells are JSON values, so that numbers, lists and objects of typed formats keep their type.
 

@@ -1,4 +1,6 @@
-//! Files as Excel in Latin America, pandas, JobSpy and schema.org give them.
+//! Files as written by Excel in Latin America, pandas, JobSpy and schema.org.
+//!
+//! Each goes through `prepare`, as a user's file does.
 
 use clap::Parser;
 use observatory_proto::pipeline::v1::ImportPostingsRequest;

@@ -1,5 +1,5 @@
-//! What a cell says, as text: numbers, truth values, lists and objects; what says nothing is
-//! absent.
+//! Converts the value of a cell to text: numbers, booleans, lists and objects. Values that mean
+//! "nothing" are absent.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,6 @@
 //! Spreadsheets: xlsx, xls, xlsb and ods.
+//!
+//! Hides the formats; promises one sheet, bounded memory and an error for a corrupt file.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

@@ -1,4 +1,6 @@
-//! What one value can be: a certain day, one of two, or none.
+//! Interpretations of a single value as a date: one, two or none.
+//!
+//! Knows nothing about the other values of the column; `dates` decides by those.
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::Value;

@@ -1,4 +1,6 @@
 //! Dates as people, spreadsheets and programs write them.
+//!
+//! Tables of values and what becomes of them.
 
 use serde_json::json;
 
