@@ -85,7 +85,7 @@ fn program(cli: &Cli) -> String {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(said) => return explain(&said),
+        Err(said) => return print_parse_error(&said),
     };
     start_log(matches!(cli.command, Command::Supervise(_)));
     let ended = tokio::runtime::Builder::new_multi_thread()
@@ -103,7 +103,7 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Failures) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
         // The reader has seen enough, as `head` has.
-        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::from(2)
@@ -112,7 +112,7 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
 }
 
 /// Help and version are data; what is wrong with the arguments is said on stderr.
-fn explain(said: &clap::Error) -> ExitCode {
+fn print_parse_error(said: &clap::Error) -> ExitCode {
     if said.use_stderr() || output::is_terminal() {
         // In colours, where the terminal and its user want them.
         let _ = said.print();

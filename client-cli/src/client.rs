@@ -93,17 +93,17 @@ impl Client {
         let Some(address) = address else {
             let address = self.local(name).await?;
             let server = credentials.without_tls().or_token_of(token).server(&address.to_string())?;
-            let connected = server.tuned(tuned).connect().await;
-            return connected.with_context(|| silence(name, &address));
+            let connected = server.tuned(with_timeouts).connect().await;
+            return connected.with_context(|| no_response(name, &address));
         };
-        let connected = credentials.server(address)?.tuned(tuned).connect().await;
-        connected.map_err(|error| unreached(name, address, credentials.flags, error))
+        let connected = credentials.server(address)?.tuned(with_timeouts).connect().await;
+        connected.map_err(|error| connect_error(name, address, credentials.flags, error))
     }
 
     /// The address of a local service that answers.
     async fn local(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let status = self.stack.status().await?;
-        if let Some(address) = answering(&status, name).await {
+        if let Some(address) = responding_address(&status, name).await {
             return Ok(address);
         }
         if self.options.no_start {
@@ -115,8 +115,9 @@ impl Client {
         if !status.is_running() {
             progress("starting the local stack");
         }
-        let status = self.stack.up(&UpOptions::usual()?).await.context("cannot start the local stack")?;
-        answering(&status, name).await.ok_or_else(|| {
+        let status =
+            self.stack.up(&UpOptions::from_environment()?).await.context("cannot start the local stack")?;
+        responding_address(&status, name).await.ok_or_else(|| {
             let problems: Vec<String> = status
                 .processes
                 .iter()
@@ -131,14 +132,14 @@ impl Client {
 }
 
 /// A service may be used while another is not healthy: the services say themselves what they lack.
-async fn answering(status: &StackStatus, name: &str) -> Option<SocketAddr> {
+async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
     (!silent).then_some(address)
 }
 
-fn tuned(endpoint: Endpoint) -> Endpoint {
+fn with_timeouts(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
@@ -147,18 +148,18 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-fn silence(name: &str, address: &dyn std::fmt::Display) -> String {
+fn no_response(name: &str, address: &dyn std::fmt::Display) -> String {
     format!("no {name} answers at {address}")
 }
 
 /// A failed handshake says itself what to do; otherwise the address is the first suspect.
-fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
-    let silence = silence(name, &address);
+fn connect_error(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
+    let no_response = no_response(name, &address);
     let advice = wanted(&error).map(|wanted| wanted.advice(flags));
     let error = anyhow::Error::from(error);
     let handshake = error.chain().find_map(|cause| cause.downcast_ref::<HandshakeError>());
     match handshake.map(ToString::to_string).or(advice) {
-        Some(said) => anyhow::anyhow!(said).context(silence),
+        Some(said) => anyhow::anyhow!(said).context(no_response),
         None => {
             let named = if name == binaries::PIPELINE {
                 "--endpoint and OBSERVATORY_ENDPOINT"
@@ -166,7 +167,7 @@ fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::E
                 "--inference and OBSERVATORY_INFERENCE"
             };
             let hint = format!("check {named}, or omit them to use the local stack");
-            Hinted::on(error.context(silence), hint)
+            Hinted::wrap(error.context(no_response), hint)
         }
     }
 }

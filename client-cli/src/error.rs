@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use crate::output::say;
+use crate::output::write_stderr;
 
 /// An error together with what the user can do about it.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Hinted {
     }
 
     /// The error with advice.
-    pub(crate) fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn wrap(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
         Self { source: source.into(), hint: hint.into() }.into()
     }
 
@@ -33,7 +33,7 @@ impl Hinted {
 
     /// The error that the hint belongs to; it is not in the chain of causes, where it would be
     /// printed twice.
-    pub(crate) fn error_itself(&self) -> &anyhow::Error {
+    pub(crate) fn inner(&self) -> &anyhow::Error {
         &self.source
     }
 }
@@ -58,7 +58,7 @@ pub(crate) trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|source| Hinted::on(source, hint))
+        self.map_err(|source| Hinted::wrap(source, hint))
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
 pub(crate) fn report(error: &anyhow::Error) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    say(render(error, colour));
+    write_stderr(render(error, colour));
 }
 
 #[cfg(test)]

@@ -20,10 +20,10 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 use files::{CHECKPOINTS, NEEDED};
 use record::RECORD;
-use work::{Claim, STORE_HINT};
+use work::{ModelLock, STORE_HINT};
 
 pub(crate) use hub::DEFAULT_HUB;
-pub use hub::{HubOptions, Patience};
+pub use hub::{HubOptions, RetryPolicy};
 pub(crate) use meter::Bytes;
 pub use observatory_client::Secret;
 pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
@@ -46,8 +46,8 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
     } else {
         check_folder(from)?;
     }
-    let _claim = Claim::on(store, name)?;
-    let staging = stage(store)?;
+    let _lock = ModelLock::on(store, name)?;
+    let staging = staging_dir(store)?;
     if is_file {
         copy_file(from, &staging.path().join(from.file_name().unwrap_or_default()))?;
     } else {
@@ -56,7 +56,7 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
     let known = if is_file { None } else { Record::read(from)? };
     let record = match known {
         Some(record) => {
-            intact(&record, staging.path())?;
+            check_intact(&record, staging.path())?;
             record
         }
         None => {
@@ -65,10 +65,10 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
         }
     };
     record.write(staging.path())?;
-    place(&staging.keep(), &store.join(name)).map(|path| (path, record))
+    install(&staging.keep(), &store.join(name)).map(|path| (path, record))
 }
 
-fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
+fn check_intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
     let damages = record.damages(folder)?;
     let Some((path, damage)) = damages.first() else { return Ok(()) };
     let what = damage.text();
@@ -164,7 +164,7 @@ fn gguf_files(folder: &Path) -> Vec<String> {
     names
 }
 
-fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
+fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     let cannot = || format!("cannot write to the model store {}", store.display());
     create_dir(store, 0o755).with_context(cannot).hint(STORE_HINT)?;
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
@@ -173,7 +173,7 @@ fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
 /// Moves a whole model to its place. One that stands there changes places with it at once, where
 /// the file system can do that, and is deleted; a server that has it open keeps reading the old
 /// files.
-fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
     create_dir(target.parent().unwrap_or(target), 0o755)?;

@@ -22,8 +22,8 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// `Done` when `fine`, else `Failures`.
-    pub(crate) fn from_fine(fine: bool) -> Self {
-        if fine { Self::Done } else { Self::Failures }
+    pub(crate) fn done_if(ok: bool) -> Self {
+        if ok { Self::Done } else { Self::Failures }
     }
 }
 
@@ -56,20 +56,20 @@ impl Output {
     ///
     /// # Errors
     /// [`Unwritable`].
-    pub(crate) fn list(self, table: &Table, nothing: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
+    pub(crate) fn list(self, table: &Table, when_empty: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
         self.print(table)?;
         if table.is_empty() {
-            progress(nothing());
+            progress(when_empty());
         }
-        Ok(Outcome::from_fine(!table.is_empty()))
+        Ok(Outcome::done_if(!table.is_empty()))
     }
 }
 
 /// Waits for an answer; where that takes long, says how long already.
 pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let (mut live, began) = (LiveLine::default(), Instant::now());
-    let step = if live.terminal { Duration::from_secs(1) } else { REPEAT };
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PATIENCE.max(step), step);
+    let step = if live.terminal { Duration::from_secs(1) } else { LINE_INTERVAL };
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SHOW_AFTER.max(step), step);
     tokio::pin!(answer);
     loop {
         tokio::select! {
@@ -87,7 +87,7 @@ pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>
 /// # Errors
 /// [`Unwritable`].
 pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
-    let mut data = Data;
+    let mut data = Stdout;
     data.write_all(text.to_string().as_bytes())?;
     data.flush()?;
     Ok(())
@@ -105,9 +105,9 @@ pub(crate) struct Unwritable(#[source] io::Error);
 
 /// The standard output, whose errors say that they are its own: see [`is_closed`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Data;
+pub(crate) struct Stdout;
 
-impl Write for Data {
+impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::stdout().lock().write(bytes).map_err(unwritable)
     }
@@ -122,7 +122,7 @@ fn unwritable(error: io::Error) -> io::Error {
 }
 
 /// Whether the error is only that the reader of our output went away.
-pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -130,11 +130,11 @@ pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
 
 /// Says what is going on, on stderr; progress is never data. A closed stderr is nobody's problem.
 pub(crate) fn progress(message: impl fmt::Display) {
-    say(format_args!("{message}\n"));
+    write_stderr(format_args!("{message}\n"));
 }
 
 /// Writes a text to stderr as it is.
-pub(crate) fn say(text: impl fmt::Display) {
+pub(crate) fn write_stderr(text: impl fmt::Display) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
@@ -155,7 +155,7 @@ impl LiveLine {
     /// Writes the line in place of what it said before.
     pub(crate) fn show(&mut self, text: impl fmt::Display) {
         if self.terminal {
-            say(format_args!("\r\x1b[2K{text}"));
+            write_stderr(format_args!("\r\x1b[2K{text}"));
             self.open = true;
         }
     }
@@ -163,7 +163,7 @@ impl LiveLine {
     /// Takes the line away, so that another one may be written.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.open) {
-            say("\r\x1b[2K");
+            write_stderr("\r\x1b[2K");
         }
     }
 }
@@ -175,13 +175,13 @@ impl Drop for LiveLine {
 }
 
 /// Time that a piece of work may take before it is shown how far it is.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SHOW_AFTER: Duration = Duration::from_secs(2);
 /// Time between two drawings on a terminal.
-const REDRAW: Duration = Duration::from_millis(100);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two plain lines.
-const REPEAT: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Width of the bar.
-const WIDTH: u64 = 24;
+const BAR_WIDTH: u64 = 24;
 
 /// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is
 /// soon done.
@@ -214,8 +214,8 @@ impl Progress {
     /// So many more are done.
     pub(crate) fn advance(&mut self, count: u64) {
         self.done += count;
-        let wait = if self.live.terminal { REDRAW } else { REPEAT };
-        let due = self.drawn.map_or(self.began.elapsed() > PATIENCE, |drawn| drawn.elapsed() > wait);
+        let wait = if self.live.terminal { REDRAW_INTERVAL } else { LINE_INTERVAL };
+        let due = self.drawn.map_or(self.began.elapsed() > SHOW_AFTER, |drawn| drawn.elapsed() > wait);
         if !due {
             return;
         }
@@ -230,8 +230,8 @@ impl Progress {
 
     fn bar(&self) -> String {
         let Some(total) = self.total else { return String::new() };
-        let filled = (self.done.min(total) * WIDTH).checked_div(total).unwrap_or(WIDTH);
-        format!("[{}{}] ", "#".repeat(filled as usize), ".".repeat((WIDTH - filled) as usize))
+        let filled = (self.done.min(total) * BAR_WIDTH).checked_div(total).unwrap_or(BAR_WIDTH);
+        format!("[{}{}] ", "#".repeat(filled as usize), ".".repeat((BAR_WIDTH - filled) as usize))
     }
 
     fn line(&self) -> String {
@@ -349,10 +349,10 @@ mod tests {
     fn only_our_own_output_ends_quietly_when_it_is_closed() {
         let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
         let ours = anyhow::Error::from(unwritable(closed())).context("cannot print");
-        assert!(is_closed(&ours));
-        assert!(!is_closed(&anyhow::Error::from(closed()).context("cannot ask the service")));
+        assert!(is_broken_pipe(&ours));
+        assert!(!is_broken_pipe(&anyhow::Error::from(closed()).context("cannot ask the service")));
         let full = anyhow::Error::from(unwritable(io::Error::from_raw_os_error(28)));
-        assert!(!is_closed(&full));
+        assert!(!is_broken_pipe(&full));
         assert_eq!(
             format!("{full:#}"),
             "cannot write to standard output: No space left on device (os error 28)"

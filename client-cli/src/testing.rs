@@ -8,5 +8,5 @@ pub use crate::local::process::ProcessId;
 pub use crate::local::state::{StackLock, StackState};
 pub use crate::local::{DataDir, Stack};
 pub use crate::models::{
-    HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found, pull, stored,
+    HubOptions, Pulled, Record, Request, RetryPolicy, Secret, Source, is_not_found, pull, stored,
 };

@@ -98,11 +98,11 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
     let end = finished?;
     context.output.print(&summary(&end, &out, started.elapsed()))?;
-    Ok(Outcome::from_fine(end.run.state() == RunState::Succeeded))
+    Ok(Outcome::done_if(end.run.state() == RunState::Succeeded))
 }
 
 fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
-    let usual = UpOptions::usual()?;
+    let usual = UpOptions::from_environment()?;
     let models = usual.models.clone().unwrap_or_else(|| context.data.models());
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }

@@ -31,5 +31,5 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     };
     let report = examination.run().await;
     context.output.print(&report)?;
-    Ok(Outcome::from_fine(report.problems == 0))
+    Ok(Outcome::done_if(report.problems == 0))
 }

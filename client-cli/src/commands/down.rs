@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::local::Stack;
-use crate::local::stack::Downed;
+use crate::local::stack::DownOutcome;
 use crate::output::Outcome;
 
 /// Stop the local stack; its data is kept.
@@ -39,9 +39,9 @@ impl fmt::Display for Answer {
 pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let downed = Stack::new(context.data.clone()).down().await?;
     let answer = match downed {
-        Downed::Nothing => Answer { stopped: false, leftovers_ended: 0 },
-        Downed::Stopped => Answer { stopped: true, leftovers_ended: 0 },
-        Downed::Cleared(count) => Answer { stopped: false, leftovers_ended: count },
+        DownOutcome::Nothing => Answer { stopped: false, leftovers_ended: 0 },
+        DownOutcome::Stopped => Answer { stopped: true, leftovers_ended: 0 },
+        DownOutcome::Cleared(count) => Answer { stopped: false, leftovers_ended: count },
     };
     context.output.print(&answer)?;
     Ok(Outcome::Done)

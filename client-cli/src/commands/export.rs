@@ -12,7 +12,7 @@ use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::Expo
 
 use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
 use crate::context::Context;
-use crate::output::{Data, Outcome, Progress, progress};
+use crate::output::{Outcome, Progress, Stdout, progress};
 
 /// Export stored postings, skills or clusters to a file.
 #[derive(Debug, clap::Args)]
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         excel: arguments.excel,
     };
     if arguments.out.as_os_str() == "-" {
-        copy(context, request, &mut Data, |error| error.into()).await?;
+        copy(context, request, &mut Stdout, |error| error.into()).await?;
         return Ok(Outcome::Done);
     }
     let folder = match arguments.out.parent() {

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::client::{MAX_MESSAGE_BYTES, refusal};
 use crate::context::Context;
-use crate::output::{self, Data, Outcome, Progress, progress};
+use crate::output::{self, Outcome, Progress, Stdout, progress};
 
 /// Extract skills from advertisements, with evidence, without storing anything.
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     if read == 0 {
         bail!("the input contains no advertisements");
     }
-    Ok(Outcome::from_fine(failures == 0))
+    Ok(Outcome::done_if(failures == 0))
 }
 
 /// Where the answers go.
@@ -88,7 +88,7 @@ struct Answers {
 impl Answers {
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let writer: Box<dyn Write + Send> = match path {
-            None => Box::new(io::BufWriter::new(Data)),
+            None => Box::new(io::BufWriter::new(Stdout)),
             Some(path) => {
                 let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
                 Box::new(io::BufWriter::new(file))
@@ -99,15 +99,15 @@ impl Answers {
 
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
         let written = writeln!(self.writer, "{text}");
-        self.judge(written)
+        self.name_file(written)
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
         let flushed = self.writer.flush();
-        self.judge(flushed)
+        self.name_file(flushed)
     }
 
-    fn judge(&self, written: io::Result<()>) -> anyhow::Result<()> {
+    fn name_file(&self, written: io::Result<()>) -> anyhow::Result<()> {
         match &self.path {
             Some(path) => written.with_context(|| format!("cannot write {}", path.display())),
             None => Ok(written?),

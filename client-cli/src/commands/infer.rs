@@ -94,7 +94,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
                 print_line(&line)?;
                 failures |= !fine;
             }
-            Ok(Outcome::from_fine(!failures))
+            Ok(Outcome::done_if(!failures))
         }
         Action::Generate(arguments) => generate::run(context, channel, model, &arguments).await,
         Action::Classify { texts, min_score } => classify(channel, model, texts, min_score).await,
@@ -145,7 +145,7 @@ async fn classify(
         let entities: Vec<Value> = found.entities.into_iter().map(entity).collect();
         print_line(&json!({ "text": text, "entities": entities }))?;
     }
-    Ok(Outcome::from_fine(!failures))
+    Ok(Outcome::done_if(!failures))
 }
 
 fn embedding_line(

@@ -40,7 +40,7 @@ enum SkillAction {
     },
     /// Show the postings behind a skill's figures, each with the sentence that names it.
     #[command(visible_alias = "evidence")]
-    Ads(evidence::Wanted),
+    Ads(evidence::EvidenceArguments),
 }
 
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use crate::error::report;
 use crate::local::Stack;
 use crate::local::postgres::wheel_folders;
 use crate::models::{
-    self, Bytes, DEFAULT_HUB, HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found,
+    self, Bytes, DEFAULT_HUB, HubOptions, Pulled, Record, Request, RetryPolicy, Secret, Source, is_not_found,
 };
 use crate::output::{Outcome, Table, progress};
 
@@ -159,17 +159,17 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
         context.output.print(&entry)?;
     }
     progress(format_args!("imported {name} into {}", target.display()));
-    serve(context, &name).await;
+    load_if_first(context, &name).await;
     Ok(Outcome::Done)
 }
 
 /// A running stack does not look into its store by itself: its first model is loaded, of another
 /// one it is said how.
-async fn serve(context: &Context, name: &str) {
+async fn load_if_first(context: &Context, name: &str) {
     if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
         return;
     }
-    let first = served(context).await.is_ok_and(|models| models.is_empty());
+    let first = loaded_models(context).await.is_ok_and(|models| models.is_empty());
     if first {
         progress(format_args!("the running stack has no model yet; loading {name}"));
         match load_model(context, name).await {
@@ -180,7 +180,7 @@ async fn serve(context: &Context, name: &str) {
     progress(format_args!("run `{} models load {name}` to load it into the running stack", context.program));
 }
 
-async fn served(context: &Context) -> anyhow::Result<Vec<Model>> {
+async fn loaded_models(context: &Context) -> anyhow::Result<Vec<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
     let request = ListModelsRequest { page_size: 500, page_token: String::new() };
     Ok(answer(service.list_models(request).await)?.models)
@@ -203,7 +203,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
         address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
         token: std::env::var(TOKEN_ENV).ok().map(Secret::from),
         proxy: true,
-        patience: Patience::default(),
+        retry: RetryPolicy::default(),
     };
     let pulled: Pulled = match models::pull(&arguments.store.path(context), &request, &options).await {
         Ok(pulled) => pulled,
@@ -215,7 +215,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     context.output.print(&pulled)?;
     if pulled.changed {
-        serve(context, &request.name).await;
+        load_if_first(context, &request.name).await;
     }
     Ok(Outcome::Done)
 }
@@ -245,7 +245,7 @@ fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
             store.display()
         ));
     }
-    Ok(Outcome::from_fine(!empty))
+    Ok(Outcome::done_if(!empty))
 }
 
 /// Where a model came from, for people.
@@ -292,18 +292,18 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
     }
     let fine = fine && !rows.is_empty();
     context.output.print(&Table::new(&["model", "state", "files"], rows, json.into()))?;
-    Ok(Outcome::from_fine(fine))
+    Ok(Outcome::done_if(fine))
 }
 
 async fn load(context: &Context, name: String) -> anyhow::Result<Outcome> {
-    print_one(context, load_model(context, &name).await?)
+    print_model(context, load_model(context, &name).await?)
 }
 
 async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    let mut told = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
+    let mut progress_events = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
     let (mut last, mut shown) = (None, 0);
-    while let Some(message) = told.message().await.map_err(|status| refusal(&status))? {
+    while let Some(message) = progress_events.message().await.map_err(|status| refusal(&status))? {
         // A line for each tenth: the output may be a file.
         let tenths = message.loaded_bytes * 10 / message.total_bytes.max(1);
         if tenths > shown {
@@ -318,17 +318,17 @@ async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Mode
 
 async fn unload(context: &Context, name: String) -> anyhow::Result<Outcome> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    print_one(context, answer(service.unload_model(UnloadModelRequest { name }).await)?.model)
+    print_model(context, answer(service.unload_model(UnloadModelRequest { name }).await)?.model)
 }
 
-fn print_one(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
+fn print_model(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
     let model = model.context("the server did not return the state of the model")?;
     context.output.print(&Table::new(&HEADER, vec![row(&model, None)], as_json(&model, None)))?;
     Ok(Outcome::Done)
 }
 
 async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
-    let found = served(context).await?;
+    let found = loaded_models(context).await?;
     let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
     let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
     let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
@@ -337,13 +337,13 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
         progress(format_args!("{}: {}", model.name, model.error));
     }
     if found.is_empty() {
-        progress(nothing_served(&models::stored(store).unwrap_or_default()));
+        progress(no_model_loaded(&models::stored(store).unwrap_or_default()));
     }
-    Ok(Outcome::from_fine(!found.is_empty()))
+    Ok(Outcome::done_if(!found.is_empty()))
 }
 
 /// What to do when no model is served, by what lies in the store.
-fn nothing_served(stored: &[String]) -> String {
+fn no_model_loaded(stored: &[String]) -> String {
     match stored {
         [] => "no model is loaded; run `observatory models pull NAME` or `observatory models import DIR`"
             .to_owned(),
@@ -405,8 +405,8 @@ mod tests {
     fn what_lies_in_the_store_is_named_when_nothing_is_served() {
         let check = |stored: &[&str], expected: &str| {
             let stored: Vec<String> = stored.iter().map(|name| (*name).to_owned()).collect();
-            let told = nothing_served(&stored);
-            assert!(told.contains(expected), "{told}");
+            let text = no_model_loaded(&stored);
+            assert!(text.contains(expected), "{text}");
         };
         check(&[], "`observatory models pull NAME`");
         check(&["a/b"], "run `observatory models load a/b` to load a/b from the store");

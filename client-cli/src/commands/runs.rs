@@ -256,7 +256,7 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
 /// Prints how a run ended and says so in the exit code.
 fn finish(context: &Context, run: &Run) -> anyhow::Result<Outcome> {
     print_run(context, run)?;
-    Ok(Outcome::from_fine(run.state() == RunState::Succeeded))
+    Ok(Outcome::done_if(run.state() == RunState::Succeeded))
 }
 
 /// The run's own summary, as `run.json` has it.

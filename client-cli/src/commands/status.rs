@@ -17,5 +17,5 @@ pub(crate) struct Arguments {}
 pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let status = StackStatus::look(&context.data).await?;
     context.output.print(&status)?;
-    Ok(Outcome::from_fine(status.healthy))
+    Ok(Outcome::done_if(status.healthy))
 }

@@ -13,7 +13,7 @@ use crate::local::plan::{DatabasePlan, Plan};
 use crate::local::postgres::{ConnectionUrl, Distribution, Source};
 use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
-use crate::local::supervisor::{USUAL_INTERVAL, supervise};
+use crate::local::supervisor::{DEFAULT_HEALTH_INTERVAL, supervise};
 use crate::output::Outcome;
 
 /// Keep the local stack alive until told to stop.
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     models_dir: PathBuf,
     /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,
     /// Postgres after 12.
-    #[arg(long, default_value_t = USUAL_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = DEFAULT_HEALTH_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
 }
 

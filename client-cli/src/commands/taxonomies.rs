@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::client::{Connection, answer};
 use crate::context::Context;
-use crate::files::archive::{self, Found};
+use crate::files::archive::{self, SourceFile};
 use crate::files::encoding;
 use crate::output::{Document, Outcome, Table, progress, while_waiting};
 
@@ -129,7 +129,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
 }
 
 /// A file, and the number of the folder it lies in.
-type Numbered = (u32, Found);
+type Numbered = (u32, SourceFile);
 
 fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
     match import {
@@ -137,7 +137,7 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
             let mut files = Vec::new();
             for place in &places {
                 let found = archive::find(place)?;
-                let tables: Vec<Found> = found.into_iter().filter(|file| is_table(&file.name)).collect();
+                let tables: Vec<SourceFile> = found.into_iter().filter(|file| is_table(&file.name)).collect();
                 if tables.is_empty() {
                     bail!(
                         "{} contains no tables: expected .csv files, plain, .gz or in a .zip",
@@ -168,7 +168,7 @@ fn is_table(name: &str) -> bool {
 }
 
 /// Files of one folder get one number, in the order of the folders.
-fn numbered(files: Vec<Found>) -> Vec<Numbered> {
+fn numbered(files: Vec<SourceFile>) -> Vec<Numbered> {
     let mut folders: Vec<String> = Vec::new();
     let mut number = |folder: &String| {
         let known = folders.iter().position(|known| known == folder);
@@ -241,8 +241,8 @@ fn stream_files(
     for (folder, file) in files {
         let bytes = file.read()?;
         let decoded =
-            encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.shown))?;
-        decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.shown)));
+            encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.label))?;
+        decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.label)));
         let text = decoded.text.into_bytes();
         // An empty file is sent too: the service says what is wrong with it.
         let mut parts: Vec<&[u8]> = text.chunks(CHUNK).collect();
@@ -252,7 +252,7 @@ fn stream_files(
                 folder: *folder,
                 name: file.name.clone(),
                 data: data.to_vec(),
-                source: file.shown.clone(),
+                source: file.label.clone(),
             }))?;
         }
     }

@@ -11,7 +11,7 @@ use crate::local::postgres::wheel_folders;
 use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
-use crate::local::supervisor::USUAL_INTERVAL;
+use crate::local::supervisor::DEFAULT_HEALTH_INTERVAL;
 use crate::local::{Stack, UpOptions, premises};
 use crate::models;
 use crate::output::{Outcome, progress};
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     pg_major: Option<u32>,
     /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,
     /// Postgres after 12.
-    #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
+    #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = DEFAULT_HEALTH_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     health_seconds: u64,
     /// Do not fill an empty model store with multilingual-e5-small from the package that
@@ -65,7 +65,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         bin_dir: arguments.machine.bin_dir,
         models: arguments.machine.models_dir,
         health_interval: Duration::from_secs(arguments.health_seconds),
-        ..UpOptions::usual()?
+        ..UpOptions::from_environment()?
     };
     let starts = !before.as_ref().is_some_and(StackStatus::is_running);
     if options.extent == Extent::All && starts && !arguments.no_model {
@@ -90,5 +90,5 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
             context.data.logs().display()
         ));
     }
-    Ok(Outcome::from_fine(after.healthy))
+    Ok(Outcome::done_if(after.healthy))
 }

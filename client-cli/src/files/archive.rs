@@ -71,13 +71,13 @@ pub(crate) fn entry<R: Read + Seek>(
 
 /// A file, alone or in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct SourceFile {
     /// Its name without folders and `.gz`.
     pub(crate) name: String,
     /// The folder that it lies in, in a folder or an archive.
     pub(crate) folder: String,
     /// How its owner knows it.
-    pub(crate) shown: String,
+    pub(crate) label: String,
     path: PathBuf,
     place: Option<usize>,
 }
@@ -87,17 +87,17 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// If something cannot be read or an archive is damaged.
-pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<Found>> {
+pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let mut found = Vec::new();
     gather(path, DEPTH, &mut found)?;
     Ok(found)
 }
 
-fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<()> {
+fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Result<()> {
     let cannot = || format!("cannot read {}", path.display());
     let metadata = fs::metadata(path).with_context(cannot)?;
     let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
-    let shown = path.display().to_string();
+    let label = path.display().to_string();
     if metadata.is_dir() {
         let mut inside = Vec::new();
         for entry in fs::read_dir(path).with_context(cannot)? {
@@ -115,13 +115,13 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<(
     let mut file = File::open(path).with_context(cannot)?;
     if file.read(&mut start).with_context(cannot)? == 2 && &start == b"PK" {
         let archive = ZipArchive::new(BufReader::new(file))
-            .with_context(|| format!("{shown}: the zip file is corrupt or truncated"))?;
+            .with_context(|| format!("{label}: the zip file is corrupt or truncated"))?;
         for (place, name) in entries(&archive) {
             let (inner, plain) = name.rsplit_once('/').unwrap_or(("", &name));
-            found.push(Found {
+            found.push(SourceFile {
                 name: unpacked(plain),
-                folder: format!("{shown}/{inner}"),
-                shown: format!("{shown}: {name}"),
+                folder: format!("{label}/{inner}"),
+                label: format!("{label}: {name}"),
                 path: path.to_owned(),
                 place: Some(place),
             });
@@ -129,7 +129,7 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<(
         return Ok(());
     }
     let name = unpacked(&path.file_name().unwrap_or_default().to_string_lossy());
-    found.push(Found { name, folder, shown, path: path.to_owned(), place: None });
+    found.push(SourceFile { name, folder, label, path: path.to_owned(), place: None });
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn unpacked(name: &str) -> String {
     if packed { name[..name.len() - 3].to_owned() } else { name.to_owned() }
 }
 
-impl Found {
+impl SourceFile {
     /// Its bytes, unpacked.
     ///
     /// # Errors
@@ -151,11 +151,11 @@ impl Found {
                 let file = BufReader::new(File::open(&self.path)?);
                 let mut archive = ZipArchive::new(file)?;
                 entry(&mut archive, place, &self.name)
-                    .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown))?
+                    .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label))?
             }
         };
         if bytes.starts_with(&[0x1f, 0x8b]) {
-            return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown));
+            return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label));
         }
         Ok(bytes)
     }
@@ -193,7 +193,7 @@ mod tests {
         let told: Vec<(&str, String, Vec<u8>)> = found
             .iter()
             .map(|file| {
-                (file.name.as_str(), file.shown.replace(&format!("{base}/"), ""), file.read().unwrap())
+                (file.name.as_str(), file.label.replace(&format!("{base}/"), ""), file.read().unwrap())
             })
             .collect();
         let expected = [

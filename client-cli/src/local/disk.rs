@@ -11,19 +11,19 @@ use nix::sys::statvfs::statvfs;
 const MIB: u64 = 1024 * 1024;
 
 /// Free space below which a disk is nearly full, if that is less than a twentieth of it.
-const LITTLE: u64 = 1024 * MIB;
+const LOW_SPACE: u64 = 1024 * MIB;
 
 /// Free space below which writes fail or are about to: Postgres alone takes 16 MiB for a piece of
 /// its log.
-const NONE: u64 = 32 * MIB;
+const MINIMUM_SPACE: u64 = 32 * MIB;
 
 /// What a disk has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum FreeSpace {
     /// Enough.
     Enough,
     /// So little that a run may fill it; in words.
-    Little(String),
+    Low(String),
     /// Nothing to speak of; in words.
     Full(String),
 }
@@ -39,19 +39,20 @@ struct Sizes {
 }
 
 /// The worst of the disks that these folders lie on; folders that do not exist are left out.
-pub(super) fn room(folders: &[PathBuf]) -> Room {
+pub(super) fn space(folders: &[PathBuf]) -> FreeSpace {
     let mut disks: BTreeMap<u64, &Path> = BTreeMap::new();
     for folder in folders {
         if let Ok(metadata) = std::fs::metadata(folder) {
             disks.entry(metadata.dev()).or_insert(folder);
         }
     }
-    let rooms: Vec<Room> = disks.values().filter_map(|folder| Some(judge(folder, sizes(folder)?))).collect();
-    let worst = rooms.iter().find(|room| matches!(room, Room::Full(_)));
+    let spaces: Vec<FreeSpace> =
+        disks.values().filter_map(|folder| Some(judge(folder, sizes(folder)?))).collect();
+    let worst = spaces.iter().find(|space| matches!(space, FreeSpace::Full(_)));
     worst
-        .or_else(|| rooms.iter().find(|room| matches!(room, Room::Little(_))))
+        .or_else(|| spaces.iter().find(|space| matches!(space, FreeSpace::Low(_))))
         .cloned()
-        .unwrap_or(Room::Enough)
+        .unwrap_or(FreeSpace::Enough)
 }
 
 fn sizes(folder: &Path) -> Option<Sizes> {
@@ -64,22 +65,22 @@ fn sizes(folder: &Path) -> Option<Sizes> {
     })
 }
 
-fn judge(folder: &Path, sizes: Sizes) -> Room {
+fn judge(folder: &Path, sizes: Sizes) -> FreeSpace {
     let at = folder.display();
     let free = format!("{} MiB free of {} MiB", sizes.free / MIB, sizes.total / MIB);
     if sizes.entries > 0 && sizes.free_entries == 0 {
-        return Room::Full(format!(
+        return FreeSpace::Full(format!(
             "the file system of {at} is out of inodes: all {} are in use",
             sizes.entries
         ));
     }
-    if sizes.free < NONE.min(sizes.total / 20) {
-        return Room::Full(format!("the file system of {at} is full: {free}"));
+    if sizes.free < MINIMUM_SPACE.min(sizes.total / 20) {
+        return FreeSpace::Full(format!("the file system of {at} is full: {free}"));
     }
-    if sizes.free < LITTLE.min(sizes.total / 20) {
-        return Room::Little(format!("the file system of {at} is nearly full: {free}"));
+    if sizes.free < LOW_SPACE.min(sizes.total / 20) {
+        return FreeSpace::Low(format!("the file system of {at} is nearly full: {free}"));
     }
-    Room::Enough
+    FreeSpace::Enough
 }
 
 #[cfg(test)]
@@ -92,8 +93,8 @@ mod tests {
         let check = |total: u64, free: u64, free_entries: u64, expected: &str| {
             let sizes = Sizes { total, free, entries: 1000, free_entries };
             let found = match judge(Path::new("/d"), sizes) {
-                Room::Enough => String::new(),
-                Room::Little(said) | Room::Full(said) => said,
+                FreeSpace::Enough => String::new(),
+                FreeSpace::Low(message) | FreeSpace::Full(message) => message,
             };
             assert_eq!(found, expected, "{total} {free} {free_entries}");
         };
@@ -107,11 +108,11 @@ mod tests {
         check(100 * MIB, 4 * MIB, 1, "the file system of /d is full: 4 MiB free of 100 MiB");
         // Some file systems count no entries.
         let uncounted = Sizes { total: 10 * GIB, free: 5 * GIB, entries: 0, free_entries: 0 };
-        assert_eq!(judge(Path::new("/d"), uncounted), Room::Enough);
+        assert_eq!(judge(Path::new("/d"), uncounted), FreeSpace::Enough);
     }
 
     #[test]
     fn folders_that_are_not_there_have_no_disk() {
-        assert_eq!(room(&[PathBuf::from("/no/such/folder")]), Room::Enough);
+        assert_eq!(space(&[PathBuf::from("/no/such/folder")]), FreeSpace::Enough);
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn size(path: &Path) -> u64 {
 }
 
 /// What was written to a log file since it had `size`, at most its last 64 KiB.
-pub(crate) fn said_since(path: &Path, size: u64) -> String {
+pub(crate) fn read_since(path: &Path, size: u64) -> String {
     const MOST: usize = 64 * 1024;
     let content = fs::read(path).unwrap_or_default();
     // Shorter than before: it was rotated, all of it is new.
@@ -70,7 +70,7 @@ pub(crate) fn said_since(path: &Path, size: u64) -> String {
 }
 
 /// The line that tells why a program ended: its last error, else the last thing it said.
-pub(crate) fn last_words(said: &str) -> &str {
+pub(crate) fn last_error_line(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let is_error = |line: &&str| {
         let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
@@ -111,14 +111,14 @@ mod tests {
     fn only_what_is_new_is_read_and_its_error_picked_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        assert_eq!((size(&path), said_since(&path, 0).as_str()), (0, ""));
+        assert_eq!((size(&path), read_since(&path, 0).as_str()), (0, ""));
         fs::write(&path, "Error: old\n").unwrap();
         let before = size(&path);
         fs::write(&path, "Error: old\nError: new\n\nStack backtrace:\n  1: main\n").unwrap();
-        let said = said_since(&path, before);
-        assert_eq!(last_words(&said), "Error: new");
-        assert_eq!(said_since(&path, 1000), fs::read_to_string(&path).unwrap());
-        let check = |said: &str, expected: &str| assert_eq!(last_words(said), expected);
+        let said = read_since(&path, before);
+        assert_eq!(last_error_line(&said), "Error: new");
+        assert_eq!(read_since(&path, 1000), fs::read_to_string(&path).unwrap());
+        let check = |said: &str, expected: &str| assert_eq!(last_error_line(said), expected);
         check("", "no output");
         check("a\nb\n\n", "b");
         check("error: x\nhint: y\n", "error: x");

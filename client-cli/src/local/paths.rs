@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::privileges::{ELSEWHERE, RunAs};
+use super::privileges::{CHOOSE_DATA_DIR, RunAs};
 use crate::error::{Hint, Hinted};
 
 /// Environment variable that names the data directory.
@@ -84,7 +84,7 @@ impl DataDir {
     /// Names the directory that does not let the user pass, and the ways out.
     pub fn check_reach(&self, user: &RunAs) -> anyhow::Result<()> {
         let existing = self.root.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        user.check_reach(existing, "the data directory", ELSEWHERE)
+        user.check_reach(existing, "the data directory", CHOOSE_DATA_DIR)
     }
 
     /// The directory itself.

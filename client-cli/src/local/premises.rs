@@ -67,15 +67,15 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let (data, run_as) = (&plan.data, &plan.run_as);
     check(plan)?;
     for dir in [data.run(), data.reports(), data.cache()] {
-        run_as.give_tree(&dir)?;
+        run_as.chown_tree(&dir)?;
     }
     let digests = plan.models.join(".digests");
-    let kept = create_dir(&digests, 0o755).and_then(|()| run_as.give_tree(&digests));
-    if let Err(error) = kept {
+    let prepared = create_dir(&digests, 0o755).and_then(|()| run_as.chown_tree(&digests));
+    if let Err(error) = prepared {
         // A store that cannot be written is only slower.
         tracing::debug!(error.message = format!("{error:#}"), "cannot cache the checksums of models");
     }
-    programs(plan)
+    reachable_bin_dir(plan)
 }
 
 fn variable_path(name: &str) -> Option<PathBuf> {
@@ -83,7 +83,7 @@ fn variable_path(name: &str) -> Option<PathBuf> {
 }
 
 /// The directory to start the services from.
-fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
+fn reachable_bin_dir(plan: &Plan) -> anyhow::Result<PathBuf> {
     let mut found = vec![binaries::find(&plan.bin_dir, INFERENCE)?, binaries::find(&plan.bin_dir, PIPELINE)?];
     // The pipeline looks for it beside itself.
     found.extend(Some(plan.bin_dir.join(TYPESET)).filter(|program| program.is_file()));
@@ -98,7 +98,7 @@ fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
     create_dir(&dir, 0o755)?;
     for program in &found {
         let place = dir.join(program.file_name().unwrap_or_default());
-        put(program, &place)
+        install(program, &place)
             .with_context(|| format!("cannot copy {} to {}", program.display(), dir.display()))?;
     }
     tracing::info!(directory = %dir.display(), "starting the services from here, since {} cannot reach their programs", plan.run_as);
@@ -107,7 +107,7 @@ fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
 
 /// Puts a program at `place` unless it is there: as another name of the same file where the file
 /// system can do that and others may run it, else as a copy.
-fn put(program: &Path, place: &Path) -> std::io::Result<()> {
+fn install(program: &Path, place: &Path) -> std::io::Result<()> {
     let program = fs::canonicalize(program)?;
     let wanted = fs::metadata(&program)?;
     if let Ok(there) = fs::metadata(place) {
@@ -142,23 +142,23 @@ mod tests {
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         fs::write(&program, "one").unwrap();
         chmod(&program, 0o755);
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(inode(&place), inode(&program));
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 
         // As a compiler leaves it: another file under the same name, which here others may not run.
         fs::remove_file(&program).unwrap();
         fs::write(&program, "two").unwrap();
         chmod(&program, 0o700);
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(
             (fs::read(&place).unwrap(), fs::metadata(&place).unwrap().mode() & 0o777),
             (b"two".to_vec(), 0o755)
         );
         let copy = inode(&place);
         assert_ne!(copy, inode(&program));
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(inode(&place), copy);
         assert_eq!(fs::metadata(&program).unwrap().mode() & 0o777, 0o700);
     }

@@ -23,7 +23,8 @@ use crate::error::Hinted;
 pub(crate) const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
 /// What else helps where the data directory cannot be reached.
-pub(crate) const ELSEWHERE: &str = "choose a directory elsewhere with --data-dir DIR or OBSERVATORY_DATA";
+pub(crate) const CHOOSE_DATA_DIR: &str =
+    "choose a directory elsewhere with --data-dir DIR or OBSERVATORY_DATA";
 
 /// The user whom Postgres and the services run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl RunAs {
     ///
     /// # Errors
     /// Names the path.
-    pub fn give(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn chown(&self, path: &Path) -> anyhow::Result<()> {
         if let Self::User { name, uid, gid } = self {
             lchown(path, Some(*uid), Some(*gid))
                 .with_context(|| format!("cannot make {name} the owner of {}", path.display()))?;
@@ -123,7 +124,7 @@ impl RunAs {
     ///
     /// # Errors
     /// Names the directory.
-    pub fn give_tree(&self, dir: &Path) -> anyhow::Result<()> {
+    pub fn chown_tree(&self, dir: &Path) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let cannot = || format!("cannot make {name} the owner of {} and its contents", dir.display());
         let metadata = fs::symlink_metadata(dir).with_context(cannot)?;
@@ -132,7 +133,7 @@ impl RunAs {
             return Ok(());
         }
         let opened = Dir::open(dir, FOLDER, Mode::empty()).with_context(cannot)?;
-        give_entries(opened, Uid::from_raw(*uid), Gid::from_raw(*gid)).with_context(cannot)
+        chown_entries(opened, Uid::from_raw(*uid), Gid::from_raw(*gid)).with_context(cannot)
     }
 
     /// Number of the user.
@@ -149,7 +150,7 @@ impl RunAs {
     /// Names the first directory that is closed, and for whom; `what` says what lies there,
     /// `elsewhere` what helps beside opening the directory.
     pub fn check_reach(&self, dir: &Path, what: &str, elsewhere: &str) -> anyhow::Result<()> {
-        let Some((step, mode)) = self.closed(dir)? else { return Ok(()) };
+        let Some((step, mode)) = self.first_unreachable(dir)? else { return Ok(()) };
         Err(Hinted::error(
             format!(
                 "{what} in {} cannot be reached by {self}: {} has mode {mode:04o}",
@@ -164,7 +165,7 @@ impl RunAs {
     ///
     /// # Errors
     /// If the way cannot be looked at.
-    pub fn closed(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
+    pub fn first_unreachable(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
         let Self::User { uid, gid, .. } = self else { return Ok(None) };
         let real = fs::canonicalize(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
         let mut way: Vec<&Path> = real.ancestors().collect();
@@ -172,7 +173,7 @@ impl RunAs {
         for step in way {
             let metadata =
                 fs::metadata(step).with_context(|| format!("cannot inspect {}", step.display()))?;
-            if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS) {
+            if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), EXECUTE) {
                 return Ok(Some((step.to_owned(), metadata.mode() & 0o7777)));
             }
         }
@@ -221,7 +222,7 @@ impl RunAs {
 
     /// What a program said that runs as this user: files that its starter can read may be closed to
     /// it.
-    pub fn explain(&self, said: &str) -> String {
+    pub fn explain_permissions(&self, said: &str) -> String {
         match self {
             Self::User { name, .. } if said.contains("ermission denied") => format!(
                 "{said} (it runs as user {name}; chmod o+r makes a file readable, chmod o+x makes a directory reachable)"
@@ -241,9 +242,9 @@ impl RunAs {
         let root = Path::new("/");
         let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
         // A link and the program that it leads to may lie in two places.
-        Ok(self.closed(program.parent().unwrap_or(root))?.is_none()
-            && self.closed(real.parent().unwrap_or(root))?.is_none()
-            && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS))
+        Ok(self.first_unreachable(program.parent().unwrap_or(root))?.is_none()
+            && self.first_unreachable(real.parent().unwrap_or(root))?.is_none()
+            && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), EXECUTE))
     }
 }
 
@@ -263,7 +264,7 @@ const FOLDER: OFlag =
 
 /// Gives away what is in a directory, then the directory. Everything is named by its open
 /// directory, so that nobody can put a link in the way meanwhile.
-fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
+fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     let entries: Vec<_> = dir.iter().collect::<nix::Result<_>>()?;
     for entry in entries {
         let name = entry.file_name();
@@ -274,7 +275,7 @@ fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
         if matches!(entry.file_type(), Some(Type::Directory) | None) {
             match Dir::openat(dir.as_fd(), name, FOLDER, Mode::empty()) {
                 Ok(below) => {
-                    give_entries(below, uid, gid)?;
+                    chown_entries(below, uid, gid)?;
                     continue;
                 }
                 Err(Errno::ENOTDIR | Errno::ELOOP) => {}
@@ -293,7 +294,7 @@ const READ: u32 = 0o4;
 const WRITE: u32 = 0o3;
 
 /// The permission to pass through a directory or to run a program.
-const PASS: u32 = 0o1;
+const EXECUTE: u32 = 0o1;
 
 /// Whether a file or directory of this mode and owner gives the user a permission.
 fn allows(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32), wanted: u32) -> bool {
@@ -314,7 +315,7 @@ mod tests {
     #[test]
     fn passing_through_directories() {
         let check = |mode, owner, user, expected| {
-            assert_eq!(allows(mode, owner, user, PASS), expected, "{mode:o} {owner:?} {user:?}");
+            assert_eq!(allows(mode, owner, user, EXECUTE), expected, "{mode:o} {owner:?} {user:?}");
         };
         check(0o755, (0, 0), (65534, 65534), true);
         check(0o700, (0, 0), (65534, 65534), false);
@@ -348,7 +349,7 @@ mod tests {
         }
         std::os::unix::fs::symlink(&other, tree.join("a/folder")).unwrap();
         std::os::unix::fs::symlink(other.join("file"), tree.join("link")).unwrap();
-        RunAs::Caller.give_tree(&tree).unwrap();
+        RunAs::Caller.chown_tree(&tree).unwrap();
         let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
         let me = nix::unistd::geteuid().as_raw();
         assert_eq!((owner(&tree), owner(&tree.join("top"))), (me, me));
@@ -357,13 +358,13 @@ mod tests {
             return;
         }
         let nobody = RunAs::named("nobody").unwrap();
-        nobody.give_tree(&tree).unwrap();
+        nobody.chown_tree(&tree).unwrap();
         for name in ["", "a", "a/b", "a/b/file", "a/folder", "top", "link"] {
             assert_eq!(owner(&tree.join(name)), nobody.uid(), "{name}");
         }
         assert_eq!((owner(&other), owner(&other.join("file"))), (0, 0));
-        nobody.give_tree(&tree).unwrap();
-        let refused = nobody.give_tree(&tree.join("a/folder")).unwrap_err();
+        nobody.chown_tree(&tree).unwrap();
+        let refused = nobody.chown_tree(&tree.join("a/folder")).unwrap_err();
         assert!(refused.to_string().ends_with("is not a directory"), "{refused}");
     }
 

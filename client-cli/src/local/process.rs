@@ -67,7 +67,7 @@ impl ProcessId {
     }
 
     /// Waits until the process is gone, at most `limit`; tells whether it is.
-    pub async fn gone_within(&self, limit: Duration) -> bool {
+    pub async fn exits_within(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.is_alive() {
             if Instant::now() >= deadline {
@@ -85,11 +85,11 @@ impl ProcessId {
     /// If it may not be signalled, or outlives SIGKILL by five seconds.
     pub async fn end(&self, steps: &Escalation) -> anyhow::Result<()> {
         for &(signal, patience) in steps.0 {
-            if !self.signal(signal)? || self.gone_within(patience).await {
+            if !self.signal(signal)? || self.exits_within(patience).await {
                 return Ok(());
             }
         }
-        if self.signal(Signal::SIGKILL)? && !self.gone_within(Duration::from_secs(5)).await {
+        if self.signal(Signal::SIGKILL)? && !self.exits_within(Duration::from_secs(5)).await {
             anyhow::bail!("process {} survived SIGKILL", self.pid);
         }
         Ok(())
@@ -106,7 +106,7 @@ impl ProcessId {
 pub struct Escalation(pub &'static [(Signal, Duration)]);
 
 /// For what hangs: nothing but SIGKILL.
-pub(crate) const AT_ONCE: Escalation = Escalation(&[]);
+pub(crate) const KILL_NOW: Escalation = Escalation(&[]);
 
 /// For services: they drain on SIGTERM.
 pub(crate) const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);

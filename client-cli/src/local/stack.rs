@@ -19,7 +19,7 @@ use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
-use super::supervisor::{USUAL_INTERVAL, clear_leftovers, leftovers};
+use super::supervisor::{DEFAULT_HEALTH_INTERVAL, clear_leftovers, leftovers};
 use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
@@ -58,7 +58,7 @@ impl UpOptions {
     ///
     /// # Errors
     /// If the system does not tell which program this is.
-    pub fn usual() -> anyhow::Result<Self> {
+    pub fn from_environment() -> anyhow::Result<Self> {
         Ok(Self {
             extent: Extent::All,
             wait: Duration::from_secs(60),
@@ -67,7 +67,7 @@ impl UpOptions {
             database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
             bin_dir: None,
             models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
-            health_interval: USUAL_INTERVAL,
+            health_interval: DEFAULT_HEALTH_INTERVAL,
             program: std::env::current_exe().context("cannot determine the path of this program")?,
         })
     }
@@ -75,7 +75,7 @@ impl UpOptions {
 
 /// What `down` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Downed {
+pub enum DownOutcome {
     /// Nothing ran.
     Nothing,
     /// The supervisor stopped everything and ended.
@@ -152,34 +152,34 @@ impl Stack {
     ///
     /// # Errors
     /// If a process belongs to somebody else or does not end.
-    pub async fn down(&self) -> anyhow::Result<Downed> {
+    pub async fn down(&self) -> anyhow::Result<DownOutcome> {
         let Some(pid) = StackLock::holder(&self.data)? else {
             return self.clear().await;
         };
         let supervisor =
             ProcessId::of(pid).with_context(|| format!("cannot find the supervisor, pid {pid}"))?;
         supervisor.signal(Signal::SIGTERM).hint("run this as the user who started the stack")?;
-        if !supervisor.gone_within(DOWN_LIMIT).await {
+        if !supervisor.exits_within(DOWN_LIMIT).await {
             progress(format_args!("the supervisor, pid {pid}, does not stop; killing it"));
             supervisor.signal(Signal::SIGKILL)?;
-            anyhow::ensure!(supervisor.gone_within(DOWN_LIMIT).await, "process {pid} survived SIGKILL");
+            anyhow::ensure!(supervisor.exits_within(DOWN_LIMIT).await, "process {pid} survived SIGKILL");
         }
         self.clear().await?;
-        Ok(Downed::Stopped)
+        Ok(DownOutcome::Stopped)
     }
 
     /// Ends what no supervisor looks after.
-    async fn clear(&self) -> anyhow::Result<Downed> {
+    async fn clear(&self) -> anyhow::Result<DownOutcome> {
         let known = StackState::load(&self.data);
         let state = known.as_ref().ok().cloned().unwrap_or_default();
         if leftovers(&self.data, &state).is_empty() && state.supervisor.is_none() {
-            return Ok(Downed::Nothing);
+            return Ok(DownOutcome::Nothing);
         }
         let _lock = StackLock::acquire(&self.data)?;
         let count = clear_leftovers(&self.data, &state).await?;
         let state = StackState { supervisor: None, processes: Default::default(), ..state };
         state.save(&self.data)?;
-        Ok(Downed::Cleared(count))
+        Ok(DownOutcome::Cleared(count))
     }
 
     /// Finds everything that is needed, so that what is missing is said here and not in a log.
@@ -289,7 +289,7 @@ impl Stack {
                 return Ok(status);
             }
             if ended.is_some() && !status.is_running() {
-                return Err(self.gave_up(&status));
+                return Err(self.startup_error(&status));
             }
             if Instant::now() >= deadline {
                 return Ok(status);
@@ -298,10 +298,10 @@ impl Stack {
         }
     }
 
-    fn gave_up(&self, status: &StackStatus) -> anyhow::Error {
+    fn startup_error(&self, status: &StackStatus) -> anyhow::Error {
         let log = self.data.log("supervisor");
-        let said = logs::said_since(&log, 0);
-        let last = logs::last_words(&said);
+        let said = logs::read_since(&log, 0);
+        let last = logs::last_error_line(&said);
         let why = status.problem.as_deref().unwrap_or(last.strip_prefix("error: ").unwrap_or(last));
         Hinted::error(format!("the supervisor gave up: {why}"), format!("see {}", log.display()))
     }

@@ -191,12 +191,12 @@ impl StackState {
 
 /// The supervisor's copy of the state, written to the file at every change.
 #[derive(Debug, Clone)]
-pub(crate) struct Board {
+pub(crate) struct SharedState {
     data: DataDir,
     state: Arc<Mutex<StackState>>,
 }
 
-impl Board {
+impl SharedState {
     /// A board that begins with `state`.
     pub(crate) fn new(data: DataDir, state: StackState) -> Self {
         Self { data, state: Arc::new(Mutex::new(state)) }
@@ -355,14 +355,14 @@ mod tests {
     fn the_state_survives_the_file() {
         let (_dir, data) = data();
         assert_eq!(StackState::load(&data).unwrap(), StackState::default());
-        let board = Board::new(data.clone(), StackState::default());
-        board.update_process("postgres", |process| process.restarts = 3);
-        board.update(|state| {
+        let shared = SharedState::new(data.clone(), StackState::default());
+        shared.update_process("postgres", |process| process.restarts = 3);
+        shared.update(|state| {
             state.ports.insert("postgres".into(), 5432);
         });
         let read = StackState::load(&data).unwrap();
         assert_eq!((read.processes["postgres"].restarts, read.ports["postgres"]), (3, 5432));
-        assert_eq!(board.port("postgres"), Some(5432));
+        assert_eq!(shared.port("postgres"), Some(5432));
     }
 
     #[test]

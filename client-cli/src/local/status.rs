@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::disk::{self, Room};
+use super::disk::{self, FreeSpace};
 use super::paths::DataDir;
 use super::postgres::{Answer, ConnectionUrl, DATABASE, Psql, probe};
 use super::process::ProcessId;
@@ -101,8 +101,8 @@ impl StackStatus {
             problem: state.failure.clone(),
         };
         let folders = [data.root().to_owned(), data.cluster(), data.models(), data.reports(), data.logs()];
-        let room = disk::room(&folders);
-        if let Room::Full(said) = &room {
+        let space = disk::space(&folders);
+        if let FreeSpace::Full(said) = &space {
             status.problem.get_or_insert_with(|| said.clone());
         }
         if holder.is_none() {
@@ -127,8 +127,8 @@ impl StackStatus {
             status.processes.push(look_at_external(data, &database.url).await);
         }
         let works = status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
-        status.healthy = works && !matches!(room, Room::Full(_));
-        if let Room::Little(said) = room {
+        status.healthy = works && !matches!(space, FreeSpace::Full(_));
+        if let FreeSpace::Low(said) = space {
             status.problem.get_or_insert(said);
         }
         Ok(status)

@@ -7,11 +7,11 @@
 
 mod backoff;
 mod database;
+mod hang;
 mod keep;
 mod leftovers;
 mod login;
 mod service;
-mod silence;
 
 use std::time::Duration;
 
@@ -28,17 +28,17 @@ use super::paths::DataDir;
 use super::plan::{DatabasePlan, Plan};
 use super::postgres::{Cluster, ClusterConfig};
 use super::process::ProcessId;
-use super::state::{Board, DatabaseState, Extent, POSTGRES, StackLock, StackState, SupervisorState};
+use super::state::{DatabaseState, Extent, POSTGRES, SharedState, StackLock, StackState, SupervisorState};
 use super::{binaries, logs, premises};
-use database::{Embedded, remember_url};
+use database::{EmbeddedPostgres, write_url};
+use hang::HangPolicy;
 use keep::keep_alive;
-use service::{Service, Wiring};
-use silence::Patience;
+use service::{Dependencies, Service};
 
-pub(crate) use silence::USUAL_INTERVAL;
+pub(crate) use hang::DEFAULT_HEALTH_INTERVAL;
 
 /// One task that keeps a process alive, and how to end it.
-struct Kept {
+struct SupervisedTask {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -65,10 +65,10 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     });
     state.failure = None;
     state.processes.clear();
-    let board = Board::new(plan.data.clone(), state);
-    board.update(|_| {});
-    let ended = run(&plan, &board, &lock).await;
-    board.update(|state| {
+    let shared = SharedState::new(plan.data.clone(), state);
+    shared.update(|_| {});
+    let ended = run(&plan, &shared, &lock).await;
+    shared.update(|state| {
         state.supervisor = None;
         state.failure = ended.as_ref().err().map(|error| format!("{error:#}"));
         state.processes.clear();
@@ -76,11 +76,11 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     ended
 }
 
-async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()> {
+async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let kept = start(plan, board)?;
+    let tasks = start(plan, shared)?;
     tracing::info!(stack.extent = ?plan.extent, "supervising");
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -94,13 +94,13 @@ async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()>
                     tracing::warn!("the data directory was deleted; stopping");
                     break;
                 }
-                board.restore();
+                shared.restore();
                 rotate_logs(&plan.data);
             }
         }
     }
     tracing::info!("stopping");
-    for Kept { stop, task } in kept {
+    for SupervisedTask { stop, task } in tasks {
         stop.cancel();
         task.await.context("a supervising task panicked")?;
     }
@@ -108,14 +108,14 @@ async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()>
 }
 
 /// Starts everything; in the order in which it has to be stopped.
-fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
+fn start(plan: &Plan, shared: &SharedState) -> anyhow::Result<Vec<SupervisedTask>> {
     let (url, urls) = watch::channel(None);
     let (inference, inferences) = watch::channel(None);
-    let mut kept = Vec::new();
+    let mut tasks = Vec::new();
     let cluster = match &plan.database {
         DatabasePlan::External(external) => {
-            remember_url(&plan.data, external)?;
-            board.update(|state| {
+            write_url(&plan.data, external)?;
+            shared.update(|state| {
                 state.database = Some(DatabaseState { url: external.to_string(), embedded: None });
             });
             url.send_replace(Some(external.clone()));
@@ -127,32 +127,32 @@ fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
         }
     };
     if plan.extent == Extent::All {
-        let wiring = Wiring { database: urls, inference: inferences };
+        let dependencies = Dependencies { database: urls, inference: inferences };
         let plan = Plan { bin_dir: premises::prepare(plan)?, ..plan.clone() };
-        let pipeline = Service::pipeline(&plan, board, wiring)?;
-        let server = Service::inference(&plan, board, inference)?;
-        kept.push(launch(|stop| keep_alive(pipeline, board.clone(), stop)));
-        kept.push(launch(|stop| keep_alive(server, board.clone(), stop)));
+        let pipeline = Service::pipeline(&plan, shared, dependencies)?;
+        let server = Service::inference(&plan, shared, inference)?;
+        tasks.push(launch(|stop| keep_alive(pipeline, shared.clone(), stop)));
+        tasks.push(launch(|stop| keep_alive(server, shared.clone(), stop)));
     }
     if let Some(cluster) = cluster {
-        let embedded = Embedded::new(
+        let embedded = EmbeddedPostgres::new(
             plan.data.clone(),
             cluster,
-            board.clone(),
+            shared.clone(),
             url,
-            Patience::of_postgres(plan.health_interval),
+            HangPolicy::of_postgres(plan.health_interval),
         );
-        kept.push(launch(|stop| keep_alive(embedded, board.clone(), stop)));
+        tasks.push(launch(|stop| keep_alive(embedded, shared.clone(), stop)));
     }
-    Ok(kept)
+    Ok(tasks)
 }
 
-fn launch<F>(keep: impl FnOnce(CancellationToken) -> F) -> Kept
+fn launch<F>(keep: impl FnOnce(CancellationToken) -> F) -> SupervisedTask
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let stop = CancellationToken::new();
-    Kept { task: tokio::spawn(keep(stop.clone())), stop }
+    SupervisedTask { task: tokio::spawn(keep(stop.clone())), stop }
 }
 
 fn rotate_logs(data: &DataDir) {

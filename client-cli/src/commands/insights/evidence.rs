@@ -18,7 +18,7 @@ const PAGE: u32 = 500;
 
 /// Whose postings, and which.
 #[derive(Debug, clap::Args)]
-pub(super) struct Wanted {
+pub(super) struct EvidenceArguments {
     /// Skill label, as shown by `skills top`; case and accents are ignored.
     skill: String,
     /// Only postings seen in this country.
@@ -36,16 +36,16 @@ pub(super) struct Wanted {
 pub(super) async fn run(
     context: &Context,
     mut insights: InsightServiceClient<Connection>,
-    wanted: Wanted,
+    arguments: EvidenceArguments,
 ) -> anyhow::Result<Outcome> {
     let mut found = ListSkillAdsResponse::default();
-    let limit = wanted.limit as usize;
+    let limit = arguments.limit as usize;
     loop {
         let left = u32::try_from(limit - found.ads.len()).unwrap_or(PAGE).min(PAGE);
         let request = ListSkillAdsRequest {
-            skill: wanted.skill.clone(),
-            country: wanted.country.clone(),
-            portal: wanted.portal.clone(),
+            skill: arguments.skill.clone(),
+            country: arguments.country.clone(),
+            portal: arguments.portal.clone(),
             page_size: left.cast_signed(),
             page_token: found.next_page_token.clone(),
         };
@@ -60,7 +60,7 @@ pub(super) async fn run(
     if found.ads.is_empty() {
         progress(format_args!("no posting seen there has the skill {}", found.skill));
     }
-    Ok(Outcome::from_fine(!found.ads.is_empty()))
+    Ok(Outcome::done_if(!found.ads.is_empty()))
 }
 
 fn text(found: &ListSkillAdsResponse) -> String {

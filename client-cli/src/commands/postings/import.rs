@@ -9,7 +9,7 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use super::read::{self, ImportOptions, Prepared, Understood};
+use super::read::{self, FileSummary, ImportOptions, Prepared};
 use crate::client::{Connection, answer};
 use crate::commands::text::cut;
 use crate::context::Context;
@@ -22,12 +22,12 @@ pub(super) async fn run(context: &Context, options: ImportOptions) -> anyhow::Re
     let reading = tokio::task::spawn_blocking(move || read::prepare(&options));
     let mut prepared = while_waiting("reading the files", reading).await??;
     if !dry_run {
-        prepared.files.iter().filter(|file| file.remarkable).for_each(|file| progress(shown(file, false)));
+        prepared.files.iter().filter(|file| file.remarkable).for_each(|file| progress(describe(file, false)));
     }
     let ads = std::mem::take(&mut prepared.ads);
     let answered =
         if ads.is_empty() { ImportPostingsResponse::default() } else { send(context, ads).await? };
-    let totals = together(answered, &prepared);
+    let totals = merge_totals(answered, &prepared);
     if dry_run { print_dry_run(context, &prepared.files, &totals) } else { print_totals(context, &totals) }
 }
 
@@ -52,19 +52,19 @@ async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Res
 }
 
 /// What the service says together with what was refused before it.
-fn together(mut totals: ImportPostingsResponse, prepared: &Prepared) -> ImportPostingsResponse {
+fn merge_totals(mut totals: ImportPostingsResponse, prepared: &Prepared) -> ImportPostingsResponse {
     totals.lines += prepared.refused_count;
     totals.refused += prepared.refused_count;
     totals.errors.extend(prepared.refused.iter().cloned());
     totals.notes.extend(prepared.notes.iter().cloned());
-    for told in [&mut totals.errors, &mut totals.notes] {
-        told.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
+    for list in [&mut totals.errors, &mut totals.notes] {
+        list.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     }
     totals
 }
 
 /// How a file is understood, on one line and one for each conclusion; `whole` names all columns.
-fn shown(file: &Understood, whole: bool) -> String {
+fn describe(file: &FileSummary, whole: bool) -> String {
     let ads = if file.rows == 1 { "advertisement" } else { "advertisements" };
     let mut text = format!("{}: {}, {} {ads}", file.file, file.form, file.rows);
     let columns: Vec<String> = file
@@ -85,13 +85,13 @@ fn shown(file: &Understood, whole: bool) -> String {
     text
 }
 
-fn told(error: &ImportError) -> String {
+fn render_error(error: &ImportError) -> String {
     let more = if error.count > 1 { format!(" ({} lines)", error.count) } else { String::new() };
     format!("{}:{}: {}{more}", error.file, error.line, error.message)
 }
 
-fn tell(totals: &ImportPostingsResponse) {
-    totals.errors.iter().chain(&totals.notes).for_each(|error| progress(told(error)));
+fn report_problems(totals: &ImportPostingsResponse) {
+    totals.errors.iter().chain(&totals.notes).for_each(|error| progress(render_error(error)));
     let named: u64 = totals.errors.iter().map(|error| error.count.max(1)).sum();
     let unnamed = totals.refused.saturating_sub(named);
     if unnamed > 0 {
@@ -108,7 +108,7 @@ fn as_json(errors: &[ImportError]) -> Vec<Value> {
 }
 
 fn print_totals(context: &Context, totals: &ImportPostingsResponse) -> anyhow::Result<Outcome> {
-    tell(totals);
+    report_problems(totals);
     let removed: BTreeMap<_, _> = totals.entities_removed.iter().collect();
     let summary = json!({ "lines": totals.lines, "imported": totals.imported, "duplicates": totals.duplicates,
         "refused": totals.refused, "entities_removed": removed, "errors": as_json(&totals.errors),
@@ -120,23 +120,23 @@ fn print_totals(context: &Context, totals: &ImportPostingsResponse) -> anyhow::R
     ];
     rows.extend(removed.iter().map(|(kind, count)| vec![format!("{kind} removed"), count.to_string()]));
     context.output.print(&Table::new(&["what", "count"], rows, summary))?;
-    Ok(Outcome::from_fine(totals.refused == 0 && totals.lines > 0))
+    Ok(Outcome::done_if(totals.refused == 0 && totals.lines > 0))
 }
 
 fn print_dry_run(
     context: &Context,
-    files: &[Understood],
+    files: &[FileSummary],
     totals: &ImportPostingsResponse,
 ) -> anyhow::Result<Outcome> {
-    tell(totals);
+    report_problems(totals);
     let previews: Vec<Value> =
         totals.preview_json.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
-    let understood: Vec<Value> = files.iter().map(understood_json).collect();
+    let summaries: Vec<Value> = files.iter().map(summary_json).collect();
     let removed: BTreeMap<_, _> = totals.entities_removed.iter().collect();
-    let summary = json!({ "dry_run": true, "files": understood, "lines": totals.lines, "imported": totals.imported,
+    let summary = json!({ "dry_run": true, "files": summaries, "lines": totals.lines, "imported": totals.imported,
         "duplicates": totals.duplicates, "refused": totals.refused, "entities_removed": removed,
         "errors": as_json(&totals.errors), "notes": as_json(&totals.notes), "postings": previews });
-    let mut text: String = files.iter().map(|file| format!("{}\n", shown(file, true))).collect();
+    let mut text: String = files.iter().map(|file| format!("{}\n", describe(file, true))).collect();
     for posting in &previews {
         text.push('\n');
         text.push_str(&preview(posting));
@@ -146,10 +146,10 @@ fn print_dry_run(
         totals.imported, totals.duplicates, totals.refused
     ));
     context.output.print(&Document::new(text, summary))?;
-    Ok(Outcome::from_fine(totals.refused == 0 && totals.lines > 0))
+    Ok(Outcome::done_if(totals.refused == 0 && totals.lines > 0))
 }
 
-fn understood_json(file: &Understood) -> Value {
+fn summary_json(file: &FileSummary) -> Value {
     let columns: BTreeMap<_, _> = file.columns.iter().cloned().collect();
     json!({ "file": file.file, "form": file.form, "advertisements": file.rows, "columns": columns,
         "not_used": file.unused, "notes": file.notes })

@@ -13,12 +13,12 @@ mod input;
 mod job_posting;
 mod json;
 mod literal;
+mod ods;
 mod options;
 mod pay;
 mod prepared;
 mod problems;
 mod rows;
-mod spread;
 mod table;
 mod values;
 mod workbook;
@@ -34,7 +34,7 @@ use crate::output::progress;
 use input::FileFormat;
 pub(super) use options::ImportOptions;
 use prepared::Ad;
-pub(super) use prepared::{Prepared, Understood};
+pub(super) use prepared::{FileSummary, Prepared};
 use problems::Problems;
 use table::Table;
 
@@ -49,7 +49,8 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     for path in &import.files {
         let file = path.display().to_string();
         match archive::read(path).and_then(|bytes| {
-            one(&file, bytes, import, &mut prepared).map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
+            read_file(&file, bytes, import, &mut prepared)
+                .map_err(|problem| anyhow::anyhow!("{file}: {problem}"))
         }) {
             Ok(found) => ads.extend(found),
             Err(error) => wrong.push(error),
@@ -59,7 +60,7 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
         wrong.iter().for_each(|error| progress(format_args!("error: {error:#}")));
         return Err(last);
     }
-    rows::settle_ids(&mut ads, &mut prepared);
+    rows::drop_shared_ids(&mut ads, &mut prepared);
     prepared.ads = ads.into_iter().map(|ad| ad.request(import.dry_run)).collect();
     if import.files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
         bail!("`-` is given twice, but standard input can be read only once");
@@ -67,29 +68,29 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     Ok(prepared)
 }
 
-fn one(
+fn read_file(
     file: &str,
     bytes: Vec<u8>,
     import: &ImportOptions,
     prepared: &mut Prepared,
 ) -> Result<Vec<Ad>, String> {
     let table = table(file, bytes, import)?;
-    let mut understood = Understood {
+    let mut summary = FileSummary {
         file: file.to_owned(),
         form: table.form.clone(),
         rows: table.rows.len() as u64,
         notes: table.notes.clone(),
-        ..Understood::default()
+        ..FileSummary::default()
     };
     prepared.refused.extend(table.problems.messages(file));
     prepared.refused_count += table.problems.count();
     let ads = if table.rows.is_empty() {
         Vec::new()
     } else {
-        rows::ads(file, &table, import, (&mut understood, prepared))?
+        rows::ads(file, &table, import, (&mut summary, prepared))?
     };
-    understood.remarkable |= !understood.notes.is_empty() || !understood.unused.is_empty();
-    prepared.files.push(understood);
+    summary.remarkable |= !summary.notes.is_empty() || !summary.unused.is_empty();
+    prepared.files.push(summary);
     Ok(ads)
 }
 
@@ -115,7 +116,7 @@ fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, St
     let decoded = encoding::decode(&bytes, import.encoding)?;
     drop(bytes);
     let text = &decoded.text;
-    if let Some(what) = input::foreign(text) {
+    if let Some(what) = input::unsupported(text) {
         return Err(format!("is {what}"));
     }
     let asked_json = matches!(import.format, Some(FileFormat::Json | FileFormat::Jsonl));

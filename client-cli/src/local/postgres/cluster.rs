@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
 use crate::error::Hinted;
 use crate::local::paths::{DataDir, create_dir, write_atomically};
-use crate::local::privileges::{ELSEWHERE, RunAs};
+use crate::local::privileges::{CHOOSE_DATA_DIR, RunAs};
 use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
@@ -96,8 +96,12 @@ impl Cluster {
     /// the one the cluster was made with, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
-        config.run_as.check_reach(&config.distribution.bin, "the PostgreSQL installation", ELSEWHERE)?;
-        config.run_as.check_reach(parent, "the database", ELSEWHERE)?;
+        config.run_as.check_reach(
+            &config.distribution.bin,
+            "the PostgreSQL installation",
+            CHOOSE_DATA_DIR,
+        )?;
+        config.run_as.check_reach(parent, "the database", CHOOSE_DATA_DIR)?;
         let major = pinned_major(&config.dir)?;
         let password = match fs::read_to_string(&config.secret) {
             Ok(password) => Some(password),
@@ -196,7 +200,7 @@ impl Cluster {
             .prefix(".making-postgres-")
             .tempdir_in(parent)
             .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
-        config.run_as.give(staging.path())?;
+        config.run_as.chown(staging.path())?;
         self.initdb(staging.path())?;
         self.single_user(staging.path(), "postgres", &format!("create database {DATABASE}\n"))?;
         fs::rename(staging.path(), &config.dir)
@@ -213,7 +217,7 @@ impl Cluster {
             .context("cannot write the password file")?;
         std::io::Write::write_all(&mut secret, self.password.as_bytes())
             .context("cannot write the password file")?;
-        config.run_as.give(secret.path())?;
+        config.run_as.chown(secret.path())?;
         let mut command = config.run_as.command(config.distribution.program("initdb"));
         command
             .args(["--no-instructions", "--data-checksums", "--encoding=UTF8", "--auth=scram-sha-256"])
@@ -263,7 +267,7 @@ impl Cluster {
             create_dir(parent, 0o755)?;
         }
         match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) => self.config.run_as.give(dir)?,
+            Ok(()) => self.config.run_as.chown(dir)?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).with_context(|| format!("cannot create {}", dir.display())),
         }
@@ -277,7 +281,7 @@ impl Cluster {
             "the socket directory {} belongs to another user",
             dir.display()
         );
-        self.config.run_as.check_reach(dir, "the socket", ELSEWHERE)
+        self.config.run_as.check_reach(dir, "the socket", CHOOSE_DATA_DIR)
     }
 
     /// After kill -9 of the postmaster its backends end by themselves, but not at once, and its
@@ -370,7 +374,7 @@ impl Postmaster {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
             if let Some(status) = self.running.exited()? {
-                let said = logs::said_since(&config.log, self.log_before);
+                let said = logs::read_since(&config.log, self.log_before);
                 return Ok(Some(format!("{} ({})", failure_lines(&said), describe_exit(status))));
             }
             if is_ready(&config.dir, self.id().pid)

@@ -7,36 +7,36 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::hang::HangPolicy;
 use super::keep::{Live, Unit};
-use super::silence::Patience;
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::{Answer, Cluster, ConnectionUrl, DATABASE, Postmaster, probe};
 use crate::local::process::ProcessId;
-use crate::local::state::{Board, DatabaseState, POSTGRES};
+use crate::local::state::{DatabaseState, POSTGRES, SharedState};
 
 /// The embedded server.
-pub(super) struct Embedded {
+pub(super) struct EmbeddedPostgres {
     data: DataDir,
     cluster: Cluster,
-    board: Board,
+    shared: SharedState,
     url: watch::Sender<Option<ConnectionUrl>>,
-    patience: Patience,
+    hang_policy: HangPolicy,
 }
 
-impl Embedded {
+impl EmbeddedPostgres {
     /// Keeps `cluster` alive and tells everyone at `url` where it is.
     pub(super) fn new(
         data: DataDir,
         cluster: Cluster,
-        board: Board,
+        shared: SharedState,
         url: watch::Sender<Option<ConnectionUrl>>,
-        patience: Patience,
+        hang_policy: HangPolicy,
     ) -> Self {
-        Self { data, cluster, board, url, patience }
+        Self { data, cluster, shared, url, hang_policy }
     }
 }
 
-impl Unit for Embedded {
+impl Unit for EmbeddedPostgres {
     type Live = Postmaster;
 
     fn name(&self) -> &'static str {
@@ -44,11 +44,11 @@ impl Unit for Embedded {
     }
 
     async fn start(&mut self) -> anyhow::Result<Postmaster> {
-        let server = self.cluster.start(self.board.port(POSTGRES)).await?;
+        let server = self.cluster.start(self.shared.port(POSTGRES)).await?;
         let url = server.connection_url().clone();
-        remember_url(&self.data, &url)?;
+        write_url(&self.data, &url)?;
         let distribution = self.cluster.config().distribution.clone();
-        self.board.update(|state| {
+        self.shared.update(|state| {
             state.database = Some(DatabaseState { url: url.to_string(), embedded: Some(distribution) });
         });
         self.url.send_if_modified(|known| {
@@ -63,8 +63,8 @@ impl Unit for Embedded {
         live.wait().await
     }
 
-    fn patience(&self) -> Patience {
-        self.patience
+    fn hang_policy(&self) -> HangPolicy {
+        self.hang_policy
     }
 
     async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
@@ -99,6 +99,6 @@ impl Live for Postmaster {
 }
 
 /// Writes the URL, password included, where only its owner can read it.
-pub(super) fn remember_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
+pub(super) fn write_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
     write_atomically(&data.secrets().join("database-url"), url.expose().as_bytes(), 0o600)
 }

@@ -15,17 +15,17 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::hang::HangPolicy;
 use super::keep::{Live, Unit};
 use super::leftovers::STACK_ENV;
 use super::login::Login;
-use super::silence::Patience;
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, secret};
 use crate::local::plan::{DatabasePlan, Plan};
 use crate::local::postgres::ConnectionUrl;
 use crate::local::privileges::RunAs;
-use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
-use crate::local::state::Board;
+use crate::local::process::{KILL_NOW, ProcessId, Running, SERVICE_END, describe_exit};
+use crate::local::state::SharedState;
 use crate::local::{binaries, logs, ports};
 
 /// How long a service may take from its start to its announcement and first health answer.
@@ -52,7 +52,7 @@ const TLS_VARIABLES: [&str; 9] = [
 ];
 
 /// What the pipeline services need to know; a change of either starts them anew.
-pub(super) struct Wiring {
+pub(super) struct Dependencies {
     /// The database, once it is there.
     pub(super) database: watch::Receiver<Option<ConnectionUrl>>,
     /// The inference server's address, once it is chosen.
@@ -62,7 +62,7 @@ pub(super) struct Wiring {
 /// What differs between the two.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
-    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Box<Migrated>> },
+    Pipeline { dependencies: Dependencies, login: Option<Login>, migrated: Option<Box<Migrated>> },
 }
 
 /// A database that is up to date.
@@ -79,10 +79,10 @@ pub(super) struct Service {
     name: &'static str,
     program: PathBuf,
     data: DataDir,
-    board: Board,
+    shared: SharedState,
     run_as: RunAs,
     kind: Kind,
-    patience: Patience,
+    hang_policy: HangPolicy,
 }
 
 /// What a server writes into its announce file.
@@ -96,18 +96,22 @@ struct Announcement {
 
 /// A server that runs.
 pub(super) struct Server {
-    running: Guard,
+    guard: ChildGuard,
     address: SocketAddr,
     metrics: Option<SocketAddr>,
 }
 
 /// A child that must not outlive our interest in it, and how long its log was before.
-struct Guard(Running, u64);
+struct ChildGuard {
+    running: Running,
+    /// Size of its log before the start.
+    log_before: u64,
+}
 
-impl Drop for Guard {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        if matches!(self.0.exited(), Ok(None)) {
-            let _ = self.0.id().signal(Signal::SIGKILL);
+        if matches!(self.running.exited(), Ok(None)) {
+            let _ = self.running.id().signal(Signal::SIGKILL);
         }
     }
 }
@@ -116,28 +120,32 @@ impl Service {
     /// The inference server, which tells its address to `address` before it is ready.
     pub(super) fn inference(
         plan: &Plan,
-        board: &Board,
+        shared: &SharedState,
         address: watch::Sender<Option<SocketAddr>>,
     ) -> anyhow::Result<Self> {
         let kind = Kind::Inference { models: plan.models.clone(), address };
-        Self::new(binaries::INFERENCE, plan, board, kind)
+        Self::new(binaries::INFERENCE, plan, shared, kind)
     }
 
     /// All pipeline services in one process, after the migration. A database of somebody else is
     /// used as its URL says.
-    pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
+    pub(super) fn pipeline(
+        plan: &Plan,
+        shared: &SharedState,
+        dependencies: Dependencies,
+    ) -> anyhow::Result<Self> {
         let login = match &plan.database {
             DatabasePlan::Embedded(distribution) => Some(Login::new(&plan.data, distribution)),
             DatabasePlan::External(_) => None,
         };
-        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, login, migrated: None })
+        Self::new(binaries::PIPELINE, plan, shared, Kind::Pipeline { dependencies, login, migrated: None })
     }
 
-    fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
+    fn new(name: &'static str, plan: &Plan, shared: &SharedState, kind: Kind) -> anyhow::Result<Self> {
         let program = binaries::find(&plan.bin_dir, name)?;
-        let patience = Patience::of_service(plan.health_interval);
+        let hang_policy = HangPolicy::of_service(plan.health_interval);
         let (data, run_as) = (plan.data.clone(), plan.run_as.clone());
-        Ok(Self { name, program, data, board: board.clone(), run_as, kind, patience })
+        Ok(Self { name, program, data, shared: shared.clone(), run_as, kind, hang_policy })
     }
 
     /// A command of this program, marked as part of the stack and logging to `log`.
@@ -169,9 +177,9 @@ impl Service {
                     command.env("OBSERVATORY_INFERENCE_METRICS_LISTEN", "127.0.0.1:0");
                 }
             }
-            Kind::Pipeline { wiring, .. } => {
-                let url = known(&mut wiring.database).await?;
-                let inference = known(&mut wiring.inference).await?;
+            Kind::Pipeline { dependencies, .. } => {
+                let url = known(&mut dependencies.database).await?;
+                let inference = known(&mut dependencies.inference).await?;
                 let migrated = self.migrate(&url).await?;
                 command.arg("all").env("DATABASE_URL", migrated.run.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
@@ -217,13 +225,13 @@ impl Service {
         let log = self.data.log("migrate");
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child), before);
-        let status = tokio::time::timeout(MIGRATION_LIMIT, guard.0.wait())
+        let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        let status = tokio::time::timeout(MIGRATION_LIMIT, guard.running.wait())
             .await
             .context("the migration did not finish within half an hour")??;
         if !status.success() {
-            let said = logs::said_since(&log, guard.1);
-            let (end, said) = (describe_exit(status), logs::last_words(&said));
+            let said = logs::read_since(&log, guard.log_before);
+            let (end, said) = (describe_exit(status), logs::last_error_line(&said));
             anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
         tracing::info!("migrated the database");
@@ -231,17 +239,17 @@ impl Service {
     }
 
     /// Waits for the announcement and the first good health answer of the process in `guard`.
-    async fn wait_ready(&self, guard: &mut Guard) -> anyhow::Result<Announcement> {
+    async fn wait_ready(&self, guard: &mut ChildGuard) -> anyhow::Result<Announcement> {
         let log = self.data.log(self.name);
         let deadline = Instant::now() + START_LIMIT;
         let mut waits_for = "no announce file".to_owned();
         loop {
-            if let Some(status) = guard.0.exited()? {
-                let said = logs::said_since(&log, guard.1);
-                let said = self.run_as.explain(logs::last_words(&said));
+            if let Some(status) = guard.running.exited()? {
+                let said = logs::read_since(&log, guard.log_before);
+                let said = self.run_as.explain_permissions(logs::last_error_line(&said));
                 anyhow::bail!("{} during startup: {said}", describe_exit(status));
             }
-            if let Some(announcement) = self.announcement(guard.0.id().pid) {
+            if let Some(announcement) = self.announcement(guard.running.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
                     // Not ready is not dead: models may still load, a dependency may be away.
                     Health::Serving | Health::NotReady(_) => return Ok(announcement),
@@ -271,8 +279,8 @@ impl Unit for Service {
     }
 
     async fn start(&mut self) -> anyhow::Result<Server> {
-        let port = ports::choose(self.board.port(self.name))?;
-        self.board.update(|state| {
+        let port = ports::choose(self.shared.port(self.name))?;
+        self.shared.update(|state| {
             state.ports.insert(self.name.to_owned(), port);
         });
         let mut command = self.prepare(ports::loopback(port)).await?;
@@ -284,27 +292,27 @@ impl Unit for Service {
         }
         let before = logs::size(&self.data.log(self.name));
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child), before);
-        self.board.update_process(self.name, |process| process.process = Some(guard.0.id().clone()));
+        let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        self.shared.update_process(self.name, |process| process.process = Some(guard.running.id().clone()));
         let announcement = self.wait_ready(&mut guard).await?;
-        Ok(Server { running: guard, address: announcement.grpc, metrics: announcement.metrics })
+        Ok(Server { guard, address: announcement.grpc, metrics: announcement.metrics })
     }
 
     async fn ended(&mut self, live: &mut Server) -> anyhow::Result<String> {
-        let Kind::Pipeline { wiring, .. } = &mut self.kind else {
-            return Ok(describe_exit(live.running.0.wait().await?));
+        let Kind::Pipeline { dependencies, .. } = &mut self.kind else {
+            return Ok(describe_exit(live.guard.running.wait().await?));
         };
         let moved = tokio::select! {
-            ended = live.running.0.wait() => return Ok(describe_exit(ended?)),
-            Ok(()) = wiring.database.changed() => "the database moved",
-            Ok(()) = wiring.inference.changed() => "the inference server moved",
+            ended = live.guard.running.wait() => return Ok(describe_exit(ended?)),
+            Ok(()) = dependencies.database.changed() => "the database moved",
+            Ok(()) = dependencies.inference.changed() => "the inference server moved",
         };
-        live.running.0.end(&SERVICE_END).await?;
+        live.guard.running.end(&SERVICE_END).await?;
         Ok(moved.to_owned())
     }
 
-    fn patience(&self) -> Patience {
-        self.patience
+    fn hang_policy(&self) -> HangPolicy {
+        self.hang_policy
     }
 
     async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
@@ -315,19 +323,19 @@ impl Unit for Service {
     }
 
     async fn kill(&mut self, mut live: Server) -> anyhow::Result<()> {
-        live.running.0.end(&AT_ONCE).await?;
+        live.guard.running.end(&KILL_NOW).await?;
         Ok(())
     }
 
     async fn stop(&mut self, mut live: Server) -> anyhow::Result<()> {
-        live.running.0.end(&SERVICE_END).await?;
+        live.guard.running.end(&SERVICE_END).await?;
         Ok(())
     }
 }
 
 impl Live for Server {
     fn process(&self) -> ProcessId {
-        self.running.0.id().clone()
+        self.guard.running.id().clone()
     }
 
     fn address(&self) -> SocketAddr {

@@ -49,12 +49,12 @@ pub(crate) enum HubError {
         reason: String,
     },
     /// It does not keep to the interface.
-    #[error("{host} {does}")]
-    Nonsense {
+    #[error("{host} {problem}")]
+    Protocol {
         /// The hub's host.
         host: String,
         /// What it does instead.
-        does: String,
+        problem: String,
     },
 }
 

@@ -106,7 +106,7 @@ impl Dates {
             }
             return Ok(dates);
         }
-        let mut seen = Seen::default();
+        let mut seen = Survey::default();
         values.for_each(|(line, value)| seen.look(line, value));
         let (order, note) = seen.conclude().map_err(|problem| format!("{field}: {problem}"))?;
         (dates.order, dates.note) = (order, note.map(|note| format!("{field}: {note}")));
@@ -146,7 +146,7 @@ fn shown(value: &Value) -> String {
 
 /// What the values of a column show.
 #[derive(Default)]
-struct Seen {
+struct Survey {
     day_first: Option<(u64, String)>,
     month_first: Option<(u64, String)>,
     doubtful: Option<(u64, String)>,
@@ -157,7 +157,7 @@ struct Seen {
     certain: u64,
 }
 
-impl Seen {
+impl Survey {
     fn look(&mut self, line: u64, value: &Value) {
         let text = || shown(value);
         if value.as_f64().is_some_and(|count| is_seconds(count) || is_milliseconds(count)) {

@@ -98,7 +98,7 @@ pub(super) fn is_json(text: &str) -> bool {
 }
 
 /// What a text is that is neither JSON nor delimited.
-pub(super) fn foreign(text: &str) -> Option<&'static str> {
+pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
     if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {
         Some("a web page, despite its name; open it in a spreadsheet program and save it as .xlsx")
@@ -182,7 +182,7 @@ mod tests {
         check("{título};url", false);
         check("a,b", false);
         assert_eq!(kind(b"PAR1"), Kind::Parquet);
-        assert!(foreign("<html><table>").is_some_and(|what| what.starts_with("a web page")));
-        assert!(foreign("a,b").is_none());
+        assert!(unsupported("<html><table>").is_some_and(|what| what.starts_with("a web page")));
+        assert!(unsupported("a,b").is_none());
     }
 }

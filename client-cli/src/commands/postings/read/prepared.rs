@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// How a file was understood.
 #[derive(Debug, Default)]
-pub(crate) struct Understood {
+pub(crate) struct FileSummary {
     /// Name of the file.
     pub(crate) file: String,
     /// What it is.
@@ -27,7 +27,7 @@ pub(crate) struct Understood {
 /// Everything that files hold, ready to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    pub(crate) files: Vec<Understood>,
+    pub(crate) files: Vec<FileSummary>,
     pub(crate) ads: Vec<ImportPostingsRequest>,
     /// Rows that are not sent, equal problems once.
     pub(crate) refused: Vec<ImportError>,

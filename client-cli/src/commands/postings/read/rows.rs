@@ -10,7 +10,7 @@ use super::cell::is_empty;
 use super::columns::Mapping;
 use super::dates::{DateFormat, Dates};
 use super::options::ImportOptions;
-use super::prepared::{Ad, Prepared, Understood};
+use super::prepared::{Ad, FileSummary, Prepared};
 use super::problems::Problems;
 use super::table::{Row, Table};
 use super::{pay, values, workbook};
@@ -34,7 +34,7 @@ pub(super) fn ads(
     file: &str,
     table: &Table,
     import: &ImportOptions,
-    (understood, prepared): (&mut Understood, &mut Prepared),
+    (summary, prepared): (&mut FileSummary, &mut Prepared),
 ) -> Result<Vec<Ad>, String> {
     let defaults = [
         ("portal", import.portal.as_deref()),
@@ -44,10 +44,9 @@ pub(super) fn ads(
     let given: Vec<&str> =
         defaults.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| *field).collect();
     let mapping = Mapping::find(&table.columns, &table.rows, &import.map, &given)?;
-    understood.columns = mapping.shown(&table.columns);
-    understood.unused.clone_from(&mapping.unused);
-    understood.remarkable =
-        mapping.inferred || !matches!(table.form.as_str(), "delimited text" | "JSON Lines");
+    summary.columns = mapping.shown(&table.columns);
+    summary.unused.clone_from(&mapping.unused);
+    summary.remarkable = mapping.inferred || !matches!(table.form.as_str(), "delimited text" | "JSON Lines");
     let converter = Converter {
         posted: dates(&mapping, table, "posted_date", &import.date_format)?,
         scraped: dates(&mapping, table, "scraped_at", &import.date_format)?,
@@ -56,7 +55,7 @@ pub(super) fn ads(
     };
     let notes =
         [&converter.posted, &converter.scraped].into_iter().flatten().filter_map(|dates| dates.note.clone());
-    understood.notes.extend(notes);
+    summary.notes.extend(notes);
     let (mut refused, mut changed) = (Problems::default(), Problems::default());
     let mut ads = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
@@ -88,7 +87,7 @@ fn dates(
     let cells = || table.rows.iter().filter_map(|row| cell(row, places).map(|value| (row.place, value)));
     if table.form.starts_with("a spreadsheet")
         && *format == DateFormat::Detect
-        && let Some(problem) = workbook::half_taken(cells())
+        && let Some(problem) = workbook::half_converted(cells())
     {
         return Err(format!("{field}: {problem}"));
     }
@@ -193,7 +192,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Ids that stand for several addresses name no advertisement: they are left to the addresses.
-pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
+pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     type Key = (String, String, String);
     let text = |ad: &Ad, field: &str| {
         ad.object.get(field).and_then(Value::as_str).unwrap_or_default().trim().to_owned()

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::grid::Grid;
 use super::problems::Problems;
 use super::table::Table;
-use super::{columns, dates, spread, values};
+use super::{columns, dates, ods, values};
 use crate::commands::text::excerpt;
 
 /// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far
@@ -30,7 +30,7 @@ pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String
 }
 
 fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
-    if spread::cells(&bytes) > CELLS {
+    if ods::cells(&bytes) > CELLS {
         return Err(format!("a sheet spans more than {CELLS} cells; delete cells far below or to the right"));
     }
     let mut book = open_workbook_auto_from_rs(Cursor::new(bytes))
@@ -90,7 +90,10 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
         (1, _) => 0,
         (_, [one]) => *one,
         _ => {
-            return Err(format!("several sheets contain data: {}; choose one with --sheet", names.join(", ")));
+            return Err(format!(
+                "several sheets contain data: {}; choose one with --sheet",
+                names.join(", ")
+            ));
         }
     };
     let (name, rows) = filled.swap_remove(at);
@@ -191,7 +194,7 @@ fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u1
 /// Whether a spreadsheet took part of a column for dates and left the others as text, which it does
 /// where its country's order of day and month is another: then those it took have the two
 /// exchanged.
-pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
+pub(super) fn half_converted<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
     let (mut taken, mut left, mut all_low) = (0, None, true);
     for (row, value) in values {
         let Some(text) = value.as_str() else { continue };
@@ -225,7 +228,7 @@ mod tests {
     fn columns_half_taken_for_dates_are_noticed() {
         let check = |values: &[&str], expected: bool| {
             let values: Vec<Value> = values.iter().map(|value| json!(value)).collect();
-            assert_eq!(half_taken((2..).zip(&values)).is_some(), expected, "{values:?}");
+            assert_eq!(half_converted((2..).zip(&values)).is_some(), expected, "{values:?}");
         };
         check(&["2025-11-03", "2025-05-11", "25/11/2025"], true);
         check(&["2025-11-03", "2025-05-21", "25/11/2025"], false);

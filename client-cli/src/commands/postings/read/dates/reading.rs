@@ -26,8 +26,8 @@ const MONTHS: [&[&str]; 12] = [
 
 /// A day, with the time where there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Moment {
-    pub(in super::super) day: NaiveDate,
+pub(crate) struct Moment {
+    pub(crate) day: NaiveDate,
     pub(super) time: Option<NaiveTime>,
     pub(super) zone: Option<FixedOffset>,
 }
@@ -42,12 +42,12 @@ impl Moment {
     }
 
     /// Whether it says its zone.
-    pub(in super::super) fn has_zone(&self) -> bool {
+    pub(crate) fn has_zone(&self) -> bool {
         self.zone.is_some()
     }
 
     /// RFC 3339; without a zone in UTC.
-    pub(in super::super) fn to_rfc3339(self) -> String {
+    pub(crate) fn to_rfc3339(self) -> String {
         let naive = self.day.and_time(self.time.unwrap_or(NaiveTime::MIN));
         match self.zone.and_then(|zone| naive.and_local_timezone(zone).single()) {
             Some(moment) => moment.to_rfc3339(),
@@ -154,7 +154,7 @@ fn digits(text: &str) -> Reading {
 }
 
 /// The first two numbers of a date with slashes, dashes or points whose order is not certain.
-pub(in super::super) fn slashed(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn slashed(text: &str) -> Option<(u32, u32)> {
     match text_reading(text.trim()) {
         Reading::Pair { first, second, .. } => Some((first, second)),
         _ => None,

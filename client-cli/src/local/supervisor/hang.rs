@@ -7,39 +7,39 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often a running process is asked, and how long an answer may take.
-pub(crate) const USUAL_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long silence is borne.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct HangPolicy {
     /// From one question to the next; also how long one waits for its answer.
     pub(super) interval: Duration,
     /// Questions without an answer, one after the other, until the process counts as hung.
-    pub(super) questions: u32,
+    pub(super) max_missed: u32,
 }
 
-impl Patience {
+impl HangPolicy {
     /// For a service: a minute at the usual interval.
     pub(super) fn of_service(interval: Duration) -> Self {
-        Self { interval, questions: 6 }
+        Self { interval, max_missed: 6 }
     }
 
     /// For Postgres, whose end costs a recovery: two minutes at the usual interval.
     pub(super) fn of_postgres(interval: Duration) -> Self {
-        Self { interval, questions: 12 }
+        Self { interval, max_missed: 12 }
     }
 }
 
 /// What a process that hangs was like.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct Hang {
     /// When it last answered.
     pub(super) since: Instant,
     /// What the last question met.
     why: String,
 }
 
-impl Silence {
+impl Hang {
     /// Why the process is ended.
     pub(super) fn reason(&self) -> String {
         format!("hung: no response for {} s ({})", self.since.elapsed().as_secs(), self.why)
@@ -48,27 +48,27 @@ impl Silence {
 
 /// Waits until the process at `address` left as many questions as allowed without an answer.
 /// `answers` asks once within a time and says what is wrong, if anything is.
-pub(super) async fn silence<F>(
+pub(super) async fn detect_hang<F>(
     address: SocketAddr,
-    patience: Patience,
+    policy: HangPolicy,
     answers: impl Fn(SocketAddr, Duration) -> F,
-) -> Silence
+) -> Hang
 where
     F: Future<Output = Result<(), String>>,
 {
-    let mut turns = interval(patience.interval);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    turns.tick().await;
-    let (mut since, mut unanswered) = (Instant::now(), 0);
+    let mut ticks = interval(policy.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let (mut since, mut missed) = (Instant::now(), 0);
     loop {
-        turns.tick().await;
-        match answers(address, patience.interval).await {
-            Ok(()) => (since, unanswered) = (Instant::now(), 0),
+        ticks.tick().await;
+        match answers(address, policy.interval).await {
+            Ok(()) => (since, missed) = (Instant::now(), 0),
             Err(why) => {
-                unanswered += 1;
-                tracing::warn!(address = %address, unanswered, error.message = why, "health check failed");
-                if unanswered >= patience.questions {
-                    return Silence { since, why };
+                missed += 1;
+                tracing::warn!(address = %address, missed, error.message = why, "health check failed");
+                if missed >= policy.max_missed {
+                    return Hang { since, why };
                 }
             }
         }
@@ -89,17 +89,17 @@ mod tests {
             let turn = asked.fetch_add(1, Ordering::SeqCst);
             async move { if turn == 2 { Ok(()) } else { Err("no answer".to_owned()) } }
         };
-        let patience = Patience { interval: Duration::from_millis(2), questions: 3 };
-        let silence = silence(([127, 0, 0, 1], 1).into(), patience, answers).await;
+        let policy = HangPolicy { interval: Duration::from_millis(2), max_missed: 3 };
+        let hang = detect_hang(([127, 0, 0, 1], 1).into(), policy, answers).await;
         assert_eq!(asked.load(Ordering::SeqCst), 6);
-        assert_eq!(silence.reason(), "hung: no response for 0 s (no answer)");
+        assert_eq!(hang.reason(), "hung: no response for 0 s (no answer)");
     }
 
     #[test]
     fn postgres_is_borne_with_for_longer() {
         let second = Duration::from_secs(1);
-        let borne = |patience: Patience| patience.interval * patience.questions;
-        assert_eq!(borne(Patience::of_service(USUAL_INTERVAL)), second * 60);
-        assert_eq!(borne(Patience::of_postgres(USUAL_INTERVAL)), second * 120);
+        let borne = |policy: HangPolicy| policy.interval * policy.max_missed;
+        assert_eq!(borne(HangPolicy::of_service(DEFAULT_HEALTH_INTERVAL)), second * 60);
+        assert_eq!(borne(HangPolicy::of_postgres(DEFAULT_HEALTH_INTERVAL)), second * 120);
     }
 }
