@@ -64,7 +64,8 @@ enum Command {
     Supervise(supervise::Arguments),
 }
 
-/// The program with the options that say which stack is meant, unless the environment says it.
+/// The command that calls this program on the same stack again: with the options that select the
+/// stack, unless the environment selects it.
 fn program(cli: &Cli) -> String {
     let mut program = "observatory".to_owned();
     let said = |name: &str, value: &str| std::env::var(name).is_ok_and(|there| there == value);
@@ -80,8 +81,8 @@ fn program(cli: &Cli) -> String {
     program
 }
 
-/// Parses the arguments, runs the command and says how it ended: 0 done, 1 finished with failures
-/// or nothing found, 2 usage or I/O.
+/// Parses the arguments, runs the command and returns the exit code: 0 done, 1 finished with
+/// failures or nothing found, 2 usage or I/O error, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -102,7 +103,7 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failures) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        // The reader has seen enough, as `head` has.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -111,10 +112,10 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
     }
 }
 
-/// Help and version are data; what is wrong with the arguments is said on stderr.
+/// Prints help and version to stdout, as data, and usage errors to stderr.
 fn print_parse_error(said: &clap::Error) -> ExitCode {
     if said.use_stderr() || output::is_terminal() {
-        // In colours, where the terminal and its user want them.
+        // clap prints in colour if the terminal supports it and NO_COLOR does not forbid it.
         let _ = said.print();
         return if said.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
@@ -151,7 +152,8 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Logs go to stderr: a supervisor's as JSON for its file, others' only when something is wrong.
+/// Starts logging to stderr: as JSON for the supervisor, whose stderr is a file, and only warnings
+/// for other commands.
 fn start_log(supervisor: bool) {
     let default = if supervisor { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("OBSERVATORY_LOG")

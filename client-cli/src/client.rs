@@ -18,14 +18,14 @@ use crate::error::Hinted;
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
 use crate::output::progress;
 
-/// Longest wait for a connection.
+/// Time-out for a connection: local services answer at once, remote ones within a few round trips.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Largest message accepted from a service: the default of the inference server's
 /// `--max-response-bytes`. gRPC's own default of 4 MiB is less than a page of exported postings.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// How to find the services.
+/// Addresses of the services, and the credentials for them.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
@@ -33,14 +33,14 @@ pub struct ClientOptions {
     /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// What is shown to the pipeline services, and whom to trust.
+    /// Credentials for the pipeline services.
     #[command(flatten)]
     pub endpoint_credentials: EndpointCredentials,
     /// Address of the inference server, http://HOST:PORT or https://HOST:PORT [default: the local
     /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
-    /// What is shown to the inference server, and whom to trust.
+    /// Credentials for the inference server.
     #[command(flatten)]
     pub credentials: Credentials,
     /// Do not start the local stack if it is not running.
@@ -48,7 +48,7 @@ pub struct ClientOptions {
     pub no_start: bool,
 }
 
-/// Opens connections to the services of a stack, here or elsewhere.
+/// Opens connections to the services of a local or remote stack.
 #[derive(Debug, Clone)]
 pub struct Client {
     options: ClientOptions,
@@ -56,24 +56,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the endpoints of `options`, else for the local stack of `data`.
+    /// A client for the addresses in `options`, and for the local stack of `data` if there are
+    /// none.
     pub fn new(options: ClientOptions, data: DataDir) -> Self {
         Self { options, stack: Stack::new(data) }
     }
 
-    /// A connection to the pipeline services that shows the credentials; those of the local stack
-    /// speak no TLS, and their token is found.
+    /// Connects to the pipeline services. The local stack does not use TLS, and its token is found
+    /// in the data directory.
     ///
     /// # Errors
-    /// If the named endpoint does not answer, the credentials cannot be used, or the local stack
-    /// does not run and may not or cannot be started.
+    /// If the address does not respond, the credentials are invalid, or the local stack is not
+    /// running and must not or cannot be started.
     pub async fn pipeline(&self) -> anyhow::Result<Connection> {
         let credentials = Credentials::from(self.options.endpoint_credentials.clone());
         let token = self.stack.data().token(binaries::PIPELINE);
         self.connect(binaries::PIPELINE, self.options.endpoint.as_deref(), &credentials, token).await
     }
 
-    /// As [`Client::pipeline`], to the inference server.
+    /// Connects to the inference server, like [`Client::pipeline`].
     ///
     /// # Errors
     /// As [`Client::pipeline`].
@@ -100,7 +101,7 @@ impl Client {
         connected.map_err(|error| connect_error(name, address, credentials.flags, error))
     }
 
-    /// The address of a local service that answers.
+    /// Finds a local service that responds, starting the stack if necessary.
     async fn local(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let status = self.stack.status().await?;
         if let Some(address) = responding_address(&status, name).await {
@@ -131,7 +132,8 @@ impl Client {
     }
 }
 
-/// A service may be used while another is not healthy: the services say themselves what they lack.
+/// Returns the address of a service that responds. It need not be healthy: services report missing
+/// dependencies themselves, and better than a client could.
 async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
@@ -152,7 +154,8 @@ fn no_response(name: &str, address: &dyn std::fmt::Display) -> String {
     format!("no {name} answers at {address}")
 }
 
-/// A failed handshake says itself what to do; otherwise the address is the first suspect.
+/// Explains a failed connection. A failed handshake has an explanation of its own; otherwise the
+/// address is the first suspect.
 fn connect_error(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
     let no_response = no_response(name, &address);
     let advice = wanted(&error).map(|wanted| wanted.advice(flags));
@@ -172,10 +175,10 @@ fn connect_error(name: &str, address: &str, flags: Flags, error: tonic::transpor
     }
 }
 
-/// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
+/// Unwraps the response of a call, or explains its status with a hint.
 ///
 /// # Errors
-/// If the service refused.
+/// If the call failed.
 pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
     match result {
         Ok(response) => Ok(response.into_inner()),
@@ -183,12 +186,12 @@ pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T
     }
 }
 
-/// A refusal of a service as an error for people.
+/// Converts the status of a failed call to an error for people.
 pub(crate) fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
         (Some(wanted), _) => return anyhow::anyhow!(advice(wanted, status)),
-        // Words of hyper and tonic for a connection that ended under a call: the alert with the
-        // reason may come too late.
+        // The texts of hyper and tonic for a connection that was closed during a call. The TLS
+        // alert with the reason may arrive too late to be part of it.
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
                 "the connection was closed before the response arrived",
@@ -226,14 +229,15 @@ pub(crate) fn refusal(status: &Status) -> anyhow::Error {
     }
 }
 
-/// Flags for the server that refused.
+/// The flags for the server that returned the status.
 fn flags(status: &Status) -> Flags {
     let info = status.get_details_error_info();
     let is_inference = info.is_some_and(|info| info.domain.starts_with("inference."));
     if is_inference { Flags::INFERENCE } else { Flags::ENDPOINT }
 }
 
-/// What a server wants that ended the connection, which is not known by its words.
+/// Advice about client certificates. The status does not tell which server closed the connection,
+/// so the flags of both are named.
 fn advice(wanted: Wanted, status: &Status) -> String {
     let advice = wanted.advice(flags(status));
     format!("{advice} ({} for the inference server)", Flags::INFERENCE.pair())

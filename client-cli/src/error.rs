@@ -16,22 +16,22 @@ pub(crate) struct Hinted {
 }
 
 impl Hinted {
-    /// An error that says `message` and advises `hint`.
+    /// A new error with a hint.
     pub(crate) fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
         Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
     }
 
-    /// The error with advice.
+    /// Adds a hint to an error.
     pub(crate) fn wrap(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
         Self { source: source.into(), hint: hint.into() }.into()
     }
 
-    /// What the user can do.
+    /// The hint.
     pub(crate) fn hint(&self) -> &str {
         &self.hint
     }
 
-    /// The error that the hint belongs to; it is not in the chain of causes, where it would be
+    /// The error that the hint belongs to. It is not in the chain of causes, where it would be
     /// printed twice.
     pub(crate) fn inner(&self) -> &anyhow::Error {
         &self.source
@@ -52,7 +52,7 @@ impl StdError for Hinted {
 
 /// Adds a hint to the error of a result.
 pub(crate) trait Hint<T> {
-    /// Keeps the error and adds what the user can do about it.
+    /// Adds a hint to the error, if there is one.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
@@ -68,16 +68,16 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
 pub(crate) struct AlreadyRunning {
     /// The data directory in question.
     pub data_dir: String,
-    /// The process that holds it, as far as the lock file says; 0 when it does not.
+    /// The process that holds it, according to the lock file; 0 if that does not say.
     pub pid: i32,
 }
 
-/// The hint nearest to the top of the chain.
+/// Returns the first hint in the chain of causes.
 pub(crate) fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(Hinted::hint)
 }
 
-/// The lines that are printed for an error; `colour` marks the first word.
+/// Renders an error and its hint; `colour` highlights the first word.
 pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
     let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let mut text = format!("{on}error{off}: {error:#}\n");
@@ -87,7 +87,7 @@ pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
     text
 }
 
-/// Prints the error to stderr; a closed stderr is nobody's problem.
+/// Prints the error to stderr. A closed stderr is ignored.
 pub(crate) fn report(error: &anyhow::Error) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

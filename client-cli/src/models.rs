@@ -30,13 +30,13 @@ pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_e
 pub use pull::{Pulled, Request, is_not_found, pull};
 pub use record::{Record, Source};
 
-/// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model
-/// of that name is replaced only when the copy is whole. A folder that was a model of another store
-/// keeps its record, and has to be what the record says.
+/// Copies a folder of model files, or a GGUF file, into the store under `name`. An existing model
+/// is replaced only when the copy is complete. A folder from another store keeps its record, and
+/// must match it.
 ///
 /// # Errors
-/// If the folder lacks a needed file or differs from its record, the name is not usable, or the
-/// store cannot be written.
+/// If the folder lacks a needed file or differs from its record, the name is invalid, or the store
+/// cannot be written to.
 pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
     ensure!(from.exists(), "{} does not exist", from.display());
@@ -78,10 +78,10 @@ fn check_intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
     ))
 }
 
-/// Names of the models in the store.
+/// Lists the models in the store.
 ///
 /// # Errors
-/// If the store cannot be read; one that does not exist is empty.
+/// If the store cannot be read; a missing store is empty.
 pub fn stored(store: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for organisation in folders(store)? {
@@ -120,15 +120,15 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a folder is meant to be a model, whole or not.
+/// True if a folder looks like a model, complete or not.
 pub(crate) fn looks_like_model(folder: &Path) -> bool {
     folder.join(NEEDED[0]).is_file() || !gguf_files(folder).is_empty()
 }
 
-/// Whether a folder holds what the inference server needs of a model.
+/// Checks that a folder contains everything the inference server needs.
 ///
 /// # Errors
-/// If it does not; names what is missing.
+/// Names the missing file.
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let has_checkpoint = CHECKPOINTS.iter().any(|file| folder.join(file).is_file());
     if !has_checkpoint {
@@ -170,9 +170,8 @@ fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 
-/// Moves a whole model to its place. One that stands there changes places with it at once, where
-/// the file system can do that, and is deleted; a server that has it open keeps reading the old
-/// files.
+/// Moves a complete model to its place. An existing one is exchanged with it atomically, if the
+/// file system supports that, and deleted; a server that has it open keeps reading the old files.
 fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
@@ -190,8 +189,8 @@ fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// A staged folder is private to its maker, and what was copied or pulled may be; the server may
-/// run as somebody else.
+/// Makes a model readable for all, since the server may run as another user. A temporary folder is
+/// private to its owner, and copied or pulled files may be.
 fn make_readable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let cannot = || format!("cannot make {} readable", path.display());
@@ -210,7 +209,7 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
-        // What tools keep for themselves beside a download is not part of the model.
+        // Hidden files are bookkeeping of download tools, not part of the model.
         if name.to_string_lossy().starts_with('.') {
             continue;
         }

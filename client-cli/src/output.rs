@@ -9,42 +9,42 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// How a command that did its work ended.
+/// Outcome of a command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Everything asked for was done: exit code 0.
     Done,
     /// It finished with failures, or found nothing: exit code 1.
     Failures,
-    /// The user stopped it: exit code 130, as shells have it.
+    /// The user interrupted it: exit code 130, as in shells (128 + SIGINT).
     Interrupted,
 }
 
 impl Outcome {
-    /// `Done` when `fine`, else `Failures`.
+    /// `Done` if `ok`, else `Failures`.
     pub(crate) fn done_if(ok: bool) -> Self {
         if ok { Self::Done } else { Self::Failures }
     }
 }
 
-/// Where results go and in which form.
+/// Prints results as text or JSON.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
-    /// Text for people, or one JSON document when `json`.
+    /// Prints one JSON document if `json`, else text.
     pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether results are printed as JSON.
+    /// True if results are printed as JSON.
     pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
-    /// Prints one result: its `Display`, or its JSON.
+    /// Prints a result, by `Display` or as JSON.
     ///
     /// # Errors
     /// [`Unwritable`].
@@ -52,7 +52,7 @@ impl Output {
         if self.json { print(serde_json::to_string_pretty(value)? + "\n") } else { print(value) }
     }
 
-    /// Prints a list; of an empty one `nothing` says on stderr what would fill it.
+    /// Prints a list. If it is empty, `when_empty` explains on stderr how to fill it.
     ///
     /// # Errors
     /// [`Unwritable`].
@@ -65,7 +65,7 @@ impl Output {
     }
 }
 
-/// Waits for an answer; where that takes long, says how long already.
+/// Waits for `answer`, showing the elapsed time if it takes long.
 pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let (mut live, began) = (LiveLine::default(), Instant::now());
     let step = if live.terminal { Duration::from_secs(1) } else { LINE_INTERVAL };
@@ -82,7 +82,7 @@ pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>
     }
 }
 
-/// Prints a text to stdout as it is.
+/// Prints text to stdout.
 ///
 /// # Errors
 /// [`Unwritable`].
@@ -93,17 +93,17 @@ pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a person reads stdout.
+/// True if stdout is a terminal.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// The standard output cannot be written.
+/// Writing to standard output failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output")]
 pub(crate) struct Unwritable(#[source] io::Error);
 
-/// The standard output, whose errors say that they are its own: see [`is_closed`].
+/// Standard output, with errors marked as [`Unwritable`]; see [`is_broken_pipe`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stdout;
 
@@ -121,24 +121,24 @@ fn unwritable(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Unwritable(error))
 }
 
-/// Whether the error is only that the reader of our output went away.
+/// True if the reader of standard output closed the pipe.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Says what is going on, on stderr; progress is never data. A closed stderr is nobody's problem.
+/// Prints a status line to stderr, since progress is never data. A closed stderr is ignored.
 pub(crate) fn progress(message: impl fmt::Display) {
     write_stderr(format_args!("{message}\n"));
 }
 
-/// Writes a text to stderr as it is.
+/// Writes text to stderr.
 pub(crate) fn write_stderr(text: impl fmt::Display) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
-/// A line on a terminal that is written again and again; nothing where stderr is none.
+/// A line on the terminal that is redrawn; shows nothing if stderr is not a terminal.
 #[derive(Debug)]
 pub(crate) struct LiveLine {
     terminal: bool,
@@ -152,7 +152,7 @@ impl Default for LiveLine {
 }
 
 impl LiveLine {
-    /// Writes the line in place of what it said before.
+    /// Redraws the line.
     pub(crate) fn show(&mut self, text: impl fmt::Display) {
         if self.terminal {
             write_stderr(format_args!("\r\x1b[2K{text}"));
@@ -160,7 +160,7 @@ impl LiveLine {
         }
     }
 
-    /// Takes the line away, so that another one may be written.
+    /// Erases the line, so that others can be printed.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.open) {
             write_stderr("\r\x1b[2K");
@@ -174,21 +174,21 @@ impl Drop for LiveLine {
     }
 }
 
-/// Time that a piece of work may take before it is shown how far it is.
+/// Progress is shown only after this time: a shorter wait needs no explanation.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
-/// Time between two drawings on a terminal.
+/// Interval between redraws on a terminal: looks smooth and costs little.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// Time between two plain lines.
+/// Interval between plain lines, which fill a log file.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Width of the bar.
+/// Width of the bar in characters, which leaves room for the text in 80 columns.
 const BAR_WIDTH: u64 = 24;
 
-/// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is
-/// soon done.
+/// Progress of a long operation: a bar on a terminal, plain lines elsewhere, nothing if it is done
+/// soon.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
-    /// None where nobody knows.
+    /// `None` if unknown.
     total: Option<u64>,
     done: u64,
     live: LiveLine,
@@ -197,12 +197,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Work on `total` of what is named.
+    /// Progress over `total` items, called `what`.
     pub(crate) fn new(what: &'static str, total: u64) -> Self {
         Self::of(what, Some(total))
     }
 
-    /// Work on as much of what is named as there may be.
+    /// Progress over an unknown number of items, called `what`.
     pub(crate) fn open_ended(what: &'static str) -> Self {
         Self::of(what, None)
     }
@@ -211,7 +211,7 @@ impl Progress {
         Self { what, total, done: 0, live: LiveLine::default(), began: Instant::now(), drawn: None }
     }
 
-    /// So many more are done.
+    /// Adds `count` finished items, and redraws if it is time.
     pub(crate) fn advance(&mut self, count: u64) {
         self.done += count;
         let wait = if self.live.terminal { REDRAW_INTERVAL } else { LINE_INTERVAL };
@@ -242,7 +242,7 @@ impl Progress {
     }
 }
 
-/// Rows as aligned columns, two spaces apart, without trailing blanks.
+/// Writes rows as aligned columns, two spaces apart, without trailing blanks.
 pub(crate) fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
@@ -258,7 +258,7 @@ pub(crate) fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::
     Ok(())
 }
 
-/// A result that is a text for people and any JSON for programs.
+/// A result with text for people and JSON for programs.
 #[derive(Debug)]
 pub(crate) struct Document {
     text: String,
@@ -266,14 +266,14 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// `text` as it is, or `json`.
+    /// Prints `text`, or `json` with `--json`.
     pub(crate) fn new(text: String, json: serde_json::Value) -> Self {
         Self { text, json }
     }
 }
 
 impl From<serde_json::Value> for Document {
-    /// JSON for both.
+    /// Prints JSON in both cases.
     fn from(json: serde_json::Value) -> Self {
         Self { text: format!("{json:#}\n"), json }
     }
@@ -291,7 +291,7 @@ impl Serialize for Document {
     }
 }
 
-/// A result that is a table for people and any JSON for programs.
+/// A result with a table for people and JSON for programs.
 pub(crate) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -299,12 +299,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table under `header`; `json` is what `--json` prints.
+    /// A table with a header; `--json` prints `json`.
     pub(crate) fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
         Self { header: header.iter().map(|title| title.to_uppercase()).collect(), rows, json }
     }
 
-    /// Whether there is no row.
+    /// True if there are no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// If stdout cannot be written.
 pub(crate) fn run(mut program: clap::Command, arguments: Arguments) -> anyhow::Result<Outcome> {
-    // Written in one go: the generator panics when its output is closed.
+    // Into memory first, because the generator panics if its output is closed.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut program, "observatory", &mut script);
     output::print(String::from_utf8(script)?)?;

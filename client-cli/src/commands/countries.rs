@@ -29,10 +29,10 @@ enum Action {
     },
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut postings = PostingServiceClient::new(context.client.pipeline().await?);
     let found = match arguments.action {

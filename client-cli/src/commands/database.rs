@@ -40,10 +40,10 @@ enum Action {
     },
 }
 
-/// Runs the owner of the schema as a child.
+/// Runs `pipeline-services`, which owns the schema, as a child process.
 ///
 /// # Errors
-/// If the program or the database is missing.
+/// If the program or the database is missing, or the program fails.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let url = match arguments.database_url.filter(|url| !url.is_empty()) {
         Some(url) => url,
@@ -84,7 +84,8 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     Ok(Outcome::Done)
 }
 
-/// What `up` and `doctor` would say of the server; without psql the migration says it itself.
+/// Checks the server as `up` and `doctor` do. Without psql the migration itself reports a server
+/// that is too old.
 async fn check_server(context: &Context, url: &ConnectionUrl) -> anyhow::Result<()> {
     let embedded = StackState::load(&context.data).ok().and_then(|state| state.database?.embedded);
     match Psql::find(embedded.as_ref().map(|distribution| distribution.bin.as_path())) {

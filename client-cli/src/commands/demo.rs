@@ -27,7 +27,7 @@ use crate::output::{Document, Outcome, progress};
 use marks::Score;
 use portals::{Portals, SIMULATOR};
 
-/// Countries of the advertisements, beside those that a new database accepts.
+/// Countries of the advertisements that a new database does not accept yet.
 const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 
 /// Run the whole pipeline on simulated portals and write a report.
@@ -51,11 +51,11 @@ pub(crate) struct Arguments {
     seed: u64,
 }
 
-/// Serves the portals, brings up a stack of the demo's own, runs, and copies the report to where
-/// the user wants it.
+/// Serves the portals, starts a separate stack, runs the pipeline and copies the report to the
+/// output directory.
 ///
 /// # Errors
-/// If something needed is missing; the text names it.
+/// If something needed is missing, which the message names.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let out = match &arguments.out {
@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let simulator = binaries::find(&programs, SIMULATOR)?;
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
-    // Every demo is a first run: what an earlier one left would be skipped as up to date.
+    // Start from nothing, since the stages would skip the results of an earlier demo as up to date.
     stack.down().await?;
     if data.root().exists() {
         std::fs::remove_dir_all(data.root())
@@ -107,7 +107,7 @@ fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
-/// Without any model in the store, the encoder of the pinned package serves.
+/// Imports the packaged encoder if the model store is empty.
 async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     let store = up_options(context)?.models.unwrap_or_default();
     if models::stored(&store)?.is_empty() {
@@ -116,16 +116,17 @@ async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the job ended.
+/// Results of the demo.
 struct End {
-    /// The first visit's run.
+    /// The run of the first visit.
     first: Run,
-    /// The run of the second visit, with everything after it.
+    /// The run of the second visit, with all stages.
     run: Run,
     score: Score,
 }
 
-/// Two visits a week apart, then every stage, then the comparison with the marks and the report.
+/// Visits the portals twice, a week apart, runs all stages, scores the extraction and delivers the
+/// report.
 async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<End> {
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
     let pipeline = client.pipeline().await?;
@@ -158,7 +159,7 @@ async fn deliver(pipeline: Connection, run: &Run, out: &Path) -> anyhow::Result<
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)
 }
 
-/// The last lines: what ran, on which models, how much, how well, how long, where to look.
+/// The summary at the end: models, counts, accuracy, durations, and the location of the report.
 fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let run = runs::as_json(&end.run);
     let facts = &run["facts"];

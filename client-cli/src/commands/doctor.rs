@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     machine: MachineOptions,
 }
 
-/// Looks at everything and prints what was found.
+/// Runs all checks and prints the results.
 ///
 /// # Errors
 /// If the report cannot be printed.

@@ -15,7 +15,7 @@ use crate::output::Outcome;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// What was stopped.
+/// Result of the command.
 #[derive(Debug, Serialize)]
 struct Answer {
     stopped: bool,
@@ -32,10 +32,10 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Stops the stack; nothing to stop is no failure.
+/// Stops the stack. It is no failure if nothing is running.
 ///
 /// # Errors
-/// If a process belongs to somebody else or does not end.
+/// If a process belongs to another user or does not end.
 pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let downed = Stack::new(context.data.clone()).down().await?;
     let answer = match downed {

@@ -17,7 +17,7 @@ use crate::output::{Outcome, Progress, Stdout, progress};
 /// Export stored postings, skills or clusters to a file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// What to export.
+    /// Rows to export.
     subject: Subject,
     /// File format.
     #[arg(long, default_value = "csv")]
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     portal: String,
 }
 
-/// What can be exported.
+/// Kinds of rows.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Subject {
     /// Rows of raw_jobs.
@@ -55,10 +55,10 @@ enum Format {
     Jsonl,
 }
 
-/// Writes the file whole or not at all.
+/// Writes the file completely or not at all.
 ///
 /// # Errors
-/// If no service answers, it refuses, or the file cannot be written.
+/// If the service cannot be reached or refuses, or the file cannot be written.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let subject = match arguments.subject {
         Subject::Postings => "postings",
@@ -90,12 +90,12 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let cannot = || format!("cannot write {}", arguments.out.display());
     let unwritable = |error| anyhow::Error::from(error).context(cannot());
     if fs::metadata(&arguments.out).is_ok_and(|there| !there.is_file()) {
-        // A device or a pipe is written to; a folder is refused.
+        // A device or a pipe must be written in place: renaming a file over it would replace it.
         let mut file = fs::OpenOptions::new().write(true).open(&arguments.out).with_context(cannot)?;
         copy(context, request, &mut file, unwritable).await?;
         return Ok(Outcome::Done);
     }
-    // With the mode that any new file of the user gets.
+    // tempfile defaults to 0600; use the mode that any new file of the user gets.
     let mode = fs::Permissions::from_mode(0o666);
     let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
     let mut file = file.with_context(cannot)?;

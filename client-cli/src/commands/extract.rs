@@ -36,11 +36,11 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// Sends every line and prints the answers in the order of the lines; a bad line is named, the
-/// others are answered.
+/// Sends every line and prints the answers in order. An invalid line is reported, the others are
+/// answered.
 ///
 /// # Errors
-/// If a file cannot be read or written, or no service answers.
+/// If a file cannot be read or written, or the service cannot be reached.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let input = open(&arguments)?;
     let mut answers = Answers::open(arguments.out.as_deref())?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         .await
         .map_err(|status| refusal(&status))?
         .into_inner();
-    // On a terminal the answers themselves show how far it is.
+    // On a terminal the answers themselves are the progress.
     let watched = arguments.out.is_none() && output::is_terminal();
     let mut answered = (!watched).then(|| Progress::open_ended("advertisements read"));
     let mut failures = 0;
@@ -78,10 +78,10 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     Ok(Outcome::done_if(failures == 0))
 }
 
-/// Where the answers go.
+/// Output for the answers.
 struct Answers {
     writer: Box<dyn Write + Send>,
-    /// None for the standard output, whose errors name it themselves.
+    /// `None` for standard output, whose errors name it.
     path: Option<PathBuf>,
 }
 
@@ -133,7 +133,7 @@ fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {
     })
 }
 
-/// Sends the lines and, beside them, their numbers; returns how many there were.
+/// Sends the lines to the service and their numbers to `numbers`; returns how many were sent.
 fn send_lines(
     mut input: Box<dyn BufRead + Send>,
     spans: bool,
@@ -150,7 +150,7 @@ fn send_lines(
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        // A line that is not UTF-8 is answered like any other that is not JSON.
+        // The service reports a line that is not UTF-8 as it does any other that is not JSON.
         let document_json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
         sent += 1;
         if numbers.send(line).is_err()

@@ -59,10 +59,10 @@ enum Action {
     },
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no server answers or it refuses.
+/// If the server cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let channel = context.client.inference().await?;
     let model = Some(ModelRef { name: arguments.model, revision: String::new() });

@@ -76,10 +76,10 @@ enum ClusterAction {
 
 type Insights = InsightServiceClient<Connection>;
 
-/// Does what the subcommand of `skills` says.
+/// Runs a subcommand of `skills`.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
@@ -144,10 +144,10 @@ fn counts_json(found: &[SkillCount]) -> Value {
         .collect()
 }
 
-/// Does what the subcommand of `clusters` says.
+/// Runs a subcommand of `clusters`.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {

@@ -23,8 +23,8 @@ use crate::output::{Outcome, Table, progress};
 
 const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
 
-/// Environment variable with the token for the hub; not an argument, which other users of the
-/// machine could read.
+/// Environment variable with the token for the hub. Not an argument, because other users of the
+/// machine could read it.
 const TOKEN_ENV: &str = "HF_TOKEN";
 
 /// List, pull, import, load, unload and verify models.
@@ -122,10 +122,10 @@ impl Store {
     }
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no server answers, the hub does not give the model, or the folder is no model.
+/// If the server or the hub cannot be reached or refuses, or a folder is not a model.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
@@ -163,8 +163,8 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
     Ok(Outcome::Done)
 }
 
-/// A running stack does not look into its store by itself: its first model is loaded, of another
-/// one it is said how.
+/// Loads the model if the running stack has none, or else explains how to. The server does not
+/// watch its store.
 async fn load_if_first(context: &Context, name: &str) {
     if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
         return;
@@ -199,7 +199,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     let request = Request { name, revision, file: arguments.file, offline: arguments.offline };
     let options = HubOptions {
-        // Set to nothing is how some environments leave a variable away.
+        // Some environments unset a variable by making it empty.
         address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
         token: std::env::var(TOKEN_ENV).ok().map(Secret::from),
         proxy: true,
@@ -248,7 +248,7 @@ fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::done_if(!empty))
 }
 
-/// Where a model came from, for people.
+/// The origin of a model, for people.
 fn provenance(record: &Record) -> String {
     let revision: String = record.revision.iter().flat_map(|revision| revision.chars().take(12)).collect();
     match (record.source, record.requested.as_deref()) {
@@ -304,7 +304,7 @@ async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Mode
     let mut progress_events = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
     let (mut last, mut shown) = (None, 0);
     while let Some(message) = progress_events.message().await.map_err(|status| refusal(&status))? {
-        // A line for each tenth: the output may be a file.
+        // One line per tenth, since the output may be a file.
         let tenths = message.loaded_bytes * 10 / message.total_bytes.max(1);
         if tenths > shown {
             shown = tenths;
@@ -342,7 +342,7 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::done_if(!found.is_empty()))
 }
 
-/// What to do when no model is served, by what lies in the store.
+/// Explains how to load a model, depending on the models in the store.
 fn no_model_loaded(stored: &[String]) -> String {
     match stored {
         [] => "no model is loaded; run `observatory models pull NAME` or `observatory models import DIR`"

@@ -47,10 +47,10 @@ enum Action {
 
 type Postings = PostingServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If a file cannot be read, no service answers or it refuses.
+/// If a file cannot be read, or the service cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(options) => import::run(context, *options).await,

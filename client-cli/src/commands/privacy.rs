@@ -32,13 +32,13 @@ enum Action {
     },
 }
 
-/// Postings between two lines of progress.
+/// Postings between two progress lines, so that a log of a large database stays short.
 const STEP: u64 = 10_000;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers, or it stops before the end.
+/// If the service cannot be reached, or stops before the end.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let Action::Scrub { dry_run } = arguments.action;
     let mut privacy = PrivacyServiceClient::new(context.client.pipeline().await?);

@@ -60,15 +60,15 @@ enum Action {
 
 type Reports = ReportServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Build { run, formats, excel, out } => {
-            // Before the work, so that a folder that cannot be written costs nothing.
+            // Before the work, so that an unwritable folder does not waste it.
             let out = out.map(folder).transpose()?;
             let request = BuildReportRequest { run_id: run, formats, directory: String::new(), excel };
             let built = while_waiting("writing the report", service.build_report(request)).await;
@@ -98,13 +98,13 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
 }
 
-/// The latest reports, newest first: more than a user will ever look back.
+/// Lists the latest reports, newest first; 500 is the largest page.
 async fn list(service: &mut Reports) -> anyhow::Result<Vec<Report>> {
     let request = ListReportsRequest { page_size: 500, page_token: String::new() };
     Ok(answer(service.list_reports(request).await)?.reports)
 }
 
-/// A directory of this machine that can be written, by its whole path.
+/// Creates the output directory and checks that it can be written to; returns its absolute path.
 fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
     let out = std::path::absolute(out)?;
     fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
@@ -113,7 +113,7 @@ fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
     Ok(out)
 }
 
-/// Prints where the files of a report are, after it was copied where it is asked for.
+/// Downloads the report if `out` is given, then prints the paths of its files.
 async fn deliver(
     context: &Context,
     service: &mut Reports,
@@ -128,7 +128,7 @@ async fn deliver(
     Ok(Outcome::Done)
 }
 
-/// Copies the report of a run into a directory; tells whether the run has one.
+/// Downloads the report of a run; returns whether the run has one.
 ///
 /// # Errors
 /// If the service refuses, or the files cannot be written.
@@ -141,8 +141,8 @@ pub(crate) async fn copy_report_of(pipeline: Connection, run_id: &str, out: Path
     Ok(true)
 }
 
-/// Copies the files of a report into a directory: each appears whole, and only if all came as the
-/// report describes them.
+/// Downloads the files of a report. Each appears complete, and only if all match the checksums of
+/// the report.
 async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow::Result<()> {
     let request = DownloadReportRequest { report_id: report.report_id.clone() };
     let mut chunks = answer(service.download_report(request).await)?;
@@ -152,7 +152,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
         if files.last().is_none_or(|(name, _)| *name != part.name) {
             let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
             ensure!(is_name, "the server sent an invalid file name `{}`", part.name.escape_debug());
-            // With the mode that any new file of the user gets.
+            // tempfile defaults to 0600; use the mode that any new file of the user gets.
             let mode = fs::Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().permissions(mode).tempfile_in(out);
             files.push((part.name.clone(), file.with_context(|| cannot(&part.name))?));
@@ -172,7 +172,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     Ok(())
 }
 
-/// SHA-256 of a file, hexadecimal.
+/// SHA-256 of a file, in hexadecimal.
 fn digest(file: &Path) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut content = fs::File::open(file)?;

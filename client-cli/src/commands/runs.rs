@@ -55,7 +55,7 @@ enum Action {
     },
 }
 
-/// What a run covers.
+/// Filters and stages of a run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Start {
     /// Only postings seen on this portal; may be given several times.
@@ -94,10 +94,10 @@ impl Start {
 
 type Runs = OrchestratorServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut runs = Runs::new(context.client.pipeline().await?);
     match arguments.action {
@@ -141,7 +141,7 @@ pub(crate) async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<
     Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
 }
 
-/// Follows a run until it ends or the user has seen enough, which does not end the run.
+/// Follows a run until it ends or the user interrupts, which does not end the run.
 async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow::Result<Outcome> {
     let ended = tokio::select! {
         ended = watch(runs, id) => Some(ended?),
@@ -159,7 +159,7 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
     }
 }
 
-/// Follows a run, telling each change on stderr; returns its end.
+/// Follows a run, with progress on stderr; returns the finished run.
 ///
 /// # Errors
 /// If the stream ends before the run does.
@@ -169,7 +169,7 @@ pub(crate) async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
     loop {
         match follow(runs, id, &mut lines).await {
             Ok(run) => return Ok(run),
-            // A service that restarts is not the end of the run.
+            // The run outlives a restart of the service, so try again for a minute.
             Err(status) if is_passing(&status) && losses < 60 => {
                 losses += 1;
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -196,7 +196,7 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
     Err(Status::unavailable("the service stopped reporting on the run"))
 }
 
-/// One line that is rewritten on a terminal, one line for each finished stage elsewhere.
+/// A live line on a terminal, and one line per finished stage elsewhere.
 #[derive(Default)]
 struct ProgressLines {
     told: Vec<String>,
@@ -253,13 +253,13 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
     context.output.list(&table, || "no runs yet; start one with `observatory run start --watch`".to_owned())
 }
 
-/// Prints how a run ended and says so in the exit code.
+/// Prints a finished run; the outcome reflects its success.
 fn finish(context: &Context, run: &Run) -> anyhow::Result<Outcome> {
     print_run(context, run)?;
     Ok(Outcome::done_if(run.state() == RunState::Succeeded))
 }
 
-/// The run's own summary, as `run.json` has it.
+/// The summary of the run, as in `run.json`.
 pub(crate) fn as_json(run: &Run) -> Value {
     serde_json::from_str(&run.summary_json).unwrap_or(Value::Null)
 }

@@ -10,7 +10,7 @@ use crate::output::Outcome;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// Looks and prints.
+/// Checks and prints the state.
 ///
 /// # Errors
 /// If the data directory cannot be read.

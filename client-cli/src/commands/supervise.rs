@@ -16,7 +16,7 @@ use crate::local::state::Extent;
 use crate::local::supervisor::{DEFAULT_HEALTH_INTERVAL, supervise};
 use crate::output::Outcome;
 
-/// Keep the local stack alive until told to stop.
+/// Keep the local stack running until stopped.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Run only this part.
@@ -40,10 +40,10 @@ pub(crate) struct Arguments {
     health_seconds: u64,
 }
 
-/// Runs until SIGTERM.
+/// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If another supervisor has the data directory, or what is needed cannot be started.
+/// If another supervisor runs on the data directory, or something needed cannot be started.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let database = match (&arguments.database_url, &arguments.pg_bin) {
         (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),

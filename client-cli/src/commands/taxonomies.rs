@@ -23,7 +23,7 @@ use crate::output::{Document, Outcome, Table, progress, while_waiting};
 /// Name of the taxonomy of the lexicon's own concepts.
 const LEXICON_TAXONOMY: &str = "esco-lexicon";
 
-/// Bytes of a file sent in one message.
+/// Bytes of a file per message; well below the message limit of the service.
 const CHUNK: usize = 1 << 20;
 
 /// Import, list, activate and look up skill taxonomies.
@@ -94,10 +94,10 @@ struct Named {
     inactive: bool,
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If a file cannot be read, no service answers or it refuses.
+/// If a file cannot be read, or the service cannot be reached or refuses.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
@@ -128,7 +128,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     }
 }
 
-/// A file, and the number of the folder it lies in.
+/// A file with the number of its folder.
 type Numbered = (u32, SourceFile);
 
 fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
@@ -167,7 +167,7 @@ fn is_table(name: &str) -> bool {
     [".csv", ".tsv", ".txt"].iter().any(|end| name.ends_with(end))
 }
 
-/// Files of one folder get one number, in the order of the folders.
+/// Numbers the folders of the files in order, since file names may repeat in different folders.
 fn numbered(files: Vec<SourceFile>) -> Vec<Numbered> {
     let mut folders: Vec<String> = Vec::new();
     let mut number = |folder: &String| {
@@ -194,7 +194,7 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
 /// Imports the concepts of the built-in lexicon and activates them.
 ///
 /// # Errors
-/// If no service answers or it refuses.
+/// If the service cannot be reached or refuses.
 pub(crate) async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
     let named = Named { name: None, version: "1".to_owned(), inactive: false };
     send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
@@ -216,14 +216,15 @@ async fn send(
     let reader = tokio::task::spawn_blocking(move || stream_files(header, &files, &sender));
     let sent = service.import_taxonomy(ReceiverStream::new(receiver));
     let sent = while_waiting(&format!("importing {name}"), sent).await;
-    // A file that cannot be read ends the stream, of which the service then complains.
+    // A file that cannot be read ends the stream early, and the service then complains about that;
+    // the problem with the file is the real cause.
     match reader.await? {
         Err(problem) if problem.downcast_ref::<Stopped>().is_none() => Err(problem),
         _ => Ok(answer(sent)?.taxonomy.unwrap_or_default()),
     }
 }
 
-/// The service stopped reading; it says itself why.
+/// The service stopped reading; its own error says why.
 #[derive(Debug, thiserror::Error)]
 #[error("the service stopped reading")]
 struct Stopped;
@@ -244,7 +245,7 @@ fn stream_files(
             encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.label))?;
         decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.label)));
         let text = decoded.text.into_bytes();
-        // An empty file is sent too: the service says what is wrong with it.
+        // Send an empty file too, so that the service can report it.
         let mut parts: Vec<&[u8]> = text.chunks(CHUNK).collect();
         parts.extend(text.is_empty().then_some(&text[..]));
         for data in parts {

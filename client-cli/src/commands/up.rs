@@ -16,7 +16,7 @@ use crate::local::{Stack, UpOptions, premises};
 use crate::models;
 use crate::output::{Outcome, progress};
 
-/// A part of the stack that can run by itself.
+/// Parts of the stack that can run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     /// The database.
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     no_model: bool,
 }
 
-/// Brings the stack up and prints its status.
+/// Starts the stack and prints its status.
 ///
 /// # Errors
 /// If something needed is missing or cannot be started.
@@ -69,7 +69,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     };
     let starts = !before.as_ref().is_some_and(StackStatus::is_running);
     if options.extent == Extent::All && starts && !arguments.no_model {
-        // What is missing is said before minutes are spent.
+        // Check first what may be missing, since converting the model takes minutes.
         let programs = options.bin_dir.clone().map_or_else(binaries::bin_dir, Ok)?;
         for name in [binaries::INFERENCE, binaries::PIPELINE] {
             binaries::find(&programs, name)?;

@@ -10,12 +10,12 @@ use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// Most bytes of a file, unpacked.
+/// Maximum size of an uncompressed file, since it is held in memory.
 const LIMIT: u64 = 4 << 30;
-/// Folders inside of each other that are looked into.
+/// Maximum depth of nested folders, which also ends cycles of symbolic links.
 const DEPTH: usize = 4;
 
-/// A file's bytes; `-` is standard input.
+/// Reads a file; `-` is standard input.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     if path.as_os_str() == "-" {
@@ -37,18 +37,19 @@ fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes gzip off.
+/// Decompresses gzip data.
 pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
     limited(MultiGzDecoder::new(bytes))
         .map_err(|error| format!("the gzip data is corrupt or truncated: {error}"))
 }
 
-/// Names in the order of the archive; old programs write them in encodings of their own.
+/// Names of the entries in the order of the archive, lossily decoded: old programs write them in
+/// encodings of their own.
 pub(crate) fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<String> {
     archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
-/// The files of an archive with their places, without folders and what macOS adds to every archive.
+/// The files of an archive with their indexes, without folders and the metadata that macOS adds.
 pub(crate) fn entries<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<(usize, String)> {
     let files = |(_, name): &(usize, String)| !name.ends_with('/') && !hidden(name);
     names(archive).into_iter().enumerate().filter(files).collect()
@@ -58,7 +59,7 @@ fn hidden(name: &str) -> bool {
     name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
 }
 
-/// The bytes of a file of an archive.
+/// Reads a file of an archive.
 pub(crate) fn entry<R: Read + Seek>(
     archive: &mut ZipArchive<R>,
     place: usize,
@@ -69,24 +70,24 @@ pub(crate) fn entry<R: Read + Seek>(
     limited(entry).map_err(|error| format!("`{name}` in the zip is corrupt: {error}"))
 }
 
-/// A file, alone or in an archive.
+/// A file, plain or in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceFile {
-    /// Its name without folders and `.gz`.
+    /// Name without folders and `.gz`.
     pub(crate) name: String,
-    /// The folder that it lies in, in a folder or an archive.
+    /// Its folder, in the file system or an archive.
     pub(crate) folder: String,
-    /// How its owner knows it.
+    /// Its path as the user knows it, for messages.
     pub(crate) label: String,
     path: PathBuf,
     place: Option<usize>,
 }
 
-/// Every file of a folder, of a zip, or the file itself; archives in folders are looked into as
-/// well.
+/// Finds the files in a folder or a zip archive, or the file itself; archives in folders are
+/// searched too.
 ///
 /// # Errors
-/// If something cannot be read or an archive is damaged.
+/// If something cannot be read or an archive is corrupt.
 pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let mut found = Vec::new();
     gather(path, DEPTH, &mut found)?;
@@ -133,17 +134,17 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Res
     Ok(())
 }
 
-/// A name without what it is packed in.
+/// Strips the extension of a compressed file.
 fn unpacked(name: &str) -> String {
     let packed = name.to_lowercase().ends_with(".gz");
     if packed { name[..name.len() - 3].to_owned() } else { name.to_owned() }
 }
 
 impl SourceFile {
-    /// Its bytes, unpacked.
+    /// Reads and decompresses the file.
     ///
     /// # Errors
-    /// If it cannot be read or is damaged; the text names it.
+    /// If it cannot be read or is corrupt; names the file.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let bytes = match self.place {
             None => read(&self.path)?,

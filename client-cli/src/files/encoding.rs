@@ -8,16 +8,16 @@ use std::str::FromStr;
 
 use encoding_rs::{Encoding, MACINTOSH, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-/// The upper half of the code page that Excel calls MS-DOS; WHATWG's encodings do not have it.
+/// The upper half of code page 850, which Excel calls MS-DOS; it is not among WHATWG's encodings.
 const DOS: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø×ƒáíóúñÑªº¿®¬½¼¡«»░▒▓│┤ÁÂÀ©╣║╗╝¢¥┐└┴┬├─┼ãÃ╚╔╩╦╠═╬¤ðÐÊËÈıÍÎÏ┘┌█▄¦Ì▀ÓßÔÒõÕµþÞÚÛÙýÝ¯´\u{ad}±‗¾¶§÷¸°¨·¹³²■\u{a0}";
 
-/// Letters and signs that tell Spanish and Portuguese text from text read in a wrong encoding.
+/// Characters of Spanish and Portuguese text, which tell it from text decoded wrongly.
 const LETTERS: &str = "áéíóúüñÁÉÍÓÚÜÑãõçâêôàÃÕÇÂÊÔÀªº";
 
-/// A way of writing text as bytes.
+/// A text encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
-    /// One that browsers know.
+    /// An encoding of the WHATWG standard.
     Web(&'static Encoding),
     /// Code page 850, "MS-DOS" in Excel.
     Dos,
@@ -49,16 +49,16 @@ impl fmt::Display for Charset {
     }
 }
 
-/// The text of a file and how it was written.
+/// The text of a file and its encoding.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) text: String,
     pub(crate) charset: Charset,
-    /// What looks damaged in it, to be told.
+    /// Warnings about text that looks damaged.
     pub(crate) notes: Vec<String>,
 }
 
-/// Reads bytes in the encoding that is asked for, else in the one they have.
+/// Decodes bytes with the given encoding, or the detected one.
 pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Err("UTF-32 is not supported; save the file as UTF-8".to_owned());
@@ -125,7 +125,7 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     Ok(text)
 }
 
-/// The encoding that bytes show.
+/// Detects the encoding.
 fn detect(bytes: &[u8]) -> Result<Charset, String> {
     match Encoding::for_bom(bytes) {
         Some((encoding, _)) => return Ok(Charset::Web(encoding)),
@@ -146,7 +146,7 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
     one_byte(bytes)
 }
 
-/// Which bytes of each pair are zero.
+/// Tells UTF-16 from a damaged file by the positions of its zero bytes.
 fn zeros(bytes: &[u8]) -> Result<Charset, String> {
     let (pairs, _) = bytes.as_chunks::<2>();
     let share = |place: usize| {
@@ -162,7 +162,7 @@ fn zeros(bytes: &[u8]) -> Result<Charset, String> {
     }
 }
 
-/// Chooses among encodings of one byte by the letters that come out.
+/// Chooses among single-byte encodings by the letters they produce.
 fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     let western = Charset::Web(WINDOWS_1252);
     let mut best = (western, fitness(bytes, western));
@@ -182,7 +182,7 @@ fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     }
 }
 
-/// Share of the bytes above 0x7F that are letters beside letters.
+/// Share of the bytes above 0x7F that decode to letters next to other letters.
 fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     let (mut high, mut good) = (0_u32, 0_u32);
     for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| !byte.is_ascii()) {
@@ -198,7 +198,7 @@ fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     f64::from(good) / f64::from(high.max(1))
 }
 
-/// Text that was UTF-8, was read as windows-1252 and written as UTF-8 again: "gestiÃ³n".
+/// Finds double-encoded text: UTF-8 read as windows-1252 and written as UTF-8 again ("gestiÃ³n").
 fn twice_encoded(text: &str) -> Option<String> {
     let tail = |c: char| matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ".contains(c);
     let is_double = |at: usize, first: char| {
@@ -219,7 +219,7 @@ fn twice_encoded(text: &str) -> Option<String> {
     ))
 }
 
-/// Marks of characters that an earlier program could not read.
+/// Finds replacement characters, left by an earlier program that could not decode something.
 fn lost(text: &str) -> Option<String> {
     let at = text.find(char::REPLACEMENT_CHARACTER)?;
     let count = text.matches(char::REPLACEMENT_CHARACTER).count();
@@ -236,7 +236,7 @@ fn word_at(text: &str, at: usize) -> &str {
     &text[start..end]
 }
 
-/// The line that a byte stands in, from 1; a line ends with LF, CR LF or CR.
+/// The line of a byte, from 1; lines end with LF, CR LF or CR.
 pub(crate) fn line_at(bytes: &[u8], at: usize) -> u64 {
     let before = &bytes[..at.min(bytes.len())];
     let ends = before

@@ -9,22 +9,22 @@ use anyhow::Context;
 
 use crate::error::Hinted;
 
-/// Environment variable that names the directory of the server programs.
+/// Environment variable for the directory of the server programs.
 pub(crate) const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
 
-/// The inference server's program.
+/// The program of the inference server.
 pub(crate) const INFERENCE: &str = "inference-server";
 
 /// The program of all pipeline services.
 pub(crate) const PIPELINE: &str = "pipeline-services";
 
-/// The program that makes PDF files, which the pipeline services start.
+/// The program that typesets PDF files, started by the pipeline services.
 pub(crate) const TYPESET: &str = "typeset";
 
-/// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
+/// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else the directory of this program.
 ///
 /// # Errors
-/// If the system does not tell where that is.
+/// If the path of this program cannot be determined.
 pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(dir));
@@ -48,7 +48,7 @@ pub(crate) fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     ))
 }
 
-/// What the program says about its version.
+/// Asks the program for its version.
 ///
 /// # Errors
 /// If it cannot be run.

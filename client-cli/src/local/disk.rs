@@ -10,26 +10,25 @@ use nix::sys::statvfs::statvfs;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Free space below which a disk is nearly full, if that is less than a twentieth of it.
+/// Free space below which a file system is nearly full, if that is less than a twentieth of it.
+/// An estimate: a run over a few thousand postings should still fit.
 const LOW_SPACE: u64 = 1024 * MIB;
 
-/// Free space below which writes fail or are about to: Postgres alone takes 16 MiB for a piece of
-/// its log.
+/// Free space below which writes fail or soon will: a single WAL segment of Postgres takes 16 MiB.
 const MINIMUM_SPACE: u64 = 32 * MIB;
 
-/// What a disk has left.
+/// Free space of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FreeSpace {
     /// Enough.
     Enough,
-    /// So little that a run may fill it; in words.
+    /// So little that a run may use it up; with a message.
     Low(String),
-    /// Nothing to speak of; in words.
+    /// Practically none; with a message.
     Full(String),
 }
 
-/// Sizes of a file system in bytes, and its entries for files; no entries are counted where there
-/// is no limit.
+/// Sizes of a file system in bytes, and its inodes; 0 inodes in total means no limit.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     total: u64,
@@ -38,7 +37,7 @@ struct Sizes {
     free_entries: u64,
 }
 
-/// The worst of the disks that these folders lie on; folders that do not exist are left out.
+/// Returns the worst state among the file systems of these folders; missing folders are skipped.
 pub(super) fn space(folders: &[PathBuf]) -> FreeSpace {
     let mut disks: BTreeMap<u64, &Path> = BTreeMap::new();
     for folder in folders {
@@ -103,10 +102,10 @@ mod tests {
         check(1024 * GIB, 31 * MIB, 1, "the file system of /d is full: 31 MiB free of 1048576 MiB");
         check(1024 * GIB, 0, 1, "the file system of /d is full: 0 MiB free of 1048576 MiB");
         check(1024 * GIB, GIB, 0, "the file system of /d is out of inodes: all 1000 are in use");
-        // A small disk is no full one.
+        // A small file system is not a full one.
         check(100 * MIB, 6 * MIB, 1, "");
         check(100 * MIB, 4 * MIB, 1, "the file system of /d is full: 4 MiB free of 100 MiB");
-        // Some file systems count no entries.
+        // Some file systems have no fixed number of inodes.
         let uncounted = Sizes { total: 10 * GIB, free: 5 * GIB, entries: 0, free_entries: 0 };
         assert_eq!(judge(Path::new("/d"), uncounted), FreeSpace::Enough);
     }

@@ -11,22 +11,22 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Name under which a service reports whether its models or dependencies are there.
+/// Service name under which a server reports whether its models and dependencies are available.
 pub(crate) const READY: &str = "ready";
 
-/// What a service says about itself.
+/// Health of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It works, and so does what it needs.
+    /// It works, and so do its dependencies.
     Serving,
-    /// It answers but is not ready; why, as far as it says.
+    /// It responds but is not ready; with the reason, if known.
     NotReady(String),
-    /// It does not answer.
+    /// It does not respond.
     Silent(String),
 }
 
-/// Asks for the process as a whole (`""`) and for `ready`, within `limit` altogether. A service
-/// that does not know `ready` is judged by the first alone.
+/// Checks the process as a whole (`""`) and `ready`, within `limit` in total. A service that does
+/// not know `ready` is judged by the first alone.
 pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Health {
     match tokio::time::timeout(limit, ask(address, limit)).await {
         Ok(health) => health,
@@ -56,7 +56,7 @@ async fn ask(address: SocketAddr, limit: Duration) -> Health {
     Health::Serving
 }
 
-/// The cause at the end of the chain: the transport's own words say only "transport error".
+/// Returns the innermost cause, since the transport itself says only "transport error".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {

@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// A log file is rotated when it is larger than this.
+/// Size at which a log file is rotated. With the older files, the logs of a process take about 30
+/// MiB.
 pub(crate) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// Older files kept beside the current one.
+/// Number of older files that are kept.
 pub(crate) const KEPT: usize = 2;
 
 /// Opens a log file for appending; a file that is too large is rotated first.
 ///
 /// # Errors
-/// Names the file.
+/// If the file cannot be opened or rotated.
 pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
     rotate(path, MAX_BYTES)?;
     OpenOptions::new()
@@ -30,10 +31,10 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open the log file {}", path.display()))
 }
 
-/// Rotates the file when it is larger than `max_bytes`; tells whether it did.
+/// Rotates the file if it is larger than `max_bytes`; returns whether it did.
 ///
 /// # Errors
-/// Names the file. A file that does not exist is none.
+/// If the file cannot be rotated. A missing file is no error.
 pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     let rotate = || -> io::Result<bool> {
         match fs::metadata(path) {
@@ -54,22 +55,22 @@ pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     rotate().with_context(|| format!("cannot rotate the log file {}", path.display()))
 }
 
-/// Size of a log file now, for [`said_since`]; 0 when there is none.
+/// The current size of a log file, for [`read_since`]; 0 if there is none.
 pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// What was written to a log file since it had `size`, at most its last 64 KiB.
+/// Reads what was written to a log file since it had `size`, at most the last 64 KiB.
 pub(crate) fn read_since(path: &Path, size: u64) -> String {
     const MOST: usize = 64 * 1024;
     let content = fs::read(path).unwrap_or_default();
-    // Shorter than before: it was rotated, all of it is new.
+    // If it is shorter than before, it was rotated and all of it is new.
     let start = usize::try_from(size).ok().filter(|&start| start <= content.len()).unwrap_or(0);
     let start = start.max(content.len().saturating_sub(MOST));
     String::from_utf8_lossy(&content[start..]).into_owned()
 }
 
-/// The line that tells why a program ended: its last error, else the last thing it said.
+/// The line that says why a program ended: its last error, else its last line.
 pub(crate) fn last_error_line(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let is_error = |line: &&str| {

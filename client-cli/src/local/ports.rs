@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context;
 
-/// Below the range Linux takes outgoing ports from, so that a port kept across restarts is rarely
-/// taken meanwhile by somebody's outgoing connection.
+/// Below the ephemeral ports of Linux (32768 and up), so that an outgoing connection does not
+/// take a port that is kept across restarts.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// The loopback address with this port.
@@ -15,16 +15,16 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Whether the port can be listened on now.
+/// True if the port can be bound now.
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
 
-/// `kept` when it is still free, else another free port. Somebody may take it before it is used;
-/// callers start again with the next.
+/// Returns `kept` if it is free, else another free port. Another program may take it before it is
+/// used; callers then try again.
 ///
 /// # Errors
-/// If no port can be had at all.
+/// If there is no free port.
 pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = kept.filter(|&port| is_free(port)) {
         return Ok(port);

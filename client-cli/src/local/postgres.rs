@@ -21,14 +21,14 @@ pub(crate) use psql::check_versions;
 pub(crate) use settings::memory;
 pub(crate) use wheel::{Pin, pinned, wheel_files};
 
-/// Oldest and newest PostgreSQL major version that is supported.
+/// Supported PostgreSQL major versions.
 pub(crate) const MAJORS: std::ops::RangeInclusive<u32> = 16..=18;
 
 /// The major version of a new cluster.
 pub(crate) const DEFAULT_MAJOR: u32 = 18;
 
-/// Oldest supported pgvector, as (major, minor).
+/// Oldest supported pgvector as (major, minor): the first with iterative index scans.
 pub(crate) const MIN_VECTOR: (u32, u32) = (0, 8);
 
-/// Database and superuser of the embedded server.
+/// Name of the database and the superuser of the embedded server.
 pub(crate) const DATABASE: &str = "observatory";

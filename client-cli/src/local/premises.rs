@@ -12,7 +12,7 @@ use super::paths::create_dir;
 use super::plan::Plan;
 use super::privileges::RunAs;
 
-/// Variables that name files the services read.
+/// Variables with paths of files that the services read.
 const FILES: [(&str, &str); 7] = [
     ("OBSERVATORY_CONFIG", "the configuration"),
     ("OBSERVATORY_CLIENTS_FILE", "the clients file"),
@@ -23,16 +23,16 @@ const FILES: [(&str, &str); 7] = [
     ("PGSSLKEY", "the key"),
 ];
 
-/// Checks that the services will be able to read what they are told to.
+/// Checks that the services can read the files they are configured with.
 ///
 /// # Errors
-/// Names what their user cannot reach or read, and the ways out.
+/// Names the file that their user cannot reach or read, and suggests fixes.
 pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
     plan.data.check_reach(&plan.run_as)?;
     check_store(&plan.run_as, &plan.models)?;
     let named = FILES.iter().filter_map(|(variable, what)| Some((variable_path(variable)?, *what)));
     let config = variable_path("OBSERVATORY_CONFIG").is_none().then(|| (plan.data.config(), FILES[0].1));
-    // What is not there is told by the service that looks for it.
+    // The services report missing files themselves.
     named
         .chain(config)
         .filter(|(path, _)| path.exists())
@@ -43,8 +43,7 @@ pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
-/// Checks that the inference server can come to the model store, or to the place where it will be
-/// made.
+/// Checks that the inference server can reach the model store, or its future place.
 ///
 /// # Errors
 /// As [`check`].
@@ -57,12 +56,12 @@ pub(crate) fn check_store(run_as: &RunAs, store: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Makes ready what the services need, also in a directory where they ran as root before. Returns
-/// the directory that they are started from: where their user cannot reach the programs, one in the
-/// data directory.
+/// Prepares everything the services need, also in a data directory where they ran as root before.
+/// Returns the directory to start them from: one in the data directory if their user cannot reach
+/// the programs.
 ///
 /// # Errors
-/// As [`check`], or when something cannot be handed over.
+/// As [`check`], or if an owner cannot be changed.
 pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let (data, run_as) = (&plan.data, &plan.run_as);
     check(plan)?;
@@ -72,7 +71,7 @@ pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let digests = plan.models.join(".digests");
     let prepared = create_dir(&digests, 0o755).and_then(|()| run_as.chown_tree(&digests));
     if let Err(error) = prepared {
-        // A store that cannot be written is only slower.
+        // Without this cache only loading is slower.
         tracing::debug!(error.message = format!("{error:#}"), "cannot cache the checksums of models");
     }
     reachable_bin_dir(plan)
@@ -85,7 +84,7 @@ fn variable_path(name: &str) -> Option<PathBuf> {
 /// The directory to start the services from.
 fn reachable_bin_dir(plan: &Plan) -> anyhow::Result<PathBuf> {
     let mut found = vec![binaries::find(&plan.bin_dir, INFERENCE)?, binaries::find(&plan.bin_dir, PIPELINE)?];
-    // The pipeline looks for it beside itself.
+    // Optional; the pipeline looks for it in its own directory.
     found.extend(Some(plan.bin_dir.join(TYPESET)).filter(|program| program.is_file()));
     let mut reached = true;
     for program in &found {
@@ -105,8 +104,8 @@ fn reachable_bin_dir(plan: &Plan) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Puts a program at `place` unless it is there: as another name of the same file where the file
-/// system can do that and others may run it, else as a copy.
+/// Installs a program at `place` unless it is up to date: as a hard link if the file system
+/// supports that and others may run it, else as a copy.
 fn install(program: &Path, place: &Path) -> std::io::Result<()> {
     let program = fs::canonicalize(program)?;
     let wanted = fs::metadata(&program)?;

@@ -19,19 +19,19 @@ use nix::unistd::{Gid, Uid, User, fchown, fchownat};
 
 use crate::error::Hinted;
 
-/// Environment variable that names the user whom the stack runs as when the caller is root.
+/// Environment variable for the user that the stack runs as if the caller is root.
 pub(crate) const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
-/// What else helps where the data directory cannot be reached.
+/// Alternative fix for an unreachable data directory.
 pub(crate) const CHOOSE_DATA_DIR: &str =
     "choose a directory elsewhere with --data-dir DIR or OBSERVATORY_DATA";
 
-/// The user whom Postgres and the services run as.
+/// The user that Postgres and the services run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunAs {
     /// The calling user, who is not root.
     Caller,
-    /// Another user, because the caller is root.
+    /// Another user, since the caller is root.
     User {
         /// Login name, for messages.
         name: String,
@@ -43,10 +43,10 @@ pub enum RunAs {
 }
 
 impl RunAs {
-    /// Decides by the calling user and `OBSERVATORY_PG_USER` (default `nobody`).
+    /// Chooses by the calling user and `OBSERVATORY_PG_USER` (default `nobody`).
     ///
     /// # Errors
-    /// If root's choice does not exist or is root again.
+    /// If the chosen user does not exist or is root.
     pub fn choose() -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(Self::Caller);
@@ -55,7 +55,7 @@ impl RunAs {
         Self::named(name.as_deref().unwrap_or("nobody"))
     }
 
-    /// As [`RunAs::choose`], but the owner of a directory that exists stays its user.
+    /// As [`RunAs::choose`], but keeps the owner of an existing directory.
     ///
     /// # Errors
     /// As [`RunAs::choose`].
@@ -88,7 +88,8 @@ impl RunAs {
         }
     }
 
-    /// A command that runs as this user, with no other groups and a plain environment.
+    /// A command that runs as this user, without supplementary groups and with a minimal
+    /// environment.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
@@ -97,7 +98,7 @@ impl RunAs {
         command
     }
 
-    /// Lets a command run as this user, with no other groups and the environment it has.
+    /// Makes a command run as this user, without supplementary groups.
     pub fn apply(&self, command: &mut Command) {
         if let Self::User { uid, gid, .. } = self {
             // The standard library also clears the supplementary groups when root changes user.
@@ -105,8 +106,7 @@ impl RunAs {
         }
     }
 
-    /// Makes the user the owner of a file or directory; of a symbolic link itself, not of what it
-    /// leads to.
+    /// Makes the user the owner of a file or directory, or of a symbolic link itself.
     ///
     /// # Errors
     /// Names the path.
@@ -118,8 +118,8 @@ impl RunAs {
         Ok(())
     }
 
-    /// Makes the user the owner of a directory and all below it, without following symbolic links.
-    /// What belongs to the user already is taken to be handed over: the directory itself comes
+    /// Makes the user the owner of a directory and everything below it, without following symbolic
+    /// links. A directory that already belongs to the user is skipped as done, since it is changed
     /// last.
     ///
     /// # Errors
@@ -147,8 +147,8 @@ impl RunAs {
     /// Checks that the user can pass through `dir` and every directory above it.
     ///
     /// # Errors
-    /// Names the first directory that is closed, and for whom; `what` says what lies there,
-    /// `elsewhere` what helps beside opening the directory.
+    /// Names the first directory that the user cannot traverse; `what` describes the target, and
+    /// `elsewhere` is an alternative to opening the directory.
     pub fn check_reach(&self, dir: &Path, what: &str, elsewhere: &str) -> anyhow::Result<()> {
         let Some((step, mode)) = self.first_unreachable(dir)? else { return Ok(()) };
         Err(Hinted::error(
@@ -161,10 +161,10 @@ impl RunAs {
         ))
     }
 
-    /// The first directory on the way into `dir` that does not let the user pass, with its mode.
+    /// The first directory on the path to `dir` that the user cannot traverse, with its mode.
     ///
     /// # Errors
-    /// If the way cannot be looked at.
+    /// If a directory cannot be inspected.
     pub fn first_unreachable(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
         let Self::User { uid, gid, .. } = self else { return Ok(None) };
         let real = fs::canonicalize(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
@@ -183,7 +183,7 @@ impl RunAs {
     /// Checks that the user can read a file.
     ///
     /// # Errors
-    /// Says what stands in the way; `what` says what the file is.
+    /// Names the obstacle; `what` describes the file.
     pub fn check_readable(&self, file: &Path, what: &str) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let real = fs::canonicalize(file).with_context(|| format!("cannot resolve {}", file.display()))?;
@@ -200,7 +200,7 @@ impl RunAs {
         ))
     }
 
-    /// Checks that the user can write into a directory, or into the place where it will be made.
+    /// Checks that the user can write to a directory, or to its future place.
     ///
     /// # Errors
     /// As [`RunAs::check_readable`].
@@ -220,8 +220,8 @@ impl RunAs {
         ))
     }
 
-    /// What a program said that runs as this user: files that its starter can read may be closed to
-    /// it.
+    /// Adds advice to a "permission denied" of a program that runs as this user: it may be unable
+    /// to read files that its caller can.
     pub fn explain_permissions(&self, said: &str) -> String {
         match self {
             Self::User { name, .. } if said.contains("ermission denied") => format!(
@@ -231,24 +231,24 @@ impl RunAs {
         }
     }
 
-    /// Whether the user can run a program.
+    /// Tells whether the user can run a program.
     ///
     /// # Errors
-    /// If it cannot be looked at.
+    /// If it cannot be inspected.
     pub fn can_run(&self, program: &Path) -> anyhow::Result<bool> {
         let Self::User { uid, gid, .. } = self else { return Ok(true) };
         let real =
             fs::canonicalize(program).with_context(|| format!("cannot resolve {}", program.display()))?;
         let root = Path::new("/");
         let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
-        // A link and the program that it leads to may lie in two places.
+        // Both the directory of a link and that of its target must be reachable.
         Ok(self.first_unreachable(program.parent().unwrap_or(root))?.is_none()
             && self.first_unreachable(real.parent().unwrap_or(root))?.is_none()
             && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), EXECUTE))
     }
 }
 
-/// As it stands in a message.
+/// As shown in messages.
 impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -258,12 +258,12 @@ impl fmt::Display for RunAs {
     }
 }
 
-/// How a directory is opened whose owner changes.
+/// Flags to open a directory whose owner is to change.
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Gives away what is in a directory, then the directory. Everything is named by its open
-/// directory, so that nobody can put a link in the way meanwhile.
+/// Changes the owner of the entries of a directory, then of the directory. Entries are addressed
+/// relative to the open directory, so that nobody can slip in a symbolic link meanwhile.
 fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     let entries: Vec<_> = dir.iter().collect::<nix::Result<_>>()?;
     for entry in entries {
@@ -271,7 +271,7 @@ fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        // Some file systems do not tell what an entry is; then opening it does.
+        // Some file systems do not report the type of an entry; try to open it as a directory.
         if matches!(entry.file_type(), Some(Type::Directory) | None) {
             match Dir::openat(dir.as_fd(), name, FOLDER, Mode::empty()) {
                 Ok(below) => {
@@ -287,16 +287,16 @@ fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     fchown(dir.as_fd(), Some(uid), Some(gid))
 }
 
-/// The permission to read a file, as others have it.
+/// Permission bit of others to read a file.
 const READ: u32 = 0o4;
 
-/// The permission to make files in a directory.
+/// Permission bits of others to create files in a directory.
 const WRITE: u32 = 0o3;
 
-/// The permission to pass through a directory or to run a program.
+/// Permission bit of others to traverse a directory or run a program.
 const EXECUTE: u32 = 0o1;
 
-/// Whether a file or directory of this mode and owner gives the user a permission.
+/// True if a file or directory with this mode and owner grants the user a permission.
 fn allows(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32), wanted: u32) -> bool {
     let shift = if uid == owner {
         6

@@ -24,40 +24,40 @@ use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// How often a starting or ending stack is looked at.
+/// Polling interval while the stack starts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 
-/// How long the supervisor may take to stop everything: Postgres may write a long checkpoint.
+/// Time-out for stopping everything. Postgres may write a long checkpoint, and the services drain.
 const DOWN_LIMIT: Duration = Duration::from_secs(75);
 
-/// How to bring the stack up.
+/// Options for starting the stack.
 #[derive(Debug, Clone)]
 pub struct UpOptions {
-    /// How much of it.
+    /// Part of the stack to start.
     pub extent: Extent,
-    /// How long to wait for health.
+    /// Maximum time to wait until it is healthy.
     pub wait: Duration,
-    /// Directory of PostgreSQL binaries to use.
+    /// Directory of PostgreSQL binaries, if the user chose one.
     pub pg_bin: Option<PathBuf>,
     /// Major version for a new cluster.
     pub pg_major: Option<u32>,
-    /// A database that somebody else runs; `None` starts our own.
+    /// External database; `None` starts an embedded one.
     pub database_url: Option<String>,
-    /// Directory of the server programs; `None` looks beside this program.
+    /// Directory of the server programs; `None` is the directory of this program.
     pub bin_dir: Option<PathBuf>,
     /// Model store; `None` is the one in the data directory.
     pub models: Option<PathBuf>,
-    /// How often each process is asked whether it still answers.
+    /// Interval between health checks.
     pub health_interval: Duration,
-    /// The `observatory` program, which also is the supervisor.
+    /// The `observatory` program, which is also the supervisor.
     pub program: PathBuf,
 }
 
 impl UpOptions {
-    /// Everything, with the usual choices, waiting at most a minute.
+    /// The defaults, with the database and models of the environment.
     ///
     /// # Errors
-    /// If the system does not tell which program this is.
+    /// If the path of this program cannot be determined.
     pub fn from_environment() -> anyhow::Result<Self> {
         Ok(Self {
             extent: Extent::All,
@@ -73,14 +73,14 @@ impl UpOptions {
     }
 }
 
-/// What `down` did.
+/// Result of stopping the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DownOutcome {
-    /// Nothing ran.
+    /// Nothing was running.
     Nothing,
-    /// The supervisor stopped everything and ended.
+    /// The supervisor stopped everything and exited.
     Stopped,
-    /// There was no supervisor; this many processes it left were ended.
+    /// There was no supervisor, and this many leftover processes were stopped.
     Cleared(usize),
 }
 
@@ -96,12 +96,12 @@ impl Stack {
         Self { data }
     }
 
-    /// Where its data lies.
+    /// Its data directory.
     pub fn data(&self) -> &DataDir {
         &self.data
     }
 
-    /// What runs, looked at now.
+    /// Its current state.
     ///
     /// # Errors
     /// If the files of the data directory cannot be read.
@@ -109,17 +109,17 @@ impl Stack {
         StackStatus::look(&self.data).await
     }
 
-    /// The database's URL, password included, once the stack was up.
+    /// The URL of its database, including the password, once the stack has been up.
     pub fn database_url(&self) -> Option<ConnectionUrl> {
         database_url(&self.data)
     }
 
-    /// Brings the stack up: does nothing when it is, takes over what a dead supervisor left, and
-    /// waits until everything is healthy, something dies again and again, or the time is up. The
-    /// caller judges the status.
+    /// Starts the stack if it is not running, replaces what a dead supervisor left behind, and
+    /// waits until everything is healthy, a process fails repeatedly, or time is up. Callers check
+    /// the status.
     ///
     /// # Errors
-    /// If something needed is missing, or the supervisor gave up.
+    /// If something needed is missing, or the supervisor fails.
     pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
         if options.database_url.is_none() {
             self.data.check_reach(&RunAs::for_dir(&self.data.cluster())?)?;
@@ -148,10 +148,10 @@ impl Stack {
         self.wait_healthy(options.wait, Some(supervisor)).await
     }
 
-    /// Stops everything gracefully, also what a dead supervisor left.
+    /// Stops everything gracefully, including what a dead supervisor left behind.
     ///
     /// # Errors
-    /// If a process belongs to somebody else or does not end.
+    /// If a process belongs to another user or does not end.
     pub async fn down(&self) -> anyhow::Result<DownOutcome> {
         let Some(pid) = StackLock::holder(&self.data)? else {
             return self.clear().await;
@@ -168,7 +168,7 @@ impl Stack {
         Ok(DownOutcome::Stopped)
     }
 
-    /// Ends what no supervisor looks after.
+    /// Stops processes without a supervisor.
     async fn clear(&self) -> anyhow::Result<DownOutcome> {
         let known = StackState::load(&self.data);
         let state = known.as_ref().ok().cloned().unwrap_or_default();
@@ -182,7 +182,7 @@ impl Stack {
         Ok(DownOutcome::Cleared(count))
     }
 
-    /// Finds everything that is needed, so that what is missing is said here and not in a log.
+    /// Finds everything that is needed, so that a missing part is reported here and not in a log.
     async fn plan(&self, options: &UpOptions) -> anyhow::Result<Plan> {
         let bin_dir = match &options.bin_dir {
             Some(dir) => dir.clone(),

@@ -19,13 +19,14 @@ use super::postgres::Distribution;
 use super::process::ProcessId;
 use crate::error::{AlreadyRunning, Hinted};
 
-/// How long a damaged `stack.json` of a running stack is waited for.
+/// Time to wait for a damaged `stack.json` of a running stack: the supervisor restores it every
+/// second.
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Name of the database server among the processes.
 pub(crate) const POSTGRES: &str = "postgres";
 
-/// What part of the stack is wanted.
+/// Part of the stack to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
@@ -37,44 +38,44 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// Whether a stack of this extent has all that `wanted` has.
+    /// True if a stack of this extent includes everything of `wanted`.
     pub fn covers(self, wanted: Self) -> bool {
         self == Self::All || self == wanted
     }
 }
 
-/// What a process of the stack is doing.
+/// Phase of a process of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It is being started, or waits for what it needs.
+    /// It is being started, or waits for a dependency.
     Starting,
-    /// It was ready when it was last looked at.
+    /// It was ready when last checked.
     Running,
-    /// It died and is started again after a pause.
+    /// It died and is restarted after a pause.
     Restarting,
     /// It was stopped on purpose.
     Stopped,
 }
 
-/// One process of the stack.
+/// A process of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessState {
-    /// What it is doing.
+    /// Its phase.
     pub phase: Phase,
-    /// Which process it is, while it runs.
+    /// Its identity, while it runs.
     pub process: Option<ProcessId>,
-    /// Where it listens.
+    /// Its address.
     pub address: Option<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
     /// When it was started.
     pub since: Option<DateTime<Utc>>,
-    /// How often it was started again since the stack is up.
+    /// Number of restarts since the stack was started.
     pub restarts: u32,
-    /// Deaths in a row without a good while of running in between.
+    /// Failures in a row, without running for a while in between.
     pub failures: u32,
-    /// Why it last ended or could not be started.
+    /// Why it last exited or could not be started.
     pub last_end: Option<String>,
 }
 
@@ -96,11 +97,11 @@ impl Default for ProcessState {
 /// The supervisor of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorState {
-    /// Which process it is.
+    /// Its identity.
     pub process: ProcessId,
     /// When it was started.
     pub since: DateTime<Utc>,
-    /// What it keeps alive.
+    /// The part of the stack that it runs.
     pub extent: Extent,
     /// Version of the program.
     pub version: String,
@@ -111,7 +112,7 @@ pub struct SupervisorState {
 pub struct DatabaseState {
     /// Its URL without the password.
     pub url: String,
-    /// The binaries, when the server is ours.
+    /// The binaries, if the server is embedded.
     pub embedded: Option<Distribution>,
 }
 
@@ -119,23 +120,23 @@ pub struct DatabaseState {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StackState {
-    /// Who keeps the stack alive; `None` after a proper end.
+    /// The supervisor; `None` after a proper shutdown.
     pub supervisor: Option<SupervisorState>,
-    /// Why the supervisor gave up, if it did.
+    /// Why the supervisor failed, if it did.
     pub failure: Option<String>,
     /// The database.
     pub database: Option<DatabaseState>,
     /// The processes, by name.
     pub processes: BTreeMap<String, ProcessState>,
-    /// Ports kept across restarts, so that peers find each other again.
+    /// Ports, kept across restarts so that peers reconnect by themselves.
     pub ports: BTreeMap<String, u16>,
 }
 
 impl StackState {
-    /// Reads the file; an absent one is an empty state.
+    /// Reads the file; a missing one is an empty state.
     ///
     /// # Errors
-    /// If the file cannot be read or is damaged.
+    /// If the file cannot be read or parsed.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.state_file();
         let text = match fs::read(&path) {
@@ -154,7 +155,7 @@ impl StackState {
     /// Replaces the file.
     ///
     /// # Errors
-    /// If it cannot be written; the old one stays.
+    /// If it cannot be written; the old file stays.
     pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
         write_atomically(&data.state_file(), &self.text()?, 0o644)
     }
@@ -165,8 +166,8 @@ impl StackState {
         Ok(text)
     }
 
-    /// As [`StackState::load`], but a damaged file of a running stack is given the time its
-    /// supervisor takes to write it again.
+    /// As [`StackState::load`], but gives the supervisor of a running stack time to restore a
+    /// damaged file.
     ///
     /// # Errors
     /// If the file cannot be read or stays damaged.
@@ -189,7 +190,7 @@ impl StackState {
     }
 }
 
-/// The supervisor's copy of the state, written to the file at every change.
+/// The state as held by the supervisor, written to the file at every change.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedState {
     data: DataDir,
@@ -197,13 +198,13 @@ pub(crate) struct SharedState {
 }
 
 impl SharedState {
-    /// A board that begins with `state`.
+    /// Starts with `state`.
     pub(crate) fn new(data: DataDir, state: StackState) -> Self {
         Self { data, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Changes the state and writes it. A full disk must not bring the stack down, so a failure
-    /// to write is only logged; the next change writes all of it.
+    /// Changes the state and writes it. A failed write is only logged, because a full disk must not
+    /// bring the stack down; the next change writes everything.
     pub(crate) fn update(&self, change: impl FnOnce(&mut StackState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
@@ -212,8 +213,8 @@ impl SharedState {
         }
     }
 
-    /// Writes the file again where it says anything else, whoever damaged it or whatever kept a
-    /// change from it.
+    /// Rewrites the file if it differs from the state, because somebody changed it or a write
+    /// failed.
     pub(crate) fn restore(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.data.state_file();
@@ -225,7 +226,7 @@ impl SharedState {
             Ok(()) => {
                 tracing::warn!(path = %path.display(), "restored the state file, which had been changed from outside")
             }
-            // Said where it was changed; a full disk would say it every second.
+            // Logged as an error when the state changed; here it would repeat every second.
             Err(error) => {
                 tracing::debug!(error.message = format!("{error:#}"), "cannot write the state file")
             }
@@ -237,27 +238,27 @@ impl SharedState {
         self.update(|state| change(state.processes.entry(name.to_owned()).or_default()));
     }
 
-    /// The port a process had last time.
+    /// The last port of a process.
     pub(crate) fn port(&self, name: &str) -> Option<u16> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).ports.get(name).copied()
     }
 }
 
-/// The lock on a data directory; held by the supervisor, released by the kernel when it dies.
+/// The lock on a data directory, held by the supervisor and released by the kernel when it dies.
 #[derive(Debug)]
 pub struct StackLock {
     file: File,
 }
 
 impl StackLock {
-    /// Takes the lock.
+    /// Acquires the lock.
     ///
     /// # Errors
     /// [`AlreadyRunning`] when another process holds it.
     pub fn acquire(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.lock_file();
         let mut file = open_lock(data)?;
-        // Others look at the lock by taking it for an instant; that is not a second supervisor.
+        // Others check the lock by taking it for an instant, which is not a second supervisor.
         let deadline = Instant::now() + Duration::from_millis(300);
         loop {
             match file.try_lock() {
@@ -280,7 +281,7 @@ impl StackLock {
         Ok(lock)
     }
 
-    /// Who holds the lock: its pid (0 when the file does not say); `None` when nobody does.
+    /// Pid of the holder of the lock (0 if the file does not say); `None` if it is free.
     ///
     /// # Errors
     /// If the lock file cannot be opened.
@@ -300,7 +301,7 @@ impl StackLock {
         }
     }
 
-    /// Whether the lock file is still the one that was locked: it is not when somebody deleted the
+    /// True if the lock file is still the one that was locked. It is not if somebody deleted the
     /// data directory.
     pub fn is_in_place(&self, data: &DataDir) -> bool {
         match (self.file.metadata(), fs::metadata(data.lock_file())) {

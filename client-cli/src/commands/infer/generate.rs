@@ -19,7 +19,7 @@ use crate::client::{Response, answer};
 use crate::context::Context;
 use crate::output::{Outcome, print, progress};
 
-/// What is written, and how.
+/// Prompt, sampling and constraints.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// User message; `-` reads it from standard input.
@@ -113,11 +113,11 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Writes the text to stdout as it comes and its figures to stderr; as JSON, all of it in one
-/// document at the end.
+/// Streams the text to stdout and prints figures to stderr; with `--json`, prints one document at
+/// the end.
 ///
 /// # Errors
-/// If the server refuses or the text breaks off.
+/// If the server refuses, or the stream ends early.
 pub(super) async fn run(
     context: &Context,
     channel: Connection,

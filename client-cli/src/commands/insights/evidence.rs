@@ -13,10 +13,10 @@ use crate::client::{Connection, answer};
 use crate::context::Context;
 use crate::output::{Document, Outcome, progress};
 
-/// Postings of one request.
+/// Postings per request: the maximum of the service.
 const PAGE: u32 = 500;
 
-/// Whose postings, and which.
+/// The skill, and filters of its postings.
 #[derive(Debug, clap::Args)]
 pub(super) struct EvidenceArguments {
     /// Skill label, as shown by `skills top`; case and accents are ignored.
@@ -32,7 +32,7 @@ pub(super) struct EvidenceArguments {
     limit: u32,
 }
 
-/// Asks page by page and prints all of it.
+/// Requests all pages and prints them as one document.
 pub(super) async fn run(
     context: &Context,
     mut insights: InsightServiceClient<Connection>,

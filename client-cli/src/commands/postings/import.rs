@@ -15,9 +15,9 @@ use crate::commands::text::cut;
 use crate::context::Context;
 use crate::output::{Document, Outcome, Progress, Table, progress, while_waiting};
 
-/// Reads the files, sends what they hold, and prints what became of it.
+/// Reads the files, sends the advertisements, and prints the outcome.
 pub(super) async fn run(context: &Context, options: ImportOptions) -> anyhow::Result<Outcome> {
-    // A file that cannot be read is told before anything is started.
+    // Before connecting, which may start a stack: a file that cannot be read should cost nothing.
     let dry_run = options.dry_run;
     let reading = tokio::task::spawn_blocking(move || read::prepare(&options));
     let mut prepared = while_waiting("reading the files", reading).await??;
@@ -34,8 +34,8 @@ pub(super) async fn run(context: &Context, options: ImportOptions) -> anyhow::Re
 async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Result<ImportPostingsResponse> {
     let mut postings = PostingServiceClient::<Connection>::new(context.client.pipeline().await?);
     let mut sent = Progress::new("advertisements", ads.len() as u64);
-    // The channel is as short as what the service reads ahead, so that what is counted has nearly
-    // arrived.
+    // The channel is no longer than what the service reads ahead, so that progress counts
+    // advertisements that have nearly arrived.
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     let feed = tokio::spawn(async move {
         for ad in ads {
@@ -51,7 +51,7 @@ async fn send(context: &Context, ads: Vec<ImportPostingsRequest>) -> anyhow::Res
     answer(answered)
 }
 
-/// What the service says together with what was refused before it.
+/// Merges the totals of the service with the rows refused before sending.
 fn merge_totals(mut totals: ImportPostingsResponse, prepared: &Prepared) -> ImportPostingsResponse {
     totals.lines += prepared.refused_count;
     totals.refused += prepared.refused_count;
@@ -63,7 +63,8 @@ fn merge_totals(mut totals: ImportPostingsResponse, prepared: &Prepared) -> Impo
     totals
 }
 
-/// How a file is understood, on one line and one for each conclusion; `whole` names all columns.
+/// Describes how a file is understood: its format, and a line for each conclusion; `whole` includes
+/// columns with our own names.
 fn describe(file: &FileSummary, whole: bool) -> String {
     let ads = if file.rows == 1 { "advertisement" } else { "advertisements" };
     let mut text = format!("{}: {}, {} {ads}", file.file, file.form, file.rows);
@@ -155,7 +156,7 @@ fn summary_json(file: &FileSummary) -> Value {
         "not_used": file.unused, "notes": file.notes })
 }
 
-/// A posting, a field on each line.
+/// Renders a posting, one field per line.
 fn preview(posting: &Value) -> String {
     let fields = posting.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     let line = |(name, value): (&String, &Value)| {

@@ -21,34 +21,34 @@ use crate::local::privileges::{CHOOSE_DATA_DIR, RunAs};
 use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
-/// How often the server is asked whether it is ready yet.
+/// Polling interval during startup: short, because a start without recovery is.
 const READY_INTERVAL: Duration = Duration::from_millis(15);
 
-/// How long a start may take; recovery after a crash replays the log first.
+/// Time-out for startup: generous, because recovery after a crash replays the log first.
 const READY_LIMIT: Duration = Duration::from_secs(600);
 
-/// Longest path of a Unix socket (`sun_path`, less its terminating zero).
+/// Longest path of a Unix socket on Linux (`sun_path` without its terminating zero).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// What a cluster consists of.
+/// Parts of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// The binaries.
+    /// PostgreSQL binaries.
     pub distribution: Distribution,
-    /// The cluster's own directory.
+    /// Directory of the cluster.
     pub dir: PathBuf,
     /// Directory of the Unix socket.
     pub socket_dir: PathBuf,
-    /// File of the superuser's password.
+    /// File with the password of the superuser.
     pub secret: PathBuf,
-    /// File the server logs to.
+    /// Log file of the server.
     pub log: PathBuf,
-    /// Who the server runs as.
+    /// User that the server runs as.
     pub run_as: RunAs,
 }
 
 impl ClusterConfig {
-    /// The cluster of a data directory, which must have been created.
+    /// The cluster of a data directory, which must exist.
     ///
     /// # Errors
     /// If there is no user for the server to run as.
@@ -65,10 +65,10 @@ impl ClusterConfig {
     }
 }
 
-/// The major version the cluster in `dir` was made with; `None` when there is no cluster.
+/// The major version of the cluster in `dir`; `None` if there is no cluster.
 ///
 /// # Errors
-/// If the directory holds something else.
+/// If the directory contains something else.
 pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
     match fs::read_to_string(dir.join("PG_VERSION")) {
         Ok(text) => {
@@ -89,11 +89,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Opens the cluster, making it first if there is none. Blocks for the two seconds that takes.
+    /// Opens the cluster, creating it if there is none. Blocks meanwhile, for about two seconds.
     ///
     /// # Errors
-    /// If the user postgres runs as cannot reach the directories, the major version differs from
-    /// the one the cluster was made with, or `initdb` fails.
+    /// If the user of the server cannot reach the directories, the major version differs from that
+    /// of the cluster, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
         config.run_as.check_reach(
@@ -126,7 +126,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// What the cluster consists of.
+    /// Parts of the cluster.
     pub fn config(&self) -> &ClusterConfig {
         &self.config
     }
@@ -136,17 +136,17 @@ impl Cluster {
         ConnectionUrl::embedded(port, DATABASE, &self.password, DATABASE)
     }
 
-    /// The server that runs on this cluster now, ours or not.
+    /// The server that runs on the cluster now, whoever started it.
     pub fn postmaster(&self) -> Option<ProcessId> {
         postmaster_of(&self.config.dir)
     }
 
-    /// Starts the server on `port` if it is free, else on another, and waits until it accepts
-    /// connections. What a crash left behind is cleared first.
+    /// Starts the server on `port` if it is free, else on another one, and waits until it accepts
+    /// connections. Remains of a crash are removed first.
     ///
     /// # Errors
-    /// If a server already runs on the cluster, or it does not start; the end of its log is
-    /// part of the message.
+    /// If a server is already running on the cluster, or it does not start; the message includes
+    /// the end of its log.
     pub async fn start(&self, port: Option<u16>) -> anyhow::Result<Postmaster> {
         if let Some(other) = self.postmaster() {
             return Err(Hinted::error(
@@ -186,7 +186,7 @@ impl Cluster {
         ))
     }
 
-    /// Makes the cluster under a temporary name, so that a half-made one is never taken for whole.
+    /// Creates the cluster under a temporary name, so that an incomplete one is never used.
     fn create(&self) -> anyhow::Result<()> {
         let config = &self.config;
         let occupied = config.dir.exists()
@@ -235,7 +235,7 @@ impl Cluster {
         run_quietly(&mut command, "initdb", "")
     }
 
-    /// Runs statements in a server of its own, without connections; no other may run.
+    /// Runs statements in single-user mode; no other server may run.
     fn single_user(&self, dir: &Path, database: &str, sql: &str) -> anyhow::Result<()> {
         let config = &self.config;
         let mut command = config.run_as.command(config.distribution.program("postgres"));
@@ -243,7 +243,8 @@ impl Cluster {
         run_quietly(&mut command, "postgres --single", sql)
     }
 
-    /// The password file was lost: the owner of the cluster may set a new password.
+    /// Sets a new password, since the password file was lost. Owning the cluster is enough for
+    /// that.
     fn change_password(&self) -> anyhow::Result<()> {
         if self.postmaster().is_some() {
             return Err(Hinted::error(
@@ -273,7 +274,7 @@ impl Cluster {
         }
         let metadata =
             fs::symlink_metadata(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
-        // In a directory others can write to, somebody may have made it first.
+        // In a directory that others can write to, somebody else may have created it first.
         anyhow::ensure!(
             metadata.is_dir()
                 && metadata.uid() == self.config.run_as.uid()
@@ -284,8 +285,8 @@ impl Cluster {
         self.config.run_as.check_reach(dir, "the socket", CHOOSE_DATA_DIR)
     }
 
-    /// After kill -9 of the postmaster its backends end by themselves, but not at once, and its
-    /// lock file stays. No new server may start before they are gone.
+    /// Removes the remains of a killed postmaster. Its backends exit by themselves, but not at
+    /// once, and no new server may start before they are gone; its lock file stays.
     async fn clear_remains(&self) -> anyhow::Result<()> {
         end_server(&self.config.dir).await?;
         let lock = self.config.dir.join("postmaster.pid");
@@ -318,7 +319,7 @@ impl Cluster {
     }
 }
 
-/// A running server. Dropping it shuts it down at once; recovery runs at the next start.
+/// A running server. Dropping it shuts it down immediately; the next start recovers.
 #[derive(Debug)]
 pub struct Postmaster {
     running: Running,
@@ -334,25 +335,25 @@ impl Postmaster {
         &self.url
     }
 
-    /// Where it listens.
+    /// Address of the server.
     pub fn address(&self) -> SocketAddr {
         ports::loopback(self.port)
     }
 
-    /// Which process it is.
+    /// Identity of the process.
     pub fn id(&self) -> &ProcessId {
         self.running.id()
     }
 
-    /// Waits until the server ends by itself; says how.
+    /// Waits until the server exits by itself; returns how it did.
     ///
     /// # Errors
-    /// If the kernel refuses to say.
+    /// If waiting fails.
     pub async fn wait(&mut self) -> anyhow::Result<String> {
         Ok(describe_exit(self.running.wait().await?))
     }
 
-    /// Stops the server: open transactions are rolled back, everything committed is on disk.
+    /// Stops the server by a fast shutdown: open transactions are rolled back.
     ///
     /// # Errors
     /// If it does not end.
@@ -360,8 +361,7 @@ impl Postmaster {
         self.running.end(&POSTGRES_END).await.map(drop)
     }
 
-    /// Ends a server that hangs; recovery runs at the next start, which also waits for children
-    /// that were left.
+    /// Kills a hung server. The next start recovers, and waits for orphaned children.
     ///
     /// # Errors
     /// If it does not end.
@@ -369,7 +369,7 @@ impl Postmaster {
         self.running.end(&HUNG_POSTGRES_END).await.map(drop)
     }
 
-    /// `None` once it accepts connections, or the end of its log when it died instead.
+    /// Returns `None` once the server accepts connections, or the end of its log if it exits.
     async fn wait_ready(&mut self, config: &ClusterConfig) -> anyhow::Result<Option<String>> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
@@ -403,15 +403,16 @@ impl Drop for Postmaster {
     }
 }
 
-/// Whether `postmaster.pid` says that this process is ready (its eighth line, as `pg_ctl` reads).
-/// A port alone proves nothing: another server may have it.
+/// True if `postmaster.pid` says that this process is ready, in its eighth line, as `pg_ctl` reads
+/// it. An open port alone proves nothing: it may be that of another server.
 fn is_ready(dir: &Path, pid: i32) -> bool {
     let Ok(text) = fs::read_to_string(dir.join("postmaster.pid")) else { return false };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.first().and_then(|line| line.parse().ok()) == Some(pid) && lines.get(7) == Some(&"ready")
 }
 
-/// The live postmaster of the cluster in `dir`: named by its lock file and working in it.
+/// The running postmaster of the cluster in `dir`: named in its lock file, with `dir` as its
+/// working directory.
 pub(crate) fn postmaster_of(dir: &Path) -> Option<ProcessId> {
     let text = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
     let process = ProcessId::of(text.lines().next()?.trim().parse().ok()?)?;
@@ -419,8 +420,8 @@ pub(crate) fn postmaster_of(dir: &Path) -> Option<ProcessId> {
     (process.working_dir()? == dir).then_some(process)
 }
 
-/// Ends the server of the cluster in `dir` and waits for (or ends) its orphans. A process belongs
-/// to the cluster when it works in its directory; all of PostgreSQL's do.
+/// Stops the server of the cluster in `dir`, and its orphans. A process belongs to the cluster if
+/// that is its working directory, as it is for all PostgreSQL processes.
 pub(crate) async fn end_server(dir: &Path) -> anyhow::Result<()> {
     const ORPHAN_END: Escalation =
         Escalation(&[(Signal::SIGCONT, Duration::from_secs(5)), (Signal::SIGQUIT, Duration::from_secs(5))]);
@@ -446,7 +447,7 @@ fn processes_in(dir: &Path) -> Vec<ProcessId> {
         .collect()
 }
 
-/// The directory for the socket: `run/socket`, or a short one when that path is too long.
+/// The socket directory: `run/socket`, or a short one below /tmp if that path is too long.
 fn socket_dir(run: &Path) -> PathBuf {
     let usual = run.join("socket");
     if usual.join(".s.PGSQL.65535").as_os_str().len() <= MAX_SOCKET_PATH {
@@ -460,7 +461,7 @@ fn new_password() -> String {
     format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
 }
 
-/// The lines of a log's end that tell why the server died.
+/// The lines of a log that explain why the server exited.
 fn failure_lines(log: &str) -> String {
     let lines: Vec<&str> = log
         .lines()
@@ -477,7 +478,7 @@ fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result
         .spawn()
         .with_context(|| format!("cannot run {name}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that died before reading says why on stderr.
+        // A program that exits before reading explains itself on stderr.
         let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
     }
     let output = child.wait_with_output().with_context(|| format!("cannot wait for {name}"))?;

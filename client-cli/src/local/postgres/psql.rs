@@ -14,7 +14,7 @@ use super::distribution::vector_supported;
 use super::{ConnectionUrl, MAJORS};
 use crate::error::Hinted;
 
-/// Unit separator: no value we ask for holds it.
+/// The ASCII unit separator, which no queried value contains.
 const SEPARATOR: &str = "\x1f";
 
 /// The `psql` program.
@@ -24,7 +24,7 @@ pub struct Psql {
 }
 
 impl Psql {
-    /// The one in `bin` if it is there, else one on the `PATH`.
+    /// Finds `psql` in `bin`, or else on the `PATH`.
     pub fn find(bin: Option<&Path>) -> Option<Self> {
         let on_path = std::env::var_os("PATH").unwrap_or_default();
         bin.map(Path::to_owned)
@@ -38,7 +38,7 @@ impl Psql {
     /// Runs one statement and returns its rows as text; NULL is an empty string.
     ///
     /// # Errors
-    /// If the server cannot be reached within ten seconds or refuses; its words are passed on.
+    /// If the server cannot be reached within ten seconds, or refuses; includes its message.
     pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
         let mut command = self.command(url);
         command.args(["--field-separator", SEPARATOR, "--command", sql]).stdin(Stdio::null());
@@ -47,8 +47,8 @@ impl Psql {
         Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
     }
 
-    /// Runs statements in one transaction. They are kept out of the command line, which everybody
-    /// on the machine can read.
+    /// Runs statements in one transaction. They are passed by stdin, because everybody on the
+    /// machine can read the command line.
     ///
     /// # Errors
     /// As [`Psql::query`].
@@ -58,7 +58,7 @@ impl Psql {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // One that ended before reading says why on stderr.
+            // A psql that exits before reading explains itself on stderr.
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, sql.as_bytes()).await;
         }
         self.finish(url, child.wait_with_output()).await.map(drop)
@@ -77,7 +77,7 @@ impl Psql {
         command
     }
 
-    /// Waits for the end of a `psql` and judges it.
+    /// Waits until `psql` exits and checks its status.
     async fn finish(
         &self,
         url: &ConnectionUrl,
@@ -94,7 +94,7 @@ impl Psql {
         Ok(output)
     }
 
-    /// Asks a server for the versions that matter.
+    /// Queries the versions of the server and pgvector.
     ///
     /// # Errors
     /// As [`Psql::query`].
@@ -120,23 +120,23 @@ impl Psql {
     }
 }
 
-/// What a server says about itself.
+/// Versions of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerVersions {
     /// Major version.
     pub major: u32,
     /// Full version, such as `18.4`.
     pub server: String,
-    /// The pgvector that could be installed in this database.
+    /// pgvector that can be installed in this database.
     pub vector_available: Option<String>,
-    /// The pgvector that is installed in this database.
+    /// pgvector that is installed in this database.
     pub vector_installed: Option<String>,
 }
 
-/// Checks a server against what we support.
+/// Checks that a server is supported.
 ///
 /// # Errors
-/// Says what is unsupported and what is needed.
+/// Names the unsupported version and the required one.
 pub(crate) fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
     if !MAJORS.contains(&versions.major) {
         return Err(Hinted::error(

@@ -14,7 +14,7 @@ use crate::local::postgres::{Answer, Cluster, ConnectionUrl, DATABASE, Postmaste
 use crate::local::process::ProcessId;
 use crate::local::state::{DatabaseState, POSTGRES, SharedState};
 
-/// The embedded server.
+/// The embedded server as a unit.
 pub(super) struct EmbeddedPostgres {
     data: DataDir,
     cluster: Cluster,
@@ -24,7 +24,7 @@ pub(super) struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Keeps `cluster` alive and tells everyone at `url` where it is.
+    /// Runs the server of `cluster` and publishes its URL to `url`.
     pub(super) fn new(
         data: DataDir,
         cluster: Cluster,
@@ -69,7 +69,7 @@ impl Unit for EmbeddedPostgres {
 
     async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
         match probe(address, DATABASE, limit).await {
-            // One that recovers or shuts down says so.
+            // A server that recovers or shuts down says so, which is a response.
             Answer::Accepting | Answer::Refusing(_) => Ok(()),
             Answer::Silent => Err(format!("no response within {} ms", limit.as_millis())),
         }
@@ -98,7 +98,7 @@ impl Live for Postmaster {
     }
 }
 
-/// Writes the URL, password included, where only its owner can read it.
+/// Writes the URL, including the password, to a file that only its owner can read.
 pub(super) fn write_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
     write_atomically(&data.secrets().join("database-url"), url.expose().as_bytes(), 0o600)
 }

@@ -6,48 +6,48 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often a running process is asked, and how long an answer may take.
+/// Interval between health checks, and their time-out. A busy server may take seconds to respond.
 pub(crate) const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long silence is borne.
+/// When a process that does not respond counts as hung.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HangPolicy {
-    /// From one question to the next; also how long one waits for its answer.
+    /// Interval between health checks, and their time-out.
     pub(super) interval: Duration,
-    /// Questions without an answer, one after the other, until the process counts as hung.
+    /// Failed checks in a row after which the process counts as hung.
     pub(super) max_missed: u32,
 }
 
 impl HangPolicy {
-    /// For a service: a minute at the usual interval.
+    /// For a service: a minute at the default interval.
     pub(super) fn of_service(interval: Duration) -> Self {
         Self { interval, max_missed: 6 }
     }
 
-    /// For Postgres, whose end costs a recovery: two minutes at the usual interval.
+    /// For Postgres, whose restart costs a recovery: two minutes at the default interval.
     pub(super) fn of_postgres(interval: Duration) -> Self {
         Self { interval, max_missed: 12 }
     }
 }
 
-/// What a process that hangs was like.
+/// Report about a hung process.
 #[derive(Debug)]
 pub(super) struct Hang {
-    /// When it last answered.
+    /// Time of its last response.
     pub(super) since: Instant,
-    /// What the last question met.
+    /// Error of the last check.
     why: String,
 }
 
 impl Hang {
-    /// Why the process is ended.
+    /// Reason for killing the process.
     pub(super) fn reason(&self) -> String {
         format!("hung: no response for {} s ({})", self.since.elapsed().as_secs(), self.why)
     }
 }
 
-/// Waits until the process at `address` left as many questions as allowed without an answer.
-/// `answers` asks once within a time and says what is wrong, if anything is.
+/// Waits until the process at `address` has failed as many checks in a row as the policy allows.
+/// `answers` runs one check with a time-out and returns the problem, if any.
 pub(super) async fn detect_hang<F>(
     address: SocketAddr,
     policy: HangPolicy,
@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn only_silence_without_a_break_counts() {
         let asked = AtomicUsize::new(0);
-        // Twice silent, then an answer, then silent for good.
+        // Two failures, then a response, then failures only.
         let answers = |_, _| {
             let turn = asked.fetch_add(1, Ordering::SeqCst);
             async move { if turn == 2 { Ok(()) } else { Err("no answer".to_owned()) } }

@@ -13,55 +13,55 @@ use super::hang::{HangPolicy, detect_hang};
 use crate::local::process::ProcessId;
 use crate::local::state::{Phase, SharedState};
 
-/// A process that can be started again and again.
+/// A process that can be restarted.
 pub(super) trait Unit: Send + 'static {
-    /// The process while it runs. Dropping it ends it.
+    /// The running process. Dropping it ends it.
     type Live: Live;
 
-    /// Its name in the state and in messages.
+    /// Name in the state and in messages.
     fn name(&self) -> &'static str;
 
-    /// Starts it and waits until it is ready. Dropping the future ends what was started.
+    /// Starts the process and waits until it is ready. Dropping the future ends it.
     fn start(&mut self) -> impl Future<Output = anyhow::Result<Self::Live>> + Send;
 
-    /// Waits until it ends; says why.
+    /// Waits until the process exits; returns the reason.
     fn ended(&mut self, live: &mut Self::Live) -> impl Future<Output = anyhow::Result<String>> + Send;
 
-    /// How long it may stay silent while it runs.
+    /// Policy for detecting that the process hangs.
     fn hang_policy(&self) -> HangPolicy;
 
-    /// Whether a process at `address` answers within `limit`; what it says of itself does not
-    /// matter. Why not, else.
+    /// Checks that the process at `address` responds within `limit`, whatever it says about itself;
+    /// returns the problem otherwise.
     fn answers(address: SocketAddr, limit: Duration) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Ends one that hangs, and waits until it is gone.
+    /// Kills a hung process and waits until it is gone.
     fn kill(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Stops it gracefully.
+    /// Stops the process gracefully.
     fn stop(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What the state says about a running process.
+/// Facts about a running process, for the state.
 pub(super) trait Live: Send {
-    /// Which process it is.
+    /// Identity of the process.
     fn process(&self) -> ProcessId;
 
-    /// Where it listens.
+    /// Its address.
     fn address(&self) -> SocketAddr;
 
-    /// Where its metrics are.
+    /// Address of its metrics.
     fn metrics(&self) -> Option<SocketAddr>;
 }
 
-/// How a run of a process came to its end.
+/// How a process ended.
 enum End {
-    /// By itself, or because it could not be started; why, and how long it was well.
+    /// By itself, or it could not be started; with the reason and the time it was healthy.
     Ended(String, Duration),
     /// On purpose.
     Stopped,
 }
 
-/// Starts the unit, and again whenever it ends or hangs, until `stop`.
+/// Runs the unit, restarting it whenever it exits or hangs, until `stop`.
 pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: CancellationToken) {
     let name = unit.name();
     let mut backoff = Backoff::default();
@@ -94,8 +94,7 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: 
     });
 }
 
-/// Waits for the end of a running process, and brings it about where it hangs or `stop` asks for
-/// it.
+/// Waits until a running process exits, and ends it if it hangs or `stop` is cancelled.
 async fn watch<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToken) -> End {
     let name = unit.name();
     let started_at = Instant::now();
@@ -118,7 +117,7 @@ async fn watch<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToke
     let reason = hung.reason();
     tracing::error!(process.name = name, process.pid = live.process().pid, reason, "killing a hung process");
     let killed = unit.kill(live).await.err().map(|error| format!("; {error:#}"));
-    // A process that never answered after its start was never well.
+    // The time until the last response: a process that never responded was never healthy.
     End::Ended(
         format!("{reason}{}", killed.unwrap_or_default()),
         hung.since.saturating_duration_since(started_at),

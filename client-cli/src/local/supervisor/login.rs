@@ -11,31 +11,30 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::{DataDir, secret};
 use crate::local::postgres::{ConnectionUrl, Distribution, Psql};
 
-/// The role that the pipeline logs in as; a name that nobody else gives a role of theirs.
+/// Role of the pipeline; a name that no other program uses.
 const ROLE: &str = "observatory_pipeline";
 
-/// The group it belongs to; the migrations grant it what a pipeline needs.
+/// Group of the role; the migrations grant it the permissions of a pipeline.
 const GROUP: &str = "obs_writer";
 
 /// The pipeline's login in the embedded cluster.
 pub(super) struct Login {
     data: DataDir,
-    /// Directory of the server's programs.
+    /// Directory of the PostgreSQL programs.
     bin: PathBuf,
 }
 
 impl Login {
-    /// The login of the cluster in `data`, made with the client that belongs to its server.
+    /// The login in the cluster of `data`, created with the `psql` of its distribution.
     pub(super) fn new(data: &DataDir, distribution: &Distribution) -> Self {
         Self { data: data.clone(), bin: distribution.bin.clone() }
     }
 
-    /// Makes the role, or brings one that is there back to what it should be: also in a cluster of
-    /// an older version, and where its password file was lost. Returns the URL with which the
-    /// pipeline connects.
+    /// Creates the role, or restores an existing one, also in a cluster of an older version or
+    /// after its password file was lost. Returns the URL for the pipeline.
     ///
     /// # Errors
-    /// If there is no `psql`, or the owner of the database is refused.
+    /// If there is no `psql`, or the statements fail.
     pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
         let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
             Hinted::error(

@@ -28,17 +28,18 @@ use crate::local::process::{KILL_NOW, ProcessId, Running, SERVICE_END, describe_
 use crate::local::state::SharedState;
 use crate::local::{binaries, logs, ports};
 
-/// How long a service may take from its start to its announcement and first health answer.
+/// Time-out from start to announcement and first health response. Loading models does not count,
+/// since the servers announce themselves first.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// How often a starting service is looked at.
+/// Polling interval while a service starts.
 const START_INTERVAL: Duration = Duration::from_millis(30);
 
-/// How long a migration may take.
+/// Time-out for a migration, which may build indexes over a large database.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Variables about TLS, of the servers and of those who call them: inside of one machine it is not
-/// spoken. What names tokens and clients reaches the programs.
+/// TLS variables of servers and clients, which are removed because the local stack does not use
+/// TLS. Variables for tokens and clients files are passed on.
 const TLS_VARIABLES: [&str; 9] = [
     "OBSERVATORY_TLS_CERT",
     "OBSERVATORY_TLS_KEY",
@@ -51,26 +52,26 @@ const TLS_VARIABLES: [&str; 9] = [
     "OBSERVATORY_INFERENCE_KEY",
 ];
 
-/// What the pipeline services need to know; a change of either starts them anew.
+/// Addresses that the pipeline services depend on; they are restarted if either changes.
 pub(super) struct Dependencies {
-    /// The database, once it is there.
+    /// URL of the database, once it is up.
     pub(super) database: watch::Receiver<Option<ConnectionUrl>>,
-    /// The inference server's address, once it is chosen.
+    /// Address of the inference server, once it is chosen.
     pub(super) inference: watch::Receiver<Option<SocketAddr>>,
 }
 
-/// What differs between the two.
+/// Differences between the two servers.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
     Pipeline { dependencies: Dependencies, login: Option<Login>, migrated: Option<Box<Migrated>> },
 }
 
-/// A database that is up to date.
+/// A migrated database.
 #[derive(Clone)]
 struct Migrated {
-    /// As its owner reaches it.
+    /// URL for its owner.
     owner: ConnectionUrl,
-    /// As the running pipeline does.
+    /// URL for the running pipeline.
     run: ConnectionUrl,
 }
 
@@ -85,7 +86,7 @@ pub(super) struct Service {
     hang_policy: HangPolicy,
 }
 
-/// What a server writes into its announce file.
+/// Content of an announce file.
 #[derive(Debug, Deserialize)]
 struct Announcement {
     grpc: SocketAddr,
@@ -94,14 +95,14 @@ struct Announcement {
     pid: i32,
 }
 
-/// A server that runs.
+/// A running server.
 pub(super) struct Server {
     guard: ChildGuard,
     address: SocketAddr,
     metrics: Option<SocketAddr>,
 }
 
-/// A child that must not outlive our interest in it, and how long its log was before.
+/// A child process that is killed on drop.
 struct ChildGuard {
     running: Running,
     /// Size of its log before the start.
@@ -117,7 +118,7 @@ impl Drop for ChildGuard {
 }
 
 impl Service {
-    /// The inference server, which tells its address to `address` before it is ready.
+    /// The inference server, which publishes its address to `address` before it is ready.
     pub(super) fn inference(
         plan: &Plan,
         shared: &SharedState,
@@ -127,8 +128,8 @@ impl Service {
         Self::new(binaries::INFERENCE, plan, shared, kind)
     }
 
-    /// All pipeline services in one process, after the migration. A database of somebody else is
-    /// used as its URL says.
+    /// All pipeline services in one process, after the migration. An external database is used with
+    /// the login in its URL.
     pub(super) fn pipeline(
         plan: &Plan,
         shared: &SharedState,
@@ -162,17 +163,18 @@ impl Service {
         Ok(command)
     }
 
-    /// Arguments and environment of the server, once everything it needs is known.
+    /// Prepares arguments and environment of the server, once its dependencies are known.
     async fn prepare(&mut self, listen: SocketAddr) -> anyhow::Result<Command> {
         let mut command = self.command(self.name)?;
-        // The server knows the digest alone; the token is for whoever may read the owner's files.
+        // The server gets only the digest; the token stays in a file that its owner alone can read.
         let digest = hex::encode(Sha256::digest(secret(&self.data.token(self.name))?));
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
                 command.arg("--models-dir").arg(models);
                 command.env("OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", digest);
-                // Two stacks on one machine must not quarrel about the usual port.
+                // Any free port, since a second stack on the machine would need the same default
+                // port.
                 if std::env::var_os("OBSERVATORY_INFERENCE_METRICS_LISTEN").is_none() {
                     command.env("OBSERVATORY_INFERENCE_METRICS_LISTEN", "127.0.0.1:0");
                 }
@@ -201,7 +203,7 @@ impl Service {
         Ok(command)
     }
 
-    /// Brings the database up to date as its owner, once for each database.
+    /// Migrates the database as its owner, once per database.
     async fn migrate(&mut self, owner: &ConnectionUrl) -> anyhow::Result<Migrated> {
         if let Kind::Pipeline { migrated: Some(migrated), .. } = &self.kind
             && migrated.owner == *owner
@@ -238,7 +240,7 @@ impl Service {
         Ok(())
     }
 
-    /// Waits for the announcement and the first good health answer of the process in `guard`.
+    /// Waits for the announcement and the first health response of the process in `guard`.
     async fn wait_ready(&self, guard: &mut ChildGuard) -> anyhow::Result<Announcement> {
         let log = self.data.log(self.name);
         let deadline = Instant::now() + START_LIMIT;
@@ -251,7 +253,7 @@ impl Service {
             }
             if let Some(announcement) = self.announcement(guard.running.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
-                    // Not ready is not dead: models may still load, a dependency may be away.
+                    // Not ready is up: models may still be loading, a dependency may be down.
                     Health::Serving | Health::NotReady(_) => return Ok(announcement),
                     Health::Silent(why) => waits_for = why,
                 }
@@ -347,7 +349,7 @@ impl Live for Server {
     }
 }
 
-/// The value of a channel, as soon as there is one.
+/// Waits until the channel has a value.
 async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Result<T> {
     let value = channel.wait_for(Option::is_some).await.context("the supervisor is shutting down")?;
     value.clone().context("the supervisor is shutting down")

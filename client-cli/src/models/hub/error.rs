@@ -1,59 +1,59 @@
-//! Why a hub gave nothing, in the words a user reads.
+//! Errors of a hub, as users read them.
 //!
-//! One variant for each thing a caller can do about it: look again at the name, give other
-//! credentials, come back later, or name another hub.
+//! One variant for each possible reaction: check the name, use other credentials, retry later, or
+//! choose another hub.
 
 use std::time::Duration;
 
-/// Why a hub gave nothing.
+/// Error of a request to a hub.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HubError {
-    /// There is no such model, revision or file, or the hub hides it from us.
+    /// No such model, revision or file, or the hub hides it.
     #[error("{host} has no {what}{said}")]
     NotFound {
-        /// The hub's host.
+        /// Host of the hub.
         host: String,
-        /// What was asked for.
+        /// Description of the request.
         what: String,
-        /// What the hub said about it, after a colon.
+        /// Message of the hub, after a colon.
         said: String,
     },
-    /// It wants other credentials, or none of us at all.
+    /// Missing or insufficient credentials.
     #[error("{host} refused {what} with status {status}{said}")]
     Refused {
-        /// The hub's host.
+        /// Host of the hub.
         host: String,
-        /// What was asked for.
+        /// Description of the request.
         what: String,
-        /// Its answer.
+        /// HTTP status.
         status: u16,
-        /// What the hub said about it, after a colon.
+        /// Message of the hub, after a colon.
         said: String,
     },
-    /// It cannot answer now.
+    /// Temporarily unavailable.
     #[error("{host} responded with status {status}{}", retry_text(*.after))]
     Busy {
-        /// The hub's host.
+        /// Host of the hub.
         host: String,
-        /// Its answer.
+        /// HTTP status.
         status: u16,
-        /// When it wants to be asked again.
+        /// Delay requested by the hub.
         after: Option<Duration>,
     },
-    /// No connection, or one that was lost.
+    /// No connection, or a lost one.
     #[error("{host}: {reason}")]
     Network {
-        /// The hub's host.
+        /// Host of the hub.
         host: String,
-        /// What happened.
+        /// Cause.
         reason: String,
     },
-    /// It does not keep to the interface.
+    /// Violation of the interface.
     #[error("{host} {problem}")]
     Protocol {
-        /// The hub's host.
+        /// Host of the hub.
         host: String,
-        /// What it does instead.
+        /// Description of the violation, as a verb phrase.
         problem: String,
     },
 }

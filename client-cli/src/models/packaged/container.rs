@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
 
-/// First bytes of the container.
+/// Magic number.
 const MAGIC: &[u8] = b"E5S1";
-/// Values of one block of quantised weights.
+/// Values per block of quantized weights.
 const BLOCK: usize = 32;
 /// Bytes of one block: the scale and 32 half-bytes.
 const BLOCK_BYTES: usize = 18;
@@ -23,13 +23,13 @@ pub(super) struct Sizes {
     pub(super) layers: usize,
     pub(super) heads: usize,
     pub(super) feed_forward: usize,
-    /// Rows of the table of words; the vocabulary may have fewer pieces.
+    /// Rows of the word embeddings; the vocabulary may have fewer pieces.
     pub(super) vocabulary: usize,
     pub(super) positions: usize,
     pub(super) types: usize,
 }
 
-/// Ids of the pieces with a meaning of their own.
+/// Ids of the special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Special {
     pub(super) begin: usize,
@@ -38,7 +38,7 @@ pub(super) struct Special {
     pub(super) unknown: usize,
 }
 
-/// How a tensor's values are stored.
+/// Storage of the values of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     F32,
@@ -52,7 +52,7 @@ pub(super) struct Container<'a> {
     pub(super) special: Special,
     /// Pieces of the vocabulary with their log probabilities, by id.
     pub(super) pieces: Vec<(String, f32)>,
-    /// What the normaliser writes in place of a code point.
+    /// Replacements of code points by the normalizer.
     pub(super) normaliser: BTreeMap<char, String>,
     tensors: HashMap<String, &'a [u8]>,
 }
@@ -61,7 +61,7 @@ impl<'a> Container<'a> {
     /// Reads everything but the weights.
     ///
     /// # Errors
-    /// If the bytes are not such a container, or end early.
+    /// If the bytes are not a container, or are truncated.
     pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut from = Reader { bytes, at: 0 };
         ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not start with E5S1");
@@ -78,10 +78,10 @@ impl<'a> Container<'a> {
         Ok(Self { sizes, epsilon, special, pieces, normaliser, tensors })
     }
 
-    /// Bytes of a tensor of `values` values.
+    /// Returns the bytes of a tensor with `values` values.
     ///
     /// # Errors
-    /// If it is not there or of another size.
+    /// If it is missing or has another size.
     pub(super) fn tensor(&self, name: &str, values: usize, stored: Stored) -> anyhow::Result<&'a [u8]> {
         let bytes = *self.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
         let expected = match stored {
@@ -109,8 +109,8 @@ pub(super) fn write_f16(stored: Stored, bytes: &[u8], mut write: impl FnMut(&[u8
     }
 }
 
-/// The values of a block: its low half-bytes come first, then its high ones. A block has only
-/// sixteen different values, so each is rounded once.
+/// Dequantizes a block: the low half-bytes first, then the high ones. A block has only sixteen
+/// different values, so each is rounded once.
 fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
     let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
     let mut values = [[0; 2]; 16];
@@ -126,7 +126,7 @@ fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
     written
 }
 
-/// A place in the bytes.
+/// Reads values at a position in the bytes.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
