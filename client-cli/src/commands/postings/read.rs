@@ -1,6 +1,6 @@
-//! Reads files of advertisements into the objects that the service accepts: detects the format, maps
-//! columns to fields, and converts values to text and dates. Ambiguities are resolved or reported
-//! before anything is sent.
+//! Reads files of advertisements into the objects that the service accepts: detects the format,
+//! maps columns to fields, and converts values to text and dates. Ambiguities are resolved or
+//! reported before anything is sent.
 
 mod cell;
 mod columnar;
@@ -38,10 +38,10 @@ pub(super) use prepared::{FileSummary, Prepared};
 use problems::Problems;
 use table::Table;
 
-/// Reads every file; nothing is sent unless all of them are understood.
+/// Reads all files; nothing is sent unless all of them can be read.
 ///
 /// # Errors
-/// If a file cannot be read, is damaged, or leaves open what no flag has settled.
+/// If a file cannot be read, is corrupt, or is ambiguous and no flag decides.
 pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     let mut prepared = Prepared::default();
     let mut wrong = Vec::new();
@@ -94,7 +94,7 @@ fn read_file(
     Ok(ads)
 }
 
-/// Reads a file's bytes into rows.
+/// Reads the bytes of a file into rows.
 fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, String> {
     let bytes = input::unpack(bytes)?;
     let kind = input::kind(&bytes);
@@ -137,7 +137,7 @@ fn table(file: &str, bytes: Vec<u8>, import: &ImportOptions) -> Result<Table, St
     Ok(table)
 }
 
-/// A file's name in lower case without what it is wrapped in.
+/// The name of a file in lower case, without extensions of compression.
 fn base_name(file: &str) -> String {
     let name =
         Path::new(file).file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();

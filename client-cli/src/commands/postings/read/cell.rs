@@ -4,18 +4,18 @@
 
 use serde_json::Value;
 
-/// What programs write where there is no value.
+/// Values that programs write for "no value".
 const ABSENT: [&str; 14] = [
     "nan", "NaN", "NAN", "NaT", "None", "none", "null", "NULL", "Null", "<NA>", "N/A", "n/a", "#N/A", "#N/D",
 ];
 
-/// Whether a text says that there is nothing.
+/// True if a text means "no value".
 pub(super) fn is_absent(text: &str) -> bool {
     let text = text.trim();
     text.is_empty() || ABSENT.contains(&text)
 }
 
-/// Whether a cell says nothing.
+/// True if a cell has no value.
 pub(super) fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
@@ -24,7 +24,7 @@ pub(super) fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-/// A number without the `.0` that tables and pandas give whole ones.
+/// Formats a number without the `.0` that spreadsheets and pandas add to integers.
 pub(super) fn number_text(number: &serde_json::Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => {

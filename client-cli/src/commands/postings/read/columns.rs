@@ -30,7 +30,7 @@ pub(crate) const FIELDS: [&str; 14] = [
 /// Fields that every advertisement has.
 const REQUIRED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
-/// Columns that together say what is paid, as JobSpy and Adzuna write them.
+/// Columns that together form a salary, as JobSpy and Adzuna write them.
 pub(super) const PAY: [&[&str]; 4] = [
     &["minamount", "salarymin", "minsalary", "salariominimo"],
     &["maxamount", "salarymax", "maxsalary", "salariomaximo"],
@@ -38,8 +38,8 @@ pub(super) const PAY: [&[&str]; 4] = [
     &["interval", "payperiod", "salaryperiod"],
 ];
 
-/// Names that others give our fields, folded: plain translations and names of well-known programs
-/// first, then words that mean the field where nothing better is there.
+/// Folded names of our fields in other files: unambiguous translations and names of well-known
+/// programs first, then words that are used only if there is nothing better.
 const NAMES: [(&str, &str, &str); 14] = [
     (
         "id",
@@ -109,7 +109,7 @@ const NAMES: [(&str, &str, &str); 14] = [
     ),
 ];
 
-/// Pairs of our field and the file's, as `--map` gives them.
+/// Pairs of our field and a column of the file, from `--map`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Columns(pub(super) Vec<(&'static str, String)>);
 
@@ -135,7 +135,7 @@ impl FromStr for Columns {
     }
 }
 
-/// How well a column's name fits a field; smaller is better.
+/// How well the name of a column fits a field; smaller is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Same,
@@ -166,27 +166,27 @@ fn rank(field: &str, column: &str) -> Option<Rank> {
     }
 }
 
-/// How many of these cells could be names of columns.
+/// Counts the cells that could be names of columns.
 pub(super) fn known(cells: &[String]) -> usize {
     let known = |cell: &&String| FIELDS.iter().any(|field| rank(field, cell.trim()).is_some());
     cells.iter().filter(known).count()
 }
 
-/// The columns of a file as our fields.
+/// Mapping of our fields to the columns of a file.
 #[derive(Debug, Default)]
 pub(super) struct Mapping {
-    /// Field and the columns that hold it; of several no row has more than one.
+    /// Fields and their columns; of several columns at most one has a value in each row.
     pub(super) fields: Vec<(&'static str, Vec<usize>)>,
-    /// Columns that say what is paid, in the order of [`PAY`].
+    /// Columns of the salary, in the order of [`PAY`].
     pub(super) pay: Option<[Option<usize>; 4]>,
     /// Names of the columns that are not used.
     pub(super) unused: Vec<String>,
-    /// Whether some field has a column of another name that was not asked for.
+    /// True if a column was mapped by its name alone, without `--map`.
     pub(super) inferred: bool,
 }
 
 impl Mapping {
-    /// Finds the columns of every field; `given` are fields that have a value without a column.
+    /// Finds the columns of all fields; `given` are fields with a value from a flag.
     pub(super) fn find(
         columns: &[String],
         rows: &[Row],
@@ -234,8 +234,7 @@ impl Mapping {
     }
 
     fn infer(&mut self, field: &'static str, columns: &[String], rows: &[Row]) -> Result<(), String> {
-        // The columns of our own export: `job_id` names a row of the store, not an advertisement of
-        // a portal.
+        // In our own export `job_id` identifies a stored row, not an advertisement of a portal.
         let exported = field == "id" && columns.iter().any(|column| column == "content_hash");
         let ranked: Vec<(Rank, usize)> = columns
             .iter()
@@ -295,7 +294,7 @@ impl Mapping {
         )
     }
 
-    /// `title ← Título, company ← Empresa`.
+    /// Pairs of fields and columns for display, such as `title` and `Título`.
     pub(super) fn shown(&self, columns: &[String]) -> Vec<(String, String)> {
         let mut shown: Vec<(String, String)> = self
             .fields
@@ -340,7 +339,7 @@ fn listed(columns: &[String]) -> String {
     columns.iter().map(|column| excerpt(column)).collect::<Vec<_>>().join(", ")
 }
 
-/// A free column whose name is a slip of the pen away from one of the field's names.
+/// Finds an unused column whose name is a typo of one of the names of the field.
 fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
     let (_, names, words) = NAMES.iter().find(|(name, _, _)| *name == field)?;
     let own = fold(field);

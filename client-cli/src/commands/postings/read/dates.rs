@@ -17,10 +17,10 @@ use reading::{Reading, epoch, is_milliseconds, is_seconds, is_year, month_of, re
 
 pub(super) use reading::{Moment, slashed};
 
-/// How a file writes its dates.
+/// Date format of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum DateFormat {
-    /// As the values show.
+    /// Detect it from the values.
     #[default]
     Detect,
     /// Days since 30 December 1899, as spreadsheets count them.
@@ -50,7 +50,7 @@ impl FromStr for DateFormat {
     }
 }
 
-/// `dd/mm/yyyy` or `dd/mm/aaaa`, as spreadsheets write a form, as a pattern.
+/// Converts a format as spreadsheets write it, `dd/mm/yyyy` or `dd/mm/aaaa`, to a pattern.
 fn spelt(letters: &str) -> String {
     let mut pattern = letters.to_lowercase().replace('a', "y");
     for (long, short) in [("yyyy", "%Y"), ("yy", "%y"), ("dd", "%d"), ("mmm", "%b"), ("mm", "%m")] {
@@ -59,7 +59,7 @@ fn spelt(letters: &str) -> String {
     pattern
 }
 
-/// A pattern is good when it writes a day and reads the same day back.
+/// True if a pattern can format a day and parse the same day back.
 fn is_pattern(pattern: &str) -> bool {
     let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default().and_time(NaiveTime::MIN).and_utc();
     let mut written = String::new();
@@ -68,27 +68,27 @@ fn is_pattern(pattern: &str) -> bool {
         && by_pattern(&written, pattern).is_some_and(|found| found.day == day.date_naive())
 }
 
-/// Which of two numbers is the day.
+/// Order of day and month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     DayFirst,
     MonthFirst,
 }
 
-/// How the dates of one column are read.
+/// Date parser of one column.
 #[derive(Debug, Clone)]
 pub(super) struct Dates {
     format: DateFormat,
     order: Option<Order>,
-    /// What was concluded from the values, to be told.
+    /// Conclusion from the values, for the user.
     pub(super) note: Option<String>,
 }
 
 impl Dates {
-    /// Looks through a column; `values` have their lines.
+    /// Examines a column of values with their lines.
     ///
     /// # Errors
-    /// If its dates could be read in two ways; the message names the flag that decides.
+    /// If its dates are ambiguous; names the flag that decides.
     pub(super) fn survey<'v>(
         field: &str,
         values: impl Iterator<Item = (u64, &'v Value)>,
@@ -113,7 +113,7 @@ impl Dates {
         Ok(dates)
     }
 
-    /// Reads a value; none where it is no date, with what would be needed.
+    /// Parses a value; the error says what would be needed.
     pub(super) fn read(&self, value: &Value) -> Result<Moment, &'static str> {
         let plain = "is not a date";
         if self.format != DateFormat::Detect {
@@ -144,15 +144,15 @@ fn shown(value: &Value) -> String {
     excerpt(value.as_str().unwrap_or(&value.to_string()))
 }
 
-/// What the values of a column show.
+/// Findings about the values of a column.
 #[derive(Default)]
 struct Survey {
     day_first: Option<(u64, String)>,
     month_first: Option<(u64, String)>,
     doubtful: Option<(u64, String)>,
-    /// The first that only a format could explain.
+    /// The first value that needs a format.
     needs: Option<(u64, String, &'static str)>,
-    /// The first that is a number of seconds or milliseconds.
+    /// The first number of seconds or milliseconds.
     counted: Option<(u64, String)>,
     certain: u64,
 }
@@ -244,7 +244,7 @@ fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
     Some(Moment { day, time, zone }).filter(|moment| is_year(moment.day.year()))
 }
 
-/// The text with the names of months in English, the only ones that patterns know.
+/// Translates names of months to English, the only language of chrono's patterns.
 fn in_english(text: &str) -> String {
     const ENGLISH: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -256,7 +256,7 @@ fn in_english(text: &str) -> String {
     text.split_inclusive(|c: char| !c.is_alphabetic()).map(word).collect()
 }
 
-/// A day as spreadsheets count it.
+/// Converts a serial date of a spreadsheet.
 pub(super) fn excel(days: f64) -> Option<Moment> {
     let base = NaiveDate::from_ymd_opt(1899, 12, 30)?;
     let day = base.checked_add_days(Days::new(days as u64))?;

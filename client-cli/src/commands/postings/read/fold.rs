@@ -2,8 +2,8 @@
 //!
 //! Spanish and Portuguese only; letters of other scripts stay as they are.
 
-/// Letters and digits in lower case without accents: what remains when people write a name their
-/// way.
+/// Folds a name to lower-case letters and digits without accents, so that different spellings of
+/// the same name are equal.
 pub(super) fn fold(name: &str) -> String {
     let plain = |c: char| match c {
         'á' | 'à' | 'â' | 'ã' | 'ä' => 'a',
@@ -15,6 +15,6 @@ pub(super) fn fold(name: &str) -> String {
         'ç' => 'c',
         other => other,
     };
-    // A combining accent, as macOS writes names, is no letter.
+    // Combining accents, as macOS writes names, are not alphanumeric and drop out.
     name.chars().flat_map(char::to_lowercase).map(plain).filter(|c| c.is_alphanumeric()).collect()
 }

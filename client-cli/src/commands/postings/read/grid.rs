@@ -9,21 +9,22 @@ use super::columns;
 use super::problems::Problems;
 use super::table::{Row, Table};
 
-/// Rows among which the heading is looked for.
+/// Rows to search for the header; titles above it are rarely longer.
 const HEADING_WITHIN: usize = 10;
 
-/// Rows of a grid, from its first on.
+/// Rows of a grid from the first one on.
 pub(super) struct Grid {
-    /// Row or line number and cells.
+    /// Numbers of rows or lines, and their cells.
     pub(super) rows: Vec<(u64, Vec<Value>)>,
-    /// Whether a row of fewer cells ends with empty ones, as in a spreadsheet, or is damaged.
+    /// True if missing cells at the end are empty, as in a spreadsheet; otherwise such a row is
+    /// damaged.
     pub(super) padded: bool,
-    /// What a row is called.
+    /// Word for a row in messages.
     pub(super) unit: &'static str,
 }
 
 impl Grid {
-    /// Takes the heading off and gives every row its columns; rows that do not fit are problems.
+    /// Separates the header and checks the width of each row; rows that do not match are problems.
     pub(super) fn table(self, form: String, mut problems: Problems) -> Table {
         let Some(at) = self.heading() else { return Table { form, problems, ..Table::default() } };
         let mut notes = Vec::new();
@@ -64,8 +65,7 @@ impl Grid {
         table
     }
 
-    /// The row that names the columns: the first one, unless a later one has more names that are
-    /// known.
+    /// Finds the header: the first row, unless a later one has more known names.
     fn heading(&self) -> Option<usize> {
         let filled: Vec<usize> =
             (0..self.rows.len()).filter(|at| !is_blank(&self.rows[*at].1)).take(HEADING_WITHIN).collect();
@@ -87,7 +87,7 @@ fn texts(cells: &[Value]) -> Vec<String> {
     cells.iter().map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned)).collect()
 }
 
-/// Names of the columns; a column with values but no name is called by its number.
+/// Names of the columns; a column with values but no name gets its number.
 fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
     let width = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default().max(heading.len());
     let name = |at: usize| {
@@ -99,7 +99,7 @@ fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
         name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("column {}", at + 1))
     };
     let mut names: Vec<String> = (0..width).map(name).collect();
-    // Spreadsheets save empty columns at the end.
+    // Spreadsheets may save empty columns at the end.
     let used = |at: &usize| rows.iter().any(|row| !is_empty(row.cells.get(*at)));
     let last =
         (0..width).rev().find(|at| heading.get(*at).is_some_and(|cell| !is_empty(Some(cell))) || used(at));

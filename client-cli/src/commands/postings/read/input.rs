@@ -8,10 +8,10 @@ use zip::ZipArchive;
 
 use crate::files::archive;
 
-/// Wrappings inside of each other that are taken off.
+/// Maximum nesting of compression, such as a .gz in a .zip; bounds the work on a hostile file.
 const WRAPPINGS: usize = 3;
 
-/// Form of a file.
+/// Format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FileFormat {
     /// Delimited text: a header, then one advertisement per record.
@@ -26,7 +26,7 @@ pub(crate) enum FileFormat {
     Parquet,
 }
 
-/// What bytes are, apart from text.
+/// Kind of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -34,10 +34,10 @@ pub(super) enum Kind {
     Parquet,
 }
 
-/// Takes gzip and zip off.
+/// Decompresses gzip and zip.
 ///
 /// # Errors
-/// If the data is damaged, or a zip holds other than one file.
+/// If the data is corrupt, or a zip does not contain exactly one file.
 pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     for _ in 0..WRAPPINGS {
         if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -76,7 +76,7 @@ fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String
     archive::entry(archive, *place, name)
 }
 
-/// What unpacked bytes are.
+/// Detects the kind of decompressed bytes.
 pub(super) fn kind(bytes: &[u8]) -> Kind {
     if bytes.starts_with(b"PAR1") {
         Kind::Parquet
@@ -87,7 +87,7 @@ pub(super) fn kind(bytes: &[u8]) -> Kind {
     }
 }
 
-/// Whether a text is JSON by its first characters.
+/// True if a text looks like JSON by its first characters.
 pub(super) fn is_json(text: &str) -> bool {
     let mut chars = text.chars().filter(|c| !c.is_whitespace());
     match chars.next() {
@@ -97,7 +97,7 @@ pub(super) fn is_json(text: &str) -> bool {
     }
 }
 
-/// What a text is that is neither JSON nor delimited.
+/// Describes a text in an unsupported format.
 pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
     if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {

@@ -1,5 +1,5 @@
-//! JSON in every shape that advertisements come in: JSON Lines, an array, an array inside an object,
-//! tables of pandas, JSON-LD.
+//! JSON in every shape that advertisements come in: JSON Lines, an array, an array inside an
+//! object, tables of pandas, JSON-LD.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use super::problems::Problems;
 use super::table::{Row, Table};
 use crate::files::encoding::line_at;
 
-/// Deepest level at which a list of advertisements is looked for.
+/// Maximum depth to search for the array of advertisements.
 const DEPTH: usize = 4;
 
-/// A JSON value none of whose objects names a member twice.
+/// A JSON value without duplicate members, of which serde_json would silently keep the last.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -86,8 +86,8 @@ fn parse(text: &str) -> Result<Value, serde_json::Error> {
     }
 }
 
-/// Python writes NaN and Infinity, which JSON does not have; they become null, padded so that
-/// places stay.
+/// Replaces NaN and Infinity, which Python writes although JSON has neither, by null, padded so
+/// that positions in error messages stay correct.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut at) = (false, 0);
@@ -118,7 +118,7 @@ fn without_nan(text: &str) -> String {
 /// Reads the text of a JSON file.
 ///
 /// # Errors
-/// If it is damaged, or holds several lists and it is not clear which is meant.
+/// If it is corrupt, or contains several arrays and it is not clear which one to use.
 pub(super) fn table(text: &str) -> Result<Table, String> {
     let start = text.trim_start();
     let mut reader = Reader::default();
@@ -148,7 +148,7 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
                 reader.document(text, Value::Array(values))?;
                 return Ok(reader.finish("concatenated JSON objects"));
             }
-            // An object over several lines that is not whole is one damaged document, not many bad
+            // An incomplete object over several lines is one corrupt document, not many invalid
             // lines.
             Err(error) if start.starts_with('{') && !single && starts_document(start) => {
                 return Err(broken(&error));
@@ -160,14 +160,14 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     Ok(reader.finish("JSON Lines"))
 }
 
-/// Whether the first line opens an object that goes on in the next, as programs print it for
-/// people.
+/// True if the first line starts an object that continues on the next one, as in pretty-printed
+/// JSON.
 fn starts_document(start: &str) -> bool {
     let first = start.lines().next().unwrap_or_default().trim_end();
     first.ends_with(['{', '[', ',']) && !first.ends_with("},")
 }
 
-/// Documents one after the other, as jq prints them.
+/// Parses concatenated documents, as jq prints them.
 fn several(text: &str) -> Option<Vec<Value>> {
     let values = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
     values.map(|value| value.ok().map(|value| value.0)).collect()
@@ -182,12 +182,12 @@ struct Reader {
     rows: Vec<(u64, Map<String, Value>)>,
     problems: Problems,
     notes: Vec<String>,
-    /// JSON-LD objects that are no postings.
+    /// Number of JSON-LD objects that are not postings.
     others: u64,
 }
 
 impl Reader {
-    /// A value in each line.
+    /// Reads one value per line.
     fn lines(&mut self, text: &str) {
         for (line, content) in (1..).zip(text.split('\n')) {
             if content.trim().is_empty() {
@@ -208,7 +208,7 @@ impl Reader {
         }
     }
 
-    /// One value that is the whole file.
+    /// Reads a file with a single value.
     fn document(&mut self, text: &str, value: Value) -> Result<(), String> {
         let places = Places::of(text, &value);
         match &value {
@@ -281,7 +281,7 @@ impl Reader {
     }
 }
 
-/// A value without the types that MongoDB writes around it: `{"$date": "2025-11-03T00:00:00Z"}`.
+/// Unwraps the typed values of MongoDB: `{"$date": "2025-11-03T00:00:00Z"}`.
 fn extended(value: &Value) -> Value {
     let Value::Object(object) = value else { return value.clone() };
     let mut members = object.iter();
@@ -296,14 +296,14 @@ fn extended(value: &Value) -> Value {
     }
 }
 
-/// What is wrong, with `{}` for the column and without the line: each text has only one.
+/// The cause of an error, with `{}` for the column and without the line, which is always 1 here.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string().replace("{}", "{ }");
     let what = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
     format!("not valid JSON: {what} at column {{}}")
 }
 
-/// The list of advertisements that an object wraps; none where the object is an advertisement
+/// Finds the array of advertisements inside an object; `None` if the object is an advertisement
 /// itself.
 fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value>>, String> {
     let is_posting = object.contains_key("@type") || object.contains_key("@graph");
@@ -337,8 +337,7 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
     }
 }
 
-/// The rows of a table that pandas wrote by columns, by rows under their index, or split into names
-/// and cells.
+/// Reads the rows of a table written by pandas with orient `columns`, `index` or `split`.
 fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     if let (Some(columns), Some(data)) = (object.get("columns"), object.get("data")) {
         let names: Vec<&str> = columns.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
@@ -365,8 +364,8 @@ fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     numbered(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
 }
 
-/// The lines of a document's objects: the objects of the value and the opening braces of the text
-/// have one order.
+/// Line numbers of the objects of a document, which serde_json does not keep: the objects of the
+/// value and the opening braces of the text are in the same order.
 struct Places {
     lines: std::collections::HashMap<*const Value, u64>,
 }

@@ -10,7 +10,7 @@ use super::delimited;
 use super::input::FileFormat;
 use crate::files::encoding::Charset;
 
-/// What to import.
+/// Files to import, and how to read them.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ImportOptions {
     /// Files to import: delimited text, JSON, JSON Lines, schema.org JobPosting, spreadsheets or
@@ -53,8 +53,8 @@ pub(crate) struct ImportOptions {
     pub(crate) dry_run: bool,
 }
 
-/// A day, or a time with its zone, as a time; a day is the whole of it, so its middle in UTC is on
-/// it all over the world but for the date line.
+/// Parses a day, or a time with its zone. A day becomes noon UTC, which is on the same day in
+/// almost all time zones.
 fn collected(text: &str) -> Result<String, String> {
     let day = |day: chrono::NaiveDate| day.and_hms_opt(12, 0, 0).map(|noon| noon.and_utc());
     let time = match (text.parse::<chrono::NaiveDate>(), chrono::DateTime::parse_from_rfc3339(text)) {
@@ -72,7 +72,7 @@ fn collected(text: &str) -> Result<String, String> {
     Ok(time.to_rfc3339())
 }
 
-/// An empty form is that of the values.
+/// Parses a date format; an empty one means detection.
 fn date_format(text: &str) -> Result<DateFormat, String> {
     if text.is_empty() { Ok(DateFormat::Detect) } else { text.parse() }
 }

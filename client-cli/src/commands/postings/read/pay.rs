@@ -16,7 +16,7 @@ pub(super) struct Pay {
 }
 
 impl Pay {
-    /// `2500000 - 3000000 COP MONTH`; none without an amount.
+    /// Formats the salary as `2500000 - 3000000 COP MONTH`; `None` without an amount.
     pub(super) fn text(self) -> Option<String> {
         let amount = match (self.from, self.to) {
             (Some(from), Some(to)) if from != to => format!("{from} - {to}"),
@@ -29,7 +29,7 @@ impl Pay {
     }
 }
 
-/// An amount or word of a cell.
+/// Reads an amount or a word from a cell.
 pub(super) fn part(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Number(number) => Some(number_text(number)),
@@ -43,7 +43,7 @@ pub(super) fn part(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// The salary of a schema.org `MonetaryAmount`, or of an object that is built like it.
+/// Formats the salary in a schema.org `MonetaryAmount` or a similar object.
 pub(super) fn of_object(object: &Map<String, Value>) -> Option<String> {
     let amount = match object.get("value") {
         Some(Value::Object(value)) => value,

@@ -5,34 +5,34 @@
 use observatory_proto::pipeline::v1::{ImportError, ImportPostingsRequest};
 use serde_json::{Map, Value};
 
-/// How a file was understood.
+/// Summary of how a file was understood.
 #[derive(Debug, Default)]
 pub(crate) struct FileSummary {
     /// Name of the file.
     pub(crate) file: String,
-    /// What it is.
+    /// Description of its format.
     pub(crate) form: String,
-    /// Advertisements in it.
+    /// Number of advertisements.
     pub(crate) rows: u64,
-    /// Our fields and its columns.
+    /// Our fields and the columns they come from.
     pub(crate) columns: Vec<(String, String)>,
-    /// Columns that are not used.
+    /// Unused columns.
     pub(crate) unused: Vec<String>,
     /// Conclusions from its content.
     pub(crate) notes: Vec<String>,
-    /// Whether there is anything that a user would not expect.
+    /// True if there is anything unexpected to show.
     pub(crate) remarkable: bool,
 }
 
-/// Everything that files hold, ready to be sent.
+/// Content of all files, ready to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     pub(crate) files: Vec<FileSummary>,
     pub(crate) ads: Vec<ImportPostingsRequest>,
-    /// Rows that are not sent, equal problems once.
+    /// Rows that are not sent; equal problems are listed once.
     pub(crate) refused: Vec<ImportError>,
     pub(crate) refused_count: u64,
-    /// What is sent otherwise than it was written, equal changes once.
+    /// Values that were changed before sending; equal changes are listed once.
     pub(crate) notes: Vec<ImportError>,
 }
 

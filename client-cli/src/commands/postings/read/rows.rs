@@ -16,20 +16,20 @@ use super::table::{Row, Table};
 use super::{pay, values, workbook};
 use crate::commands::text::excerpt;
 
-/// Fields without which an advertisement is not stored.
+/// Fields that every advertisement needs.
 const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
-/// Longest advertisement that is sent, bytes: a message of the service holds 16 MiB, and JSON may
-/// write a byte as six.
+/// Maximum size of an advertisement in bytes. A message of the service may have 16 MiB, and JSON
+/// may escape a byte as six.
 const LONGEST: usize = 2 << 20;
 
-/// Most characters that a cell of a spreadsheet holds, in units of UTF-16.
+/// Maximum length of a spreadsheet cell in UTF-16 units (Excel specifications and limits).
 const CELL: usize = 32_767;
 
-/// Turns the rows of a file into advertisements.
+/// Converts the rows of a file to advertisements.
 ///
 /// # Errors
-/// If a column is missing, or a file leaves open what no flag has settled.
+/// If a column is missing, or something is ambiguous and no flag decides.
 pub(super) fn ads(
     file: &str,
     table: &Table,
@@ -94,7 +94,7 @@ fn dates(
     Dates::survey(field, cells(), format).map(Some)
 }
 
-/// The first cell that says something.
+/// The first cell with a value.
 fn cell<'r>(row: &'r Row, places: &[usize]) -> Option<&'r Value> {
     places.iter().filter_map(|place| row.cells.get(*place)).find(|value| !is_empty(Some(value)))
 }
@@ -107,7 +107,7 @@ struct Converter<'a> {
 }
 
 impl Converter<'_> {
-    /// The advertisement of a row; none where a field that it needs cannot be read.
+    /// Converts a row; `None` if a required field is invalid.
     fn object(
         &self,
         row: &Row,
@@ -140,7 +140,7 @@ impl Converter<'_> {
         Some(object)
     }
 
-    /// A field's text; an error is a kind of problem with `{}` for the value.
+    /// The text of a field; an error is a kind of problem with `{}` for the value.
     fn text(
         &self,
         field: &str,
@@ -191,7 +191,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Ids that stand for several addresses name no advertisement: they are left to the addresses.
+/// Removes ids that are used for several URLs, since they do not identify an advertisement; the
+/// service derives ids from the URLs instead.
 pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     type Key = (String, String, String);
     let text = |ad: &Ad, field: &str| {
@@ -230,7 +231,7 @@ pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     }
 }
 
-/// An address without what differs between two links to one page.
+/// Normalizes a URL: removes what may differ between two links to the same page.
 fn page_of(url: &str) -> String {
     let url = url.trim_end_matches('/').to_lowercase();
     let url = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);

@@ -9,21 +9,21 @@ use super::problems::Problems;
 /// A row of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
-    /// Line of a text, number of a row elsewhere.
+    /// Line of a text file, or number of a row.
     pub(super) place: u64,
-    /// A cell for each column; missing ones are empty.
+    /// One cell per column; missing ones are empty.
     pub(super) cells: Vec<Value>,
 }
 
 /// The rows of a file with the names of its columns.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// What the file is.
+    /// Description of the format.
     pub(super) form: String,
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<Row>,
     /// Rows that could not be read.
     pub(super) problems: Problems,
-    /// What was settled about the whole file, to be told.
+    /// Conclusions about the whole file, for the user.
     pub(super) notes: Vec<String>,
 }

@@ -15,16 +15,16 @@ use super::table::Table;
 use super::{columns, dates, ods, values};
 use crate::commands::text::excerpt;
 
-/// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far
-/// to the right makes the empty ones before it.
+/// Maximum cells of a sheet, counting empty ones before the last filled cell of each row, which
+/// take memory too. An estimate.
 const CELLS: usize = 50_000_000;
 
-/// Reads the sheet that is asked for, else the one that holds something.
+/// Reads the requested sheet, or else the one with data.
 ///
 /// # Errors
-/// If the file is damaged or locked, or it is not clear which sheet is meant.
+/// If the file is corrupt or locked, or it is not clear which sheet to read.
 pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
-    // The reader takes some damaged files for a reason to panic.
+    // calamine panics on some corrupt files.
     catch_unwind(AssertUnwindSafe(|| read(bytes, asked)))
         .unwrap_or_else(|_| Err("the spreadsheet is corrupt; save it again as .xlsx or .csv".to_owned()))
 }
@@ -43,7 +43,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
     let rows = rows.collect();
     let shown = format!("a spreadsheet, sheet `{}`", excerpt(&name));
     let mut table = Grid { rows, padded: true, unit: "row" }.table(shown, Problems::default());
-    // A formula without a result takes nothing away but its cell.
+    // A formula error costs only its cell.
     table.notes.extend(
         problems
             .messages("")
@@ -59,7 +59,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
 type Rows = Vec<(u64, Vec<Data>)>;
 type Book = Sheets<Cursor<Vec<u8>>>;
 
-/// The sheet to read, with its name and those of the other ones that hold something.
+/// Chooses the sheet to read; returns its name, its rows, and the names of others with data.
 fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<String>), String> {
     let visible: Vec<String> = book
         .sheets_metadata()
@@ -106,13 +106,13 @@ fn texts(cells: &[Data]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
 }
 
-/// The rows of a sheet that hold something, with their numbers.
+/// Reads the rows of a sheet that contain data, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
     let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is corrupt: {error}");
     match book {
         Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
             Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(&error))),
-            // A sheet that holds a diagram alone.
+            // A sheet with only a chart.
             Err(XlsxError::NotAWorksheet(_)) => Ok(Rows::new()),
             Err(error) => Err(damaged(&error)),
         },
@@ -129,8 +129,8 @@ fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
     }
 }
 
-/// Rows out of cells that come one by one; what lies between them is made only as far as a row
-/// goes.
+/// Builds rows from cells that are read one by one; gaps are filled only up to the last cell of a
+/// row.
 fn gather<'c>(
     name: &str,
     mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
@@ -191,9 +191,9 @@ fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u1
     Value::String(format!("{date}{time}"))
 }
 
-/// Whether a spreadsheet took part of a column for dates and left the others as text, which it does
-/// where its country's order of day and month is another: then those it took have the two
-/// exchanged.
+/// Detects a column of which a spreadsheet program converted only a part to dates. It does that if
+/// its locale has another order of day and month; then day and month of the converted ones are
+/// swapped.
 pub(super) fn half_converted<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
     let (mut taken, mut left, mut all_low) = (0, None, true);
     for (row, value) in values {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::cell::number_text;
 use super::super::fold::fold;
 
-/// Beginnings of the months' names in Spanish, Portuguese and English.
+/// Names of months in Spanish, Portuguese and English; a prefix of three letters is enough.
 const MONTHS: [&[&str]; 12] = [
     &["enero", "janeiro", "january"],
     &["febrero", "fevereiro", "february"],
@@ -24,7 +24,7 @@ const MONTHS: [&[&str]; 12] = [
     &["diciembre", "dezembro", "december"],
 ];
 
-/// A day, with the time where there is one.
+/// A day, with its time if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) day: NaiveDate,
@@ -41,12 +41,12 @@ impl Moment {
         Self { day: moment.date(), time: Some(moment.time()), zone: None }
     }
 
-    /// Whether it says its zone.
+    /// True if it has a time zone.
     pub(crate) fn has_zone(&self) -> bool {
         self.zone.is_some()
     }
 
-    /// RFC 3339; without a zone in UTC.
+    /// Formats as RFC 3339, assuming UTC without a time zone.
     pub(crate) fn to_rfc3339(self) -> String {
         let naive = self.day.and_time(self.time.unwrap_or(NaiveTime::MIN));
         match self.zone.and_then(|zone| naive.and_local_timezone(zone).single()) {
@@ -56,7 +56,7 @@ impl Moment {
     }
 }
 
-/// What a value can be.
+/// Interpretation of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     Certain(Moment),
@@ -68,7 +68,7 @@ pub(super) enum Reading {
         time: Option<NaiveTime>,
         zone: Option<FixedOffset>,
     },
-    /// A date only a format could explain.
+    /// A date that needs a format; with advice.
     Needs(&'static str),
     Unreadable,
 }
@@ -78,13 +78,13 @@ const SERIAL: &str = "could be a spreadsheet date; pass --date-format excel";
 const SECONDS: &str = "could be seconds since 1970; pass --date-format epoch";
 const MILLISECONDS: &str = "could be milliseconds since 1970; pass --date-format epoch-ms";
 
-/// Everything that a value can be without knowing the others.
+/// Interprets a value without knowing the others of its column.
 pub(super) fn reading(value: &Value) -> Reading {
     match value {
         Value::String(text) => text_reading(text.trim()),
         Value::Number(number) => match number.as_f64() {
-            // JSON has no dates: pandas writes them as milliseconds, others as seconds. The ranges
-            // are far apart.
+            // JSON has no dates: pandas writes milliseconds, others seconds. The ranges do not
+            // overlap for plausible years.
             Some(count) if is_milliseconds(count) => {
                 epoch(count / 1e3).map_or(Reading::Unreadable, Reading::Certain)
             }
@@ -96,10 +96,12 @@ pub(super) fn reading(value: &Value) -> Reading {
     }
 }
 
+/// True for serial dates of spreadsheets from 2000 to 2099.
 fn is_serial(count: f64) -> bool {
     (36_526.0..73_051.0).contains(&count)
 }
 
+/// True for Unix times from 2000 to 2099.
 pub(super) fn is_seconds(count: f64) -> bool {
     (946_684_800.0..4_102_444_800.0).contains(&count)
 }
@@ -131,7 +133,7 @@ fn text_reading(text: &str) -> Reading {
     written(text)
 }
 
-/// A number without separators.
+/// Interprets a number without separators.
 fn digits(text: &str) -> Reading {
     let count: f64 = text.parse().unwrap_or_default();
     if text.len() == 8
@@ -153,7 +155,7 @@ fn digits(text: &str) -> Reading {
     }
 }
 
-/// The first two numbers of a date with slashes, dashes or points whose order is not certain.
+/// The first two numbers of a date like 03/11/2025, whose order is not certain.
 pub(crate) fn slashed(text: &str) -> Option<(u32, u32)> {
     match text_reading(text.trim()) {
         Reading::Pair { first, second, .. } => Some((first, second)),
@@ -195,7 +197,7 @@ fn three(
 
 pub(super) type Tail = (Option<NaiveTime>, Option<FixedOffset>);
 
-/// What may follow a day: a time, and its zone.
+/// Parses what follows a day: a time, and its zone.
 pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     let tail = tail.trim_start_matches(['T', 't', ',', ' ']).trim();
     if tail.is_empty() {
@@ -231,14 +233,14 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     Some((Some(time), zone))
 }
 
-/// The number of a month from the beginning of its name, folded.
+/// The number of a month from a folded prefix of its name.
 pub(super) fn month_of(folded: &str) -> Option<u32> {
     let names = |names: &[&str]| names.iter().any(|name| name.starts_with(folded));
     let place = MONTHS.iter().position(|month| names(month)).filter(|_| folded.len() >= 3)?;
     u32::try_from(place + 1).ok()
 }
 
-/// A day with its month in letters: `3 de noviembre de 2025`, `Nov 3, 2025`.
+/// Interprets a day with its month in letters: `3 de noviembre de 2025`, `Nov 3, 2025`.
 fn written(text: &str) -> Reading {
     let (mut day, mut month, mut year) = (None, None, None);
     let mut short_year = false;
@@ -273,7 +275,7 @@ fn written(text: &str) -> Reading {
     found.map_or(Reading::Unreadable, |day| Reading::Certain(Moment::day(day)))
 }
 
-/// Words around a day that say nothing about it.
+/// True for words around a date that carry no information.
 fn is_filler(folded: &str) -> bool {
     const DAYS: [&str; 14] = [
         "lunes",
