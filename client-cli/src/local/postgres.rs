@@ -5,16 +5,18 @@
 mod cluster;
 mod conninfo;
 mod distribution;
+mod postmaster;
 mod probe;
 mod psql;
 mod settings;
 pub(crate) mod wheel;
 
+pub(crate) use cluster::pinned_major;
 pub use cluster::{Cluster, ClusterConfig};
-pub(crate) use cluster::{Postmaster, end_server, pinned_major, postmaster_of};
 pub use conninfo::ConnectionUrl;
 pub use distribution::{Distribution, Search};
 pub(crate) use distribution::{PG_BIN_ENV, Source, wheel_folders};
+pub(crate) use postmaster::{Postmaster, end_server, postmaster_of};
 pub(crate) use probe::{Answer, probe};
 pub use psql::Psql;
 pub(crate) use psql::check_versions;

@@ -1,6 +1,6 @@
 //! The program: output, exit codes, and two processes at once.
 //!
-//! What scripts may rely on.
+//! Everything here is what scripts rely on.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

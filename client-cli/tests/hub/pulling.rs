@@ -1,4 +1,4 @@
-//! What a pull stores, and what it does not download again.
+//! Results of a pull, and files that are not downloaded again.
 //!
 //! The hub records its requests, so that every download is counted.
 

@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     /// Path with the query.
     pub(crate) path: String,
     head: String,
-    /// Whether it came to the other host.
+    /// True if it came to the other host.
     pub(crate) large: bool,
 }
 
@@ -58,12 +58,12 @@ impl Reply {
 
 type Hook = Box<dyn FnMut(&Seen, Reply) -> Reply + Send>;
 
-/// What the hub has and how it behaves.
+/// Content and behaviour of the hub.
 pub(crate) struct Content {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// Whether the list of files tells sizes and digests.
+    /// True if the listing includes sizes and digests.
     pub(crate) describes: bool,
-    /// Whether ranges are served.
+    /// True if ranges are supported.
     pub(crate) ranges: bool,
     hook: Option<Hook>,
     log: Vec<Seen>,

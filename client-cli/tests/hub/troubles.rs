@@ -13,7 +13,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// Bytes of the weights.
 const SIZE: u64 = 200_000;
 
-/// Where the weights asked for so far began.
+/// Range headers of the requests for the weights so far.
 fn ranges(hub: &FakeHub) -> Vec<Option<String>> {
     let large = hub.seen().into_iter().filter(|seen| seen.large);
     large.map(|seen| seen.header("range").map(str::to_owned)).collect()

@@ -22,7 +22,7 @@ fn variable(pid: i32, name: &str) -> Option<String> {
     text.split('\0').find_map(|variable| Some(variable.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
-/// What a login sees; its error's text else.
+/// Result of a query for a login, or the text of the error.
 fn ask(url: &str, statement: &str) -> Result<Vec<Vec<String>>, String> {
     let psql = Psql::find(Some(&distribution(18).bin)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -105,7 +105,7 @@ fn identities(up: &Value) -> Vec<(u32, String)> {
         .to_vec()
 }
 
-/// Who owns a file, a link itself included.
+/// Owner of a file, or of a link itself.
 fn owner(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().uid()
 }

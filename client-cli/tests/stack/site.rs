@@ -19,8 +19,8 @@ use serde_json::Value;
 /// Longest wait for something that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the tests of this machine's user share what is slow to make. Unlike the target directory
-/// it can be reached by the unprivileged user that Postgres runs as.
+/// Directory of files that are slow to create, shared by all tests of this user. Unlike the target
+/// directory, the unprivileged user that Postgres runs as can reach it.
 fn shared_dir() -> PathBuf {
     std::env::temp_dir().join(format!("observatory-test-postgres-{}", geteuid()))
 }
@@ -74,7 +74,7 @@ fn template() -> PathBuf {
     template
 }
 
-/// What a command said.
+/// Exit code and output of a command.
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -202,7 +202,7 @@ impl Site {
             .collect()
     }
 
-    /// What `stack.json` says.
+    /// Content of `stack.json`.
     pub(crate) fn state(&self) -> StackState {
         StackState::load(&self.data).unwrap()
     }
