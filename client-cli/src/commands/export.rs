@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
@@ -60,50 +60,59 @@ enum Format {
 /// # Errors
 /// If the service cannot be reached or refuses, or the file cannot be written.
 pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
-    let subject = match arguments.subject {
-        Subject::Postings => "postings",
-        Subject::Skills => "skills",
-        Subject::Clusters => "clusters",
-    };
     if arguments.excel && !matches!(arguments.format, Format::Csv) {
         bail!("--excel requires --format csv");
     }
-    let format = match arguments.format {
-        Format::Csv => "csv",
-        Format::Jsonl => "jsonl",
-    };
-    let request = ExportRequest {
-        subject: subject.to_owned(),
-        format: format.to_owned(),
-        country: arguments.country,
-        portal: arguments.portal,
-        excel: arguments.excel,
-    };
-    if arguments.out.as_os_str() == "-" {
+    let out = arguments.out.clone();
+    let request = request(arguments);
+    if out.as_os_str() == "-" {
         copy(context, request, &mut Stdout, |error| error.into()).await?;
         return Ok(Outcome::Done);
     }
-    let folder = match arguments.out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let cannot = || format!("cannot write {}", arguments.out.display());
+    let cannot = || format!("cannot write {}", out.display());
     let unwritable = |error| anyhow::Error::from(error).context(cannot());
-    if fs::metadata(&arguments.out).is_ok_and(|there| !there.is_file()) {
+    if fs::metadata(&out).is_ok_and(|found| !found.is_file()) {
         // A device or a pipe must be written in place: renaming a file over it would replace it.
-        let mut file = fs::OpenOptions::new().write(true).open(&arguments.out).with_context(cannot)?;
+        let mut file = fs::OpenOptions::new().write(true).open(&out).with_context(cannot)?;
         copy(context, request, &mut file, unwritable).await?;
         return Ok(Outcome::Done);
     }
     // tempfile defaults to 0600; use the mode that any new file of the user gets.
     let mode = fs::Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
+    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder_of(&out));
     let mut file = file.with_context(cannot)?;
     let bytes = copy(context, request, &mut file, unwritable).await?;
     file.as_file().sync_all().with_context(cannot)?;
-    file.persist(&arguments.out).with_context(cannot)?;
-    progress(format_args!("wrote {} bytes to {}", bytes, arguments.out.display()));
+    file.persist(&out).with_context(cannot)?;
+    progress(format_args!("wrote {bytes} bytes to {}", out.display()));
     Ok(Outcome::Done)
+}
+
+fn request(arguments: Arguments) -> ExportRequest {
+    let subject = match arguments.subject {
+        Subject::Postings => "postings",
+        Subject::Skills => "skills",
+        Subject::Clusters => "clusters",
+    };
+    let format = match arguments.format {
+        Format::Csv => "csv",
+        Format::Jsonl => "jsonl",
+    };
+    ExportRequest {
+        subject: subject.to_owned(),
+        format: format.to_owned(),
+        country: arguments.country,
+        portal: arguments.portal,
+        excel: arguments.excel,
+    }
+}
+
+/// The folder of a file; that of a bare name is the current one.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 async fn copy(

@@ -67,46 +67,54 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let channel = context.client.inference().await?;
     let model = Some(ModelRef { name: arguments.model, revision: String::new() });
     match arguments.action {
-        Action::Embed { texts, prompt } => {
-            let settings = EmbedSettings {
-                model,
-                prompt_name: prompt,
-                priority: Priority::Interactive.into(),
-                ..EmbedSettings::default()
-            };
-            let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
-            let mut service =
-                EmbeddingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            let answered = answer(service.embed(request).await)?;
-            let width = answered.dimensions as usize * 4;
-            if width == 0 || answered.vectors.len() != width * texts.len() {
-                bail!(
-                    "the server returned {} bytes of embeddings for {} texts",
-                    answered.vectors.len(),
-                    texts.len()
-                );
-            }
-            let mut failures = false;
-            for ((text, row), item) in
-                texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items)
-            {
-                let (line, fine) = embedding_line(text, row, item.error.as_ref());
-                print_line(&line)?;
-                failures |= !fine;
-            }
-            Ok(Outcome::done_if(!failures))
-        }
+        Action::Embed { texts, prompt } => embed(channel, model, texts, prompt).await,
         Action::Generate(arguments) => generate::run(context, channel, model, &arguments).await,
         Action::Classify { texts, min_score } => classify(channel, model, texts, min_score).await,
-        Action::Tokenize { texts } => {
-            let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
-            let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
-            for (text, found) in texts.iter().zip(answered.texts) {
-                print_line(&json!({ "text": text, "ids": found.ids, "tokens": found.tokens }))?;
-            }
-            Ok(Outcome::Done)
-        }
+        Action::Tokenize { texts } => tokenize(channel, model, texts).await,
     }
+}
+
+async fn embed(
+    channel: Connection,
+    model: Option<ModelRef>,
+    texts: Vec<String>,
+    prompt_name: String,
+) -> anyhow::Result<Outcome> {
+    let settings = EmbedSettings {
+        model,
+        prompt_name,
+        priority: Priority::Interactive.into(),
+        ..EmbedSettings::default()
+    };
+    let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
+    let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let answered = answer(service.embed(request).await)?;
+    // Vectors are f32 unless the settings ask for another encoding.
+    let width = answered.dimensions as usize * size_of::<f32>();
+    if width == 0 || answered.vectors.len() != width * texts.len() {
+        bail!("the server returned {} bytes of embeddings for {} texts", answered.vectors.len(), texts.len());
+    }
+    let rows = answered.vectors.chunks_exact(width);
+    let mut failures = false;
+    for ((text, row), item) in texts.iter().zip(rows).zip(&answered.items) {
+        let (line, ok) = embedding_line(text, row, item.error.as_ref());
+        print_line(&line)?;
+        failures |= !ok;
+    }
+    Ok(Outcome::done_if(!failures))
+}
+
+async fn tokenize(
+    channel: Connection,
+    model: Option<ModelRef>,
+    texts: Vec<String>,
+) -> anyhow::Result<Outcome> {
+    let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
+    let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
+    for (text, found) in texts.iter().zip(answered.texts) {
+        print_line(&json!({ "text": text, "ids": found.ids, "tokens": found.tokens }))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn print_line(document: &Value) -> anyhow::Result<()> {

@@ -163,9 +163,11 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     }
     let expected: BTreeSet<_> =
         report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
-    let digests = files.iter().map(|(name, file)| Ok((name.as_str(), digest(file.path())?)));
-    let came: BTreeSet<_> = digests.collect::<anyhow::Result<_>>()?;
-    ensure!(came == expected, "the downloaded files do not match the report; build it again");
+    let mut received = BTreeSet::new();
+    for (name, file) in &files {
+        received.insert((name.as_str(), digest(file.path())?));
+    }
+    ensure!(received == expected, "the downloaded files do not match the report; build it again");
     for (name, file) in files {
         file.persist(out.join(&name)).with_context(|| cannot(&name))?;
     }

@@ -119,19 +119,23 @@ impl StackStatus {
             status.problem = Some("the supervisor is starting".into());
             return Ok(status);
         }
-        for name in expected(status.extent, &state) {
-            let process = state.processes.get(name).cloned().unwrap_or_default();
-            status.processes.push(look_at(name, &process).await);
-        }
-        if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
-            status.processes.push(look_at_external(data, &database.url).await);
-        }
+        status.check_processes(data, &state).await;
         let works = status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
         status.healthy = works && !matches!(space, FreeSpace::Full(_));
         if let FreeSpace::Low(said) = space {
             status.problem.get_or_insert(said);
         }
         Ok(status)
+    }
+
+    async fn check_processes(&mut self, data: &DataDir, state: &StackState) {
+        for name in expected(self.extent, state) {
+            let process = state.processes.get(name).cloned().unwrap_or_default();
+            self.processes.push(look_at(name, &process).await);
+        }
+        if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
+            self.processes.push(look_at_external(data, &database.url).await);
+        }
     }
 
     /// True if a supervisor is running.

@@ -66,28 +66,8 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     for name in published {
         ensure!(is_inside(name), "the hub lists {name:?}, a path outside the model's folder");
     }
-    let alone = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
-    let ggufs: Vec<&str> = published.iter().copied().filter(|name| alone(name)).collect();
-    if let Some(file) = file {
-        let found = ggufs.iter().find(|name| **name == file);
-        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
-        let found =
-            found.with_context(|| format!("no GGUF file {file:?} in the repository; found {}", known()))?;
-        return Ok(vec![found]);
-    }
-    if checkpoint(published).is_empty() && !ggufs.is_empty() {
-        ensure!(
-            ggufs.len() == 1,
-            "the repository has several GGUF files; choose one with --file: {}",
-            ggufs.join(", ")
-        );
-        return Ok(ggufs);
-    }
-    let has_gguf = published.iter().any(|name| is_gguf(Path::new(name)));
-    if checkpoint(published).is_empty() && has_gguf {
-        bail!(
-            "the GGUF files of the repository are split or in folders, which the inference server does not support"
-        );
+    if let Some(gguf) = wanted_gguf(published, file)? {
+        return Ok(vec![gguf]);
     }
     for needed in NEEDED {
         ensure!(
@@ -108,6 +88,32 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     chosen.sort_unstable();
     chosen.dedup();
     Ok(chosen)
+}
+
+/// Selects a GGUF file: the one named by `file`, or the only one of a repository without a checkpoint.
+fn wanted_gguf<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Option<&'a str>> {
+    let is_whole = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
+    let ggufs: Vec<&str> = published.iter().copied().filter(|name| is_whole(name)).collect();
+    if let Some(file) = file {
+        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
+        let found = ggufs.iter().copied().find(|name| *name == file);
+        return found
+            .map(Some)
+            .with_context(|| format!("no GGUF file {file:?} in the repository; found {}", known()));
+    }
+    if !checkpoint(published).is_empty() {
+        return Ok(None);
+    }
+    match ggufs.as_slice() {
+        [only] => Ok(Some(only)),
+        [] if published.iter().any(|name| is_gguf(Path::new(name))) => bail!(
+            "the GGUF files of the repository are split or in folders, which the inference server does not support"
+        ),
+        [] => Ok(None),
+        several => {
+            bail!("the repository has several GGUF files; choose one with --file: {}", several.join(", "))
+        }
+    }
 }
 
 /// True if a published name stays inside the folder it is written to, on any file system.

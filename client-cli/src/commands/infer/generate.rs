@@ -155,7 +155,6 @@ fn end(
         FinishReason::Length => "length",
         FinishReason::Stop | FinishReason::Unspecified => "stop",
     };
-    let seconds = |nanos: u64| nanos as f64 / 1e9;
     if as_json {
         let document = json!({
             "text": text, "reason": reason, "model": begun.model_name, "revision": begun.model_revision,
@@ -168,10 +167,22 @@ fn end(
         return Ok(Outcome::Done);
     }
     print("\n")?;
-    let writing = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
+    progress(figures(begun, finished, reason));
+    Ok(Outcome::Done)
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The figures of a text on one line. The speed leaves out the first token, which includes the prompt.
+fn figures(begun: &GenerationStarted, finished: &GenerationFinished, reason: &str) -> String {
+    let usage = finished.usage.unwrap_or_default();
+    let timing = finished.timing.unwrap_or_default();
+    let decoding = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
     let after_first = f64::from(usage.completion_tokens.saturating_sub(1));
-    let speed = if writing > 0.0 { after_first / writing } else { 0.0 };
-    progress(format!(
+    let speed = if decoding > 0.0 { after_first / decoding } else { 0.0 };
+    format!(
         "{}: prompt {} tokens ({} cached), generated {} in {:.2} s ({speed:.1} tok/s), finish reason: {reason}, seed {}",
         begun.model_name,
         usage.prompt_tokens,
@@ -179,6 +190,5 @@ fn end(
         usage.completion_tokens,
         seconds(timing.total_ns),
         begun.seed,
-    ));
-    Ok(Outcome::Done)
+    )
 }

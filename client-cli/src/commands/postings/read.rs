@@ -43,6 +43,9 @@ use table::Table;
 /// # Errors
 /// If a file cannot be read, is corrupt, or is ambiguous and no flag decides.
 pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
+    if import.files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        bail!("`-` is given twice, but standard input can be read only once");
+    }
     let mut prepared = Prepared::default();
     let mut wrong = Vec::new();
     let mut ads = Vec::new();
@@ -62,9 +65,6 @@ pub(super) fn prepare(import: &ImportOptions) -> anyhow::Result<Prepared> {
     }
     rows::drop_shared_ids(&mut ads, &mut prepared);
     prepared.ads = ads.into_iter().map(|ad| ad.request(import.dry_run)).collect();
-    if import.files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
-        bail!("`-` is given twice, but standard input can be read only once");
-    }
     Ok(prepared)
 }
 

@@ -174,12 +174,14 @@ impl<'a> Reader<'a> {
         let offsets = self.take(4 * (count + 1))?.as_chunks::<4>().0;
         let scores = self.take(4 * count)?.as_chunks::<4>().0;
         let text = self.take(text_bytes)?;
-        let offset = |index: usize| usize::try_from(u32::from_le_bytes(offsets[index])).unwrap_or(usize::MAX);
-        let piece = |index: usize| {
-            let piece = text.get(offset(index)..offset(index + 1)).context("a piece is outside the text")?;
-            Ok((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(scores[index])))
-        };
-        (0..count).map(piece).collect()
+        let mut pieces = Vec::with_capacity(count);
+        for (ends, score) in offsets.windows(2).zip(scores) {
+            let start = usize::try_from(u32::from_le_bytes(ends[0]))?;
+            let end = usize::try_from(u32::from_le_bytes(ends[1]))?;
+            let piece = text.get(start..end).context("a piece is outside the text")?;
+            pieces.push((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(*score)));
+        }
+        Ok(pieces)
     }
 
     fn normaliser(&mut self) -> anyhow::Result<BTreeMap<char, String>> {
