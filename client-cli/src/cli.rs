@@ -90,6 +90,7 @@ pub fn main() -> ExitCode {
     };
     start_log(matches!(cli.command, Command::Supervise(_)));
     let ended = tokio::runtime::Builder::new_multi_thread()
+        // The work is done by the services; two threads suffice to wait and to read files.
         .worker_threads(2)
         .enable_all()
         .build()

@@ -137,6 +137,7 @@ impl Client {
 async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
+    // Not ready is good enough: the service says more precisely what it lacks.
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
     (!silent).then_some(address)
 }
@@ -145,6 +146,7 @@ fn with_timeouts(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
+        // A call may wait for minutes; pings tell a lost machine from a busy one.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)

@@ -46,6 +46,7 @@ pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(P
     } else {
         check_folder(from)?;
     }
+    // Held until the end: a pull of the same model would otherwise replace the folder meanwhile.
     let _lock = ModelLock::on(store, name)?;
     let staging = staging_dir(store)?;
     if is_file {

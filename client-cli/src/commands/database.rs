@@ -56,6 +56,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let url = ConnectionUrl::parse(&url)?;
     let program = binaries::find(&binaries::bin_dir()?, binaries::PIPELINE)?;
     let mut command = tokio::process::Command::new(&program);
+    // At its usual level the log of the child would hide the one line that matters here.
     if std::env::var_os("OBSERVATORY_LOG").is_none() {
         command.env("OBSERVATORY_LOG", "warn,sqlx=warn");
     }

@@ -47,6 +47,8 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let mut extractor = ExtractorServiceClient::new(context.client.pipeline().await?)
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    // The service answers in order, so a queue of line numbers pairs answers with lines. It needs
+    // no limit, since the channel of requests has one.
     let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
     let spans = arguments.spans;
     let reader = tokio::task::spawn_blocking(move || send_lines(input, spans, &sender, &numbers));

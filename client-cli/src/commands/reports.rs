@@ -150,6 +150,7 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     let mut files: Vec<(String, NamedTempFile)> = Vec::new();
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
         if files.last().is_none_or(|(name, _)| *name != part.name) {
+            // A name with a path would write outside the directory.
             let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
             ensure!(is_name, "the server sent an invalid file name `{}`", part.name.escape_debug());
             // tempfile defaults to 0600; use the mode that any new file of the user gets.

@@ -180,6 +180,7 @@ pub(crate) async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
 }
 
 fn is_passing(status: &Status) -> bool {
+    // A connection that is lost during a stream surfaces as Unknown or Cancelled, too.
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
 }
 

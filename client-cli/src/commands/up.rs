@@ -79,6 +79,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
         models::import_into_empty(&wheel_folders(&context.data), &store).await?;
     }
     let after = stack.up(&options).await?;
+    // Healthy before and the same supervisor now: nothing was started or replaced.
     let same = before.is_some_and(|before| before.healthy && before.supervisor == after.supervisor);
     if same {
         progress("already running");

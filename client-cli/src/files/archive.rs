@@ -30,6 +30,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    // One byte more than allowed tells a file at the limit from a longer one.
     reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
         return Err(io::Error::other("larger than 4 GiB; split the file"));
@@ -104,6 +105,7 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Res
         for entry in fs::read_dir(path).with_context(cannot)? {
             inside.push(entry.with_context(cannot)?.path());
         }
+        // The order of read_dir depends on the file system; that of an import must not.
         inside.sort();
         let visible = |path: &PathBuf| !hidden(&path.file_name().unwrap_or_default().to_string_lossy());
         let deeper = depth > 0;

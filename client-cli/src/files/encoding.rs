@@ -133,6 +133,8 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
         None => {}
     }
     let Err(error) = std::str::from_utf8(bytes) else { return Ok(Charset::Web(UTF_8)) };
+    // Valid multi-byte sequences next to invalid bytes: mostly UTF-8, so guessing another encoding
+    // for the whole file would garble the valid part.
     let latin = |c: &char| matches!(c, '\u{a0}'..='\u{ff}' | '\u{2010}'..='\u{2044}' | '€');
     let wide: usize = bytes.utf8_chunks().map(|chunk| chunk.valid().chars().filter(latin).count()).sum();
     if wide > 0 {
@@ -153,6 +155,7 @@ fn zeros(bytes: &[u8]) -> Result<Charset, String> {
         pairs.iter().filter(|pair| pair[place] == 0).count() as f64 / pairs.len().max(1) as f64
     };
     match (share(0), share(1)) {
+        // Text in Latin script has a zero in nearly every unit of UTF-16, always in the same half.
         (first, second) if first < 0.05 && second > 0.4 => Ok(Charset::Web(UTF_16LE)),
         (first, second) if first > 0.4 && second < 0.05 => Ok(Charset::Web(UTF_16BE)),
         _ => {
@@ -168,6 +171,8 @@ fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     let mut best = (western, fitness(bytes, western));
     for charset in [Charset::Web(MACINTOSH), Charset::Dos] {
         let fits = fitness(bytes, charset);
+        // By estimate: rarer encodings must fit clearly better, since few letters decide in a short
+        // file.
         if fits > best.1 + 0.2 {
             best = (charset, fits);
         }

@@ -48,6 +48,7 @@ pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
                 fs::rename(older(path, age), older(path, age + 1))?;
             }
         }
+        // Copy and truncate instead of renaming, because the writer keeps its file open.
         fs::copy(path, older(path, 1))?;
         OpenOptions::new().write(true).open(path)?.set_len(0)?;
         Ok(true)

@@ -237,6 +237,7 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow
         file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
+        // The rename itself is only durable once the directory is synced.
         fs::File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))

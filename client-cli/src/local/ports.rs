@@ -30,6 +30,7 @@ pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
         return Ok(port);
     }
     for _ in 0..64 {
+        // Random, so that two stacks that start at once rarely choose the same port.
         let random = u16::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..2].try_into().unwrap_or_default());
         let port = RANGE.start + random % (RANGE.end - RANGE.start);
         if is_free(port) {

@@ -121,11 +121,14 @@ fn install(program: &Path, place: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    // A link shares the mode of the original, so it helps only if others may run that.
     if wanted.mode() & 0o005 != 0o005 || fs::hard_link(&program, &new).is_err() {
         fs::copy(&program, &new)?;
         fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+        // The next call compares the times to see whether the copy is current.
         File::open(&new)?.set_modified(wanted.modified()?)?;
     }
+    // A running program cannot be overwritten, but its name can be given to another file.
     fs::rename(&new, place)
 }
 

@@ -263,6 +263,7 @@ impl Stack {
                 command.env_remove("DATABASE_URL").arg("--pg-bin").arg(&distribution.bin)
             }
         };
+        // The root directory, so that the supervisor keeps no file system from being unmounted.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).current_dir("/");
         command.spawn().with_context(|| format!("cannot run {}", options.program.display()))
     }
@@ -285,6 +286,7 @@ impl Stack {
                     progress(format_args!("{} is up", process.name));
                 }
             }
+            // A process that fails repeatedly will not recover by waiting longer.
             if status.healthy || !status.failing().is_empty() {
                 return Ok(status);
             }

@@ -63,6 +63,7 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
         extent: plan.extent,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
+    // Ports stay, so that peers find the new processes where the old ones were.
     state.failure = None;
     state.processes.clear();
     let shared = SharedState::new(plan.data.clone(), state);
@@ -129,6 +130,7 @@ fn start(plan: &Plan, shared: &SharedState) -> anyhow::Result<Vec<SupervisedTask
     if plan.extent == Extent::All {
         let dependencies = Dependencies { database: urls, inference: inferences };
         let plan = Plan { bin_dir: premises::prepare(plan)?, ..plan.clone() };
+        // Stopped first, since it uses the other two.
         let pipeline = Service::pipeline(&plan, shared, dependencies)?;
         let server = Service::inference(&plan, shared, inference)?;
         tasks.push(launch(|stop| keep_alive(pipeline, shared.clone(), stop)));

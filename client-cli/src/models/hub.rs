@@ -174,6 +174,7 @@ impl Hub {
     async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<FileResponse, HubError> {
         let mut info = FileInfo::default();
         for _ in 0..=MAX_REDIRECTS {
+            // A redirect to another origin must not see the credentials.
             let own = url.origin() == self.address.origin();
             // A compressed transfer could not be resumed, and its size would differ.
             let mut request =

@@ -85,6 +85,8 @@ pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyh
     if let Some(pulled) = up_to_date(store, request, asked)? {
         return Ok(pulled);
     }
+    // Another process may have pulled it while this one waited for the lock, so check once more
+    // after the listing.
     let hub = Hub::new(options)?;
     let _lock = lock(store, &request.name).await?;
     let listing = hub.listing(&request.name, asked).await.map_err(advise)?;
@@ -326,6 +328,7 @@ impl Pull<'_> {
             match self.attempt(file).await {
                 Ok(whole) => return Ok(whole),
                 Err(Fault::Hub(error)) => {
+                    // Slow but steady progress must not exhaust the attempts.
                     if self.received > before {
                         retries.reset();
                     }

@@ -102,6 +102,8 @@ impl Cluster {
                 return Err(error).with_context(|| format!("cannot read {}", config.secret.display()));
             }
         };
+        // A new password is written only once the cluster has it: after a crash in between, the
+        // file is missing and the password is set again.
         let known = password.is_some();
         let cluster = Self { password: password.unwrap_or_else(new_password), config };
         match major {
@@ -152,6 +154,7 @@ impl Cluster {
             let mut server = self.spawn(ports::choose(kept)?)?;
             match server.wait_ready(&self.config.dir, &self.config.log).await? {
                 None => return Ok(server),
+                // Another program took the port between the choice and the start.
                 Some(said) if said.contains("could not bind") => kept = None,
                 Some(said) => {
                     return Err(Hinted::error(
@@ -215,6 +218,7 @@ impl Cluster {
             .args(["--no-instructions", "--data-checksums", "--encoding=UTF8", "--auth=scram-sha-256"])
             .args(["--username", DATABASE, "--pgdata"])
             .args([dir.as_os_str(), "--pwfile".as_ref(), secret.path().as_os_str()]);
+        // The builtin provider of PostgreSQL 17 sorts alike on every machine; before, libc must do.
         if config.distribution.major >= 17 {
             command.args(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
         } else {

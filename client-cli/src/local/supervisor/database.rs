@@ -51,6 +51,7 @@ impl Unit for EmbeddedPostgres {
         self.shared.update(|state| {
             state.database = Some(DatabaseState { url: url.to_string(), embedded: Some(distribution) });
         });
+        // Only a change may wake the pipeline, which restarts when it is woken.
         self.url.send_if_modified(|known| {
             let moved = known.as_ref() != Some(&url);
             *known = Some(url);

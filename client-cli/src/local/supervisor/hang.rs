@@ -57,6 +57,8 @@ where
     F: Future<Output = Result<(), String>>,
 {
     let mut ticks = interval(policy.interval);
+    // After the machine was suspended, missed checks must not be made up for at once: a process
+    // that is only waking up would be killed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     let (mut since, mut missed) = (Instant::now(), 0);

@@ -68,6 +68,7 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: 
     loop {
         shared.update_process(name, |process| process.phase = Phase::Starting);
         let started = tokio::select! {
+            // Stopping wins over a start that completes at the same time.
             biased;
             () = stop.cancelled() => break,
             started = unit.start() => started,

@@ -286,6 +286,7 @@ impl Unit for Service {
             state.ports.insert(self.name.to_owned(), port);
         });
         let mut command = self.prepare(ports::loopback(port)).await?;
+        // An announcement of the predecessor could be taken for that of the new process.
         match fs::remove_file(self.data.announce(self.name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("cannot remove the old announce file");
@@ -309,6 +310,7 @@ impl Unit for Service {
             Ok(()) = dependencies.database.changed() => "the database moved",
             Ok(()) = dependencies.inference.changed() => "the inference server moved",
         };
+        // The address was passed as an argument, so only a restart changes it.
         live.guard.running.end(&SERVICE_END).await?;
         Ok(moved.to_owned())
     }

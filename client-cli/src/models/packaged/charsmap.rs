@@ -115,6 +115,8 @@ impl DoubleArray {
                 !self.bases.contains(base)
                     && bytes.iter().all(|byte| self.free.contains(&(base ^ usize::from(*byte))))
             };
+            // First fit: slower than keeping a list of candidates, but the map is compiled only
+            // once.
             let found = self.free.iter().map(|place| place ^ usize::from(*first)).find(fits);
             if let Some(base) = found {
                 return base;

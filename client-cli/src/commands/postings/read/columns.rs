@@ -246,6 +246,7 @@ impl Mapping {
         let places: Vec<usize> =
             ranked.iter().filter(|(rank, _)| *rank == best).map(|(_, place)| *place).collect();
         let filled = |row: &&Row| places.iter().filter(|place| !is_empty(row.cells.get(**place))).count() > 1;
+        // Several columns for a field are fine as long as each row uses only one of them.
         if places.len() > 1 && rows.iter().any(|row| filled(&row)) {
             let names: Vec<String> =
                 places.iter().map(|place| format!("`{}`", excerpt(&columns[*place]))).collect();
@@ -347,6 +348,7 @@ fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
         || names.split(' ').chain(words.split(' ')).chain([own.as_str()]).filter(|name| name.len() > 3);
     let near = |column: &&&'c String| {
         let folded = fold(column);
+        // One typo in a short name, two in a long one: more would match unrelated words.
         known().any(|name| strsim::osa_distance(name, &folded) <= if name.len() > 7 { 2 } else { 1 })
     };
     free.iter().find(near).copied()

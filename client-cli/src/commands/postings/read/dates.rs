@@ -118,6 +118,8 @@ impl Dates {
         let plain = "is not a date";
         if self.format != DateFormat::Detect {
             let found = by_format(value, &self.format);
+            // ISO dates are accepted alongside the format, unless the format itself starts with the
+            // year and so claims them.
             let year_first =
                 matches!(&self.format, DateFormat::Pattern(pattern) if pattern.starts_with("%Y"));
             return match (found, reading(value)) {
@@ -171,6 +173,7 @@ impl Survey {
             Reading::Pair { first, second, .. } if second > 12 && first <= 12 => {
                 self.month_first.get_or_insert_with(|| (line, text()));
             }
+            // 11/11/2025 is the same day in either order.
             Reading::Pair { first, second, .. } if first == second => self.certain += 1,
             Reading::Pair { first, second, .. } if first <= 12 && second <= 12 => {
                 self.doubtful.get_or_insert_with(|| (line, text()));

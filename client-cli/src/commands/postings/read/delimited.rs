@@ -223,6 +223,7 @@ pub(super) fn delimiter(text: &str) -> Result<char, String> {
         return Err("cannot detect the delimiter: none of `,` `;` tab `|` fits the first lines; pass --delimiter or --format"
             .to_owned());
     };
+    // A near tie without known names to decide it: better ask than guess.
     let rival = fits.get(1).filter(|other| other.known == best.known && best.agree - other.agree < 0.1);
     match rival {
         None => Ok(best.delimiter),

@@ -44,6 +44,7 @@ impl Grid {
             if full == 0 {
                 continue;
             }
+            // Files joined by hand repeat the header in the middle.
             if cells.len() >= width && cells[..width] == heading[..width] {
                 repeated += 1;
                 continue;

@@ -79,6 +79,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 fn parse(text: &str) -> Result<Value, serde_json::Error> {
     let parsed: Result<Strict, _> = serde_json::from_str(text);
     match parsed {
+        // Only after strict parsing failed, so that a valid file is never rewritten.
         Err(_) if text.contains("NaN") || text.contains("Infinity") => {
             serde_json::from_str::<Strict>(&without_nan(text)).map(|value| value.0)
         }

@@ -85,6 +85,7 @@ fn dates(
         return Ok(None);
     };
     let cells = || table.rows.iter().filter_map(|row| cell(row, places).map(|value| (row.place, value)));
+    // Only spreadsheet programs convert dates by themselves.
     if table.form.starts_with("a spreadsheet")
         && *format == DateFormat::Detect
         && let Some(problem) = workbook::half_converted(cells())

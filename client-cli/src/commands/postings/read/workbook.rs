@@ -30,6 +30,7 @@ pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String
 }
 
 fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
+    // Before opening, because calamine expands repeated cells of .ods files.
     if ods::cells(&bytes) > CELLS {
         return Err(format!("a sheet spans more than {CELLS} cells; delete cells far below or to the right"));
     }
