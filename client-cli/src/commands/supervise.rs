@@ -48,8 +48,7 @@ pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Resu
     let database = match (&arguments.database_url, &arguments.pg_bin) {
         (Some(url), _) => DatabasePlan::External(ConnectionUrl::parse(url)?),
         (None, Some(bin)) => {
-            // The origin matters to `doctor` only: what lies in the data directory came from the
-            // wheel.
+            // The origin is part of stack.json: binaries in the data directory are from the wheel.
             let ours = bin.starts_with(context.data.postgres_dist());
             let source = if ours { Source::Wheel } else { Source::Given };
             DatabasePlan::Embedded(Distribution::open(bin, source)?)

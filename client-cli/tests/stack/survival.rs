@@ -100,7 +100,11 @@ fn up_replaces_a_damaged_state_that_nobody_keeps() {
     fs::write(site.data.state_file(), "{\"ports\": 3}").unwrap();
     let status = site.run(&["status"]);
     assert_eq!(status.code, 2);
-    assert!(status.stderr.contains("hint: `observatory up` writes a new one"), "{}", status.stderr);
+    assert!(
+        status.stderr.contains("hint: run `observatory up`, which writes a new one"),
+        "{}",
+        status.stderr
+    );
     let up = site.run(&["up", "--only", "postgres"]);
     assert_eq!(up.code, 0, "{}", up.stderr);
     assert!(up.stderr.contains("stack.json is damaged"), "{}", up.stderr);
