@@ -1,25 +1,28 @@
-//! Arguments, dispatch and exit codes.
+//! Command-line arguments, dispatch and exit codes.
+//!
+//! The only place that knows every command; commands never know each other's arguments.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
     completions, countries, database, demo, doctor, down, export, extract, infer, insights, models, postings,
     privacy, reports, runs, status, supervise, taxonomies, up, version,
 };
+use crate::context::Context;
 use crate::error::report;
 use crate::local::DataDir;
 use crate::local::paths::DATA_ENV;
 use crate::output::{self, Outcome, Output};
 
-/// Labour-market reports out of job advertisements, on your own machine.
+/// Labour-market reports from job advertisements, on your own machine.
 #[derive(Debug, Parser)]
 #[command(name = "observatory", version, disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct Cli {
-    /// Directory that holds everything the local stack writes.
+struct Cli {
+    /// Directory for everything the local stack writes.
     #[arg(long, global = true, env = DATA_ENV, hide_env_values = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one JSON document instead of text.
@@ -61,26 +64,8 @@ enum Command {
     Supervise(supervise::Arguments),
 }
 
-/// What every command may need.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The data directory.
-    pub data: DataDir,
-    /// Where results go.
-    pub output: Output,
-    /// Connections to the services.
-    pub client: Client,
-    program: String,
-}
-
-impl Context {
-    /// How this program is called on the same stack once more.
-    pub fn program(&self) -> &str {
-        &self.program
-    }
-}
-
-/// The program with the options that say which stack is meant, unless the environment says it.
+/// The command that calls this program on the same stack again: with the options that select the
+/// stack, unless the environment selects it.
 fn program(cli: &Cli) -> String {
     let mut program = "observatory".to_owned();
     let said = |name: &str, value: &str| std::env::var(name).is_ok_and(|there| there == value);
@@ -96,15 +81,16 @@ fn program(cli: &Cli) -> String {
     program
 }
 
-/// Parses the arguments, runs the command and says how it ended: 0 done, 1 finished with failures
-/// or nothing found, 2 usage or I/O.
+/// Parses the arguments, runs the command and returns the exit code: 0 done, 1 finished with
+/// failures or nothing found, 2 usage or I/O error, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(said) => return explain(&said),
+        Err(said) => return print_parse_error(&said),
     };
     start_log(matches!(cli.command, Command::Supervise(_)));
     let ended = tokio::runtime::Builder::new_multi_thread()
+        // The work is done by the services; two threads suffice to wait and to read files.
         .worker_threads(2)
         .enable_all()
         .build()
@@ -118,8 +104,8 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failures) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(130),
-        // The reader has seen enough, as `head` has.
-        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        // The reader has closed the pipe, as `head` does.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::from(2)
@@ -127,10 +113,10 @@ fn exit_code(ended: anyhow::Result<Outcome>) -> ExitCode {
     }
 }
 
-/// Help and version are data; what is wrong with the arguments is said on stderr.
-fn explain(said: &clap::Error) -> ExitCode {
+/// Prints help and version to stdout, as data, and usage errors to stderr.
+fn print_parse_error(said: &clap::Error) -> ExitCode {
     if said.use_stderr() || output::is_terminal() {
-        // In colours, where the terminal and its user want them.
+        // clap prints in colour if the terminal supports it and NO_COLOR does not forbid it.
         let _ = said.print();
         return if said.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
@@ -161,13 +147,14 @@ async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Infer(arguments) => infer::run(&context, arguments).await,
         Command::Models(arguments) => models::run(&context, arguments).await,
         Command::Database(arguments) => database::run(&context, arguments).await,
-        Command::Completions(arguments) => completions::run(&context, arguments),
+        Command::Completions(arguments) => completions::run(Cli::command(), arguments),
         Command::Version(arguments) => version::run(&context, arguments),
         Command::Supervise(arguments) => supervise::run(&context, arguments).await,
     }
 }
 
-/// Logs go to stderr: a supervisor's as JSON for its file, others' only when something is wrong.
+/// Starts logging to stderr: as JSON for the supervisor, whose stderr is a file, and only warnings
+/// for other commands.
 fn start_log(supervisor: bool) {
     let default = if supervisor { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("OBSERVATORY_LOG")
@@ -183,7 +170,6 @@ fn start_log(supervisor: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {

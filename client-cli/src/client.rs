@@ -1,51 +1,54 @@
-//! Connections to the services, starting the local stack when none answers.
+//! Connections to the services, which start the local stack if none is running.
+//!
+//! Promises errors for people: the address or flag to check, and a hint that fits the gRPC code.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-pub use observatory_client::Connection;
+pub(crate) use observatory_client::Connection;
 use observatory_client::{Credentials, EndpointCredentials, Flags, HandshakeError, Wanted, wanted};
-pub use tonic::Response;
+pub(crate) use tonic::Response;
 use tonic::transport::Endpoint;
-pub use tonic::{Code, Status};
+pub(crate) use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::error::Hinted;
 use crate::local::{DataDir, Stack, StackStatus, UpOptions, binaries, health};
 use crate::output::progress;
 
-/// Longest wait for a connection.
+/// Time-out for a connection: local services answer at once, remote ones within a few round trips.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Largest message that is taken: an exported page of postings is larger than gRPC's 4 MiB.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Largest message accepted from a service: the default of the inference server's
+/// `--max-response-bytes`. gRPC's own default of 4 MiB is less than a page of exported postings.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// How to find the services.
+/// Addresses of the services, and the credentials for them.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ClientOptions {
-    /// Address of the pipeline services, such as http://host:port or https://host:port; default:
-    /// the local stack.
+    /// Address of the pipeline services, http://HOST:PORT or https://HOST:PORT [default: the local
+    /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// What is shown to the pipeline services, and whom to trust.
+    /// Credentials for the pipeline services.
     #[command(flatten)]
     pub endpoint_credentials: EndpointCredentials,
-    /// Address of the inference server, such as http://host:port or https://host:port; default: the
-    /// local stack.
+    /// Address of the inference server, http://HOST:PORT or https://HOST:PORT [default: the local
+    /// stack].
     #[arg(long, global = true, env = "OBSERVATORY_INFERENCE", hide_env_values = true, value_name = "URL")]
     pub inference: Option<String>,
-    /// What is shown to the inference server, and whom to trust.
+    /// Credentials for the inference server.
     #[command(flatten)]
     pub credentials: Credentials,
-    /// Do not start the local stack when it does not run.
+    /// Do not start the local stack if it is not running.
     #[arg(long, global = true)]
     pub no_start: bool,
 }
 
-/// Opens connections to the services of a stack, here or elsewhere.
+/// Opens connections to the services of a local or remote stack.
 #[derive(Debug, Clone)]
 pub struct Client {
     options: ClientOptions,
@@ -53,24 +56,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the endpoints of `options`, else for the local stack of `data`.
+    /// A client for the addresses in `options`, and for the local stack of `data` if there are
+    /// none.
     pub fn new(options: ClientOptions, data: DataDir) -> Self {
         Self { options, stack: Stack::new(data) }
     }
 
-    /// A connection to the pipeline services that shows the credentials; those of the local stack
-    /// speak no TLS, and their token is found.
+    /// Connects to the pipeline services. The local stack does not use TLS, and its token is found
+    /// in the data directory.
     ///
     /// # Errors
-    /// If the named endpoint does not answer, the credentials cannot be used, or the local stack
-    /// does not run and may not or cannot be started.
+    /// If the address does not respond, the credentials are invalid, or the local stack is not
+    /// running and must not or cannot be started.
     pub async fn pipeline(&self) -> anyhow::Result<Connection> {
-        let credentials = Credentials::from(&self.options.endpoint_credentials);
+        let credentials = Credentials::from(self.options.endpoint_credentials.clone());
         let token = self.stack.data().token(binaries::PIPELINE);
         self.connect(binaries::PIPELINE, self.options.endpoint.as_deref(), &credentials, token).await
     }
 
-    /// As [`Client::pipeline`], to the inference server.
+    /// Connects to the inference server, like [`Client::pipeline`].
     ///
     /// # Errors
     /// As [`Client::pipeline`].
@@ -90,17 +94,17 @@ impl Client {
         let Some(address) = address else {
             let address = self.local(name).await?;
             let server = credentials.without_tls().or_token_of(token).server(&address.to_string())?;
-            let connected = server.tuned(tuned).connect().await;
-            return connected.with_context(|| silence(name, &address));
+            let connected = server.tuned(with_timeouts).connect().await;
+            return connected.with_context(|| no_response(name, &address));
         };
-        let connected = credentials.server(address)?.tuned(tuned).connect().await;
-        connected.map_err(|error| unreached(name, address, credentials.flags, error))
+        let connected = credentials.server(address)?.tuned(with_timeouts).connect().await;
+        connected.map_err(|error| connect_error(name, address, credentials.flags, error))
     }
 
-    /// The address of a local service that answers.
+    /// Finds a local service that responds, starting the stack if necessary.
     async fn local(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let status = self.stack.status().await?;
-        if let Some(address) = answering(&status, name).await {
+        if let Some(address) = responding_address(&status, name).await {
             return Ok(address);
         }
         if self.options.no_start {
@@ -112,123 +116,130 @@ impl Client {
         if !status.is_running() {
             progress("starting the local stack");
         }
-        let status = self.stack.up(&UpOptions::usual()?).await.context("cannot start the local stack")?;
-        answering(&status, name).await.ok_or_else(|| {
+        let status =
+            self.stack.up(&UpOptions::from_environment()?).await.context("cannot start the local stack")?;
+        responding_address(&status, name).await.ok_or_else(|| {
             let problems: Vec<String> = status
                 .processes
                 .iter()
                 .filter_map(|process| Some(format!("{}: {}", process.name, process.problem.as_ref()?)))
                 .collect();
             Hinted::error(
-                format!("the local stack runs but {name} does not answer ({})", problems.join("; ")),
-                "see `observatory doctor`",
+                format!("the local stack is running but {name} does not answer ({})", problems.join("; ")),
+                "run `observatory doctor`",
             )
         })
     }
 }
 
-/// A service may be used while another is not healthy: the services say themselves what they lack.
-async fn answering(status: &StackStatus, name: &str) -> Option<SocketAddr> {
+/// Returns the address of a service that responds. It need not be healthy: services report missing
+/// dependencies themselves, and better than a client could.
+async fn responding_address(status: &StackStatus, name: &str) -> Option<SocketAddr> {
     let process = status.processes.iter().find(|process| process.name == name && process.pid.is_some())?;
     let address = process.address?;
+    // Not ready is good enough: the service says more precisely what it lacks.
     let silent = matches!(health::check(address, CONNECT_LIMIT).await, health::Health::Silent(_));
     (!silent).then_some(address)
 }
 
-fn tuned(endpoint: Endpoint) -> Endpoint {
+fn with_timeouts(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
+        // A call may wait for minutes; pings tell a lost machine from a busy one.
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
 }
 
-fn silence(name: &str, address: &dyn std::fmt::Display) -> String {
+fn no_response(name: &str, address: &dyn std::fmt::Display) -> String {
     format!("no {name} answers at {address}")
 }
 
-/// A failed handshake says itself what to do; otherwise the address is the first suspect.
-fn unreached(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
-    let silence = silence(name, &address);
+/// Explains a failed connection. A failed handshake has an explanation of its own; otherwise the
+/// address is the first suspect.
+fn connect_error(name: &str, address: &str, flags: Flags, error: tonic::transport::Error) -> anyhow::Error {
+    let no_response = no_response(name, &address);
     let advice = wanted(&error).map(|wanted| wanted.advice(flags));
     let error = anyhow::Error::from(error);
     let handshake = error.chain().find_map(|cause| cause.downcast_ref::<HandshakeError>());
     match handshake.map(ToString::to_string).or(advice) {
-        Some(said) => anyhow::anyhow!(said).context(silence),
+        Some(said) => anyhow::anyhow!(said).context(no_response),
         None => {
             let named = if name == binaries::PIPELINE {
                 "--endpoint and OBSERVATORY_ENDPOINT"
             } else {
                 "--inference and OBSERVATORY_INFERENCE"
             };
-            let hint = format!("check {named}, or leave them out to use the local stack");
-            Hinted::on(error.context(silence), hint)
+            let hint = format!("check {named}, or omit them to use the local stack");
+            Hinted::wrap(error.context(no_response), hint)
         }
     }
 }
 
-/// The answer of a call, or its refusal in one sentence with a hint where the code gives one.
+/// Unwraps the response of a call, or explains its status with a hint.
 ///
 /// # Errors
-/// If the service refused.
-pub fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
+/// If the call failed.
+pub(crate) fn answer<T>(result: Result<Response<T>, Status>) -> anyhow::Result<T> {
     match result {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(refusal(&status)),
     }
 }
 
-/// A refusal of a service as an error for people.
-pub fn refusal(status: &Status) -> anyhow::Error {
+/// Converts the status of a failed call to an error for people.
+pub(crate) fn refusal(status: &Status) -> anyhow::Error {
     let message = match (wanted(status), status.message()) {
         (Some(wanted), _) => return anyhow::anyhow!(advice(wanted, status)),
-        // Words of hyper and tonic for a connection that ended under a call: the alert with the
-        // reason may come too late.
+        // The texts of hyper and tonic for a connection that was closed during a call. The TLS
+        // alert with the reason may arrive too late to be part of it.
         (None, "operation was canceled" | "transport error") => {
             return Hinted::error(
-                "the connection ended before the answer",
-                "see `observatory status`, then try again; a server with --tls-client-ca also ends it where it is shown \
-                 no certificate that it accepts, see --endpoint-cert and --inference-cert",
+                "the connection was closed before the response arrived",
+                "check `observatory status` and try again; a server started with --tls-client-ca also closes \
+                 connections without a client certificate it accepts, see --endpoint-cert and --inference-cert",
             );
         }
-        (None, "") => format!("the service answered {:?}", status.code()),
+        (None, "") => format!("the service responded with {:?}", status.code()),
         (None, message) => message.to_owned(),
     };
     match status.code() {
         Code::Unavailable => {
-            Hinted::error(message, "see `observatory status` and `observatory doctor`, then try again")
+            Hinted::error(message, "check `observatory status` and `observatory doctor`, then try again")
         }
         Code::ResourceExhausted => Hinted::error(message, "the service is busy; try again later"),
         Code::Unauthenticated => {
             let flags = flags(status);
             let (token, pair) = (flags.of("token-file"), flags.pair());
             let hint = format!(
-                "{token} gives the token, {pair} the certificate; the server knows those in its clients file"
+                "pass a token with {token} or a certificate with {pair}; the server accepts those in its clients file"
             );
             Hinted::error(message, hint)
         }
         Code::PermissionDenied if flags(status) == Flags::ENDPOINT => Hinted::error(
             message,
-            "`scopes` in the server's clients file say what a client may do; the token of its --admin-token-sha256 may do \
-             everything",
+            "the server's clients file sets the `scopes` of a client; the token of its --admin-token-sha256 has all of \
+             them",
         ),
         Code::PermissionDenied => Hinted::error(
             message,
-            "`admin = true` in the server's clients file gives the admin scope, or the token of its --admin-token-sha256",
+            "`admin = true` in the server's clients file grants the admin scope, as does the token of its \
+             --admin-token-sha256",
         ),
         _ => anyhow::anyhow!(message),
     }
 }
 
-/// Flags for the server that refused.
+/// The flags for the server that returned the status.
 fn flags(status: &Status) -> Flags {
     let info = status.get_details_error_info();
     let is_inference = info.is_some_and(|info| info.domain.starts_with("inference."));
     if is_inference { Flags::INFERENCE } else { Flags::ENDPOINT }
 }
 
-/// What a server wants that ended the connection, which is not known by its words.
+/// Advice about client certificates. The status does not tell which server closed the connection,
+/// so the flags of both are named.
 fn advice(wanted: Wanted, status: &Status) -> String {
     let advice = wanted.advice(flags(status));
     format!("{advice} ({} for the inference server)", Flags::INFERENCE.pair())
@@ -258,7 +269,7 @@ mod tests {
             "{error}"
         );
         let error = client(Some("http://a b"), &dir).pipeline().await.unwrap_err();
-        assert!(format!("{error:#}").contains("`http://a b` is not valid"), "{error:#}");
+        assert!(format!("{error:#}").contains("invalid address `http://a b`"), "{error:#}");
         let error = client(None, &dir).pipeline().await.unwrap_err();
         assert_eq!(crate::error::hint_of(&error), Some("start the local stack with `observatory up`"));
     }
@@ -278,10 +289,10 @@ mod tests {
             assert!(error.contains(expected), "no {expected:?} in {error:?}");
         };
         let token = Credentials { token: Some("hush".to_owned().into()), ..Credentials::default() };
-        check("http://192.0.2.1:1", token, "would reach 192.0.2.1 unencrypted; use https://").await;
+        check("http://192.0.2.1:1", token, "would be sent to 192.0.2.1 unencrypted; use https://").await;
         let ca = Credentials { ca: Some("/absent.pem".into()), ..Credentials::default() };
         check("https://192.0.2.1:1", ca.clone(), "cannot read --inference-ca /absent.pem: No such file")
             .await;
-        check("192.0.2.1:1", ca, "starts with https://, not for 192.0.2.1:1").await;
+        check("192.0.2.1:1", ca, "require an https:// address, not 192.0.2.1:1").await;
     }
 }

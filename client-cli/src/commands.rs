@@ -1,25 +1,26 @@
-//! The commands, one file each: its `Arguments`, and `run`, which does it.
+//! The commands, one file each, with its `Arguments` and a `run` function.
 //!
-//! To add one: write its file, name it here, and give it an arm in `cli::Command` and `cli::run`.
+//! To add one, write its file, declare it here, and add it to `cli::Command` and `cli::run`.
 
-pub mod completions;
-pub mod countries;
-pub mod database;
-pub mod demo;
-pub mod doctor;
-pub mod down;
-pub mod export;
-pub mod extract;
-pub mod infer;
-pub mod insights;
-pub mod models;
-pub mod postings;
-pub mod privacy;
-pub mod reports;
-pub mod runs;
-pub mod status;
-pub mod supervise;
-pub mod taxonomies;
+pub(crate) mod completions;
+pub(crate) mod countries;
+pub(crate) mod database;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod down;
+pub(crate) mod export;
+pub(crate) mod extract;
+pub(crate) mod infer;
+pub(crate) mod insights;
+mod machine;
+pub(crate) mod models;
+pub(crate) mod postings;
+pub(crate) mod privacy;
+pub(crate) mod reports;
+pub(crate) mod runs;
+pub(crate) mod status;
+pub(crate) mod supervise;
+pub(crate) mod taxonomies;
 mod text;
-pub mod up;
-pub mod version;
+pub(crate) mod up;
+pub(crate) mod version;

@@ -1,37 +1,39 @@
-//! Errors as a user sees them: one line with the whole chain, and a hint where one helps.
+//! Errors as users see them: the chain of causes on one line, and a hint if there is one.
+//!
+//! A hint is attached where the advice is known, and printed once at the end.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use crate::output::say;
+use crate::output::write_stderr;
 
 /// An error together with what the user can do about it.
 #[derive(Debug)]
-pub struct Hinted {
+pub(crate) struct Hinted {
     source: anyhow::Error,
     hint: String,
 }
 
 impl Hinted {
-    /// An error that says `message` and advises `hint`.
-    pub fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    /// A new error with a hint.
+    pub(crate) fn error(message: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
         Self { source: anyhow::anyhow!("{message}"), hint: hint.into() }.into()
     }
 
-    /// The error with advice.
-    pub fn on(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
+    /// Adds a hint to an error.
+    pub(crate) fn wrap(source: impl Into<anyhow::Error>, hint: impl Into<String>) -> anyhow::Error {
         Self { source: source.into(), hint: hint.into() }.into()
     }
 
-    /// What the user can do.
-    pub fn hint(&self) -> &str {
+    /// The hint.
+    pub(crate) fn hint(&self) -> &str {
         &self.hint
     }
 
-    /// The error that the hint belongs to; it is not in the chain of causes, where it would be
+    /// The error that the hint belongs to. It is not in the chain of causes, where it would be
     /// printed twice.
-    pub fn error_itself(&self) -> &anyhow::Error {
+    pub(crate) fn inner(&self) -> &anyhow::Error {
         &self.source
     }
 }
@@ -49,34 +51,34 @@ impl StdError for Hinted {
 }
 
 /// Adds a hint to the error of a result.
-pub trait Hint<T> {
-    /// Keeps the error and adds what the user can do about it.
+pub(crate) trait Hint<T> {
+    /// Adds a hint to the error, if there is one.
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|source| Hinted::on(source, hint))
+        self.map_err(|source| Hinted::wrap(source, hint))
     }
 }
 
 /// Another supervisor holds the data directory.
 #[derive(Debug, thiserror::Error)]
 #[error("already running on {data_dir}, pid {pid}")]
-pub struct AlreadyRunning {
+pub(crate) struct AlreadyRunning {
     /// The data directory in question.
     pub data_dir: String,
-    /// The process that holds it, as far as the lock file says; 0 when it does not.
+    /// The process that holds it, according to the lock file; 0 if that does not say.
     pub pid: i32,
 }
 
-/// The hint nearest to the top of the chain.
-pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+/// Returns the first hint in the chain of causes.
+pub(crate) fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(Hinted::hint)
 }
 
-/// The lines that are printed for an error; `colour` marks the first word.
-pub fn render(error: &anyhow::Error, colour: bool) -> String {
+/// Renders an error and its hint; `colour` highlights the first word.
+pub(crate) fn render(error: &anyhow::Error, colour: bool) -> String {
     let (on, off) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
     let mut text = format!("{on}error{off}: {error:#}\n");
     if let Some(hint) = hint_of(error) {
@@ -85,11 +87,11 @@ pub fn render(error: &anyhow::Error, colour: bool) -> String {
     text
 }
 
-/// Prints the error to stderr; a closed stderr is nobody's problem.
-pub fn report(error: &anyhow::Error) {
+/// Prints the error to stderr. A closed stderr is ignored.
+pub(crate) fn report(error: &anyhow::Error) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    say(render(error, colour));
+    write_stderr(render(error, colour));
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The model store: folders `ORGANISATION/NAME` with a model's files as published, and a record of
-//! where they came from.
+//! The model store: folders `ORGANISATION/NAME` with the published files of a model and a record of
+//! their origin.
 
 mod files;
 mod hub;
@@ -20,22 +20,24 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 use files::{CHECKPOINTS, NEEDED};
 use record::RECORD;
-use work::{Claim, STORE_HINT};
+use work::{ModelLock, STORE_HINT};
 
-pub use hub::{DEFAULT_HUB, HubError, HubOptions, Patience, Secret};
+pub(crate) use hub::DEFAULT_HUB;
+pub use hub::{HubOptions, RetryPolicy};
 pub(crate) use meter::Bytes;
-pub use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
+pub use observatory_client::Secret;
+pub(crate) use packaged::{PACKAGED_ENCODER, import_into_empty, import_packaged_encoder};
 pub use pull::{Pulled, Request, is_not_found, pull};
-pub use record::{Damage, FileRecord, Record, Source};
+pub use record::{Record, Source};
 
-/// Copies a folder of model files, or a GGUF file, into the store under `name`; an existing model
-/// of that name is replaced only when the copy is whole. A folder that was a model of another store
-/// keeps its record, and has to be what the record says.
+/// Copies a folder of model files, or a GGUF file, into the store under `name`. An existing model
+/// is replaced only when the copy is complete. A folder from another store keeps its record, and
+/// must match it.
 ///
 /// # Errors
-/// If the folder lacks a needed file or differs from its record, the name is not usable, or the
-/// store cannot be written.
-pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
+/// If the folder lacks a needed file or differs from its record, the name is invalid, or the store
+/// cannot be written to.
+pub(crate) fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf, Record)> {
     check_name(name)?;
     ensure!(from.exists(), "{} does not exist", from.display());
     let is_file = from.is_file();
@@ -44,8 +46,9 @@ pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf,
     } else {
         check_folder(from)?;
     }
-    let _claim = Claim::on(store, name)?;
-    let staging = stage(store)?;
+    // Held until the end: a pull of the same model would otherwise replace the folder meanwhile.
+    let _lock = ModelLock::on(store, name)?;
+    let staging = staging_dir(store)?;
     if is_file {
         copy_file(from, &staging.path().join(from.file_name().unwrap_or_default()))?;
     } else {
@@ -54,7 +57,7 @@ pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf,
     let known = if is_file { None } else { Record::read(from)? };
     let record = match known {
         Some(record) => {
-            intact(&record, staging.path())?;
+            check_intact(&record, staging.path())?;
             record
         }
         None => {
@@ -63,23 +66,23 @@ pub fn import(from: &Path, store: &Path, name: &str) -> anyhow::Result<(PathBuf,
         }
     };
     record.write(staging.path())?;
-    place(&staging.keep(), &store.join(name)).map(|path| (path, record))
+    install(&staging.keep(), &store.join(name)).map(|path| (path, record))
 }
 
-fn intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
+fn check_intact(record: &Record, folder: &Path) -> anyhow::Result<()> {
     let damages = record.damages(folder)?;
     let Some((path, damage)) = damages.first() else { return Ok(()) };
     let what = damage.text();
     Err(Hinted::error(
-        format!("the folder is not what its record {RECORD} says: {path} {what}"),
-        format!("copy it again, or delete {RECORD} to import it as it is"),
+        format!("the folder does not match its record {RECORD}: {path} {what}"),
+        format!("copy it again, or delete {RECORD} to import it as is"),
     ))
 }
 
-/// Names of the models in the store.
+/// Lists the models in the store.
 ///
 /// # Errors
-/// If the store cannot be read; one that does not exist is empty.
+/// If the store cannot be read; a missing store is empty.
 pub fn stored(store: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for organisation in folders(store)? {
@@ -112,19 +115,21 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     };
     match name.split_once('/') {
         Some((organisation, model)) if plain(organisation) && plain(model) => Ok(()),
-        _ => bail!("`{name}` is not ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"),
+        _ => bail!(
+            "invalid model name `{name}`: expected ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"
+        ),
     }
 }
 
-/// Whether a folder is meant to be a model, whole or not.
+/// True if a folder looks like a model, complete or not.
 pub(crate) fn looks_like_model(folder: &Path) -> bool {
     folder.join(NEEDED[0]).is_file() || !gguf_files(folder).is_empty()
 }
 
-/// Whether a folder holds what the inference server needs of a model.
+/// Checks that a folder contains everything the inference server needs.
 ///
 /// # Errors
-/// If it does not; names what is missing.
+/// Names the missing file.
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let has_checkpoint = CHECKPOINTS.iter().any(|file| folder.join(file).is_file());
     if !has_checkpoint {
@@ -132,7 +137,10 @@ fn check_folder(folder: &Path) -> anyhow::Result<()> {
             [] => {}
             [_] => return Ok(()),
             [first, second, ..] => {
-                bail!("{} is not a model: {first} and {second} are two, import one", folder.display())
+                bail!(
+                    "{} is not a model: the folder holds two GGUF files ({first}, {second}); import one of them",
+                    folder.display()
+                )
             }
         }
     }
@@ -143,7 +151,7 @@ fn check_folder(folder: &Path) -> anyhow::Result<()> {
     }
     if !has_checkpoint {
         let known = CHECKPOINTS.join(", ");
-        bail!("{} is not a model: neither one of {known} nor a GGUF file is there", folder.display());
+        bail!("{} is not a model: it has neither a GGUF file nor one of {known}", folder.display());
     }
     Ok(())
 }
@@ -157,16 +165,15 @@ fn gguf_files(folder: &Path) -> Vec<String> {
     names
 }
 
-fn stage(store: &Path) -> anyhow::Result<tempfile::TempDir> {
-    let cannot = || format!("cannot write the model store {}", store.display());
+fn staging_dir(store: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let cannot = || format!("cannot write to the model store {}", store.display());
     create_dir(store, 0o755).with_context(cannot).hint(STORE_HINT)?;
     tempfile::Builder::new().prefix(".import-").tempdir_in(store).with_context(cannot).hint(STORE_HINT)
 }
 
-/// Moves a whole model to its place. One that stands there changes places with it at once, where
-/// the file system can do that, and is deleted; a server that has it open keeps reading the old
-/// files.
-fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+/// Moves a complete model to its place. An existing one is exchanged with it atomically, if the
+/// file system supports that, and deleted; a server that has it open keeps reading the old files.
+fn install(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot write {}", target.display());
     make_readable(staged)?;
     create_dir(target.parent().unwrap_or(target), 0o755)?;
@@ -183,11 +190,11 @@ fn place(staged: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// A staged folder is private to its maker, and what was copied or pulled may be; the server may
-/// run as somebody else.
+/// Makes a model readable for all, since the server may run as another user. A temporary folder is
+/// private to its owner, and copied or pulled files may be.
 fn make_readable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let cannot = || format!("cannot open up {}", path.display());
+    let cannot = || format!("cannot make {} readable", path.display());
     let folder = path.is_dir();
     let mode = if folder { 0o755 } else { 0o644 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(cannot)?;
@@ -203,7 +210,7 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
-        // What tools keep for themselves beside a download is not part of the model.
+        // Hidden files are bookkeeping of download tools, not part of the model.
         if name.to_string_lossy().starts_with('.') {
             continue;
         }
@@ -276,7 +283,7 @@ mod tests {
         fs::write(source.join("two.gguf"), "GGUF").unwrap();
         fs::write(source.join("notes.txt"), "").unwrap();
         for (from, part) in [
-            (&source, "one-q8_0.gguf and two.gguf are two, import one"),
+            (&source, "the folder holds two GGUF files (one-q8_0.gguf, two.gguf); import one of them"),
             (&source.join("notes.txt"), "is neither a folder nor a GGUF file"),
             (&source.join("absent"), "does not exist"),
         ] {
@@ -297,7 +304,7 @@ mod tests {
         assert_eq!((&kept, Record::read(&target).unwrap().as_ref()), (&record, Some(&record)));
         fs::write(source.join("tokenizer.json"), "damaged").unwrap();
         let error = import(&source, &store, "org/encoder").unwrap_err().to_string();
-        assert!(error.ends_with("tokenizer.json has other bytes"), "{error}");
+        assert!(error.ends_with("tokenizer.json does not match its recorded checksum"), "{error}");
         assert!(record.damages(&target).unwrap().is_empty());
     }
 
@@ -312,7 +319,7 @@ mod tests {
         model(&source);
         for name in ["encoder", "../x", "a/../b", "a/b/c", "/x"] {
             let error = import(&source, dir.path(), name).unwrap_err().to_string();
-            assert!(error.contains("is not ORGANISATION/NAME"), "{error}");
+            assert!(error.contains("expected ORGANISATION/NAME"), "{error}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a command prints: data to stdout, as text or as JSON; everything else to stderr.
+//! Output of the commands: data to stdout, as text or JSON; everything else to stderr.
 //!
-//! Nothing else in this program writes to either: the macros of the standard library panic where an
-//! output is closed or full.
+//! Nothing else in this program writes to either, because the macros of the standard library panic
+//! if an output is closed or full.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -9,67 +9,67 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// How a command that did its work ended.
+/// Outcome of a command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Everything asked for was done: exit code 0.
     Done,
     /// It finished with failures, or found nothing: exit code 1.
     Failures,
-    /// The user stopped it: exit code 130, as shells have it.
+    /// The user interrupted it: exit code 130, as in shells (128 + SIGINT).
     Interrupted,
 }
 
 impl Outcome {
-    /// `Done` when `fine`, else `Failures`.
-    pub fn from_fine(fine: bool) -> Self {
-        if fine { Self::Done } else { Self::Failures }
+    /// `Done` if `ok`, else `Failures`.
+    pub(crate) fn done_if(ok: bool) -> Self {
+        if ok { Self::Done } else { Self::Failures }
     }
 }
 
-/// Where results go and in which form.
+/// Prints results as text or JSON.
 #[derive(Debug, Clone, Copy)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
 }
 
 impl Output {
-    /// Text for people, or one JSON document when `json`.
-    pub fn new(json: bool) -> Self {
+    /// Prints one JSON document if `json`, else text.
+    pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether results are printed as JSON.
-    pub fn is_json(self) -> bool {
+    /// True if results are printed as JSON.
+    pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
-    /// Prints one result: its `Display`, or its JSON.
+    /// Prints a result, by `Display` or as JSON.
     ///
     /// # Errors
     /// [`Unwritable`].
-    pub fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
+    pub(crate) fn print<T: Serialize + fmt::Display>(self, value: &T) -> anyhow::Result<()> {
         if self.json { print(serde_json::to_string_pretty(value)? + "\n") } else { print(value) }
     }
 
-    /// Prints a list; of an empty one `nothing` says on stderr what would fill it.
+    /// Prints a list. If it is empty, `when_empty` explains on stderr how to fill it.
     ///
     /// # Errors
     /// [`Unwritable`].
-    pub fn list(self, table: &Table, nothing: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
+    pub(crate) fn list(self, table: &Table, when_empty: impl FnOnce() -> String) -> anyhow::Result<Outcome> {
         self.print(table)?;
         if table.is_empty() {
-            progress(nothing());
+            progress(when_empty());
         }
-        Ok(Outcome::from_fine(!table.is_empty()))
+        Ok(Outcome::done_if(!table.is_empty()))
     }
 }
 
-/// Waits for an answer; where that takes long, says how long already.
-pub async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
+/// Waits for `answer`, showing the elapsed time if it takes long.
+pub(crate) async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let (mut live, began) = (LiveLine::default(), Instant::now());
-    let step = if live.terminal { Duration::from_secs(1) } else { REPEAT };
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PATIENCE.max(step), step);
+    let step = if live.terminal { Duration::from_secs(1) } else { LINE_INTERVAL };
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SHOW_AFTER.max(step), step);
     tokio::pin!(answer);
     loop {
         tokio::select! {
@@ -82,32 +82,32 @@ pub async fn while_waiting<T>(what: &str, answer: impl Future<Output = T>) -> T 
     }
 }
 
-/// Prints a text to stdout as it is.
+/// Prints text to stdout.
 ///
 /// # Errors
 /// [`Unwritable`].
-pub fn print(text: impl fmt::Display) -> anyhow::Result<()> {
-    let mut data = Data;
+pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
+    let mut data = Stdout;
     data.write_all(text.to_string().as_bytes())?;
     data.flush()?;
     Ok(())
 }
 
-/// Whether a person reads stdout.
-pub fn is_terminal() -> bool {
+/// True if stdout is a terminal.
+pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// The standard output cannot be written.
+/// Writing to standard output failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to the standard output")]
-pub struct Unwritable(#[source] io::Error);
+#[error("cannot write to standard output")]
+pub(crate) struct Unwritable(#[source] io::Error);
 
-/// The standard output, whose errors say that they are its own: see [`is_closed`].
+/// Standard output, with errors marked as [`Unwritable`]; see [`is_broken_pipe`].
 #[derive(Debug, Clone, Copy)]
-pub struct Data;
+pub(crate) struct Stdout;
 
-impl Write for Data {
+impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::stdout().lock().write(bytes).map_err(unwritable)
     }
@@ -121,26 +121,26 @@ fn unwritable(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Unwritable(error))
 }
 
-/// Whether the error is only that the reader of our output went away.
-pub fn is_closed(error: &anyhow::Error) -> bool {
+/// True if the reader of standard output closed the pipe.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let ours = |cause: &&io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Unwritable>());
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     errors.find(ours).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Says what is going on, on stderr; progress is never data. A closed stderr is nobody's problem.
-pub fn progress(message: impl fmt::Display) {
-    say(format_args!("{message}\n"));
+/// Prints a status line to stderr, since progress is never data. A closed stderr is ignored.
+pub(crate) fn progress(message: impl fmt::Display) {
+    write_stderr(format_args!("{message}\n"));
 }
 
-/// Writes a text to stderr as it is.
-pub fn say(text: impl fmt::Display) {
+/// Writes text to stderr.
+pub(crate) fn write_stderr(text: impl fmt::Display) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
-/// A line on a terminal that is written again and again; nothing where stderr is none.
+/// A line on the terminal that is redrawn; shows nothing if stderr is not a terminal.
 #[derive(Debug)]
-pub struct LiveLine {
+pub(crate) struct LiveLine {
     terminal: bool,
     open: bool,
 }
@@ -152,18 +152,18 @@ impl Default for LiveLine {
 }
 
 impl LiveLine {
-    /// Writes the line in place of what it said before.
-    pub fn show(&mut self, text: impl fmt::Display) {
+    /// Redraws the line.
+    pub(crate) fn show(&mut self, text: impl fmt::Display) {
         if self.terminal {
-            say(format_args!("\r\x1b[2K{text}"));
+            write_stderr(format_args!("\r\x1b[2K{text}"));
             self.open = true;
         }
     }
 
-    /// Takes the line away, so that another one may be written.
-    pub fn clear(&mut self) {
+    /// Erases the line, so that others can be printed.
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.open) {
-            say("\r\x1b[2K");
+            write_stderr("\r\x1b[2K");
         }
     }
 }
@@ -174,21 +174,21 @@ impl Drop for LiveLine {
     }
 }
 
-/// Time that a piece of work may take before it is shown how far it is.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Time between two drawings on a terminal.
-const REDRAW: Duration = Duration::from_millis(100);
-/// Time between two plain lines.
-const REPEAT: Duration = Duration::from_secs(10);
-/// Width of the bar.
-const WIDTH: u64 = 24;
+/// Progress is shown only after this time: a shorter wait needs no explanation.
+const SHOW_AFTER: Duration = Duration::from_secs(2);
+/// Interval between redraws on a terminal: looks smooth and costs little.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval between plain lines, which fill a log file.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Width of the bar in characters, which leaves room for the text in 80 columns.
+const BAR_WIDTH: u64 = 24;
 
-/// How far a long piece of work is: a bar on a terminal, plain lines elsewhere, nothing where it is
-/// soon done.
+/// Progress of a long operation: a bar on a terminal, plain lines elsewhere, nothing if it is done
+/// soon.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
-    /// None where nobody knows.
+    /// `None` if unknown.
     total: Option<u64>,
     done: u64,
     live: LiveLine,
@@ -197,13 +197,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Work on `total` of what is named.
-    pub fn new(what: &'static str, total: u64) -> Self {
+    /// Progress over `total` items, called `what`.
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
         Self::of(what, Some(total))
     }
 
-    /// Work on as much of what is named as there may be.
-    pub fn open_ended(what: &'static str) -> Self {
+    /// Progress over an unknown number of items, called `what`.
+    pub(crate) fn open_ended(what: &'static str) -> Self {
         Self::of(what, None)
     }
 
@@ -211,11 +211,11 @@ impl Progress {
         Self { what, total, done: 0, live: LiveLine::default(), began: Instant::now(), drawn: None }
     }
 
-    /// So many more are done.
-    pub fn advance(&mut self, count: u64) {
+    /// Adds `count` finished items, and redraws if it is time.
+    pub(crate) fn advance(&mut self, count: u64) {
         self.done += count;
-        let wait = if self.live.terminal { REDRAW } else { REPEAT };
-        let due = self.drawn.map_or(self.began.elapsed() > PATIENCE, |drawn| drawn.elapsed() > wait);
+        let wait = if self.live.terminal { REDRAW_INTERVAL } else { LINE_INTERVAL };
+        let due = self.drawn.map_or(self.began.elapsed() > SHOW_AFTER, |drawn| drawn.elapsed() > wait);
         if !due {
             return;
         }
@@ -230,8 +230,8 @@ impl Progress {
 
     fn bar(&self) -> String {
         let Some(total) = self.total else { return String::new() };
-        let filled = (self.done.min(total) * WIDTH).checked_div(total).unwrap_or(WIDTH);
-        format!("[{}{}] ", "#".repeat(filled as usize), ".".repeat((WIDTH - filled) as usize))
+        let filled = (self.done.min(total) * BAR_WIDTH).checked_div(total).unwrap_or(BAR_WIDTH);
+        format!("[{}{}] ", "#".repeat(filled as usize), ".".repeat((BAR_WIDTH - filled) as usize))
     }
 
     fn line(&self) -> String {
@@ -242,8 +242,8 @@ impl Progress {
     }
 }
 
-/// Rows as aligned columns, two spaces apart, without trailing blanks.
-pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+/// Writes rows as aligned columns, two spaces apart, without trailing blanks.
+pub(crate) fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
         .map(|at| {
@@ -258,22 +258,22 @@ pub fn columns(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result 
     Ok(())
 }
 
-/// A result that is a text for people and any JSON for programs.
+/// A result with text for people and JSON for programs.
 #[derive(Debug)]
-pub struct Document {
+pub(crate) struct Document {
     text: String,
     json: serde_json::Value,
 }
 
 impl Document {
-    /// `text` as it is, or `json`.
-    pub fn new(text: String, json: serde_json::Value) -> Self {
+    /// Prints `text`, or `json` with `--json`.
+    pub(crate) fn new(text: String, json: serde_json::Value) -> Self {
         Self { text, json }
     }
 }
 
 impl From<serde_json::Value> for Document {
-    /// JSON for both.
+    /// Prints JSON in both cases.
     fn from(json: serde_json::Value) -> Self {
         Self { text: format!("{json:#}\n"), json }
     }
@@ -291,21 +291,21 @@ impl Serialize for Document {
     }
 }
 
-/// A result that is a table for people and any JSON for programs.
-pub struct Table {
+/// A result with a table for people and JSON for programs.
+pub(crate) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     json: serde_json::Value,
 }
 
 impl Table {
-    /// A table under `header`; `json` is what `--json` prints.
-    pub fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
+    /// A table with a header; `--json` prints `json`.
+    pub(crate) fn new(header: &[&str], rows: Vec<Vec<String>>, json: serde_json::Value) -> Self {
         Self { header: header.iter().map(|title| title.to_uppercase()).collect(), rows, json }
     }
 
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
+    /// True if there are no rows.
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 }
@@ -349,13 +349,13 @@ mod tests {
     fn only_our_own_output_ends_quietly_when_it_is_closed() {
         let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
         let ours = anyhow::Error::from(unwritable(closed())).context("cannot print");
-        assert!(is_closed(&ours));
-        assert!(!is_closed(&anyhow::Error::from(closed()).context("cannot ask the service")));
+        assert!(is_broken_pipe(&ours));
+        assert!(!is_broken_pipe(&anyhow::Error::from(closed()).context("cannot ask the service")));
         let full = anyhow::Error::from(unwritable(io::Error::from_raw_os_error(28)));
-        assert!(!is_closed(&full));
+        assert!(!is_broken_pipe(&full));
         assert_eq!(
             format!("{full:#}"),
-            "cannot write to the standard output: No space left on device (os error 28)"
+            "cannot write to standard output: No space left on device (os error 28)"
         );
     }
 

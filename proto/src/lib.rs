@@ -4,7 +4,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 
-/// Encoders and text generation.
+/// Embeddings, classification, ranking and text generation.
 pub mod inference {
     /// Version 1.
     pub mod v1 {

@@ -42,7 +42,7 @@ fn a_data_directory_is_judged_as_the_program_judges_it() {
         return;
     }
     let words = format!(
-        "cannot be reached by the user nobody, as whom the stack runs: {} has mode 0700",
+        "cannot be reached by the user nobody, which runs the stack: {} has mode 0700",
         closed.display()
     );
     for (arguments, data) in [

@@ -1,26 +1,26 @@
-//! `completions`: completion scripts for shells.
+//! `completions`: shell completion scripts.
+//!
+//! Generated from the definition of the command line, which `cli` hands in.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Context};
 use crate::output::{self, Outcome};
 
-/// Print the completion script of a shell.
+/// Print a shell completion script.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// The shell.
+pub(crate) struct Arguments {
+    /// Shell to generate the script for.
     pub shell: Shell,
 }
 
-/// Prints the script.
+/// Prints the script that completes `program`.
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub fn run(_: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
-    // Written in one go: the generator panics when its output is closed.
+pub(crate) fn run(mut program: clap::Command, arguments: Arguments) -> anyhow::Result<Outcome> {
+    // Into memory first, because the generator panics if its output is closed.
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "observatory", &mut script);
+    clap_complete::generate(arguments.shell, &mut program, "observatory", &mut script);
     output::print(String::from_utf8(script)?)?;
     Ok(Outcome::Done)
 }

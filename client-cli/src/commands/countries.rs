@@ -1,37 +1,39 @@
-//! `countries`: where postings may come from.
+//! `countries`: lists countries and enables further ones.
+//!
+//! Postings are accepted only from enabled countries; the service knows the list.
 
 use observatory_proto::pipeline::v1::{
     Country, EnableCountryRequest, ListCountriesRequest, posting_service_client::PostingServiceClient,
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::answer;
+use crate::context::Context;
 use crate::output::{Outcome, Table};
 
-/// List countries and accept postings of another.
+/// List countries, and enable further ones.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List known countries.
+    /// List all known countries.
     List,
-    /// Accept postings of a country.
+    /// Enable a country, so that its postings are accepted.
     Enable {
         /// ISO 3166-1 alpha-2 code, such as PE.
         code: String,
     },
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut postings = PostingServiceClient::new(context.client.pipeline().await?);
     let found = match arguments.action {
         Action::List => answer(postings.list_countries(ListCountriesRequest {}).await)?.countries,

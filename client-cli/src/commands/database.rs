@@ -1,58 +1,62 @@
-//! `db`: the schema of the database, by the program that owns it.
+//! `db`: migrates the database schema and waits for migrations.
+//!
+//! The schema belongs to `pipeline-services`, which is run as a child process; this file only finds
+//! the database and checks its version.
 
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::error::Hint;
 use crate::local::postgres::{ConnectionUrl, Psql, check_versions};
 use crate::local::state::StackState;
 use crate::local::{Stack, binaries};
 use crate::output::{Document, Outcome};
 
-/// Look after the database schema.
+/// Migrate the database schema, or wait for a migration.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// Database to look after [default: the local stack's].
+    /// Database to use [default: the local stack's].
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Bring the schema up to date.
+    /// Migrate the schema to the latest version.
     Migrate,
-    /// Wait until the schema is recent enough.
+    /// Wait until the schema has at least a given version.
     Wait {
-        /// Version to wait for [default: the newest this program knows].
+        /// Minimum schema version [default: the latest this program knows].
         #[arg(long, value_name = "N")]
         min_version: Option<i64>,
-        /// Seconds to wait.
+        /// Maximum time to wait, in seconds.
         #[arg(long, default_value_t = 60, value_name = "N")]
         timeout: u64,
     },
 }
 
-/// Runs the owner of the schema as a child.
+/// Runs `pipeline-services`, which owns the schema, as a child process.
 ///
 /// # Errors
-/// If the program or the database is missing.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the program or the database is missing, or the program fails.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let url = match arguments.database_url.filter(|url| !url.is_empty()) {
         Some(url) => url,
         None => Stack::new(context.data.clone())
             .database_url()
             .map(|url| url.expose().to_owned())
-            .context("no database is known")
+            .context("no database is configured")
             .hint("start the local stack with `observatory up`, or set DATABASE_URL")?,
     };
     let url = ConnectionUrl::parse(&url)?;
     let program = binaries::find(&binaries::bin_dir()?, binaries::PIPELINE)?;
     let mut command = tokio::process::Command::new(&program);
+    // At its usual level the log of the child would hide the one line that matters here.
     if std::env::var_os("OBSERVATORY_LOG").is_none() {
         command.env("OBSERVATORY_LOG", "warn,sqlx=warn");
     }
@@ -73,7 +77,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     let cannot = || format!("cannot run {}", program.display());
     let ended = command.spawn().with_context(cannot)?.wait_with_output().await.with_context(cannot)?;
     if !ended.status.success() {
-        bail!("{} ended with {}", program.display(), ended.status);
+        bail!("{} failed: {}", program.display(), ended.status);
     }
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     let version = said.split_whitespace().next_back().and_then(|word| word.parse::<i64>().ok());
@@ -81,11 +85,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     Ok(Outcome::Done)
 }
 
-/// What `up` and `doctor` would say of the server; without psql the migration says it itself.
+/// Checks the server as `up` and `doctor` do. Without psql the migration itself reports a server
+/// that is too old.
 async fn check_server(context: &Context, url: &ConnectionUrl) -> anyhow::Result<()> {
     let embedded = StackState::load(&context.data).ok().and_then(|state| state.database?.embedded);
     match Psql::find(embedded.as_ref().map(|distribution| distribution.bin.as_path())) {
-        Some(psql) => check_versions(&psql.versions(url).await.context("the database does not answer")?),
+        Some(psql) => check_versions(&psql.versions(url).await.context("the database does not respond")?),
         None => Ok(()),
     }
 }

@@ -1,4 +1,7 @@
-//! `demo`: the whole job on simulated portals, on a stack of its own.
+//! `demo`: the whole pipeline on simulated portals, in a stack of its own.
+//!
+//! Hides the set-up: portals, model, stack, two visits a week apart. Promises a report in the
+//! output directory and figures of how well the extraction did.
 
 mod marks;
 mod portals;
@@ -13,9 +16,9 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Client, ClientOptions, Connection, answer};
-use crate::commands::{runs, taxonomies};
+use crate::commands::{reports, runs, taxonomies};
+use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
 use crate::local::{DataDir, Stack, UpOptions, binaries};
@@ -24,36 +27,36 @@ use crate::output::{Document, Outcome, progress};
 use marks::Score;
 use portals::{Portals, SIMULATOR};
 
-/// Countries of the advertisements, beside those that a new database accepts.
+/// Countries of the advertisements that a new database does not accept yet.
 const MORE_COUNTRIES: [&str; 2] = ["PE", "CL"];
 
 /// Run the whole pipeline on simulated portals and write a report.
 ///
-/// Three portals in five countries print advertisements that were written for this project, with
-/// every skill marked. They are visited twice, a week apart. The last lines tell what came of it,
-/// and how much of what was marked the extraction found.
+/// Three portals in five countries serve advertisements that were written for this project, with
+/// every skill marked. They are visited twice, a week apart. The summary at the end shows the
+/// figures of the run, and precision and recall of the extraction against the marks.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// Directory that receives the report [default: demo-report in the data directory].
+pub(crate) struct Arguments {
+    /// Directory to write the report to [default: demo-report in the data directory].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Leave the demo's stack running, to look around in it.
+    /// Keep the demo's stack running afterwards, to look around in it.
     #[arg(long)]
     keep: bool,
     /// Number of advertisements on the portals.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(30..=1000))]
     ads: u32,
-    /// Seed of what stands where and when.
+    /// Random seed for what each portal shows, and when.
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
 }
 
-/// Serves the portals, brings up a stack of the demo's own, runs, and copies the report to where
-/// the user wants it.
+/// Serves the portals, starts a separate stack, runs the pipeline and copies the report to the
+/// output directory.
 ///
 /// # Errors
-/// If something needed is missing; the text names it.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If something needed is missing, which the message names.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let out = match &arguments.out {
         Some(out) => std::path::absolute(out)?,
@@ -63,7 +66,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     let simulator = binaries::find(&programs, SIMULATOR)?;
     let data = DataDir::new(context.data.root().join("demo"))?;
     let stack = Stack::new(data.clone());
-    // Every demo is a first run: what an earlier one left would be skipped as up to date.
+    // Start from nothing, since the stages would skip the results of an earlier demo as up to date.
     stack.down().await?;
     if data.root().exists() {
         std::fs::remove_dir_all(data.root())
@@ -71,37 +74,40 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     }
     prepare_model(context).await?;
     let portals = Portals::serve(&simulator, &data, arguments.ads, arguments.seed).await?;
-    progress(format_args!("portals with {} advertisements at {}", arguments.ads, portals.address()));
+    progress(format_args!(
+        "serving {} advertisements on simulated portals at {}",
+        arguments.ads,
+        portals.address()
+    ));
     write_atomically(&data.config(), portals.settings().as_bytes(), 0o644)?;
     progress("starting the demo's stack");
     let status = stack.up(&up_options(context)?).await?;
     let finished = if status.healthy {
-        job(&data, &portals).await
+        job(&data, &portals, &out).await
     } else {
         context.output.print(&status)?;
         Err(anyhow::anyhow!("the demo's stack is not healthy; see {}", data.logs().display()))
     };
-    let ended = match finished {
-        Ok(end) => deliver(&end.run, &out).map(|()| end),
-        Err(error) => Err(error),
-    };
     if arguments.keep {
-        progress(format_args!("the stack goes on: observatory --data-dir {} status", data.root().display()));
+        progress(format_args!(
+            "the stack keeps running; see `observatory --data-dir {} status`",
+            data.root().display()
+        ));
     } else {
         stack.down().await?;
     }
-    let end = ended?;
+    let end = finished?;
     context.output.print(&summary(&end, &out, started.elapsed()))?;
-    Ok(Outcome::from_fine(end.run.state() == RunState::Succeeded))
+    Ok(Outcome::done_if(end.run.state() == RunState::Succeeded))
 }
 
 fn up_options(context: &Context) -> anyhow::Result<UpOptions> {
-    let usual = UpOptions::usual()?;
+    let usual = UpOptions::from_environment()?;
     let models = usual.models.clone().unwrap_or_else(|| context.data.models());
     Ok(UpOptions { wait: Duration::from_secs(120), database_url: None, models: Some(models), ..usual })
 }
 
-/// Without any model in the store, the encoder of the pinned package serves.
+/// Imports the packaged encoder if the model store is empty.
 async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     let store = up_options(context)?.models.unwrap_or_default();
     if models::stored(&store)?.is_empty() {
@@ -110,17 +116,18 @@ async fn prepare_model(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How the job ended.
+/// Results of the demo.
 struct End {
-    /// The first visit's run.
+    /// The run of the first visit.
     first: Run,
-    /// The run of the second visit, with everything after it.
+    /// The run of the second visit, with all stages.
     run: Run,
     score: Score,
 }
 
-/// Two visits a week apart, then every stage, then the comparison with the marks.
-async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
+/// Visits the portals twice, a week apart, runs all stages, scores the extraction and delivers the
+/// report.
+async fn job(data: &DataDir, portals: &Portals, out: &Path) -> anyhow::Result<End> {
     let client = Client::new(ClientOptions { no_start: true, ..ClientOptions::default() }, data.clone());
     let pipeline = client.pipeline().await?;
     let mut postings = PostingServiceClient::new(pipeline.clone());
@@ -131,8 +138,9 @@ async fn job(data: &DataDir, portals: &Portals) -> anyhow::Result<End> {
     let first = watched(&pipeline, &["scrape"]).await?;
     portals.let_a_week_pass().await?;
     let run = watched(&pipeline, &[]).await?;
-    progress("comparing with the marks");
-    let score = marks::score(portals.truth(), pipeline).await?;
+    progress("scoring the extraction against the marks");
+    let score = marks::score(portals.truth(), pipeline.clone()).await?;
+    deliver(pipeline, &run, out).await?;
     Ok(End { first, run, score })
 }
 
@@ -144,30 +152,14 @@ async fn watched(pipeline: &Connection, stages: &[&str]) -> anyhow::Result<Run> 
     runs::watch(&mut service, &run.run_id).await
 }
 
-/// Copies the report beside a `run.json` that knows the run's end.
-fn deliver(run: &Run, out: &Path) -> anyhow::Result<()> {
-    let summary = runs::as_json(run);
-    let source = summary["facts"]["report"]["directory"].as_str().map(PathBuf::from);
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    if let Some(source) = source {
-        for entry in
-            std::fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))?
-        {
-            let entry = entry?;
-            // The services may run as another user than the caller: no link of theirs leads it on.
-            if !entry.file_type()?.is_file() {
-                continue;
-            }
-            let target = out.join(entry.file_name());
-            std::fs::copy(entry.path(), &target)
-                .with_context(|| format!("cannot write {}", target.display()))?;
-        }
-    }
-    let text = serde_json::to_string_pretty(&summary)?;
+/// Copies the report, if there is one, and adds a `run.json` that knows how the run ended.
+async fn deliver(pipeline: Connection, run: &Run, out: &Path) -> anyhow::Result<()> {
+    reports::copy_report_of(pipeline, &run.run_id, out.to_owned()).await?;
+    let text = serde_json::to_string_pretty(&runs::as_json(run))?;
     write_atomically(&out.join("run.json"), text.as_bytes(), 0o644)
 }
 
-/// The last lines: what ran, on which models, how much, how well, how long, where to look.
+/// The summary at the end: models, counts, accuracy, durations, and the location of the report.
 fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let run = runs::as_json(&end.run);
     let facts = &run["facts"];
@@ -179,17 +171,17 @@ fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     let (ads, precision, recall) = (end.score.ads, end.score.precision(), end.score.recall());
     let measured =
-        format!("precision {precision:.3}, recall {recall:.3} on the {ads} advertisements of the test part");
+        format!("precision {precision:.3}, recall {recall:.3} on the {ads} advertisements of the test split");
     let mut lines = vec![
         ("state", runs::state_name(&end.run).to_owned()),
-        ("ads", "invented, on simulated portals: no labour market".to_owned()),
+        ("ads", "invented, on simulated portals; not a real labour market".to_owned()),
         ("model", format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"])),
         ("enhancer", text(&facts["enhance"]["made_by"])),
         ("postings", facts["totals"]["postings"].to_string()),
         ("skills", facts["totals"]["skills"].to_string()),
         ("clusters", facts["analysis"]["n_clusters"].to_string()),
         ("extraction", measured),
-        ("time", format!("{seconds}; all {:.1} s", elapsed.as_secs_f64())),
+        ("time", format!("{seconds}; total {:.1} s", elapsed.as_secs_f64())),
     ];
     let problems = end.first.problems.iter().chain(&end.run.problems);
     lines.extend(problems.map(|problem| ("problem", problem.clone())));

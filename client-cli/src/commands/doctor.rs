@@ -1,43 +1,35 @@
-//! `doctor`: what stands in the way of a working stack.
+//! `doctor`: diagnoses a stack and suggests fixes.
+//!
+//! The checks themselves are in `examination`.
 
-use std::path::PathBuf;
+mod examination;
 
-use crate::cli::Context;
-use crate::local::binaries::BIN_DIR_ENV;
-use crate::local::doctor::Examination;
-use crate::local::postgres::PG_BIN_ENV;
+use crate::commands::machine::MachineOptions;
+use crate::context::Context;
 use crate::output::Outcome;
+use examination::Examination;
 
-/// Look for problems and say what to do about them; exit code 1 when there are any.
+/// Diagnose problems and suggest fixes; exit code 1 if there are any.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// Directory of PostgreSQL binaries instead of the packaged ones.
-    #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
-    pub pg_bin: Option<PathBuf>,
-    /// The database that is used instead of one of our own.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// Directory of the server programs [default: where this program lies].
-    #[arg(long, env = BIN_DIR_ENV, hide_env_values = true, value_name = "DIR")]
-    pub bin_dir: Option<PathBuf>,
-    /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
-    pub models_dir: Option<PathBuf>,
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    machine: MachineOptions,
 }
 
-/// Looks at everything and prints what was found.
+/// Runs all checks and prints the results.
 ///
 /// # Errors
 /// If the report cannot be printed.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    let Arguments { machine } = arguments;
     let examination = Examination {
         data: context.data.clone(),
-        pg_bin: arguments.pg_bin,
-        database_url: arguments.database_url.filter(|url| !url.is_empty()),
-        bin_dir: arguments.bin_dir,
-        models: arguments.models_dir.unwrap_or_else(|| context.data.models()),
+        database_url: machine.database_url(),
+        pg_bin: machine.pg_bin,
+        bin_dir: machine.bin_dir,
+        models: machine.models_dir.unwrap_or_else(|| context.data.models()),
     };
     let report = examination.run().await;
     context.output.print(&report)?;
-    Ok(Outcome::from_fine(report.problems == 0))
+    Ok(Outcome::done_if(report.problems == 0))
 }

@@ -1,19 +1,21 @@
 //! `down`: stops the local stack.
+//!
+//! Also stops what a dead supervisor left behind; a stack that is not running is no error.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::Stack;
-use crate::local::stack::Downed;
+use crate::local::stack::DownOutcome;
 use crate::output::Outcome;
 
-/// Stop the local stack, everything of it; its data stays.
+/// Stop the local stack; its data is kept.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
-/// What was stopped.
+/// Result of the command.
 #[derive(Debug, Serialize)]
 struct Answer {
     stopped: bool,
@@ -25,21 +27,21 @@ impl fmt::Display for Answer {
         match (self.stopped, self.leftovers_ended) {
             (true, _) => writeln!(f, "stopped"),
             (false, 0) => writeln!(f, "nothing was running"),
-            (false, count) => writeln!(f, "ended {count} processes that a dead supervisor had left"),
+            (false, count) => writeln!(f, "stopped {count} processes left behind by a dead supervisor"),
         }
     }
 }
 
-/// Stops the stack; nothing to stop is no failure.
+/// Stops the stack. It is no failure if nothing is running.
 ///
 /// # Errors
-/// If a process belongs to somebody else or does not end.
-pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+/// If a process belongs to another user or does not end.
+pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let downed = Stack::new(context.data.clone()).down().await?;
     let answer = match downed {
-        Downed::Nothing => Answer { stopped: false, leftovers_ended: 0 },
-        Downed::Stopped => Answer { stopped: true, leftovers_ended: 0 },
-        Downed::Cleared(count) => Answer { stopped: false, leftovers_ended: count },
+        DownOutcome::Nothing => Answer { stopped: false, leftovers_ended: 0 },
+        DownOutcome::Stopped => Answer { stopped: true, leftovers_ended: 0 },
+        DownOutcome::Cleared(count) => Answer { stopped: false, leftovers_ended: count },
     };
     context.output.print(&answer)?;
     Ok(Outcome::Done)

@@ -1,47 +1,49 @@
-//! `export`: stored rows into a file.
+//! `export`: writes stored rows to a file.
+//!
+//! A regular file appears whole or not at all; devices, pipes and standard output are streamed to.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use observatory_proto::pipeline::v1::{ExportRequest, export_service_client::ExportServiceClient};
 
-use crate::cli::Context;
-use crate::client::{answer, refusal};
-use crate::output::{Data, Outcome, Progress, progress};
+use crate::client::{MAX_MESSAGE_BYTES, answer, refusal};
+use crate::context::Context;
+use crate::output::{Outcome, Progress, Stdout, progress};
 
-/// Write stored postings, skills or clusters into a file.
+/// Export stored postings, skills or clusters to a file.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// What to export.
+pub(crate) struct Arguments {
+    /// Rows to export.
     subject: Subject,
-    /// Form of the file.
+    /// File format.
     #[arg(long, default_value = "csv")]
     format: Format,
-    /// CSV as a Spanish Excel opens it: byte-order mark, semicolons, decimal commas.
+    /// Write CSV that a Spanish Excel opens correctly: byte-order mark, semicolons, decimal commas.
     #[arg(long)]
     excel: bool,
-    /// The file; `-` is standard output.
+    /// Output file, or `-` for standard output.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Only what was seen in this country.
+    /// Only rows seen in this country.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
     country: String,
-    /// Only what was seen on this portal.
+    /// Only rows seen on this portal.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "P")]
     portal: String,
 }
 
-/// What can be exported.
+/// Kinds of rows.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Subject {
     /// Rows of raw_jobs.
     Postings,
     /// Rows of enhanced_skills.
     Skills,
-    /// Skills of the latest clustering with cluster and coordinates.
+    /// Skills of the latest clustering, with their cluster and coordinates.
     Clusters,
 }
 
@@ -53,55 +55,64 @@ enum Format {
     Jsonl,
 }
 
-/// Writes the file whole or not at all.
+/// Writes the file completely or not at all.
 ///
 /// # Errors
-/// If no service answers, it refuses, or the file cannot be written.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses, or the file cannot be written.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+    if arguments.excel && !matches!(arguments.format, Format::Csv) {
+        bail!("--excel requires --format csv");
+    }
+    let out = arguments.out.clone();
+    let request = request(arguments);
+    if out.as_os_str() == "-" {
+        copy(context, request, &mut Stdout, |error| error.into()).await?;
+        return Ok(Outcome::Done);
+    }
+    let cannot = || format!("cannot write {}", out.display());
+    let unwritable = |error| anyhow::Error::from(error).context(cannot());
+    if fs::metadata(&out).is_ok_and(|found| !found.is_file()) {
+        // A device or a pipe must be written in place: renaming a file over it would replace it.
+        let mut file = fs::OpenOptions::new().write(true).open(&out).with_context(cannot)?;
+        copy(context, request, &mut file, unwritable).await?;
+        return Ok(Outcome::Done);
+    }
+    // tempfile defaults to 0600; use the mode that any new file of the user gets.
+    let mode = fs::Permissions::from_mode(0o666);
+    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder_of(&out));
+    let mut file = file.with_context(cannot)?;
+    let bytes = copy(context, request, &mut file, unwritable).await?;
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(&out).with_context(cannot)?;
+    progress(format_args!("wrote {bytes} bytes to {}", out.display()));
+    Ok(Outcome::Done)
+}
+
+fn request(arguments: Arguments) -> ExportRequest {
     let subject = match arguments.subject {
         Subject::Postings => "postings",
         Subject::Skills => "skills",
         Subject::Clusters => "clusters",
     };
-    if arguments.excel && !matches!(arguments.format, Format::Csv) {
-        bail!("--excel is for CSV; expected --format csv");
-    }
     let format = match arguments.format {
         Format::Csv => "csv",
         Format::Jsonl => "jsonl",
     };
-    let request = ExportRequest {
+    ExportRequest {
         subject: subject.to_owned(),
         format: format.to_owned(),
         country: arguments.country,
         portal: arguments.portal,
         excel: arguments.excel,
-    };
-    if arguments.out.as_os_str() == "-" {
-        copy(context, request, &mut Data, |error| error.into()).await?;
-        return Ok(Outcome::Done);
     }
-    let folder = match arguments.out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let cannot = || format!("cannot write {}", arguments.out.display());
-    let unwritable = |error| anyhow::Error::from(error).context(cannot());
-    if fs::metadata(&arguments.out).is_ok_and(|there| !there.is_file()) {
-        // A device or a pipe is written to; a folder is refused.
-        let mut file = fs::OpenOptions::new().write(true).open(&arguments.out).with_context(cannot)?;
-        copy(context, request, &mut file, unwritable).await?;
-        return Ok(Outcome::Done);
+}
+
+/// The folder of a file; that of a bare name is the current one.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
-    // With the mode that any new file of the user gets.
-    let mode = fs::Permissions::from_mode(0o666);
-    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder);
-    let mut file = file.with_context(cannot)?;
-    let bytes = copy(context, request, &mut file, unwritable).await?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(&arguments.out).with_context(cannot)?;
-    progress(format_args!("{} bytes written to {}", bytes, arguments.out.display()));
-    Ok(Outcome::Done)
 }
 
 async fn copy(
@@ -110,8 +121,8 @@ async fn copy(
     target: &mut impl Write,
     unwritable: impl Fn(io::Error) -> anyhow::Error,
 ) -> anyhow::Result<u64> {
-    let mut service =
-        ExportServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let mut service = ExportServiceClient::new(context.client.pipeline().await?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let mut chunks = answer(service.export(request).await)?;
     let mut written = Progress::open_ended("bytes written");
     let mut bytes = 0;

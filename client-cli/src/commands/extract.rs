@@ -1,4 +1,7 @@
 //! `extract`: skills of advertisements that are not stored.
+//!
+//! Answers come in the order of the lines; an invalid line is reported and the others are
+//! processed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,39 +14,41 @@ use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::Context;
-use crate::client::refusal;
-use crate::output::{self, Data, Outcome, Progress, progress};
+use crate::client::{MAX_MESSAGE_BYTES, refusal};
+use crate::context::Context;
+use crate::output::{self, Outcome, Progress, Stdout, progress};
 
-/// Find skills in advertisements, with evidence; nothing is stored.
+/// Extract skills from advertisements, with evidence, without storing anything.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// JSON Lines with id, title, description, requirements, country, language; `-` reads standard
-    /// input.
+pub(crate) struct Arguments {
+    /// JSON Lines file with id, title, description, requirements, country, language; `-` reads
+    /// standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "text", required_unless_present = "text")]
     jsonl: Option<PathBuf>,
     /// One advertisement as plain text.
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Answer with spans labelled skill or knowledge only.
+    /// Output only spans labelled skill or knowledge.
     #[arg(long)]
     spans: bool,
-    /// File that receives the answers [default: standard output].
+    /// Output file [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
-/// Sends every line and prints the answers in the order of the lines; a bad line is named, the
-/// others are answered.
+/// Sends every line and prints the answers in order. An invalid line is reported, the others are
+/// answered.
 ///
 /// # Errors
-/// If a file cannot be read or written, or no service answers.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If a file cannot be read or written, or the service cannot be reached.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let input = open(&arguments)?;
     let mut answers = Answers::open(arguments.out.as_deref())?;
-    let mut extractor =
-        ExtractorServiceClient::new(context.client.pipeline().await?).max_decoding_message_size(64 << 20);
+    let mut extractor = ExtractorServiceClient::new(context.client.pipeline().await?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    // The service answers in order, so a queue of line numbers pairs answers with lines. It needs
+    // no limit, since the channel of requests has one.
     let (numbers, mut places) = tokio::sync::mpsc::unbounded_channel();
     let spans = arguments.spans;
     let reader = tokio::task::spawn_blocking(move || send_lines(input, spans, &sender, &numbers));
@@ -52,7 +57,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         .await
         .map_err(|status| refusal(&status))?
         .into_inner();
-    // On a terminal the answers themselves show how far it is.
+    // On a terminal the answers themselves are the progress.
     let watched = arguments.out.is_none() && output::is_terminal();
     let mut answered = (!watched).then(|| Progress::open_ended("advertisements read"));
     let mut failures = 0;
@@ -70,22 +75,22 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     answers.end()?;
     let read = reader.await??;
     if read == 0 {
-        bail!("the input holds no advertisement");
+        bail!("the input contains no advertisements");
     }
-    Ok(Outcome::from_fine(failures == 0))
+    Ok(Outcome::done_if(failures == 0))
 }
 
-/// Where the answers go.
+/// Output for the answers.
 struct Answers {
     writer: Box<dyn Write + Send>,
-    /// None for the standard output, whose errors name it themselves.
+    /// `None` for standard output, whose errors name it.
     path: Option<PathBuf>,
 }
 
 impl Answers {
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let writer: Box<dyn Write + Send> = match path {
-            None => Box::new(io::BufWriter::new(Data)),
+            None => Box::new(io::BufWriter::new(Stdout)),
             Some(path) => {
                 let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
                 Box::new(io::BufWriter::new(file))
@@ -96,15 +101,15 @@ impl Answers {
 
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
         let written = writeln!(self.writer, "{text}");
-        self.judge(written)
+        self.name_file(written)
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
         let flushed = self.writer.flush();
-        self.judge(flushed)
+        self.name_file(flushed)
     }
 
-    fn judge(&self, written: io::Result<()>) -> anyhow::Result<()> {
+    fn name_file(&self, written: io::Result<()>) -> anyhow::Result<()> {
         match &self.path {
             Some(path) => written.with_context(|| format!("cannot write {}", path.display())),
             None => Ok(written?),
@@ -130,7 +135,7 @@ fn open(arguments: &Arguments) -> anyhow::Result<Box<dyn BufRead + Send>> {
     })
 }
 
-/// Sends the lines and, beside them, their numbers; returns how many there were.
+/// Sends the lines to the service and their numbers to `numbers`; returns how many were sent.
 fn send_lines(
     mut input: Box<dyn BufRead + Send>,
     spans: bool,
@@ -147,7 +152,7 @@ fn send_lines(
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        // A line that is not UTF-8 is answered like any other that is not JSON.
+        // The service reports a line that is not UTF-8 as it does any other that is not JSON.
         let document_json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
         sent += 1;
         if numbers.send(line).is_err()

@@ -1,4 +1,6 @@
-//! `infer`: the inference RPCs from the command line.
+//! `infer`: the RPCs of the inference server from the command line.
+//!
+//! One line of JSON per input text, errors included, so that output lines match input texts.
 
 mod generate;
 
@@ -12,94 +14,107 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{MAX_MESSAGE_BYTES, answer};
+use crate::context::Context;
 use crate::output::{Outcome, print};
 
-/// Ask the inference server directly; answers are JSON, one line for each text, but what a model
-/// writes is plain text.
+/// Call the inference server directly; prints one line of JSON per text, and generated text as it
+/// is.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
-    /// Model [default: the server's].
+    /// Model to use [default: the server's default].
     #[arg(long, global = true, default_value = "", hide_default_value = true, value_name = "NAME")]
     model: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Turn texts into vectors.
+    /// Compute embeddings.
     Embed {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
-        /// The model's prompt to put before each text, such as query or passage.
+        /// Name of the model's prompt to prepend to each text, such as query or passage.
         #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
         prompt: String,
     },
-    /// Have a language model write, and read along.
+    /// Generate text with a language model, printed as it is generated.
     Generate(generate::Arguments),
-    /// Name the skills and other entities of texts.
+    /// Find skills and other entities.
     Classify {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
-        /// Least score of an entity.
+        /// Minimum score of an entity.
         #[arg(long, default_value_t = 0.0, value_name = "X")]
         min_score: f32,
     },
-    /// Cut texts into tokens.
+    /// Tokenize texts.
     Tokenize {
-        /// Texts.
+        /// Input texts.
         #[arg(required = true)]
         texts: Vec<String>,
     },
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no server answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the server cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let channel = context.client.inference().await?;
     let model = Some(ModelRef { name: arguments.model, revision: String::new() });
     match arguments.action {
-        Action::Embed { texts, prompt } => {
-            let settings = EmbedSettings {
-                model,
-                prompt_name: prompt,
-                priority: Priority::Interactive.into(),
-                ..EmbedSettings::default()
-            };
-            let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
-            let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(64 << 20);
-            let answered = answer(service.embed(request).await)?;
-            let width = answered.dimensions as usize * 4;
-            if width == 0 || answered.vectors.len() != width * texts.len() {
-                bail!("the server answered {} bytes for {} texts", answered.vectors.len(), texts.len());
-            }
-            let mut failures = false;
-            for ((text, row), item) in
-                texts.iter().zip(answered.vectors.chunks_exact(width)).zip(&answered.items)
-            {
-                let (line, fine) = embedding_line(text, row, item.error.as_ref());
-                print_line(&line)?;
-                failures |= !fine;
-            }
-            Ok(Outcome::from_fine(!failures))
-        }
+        Action::Embed { texts, prompt } => embed(channel, model, texts, prompt).await,
         Action::Generate(arguments) => generate::run(context, channel, model, &arguments).await,
         Action::Classify { texts, min_score } => classify(channel, model, texts, min_score).await,
-        Action::Tokenize { texts } => {
-            let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
-            let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
-            for (text, found) in texts.iter().zip(answered.texts) {
-                print_line(&json!({ "text": text, "ids": found.ids, "tokens": found.tokens }))?;
-            }
-            Ok(Outcome::Done)
-        }
+        Action::Tokenize { texts } => tokenize(channel, model, texts).await,
     }
+}
+
+async fn embed(
+    channel: Connection,
+    model: Option<ModelRef>,
+    texts: Vec<String>,
+    prompt_name: String,
+) -> anyhow::Result<Outcome> {
+    let settings = EmbedSettings {
+        model,
+        prompt_name,
+        priority: Priority::Interactive.into(),
+        ..EmbedSettings::default()
+    };
+    let request = EmbedRequest { settings: Some(settings), texts: texts.clone() };
+    let mut service = EmbeddingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let answered = answer(service.embed(request).await)?;
+    // Vectors are f32 unless the settings ask for another encoding.
+    let width = answered.dimensions as usize * size_of::<f32>();
+    if width == 0 || answered.vectors.len() != width * texts.len() {
+        bail!("the server returned {} bytes of embeddings for {} texts", answered.vectors.len(), texts.len());
+    }
+    let rows = answered.vectors.chunks_exact(width);
+    let mut failures = false;
+    for ((text, row), item) in texts.iter().zip(rows).zip(&answered.items) {
+        let (line, ok) = embedding_line(text, row, item.error.as_ref());
+        print_line(&line)?;
+        failures |= !ok;
+    }
+    Ok(Outcome::done_if(!failures))
+}
+
+async fn tokenize(
+    channel: Connection,
+    model: Option<ModelRef>,
+    texts: Vec<String>,
+) -> anyhow::Result<Outcome> {
+    let request = TokenizeRequest { model, texts: texts.clone(), ..TokenizeRequest::default() };
+    let answered = answer(TokenizationServiceClient::new(channel).tokenize(request).await)?;
+    for (text, found) in texts.iter().zip(answered.texts) {
+        print_line(&json!({ "text": text, "ids": found.ids, "tokens": found.tokens }))?;
+    }
+    Ok(Outcome::Done)
 }
 
 fn print_line(document: &Value) -> anyhow::Result<()> {
@@ -119,7 +134,8 @@ async fn classify(
         ..ClassifySettings::default()
     };
     let request = ClassifyRequest { settings: Some(settings), texts: texts.clone() };
-    let mut service = TokenClassificationServiceClient::new(channel).max_decoding_message_size(64 << 20);
+    let mut service =
+        TokenClassificationServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let answered = answer(service.classify(request).await)?;
     let mut failures = false;
     for (text, found) in texts.iter().zip(answered.texts) {
@@ -137,7 +153,7 @@ async fn classify(
         let entities: Vec<Value> = found.entities.into_iter().map(entity).collect();
         print_line(&json!({ "text": text, "entities": entities }))?;
     }
-    Ok(Outcome::from_fine(!failures))
+    Ok(Outcome::done_if(!failures))
 }
 
 fn embedding_line(

@@ -1,4 +1,6 @@
-//! `skills` and `clusters`: what the analyses say.
+//! `skills` and `clusters`: results of the analyses.
+//!
+//! Tables for people and the field names of the specification for `--json`.
 
 mod evidence;
 
@@ -8,55 +10,55 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
+use crate::context::Context;
 use crate::output::{Outcome, Table};
 
-/// Search skills by meaning and list the most demanded ones.
+/// Search skills by meaning, and list the most demanded ones.
 #[derive(Debug, clap::Args)]
-pub struct SkillArguments {
+pub(crate) struct SkillArguments {
     #[command(subcommand)]
     action: SkillAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum SkillAction {
-    /// Skills nearest in meaning to a text.
+    /// Search skills by meaning.
     Search {
-        /// What to look for.
+        /// Text to search for.
         text: String,
-        /// The nearest skills, however far they are.
+        /// Show the nearest skills even if none is similar.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         range: Range,
     },
-    /// The skills that most postings name, and how many more imply them.
+    /// List the skills named by the most postings, and how many more imply them.
     Top {
         #[command(flatten)]
         range: Range,
     },
-    /// The postings behind a skill's figure, each with the sentence that names it.
+    /// Show the postings behind a skill's figures, each with the sentence that names it.
     #[command(visible_alias = "evidence")]
-    Ads(evidence::Wanted),
+    Ads(evidence::EvidenceArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct Range {
-    /// Number of skills.
+    /// Number of skills to show.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     top: u32,
-    /// Only what was seen in this country.
+    /// Only postings seen in this country.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
     country: String,
 }
 
-/// Look at the clusters of an analysis.
+/// Inspect the skill clusters of an analysis.
 #[derive(Debug, clap::Args)]
-pub struct ClusterArguments {
+pub(crate) struct ClusterArguments {
     #[command(subcommand)]
     action: ClusterAction,
-    /// Run whose analysis is meant [default: the latest].
+    /// Run whose analysis to use [default: the latest].
     #[arg(long, global = true, default_value = "", hide_default_value = true, value_name = "ID")]
     run: String,
 }
@@ -67,18 +69,18 @@ enum ClusterAction {
     List,
     /// Show the skills of a cluster.
     Show {
-        /// Number of the cluster.
+        /// Cluster number.
         id: u32,
     },
 }
 
 type Insights = InsightServiceClient<Connection>;
 
-/// Does what the subcommand of `skills` says.
+/// Runs a subcommand of `skills`.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         SkillAction::Search { text, all, range } => {
@@ -96,7 +98,7 @@ pub async fn run_skills(context: &Context, arguments: SkillArguments) -> anyhow:
                 .collect();
             context.output.list(&Table::new(&["cosine", "postings", "skill"], rows, json), || {
                 format!(
-                    "no skill is near `{text}`: random letters come as near as {floor:.3} under this model; --all lists the nearest"
+                    "no skill is similar to `{text}`: even random letters score {floor:.3} with this model; --all shows the nearest"
                 )
             })
         }
@@ -124,10 +126,10 @@ fn print_counts(context: &Context, found: &[SkillCount], country: &str) -> anyho
 
 fn print_skills(context: &Context, table: &Table, country: &str) -> anyhow::Result<Outcome> {
     context.output.list(table, || match country {
-        "" => "no skill is known; `observatory postings import FILE` stores postings, `observatory run start` reads them"
+        "" => "no skills yet; import postings with `observatory postings import FILE` and process them with `observatory run start`"
             .to_owned(),
         country => format!(
-            "no posting of {country} has a skill; `observatory countries list` shows which countries have postings"
+            "no posting from {country} has a skill; `observatory countries list` shows which countries have postings"
         ),
     })
 }
@@ -142,11 +144,11 @@ fn counts_json(found: &[SkillCount]) -> Value {
         .collect()
 }
 
-/// Does what the subcommand of `clusters` says.
+/// Runs a subcommand of `clusters`.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn run_clusters(context: &Context, arguments: ClusterArguments) -> anyhow::Result<Outcome> {
     let mut insights = Insights::new(context.client.pipeline().await?);
     match arguments.action {
         ClusterAction::List => {
@@ -161,7 +163,7 @@ pub async fn run_clusters(context: &Context, arguments: ClusterArguments) -> any
             let table = Table::new(&["cluster", "size", "cohesion", "label"], rows, json);
             context
                 .output
-                .list(&table, || format!("the analysis found no cluster among {} skills", found.noise))
+                .list(&table, || format!("the analysis found no clusters among {} skills", found.noise))
         }
         ClusterAction::Show { id } => {
             let request = GetClusterRequest { run_id: arguments.run, cluster_id: id };

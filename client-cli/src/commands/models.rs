@@ -1,4 +1,6 @@
-//! `models`: the model store and what the server has loaded.
+//! `models`: manages the model store and the models of the inference server.
+//!
+//! The store is changed by `crate::models`; this file talks to the server and prints.
 
 use std::path::{Path, PathBuf};
 
@@ -9,63 +11,61 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{answer, refusal};
+use crate::context::Context;
 use crate::error::report;
 use crate::local::Stack;
 use crate::local::postgres::wheel_folders;
 use crate::models::{
-    self, Bytes, DEFAULT_HUB, HubOptions, Patience, Pulled, Record, Request, Secret, Source, is_not_found,
+    self, Bytes, DEFAULT_HUB, HubOptions, Pulled, Record, Request, RetryPolicy, Secret, Source, is_not_found,
 };
 use crate::output::{Outcome, Table, progress};
 
 const HEADER: [&str; 7] = ["model", "state", "tasks", "dimensions", "device", "revision", "source"];
 
-/// Environment variable with the token for the hub; not an argument, which other users of the
-/// machine could read.
+/// Environment variable with the token for the hub. Not an argument, because other users of the
+/// machine could read it.
 const TOKEN_ENV: &str = "HF_TOKEN";
 
-/// Look at the models that are served, pull others from a hub and import them from folders.
+/// List, pull, import, load, unload and verify models.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List what the inference server knows.
+    /// List the models of the inference server.
     List {
-        /// List what is in the model store instead; no server is asked.
+        /// List the models in the model store instead, without contacting the server.
         #[arg(long)]
         stored: bool,
         #[command(flatten)]
         store: Store,
     },
-    /// Pull a model from a hub into the model store; does nothing when it stands there at that
-    /// revision.
+    /// Pull a model from a hub into the model store, unless it is up to date.
     ///
-    /// Only the files the inference server reads are taken. An interrupted pull goes on where it
-    /// ended; every file is checked against the hub's digest before the model appears in the store.
-    /// The proxies named by HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. HF_TOKEN holds the token
+    /// Only the files the inference server reads are downloaded. An interrupted pull resumes where
+    /// it stopped; every file is checked against the hub's checksum before the model appears in the
+    /// store. The proxies in HTTPS_PROXY, HTTP_PROXY and NO_PROXY are used. Set HF_TOKEN to a token
     /// for private and gated models; it is sent to the hub's own host only.
     Pull(PullArguments),
-    /// Copy a folder of model files, a GGUF file or the packaged encoder into the model store.
+    /// Import a folder of model files, a GGUF file or the packaged encoder into the model store.
     Import(ImportArguments),
-    /// Have the inference server serve a model of its store.
+    /// Load a model from the model store into the inference server.
     Load {
-        /// ORGANISATION/NAME.
+        /// Model name, ORGANISATION/NAME.
         name: String,
     },
-    /// Take a model out of service and give its memory back, after what is in flight.
+    /// Unload a model and free its memory, once in-flight requests are done.
     Unload {
-        /// ORGANISATION/NAME.
+        /// Model name, ORGANISATION/NAME.
         name: String,
     },
-    /// Read the files of the model store again and compare them with the digests recorded when they
-    /// came.
+    /// Verify the files in the model store against their recorded checksums.
     Verify {
-        /// Only this model, ORGANISATION/NAME.
+        /// Verify only this model, ORGANISATION/NAME.
         name: Option<String>,
         #[command(flatten)]
         store: Store,
@@ -77,10 +77,11 @@ struct ImportArguments {
     /// Folder with config.json, tokenizer.json and the weights, or a GGUF file.
     #[arg(required_unless_present = "packaged", conflicts_with = "packaged", value_name = "FROM")]
     from: Option<PathBuf>,
-    /// intfloat/multilingual-e5-small, converted from the pinned package that `make setup` fetches.
+    /// Import intfloat/multilingual-e5-small, converted from the pinned package that `make setup`
+    /// downloads.
     #[arg(long)]
     packaged: bool,
-    /// Name in the store, ORGANISATION/NAME [default: local/ and the name of the folder or file].
+    /// Name in the store, ORGANISATION/NAME [default: local/NAME of the folder or file].
     #[arg(long, conflicts_with = "packaged", value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -89,19 +90,19 @@ struct ImportArguments {
 
 #[derive(Debug, clap::Args)]
 struct PullArguments {
-    /// ORGANISATION/NAME, or ORGANISATION/NAME@REVISION.
+    /// Model name, ORGANISATION/NAME or ORGANISATION/NAME@REVISION.
     name: String,
     /// Branch, tag or commit [default: main].
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// The GGUF file to take, where a repository has several.
+    /// GGUF file to pull, if the repository has several.
     #[arg(long, value_name = "NAME.gguf")]
     file: Option<String>,
-    /// Do not use the network: succeed only when the model is in the store.
+    /// Do not use the network; fail unless the model is in the store.
     #[arg(long, env = "OBSERVATORY_OFFLINE", hide_env_values = true,
         value_parser = clap::builder::FalseyValueParser::new())]
     offline: bool,
-    /// Address of the hub or of a mirror of it.
+    /// Address of the hub or a mirror.
     #[arg(long, env = "HF_ENDPOINT", hide_env_values = true, default_value = DEFAULT_HUB, value_name = "URL")]
     hub: String,
     #[command(flatten)]
@@ -121,11 +122,11 @@ impl Store {
     }
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no server answers, the hub does not give the model, or the folder is no model.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the server or the hub cannot be reached or refuses, or a folder is not a model.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::List { stored: true, store } => list_stored(context, &store.path(context)),
         Action::List { stored: false, store } => list(context, &store.path(context)).await,
@@ -157,29 +158,29 @@ async fn import(context: &Context, arguments: ImportArguments) -> anyhow::Result
         let entry = Table::new(&[], Vec::new(), stored_json(&name, &target, record.as_ref()));
         context.output.print(&entry)?;
     }
-    progress(format_args!("{name} imported into {}", target.display()));
-    serve(context, &name).await;
+    progress(format_args!("imported {name} into {}", target.display()));
+    load_if_first(context, &name).await;
     Ok(Outcome::Done)
 }
 
-/// A running stack does not look into its store by itself: its first model is loaded, of another
-/// one it is said how.
-async fn serve(context: &Context, name: &str) {
+/// Loads the model if the running stack has none, or else explains how to. The server does not
+/// watch its store.
+async fn load_if_first(context: &Context, name: &str) {
     if !Stack::new(context.data.clone()).status().await.is_ok_and(|status| status.is_running()) {
         return;
     }
-    let first = served(context).await.is_ok_and(|models| models.is_empty());
+    let first = loaded_models(context).await.is_ok_and(|models| models.is_empty());
     if first {
-        progress(format_args!("the running stack serves no model yet: loading {name}"));
+        progress(format_args!("the running stack has no model yet; loading {name}"));
         match load_model(context, name).await {
-            Ok(_) => return progress(format_args!("{name} is served")),
-            Err(error) => progress(format_args!("{name} is not served: {error:#}")),
+            Ok(_) => return progress(format_args!("loaded {name}")),
+            Err(error) => progress(format_args!("cannot load {name}: {error:#}")),
         }
     }
-    progress(format_args!("to serve it now: `{} models load {name}`", context.program()));
+    progress(format_args!("run `{} models load {name}` to load it into the running stack", context.program));
 }
 
-async fn served(context: &Context) -> anyhow::Result<Vec<Model>> {
+async fn loaded_models(context: &Context) -> anyhow::Result<Vec<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
     let request = ListModelsRequest { page_size: 500, page_token: String::new() };
     Ok(answer(service.list_models(request).await)?.models)
@@ -192,17 +193,17 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     let revision = match (pinned, arguments.revision) {
         (Some(one), Some(other)) if one != other => {
-            anyhow::bail!("two revisions are named: {one} behind the name and {other} by --revision")
+            anyhow::bail!("conflicting revisions: {one} in the name and {other} in --revision")
         }
         (one, other) => one.or(other),
     };
     let request = Request { name, revision, file: arguments.file, offline: arguments.offline };
     let options = HubOptions {
-        // Set to nothing is how some environments leave a variable away.
+        // Some environments unset a variable by making it empty.
         address: if arguments.hub.is_empty() { DEFAULT_HUB.to_owned() } else { arguments.hub },
-        token: std::env::var(TOKEN_ENV).ok().map(Secret),
+        token: std::env::var(TOKEN_ENV).ok().map(Secret::from),
         proxy: true,
-        patience: Patience::default(),
+        retry: RetryPolicy::default(),
     };
     let pulled: Pulled = match models::pull(&arguments.store.path(context), &request, &options).await {
         Ok(pulled) => pulled,
@@ -214,7 +215,7 @@ async fn pull(context: &Context, arguments: PullArguments) -> anyhow::Result<Out
     };
     context.output.print(&pulled)?;
     if pulled.changed {
-        serve(context, &request.name).await;
+        load_if_first(context, &request.name).await;
     }
     Ok(Outcome::Done)
 }
@@ -240,14 +241,14 @@ fn list_stored(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
     context.output.print(&Table::new(&["model", "source", "files", "size", "since"], rows, json.into()))?;
     if empty {
         progress(format_args!(
-            "the model store {} is empty; `observatory models pull NAME` or `observatory models import DIR` brings one",
+            "the model store {} is empty; run `observatory models pull NAME` or `observatory models import DIR`",
             store.display()
         ));
     }
-    Ok(Outcome::from_fine(!empty))
+    Ok(Outcome::done_if(!empty))
 }
 
-/// Where a model came from, for people.
+/// The origin of a model, for people.
 fn provenance(record: &Record) -> String {
     let revision: String = record.revision.iter().flat_map(|revision| revision.chars().take(12)).collect();
     match (record.source, record.requested.as_deref()) {
@@ -267,7 +268,7 @@ fn stored_json(name: &str, path: &Path, record: Option<&Record>) -> Value {
 fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Result<Outcome> {
     let stored = models::stored(store)?;
     if let Some(name) = only.iter().find(|name| !stored.contains(name)) {
-        progress(format_args!("{name} is not in the model store {}", store.display()));
+        progress(format_args!("model {name} is not in the model store {}", store.display()));
         return Ok(Outcome::Failures);
     }
     let (mut rows, mut json, mut fine) = (Vec::new(), Vec::new(), true);
@@ -291,24 +292,24 @@ fn verify(context: &Context, store: &Path, only: Option<String>) -> anyhow::Resu
     }
     let fine = fine && !rows.is_empty();
     context.output.print(&Table::new(&["model", "state", "files"], rows, json.into()))?;
-    Ok(Outcome::from_fine(fine))
+    Ok(Outcome::done_if(fine))
 }
 
 async fn load(context: &Context, name: String) -> anyhow::Result<Outcome> {
-    print_one(context, load_model(context, &name).await?)
+    print_model(context, load_model(context, &name).await?)
 }
 
 async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Model>> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    let mut told = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
+    let mut progress_events = answer(service.load_model(LoadModelRequest { name: name.to_owned() }).await)?;
     let (mut last, mut shown) = (None, 0);
-    while let Some(message) = told.message().await.map_err(|status| refusal(&status))? {
-        // A line for each tenth: the output may be a file.
+    while let Some(message) = progress_events.message().await.map_err(|status| refusal(&status))? {
+        // One line per tenth, since the output may be a file.
         let tenths = message.loaded_bytes * 10 / message.total_bytes.max(1);
         if tenths > shown {
             shown = tenths;
             let (loaded, total) = (Bytes(message.loaded_bytes), Bytes(message.total_bytes));
-            progress(format_args!("{name}: {loaded} of {total} in memory"));
+            progress(format_args!("{name}: loaded {loaded} of {total}"));
         }
         last = message.model;
     }
@@ -317,17 +318,17 @@ async fn load_model(context: &Context, name: &str) -> anyhow::Result<Option<Mode
 
 async fn unload(context: &Context, name: String) -> anyhow::Result<Outcome> {
     let mut service = ModelsServiceClient::new(context.client.inference().await?);
-    print_one(context, answer(service.unload_model(UnloadModelRequest { name }).await)?.model)
+    print_model(context, answer(service.unload_model(UnloadModelRequest { name }).await)?.model)
 }
 
-fn print_one(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
-    let model = model.context("the server did not say how the model stands")?;
+fn print_model(context: &Context, model: Option<Model>) -> anyhow::Result<Outcome> {
+    let model = model.context("the server did not return the state of the model")?;
     context.output.print(&Table::new(&HEADER, vec![row(&model, None)], as_json(&model, None)))?;
     Ok(Outcome::Done)
 }
 
 async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
-    let found = served(context).await?;
+    let found = loaded_models(context).await?;
     let record = |model: &Model| Record::read(&store.join(&model.name)).ok().flatten();
     let rows = found.iter().map(|model| row(model, record(model).as_ref())).collect();
     let json = found.iter().map(|model| as_json(model, record(model).as_ref())).collect();
@@ -336,23 +337,21 @@ async fn list(context: &Context, store: &Path) -> anyhow::Result<Outcome> {
         progress(format_args!("{}: {}", model.name, model.error));
     }
     if found.is_empty() {
-        progress(nothing_served(&models::stored(store).unwrap_or_default()));
+        progress(no_model_loaded(&models::stored(store).unwrap_or_default()));
     }
-    Ok(Outcome::from_fine(!found.is_empty()))
+    Ok(Outcome::done_if(!found.is_empty()))
 }
 
-/// What to do when no model is served, by what lies in the store.
-fn nothing_served(stored: &[String]) -> String {
+/// Explains how to load a model, depending on the models in the store.
+fn no_model_loaded(stored: &[String]) -> String {
     match stored {
-        [] => {
-            "no model is served; `observatory models pull NAME` or `observatory models import DIR` brings one"
-                .to_owned()
+        [] => "no model is loaded; run `observatory models pull NAME` or `observatory models import DIR`"
+            .to_owned(),
+        [only] => {
+            format!("no model is loaded; run `observatory models load {only}` to load {only} from the store")
         }
-        [only] => format!(
-            "no model is served; {only} lies in the store: `observatory models load {only}` serves it"
-        ),
         several => format!(
-            "no model is served; in the store lie {}: `observatory models load NAME` serves one",
+            "no model is loaded; run `observatory models load NAME` to load one from the store: {}",
             several.join(", ")
         ),
     }
@@ -406,11 +405,11 @@ mod tests {
     fn what_lies_in_the_store_is_named_when_nothing_is_served() {
         let check = |stored: &[&str], expected: &str| {
             let stored: Vec<String> = stored.iter().map(|name| (*name).to_owned()).collect();
-            let told = nothing_served(&stored);
-            assert!(told.contains(expected), "{told}");
+            let text = no_model_loaded(&stored);
+            assert!(text.contains(expected), "{text}");
         };
         check(&[], "`observatory models pull NAME`");
-        check(&["a/b"], "a/b lies in the store: `observatory models load a/b` serves it");
-        check(&["a/b", "c/d"], "a/b, c/d: `observatory models load NAME`");
+        check(&["a/b"], "run `observatory models load a/b` to load a/b from the store");
+        check(&["a/b", "c/d"], "`observatory models load NAME` to load one from the store: a/b, c/d");
     }
 }

@@ -1,4 +1,6 @@
-//! `postings`: import and look at stored postings.
+//! `postings`: imports, lists and shows postings.
+//!
+//! Reading files is in `read`, sending them in `import`.
 
 mod import;
 mod read;
@@ -8,22 +10,22 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::Value;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
 use crate::commands::text::cut;
+use crate::context::Context;
 use crate::output::{Document, Outcome, Table};
 
-/// Import postings from files and look at the stored ones.
+/// Import postings from files, list and show stored ones.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Import advertisements; lines that are refused are named, the others are stored.
-    Import(Box<import::Import>),
+    /// Import advertisements; invalid lines are reported, the others are stored.
+    Import(Box<read::ImportOptions>),
     /// List stored postings.
     List {
         /// Only postings seen on this portal.
@@ -32,7 +34,7 @@ enum Action {
         /// Only postings seen in this country.
         #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
         country: String,
-        /// Most postings to list.
+        /// Maximum number of postings to list.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
         limit: i32,
     },
@@ -45,13 +47,13 @@ enum Action {
 
 type Postings = PostingServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If a file cannot be read, no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If a file cannot be read, or the service cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
-        Action::Import(import) => import::run(context, *import).await,
+        Action::Import(options) => import::run(context, *options).await,
         Action::List { portal, country, limit } => {
             let mut postings = Postings::new(context.client.pipeline().await?);
             let request =
@@ -88,9 +90,7 @@ fn print_list(context: &Context, found: &[String], narrowed: bool) -> anyhow::Re
         .collect();
     let header = ["job_id", "country", "portal", "posted", "title"];
     context.output.list(&Table::new(&header, rows, Value::Array(postings)), || match narrowed {
-        true => {
-            "no stored posting was seen there; `observatory postings list` shows what is stored".to_owned()
-        }
-        false => "no posting is stored; `observatory postings import FILE` stores some".to_owned(),
+        true => "no posting was seen there; `observatory postings list` shows all postings".to_owned(),
+        false => "no postings yet; import some with `observatory postings import FILE`".to_owned(),
     })
 }

@@ -1,4 +1,6 @@
-//! `privacy`: personal data in what is stored.
+//! `privacy`: removes personal data from stored postings.
+//!
+//! The service does the work in batches; this file shows its totals.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +10,36 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::json;
 
-use crate::cli::Context;
 use crate::client::{answer, refusal};
+use crate::context::Context;
 use crate::output::{Outcome, Table, progress};
 
-/// Remove personal data from what is stored.
+/// Remove personal data from stored postings.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Clean every stored posting again with the patterns of this version; safe to interrupt and to
-    /// repeat.
+    /// Clean every stored posting with the patterns of this version; can be interrupted and
+    /// repeated.
     Scrub {
-        /// Say what would change and write nothing.
+        /// Show what would change, without writing anything.
         #[arg(long)]
         dry_run: bool,
     },
 }
 
-/// Postings between two lines of progress.
+/// Postings between two progress lines, so that a log of a large database stays short.
 const STEP: u64 = 10_000;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers, or it stops before the end.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached, or stops before the end.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let Action::Scrub { dry_run } = arguments.action;
     let mut privacy = PrivacyServiceClient::new(context.client.pipeline().await?);
     let mut totals = answer(privacy.scrub(ScrubRequest { dry_run }).await)?;
@@ -48,10 +50,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         }
         if now.postings / STEP > told {
             told = now.postings / STEP;
-            progress(format_args!("{} postings read, {} changed", now.postings, now.changed));
+            progress(format_args!("{} postings checked, {} changed", now.postings, now.changed));
         }
     }
-    bail!("the service stopped before the end; what is done stays done: repeat the command")
+    bail!("the service stopped before the end; repeat the command to continue")
 }
 
 fn print(context: &Context, totals: &ScrubResponse, dry_run: bool) -> anyhow::Result<Outcome> {

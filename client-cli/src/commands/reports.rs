@@ -1,4 +1,6 @@
-//! `report`: build and list reports.
+//! `report`: builds, lists and downloads reports.
+//!
+//! A downloaded file appears whole and with the checksum that the report states, or none does.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,31 +17,32 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer, refusal};
+use crate::context::Context;
 use crate::output::{Outcome, Table, while_waiting};
 
-/// Build reports and find the ones that were built.
+/// Build, list and download reports.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Build the report of a run from the figures as they stand now.
+    /// Build the report of a run from the current figures.
     Build {
-        /// Run [default: the one of the latest analysis].
+        /// Run to report on [default: the run of the latest analysis].
         #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
         run: String,
-        /// Formats, separated by commas: pdf, html, png, csv [default: all].
+        /// Comma-separated formats: pdf, html, png, csv [default: all].
         #[arg(long = "format", value_delimiter = ',', value_name = "FORMATS")]
         formats: Vec<String>,
-        /// Tables as a Spanish Excel opens them: byte-order mark, semicolons, decimal commas.
+        /// Write tables that a Spanish Excel opens correctly: byte-order mark, semicolons, decimal
+        /// commas.
         #[arg(long)]
         excel: bool,
-        /// Copy the files into this directory of your machine.
+        /// Download the files to this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -47,9 +50,9 @@ enum Action {
     List,
     /// Show the files of a report.
     Get {
-        /// Report id, as `report list` shows it.
+        /// Report id, as shown by `report list`, or its beginning.
         id: String,
-        /// Copy the files into this directory of your machine.
+        /// Download the files to this directory.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -57,15 +60,15 @@ enum Action {
 
 type Reports = ReportServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut service = ReportServiceClient::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Build { run, formats, excel, out } => {
-            // Before the work, so that a folder that cannot be written costs nothing.
+            // Before the work, so that an unwritable folder does not waste it.
             let out = out.map(folder).transpose()?;
             let request = BuildReportRequest { run_id: run, formats, directory: String::new(), excel };
             let built = while_waiting("writing the report", service.build_report(request)).await;
@@ -73,40 +76,44 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
             deliver(context, &mut service, built, out).await
         }
         Action::List => {
-            let request = ListReportsRequest { page_size: 500, page_token: String::new() };
-            let found = answer(service.list_reports(request).await)?.reports;
+            let found = list(&mut service).await?;
             let rows = found
                 .iter()
                 .map(|report| vec![report.report_id.clone(), report.run_id.clone(), report.directory.clone()])
                 .collect();
             let table =
                 Table::new(&["report", "run", "directory"], rows, found.iter().map(as_json).collect());
-            context.output.list(&table, || {
-                "no report is written; `observatory run start --watch` ends with one".to_owned()
-            })
+            context
+                .output
+                .list(&table, || "no reports yet; `observatory run start --watch` writes one".to_owned())
         }
         Action::Get { id, out } => {
             let out = out.map(folder).transpose()?;
-            let request = ListReportsRequest { page_size: 500, page_token: String::new() };
-            let found = answer(service.list_reports(request).await)?.reports;
+            let found = list(&mut service).await?;
             match found.into_iter().find(|report| report.report_id.starts_with(&id)) {
                 Some(report) => deliver(context, &mut service, report, out).await,
-                None => bail!("no report `{id}`"),
+                None => bail!("report `{id}` not found"),
             }
         }
     }
 }
 
-/// A directory of this machine that can be written, by its whole path.
+/// Lists the latest reports, newest first; 500 is the largest page.
+async fn list(service: &mut Reports) -> anyhow::Result<Vec<Report>> {
+    let request = ListReportsRequest { page_size: 500, page_token: String::new() };
+    Ok(answer(service.list_reports(request).await)?.reports)
+}
+
+/// Creates the output directory and checks that it can be written to; returns its absolute path.
 fn folder(out: PathBuf) -> anyhow::Result<PathBuf> {
     let out = std::path::absolute(out)?;
-    fs::create_dir_all(&out).with_context(|| format!("cannot make the directory {}", out.display()))?;
+    fs::create_dir_all(&out).with_context(|| format!("cannot create the directory {}", out.display()))?;
     tempfile::tempfile_in(&out)
-        .with_context(|| format!("cannot write in the directory {}", out.display()))?;
+        .with_context(|| format!("cannot write to the directory {}", out.display()))?;
     Ok(out)
 }
 
-/// Prints where the files of a report are, after it was copied where it is asked for.
+/// Downloads the report if `out` is given, then prints the paths of its files.
 async fn deliver(
     context: &Context,
     service: &mut Reports,
@@ -121,8 +128,21 @@ async fn deliver(
     Ok(Outcome::Done)
 }
 
-/// Copies the files of a report into a directory: each appears whole, and only if all came as the
-/// report describes them.
+/// Downloads the report of a run; returns whether the run has one.
+///
+/// # Errors
+/// If the service refuses, or the files cannot be written.
+pub(crate) async fn copy_report_of(pipeline: Connection, run_id: &str, out: PathBuf) -> anyhow::Result<bool> {
+    let mut service = Reports::new(pipeline);
+    let out = folder(out)?;
+    let report = list(&mut service).await?.into_iter().find(|report| report.run_id == run_id);
+    let Some(report) = report else { return Ok(false) };
+    download(&mut service, &report, &out).await?;
+    Ok(true)
+}
+
+/// Downloads the files of a report. Each appears complete, and only if all match the checksums of
+/// the report.
 async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow::Result<()> {
     let request = DownloadReportRequest { report_id: report.report_id.clone() };
     let mut chunks = answer(service.download_report(request).await)?;
@@ -130,9 +150,10 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     let mut files: Vec<(String, NamedTempFile)> = Vec::new();
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
         if files.last().is_none_or(|(name, _)| *name != part.name) {
+            // A name with a path would write outside the directory.
             let is_name = Path::new(&part.name).file_name().is_some_and(|plain| plain == part.name.as_str());
-            ensure!(is_name, "the server named a file `{}`", part.name.escape_debug());
-            // With the mode that any new file of the user gets.
+            ensure!(is_name, "the server sent an invalid file name `{}`", part.name.escape_debug());
+            // tempfile defaults to 0600; use the mode that any new file of the user gets.
             let mode = fs::Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().permissions(mode).tempfile_in(out);
             files.push((part.name.clone(), file.with_context(|| cannot(&part.name))?));
@@ -143,16 +164,18 @@ async fn download(service: &mut Reports, report: &Report, out: &Path) -> anyhow:
     }
     let expected: BTreeSet<_> =
         report.artefacts.iter().map(|file| (&*file.name, file.sha256.clone())).collect();
-    let digests = files.iter().map(|(name, file)| Ok((name.as_str(), digest(file.path())?)));
-    let came: BTreeSet<_> = digests.collect::<anyhow::Result<_>>()?;
-    ensure!(came == expected, "the files that came are not those of the report; build it again");
+    let mut received = BTreeSet::new();
+    for (name, file) in &files {
+        received.insert((name.as_str(), digest(file.path())?));
+    }
+    ensure!(received == expected, "the downloaded files do not match the report; build it again");
     for (name, file) in files {
         file.persist(out.join(&name)).with_context(|| cannot(&name))?;
     }
     Ok(())
 }
 
-/// SHA-256 of a file, hexadecimal.
+/// SHA-256 of a file, in hexadecimal.
 fn digest(file: &Path) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut content = fs::File::open(file)?;

@@ -1,4 +1,6 @@
-//! `run`: start, watch and end runs.
+//! `run`: starts, watches, cancels and retries runs.
+//!
+//! Watching survives a restart of the service, and leaving the watch does not end the run.
 
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,
@@ -6,71 +8,71 @@ use observatory_proto::pipeline::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::Context;
 use crate::client::{Code, Connection, Status, answer, refusal};
 use crate::commands::text::{self, time};
+use crate::context::Context;
 use crate::output::{LiveLine, Outcome, Table, progress};
 
-/// Process the stored postings: start, watch, list, cancel and retry runs.
+/// Start, watch, list, cancel and retry runs over the stored postings.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Start a run over the stored postings that match.
+    /// Start a run over the stored postings that match the filters.
     Start(Start),
     /// List runs, newest first.
     List {
-        /// Most runs to list.
+        /// Maximum number of runs to list.
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=500))]
         limit: i32,
     },
-    /// Show one run with its stages.
+    /// Show a run and its stages.
     Show {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
     /// Follow a run until it ends.
     Watch {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
-    /// End a run; what it did so far stays.
+    /// Cancel a run; results so far are kept.
     Cancel {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
     },
-    /// Open an ended run again.
+    /// Re-open a finished run.
     Retry {
-        /// Run id, or the beginning of one.
+        /// Run id, or its beginning.
         id: String,
-        /// Only what failed, not what was cancelled.
+        /// Retry only failed tasks, not cancelled ones.
         #[arg(long)]
         failed_only: bool,
     },
 }
 
-/// What a run covers.
+/// Filters and stages of a run.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Start {
+pub(crate) struct Start {
     /// Only postings seen on this portal; may be given several times.
     #[arg(long = "portal", value_name = "P")]
     pub portals: Vec<String>,
     /// Only postings seen in this country (ISO 3166-1, such as CO); may be given several times.
     #[arg(long = "country", value_name = "CC")]
     pub countries: Vec<String>,
-    /// Only postings collected within this time (published, where the day of collection is not
-    /// known): 7d, 12h, 30m or 90s.
+    /// Only postings collected within this time, such as 7d, 12h, 30m or 90s; by date of
+    /// publication if the date of collection is unknown.
     #[arg(long, value_parser = text::seconds, value_name = "TIME")]
     pub since: Option<u64>,
-    /// At most this many postings: of those that match, the ones stored first.
+    /// Maximum number of postings; of those that match, the ones stored first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
-    /// Stages, separated by commas: scrape, extract, enhance, embed, analyze, report [default: all
-    /// that are configured].
+    /// Comma-separated stages: scrape, extract, enhance, embed, analyze, report [default: all
+    /// configured ones].
     #[arg(long, value_delimiter = ',', value_name = "STAGES")]
     pub stages: Vec<String>,
     /// Follow the run until it ends; exit code 1 unless it succeeds.
@@ -92,11 +94,11 @@ impl Start {
 
 type Runs = OrchestratorServiceClient<Connection>;
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let mut runs = Runs::new(context.client.pipeline().await?);
     match arguments.action {
         Action::Start(start) => {
@@ -123,7 +125,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         }
         Action::Retry { id, failed_only } => {
             let opened = answer(runs.retry_run(RetryRunRequest { run_id: id, failed_only }).await)?;
-            progress(format_args!("{} tasks put back", opened.tasks_retried));
+            progress(format_args!("retrying {} tasks", opened.tasks_retried));
             print_run(context, &opened.run.unwrap_or_default())?;
             Ok(Outcome::Done)
         }
@@ -134,12 +136,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
 ///
 /// # Errors
 /// If the service refuses.
-pub async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
+pub(crate) async fn start_run(runs: &mut Runs, start: &Start) -> anyhow::Result<Run> {
     let request = StartRunRequest { options: Some(start.options()) };
     Ok(answer(runs.start_run(request).await)?.run.unwrap_or_default())
 }
 
-/// Follows a run until it ends or the user has seen enough, which does not end the run.
+/// Follows a run until it ends or the user interrupts, which does not end the run.
 async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow::Result<Outcome> {
     let ended = tokio::select! {
         ended = watch(runs, id) => Some(ended?),
@@ -148,26 +150,26 @@ async fn watch_or_leave(context: &Context, runs: &mut Runs, id: &str) -> anyhow:
     match ended {
         Some(run) => finish(context, &run),
         None => {
-            let program = context.program();
+            let program = &context.program;
             progress(format_args!(
-                "\nrun {id} goes on; `{program} run watch {id}` follows it again, `{program} run cancel {id}` ends it"
+                "\nrun {id} keeps running; `{program} run watch {id}` follows it again, `{program} run cancel {id}` stops it"
             ));
             Ok(Outcome::Interrupted)
         }
     }
 }
 
-/// Follows a run, telling each change on stderr; returns its end.
+/// Follows a run, with progress on stderr; returns the finished run.
 ///
 /// # Errors
 /// If the stream ends before the run does.
-pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
+pub(crate) async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
     let mut lines = ProgressLines::default();
     let mut losses = 0;
     loop {
         match follow(runs, id, &mut lines).await {
             Ok(run) => return Ok(run),
-            // A service that restarts is not the end of the run.
+            // The run outlives a restart of the service, so try again for a minute.
             Err(status) if is_passing(&status) && losses < 60 => {
                 losses += 1;
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -178,6 +180,7 @@ pub async fn watch(runs: &mut Runs, id: &str) -> anyhow::Result<Run> {
 }
 
 fn is_passing(status: &Status) -> bool {
+    // A connection that is lost during a stream surfaces as Unknown or Cancelled, too.
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
 }
 
@@ -191,10 +194,10 @@ async fn follow(runs: &mut Runs, id: &str, lines: &mut ProgressLines) -> Result<
             return Ok(run);
         }
     }
-    Err(Status::unavailable("the service stopped telling about the run"))
+    Err(Status::unavailable("the service stopped reporting on the run"))
 }
 
-/// One line that is rewritten on a terminal, one line for each finished stage elsewhere.
+/// A live line on a terminal, and one line per finished stage elsewhere.
 #[derive(Default)]
 struct ProgressLines {
     told: Vec<String>,
@@ -248,22 +251,22 @@ async fn list(context: &Context, runs: &mut Runs, limit: i32) -> anyhow::Result<
         })
         .collect();
     let table = Table::new(&["run", "state", "started", "stages"], rows, found.iter().map(as_json).collect());
-    context.output.list(&table, || "no run yet; `observatory run start --watch` starts one".to_owned())
+    context.output.list(&table, || "no runs yet; start one with `observatory run start --watch`".to_owned())
 }
 
-/// Prints how a run ended and says so in the exit code.
+/// Prints a finished run; the outcome reflects its success.
 fn finish(context: &Context, run: &Run) -> anyhow::Result<Outcome> {
     print_run(context, run)?;
-    Ok(Outcome::from_fine(run.state() == RunState::Succeeded))
+    Ok(Outcome::done_if(run.state() == RunState::Succeeded))
 }
 
-/// The run's own summary, as `run.json` has it.
-pub fn as_json(run: &Run) -> Value {
+/// The summary of the run, as in `run.json`.
+pub(crate) fn as_json(run: &Run) -> Value {
     serde_json::from_str(&run.summary_json).unwrap_or(Value::Null)
 }
 
 /// Name of a run's state.
-pub fn state_name(run: &Run) -> &'static str {
+pub(crate) fn state_name(run: &Run) -> &'static str {
     match run.state() {
         RunState::Unspecified => "unknown",
         RunState::Running => "running",

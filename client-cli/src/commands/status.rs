@@ -1,19 +1,21 @@
-//! `status`: what of the local stack runs.
+//! `status`: shows the state of the local stack.
+//!
+//! The state is checked on each call, see `local::status`.
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::StackStatus;
 use crate::output::Outcome;
 
-/// Show what runs and whether it works; exit code 1 when not all of it does.
+/// Show the state of the local stack; exit code 1 unless all of it is healthy.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
-/// Looks and prints.
+/// Checks and prints the state.
 ///
 /// # Errors
 /// If the data directory cannot be read.
-pub async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let status = StackStatus::look(&context.data).await?;
     context.output.print(&status)?;
-    Ok(Outcome::from_fine(status.healthy))
+    Ok(Outcome::done_if(status.healthy))
 }

@@ -1,4 +1,6 @@
-//! `taxonomy`: import, list, activate and look up taxonomies.
+//! `taxonomy`: imports, lists, activates and looks up taxonomies.
+//!
+//! Files are decoded here and interpreted by the service.
 
 use std::path::{Path, PathBuf};
 
@@ -12,49 +14,50 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::Context;
 use crate::client::{Connection, answer};
-use crate::files::archive::{self, Found};
+use crate::context::Context;
+use crate::files::archive::{self, SourceFile};
 use crate::files::encoding;
 use crate::output::{Document, Outcome, Table, progress, while_waiting};
 
 /// Name of the taxonomy of the lexicon's own concepts.
 const LEXICON_TAXONOMY: &str = "esco-lexicon";
 
-/// Bytes of a file sent in one message.
+/// Bytes of a file per message; well below the message limit of the service.
 const CHUNK: usize = 1 << 20;
 
-/// Import and choose the taxonomy that skills are linked to.
+/// Import, list, activate and look up skill taxonomies.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Import a taxonomy; the one with the same name and version is replaced.
+    /// Import a taxonomy, replacing the one with the same name and version.
     #[command(subcommand)]
     Import(Import),
     /// List imported taxonomies.
     List,
-    /// Link skills to this taxonomy from now on.
+    /// Make a taxonomy the active one, which skills are linked to.
     Activate {
-        /// NAME@VERSION, as `taxonomy list` shows it.
+        /// NAME@VERSION, as shown by `taxonomy list`.
         taxonomy: String,
     },
     /// Show a concept of the active taxonomy.
     Show {
-        /// The concept's URI.
+        /// URI of the concept.
         uri: String,
     },
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Import {
-    /// ESCO as its portal hands it out: a .zip, a folder or single tables, or one bilingual table.
+    /// Import ESCO as downloaded from its portal: a .zip, a folder, single tables or one bilingual
+    /// table.
     Esco {
-        /// Archives, folders or files; several are merged, the first one names a concept first.
+        /// Archives, folders or files; several are merged, with labels of earlier ones first.
         #[arg(required = true, value_name = "PATH")]
         places: Vec<PathBuf>,
         /// Languages to keep, such as es; may be given several times [default: all found].
@@ -63,15 +66,15 @@ enum Import {
         #[command(flatten)]
         named: Named,
     },
-    /// The ESCO concepts that the built-in lexicon is linked to by hand, some 900: no download is
+    /// Import the ESCO concepts that the built-in lexicon is linked to, about 900; no download
     /// needed.
     Lexicon {
         #[command(flatten)]
         named: Named,
     },
-    /// One file with the columns uri, kind, class, language, label, preferred.
+    /// Import a CSV file with the columns uri, kind, class, language, label, preferred.
     Csv {
-        /// The file.
+        /// CSV file.
         file: PathBuf,
         #[command(flatten)]
         named: Named,
@@ -86,16 +89,16 @@ struct Named {
     /// Version of the taxonomy.
     #[arg(long, default_value = "1", value_name = "VERSION")]
     version: String,
-    /// Import without making it the active one.
+    /// Do not activate the taxonomy after the import.
     #[arg(long)]
     inactive: bool,
 }
 
-/// Does what the subcommand says.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// If a file cannot be read, no service answers or it refuses.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+/// If a file cannot be read, or the service cannot be reached or refuses.
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     match arguments.action {
         Action::Import(import) => {
             let (header, files) = prepare(import)?;
@@ -109,7 +112,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         }
         Action::Activate { taxonomy } => {
             let Some((name, version)) = taxonomy.rsplit_once('@') else {
-                bail!("`{taxonomy}` is not NAME@VERSION");
+                bail!("invalid taxonomy `{taxonomy}`: expected NAME@VERSION");
             };
             let request = ActivateTaxonomyRequest { name: name.to_owned(), version: version.to_owned() };
             let mut service = TaxonomyServiceClient::new(context.client.pipeline().await?);
@@ -125,8 +128,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
     }
 }
 
-/// A file, and the number of the folder it lies in.
-type Numbered = (u32, Found);
+/// A file with the number of its folder.
+type Numbered = (u32, SourceFile);
 
 fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
     match import {
@@ -134,9 +137,12 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
             let mut files = Vec::new();
             for place in &places {
                 let found = archive::find(place)?;
-                let tables: Vec<Found> = found.into_iter().filter(|file| is_table(&file.name)).collect();
+                let tables: Vec<SourceFile> = found.into_iter().filter(|file| is_table(&file.name)).collect();
                 if tables.is_empty() {
-                    bail!("{} holds no table; expected .csv files, plain, .gz or in a .zip", place.display());
+                    bail!(
+                        "{} contains no tables: expected .csv files, plain, .gz or in a .zip",
+                        place.display()
+                    );
                 }
                 files.extend(tables);
             }
@@ -148,7 +154,7 @@ fn prepare(import: Import) -> anyhow::Result<(TaxonomyHeader, Vec<Numbered>)> {
         Import::Csv { file, named } => {
             let mut found = archive::find(&file)?;
             let (Some(table), true) = (found.pop(), found.is_empty()) else {
-                bail!("{} is not one file; expected a .csv, plain, .gz or in a .zip", file.display());
+                bail!("{} is not a single file: expected a .csv, plain, .gz or in a .zip", file.display());
             };
             let stem = Path::new(&table.name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
             Ok((header("csv", Vec::new(), &named, stem.unwrap_or_default()), vec![(0, table)]))
@@ -161,8 +167,8 @@ fn is_table(name: &str) -> bool {
     [".csv", ".tsv", ".txt"].iter().any(|end| name.ends_with(end))
 }
 
-/// Files of one folder get one number, in the order of the folders.
-fn numbered(files: Vec<Found>) -> Vec<Numbered> {
+/// Numbers the folders of the files in order, since file names may repeat in different folders.
+fn numbered(files: Vec<SourceFile>) -> Vec<Numbered> {
     let mut folders: Vec<String> = Vec::new();
     let mut number = |folder: &String| {
         let known = folders.iter().position(|known| known == folder);
@@ -188,8 +194,8 @@ fn header(format: &str, languages: Vec<String>, named: &Named, default_name: Str
 /// Imports the concepts of the built-in lexicon and activates them.
 ///
 /// # Errors
-/// If no service answers or it refuses.
-pub async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
+/// If the service cannot be reached or refuses.
+pub(crate) async fn import_lexicon(pipeline: Connection) -> anyhow::Result<Taxonomy> {
     let named = Named { name: None, version: "1".to_owned(), inactive: false };
     send(pipeline, header("lexicon", Vec::new(), &named, LEXICON_TAXONOMY.to_owned()), Vec::new()).await
 }
@@ -210,14 +216,15 @@ async fn send(
     let reader = tokio::task::spawn_blocking(move || stream_files(header, &files, &sender));
     let sent = service.import_taxonomy(ReceiverStream::new(receiver));
     let sent = while_waiting(&format!("importing {name}"), sent).await;
-    // A file that cannot be read ends the stream, of which the service then complains.
+    // A file that cannot be read ends the stream early, and the service then complains about that;
+    // the problem with the file is the real cause.
     match reader.await? {
         Err(problem) if problem.downcast_ref::<Stopped>().is_none() => Err(problem),
         _ => Ok(answer(sent)?.taxonomy.unwrap_or_default()),
     }
 }
 
-/// The service stopped reading; it says itself why.
+/// The service stopped reading; its own error says why.
 #[derive(Debug, thiserror::Error)]
 #[error("the service stopped reading")]
 struct Stopped;
@@ -235,10 +242,10 @@ fn stream_files(
     for (folder, file) in files {
         let bytes = file.read()?;
         let decoded =
-            encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.shown))?;
-        decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.shown)));
+            encoding::decode(&bytes, None).map_err(|problem| anyhow::anyhow!("{}: {problem}", file.label))?;
+        decoded.notes.iter().for_each(|note| progress(format_args!("{}: {note}", file.label)));
         let text = decoded.text.into_bytes();
-        // An empty file is sent too: the service says what is wrong with it.
+        // Send an empty file too, so that the service can report it.
         let mut parts: Vec<&[u8]> = text.chunks(CHUNK).collect();
         parts.extend(text.is_empty().then_some(&text[..]));
         for data in parts {
@@ -246,7 +253,7 @@ fn stream_files(
                 folder: *folder,
                 name: file.name.clone(),
                 data: data.to_vec(),
-                source: file.shown.clone(),
+                source: file.label.clone(),
             }))?;
         }
     }
@@ -270,7 +277,7 @@ fn print(context: &Context, found: &[Taxonomy]) -> anyhow::Result<Outcome> {
     let header = ["taxonomy", "active", "skills", "occupations", "labels", "relations"];
     let table = Table::new(&header, rows, found.iter().map(as_json).collect());
     context.output.list(&table, || {
-        "no taxonomy is imported; `observatory taxonomy import esco PATH` brings one".to_owned()
+        "no taxonomies yet; import one with `observatory taxonomy import esco PATH`".to_owned()
     })
 }
 

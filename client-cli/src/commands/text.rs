@@ -1,13 +1,15 @@
-//! Small pieces of text that several commands print or read.
+//! Small pieces of text that several commands print or parse.
+//!
+//! Durations, times and excerpts, without any I/O.
 
 use prost_types::Timestamp;
 
-/// A length of time such as `7d`, `12h`, `30m` or `90s`, in seconds.
+/// Parses a duration such as `7d`, `12h`, `30m` or `90s`; returns seconds.
 ///
 /// # Errors
-/// If the text is something else.
+/// If the text is anything else.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a time such as 7d, 12h, 30m or 90s");
+    let wrong = || format!("invalid duration `{text}`: expected 7d, 12h, 30m, 90s or the like");
     let split = text.len().saturating_sub(1);
     let unit = match text.get(split..) {
         Some("d") => 86_400,
@@ -20,7 +22,7 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
     count.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
-/// A moment as `2026-11-23 10:30:00 UTC`; empty when there is none.
+/// Formats a time as `2026-11-23 10:30:00 UTC`; empty if there is none.
 pub(super) fn time(moment: Option<&Timestamp>) -> String {
     let found = moment.and_then(|moment| {
         chrono::DateTime::from_timestamp(moment.seconds, u32::try_from(moment.nanos).unwrap_or(0))
@@ -28,12 +30,12 @@ pub(super) fn time(moment: Option<&Timestamp>) -> String {
     found.map(|moment| moment.format("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default()
 }
 
-/// Time from one moment to another.
+/// Seconds from one time to another.
 pub(super) fn seconds_between(start: &Timestamp, end: &Timestamp) -> f64 {
     (end.seconds - start.seconds) as f64 + f64::from(end.nanos - start.nanos) / 1e9
 }
 
-/// The first `length` characters, with `…` when there are more.
+/// Cuts a text to `length` characters, ending with `…` if there are more.
 pub(super) fn cut(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.to_owned();
@@ -41,6 +43,11 @@ pub(super) fn cut(text: &str, length: usize) -> String {
     let mut short: String = text.chars().take(length.saturating_sub(1)).collect();
     short.push('…');
     short
+}
+
+/// The beginning of a text on a single line, for messages.
+pub(super) fn excerpt(text: &str) -> String {
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), 40)
 }
 
 #[cfg(test)]

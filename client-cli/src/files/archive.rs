@@ -1,4 +1,6 @@
-//! Bytes of files and of what is packed in them.
+//! Reads files, and the files inside gzip and zip archives.
+//!
+//! Sizes and depths are bounded, so that a hostile archive costs no more than an error.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
@@ -8,12 +10,12 @@ use anyhow::{Context, bail};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-/// Most bytes of a file, unpacked.
+/// Maximum size of an uncompressed file, since it is held in memory.
 const LIMIT: u64 = 4 << 30;
-/// Folders inside of each other that are looked into.
+/// Maximum depth of nested folders, which also ends cycles of symbolic links.
 const DEPTH: usize = 4;
 
-/// A file's bytes; `-` is standard input.
+/// Reads a file; `-` is standard input.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     if path.as_os_str() == "-" {
@@ -21,32 +23,34 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     }
     let file = File::open(path).with_context(cannot)?;
     if file.metadata().is_ok_and(|found| found.is_dir()) {
-        bail!("{}: it is a directory", cannot());
+        bail!("{}: is a directory", cannot());
     }
     limited(BufReader::new(file)).with_context(cannot)
 }
 
 fn limited(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    // One byte more than allowed tells a file at the limit from a longer one.
     reader.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other("more than 4 GiB; split the file"));
+        return Err(io::Error::other("larger than 4 GiB; split the file"));
     }
     Ok(bytes)
 }
 
-/// Takes gzip off.
+/// Decompresses gzip data.
 pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
     limited(MultiGzDecoder::new(bytes))
-        .map_err(|error| format!("the gzip data is damaged or cut off: {error}"))
+        .map_err(|error| format!("the gzip data is corrupt or truncated: {error}"))
 }
 
-/// Names in the order of the archive; old programs write them in encodings of their own.
+/// Names of the entries in the order of the archive, lossily decoded: old programs write them in
+/// encodings of their own.
 pub(crate) fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<String> {
     archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
-/// The files of an archive with their places, without folders and what macOS adds to every archive.
+/// The files of an archive with their indexes, without folders and the metadata that macOS adds.
 pub(crate) fn entries<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<(usize, String)> {
     let files = |(_, name): &(usize, String)| !name.ends_with('/') && !hidden(name);
     names(archive).into_iter().enumerate().filter(files).collect()
@@ -56,51 +60,52 @@ fn hidden(name: &str) -> bool {
     name.starts_with("__MACOSX/") || name.rsplit('/').next().is_some_and(|file| file.starts_with('.'))
 }
 
-/// The bytes of a file of an archive.
+/// Reads a file of an archive.
 pub(crate) fn entry<R: Read + Seek>(
     archive: &mut ZipArchive<R>,
     place: usize,
     name: &str,
 ) -> Result<Vec<u8>, String> {
     let entry =
-        archive.by_index(place).map_err(|error| format!("`{name}` in the zip cannot be read: {error}"))?;
-    limited(entry).map_err(|error| format!("`{name}` in the zip is damaged: {error}"))
+        archive.by_index(place).map_err(|error| format!("cannot read `{name}` in the zip: {error}"))?;
+    limited(entry).map_err(|error| format!("`{name}` in the zip is corrupt: {error}"))
 }
 
-/// A file, alone or in an archive.
+/// A file, plain or in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Its name without folders and `.gz`.
+pub(crate) struct SourceFile {
+    /// Name without folders and `.gz`.
     pub(crate) name: String,
-    /// The folder that it lies in, in a folder or an archive.
+    /// Its folder, in the file system or an archive.
     pub(crate) folder: String,
-    /// How its owner knows it.
-    pub(crate) shown: String,
+    /// Its path as the user knows it, for messages.
+    pub(crate) label: String,
     path: PathBuf,
     place: Option<usize>,
 }
 
-/// Every file of a folder, of a zip, or the file itself; archives in folders are looked into as
-/// well.
+/// Finds the files in a folder or a zip archive, or the file itself; archives in folders are
+/// searched too.
 ///
 /// # Errors
-/// If something cannot be read or an archive is damaged.
-pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<Found>> {
+/// If something cannot be read or an archive is corrupt.
+pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let mut found = Vec::new();
     gather(path, DEPTH, &mut found)?;
     Ok(found)
 }
 
-fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<()> {
+fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Result<()> {
     let cannot = || format!("cannot read {}", path.display());
     let metadata = fs::metadata(path).with_context(cannot)?;
     let folder = path.parent().unwrap_or(Path::new("")).display().to_string();
-    let shown = path.display().to_string();
+    let label = path.display().to_string();
     if metadata.is_dir() {
         let mut inside = Vec::new();
         for entry in fs::read_dir(path).with_context(cannot)? {
             inside.push(entry.with_context(cannot)?.path());
         }
+        // The order of read_dir depends on the file system; that of an import must not.
         inside.sort();
         let visible = |path: &PathBuf| !hidden(&path.file_name().unwrap_or_default().to_string_lossy());
         let deeper = depth > 0;
@@ -113,13 +118,13 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<(
     let mut file = File::open(path).with_context(cannot)?;
     if file.read(&mut start).with_context(cannot)? == 2 && &start == b"PK" {
         let archive = ZipArchive::new(BufReader::new(file))
-            .with_context(|| format!("{shown}: a zip file that is damaged or cut off"))?;
+            .with_context(|| format!("{label}: the zip file is corrupt or truncated"))?;
         for (place, name) in entries(&archive) {
             let (inner, plain) = name.rsplit_once('/').unwrap_or(("", &name));
-            found.push(Found {
+            found.push(SourceFile {
                 name: unpacked(plain),
-                folder: format!("{shown}/{inner}"),
-                shown: format!("{shown}: {name}"),
+                folder: format!("{label}/{inner}"),
+                label: format!("{label}: {name}"),
                 path: path.to_owned(),
                 place: Some(place),
             });
@@ -127,21 +132,21 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<Found>) -> anyhow::Result<(
         return Ok(());
     }
     let name = unpacked(&path.file_name().unwrap_or_default().to_string_lossy());
-    found.push(Found { name, folder, shown, path: path.to_owned(), place: None });
+    found.push(SourceFile { name, folder, label, path: path.to_owned(), place: None });
     Ok(())
 }
 
-/// A name without what it is packed in.
+/// Strips the extension of a compressed file.
 fn unpacked(name: &str) -> String {
     let packed = name.to_lowercase().ends_with(".gz");
     if packed { name[..name.len() - 3].to_owned() } else { name.to_owned() }
 }
 
-impl Found {
-    /// Its bytes, unpacked.
+impl SourceFile {
+    /// Reads and decompresses the file.
     ///
     /// # Errors
-    /// If it cannot be read or is damaged; the text names it.
+    /// If it cannot be read or is corrupt; names the file.
     pub(crate) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let bytes = match self.place {
             None => read(&self.path)?,
@@ -149,11 +154,11 @@ impl Found {
                 let file = BufReader::new(File::open(&self.path)?);
                 let mut archive = ZipArchive::new(file)?;
                 entry(&mut archive, place, &self.name)
-                    .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown))?
+                    .map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label))?
             }
         };
         if bytes.starts_with(&[0x1f, 0x8b]) {
-            return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.shown));
+            return gunzip(&bytes).map_err(|problem| anyhow::anyhow!("{}: {problem}", self.label));
         }
         Ok(bytes)
     }
@@ -191,7 +196,7 @@ mod tests {
         let told: Vec<(&str, String, Vec<u8>)> = found
             .iter()
             .map(|file| {
-                (file.name.as_str(), file.shown.replace(&format!("{base}/"), ""), file.read().unwrap())
+                (file.name.as_str(), file.label.replace(&format!("{base}/"), ""), file.read().unwrap())
             })
             .collect();
         let expected = [
@@ -212,7 +217,7 @@ mod tests {
         let whole = zip(&[("skills_es.csv", "conceptUri")]);
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let error = format!("{:#}", find(&path).unwrap_err());
-        assert!(error.contains("esco.zip: a zip file that is damaged or cut off"), "{error}");
+        assert!(error.contains("esco.zip: the zip file is corrupt or truncated"), "{error}");
         let error = format!("{:#}", find(&dir.path().join("absent")).unwrap_err());
         assert!(error.contains("cannot read") && error.contains("absent"), "{error}");
     }

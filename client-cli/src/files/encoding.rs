@@ -1,20 +1,23 @@
-//! From bytes to text: which encoding a file has, and whether it has it throughout.
+//! Detects the encoding of a file and decodes it.
+//!
+//! Promises text, or the line at which the file does not match its encoding; nothing is replaced
+//! silently.
 
 use std::fmt;
 use std::str::FromStr;
 
 use encoding_rs::{Encoding, MACINTOSH, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-/// The upper half of the code page that Excel calls MS-DOS; WHATWG's encodings do not have it.
+/// The upper half of code page 850, which Excel calls MS-DOS; it is not among WHATWG's encodings.
 const DOS: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø×ƒáíóúñÑªº¿®¬½¼¡«»░▒▓│┤ÁÂÀ©╣║╗╝¢¥┐└┴┬├─┼ãÃ╚╔╩╦╠═╬¤ðÐÊËÈıÍÎÏ┘┌█▄¦Ì▀ÓßÔÒõÕµþÞÚÛÙýÝ¯´\u{ad}±‗¾¶§÷¸°¨·¹³²■\u{a0}";
 
-/// Letters and signs that tell Spanish and Portuguese text from text read in a wrong encoding.
+/// Characters of Spanish and Portuguese text, which tell it from text decoded wrongly.
 const LETTERS: &str = "áéíóúüñÁÉÍÓÚÜÑãõçâêôàÃÕÇÂÊÔÀªº";
 
-/// A way of writing text as bytes.
+/// A text encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
-    /// One that browsers know.
+    /// An encoding of the WHATWG standard.
     Web(&'static Encoding),
     /// Code page 850, "MS-DOS" in Excel.
     Dos,
@@ -46,19 +49,19 @@ impl fmt::Display for Charset {
     }
 }
 
-/// The text of a file and how it was written.
+/// The text of a file and its encoding.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) text: String,
     pub(crate) charset: Charset,
-    /// What looks damaged in it, to be told.
+    /// Warnings about text that looks damaged.
     pub(crate) notes: Vec<String>,
 }
 
-/// Reads bytes in the encoding that is asked for, else in the one they have.
+/// Decodes bytes with the given encoding, or the detected one.
 pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, String> {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
-        return Err("is UTF-32, which is not read; save it as UTF-8".to_owned());
+        return Err("UTF-32 is not supported; save the file as UTF-8".to_owned());
     }
     let charset = match asked {
         Some(Charset::Web(encoding)) if encoding == UTF_16LE && bytes.starts_with(&[0xfe, 0xff]) => {
@@ -70,7 +73,7 @@ pub(crate) fn decode(bytes: &[u8], asked: Option<Charset>) -> Result<Decoded, St
     let text = read(bytes, charset)?;
     let text = text.trim_start_matches('\u{feff}').to_owned();
     if let Some(at) = text.find('\0') {
-        return Err(format!("line {}: a NUL character; the file is damaged", line_at(text.as_bytes(), at)));
+        return Err(format!("line {}: NUL character; the file is corrupt", line_at(text.as_bytes(), at)));
     }
     let notes = [twice_encoded(&text), lost(&text)].into_iter().flatten().collect();
     Ok(Decoded { text, charset, notes })
@@ -86,7 +89,7 @@ fn read(bytes: &[u8], charset: Charset) -> Result<String, String> {
                 let at = error.valid_up_to();
                 let (line, byte) = (line_at(bytes, at), bytes.get(at).copied().unwrap_or_default());
                 format!(
-                    "line {line}: byte 0x{byte:02X} is not UTF-8; the file is damaged, or give --encoding"
+                    "line {line}: byte 0x{byte:02X} is not valid UTF-8; the file is corrupt, or pass --encoding"
                 )
             })?;
             Ok(text.to_owned())
@@ -94,7 +97,7 @@ fn read(bytes: &[u8], charset: Charset) -> Result<String, String> {
         Charset::Web(encoding) => {
             let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
             text.map(std::borrow::Cow::into_owned).ok_or_else(|| {
-                format!("is not {} throughout; give another --encoding", encoding.name().to_lowercase())
+                format!("not valid {}; pass another --encoding", encoding.name().to_lowercase())
             })
         }
     }
@@ -112,15 +115,17 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     let (units, rest) = bytes.as_chunks::<2>();
     for char in char::decode_utf16(units.iter().map(|pair| unit(*pair))) {
         let line = || line_at(text.as_bytes(), text.len());
-        text.push(char.map_err(|_| format!("line {}: half a character; the UTF-16 is damaged", line()))?);
+        text.push(
+            char.map_err(|_| format!("line {}: unpaired surrogate; the UTF-16 text is corrupt", line()))?,
+        );
     }
     if !rest.is_empty() {
-        return Err("ends in the middle of a character; the UTF-16 file is cut off".to_owned());
+        return Err("ends in the middle of a character; the UTF-16 text is truncated".to_owned());
     }
     Ok(text)
 }
 
-/// The encoding that bytes show.
+/// Detects the encoding.
 fn detect(bytes: &[u8]) -> Result<Charset, String> {
     match Encoding::for_bom(bytes) {
         Some((encoding, _)) => return Ok(Charset::Web(encoding)),
@@ -128,39 +133,46 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
         None => {}
     }
     let Err(error) = std::str::from_utf8(bytes) else { return Ok(Charset::Web(UTF_8)) };
+    // Valid multi-byte sequences next to invalid bytes: mostly UTF-8, so guessing another encoding
+    // for the whole file would garble the valid part.
     let latin = |c: &char| matches!(c, '\u{a0}'..='\u{ff}' | '\u{2010}'..='\u{2044}' | '€');
     let wide: usize = bytes.utf8_chunks().map(|chunk| chunk.valid().chars().filter(latin).count()).sum();
     if wide > 0 {
         let (at, line) = (error.valid_up_to(), line_at(bytes, error.valid_up_to()));
         let byte = bytes[at];
-        let advice = "the file is damaged or of two encodings; save it anew as UTF-8, or give --encoding";
-        return Err(format!("line {line}: byte 0x{byte:02X} is not UTF-8, which other lines are: {advice}"));
+        let advice = "the file is corrupt or mixes two encodings; save it again as UTF-8, or pass --encoding";
+        return Err(format!(
+            "line {line}: byte 0x{byte:02X} is not valid UTF-8, unlike other lines: {advice}"
+        ));
     }
     one_byte(bytes)
 }
 
-/// Which bytes of each pair are zero.
+/// Tells UTF-16 from a damaged file by the positions of its zero bytes.
 fn zeros(bytes: &[u8]) -> Result<Charset, String> {
     let (pairs, _) = bytes.as_chunks::<2>();
     let share = |place: usize| {
         pairs.iter().filter(|pair| pair[place] == 0).count() as f64 / pairs.len().max(1) as f64
     };
     match (share(0), share(1)) {
+        // Text in Latin script has a zero in nearly every unit of UTF-16, always in the same half.
         (first, second) if first < 0.05 && second > 0.4 => Ok(Charset::Web(UTF_16LE)),
         (first, second) if first > 0.4 && second < 0.05 => Ok(Charset::Web(UTF_16BE)),
         _ => {
             let at = bytes.iter().position(|byte| *byte == 0).unwrap_or_default();
-            Err(format!("line {}: a NUL character; the file is damaged", line_at(bytes, at)))
+            Err(format!("line {}: NUL character; the file is corrupt", line_at(bytes, at)))
         }
     }
 }
 
-/// Chooses among encodings of one byte by the letters that come out.
+/// Chooses among single-byte encodings by the letters they produce.
 fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     let western = Charset::Web(WINDOWS_1252);
     let mut best = (western, fitness(bytes, western));
     for charset in [Charset::Web(MACINTOSH), Charset::Dos] {
         let fits = fitness(bytes, charset);
+        // By estimate: rarer encodings must fit clearly better, since few letters decide in a short
+        // file.
         if fits > best.1 + 0.2 {
             best = (charset, fits);
         }
@@ -169,13 +181,13 @@ fn one_byte(bytes: &[u8]) -> Result<Charset, String> {
     match undefined {
         Some(at) if best.0 == western => {
             let (line, byte) = (line_at(bytes, at), bytes[at]);
-            Err(format!("line {line}: byte 0x{byte:02X} is neither UTF-8 nor windows-1252; give --encoding"))
+            Err(format!("line {line}: byte 0x{byte:02X} is neither UTF-8 nor windows-1252; pass --encoding"))
         }
         _ => Ok(best.0),
     }
 }
 
-/// Share of the bytes above 0x7F that are letters beside letters.
+/// Share of the bytes above 0x7F that decode to letters next to other letters.
 fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     let (mut high, mut good) = (0_u32, 0_u32);
     for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| !byte.is_ascii()) {
@@ -191,7 +203,7 @@ fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     f64::from(good) / f64::from(high.max(1))
 }
 
-/// Text that was UTF-8, was read as windows-1252 and written as UTF-8 again: "gestiÃ³n".
+/// Finds double-encoded text: UTF-8 read as windows-1252 and written as UTF-8 again ("gestiÃ³n").
 fn twice_encoded(text: &str) -> Option<String> {
     let tail = |c: char| matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ".contains(c);
     let is_double = |at: usize, first: char| {
@@ -207,17 +219,17 @@ fn twice_encoded(text: &str) -> Option<String> {
     let at = *found.first()?;
     let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
     Some(format!(
-        "line {line}: `{word}` looks encoded twice ({} such characters); they are kept as they are",
+        "line {line}: `{word}` looks double-encoded; {} such characters are kept as they are",
         found.len()
     ))
 }
 
-/// Marks of characters that an earlier program could not read.
+/// Finds replacement characters, left by an earlier program that could not decode something.
 fn lost(text: &str) -> Option<String> {
     let at = text.find(char::REPLACEMENT_CHARACTER)?;
     let count = text.matches(char::REPLACEMENT_CHARACTER).count();
     let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
-    Some(format!("line {line}: `{word}`: {count} characters were lost before the file was written"))
+    Some(format!("line {line}: `{word}`: {count} characters were lost when the file was written"))
 }
 
 fn word_at(text: &str, at: usize) -> &str {
@@ -229,7 +241,7 @@ fn word_at(text: &str, at: usize) -> &str {
     &text[start..end]
 }
 
-/// The line that a byte stands in, from 1; a line ends with LF, CR LF or CR.
+/// The line of a byte, from 1; lines end with LF, CR LF or CR.
 pub(crate) fn line_at(bytes: &[u8], at: usize) -> u64 {
     let before = &bytes[..at.min(bytes.len())];
     let ends = before
@@ -240,114 +252,4 @@ pub(crate) fn line_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn web(text: &str, encoding: &'static Encoding) -> Vec<u8> {
-        encoding.encode(text).0.into_owned()
-    }
-
-    fn utf16(text: &str, bytes: fn(u16) -> [u8; 2], bom: bool) -> Vec<u8> {
-        let mark = if bom { "\u{feff}" } else { "" };
-        format!("{mark}{text}").encode_utf16().flat_map(bytes).collect()
-    }
-
-    #[test]
-    fn encodings_are_detected() {
-        let text = "título;país\r\nGestión de niños, ¿sí?;México\r\n";
-        let check = |bytes: Vec<u8>, expected: &str| {
-            let decoded = decode(&bytes, None).expect(expected);
-            assert_eq!((decoded.text.as_str(), decoded.charset.to_string().as_str()), (text, expected));
-            assert!(decoded.notes.is_empty(), "{expected}: {:?}", decoded.notes);
-        };
-        check(text.as_bytes().to_vec(), "utf-8");
-        check(format!("\u{feff}{text}").into_bytes(), "utf-8");
-        check(format!("\u{feff}\u{feff}{text}").into_bytes(), "utf-8");
-        check(web(text, WINDOWS_1252), "windows-1252");
-        check(web(text, MACINTOSH), "macintosh");
-        check(
-            text.chars()
-                .map(|c| DOS.chars().position(|d| d == c).map_or(c as u8, |at| at as u8 + 0x80))
-                .collect(),
-            "cp850",
-        );
-        check(utf16(text, u16::to_le_bytes, true), "utf-16le");
-        check(utf16(text, u16::to_be_bytes, true), "utf-16be");
-        check(utf16(text, u16::to_le_bytes, false), "utf-16le");
-        check(utf16(text, u16::to_be_bytes, false), "utf-16be");
-    }
-
-    #[test]
-    fn quotes_and_dashes_of_windows_are_kept() {
-        let bytes = web("Ofrecemos “café” – y CAFÉ” – 5 €", WINDOWS_1252);
-        let decoded = decode(&bytes, None).expect("read");
-        assert_eq!(decoded.text, "Ofrecemos “café” – y CAFÉ” – 5 €");
-    }
-
-    #[test]
-    fn damage_is_refused_with_its_line() {
-        let check = |bytes: &[u8], expected: &str| {
-            let message = decode(bytes, None).expect_err(expected);
-            assert!(message.contains(expected), "{message}");
-        };
-        check(b"gesti\xc3\xb3n\r\nni\xf1o\r\n", "line 2: byte 0xF1 is not UTF-8, which other lines are");
-        check(
-            "\u{feff}a\nb\u{f1}".as_bytes().split_last().expect("bytes").1,
-            "line 2: byte 0xC3 is not UTF-8",
-        );
-        check(b"a,b\n1,\0\n", "line 2: a NUL character");
-        check(b"a\0b\0c", "cut off");
-        check(b"\xff\xfea\0\x00\xd8b\0", "half a character");
-        check(b"\xff\xfe\0\0a\0\0\0", "UTF-32");
-        check(b"a\r\nx \x90 y\r\n", "line 2: byte 0x90");
-    }
-
-    #[test]
-    fn an_encoding_that_is_asked_for_overrules() {
-        let check = |bytes: &[u8], label: &str, expected: Option<&str>| {
-            let charset = label.parse().expect("a label");
-            let text = decode(bytes, Some(charset)).ok().map(|decoded| decoded.text);
-            assert_eq!(text.as_deref(), expected, "{label}");
-        };
-        check(b"ni\xf1o", "windows-1252", Some("niño"));
-        check(b"ni\xf1o", "latin1", Some("niño"));
-        check(b"ni\x96o", "macintosh", Some("niño"));
-        check(b"ni\xa4o", "cp850", Some("niño"));
-        check(b"ni\xf1o", "utf-8", None);
-        check(b"\xfe\xff\0n", "utf-16", Some("n"));
-        assert!("klingon".parse::<Charset>().expect_err("unknown").contains("unknown encoding `klingon`"));
-    }
-
-    #[test]
-    fn damaged_text_is_reported() {
-        let check = |text: &str, expected: Option<&str>| {
-            let decoded = decode(text.as_bytes(), None).expect("read");
-            assert_eq!(decoded.notes.first().map(String::as_str), expected, "{text}");
-        };
-        check("NÃO, SÃO PAULO, â la carte", None);
-        check(
-            "a\nGestiÃ³n y niÃ±os",
-            Some("line 2: `GestiÃ³n` looks encoded twice (2 such characters); they are kept as they are"),
-        );
-        check(
-            "\u{c3}\u{2018}and\u{fa}",
-            Some("line 1: `Ã‘andú` looks encoded twice (1 such characters); they are kept as they are"),
-        );
-        check(
-            "a\r\ngesti\u{fffd}n",
-            Some("line 2: `gesti\u{fffd}n`: 1 characters were lost before the file was written"),
-        );
-    }
-
-    #[test]
-    fn lines_are_counted_whatever_ends_them() {
-        let check = |text: &str, expected: u64| {
-            assert_eq!(line_at(text.as_bytes(), text.len()), expected, "{text:?}")
-        };
-        check("a\r\nb\r\nc", 3);
-        check("a\nb\nc", 3);
-        check("a\rb\rc", 3);
-        check("a\r\n\r\nc", 3);
-        check("", 1);
-    }
-}
+mod tests;

@@ -1,4 +1,6 @@
 //! The server programs that belong to the stack.
+//!
+//! Hides where they are; names the package to build if one is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,27 +9,27 @@ use anyhow::Context;
 
 use crate::error::Hinted;
 
-/// Environment variable that names the directory of the server programs.
-pub const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
+/// Environment variable for the directory of the server programs.
+pub(crate) const BIN_DIR_ENV: &str = "OBSERVATORY_BIN_DIR";
 
-/// The inference server's program.
-pub const INFERENCE: &str = "inference-server";
+/// The program of the inference server.
+pub(crate) const INFERENCE: &str = "inference-server";
 
 /// The program of all pipeline services.
-pub const PIPELINE: &str = "pipeline-services";
+pub(crate) const PIPELINE: &str = "pipeline-services";
 
-/// The program that makes PDF files, which the pipeline services start.
-pub const TYPESET: &str = "typeset";
+/// The program that typesets PDF files, started by the pipeline services.
+pub(crate) const TYPESET: &str = "typeset";
 
-/// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else where this program lies.
+/// Directory of the server programs: `OBSERVATORY_BIN_DIR`, else the directory of this program.
 ///
 /// # Errors
-/// If the system does not tell where that is.
-pub fn bin_dir() -> anyhow::Result<PathBuf> {
+/// If the path of this program cannot be determined.
+pub(crate) fn bin_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(BIN_DIR_ENV).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(dir));
     }
-    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let program = std::env::current_exe().context("cannot determine the path of this program")?;
     Ok(program.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
@@ -35,22 +37,22 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If it is not there.
-pub fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn find(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let program = dir.join(name);
     if program.is_file() {
         return Ok(program);
     }
     Err(Hinted::error(
-        format!("there is no {name} in {}", dir.display()),
+        format!("{name} not found in {}", dir.display()),
         format!("build it with `cargo build -p {}`, or set {BIN_DIR_ENV}", package(name)),
     ))
 }
 
-/// What the program says about its version.
+/// Asks the program for its version.
 ///
 /// # Errors
 /// If it cannot be run.
-pub fn version(program: &Path) -> anyhow::Result<String> {
+pub(crate) fn version(program: &Path) -> anyhow::Result<String> {
     let output = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())

@@ -1,4 +1,6 @@
-//! Health of the services, asked through `grpc.health.v1`.
+//! Health checks of the services through `grpc.health.v1`.
+//!
+//! Tells a service that is not ready from one that does not respond: only the latter is restarted.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,33 +11,26 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Name under which a service reports whether its models or dependencies are there.
-pub const READY: &str = "ready";
+/// Service name under which a server reports whether its models and dependencies are available.
+pub(crate) const READY: &str = "ready";
 
-/// What a service says about itself.
+/// Health of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// It works, and so does what it needs.
+pub(crate) enum Health {
+    /// It works, and so do its dependencies.
     Serving,
-    /// It answers but is not ready; why, as far as it says.
+    /// It responds but is not ready; with the reason, if known.
     NotReady(String),
-    /// It does not answer.
+    /// It does not respond.
     Silent(String),
 }
 
-impl Health {
-    /// Whether calls can be sent.
-    pub fn is_serving(&self) -> bool {
-        *self == Self::Serving
-    }
-}
-
-/// Asks for the process as a whole (`""`) and for `ready`, within `limit` altogether. A service
-/// that does not know `ready` is judged by the first alone.
-pub async fn check(address: SocketAddr, limit: Duration) -> Health {
+/// Checks the process as a whole (`""`) and `ready`, within `limit` in total. A service that does
+/// not know `ready` is judged by the first alone.
+pub(crate) async fn check(address: SocketAddr, limit: Duration) -> Health {
     match tokio::time::timeout(limit, ask(address, limit)).await {
         Ok(health) => health,
-        Err(_) => Health::Silent(format!("no answer within {} ms", limit.as_millis())),
+        Err(_) => Health::Silent(format!("no response within {} ms", limit.as_millis())),
     }
 }
 
@@ -53,7 +48,7 @@ async fn ask(address: SocketAddr, limit: Duration) -> Health {
         match client.check(request).await {
             Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => {}
             Ok(_) if service.is_empty() => return Health::NotReady("the process is not serving".into()),
-            Ok(_) => return Health::NotReady("what it depends on is not ready".into()),
+            Ok(_) => return Health::NotReady("a dependency is not ready".into()),
             Err(status) if status.code() == Code::NotFound && !service.is_empty() => {}
             Err(status) => return Health::Silent(status.message().to_owned()),
         }
@@ -61,7 +56,7 @@ async fn ask(address: SocketAddr, limit: Duration) -> Health {
     Health::Serving
 }
 
-/// The cause at the end of the chain: the transport's own words say only "transport error".
+/// Returns the innermost cause, since the transport itself says only "transport error".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -98,7 +93,7 @@ mod tests {
         use tonic_health::ServingStatus::{NotServing, Serving};
         check_services(&[], "Serving").await;
         check_services(&[("ready", Serving)], "Serving").await;
-        check_services(&[("ready", NotServing)], "NotReady(\"what it depends on is not ready\")").await;
+        check_services(&[("ready", NotServing)], "NotReady(\"a dependency is not ready\")").await;
         check_services(&[("", NotServing)], "NotReady(\"the process is not serving\")").await;
     }
 

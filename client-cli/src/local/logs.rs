@@ -1,8 +1,7 @@
-//! Log files of the children, cut before they fill the disk.
+//! Log files of the child processes, rotated before they fill the disk.
 //!
-//! Children write straight into their file, opened for appending, so nothing is lost or blocked
-//! when the supervisor is gone. A file that grew too large is copied aside and emptied in place;
-//! the few lines written in between are the price.
+//! Children append to their file directly, so nothing is lost or blocked if the supervisor dies. A
+//! file that is too large is copied and truncated in place; lines written in between are lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,17 +10,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// A log file is rotated when it is larger than this.
-pub const MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// Size at which a log file is rotated. With the older files, the logs of a process take about 30
+/// MiB.
+pub(crate) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// Older files kept beside the current one.
-pub const KEPT: usize = 2;
+/// Number of older files that are kept.
+pub(crate) const KEPT: usize = 2;
 
 /// Opens a log file for appending; a file that is too large is rotated first.
 ///
 /// # Errors
-/// Names the file.
-pub fn open(path: &Path) -> anyhow::Result<File> {
+/// If the file cannot be opened or rotated.
+pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
     rotate(path, MAX_BYTES)?;
     OpenOptions::new()
         .create(true)
@@ -31,11 +31,11 @@ pub fn open(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open the log file {}", path.display()))
 }
 
-/// Rotates the file when it is larger than `max_bytes`; tells whether it did.
+/// Rotates the file if it is larger than `max_bytes`; returns whether it did.
 ///
 /// # Errors
-/// Names the file. A file that does not exist is none.
-pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
+/// If the file cannot be rotated. A missing file is no error.
+pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     let rotate = || -> io::Result<bool> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.len() > max_bytes => {}
@@ -48,6 +48,7 @@ pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
                 fs::rename(older(path, age), older(path, age + 1))?;
             }
         }
+        // Copy and truncate instead of renaming, because the writer keeps its file open.
         fs::copy(path, older(path, 1))?;
         OpenOptions::new().write(true).open(path)?.set_len(0)?;
         Ok(true)
@@ -55,29 +56,29 @@ pub fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
     rotate().with_context(|| format!("cannot rotate the log file {}", path.display()))
 }
 
-/// Size of a log file now, for [`said_since`]; 0 when there is none.
-pub fn size(path: &Path) -> u64 {
+/// The current size of a log file, for [`read_since`]; 0 if there is none.
+pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// What was written to a log file since it had `size`, at most its last 64 KiB.
-pub fn said_since(path: &Path, size: u64) -> String {
+/// Reads what was written to a log file since it had `size`, at most the last 64 KiB.
+pub(crate) fn read_since(path: &Path, size: u64) -> String {
     const MOST: usize = 64 * 1024;
     let content = fs::read(path).unwrap_or_default();
-    // Shorter than before: it was rotated, all of it is new.
+    // If it is shorter than before, it was rotated and all of it is new.
     let start = usize::try_from(size).ok().filter(|&start| start <= content.len()).unwrap_or(0);
     let start = start.max(content.len().saturating_sub(MOST));
     String::from_utf8_lossy(&content[start..]).into_owned()
 }
 
-/// The line that tells why a program ended: its last error, else the last thing it said.
-pub fn last_words(said: &str) -> &str {
+/// The line that says why a program ended: its last error, else its last line.
+pub(crate) fn last_error_line(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
     let is_error = |line: &&str| {
         let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
         start == "error:" || line.contains("\"level\":\"ERROR\"") || line.contains("panicked at")
     };
-    lines().find(is_error).or_else(|| lines().next()).unwrap_or("it said nothing")
+    lines().find(is_error).or_else(|| lines().next()).unwrap_or("no output")
 }
 
 fn older(path: &Path, age: usize) -> PathBuf {
@@ -112,15 +113,15 @@ mod tests {
     fn only_what_is_new_is_read_and_its_error_picked_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.log");
-        assert_eq!((size(&path), said_since(&path, 0).as_str()), (0, ""));
+        assert_eq!((size(&path), read_since(&path, 0).as_str()), (0, ""));
         fs::write(&path, "Error: old\n").unwrap();
         let before = size(&path);
         fs::write(&path, "Error: old\nError: new\n\nStack backtrace:\n  1: main\n").unwrap();
-        let said = said_since(&path, before);
-        assert_eq!(last_words(&said), "Error: new");
-        assert_eq!(said_since(&path, 1000), fs::read_to_string(&path).unwrap());
-        let check = |said: &str, expected: &str| assert_eq!(last_words(said), expected);
-        check("", "it said nothing");
+        let said = read_since(&path, before);
+        assert_eq!(last_error_line(&said), "Error: new");
+        assert_eq!(read_since(&path, 1000), fs::read_to_string(&path).unwrap());
+        let check = |said: &str, expected: &str| assert_eq!(last_error_line(said), expected);
+        check("", "no output");
         check("a\nb\n\n", "b");
         check("error: x\nhint: y\n", "error: x");
         check("{\"level\":\"ERROR\",\"m\":1}\n{\"level\":\"INFO\"}", "{\"level\":\"ERROR\",\"m\":1}");

@@ -1,4 +1,7 @@
-//! Where things lie in the data directory.
+//! The layout of the data directory, and how files in it are written.
+//!
+//! Every path of the stack has a method here. Files are replaced atomically; secrets are readable
+//! by their owner alone.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -7,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use uuid::Uuid;
 
-use super::privileges::{ELSEWHERE, RunAs};
+use super::privileges::{CHOOSE_DATA_DIR, RunAs};
 use crate::error::{Hint, Hinted};
 
-/// Environment variable that names the data directory.
-pub const DATA_ENV: &str = "OBSERVATORY_DATA";
+/// Environment variable for the data directory.
+pub(crate) const DATA_ENV: &str = "OBSERVATORY_DATA";
 
 /// The directory that holds everything the local stack writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,20 +23,20 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// The directory at `root`; nothing is created.
+    /// The data directory at `root`, which is not created.
     ///
     /// # Errors
     /// If a relative path cannot be made absolute.
     pub fn new(root: impl AsRef<Path>) -> anyhow::Result<Self> {
         let root = root.as_ref();
         if root.as_os_str().is_empty() {
-            anyhow::bail!("the data directory is an empty path");
+            anyhow::bail!("the data directory must not be empty");
         }
         let root = std::path::absolute(root).with_context(|| format!("cannot resolve {}", root.display()))?;
         Ok(Self { root })
     }
 
-    /// `explicit` if given, else the default for this user.
+    /// The directory at `explicit`, or the default for this user.
     ///
     /// # Errors
     /// If no default exists: neither `XDG_DATA_HOME` nor `HOME` is set.
@@ -46,7 +49,7 @@ impl DataDir {
                     .ok_or_else(|| {
                         Hinted::error(
                             "no data directory: neither XDG_DATA_HOME nor HOME is set",
-                            format!("give --data-dir DIR or set {DATA_ENV}"),
+                            format!("pass --data-dir DIR or set {DATA_ENV}"),
                         )
                     })?;
                 Self::new(root)
@@ -54,15 +57,15 @@ impl DataDir {
         }
     }
 
-    /// Creates the directory and those below it that every command needs, and checks that they
-    /// can be written to. The directory is open to others for passing through only when root
-    /// owns it, because Postgres then runs as another user.
+    /// Creates the directory and the subdirectories that every command needs, and checks that it
+    /// can be written to. Other users may traverse it only if root owns it, because Postgres then
+    /// runs as another user.
     ///
     /// # Errors
     /// Names the directory that could not be created or written.
     pub fn create(&self) -> anyhow::Result<()> {
         let mode = if nix::unistd::geteuid().is_root() { 0o755 } else { 0o700 };
-        let advice = format!("give another place with --data-dir DIR or {DATA_ENV}");
+        let advice = format!("choose another directory with --data-dir DIR or {DATA_ENV}");
         let open = [self.logs(), self.run(), self.wheels(), self.models(), self.reports(), self.cache()];
         for dir in [self.root.clone()].into_iter().chain(open) {
             create_dir(&dir, mode).hint(advice.clone())?;
@@ -74,14 +77,13 @@ impl DataDir {
         Ok(())
     }
 
-    /// Checks that the user of the database can come to the directory, or to the place where it
-    /// will be made.
+    /// Checks that the user of the database can reach the directory, or its future place.
     ///
     /// # Errors
-    /// Names the directory that does not let the user pass, and the ways out.
+    /// Names the directory that the user cannot traverse, and suggests fixes.
     pub fn check_reach(&self, user: &RunAs) -> anyhow::Result<()> {
         let existing = self.root.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        user.check_reach(existing, "the data directory", ELSEWHERE)
+        user.check_reach(existing, "the data directory", CHOOSE_DATA_DIR)
     }
 
     /// The directory itself.
@@ -89,12 +91,12 @@ impl DataDir {
         &self.root
     }
 
-    /// What is running and where: `stack.json`.
+    /// The state of the stack: `stack.json`.
     pub fn state_file(&self) -> PathBuf {
         self.root.join("stack.json")
     }
 
-    /// Held locked by the supervisor as long as it lives.
+    /// Lock file, held by the supervisor as long as it runs.
     pub fn lock_file(&self) -> PathBuf {
         self.root.join("supervisor.lock")
     }
@@ -114,7 +116,7 @@ impl DataDir {
         self.root.join("run")
     }
 
-    /// Where a service writes the addresses it listens on.
+    /// File in which a service announces its addresses.
     pub fn announce(&self, name: &str) -> PathBuf {
         self.run().join(format!("{name}.json"))
     }
@@ -129,33 +131,32 @@ impl DataDir {
         self.root.join("postgres-dist")
     }
 
-    /// Fetched wheel files.
+    /// Downloaded wheels.
     pub fn wheels(&self) -> PathBuf {
         self.root.join("wheels")
     }
 
-    /// Module blocks of the pipeline services, if the user wrote any.
+    /// Configuration of the pipeline services, if the user has written one.
     pub fn config(&self) -> PathBuf {
         self.root.join("observatory.toml")
     }
 
-    /// What the services keep to be faster.
+    /// Caches of the services.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
 
-    /// Where vectors are kept in files.
+    /// Cache of embeddings.
     pub fn embedding_cache(&self) -> PathBuf {
         self.cache().join("embeddings")
     }
 
-    /// The server programs, where the user they run as cannot reach those that were built or
-    /// installed.
+    /// Copies of the server programs, for a user that cannot reach the originals.
     pub fn programs(&self) -> PathBuf {
         self.root.join("bin")
     }
 
-    /// Where reports go.
+    /// Reports.
     pub fn reports(&self) -> PathBuf {
         self.root.join("reports")
     }
@@ -170,19 +171,19 @@ impl DataDir {
         self.root.join("secrets")
     }
 
-    /// The password of the running pipeline's login in the embedded cluster.
+    /// Password of the login of the pipeline in the embedded database.
     pub fn pipeline_password(&self) -> PathBuf {
         self.secrets().join("pipeline-password")
     }
 
-    /// The token that may do everything with a server of the stack.
+    /// Admin token of a server of the stack.
     pub fn token(&self, server: &str) -> PathBuf {
         self.secrets().join(format!("{server}-token"))
     }
 }
 
-/// The default data directory. Root's own home is usually closed to other users, and Postgres
-/// refuses to run as root, so root gets a place that can be entered.
+/// The default data directory. Root's home is usually closed to other users and Postgres refuses to
+/// run as root, so root gets a directory that others can enter.
 fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     if root {
         return Some(PathBuf::from("/var/lib/observatory"));
@@ -192,12 +193,12 @@ fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Opti
         .map(|base| base.join("observatory"))
 }
 
-/// Creates a directory and its parents with `mode`; one that exists keeps its own. Root's mask
-/// counts for nothing: the stack runs as another user, who has to come there.
+/// Creates a directory and its parents with `mode`; existing ones keep theirs. The umask of root is
+/// ignored, because the stack runs as another user that has to get there.
 ///
 /// # Errors
 /// Names the directory.
-pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
+pub(crate) fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     let create = || -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
@@ -209,27 +210,26 @@ pub fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
     create().with_context(|| format!("cannot create the directory {}", dir.display()))
 }
 
-/// The secret in a file, made once and readable by the owner alone.
+/// Returns the secret in a file, which is created if missing and readable by its owner alone.
 ///
 /// # Errors
 /// Names the file.
-pub fn secret(file: &Path) -> anyhow::Result<String> {
+pub(crate) fn secret(file: &Path) -> anyhow::Result<String> {
     let known = fs::read_to_string(file).unwrap_or_default();
     if !known.trim().is_empty() {
         return Ok(known.trim().to_owned());
     }
-    // Hexadecimal: nothing in it to quote, neither in SQL nor in a URL nor in a header.
+    // Hexadecimal needs no quoting in SQL, URLs or headers.
     let made = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     write_atomically(file, made.as_bytes(), 0o600)?;
     Ok(made)
 }
 
-/// Writes a file so that readers see the old or the new content, never a part: a temporary file
-/// beside it, synced, then renamed.
+/// Replaces a file atomically: writes a temporary file in the same directory, syncs and renames it.
 ///
 /// # Errors
 /// Names the file.
-pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;
@@ -237,6 +237,7 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
         file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
+        // The rename itself is only durable once the directory is synced.
         fs::File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))

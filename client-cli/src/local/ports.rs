@@ -1,33 +1,36 @@
 //! Ports on the loopback interface.
+//!
+//! A port is kept across restarts while it is free, so that peers reconnect by themselves.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context;
 
-/// Below the range Linux takes outgoing ports from, so that a port kept across restarts is rarely
-/// taken meanwhile by somebody's outgoing connection.
+/// Below the ephemeral ports of Linux (32768 and up), so that an outgoing connection does not
+/// take a port that is kept across restarts.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// The loopback address with this port.
-pub fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Whether the port can be listened on now.
-pub fn is_free(port: u16) -> bool {
+/// True if the port can be bound now.
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind(loopback(port)).is_ok()
 }
 
-/// `kept` when it is still free, else another free port. Somebody may take it before it is used;
-/// callers start again with the next.
+/// Returns `kept` if it is free, else another free port. Another program may take it before it is
+/// used; callers then try again.
 ///
 /// # Errors
-/// If no port can be had at all.
-pub fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
+/// If there is no free port.
+pub(crate) fn choose(kept: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = kept.filter(|&port| is_free(port)) {
         return Ok(port);
     }
     for _ in 0..64 {
+        // Random, so that two stacks that start at once rarely choose the same port.
         let random = u16::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..2].try_into().unwrap_or_default());
         let port = RANGE.start + random % (RANGE.end - RANGE.start);
         if is_free(port) {

@@ -1,30 +1,36 @@
-//! The embedded PostgreSQL: where its binaries come from, one cluster of it, and questions to it.
+//! The embedded PostgreSQL: its binaries, its cluster, and queries through `psql`.
+//!
+//! Hides the wheel it comes from; promises a supported version with pgvector.
 
 mod cluster;
 mod conninfo;
 mod distribution;
+mod postmaster;
 mod probe;
 mod psql;
 mod settings;
-pub mod wheel;
+pub(crate) mod wheel;
 
-pub use cluster::{Cluster, ClusterConfig, Postmaster};
-pub(crate) use cluster::{end_server, pinned_major, postmaster_of};
+pub(crate) use cluster::pinned_major;
+pub use cluster::{Cluster, ClusterConfig};
 pub use conninfo::ConnectionUrl;
-pub use distribution::{Distribution, PG_BIN_ENV, Search, Source, WHEELS_ENV, wheel_folders};
-pub use probe::{Answer, probe};
-pub use psql::{Psql, ServerVersions, check_versions};
+pub use distribution::{Distribution, Search};
+pub(crate) use distribution::{PG_BIN_ENV, Source, wheel_folders};
+pub(crate) use postmaster::{Postmaster, end_server, postmaster_of};
+pub(crate) use probe::{Answer, probe};
+pub use psql::Psql;
+pub(crate) use psql::check_versions;
 pub(crate) use settings::memory;
-pub use wheel::{Pin, pinned, wheel_files};
+pub(crate) use wheel::{Pin, pinned, wheel_files};
 
-/// Oldest and newest PostgreSQL major version that is supported.
-pub const MAJORS: std::ops::RangeInclusive<u32> = 16..=18;
+/// Supported PostgreSQL major versions.
+pub(crate) const MAJORS: std::ops::RangeInclusive<u32> = 16..=18;
 
 /// The major version of a new cluster.
-pub const DEFAULT_MAJOR: u32 = 18;
+pub(crate) const DEFAULT_MAJOR: u32 = 18;
 
-/// Oldest supported pgvector, as (major, minor).
-pub const MIN_VECTOR: (u32, u32) = (0, 8);
+/// Oldest supported pgvector as (major, minor): the first with iterative index scans.
+pub(crate) const MIN_VECTOR: (u32, u32) = (0, 8);
 
-/// Database and superuser of the embedded server.
-pub const DATABASE: &str = "observatory";
+/// Name of the database and the superuser of the embedded server.
+pub(crate) const DATABASE: &str = "observatory";

@@ -1,5 +1,5 @@
-//! What the services find on this machine when root starts them and they run as somebody else:
-//! directories to write into, files they can read, and programs they can reach.
+//! Prepares this machine for services that root starts as another user: directories they may write,
+//! files they can read, and programs they can reach.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,42 +9,41 @@ use anyhow::Context;
 
 use super::binaries::{self, INFERENCE, PIPELINE, TYPESET};
 use super::paths::create_dir;
+use super::plan::Plan;
 use super::privileges::RunAs;
-use super::supervisor::Plan;
 
-/// Variables that name files the services read.
+/// Variables with paths of files that the services read.
 const FILES: [(&str, &str); 7] = [
     ("OBSERVATORY_CONFIG", "the configuration"),
-    ("OBSERVATORY_CLIENTS_FILE", "the file of clients"),
-    ("OBSERVATORY_INFERENCE_CLIENTS_FILE", "the file of clients"),
+    ("OBSERVATORY_CLIENTS_FILE", "the clients file"),
+    ("OBSERVATORY_INFERENCE_CLIENTS_FILE", "the clients file"),
     ("OBSERVATORY_INFERENCE_TOKEN_FILE", "the token file"),
     ("PGSSLROOTCERT", "the certificate"),
     ("PGSSLCERT", "the certificate"),
     ("PGSSLKEY", "the key"),
 ];
 
-/// Checks that the services will be able to read what they are told to.
+/// Checks that the services can read the files they are configured with.
 ///
 /// # Errors
-/// Names what their user cannot reach or read, and the ways out.
+/// Names the file that their user cannot reach or read, and suggests fixes.
 pub(crate) fn check(plan: &Plan) -> anyhow::Result<()> {
     plan.data.check_reach(&plan.run_as)?;
     check_store(&plan.run_as, &plan.models)?;
     let named = FILES.iter().filter_map(|(variable, what)| Some((variable_path(variable)?, *what)));
     let config = variable_path("OBSERVATORY_CONFIG").is_none().then(|| (plan.data.config(), FILES[0].1));
-    // What is not there is told by the service that looks for it.
+    // The services report missing files themselves.
     named
         .chain(config)
         .filter(|(path, _)| path.exists())
         .try_for_each(|(path, what)| plan.run_as.check_readable(&path, what))?;
     match variable_path("OBSERVATORY_REPORTS") {
-        Some(reports) => plan.run_as.check_writable(&reports, "the directory of reports"),
+        Some(reports) => plan.run_as.check_writable(&reports, "the reports directory"),
         None => Ok(()),
     }
 }
 
-/// Checks that the inference server can come to the model store, or to the place where it will be
-/// made.
+/// Checks that the inference server can reach the model store, or its future place.
 ///
 /// # Errors
 /// As [`check`].
@@ -57,25 +56,25 @@ pub(crate) fn check_store(run_as: &RunAs, store: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Makes ready what the services need, also in a directory where they ran as root before. Returns
-/// the directory that they are started from: where their user cannot reach the programs, one in the
-/// data directory.
+/// Prepares everything the services need, also in a data directory where they ran as root before.
+/// Returns the directory to start them from: one in the data directory if their user cannot reach
+/// the programs.
 ///
 /// # Errors
-/// As [`check`], or when something cannot be handed over.
+/// As [`check`], or if an owner cannot be changed.
 pub(crate) fn prepare(plan: &Plan) -> anyhow::Result<PathBuf> {
     let (data, run_as) = (&plan.data, &plan.run_as);
     check(plan)?;
     for dir in [data.run(), data.reports(), data.cache()] {
-        run_as.give_tree(&dir)?;
+        run_as.chown_tree(&dir)?;
     }
     let digests = plan.models.join(".digests");
-    let kept = create_dir(&digests, 0o755).and_then(|()| run_as.give_tree(&digests));
-    if let Err(error) = kept {
-        // A store that cannot be written is only slower.
-        tracing::debug!(error.message = format!("{error:#}"), "digests of models are not kept");
+    let prepared = create_dir(&digests, 0o755).and_then(|()| run_as.chown_tree(&digests));
+    if let Err(error) = prepared {
+        // Without this cache only loading is slower.
+        tracing::debug!(error.message = format!("{error:#}"), "cannot cache the checksums of models");
     }
-    programs(plan)
+    reachable_bin_dir(plan)
 }
 
 fn variable_path(name: &str) -> Option<PathBuf> {
@@ -83,9 +82,9 @@ fn variable_path(name: &str) -> Option<PathBuf> {
 }
 
 /// The directory to start the services from.
-fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
+fn reachable_bin_dir(plan: &Plan) -> anyhow::Result<PathBuf> {
     let mut found = vec![binaries::find(&plan.bin_dir, INFERENCE)?, binaries::find(&plan.bin_dir, PIPELINE)?];
-    // The pipeline looks for it beside itself.
+    // Optional; the pipeline looks for it in its own directory.
     found.extend(Some(plan.bin_dir.join(TYPESET)).filter(|program| program.is_file()));
     let mut reached = true;
     for program in &found {
@@ -98,16 +97,16 @@ fn programs(plan: &Plan) -> anyhow::Result<PathBuf> {
     create_dir(&dir, 0o755)?;
     for program in &found {
         let place = dir.join(program.file_name().unwrap_or_default());
-        put(program, &place)
-            .with_context(|| format!("cannot put {} into {}", program.display(), dir.display()))?;
+        install(program, &place)
+            .with_context(|| format!("cannot copy {} to {}", program.display(), dir.display()))?;
     }
-    tracing::info!(directory = %dir.display(), "the services are started from here: {} cannot reach their programs", plan.run_as);
+    tracing::info!(directory = %dir.display(), "starting the services from here, since {} cannot reach their programs", plan.run_as);
     Ok(dir)
 }
 
-/// Puts a program at `place` unless it is there: as another name of the same file where the file
-/// system can do that and others may run it, else as a copy.
-fn put(program: &Path, place: &Path) -> std::io::Result<()> {
+/// Installs a program at `place` unless it is up to date: as a hard link if the file system
+/// supports that and others may run it, else as a copy.
+fn install(program: &Path, place: &Path) -> std::io::Result<()> {
     let program = fs::canonicalize(program)?;
     let wanted = fs::metadata(&program)?;
     if let Ok(there) = fs::metadata(place) {
@@ -122,11 +121,14 @@ fn put(program: &Path, place: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    // A link shares the mode of the original, so it helps only if others may run that.
     if wanted.mode() & 0o005 != 0o005 || fs::hard_link(&program, &new).is_err() {
         fs::copy(&program, &new)?;
         fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+        // The next call compares the times to see whether the copy is current.
         File::open(&new)?.set_modified(wanted.modified()?)?;
     }
+    // A running program cannot be overwritten, but its name can be given to another file.
     fs::rename(&new, place)
 }
 
@@ -142,23 +144,23 @@ mod tests {
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         fs::write(&program, "one").unwrap();
         chmod(&program, 0o755);
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(inode(&place), inode(&program));
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 
         // As a compiler leaves it: another file under the same name, which here others may not run.
         fs::remove_file(&program).unwrap();
         fs::write(&program, "two").unwrap();
         chmod(&program, 0o700);
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(
             (fs::read(&place).unwrap(), fs::metadata(&place).unwrap().mode() & 0o777),
             (b"two".to_vec(), 0o755)
         );
         let copy = inode(&place);
         assert_ne!(copy, inode(&program));
-        put(&program, &place).unwrap();
+        install(&program, &place).unwrap();
         assert_eq!(inode(&place), copy);
         assert_eq!(fs::metadata(&program).unwrap().mode() & 0o777, 0o700);
     }

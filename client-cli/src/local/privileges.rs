@@ -1,5 +1,5 @@
-//! Nothing that the stack starts runs as root: Postgres refuses to, and the services need not. Who
-//! they run as instead, and what that user can reach.
+//! The user that the stack runs as, and what that user can reach. Nothing runs as root: Postgres
+//! refuses to, and the services need not.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,18 +19,19 @@ use nix::unistd::{Gid, Uid, User, fchown, fchownat};
 
 use crate::error::Hinted;
 
-/// Environment variable that names the user whom the stack runs as when the caller is root.
-pub const USER_ENV: &str = "OBSERVATORY_PG_USER";
+/// Environment variable for the user that the stack runs as if the caller is root.
+pub(crate) const USER_ENV: &str = "OBSERVATORY_PG_USER";
 
-/// What else helps where the data directory cannot be reached.
-pub const ELSEWHERE: &str = "choose a place outside it with --data-dir DIR or OBSERVATORY_DATA";
+/// Alternative fix for an unreachable data directory.
+pub(crate) const CHOOSE_DATA_DIR: &str =
+    "choose a directory elsewhere with --data-dir DIR or OBSERVATORY_DATA";
 
-/// The user whom Postgres and the services run as.
+/// The user that Postgres and the services run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunAs {
     /// The calling user, who is not root.
     Caller,
-    /// Another user, because the caller is root.
+    /// Another user, since the caller is root.
     User {
         /// Login name, for messages.
         name: String,
@@ -42,10 +43,10 @@ pub enum RunAs {
 }
 
 impl RunAs {
-    /// Decides by the calling user and `OBSERVATORY_PG_USER` (default `nobody`).
+    /// Chooses by the calling user and `OBSERVATORY_PG_USER` (default `nobody`).
     ///
     /// # Errors
-    /// If root's choice does not exist or is root again.
+    /// If the chosen user does not exist or is root.
     pub fn choose() -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(Self::Caller);
@@ -54,7 +55,7 @@ impl RunAs {
         Self::named(name.as_deref().unwrap_or("nobody"))
     }
 
-    /// As [`RunAs::choose`], but the owner of a directory that exists stays its user.
+    /// As [`RunAs::choose`], but keeps the owner of an existing directory.
     ///
     /// # Errors
     /// As [`RunAs::choose`].
@@ -77,9 +78,9 @@ impl RunAs {
         let advice = format!("set {USER_ENV} to an existing user that is not root");
         let user = User::from_name(name).with_context(|| format!("cannot look up the user {name}"))?;
         match user {
-            None => Err(Hinted::error(format!("there is no user {name} to run the stack as"), advice)),
+            None => Err(Hinted::error(format!("cannot run the stack as user {name}: no such user"), advice)),
             Some(user) if user.uid.is_root() => {
-                Err(Hinted::error(format!("the stack cannot run as {name}, which is root"), advice))
+                Err(Hinted::error(format!("cannot run the stack as user {name}: it is root"), advice))
             }
             Some(user) => {
                 Ok(Self::User { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
@@ -87,7 +88,8 @@ impl RunAs {
         }
     }
 
-    /// A command that runs as this user, with no other groups and a plain environment.
+    /// A command that runs as this user, without supplementary groups and with a minimal
+    /// environment.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("TZ", "UTC");
@@ -96,7 +98,7 @@ impl RunAs {
         command
     }
 
-    /// Lets a command run as this user, with no other groups and the environment it has.
+    /// Makes a command run as this user, without supplementary groups.
     pub fn apply(&self, command: &mut Command) {
         if let Self::User { uid, gid, .. } = self {
             // The standard library also clears the supplementary groups when root changes user.
@@ -104,12 +106,11 @@ impl RunAs {
         }
     }
 
-    /// Makes the user the owner of a file or directory; of a symbolic link itself, not of what it
-    /// leads to.
+    /// Makes the user the owner of a file or directory, or of a symbolic link itself.
     ///
     /// # Errors
     /// Names the path.
-    pub fn give(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn chown(&self, path: &Path) -> anyhow::Result<()> {
         if let Self::User { name, uid, gid } = self {
             lchown(path, Some(*uid), Some(*gid))
                 .with_context(|| format!("cannot make {name} the owner of {}", path.display()))?;
@@ -117,22 +118,22 @@ impl RunAs {
         Ok(())
     }
 
-    /// Makes the user the owner of a directory and all below it, without following symbolic links.
-    /// What belongs to the user already is taken to be handed over: the directory itself comes
+    /// Makes the user the owner of a directory and everything below it, without following symbolic
+    /// links. A directory that already belongs to the user is skipped as done, since it is changed
     /// last.
     ///
     /// # Errors
     /// Names the directory.
-    pub fn give_tree(&self, dir: &Path) -> anyhow::Result<()> {
+    pub fn chown_tree(&self, dir: &Path) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
-        let cannot = || format!("cannot make {name} the owner of {} and what is in it", dir.display());
+        let cannot = || format!("cannot make {name} the owner of {} and its contents", dir.display());
         let metadata = fs::symlink_metadata(dir).with_context(cannot)?;
-        anyhow::ensure!(metadata.is_dir(), "{} is no directory", dir.display());
+        anyhow::ensure!(metadata.is_dir(), "{} is not a directory", dir.display());
         if metadata.uid() == *uid {
             return Ok(());
         }
         let opened = Dir::open(dir, FOLDER, Mode::empty()).with_context(cannot)?;
-        give_entries(opened, Uid::from_raw(*uid), Gid::from_raw(*gid)).with_context(cannot)
+        chown_entries(opened, Uid::from_raw(*uid), Gid::from_raw(*gid)).with_context(cannot)
     }
 
     /// Number of the user.
@@ -146,10 +147,10 @@ impl RunAs {
     /// Checks that the user can pass through `dir` and every directory above it.
     ///
     /// # Errors
-    /// Names the first directory that is closed, and for whom; `what` says what lies there,
-    /// `elsewhere` what helps beside opening the directory.
+    /// Names the first directory that the user cannot traverse; `what` describes the target, and
+    /// `elsewhere` is an alternative to opening the directory.
     pub fn check_reach(&self, dir: &Path, what: &str, elsewhere: &str) -> anyhow::Result<()> {
-        let Some((step, mode)) = self.closed(dir)? else { return Ok(()) };
+        let Some((step, mode)) = self.first_unreachable(dir)? else { return Ok(()) };
         Err(Hinted::error(
             format!(
                 "{what} in {} cannot be reached by {self}: {} has mode {mode:04o}",
@@ -160,19 +161,19 @@ impl RunAs {
         ))
     }
 
-    /// The first directory on the way into `dir` that does not let the user pass, with its mode.
+    /// The first directory on the path to `dir` that the user cannot traverse, with its mode.
     ///
     /// # Errors
-    /// If the way cannot be looked at.
-    pub fn closed(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
+    /// If a directory cannot be inspected.
+    pub fn first_unreachable(&self, dir: &Path) -> anyhow::Result<Option<(PathBuf, u32)>> {
         let Self::User { uid, gid, .. } = self else { return Ok(None) };
         let real = fs::canonicalize(dir).with_context(|| format!("cannot resolve {}", dir.display()))?;
         let mut way: Vec<&Path> = real.ancestors().collect();
         way.reverse();
         for step in way {
             let metadata =
-                fs::metadata(step).with_context(|| format!("cannot look at {}", step.display()))?;
-            if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS) {
+                fs::metadata(step).with_context(|| format!("cannot inspect {}", step.display()))?;
+            if !allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), EXECUTE) {
                 return Ok(Some((step.to_owned(), metadata.mode() & 0o7777)));
             }
         }
@@ -182,33 +183,33 @@ impl RunAs {
     /// Checks that the user can read a file.
     ///
     /// # Errors
-    /// Says what stands in the way; `what` says what the file is.
+    /// Names the obstacle; `what` describes the file.
     pub fn check_readable(&self, file: &Path, what: &str) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let real = fs::canonicalize(file).with_context(|| format!("cannot resolve {}", file.display()))?;
         let folder = real.parent().unwrap_or(Path::new("/"));
-        self.check_reach(folder, what, "put the file where everybody can reach it")?;
-        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
+        self.check_reach(folder, what, "move the file to a directory that everybody can reach")?;
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
         if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), READ) {
             return Ok(());
         }
         let (file, mode) = (file.display(), metadata.mode() & 0o7777);
         Err(Hinted::error(
-            format!("{what} {file} cannot be read by {self}: it has mode {mode:04o}"),
+            format!("{what} {file} cannot be read by {self}: its mode is {mode:04o}"),
             format!("chown {name} {file}, or chmod o+r {file} if everybody on this machine may read it"),
         ))
     }
 
-    /// Checks that the user can write into a directory, or into the place where it will be made.
+    /// Checks that the user can write to a directory, or to its future place.
     ///
     /// # Errors
     /// As [`RunAs::check_readable`].
     pub fn check_writable(&self, dir: &Path, what: &str) -> anyhow::Result<()> {
         let Self::User { name, uid, gid } = self else { return Ok(()) };
         let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        self.check_reach(existing, what, "choose another")?;
+        self.check_reach(existing, what, "choose another directory")?;
         let metadata =
-            fs::metadata(existing).with_context(|| format!("cannot look at {}", existing.display()))?;
+            fs::metadata(existing).with_context(|| format!("cannot inspect {}", existing.display()))?;
         if allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), WRITE) {
             return Ok(());
         }
@@ -219,62 +220,62 @@ impl RunAs {
         ))
     }
 
-    /// What a program said that runs as this user: files that its starter can read may be closed to
-    /// it.
-    pub fn explain(&self, said: &str) -> String {
+    /// Adds advice to a "permission denied" of a program that runs as this user: it may be unable
+    /// to read files that its caller can.
+    pub fn explain_permissions(&self, said: &str) -> String {
         match self {
             Self::User { name, .. } if said.contains("ermission denied") => format!(
-                "{said} (it runs as the user {name}; chmod o+r lets it read a file, chmod o+x on the folders above lets it come there)"
+                "{said} (it runs as user {name}; chmod o+r makes a file readable, chmod o+x makes a directory reachable)"
             ),
             _ => said.to_owned(),
         }
     }
 
-    /// Whether the user can run a program.
+    /// Tells whether the user can run a program.
     ///
     /// # Errors
-    /// If it cannot be looked at.
+    /// If it cannot be inspected.
     pub fn can_run(&self, program: &Path) -> anyhow::Result<bool> {
         let Self::User { uid, gid, .. } = self else { return Ok(true) };
         let real =
             fs::canonicalize(program).with_context(|| format!("cannot resolve {}", program.display()))?;
         let root = Path::new("/");
-        let metadata = fs::metadata(&real).with_context(|| format!("cannot look at {}", real.display()))?;
-        // A link and the program that it leads to may lie in two places.
-        Ok(self.closed(program.parent().unwrap_or(root))?.is_none()
-            && self.closed(real.parent().unwrap_or(root))?.is_none()
-            && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), PASS))
+        let metadata = fs::metadata(&real).with_context(|| format!("cannot inspect {}", real.display()))?;
+        // Both the directory of a link and that of its target must be reachable.
+        Ok(self.first_unreachable(program.parent().unwrap_or(root))?.is_none()
+            && self.first_unreachable(real.parent().unwrap_or(root))?.is_none()
+            && allows(metadata.mode(), (metadata.uid(), metadata.gid()), (*uid, *gid), EXECUTE))
     }
 }
 
-/// As it stands in a message.
+/// As shown in messages.
 impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Caller => f.write_str("the calling user"),
-            Self::User { name, .. } => write!(f, "the user {name}, as whom the stack runs"),
+            Self::User { name, .. } => write!(f, "the user {name}, which runs the stack"),
         }
     }
 }
 
-/// How a directory is opened whose owner changes.
+/// Flags to open a directory whose owner is to change.
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Gives away what is in a directory, then the directory. Everything is named by its open
-/// directory, so that nobody can put a link in the way meanwhile.
-fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
+/// Changes the owner of the entries of a directory, then of the directory. Entries are addressed
+/// relative to the open directory, so that nobody can slip in a symbolic link meanwhile.
+fn chown_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     let entries: Vec<_> = dir.iter().collect::<nix::Result<_>>()?;
     for entry in entries {
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        // Some file systems do not tell what an entry is; then opening it does.
+        // Some file systems do not report the type of an entry; try to open it as a directory.
         if matches!(entry.file_type(), Some(Type::Directory) | None) {
             match Dir::openat(dir.as_fd(), name, FOLDER, Mode::empty()) {
                 Ok(below) => {
-                    give_entries(below, uid, gid)?;
+                    chown_entries(below, uid, gid)?;
                     continue;
                 }
                 Err(Errno::ENOTDIR | Errno::ELOOP) => {}
@@ -286,17 +287,18 @@ fn give_entries(mut dir: Dir, uid: Uid, gid: Gid) -> nix::Result<()> {
     fchown(dir.as_fd(), Some(uid), Some(gid))
 }
 
-/// The permission to read a file, as others have it.
+/// Permission bit of others to read a file.
 const READ: u32 = 0o4;
 
-/// The permission to make files in a directory.
+/// Permission bits of others to create files in a directory.
 const WRITE: u32 = 0o3;
 
-/// The permission to pass through a directory or to run a program.
-const PASS: u32 = 0o1;
+/// Permission bit of others to traverse a directory or run a program.
+const EXECUTE: u32 = 0o1;
 
-/// Whether a file or directory of this mode and owner gives the user a permission.
+/// True if a file or directory with this mode and owner grants the user a permission.
 fn allows(mode: u32, (owner, group): (u32, u32), (uid, gid): (u32, u32), wanted: u32) -> bool {
+    // As in the kernel, only the first matching class counts, even if a later one would allow more.
     let shift = if uid == owner {
         6
     } else if gid == group {
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn passing_through_directories() {
         let check = |mode, owner, user, expected| {
-            assert_eq!(allows(mode, owner, user, PASS), expected, "{mode:o} {owner:?} {user:?}");
+            assert_eq!(allows(mode, owner, user, EXECUTE), expected, "{mode:o} {owner:?} {user:?}");
         };
         check(0o755, (0, 0), (65534, 65534), true);
         check(0o700, (0, 0), (65534, 65534), false);
@@ -348,7 +350,7 @@ mod tests {
         }
         std::os::unix::fs::symlink(&other, tree.join("a/folder")).unwrap();
         std::os::unix::fs::symlink(other.join("file"), tree.join("link")).unwrap();
-        RunAs::Caller.give_tree(&tree).unwrap();
+        RunAs::Caller.chown_tree(&tree).unwrap();
         let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
         let me = nix::unistd::geteuid().as_raw();
         assert_eq!((owner(&tree), owner(&tree.join("top"))), (me, me));
@@ -357,21 +359,21 @@ mod tests {
             return;
         }
         let nobody = RunAs::named("nobody").unwrap();
-        nobody.give_tree(&tree).unwrap();
+        nobody.chown_tree(&tree).unwrap();
         for name in ["", "a", "a/b", "a/b/file", "a/folder", "top", "link"] {
             assert_eq!(owner(&tree.join(name)), nobody.uid(), "{name}");
         }
         assert_eq!((owner(&other), owner(&other.join("file"))), (0, 0));
-        nobody.give_tree(&tree).unwrap();
-        let refused = nobody.give_tree(&tree.join("a/folder")).unwrap_err();
-        assert!(refused.to_string().ends_with("is no directory"), "{refused}");
+        nobody.chown_tree(&tree).unwrap();
+        let refused = nobody.chown_tree(&tree.join("a/folder")).unwrap_err();
+        assert!(refused.to_string().ends_with("is not a directory"), "{refused}");
     }
 
     #[test]
     fn unknown_users_and_root_are_refused() {
         let unknown = RunAs::named("no-such-user-here").unwrap_err();
-        assert_eq!(unknown.to_string(), "there is no user no-such-user-here to run the stack as");
+        assert_eq!(unknown.to_string(), "cannot run the stack as user no-such-user-here: no such user");
         let root = RunAs::named("root").unwrap_err();
-        assert_eq!(root.to_string(), "the stack cannot run as root, which is root");
+        assert_eq!(root.to_string(), "cannot run the stack as user root: it is root");
     }
 }

@@ -1,4 +1,6 @@
-//! Processes: who is who across pid reuse and reboots, and how one is ended.
+//! Processes: their identity across pid reuse and reboots, and how they are ended.
+//!
+//! A signal goes only to the process that was meant, never to a successor with the same pid.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,22 +13,22 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often a process that is not our child is looked at while we wait for its end.
+/// Polling interval while waiting for a process that is not a child.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
-/// One process, told apart from a later one with the same pid by its start time and boot.
+/// Identity of a process, distinct from later ones with the same pid by start time and boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The process number.
     pub pid: i32,
     /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,
-    /// The kernel's id of this boot.
+    /// Boot id of the kernel.
     pub boot_id: String,
 }
 
 impl ProcessId {
-    /// The process that has `pid` now; `None` when there is none (a zombie counts as none).
+    /// The process that has `pid` now; `None` if there is none, or only a zombie.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, start_ticks) = parse_stat(&stat)?;
@@ -36,7 +38,7 @@ impl ProcessId {
         Some(Self { pid, start_ticks, boot_id: boot_id() })
     }
 
-    /// This process.
+    /// The current process.
     ///
     /// # Errors
     /// If `/proc` is not mounted.
@@ -44,15 +46,15 @@ impl ProcessId {
         Self::of(std::process::id() as i32).context("cannot read /proc: is it mounted?")
     }
 
-    /// Whether this very process still runs.
+    /// True if this very process is still running.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Sends a signal if this very process still runs; tells whether it did.
+    /// Sends a signal if this very process is still running; returns whether it did.
     ///
     /// # Errors
-    /// If the process belongs to someone else.
+    /// If the process belongs to another user.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<bool> {
         if !self.is_alive() {
             return Ok(false);
@@ -64,8 +66,8 @@ impl ProcessId {
         }
     }
 
-    /// Waits until the process is gone, at most `limit`; tells whether it is.
-    pub async fn gone_within(&self, limit: Duration) -> bool {
+    /// Waits for the process to exit, at most `limit`; returns whether it has.
+    pub async fn exits_within(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.is_alive() {
             if Instant::now() >= deadline {
@@ -76,88 +78,89 @@ impl ProcessId {
         true
     }
 
-    /// Ends a process that is not our child: each signal of `steps` in turn, waiting as long as it
-    /// says, then SIGKILL.
+    /// Ends a process that is not a child: sends each signal of `steps` and waits as long as it
+    /// says, then sends SIGKILL.
     ///
     /// # Errors
-    /// If it may not be signalled, or outlives SIGKILL by five seconds.
+    /// If it cannot be signalled, or survives SIGKILL for five seconds.
     pub async fn end(&self, steps: &Escalation) -> anyhow::Result<()> {
         for &(signal, patience) in steps.0 {
-            if !self.signal(signal)? || self.gone_within(patience).await {
+            if !self.signal(signal)? || self.exits_within(patience).await {
                 return Ok(());
             }
         }
-        if self.signal(Signal::SIGKILL)? && !self.gone_within(Duration::from_secs(5)).await {
-            anyhow::bail!("process {} does not end even on SIGKILL", self.pid);
+        if self.signal(Signal::SIGKILL)? && !self.exits_within(Duration::from_secs(5)).await {
+            anyhow::bail!("process {} survived SIGKILL", self.pid);
         }
         Ok(())
     }
 
-    /// The directory the process works in; `None` when it is gone or not ours to see.
+    /// Working directory of the process; `None` if it is gone or belongs to another user.
     pub fn working_dir(&self) -> Option<PathBuf> {
         fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
     }
 }
 
-/// Signals to try before SIGKILL, each with the time it is given.
+/// Signals to send before SIGKILL, each with the time to wait afterwards.
 #[derive(Debug, Clone, Copy)]
 pub struct Escalation(pub &'static [(Signal, Duration)]);
 
-/// For what hangs: nothing but SIGKILL.
-pub const AT_ONCE: Escalation = Escalation(&[]);
+/// For hung processes: SIGKILL at once.
+pub(crate) const KILL_NOW: Escalation = Escalation(&[]);
 
-/// For services: they drain on SIGTERM.
-pub const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
+/// For services, which drain on SIGTERM.
+pub(crate) const SERVICE_END: Escalation = Escalation(&[(Signal::SIGTERM, Duration::from_secs(15))]);
 
-/// For Postgres: fast shutdown, then immediate (recovery at the next start).
-pub const POSTGRES_END: Escalation =
+/// For Postgres: fast shutdown, then immediate shutdown, after which the next start recovers.
+pub(crate) const POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGINT, Duration::from_secs(30)), (Signal::SIGQUIT, Duration::from_secs(5))]);
 
-/// For a Postgres that hangs: woken for an immediate shutdown, in which the postmaster ends its
-/// children.
-pub const HUNG_POSTGRES_END: Escalation =
+/// For a hung Postgres: an immediate shutdown, in which the postmaster ends its children. SIGCONT
+/// wakes a stopped process, which would not see the signal.
+pub(crate) const HUNG_POSTGRES_END: Escalation =
     Escalation(&[(Signal::SIGQUIT, Duration::ZERO), (Signal::SIGCONT, Duration::from_secs(10))]);
 
-/// A child process of ours. Dropping it leaves the process alone.
+/// A child process. Dropping this does not end it.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     id: ProcessId,
 }
 
 impl Running {
-    /// Takes charge of a child that was just started.
-    pub fn new(child: Child) -> Self {
+    /// Takes over a child that was just started.
+    pub(crate) fn new(child: Child) -> Self {
         let pid = child.id() as i32;
-        // A child that died at once is a zombie until we reap it: its id matches no live process.
+        // A child that died at once is a zombie until it is reaped; this id matches no live
+        // process.
         let id = ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0, boot_id: boot_id() });
         Self { child, id }
     }
 
-    /// Which process it is.
-    pub fn id(&self) -> &ProcessId {
+    /// Identity of the process.
+    pub(crate) fn id(&self) -> &ProcessId {
         &self.id
     }
 
-    /// How it ended, if it has.
+    /// Exit status, if it has exited.
     ///
     /// # Errors
-    /// If the kernel refuses to say.
-    pub fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    /// If waiting fails.
+    pub(crate) fn exited(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("cannot wait for a child process")
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the process to exit.
     ///
     /// # Errors
-    /// If the kernel refuses to say.
-    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+    /// If waiting fails.
+    pub(crate) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         let mut ended = signal(SignalKind::child()).context("cannot listen for SIGCHLD")?;
         loop {
             if let Some(status) = self.exited()? {
                 return Ok(status);
             }
-            // The timer covers a signal delivered to another runtime of the same process.
+            // The time-out covers a signal that another runtime of this process received.
             let _ = tokio::time::timeout(Duration::from_secs(1), ended.recv()).await;
         }
     }
@@ -166,7 +169,7 @@ impl Running {
     ///
     /// # Errors
     /// If it does not end.
-    pub async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
+    pub(crate) async fn end(&mut self, steps: &Escalation) -> anyhow::Result<ExitStatus> {
         for &(signal, patience) in steps.0 {
             self.id.signal(signal)?;
             if let Ok(status) = tokio::time::timeout(patience, self.wait()).await {
@@ -176,12 +179,12 @@ impl Running {
         self.id.signal(Signal::SIGKILL)?;
         tokio::time::timeout(Duration::from_secs(5), self.wait())
             .await
-            .with_context(|| format!("process {} does not end even on SIGKILL", self.id.pid))?
+            .with_context(|| format!("process {} survived SIGKILL", self.id.pid))?
     }
 }
 
-/// How a process ended, in words.
-pub fn describe_exit(status: ExitStatus) -> String {
+/// Describes an exit status in words.
+pub(crate) fn describe_exit(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
@@ -193,13 +196,13 @@ pub fn describe_exit(status: ExitStatus) -> String {
     }
 }
 
-/// The kernel's id of this boot; empty where it gives none.
+/// Boot id of the kernel; empty if unavailable.
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// State letter and start time out of `/proc/PID/stat`. The command name stands in parentheses
-/// and may itself hold blanks and parentheses, so fields are counted from the last one.
+/// Parses state and start time from `/proc/PID/stat`. The command name is in parentheses and may
+/// itself contain blanks and parentheses, so fields are counted from the last one.
 fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let rest = &stat[stat.rfind(')')? + 1..];
     let mut fields = rest.split_whitespace();

@@ -1,4 +1,6 @@
-//! Up, down and status of the local stack.
+//! Starts, stops and inspects the local stack.
+//!
+//! The supervisor does the work; this file launches it, waits for it and explains its failure.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 use super::paths::DataDir;
+use super::plan::{DatabasePlan, Plan};
 use super::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Psql, Search, check_versions, pinned_major,
 };
@@ -16,46 +19,46 @@ use super::privileges::RunAs;
 use super::process::ProcessId;
 use super::state::{Extent, StackLock, StackState};
 use super::status::{StackStatus, database_url};
-use super::supervisor::{DatabasePlan, Plan, USUAL_INTERVAL, clear_leftovers, leftovers};
+use super::supervisor::{DEFAULT_HEALTH_INTERVAL, clear_leftovers, leftovers};
 use super::{binaries, logs, premises};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// How often a starting or ending stack is looked at.
+/// Polling interval while the stack starts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 
-/// How long the supervisor may take to stop everything: Postgres may write a long checkpoint.
+/// Time-out for stopping everything. Postgres may write a long checkpoint, and the services drain.
 const DOWN_LIMIT: Duration = Duration::from_secs(75);
 
-/// How to bring the stack up.
+/// Options for starting the stack.
 #[derive(Debug, Clone)]
 pub struct UpOptions {
-    /// How much of it.
+    /// Part of the stack to start.
     pub extent: Extent,
-    /// How long to wait for health.
+    /// Maximum time to wait until it is healthy.
     pub wait: Duration,
-    /// Directory of PostgreSQL binaries to use.
+    /// Directory of PostgreSQL binaries, if the user chose one.
     pub pg_bin: Option<PathBuf>,
     /// Major version for a new cluster.
     pub pg_major: Option<u32>,
-    /// A database that somebody else runs; `None` starts our own.
+    /// External database; `None` starts an embedded one.
     pub database_url: Option<String>,
-    /// Directory of the server programs; `None` looks beside this program.
+    /// Directory of the server programs; `None` is the directory of this program.
     pub bin_dir: Option<PathBuf>,
     /// Model store; `None` is the one in the data directory.
     pub models: Option<PathBuf>,
-    /// How often each process is asked whether it still answers.
+    /// Interval between health checks.
     pub health_interval: Duration,
-    /// The `observatory` program, which also is the supervisor.
+    /// The `observatory` program, which is also the supervisor.
     pub program: PathBuf,
 }
 
 impl UpOptions {
-    /// Everything, with the usual choices, waiting at most a minute.
+    /// The defaults, with the database and models of the environment.
     ///
     /// # Errors
-    /// If the system does not tell which program this is.
-    pub fn usual() -> anyhow::Result<Self> {
+    /// If the path of this program cannot be determined.
+    pub fn from_environment() -> anyhow::Result<Self> {
         Ok(Self {
             extent: Extent::All,
             wait: Duration::from_secs(60),
@@ -64,20 +67,20 @@ impl UpOptions {
             database_url: std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
             bin_dir: None,
             models: std::env::var_os("OBSERVATORY_MODELS").filter(|dir| !dir.is_empty()).map(PathBuf::from),
-            health_interval: USUAL_INTERVAL,
-            program: std::env::current_exe().context("cannot tell which program this is")?,
+            health_interval: DEFAULT_HEALTH_INTERVAL,
+            program: std::env::current_exe().context("cannot determine the path of this program")?,
         })
     }
 }
 
-/// What `down` did.
+/// Result of stopping the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Downed {
-    /// Nothing ran.
+pub enum DownOutcome {
+    /// Nothing was running.
     Nothing,
-    /// The supervisor stopped everything and ended.
+    /// The supervisor stopped everything and exited.
     Stopped,
-    /// There was no supervisor; this many processes it left were ended.
+    /// There was no supervisor, and this many leftover processes were stopped.
     Cleared(usize),
 }
 
@@ -93,12 +96,12 @@ impl Stack {
         Self { data }
     }
 
-    /// Where its data lies.
+    /// Its data directory.
     pub fn data(&self) -> &DataDir {
         &self.data
     }
 
-    /// What runs, looked at now.
+    /// Its current state.
     ///
     /// # Errors
     /// If the files of the data directory cannot be read.
@@ -106,17 +109,17 @@ impl Stack {
         StackStatus::look(&self.data).await
     }
 
-    /// The database's URL, password included, once the stack was up.
+    /// The URL of its database, including the password, once the stack has been up.
     pub fn database_url(&self) -> Option<ConnectionUrl> {
         database_url(&self.data)
     }
 
-    /// Brings the stack up: does nothing when it is, takes over what a dead supervisor left, and
-    /// waits until everything is healthy, something dies again and again, or the time is up. The
-    /// caller judges the status.
+    /// Starts the stack if it is not running, replaces what a dead supervisor left behind, and
+    /// waits until everything is healthy, a process fails repeatedly, or time is up. Callers check
+    /// the status.
     ///
     /// # Errors
-    /// If something needed is missing, or the supervisor gave up.
+    /// If something needed is missing, or the supervisor fails.
     pub async fn up(&self, options: &UpOptions) -> anyhow::Result<StackStatus> {
         if options.database_url.is_none() {
             self.data.check_reach(&RunAs::for_dir(&self.data.cluster())?)?;
@@ -128,7 +131,7 @@ impl Stack {
             if extent.is_none_or(|extent| extent.covers(options.extent)) {
                 return self.wait_healthy(options.wait, None).await;
             }
-            progress("more of the stack is wanted than runs: starting it anew");
+            progress("restarting the stack to include the requested services");
             self.down().await?;
         }
         let plan = self.plan(options).await?;
@@ -136,7 +139,7 @@ impl Stack {
             Ok(state) if state.failure.is_none() => {}
             Ok(state) => StackState { failure: None, ..state }.save(&self.data)?,
             Err(error) => {
-                progress(format_args!("{error:#}: writing a new one"));
+                progress(format_args!("{error:#}; writing a new one"));
                 StackState::default().save(&self.data)?;
             }
         }
@@ -145,44 +148,41 @@ impl Stack {
         self.wait_healthy(options.wait, Some(supervisor)).await
     }
 
-    /// Stops everything gracefully, also what a dead supervisor left.
+    /// Stops everything gracefully, including what a dead supervisor left behind.
     ///
     /// # Errors
-    /// If a process belongs to somebody else or does not end.
-    pub async fn down(&self) -> anyhow::Result<Downed> {
+    /// If a process belongs to another user or does not end.
+    pub async fn down(&self) -> anyhow::Result<DownOutcome> {
         let Some(pid) = StackLock::holder(&self.data)? else {
             return self.clear().await;
         };
         let supervisor =
             ProcessId::of(pid).with_context(|| format!("cannot find the supervisor, pid {pid}"))?;
         supervisor.signal(Signal::SIGTERM).hint("run this as the user who started the stack")?;
-        if !supervisor.gone_within(DOWN_LIMIT).await {
-            progress(format_args!("the supervisor, pid {pid}, does not stop: killing it"));
+        if !supervisor.exits_within(DOWN_LIMIT).await {
+            progress(format_args!("the supervisor, pid {pid}, does not stop; killing it"));
             supervisor.signal(Signal::SIGKILL)?;
-            anyhow::ensure!(
-                supervisor.gone_within(DOWN_LIMIT).await,
-                "process {pid} does not end even on SIGKILL"
-            );
+            anyhow::ensure!(supervisor.exits_within(DOWN_LIMIT).await, "process {pid} survived SIGKILL");
         }
         self.clear().await?;
-        Ok(Downed::Stopped)
+        Ok(DownOutcome::Stopped)
     }
 
-    /// Ends what no supervisor looks after.
-    async fn clear(&self) -> anyhow::Result<Downed> {
+    /// Stops processes without a supervisor.
+    async fn clear(&self) -> anyhow::Result<DownOutcome> {
         let known = StackState::load(&self.data);
         let state = known.as_ref().ok().cloned().unwrap_or_default();
         if leftovers(&self.data, &state).is_empty() && state.supervisor.is_none() {
-            return Ok(Downed::Nothing);
+            return Ok(DownOutcome::Nothing);
         }
         let _lock = StackLock::acquire(&self.data)?;
         let count = clear_leftovers(&self.data, &state).await?;
         let state = StackState { supervisor: None, processes: Default::default(), ..state };
         state.save(&self.data)?;
-        Ok(Downed::Cleared(count))
+        Ok(DownOutcome::Cleared(count))
     }
 
-    /// Finds everything that is needed, so that what is missing is said here and not in a log.
+    /// Finds everything that is needed, so that a missing part is reported here and not in a log.
     async fn plan(&self, options: &UpOptions) -> anyhow::Result<Plan> {
         let bin_dir = match &options.bin_dir {
             Some(dir) => dir.clone(),
@@ -214,19 +214,17 @@ impl Stack {
     }
 
     async fn check_external(&self, url: &str) -> anyhow::Result<ConnectionUrl> {
-        let url = ConnectionUrl::parse(url).context("DATABASE_URL cannot be used")?;
+        let url = ConnectionUrl::parse(url).context("invalid DATABASE_URL")?;
         match Psql::find(None) {
             Some(psql) => {
                 let versions = psql
                     .versions(&url)
                     .await
-                    .context("the database named by DATABASE_URL does not answer")
-                    .hint("unset DATABASE_URL to use a database of our own")?;
+                    .context("the database at DATABASE_URL does not respond")
+                    .hint("unset DATABASE_URL to use an embedded database")?;
                 check_versions(&versions)?;
             }
-            None => {
-                progress("no psql on the PATH: the version of the database is checked by the migration alone")
-            }
+            None => progress("psql is not on the PATH; only the migration checks the database version"),
         }
         Ok(url)
     }
@@ -238,20 +236,20 @@ impl Stack {
         {
             return Err(Hinted::error(
                 format!(
-                    "the cluster in {} is of PostgreSQL {pinned}, not {wanted}",
+                    "the database in {} was created by PostgreSQL {pinned}, not {wanted}",
                     self.data.root().display()
                 ),
-                "leave --pg-major away, or start with another --data-dir",
+                "omit --pg-major, or choose another --data-dir",
             ));
         }
         let major = pinned.or(options.pg_major).unwrap_or(DEFAULT_MAJOR);
         Distribution::find(&Search::new(&self.data, options.pg_bin.clone(), major))
-            .with_context(|| format!("there is no PostgreSQL {major} to run"))
+            .with_context(|| format!("cannot find PostgreSQL {major}"))
     }
 
     fn launch(&self, options: &UpOptions, plan: &Plan) -> anyhow::Result<Child> {
         let log = logs::open(&self.data.log("supervisor"))?;
-        let errors = log.try_clone().context("cannot share the log file")?;
+        let errors = log.try_clone().context("cannot open the log file twice")?;
         let mut command = Command::new(&options.program);
         command.arg("supervise").arg("--data-dir").arg(self.data.root());
         command.arg("--bin-dir").arg(&plan.bin_dir).arg("--models-dir").arg(&plan.models);
@@ -265,6 +263,7 @@ impl Stack {
                 command.env_remove("DATABASE_URL").arg("--pg-bin").arg(&distribution.bin)
             }
         };
+        // The root directory, so that the supervisor keeps no file system from being unmounted.
         command.stdin(Stdio::null()).stdout(log).stderr(errors).current_dir("/");
         command.spawn().with_context(|| format!("cannot run {}", options.program.display()))
     }
@@ -287,11 +286,12 @@ impl Stack {
                     progress(format_args!("{} is up", process.name));
                 }
             }
+            // A process that fails repeatedly will not recover by waiting longer.
             if status.healthy || !status.failing().is_empty() {
                 return Ok(status);
             }
             if ended.is_some() && !status.is_running() {
-                return Err(self.gave_up(&status));
+                return Err(self.startup_error(&status));
             }
             if Instant::now() >= deadline {
                 return Ok(status);
@@ -300,10 +300,10 @@ impl Stack {
         }
     }
 
-    fn gave_up(&self, status: &StackStatus) -> anyhow::Error {
+    fn startup_error(&self, status: &StackStatus) -> anyhow::Error {
         let log = self.data.log("supervisor");
-        let said = logs::said_since(&log, 0);
-        let last = logs::last_words(&said);
+        let said = logs::read_since(&log, 0);
+        let last = logs::last_error_line(&said);
         let why = status.problem.as_deref().unwrap_or(last.strip_prefix("error: ").unwrap_or(last));
         Hinted::error(format!("the supervisor gave up: {why}"), format!("see {}", log.display()))
     }

@@ -1,4 +1,6 @@
-//! `stack.json`, which says what runs where, and the lock that says who may write it.
+//! `stack.json`, which describes the running stack, and the lock of the data directory.
+//!
+//! Only the holder of the lock, the supervisor, writes the state; everybody else reads it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,10 +19,14 @@ use super::postgres::Distribution;
 use super::process::ProcessId;
 use crate::error::{AlreadyRunning, Hinted};
 
-/// How long a damaged `stack.json` of a running stack is waited for.
+/// Time to wait for a damaged `stack.json` of a running stack: the supervisor restores it every
+/// second.
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What part of the stack is wanted.
+/// Name of the database server among the processes.
+pub(crate) const POSTGRES: &str = "postgres";
+
+/// Part of the stack to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
@@ -32,44 +38,44 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// Whether a stack of this extent has all that `wanted` has.
+    /// True if a stack of this extent includes everything of `wanted`.
     pub fn covers(self, wanted: Self) -> bool {
         self == Self::All || self == wanted
     }
 }
 
-/// What a process of the stack is doing.
+/// Phase of a process of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It is being started, or waits for what it needs.
+    /// It is being started, or waits for a dependency.
     Starting,
-    /// It was ready when it was last looked at.
+    /// It was ready when last checked.
     Running,
-    /// It died and is started again after a pause.
+    /// It died and is restarted after a pause.
     Restarting,
     /// It was stopped on purpose.
     Stopped,
 }
 
-/// One process of the stack.
+/// A process of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessState {
-    /// What it is doing.
+    /// Its phase.
     pub phase: Phase,
-    /// Which process it is, while it runs.
+    /// Its identity, while it runs.
     pub process: Option<ProcessId>,
-    /// Where it listens.
+    /// Its address.
     pub address: Option<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
     /// When it was started.
     pub since: Option<DateTime<Utc>>,
-    /// How often it was started again since the stack is up.
+    /// Number of restarts since the stack was started.
     pub restarts: u32,
-    /// Deaths in a row without a good while of running in between.
+    /// Failures in a row, without running for a while in between.
     pub failures: u32,
-    /// Why it last ended or could not be started.
+    /// Why it last exited or could not be started.
     pub last_end: Option<String>,
 }
 
@@ -91,11 +97,11 @@ impl Default for ProcessState {
 /// The supervisor of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorState {
-    /// Which process it is.
+    /// Its identity.
     pub process: ProcessId,
     /// When it was started.
     pub since: DateTime<Utc>,
-    /// What it keeps alive.
+    /// The part of the stack that it runs.
     pub extent: Extent,
     /// Version of the program.
     pub version: String,
@@ -106,7 +112,7 @@ pub struct SupervisorState {
 pub struct DatabaseState {
     /// Its URL without the password.
     pub url: String,
-    /// The binaries, when the server is ours.
+    /// The binaries, if the server is embedded.
     pub embedded: Option<Distribution>,
 }
 
@@ -114,23 +120,23 @@ pub struct DatabaseState {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StackState {
-    /// Who keeps the stack alive; `None` after a proper end.
+    /// The supervisor; `None` after a proper shutdown.
     pub supervisor: Option<SupervisorState>,
-    /// Why the supervisor gave up, if it did.
+    /// Why the supervisor failed, if it did.
     pub failure: Option<String>,
     /// The database.
     pub database: Option<DatabaseState>,
     /// The processes, by name.
     pub processes: BTreeMap<String, ProcessState>,
-    /// Ports kept across restarts, so that peers find each other again.
+    /// Ports, kept across restarts so that peers reconnect by themselves.
     pub ports: BTreeMap<String, u16>,
 }
 
 impl StackState {
-    /// Reads the file; an absent one is an empty state.
+    /// Reads the file; a missing one is an empty state.
     ///
     /// # Errors
-    /// If the file cannot be read or is damaged.
+    /// If the file cannot be read or parsed.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.state_file();
         let text = match fs::read(&path) {
@@ -141,7 +147,7 @@ impl StackState {
         serde_json::from_slice(&text).map_err(|error| {
             Hinted::error(
                 format!("{} is damaged: {error}", path.display()),
-                "`observatory up` writes a new one and finds running processes without it",
+                "run `observatory up`, which writes a new one and finds running processes by itself",
             )
         })
     }
@@ -149,7 +155,7 @@ impl StackState {
     /// Replaces the file.
     ///
     /// # Errors
-    /// If it cannot be written; the old one stays.
+    /// If it cannot be written; the old file stays.
     pub fn save(&self, data: &DataDir) -> anyhow::Result<()> {
         write_atomically(&data.state_file(), &self.text()?, 0o644)
     }
@@ -160,8 +166,8 @@ impl StackState {
         Ok(text)
     }
 
-    /// As [`StackState::load`], but a damaged file of a running stack is given the time its
-    /// supervisor takes to write it again.
+    /// As [`StackState::load`], but gives the supervisor of a running stack time to restore a
+    /// damaged file.
     ///
     /// # Errors
     /// If the file cannot be read or stays damaged.
@@ -175,7 +181,7 @@ impl StackState {
             let Some(pid) = StackLock::holder(data)? else { return Err(error) };
             if Instant::now() >= deadline {
                 let advice = format!(
-                    "its supervisor, pid {pid}, does not write it again: `observatory down`, then `observatory up`"
+                    "the supervisor, pid {pid}, does not restore it; run `observatory down`, then `observatory up`"
                 );
                 return Err(Hinted::error(format!("{error:#}"), advice));
             }
@@ -184,32 +190,32 @@ impl StackState {
     }
 }
 
-/// The supervisor's copy of the state, written to the file at every change.
+/// The state as held by the supervisor, written to the file at every change.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub(crate) struct SharedState {
     data: DataDir,
     state: Arc<Mutex<StackState>>,
 }
 
-impl Board {
-    /// A board that begins with `state`.
-    pub fn new(data: DataDir, state: StackState) -> Self {
+impl SharedState {
+    /// Starts with `state`.
+    pub(crate) fn new(data: DataDir, state: StackState) -> Self {
         Self { data, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Changes the state and writes it. A full disk must not bring the stack down, so a failure
-    /// to write is only logged; the next change writes all of it.
-    pub fn update(&self, change: impl FnOnce(&mut StackState)) {
+    /// Changes the state and writes it. A failed write is only logged, because a full disk must not
+    /// bring the stack down; the next change writes everything.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut StackState)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         if let Err(error) = state.save(&self.data) {
-            tracing::error!(error.message = format!("{error:#}"), "cannot write the state of the stack");
+            tracing::error!(error.message = format!("{error:#}"), "cannot write the state file");
         }
     }
 
-    /// Writes the file again where it says anything else, whoever damaged it or whatever kept a
-    /// change from it.
-    pub fn restore(&self) {
+    /// Rewrites the file if it differs from the state, because somebody changed it or a write
+    /// failed.
+    pub(crate) fn restore(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.data.state_file();
         let Ok(text) = state.text() else { return };
@@ -218,41 +224,41 @@ impl Board {
         }
         match state.save(&self.data) {
             Ok(()) => {
-                tracing::warn!(path = %path.display(), "the state of the stack was not what it is, written again")
+                tracing::warn!(path = %path.display(), "restored the state file, which had been changed from outside")
             }
-            // Said where it was changed; a full disk would say it every second.
+            // Logged as an error when the state changed; here it would repeat every second.
             Err(error) => {
-                tracing::debug!(error.message = format!("{error:#}"), "cannot write the state of the stack")
+                tracing::debug!(error.message = format!("{error:#}"), "cannot write the state file")
             }
         }
     }
 
     /// Changes one process and writes the state.
-    pub fn update_process(&self, name: &str, change: impl FnOnce(&mut ProcessState)) {
+    pub(crate) fn update_process(&self, name: &str, change: impl FnOnce(&mut ProcessState)) {
         self.update(|state| change(state.processes.entry(name.to_owned()).or_default()));
     }
 
-    /// The port a process had last time.
-    pub fn port(&self, name: &str) -> Option<u16> {
+    /// The last port of a process.
+    pub(crate) fn port(&self, name: &str) -> Option<u16> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).ports.get(name).copied()
     }
 }
 
-/// The lock on a data directory; held by the supervisor, released by the kernel when it dies.
+/// The lock on a data directory, held by the supervisor and released by the kernel when it dies.
 #[derive(Debug)]
 pub struct StackLock {
     file: File,
 }
 
 impl StackLock {
-    /// Takes the lock.
+    /// Acquires the lock.
     ///
     /// # Errors
     /// [`AlreadyRunning`] when another process holds it.
     pub fn acquire(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.lock_file();
         let mut file = open_lock(data)?;
-        // Others look at the lock by taking it for an instant; that is not a second supervisor.
+        // Others check the lock by taking it for an instant, which is not a second supervisor.
         let deadline = Instant::now() + Duration::from_millis(300);
         loop {
             match file.try_lock() {
@@ -275,7 +281,7 @@ impl StackLock {
         Ok(lock)
     }
 
-    /// Who holds the lock: its pid (0 when the file does not say); `None` when nobody does.
+    /// Pid of the holder of the lock (0 if the file does not say); `None` if it is free.
     ///
     /// # Errors
     /// If the lock file cannot be opened.
@@ -290,12 +296,12 @@ impl StackLock {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&mut file).unwrap_or(0))),
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot look at the lock {}", path.display()))
+                Err(error).with_context(|| format!("cannot inspect the lock {}", path.display()))
             }
         }
     }
 
-    /// Whether the lock file is still the one that was locked: it is not when somebody deleted the
+    /// True if the lock file is still the one that was locked. It is not if somebody deleted the
     /// data directory.
     pub fn is_in_place(&self, data: &DataDir) -> bool {
         match (self.file.metadata(), fs::metadata(data.lock_file())) {
@@ -350,14 +356,14 @@ mod tests {
     fn the_state_survives_the_file() {
         let (_dir, data) = data();
         assert_eq!(StackState::load(&data).unwrap(), StackState::default());
-        let board = Board::new(data.clone(), StackState::default());
-        board.update_process("postgres", |process| process.restarts = 3);
-        board.update(|state| {
+        let shared = SharedState::new(data.clone(), StackState::default());
+        shared.update_process("postgres", |process| process.restarts = 3);
+        shared.update(|state| {
             state.ports.insert("postgres".into(), 5432);
         });
         let read = StackState::load(&data).unwrap();
         assert_eq!((read.processes["postgres"].restarts, read.ports["postgres"]), (3, 5432));
-        assert_eq!(board.port("postgres"), Some(5432));
+        assert_eq!(shared.port("postgres"), Some(5432));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! What runs, and whether it works: looked at now, not remembered.
+//! The current state of the stack.
+//!
+//! Everything is checked at the moment of the call; `stack.json` only says where to look.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,47 +10,47 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::disk::{self, Room};
+use super::disk::{self, FreeSpace};
 use super::paths::DataDir;
 use super::postgres::{Answer, ConnectionUrl, DATABASE, Psql, probe};
 use super::process::ProcessId;
-use super::state::{Extent, Phase, ProcessState, StackLock, StackState};
-use super::supervisor::{POSTGRES, leftovers};
+use super::state::{Extent, POSTGRES, Phase, ProcessState, StackLock, StackState};
+use super::supervisor::leftovers;
 use super::{binaries, health};
 use crate::output::columns;
 
-/// How long a process may take to answer.
+/// Time-out for a health check: short enough for a person who waits for `status`.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Name under which a database that is not ours is listed.
+/// Name under which an external database is listed.
 const EXTERNAL: &str = "database";
 
-/// One process of the stack, as it was found.
+/// Current status of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProcessStatus {
     /// Its name.
     pub name: String,
-    /// What the supervisor last said about it; `None` for a database that is not ours.
+    /// Phase according to the supervisor; `None` for an external database.
     pub phase: Option<Phase>,
-    /// Whether it answered well just now.
+    /// True if it is healthy now.
     pub healthy: bool,
-    /// Its pid, while it lives.
+    /// Its pid, while it runs.
     pub pid: Option<i32>,
-    /// Where it listens.
+    /// Its address.
     pub address: Option<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
     /// When it was started.
     pub since: Option<DateTime<Utc>>,
-    /// How often it was started again since the stack is up.
+    /// Number of restarts since the stack was started.
     pub restarts: u32,
-    /// Deaths in a row without a good while of running in between.
+    /// Failures in a row, without running for a while in between.
     pub failures: u32,
-    /// What is wrong with it.
+    /// Its problem, if any.
     pub problem: Option<String>,
 }
 
-/// The supervisor, as it was found.
+/// Current status of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SupervisorStatus {
     /// Its pid.
@@ -59,16 +61,16 @@ pub struct SupervisorStatus {
     pub version: Option<String>,
 }
 
-/// The stack, as it was found.
+/// Current status of the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StackStatus {
-    /// Where its data lies.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// Whether everything that should run does, and works.
+    /// True if everything that should run is healthy.
     pub healthy: bool,
-    /// What should run.
+    /// The part of the stack that should run.
     pub extent: Extent,
-    /// The supervisor, if one lives.
+    /// The supervisor, if one is running.
     pub supervisor: Option<SupervisorStatus>,
     /// The database, without its password.
     pub database: Option<String>,
@@ -76,12 +78,12 @@ pub struct StackStatus {
     pub processes: Vec<ProcessStatus>,
     /// Processes that an earlier supervisor left behind.
     pub leftovers: Vec<i32>,
-    /// What is wrong with the whole.
+    /// Problem of the stack as a whole, if any.
     pub problem: Option<String>,
 }
 
 impl StackStatus {
-    /// Looks at the stack of a data directory.
+    /// Checks the stack of a data directory.
     ///
     /// # Errors
     /// If its files cannot be read.
@@ -99,8 +101,8 @@ impl StackStatus {
             problem: state.failure.clone(),
         };
         let folders = [data.root().to_owned(), data.cluster(), data.models(), data.reports(), data.logs()];
-        let room = disk::room(&folders);
-        if let Room::Full(said) = &room {
+        let space = disk::space(&folders);
+        if let FreeSpace::Full(said) = &space {
             status.problem.get_or_insert_with(|| said.clone());
         }
         if holder.is_none() {
@@ -108,43 +110,48 @@ impl StackStatus {
             status.leftovers = left.iter().map(|process| process.pid).collect();
             if !left.is_empty() {
                 status.problem =
-                    Some("the supervisor died; `observatory up` takes over, `observatory down` ends".into());
+                    Some("the supervisor died; `observatory up` restarts the stack, `observatory down` stops what it left behind".into());
             }
             return Ok(status);
         }
         if status.supervisor.as_ref().is_some_and(|supervisor| supervisor.since.is_none()) {
-            // The file still describes what the predecessor left, which is being ended.
+            // The file still describes the leftovers of the predecessor, which are being stopped.
             status.problem = Some("the supervisor is starting".into());
             return Ok(status);
         }
-        for name in expected(status.extent, &state) {
-            let process = state.processes.get(name).cloned().unwrap_or_default();
-            status.processes.push(look_at(name, &process).await);
-        }
-        if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
-            status.processes.push(look_at_external(data, &database.url).await);
-        }
+        status.check_processes(data, &state).await;
         let works = status.processes.iter().all(|process| process.healthy) && !status.processes.is_empty();
-        status.healthy = works && !matches!(room, Room::Full(_));
-        if let Room::Little(said) = room {
+        status.healthy = works && !matches!(space, FreeSpace::Full(_));
+        if let FreeSpace::Low(said) = space {
             status.problem.get_or_insert(said);
         }
         Ok(status)
     }
 
-    /// Whether a supervisor lives.
+    async fn check_processes(&mut self, data: &DataDir, state: &StackState) {
+        for name in expected(self.extent, state) {
+            let process = state.processes.get(name).cloned().unwrap_or_default();
+            self.processes.push(look_at(name, &process).await);
+        }
+        if let Some(database) = state.database.as_ref().filter(|database| database.embedded.is_none()) {
+            self.processes.push(look_at_external(data, &database.url).await);
+        }
+    }
+
+    /// True if a supervisor is running.
     pub fn is_running(&self) -> bool {
         self.supervisor.is_some()
     }
 
-    /// The processes that died several times in a row, with what they died of.
+    /// Processes that failed several times in a row: three rule out a start that was merely
+    /// unlucky.
     pub fn failing(&self) -> Vec<&ProcessStatus> {
         self.processes.iter().filter(|process| !process.healthy && process.failures >= 3).collect()
     }
 }
 
 fn supervisor_status(pid: i32, state: &StackState) -> SupervisorStatus {
-    // The file may still be that of the predecessor for an instant.
+    // For an instant the file may still be that of the predecessor.
     let own = state.supervisor.as_ref().filter(|supervisor| supervisor.process.pid == pid);
     SupervisorStatus {
         pid,
@@ -169,7 +176,7 @@ async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
     let alive = state.process.as_ref().filter(|process| process.is_alive());
     let problem = match (alive, state.address.filter(|_| state.phase == Phase::Running)) {
         (Some(_), Some(address)) => ask(name, address).await,
-        (None, Some(_)) => Some("it is gone".to_owned()),
+        (None, Some(_)) => Some("not running".to_owned()),
         (_, None) => Some(waiting(state)),
     };
     ProcessStatus {
@@ -186,14 +193,14 @@ async fn look_at(name: &str, state: &ProcessState) -> ProcessStatus {
     }
 }
 
-/// Why a process that is not running is not.
+/// Explains why a process is not running.
 fn waiting(state: &ProcessState) -> String {
     match (state.phase, &state.last_end) {
-        (Phase::Starting, None) => "it is starting".into(),
-        (Phase::Starting, Some(end)) => format!("it is starting again after: {end}"),
-        (Phase::Stopped, _) => "it was stopped".into(),
-        (_, Some(end)) => format!("it ended: {end}"),
-        (_, None) => "it ended".into(),
+        (Phase::Starting, None) => "starting".into(),
+        (Phase::Starting, Some(end)) => format!("restarting after: {end}"),
+        (Phase::Stopped, _) => "stopped".into(),
+        (_, Some(end)) => format!("exited: {end}"),
+        (_, None) => "exited".into(),
     }
 }
 
@@ -202,7 +209,7 @@ async fn ask(name: &str, address: SocketAddr) -> Option<String> {
         return match probe(address, DATABASE, ANSWER_LIMIT).await {
             Answer::Accepting => None,
             Answer::Refusing(why) => Some(why),
-            Answer::Silent => Some("it does not answer".into()),
+            Answer::Silent => Some("no response".into()),
         };
     }
     match health::check(address, ANSWER_LIMIT).await {
@@ -211,12 +218,12 @@ async fn ask(name: &str, address: SocketAddr) -> Option<String> {
     }
 }
 
-/// A database that is not ours is asked by `psql`, which knows every form of URL and TLS.
+/// Checks an external database with `psql`, which supports every form of URL and TLS.
 async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
     let problem = match (database_url(data), Psql::find(None)) {
         (Some(url), Some(psql)) => psql.query(&url, "select 1").await.err().map(|error| format!("{error:#}")),
-        (None, _) => Some(format!("the url of {shown} cannot be read")),
-        (_, None) => Some("not checked: there is no psql on the PATH".into()),
+        (None, _) => Some(format!("cannot read the URL of {shown}")),
+        (_, None) => Some("not checked: psql is not on the PATH".into()),
     };
     ProcessStatus {
         name: EXTERNAL.to_owned(),
@@ -232,7 +239,7 @@ async fn look_at_external(data: &DataDir, shown: &str) -> ProcessStatus {
     }
 }
 
-/// The database's URL, password included, as the supervisor wrote it down.
+/// The URL of the database, including the password, as written by the supervisor.
 pub(crate) fn database_url(data: &DataDir) -> Option<ConnectionUrl> {
     let text = std::fs::read_to_string(data.secrets().join("database-url")).ok()?;
     ConnectionUrl::parse(text.trim()).ok()
@@ -299,10 +306,10 @@ mod tests {
             assert!(!found.healthy);
             assert_eq!(found.problem.as_deref(), Some(expected));
         };
-        check(Phase::Running, Some(gone), "it is gone").await;
-        check(Phase::Running, Some(me.clone()), "it does not answer").await;
-        check(Phase::Starting, Some(me), "it is starting").await;
-        check(Phase::Restarting, None, "it ended").await;
+        check(Phase::Running, Some(gone), "not running").await;
+        check(Phase::Running, Some(me.clone()), "no response").await;
+        check(Phase::Starting, Some(me), "starting").await;
+        check(Phase::Restarting, None, "exited").await;
     }
 
     #[tokio::test]

@@ -1,19 +1,18 @@
-//! The supervisor: one detached process that keeps the others alive.
+//! The supervisor: one detached process that keeps the others running.
 //!
-//! It starts Postgres and the inference server at once, migrates the database when it is there,
-//! then starts the pipeline services. Whatever dies is started again after a growing pause, and so
-//! is what hangs: it is killed when it did not answer for a minute, Postgres for two. One that dies
-//! again and again is reported and does not hold up the others.
+//! It starts Postgres and the inference server at once, migrates the database when it is up, then
+//! starts the pipeline services. A process that dies is restarted after a growing pause. One that
+//! hangs is killed first: after a minute without a response, Postgres after two. One that dies
+//! repeatedly is reported and does not delay the others.
 
 mod backoff;
 mod database;
+mod hang;
 mod keep;
 mod leftovers;
 mod login;
 mod service;
-mod silence;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,54 +25,20 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use leftovers::{clear as clear_leftovers, found as leftovers};
 
 use super::paths::DataDir;
-use super::postgres::{Cluster, ClusterConfig, ConnectionUrl, Distribution};
-use super::privileges::RunAs;
+use super::plan::{DatabasePlan, Plan};
+use super::postgres::{Cluster, ClusterConfig};
 use super::process::ProcessId;
-use super::state::{Board, DatabaseState, Extent, StackLock, StackState, SupervisorState};
+use super::state::{DatabaseState, Extent, POSTGRES, SharedState, StackLock, StackState, SupervisorState};
 use super::{binaries, logs, premises};
-use database::{Embedded, remember_url};
+use database::{EmbeddedPostgres, write_url};
+use hang::HangPolicy;
 use keep::keep_alive;
-use service::{Service, Wiring};
-use silence::Patience;
+use service::{Dependencies, Service};
 
-pub use silence::USUAL_INTERVAL;
+pub(crate) use hang::DEFAULT_HEALTH_INTERVAL;
 
-/// Environment variable that marks every process of a stack with its data directory.
-pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
-
-/// Name of the database server among the processes.
-pub const POSTGRES: &str = "postgres";
-
-/// Where the database is.
-#[derive(Debug, Clone)]
-pub enum DatabasePlan {
-    /// A server somebody else runs.
-    External(ConnectionUrl),
-    /// A server of ours, with these binaries.
-    Embedded(Distribution),
-}
-
-/// What to keep alive.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Where everything lies.
-    pub data: DataDir,
-    /// How much of the stack.
-    pub extent: Extent,
-    /// The database.
-    pub database: DatabasePlan,
-    /// Directory of the server programs.
-    pub bin_dir: PathBuf,
-    /// Directory of the model store.
-    pub models: PathBuf,
-    /// How often each process is asked whether it still answers.
-    pub health_interval: Duration,
-    /// Who the services run as; Postgres too, where it is ours.
-    pub run_as: RunAs,
-}
-
-/// One task that keeps a process alive, and how to end it.
-struct Kept {
+/// A task that keeps a process running, and the token that stops it.
+struct SupervisedTask {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -81,27 +46,30 @@ struct Kept {
 /// Runs the stack until SIGTERM or SIGINT, or until its data directory is deleted.
 ///
 /// # Errors
-/// [`crate::error::AlreadyRunning`] when another supervisor has the data directory; otherwise what
-/// kept the stack from starting, which is also written to `stack.json`.
-pub async fn supervise(plan: Plan) -> anyhow::Result<()> {
-    // Already a session leader when started by hand from some shells: then it stays there.
+/// [`crate::error::AlreadyRunning`] if another supervisor runs on the data directory; otherwise the
+/// problem that kept the stack from starting, which is also written to `stack.json`.
+pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
+    // Fails if it already leads a session, as when started by hand from some shells; that is fine.
     let _ = nix::unistd::setsid();
     plan.data.create()?;
     let lock = StackLock::acquire(&plan.data)?;
     let mut state = StackState::load(&plan.data).unwrap_or_default();
-    clear_leftovers(&plan.data, &state).await.context("cannot end what an earlier supervisor left")?;
+    clear_leftovers(&plan.data, &state)
+        .await
+        .context("cannot stop the processes of an earlier supervisor")?;
     state.supervisor = Some(SupervisorState {
         process: ProcessId::current()?,
         since: Utc::now(),
         extent: plan.extent,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
+    // Ports stay, so that peers find the new processes where the old ones were.
     state.failure = None;
     state.processes.clear();
-    let board = Board::new(plan.data.clone(), state);
-    board.update(|_| {});
-    let ended = run(&plan, &board, &lock).await;
-    board.update(|state| {
+    let shared = SharedState::new(plan.data.clone(), state);
+    shared.update(|_| {});
+    let ended = run(&plan, &shared, &lock).await;
+    shared.update(|state| {
         state.supervisor = None;
         state.failure = ended.as_ref().err().map(|error| format!("{error:#}"));
         state.processes.clear();
@@ -109,46 +77,46 @@ pub async fn supervise(plan: Plan) -> anyhow::Result<()> {
     ended
 }
 
-async fn run(plan: &Plan, board: &Board, lock: &StackLock) -> anyhow::Result<()> {
+async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let kept = start(plan, board)?;
+    let tasks = start(plan, shared)?;
     tracing::info!(stack.extent = ?plan.extent, "supervising");
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            // A terminal that closes is no reason to stop.
+            // The stack must outlive the terminal it was started from.
             _ = hangup.recv() => {}
             _ = tick.tick() => {
                 if !lock.is_in_place(&plan.data) {
-                    tracing::warn!("the data directory is gone, stopping");
+                    tracing::warn!("the data directory was deleted; stopping");
                     break;
                 }
-                board.restore();
+                shared.restore();
                 rotate_logs(&plan.data);
             }
         }
     }
     tracing::info!("stopping");
-    for Kept { stop, task } in kept {
+    for SupervisedTask { stop, task } in tasks {
         stop.cancel();
         task.await.context("a supervising task panicked")?;
     }
     Ok(())
 }
 
-/// Starts everything; in the order in which it has to be stopped.
-fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
+/// Starts everything. Returns the tasks in the order in which they have to be stopped.
+fn start(plan: &Plan, shared: &SharedState) -> anyhow::Result<Vec<SupervisedTask>> {
     let (url, urls) = watch::channel(None);
     let (inference, inferences) = watch::channel(None);
-    let mut kept = Vec::new();
+    let mut tasks = Vec::new();
     let cluster = match &plan.database {
         DatabasePlan::External(external) => {
-            remember_url(&plan.data, external)?;
-            board.update(|state| {
+            write_url(&plan.data, external)?;
+            shared.update(|state| {
                 state.database = Some(DatabaseState { url: external.to_string(), embedded: None });
             });
             url.send_replace(Some(external.clone()));
@@ -160,32 +128,33 @@ fn start(plan: &Plan, board: &Board) -> anyhow::Result<Vec<Kept>> {
         }
     };
     if plan.extent == Extent::All {
-        let wiring = Wiring { database: urls, inference: inferences };
+        let dependencies = Dependencies { database: urls, inference: inferences };
         let plan = Plan { bin_dir: premises::prepare(plan)?, ..plan.clone() };
-        let pipeline = Service::pipeline(&plan, board, wiring)?;
-        let server = Service::inference(&plan, board, inference)?;
-        kept.push(launch(|stop| keep_alive(pipeline, board.clone(), stop)));
-        kept.push(launch(|stop| keep_alive(server, board.clone(), stop)));
+        // Stopped first, since it uses the other two.
+        let pipeline = Service::pipeline(&plan, shared, dependencies)?;
+        let server = Service::inference(&plan, shared, inference)?;
+        tasks.push(launch(|stop| keep_alive(pipeline, shared.clone(), stop)));
+        tasks.push(launch(|stop| keep_alive(server, shared.clone(), stop)));
     }
     if let Some(cluster) = cluster {
-        let embedded = Embedded::new(
+        let embedded = EmbeddedPostgres::new(
             plan.data.clone(),
             cluster,
-            board.clone(),
+            shared.clone(),
             url,
-            Patience::of_postgres(plan.health_interval),
+            HangPolicy::of_postgres(plan.health_interval),
         );
-        kept.push(launch(|stop| keep_alive(embedded, board.clone(), stop)));
+        tasks.push(launch(|stop| keep_alive(embedded, shared.clone(), stop)));
     }
-    Ok(kept)
+    Ok(tasks)
 }
 
-fn launch<F>(keep: impl FnOnce(CancellationToken) -> F) -> Kept
+fn launch<F>(keep: impl FnOnce(CancellationToken) -> F) -> SupervisedTask
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let stop = CancellationToken::new();
-    Kept { task: tokio::spawn(keep(stop.clone())), stop }
+    SupervisedTask { task: tokio::spawn(keep(stop.clone())), stop }
 }
 
 fn rotate_logs(data: &DataDir) {

@@ -1,10 +1,12 @@
-//! Which files of a published model the inference server reads, and which names are fit for a path.
+//! Selects the files of a published model that the inference server reads.
+//!
+//! Refuses names that would leave the model's folder.
 
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-/// Files that are taken from the model's own folder where they exist.
+/// Files that the server reads from the root of a repository, if they exist.
 const PLAIN: [&str; 13] = [
     "README.md",
     "added_tokens.json",
@@ -21,17 +23,17 @@ const PLAIN: [&str; 13] = [
     "tokenizer_config.json",
 ];
 
-/// Files without which a folder is no model.
+/// Files that every model needs.
 pub(super) const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 
-/// A checkpoint's layout: one file, or parts named by an index.
+/// Layout of a checkpoint: a single file, or parts listed by an index.
 struct Layout {
     index: &'static str,
     single: &'static str,
     part: (&'static str, &'static str),
 }
 
-/// In order of preference: a pickled checkpoint is taken only where nothing else is.
+/// In order of preference: a pickle can run code when it is loaded, so it comes last.
 const LAYOUTS: [Layout; 2] = [
     Layout {
         index: "model.safetensors.index.json",
@@ -45,48 +47,41 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// Names of the checkpoints a folder may hold, any one of which makes it a model.
+/// Names of checkpoints, any one of which makes a folder a model.
 pub(super) const CHECKPOINTS: [&str; 4] =
     [LAYOUTS[0].single, LAYOUTS[0].index, LAYOUTS[1].single, LAYOUTS[1].index];
 
-/// Whether a path is named like a GGUF file, which is a model by itself.
+/// True if a path has the extension of a GGUF file, which is a model by itself.
 pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gguf")
 }
 
-/// The names among `published` that the server reads, sorted; `file` is the GGUF file that is asked
-/// for, which is a model by itself, as is the only one of a repository without a checkpoint.
+/// Selects the files that the server reads from those published, sorted. A GGUF file is a model by
+/// itself: the one named by `file`, or the only one of a repository without a checkpoint.
 ///
 /// # Errors
-/// If a needed file or any checkpoint is missing, it is not clear which GGUF file is meant, or a
-/// name would leave the model's folder.
+/// If a needed file or any checkpoint is missing, the choice of a GGUF file is ambiguous, or a name
+/// would leave the folder of the model.
 pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Vec<&'a str>> {
     for name in published {
-        ensure!(is_inside(name), "the hub lists the file {name:?}, which would leave the model's folder");
+        ensure!(is_inside(name), "the hub lists {name:?}, a path outside the model's folder");
     }
-    let alone = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
-    let ggufs: Vec<&str> = published.iter().copied().filter(|name| alone(name)).collect();
-    if let Some(file) = file {
-        let found = ggufs.iter().find(|name| **name == file);
-        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
-        let found = found.with_context(|| format!("it has no GGUF file {file:?}; it has {}", known()))?;
-        return Ok(vec![found]);
-    }
-    if checkpoint(published).is_empty() && !ggufs.is_empty() {
-        ensure!(ggufs.len() == 1, "it has several GGUF files; name one by --file: {}", ggufs.join(", "));
-        return Ok(ggufs);
-    }
-    let has_gguf = published.iter().any(|name| is_gguf(Path::new(name)));
-    if checkpoint(published).is_empty() && has_gguf {
-        bail!("its GGUF files are in parts or in folders, and the inference server reads whole ones only");
+    if let Some(gguf) = wanted_gguf(published, file)? {
+        return Ok(vec![gguf]);
     }
     for needed in NEEDED {
-        ensure!(published.contains(&needed), "it has no {needed}, which the inference server needs");
+        ensure!(
+            published.contains(&needed),
+            "the repository has no {needed}, which the inference server needs"
+        );
     }
     let mut chosen: Vec<&str> = published.iter().copied().filter(|name| PLAIN.contains(name)).collect();
     let weights = checkpoint(published);
     if weights.is_empty() {
-        bail!("it has no weights the inference server reads: none of {}", CHECKPOINTS.join(", "));
+        bail!(
+            "the repository has no weights the inference server can read: expected one of {}",
+            CHECKPOINTS.join(", ")
+        );
     }
     chosen.extend(weights);
     chosen.extend(modules(published));
@@ -95,8 +90,33 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     Ok(chosen)
 }
 
-/// Whether a published name stays below the folder it is put into, whatever the file system makes
-/// of it.
+/// Selects a GGUF file: the one named by `file`, or the only one of a repository without a checkpoint.
+fn wanted_gguf<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Option<&'a str>> {
+    let is_whole = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
+    let ggufs: Vec<&str> = published.iter().copied().filter(|name| is_whole(name)).collect();
+    if let Some(file) = file {
+        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
+        let found = ggufs.iter().copied().find(|name| *name == file);
+        return found
+            .map(Some)
+            .with_context(|| format!("no GGUF file {file:?} in the repository; found {}", known()));
+    }
+    if !checkpoint(published).is_empty() {
+        return Ok(None);
+    }
+    match ggufs.as_slice() {
+        [only] => Ok(Some(only)),
+        [] if published.iter().any(|name| is_gguf(Path::new(name))) => bail!(
+            "the GGUF files of the repository are split or in folders, which the inference server does not support"
+        ),
+        [] => Ok(None),
+        several => {
+            bail!("the repository has several GGUF files; choose one with --file: {}", several.join(", "))
+        }
+    }
+}
+
+/// True if a published name stays inside the folder it is written to, on any file system.
 pub(super) fn is_inside(name: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     !name.contains(['\\', '\0', ':']) && name.split('/').all(plain)
@@ -108,7 +128,7 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
         if let Some(index) = named(layout.index) {
             let mut parts: Vec<&str> =
                 published.iter().copied().filter(|name| is_part(name, layout.part)).collect();
-            // An index over a single file exists too.
+            // Some repositories have an index for a single file.
             parts.extend(named(layout.single).filter(|_| parts.is_empty()));
             if !parts.is_empty() {
                 parts.push(index);
@@ -122,7 +142,7 @@ fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
     Vec::new()
 }
 
-/// `model-00001-of-00002.gguf`: files in parts are not read.
+/// True for `model-00001-of-00002.gguf`; split files are not supported.
 fn is_gguf_part(name: &str) -> bool {
     let Some((stem, part)) = name.trim_end_matches(".gguf").rsplit_once("-of-") else { return false };
     is_number(part) && stem.rsplit('-').next().is_some_and(is_number)
@@ -132,14 +152,14 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `model-00001-of-00002.safetensors` and the like.
+/// True for `model-00001-of-00002.safetensors` and the like.
 fn is_part(name: &str, (before, after): (&str, &str)) -> bool {
     let middle = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let numbers = middle.and_then(|middle| middle.split_once("-of-"));
     numbers.is_some_and(|(part, of)| is_number(part) && is_number(of))
 }
 
-/// Files of sentence-transformers' modules, whose folders are numbered: `1_Pooling`, `2_Dense`.
+/// Selects the files of sentence-transformers modules, in numbered folders such as `1_Pooling`.
 fn modules<'a>(published: &[&'a str]) -> Vec<&'a str> {
     let in_module = |name: &&str, file: &str| {
         name.split_once('/').is_some_and(|(folder, inner)| is_module(folder) && inner == file)
@@ -213,13 +233,13 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check(&["config.json", "model.safetensors"], "no tokenizer.json");
-        check(&["config.json", "tokenizer.json", "model.onnx"], "none of model.safetensors, ");
+        check(&["config.json", "tokenizer.json", "model.onnx"], "expected one of model.safetensors, ");
         check(
             &["README.md", "x-q4_0.gguf", "x-q8_0.gguf"],
-            "several GGUF files; name one by --file: x-q4_0.gguf, x-q8_0.gguf",
+            "several GGUF files; choose one with --file: x-q4_0.gguf, x-q8_0.gguf",
         );
-        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "in parts or in folders");
-        check(&["README.md", "q8/x.gguf"], "in parts or in folders");
+        check(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"], "are split or in folders");
+        check(&["README.md", "q8/x.gguf"], "are split or in folders");
     }
 
     #[test]
@@ -228,7 +248,7 @@ mod tests {
         assert_eq!(wanted(&published, Some("x-q8_0.gguf")).unwrap(), ["x-q8_0.gguf"]);
         for other in ["x.gguf", "y/z.gguf", "README.md", "x-00001-of-00002.gguf"] {
             let error = wanted(&published, Some(other)).unwrap_err().to_string();
-            assert!(error.contains("it has x-q4_0.gguf, x-q8_0.gguf"), "{error}");
+            assert!(error.contains("found x-q4_0.gguf, x-q8_0.gguf"), "{error}");
         }
         assert_eq!(wanted(&published[..2], None).unwrap(), ["x-q4_0.gguf"]);
         // A checkpoint comes before files that were made of it.
@@ -241,7 +261,7 @@ mod tests {
         for name in ["../x", "a/../../x", "/etc/passwd", "a//b", "a\\..\\b", "./x", "c:x", "a\0", ""] {
             let published = [&NEEDED[..], &["model.safetensors", name]].concat();
             let error = wanted(&published, None).unwrap_err().to_string();
-            assert!(error.contains("would leave the model's folder"), "{error}");
+            assert!(error.contains("a path outside the model's folder"), "{error}");
         }
     }
 }

@@ -1,138 +1,74 @@
-//! The published HTTP interface of a model hub: what a model's commit holds, and its files.
+//! The HTTP interface of a model hub: the files of a commit, and their content.
+//!
+//! Credentials go to the hub's own host only, and no redirect leaves https.
 
-mod patience;
+mod error;
+mod retry;
 
 use std::error::Error as _;
-use std::fmt;
 
+use observatory_client::Secret;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
-use super::record::Published;
+use super::record::PublishedDigest;
 
-pub use patience::Patience;
-pub(super) use patience::Tries;
+pub(crate) use error::HubError;
+pub(super) use retry::Retries;
+pub use retry::RetryPolicy;
 
-/// Where models are published unless another place is named.
-pub const DEFAULT_HUB: &str = "https://huggingface.co";
-/// Redirects followed for one file.
+/// The default hub.
+pub(crate) const DEFAULT_HUB: &str = "https://huggingface.co";
+/// Maximum redirects per request; a hub redirects to its storage once or twice.
 const MAX_REDIRECTS: usize = 8;
-/// Longest list of files that is read, in bytes.
+/// Maximum size of a listing in bytes, against a hub that sends without end.
 const LONGEST_LISTING: usize = 16 << 20;
 
-/// A credential, which no message shows.
-#[derive(Clone)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// How to reach a hub.
+/// Address, credentials and retries for a hub.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
-    /// Its address; a path before the interface's own is kept, a user and a password become
-    /// credentials.
+    /// Its address. A path is kept as a prefix; user and password become credentials.
     pub address: String,
-    /// Token sent to the hub's own host and to no other.
+    /// Token, sent only to the host of the hub.
     pub token: Option<Secret>,
-    /// Whether the proxies named by the environment are used.
+    /// True to use the proxies in the environment.
     pub proxy: bool,
-    /// How long to wait and how often to try again.
-    pub patience: Patience,
+    /// Time-outs and retries.
+    pub retry: RetryPolicy,
 }
 
-/// Why a hub gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// There is no such model, revision or file, or the hub hides it from us.
-    #[error("{host} has no {what}{said}")]
-    NotFound {
-        /// The hub's host.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// What the hub said about it, after a colon.
-        said: String,
-    },
-    /// It wants other credentials, or none of us at all.
-    #[error("{host} refuses {what} with status {status}{said}")]
-    Refused {
-        /// The hub's host.
-        host: String,
-        /// What was asked for.
-        what: String,
-        /// Its answer.
-        status: u16,
-        /// What the hub said about it, after a colon.
-        said: String,
-    },
-    /// It cannot answer now.
-    #[error("{host} answers with status {status}{}", retry_text(*.after))]
-    Busy {
-        /// The hub's host.
-        host: String,
-        /// Its answer.
-        status: u16,
-        /// When it wants to be asked again.
-        after: Option<std::time::Duration>,
-    },
-    /// No connection, or one that was lost.
-    #[error("{host}: {reason}")]
-    Network {
-        /// The hub's host.
-        host: String,
-        /// What happened.
-        reason: String,
-    },
-    /// It does not keep to the interface.
-    #[error("{host} {does}")]
-    Nonsense {
-        /// The hub's host.
-        host: String,
-        /// What it does instead.
-        does: String,
-    },
-}
-
-fn retry_text(after: Option<std::time::Duration>) -> String {
-    after.map(|after| format!(" and asks to come back in {} s", after.as_secs())).unwrap_or_default()
-}
-
-/// What a commit of a model holds.
+/// The files of a commit.
 #[derive(Debug)]
 pub(super) struct Listing {
-    /// The commit.
+    /// Hash of the commit.
     pub(super) sha: String,
-    pub(super) files: Vec<Listed>,
+    pub(super) files: Vec<ListedFile>,
 }
 
-/// A file of a commit; hubs may leave out all but its name.
+/// A file of a commit; hubs may omit everything but its name.
 #[derive(Debug, Clone)]
-pub(super) struct Listed {
+pub(super) struct ListedFile {
     pub(super) path: String,
     pub(super) size: Option<u64>,
-    pub(super) digest: Option<Published>,
+    pub(super) digest: Option<PublishedDigest>,
 }
 
-/// The beginning of an answer that carries a file.
+/// A response with a file, whose body has not been read yet.
 #[derive(Debug)]
-pub(super) struct Opened {
-    /// 200, 206, or 416 when the file ends before the byte asked for.
+pub(super) struct FileResponse {
+    /// 200, 206, or 416 if the file ends before the requested byte.
     pub(super) status: StatusCode,
     /// First byte of a 206.
     pub(super) start: u64,
     pub(super) size: Option<u64>,
-    pub(super) digest: Option<Published>,
+    pub(super) digest: Option<PublishedDigest>,
     response: Response,
     host: String,
 }
 
-impl Opened {
-    /// More of the body, or none when it ended.
+impl FileResponse {
+    /// Reads more of the body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, HubError> {
         self.response.chunk().await.map_err(|error| network(self.host.clone(), &error))
     }
@@ -144,33 +80,30 @@ pub(super) struct Hub {
     client: Client,
     address: Url,
     credentials: Credentials,
-    pub(super) patience: Patience,
+    pub(super) retry: RetryPolicy,
 }
 
 impl Hub {
-    /// Sets up the client; nothing is sent.
+    /// Creates the client without sending anything.
     ///
     /// # Errors
-    /// If the address or the token is not usable.
+    /// If the address or the token is invalid.
     pub(super) fn new(options: &HubOptions) -> anyhow::Result<Self> {
         let given = options.address.trim_end_matches('/');
-        // The address may hold a password, so that it is not repeated.
+        // The address may contain a password, so errors must not repeat it.
         let mut address = Url::parse(given)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none())
-            .ok_or_else(|| {
-                anyhow::anyhow!("the hub's address is no http:// or https:// address of a host")
-            })?;
+            .ok_or_else(|| anyhow::anyhow!("invalid hub address: expected http://HOST or https://HOST"))?;
         let credentials = Credentials::choose(&address, options.token.as_ref())?;
         let _ = (address.set_username(""), address.set_password(None));
-        // Fails only where a provider is installed already, which then serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        observatory_client::install_crypto_provider();
         let client = match builder(options).build() {
             Ok(client) => client,
-            // A bare container holds no certificates: a mirror by http can be had all the same.
+            // A bare container has no root certificates; a mirror over http works without them.
             Err(error) => builder(options).tls_certs_only([]).build().map_err(|_| error)?,
         };
-        Ok(Self { client, address, credentials, patience: options.patience })
+        Ok(Self { client, address, credentials, retry: options.retry })
     }
 
     /// The address without credentials.
@@ -178,16 +111,16 @@ impl Hub {
         self.address.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Files and commit of a revision, by as many tries as allowed.
+    /// Lists the files of a revision, with retries.
     pub(super) async fn listing(&self, name: &str, revision: &str) -> Result<Listing, HubError> {
         let mut url = self.url(&["api", "models"], name, &["revision", revision]);
         url.set_query(Some("blobs=true"));
         let what = format!("model {name} at revision {revision}");
-        let mut tries = Tries::new(self.patience);
+        let mut retries = Retries::new(self.retry);
         loop {
             match self.read_listing(&url, &what).await {
                 Ok(body) => return self.parse_listing(&body),
-                Err(error) => tries.pause(error).await?,
+                Err(error) => retries.pause(error).await?,
             }
         }
     }
@@ -199,7 +132,7 @@ impl Hub {
             body.extend_from_slice(chunk.as_ref());
             if body.len() > LONGEST_LISTING {
                 return Err(
-                    self.nonsense(format!("lists more than {} MiB for {what}", LONGEST_LISTING >> 20))
+                    self.protocol_error(format!("lists more than {} MiB for {what}", LONGEST_LISTING >> 20))
                 );
             }
         }
@@ -207,23 +140,22 @@ impl Hub {
     }
 
     fn parse_listing(&self, body: &[u8]) -> Result<Listing, HubError> {
-        let info: ModelInfo = serde_json::from_slice(body).map_err(|error| {
-            self.nonsense(format!("answers with something else than a model's description: {error}"))
-        })?;
+        let info: ModelInfo = serde_json::from_slice(body)
+            .map_err(|error| self.protocol_error(format!("sent an invalid model description: {error}")))?;
         if !is_commit(&info.sha) {
-            return Err(self.nonsense(format!("names {:?} as the commit", info.sha)));
+            return Err(self.protocol_error(format!("sent an invalid commit {:?}", info.sha)));
         }
         Ok(Listing { sha: info.sha, files: info.siblings.into_iter().map(Sibling::into_listed).collect() })
     }
 
-    /// One try to open a file of a commit from byte `from` on.
+    /// Requests a file of a commit from byte `from` on, without retries.
     pub(super) async fn open(
         &self,
         name: &str,
         sha: &str,
         path: &str,
         from: u64,
-    ) -> Result<Opened, HubError> {
+    ) -> Result<FileResponse, HubError> {
         let parts: Vec<&str> = ["resolve", sha].into_iter().chain(path.split('/')).collect();
         let url = self.url(&[], name, &parts);
         self.get(url, &format!("file {path} of {name}"), from).await
@@ -237,13 +169,14 @@ impl Hub {
         url
     }
 
-    /// Follows redirects by itself: credentials stay with the hub's own host, and what the hub says
-    /// of a large file stands on the redirect to the place that holds it.
-    async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<Opened, HubError> {
-        let mut told = Told::default();
+    /// Sends a request and follows redirects by itself, because credentials must stay with the host
+    /// of the hub, and the size and digest of a large file are headers of the redirect.
+    async fn get(&self, mut url: Url, what: &str, from: u64) -> Result<FileResponse, HubError> {
+        let mut info = FileInfo::default();
         for _ in 0..=MAX_REDIRECTS {
+            // A redirect to another origin must not see the credentials.
             let own = url.origin() == self.address.origin();
-            // Compressed on the way a file could not be continued, and its size would be another.
+            // A compressed transfer could not be resumed, and its size would differ.
             let mut request =
                 if own { self.credentials.get(&self.client, &url) } else { self.client.get(url.clone()) };
             request = request.header(header::ACCEPT_ENCODING, "identity");
@@ -252,14 +185,14 @@ impl Hub {
             }
             let host = url.host_str().unwrap_or_default().to_owned();
             let response = request.send().await.map_err(|error| network(host.clone(), &error))?;
-            told.read(response.headers(), own);
+            info.read(response.headers(), own);
             match response.status().as_u16() {
-                200 | 206 | 416 => return Ok(told.opened(response, host)),
+                200 | 206 | 416 => return Ok(info.opened(response, host)),
                 301 | 302 | 303 | 307 | 308 => url = self.follow(&url, response.headers(), what)?,
                 _ => return Err(refusal(&response, host, what)),
             }
         }
-        Err(self.nonsense(format!("redirects more than {MAX_REDIRECTS} times for {what}")))
+        Err(self.protocol_error(format!("redirects more than {MAX_REDIRECTS} times for {what}")))
     }
 
     fn follow(&self, from: &Url, headers: &HeaderMap, what: &str) -> Result<Url, HubError> {
@@ -268,13 +201,13 @@ impl Hub {
             Some(to) if to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http") => {
                 Ok(to)
             }
-            Some(to) => Err(self.nonsense(format!("redirects {what} from https to {}", to.scheme()))),
-            None => Err(self.nonsense(format!("redirects {what} without saying where to"))),
+            Some(to) => Err(self.protocol_error(format!("redirects {what} from https to {}", to.scheme()))),
+            None => Err(self.protocol_error(format!("redirects {what} without a location"))),
         }
     }
 
-    pub(super) fn nonsense(&self, does: String) -> HubError {
-        HubError::Nonsense { host: self.host(), does }
+    pub(super) fn protocol_error(&self, problem: String) -> HubError {
+        HubError::Protocol { host: self.host(), problem }
     }
 
     pub(super) fn host(&self) -> String {
@@ -282,7 +215,7 @@ impl Hub {
     }
 }
 
-/// A commit is named by a whole hexadecimal hash; it goes into addresses and onto the terminal.
+/// True for a full hexadecimal hash. Checked because it becomes part of URLs and output.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64)
         && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
@@ -295,39 +228,40 @@ fn builder(options: &HubOptions) -> ClientBuilder {
         .referer(false)
         .no_gzip()
         .no_brotli()
-        .connect_timeout(options.patience.connect)
-        .read_timeout(options.patience.read);
+        .connect_timeout(options.retry.connect)
+        .read_timeout(options.retry.read);
     if options.proxy { builder } else { builder.no_proxy() }
 }
 
-/// What the hub's own host is shown, and no other.
+/// Credentials for the host of the hub.
 #[derive(Debug)]
 enum Credentials {
     None,
     Token(HeaderValue),
-    /// User and password as the address wrote them.
+    /// User and password from the address, percent-encoded.
     Address(String, Secret),
 }
 
 impl Credentials {
-    /// The token, else what the address holds.
+    /// Chooses the token, or else the credentials in the address.
     fn choose(address: &Url, token: Option<&Secret>) -> anyhow::Result<Self> {
-        if let Some(token) = token.map(|token| token.0.trim()).filter(|token| !token.is_empty()) {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| anyhow::anyhow!("the hub's token holds characters that no header may hold"))?;
+        if let Some(token) = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty()) {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                anyhow::anyhow!("the hub token contains characters that are not allowed in a header")
+            })?;
             value.set_sensitive(true);
             return Ok(Self::Token(value));
         }
         let password = address.password().unwrap_or_default().to_owned();
         let none = address.username().is_empty() && password.is_empty();
-        Ok(if none { Self::None } else { Self::Address(address.username().to_owned(), Secret(password)) })
+        Ok(if none { Self::None } else { Self::Address(address.username().to_owned(), password.into()) })
     }
 
     fn get(&self, client: &Client, url: &Url) -> RequestBuilder {
         let mut url = url.clone();
         if let Self::Address(user, password) = self {
-            // The client makes a header of these.
-            let _ = (url.set_username(user), url.set_password(Some(&password.0)));
+            // reqwest turns these into an Authorization header.
+            let _ = (url.set_username(user), url.set_password(Some(password.reveal())));
         }
         match self {
             Self::Token(value) => client.get(url).header(header::AUTHORIZATION, value.clone()),
@@ -358,42 +292,49 @@ struct LargeFile {
 }
 
 impl Sibling {
-    /// The blob of a large file is only a pointer to it, so that its own digest goes first.
-    fn into_listed(self) -> Listed {
+    /// Prefers the digest of a large file itself, since its blob is only a pointer.
+    fn into_listed(self) -> ListedFile {
         let (size, digest) = match self.lfs {
             Some(large) => (large.size.or(self.size), large.sha256),
             None => (self.size, self.blob_id),
         };
-        let digest = digest.as_deref().and_then(Published::of_hex);
-        Listed { path: self.rfilename, size, digest }
+        let digest = digest.as_deref().and_then(PublishedDigest::of_hex);
+        ListedFile { path: self.rfilename, size, digest }
     }
 }
 
-/// What the answers on the way to a file said about it.
+/// Facts about a file from the headers of its response and redirects.
 #[derive(Debug, Default)]
-struct Told {
+struct FileInfo {
     size: Option<u64>,
-    digest: Option<Published>,
+    digest: Option<PublishedDigest>,
 }
 
-impl Told {
+impl FileInfo {
     fn read(&mut self, headers: &HeaderMap, own: bool) {
-        // An ETag of the place a redirect leads to is that place's own affair.
+        // The ETag of the storage that a redirect leads to need not be a digest.
         let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag").filter(|_| own));
-        self.digest = self.digest.take().or_else(|| Published::of_etag(&etag?));
+        self.digest = self.digest.take().or_else(|| PublishedDigest::of_etag(&etag?));
         self.size = self.size.or_else(|| text(headers, "x-linked-size")?.parse().ok());
     }
 
-    fn opened(self, response: Response, host: String) -> Opened {
+    fn opened(self, response: Response, host: String) -> FileResponse {
         let status = response.status();
         let (start, total) =
             text(response.headers(), "content-range").map_or((0, None), |range| content_range(&range));
         let length = response.content_length().filter(|_| status == StatusCode::OK);
-        Opened { status, start, size: self.size.or(total).or(length), digest: self.digest, response, host }
+        FileResponse {
+            status,
+            start,
+            size: self.size.or(total).or(length),
+            digest: self.digest,
+            response,
+            host,
+        }
     }
 }
 
-/// First byte and size of the whole in `bytes 5-9/10` or `bytes */10`.
+/// Parses first byte and total size from `bytes 5-9/10` or `bytes */10`.
 fn content_range(value: &str) -> (u64, Option<u64>) {
     let (range, total) = value.trim().trim_start_matches("bytes").trim().split_once('/').unwrap_or_default();
     let start = range.split('-').next().and_then(|start| start.trim().parse().ok());
@@ -410,12 +351,12 @@ fn refusal(response: &Response, host: String, what: &str) -> HubError {
     match status {
         404 | 410 => HubError::NotFound { host, what, said },
         _ if absent => HubError::NotFound { host, what, said },
-        408 | 429 | 500.. => HubError::Busy { host, status, after: patience::retry_after(headers) },
+        408 | 429 | 500.. => HubError::Busy { host, status, after: retry::retry_after(headers) },
         _ => HubError::Refused { host, what, status, said },
     }
 }
 
-/// What a server says is shown without what a terminal would take for a command.
+/// Removes control characters from a message of the server, which could be terminal commands.
 fn clean(said: &str) -> String {
     said.chars().filter(|char| !char.is_control()).take(200).collect()
 }
@@ -424,7 +365,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// The innermost causes say what went wrong; the outermost repeats an address that may be signed.
+/// Describes a network error by its causes. The outermost error repeats the URL, which may contain
+/// a signature.
 fn network(host: String, error: &reqwest::Error) -> HubError {
     let mut reason = String::new();
     let mut source = error.source();
@@ -433,7 +375,7 @@ fn network(host: String, error: &reqwest::Error) -> HubError {
         source = cause.source();
     }
     if error.is_timeout() {
-        reason = "no answer in time".to_owned();
+        reason = "timed out".to_owned();
     } else if reason.is_empty() {
         reason = "the connection was lost".to_owned();
     }
@@ -445,8 +387,8 @@ mod tests {
     use super::*;
 
     fn options(address: &str, token: Option<&str>) -> HubOptions {
-        let token = token.map(|token| Secret(token.to_owned()));
-        HubOptions { address: address.to_owned(), token, proxy: false, patience: Patience::default() }
+        let token = token.map(|token| Secret::from(token.to_owned()));
+        HubOptions { address: address.to_owned(), token, proxy: false, retry: RetryPolicy::default() }
     }
 
     #[test]
@@ -460,7 +402,7 @@ mod tests {
         check("http://u:secret@h:81/x/y/", "http://h:81/x/y/api/models/a/b/revision/refs%2Fpr%2F1");
         for address in ["hub.example", "ftp://hub.example", "", "http://", "https://h?x=1"] {
             let error = Hub::new(&options(address, None)).unwrap_err().to_string();
-            assert!(error.contains("no http:// or https:// address"), "{address}: {error}");
+            assert!(error.contains("invalid hub address"), "{address}: {error}");
         }
     }
 
@@ -479,7 +421,6 @@ mod tests {
         check("http://u%40x:p@h", None, Some("Basic dUB4OnA="));
         check("http://u:p@h", Some("t"), Some("Bearer t"));
         assert!(Hub::new(&options("http://h", Some("a\nb"))).is_err());
-        assert_eq!(format!("{:?}", Secret("x".to_owned())), "Secret(..)");
     }
 
     #[test]
@@ -494,13 +435,13 @@ mod tests {
         let seen: Vec<_> = listing
             .files
             .iter()
-            .map(|file| (file.path.as_str(), file.size, file.digest.as_ref().map(Published::hex)))
+            .map(|file| (file.path.as_str(), file.size, file.digest.as_ref().map(PublishedDigest::hex)))
             .collect();
         assert_eq!(seen, [("x", Some(3), Some(&*blob)), ("y", None, None), ("z", Some(9), Some(&*large))]);
         for broken in ["", "<html>", r#"{"sha":"main","siblings":[]}"#, r#"{"sha":"../../x","siblings":[]}"#]
         {
             assert!(
-                matches!(hub.parse_listing(broken.as_bytes()), Err(HubError::Nonsense { .. })),
+                matches!(hub.parse_listing(broken.as_bytes()), Err(HubError::Protocol { .. })),
                 "{broken}"
             );
         }

@@ -1,4 +1,6 @@
-//! How far a pull is: one line that is drawn anew on a terminal, plain lines elsewhere.
+//! Progress of a pull: one live line on a terminal, plain lines elsewhere.
+//!
+//! Bytes, speed and remaining time.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -6,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::output::progress;
 
-/// Time between two drawings on a terminal.
+/// Interval between redraws on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Time between two plain lines about one file.
+/// Interval between plain lines about a file, which fill a log file.
 const REPEAT: Duration = Duration::from_secs(10);
-/// Width of the bar.
+/// Width of the bar in characters.
 const WIDTH: u64 = 24;
 
-/// Bytes as people read them.
+/// A number of bytes with a decimal unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes(pub(crate) u64);
 
@@ -28,14 +30,14 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Shows how a pull goes on.
+/// Shows the progress of a pull.
 #[derive(Debug)]
 pub(super) struct Meter {
     terminal: bool,
     file: String,
     size: Option<u64>,
     done: u64,
-    /// Bytes of the file that were there when it was begun: they say nothing about the speed.
+    /// Bytes that were there at the start, which do not count for the speed.
     began_at: u64,
     began: Instant,
     drawn: Instant,
@@ -55,7 +57,7 @@ impl Meter {
         }
     }
 
-    /// A file is begun, or continued from byte `from` on.
+    /// Starts a file, or resumes it at byte `from`.
     pub(super) fn begin(&mut self, file: &str, from: u64, size: Option<u64>) {
         self.clear();
         let now = Instant::now();
@@ -65,12 +67,12 @@ impl Meter {
             self.draw();
         } else {
             let size = size.map_or_else(|| "unknown size".to_owned(), |size| Bytes(size).to_string());
-            let resumed = if from > 0 { format!(", from {} on", Bytes(from)) } else { String::new() };
+            let resumed = if from > 0 { format!(", resuming at {}", Bytes(from)) } else { String::new() };
             progress(format_args!("{file}: {size}{resumed}"));
         }
     }
 
-    /// So many bytes more.
+    /// Adds received bytes, and redraws if it is time.
     pub(super) fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         let wait = if self.terminal { REDRAW } else { REPEAT };
@@ -85,7 +87,7 @@ impl Meter {
         }
     }
 
-    /// Leaves the terminal's line to others.
+    /// Erases the line, so that others can be printed.
     pub(super) fn clear(&mut self) {
         if self.terminal && !self.file.is_empty() {
             let _ = write!(io::stderr(), "\r\x1b[K");

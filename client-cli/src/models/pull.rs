@@ -1,5 +1,5 @@
-//! From a hub into the store: nothing is seen of a model there before every file is whole and
-//! checked.
+//! Pulls a model from a hub into the store. The model appears there only when every file is
+//! complete and verified.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,46 +13,46 @@ use reqwest::StatusCode;
 use serde::Serialize;
 
 use super::files::{self, CHECKPOINTS};
-use super::hub::{Hub, HubError, HubOptions, Listed, Listing, Opened, Tries};
+use super::hub::{FileResponse, Hub, HubError, HubOptions, ListedFile, Listing, Retries};
 use super::meter::{Bytes, Meter};
-use super::record::{FileRecord, Published, Record, Source, Sums};
-use super::work::{Claim, Partial, Work, check_room};
-use super::{check_folder, check_name, place};
+use super::record::{Digests, FileRecord, PublishedDigest, Record, Source};
+use super::work::{ModelLock, Partial, WorkingFolder, check_room};
+use super::{check_folder, check_name, install};
 use crate::error::{Hint, Hinted};
 use crate::output::progress;
 
-/// Branch that is meant when no revision is named.
+/// Default branch.
 const DEFAULT_REVISION: &str = "main";
 
-/// What to pull.
+/// Request for a model.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// ORGANISATION/NAME.
     pub name: String,
-    /// Branch, tag or commit; the main branch when left out.
+    /// Branch, tag or commit; the main branch if unset.
     pub revision: Option<String>,
-    /// The GGUF file that is meant, in a repository of several.
+    /// GGUF file to pull from a repository with several.
     pub file: Option<String>,
-    /// Whether the network must not be used.
+    /// True to stay off the network.
     pub offline: bool,
 }
 
-/// How a pull ended.
+/// Result of a pull.
 #[derive(Debug, Serialize)]
 pub struct Pulled {
     /// ORGANISATION/NAME.
     pub name: String,
     /// Folder in the store.
     pub path: PathBuf,
-    /// The commit, as far as one is known.
+    /// The commit, if known.
     pub revision: Option<String>,
-    /// Where it came from.
+    /// The hub, or another origin.
     pub origin: Option<String>,
-    /// Whether the store was changed.
+    /// True if the store was changed.
     pub changed: bool,
-    /// Bytes of the model.
+    /// Size of the model.
     pub bytes: u64,
-    /// Bytes that came over the network this time.
+    /// Bytes received by this pull.
     pub received: u64,
     /// The files with their digests.
     pub files: Vec<FileRecord>,
@@ -60,7 +60,7 @@ pub struct Pulled {
 
 impl fmt::Display for Pulled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.changed { "pulled" } else { "stands in the store" };
+        let verb = if self.changed { "pulled" } else { "is up to date" };
         write!(f, "{} {verb}", self.name)?;
         if let Some(revision) = &self.revision {
             write!(f, " at {revision}")?;
@@ -69,11 +69,11 @@ impl fmt::Display for Pulled {
     }
 }
 
-/// Pulls a model; does nothing when the store has it at that revision.
+/// Pulls a model, unless the store has it at that revision.
 ///
 /// # Errors
-/// If the hub does not give it, a file is not what the hub says it is, or the store cannot be
-/// written. What came until then is kept, and the next pull goes on from there.
+/// If the hub refuses, a file does not match its digest, or the store cannot be written to. Files
+/// received so far are kept, and the next pull resumes from there.
 pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyhow::Result<Pulled> {
     check_name(&request.name)?;
     let asked = request.revision.as_deref().unwrap_or(DEFAULT_REVISION);
@@ -81,25 +81,27 @@ pub async fn pull(store: &Path, request: &Request, options: &HubOptions) -> anyh
     if request.offline {
         return offline(store, request);
     }
-    // A commit never changes: nobody has to be asked about it.
-    if let Some(pulled) = standing(store, request, asked)? {
+    // A commit never changes, so a stored one needs no request.
+    if let Some(pulled) = up_to_date(store, request, asked)? {
         return Ok(pulled);
     }
+    // Another process may have pulled it while this one waited for the lock, so check once more
+    // after the listing.
     let hub = Hub::new(options)?;
-    let _claim = claim(store, &request.name).await?;
+    let _lock = lock(store, &request.name).await?;
     let listing = hub.listing(&request.name, asked).await.map_err(advise)?;
-    if let Some(pulled) = standing(store, request, &listing.sha)? {
+    if let Some(pulled) = up_to_date(store, request, &listing.sha)? {
         return Ok(pulled);
     }
-    let work = Work::of(store, &request.name)?;
+    let work = WorkingFolder::of(store, &request.name)?;
     let mut pull =
         Pull { hub: &hub, listing: &listing, request, store, work, meter: Meter::new(), received: 0 };
     let record = pull.gather(asked).await?;
     let (received, path) = (pull.received, pull.finish(&record)?);
-    Ok(Pulled { changed: true, received, ..described(&request.name, path, Some(record)) })
+    Ok(Pulled { changed: true, received, ..summary(&request.name, path, Some(record)) })
 }
 
-fn described(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
+fn summary(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
     Pulled {
         name: name.to_owned(),
         path,
@@ -113,14 +115,14 @@ fn described(name: &str, path: PathBuf, record: Option<Record>) -> Pulled {
 }
 
 impl Request {
-    /// Whether the model holds the file that is asked for, if one is.
+    /// True if the model contains the requested file, if any.
     fn finds_its_file(&self, record: &Record) -> bool {
         self.file.as_ref().is_none_or(|file| record.files.iter().any(|has| has.path == *file))
     }
 }
 
-/// The model of the store if it stands at this commit of a hub with all its files.
-fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
+/// Returns the stored model if it is at this commit with all its files.
+fn up_to_date(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Option<Pulled>> {
     let (name, path) = (request.name.as_str(), store.join(&request.name));
     let record = Record::read(&path)?;
     let here = record.filter(|record| {
@@ -129,14 +131,14 @@ fn standing(store: &Path, request: &Request, commit: &str) -> anyhow::Result<Opt
             && request.finds_its_file(record)
             && record.looks_whole(&path)
     });
-    Ok(here.map(|record| described(name, path, Some(record))))
+    Ok(here.map(|record| summary(name, path, Some(record))))
 }
 
-/// The model of the store if it answers what was asked without a look at the network.
+/// Returns the stored model if it satisfies the request without network access.
 fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
     let path = store.join(&request.name);
-    let hint = "pull it where a hub can be reached and copy its folder here with `observatory models import`, \
-                or leave away --offline and OBSERVATORY_OFFLINE";
+    let hint = "pull it on a machine that can reach a hub and copy its folder here with `observatory models import`, \
+                or omit --offline and OBSERVATORY_OFFLINE";
     if check_folder(&path).is_err() {
         let text = format!("offline, and {} is not in the model store {}", request.name, store.display());
         return Err(Hinted::error(text, hint));
@@ -145,18 +147,21 @@ fn offline(store: &Path, request: &Request) -> anyhow::Result<Pulled> {
     if let Some(file) = &request.file
         && !record.as_ref().is_some_and(|record| request.finds_its_file(record))
     {
-        return Err(Hinted::error(format!("offline, and {} in the store is not {file}", request.name), hint));
+        return Err(Hinted::error(
+            format!("offline, and {} in the model store is not {file}", request.name),
+            hint,
+        ));
     }
     if let Some(asked) = &request.revision {
         let has = record.as_ref().and_then(|record| record.revision.as_deref());
         let branch = record.as_ref().and_then(|record| record.requested.as_deref());
         if has != Some(asked) && branch != Some(asked) {
-            let has = has.unwrap_or("no known revision");
-            let text = format!("offline, and the store has {} at {has}, not at {asked}", request.name);
+            let has = has.unwrap_or("an unknown revision");
+            let text = format!("offline, and {} in the model store is at {has}, not {asked}", request.name);
             return Err(Hinted::error(text, hint));
         }
     }
-    Ok(described(&request.name, path, record))
+    Ok(summary(&request.name, path, record))
 }
 
 fn check_revision(revision: &str) -> anyhow::Result<()> {
@@ -166,59 +171,59 @@ fn check_revision(revision: &str) -> anyhow::Result<()> {
         && revision.chars().all(fit)
         && !revision.starts_with(['-', '/'])
         && !revision.contains("..");
-    ensure!(good, "`{revision}` is no revision: a branch, a tag or a commit is wanted");
+    ensure!(good, "invalid revision `{revision}`: expected a branch, tag or commit");
     Ok(())
 }
 
-async fn claim(store: &Path, name: &str) -> anyhow::Result<Claim> {
+async fn lock(store: &Path, name: &str) -> anyhow::Result<ModelLock> {
     let (store, name) = (store.to_owned(), name.to_owned());
-    tokio::task::spawn_blocking(move || Claim::on(&store, &name)).await?
+    tokio::task::spawn_blocking(move || ModelLock::on(&store, &name)).await?
 }
 
-/// What the user can do about a hub's answer.
+/// Adds a hint to an error of the hub.
 fn advise(error: HubError) -> anyhow::Error {
     let hint = match &error {
         HubError::NotFound { .. } => {
-            "check the name and the revision; a private model needs a token in HF_TOKEN and looks missing without"
+            "check the name and the revision; a private model is not found without a token in HF_TOKEN"
         }
         HubError::Refused { status: 401 | 403, .. } => {
-            "set HF_TOKEN to a token that may read it; a gated model's terms are accepted on the hub's page first"
+            "set HF_TOKEN to a token that may read it; to use a gated model, accept its terms on the hub first"
         }
         HubError::Busy { .. } | HubError::Network { .. } => {
-            "pull again later, which goes on where this ended; a mirror can be named by HF_ENDPOINT"
+            "try again later, which resumes the pull, or set HF_ENDPOINT to a mirror"
         }
-        _ => "check the hub's address in HF_ENDPOINT",
+        _ => "check the address of the hub in HF_ENDPOINT",
     };
-    Hinted::on(error, hint)
+    Hinted::wrap(error, hint)
 }
 
-/// Whether the error says that the hub has no such thing.
+/// True if the hub has no such model, revision or file.
 pub fn is_not_found(error: &anyhow::Error) -> bool {
     let hinted = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>());
     hinted
-        .filter_map(|hinted| hinted.error_itself().downcast_ref())
+        .filter_map(|hinted| hinted.inner().downcast_ref())
         .any(|error| matches!(error, HubError::NotFound { .. }))
 }
 
-/// One pull on its way.
+/// A pull in progress.
 struct Pull<'a> {
     hub: &'a Hub,
     listing: &'a Listing,
     request: &'a Request,
     store: &'a Path,
-    work: Work,
+    work: WorkingFolder,
     meter: Meter,
     received: u64,
 }
 
-/// Why a try at a file brought no whole file.
+/// Failure of an attempt to get a file.
 enum Fault {
-    /// The hub's doing; another try may help.
+    /// An error of the hub; another attempt may help.
     Hub(HubError),
-    /// The bytes are whole and wrong. When some were there before, they are at fault and the file
-    /// is begun anew.
-    Spoilt { resumed: bool, error: anyhow::Error },
-    /// Another try does not help.
+    /// The file is complete but has the wrong digest. If it was resumed, the old bytes are to blame
+    /// and it is downloaded again.
+    Corrupt { resumed: bool, error: anyhow::Error },
+    /// Another attempt does not help.
     Fatal(anyhow::Error),
 }
 
@@ -234,21 +239,21 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// A file that is whole and has the right digest.
-struct Whole {
+/// A complete file with a verified digest.
+struct VerifiedFile {
     partial: PathBuf,
     record: FileRecord,
 }
 
 impl Pull<'_> {
-    /// Brings every wanted file into the working folder, then puts the model together there.
+    /// Downloads all selected files to the working folder, and assembles the model there.
     async fn gather(&mut self, asked: &str) -> anyhow::Result<Record> {
         let (name, sha) = (&self.request.name, &self.listing.sha);
         let published: Vec<&str> = self.listing.files.iter().map(|file| file.path.as_str()).collect();
         let wanted = files::wanted(&published, self.request.file.as_deref())
-            .with_context(|| format!("{name} at {sha} cannot be served"))?;
+            .with_context(|| format!("cannot pull {name} at {sha}"))?;
         let listed = self.listing.files.iter().filter(|file| wanted.contains(&file.path.as_str()));
-        let listed: Vec<Listed> = listed.cloned().collect();
+        let listed: Vec<ListedFile> = listed.cloned().collect();
         self.reuse(&listed)?;
         let total: u64 = listed.iter().filter_map(|file| file.size).sum();
         let missing = total.saturating_sub(self.work.bytes()?);
@@ -285,17 +290,17 @@ impl Pull<'_> {
         Ok(record)
     }
 
-    /// Puts the gathered model into the store.
+    /// Moves the assembled model into the store.
     fn finish(self, record: &Record) -> anyhow::Result<PathBuf> {
         let (model, target) = (self.work.model(), self.store.join(&self.request.name));
-        ensure!(record.looks_whole(&model), "{} changed while it was put together", model.display());
-        place(&model, &target)?;
+        ensure!(record.looks_whole(&model), "{} was changed during the pull", model.display());
+        install(&model, &target)?;
         self.work.clear();
         Ok(target)
     }
 
-    /// Files that the model of the store has already at this digest are not fetched again.
-    fn reuse(&self, listed: &[Listed]) -> anyhow::Result<()> {
+    /// Links files that the stored model already has with the same digest.
+    fn reuse(&self, listed: &[ListedFile]) -> anyhow::Result<()> {
         let target = self.store.join(&self.request.name);
         let Some(record) = Record::read(&target)? else { return Ok(()) };
         for file in listed {
@@ -305,39 +310,41 @@ impl Pull<'_> {
                 has.sha256 == digest.hex() || has.git_blob.as_deref() == Some(digest.hex())
             });
             let (from, to) = (target.join(&file.path), self.work.partial(&file.path, digest));
-            // A shorter file would be written to, and with it the model that is served.
-            let intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
-            if same && !to.exists() && intact() && fs::hard_link(&from, &to).is_err() {
+            // A shorter file would be appended to through the link, which would damage the stored
+            // model.
+            let check_intact = || fs::metadata(&from).is_ok_and(|found| found.len() == size);
+            if same && !to.exists() && check_intact() && fs::hard_link(&from, &to).is_err() {
                 fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
             }
         }
         Ok(())
     }
 
-    /// One file, by as many tries as allowed.
-    async fn fetch(&mut self, file: &Listed) -> anyhow::Result<Whole> {
-        let mut tries = Tries::new(self.hub.patience);
+    /// Downloads a file, with retries.
+    async fn fetch(&mut self, file: &ListedFile) -> anyhow::Result<VerifiedFile> {
+        let mut retries = Retries::new(self.hub.retry);
         loop {
             let before = self.received;
             match self.attempt(file).await {
                 Ok(whole) => return Ok(whole),
                 Err(Fault::Hub(error)) => {
+                    // Slow but steady progress must not exhaust the attempts.
                     if self.received > before {
-                        tries.progressed();
+                        retries.reset();
                     }
                     self.meter.clear();
-                    tries.pause(error).await.map_err(advise)?;
+                    retries.pause(error).await.map_err(advise)?;
                 }
-                Err(Fault::Spoilt { resumed: true, error }) => {
+                Err(Fault::Corrupt { resumed: true, error }) => {
                     self.meter.clear();
-                    progress(format_args!("{error}; beginning it anew"));
+                    progress(format_args!("{error}; downloading it again"));
                 }
-                Err(Fault::Spoilt { error, .. } | Fault::Fatal(error)) => return Err(error),
+                Err(Fault::Corrupt { error, .. } | Fault::Fatal(error)) => return Err(error),
             }
         }
     }
 
-    async fn attempt(&mut self, file: &Listed) -> Result<Whole, Fault> {
+    async fn attempt(&mut self, file: &ListedFile) -> Result<VerifiedFile, Fault> {
         let partial = self.work.find(&file.path, file.digest.as_ref())?;
         if let Some(partial) = &partial
             && file.size.is_some_and(|size| partial.len >= size)
@@ -347,7 +354,7 @@ impl Pull<'_> {
         let from = partial.as_ref().map_or(0, |partial| partial.len);
         let opened = self.open(file, from).await?;
         let digest = self.digest(file, &opened)?;
-        // What is there belongs to another version: the answer is about bytes that are not wanted.
+        // The partial file belonged to another version, so the response starts at the wrong byte.
         let stale = self.work.find(&file.path, Some(&digest))?.is_none() && from > 0;
         let opened = if stale { self.open(file, 0).await? } else { opened };
         let from = if stale { 0 } else { from };
@@ -356,47 +363,51 @@ impl Pull<'_> {
                 let all = Partial { path: self.work.partial(&file.path, &digest), digest, len: from };
                 self.check(file, &all, true).await
             }
-            // A server that knows no ranges sends the whole again.
+            // A server without support for ranges sends the whole file.
             StatusCode::PARTIAL_CONTENT if opened.start == from => {
                 self.receive(file, opened, digest, from).await
             }
             StatusCode::PARTIAL_CONTENT => {
-                let does = format!("sends {} from byte {} on instead of {from}", file.path, opened.start);
-                Err(Fault::Fatal(self.hub.nonsense(does).into()))
+                let problem = format!("sent {} from byte {} instead of {from}", file.path, opened.start);
+                Err(Fault::Fatal(self.hub.protocol_error(problem).into()))
             }
             _ => self.receive(file, opened, digest, 0).await,
         }
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened, HubError> {
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<FileResponse, HubError> {
         self.hub.open(&self.request.name, &self.listing.sha, &file.path, from).await
     }
 
-    /// The digest that the listing and the answer agree on.
-    fn digest(&self, file: &Listed, opened: &Opened) -> Result<Published, Fault> {
-        let nonsense = |does: String| Err(Fault::Fatal(self.hub.nonsense(does).into()));
+    /// The digest according to listing and response, which must not disagree.
+    fn digest(&self, file: &ListedFile, opened: &FileResponse) -> Result<PublishedDigest, Fault> {
+        let protocol_error = |problem: String| Err(Fault::Fatal(self.hub.protocol_error(problem).into()));
         match (&file.digest, &opened.digest) {
-            (Some(Published::Sha256(listed)), Some(Published::Sha256(sent))) if listed != sent => {
-                nonsense(format!("lists {} with sha256 {listed} and sends {sent}", file.path))
+            (Some(PublishedDigest::Sha256(listed)), Some(PublishedDigest::Sha256(sent)))
+                if listed != sent =>
+            {
+                protocol_error(format!("lists {} with sha256 {listed}, but sent {sent}", file.path))
             }
-            (Some(Published::GitBlob(listed)), Some(Published::GitBlob(sent))) if listed != sent => {
-                nonsense(format!("lists {} with git blob sha1 {listed} and sends {sent}", file.path))
+            (Some(PublishedDigest::GitBlob(listed)), Some(PublishedDigest::GitBlob(sent)))
+                if listed != sent =>
+            {
+                protocol_error(format!("lists {} with git blob sha1 {listed}, but sent {sent}", file.path))
             }
             (Some(digest), _) | (None, Some(digest)) => Ok(digest.clone()),
             (None, None) => {
-                nonsense(format!("gives no digest of {}, so that it cannot be checked", file.path))
+                protocol_error(format!("gives no checksum of {}, which cannot be verified", file.path))
             }
         }
     }
 
-    /// Writes the body behind the first `from` bytes, then checks the whole.
+    /// Appends the body to the first `from` bytes, then verifies the file.
     async fn receive(
         &mut self,
-        file: &Listed,
-        mut opened: Opened,
-        digest: Published,
+        file: &ListedFile,
+        mut opened: FileResponse,
+        digest: PublishedDigest,
         from: u64,
-    ) -> Result<Whole, Fault> {
+    ) -> Result<VerifiedFile, Fault> {
         let size = file.size.or(opened.size);
         let path = self.work.partial(&file.path, &digest);
         let cannot = || format!("cannot write {}", path.display());
@@ -410,54 +421,59 @@ impl Pull<'_> {
             len += chunk.len() as u64;
             if size.is_some_and(|size| len > size) {
                 return Err(Fault::Fatal(
-                    self.hub.nonsense(format!("sends more of {} than it has", file.path)).into(),
+                    self.hub.protocol_error(format!("sent more bytes of {} than its size", file.path)).into(),
                 ));
             }
             written
                 .write_all(chunk)
                 .with_context(cannot)
-                .hint("what came so far is kept: make room and pull again")?;
+                .hint("free some space and pull again; what was downloaded so far is kept")?;
             self.received += chunk.len() as u64;
             self.meter.advance(chunk.len() as u64);
         }
         if let Some(size) = size.filter(|size| len < *size) {
-            let reason = format!("the connection ended after {len} of {size} bytes of {}", file.path);
+            let reason = format!("the connection was closed after {len} of {size} bytes of {}", file.path);
             return Err(Fault::Hub(HubError::Network { host: self.hub.host(), reason }));
         }
         written.sync_all().with_context(cannot)?;
         self.check(file, &Partial { path, digest, len }, from > 0).await
     }
 
-    /// Reads the file again and compares; wrong bytes are deleted.
-    async fn check(&self, file: &Listed, partial: &Partial, resumed: bool) -> Result<Whole, Fault> {
+    /// Verifies the digest of a file, and deletes it if it is wrong.
+    async fn check(
+        &self,
+        file: &ListedFile,
+        partial: &Partial,
+        resumed: bool,
+    ) -> Result<VerifiedFile, Fault> {
         let path = partial.path.clone();
         let sums =
-            tokio::task::spawn_blocking(move || Sums::of(&path)).await.map_err(anyhow::Error::from)??;
+            tokio::task::spawn_blocking(move || Digests::of(&path)).await.map_err(anyhow::Error::from)??;
         let (kind, own, right) = sums.compare(&partial.digest);
         if !right {
             let _ = fs::remove_file(&partial.path);
             let says = partial.digest.hex();
-            let error = anyhow::anyhow!("{}: its {kind} is {own} and the hub says {says}", file.path);
-            return Err(Fault::Spoilt { resumed, error });
+            let error = anyhow::anyhow!("{}: expected {kind} {says}, got {own}", file.path);
+            return Err(Fault::Corrupt { resumed, error });
         }
-        let git_blob = matches!(partial.digest, Published::GitBlob(_)).then_some(sums.git_blob);
+        let git_blob = matches!(partial.digest, PublishedDigest::GitBlob(_)).then_some(sums.git_blob);
         let record = FileRecord { path: file.path.clone(), size: sums.size, sha256: sums.sha256, git_blob };
-        Ok(Whole { partial: partial.path.clone(), record })
+        Ok(VerifiedFile { partial: partial.path.clone(), record })
     }
 }
 
-/// Every part that the checkpoint's index names is there.
+/// Checks that all parts in the index of the checkpoint exist.
 fn check_index(model: &Path) -> anyhow::Result<()> {
     for name in CHECKPOINTS.iter().filter(|name| name.ends_with(".index.json")) {
         let Ok(text) = fs::read(model.join(name)) else { continue };
         let index: serde_json::Value =
-            serde_json::from_slice(&text).with_context(|| format!("{name} is no JSON"))?;
+            serde_json::from_slice(&text).with_context(|| format!("{name} is not valid JSON"))?;
         let parts = index.get("weight_map").and_then(serde_json::Value::as_object);
         let parts: BTreeSet<&str> =
             parts.into_iter().flatten().filter_map(|(_, part)| part.as_str()).collect();
         for part in parts {
             if !files::is_inside(part) || !model.join(part).is_file() {
-                bail!("{name} names {part:?}, which the hub does not list beside it");
+                bail!("{name} refers to {part:?}, which the hub does not list");
             }
         }
     }

@@ -1,4 +1,6 @@
-//! What is written beside a model of the store: where it came from and what its files were.
+//! The record stored with each model: its origin and the checksums of its files.
+//!
+//! A model can be verified against it at any time.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha1::Digest as _;
 use sha2::Digest as _;
 
-/// Name of the record in the model's folder.
+/// File name of the record.
 pub(super) const RECORD: &str = ".observatory.json";
 
-/// How a model came into the store.
+/// How a model got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -25,17 +27,17 @@ pub enum Source {
     Package,
 }
 
-/// Where a model of the store came from, and the digests its files had then.
+/// Origin of a stored model, and the digests of its files at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// How it came.
+    /// How the model got into the store.
     pub source: Source,
-    /// The hub's address without credentials, the folder's name or the package's.
+    /// Address of the hub without credentials, or name of the folder or package.
     pub origin: String,
-    /// What was asked of a hub: a branch, a tag or a commit.
+    /// The requested branch, tag or commit of a hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<String>,
-    /// The commit of the hub or the version of the package; a folder has none.
+    /// Commit of the hub or version of the package; a folder has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// When it was recorded.
@@ -44,16 +46,16 @@ pub struct Record {
     pub files: Vec<FileRecord>,
 }
 
-/// One file of a model.
+/// A file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Path in the model's folder.
+    /// Path in the folder of the model.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// SHA-256, hexadecimal.
+    /// SHA-256 in hexadecimal.
     pub sha256: String,
-    /// The hub's own digest where it is not the SHA-256: git's of a blob.
+    /// Git blob hash, if the hub identifies the file by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_blob: Option<String>,
 }
@@ -62,46 +64,46 @@ pub struct FileRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
-    /// It is not there.
+    /// The file is missing.
     Missing,
-    /// Its bytes are others.
+    /// The content has changed.
     Changed,
 }
 
 impl Damage {
-    /// What is said of the file.
+    /// Description for messages, following the name of the file.
     pub fn text(self) -> &'static str {
         match self {
             Self::Missing => "is missing",
-            Self::Changed => "has other bytes",
+            Self::Changed => "does not match its recorded checksum",
         }
     }
 }
 
 impl Record {
-    /// A record of files as they lie in `folder`.
+    /// Creates a record of the files in `folder`.
     ///
     /// # Errors
-    /// Names the file that cannot be read.
+    /// If a file cannot be read.
     pub(super) fn of_folder(source: Source, origin: String, folder: &Path) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         for path in files_below(folder, Path::new(""))? {
-            let sums = Sums::of(&folder.join(&path))?;
+            let sums = Digests::of(&folder.join(&path))?;
             files.push(sums.into_record(path.to_string_lossy().into_owned()));
         }
         Ok(Self { source, origin, requested: None, revision: None, recorded_at: Utc::now(), files })
     }
 
-    /// The record of the model in `folder`, if it has one.
+    /// Reads the record of the model in `folder`, if it has one.
     ///
     /// # Errors
-    /// If there is one that cannot be read.
+    /// If there is one, but it cannot be read.
     pub fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
         let path = folder.join(RECORD);
         let cannot = || format!("cannot read {}", path.display());
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(cannot),
-            // A model without a folder has no record either.
+            // The folder itself may be missing.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
             }
@@ -109,7 +111,7 @@ impl Record {
         }
     }
 
-    /// Puts the record into `folder`.
+    /// Writes the record to `folder`.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -120,12 +122,12 @@ impl Record {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Bytes of all files.
+    /// Total size of the files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
 
-    /// Whether every file is there at its recorded size; a cheap look that reads none of them.
+    /// Checks existence and size of all files, without reading them.
     pub(super) fn looks_whole(&self, folder: &Path) -> bool {
         self.files.iter().all(|file| {
             fs::metadata(folder.join(&file.path))
@@ -133,17 +135,17 @@ impl Record {
         })
     }
 
-    /// Reads every file again and names those that differ from the record.
+    /// Reads all files and returns those that differ from the record.
     ///
     /// # Errors
-    /// If a file that is there cannot be read.
+    /// If an existing file cannot be read.
     pub fn damages(&self, folder: &Path) -> anyhow::Result<Vec<(String, Damage)>> {
         let mut damages = Vec::new();
         for file in &self.files {
             let path = folder.join(&file.path);
             let damage = if !path.is_file() {
                 Some(Damage::Missing)
-            } else if Sums::of(&path)?.sha256 != file.sha256 {
+            } else if Digests::of(&path)?.sha256 != file.sha256 {
                 Some(Damage::Changed)
             } else {
                 None
@@ -154,7 +156,7 @@ impl Record {
     }
 }
 
-/// Paths of all files below `root/inner` relative to `root`, in order; hidden ones do not count.
+/// Lists all files below `root/inner` relative to `root`, in order, without hidden ones.
 fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let folder = root.join(inner);
     let mut files = Vec::new();
@@ -176,20 +178,20 @@ fn files_below(root: &Path, inner: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// A digest as hubs publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Published {
+pub(super) enum PublishedDigest {
     /// SHA-256 of the content: large files.
     Sha256(String),
     /// SHA-1 of git's blob object: small files.
     GitBlob(String),
 }
 
-impl Published {
-    /// The digest in an ETag header; other servers put other things there.
+impl PublishedDigest {
+    /// Parses the digest in an ETag header, which may contain anything else.
     pub(super) fn of_etag(value: &str) -> Option<Self> {
         Self::of_hex(value.trim().trim_start_matches("W/").trim_matches('"'))
     }
 
-    /// The digest of these hexadecimal digits, told apart by their number.
+    /// Parses a hexadecimal digest; its length tells the kind.
     pub(super) fn of_hex(hex: &str) -> Option<Self> {
         let hex = hex.to_ascii_lowercase();
         match hex.len() {
@@ -208,19 +210,19 @@ impl Published {
     }
 }
 
-/// Both digests of a file's content.
+/// Both digests of a file.
 #[derive(Debug)]
-pub(super) struct Sums {
+pub(super) struct Digests {
     pub(super) size: u64,
     pub(super) sha256: String,
     pub(super) git_blob: String,
 }
 
-impl Sums {
-    /// Reads the file once.
+impl Digests {
+    /// Computes both in one pass over the file.
     ///
     /// # Errors
-    /// If it cannot be read, or changes meanwhile.
+    /// If it cannot be read, or changes during that.
     pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
         Self::read(path).with_context(|| format!("cannot read {}", path.display()))
     }
@@ -229,7 +231,7 @@ impl Sums {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut sha256 = sha2::Sha256::new();
-        // Git puts the size before the content, so that it has to be known first.
+        // Git hashes the size before the content, so it has to be known first.
         let mut git_blob = sha1::Sha1::new_with_prefix(format!("blob {size}\0"));
         let mut buffer = vec![0; 1 << 20];
         let mut total = 0;
@@ -243,22 +245,23 @@ impl Sums {
             sha1::Digest::update(&mut git_blob, &buffer[..read]);
         }
         if total != size {
-            bail!("it had {size} bytes and now has {total}");
+            bail!("its size changed from {size} to {total} bytes");
         }
         let (sha256, git_blob) = (hex::encode(sha256.finalize()), hex::encode(git_blob.finalize()));
         Ok(Self { size, sha256, git_blob })
     }
 
-    /// The kind of digest that `published` is, its right value, and whether it has that.
-    pub(super) fn compare(&self, published: &Published) -> (&'static str, &str, bool) {
+    /// Compares with a published digest: returns its kind, the computed value, and whether they
+    /// match.
+    pub(super) fn compare(&self, published: &PublishedDigest) -> (&'static str, &str, bool) {
         let (kind, own) = match published {
-            Published::Sha256(_) => ("sha256", &self.sha256),
-            Published::GitBlob(_) => ("git blob sha1", &self.git_blob),
+            PublishedDigest::Sha256(_) => ("sha256", &self.sha256),
+            PublishedDigest::GitBlob(_) => ("git blob sha1", &self.git_blob),
         };
         (kind, own, own == published.hex())
     }
 
-    /// What is recorded of a file that comes from no hub.
+    /// A record for a file that is not from a hub.
     fn into_record(self, path: String) -> FileRecord {
         FileRecord { path, size: self.size, sha256: self.sha256, git_blob: None }
     }
@@ -273,18 +276,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "hello\n").unwrap();
-        let sums = Sums::of(&path).unwrap();
+        let sums = Digests::of(&path).unwrap();
         // `git hash-object` and `sha256sum` of the same six bytes.
         assert_eq!(sums.git_blob, "ce013625030ba8dba906f756967f9e9ca394464a");
         assert_eq!(sums.sha256, "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
-        assert!(sums.compare(&Published::of_hex(&sums.git_blob).unwrap()).2);
-        assert!(!sums.compare(&Published::of_hex(&"0".repeat(64)).unwrap()).2);
+        assert!(sums.compare(&PublishedDigest::of_hex(&sums.git_blob).unwrap()).2);
+        assert!(!sums.compare(&PublishedDigest::of_hex(&"0".repeat(64)).unwrap()).2);
     }
 
     #[test]
     fn an_etag_is_a_digest_or_something_else() {
         let check = |etag: &str, expected: Option<&str>| {
-            assert_eq!(Published::of_etag(etag).as_ref().map(Published::hex), expected, "{etag}");
+            assert_eq!(PublishedDigest::of_etag(etag).as_ref().map(PublishedDigest::hex), expected, "{etag}");
         };
         let (long, short) = ("ab".repeat(32), "cd".repeat(20));
         check(&format!("\"{long}\""), Some(&long));

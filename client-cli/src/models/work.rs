@@ -1,9 +1,9 @@
-//! What a pull leaves on the disk until its model is whole.
+//! The working folder of a pull, until its model is complete.
 //!
-//! `STORE/.pulls/ORGANISATION--NAME/` holds one file for each file of the model, named after the
-//! digest it shall have, so that a partial file is never continued with bytes of another version.
-//! The lock beside it stays: a lock file that is deleted while another process waits for it would
-//! let two in.
+//! `STORE/.pulls/ORGANISATION--NAME/` contains one file for each file of the model, named after its
+//! expected digest, so that a partial file is never continued with bytes of another version. The
+//! lock file next to it is never deleted: if it were while another process waits for it, two
+//! processes could hold the lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -11,38 +11,40 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::meter::Bytes;
-use super::record::Published;
+use super::record::PublishedDigest;
 use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 use crate::output::progress;
 
+/// Folder of the store for pulls in progress.
 const FOLDER: &str = ".pulls";
+/// Suffix of files in progress.
 const PARTIAL: &str = ".partial";
 
-/// Says what to do when the store cannot be written.
-pub(super) const STORE_HINT: &str = "give another store with --models-dir DIR or OBSERVATORY_MODELS";
+/// Hint for a store that cannot be written to.
+pub(super) const STORE_HINT: &str = "choose another store with --models-dir DIR or OBSERVATORY_MODELS";
 
-/// The right to change one model of the store; others wait until this value is dropped.
+/// Lock for changing a model in the store, released on drop.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct ModelLock {
     _lock: File,
 }
 
-impl Claim {
-    /// Waits until no other process changes the model.
+impl ModelLock {
+    /// Acquires the lock, waiting for other processes.
     ///
     /// # Errors
     /// If the store cannot be written.
     pub(super) fn on(store: &Path, name: &str) -> anyhow::Result<Self> {
         let path = store.join(FOLDER).join(format!("{}.lock", flat(name)));
-        let cannot = || format!("cannot write the model store {}", store.display());
+        let cannot = || format!("cannot write to the model store {}", store.display());
         create_dir(&store.join(FOLDER), 0o755).with_context(cannot).hint(STORE_HINT)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(cannot).hint(STORE_HINT)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                progress(format_args!("another process works on {name}; waiting for it"));
+                progress(format_args!("waiting for another process that is changing {name}"));
                 lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
             }
             Err(TryLockError::Error(error)) => {
@@ -55,20 +57,20 @@ impl Claim {
 
 /// The working folder of one pull.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct WorkingFolder {
     folder: PathBuf,
 }
 
-/// A file that is there in part, or whole and not checked yet.
+/// A partial file, or a complete one that is not verified yet.
 #[derive(Debug)]
 pub(super) struct Partial {
     pub(super) path: PathBuf,
-    pub(super) digest: Published,
+    pub(super) digest: PublishedDigest,
     pub(super) len: u64,
 }
 
-impl Work {
-    /// The folder for a model that is claimed; what an earlier pull left is kept.
+impl WorkingFolder {
+    /// Opens the folder for a locked model, with the files of an earlier pull.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -78,22 +80,26 @@ impl Work {
         Ok(Self { folder })
     }
 
-    /// Where the bytes of `file` with this digest are gathered.
-    pub(super) fn partial(&self, file: &str, digest: &Published) -> PathBuf {
+    /// Path of the partial file of `file` with this digest.
+    pub(super) fn partial(&self, file: &str, digest: &PublishedDigest) -> PathBuf {
         self.folder.join(format!("{}.{}{PARTIAL}", flat(file), digest.hex()))
     }
 
-    /// What is there of `file`; with a `digest` given, all that has another is deleted.
+    /// Finds the partial file of `file`. If `digest` is given, deletes those with another one.
     ///
     /// # Errors
     /// If the folder cannot be read or changed.
-    pub(super) fn find(&self, file: &str, digest: Option<&Published>) -> anyhow::Result<Option<Partial>> {
+    pub(super) fn find(
+        &self,
+        file: &str,
+        digest: Option<&PublishedDigest>,
+    ) -> anyhow::Result<Option<Partial>> {
         let before = format!("{}.", flat(file));
         let mut found = None;
         for entry in self.entries()? {
             let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let hex = name.strip_prefix(&before).and_then(|rest| rest.strip_suffix(PARTIAL));
-            let Some(of) = hex.and_then(Published::of_hex) else { continue };
+            let Some(of) = hex.and_then(PublishedDigest::of_hex) else { continue };
             if digest.is_some_and(|digest| *digest != of) {
                 fs::remove_file(&entry).with_context(|| format!("cannot delete {}", entry.display()))?;
                 continue;
@@ -104,17 +110,17 @@ impl Work {
         Ok(found)
     }
 
-    /// Bytes that are there already.
+    /// Bytes downloaded so far.
     pub(super) fn bytes(&self) -> anyhow::Result<u64> {
         Ok(self.entries()?.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
     }
 
-    /// Where the whole model is put together.
+    /// Folder in which the model is assembled.
     pub(super) fn model(&self) -> PathBuf {
         self.folder.join("model")
     }
 
-    /// The empty folder to put the whole model together in.
+    /// Creates the empty folder in which the model is assembled.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -128,7 +134,7 @@ impl Work {
         Ok(model)
     }
 
-    /// Deletes the folder; what is left of it harms nobody.
+    /// Deletes the folder. Remains are harmless.
     pub(super) fn clear(self) {
         let _ = fs::remove_dir_all(self.folder);
     }
@@ -140,25 +146,25 @@ impl Work {
     }
 }
 
-/// A path as one name: model names and the names of their files hold no two hyphens in a row where
-/// it matters, and a clash would only cost a download.
+/// Flattens a path to a file name. Names rarely contain two hyphens in a row, and a clash would
+/// only cost a download.
 fn flat(path: &str) -> String {
     path.replace('/', "--")
 }
 
-/// Refuses what the disk has no room for.
+/// Checks that there is enough free space.
 ///
 /// # Errors
-/// If `needed` bytes are more than what is free.
+/// If `needed` bytes exceed the free space.
 pub(super) fn check_room(store: &Path, name: &str, needed: u64) -> anyhow::Result<()> {
     let free = nix::sys::statvfs::statvfs(store)
-        .with_context(|| format!("cannot tell the free space of {}", store.display()))?;
+        .with_context(|| format!("cannot get the free space of {}", store.display()))?;
     let free = free.blocks_available() as u64 * free.fragment_size() as u64;
     ensure!(
         needed <= free,
         Hinted::error(
             format!(
-                "{name} needs {} more and the model store {} has {} free",
+                "{name} needs {} more, but the model store {} has {} free",
                 Bytes(needed),
                 store.display(),
                 Bytes(free)
@@ -176,8 +182,8 @@ mod tests {
     #[test]
     fn a_partial_file_belongs_to_its_digest() {
         let store = tempfile::tempdir().unwrap();
-        let work = Work::of(store.path(), "a/b").unwrap();
-        let [one, two] = ["1", "2"].map(|digit| Published::of_hex(&digit.repeat(40)).unwrap());
+        let work = WorkingFolder::of(store.path(), "a/b").unwrap();
+        let [one, two] = ["1", "2"].map(|digit| PublishedDigest::of_hex(&digit.repeat(40)).unwrap());
         assert!(work.find("1_Pooling/config.json", None).unwrap().is_none());
         fs::write(work.partial("1_Pooling/config.json", &one), "abc").unwrap();
         fs::write(work.partial("config.json", &one), "x").unwrap();
@@ -192,12 +198,12 @@ mod tests {
     #[test]
     fn a_claim_waits_for_the_other() {
         let store = tempfile::tempdir().unwrap();
-        let claim = Claim::on(store.path(), "a/b").unwrap();
-        drop(Claim::on(store.path(), "a/c").unwrap());
+        let claim = ModelLock::on(store.path(), "a/b").unwrap();
+        drop(ModelLock::on(store.path(), "a/c").unwrap());
         let (said, heard) = std::sync::mpsc::channel();
         let path = store.path().to_owned();
         let other = std::thread::spawn(move || {
-            let claim = Claim::on(&path, "a/b").unwrap();
+            let claim = ModelLock::on(&path, "a/b").unwrap();
             said.send(()).unwrap();
             claim
         });
@@ -212,6 +218,6 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         check_room(store.path(), "a/b", 1).unwrap();
         let error = check_room(store.path(), "a/b", 1 << 62).unwrap_err().to_string();
-        assert!(error.starts_with("a/b needs 4611686018.4 GB more and the model store "), "{error}");
+        assert!(error.starts_with("a/b needs 4611686018.4 GB more, but the model store "), "{error}");
     }
 }

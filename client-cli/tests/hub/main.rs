@@ -1,4 +1,6 @@
-//! Pulling models from a hub on loopback, by the library and by the `observatory` program.
+//! Pulls models from a hub on loopback, through the library and the `observatory` program.
+//!
+//! The hub can misbehave in every way that real ones do.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 

@@ -1,9 +1,11 @@
-//! What comes into the store, and what does not have to come again.
+//! Results of a pull, and files that are not downloaded again.
+//!
+//! The hub records its requests, so that every download is counted.
 
 use std::fs;
 use std::path::Path;
 
-use observatory_cli::models::{Record, Request, Source, stored};
+use observatory_cli::testing::{Record, Request, Source, stored};
 
 use crate::server::{FakeHub, NAME, pull, request, sha256};
 
@@ -65,10 +67,10 @@ async fn what_stands_at_the_revision_is_left_alone() {
     assert_eq!(hub.seen().len(), 7);
     let again = pull(&hub, store.path(), 1).await.unwrap();
     assert_eq!((again.changed, again.received, &again.revision), (false, 0, &first.revision));
-    assert!(again.to_string().starts_with("org/encoder stands in the store at "), "{again}");
+    assert!(again.to_string().starts_with("org/encoder is up to date at "), "{again}");
     assert_eq!(hub.seen().len(), 1);
     let pinned = Request { revision: first.revision, ..request() };
-    let again = observatory_cli::models::pull(store.path(), &pinned, &hub.options(1)).await.unwrap();
+    let again = observatory_cli::testing::pull(store.path(), &pinned, &hub.options(1)).await.unwrap();
     assert!(!again.changed && hub.seen().is_empty());
     // A model that lost a file is none that stands.
     fs::remove_file(store.path().join(NAME).join("README.md")).unwrap();
@@ -105,18 +107,18 @@ async fn offline_nothing_is_asked() {
     let (hub, store) = (FakeHub::start(), tempfile::tempdir().unwrap());
     let offline = Request { offline: true, ..request() };
     let options = hub.options(1);
-    let error = observatory_cli::models::pull(store.path(), &offline, &options).await.unwrap_err();
+    let error = observatory_cli::testing::pull(store.path(), &offline, &options).await.unwrap_err();
     assert!(error.to_string().starts_with("offline, and org/encoder is not in the model store"), "{error}");
     assert!(hub.seen().is_empty());
     let pulled = pull(&hub, store.path(), 1).await.unwrap();
     hub.seen();
     for revision in [None, Some("main".to_owned()), pulled.revision] {
         let asked = Request { revision, ..offline.clone() };
-        assert!(!observatory_cli::models::pull(store.path(), &asked, &options).await.unwrap().changed);
+        assert!(!observatory_cli::testing::pull(store.path(), &asked, &options).await.unwrap().changed);
     }
     let other = Request { revision: Some("v2".to_owned()), ..offline };
-    let error = observatory_cli::models::pull(store.path(), &other, &options).await.unwrap_err();
-    assert!(error.to_string().ends_with("not at v2"), "{error}");
+    let error = observatory_cli::testing::pull(store.path(), &other, &options).await.unwrap_err();
+    assert!(error.to_string().ends_with("not v2"), "{error}");
     assert!(hub.seen().is_empty());
 }
 
@@ -144,11 +146,11 @@ async fn one_gguf_file_of_several_is_a_model() {
         }
     });
     let error = format!("{:#}", pull(&hub, store.path(), 1).await.unwrap_err());
-    assert!(error.contains("name one by --file: large.gguf, small.gguf"), "{error}");
+    assert!(error.contains("choose one with --file: large.gguf, small.gguf"), "{error}");
     let asked = |file: &str| Request { file: Some(file.to_owned()), ..request() };
     let options = hub.options(1);
     let fetch =
-        async |request: Request| observatory_cli::models::pull(store.path(), &request, &options).await;
+        async |request: Request| observatory_cli::testing::pull(store.path(), &request, &options).await;
     assert!(fetch(asked("small.gguf")).await.unwrap().changed);
     assert!(!fetch(asked("small.gguf")).await.unwrap().changed);
     // Another file of the same commit takes its place.
@@ -157,5 +159,5 @@ async fn one_gguf_file_of_several_is_a_model() {
     assert_eq!(folder, [".observatory.json", "large.gguf"]);
     assert!(fetch(Request { offline: true, ..asked("large.gguf") }).await.is_ok());
     let error = fetch(Request { offline: true, ..asked("small.gguf") }).await.unwrap_err().to_string();
-    assert!(error.contains("in the store is not small.gguf"), "{error}");
+    assert!(error.contains("in the model store is not small.gguf"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use observatory_cli::models::{HubOptions, Patience, Pulled, Request, Secret};
+use observatory_cli::testing::{HubOptions, Pulled, Request, RetryPolicy, Secret};
 use serde_json::json;
 use sha1::Digest as _;
 
@@ -20,7 +20,7 @@ pub(crate) struct Seen {
     /// Path with the query.
     pub(crate) path: String,
     head: String,
-    /// Whether it came to the other host.
+    /// True if it came to the other host.
     pub(crate) large: bool,
 }
 
@@ -58,12 +58,12 @@ impl Reply {
 
 type Hook = Box<dyn FnMut(&Seen, Reply) -> Reply + Send>;
 
-/// What the hub has and how it behaves.
+/// Content and behaviour of the hub.
 pub(crate) struct Content {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// Whether the list of files tells sizes and digests.
+    /// True if the listing includes sizes and digests.
     pub(crate) describes: bool,
-    /// Whether ranges are served.
+    /// True if ranges are supported.
     pub(crate) ranges: bool,
     hook: Option<Hook>,
     log: Vec<Seen>,
@@ -143,12 +143,12 @@ impl FakeHub {
     }
 
     /// Sends no one to a proxy and waits for next to nothing.
-    pub(crate) fn options(&self, tries: u32) -> HubOptions {
+    pub(crate) fn options(&self, attempts: u32) -> HubOptions {
         HubOptions {
             address: self.origin.clone(),
-            token: Some(Secret("hf_secret".to_owned())),
+            token: Some(Secret::from("hf_secret".to_owned())),
             proxy: false,
-            patience: Patience { tries, backoff: Duration::from_millis(1), ..Patience::default() },
+            retry: RetryPolicy { attempts, backoff: Duration::from_millis(1), ..RetryPolicy::default() },
         }
     }
 }
@@ -158,9 +158,9 @@ pub(crate) fn request() -> Request {
     Request { name: NAME.to_owned(), revision: None, file: None, offline: false }
 }
 
-/// Pulls the main branch with so many tries.
-pub(crate) async fn pull(hub: &FakeHub, store: &std::path::Path, tries: u32) -> anyhow::Result<Pulled> {
-    observatory_cli::models::pull(store, &request(), &hub.options(tries)).await
+/// Pulls the main branch in at most `attempts` attempts.
+pub(crate) async fn pull(hub: &FakeHub, store: &std::path::Path, attempts: u32) -> anyhow::Result<Pulled> {
+    observatory_cli::testing::pull(store, &request(), &hub.options(attempts)).await
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {

@@ -1,9 +1,11 @@
-//! What may go wrong on the way, and what the store is like then.
+//! Failures during a pull, and the state of the store afterwards.
+//!
+//! Whatever happens, the store never shows an incomplete model.
 
 use std::fs;
 use std::path::Path;
 
-use observatory_cli::models::{is_not_found, stored};
+use observatory_cli::testing::{is_not_found, stored};
 
 use crate::server::{FakeHub, NAME, Reply, pull};
 
@@ -11,7 +13,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// Bytes of the weights.
 const SIZE: u64 = 200_000;
 
-/// Where the weights asked for so far began.
+/// Range headers of the requests for the weights so far.
 fn ranges(hub: &FakeHub) -> Vec<Option<String>> {
     let large = hub.seen().into_iter().filter(|seen| seen.large);
     large.map(|seen| seen.header("range").map(str::to_owned)).collect()
@@ -129,10 +131,7 @@ async fn wrong_bytes_never_reach_the_store() {
         reply
     });
     let error = format!("{:#}", pull(&hub, store.path(), 3).await.unwrap_err());
-    assert!(
-        error.contains("model.safetensors: its sha256 is ") && error.contains(" and the hub says "),
-        "{error}"
-    );
+    assert!(error.contains("model.safetensors: expected sha256 ") && error.contains(", got "), "{error}");
     assert_eq!(ranges(&hub), [None]);
     assert!(stored(store.path()).unwrap().is_empty());
     let small = |seen: &crate::server::Seen, mut reply: Reply| {
@@ -143,7 +142,7 @@ async fn wrong_bytes_never_reach_the_store() {
     };
     hub.hook(small);
     let error = format!("{:#}", pull(&hub, store.path(), 3).await.unwrap_err());
-    assert!(error.contains("tokenizer.json: its git blob sha1 is "), "{error}");
+    assert!(error.contains("tokenizer.json: expected git blob sha1 "), "{error}");
 }
 
 #[tokio::test]
@@ -156,7 +155,7 @@ async fn a_body_of_the_wrong_length_is_no_file() {
         reply
     });
     let error = format!("{:#}", pull(&hub, store.path(), 1).await.unwrap_err());
-    assert!(error.contains("sends more of model.safetensors than it has"), "{error}");
+    assert!(error.contains("sent more bytes of model.safetensors than its size"), "{error}");
     hub.hook(|seen, mut reply| {
         if seen.large {
             reply.body.truncate(10);
@@ -183,7 +182,7 @@ async fn a_hub_that_contradicts_itself_is_not_believed() {
         reply
     });
     let error = format!("{:#}", pull(&hub, store.path(), 1).await.unwrap_err());
-    assert!(error.contains("gives no digest of"), "{error}");
+    assert!(error.contains("gives no checksum of"), "{error}");
 }
 
 #[tokio::test]
@@ -208,11 +207,11 @@ async fn a_hub_that_stays_busy_is_left() {
     let (hub, store) = (FakeHub::start(), tempfile::tempdir().unwrap());
     hub.hook(|_, _| Reply::status(500));
     let error = pull(&hub, store.path(), 3).await.unwrap_err();
-    assert_eq!(error.to_string(), "127.0.0.1 answers with status 500");
+    assert_eq!(error.to_string(), "127.0.0.1 responded with status 500");
     assert_eq!(hub.seen().len(), 3);
     hub.hook(|_, _| Reply::status(429).with("Retry-After", "3600"));
     let error = pull(&hub, store.path(), 3).await.unwrap_err();
-    assert_eq!(error.to_string(), "127.0.0.1 answers with status 429 and asks to come back in 3600 s");
+    assert_eq!(error.to_string(), "127.0.0.1 responded with status 429, retry after 3600 s");
     assert_eq!(hub.seen().len(), 1);
 }
 
@@ -230,10 +229,10 @@ async fn a_refusal_is_final() {
     let hidden =
         Reply::status(401).with("X-Error-Code", "RepoNotFound").with("X-Error-Message", "Repo\tnot found");
     check(hidden, &format!("127.0.0.1 has no {what}: Reponot found"), true).await;
-    check(Reply::status(401), &format!("127.0.0.1 refuses {what} with status 401"), false).await;
+    check(Reply::status(401), &format!("127.0.0.1 refused {what} with status 401"), false).await;
     let gated =
         Reply::status(403).with("X-Error-Code", "GatedRepo").with("X-Error-Message", "ask for access");
-    check(gated, &format!("127.0.0.1 refuses {what} with status 403: ask for access"), false).await;
+    check(gated, &format!("127.0.0.1 refused {what} with status 403: ask for access"), false).await;
     hub.behave();
     hub.once("/model.safetensors", |_| Reply::status(404));
     let error = pull(&hub, store.path(), 3).await.unwrap_err();
@@ -252,7 +251,7 @@ async fn nothing_is_taken_of_a_model_that_cannot_be_served() {
     };
     check(
         |content| drop(content.files.insert("../../../evil".to_owned(), b"x".to_vec())),
-        "the hub lists the file \"../../../evil\", which would leave the model's folder",
+        "the hub lists \"../../../evil\", a path outside the model's folder",
     )
     .await;
     check(
@@ -260,7 +259,7 @@ async fn nothing_is_taken_of_a_model_that_cannot_be_served() {
             content.files.remove("../../../evil");
             content.files.remove("tokenizer.json");
         },
-        "it has no tokenizer.json",
+        "the repository has no tokenizer.json",
     )
     .await;
     assert!(!store.path().join("../evil").exists());
@@ -278,7 +277,7 @@ async fn an_index_must_have_its_parts() {
     let error = pull(&hub, store.path(), 1).await.unwrap_err().to_string();
     assert_eq!(
         error,
-        "model.safetensors.index.json names \"../../b.safetensors\", which the hub does not list beside it"
+        "model.safetensors.index.json refers to \"../../b.safetensors\", which the hub does not list"
     );
     assert!(stored(store.path()).unwrap().is_empty());
 }
@@ -292,6 +291,6 @@ async fn a_full_disk_is_noticed_before_anything_comes() {
         reply
     });
     let error = pull(&hub, store.path(), 1).await.unwrap_err().to_string();
-    assert!(error.starts_with("org/encoder needs 4611686018.4 GB more and the model store "), "{error}");
+    assert!(error.starts_with("org/encoder needs 4611686018.4 GB more, but the model store "), "{error}");
     assert_eq!(hub.seen().len(), 1);
 }

@@ -1,9 +1,10 @@
-//! The cluster itself: versions, paths, passwords, and the library interface.
+//! The database cluster: versions, paths, passwords, and the library interface.
+//!
+//! Each test has a data directory of its own.
 
 use std::fs;
 
-use observatory_cli::local::postgres::{Cluster, ClusterConfig, Psql};
-use observatory_cli::local::process::ProcessId;
+use observatory_cli::testing::{Cluster, ClusterConfig, ProcessId, Psql};
 
 use crate::site::{Site, distribution, eventually};
 
@@ -28,7 +29,7 @@ async fn a_cluster_starts_stops_and_ends_when_dropped() {
     assert_eq!((versions.major, versions.vector_installed.as_deref()), (18, Some("0.8.5")));
 
     let refused = cluster.start(None).await.unwrap_err();
-    assert!(refused.to_string().starts_with("postgres already runs on "), "{refused}");
+    assert!(refused.to_string().starts_with("postgres is already running on "), "{refused}");
     let first = server.id().clone();
     let port = server.address().port();
     server.stop().await.unwrap();
@@ -80,8 +81,8 @@ fn the_major_version_stays_with_the_cluster() {
     site.ask(&["down"]);
     let other = site.run(&["up", "--only", "postgres", "--pg-major", "18"]);
     assert_eq!(other.code, 2);
-    assert!(other.stderr.contains("is of PostgreSQL 16, not 18"), "{}", other.stderr);
-    assert!(other.stderr.contains("hint: leave --pg-major away"), "{}", other.stderr);
+    assert!(other.stderr.contains("was created by PostgreSQL 16, not 18"), "{}", other.stderr);
+    assert!(other.stderr.contains("hint: omit --pg-major"), "{}", other.stderr);
     site.up_postgres();
 }
 
@@ -137,10 +138,6 @@ fn a_database_of_somebody_else_serves_too() {
     ours.ask(&["down"]);
     let refused = run(&["up", "--only", "postgres"], &url);
     assert_eq!(refused.code, 2);
-    assert!(
-        refused.stderr.contains("the database named by DATABASE_URL does not answer"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("the database at DATABASE_URL does not respond"), "{}", refused.stderr);
     assert!(!refused.stderr.contains(&password));
 }

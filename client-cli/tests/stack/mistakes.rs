@@ -1,4 +1,6 @@
-//! What a user may get wrong, and what is said then.
+//! Mistakes of users, and the messages they get.
+//!
+//! Exit codes and hints are part of the contract.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +28,11 @@ fn a_data_directory_that_cannot_be_written_is_named() {
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{place}");
         let expected = format!("error: cannot create the directory {place}");
         assert!(said.stderr.starts_with(&expected), "{}", said.stderr);
-        assert!(said.stderr.contains("\nhint: give another place with --data-dir DIR"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("\nhint: choose another directory with --data-dir DIR"),
+            "{}",
+            said.stderr
+        );
         assert_eq!(run(&["doctor", "--data-dir", place]).code, 1, "{place}");
     };
     check(&file.join("below").display().to_string());
@@ -59,7 +65,7 @@ fn a_damaged_cluster_is_not_overwritten() {
     fs::write(site.data.cluster().join("precious"), "data").unwrap();
     let up = site.run(&["up", "--only", "postgres"]);
     assert_eq!(up.code, 2);
-    assert!(up.stderr.contains("is not empty and holds no PostgreSQL cluster"), "{}", up.stderr);
+    assert!(up.stderr.contains("is not empty and is not a PostgreSQL cluster"), "{}", up.stderr);
     assert_eq!(fs::read_to_string(site.data.cluster().join("precious")).unwrap(), "data");
 }
 
@@ -77,7 +83,7 @@ fn usage_errors_exit_with_2_and_suggest() {
     check(&["--data-dir"], "a value is required for '--data-dir <DIR>'");
     check(
         &["--data-dir", place, "up", "--only", "postgres", "--database-url", "mysql://x"],
-        "must begin with postgres://",
+        "invalid database URL: expected postgres://",
     );
     check(&["--data-dir", "", "status"], "a value is required for '--data-dir <DIR>'");
     check(&["up", "--pg-major", "15"], "15 is not in 16..=18");
@@ -105,7 +111,7 @@ fn binaries_of_the_wrong_version_are_refused() {
     let bin = distribution(16).bin;
     let up = site.run(&["up", "--only", "postgres", "--pg-bin", bin.to_str().unwrap()]);
     assert_eq!(up.code, 2);
-    assert!(up.stderr.contains("holds PostgreSQL 16.14, but 18 is wanted"), "{}", up.stderr);
+    assert!(up.stderr.contains("contains PostgreSQL 16.14, expected 18"), "{}", up.stderr);
     let up = site.run(&["up", "--only", "postgres", "--pg-bin", "/nowhere"]);
-    assert!(up.stderr.contains("there is no postgres in /nowhere"), "{}", up.stderr);
+    assert!(up.stderr.contains("postgres not found in /nowhere"), "{}", up.stderr);
 }

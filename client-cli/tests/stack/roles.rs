@@ -1,11 +1,13 @@
-//! Who the services are: in the database, and on the machine.
+//! Identities of the services: in the database and on the machine.
+//!
+//! Most of it matters only if root runs the tests; the rest is checked for any user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use observatory_cli::local::postgres::{ConnectionUrl, Psql};
+use observatory_cli::testing::{ConnectionUrl, Psql};
 use serde_json::Value;
 
 use crate::site::{Said, Site, distribution, open_dir, pid, process};
@@ -20,7 +22,7 @@ fn variable(pid: i32, name: &str) -> Option<String> {
     text.split('\0').find_map(|variable| Some(variable.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
-/// What a login sees; its error's text else.
+/// Result of a query for a login, or the text of the error.
 fn ask(url: &str, statement: &str) -> Result<Vec<Vec<String>>, String> {
     let psql = Psql::find(Some(&distribution(18).bin)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -103,7 +105,7 @@ fn identities(up: &Value) -> Vec<(u32, String)> {
         .to_vec()
 }
 
-/// Who owns a file, a link itself included.
+/// Owner of a file, or of a link itself.
 fn owner(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().uid()
 }
@@ -216,7 +218,7 @@ fn a_mask_that_keeps_files_private_is_in_nobodys_way() {
     let weights = site.data.models().join("org/encoder/model.safetensors");
     chmod(&weights, 0o600);
     let doctor = site.run(&["doctor"]);
-    let expected = format!("the file of a model {} cannot be read by the user nobody", weights.display());
+    let expected = format!("the model file {} cannot be read by the user nobody", weights.display());
     assert!(doctor.code == 1 && doctor.stdout.contains(&expected), "{}", doctor.stdout);
 }
 
@@ -250,19 +252,19 @@ fn what_the_services_cannot_read_is_named_before_anything_starts() {
     let none = ("OBSERVATORY_OF_MINE", Path::new(""));
     let config = site.data.config().display().to_string();
     let unreadable = format!(
-        "error: the configuration {config} cannot be read by the user nobody, as whom the stack runs: it has mode 0600"
+        "error: the configuration {config} cannot be read by the user nobody, which runs the stack: its mode is 0600"
     );
     check(&plain, none, [&unreadable, &format!("hint: chown nobody {config}, or chmod o+r {config}")]);
     chmod(&site.data.config(), 0o644);
     let token_file = ("OBSERVATORY_INFERENCE_TOKEN_FILE", token.as_path());
     check(&plain, token_file, ["error: the token file ", "hint: chown nobody "]);
     let reach = format!(
-        "cannot be reached by the user nobody, as whom the stack runs: {} has mode 0700",
+        "cannot be reached by the user nobody, which runs the stack: {} has mode 0700",
         closed.display()
     );
     check(&models, none, [&reach, "or choose another with --models-dir DIR or OBSERVATORY_MODELS"]);
     let reports = ("OBSERVATORY_REPORTS", site.bin_dir().join("reports"));
-    check(&plain, (reports.0, &reports.1), ["error: the directory of reports ", "hint: mkdir -p "]);
+    check(&plain, (reports.0, &reports.1), ["error: the reports directory ", "hint: mkdir -p "]);
     let unset: Said = site.run(&["up"]);
     assert_eq!(unset.code, 0, "{}", unset.stderr);
 }

@@ -1,9 +1,11 @@
 //! The services under the supervisor, played by stand-ins that keep the contract.
+//!
+//! They die, hang, fail and move.
 
 use std::fs;
 use std::net::TcpListener;
 
-use observatory_cli::client::{Client, ClientOptions};
+use observatory_cli::testing::{Client, ClientOptions};
 
 use crate::site::{Said, Site, eventually, freeze, kill_hard, pid, process};
 
@@ -47,7 +49,7 @@ fn a_service_that_hangs_is_killed_and_started_again() {
         });
         assert_eq!((&second["address"], &second["restarts"]), (&first["address"], &1.into()), "{name}");
         let why = site.state().processes[name].last_end.clone().unwrap();
-        assert!(why.starts_with("it hung: no answer for "), "{why}");
+        assert!(why.starts_with("hung: no response for "), "{why}");
         assert!(!site.processes().contains(&pid(&first["pid"])), "{name}");
     }
     assert_eq!(site.process("postgres")["pid"], process(&up, "postgres")["pid"]);
@@ -105,7 +107,7 @@ fn a_missing_program_is_named_before_anything_starts() {
     let up = site.run(&["up"]);
     assert_eq!(up.code, 2);
     let expected =
-        format!("error: there is no inference-server in {}\nhint: build it", site.bin_dir().display());
+        format!("error: inference-server not found in {}\nhint: build it", site.bin_dir().display());
     assert!(up.stderr.starts_with(&expected), "{}", up.stderr);
     site.assert_nothing_left();
 }
@@ -118,7 +120,11 @@ fn a_stack_of_the_database_alone_grows_to_the_whole() {
     site.sql("create table kept as select 1 as one");
     let said: Said = site.run(&["up", "--json"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
-    assert!(said.stderr.contains("more of the stack is wanted than runs"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("restarting the stack to include the requested services"),
+        "{}",
+        said.stderr
+    );
     assert_eq!(said.json()["processes"].as_array().unwrap().len(), 3);
     assert_eq!(site.sql("select one from kept"), [["1"]]);
     // The whole has the database in it: nothing to do.

@@ -1,4 +1,6 @@
-//! A data directory of its own for each test, and the program that works on it.
+//! A data directory for each test, and the program that works on it.
+//!
+//! The stack ends with the test, and no process may be left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,16 +11,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use observatory_cli::local::DataDir;
-use observatory_cli::local::postgres::{Cluster, ClusterConfig, Distribution, Psql, Search};
-use observatory_cli::local::state::{StackLock, StackState};
+use observatory_cli::testing::{
+    Cluster, ClusterConfig, DataDir, Distribution, Psql, Search, Stack, StackLock, StackState,
+};
 use serde_json::Value;
 
 /// Longest wait for something that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the tests of this machine's user share what is slow to make. Unlike the target directory
-/// it can be reached by the unprivileged user that Postgres runs as.
+/// Directory of files that are slow to create, shared by all tests of this user. Unlike the target
+/// directory, the unprivileged user that Postgres runs as can reach it.
 fn shared_dir() -> PathBuf {
     std::env::temp_dir().join(format!("observatory-test-postgres-{}", geteuid()))
 }
@@ -72,7 +74,7 @@ fn template() -> PathBuf {
     template
 }
 
-/// What a command said.
+/// Exit code and output of a command.
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -178,7 +180,7 @@ impl Site {
     /// Runs a statement as the owner of the database.
     pub(crate) fn sql(&self, statement: &str) -> Vec<Vec<String>> {
         let psql = Psql::find(Some(&distribution(self.major).bin)).unwrap();
-        let stack = observatory_cli::local::Stack::new(self.data.clone());
+        let stack = Stack::new(self.data.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(psql.query(&stack.database_url().unwrap(), statement)).unwrap()
     }
@@ -200,7 +202,7 @@ impl Site {
             .collect()
     }
 
-    /// What `stack.json` says.
+    /// Content of `stack.json`.
     pub(crate) fn state(&self) -> StackState {
         StackState::load(&self.data).unwrap()
     }

@@ -95,8 +95,7 @@ impl Endpoint {
              the key goes into OBSERVATORY_LLM_API_KEY",
             options.url
         );
-        // Fails only where a provider is installed already, which then serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        observatory_client::install_crypto_provider();
         let builder = || {
             Client::builder()
                 .connect_timeout(Duration::from_secs(10))

@@ -1,4 +1,7 @@
-//! Encrypted connections, and why one did not come about.
+//! Encrypted connections, and explanations of why one failed.
+//!
+//! TLS 1.3 verifies the certificate of a client only after the handshake, so that the first call
+//! may carry the reason; [`wanted`] digs it out.
 
 use std::error::Error as StdError;
 use std::io;
@@ -17,27 +20,27 @@ use tower::Service;
 
 use crate::{Error, Flags};
 
-/// What is spoken inside of TLS: gRPC wants HTTP/2.
+/// ALPN protocol of gRPC, which requires HTTP/2.
 const PROTOCOL: &[u8] = b"h2";
 
-/// Files in PEM that make a client speak TLS.
+/// PEM files that configure TLS for a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
-    /// Flags that name them.
+    /// Flags to name in errors.
     pub(crate) flags: Flags,
-    /// Roots to trust; those of the machine without.
+    /// Roots to trust; `None` means those of the machine.
     pub(crate) ca: Option<PathBuf>,
-    /// Certificate and key to show.
+    /// Client certificate and its key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Files {
-    /// Whether there is one.
+    /// Tells whether any file is given.
     pub(crate) fn any(&self) -> bool {
         self.ca.is_some() || self.identity.is_some()
     }
 
-    /// What they make of a connection, read anew.
+    /// Reads the files and builds the TLS configuration.
     pub(crate) fn config(&self) -> Result<ClientConfig, Error> {
         let unusable = |flags: String| move |source| Error::Unusable { flags, source };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -85,25 +88,25 @@ fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Error> {
 fn certificates(flag: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let pem = read(flag, file)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let wanted = "certificate";
+    let expected = "certificate";
     found.ok().filter(|found| !found.is_empty()).ok_or_else(|| Error::Content {
         flag: flag.to_owned(),
         file: file.to_owned(),
-        wanted,
+        expected,
     })
 }
 
 fn private_key(flag: &str, file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let pem = read(flag, file)?;
-    let wanted = "private key";
+    let expected = "private key";
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| Error::Content {
         flag: flag.to_owned(),
         file: file.to_owned(),
-        wanted,
+        expected,
     })
 }
 
-/// A server to make encrypted connections to.
+/// A server to connect to over TLS.
 #[derive(Debug, Clone)]
 pub(crate) struct Dial {
     files: Files,
@@ -113,14 +116,14 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// `None` where the host is neither a name nor an address.
+    /// Returns `None` if the host is neither a name nor an address.
     pub(crate) fn new(files: Files, host: &str, port: Option<u16>) -> Option<Self> {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host.clone()).ok()?;
         Some(Self { files, name, host, port: port.unwrap_or(443) })
     }
 
-    /// Host and port, as an address has them.
+    /// Host and port as in a URL.
     pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -129,7 +132,7 @@ impl Dial {
         }
     }
 
-    /// Makes a connection whenever one is needed.
+    /// A service that opens a connection whenever one is needed.
     pub(crate) fn connector(
         self,
     ) -> impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = BoxError, Future: Send> + Send
@@ -138,7 +141,7 @@ impl Dial {
     }
 
     async fn connect(self) -> Result<TokioIo<TlsStream<TcpStream>>, BoxError> {
-        // Few and small files, read once a connection: not worth a thread.
+        // The files are few and small, and read once per connection: not worth a thread.
         let connector = TlsConnector::from(Arc::new(self.files.config()?));
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
@@ -150,7 +153,7 @@ impl Dial {
         Ok(TokioIo::new(stream))
     }
 
-    /// What a failed handshake means, and what to do about it.
+    /// Explains a failed handshake and suggests a fix.
     fn advice(&self, error: &io::Error) -> String {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
         match cause {
@@ -158,20 +161,20 @@ impl Dial {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             )) => match &self.files.ca {
                 Some(file) => format!(
-                    "the server's certificate is signed by none of the roots in {} {}",
+                    "the server certificate is not signed by any of the roots in {} {}",
                     self.files.flags.of("ca"),
                     file.display()
                 ),
                 None => format!(
-                    "the server's certificate is signed by no root of this machine; name the roots that signed it with {}",
+                    "the server certificate is not signed by any root of this machine; pass its roots with {}",
                     self.files.flags.of("ca")
                 ),
             },
             Some(TlsError::InvalidCertificate(_)) => {
-                format!("the server's certificate does not hold for {}", self.host)
+                format!("the server certificate is not valid for {}", self.host)
             }
             Some(TlsError::InvalidMessage(_)) => {
-                "the server speaks no TLS; an address without it starts with http://".to_owned()
+                "the server does not use TLS; use an http:// address".to_owned()
             }
             Some(TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)) => NO_GRPC.to_owned(),
             Some(other) => match wanted(other) {
@@ -183,12 +186,12 @@ impl Dial {
     }
 }
 
-const NO_GRPC: &str = "the server speaks TLS, but no gRPC at this address";
+const NO_GRPC: &str = "the server uses TLS but does not offer gRPC at this address";
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// No encrypted connection came about. Says the cause itself: of a lost connection the transport
-/// keeps the text only.
+/// A TLS handshake failed. The message includes the cause, since the transport keeps only the text
+/// of a lost connection.
 #[derive(Debug, thiserror::Error)]
 #[error("{advice} ({cause})")]
 pub struct HandshakeError {
@@ -196,37 +199,37 @@ pub struct HandshakeError {
     cause: io::Error,
 }
 
-/// What a server wants of a client.
+/// The client certificate that a server asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// A certificate.
+    /// Any certificate.
     Certificate,
-    /// Another one than was shown.
+    /// A different one than was sent.
     Other,
 }
 
 impl Wanted {
-    /// What to do about it.
+    /// A suggestion for the user.
     pub fn advice(self, flags: Flags) -> String {
         match self {
             Self::Certificate => {
-                format!("the server wants a client certificate; give one with {}", flags.pair())
+                format!("the server requires a client certificate; pass one with {}", flags.pair())
             }
             Self::Other => format!(
-                "the server does not accept the certificate of {}; a root of its --tls-client-ca must have signed it",
+                "the server rejected the certificate in {}; it must be signed by a root in the server's --tls-client-ca",
                 flags.of("cert")
             ),
         }
     }
 }
 
-/// What a server wants that ended a connection by an alert of TLS: in TLS 1.3 it judges the
-/// certificate of a client only after the handshake, so that the first call fails, for a reason
-/// deep among its causes.
+/// Detects that a server closed the connection over the client certificate. In TLS 1.3 the server
+/// verifies it only after the handshake, so the first call fails, with the TLS alert deep among its
+/// causes.
 pub fn wanted(error: &(dyn StdError + 'static)) -> Option<Wanted> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // HTTP/2 keeps the text of the alert and not its type.
+        // HTTP/2 keeps only the text of the alert, not its type.
         let said = error.to_string();
         let alerts = |names: &[&str]| names.iter().any(|name| said.contains(&format!("fatal alert: {name}")));
         if alerts(&["CertificateRequired"]) {
@@ -260,10 +263,10 @@ mod tests {
         };
         check(
             AlertDescription::CertificateRequired,
-            Some("wants a client certificate; give one with --endpoint-cert and --endpoint-key"),
+            Some("requires a client certificate; pass one with --endpoint-cert and --endpoint-key"),
         );
-        check(AlertDescription::UnknownCA, Some("does not accept"));
-        check(AlertDescription::DecryptError, Some("does not accept"));
+        check(AlertDescription::UnknownCA, Some("rejected the certificate"));
+        check(AlertDescription::DecryptError, Some("rejected the certificate"));
         check(AlertDescription::InternalError, None);
     }
 

@@ -1,4 +1,6 @@
-//! The bearer token of every call.
+//! The bearer token that every call carries.
+//!
+//! A token from a file is read again for every call, so that it may be renewed at any time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use tonic::{Request, Status};
 
 use crate::{Error, Flags, Secret};
 
-/// Shows the bearer token, where there is one.
+/// Interceptor that adds the bearer token, if there is one.
 #[derive(Clone)]
 pub struct Bearer(Token);
 
@@ -21,14 +23,15 @@ enum Token {
 }
 
 impl Bearer {
-    pub(crate) fn shows(&self) -> bool {
+    /// Tells whether there is a token to send.
+    pub(crate) fn has_token(&self) -> bool {
         !matches!(self.0, Token::None)
     }
 }
 
 impl fmt::Debug for Bearer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Bearer").field("shows", &self.shows()).finish()
+        formatter.debug_struct("Bearer").field("has_token", &self.has_token()).finish()
     }
 }
 
@@ -37,7 +40,7 @@ impl Interceptor for Bearer {
         let value = match &self.0 {
             Token::None => return Ok(request),
             Token::Fixed(value) => value.clone(),
-            // A few bytes, from memory most often: less than the call itself costs.
+            // A few bytes, usually in the page cache: cheap compared with the call.
             Token::File(flags, file) => {
                 read(*flags, file).map_err(|error| Status::unauthenticated(error.to_string()))?
             }
@@ -47,9 +50,9 @@ impl Interceptor for Bearer {
     }
 }
 
-/// The token as given, or that of the file.
+/// The given token, or the one in the file.
 pub(crate) fn bearer(flags: Flags, token: Option<&Secret>, file: Option<&Path>) -> Result<Bearer, Error> {
-    // Set to nothing is how some environments leave a variable away.
+    // Some environments unset a variable by making it empty.
     let token = token.map(|token| token.reveal().trim()).filter(|token| !token.is_empty());
     match (token, file) {
         (Some(_), Some(_)) => Err(Error::TwoTokens(flags)),

@@ -1,10 +1,9 @@
-//! Connections of a port: how many there may be, how long a silent one stays, and which one goes
-//! where there is no room.
+//! Connections of a port: their number, idle time-outs, and eviction when the port is full.
 //!
-//! Whoever connects holds a file descriptor before anybody knows who it is. So each port has its
-//! own number of connections, together below the process's limit; where one more comes, the one
-//! that has been silent for longest goes, those first that never asked anything. Connections with a
-//! call under way stay.
+//! A caller holds a file descriptor before it is identified. So each port has a limit of its own,
+//! together below the process's limit. When a port is full, a new connection evicts the one that
+//! has been idle longest, and first those that never sent a request. Connections with a call in
+//! progress stay.
 
 use std::io;
 use std::pin::Pin;
@@ -28,33 +27,36 @@ use tonic::transport::server::Connected;
 use crate::tls::{Peer, Stream};
 use crate::watched::Watched;
 
-/// Bytes that every connection of HTTP/2 begins with.
+/// Length of the HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
-/// Pause after a connection could not be taken, for want of file descriptors for one.
+/// Pause after a failed accept, usually for lack of file descriptors; short enough that callers
+/// hardly notice, long enough not to spin.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Connections that wait to be served.
+/// Accepted connections queued for the server, which takes them as fast as it can; a buffer against
+/// bursts.
 const WAITING: usize = 64;
-/// Descriptors that are not for connections: files, the models', those of the runtime.
+/// Descriptors reserved for everything else: files, models, the runtime. A generous estimate.
 const RESERVED: usize = 192;
-/// Connections of the port for metrics and health at most.
+/// Maximum connections of the port for metrics and health: a few probes and scrapers.
 const PROBES: usize = 64;
-/// Connections of another port at most, where nothing is asked for.
+/// Maximum connections of other ports by default, if the limit of open files is very high. By
+/// estimate: the servers refuse calls for lack of other resources long before.
 const MOST: usize = 8_192;
-/// The limit of descriptors where the system does not say.
+/// Assumed limit of descriptors if the system does not tell: the usual soft limit of Linux.
 const ASSUMED: usize = 1_024;
 
-/// How long a connection may keep the server waiting.
+/// Time-outs of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// For a TLS handshake, and for the first bytes of HTTP/2 behind it.
     pub handshake: Duration,
     /// Between requests of HTTP/1.1, and for the head of one.
     pub head: Duration,
-    /// For a body.
+    /// For a whole body.
     pub body: Duration,
-    /// For any part of a body.
+    /// Between two parts of a body.
     pub part: Duration,
-    /// Until something of an answer is taken.
+    /// For a write of a response that the caller does not read.
     pub answer: Duration,
 }
 
@@ -65,21 +67,21 @@ impl Default for Patience {
     }
 }
 
-/// Connections that each port may have.
+/// Connection limits of the ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Of the ports that serve models, each.
+    /// Limit of each serving port.
     pub serving: usize,
-    /// Of the port for metrics and health.
+    /// Limit of the port for metrics and health.
     pub probes: usize,
 }
 
 impl Room {
-    /// What the process's limit of open files leaves to this many serving ports, or what was asked
-    /// for.
+    /// Divides the process's limit of open files among the serving ports, or takes `asked` for
+    /// each.
     ///
     /// # Errors
-    /// If that is more than the limit leaves.
+    /// If `asked` exceeds what the limit allows.
     pub fn new(asked: Option<usize>, ports: usize) -> anyhow::Result<Self> {
         Self::within(descriptors(), asked, ports)
     }
@@ -91,14 +93,14 @@ impl Room {
         if let Some(asked) = asked {
             anyhow::ensure!(
                 asked <= most,
-                "--max-connections is {asked}, but the limit of open files is {limit}, which leaves {most} for each port"
+                "invalid --max-connections `{asked}`: the limit of open files, {limit}, allows at most {most} for each port"
             );
         }
         Ok(Self { serving: asked.unwrap_or(most.min(MOST)), probes })
     }
 }
 
-/// File descriptors that the process may have.
+/// The limit of file descriptors of the process.
 #[allow(unsafe_code, reason = "a call of the C library")]
 fn descriptors() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -107,7 +109,7 @@ fn descriptors() -> usize {
     if failed { ASSUMED } else { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) }
 }
 
-/// How a connection stands.
+/// State of a connection, shared with the port it belongs to.
 #[derive(Debug)]
 pub struct Standing {
     calls: AtomicUsize,
@@ -117,7 +119,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Of a connection that has not asked for anything yet.
+    /// The state of a new connection.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             calls: AtomicUsize::new(0),
@@ -127,19 +129,19 @@ impl Standing {
         })
     }
 
-    /// A call on the connection, under way as long as the value lives.
+    /// Registers a call, in progress until the value is dropped.
     pub fn call(self: &Arc<Self>) -> CallUnderWay {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         CallUnderWay(Arc::clone(self))
     }
 
-    /// Closes the connection, with the calls on it.
+    /// Closes the connection and cancels its calls.
     pub fn evict(&self) {
         self.evicted.cancel();
     }
 
-    /// Whether it is told to close.
+    /// Tells whether the connection is to close.
     pub fn is_evicted(&self) -> bool {
         self.evicted.is_cancelled()
     }
@@ -160,16 +162,16 @@ impl Drop for CallUnderWay {
     }
 }
 
-/// Who is at the other end of a connection, and how it stands.
+/// The peer of a connection, and the state of the connection.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// Who.
+    /// The peer.
     pub peer: Peer,
-    /// How.
+    /// The state.
     pub standing: Arc<Standing>,
 }
 
-/// Lets connections in.
+/// Admits connections up to a limit.
 #[derive(Debug)]
 struct Door {
     most: usize,
@@ -185,8 +187,8 @@ impl Door {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, where need be that of the connection that was silent for longest; nothing where all
-    /// have calls under way.
+    /// Takes a place, evicting the connection that has been idle longest if there is none. Fails if
+    /// all have calls in progress.
     fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut inside = self.inside();
         if inside.len() >= self.most {
@@ -201,7 +203,7 @@ impl Door {
     }
 }
 
-/// A place of one connection, given back when it ends.
+/// The place of one connection, released on drop.
 #[derive(Debug)]
 struct Place {
     door: Arc<Door>,
@@ -214,15 +216,15 @@ impl Drop for Place {
     }
 }
 
-/// A connection that was let in.
+/// An admitted connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     place: Place,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Until when its first bytes must have come, and how many have not.
+    /// Deadline of the preface, and how many bytes of it are missing.
     preface: Option<(Pin<Box<Sleep>>, usize)>,
-    /// Until when something of an answer must be taken.
+    /// Deadline of a write that does not progress.
     stalled: Option<Pin<Box<Sleep>>>,
     answer: Duration,
 }
@@ -240,20 +242,20 @@ impl Connection {
         }
     }
 
-    /// Who is at its other end.
+    /// Its peer and state.
     pub fn origin(&self) -> Origin {
         Origin { peer: self.stream.peer(), standing: Arc::clone(&self.place.standing) }
     }
 
-    /// Ends it where it has to make room.
+    /// Fails once the connection is evicted.
     fn stays(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.evicted.as_mut().poll(cx).is_ready() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "silent for longest"));
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "evicted as the longest idle"));
         }
         Ok(())
     }
 
-    /// What came of a write, which may not wait for ever.
+    /// Applies the time-out to the result of a write.
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
@@ -262,7 +264,7 @@ impl Connection {
         let answer = self.answer;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(answer)));
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing of an answer is taken")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the response is not read")))
     }
 }
 
@@ -289,7 +291,7 @@ impl AsyncRead for Connection {
             if *missing == 0 {
                 this.preface = None;
             } else if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 came")));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface")));
             }
         }
         result
@@ -333,21 +335,21 @@ impl AsyncWrite for Connection {
 /// Connections of a listener.
 pub type Incoming = ReceiverStream<io::Result<Connection>>;
 
-/// What a port takes.
+/// Configuration of a port.
 #[derive(Debug, Clone)]
 pub struct Port {
-    /// Connections at most.
+    /// Maximum connections.
     pub room: usize,
-    /// What makes it speak TLS.
+    /// TLS configuration, if the port uses TLS.
     pub tls: Option<Arc<Watched<ServerConfig>>>,
-    /// Whether HTTP/2 is spoken from the first byte on.
+    /// True if HTTP/2 is expected from the first byte on.
     pub is_http2: bool,
-    /// How long a connection may be silent.
+    /// Time-outs of its connections.
     pub patience: Patience,
 }
 
-/// Connections of the listener, those with TLS after their handshake. A slow or failed handshake
-/// holds nobody up.
+/// Accepts connections, and completes the TLS handshake of each concurrently, so that a slow one
+/// delays nobody.
 pub fn incoming(listener: TcpListener, port: Port) -> Incoming {
     let (sender, receiver) = mpsc::channel(WAITING);
     if let Some(tls) = &port.tls {
@@ -363,7 +365,7 @@ pub fn incoming(listener: TcpListener, port: Port) -> Incoming {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(error.message = %error, "connection not accepted");
+                    tracing::warn!(error.message = %error, "cannot accept a connection");
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -378,7 +380,7 @@ pub fn incoming(listener: TcpListener, port: Port) -> Incoming {
     ReceiverStream::new(receiver)
 }
 
-/// Shakes hands where TLS is spoken, and hands the connection over.
+/// Completes the TLS handshake, if any, and hands the connection over.
 async fn admit(stream: TcpStream, place: Place, port: Port, sender: mpsc::Sender<io::Result<Connection>>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error.message = %error, "connection lost");
@@ -400,18 +402,18 @@ async fn admit(stream: TcpStream, place: Place, port: Port, sender: mpsc::Sender
             }
         }
     };
-    // The server stopped meanwhile where nobody takes it.
+    // Fails only if the server has stopped meanwhile.
     let _ = sender.send(Ok(Connection::new(stream, place, &port))).await;
 }
 
-/// A body that holds something until it is over: that its call is under way, the room of the call.
+/// A body that keeps a value alive until it ends, such as the registration of its call.
 pub struct Held<B, T> {
     body: B,
     _held: T,
 }
 
 impl<B, T> Held<B, T> {
-    /// The body of an answer, and what it holds.
+    /// Ties `held` to the body of a response.
     pub fn new(body: B, held: T) -> Self {
         Self { body, _held: held }
     }
@@ -455,7 +457,7 @@ mod tests {
         check(1 << 20, None, 2, Some((MOST, 64)));
         check(usize::MAX, None, 2, Some((MOST, 64)));
         let error = Room::within(1_024, Some(5_000), 2).unwrap_err().to_string();
-        assert!(error.contains("--max-connections is 5000") && error.contains("leaves 384"), "{error}");
+        assert!(error.contains("--max-connections `5000`") && error.contains("at most 384"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! HTTP/1.1 on the connections of a port.
+//!
+//! Drains on shutdown: requests in progress are served to their end.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,13 +18,13 @@ use tower::ServiceExt;
 
 use crate::connections::{Connection, Held, Incoming};
 
-/// What a probe is told.
+/// Response to a health probe.
 pub fn health(serves: bool) -> (StatusCode, &'static str) {
     if serves { (StatusCode::OK, "serving\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
 }
 
-/// Serves the routes until `closed`, and what is under way then to its end. A connection may be
-/// silent for `head` between requests, and take as long for the head of one.
+/// Serves the routes until `closed`, then finishes requests in progress. `head` limits the idle
+/// time between requests, and the time for the head of one.
 pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, closed: CancellationToken) {
     let tasks = TaskTracker::new();
     loop {
@@ -67,6 +69,6 @@ async fn serve_one(connection: Connection, router: Router, head: Duration, close
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(error.message = %error, "an HTTP connection broke off");
+        tracing::debug!(error.message = %error, "HTTP connection failed");
     }
 }

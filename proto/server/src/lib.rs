@@ -1,9 +1,8 @@
-//! How a server of the contract takes callers in: how many connections there are and how long a
-//! silent one stays, TLS and client certificates, and the clients of a file with what they may do
-//! and how much of it.
+//! The front door of the project's servers: connection limits and time-outs, TLS and client
+//! certificates, and the clients file with permissions and quotas.
 //!
-//! Files are read again when they change. What a call costs and which scope it needs is each
-//! server's own.
+//! Files are read again when they change. Each server decides by itself what a call costs and which
+//! scope it needs.
 
 pub mod access;
 pub mod connections;

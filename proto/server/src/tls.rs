@@ -1,4 +1,6 @@
-//! Bytes with and without TLS, and who is at the other end.
+//! Streams with and without TLS, and the identity of the peer.
+//!
+//! A client certificate is verified by the TLS library; its digest is what `access` compares.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,18 +22,18 @@ use tokio_rustls::server::TlsStream;
 
 use crate::watched::Watched;
 
-/// Files in PEM that make a server speak TLS.
+/// PEM files that configure TLS for a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Its certificate, and those that sign it up to the root.
+    /// The certificate chain, leaf first.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
-    /// Roots that must have signed a client's certificate; without any, clients show none.
+    /// Roots that must have signed client certificates; `None` requests no client certificates.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What is spoken inside the TLS of a port.
+/// Application protocol of a port, negotiated by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/2.
@@ -41,10 +43,10 @@ pub enum Protocol {
 }
 
 impl Files {
-    /// The TLS configuration that they make, made again when they change.
+    /// Builds the TLS configuration, and again when a file changes.
     ///
     /// # Errors
-    /// If a file cannot be read or holds something else, or the key is not that of the certificate.
+    /// If a file cannot be read or parsed, or the key does not match the certificate.
     pub fn watched(&self, protocol: Protocol) -> Result<Arc<Watched<ServerConfig>>> {
         let files = [&self.certificate, &self.key].into_iter().chain(&self.client_ca).cloned().collect();
         let Self { certificate, key, client_ca } = self.clone();
@@ -52,7 +54,7 @@ impl Files {
             let chain = certificates(&contents[0])
                 .with_context(|| format!("--tls-cert {}", certificate.display()))?;
             let key = PrivateKeyDer::from_pem_slice(&contents[1])
-                .with_context(|| format!("--tls-key {}: no private key in PEM", key.display()))?;
+                .with_context(|| format!("--tls-key {}: no PEM private key in it", key.display()))?;
             let roots = client_ca.iter().zip(contents.get(2)).next().map(|(file, content)| {
                 certificates(content).with_context(|| format!("--tls-client-ca {}", file.display()))
             });
@@ -62,8 +64,9 @@ impl Files {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("not PEM")?;
-    ensure!(!found.is_empty(), "no certificate in PEM");
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("invalid PEM")?;
+    ensure!(!found.is_empty(), "no PEM certificate in it");
     Ok(found)
 }
 
@@ -88,8 +91,7 @@ fn config(
             builder.with_client_cert_verifier(verifier.build().context("--tls-client-ca")?)
         }
     };
-    let mut config =
-        builder.with_single_cert(chain, key).context("--tls-cert and --tls-key do not fit together")?;
+    let mut config = builder.with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
     config.alpn_protocols = match protocol {
         Protocol::Grpc => vec![b"h2".to_vec()],
         Protocol::Http => vec![b"http/1.1".to_vec()],
@@ -97,26 +99,26 @@ fn config(
     Ok(config)
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
     /// Its address.
     pub address: Option<SocketAddr>,
-    /// SHA-256 of the certificate it proved to own.
+    /// SHA-256 of its verified certificate.
     pub certificate: Option<[u8; 32]>,
 }
 
-/// The bytes of a connection.
+/// A connection, encrypted or not.
 #[derive(Debug)]
 pub enum Stream {
-    /// As it comes.
+    /// Without TLS.
     Plain(TcpStream),
-    /// After the handshake.
+    /// With TLS, after the handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Who is at its other end.
+    /// Identifies the peer.
     pub fn peer(&self) -> Peer {
         match self {
             Self::Plain(stream) => Peer { address: stream.peer_addr().ok(), certificate: None },

@@ -1,5 +1,5 @@
-//! A value made from files, made again when they change: certificates and clients are replaced
-//! without a restart.
+//! A value built from files, and rebuilt when they change: certificates and clients are replaced
+//! without a restart. A file that cannot be used leaves the value as it was.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// Pause between two looks at the files.
+/// Polling interval. Certificates and clients change rarely, and a digest of small files is cheap.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 type Make<T> = dyn Fn(&[Vec<u8>]) -> Result<T> + Send + Sync;
 
-/// See the module.
+/// A value that follows its files.
 pub struct Watched<T> {
     files: Vec<PathBuf>,
     make: Box<Make<T>>,
@@ -29,7 +29,7 @@ impl<T> std::fmt::Debug for Watched<T> {
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// What `make` makes of the contents of the files, in their order.
+    /// Builds the value with `make` from the contents of the files, in their order.
     ///
     /// # Errors
     /// If a file cannot be read, and those of `make`.
@@ -43,13 +43,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Ok(Arc::new(Self { files, make: Box::new(make), current, seen }))
     }
 
-    /// The value of now.
+    /// The current value.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the value again where the files have changed since they were last tried. One that
-    /// cannot be made leaves the value as it was.
+    /// Rebuilds the value if the files have changed since the last attempt; tells whether it did.
+    /// On failure the value stays as it was.
     ///
     /// # Errors
     /// As [`Watched::new`].
@@ -65,7 +65,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Ok(true)
     }
 
-    /// Looks at the files from now on, for as long as somebody else holds the value.
+    /// Starts polling the files, until all other references to the value are dropped.
     pub fn watch(self: &Arc<Self>) {
         let watched = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -76,16 +76,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
                 let files = watched.files.iter().map(|file| file.display().to_string());
                 let files = files.collect::<Vec<_>>().join(", ");
                 match watched.look() {
-                    Ok(true) => tracing::info!(files, "files read again"),
+                    Ok(true) => tracing::info!(files, "reloaded files"),
                     Ok(false) => continue,
                     Err(error) => {
                         let message = format!("{error:#}");
-                        // A file that is away is away at the next look too.
+                        // A missing file is still missing at the next poll: report it once.
                         if told.as_ref() != Some(&message) {
                             tracing::error!(
                                 files,
                                 error.message = message,
-                                "files kept as they were read before"
+                                "cannot reload files; keeping the previous content"
                             );
                         }
                         told = Some(message);

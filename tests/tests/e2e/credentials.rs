@@ -141,8 +141,8 @@ async fn tokens_over_tls() {
     assert!(vectors[0]["embedding"].as_array().is_some_and(|vector| !vector.is_empty()));
 
     let list = with(&["models", "list"]);
-    refused(ask(&site, None, &list), &["hint: --inference-token-file gives the token"]);
-    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: --inference-token-file"]);
+    refused(ask(&site, None, &list), &["hint: pass a token with --inference-token-file"]);
+    refused(ask(&site, Some("gamma"), &list), &["error: ", "hint: pass a token with --inference-token-file"]);
     let unload = with(&["models", "unload", MODEL]);
     let scope =
         ["error: lab may not load or unload models", "hint: `admin = true` in the server's clients file"];
@@ -150,11 +150,11 @@ async fn tokens_over_tls() {
 
     let distrusting = ["models", "list", "--inference", &address, "--inference-ca", &other];
     // Both authorities have one name, so it may also be the signature that is found wrong.
-    let unknown = ["signed by none of the roots in --inference-ca", "other.pem (invalid peer certificate: "];
+    let unknown = ["not signed by any of the roots in --inference-ca", "other.pem (invalid peer certificate: "];
     refused(ask(&site, Some("beta"), &distrusting), &unknown);
     let by_address = address.replace("localhost", "127.0.0.1");
     let misnamed = ["models", "list", "--inference", &by_address, "--inference-ca", &ca];
-    refused(ask(&site, Some("beta"), &misnamed), &["does not hold for 127.0.0.1", "localhost"]);
+    refused(ask(&site, Some("beta"), &misnamed), &["is not valid for 127.0.0.1", "localhost"]);
     let plain = server.address("http");
     refused(ask(&site, Some("beta"), &["models", "list", "--inference", &plain]), &["error: "]);
 
@@ -169,7 +169,7 @@ async fn tokens_over_tls() {
     let credentials = Credentials { ca: Some(other.into()), ..Credentials::default() };
     let client = InferenceClient::new(&Options { address: Some(address), credentials }).unwrap();
     let error = client.models().await.unwrap_err().to_string();
-    assert!(error.contains("signed by none of the roots in --inference-ca"), "{error}");
+    assert!(error.contains("not signed by any of the roots in --inference-ca"), "{error}");
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn certificates_of_clients() {
     refused(ask(&[]), &["--inference-cert"]);
     let stranger = ask(&["--inference-cert", &strange, "--inference-key", &strange_key]);
     refused(stranger, &["--inference-cert"]);
-    refused(ask(&["--inference-cert", &mine]), &["--inference-cert and --inference-key are needed together"]);
-    refused(ask(&["--inference-cert", &mine, "--inference-key", &strange_key]), &["cannot be used"]);
+    refused(ask(&["--inference-cert", &mine]), &["--inference-cert and --inference-key must be given together"]);
+    refused(ask(&["--inference-cert", &mine, "--inference-key", &strange_key]), &["invalid --inference-cert and --inference-key"]);
 }
 
 #[test]
@@ -204,6 +204,6 @@ fn tls_that_the_server_does_not_speak() {
     let server = Server::start(&site, &[]);
     let encrypted = server.address("https");
     let said = site.run(&["models", "list", "--inference", &encrypted, "--inference-ca", &ca]);
-    refused(said, &["the server speaks no TLS; an address without it starts with http://"]);
+    refused(said, &["the server does not use TLS; use an http:// address"]);
     site.run(&["models", "list", "--inference", &server.address("http")]).ended(0);
 }

@@ -71,7 +71,7 @@ fn a_search_finds_what_is_near_and_nothing_else(site: &Site) {
     }
     for asked in ["qwertyuiop", "zxcv asdf", "!!!"] {
         let said = site.run(&["skills", "search", asked]).ended(1);
-        assert!(said.stdout.is_empty() && said.stderr.contains("no skill is near"), "{}", said.stderr);
+        assert!(said.stdout.is_empty() && said.stderr.contains("no skill is similar"), "{}", said.stderr);
         let all = site.run(&["skills", "search", asked, "--all", "--json"]).ended(0).json();
         assert_eq!(all.as_array().unwrap().len(), 10);
     }

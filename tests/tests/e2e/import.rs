@@ -60,7 +60,7 @@ fn a_spanish_spreadsheet_is_shown_then_stored_then_exported() {
         "{text}"
     );
     let refused = site.run(&["export", "postings", "--excel", "--format", "jsonl", "--out", out]).ended(2);
-    assert!(refused.stderr.contains("--excel is for CSV"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--excel requires --format csv"), "{}", refused.stderr);
 
     site.run(&["run", "start", "--watch"]).ended(0);
     let tables = site.dir.path().join("tables");

@@ -34,9 +34,9 @@ fn lines_that_cannot_be_stored_are_named_and_the_others_are_stored() {
     assert_eq!(stored.as_array().unwrap().len(), 1);
 
     let empty = site.file("empty.jsonl", "");
-    refused(site.run(&["postings", "import", &empty]), 1, &["hold no advertisement"]);
+    refused(site.run(&["postings", "import", &empty]), 1, &["the files contain no advertisements"]);
     refused(site.run(&["postings", "import", "absent.csv"]), 2, &["cannot read absent.csv"]);
-    refused(site.run(&["postings", "import", &site.file("ads.txt", "x")]), 2, &["give --format"]);
+    refused(site.run(&["postings", "import", &site.file("ads.txt", "x")]), 2, &["pass --delimiter or --format"]);
     refused(site.run(&["run", "start", "--country", "ZZ"]), 2, &["country `ZZ` is not enabled"]);
     refused(site.run(&["run", "start", "--stages", "extrct"]), 2, &["unknown stage `extrct`"]);
     refused(site.run(&["run", "show", "zzzz"]), 2, &["is not a run id"]);
@@ -52,7 +52,7 @@ fn wrong_words_are_answered_with_the_nearest_right_ones() {
     let site = Site::new();
     refused(site.run(&["postings", "imprt"]), 2, &["a similar subcommand exists: 'import'"]);
     refused(site.run(&["run", "start", "--stage", "x"]), 2, &["--stages"]);
-    refused(site.run(&["run", "start", "--since", "week"]), 2, &["is not a time such as 7d"]);
+    refused(site.run(&["run", "start", "--since", "week"]), 2, &["invalid duration `week`: expected 7d"]);
     refused(site.run(&["postings", "import", "x.csv", "--map", "titel=T"]), 2, &["unknown field `titel`"]);
     refused(site.run(&["models", "import", "/tmp"]), 2, &["is not a model: config.json is missing"]);
     refused(site.run(&["postings", "list", "--no-start"]), 2, &["hint: start the local stack"]);
@@ -98,7 +98,7 @@ fn a_service_checks_everything_before_it_opens_a_port() {
     refused(
         services(&["all", "--inference", "not an address"], away),
         2,
-        &["is not valid: expected http://"],
+        &["invalid address `not an address`: expected http://"],
     );
     refused(services(&["migrate"], "mysql://x"), 2, &["expected postgres://"]);
     refused(services(&["wait-schema", "--timeout", "0"], away), 2, &["database is not reachable"]);

@@ -21,18 +21,18 @@ fn told(said: &Said, code: i32, expected: &[&str]) {
 fn empty_lists_say_what_fills_them() {
     let site = Site::up();
     for (arguments, expected) in [
-        (&["postings", "list"][..], "no posting is stored; `observatory postings import FILE` stores some"),
-        (&["run", "list"], "no run yet; `observatory run start --watch` starts one"),
-        (&["report", "list"], "no report is written; `observatory run start --watch` ends with one"),
+        (&["postings", "list"][..], "no postings yet; import some with `observatory postings import FILE`"),
+        (&["run", "list"], "no runs yet; start one with `observatory run start --watch`"),
+        (&["report", "list"], "no reports yet; `observatory run start --watch` writes one"),
         (
             &["taxonomy", "list"],
-            "no taxonomy is imported; `observatory taxonomy import esco PATH` brings one",
+            "no taxonomies yet; import one with `observatory taxonomy import esco PATH`",
         ),
         (
             &["skills", "top"],
-            "`observatory postings import FILE` stores postings, `observatory run start` reads them",
+            "no skills yet; import postings with `observatory postings import FILE` and process them",
         ),
-        (&["skills", "top", "--country", "AR"], "no posting of AR has a skill"),
+        (&["skills", "top", "--country", "AR"], "no posting from AR has a skill"),
     ] {
         told(&site.run(arguments), 1, &[expected]);
         let json = site.run(&[arguments, &["--json"]].concat());
@@ -43,7 +43,7 @@ fn empty_lists_say_what_fills_them() {
     // everywhere.
     site.run(&["postings", "import", &site.file("one.jsonl", GOOD)]).ended(0);
     site.run(&["run", "start", "--stages", "extract,enhance", "--watch"]).ended(0);
-    told(&site.run(&["postings", "list", "--country", "MX"]), 1, &["no stored posting was seen there"]);
+    told(&site.run(&["postings", "list", "--country", "MX"]), 1, &["no posting was seen there"]);
     figures_are_followed_to_their_sentences(&site);
     names_that_nobody_knows_are_refused(&site);
 }
@@ -112,7 +112,7 @@ fn an_interrupted_watch_says_that_the_run_goes_on() {
     let said: Said = watched.wait_with_output().unwrap().into();
     let id = site.run(&["run", "list", "--json"]).ended(0).json()[0]["run_id"].as_str().unwrap().to_owned();
     let goes_on = format!(
-        "run {id} goes on; `observatory run watch {id}` follows it again, `observatory run cancel {id}` ends it"
+        "run {id} keeps running; `observatory run watch {id}` follows it again, `observatory run cancel {id}` stops it"
     );
     told(&said, 130, &[&goes_on]);
     assert_eq!(site.run(&["run", "watch", &id]).code, 0);
@@ -169,12 +169,12 @@ async fn portals_that_all_keep_out_leave_the_run_partial() {
 #[test]
 fn a_first_model_is_served_by_the_running_stack() {
     let site = Site::with("", &[]);
-    told(&site.run(&["models", "list"]), 1, &["no model is served", "`observatory models pull NAME`"]);
+    told(&site.run(&["models", "list"]), 1, &["no model is loaded", "`observatory models pull NAME`"]);
     let from = Site::tiny_model("tiny-e5");
     let import =
         |name: &str| site.run(&["models", "import", from.to_str().unwrap(), "--name", name]).ended(0);
-    told(&import("tests/first"), 0, &["serves no model yet: loading tests/first", "tests/first is served"]);
-    told(&import("tests/second"), 0, &["to serve it now: `observatory models load tests/second`"]);
+    told(&import("tests/first"), 0, &["has no model yet; loading tests/first", "loaded tests/first"]);
+    told(&import("tests/second"), 0, &["run `observatory models load tests/second`"]);
     let served = site.run(&["models", "list", "--json"]).ended(0).json();
     assert_eq!((served.as_array().unwrap().len(), &served[0]["name"]), (1, &"tests/first".into()));
     site.run(&["models", "unload", "tests/first"]);

@@ -75,7 +75,7 @@ fn a_full_or_closed_output_is_said_or_nothing_at_all() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let said = run_to(&site, &arguments, full.into());
         assert_eq!(said.code, 2, "{arguments:?}: {}", said.stderr);
-        let expected = "cannot write to the standard output: No space left on device";
+        let expected = "cannot write to standard output: No space left on device";
         assert!(said.stderr.contains(expected), "{arguments:?}: {}", said.stderr);
 
         let (reader, writer) = std::io::pipe().unwrap();

@@ -94,7 +94,7 @@ fn a_portal_file_that_the_services_cannot_read_is_told_in_a_sentence() {
         let status = up.ended(1).json();
         let processes = status["processes"].as_array().unwrap();
         let problem = processes.iter().find_map(|process| process["problem"].as_str()).unwrap();
-        for part in ["computrabajo.toml", "it runs as the user nobody; chmod o+r lets it read a file"] {
+        for part in ["computrabajo.toml", "it runs as user nobody; chmod o+r makes a file readable"] {
             assert!(problem.contains(part), "{problem}");
         }
         chmod(&portals.join("computrabajo.toml"), 0o644);

@@ -112,7 +112,7 @@ fn what_cannot_be_read_is_named_as_its_owner_knows_it() {
     refused(&["esco", &other], "no concept in");
     refused(
         &["esco", &site.file("notes.md", "x")],
-        "holds no table; expected .csv files, plain, .gz or in a .zip",
+        "contains no tables: expected .csv files, plain, .gz or in a .zip",
     );
     let own = site.file("skills_es.csv", "conceptUri,preferredLabel\nu:1,a\n");
     refused(

@@ -1,4 +1,6 @@
-//! What extraction finds of the skills that were marked by hand in the demo's advertisements.
+//! Precision and recall of the extraction on the demo's advertisements, whose skills are marked.
+//!
+//! Only advertisements of the test split count, each once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +10,10 @@ use observatory_proto::pipeline::v1::{ExtractRequest, extractor_service_client::
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Connection, refusal};
+use crate::client::{Connection, MAX_MESSAGE_BYTES, refusal};
 
-/// A found span is right when it shares at least half of what it and a mark cover together.
+/// Minimum overlap (intersection over union) for an extracted span to match a mark; the usual
+/// threshold, as in object detection.
 const LEAST_OVERLAP: f64 = 0.5;
 
 /// Half-open code points of a description.
@@ -20,7 +23,7 @@ struct Span {
     end: u32,
 }
 
-/// What the simulator says of an advertisement, as far as it is needed here.
+/// An advertisement as described by the simulator, as far as needed here.
 #[derive(Deserialize)]
 struct Served {
     title: String,
@@ -40,10 +43,10 @@ struct Answer {
     spans: Vec<Span>,
 }
 
-/// How many of the marks of the test part were found.
+/// Counts over the advertisements of the test split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Score {
-    /// Advertisements of the test part that the portals served.
+    /// Advertisements of the test split that the portals served.
     pub(super) ads: usize,
     marked: usize,
     found: usize,
@@ -58,12 +61,12 @@ impl Score {
         self.right += matches(marks, found);
     }
 
-    /// Share of what was found that is right.
+    /// Share of extracted spans that match a mark.
     pub(super) fn precision(self) -> f64 {
         ratio(self.right, self.found)
     }
 
-    /// Share of the marks that were found.
+    /// Share of marks that were extracted.
     pub(super) fn recall(self) -> f64 {
         ratio(self.right, self.marked)
     }
@@ -73,8 +76,8 @@ fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Extracts from the served advertisements of the set's test part, each once, and compares with
-/// their marks.
+/// Extracts skills from the served advertisements of the test split, each once, and compares them
+/// with the marks.
 ///
 /// # Errors
 /// If the simulator's file cannot be read or the service does not answer.
@@ -88,7 +91,7 @@ pub(super) async fn score(truth: &Path, pipeline: Connection) -> anyhow::Result<
         }
     }
     let requests: Vec<ExtractRequest> = ads.iter().map(|(id, ad)| request(id, ad)).collect();
-    let mut extractor = ExtractorServiceClient::new(pipeline).max_decoding_message_size(64 << 20);
+    let mut extractor = ExtractorServiceClient::new(pipeline).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let asked = extractor.extract(tokio_stream::iter(requests)).await;
     let mut answers = asked.map_err(|status| refusal(&status))?.into_inner();
     let mut score = Score::default();
@@ -106,7 +109,7 @@ fn request(id: &str, ad: &Served) -> ExtractRequest {
     ExtractRequest { document_json: document.to_string(), spans: true }
 }
 
-/// Number of pairs, one to one, best overlaps first.
+/// Counts one-to-one matches, pairing the best overlaps first.
 fn matches(marks: &[Span], found: &[Span]) -> usize {
     let mut pairs = Vec::new();
     for (mark_index, mark) in marks.iter().enumerate() {
@@ -129,7 +132,7 @@ fn matches(marks: &[Span], found: &[Span]) -> usize {
     right
 }
 
-/// What two spans share, of what they cover together.
+/// Intersection over union of two spans.
 fn overlap(a: Span, b: Span) -> f64 {
     let shared = a.end.min(b.end).saturating_sub(a.start.max(b.start));
     if shared == 0 {

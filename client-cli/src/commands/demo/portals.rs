@@ -1,4 +1,6 @@
-//! The simulated portals of the demo.
+//! The simulated portals of the demo, and the clock that lets a week pass.
+//!
+//! The simulator is a child process that ends with the value.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +11,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::local::DataDir;
 
-/// Program that serves the portals.
+/// The program that serves the portals.
 pub(super) const SIMULATOR: &str = "portal-simulator";
-/// When the portals are visited again: a week after the simulator's own clock.
+/// Time of the second visit: a week after the initial time of the simulator's clock.
 const SECOND_VISIT: &str = "2026-11-27T20:00:00Z";
 
-/// The simulated portals; they end with this value.
+/// The running simulator, which ends when this is dropped.
 pub(super) struct Portals {
     address: String,
     truth: PathBuf,
@@ -22,10 +24,10 @@ pub(super) struct Portals {
 }
 
 impl Portals {
-    /// Starts the simulator and waits until it serves.
+    /// Starts the simulator and waits until it is ready.
     ///
     /// # Errors
-    /// If it cannot be started or ends; names its log.
+    /// If it cannot be started or exits; names its log.
     pub(super) async fn serve(simulator: &Path, data: &DataDir, ads: u32, seed: u64) -> anyhow::Result<Self> {
         data.create()?;
         let announcement = data.announce(SIMULATOR);
@@ -43,25 +45,25 @@ impl Portals {
                 return Ok(Self { address: address.to_owned(), truth, _process: process });
             }
             if let Some(ended) = process.try_wait()? {
-                bail!("{} ended with {ended}; see {}", simulator.display(), data.log(SIMULATOR).display());
+                bail!("{} exited with {ended}; see {}", simulator.display(), data.log(SIMULATOR).display());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("{} did not say where it serves within 10 s", simulator.display())
+        bail!("{} was not ready within 10 s", simulator.display())
     }
 
-    /// Where they are: host and port.
+    /// Host and port of the portals.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What they served at first, one advertisement a line, with its marks.
+    /// File with the advertisements of the first visit and their marks, one per line.
     pub(super) fn truth(&self) -> &Path {
         &self.truth
     }
 
-    /// The scraper's block: these portals instead of the real ones, and no pause between requests.
-    /// The reporter's: what they print is invented.
+    /// Configuration of the stack: the scraper visits these portals instead of the real ones,
+    /// without pauses, and the reporter states that the advertisements are invented.
     pub(super) fn settings(&self) -> String {
         format!(
             "[modules.scraper]\nenabled = true\n\n[modules.scraper.settings]\n\
@@ -71,8 +73,8 @@ impl Portals {
         )
     }
 
-    /// A week passes: some advertisements go, some are edited, others are new or come back under
-    /// another id.
+    /// Advances the clock by a week: some advertisements disappear, some are edited, others are new
+    /// or reappear under another id.
     ///
     /// # Errors
     /// If the simulator does not answer.

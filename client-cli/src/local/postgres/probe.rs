@@ -1,24 +1,26 @@
-//! Whether a PostgreSQL server accepts connections, asked in its own protocol.
+//! Checks whether a PostgreSQL server accepts connections, in its own protocol.
+//!
+//! Needs neither `pg_isready` nor a password.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a server answered to the first message of a connection.
+/// Response of a server to the first message of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It asked for authentication, or let us in.
+pub(crate) enum Answer {
+    /// It asked for authentication, or accepted the connection.
     Accepting,
-    /// It is there but refuses for now, with its own words ("the database system is starting up").
+    /// It refuses for now, with its message ("the database system is starting up").
     Refusing(String),
-    /// Nothing that speaks the protocol answered.
+    /// No response in the protocol.
     Silent,
 }
 
-/// Sends a start-up message for `user` and `database` and reads the first answer, then hangs up:
-/// the check of `pg_isready`, without needing it or a password.
-pub async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
+/// Sends a start-up message for `user` and reads the first response, then disconnects, as
+/// `pg_isready` does.
+pub(crate) async fn probe(address: std::net::SocketAddr, user: &str, limit: Duration) -> Answer {
     tokio::time::timeout(limit, ask(address, user)).await.ok().and_then(Result::ok).unwrap_or(Answer::Silent)
 }
 
@@ -50,7 +52,7 @@ fn startup_message(user: &str) -> Vec<u8> {
     message
 }
 
-/// (SQLSTATE, message) of an ErrorResponse body.
+/// Extracts SQLSTATE and message from the body of an ErrorResponse.
 fn error_fields(body: &[u8]) -> (String, String) {
     let (mut code, mut message) = (String::new(), String::new());
     for field in body.split(|&byte| byte == 0).filter(|field| field.len() > 1) {
@@ -64,8 +66,8 @@ fn error_fields(body: &[u8]) -> (String, String) {
     (code, message)
 }
 
-/// As `pg_isready` sees it: only 57P03 (cannot connect now) means not accepting; any other error,
-/// such as an unknown database, comes from a server that works.
+/// Classifies an error as `pg_isready` does: only 57P03 (cannot connect now) means not accepting;
+/// any other error, such as an unknown database, comes from a working server.
 fn classify((code, message): &(String, String)) -> Answer {
     if code == "57P03" { Answer::Refusing(message.clone()) } else { Answer::Accepting }
 }

@@ -1,4 +1,7 @@
-//! Questions to a server, asked through `psql`.
+//! Queries to a server through `psql`.
+//!
+//! `psql` understands every form of URL and TLS; passwords and statements stay out of its command
+//! line, which every user of the machine can read.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -11,7 +14,7 @@ use super::distribution::vector_supported;
 use super::{ConnectionUrl, MAJORS};
 use crate::error::Hinted;
 
-/// Unit separator: no value we ask for holds it.
+/// The ASCII unit separator, which no queried value contains.
 const SEPARATOR: &str = "\x1f";
 
 /// The `psql` program.
@@ -21,7 +24,7 @@ pub struct Psql {
 }
 
 impl Psql {
-    /// The one in `bin` if it is there, else one on the `PATH`.
+    /// Finds `psql` in `bin`, or else on the `PATH`.
     pub fn find(bin: Option<&Path>) -> Option<Self> {
         let on_path = std::env::var_os("PATH").unwrap_or_default();
         bin.map(Path::to_owned)
@@ -35,7 +38,7 @@ impl Psql {
     /// Runs one statement and returns its rows as text; NULL is an empty string.
     ///
     /// # Errors
-    /// If the server cannot be reached within ten seconds or refuses; its words are passed on.
+    /// If the server cannot be reached within ten seconds, or refuses; includes its message.
     pub async fn query(&self, url: &ConnectionUrl, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
         let mut command = self.command(url);
         command.args(["--field-separator", SEPARATOR, "--command", sql]).stdin(Stdio::null());
@@ -44,8 +47,8 @@ impl Psql {
         Ok(text.lines().map(|line| line.split(SEPARATOR).map(str::to_owned).collect()).collect())
     }
 
-    /// Runs statements in one transaction. They are kept out of the command line, which everybody
-    /// on the machine can read.
+    /// Runs statements in one transaction. They are passed by stdin, because everybody on the
+    /// machine can read the command line.
     ///
     /// # Errors
     /// As [`Psql::query`].
@@ -55,7 +58,7 @@ impl Psql {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // One that ended before reading says why on stderr.
+            // A psql that exits before reading explains itself on stderr.
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, sql.as_bytes()).await;
         }
         self.finish(url, child.wait_with_output()).await.map(drop)
@@ -74,7 +77,7 @@ impl Psql {
         command
     }
 
-    /// Waits for the end of a `psql` and judges it.
+    /// Waits until `psql` exits and checks its status.
     async fn finish(
         &self,
         url: &ConnectionUrl,
@@ -82,7 +85,7 @@ impl Psql {
     ) -> anyhow::Result<Output> {
         let output = tokio::time::timeout(Duration::from_secs(10), ended)
             .await
-            .with_context(|| format!("no answer from {url} within 10 s"))?
+            .with_context(|| format!("no response from {url} within 10 s"))?
             .with_context(|| format!("cannot run {}", self.program.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -91,7 +94,7 @@ impl Psql {
         Ok(output)
     }
 
-    /// Asks a server for the versions that matter.
+    /// Queries the versions of the server and pgvector.
     ///
     /// # Errors
     /// As [`Psql::query`].
@@ -106,7 +109,7 @@ impl Psql {
             .await?;
         let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
         let mut next = || row.next().unwrap_or_default();
-        let number: u32 = next().parse().context("the server gave no version number")?;
+        let number: u32 = next().parse().context("the server returned no version number")?;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(ServerVersions {
             major: number / 10_000,
@@ -117,27 +120,27 @@ impl Psql {
     }
 }
 
-/// What a server says about itself.
+/// Versions of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerVersions {
     /// Major version.
     pub major: u32,
     /// Full version, such as `18.4`.
     pub server: String,
-    /// The pgvector that could be installed in this database.
+    /// pgvector that can be installed in this database.
     pub vector_available: Option<String>,
-    /// The pgvector that is installed in this database.
+    /// pgvector that is installed in this database.
     pub vector_installed: Option<String>,
 }
 
-/// Checks a server against what we support.
+/// Checks that a server is supported.
 ///
 /// # Errors
-/// Says what is unsupported and what is needed.
-pub fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
+/// Names the unsupported version and the required one.
+pub(crate) fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
     if !MAJORS.contains(&versions.major) {
         return Err(Hinted::error(
-            format!("the database server is PostgreSQL {}", versions.server),
+            format!("unsupported PostgreSQL {} on the database server", versions.server),
             format!("use PostgreSQL {} to {}", MAJORS.start(), MAJORS.end()),
         ));
     }
@@ -145,14 +148,14 @@ pub fn check_versions(versions: &ServerVersions) -> anyhow::Result<()> {
         None => Err(Hinted::error(
             format!("the PostgreSQL {} server has no pgvector", versions.server),
             format!(
-                "install pgvector 0.8 or newer on the database server (Debian, Ubuntu: apt-get install \
+                "install pgvector 0.8 or later on the database server (Debian, Ubuntu: apt-get install \
                  postgresql-{}-pgvector)",
                 versions.major
             ),
         )),
         Some(version) if !vector_supported(version) => Err(Hinted::error(
-            format!("the database server has pgvector {version}"),
-            "install pgvector 0.8 or newer and run `alter extension vector update`",
+            format!("unsupported pgvector {version} on the database server"),
+            "install pgvector 0.8 or later and run `alter extension vector update`",
         )),
         Some(_) => Ok(()),
     }
@@ -177,9 +180,9 @@ mod tests {
             };
         check(18, Some("0.8.5"), None, Ok(()));
         check(16, Some("0.8.5"), Some("0.8.0"), Ok(()));
-        check(15, Some("0.8.5"), None, Err("the database server is PostgreSQL 15.1"));
-        check(19, Some("0.8.5"), None, Err("the database server is PostgreSQL 19.1"));
+        check(15, Some("0.8.5"), None, Err("unsupported PostgreSQL 15.1 on the database server"));
+        check(19, Some("0.8.5"), None, Err("unsupported PostgreSQL 19.1 on the database server"));
         check(17, None, None, Err("the PostgreSQL 17.1 server has no pgvector"));
-        check(17, Some("0.8.5"), Some("0.5.1"), Err("the database server has pgvector 0.5.1"));
+        check(17, Some("0.8.5"), Some("0.5.1"), Err("unsupported pgvector 0.5.1 on the database server"));
     }
 }

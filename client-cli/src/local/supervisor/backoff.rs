@@ -1,21 +1,25 @@
-//! How long to wait before a process that died is started again.
+//! Pauses before a dead process is restarted.
+//!
+//! They double with each death in a row, and start over after the process has run for a while.
 
 use std::time::Duration;
 
+/// Pause after the first death.
 const FIRST: Duration = Duration::from_millis(200);
+/// Longest pause: a fixed cause is noticed within half a minute, and a broken process costs little.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A process that ran this long is taken for well again.
+/// Running time after which a process counts as healthy again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// Pauses that double from death to death.
+/// Pauses that double with each death in a row.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Notes a death after `lived` of running and returns the pause before the next start.
+    /// Records a death after a running time of `lived`; returns the pause before the next start.
     pub(super) fn after(&mut self, lived: Duration) -> Duration {
         if lived >= WELL_AFTER {
             self.failures = 0;

@@ -1,41 +1,42 @@
 //! The embedded Postgres as a unit of the supervisor.
+//!
+//! Publishes the URL of the database whenever it changes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::POSTGRES;
+use super::hang::HangPolicy;
 use super::keep::{Live, Unit};
-use super::silence::Patience;
 use crate::local::paths::{DataDir, write_atomically};
 use crate::local::postgres::{Answer, Cluster, ConnectionUrl, DATABASE, Postmaster, probe};
 use crate::local::process::ProcessId;
-use crate::local::state::{Board, DatabaseState};
+use crate::local::state::{DatabaseState, POSTGRES, SharedState};
 
-/// The embedded server.
-pub(super) struct Embedded {
+/// The embedded server as a unit.
+pub(super) struct EmbeddedPostgres {
     data: DataDir,
     cluster: Cluster,
-    board: Board,
+    shared: SharedState,
     url: watch::Sender<Option<ConnectionUrl>>,
-    patience: Patience,
+    hang_policy: HangPolicy,
 }
 
-impl Embedded {
-    /// Keeps `cluster` alive and tells everyone at `url` where it is.
+impl EmbeddedPostgres {
+    /// Runs the server of `cluster` and publishes its URL to `url`.
     pub(super) fn new(
         data: DataDir,
         cluster: Cluster,
-        board: Board,
+        shared: SharedState,
         url: watch::Sender<Option<ConnectionUrl>>,
-        patience: Patience,
+        hang_policy: HangPolicy,
     ) -> Self {
-        Self { data, cluster, board, url, patience }
+        Self { data, cluster, shared, url, hang_policy }
     }
 }
 
-impl Unit for Embedded {
+impl Unit for EmbeddedPostgres {
     type Live = Postmaster;
 
     fn name(&self) -> &'static str {
@@ -43,13 +44,14 @@ impl Unit for Embedded {
     }
 
     async fn start(&mut self) -> anyhow::Result<Postmaster> {
-        let server = self.cluster.start(self.board.port(POSTGRES)).await?;
+        let server = self.cluster.start(self.shared.port(POSTGRES)).await?;
         let url = server.connection_url().clone();
-        remember_url(&self.data, &url)?;
+        write_url(&self.data, &url)?;
         let distribution = self.cluster.config().distribution.clone();
-        self.board.update(|state| {
+        self.shared.update(|state| {
             state.database = Some(DatabaseState { url: url.to_string(), embedded: Some(distribution) });
         });
+        // Only a change may wake the pipeline, which restarts when it is woken.
         self.url.send_if_modified(|known| {
             let moved = known.as_ref() != Some(&url);
             *known = Some(url);
@@ -62,15 +64,15 @@ impl Unit for Embedded {
         live.wait().await
     }
 
-    fn patience(&self) -> Patience {
-        self.patience
+    fn hang_policy(&self) -> HangPolicy {
+        self.hang_policy
     }
 
     async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
         match probe(address, DATABASE, limit).await {
-            // One that recovers or shuts down says so.
+            // A server that recovers or shuts down says so, which is a response.
             Answer::Accepting | Answer::Refusing(_) => Ok(()),
-            Answer::Silent => Err(format!("no answer within {} ms", limit.as_millis())),
+            Answer::Silent => Err(format!("no response within {} ms", limit.as_millis())),
         }
     }
 
@@ -97,7 +99,7 @@ impl Live for Postmaster {
     }
 }
 
-/// Writes the URL, password included, where only its owner can read it.
-pub(super) fn remember_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
+/// Writes the URL, including the password, to a file that only its owner can read.
+pub(super) fn write_url(data: &DataDir, url: &ConnectionUrl) -> anyhow::Result<()> {
     write_atomically(&data.secrets().join("database-url"), url.expose().as_bytes(), 0o600)
 }

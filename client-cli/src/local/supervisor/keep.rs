@@ -1,4 +1,6 @@
-//! Keeping one process alive.
+//! Keeps one process running: start, watch, restart, stop.
+//!
+//! Knows nothing about the process but the trait `Unit`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,65 +9,66 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::silence::{Patience, silence};
+use super::hang::{HangPolicy, detect_hang};
 use crate::local::process::ProcessId;
-use crate::local::state::{Board, Phase};
+use crate::local::state::{Phase, SharedState};
 
-/// A process that can be started again and again.
+/// A process that can be restarted.
 pub(super) trait Unit: Send + 'static {
-    /// The process while it runs. Dropping it ends it.
+    /// The running process. Dropping it ends it.
     type Live: Live;
 
-    /// Its name in the state and in messages.
+    /// Name in the state and in messages.
     fn name(&self) -> &'static str;
 
-    /// Starts it and waits until it is ready. Dropping the future ends what was started.
+    /// Starts the process and waits until it is ready. Dropping the future ends it.
     fn start(&mut self) -> impl Future<Output = anyhow::Result<Self::Live>> + Send;
 
-    /// Waits until it ends; says why.
+    /// Waits until the process exits; returns the reason.
     fn ended(&mut self, live: &mut Self::Live) -> impl Future<Output = anyhow::Result<String>> + Send;
 
-    /// How long it may stay silent while it runs.
-    fn patience(&self) -> Patience;
+    /// Policy for detecting that the process hangs.
+    fn hang_policy(&self) -> HangPolicy;
 
-    /// Whether a process at `address` answers within `limit`; what it says of itself does not
-    /// matter. Why not, else.
+    /// Checks that the process at `address` responds within `limit`, whatever it says about itself;
+    /// returns the problem otherwise.
     fn answers(address: SocketAddr, limit: Duration) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Ends one that hangs, and waits until it is gone.
+    /// Kills a hung process and waits until it is gone.
     fn kill(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Stops it gracefully.
+    /// Stops the process gracefully.
     fn stop(&mut self, live: Self::Live) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What the state says about a running process.
+/// Facts about a running process, for the state.
 pub(super) trait Live: Send {
-    /// Which process it is.
+    /// Identity of the process.
     fn process(&self) -> ProcessId;
 
-    /// Where it listens.
+    /// Its address.
     fn address(&self) -> SocketAddr;
 
-    /// Where its metrics are.
+    /// Address of its metrics.
     fn metrics(&self) -> Option<SocketAddr>;
 }
 
-/// How a run of a process came to its end.
+/// How a process ended.
 enum End {
-    /// By itself, or because it could not be started; why, and how long it was well.
+    /// By itself, or it could not be started; with the reason and the time it was healthy.
     Ended(String, Duration),
     /// On purpose.
     Stopped,
 }
 
-/// Starts the unit, and again whenever it ends or hangs, until `stop`.
-pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: CancellationToken) {
+/// Runs the unit, restarting it whenever it exits or hangs, until `stop`.
+pub(super) async fn keep_alive<U: Unit>(mut unit: U, shared: SharedState, stop: CancellationToken) {
     let name = unit.name();
     let mut backoff = Backoff::default();
     loop {
-        board.update_process(name, |process| process.phase = Phase::Starting);
+        shared.update_process(name, |process| process.phase = Phase::Starting);
         let started = tokio::select! {
+            // Stopping wins over a start that completes at the same time.
             biased;
             () = stop.cancelled() => break,
             started = unit.start() => started,
@@ -73,66 +76,60 @@ pub(super) async fn keep_alive<U: Unit>(mut unit: U, board: Board, stop: Cancell
         let (why, lived) = match started {
             Err(error) => (format!("{error:#}"), Duration::ZERO),
             Ok(live) => {
-                note_running(&board, name, &live);
-                match watch_over(&mut unit, live, &stop).await {
+                record_running(&shared, name, &live);
+                match watch(&mut unit, live, &stop).await {
                     End::Ended(why, lived) => (why, lived),
                     End::Stopped => break,
                 }
             }
         };
-        let pause = note_end(&board, name, &why, lived, &mut backoff);
+        let pause = record_exit(&shared, name, &why, lived, &mut backoff);
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
-    board.update_process(name, |process| {
+    shared.update_process(name, |process| {
         process.phase = Phase::Stopped;
         process.process = None;
     });
 }
 
-/// Waits for the end of a running process, and brings it about where it hangs or `stop` asks for
-/// it.
-async fn watch_over<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToken) -> End {
+/// Waits until a running process exits, and ends it if it hangs or `stop` is cancelled.
+async fn watch<U: Unit>(unit: &mut U, mut live: U::Live, stop: &CancellationToken) -> End {
     let name = unit.name();
-    let begun = Instant::now();
-    let silence = silence(live.address(), unit.patience(), U::answers);
-    let silent = tokio::select! {
+    let started_at = Instant::now();
+    let hang = detect_hang(live.address(), unit.hang_policy(), U::answers);
+    let hung = tokio::select! {
         biased;
         () = stop.cancelled() => None,
         ended = unit.ended(&mut live) => {
             let why = ended.unwrap_or_else(|error| format!("{error:#}"));
-            return End::Ended(why, begun.elapsed());
+            return End::Ended(why, started_at.elapsed());
         }
-        silent = silence => Some(silent),
+        hung = hang => Some(hung),
     };
-    let Some(silent) = silent else {
+    let Some(hung) = hung else {
         if let Err(error) = unit.stop(live).await {
             tracing::error!(process.name = name, error.message = format!("{error:#}"), "cannot stop");
         }
         return End::Stopped;
     };
-    let reason = silent.reason();
-    tracing::error!(
-        process.name = name,
-        process.pid = live.process().pid,
-        reason,
-        "killing a process that hangs"
-    );
+    let reason = hung.reason();
+    tracing::error!(process.name = name, process.pid = live.process().pid, reason, "killing a hung process");
     let killed = unit.kill(live).await.err().map(|error| format!("; {error:#}"));
-    // A process that never answered after its start was never well.
+    // The time until the last response: a process that never responded was never healthy.
     End::Ended(
         format!("{reason}{}", killed.unwrap_or_default()),
-        silent.since.saturating_duration_since(begun),
+        hung.since.saturating_duration_since(started_at),
     )
 }
 
-fn note_running(board: &Board, name: &'static str, live: &impl Live) {
+fn record_running(shared: &SharedState, name: &'static str, live: &impl Live) {
     let id = live.process();
     tracing::info!(process.name = name, process.pid = id.pid, "running");
     let (address, metrics) = (live.address(), live.metrics());
-    board.update(|state| {
+    shared.update(|state| {
         state.ports.insert(name.to_owned(), address.port());
         let process = state.processes.entry(name.to_owned()).or_default();
         process.phase = Phase::Running;
@@ -143,8 +140,8 @@ fn note_running(board: &Board, name: &'static str, live: &impl Live) {
     });
 }
 
-fn note_end(
-    board: &Board,
+fn record_exit(
+    shared: &SharedState,
     name: &'static str,
     end: &str,
     lived: Duration,
@@ -157,9 +154,9 @@ fn note_end(
         process.end = end,
         process.failures = failures,
         pause_ms = pause.as_millis() as u64,
-        "ended, starting again"
+        "exited; restarting"
     );
-    board.update_process(name, |process| {
+    shared.update_process(name, |process| {
         process.phase = Phase::Restarting;
         process.process = None;
         process.since = None;

@@ -1,17 +1,21 @@
 //! Processes of a stack whose supervisor died.
+//!
+//! They are found by state, environment and lock file, so that none survives the next start.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::STACK_ENV;
 use crate::local::paths::DataDir;
 use crate::local::postgres::{end_server, postmaster_of};
 use crate::local::process::{ProcessId, SERVICE_END};
 use crate::local::state::StackState;
 
-/// What still runs: the processes the state names, those that carry the mark of this data
-/// directory in their environment (a supervisor may die between starting one and writing it
-/// down), and the postmaster of its cluster.
+/// Environment variable that marks every process of a stack with its data directory.
+pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
+
+/// Finds the processes that are still running: those in the state, those with the mark of this data
+/// directory in their environment (a supervisor may die between starting a process and recording
+/// it), and the postmaster of the cluster.
 pub(crate) fn found(data: &DataDir, state: &StackState) -> Vec<ProcessId> {
     let named = state.processes.values().filter_map(|process| process.process.clone());
     let alive = named.filter(ProcessId::is_alive).chain(marked(data)).chain(postmaster_of(&data.cluster()));
@@ -19,20 +23,21 @@ pub(crate) fn found(data: &DataDir, state: &StackState) -> Vec<ProcessId> {
     unique.into_values().collect()
 }
 
-/// Ends everything that [`found`] finds, Postgres last and by its fast shutdown.
+/// Stops everything that [`found`] finds, and Postgres last by a fast shutdown, since the services
+/// use it.
 pub(crate) async fn clear(data: &DataDir, state: &StackState) -> anyhow::Result<usize> {
     let left = found(data, state);
     let postmaster = postmaster_of(&data.cluster());
     for process in left.iter().filter(|process| postmaster.as_ref() != Some(process)) {
-        tracing::info!(process.pid = process.pid, "ending a process that was left");
+        tracing::info!(process.pid = process.pid, "stopping a leftover process");
         process.end(&SERVICE_END).await?;
     }
     end_server(&data.cluster()).await?;
     Ok(left.len())
 }
 
-/// Processes whose environment names this data directory. A supervisor is told by its lock, so
-/// it does not carry the mark.
+/// Processes with this data directory in their environment. A supervisor is known by its lock, so
+/// it has no mark.
 fn marked(data: &DataDir) -> Vec<ProcessId> {
     let mark = format!("{STACK_ENV}={}", data.root().display());
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();

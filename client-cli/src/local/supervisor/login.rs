@@ -1,4 +1,7 @@
-//! The login of the running pipeline, which may write rows and owns nothing.
+//! The database login of the running pipeline.
+//!
+//! It may write rows and owns nothing; the role is restored after each migration, whatever happened
+//! to it.
 
 use std::path::PathBuf;
 
@@ -8,43 +11,42 @@ use crate::error::{Hint, Hinted};
 use crate::local::paths::{DataDir, secret};
 use crate::local::postgres::{ConnectionUrl, Distribution, Psql};
 
-/// The role that the pipeline logs in as; a name that nobody else gives a role of theirs.
+/// Role of the pipeline; a name that no other program uses.
 const ROLE: &str = "observatory_pipeline";
 
-/// The group it belongs to; the migrations grant it what a pipeline needs.
+/// Group of the role; the migrations grant it the permissions of a pipeline.
 const GROUP: &str = "obs_writer";
 
 /// The pipeline's login in the embedded cluster.
 pub(super) struct Login {
     data: DataDir,
-    /// Directory of the server's programs.
+    /// Directory of the PostgreSQL programs.
     bin: PathBuf,
 }
 
 impl Login {
-    /// The login of the cluster in `data`, made with the client that belongs to its server.
+    /// The login in the cluster of `data`, created with the `psql` of its distribution.
     pub(super) fn new(data: &DataDir, distribution: &Distribution) -> Self {
         Self { data: data.clone(), bin: distribution.bin.clone() }
     }
 
-    /// Makes the role, or brings one that is there back to what it should be: also in a cluster of
-    /// an older version, and where its password file was lost. Returns the URL with which the
-    /// pipeline connects.
+    /// Creates the role, or restores an existing one, also in a cluster of an older version or
+    /// after its password file was lost. Returns the URL for the pipeline.
     ///
     /// # Errors
-    /// If there is no `psql`, or the owner of the database is refused.
+    /// If there is no `psql`, or the statements fail.
     pub(super) async fn establish(&self, owner: &ConnectionUrl) -> anyhow::Result<ConnectionUrl> {
         let psql = Psql::find(Some(&self.bin)).ok_or_else(|| {
             Hinted::error(
-                format!("there is no psql in {} and none on the PATH", self.bin.display()),
-                "name PostgreSQL binaries that have it with --pg-bin or OBSERVATORY_PG_BIN",
+                format!("psql is neither in {} nor on the PATH", self.bin.display()),
+                "choose PostgreSQL binaries that include it with --pg-bin or OBSERVATORY_PG_BIN",
             )
         })?;
         let password = secret(&self.data.pipeline_password())?;
         psql.run(owner, &statements(&password))
             .await
-            .context("cannot make the login of the pipeline")
-            .hint("see `observatory doctor`")?;
+            .context("cannot create the database login of the pipeline")
+            .hint("run `observatory doctor`")?;
         Ok(owner.with_login(ROLE, &password))
     }
 }

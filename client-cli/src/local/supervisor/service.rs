@@ -1,4 +1,7 @@
 //! The inference server and the pipeline services as units of the supervisor.
+//!
+//! Hides arguments, environment, migration and announcement; restarts the pipeline when an address
+//! it was given changes.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,29 +15,31 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::hang::HangPolicy;
 use super::keep::{Live, Unit};
+use super::leftovers::STACK_ENV;
 use super::login::Login;
-use super::silence::Patience;
-use super::{DatabasePlan, Plan, STACK_ENV};
 use crate::local::health::{self, Health};
 use crate::local::paths::{DataDir, secret};
+use crate::local::plan::{DatabasePlan, Plan};
 use crate::local::postgres::ConnectionUrl;
 use crate::local::privileges::RunAs;
-use crate::local::process::{AT_ONCE, ProcessId, Running, SERVICE_END, describe_exit};
-use crate::local::state::Board;
+use crate::local::process::{KILL_NOW, ProcessId, Running, SERVICE_END, describe_exit};
+use crate::local::state::SharedState;
 use crate::local::{binaries, logs, ports};
 
-/// How long a service may take from its start to its announcement and first health answer.
+/// Time-out from start to announcement and first health response. Loading models does not count,
+/// since the servers announce themselves first.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// How often a starting service is looked at.
+/// Polling interval while a service starts.
 const START_INTERVAL: Duration = Duration::from_millis(30);
 
-/// How long a migration may take.
+/// Time-out for a migration, which may build indexes over a large database.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Variables about TLS, of the servers and of those who call them: inside of one machine it is not
-/// spoken. What names tokens and clients reaches the programs.
+/// TLS variables of servers and clients, which are removed because the local stack does not use
+/// TLS. Variables for tokens and clients files are passed on.
 const TLS_VARIABLES: [&str; 9] = [
     "OBSERVATORY_TLS_CERT",
     "OBSERVATORY_TLS_KEY",
@@ -47,26 +52,26 @@ const TLS_VARIABLES: [&str; 9] = [
     "OBSERVATORY_INFERENCE_KEY",
 ];
 
-/// What the pipeline services need to know; a change of either starts them anew.
-pub(super) struct Wiring {
-    /// The database, once it is there.
+/// Addresses that the pipeline services depend on; they are restarted if either changes.
+pub(super) struct Dependencies {
+    /// URL of the database, once it is up.
     pub(super) database: watch::Receiver<Option<ConnectionUrl>>,
-    /// The inference server's address, once it is chosen.
+    /// Address of the inference server, once it is chosen.
     pub(super) inference: watch::Receiver<Option<SocketAddr>>,
 }
 
-/// What differs between the two.
+/// Differences between the two servers.
 enum Kind {
     Inference { models: PathBuf, address: watch::Sender<Option<SocketAddr>> },
-    Pipeline { wiring: Wiring, login: Option<Login>, migrated: Option<Box<Migrated>> },
+    Pipeline { dependencies: Dependencies, login: Option<Login>, migrated: Option<Box<Migrated>> },
 }
 
-/// A database that is up to date.
+/// A migrated database.
 #[derive(Clone)]
 struct Migrated {
-    /// As its owner reaches it.
+    /// URL for its owner.
     owner: ConnectionUrl,
-    /// As the running pipeline does.
+    /// URL for the running pipeline.
     run: ConnectionUrl,
 }
 
@@ -75,13 +80,13 @@ pub(super) struct Service {
     name: &'static str,
     program: PathBuf,
     data: DataDir,
-    board: Board,
+    shared: SharedState,
     run_as: RunAs,
     kind: Kind,
-    patience: Patience,
+    hang_policy: HangPolicy,
 }
 
-/// What a server writes into its announce file.
+/// Content of an announce file.
 #[derive(Debug, Deserialize)]
 struct Announcement {
     grpc: SocketAddr,
@@ -90,56 +95,64 @@ struct Announcement {
     pid: i32,
 }
 
-/// A server that runs.
+/// A running server.
 pub(super) struct Server {
-    running: Guard,
+    guard: ChildGuard,
     address: SocketAddr,
     metrics: Option<SocketAddr>,
 }
 
-/// A child that must not outlive our interest in it, and how long its log was before.
-struct Guard(Running, u64);
+/// A child process that is killed on drop.
+struct ChildGuard {
+    running: Running,
+    /// Size of its log before the start.
+    log_before: u64,
+}
 
-impl Drop for Guard {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        if matches!(self.0.exited(), Ok(None)) {
-            let _ = self.0.id().signal(Signal::SIGKILL);
+        if matches!(self.running.exited(), Ok(None)) {
+            let _ = self.running.id().signal(Signal::SIGKILL);
         }
     }
 }
 
 impl Service {
-    /// The inference server, which tells its address to `address` before it is ready.
+    /// The inference server, which publishes its address to `address` before it is ready.
     pub(super) fn inference(
         plan: &Plan,
-        board: &Board,
+        shared: &SharedState,
         address: watch::Sender<Option<SocketAddr>>,
     ) -> anyhow::Result<Self> {
         let kind = Kind::Inference { models: plan.models.clone(), address };
-        Self::new(binaries::INFERENCE, plan, board, kind)
+        Self::new(binaries::INFERENCE, plan, shared, kind)
     }
 
-    /// All pipeline services in one process, after the migration. A database of somebody else is
-    /// used as its URL says.
-    pub(super) fn pipeline(plan: &Plan, board: &Board, wiring: Wiring) -> anyhow::Result<Self> {
+    /// All pipeline services in one process, after the migration. An external database is used with
+    /// the login in its URL.
+    pub(super) fn pipeline(
+        plan: &Plan,
+        shared: &SharedState,
+        dependencies: Dependencies,
+    ) -> anyhow::Result<Self> {
         let login = match &plan.database {
             DatabasePlan::Embedded(distribution) => Some(Login::new(&plan.data, distribution)),
             DatabasePlan::External(_) => None,
         };
-        Self::new(binaries::PIPELINE, plan, board, Kind::Pipeline { wiring, login, migrated: None })
+        Self::new(binaries::PIPELINE, plan, shared, Kind::Pipeline { dependencies, login, migrated: None })
     }
 
-    fn new(name: &'static str, plan: &Plan, board: &Board, kind: Kind) -> anyhow::Result<Self> {
+    fn new(name: &'static str, plan: &Plan, shared: &SharedState, kind: Kind) -> anyhow::Result<Self> {
         let program = binaries::find(&plan.bin_dir, name)?;
-        let patience = Patience::of_service(plan.health_interval);
+        let hang_policy = HangPolicy::of_service(plan.health_interval);
         let (data, run_as) = (plan.data.clone(), plan.run_as.clone());
-        Ok(Self { name, program, data, board: board.clone(), run_as, kind, patience })
+        Ok(Self { name, program, data, shared: shared.clone(), run_as, kind, hang_policy })
     }
 
     /// A command of this program, marked as part of the stack and logging to `log`.
     fn command(&self, log: &str) -> anyhow::Result<Command> {
         let file = logs::open(&self.data.log(log))?;
-        let errors = file.try_clone().context("cannot share the log file")?;
+        let errors = file.try_clone().context("cannot open the log file twice")?;
         let mut command = Command::new(&self.program);
         command.env(STACK_ENV, self.data.root()).env_remove("DATABASE_URL").current_dir("/");
         TLS_VARIABLES.iter().for_each(|name| {
@@ -150,24 +163,25 @@ impl Service {
         Ok(command)
     }
 
-    /// Arguments and environment of the server, once everything it needs is known.
+    /// Prepares arguments and environment of the server, once its dependencies are known.
     async fn prepare(&mut self, listen: SocketAddr) -> anyhow::Result<Command> {
         let mut command = self.command(self.name)?;
-        // The server knows the digest alone; the token is for whoever may read the owner's files.
+        // The server gets only the digest; the token stays in a file that its owner alone can read.
         let digest = hex::encode(Sha256::digest(secret(&self.data.token(self.name))?));
         match &mut self.kind {
             Kind::Inference { models, address } => {
                 address.send_if_modified(|known| known.replace(listen) != Some(listen));
                 command.arg("--models-dir").arg(models);
                 command.env("OBSERVATORY_INFERENCE_ADMIN_TOKEN_SHA256", digest);
-                // Two stacks on one machine must not quarrel about the usual port.
+                // Any free port, since a second stack on the machine would need the same default
+                // port.
                 if std::env::var_os("OBSERVATORY_INFERENCE_METRICS_LISTEN").is_none() {
                     command.env("OBSERVATORY_INFERENCE_METRICS_LISTEN", "127.0.0.1:0");
                 }
             }
-            Kind::Pipeline { wiring, .. } => {
-                let url = known(&mut wiring.database).await?;
-                let inference = known(&mut wiring.inference).await?;
+            Kind::Pipeline { dependencies, .. } => {
+                let url = known(&mut dependencies.database).await?;
+                let inference = known(&mut dependencies.inference).await?;
                 let migrated = self.migrate(&url).await?;
                 command.arg("all").env("DATABASE_URL", migrated.run.expose());
                 command.env("OBSERVATORY_INFERENCE", format!("http://{inference}"));
@@ -189,7 +203,7 @@ impl Service {
         Ok(command)
     }
 
-    /// Brings the database up to date as its owner, once for each database.
+    /// Migrates the database as its owner, once per database.
     async fn migrate(&mut self, owner: &ConnectionUrl) -> anyhow::Result<Migrated> {
         if let Kind::Pipeline { migrated: Some(migrated), .. } = &self.kind
             && migrated.owner == *owner
@@ -213,40 +227,40 @@ impl Service {
         let log = self.data.log("migrate");
         let before = logs::size(&log);
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child), before);
-        let status = tokio::time::timeout(MIGRATION_LIMIT, guard.0.wait())
+        let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        let status = tokio::time::timeout(MIGRATION_LIMIT, guard.running.wait())
             .await
-            .context("the migration takes longer than half an hour")??;
+            .context("the migration did not finish within half an hour")??;
         if !status.success() {
-            let said = logs::said_since(&log, guard.1);
-            let (end, said) = (describe_exit(status), logs::last_words(&said));
+            let said = logs::read_since(&log, guard.log_before);
+            let (end, said) = (describe_exit(status), logs::last_error_line(&said));
             anyhow::bail!("the migration failed ({end}): {said} (see {})", log.display());
         }
-        tracing::info!("the database is migrated");
+        tracing::info!("migrated the database");
         Ok(())
     }
 
-    /// Waits for the announcement and the first good health answer of the process in `guard`.
-    async fn wait_ready(&self, guard: &mut Guard) -> anyhow::Result<Announcement> {
+    /// Waits for the announcement and the first health response of the process in `guard`.
+    async fn wait_ready(&self, guard: &mut ChildGuard) -> anyhow::Result<Announcement> {
         let log = self.data.log(self.name);
         let deadline = Instant::now() + START_LIMIT;
-        let mut waits_for = "it wrote no announce file".to_owned();
+        let mut waits_for = "no announce file".to_owned();
         loop {
-            if let Some(status) = guard.0.exited()? {
-                let said = logs::said_since(&log, guard.1);
-                let said = self.run_as.explain(logs::last_words(&said));
-                anyhow::bail!("{} at its start: {said}", describe_exit(status));
+            if let Some(status) = guard.running.exited()? {
+                let said = logs::read_since(&log, guard.log_before);
+                let said = self.run_as.explain_permissions(logs::last_error_line(&said));
+                anyhow::bail!("{} during startup: {said}", describe_exit(status));
             }
-            if let Some(announcement) = self.announcement(guard.0.id().pid) {
+            if let Some(announcement) = self.announcement(guard.running.id().pid) {
                 match health::check(announcement.grpc, Duration::from_secs(2)).await {
-                    // Not ready is not dead: models may still load, a dependency may be away.
+                    // Not ready is up: models may still be loading, a dependency may be down.
                     Health::Serving | Health::NotReady(_) => return Ok(announcement),
                     Health::Silent(why) => waits_for = why,
                 }
             }
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "not up after {} s: {waits_for}",
+                "not ready after {} s: {waits_for}",
                 START_LIMIT.as_secs()
             );
             tokio::time::sleep(START_INTERVAL).await;
@@ -267,11 +281,12 @@ impl Unit for Service {
     }
 
     async fn start(&mut self) -> anyhow::Result<Server> {
-        let port = ports::choose(self.board.port(self.name))?;
-        self.board.update(|state| {
+        let port = ports::choose(self.shared.port(self.name))?;
+        self.shared.update(|state| {
             state.ports.insert(self.name.to_owned(), port);
         });
         let mut command = self.prepare(ports::loopback(port)).await?;
+        // An announcement of the predecessor could be taken for that of the new process.
         match fs::remove_file(self.data.announce(self.name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("cannot remove the old announce file");
@@ -280,27 +295,28 @@ impl Unit for Service {
         }
         let before = logs::size(&self.data.log(self.name));
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let mut guard = Guard(Running::new(child), before);
-        self.board.update_process(self.name, |process| process.process = Some(guard.0.id().clone()));
+        let mut guard = ChildGuard { running: Running::new(child), log_before: before };
+        self.shared.update_process(self.name, |process| process.process = Some(guard.running.id().clone()));
         let announcement = self.wait_ready(&mut guard).await?;
-        Ok(Server { running: guard, address: announcement.grpc, metrics: announcement.metrics })
+        Ok(Server { guard, address: announcement.grpc, metrics: announcement.metrics })
     }
 
     async fn ended(&mut self, live: &mut Server) -> anyhow::Result<String> {
-        let Kind::Pipeline { wiring, .. } = &mut self.kind else {
-            return Ok(describe_exit(live.running.0.wait().await?));
+        let Kind::Pipeline { dependencies, .. } = &mut self.kind else {
+            return Ok(describe_exit(live.guard.running.wait().await?));
         };
         let moved = tokio::select! {
-            ended = live.running.0.wait() => return Ok(describe_exit(ended?)),
-            Ok(()) = wiring.database.changed() => "the database moved",
-            Ok(()) = wiring.inference.changed() => "the inference server moved",
+            ended = live.guard.running.wait() => return Ok(describe_exit(ended?)),
+            Ok(()) = dependencies.database.changed() => "the database moved",
+            Ok(()) = dependencies.inference.changed() => "the inference server moved",
         };
-        live.running.0.end(&SERVICE_END).await?;
+        // The address was passed as an argument, so only a restart changes it.
+        live.guard.running.end(&SERVICE_END).await?;
         Ok(moved.to_owned())
     }
 
-    fn patience(&self) -> Patience {
-        self.patience
+    fn hang_policy(&self) -> HangPolicy {
+        self.hang_policy
     }
 
     async fn answers(address: SocketAddr, limit: Duration) -> Result<(), String> {
@@ -311,19 +327,19 @@ impl Unit for Service {
     }
 
     async fn kill(&mut self, mut live: Server) -> anyhow::Result<()> {
-        live.running.0.end(&AT_ONCE).await?;
+        live.guard.running.end(&KILL_NOW).await?;
         Ok(())
     }
 
     async fn stop(&mut self, mut live: Server) -> anyhow::Result<()> {
-        live.running.0.end(&SERVICE_END).await?;
+        live.guard.running.end(&SERVICE_END).await?;
         Ok(())
     }
 }
 
 impl Live for Server {
     fn process(&self) -> ProcessId {
-        self.running.0.id().clone()
+        self.guard.running.id().clone()
     }
 
     fn address(&self) -> SocketAddr {
@@ -335,10 +351,10 @@ impl Live for Server {
     }
 }
 
-/// The value of a channel, as soon as there is one.
+/// Waits until the channel has a value.
 async fn known<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> anyhow::Result<T> {
-    let value = channel.wait_for(Option::is_some).await.context("the supervisor is ending")?;
-    value.clone().context("the supervisor is ending")
+    let value = channel.wait_for(Option::is_some).await.context("the supervisor is shutting down")?;
+    value.clone().context("the supervisor is shutting down")
 }
 
 #[cfg(test)]

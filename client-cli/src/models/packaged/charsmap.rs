@@ -1,20 +1,19 @@
-//! A normaliser's map in the form in which SentencePiece publishes it, as `tokenizer.json` carries
-//! it.
+//! Compiles a normalizer's map to the format of SentencePiece, which `tokenizer.json` embeds.
 //!
-//! Four bytes of length, a double array over the UTF-8 bytes of what is replaced (the units of
-//! darts-clone), then the replacements, each ended by a zero byte. The reader is `spm_precompiled`
-//! of the `tokenizers` library.
+//! Four bytes of length, a double array over the UTF-8 bytes of the keys (units as in darts-clone),
+//! then the replacements, each terminated by a zero byte. The reader is `spm_precompiled` of the
+//! `tokenizers` library.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Marks a unit that holds a value.
+/// Marks a unit with a value.
 const VALUE: u32 = 1 << 31;
-/// Marks a unit below which a value stands.
+/// Marks a unit whose node has a value.
 const HAS_VALUE: u32 = 1 << 8;
-/// Places reached from one unit: a byte's values.
+/// Positions reachable from a unit: one per byte value.
 const REACH: usize = 256;
 
-/// The map's published bytes.
+/// Compiles the map.
 pub(super) fn compile(map: &BTreeMap<String, String>) -> Vec<u8> {
     let mut replacements = Vec::new();
     let mut trie = Trie::default();
@@ -62,13 +61,13 @@ impl Trie {
     }
 }
 
-/// The array while it is filled. A node at place `p` with offset `o` has its child of byte `b` at
-/// `p ^ o ^ b` and its value at `p ^ o`.
+/// The array under construction. A node at position `p` with offset `o` has its child for byte `b`
+/// at `p ^ o ^ b` and its value at `p ^ o`.
 struct DoubleArray {
     units: Vec<u32>,
     free: BTreeSet<usize>,
-    /// Places that children are counted from; no two nodes share one, so that a byte proves its
-    /// parent.
+    /// Positions that children are counted from. No two nodes share one, so that the byte of a unit
+    /// identifies its parent.
     bases: HashSet<usize>,
 }
 
@@ -82,7 +81,8 @@ impl DoubleArray {
             let node = &trie.nodes[node];
             let base = array.base(node);
             array.bases.insert(base);
-            // Offsets below 2^21 stand as they are, ten bits up; these maps stay far below.
+            // Offsets below 2^21 are stored directly, shifted by ten bits; these maps stay far
+            // below.
             array.units[place] |= u32::try_from((place ^ base) << 10).unwrap_or(0);
             if let Some(value) = node.value {
                 array.units[place] |= HAS_VALUE;
@@ -105,7 +105,7 @@ impl DoubleArray {
         self.free.extend(from..from + REACH);
     }
 
-    /// A place to count a node's children from, all of which are free.
+    /// Finds a base position for which the positions of all children are free.
     fn base(&mut self, node: &Node) -> usize {
         let value = node.value.map(|_| 0_u8);
         let bytes: Vec<u8> = value.into_iter().chain(node.children.keys().copied()).collect();
@@ -115,6 +115,8 @@ impl DoubleArray {
                 !self.bases.contains(base)
                     && bytes.iter().all(|byte| self.free.contains(&(base ^ usize::from(*byte))))
             };
+            // First fit: slower than keeping a list of candidates, but the map is compiled only
+            // once.
             let found = self.free.iter().map(|place| place ^ usize::from(*first)).find(fits);
             if let Some(base) = found {
                 return base;

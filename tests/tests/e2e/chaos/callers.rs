@@ -90,7 +90,7 @@ async fn only_the_owner_calls_the_local_stack(site: &Site) {
     // Where the endpoint is named, its token has to be named too.
     let endpoint = format!("http://{address}");
     let said = site.run(&["countries", "list", "--endpoint", &endpoint]).ended(2);
-    assert!(said.stderr.contains("hint: --endpoint-token-file gives the token"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: pass a token with --endpoint-token-file"), "{}", said.stderr);
     let file = file.to_str().unwrap();
     site.run(&["countries", "list", "--endpoint", &endpoint, "--endpoint-token-file", file]).ended(0);
 }
@@ -287,7 +287,7 @@ async fn reports_stay_below_their_directory(ground: &Ground, trial: &Trial, addr
     // What was changed on the server is not passed off as the report.
     fs::write(trial.reports().join(&id).join(files[0]["name"].as_str().unwrap()), "changed").unwrap();
     let said = ask(&["report", "get", report, "--out", again.to_str().unwrap()]).ended(2);
-    assert!(said.stderr.contains("are not those of the report; build it again"), "{}", said.stderr);
+    assert!(said.stderr.contains("do not match the report; build it again"), "{}", said.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

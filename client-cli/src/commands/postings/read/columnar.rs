@@ -1,4 +1,6 @@
-//! Parquet, as pandas, polars, R and DuckDB write it.
+//! Parquet files, as pandas, polars, R and DuckDB write them.
+//!
+//! Logical types become text: dates, times, decimals. A corrupt file is an error, never a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,24 +12,26 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{Map, Number, Value};
 
-use super::{Problems, Row, Table};
+use super::problems::Problems;
+use super::table::{Row, Table};
 
-/// Reads every row; the place of a row is its number.
+/// Reads all rows; the place of a row is its number.
 ///
 /// # Errors
-/// If the file is damaged or has a type of column that is not read.
+/// If the file is corrupt or has an unsupported column type.
 pub(super) fn table(bytes: Vec<u8>) -> Result<Table, String> {
-    // The reader takes some damaged files for a reason to panic.
+    // The parquet crate panics on some corrupt files.
     let read = catch_unwind(AssertUnwindSafe(|| rows(bytes)));
-    let (columns, rows) = read.map_err(|_| "the Parquet file is damaged".to_owned())??;
+    let (columns, rows) = read.map_err(|_| "the Parquet file is corrupt".to_owned())??;
     Ok(Table { form: "Parquet".to_owned(), columns, rows, problems: Problems::default(), notes: Vec::new() })
 }
 
 type Read = (Vec<String>, Vec<Row>);
 
 fn rows(bytes: Vec<u8>) -> Result<Read, String> {
-    let damaged =
-        |error: &dyn std::fmt::Display| format!("the Parquet file is damaged or not readable: {error}");
+    let damaged = |error: &dyn std::fmt::Display| {
+        format!("cannot read the Parquet file, which may be corrupt: {error}")
+    };
     let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(|error| damaged(&error))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
@@ -64,8 +68,8 @@ fn value(field: &Field) -> Value {
         Field::UInt(number) => (*number).into(),
         Field::ULong(number) => (*number).into(),
         Field::Float16(number) => float(number.to_f64()),
-        // The shortest text that gives the same single-precision number, not the digits of its
-        // double.
+        // By way of the shortest text of the single-precision number: its f64 would have more
+        // digits.
         Field::Float(number) => float(number.to_string().parse().unwrap_or(f64::from(*number))),
         Field::Double(number) => float(*number),
         Field::Decimal(decimal) => Value::String(decimal_text(decimal)),
@@ -96,13 +100,13 @@ fn date(days: i32) -> Value {
     day.map_or(Value::Null, |day| Value::String(day.to_string()))
 }
 
-/// Microseconds since 1970.
+/// Formats microseconds since 1970.
 fn moment(micros: i64) -> Value {
     let moment = DateTime::from_timestamp_micros(micros);
     moment.map_or(Value::Null, |moment| Value::String(moment.naive_utc().to_string()))
 }
 
-/// The digits of a decimal that fits into 128 bits.
+/// Formats a decimal of at most 128 bits.
 fn decimal_text(decimal: &Decimal) -> String {
     let bytes = decimal.data();
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn damaged_files_are_refused() {
         let check = |bytes: &[u8]| {
-            assert!(table(bytes.to_vec()).expect_err("refused").contains("damaged"), "{bytes:?}")
+            assert!(table(bytes.to_vec()).expect_err("refused").contains("corrupt"), "{bytes:?}")
         };
         check(b"PAR1");
         check(b"PAR1\0\0\0\0\xff\xff\xff\x7fPAR1");

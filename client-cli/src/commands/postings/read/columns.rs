@@ -1,10 +1,13 @@
-//! Which column of a file is which field of ours.
+//! Maps the columns of a file to our fields.
+//!
+//! Promises one column for each field, or an error that names the flag to pass.
 
 use std::str::FromStr;
 
-use serde_json::Value;
-
-use super::{Row, short};
+use super::cell::is_empty;
+use super::fold::fold;
+use super::table::Row;
+use crate::commands::text::excerpt;
 
 /// Fields that an advertisement may have.
 pub(crate) const FIELDS: [&str; 14] = [
@@ -27,7 +30,7 @@ pub(crate) const FIELDS: [&str; 14] = [
 /// Fields that every advertisement has.
 const REQUIRED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
-/// Columns that together say what is paid, as JobSpy and Adzuna write them.
+/// Columns that together form a salary, as JobSpy and Adzuna write them.
 pub(super) const PAY: [&[&str]; 4] = [
     &["minamount", "salarymin", "minsalary", "salariominimo"],
     &["maxamount", "salarymax", "maxsalary", "salariomaximo"],
@@ -35,8 +38,8 @@ pub(super) const PAY: [&[&str]; 4] = [
     &["interval", "payperiod", "salaryperiod"],
 ];
 
-/// Names that others give our fields, folded: plain translations and names of well-known programs
-/// first, then words that mean the field where nothing better is there.
+/// Folded names of our fields in other files: unambiguous translations and names of well-known
+/// programs first, then words that are used only if there is nothing better.
 const NAMES: [(&str, &str, &str); 14] = [
     (
         "id",
@@ -106,7 +109,7 @@ const NAMES: [(&str, &str, &str); 14] = [
     ),
 ];
 
-/// Pairs of our field and the file's, as `--map` gives them.
+/// Pairs of our field and a column of the file, from `--map`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Columns(pub(super) Vec<(&'static str, String)>);
 
@@ -116,13 +119,15 @@ impl FromStr for Columns {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pairs: Vec<(&'static str, String)> = Vec::new();
         for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (ours, theirs) =
-                pair.split_once('=').ok_or_else(|| format!("`{pair}` is not OURS=THEIRS"))?;
+            let (ours, theirs) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("invalid mapping `{pair}`: expected FIELD=COLUMN"))?;
             let known = FIELDS.iter().find(|field| **field == ours.trim());
-            let ours = known
-                .ok_or_else(|| format!("unknown field `{}`; known are {}", ours.trim(), FIELDS.join(", ")))?;
+            let ours = known.ok_or_else(|| {
+                format!("unknown field `{}`: expected one of {}", ours.trim(), FIELDS.join(", "))
+            })?;
             if pairs.iter().any(|(field, _)| field == ours) {
-                return Err(format!("`{ours}` is given two columns; expected one"));
+                return Err(format!("field `{ours}` is mapped to two columns; expected one"));
             }
             pairs.push((ours, theirs.trim().to_owned()));
         }
@@ -130,24 +135,7 @@ impl FromStr for Columns {
     }
 }
 
-/// Letters and digits in lower case without accents: what remains when people write a name their
-/// way.
-pub(super) fn fold(name: &str) -> String {
-    let plain = |c: char| match c {
-        'á' | 'à' | 'â' | 'ã' | 'ä' => 'a',
-        'é' | 'è' | 'ê' | 'ë' => 'e',
-        'í' | 'ì' | 'î' | 'ï' => 'i',
-        'ó' | 'ò' | 'ô' | 'õ' | 'ö' => 'o',
-        'ú' | 'ù' | 'û' | 'ü' => 'u',
-        'ñ' => 'n',
-        'ç' => 'c',
-        other => other,
-    };
-    // A combining accent, as macOS writes names, is no letter.
-    name.chars().flat_map(char::to_lowercase).map(plain).filter(|c| c.is_alphanumeric()).collect()
-}
-
-/// How well a column's name fits a field; smaller is better.
+/// How well the name of a column fits a field; smaller is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Same,
@@ -178,27 +166,27 @@ fn rank(field: &str, column: &str) -> Option<Rank> {
     }
 }
 
-/// How many of these cells could be names of columns.
+/// Counts the cells that could be names of columns.
 pub(super) fn known(cells: &[String]) -> usize {
     let known = |cell: &&String| FIELDS.iter().any(|field| rank(field, cell.trim()).is_some());
     cells.iter().filter(known).count()
 }
 
-/// The columns of a file as our fields.
+/// Mapping of our fields to the columns of a file.
 #[derive(Debug, Default)]
 pub(super) struct Mapping {
-    /// Field and the columns that hold it; of several no row has more than one.
+    /// Fields and their columns; of several columns at most one has a value in each row.
     pub(super) fields: Vec<(&'static str, Vec<usize>)>,
-    /// Columns that say what is paid, in the order of [`PAY`].
+    /// Columns of the salary, in the order of [`PAY`].
     pub(super) pay: Option<[Option<usize>; 4]>,
     /// Names of the columns that are not used.
     pub(super) unused: Vec<String>,
-    /// Whether some field has a column of another name that was not asked for.
+    /// True if a column was mapped by its name alone, without `--map`.
     pub(super) inferred: bool,
 }
 
 impl Mapping {
-    /// Finds the columns of every field; `given` are fields that have a value without a column.
+    /// Finds the columns of all fields; `given` are fields with a value from a flag.
     pub(super) fn find(
         columns: &[String],
         rows: &[Row],
@@ -230,7 +218,7 @@ impl Mapping {
             .iter()
             .enumerate()
             .filter(|(place, _)| !mapping.uses(*place))
-            .map(|(_, name)| short(name))
+            .map(|(_, name)| excerpt(name))
             .collect();
         mapping.unused.dedup();
         Ok(mapping)
@@ -246,8 +234,7 @@ impl Mapping {
     }
 
     fn infer(&mut self, field: &'static str, columns: &[String], rows: &[Row]) -> Result<(), String> {
-        // The columns of our own export: `job_id` names a row of the store, not an advertisement of
-        // a portal.
+        // In our own export `job_id` identifies a stored row, not an advertisement of a portal.
         let exported = field == "id" && columns.iter().any(|column| column == "content_hash");
         let ranked: Vec<(Rank, usize)> = columns
             .iter()
@@ -259,15 +246,16 @@ impl Mapping {
         let places: Vec<usize> =
             ranked.iter().filter(|(rank, _)| *rank == best).map(|(_, place)| *place).collect();
         let filled = |row: &&Row| places.iter().filter(|place| !is_empty(row.cells.get(**place))).count() > 1;
+        // Several columns for a field are fine as long as each row uses only one of them.
         if places.len() > 1 && rows.iter().any(|row| filled(&row)) {
             let names: Vec<String> =
-                places.iter().map(|place| format!("`{}`", short(&columns[*place]))).collect();
+                places.iter().map(|place| format!("`{}`", excerpt(&columns[*place]))).collect();
             if columns[places[0]] == columns[places[1]] {
                 return Err(twice(&columns[places[0]], &places));
             }
-            let first = short(&columns[places[0]]);
+            let first = excerpt(&columns[places[0]]);
             return Err(format!(
-                "columns {} could each be {field}; say which with --map {field}={first}",
+                "ambiguous columns for {field}: {}; choose one, as in --map {field}={first}",
                 names.join(" and ")
             ));
         }
@@ -291,7 +279,7 @@ impl Mapping {
         let near: Vec<String> = missing
             .iter()
             .filter_map(|field| Some((field, nearest(field, &free)?)))
-            .map(|(field, column)| format!("{field}={}", short(column)))
+            .map(|(field, column)| format!("{field}={}", excerpt(column)))
             .collect();
         let mut flags = vec![format!("--map {}=COLUMN", missing[0])];
         if !near.is_empty() {
@@ -300,25 +288,25 @@ impl Mapping {
         let defaults = ["portal", "country"].into_iter().filter(|field| missing.contains(field));
         flags.extend(defaults.map(|field| format!("--{field}")));
         format!(
-            "no column for {}; found {}; give {}",
+            "no column for {}; found {}; pass {}",
             missing.join(", "),
             listed(columns),
             flags.join(" or ")
         )
     }
 
-    /// `title ← Título, company ← Empresa`.
+    /// Pairs of fields and columns for display, such as `title` and `Título`.
     pub(super) fn shown(&self, columns: &[String]) -> Vec<(String, String)> {
         let mut shown: Vec<(String, String)> = self
             .fields
             .iter()
             .map(|(field, places)| {
-                let names: Vec<String> = places.iter().map(|place| short(&columns[*place])).collect();
+                let names: Vec<String> = places.iter().map(|place| excerpt(&columns[*place])).collect();
                 ((*field).to_owned(), names.join(" or "))
             })
             .collect();
         if let Some(pay) = self.pay {
-            let names: Vec<String> = pay.iter().flatten().map(|place| short(&columns[*place])).collect();
+            let names: Vec<String> = pay.iter().flatten().map(|place| excerpt(&columns[*place])).collect();
             shown.push(("salary_raw".to_owned(), names.join(" + ")));
         }
         shown
@@ -331,15 +319,15 @@ fn places_of(columns: &[String], name: &str) -> Vec<usize> {
 
 fn no_column(columns: &[String], name: &str) -> String {
     let near = columns.iter().find(|column| fold(column) == fold(name));
-    let near = near.map(|column| format!(" (did you mean `{}`?)", short(column))).unwrap_or_default();
+    let near = near.map(|column| format!(" (did you mean `{}`?)", excerpt(column))).unwrap_or_default();
     format!("no column `{name}`{near}; found {}", listed(columns))
 }
 
 fn twice(name: &str, places: &[usize]) -> String {
     let places: Vec<String> = places.iter().map(|place| (place + 1).to_string()).collect();
     format!(
-        "the column `{}` is there {} times (columns {}); expected once",
-        short(name),
+        "column `{}` appears {} times (columns {}); expected once",
+        excerpt(name),
         places.len(),
         places.join(", ")
     )
@@ -347,12 +335,12 @@ fn twice(name: &str, places: &[usize]) -> String {
 
 fn listed(columns: &[String]) -> String {
     if columns.is_empty() {
-        return "no column".to_owned();
+        return "no columns".to_owned();
     }
-    columns.iter().map(|column| short(column)).collect::<Vec<_>>().join(", ")
+    columns.iter().map(|column| excerpt(column)).collect::<Vec<_>>().join(", ")
 }
 
-/// A free column whose name is a slip of the pen away from one of the field's names.
+/// Finds an unused column whose name is a typo of one of the names of the field.
 fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
     let (_, names, words) = NAMES.iter().find(|(name, _, _)| *name == field)?;
     let own = fold(field);
@@ -360,22 +348,16 @@ fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
         || names.split(' ').chain(words.split(' ')).chain([own.as_str()]).filter(|name| name.len() > 3);
     let near = |column: &&&'c String| {
         let folded = fold(column);
+        // One typo in a short name, two in a long one: more would match unrelated words.
         known().any(|name| strsim::osa_distance(name, &folded) <= if name.len() > 7 { 2 } else { 1 })
     };
     free.iter().find(near).copied()
 }
 
-/// Whether a cell says nothing.
-pub(super) fn is_empty(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => true,
-        Some(Value::String(text)) => super::values::is_absent(text),
-        Some(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn mapped(header: &str, map: &str) -> Result<String, String> {
@@ -433,27 +415,23 @@ mod tests {
             "title=Titulo",
             "no column `Titulo` (did you mean `titulo`?); found titulo, url, description",
         );
-        check("a;b", "", "no column for url, title, description; found a, b; give --map url=COLUMN");
+        check("a;b", "", "no column for url, title, description; found a, b; pass --map url=COLUMN");
         check(
             "titel;url;descripton",
             "",
-            "no column for title, description; found titel, url, descripton; give --map title=titel,description=descripton",
+            "no column for title, description; found titel, url, descripton; pass --map title=titel,description=descripton",
         );
         check(
             "Puesto;Cargo;url;description",
             "",
-            "columns `Puesto` and `Cargo` could each be title; say which with --map title=Puesto",
+            "ambiguous columns for title: `Puesto` and `Cargo`; choose one, as in --map title=Puesto",
         );
         check(
             "title;title;url;description",
             "",
-            "the column `title` is there 2 times (columns 1, 2); expected once",
+            "column `title` appears 2 times (columns 1, 2); expected once",
         );
-        check(
-            "t;t;url;description",
-            "title=t",
-            "the column `t` is there 2 times (columns 1, 2); expected once",
-        );
+        check("t;t;url;description", "title=t", "column `t` appears 2 times (columns 1, 2); expected once");
     }
 
     #[test]
@@ -462,8 +440,8 @@ mod tests {
             let error = text.parse::<Columns>().expect_err("refused");
             assert!(error.contains(expected), "{error}");
         };
-        check("title", "`title` is not OURS=THEIRS");
-        check("titel=x", "unknown field `titel`; known are id, portal");
-        check("title=a,title=b", "`title` is given two columns");
+        check("title", "invalid mapping `title`: expected FIELD=COLUMN");
+        check("titel=x", "unknown field `titel`: expected one of id, portal");
+        check("title=a,title=b", "field `title` is mapped to two columns");
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 #[derive(Debug, clap::Parser)]
 struct Line {
     #[command(flatten)]
-    import: Import,
+    import: ImportOptions,
 }
 
 /// Reads mutations of files; what is sent of one may not be out of proportion to it.
@@ -22,7 +22,7 @@ fn meet(name: &str, corpus: &[Vec<u8>], made: impl Fn(&[u8]) -> Vec<u8>) {
         let content = made(input);
         let length = content.len();
         let mut prepared = Prepared::default();
-        match one("file", content, &import, &mut prepared) {
+        match read_file("file", content, &import, &mut prepared) {
             Ok(ads) => {
                 let sent: usize =
                     ads.iter().map(|ad| Value::Object(ad.object.clone()).to_string().len()).sum();

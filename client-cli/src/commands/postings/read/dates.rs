@@ -1,4 +1,6 @@
-//! Days and times as files have them. What could be two days is not read as either.
+//! Dates and times in the formats that files use.
+//!
+//! A value that could be two dates is read as neither, unless another value of its column decides.
 
 mod reading;
 
@@ -8,15 +10,17 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::Value;
 
-use super::{columns, short, values};
+use super::cell::{is_empty, number_text};
+use super::fold::fold;
+use crate::commands::text::excerpt;
 use reading::{Reading, epoch, is_milliseconds, is_seconds, is_year, month_of, reading, tail_of};
 
 pub(super) use reading::{Moment, slashed};
 
-/// How a file writes its dates.
+/// Date format of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum DateFormat {
-    /// As the values show.
+    /// Detect it from the values.
     #[default]
     Detect,
     /// Days since 30 December 1899, as spreadsheets count them.
@@ -40,13 +44,13 @@ impl FromStr for DateFormat {
             pattern if is_pattern(pattern) => Ok(Self::Pattern(pattern.to_owned())),
             letters if is_pattern(&spelt(letters)) => Ok(Self::Pattern(spelt(letters))),
             other => Err(format!(
-                "`{other}` is not a form of dates: expected %d/%m/%Y or another pattern with day, month and year, excel, epoch or epoch-ms"
+                "invalid date format `{other}`: expected excel, epoch, epoch-ms or a pattern with day, month and year such as %d/%m/%Y"
             )),
         }
     }
 }
 
-/// `dd/mm/yyyy` or `dd/mm/aaaa`, as spreadsheets write a form, as a pattern.
+/// Converts a format as spreadsheets write it, `dd/mm/yyyy` or `dd/mm/aaaa`, to a pattern.
 fn spelt(letters: &str) -> String {
     let mut pattern = letters.to_lowercase().replace('a', "y");
     for (long, short) in [("yyyy", "%Y"), ("yy", "%y"), ("dd", "%d"), ("mmm", "%b"), ("mm", "%m")] {
@@ -55,7 +59,7 @@ fn spelt(letters: &str) -> String {
     pattern
 }
 
-/// A pattern is good when it writes a day and reads the same day back.
+/// True if a pattern can format a day and parse the same day back.
 fn is_pattern(pattern: &str) -> bool {
     let day = NaiveDate::from_ymd_opt(2026, 11, 23).unwrap_or_default().and_time(NaiveTime::MIN).and_utc();
     let mut written = String::new();
@@ -64,62 +68,64 @@ fn is_pattern(pattern: &str) -> bool {
         && by_pattern(&written, pattern).is_some_and(|found| found.day == day.date_naive())
 }
 
-/// Which of two numbers is the day.
+/// Order of day and month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     DayFirst,
     MonthFirst,
 }
 
-/// How the dates of one column are read.
+/// Date parser of one column.
 #[derive(Debug, Clone)]
 pub(super) struct Dates {
     format: DateFormat,
     order: Option<Order>,
-    /// What was concluded from the values, to be told.
+    /// Conclusion from the values, for the user.
     pub(super) note: Option<String>,
 }
 
 impl Dates {
-    /// Looks through a column; `values` have their lines.
+    /// Examines a column of values with their lines.
     ///
     /// # Errors
-    /// If its dates could be read in two ways; the message names the flag that decides.
+    /// If its dates are ambiguous; names the flag that decides.
     pub(super) fn survey<'v>(
         field: &str,
         values: impl Iterator<Item = (u64, &'v Value)>,
         format: &DateFormat,
     ) -> Result<Self, String> {
         let mut dates = Self { format: format.clone(), order: None, note: None };
-        let mut values = values.filter(|(_, value)| !columns::is_empty(Some(value)));
+        let mut values = values.filter(|(_, value)| !is_empty(Some(value)));
         if *format != DateFormat::Detect {
             let Some((line, first)) = values.next() else { return Ok(dates) };
             if dates.read(first).is_err() && values.all(|(_, value)| dates.read(value).is_err()) {
                 let text = shown(first);
                 return Err(format!(
-                    "{field}: `{text}` (line {line}) is not of the form that --date-format says, nor is any other value"
+                    "{field}: neither `{text}` (line {line}) nor any other value matches --date-format"
                 ));
             }
             return Ok(dates);
         }
-        let mut seen = Seen::default();
+        let mut seen = Survey::default();
         values.for_each(|(line, value)| seen.look(line, value));
         let (order, note) = seen.conclude().map_err(|problem| format!("{field}: {problem}"))?;
         (dates.order, dates.note) = (order, note.map(|note| format!("{field}: {note}")));
         Ok(dates)
     }
 
-    /// Reads a value; none where it is no date, with what would be needed.
+    /// Parses a value; the error says what would be needed.
     pub(super) fn read(&self, value: &Value) -> Result<Moment, &'static str> {
         let plain = "is not a date";
         if self.format != DateFormat::Detect {
             let found = by_format(value, &self.format);
+            // ISO dates are accepted alongside the format, unless the format itself starts with the
+            // year and so claims them.
             let year_first =
                 matches!(&self.format, DateFormat::Pattern(pattern) if pattern.starts_with("%Y"));
             return match (found, reading(value)) {
                 (Some(moment), _) => Ok(moment),
                 (None, Reading::Certain(moment)) if !year_first => Ok(moment),
-                _ => Err("is not a date of the form that --date-format says"),
+                _ => Err("does not match --date-format"),
             };
         }
         match (reading(value), self.order) {
@@ -137,23 +143,23 @@ impl Dates {
 }
 
 fn shown(value: &Value) -> String {
-    short(value.as_str().unwrap_or(&value.to_string()))
+    excerpt(value.as_str().unwrap_or(&value.to_string()))
 }
 
-/// What the values of a column show.
+/// Findings about the values of a column.
 #[derive(Default)]
-struct Seen {
+struct Survey {
     day_first: Option<(u64, String)>,
     month_first: Option<(u64, String)>,
     doubtful: Option<(u64, String)>,
-    /// The first that only a format could explain.
+    /// The first value that needs a format.
     needs: Option<(u64, String, &'static str)>,
-    /// The first that is a number of seconds or milliseconds.
+    /// The first number of seconds or milliseconds.
     counted: Option<(u64, String)>,
     certain: u64,
 }
 
-impl Seen {
+impl Survey {
     fn look(&mut self, line: u64, value: &Value) {
         let text = || shown(value);
         if value.as_f64().is_some_and(|count| is_seconds(count) || is_milliseconds(count)) {
@@ -167,6 +173,7 @@ impl Seen {
             Reading::Pair { first, second, .. } if second > 12 && first <= 12 => {
                 self.month_first.get_or_insert_with(|| (line, text()));
             }
+            // 11/11/2025 is the same day in either order.
             Reading::Pair { first, second, .. } if first == second => self.certain += 1,
             Reading::Pair { first, second, .. } if first <= 12 && second <= 12 => {
                 self.doubtful.get_or_insert_with(|| (line, text()));
@@ -181,7 +188,7 @@ impl Seen {
     fn conclude(self) -> Result<(Option<Order>, Option<String>), String> {
         match (self.day_first, self.month_first, self.doubtful, self.needs) {
             (Some((line, day)), Some((other, month)), ..) => Err(format!(
-                "`{day}` (line {line}) has the day first and `{month}` (line {other}) the month; make them one form, or give --date-format"
+                "`{day}` (line {line}) starts with the day and `{month}` (line {other}) with the month; use one format, or pass --date-format"
             )),
             (Some((line, text)), None, ..) => {
                 Ok((Some(Order::DayFirst), Some(format!("day/month/year, as `{text}` in line {line} shows"))))
@@ -191,14 +198,14 @@ impl Seen {
                 Some(format!("month/day/year, as `{text}` in line {line} shows")),
             )),
             (None, None, Some((line, text)), _) => Err(format!(
-                "`{text}` (line {line}) could be day/month or month/day, and no other value decides; give --date-format %d/%m/%Y or %m/%d/%Y"
+                "`{text}` (line {line}) could be day/month or month/day, and no other value decides it; pass --date-format %d/%m/%Y or %m/%d/%Y"
             )),
             (None, None, None, Some((line, text, what))) if self.certain == 0 => {
                 Err(format!("`{text}` (line {line}) {what}"))
             }
             _ => {
                 let told =
-                    |(line, text)| format!("numbers are counted from 1970, as `{text}` in line {line}");
+                    |(line, text)| format!("numbers are read as time since 1970, as `{text}` in line {line}");
                 Ok((None, self.counted.map(told)))
             }
         }
@@ -208,7 +215,7 @@ impl Seen {
 fn by_format(value: &Value, format: &DateFormat) -> Option<Moment> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => values::number_text(number),
+        Value::Number(number) => number_text(number),
         _ => return None,
     };
     let count = || text.replace(',', ".").parse::<f64>().ok();
@@ -240,19 +247,19 @@ fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
     Some(Moment { day, time, zone }).filter(|moment| is_year(moment.day.year()))
 }
 
-/// The text with the names of months in English, the only ones that patterns know.
+/// Translates names of months to English, the only language of chrono's patterns.
 fn in_english(text: &str) -> String {
     const ENGLISH: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let word = |word: &str| {
         let letters = word.trim_end_matches(|c: char| !c.is_alphabetic());
-        let month = month_of(&columns::fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
+        let month = month_of(&fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
         month.map_or_else(|| word.to_owned(), |month| format!("{month}{}", &word[letters.len()..]))
     };
     text.split_inclusive(|c: char| !c.is_alphabetic()).map(word).collect()
 }
 
-/// A day as spreadsheets count it.
+/// Converts a serial date of a spreadsheet.
 pub(super) fn excel(days: f64) -> Option<Moment> {
     let base = NaiveDate::from_ymd_opt(1899, 12, 30)?;
     let day = base.checked_add_days(Days::new(days as u64))?;

@@ -1,39 +1,41 @@
-//! Delimited text: records with their lines, and which separator a file uses.
+//! Delimited text: records with their line numbers, and detection of the delimiter.
+//!
+//! Faulty quotes are found and reported with the line, since they would swallow other records.
 
 use super::columns;
 
-/// Records that are looked at to find the separator.
+/// Number of records to examine for the delimiter: enough to see through titles and notes at the
+/// top.
 const SAMPLE: usize = 200;
 
 /// How fields are separated and quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub(super) delimiter: char,
-    /// A backslash takes the meaning off the next character, as pandas writes with
-    /// `escapechar="\\"`.
+    /// True if a backslash escapes the next character, as pandas writes with `escapechar="\\"`.
     pub(super) escapes: bool,
 }
 
 /// A record of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Record {
-    /// Line of its beginning, from 1.
+    /// Its first line, from 1.
     pub(super) line: u64,
     pub(super) fields: Vec<String>,
-    /// Why its fields cannot be told apart.
+    /// A fault that makes its fields ambiguous.
     pub(super) fault: Option<Fault>,
 }
 
-/// What is wrong with the quotes of a record.
+/// Fault in the quotes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Text between a closing quote and the next separator; the line it stands in.
+    /// Text between a closing quote and the next delimiter, with its line.
     AfterQuote(u64),
-    /// A quote that is never closed; the line it was opened in.
+    /// An unclosed quote, with the line of the opening one.
     Unclosed(u64),
 }
 
-/// The records of a text; lines without anything are left out.
+/// Iterator over the records of a text; empty lines are skipped.
 pub(super) struct Records<'t> {
     text: &'t str,
     at: usize,
@@ -51,7 +53,7 @@ impl<'t> Records<'t> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }
 
-    /// Passes the end of a line, if one stands here.
+    /// Skips a line ending, if there is one here.
     fn end_of_line(&mut self) -> bool {
         let length = match (self.byte(0), self.byte(1)) {
             (Some(b'\r'), Some(b'\n')) => 2,
@@ -88,7 +90,7 @@ impl<'t> Records<'t> {
         field
     }
 
-    /// A field in quotes, the first of which stands here.
+    /// Reads a quoted field, at its opening quote.
     fn quoted(&mut self, fault: &mut Option<Fault>) -> String {
         let opened = self.line;
         let mut field = String::new();
@@ -160,7 +162,7 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// The separator that a first line `sep=;` names, as Excel writes and reads it, and what follows.
+/// Parses a first line `sep=;`, as Excel writes it; returns the delimiter and the rest.
 fn separator_line(text: &str) -> (Option<char>, &str) {
     let Some(after) = text.strip_prefix("sep=").or_else(|| text.strip_prefix("\"sep=")) else {
         return (None, text);
@@ -174,18 +176,40 @@ fn separator_line(text: &str) -> (Option<char>, &str) {
     }
 }
 
-/// What a separator makes of the beginning of a text.
+/// How well a delimiter fits the beginning of a text.
 struct Fit {
     delimiter: char,
     /// Fields of most records.
     width: usize,
-    /// Names of fields that are known, in the best of the first lines.
+    /// Known field names in the best of the first lines.
     known: usize,
-    /// Share of the records that have that width.
+    /// Share of the records with that width.
     agree: f64,
 }
 
-/// The separator of a text.
+/// Parses the value of `--delimiter`.
+pub(super) fn parse_delimiter(text: &str) -> Result<char, String> {
+    let named = match text {
+        "tab" | "\\t" => '\t',
+        "comma" => ',',
+        "semicolon" => ';',
+        "pipe" => '|',
+        _ => {
+            let mut chars = text.chars();
+            match (chars.next(), chars.next()) {
+                (Some(one), None) => one,
+                _ => return Err(format!("invalid delimiter `{text}`: expected one character, or tab")),
+            }
+        }
+    };
+    if named.is_ascii() && !matches!(named, '"' | '\r' | '\n' | '\\') && !named.is_alphanumeric() {
+        Ok(named)
+    } else {
+        Err(format!("invalid delimiter `{text}`: expected `;`, `,`, `|`, tab or the like"))
+    }
+}
+
+/// Detects the delimiter of a text.
 pub(super) fn delimiter(text: &str) -> Result<char, String> {
     if let (Some(named), _) = separator_line(text) {
         return Ok(named);
@@ -196,21 +220,22 @@ pub(super) fn delimiter(text: &str) -> Result<char, String> {
         (right.known, right.agree).partial_cmp(&(left.known, left.agree)).unwrap_or(std::cmp::Ordering::Equal)
     });
     let Some(best) = fits.first() else {
-        return Err("none of `,` `;` tab `|` separates its first lines; give --delimiter, or give --format"
+        return Err("cannot detect the delimiter: none of `,` `;` tab `|` fits the first lines; pass --delimiter or --format"
             .to_owned());
     };
+    // A near tie without known names to decide it: better ask than guess.
     let rival = fits.get(1).filter(|other| other.known == best.known && best.agree - other.agree < 0.1);
     match rival {
         None => Ok(best.delimiter),
         Some(other) => Err(format!(
-            "both {} and {} could separate its fields; give --delimiter",
+            "cannot detect the delimiter: both {} and {} fit; pass --delimiter",
             named(best.delimiter),
             named(other.delimiter)
         )),
     }
 }
 
-/// A separator as messages write it.
+/// Formats a delimiter for messages.
 pub(super) fn named(delimiter: char) -> String {
     if delimiter == '\t' { "tab".to_owned() } else { format!("`{delimiter}`") }
 }
@@ -228,7 +253,7 @@ fn fit(text: &str, delimiter: char) -> Option<Fit> {
         .filter(|fit| fit.width > 1)
 }
 
-/// Whether backslashes escape, and all records.
+/// Splits a text into records; backslashes are escapes if the text is otherwise faulty.
 pub(super) fn records(text: &str, delimiter: char) -> (Dialect, Vec<Record>) {
     let plain = Dialect { delimiter, escapes: false };
     let records: Vec<Record> = Records::new(text, plain).collect();
@@ -241,7 +266,7 @@ pub(super) fn records(text: &str, delimiter: char) -> (Dialect, Vec<Record>) {
     if clean(&escaped) { (escapes, escaped) } else { (plain, records) }
 }
 
-/// Backslashes stand in pairs only, and there are several: a program doubled each.
+/// True if there are several backslashes, all in pairs: then a program has escaped each of them.
 fn only_doubled(text: &str) -> bool {
     let mut runs = 0;
     let mut rest = text;
@@ -306,8 +331,8 @@ mod tests {
         check("title\turl\na, b\tc;d\n", Ok('\t'));
         check("title|url\na|b\n", Ok('|'));
         check("uno;dos\n1,5;2\n3,25;4\n", Ok(';'));
-        check("a;b,c\n1;2,3\n4;5,6\n", Err("both `,` and `;` could separate"));
-        check("x\n", Err("give --format"));
+        check("a;b,c\n1;2,3\n4;5,6\n", Err("both `,` and `;` fit"));
+        check("x\n", Err("pass --delimiter or --format"));
         check("sep=|\na;b|c\n", Ok('|'));
         check("\"title, or name\";url\n\"a, b\";c\n", Ok(';'));
         check("Reporte de vacantes;;\nTítulo;Empresa;Enlace\na;b;c\n", Ok(';'));

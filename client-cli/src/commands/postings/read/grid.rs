@@ -1,46 +1,50 @@
-//! Rows of cells under a heading, as delimited text and spreadsheets have them.
+//! Rows of cells below a header, as in delimited text and spreadsheets.
+//!
+//! Finds the header below a title, and reports rows whose width does not match.
 
 use serde_json::Value;
 
-use super::{Problems, Row, Table, columns};
+use super::cell::is_empty;
+use super::columns;
+use super::problems::Problems;
+use super::table::{Row, Table};
 
-/// Rows among which the heading is looked for.
+/// Rows to search for the header; titles above it are rarely longer.
 const HEADING_WITHIN: usize = 10;
 
-/// Rows of a grid, from its first on.
+/// Rows of a grid from the first one on.
 pub(super) struct Grid {
-    /// Row or line number and cells.
+    /// Numbers of rows or lines, and their cells.
     pub(super) rows: Vec<(u64, Vec<Value>)>,
-    /// Whether a row of fewer cells ends with empty ones, as in a spreadsheet, or is damaged.
+    /// True if missing cells at the end are empty, as in a spreadsheet; otherwise such a row is
+    /// damaged.
     pub(super) padded: bool,
-    /// What a row is called.
+    /// Word for a row in messages.
     pub(super) unit: &'static str,
 }
 
 impl Grid {
-    /// Takes the heading off and gives every row its columns; rows that do not fit are problems.
+    /// Separates the header and checks the width of each row; rows that do not match are problems.
     pub(super) fn table(self, form: String, mut problems: Problems) -> Table {
         let Some(at) = self.heading() else { return Table { form, problems, ..Table::default() } };
         let mut notes = Vec::new();
         let unit = self.unit;
         let first = self.rows.iter().position(|(_, cells)| !is_blank(cells)).unwrap_or_default();
         if at != first {
-            notes
-                .push(format!("the heading is {unit} {}; what stands above it is not read", self.rows[at].0));
+            notes.push(format!("the header is {unit} {}; {unit}s above it are ignored", self.rows[at].0));
         }
         let padded = self.padded;
         let mut rows = self.rows.into_iter().skip(at);
         let heading = rows.next().map(|(_, cells)| cells).unwrap_or_default();
-        let width =
-            heading.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+        let width = heading.iter().rposition(|cell| !is_empty(Some(cell))).map_or(0, |last| last + 1);
         let mut table = Table { form, notes, ..Table::default() };
         let mut repeated = 0_u64;
         for (place, mut cells) in rows {
-            let full =
-                cells.iter().rposition(|cell| !columns::is_empty(Some(cell))).map_or(0, |last| last + 1);
+            let full = cells.iter().rposition(|cell| !is_empty(Some(cell))).map_or(0, |last| last + 1);
             if full == 0 {
                 continue;
             }
+            // Files joined by hand repeat the header in the middle.
             if cells.len() >= width && cells[..width] == heading[..width] {
                 repeated += 1;
                 continue;
@@ -48,24 +52,21 @@ impl Grid {
             if !padded && (full > heading.len() || cells.len() < width) {
                 let fields =
                     if cells.len() == 1 { "1 field".to_owned() } else { format!("{} fields", cells.len()) };
-                problems.add(place, &format!("has {fields}, the header has {}", heading.len()), "");
+                problems.add(place, &format!("has {fields}, but the header has {}", heading.len()), "");
                 continue;
             }
             cells.resize(heading.len().max(full), Value::Null);
             table.rows.push(Row { place, cells });
         }
         if repeated > 0 {
-            table
-                .notes
-                .push(format!("the heading is there {repeated} times more; those {unit}s are not read"));
+            table.notes.push(format!("the header is repeated {repeated} times; those {unit}s are ignored"));
         }
         table.columns = names(&heading, &table.rows);
         table.problems = problems;
         table
     }
 
-    /// The row that names the columns: the first one, unless a later one has more names that are
-    /// known.
+    /// Finds the header: the first row, unless a later one has more known names.
     fn heading(&self) -> Option<usize> {
         let filled: Vec<usize> =
             (0..self.rows.len()).filter(|at| !is_blank(&self.rows[*at].1)).take(HEADING_WITHIN).collect();
@@ -80,14 +81,14 @@ impl Grid {
 }
 
 fn is_blank(cells: &[Value]) -> bool {
-    cells.iter().all(|cell| columns::is_empty(Some(cell)))
+    cells.iter().all(|cell| is_empty(Some(cell)))
 }
 
 fn texts(cells: &[Value]) -> Vec<String> {
     cells.iter().map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned)).collect()
 }
 
-/// Names of the columns; a column with values but no name is called by its number.
+/// Names of the columns; a column with values but no name gets its number.
 fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
     let width = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default().max(heading.len());
     let name = |at: usize| {
@@ -99,11 +100,10 @@ fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
         name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("column {}", at + 1))
     };
     let mut names: Vec<String> = (0..width).map(name).collect();
-    // Spreadsheets save empty columns at the end.
-    let used = |at: &usize| rows.iter().any(|row| !columns::is_empty(row.cells.get(*at)));
-    let last = (0..width)
-        .rev()
-        .find(|at| heading.get(*at).is_some_and(|cell| !columns::is_empty(Some(cell))) || used(at));
+    // Spreadsheets may save empty columns at the end.
+    let used = |at: &usize| rows.iter().any(|row| !is_empty(row.cells.get(*at)));
+    let last =
+        (0..width).rev().find(|at| heading.get(*at).is_some_and(|cell| !is_empty(Some(cell))) || used(at));
     names.truncate(last.map_or(0, |last| last + 1));
     names
 }
@@ -146,9 +146,9 @@ mod tests {
             assert_eq!(told.as_deref(), expected, "{row}");
             assert_eq!(table.rows.len(), usize::from(expected.is_none()), "{row}");
         };
-        check("a,b", false, Some("has 2 fields, the header has 3"));
-        check("a", false, Some("has 1 field, the header has 3"));
-        check("a,b,c,d", false, Some("has 4 fields, the header has 3"));
+        check("a,b", false, Some("has 2 fields, but the header has 3"));
+        check("a", false, Some("has 1 field, but the header has 3"));
+        check("a,b,c,d", false, Some("has 4 fields, but the header has 3"));
         check("a,b,c,,", false, None);
         check("a,b", true, None);
         check("a,b,c,d", true, None);

@@ -1,4 +1,6 @@
-//! Bytes of a file, unpacked, and what they are.
+//! Unpacks the bytes of a file and detects its format.
+//!
+//! The content decides, not the name of the file.
 
 use std::io::Cursor;
 
@@ -6,25 +8,25 @@ use zip::ZipArchive;
 
 use crate::files::archive;
 
-/// Wrappings inside of each other that are taken off.
+/// Maximum nesting of compression, such as a .gz in a .zip; bounds the work on a hostile file.
 const WRAPPINGS: usize = 3;
 
-/// Form of a file.
+/// Format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FileFormat {
-    /// A header line, then one advertisement per record; any separator.
+    /// Delimited text: a header, then one advertisement per record.
     Csv,
     /// One JSON object per line.
     Jsonl,
-    /// A JSON list of objects, alone or inside of an object.
+    /// A JSON array of objects, alone or inside an object.
     Json,
     /// A spreadsheet: xlsx, xls, xlsb or ods.
     Xlsx,
-    /// Parquet.
+    /// Apache Parquet.
     Parquet,
 }
 
-/// What bytes are, apart from text.
+/// Kind of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -32,17 +34,17 @@ pub(super) enum Kind {
     Parquet,
 }
 
-/// Takes gzip and zip off.
+/// Decompresses gzip and zip.
 ///
 /// # Errors
-/// If the data is damaged, or a zip holds other than one file.
+/// If the data is corrupt, or a zip does not contain exactly one file.
 pub(super) fn unpack(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     for _ in 0..WRAPPINGS {
         if bytes.starts_with(&[0x1f, 0x8b]) {
             bytes = archive::gunzip(&bytes)?;
         } else if bytes.starts_with(b"PK") {
             let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice()))
-                .map_err(|error| format!("a zip or Excel file that is damaged or cut off: {error}"))?;
+                .map_err(|error| format!("the zip or Excel file is corrupt or truncated: {error}"))?;
             if is_workbook(&archive) {
                 return Ok(bytes);
             }
@@ -65,16 +67,16 @@ fn only_entry(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<Vec<u8>, String
     let [(place, name)] = names.as_slice() else {
         let shown: Vec<&str> = names.iter().take(5).map(|(_, name)| name.as_str()).collect();
         let found = if shown.is_empty() {
-            "no file".to_owned()
+            "no files".to_owned()
         } else {
             format!("{} files ({})", names.len(), shown.join(", "))
         };
-        return Err(format!("the zip holds {found}; expected one"));
+        return Err(format!("the zip contains {found}; expected one"));
     };
     archive::entry(archive, *place, name)
 }
 
-/// What unpacked bytes are.
+/// Detects the kind of decompressed bytes.
 pub(super) fn kind(bytes: &[u8]) -> Kind {
     if bytes.starts_with(b"PAR1") {
         Kind::Parquet
@@ -85,7 +87,7 @@ pub(super) fn kind(bytes: &[u8]) -> Kind {
     }
 }
 
-/// Whether a text is JSON by its first characters.
+/// True if a text looks like JSON by its first characters.
 pub(super) fn is_json(text: &str) -> bool {
     let mut chars = text.chars().filter(|c| !c.is_whitespace());
     match chars.next() {
@@ -95,15 +97,15 @@ pub(super) fn is_json(text: &str) -> bool {
     }
 }
 
-/// What a text is that is neither JSON nor delimited.
-pub(super) fn foreign(text: &str) -> Option<&'static str> {
+/// Describes a text in an unsupported format.
+pub(super) fn unsupported(text: &str) -> Option<&'static str> {
     let start: String = text.trim_start().chars().take(15).collect::<String>().to_lowercase();
     if ["<html", "<!doctype html", "<table", "<meta"].iter().any(|tag| start.starts_with(tag)) {
-        Some("a web page, whatever its name says; open it in a spreadsheet and save it as .xlsx")
+        Some("a web page, despite its name; open it in a spreadsheet program and save it as .xlsx")
     } else if start.starts_with("<?xml") {
-        Some("XML, which is not read; save it as .xlsx, .csv or .json")
+        Some("XML, which is not supported; save it as .xlsx, .csv or .json")
     } else if start.starts_with("%pdf") {
-        Some("a PDF, which is not read")
+        Some("a PDF, which is not supported")
     } else {
         None
     }
@@ -157,17 +159,17 @@ mod tests {
         };
         let text: Vec<u8> = (0..5_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
         let (packed, archive) = (gzipped(&text), zipped(&[("ads.csv", &text)]));
-        check(&packed[..packed.len() / 2], "the gzip data is damaged or cut off");
-        check(&archive[..archive.len() / 2], "damaged or cut off");
+        check(&packed[..packed.len() / 2], "the gzip data is corrupt or truncated");
+        check(&archive[..archive.len() / 2], "corrupt or truncated");
         check(
             &zipped(&[("a.csv", b"a"), ("b.csv", b"b")]),
-            "the zip holds 2 files (a.csv, b.csv); expected one",
+            "the zip contains 2 files (a.csv, b.csv); expected one",
         );
-        check(&zipped(&[]), "the zip holds no file; expected one");
-        check(b"PK", "damaged or cut off");
+        check(&zipped(&[]), "the zip contains no files; expected one");
+        check(b"PK", "corrupt or truncated");
         let mut flipped = archive;
         flipped[60] ^= 0xff;
-        check(&flipped, "`ads.csv` in the zip is damaged");
+        check(&flipped, "`ads.csv` in the zip is corrupt");
     }
 
     #[test]
@@ -180,7 +182,7 @@ mod tests {
         check("{título};url", false);
         check("a,b", false);
         assert_eq!(kind(b"PAR1"), Kind::Parquet);
-        assert!(foreign("<html><table>").is_some_and(|what| what.starts_with("a web page")));
-        assert!(foreign("a,b").is_none());
+        assert!(unsupported("<html><table>").is_some_and(|what| what.starts_with("a web page")));
+        assert!(unsupported("a,b").is_none());
     }
 }

@@ -1,28 +1,29 @@
-//! A schema.org `JobPosting` as an advertisement with our fields.
+//! Converts a schema.org `JobPosting` to an advertisement with our fields.
+//!
+//! Members without a field of ours keep their names, so that they are reported as not used.
 
 use serde_json::{Map, Value};
 
 use super::{pay, values};
 
-/// Members with what a candidate has to bring.
+/// Members with requirements for candidates.
 const REQUIREMENTS: [&str; 4] =
     ["qualifications", "skills", "experienceRequirements", "educationRequirements"];
 
-/// Members whose meaning is taken up elsewhere, or that say nothing about the work.
+/// Members that are used elsewhere, or say nothing about the job.
 const TAKEN: [&str; 3] = ["@context", "@type", "salaryCurrency"];
 
-/// The objects to read instead of a JSON-LD document: its graph, or the items of its list.
+/// The objects inside a JSON-LD document: its graph, or the items of its list.
 pub(super) fn parts(object: &Map<String, Value>) -> Option<&Vec<Value>> {
     ["@graph", "itemListElement"].iter().find_map(|name| object.get(*name)?.as_array())
 }
 
-/// The posting that a list's element wraps.
+/// The posting inside an element of a list.
 pub(super) fn item(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
     object.get("item").filter(|_| is_of(object, "ListItem"))?.as_object()
 }
 
-/// Whether a JSON-LD object is of a type; the type may be one of several, or written with its
-/// vocabulary.
+/// True if a JSON-LD object has a type, possibly among others, or prefixed by its vocabulary.
 pub(super) fn is_of(object: &Map<String, Value>, kind: &str) -> bool {
     let named =
         |name: &Value| name.as_str().is_some_and(|name| name.rsplit(['/', ':', '#']).next() == Some(kind));
@@ -33,12 +34,12 @@ pub(super) fn is_of(object: &Map<String, Value>, kind: &str) -> bool {
     }
 }
 
-/// Whether a JSON-LD object is something else than a posting, such as the page around it.
+/// True if a JSON-LD object is not a posting, but for example the page around it.
 pub(super) fn is_other(object: &Map<String, Value>) -> bool {
     object.contains_key("@type") && !is_of(object, "JobPosting") && !object.contains_key("description")
 }
 
-/// The posting under our field names; what has no field of ours keeps its name.
+/// Converts a posting to our field names; other members keep theirs.
 pub(super) fn fields(object: &Map<String, Value>) -> Map<String, Value> {
     let plain: Map<String, Value> =
         object.iter().map(|(name, value)| (bare(name).to_owned(), value.clone())).collect();
@@ -71,7 +72,7 @@ pub(super) fn fields(object: &Map<String, Value>) -> Map<String, Value> {
     fields
 }
 
-/// `schema:title` and `https://schema.org/title` are `title`.
+/// Strips the vocabulary: `schema:title` and `https://schema.org/title` are `title`.
 fn bare(name: &str) -> &str {
     ["schema:", "https://schema.org/", "http://schema.org/"]
         .iter()
@@ -84,7 +85,7 @@ fn address(plain: &Map<String, Value>) -> Option<Value> {
     ["@id", "mainEntityOfPage", "sameAs"].iter().find_map(|name| plain.get(*name).filter(web)).cloned()
 }
 
-/// The places of a posting: one, or a list.
+/// The places of a posting, given as one or a list.
 fn places<'v>(plain: &'v Map<String, Value>, name: &str) -> &'v [Value] {
     match plain.get(name) {
         Some(Value::Array(places)) => places,
@@ -104,7 +105,7 @@ fn country(plain: &Map<String, Value>) -> Option<Value> {
         found = places(plain, "applicantLocationRequirements").iter().filter_map(name).collect();
     }
     found.dedup();
-    // Several countries are told as they are: which of them counts is not ours to say.
+    // Several countries are kept, since the service, not the reader, decides about them.
     (!found.is_empty()).then(|| Value::String(found.join(", ")))
 }
 

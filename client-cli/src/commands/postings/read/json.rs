@@ -1,18 +1,20 @@
-//! JSON in every shape in which advertisements come: a value in each line, a list, a list inside of
-//! an object, the tables of pandas, JSON-LD.
+//! JSON in every shape that advertisements come in: JSON Lines, an array, an array inside an
+//! object, tables of pandas, JSON-LD.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Problems, Row, Table, job_posting};
+use super::job_posting;
+use super::problems::Problems;
+use super::table::{Row, Table};
 use crate::files::encoding::line_at;
 
-/// Deepest level at which a list of advertisements is looked for.
+/// Maximum depth to search for the array of advertisements.
 const DEPTH: usize = 4;
 
-/// A JSON value none of whose objects names a member twice.
+/// A JSON value without duplicate members, of which serde_json would silently keep the last.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -66,7 +68,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if object.contains_key(&name) {
-                return Err(serde::de::Error::custom(format_args!("the member `{name}` is there twice")));
+                return Err(serde::de::Error::custom(format_args!("duplicate member `{name}`")));
             }
             object.insert(name, value);
         }
@@ -77,6 +79,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 fn parse(text: &str) -> Result<Value, serde_json::Error> {
     let parsed: Result<Strict, _> = serde_json::from_str(text);
     match parsed {
+        // Only after strict parsing failed, so that a valid file is never rewritten.
         Err(_) if text.contains("NaN") || text.contains("Infinity") => {
             serde_json::from_str::<Strict>(&without_nan(text)).map(|value| value.0)
         }
@@ -84,8 +87,8 @@ fn parse(text: &str) -> Result<Value, serde_json::Error> {
     }
 }
 
-/// Python writes NaN and Infinity, which JSON does not have; they become null, padded so that
-/// places stay.
+/// Replaces NaN and Infinity, which Python writes although JSON has neither, by null, padded so
+/// that positions in error messages stay correct.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut at) = (false, 0);
@@ -116,7 +119,7 @@ fn without_nan(text: &str) -> String {
 /// Reads the text of a JSON file.
 ///
 /// # Errors
-/// If it is damaged, or holds several lists and it is not clear which is meant.
+/// If it is corrupt, or contains several arrays and it is not clear which one to use.
 pub(super) fn table(text: &str) -> Result<Table, String> {
     let start = text.trim_start();
     let mut reader = Reader::default();
@@ -144,9 +147,9 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
                     && let Some(values) = several(text) =>
             {
                 reader.document(text, Value::Array(values))?;
-                return Ok(reader.finish("JSON objects one after the other"));
+                return Ok(reader.finish("concatenated JSON objects"));
             }
-            // An object over several lines that is not whole is one damaged document, not many bad
+            // An incomplete object over several lines is one corrupt document, not many invalid
             // lines.
             Err(error) if start.starts_with('{') && !single && starts_document(start) => {
                 return Err(broken(&error));
@@ -158,21 +161,21 @@ pub(super) fn table(text: &str) -> Result<Table, String> {
     Ok(reader.finish("JSON Lines"))
 }
 
-/// Whether the first line opens an object that goes on in the next, as programs print it for
-/// people.
+/// True if the first line starts an object that continues on the next one, as in pretty-printed
+/// JSON.
 fn starts_document(start: &str) -> bool {
     let first = start.lines().next().unwrap_or_default().trim_end();
     first.ends_with(['{', '[', ',']) && !first.ends_with("},")
 }
 
-/// Documents one after the other, as jq prints them.
+/// Parses concatenated documents, as jq prints them.
 fn several(text: &str) -> Option<Vec<Value>> {
     let values = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
     values.map(|value| value.ok().map(|value| value.0)).collect()
 }
 
 fn broken(error: &serde_json::Error) -> String {
-    format!("not valid JSON, the file is damaged or cut off: {error}")
+    format!("not valid JSON, the file may be corrupt or truncated: {error}")
 }
 
 #[derive(Default)]
@@ -180,12 +183,12 @@ struct Reader {
     rows: Vec<(u64, Map<String, Value>)>,
     problems: Problems,
     notes: Vec<String>,
-    /// JSON-LD objects that are no postings.
+    /// Number of JSON-LD objects that are not postings.
     others: u64,
 }
 
 impl Reader {
-    /// A value in each line.
+    /// Reads one value per line.
     fn lines(&mut self, text: &str) {
         for (line, content) in (1..).zip(text.split('\n')) {
             if content.trim().is_empty() {
@@ -206,14 +209,14 @@ impl Reader {
         }
     }
 
-    /// One value that is the whole file.
+    /// Reads a file with a single value.
     fn document(&mut self, text: &str, value: Value) -> Result<(), String> {
         let places = Places::of(text, &value);
         match &value {
             Value::Array(items) => items.iter().for_each(|item| self.item(places.line(item), item)),
             Value::Object(object) => {
                 if let Some(rows) = pandas(object) {
-                    self.notes.push("a table as pandas writes it".to_owned());
+                    self.notes.push("a table written by pandas".to_owned());
                     self.rows.extend((1..).zip(rows));
                 } else if let Some(list) = listed(object, 0)? {
                     list.iter().for_each(|item| self.item(places.line(item), item));
@@ -221,7 +224,7 @@ impl Reader {
                     self.posting(places.line(&value), object);
                 }
             }
-            _ => return Err("not a JSON object or a list of them".to_owned()),
+            _ => return Err("not a JSON object or an array of objects".to_owned()),
         }
         Ok(())
     }
@@ -232,9 +235,7 @@ impl Reader {
             Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => {
                 items.iter().for_each(|item| self.item(line, item));
             }
-            Value::Array(_) => {
-                self.problems.add(line, "a list of values without names; expected JSON objects", "")
-            }
+            Value::Array(_) => self.problems.add(line, "an array of plain values; expected JSON objects", ""),
             _ => self.problems.add(line, "not a JSON object", ""),
         }
     }
@@ -258,7 +259,7 @@ impl Reader {
 
     fn finish(mut self, form: &str) -> Table {
         if self.others > 0 {
-            self.notes.push(format!("{} objects of JSON-LD are no JobPosting and not read", self.others));
+            self.notes.push(format!("{} JSON-LD objects other than JobPosting are ignored", self.others));
         }
         let mut columns: Vec<String> = Vec::new();
         let mut places: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
@@ -281,7 +282,7 @@ impl Reader {
     }
 }
 
-/// A value without the types that MongoDB writes around it: `{"$date": "2025-11-03T00:00:00Z"}`.
+/// Unwraps the typed values of MongoDB: `{"$date": "2025-11-03T00:00:00Z"}`.
 fn extended(value: &Value) -> Value {
     let Value::Object(object) = value else { return value.clone() };
     let mut members = object.iter();
@@ -296,14 +297,14 @@ fn extended(value: &Value) -> Value {
     }
 }
 
-/// What is wrong, with `{}` for the column and without the line: each text has only one.
+/// The cause of an error, with `{}` for the column and without the line, which is always 1 here.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string().replace("{}", "{ }");
     let what = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
     format!("not valid JSON: {what} at column {{}}")
 }
 
-/// The list of advertisements that an object wraps; none where the object is an advertisement
+/// Finds the array of advertisements inside an object; `None` if the object is an advertisement
 /// itself.
 fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value>>, String> {
     let is_posting = object.contains_key("@type") || object.contains_key("@graph");
@@ -332,13 +333,12 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
         }
         several => {
             let names: Vec<String> = several.iter().map(|(name, _)| format!("`{name}`")).collect();
-            Err(format!("several lists, {}; expected one list of advertisements", names.join(" and ")))
+            Err(format!("several arrays, {}; expected one array of advertisements", names.join(" and ")))
         }
     }
 }
 
-/// The rows of a table that pandas wrote by columns, by rows under their index, or split into names
-/// and cells.
+/// Reads the rows of a table written by pandas with orient `columns`, `index` or `split`.
 fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     if let (Some(columns), Some(data)) = (object.get("columns"), object.get("data")) {
         let names: Vec<&str> = columns.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
@@ -365,8 +365,8 @@ fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     numbered(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
 }
 
-/// The lines of a document's objects: the objects of the value and the opening braces of the text
-/// have one order.
+/// Line numbers of the objects of a document, which serde_json does not keep: the objects of the
+/// value and the opening braces of the text are in the same order.
 struct Places {
     lines: std::collections::HashMap<*const Value, u64>,
 }
@@ -420,111 +420,4 @@ fn opening_braces(text: &str) -> Vec<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rows(text: &str) -> Result<Vec<(u64, Value)>, String> {
-        let table = table(text)?;
-        let object = |row: &Row| {
-            let named = table.columns.iter().cloned().zip(row.cells.iter().cloned());
-            (row.place, Value::Object(named.filter(|(_, cell)| !cell.is_null()).collect()))
-        };
-        Ok(table.rows.iter().map(object).collect())
-    }
-
-    #[test]
-    fn every_shape_gives_the_same_rows() {
-        let one = json!({ "title": "a", "n": 1 });
-        let two = json!({ "title": "b{\"" });
-        let check = |text: &str, lines: [u64; 2]| {
-            let expected = vec![(lines[0], one.clone()), (lines[1], two.clone())];
-            assert_eq!(rows(text).expect("rows"), expected, "{text}");
-        };
-        check("{\"title\":\"a\",\"n\":1}\n{\"title\":\"b{\\\"\"}\n", [1, 2]);
-        check("{\"title\":\"a\",\"n\":1}\r\n\r\n{\"title\":\"b{\\\"\"}", [1, 3]);
-        check("[{\"title\":\"a\",\"n\":1},{\"title\":\"b{\\\"\"}]", [1, 1]);
-        check("[\n  {\n    \"title\": \"a\", \"n\": 1\n  },\n  {\"title\": \"b{\\\"\"}\n]\n", [2, 5]);
-        check("{\"jobs\": [\n{\"title\":\"a\",\"n\":1},\n{\"title\":\"b{\\\"\"}]}", [2, 3]);
-        check(
-            "{\"ok\": true, \"data\": {\"count\": 2, \"results\": [{\"title\":\"a\",\"n\":1},\n{\"title\":\"b{\\\"\"}]}}",
-            [1, 2],
-        );
-        check("{\"title\": {\"0\": \"a\", \"1\": \"b{\\\"\"}, \"n\": {\"0\": 1, \"1\": null}}", [1, 2]);
-        check("{\"0\": {\"title\": \"a\", \"n\": 1}, \"7\": {\"title\": \"b{\\\"\"}}", [1, 2]);
-        check(
-            "{\"columns\": [\"title\", \"n\"], \"index\": [0, 1], \"data\": [[\"a\", 1], [\"b{\\\"\", null]]}",
-            [1, 2],
-        );
-        check(
-            "{\"schema\": {\"fields\": []}, \"data\": [{\"title\":\"a\",\"n\":1},{\"title\":\"b{\\\"\"}]}",
-            [1, 1],
-        );
-        check("{\n\"title\": \"a\",\n\"n\": 1\n}\n{\n\"title\": \"b{\\\"\"\n}\n", [1, 5]);
-        check("[[{\"title\":\"a\",\"n\":1}],[{\"title\":\"b{\\\"\"}]]", [1, 1]);
-        check("{\"title\":\"a\",\"n\":{\"$numberLong\":\"1\"}}\n{\"title\":\"b{\\\"\"}", [1, 2]);
-        check("[{\"title\":\"a\",\"n\":1}]\n[{\"title\":\"b{\\\"\"}]".replace("]\n[", ",").as_str(), [1, 1]);
-    }
-
-    #[test]
-    fn json_ld_is_opened() {
-        let posting = |title: &str| format!("{{\"@type\":\"JobPosting\",\"title\":\"{title}\"}}");
-        let (a, b) = (posting("a"), posting("b"));
-        let check = |text: String| {
-            let titles: Vec<Value> =
-                rows(&text).expect("rows").into_iter().map(|(_, row)| row["title"].clone()).collect();
-            assert_eq!(titles, ["a", "b"], "{text}");
-        };
-        check(format!("{a}\n{b}\n"));
-        check(format!(
-            "{{\"@context\":\"https://schema.org\",\"@graph\":[{{\"@type\":\"WebPage\"}},{a},{b}]}}"
-        ));
-        check(format!(
-            "{{\"@type\":\"ItemList\",\"itemListElement\":[{{\"@type\":\"ListItem\",\"position\":1,\"item\":{a}}},{{\"@type\":\"ListItem\",\"item\":{b}}}]}}"
-        ));
-        check(format!("[{a},{b}]"));
-    }
-
-    #[test]
-    fn an_empty_answer_holds_nothing() {
-        for text in ["[]", "{\"jobs\": [], \"count\": 0}"] {
-            assert_eq!(rows(text), Ok(Vec::new()), "{text}");
-        }
-    }
-
-    #[test]
-    fn nan_is_nothing() {
-        let found =
-            rows("{\"title\": \"NaN is \\\"NaN\\\"\", \"company\": NaN, \"n\": -Infinity}").expect("rows");
-        assert_eq!(found, [(1, json!({ "title": "NaN is \"NaN\"" }))]);
-    }
-
-    #[test]
-    fn damage_is_told_with_its_place() {
-        let check = |text: &str, expected: &str| {
-            let message = match table(text) {
-                Err(message) => message,
-                Ok(table) => {
-                    let told = table.problems.messages("f");
-                    told.iter().map(|error| format!("{}: {}\n", error.line, error.message)).collect()
-                }
-            };
-            assert!(message.contains(expected), "{text}: {message}");
-        };
-        check("[{\"title\": \"a\"},\n{\"title\": ", "cut off: EOF while parsing a value at line 2");
-        check("{\n  \"jobs\": [\n    {\"title\": \"a\"}\n", "cut off: EOF");
-        check(
-            "{\"title\":\"a\"}\n{bad\n[1]\n7\n",
-            "2: not valid JSON: key must be a string at column 2\n3: not a JSON object",
-        );
-        check(
-            "{\"title\":\"a\"}\n{\"title\":\"a\",\"title\":\"b\"}\n",
-            "2: not valid JSON: the member `title` is there twice",
-        );
-        check("{\"jobs\":[{\"a\":1}],\"firms\":[{\"b\":1}]}", "several lists, `jobs` and `firms`");
-        check("[[1, 2], [3, 4]]", "1: a list of values without names");
-        check("[1, 2]", "not a JSON object");
-        check("{\"a\":1},\n{\"a\":2},\n", "1: not valid JSON: trailing characters at column 8\n");
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
-//! Lists and objects that a program wrote into a cell: JSON, or as Python prints them.
+//! Lists and objects inside a cell: JSON, or as Python prints them.
+//!
+//! Anything else, such as prose in brackets, stays text.
 
 use serde_json::{Map, Number, Value};
 
-/// Deepest nesting that is read.
+/// Maximum nesting, which bounds the recursion.
 const DEPTH: usize = 16;
 
-/// The list or object that a text is; none where it is anything else, such as prose in brackets.
+/// Parses a list or object; `None` if the text is anything else, such as prose in brackets.
 pub(super) fn read(text: &str) -> Option<Value> {
     let text = text.trim();
     if !(text.starts_with('[') && text.ends_with(']') || text.starts_with('{') && text.ends_with('}')) {
@@ -21,7 +23,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// Passes a character, with the blanks before it.
+    /// Skips a character and the blanks before it; returns whether it was there.
     fn pass(&mut self, wanted: char) -> bool {
         let rest = self.rest.trim_start().strip_prefix(wanted);
         self.rest = rest.unwrap_or(self.rest);

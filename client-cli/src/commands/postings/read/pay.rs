@@ -1,8 +1,10 @@
-//! What is paid, out of several columns or an object, as one text.
+//! Joins the parts of a salary into one text.
+//!
+//! The parts come from several columns or from an object.
 
 use serde_json::{Map, Value};
 
-use super::values::number_text;
+use super::cell::{is_absent, number_text};
 
 /// Parts of a salary.
 #[derive(Debug, Default)]
@@ -14,7 +16,7 @@ pub(super) struct Pay {
 }
 
 impl Pay {
-    /// `2500000 - 3000000 COP MONTH`; none without an amount.
+    /// Formats the salary as `2500000 - 3000000 COP MONTH`; `None` without an amount.
     pub(super) fn text(self) -> Option<String> {
         let amount = match (self.from, self.to) {
             (Some(from), Some(to)) if from != to => format!("{from} - {to}"),
@@ -27,11 +29,11 @@ impl Pay {
     }
 }
 
-/// An amount or word of a cell.
+/// Reads an amount or a word from a cell.
 pub(super) fn part(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Number(number) => Some(number_text(number)),
-        Value::String(text) if !super::values::is_absent(text) => {
+        Value::String(text) if !is_absent(text) => {
             let text = text.trim();
             let whole =
                 text.strip_suffix(".0").filter(|whole| whole.bytes().all(|byte| byte.is_ascii_digit()));
@@ -41,7 +43,7 @@ pub(super) fn part(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// The salary of a schema.org `MonetaryAmount`, or of an object that is built like it.
+/// Formats the salary in a schema.org `MonetaryAmount` or a similar object.
 pub(super) fn of_object(object: &Map<String, Value>) -> Option<String> {
     let amount = match object.get("value") {
         Some(Value::Object(value)) => value,

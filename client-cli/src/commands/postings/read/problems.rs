@@ -1,18 +1,20 @@
-//! What is wrong with rows of a file: equal problems are told once, with the first place and their
+//! Problems of the rows of a file. Equal ones are reported once, with the first line and their
 //! number.
 
 use observatory_proto::pipeline::v1::ImportError;
 
-/// Kinds of problems that are told one by one.
+use crate::commands::text::excerpt;
+
+/// Maximum number of kinds of problems to report: more would not be read.
 const KINDS: usize = 100;
-/// Further values that a message shows.
+/// Further examples in a message.
 const SHOWN: usize = 3;
 
 /// Problems of the rows of one file.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
-    /// Problems of kinds beyond those that are told.
+    /// Problems of further kinds, which are only counted.
     untold: u64,
 }
 
@@ -26,9 +28,9 @@ struct Problem {
 }
 
 impl Problems {
-    /// Notes a problem: `kind` says what is wrong, with `{}` where the value stands.
+    /// Records a problem: `kind` describes it, with `{}` in place of the value.
     pub(crate) fn add(&mut self, line: u64, kind: &str, value: &str) {
-        let value = super::short(value);
+        let value = excerpt(value);
         if let Some(known) = self.found.iter_mut().find(|problem| problem.kind == kind) {
             known.count += 1;
             let new = value != known.value && !known.others.contains(&value);
@@ -43,7 +45,7 @@ impl Problems {
         }
     }
 
-    /// Notes a problem whose further places are not worth telling.
+    /// Records a problem of which only the first place is reported.
     pub(crate) fn add_at(&mut self, line: u64, kind: &str, place: u64) {
         if let Some(known) = self.found.iter_mut().find(|problem| problem.kind == kind) {
             known.count += 1;
@@ -52,12 +54,12 @@ impl Problems {
         }
     }
 
-    /// Number of problems, each as often as it was met.
+    /// Number of problems, including repetitions.
     pub(crate) fn count(&self) -> u64 {
         self.untold + self.found.iter().map(|problem| problem.count).sum::<u64>()
     }
 
-    /// One message for each kind.
+    /// One message per kind.
     pub(crate) fn messages(&self, file: &str) -> Vec<ImportError> {
         let told = self.found.iter().map(|problem| ImportError {
             file: file.to_owned(),

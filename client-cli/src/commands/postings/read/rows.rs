@@ -1,33 +1,40 @@
-//! From rows to advertisements under our field names.
+//! Converts rows to advertisements under our field names.
+//!
+//! Nothing is dropped or changed silently: every case is reported, equal ones once.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::columns::{Mapping, is_empty};
+use super::cell::is_empty;
+use super::columns::Mapping;
 use super::dates::{DateFormat, Dates};
-use super::{Ad, Prepared, Problems, Row, Table, Understood, pay, short, values, workbook};
-use crate::commands::postings::import::Import;
+use super::options::ImportOptions;
+use super::prepared::{Ad, FileSummary, Prepared};
+use super::problems::Problems;
+use super::table::{Row, Table};
+use super::{pay, values, workbook};
+use crate::commands::text::excerpt;
 
-/// Fields without which an advertisement is not stored.
+/// Fields that every advertisement needs.
 const NEEDED: [&str; 5] = ["portal", "country", "url", "title", "description"];
 
-/// Longest advertisement that is sent, bytes: a message of the service holds 16 MiB, and JSON may
-/// write a byte as six.
+/// Maximum size of an advertisement in bytes. A message of the service may have 16 MiB, and JSON
+/// may escape a byte as six.
 const LONGEST: usize = 2 << 20;
 
-/// Most characters that a cell of a spreadsheet holds, in units of UTF-16.
+/// Maximum length of a spreadsheet cell in UTF-16 units (Excel specifications and limits).
 const CELL: usize = 32_767;
 
-/// Turns the rows of a file into advertisements.
+/// Converts the rows of a file to advertisements.
 ///
 /// # Errors
-/// If a column is missing, or a file leaves open what no flag has settled.
+/// If a column is missing, or something is ambiguous and no flag decides.
 pub(super) fn ads(
     file: &str,
     table: &Table,
-    import: &Import,
-    (understood, prepared): (&mut Understood, &mut Prepared),
+    import: &ImportOptions,
+    (summary, prepared): (&mut FileSummary, &mut Prepared),
 ) -> Result<Vec<Ad>, String> {
     let defaults = [
         ("portal", import.portal.as_deref()),
@@ -37,10 +44,9 @@ pub(super) fn ads(
     let given: Vec<&str> =
         defaults.iter().filter(|(_, value)| value.is_some()).map(|(field, _)| *field).collect();
     let mapping = Mapping::find(&table.columns, &table.rows, &import.map, &given)?;
-    understood.columns = mapping.shown(&table.columns);
-    understood.unused.clone_from(&mapping.unused);
-    understood.remarkable =
-        mapping.inferred || !matches!(table.form.as_str(), "delimited text" | "JSON Lines");
+    summary.columns = mapping.shown(&table.columns);
+    summary.unused.clone_from(&mapping.unused);
+    summary.remarkable = mapping.inferred || !matches!(table.form.as_str(), "delimited text" | "JSON Lines");
     let converter = Converter {
         posted: dates(&mapping, table, "posted_date", &import.date_format)?,
         scraped: dates(&mapping, table, "scraped_at", &import.date_format)?,
@@ -49,14 +55,14 @@ pub(super) fn ads(
     };
     let notes =
         [&converter.posted, &converter.scraped].into_iter().flatten().filter_map(|dates| dates.note.clone());
-    understood.notes.extend(notes);
+    summary.notes.extend(notes);
     let (mut refused, mut changed) = (Problems::default(), Problems::default());
     let mut ads = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
         if let Some(object) = converter.object(row, &mut refused, &mut changed) {
             let bytes: usize = object.values().filter_map(Value::as_str).map(str::len).sum();
             if bytes > LONGEST {
-                let kind = format!("has {} MiB; expected at most {}", bytes >> 20, LONGEST >> 20);
+                let kind = format!("is {} MiB long; expected at most {}", bytes >> 20, LONGEST >> 20);
                 refused.add(row.place, &kind, "");
                 continue;
             }
@@ -79,16 +85,17 @@ fn dates(
         return Ok(None);
     };
     let cells = || table.rows.iter().filter_map(|row| cell(row, places).map(|value| (row.place, value)));
+    // Only spreadsheet programs convert dates by themselves.
     if table.form.starts_with("a spreadsheet")
         && *format == DateFormat::Detect
-        && let Some(problem) = workbook::half_taken(cells())
+        && let Some(problem) = workbook::half_converted(cells())
     {
         return Err(format!("{field}: {problem}"));
     }
     Dates::survey(field, cells(), format).map(Some)
 }
 
-/// The first cell that says something.
+/// The first cell with a value.
 fn cell<'r>(row: &'r Row, places: &[usize]) -> Option<&'r Value> {
     places.iter().filter_map(|place| row.cells.get(*place)).find(|value| !is_empty(Some(value)))
 }
@@ -101,7 +108,7 @@ struct Converter<'a> {
 }
 
 impl Converter<'_> {
-    /// The advertisement of a row; none where a field that it needs cannot be read.
+    /// Converts a row; `None` if a required field is invalid.
     fn object(
         &self,
         row: &Row,
@@ -120,7 +127,7 @@ impl Converter<'_> {
                     refused.add(row.place, &format!("{field}: {kind}"), &plain(value));
                     return None;
                 }
-                Err(kind) => changed.add(row.place, &format!("{field}: {kind}; left out"), &plain(value)),
+                Err(kind) => changed.add(row.place, &format!("{field}: {kind}; omitted"), &plain(value)),
             }
         }
         if let Some(pay) = self.pay(row) {
@@ -134,7 +141,7 @@ impl Converter<'_> {
         Some(object)
     }
 
-    /// A field's text; an error is a kind of problem with `{}` for the value.
+    /// The text of a field; an error is a kind of problem with `{}` for the value.
     fn text(
         &self,
         field: &str,
@@ -143,13 +150,13 @@ impl Converter<'_> {
         changed: &mut Problems,
     ) -> Result<Option<String>, String> {
         if let Some(text) = value.as_str().filter(|text| values::is_formula_error(text)) {
-            return Err(format!("`{}` is a formula without a result", short(text)));
+            return Err(format!("`{}` is a formula error", excerpt(text)));
         }
         if value.as_str().is_some_and(|text| text.encode_utf16().count() == CELL) {
             changed.add(
                 line,
                 &format!(
-                    "{field}: {CELL} characters, as many as a spreadsheet's cell holds; it may be cut off"
+                    "{field}: {CELL} characters, the limit of a spreadsheet cell; the text may be truncated"
                 ),
                 "",
             );
@@ -165,7 +172,7 @@ impl Converter<'_> {
                 let time = self.scraped.as_ref().map(|dates| dates.read(value));
                 let time = time.transpose().map_err(|problem| format!("`{{}}` {problem}"))?;
                 if time.is_some_and(|time| !time.has_zone()) {
-                    changed.add(line, "scraped_at: no zone, taken as UTC", "");
+                    changed.add(line, "scraped_at: no time zone; UTC is assumed", "");
                 }
                 Ok(time.map(|time| time.to_rfc3339()))
             }
@@ -185,8 +192,9 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Ids that stand for several addresses name no advertisement: they are left to the addresses.
-pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
+/// Removes ids that are used for several URLs, since they do not identify an advertisement; the
+/// service derives ids from the URLs instead.
+pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     type Key = (String, String, String);
     let text = |ad: &Ad, field: &str| {
         ad.object.get(field).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
@@ -214,7 +222,7 @@ pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
         if let Some((_, problems)) = problems.last_mut() {
             problems.add(
                 ad.line,
-                "id: `{}` stands for several addresses; the id is taken from the address",
+                "id: `{}` is used for several URLs; the id is derived from the URL",
                 &key.2,
             );
         }
@@ -224,7 +232,7 @@ pub(super) fn settle_ids(ads: &mut [Ad], prepared: &mut Prepared) {
     }
 }
 
-/// An address without what differs between two links to one page.
+/// Normalizes a URL: removes what may differ between two links to the same page.
 fn page_of(url: &str) -> String {
     let url = url.trim_end_matches('/').to_lowercase();
     let url = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);

@@ -1,13 +1,16 @@
-//! Files as Excel in Latin America, pandas, JobSpy and schema.org give them.
+//! Files as written by Excel in Latin America, pandas, JobSpy and schema.org.
+//!
+//! Each goes through `prepare`, as a user's file does.
 
 use clap::Parser;
+use observatory_proto::pipeline::v1::ImportPostingsRequest;
 
 use super::*;
 
 #[derive(Debug, clap::Parser)]
 struct Line {
     #[command(flatten)]
-    import: Import,
+    import: ImportOptions,
 }
 
 /// Reads a file of this name and content with these flags.
@@ -87,7 +90,7 @@ fn spanish_spreadsheets_saved_as_text_are_read() {
 fn what_was_understood_is_shown_once() {
     let prepared = read("ads.csv", &windows(SPANISH), FLAGS).expect("read");
     let file = &prepared.files[0];
-    assert_eq!(file.form, "delimited text, separator `;`, windows-1252");
+    assert_eq!(file.form, "delimited text, delimiter `;`, windows-1252");
     let columns: Vec<String> =
         file.columns.iter().map(|(ours, theirs)| format!("{ours} ← {theirs}")).collect();
     let expected = "country ← País, url ← Enlace, title ← Título, company ← Empresa, location ← Ubicación, \
@@ -138,7 +141,7 @@ fn a_bad_date_is_told_once_and_its_advertisement_kept() {
     let text = format!("title,url,description,posted_date\n{rows}t,u,d,2025-11-03\n");
     let prepared = read("a.csv", text.as_bytes(), FLAGS).expect("read");
     assert_eq!((prepared.ads.len(), prepared.notes.len()), (301, 1));
-    assert_eq!(prepared.notes[0].message, "posted_date: `ayer` is not a date; left out");
+    assert_eq!(prepared.notes[0].message, "posted_date: `ayer` is not a date; omitted");
     assert_eq!((prepared.notes[0].line, prepared.notes[0].count), (2, 300));
 }
 
@@ -155,34 +158,34 @@ fn doubtful_and_damaged_files_are_refused_in_one_message() {
         "",
         "posted_date: `03/11/2025` (line 2) could be day/month or month/day",
     );
-    check(&text(",posted_date\na,b,c,03/11/25\n"), "", "has a year of two digits; give --date-format");
-    check(&text(",posted_date\na,b,c,45964\n"), "", "give --date-format excel");
-    check(&text("\na,b,\"c\nd,e,f\n"), "", "line 2: a quote is opened and never closed");
+    check(&text(",posted_date\na,b,c,03/11/25\n"), "", "has a two-digit year; pass --date-format");
+    check(&text(",posted_date\na,b,c,45964\n"), "", "pass --date-format excel");
+    check(&text("\na,b,\"c\nd,e,f\n"), "", "line 2: unclosed quote");
     check(
         b"Title,Url\na,b\n",
         "",
-        "no column for description; found Title, Url; give --map description=COLUMN",
+        "no column for description; found Title, Url; pass --map description=COLUMN",
     );
     check(
         b"titulo,url,description\na,b,c\n",
         "--map title=Titulo",
         "no column `Titulo` (did you mean `titulo`?); found titulo, url, description",
     );
-    check(b"title,url,description,title\na,b,c,d\n", "", "the column `title` is there 2 times");
+    check(b"title,url,description,title\na,b,c,d\n", "", "column `title` appears 2 times");
     check(
         b"Cargo,Puesto,url,description\na,b,c,d\n",
         "",
-        "columns `Puesto` and `Cargo`".replace("`Puesto` and `Cargo`", "`Cargo` and `Puesto`").as_str(),
+        "ambiguous columns for title: `Cargo` and `Puesto`",
     );
-    check(b"title,url,description\nni\xf1o,b,a\xc3\xb1o\n", "", "line 2: byte 0xF1 is not UTF-8");
-    check(b"title,url,description\na,\0,c\n", "", "line 2: a NUL character");
-    check(b"x\ny\n", "", "give --format");
-    check(b"<html><table><tr>", "", "is a web page, whatever its name says");
-    check(b"PK\x03\x04 cut off", "", "a zip or Excel file that is damaged or cut off");
-    check(b"\xd0\xcf\x11\xe0 locked", "", "damaged, cut off or locked by a password");
+    check(b"title,url,description\nni\xf1o,b,a\xc3\xb1o\n", "", "line 2: byte 0xF1 is not valid UTF-8");
+    check(b"title,url,description\na,\0,c\n", "", "line 2: NUL character");
+    check(b"x\ny\n", "", "pass --delimiter or --format");
+    check(b"<html><table><tr>", "", "is a web page, despite its name");
+    check(b"PK\x03\x04 cut off", "", "the zip or Excel file is corrupt or truncated");
+    check(b"\xd0\xcf\x11\xe0 locked", "", "corrupt, truncated or password-protected");
     check(b"PAR1 cut off", "", "Parquet");
-    check(b"\x1f\x8b\x08", "", "the gzip data is damaged or cut off");
-    check(b"[{\"title\": \"a\"},\n{\"tit", "", "not valid JSON, the file is damaged or cut off");
+    check(b"\x1f\x8b\x08", "", "the gzip data is corrupt or truncated");
+    check(b"[{\"title\": \"a\"},\n{\"tit", "", "not valid JSON, the file may be corrupt or truncated");
     check(b"title,url,description\n", "--format xlsx", "is not a spreadsheet");
 }
 
@@ -190,7 +193,7 @@ fn doubtful_and_damaged_files_are_refused_in_one_message() {
 fn a_portal_and_a_country_are_asked_for_by_their_flags() {
     let text = b"title,url,description\na,b,c\n";
     let message = read("a.csv", text, "").expect_err("refused");
-    let expected = "no column for portal, country; found title, url, description; give --map portal=COLUMN or --portal or --country";
+    let expected = "no column for portal, country; found title, url, description; pass --map portal=COLUMN or --portal or --country";
     assert_eq!(message, format!("a.csv: {expected}"));
 }
 
@@ -271,7 +274,7 @@ fn spreadsheets_are_read() {
     assert_eq!((field(&found, 1, "salary_raw"), field(&found, 1, "remote_type")), (Some("1200.5"), None));
     assert_eq!((found[2].0, field(&found, 2, "posted_date")), (7, Some("2025-11-25")));
     let notes = told("whatever.dat", book, flags);
-    for expected in ["the heading is row 3", "other sheets are not read: `Notas`", "#N/A"] {
+    for expected in ["the header is row 3", "ignored other sheets: `Notas`", "#N/A"] {
         assert!(notes.contains(expected), "{notes}");
     }
     let check = |content: &[u8], flags: &str, expected: &str| {
@@ -279,13 +282,13 @@ fn spreadsheets_are_read() {
         assert!(message.contains(expected), "{message}");
     };
     let two = include_bytes!("../../../../tests/fixtures/import/two_sheets.xlsx");
-    check(two, "", "several sheets hold something: `Enero`, `Febrero`; give --sheet");
+    check(two, "", "several sheets contain data: `Enero`, `Febrero`; choose one with --sheet");
     check(two, "--sheet Marzo", "no sheet `Marzo`; found Enero, Febrero");
     assert_eq!(ads("a.xlsx", two, &format!("{FLAGS} --sheet Febrero")).len(), 1);
     let half = include_bytes!("../../../../tests/fixtures/import/half_taken.xlsx");
-    check(half, "", "`25/11/2025` (row 4) is text and 2 others are dates");
-    check(&book[..book.len() / 2], "", "damaged or cut off");
-    check(book, "--format csv", "is a spreadsheet, not of the form that --format says");
+    check(half, "", "`25/11/2025` (row 4) is text and 2 other values are dates");
+    check(&book[..book.len() / 2], "", "corrupt or truncated");
+    check(book, "--format csv", "is a spreadsheet, which does not match --format");
 }
 
 #[test]
@@ -325,7 +328,11 @@ fn odd_rows_are_told_with_their_place() {
         let message = told("a.csv", content.as_bytes(), &format!("{FLAGS} {flags}"));
         assert!(message.contains(expected), "{content:?}: {message}");
     };
-    check("title,url,description\r\na,b\r\nc,d\r\ne,f,g\r\n", "", "2: has 2 fields, the header has 3 (2)");
+    check(
+        "title,url,description\r\na,b\r\nc,d\r\ne,f,g\r\n",
+        "",
+        "2: has 2 fields, but the header has 3 (2)",
+    );
     check(
         "title,url,description\n\"a\" b,c,d\ne,f,g\n",
         "",
@@ -334,41 +341,41 @@ fn odd_rows_are_told_with_their_place() {
     check(
         "title,url,description\n\"a\nb\" c,c,d\ne,f,g\n",
         "",
-        "2: text after a closing quote in line 3; nothing from here to it is read",
+        "2: text after a closing quote in line 3; everything up to it is skipped",
     );
-    check("title,url,description\na,b,gestiÃ³n\n", "", "line 2: `gestiÃ³n` looks encoded twice");
+    check("title,url,description\na,b,gestiÃ³n\n", "", "line 2: `gestiÃ³n` looks double-encoded");
     check("title,url,description\na,b,gesti\u{fffd}n\n", "", "characters were lost");
     check(
         "title,url,description\na,b,c\ntitle,url,description\nd,e,f\n",
         "",
-        "the heading is there 1 times more",
+        "the header is repeated 1 times",
     );
     check("Unnamed: 0,title,url,description,x\n0,a,b,c,1\n", "", "not used: Unnamed: 0, x");
     check(",title,url,description\n0,a,b,c\n", "", "not used: column 1");
     check(
         "title,url,description,id\na,b,c,\"1,11698E+09\"\n",
         "",
-        "2: id: `1,11698E+09` lost digits: it was saved as a number; left out (1)",
+        "2: id: `1,11698E+09` lost digits because it was saved as a number; omitted (1)",
     );
     check(
         "title,url,description,id\na,b,c,7\nd,e,f,7\n",
         "",
-        "2: id: `7` stands for several addresses; the id is taken from the address (2)",
+        "2: id: `7` is used for several URLs; the id is derived from the URL (2)",
     );
     check(
         "title,url,description,salary_raw\na,b,c,#REF!\n",
         "",
-        "2: salary_raw: `#REF!` is a formula without a result; left out (1)",
+        "2: salary_raw: `#REF!` is a formula error; omitted (1)",
     );
     check(
         "title,url,description,scraped_at\na,b,c,2025-11-03 10:00:00\n",
         "",
-        "2: scraped_at: no zone, taken as UTC (1)",
+        "2: scraped_at: no time zone; UTC is assumed (1)",
     );
     check(
         "title,url,description,company\na,b,c,\"{'id': 3}\"\n",
         "",
-        "2: company: an object without a name (it has id); expected text; left out (1)",
+        "2: company: an object without a name (it has id); expected text; omitted (1)",
     );
 }
 
@@ -430,10 +437,10 @@ fn flags_are_checked() {
         let message = read("a.csv", b"", flags).expect_err(expected);
         assert!(message.contains(expected), "{message}");
     };
-    check("--delimiter ab", "`ab` is not a separator");
-    check("--delimiter a", "`a` is not a separator");
+    check("--delimiter ab", "invalid delimiter `ab`");
+    check("--delimiter a", "invalid delimiter `a`");
     check("--encoding klingon", "unknown encoding `klingon`");
-    check("--date-format ayer", "`ayer` is not a form of dates");
+    check("--date-format ayer", "invalid date format `ayer`");
     check("--map titel=x", "unknown field `titel`");
     check("--format doc", "possible values: csv, jsonl, json, xlsx, parquet");
 }

@@ -1,16 +1,13 @@
-//! What a cell says, as text: numbers, truth values, lists and objects; what says nothing is
-//! absent.
+//! Converts the value of a cell to text: numbers, booleans, lists and objects. Values that mean
+//! "nothing" are absent.
 
 use serde_json::{Map, Value};
 
-use super::{columns::fold, literal};
+use super::cell::{is_absent, number_text};
+use super::fold::fold;
+use super::literal;
 
-/// What programs write where there is no value.
-const ABSENT: [&str; 14] = [
-    "nan", "NaN", "NAN", "NaT", "None", "none", "null", "NULL", "Null", "<NA>", "N/A", "n/a", "#N/A", "#N/D",
-];
-
-/// Errors of a spreadsheet's formulas.
+/// Formula errors of spreadsheets, in English and Spanish.
 const FORMULA_ERRORS: [&str; 12] = [
     "#REF!",
     "#¡REF!",
@@ -26,7 +23,7 @@ const FORMULA_ERRORS: [&str; 12] = [
     "#¡NULO!",
 ];
 
-/// Members of an object that name it, best first.
+/// Members of an object that can serve as its text, best first.
 const NAMING: [&str; 10] = [
     "name",
     "nombre",
@@ -40,28 +37,22 @@ const NAMING: [&str; 10] = [
     "value",
 ];
 
-/// Parts of an address from the smallest on.
+/// Parts of an address, the smallest first.
 const ADDRESS: [&[&str]; 3] = [
     &["addressLocality", "city", "ciudad", "locality", "municipio"],
     &["addressRegion", "state", "region", "provincia", "departamento", "province"],
     &["addressCountry", "country", "pais"],
 ];
 
-/// Whether a text says that there is nothing.
-pub(super) fn is_absent(text: &str) -> bool {
-    let text = text.trim();
-    text.is_empty() || ABSENT.contains(&text)
-}
-
-/// Whether a text is what a spreadsheet shows in place of a result.
+/// True if a text is a formula error of a spreadsheet.
 pub(super) fn is_formula_error(text: &str) -> bool {
     FORMULA_ERRORS.contains(&text.trim())
 }
 
-/// The text of a value for a field; none where it says nothing.
+/// Converts a value to the text of a field; `None` if it means "no value".
 ///
 /// # Errors
-/// If an object has no member that could stand for it; the message says what it has.
+/// If an object has no member that can serve as its text; lists its members.
 pub(super) fn text_of(field: &str, value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
@@ -124,17 +115,7 @@ fn object_text(field: &str, object: &Map<String, Value>) -> Result<Option<String
     }
 }
 
-/// A number without the `.0` that tables and pandas give whole ones.
-pub(super) fn number_text(number: &serde_json::Number) -> String {
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9.0e15 => {
-            format!("{float:.0}")
-        }
-        _ => number.to_string(),
-    }
-}
-
-/// Where a column says yes or no to remote work; other words are kept.
+/// Interprets yes and no in a column about remote work; other words are kept.
 pub(super) fn remote(text: &str) -> Option<String> {
     match fold(text).as_str() {
         "true" | "verdadero" | "si" | "yes" | "1" | "10" | "sim" => Some("remote".to_owned()),
@@ -144,12 +125,12 @@ pub(super) fn remote(text: &str) -> Option<String> {
     }
 }
 
-/// An id as its portal wrote it, of a cell that a table may have taken for a number.
+/// Restores an id as its portal wrote it, from a cell that may have been converted to a number.
 ///
 /// # Errors
 /// If digits were lost.
 pub(super) fn id(value: &Value) -> Result<Option<String>, String> {
-    let lost = || Err("lost digits: it was saved as a number".to_owned());
+    let lost = || Err("lost digits because it was saved as a number".to_owned());
     if let Value::Number(number) = value
         && number.is_f64()
         && number.as_f64().is_some_and(|float| float.abs() >= 1.0e15 || float.fract() != 0.0)

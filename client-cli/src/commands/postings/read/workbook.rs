@@ -1,4 +1,6 @@
 //! Spreadsheets: xlsx, xls, xlsb and ods.
+//!
+//! Hides the formats; promises one sheet, bounded memory and an error for a corrupt file.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -7,39 +9,42 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use calamine::{Cell, Data, DataRef, Reader, SheetVisible, Sheets, XlsxError, open_workbook_auto_from_rs};
 use serde_json::Value;
 
-use super::{Problems, Table, columns, dates, grid::Grid, short, spread, values};
+use super::grid::Grid;
+use super::problems::Problems;
+use super::table::Table;
+use super::{columns, dates, ods, values};
+use crate::commands::text::excerpt;
 
-/// Cells of a sheet at most, from the first column to the last filled one of each row: a cell far
-/// to the right makes the empty ones before it.
+/// Maximum cells of a sheet, counting empty ones before the last filled cell of each row, which
+/// take memory too. An estimate.
 const CELLS: usize = 50_000_000;
 
-/// Reads the sheet that is asked for, else the one that holds something.
+/// Reads the requested sheet, or else the one with data.
 ///
 /// # Errors
-/// If the file is damaged or locked, or it is not clear which sheet is meant.
+/// If the file is corrupt or locked, or it is not clear which sheet to read.
 pub(super) fn table(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
-    // The reader takes some damaged files for a reason to panic.
+    // calamine panics on some corrupt files.
     catch_unwind(AssertUnwindSafe(|| read(bytes, asked)))
-        .unwrap_or_else(|_| Err("the spreadsheet is damaged; save it anew as .xlsx or .csv".to_owned()))
+        .unwrap_or_else(|_| Err("the spreadsheet is corrupt; save it again as .xlsx or .csv".to_owned()))
 }
 
 fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
-    if spread::cells(&bytes) > CELLS {
-        return Err(format!(
-            "a sheet spans more than {CELLS} cells; delete what stands far below or to the right"
-        ));
+    // Before opening, because calamine expands repeated cells of .ods files.
+    if ods::cells(&bytes) > CELLS {
+        return Err(format!("a sheet spans more than {CELLS} cells; delete cells far below or to the right"));
     }
     let mut book = open_workbook_auto_from_rs(Cursor::new(bytes))
-        .map_err(|_| "not a spreadsheet that can be read: it is damaged, cut off or locked by a password; save it anew as .xlsx or .csv".to_owned())?;
+        .map_err(|_| "cannot read the spreadsheet: it is corrupt, truncated or password-protected; save it again as .xlsx or .csv".to_owned())?;
     let (name, grid, others) = choose(&mut book, asked)?;
     let mut problems = Problems::default();
     let rows = grid
         .into_iter()
         .map(|(row, cells)| (row, cells.iter().map(|cell| value(row, cell, &mut problems)).collect()));
     let rows = rows.collect();
-    let shown = format!("a spreadsheet, sheet `{}`", short(&name));
+    let shown = format!("a spreadsheet, sheet `{}`", excerpt(&name));
     let mut table = Grid { rows, padded: true, unit: "row" }.table(shown, Problems::default());
-    // A formula without a result takes nothing away but its cell.
+    // A formula error costs only its cell.
     table.notes.extend(
         problems
             .messages("")
@@ -47,7 +52,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
             .map(|error| format!("row {}: {} ({} cells)", error.line, error.message, error.count)),
     );
     if !others.is_empty() {
-        table.notes.push(format!("other sheets are not read: {}; --sheet names one", others.join(", ")));
+        table.notes.push(format!("ignored other sheets: {}; choose one with --sheet", others.join(", ")));
     }
     Ok(table)
 }
@@ -55,7 +60,7 @@ fn read(bytes: Vec<u8>, asked: Option<&str>) -> Result<Table, String> {
 type Rows = Vec<(u64, Vec<Data>)>;
 type Book = Sheets<Cursor<Vec<u8>>>;
 
-/// The sheet to read, with its name and those of the other ones that hold something.
+/// Chooses the sheet to read; returns its name, its rows, and the names of others with data.
 fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<String>), String> {
     let visible: Vec<String> = book
         .sheets_metadata()
@@ -77,7 +82,7 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
             filled.push((name, rows));
         }
     }
-    let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", short(name))).collect();
+    let names: Vec<String> = filled.iter().map(|(name, _)| format!("`{}`", excerpt(name))).collect();
     let known =
         |rows: &Rows| rows.iter().take(10).map(|(_, cells)| columns::known(&texts(cells))).max().unwrap_or(0);
     let likely: Vec<usize> = (0..filled.len()).filter(|at| known(&filled[*at].1) >= 2).collect();
@@ -85,7 +90,12 @@ fn choose(book: &mut Book, asked: Option<&str>) -> Result<(String, Rows, Vec<Str
         (0, _) => return Ok((String::new(), Vec::new(), Vec::new())),
         (1, _) => 0,
         (_, [one]) => *one,
-        _ => return Err(format!("several sheets hold something: {}; give --sheet", names.join(", "))),
+        _ => {
+            return Err(format!(
+                "several sheets contain data: {}; choose one with --sheet",
+                names.join(", ")
+            ));
+        }
     };
     let (name, rows) = filled.swap_remove(at);
     let others =
@@ -97,13 +107,13 @@ fn texts(cells: &[Data]) -> Vec<String> {
     cells.iter().map(ToString::to_string).collect()
 }
 
-/// The rows of a sheet that hold something, with their numbers.
+/// Reads the rows of a sheet that contain data, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
-    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is damaged: {error}");
+    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is corrupt: {error}");
     match book {
         Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
             Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(&error))),
-            // A sheet that holds a diagram alone.
+            // A sheet with only a chart.
             Err(XlsxError::NotAWorksheet(_)) => Ok(Rows::new()),
             Err(error) => Err(damaged(&error)),
         },
@@ -120,8 +130,8 @@ fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
     }
 }
 
-/// Rows out of cells that come one by one; what lies between them is made only as far as a row
-/// goes.
+/// Builds rows from cells that are read one by one; gaps are filled only up to the last cell of a
+/// row.
 fn gather<'c>(
     name: &str,
     mut next: impl FnMut() -> Result<Option<Cell<DataRef<'c>>>, String>,
@@ -140,9 +150,7 @@ fn gather<'c>(
         cells.iter().map(|(column, _)| (column - start) as usize + 1).max().unwrap_or_default()
     };
     if filled.values().map(|cells| width(cells)).sum::<usize>() > CELLS {
-        return Err(format!(
-            "sheet `{name}` spans more than {CELLS} cells; delete what stands far to the right"
-        ));
+        return Err(format!("sheet `{name}` spans more than {CELLS} cells; delete cells far to the right"));
     }
     let rows = filled.into_iter().map(|(row, cells)| {
         let mut line = vec![Data::Empty; width(&cells)];
@@ -163,12 +171,12 @@ fn value(row: u64, cell: &Data, problems: &mut Problems) -> Value {
         Data::Bool(yes) => (*yes).into(),
         Data::DateTime(moment) => day(moment.to_ymd_hms_milli()),
         Data::String(text) if values::is_formula_error(text) => {
-            problems.add(row, "a formula without a result, `{}`; its cell is left out", text);
+            problems.add(row, "formula error `{}`; the cell is omitted", text);
             Value::Null
         }
         Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => Value::String(text.clone()),
         Data::Error(error) => {
-            problems.add(row, "a formula without a result, `{}`; its cell is left out", &error.to_string());
+            problems.add(row, "formula error `{}`; the cell is omitted", &error.to_string());
             Value::Null
         }
     }
@@ -184,16 +192,16 @@ fn day((year, month, day, hour, minute, second, _): (u16, u8, u8, u8, u8, u8, u1
     Value::String(format!("{date}{time}"))
 }
 
-/// Whether a spreadsheet took part of a column for dates and left the others as text, which it does
-/// where its country's order of day and month is another: then those it took have the two
-/// exchanged.
-pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
+/// Detects a column of which a spreadsheet program converted only a part to dates. It does that if
+/// its locale has another order of day and month; then day and month of the converted ones are
+/// swapped.
+pub(super) fn half_converted<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> Option<String> {
     let (mut taken, mut left, mut all_low) = (0, None, true);
     for (row, value) in values {
         let Some(text) = value.as_str() else { continue };
         match dates::slashed(text) {
             Some((first, _)) if first > 12 => {
-                left.get_or_insert_with(|| (row, short(text)));
+                left.get_or_insert_with(|| (row, excerpt(text)));
             }
             Some(_) => return None,
             None => {
@@ -206,8 +214,8 @@ pub(super) fn half_taken<'v>(values: impl Iterator<Item = (u64, &'v Value)>) -> 
     }
     let (row, text) = left.filter(|_| taken > 1 && all_low)?;
     Some(format!(
-        "`{text}` (row {row}) is text and {taken} others are dates, all of the first twelve days: the spreadsheet may \
-         have taken day and month for each other; save the column as text, or give --date-format if they are right"
+        "`{text}` (row {row}) is text and {taken} other values are dates, all on the first twelve days of a month: the \
+         spreadsheet may have swapped day and month; save the column as text, or pass --date-format if the dates are right"
     ))
 }
 
@@ -221,7 +229,7 @@ mod tests {
     fn columns_half_taken_for_dates_are_noticed() {
         let check = |values: &[&str], expected: bool| {
             let values: Vec<Value> = values.iter().map(|value| json!(value)).collect();
-            assert_eq!(half_taken((2..).zip(&values)).is_some(), expected, "{values:?}");
+            assert_eq!(half_converted((2..).zip(&values)).is_some(), expected, "{values:?}");
         };
         check(&["2025-11-03", "2025-05-11", "25/11/2025"], true);
         check(&["2025-11-03", "2025-05-21", "25/11/2025"], false);

@@ -1,11 +1,14 @@
-//! What one value can be: a certain day, one of two, or none.
+//! Interpretations of a single value as a date: one, two or none.
+//!
+//! Knows nothing about the other values of the column; `dates` decides by those.
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::Value;
 
-use super::super::{columns, values};
+use super::super::cell::number_text;
+use super::super::fold::fold;
 
-/// Beginnings of the months' names in Spanish, Portuguese and English.
+/// Names of months in Spanish, Portuguese and English; a prefix of three letters is enough.
 const MONTHS: [&[&str]; 12] = [
     &["enero", "janeiro", "january"],
     &["febrero", "fevereiro", "february"],
@@ -21,10 +24,10 @@ const MONTHS: [&[&str]; 12] = [
     &["diciembre", "dezembro", "december"],
 ];
 
-/// A day, with the time where there is one.
+/// A day, with its time if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Moment {
-    pub(in super::super) day: NaiveDate,
+pub(crate) struct Moment {
+    pub(crate) day: NaiveDate,
     pub(super) time: Option<NaiveTime>,
     pub(super) zone: Option<FixedOffset>,
 }
@@ -38,13 +41,13 @@ impl Moment {
         Self { day: moment.date(), time: Some(moment.time()), zone: None }
     }
 
-    /// Whether it says its zone.
-    pub(in super::super) fn has_zone(&self) -> bool {
+    /// True if it has a time zone.
+    pub(crate) fn has_zone(&self) -> bool {
         self.zone.is_some()
     }
 
-    /// RFC 3339; without a zone in UTC.
-    pub(in super::super) fn to_rfc3339(self) -> String {
+    /// Formats as RFC 3339, assuming UTC without a time zone.
+    pub(crate) fn to_rfc3339(self) -> String {
         let naive = self.day.and_time(self.time.unwrap_or(NaiveTime::MIN));
         match self.zone.and_then(|zone| naive.and_local_timezone(zone).single()) {
             Some(moment) => moment.to_rfc3339(),
@@ -53,7 +56,7 @@ impl Moment {
     }
 }
 
-/// What a value can be.
+/// Interpretation of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     Certain(Moment),
@@ -65,38 +68,40 @@ pub(super) enum Reading {
         time: Option<NaiveTime>,
         zone: Option<FixedOffset>,
     },
-    /// A date only a format could explain.
+    /// A date that needs a format; with advice.
     Needs(&'static str),
     Unreadable,
 }
 
-const TWO_DIGITS: &str = "has a year of two digits; give --date-format, such as %d/%m/%y or %d-%b-%y";
-const SERIAL: &str = "could be a day that a spreadsheet counted; give --date-format excel";
-const SECONDS: &str = "could be seconds since 1970; give --date-format epoch";
-const MILLISECONDS: &str = "could be milliseconds since 1970; give --date-format epoch-ms";
+const TWO_DIGITS: &str = "has a two-digit year; pass --date-format, such as %d/%m/%y or %d-%b-%y";
+const SERIAL: &str = "could be a spreadsheet date; pass --date-format excel";
+const SECONDS: &str = "could be seconds since 1970; pass --date-format epoch";
+const MILLISECONDS: &str = "could be milliseconds since 1970; pass --date-format epoch-ms";
 
-/// Everything that a value can be without knowing the others.
+/// Interprets a value without knowing the others of its column.
 pub(super) fn reading(value: &Value) -> Reading {
     match value {
         Value::String(text) => text_reading(text.trim()),
         Value::Number(number) => match number.as_f64() {
-            // JSON has no dates: pandas writes them as milliseconds, others as seconds. The ranges
-            // are far apart.
+            // JSON has no dates: pandas writes milliseconds, others seconds. The ranges do not
+            // overlap for plausible years.
             Some(count) if is_milliseconds(count) => {
                 epoch(count / 1e3).map_or(Reading::Unreadable, Reading::Certain)
             }
             Some(count) if is_seconds(count) => epoch(count).map_or(Reading::Unreadable, Reading::Certain),
             Some(count) if is_serial(count) => Reading::Needs(SERIAL),
-            _ => text_reading(&values::number_text(number)),
+            _ => text_reading(&number_text(number)),
         },
         _ => Reading::Unreadable,
     }
 }
 
+/// True for serial dates of spreadsheets from 2000 to 2099.
 fn is_serial(count: f64) -> bool {
     (36_526.0..73_051.0).contains(&count)
 }
 
+/// True for Unix times from 2000 to 2099.
 pub(super) fn is_seconds(count: f64) -> bool {
     (946_684_800.0..4_102_444_800.0).contains(&count)
 }
@@ -128,7 +133,7 @@ fn text_reading(text: &str) -> Reading {
     written(text)
 }
 
-/// A number without separators.
+/// Interprets a number without separators.
 fn digits(text: &str) -> Reading {
     let count: f64 = text.parse().unwrap_or_default();
     if text.len() == 8
@@ -150,8 +155,8 @@ fn digits(text: &str) -> Reading {
     }
 }
 
-/// The first two numbers of a date with slashes, dashes or points whose order is not certain.
-pub(in super::super) fn slashed(text: &str) -> Option<(u32, u32)> {
+/// The first two numbers of a date like 03/11/2025, whose order is not certain.
+pub(crate) fn slashed(text: &str) -> Option<(u32, u32)> {
     match text_reading(text.trim()) {
         Reading::Pair { first, second, .. } => Some((first, second)),
         _ => None,
@@ -192,7 +197,7 @@ fn three(
 
 pub(super) type Tail = (Option<NaiveTime>, Option<FixedOffset>);
 
-/// What may follow a day: a time, and its zone.
+/// Parses what follows a day: a time, and its zone.
 pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     let tail = tail.trim_start_matches(['T', 't', ',', ' ']).trim();
     if tail.is_empty() {
@@ -228,19 +233,19 @@ pub(super) fn tail_of(tail: &str) -> Option<Tail> {
     Some((Some(time), zone))
 }
 
-/// The number of a month from the beginning of its name, folded.
+/// The number of a month from a folded prefix of its name.
 pub(super) fn month_of(folded: &str) -> Option<u32> {
     let names = |names: &[&str]| names.iter().any(|name| name.starts_with(folded));
     let place = MONTHS.iter().position(|month| names(month)).filter(|_| folded.len() >= 3)?;
     u32::try_from(place + 1).ok()
 }
 
-/// A day with its month in letters: `3 de noviembre de 2025`, `Nov 3, 2025`.
+/// Interprets a day with its month in letters: `3 de noviembre de 2025`, `Nov 3, 2025`.
 fn written(text: &str) -> Reading {
     let (mut day, mut month, mut year) = (None, None, None);
     let mut short_year = false;
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        let folded = columns::fold(word);
+        let folded = fold(word);
         let slot = match (word.parse::<u32>(), month_of(&folded)) {
             (Ok(number), _) if word.len() == 4 => year.replace(number),
             (Ok(_), _) if word.len() == 2 && day.is_some() && !short_year => {
@@ -270,7 +275,7 @@ fn written(text: &str) -> Reading {
     found.map_or(Reading::Unreadable, |day| Reading::Certain(Moment::day(day)))
 }
 
-/// Words around a day that say nothing about it.
+/// True for words around a date that carry no information.
 fn is_filler(folded: &str) -> bool {
     const DAYS: [&str; 14] = [
         "lunes",

