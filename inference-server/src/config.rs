@@ -51,8 +51,8 @@ pub struct Args {
     /// the limit of open files leaves. One more closes the connection that was silent for longest.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_CONNECTIONS", value_name = "COUNT", help_heading = NETWORK)]
     pub max_connections: Option<usize>,
-    /// Certificate chain in PEM: the gRPC and HTTP ports speak TLS. Reloaded when it changes, as are
-    /// the key and the roots.
+    /// Certificate chain in PEM: the gRPC and HTTP ports speak TLS. Reloaded when it changes, as
+    /// are the key and the roots.
     #[arg(long, env = "OBSERVATORY_INFERENCE_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
     pub tls_cert: Option<PathBuf>,
     /// Private key of --tls-cert in PEM.
@@ -73,7 +73,8 @@ pub struct Args {
     /// GGUF file.
     #[arg(long, env = "OBSERVATORY_MODELS", value_name = "DIR", help_heading = MODELS)]
     pub models_dir: PathBuf,
-    /// Model to serve, in order of preference; may be repeated. By default every model of the store.
+    /// Model to serve, in order of preference; may be repeated. By default every model of the
+    /// store.
     #[arg(long = "model", env = "OBSERVATORY_INFERENCE_MODEL", value_name = "NAME", value_delimiter = ',', help_heading = MODELS)]
     pub models: Vec<String>,
     /// Model for embeddings if a request names none; by default the first that embeds.
@@ -94,11 +95,12 @@ pub struct Args {
     /// Memory for the embedding cache, in MiB; 0 turns it off.
     #[arg(long, env = "OBSERVATORY_INFERENCE_EMBEDDING_CACHE_MIB", default_value_t = 64, help_heading = COMPUTE)]
     pub embedding_cache_mib: usize,
-    /// Maximum number of tokens in one encoder batch; 1024 on the CPU and 16384 on a GPU by default.
+    /// Maximum number of tokens in one encoder batch; 1024 on the CPU and 16384 on a GPU by
+    /// default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_BATCH_TOKENS", help_heading = COMPUTE)]
     pub max_batch_tokens: Option<usize>,
-    /// Maximum number of sequences decoded concurrently per language model; 64 on the CPU and 256 on
-    /// a GPU by default.
+    /// Maximum number of sequences decoded concurrently per language model; 64 on the CPU and 256
+    /// on a GPU by default.
     #[arg(long, env = "OBSERVATORY_INFERENCE_MAX_RUNNING_SEQUENCES", help_heading = GENERATION)]
     pub max_running_sequences: Option<usize>,
     /// Token budget of one step of a language model: one token per running sequence, the rest for

@@ -1,5 +1,5 @@
-//! Arithmetic of encoders and decoders: on slices for the CPU, and in `gpu` and `cuda` on the memory
-//! of a GPU. Nothing here knows of models, files or tensors.
+//! Arithmetic of encoders and decoders: on slices for the CPU, and in `gpu` and `cuda` on the
+//! memory of a GPU. Nothing here knows of models, files or tensors.
 //!
 //! A row's result is made by the same operations in the same order whatever the other rows of the
 //! batch are and however many threads work, so a text has the same bits alone and in any company.
@@ -21,7 +21,8 @@
 //! | `cuda` | the same on NVIDIA GPUs, by NVRTC and cuBLASLt | sm_80 and later | on a GPU |
 //!
 //! Every kernel of the CPU has a portable version too. *Vectorised*: one body of plain Rust that
-//! [`isa::by_isa`] compiles for AVX-512, AVX2 and the baseline. *Same bits*: on all instruction sets.
+//! [`isa::by_isa`] compiles for AVX-512, AVX2 and the baseline. *Same bits*: on all instruction
+//! sets.
 //!
 //! Below them are `matrix` (rows on cache lines), `huge_pages` (memory of weights), `parallel`
 //! (threads, and the tasks of a GEMM) and `isa` (what the processor has).

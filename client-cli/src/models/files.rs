@@ -90,7 +90,8 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     Ok(chosen)
 }
 
-/// Selects a GGUF file: the one named by `file`, or the only one of a repository without a checkpoint.
+/// Selects a GGUF file: the one named by `file`, or the only one of a repository without a
+/// checkpoint.
 fn wanted_gguf<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Option<&'a str>> {
     let is_whole = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
     let ggufs: Vec<&str> = published.iter().copied().filter(|name| is_whole(name)).collect();

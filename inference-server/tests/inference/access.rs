@@ -353,6 +353,9 @@ async fn a_client_certificate_counts_on_the_https_port() {
     let answer = ask(&certificate, &key).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let refused = ask(&unlisted, &unlisted_key).await;
-    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("unknown bearer token or certificate"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 401") && refused.contains("unknown bearer token or certificate"),
+        "{refused}"
+    );
     serving.abort();
 }

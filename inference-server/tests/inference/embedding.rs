@@ -84,7 +84,7 @@ async fn wrong_settings_name_their_field() {
     check(encoding, "INVALID_VALUE", "settings.encoding", "settings.encoding is 9").await;
     let both =
         pb::EmbedSettings { prompt: Some("d ".to_owned()), prompt_name: "query".to_owned(), ..settings() };
-    check(both, "INVALID_VALUE", "settings.prompt", "beside settings.prompt_name").await;
+    check(both, "INVALID_VALUE", "settings.prompt", "together with settings.prompt_name").await;
     let long = pb::EmbedSettings { prompt: Some("d".repeat(4_097)), ..settings() };
     check(long, "INPUT_TOO_LARGE", "settings.prompt", "at most 4096").await;
 }

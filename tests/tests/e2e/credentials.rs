@@ -150,7 +150,8 @@ async fn tokens_over_tls() {
 
     let distrusting = ["models", "list", "--inference", &address, "--inference-ca", &other];
     // Both authorities have one name, so it may also be the signature that is found wrong.
-    let unknown = ["not signed by any of the roots in --inference-ca", "other.pem (invalid peer certificate: "];
+    let unknown =
+        ["not signed by any of the roots in --inference-ca", "other.pem (invalid peer certificate: "];
     refused(ask(&site, Some("beta"), &distrusting), &unknown);
     let by_address = address.replace("localhost", "127.0.0.1");
     let misnamed = ["models", "list", "--inference", &by_address, "--inference-ca", &ca];
@@ -193,8 +194,14 @@ fn certificates_of_clients() {
     refused(ask(&[]), &["--inference-cert"]);
     let stranger = ask(&["--inference-cert", &strange, "--inference-key", &strange_key]);
     refused(stranger, &["--inference-cert"]);
-    refused(ask(&["--inference-cert", &mine]), &["--inference-cert and --inference-key must be given together"]);
-    refused(ask(&["--inference-cert", &mine, "--inference-key", &strange_key]), &["invalid --inference-cert and --inference-key"]);
+    refused(
+        ask(&["--inference-cert", &mine]),
+        &["--inference-cert and --inference-key must be given together"],
+    );
+    refused(
+        ask(&["--inference-cert", &mine, "--inference-key", &strange_key]),
+        &["invalid --inference-cert and --inference-key"],
+    );
 }
 
 #[test]

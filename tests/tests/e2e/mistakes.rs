@@ -36,7 +36,11 @@ fn lines_that_cannot_be_stored_are_named_and_the_others_are_stored() {
     let empty = site.file("empty.jsonl", "");
     refused(site.run(&["postings", "import", &empty]), 1, &["the files contain no advertisements"]);
     refused(site.run(&["postings", "import", "absent.csv"]), 2, &["cannot read absent.csv"]);
-    refused(site.run(&["postings", "import", &site.file("ads.txt", "x")]), 2, &["pass --delimiter or --format"]);
+    refused(
+        site.run(&["postings", "import", &site.file("ads.txt", "x")]),
+        2,
+        &["pass --delimiter or --format"],
+    );
     refused(site.run(&["run", "start", "--country", "ZZ"]), 2, &["country `ZZ` is not enabled"]);
     refused(site.run(&["run", "start", "--stages", "extrct"]), 2, &["unknown stage `extrct`"]);
     refused(site.run(&["run", "show", "zzzz"]), 2, &["is not a run id"]);

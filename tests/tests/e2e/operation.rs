@@ -24,10 +24,7 @@ fn empty_lists_say_what_fills_them() {
         (&["postings", "list"][..], "no postings yet; import some with `observatory postings import FILE`"),
         (&["run", "list"], "no runs yet; start one with `observatory run start --watch`"),
         (&["report", "list"], "no reports yet; `observatory run start --watch` writes one"),
-        (
-            &["taxonomy", "list"],
-            "no taxonomies yet; import one with `observatory taxonomy import esco PATH`",
-        ),
+        (&["taxonomy", "list"], "no taxonomies yet; import one with `observatory taxonomy import esco PATH`"),
         (
             &["skills", "top"],
             "no skills yet; import postings with `observatory postings import FILE` and process them",

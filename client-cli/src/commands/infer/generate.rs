@@ -175,7 +175,8 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
-/// The figures of a text on one line. The speed leaves out the first token, which includes the prompt.
+/// The figures of a text on one line. The speed leaves out the first token, which includes the
+/// prompt.
 fn figures(begun: &GenerationStarted, finished: &GenerationFinished, reason: &str) -> String {
     let usage = finished.usage.unwrap_or_default();
     let timing = finished.timing.unwrap_or_default();

@@ -76,8 +76,8 @@ impl Retries {
         Ok(())
     }
 
-    /// The pause after the last failure. Half of it is random, so that many machines do not retry in
-    /// step.
+    /// The pause after the last failure. Half of it is random, so that many machines do not retry
+    /// in step.
     fn backoff(&self, random: f64) -> Duration {
         let doubled = self.policy.backoff.saturating_mul(1 << (self.failed.clamp(1, 16) - 1));
         doubled.min(self.policy.longest).mul_f64(0.5 + random / 2.0)

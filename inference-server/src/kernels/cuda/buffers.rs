@@ -72,9 +72,8 @@ impl Staging {
         if self.memory.as_ref().is_none_or(|held| held.len() < words) {
             self.memory = None;
             let context = self.stream.context();
-            // At least a page, and powers of two, so that growth is rare.
-            // SAFETY: `upload` or the device's copy writes words before anything reads them, and any
-            // bits are a valid u32.
+            // At least a page, and powers of two, so that growth is rare. SAFETY: `upload` or the
+            // device's copy writes words before anything reads them, and any bits are a valid u32.
             self.memory =
                 Some(unsafe { context.alloc_pinned_with_flags(words.next_power_of_two().max(1_024), 0)? });
         }

@@ -32,8 +32,8 @@ macro_rules! unrolled {
     };
 }
 
-/// Largest number of rows of a tile: 4 × 2 registers of integer totals or of 16-bit sums, of 16. The
-/// sums in f32 are touched once a block and may be spilled.
+/// Largest number of rows of a tile: 4 × 2 registers of integer totals or of 16-bit sums, of 16.
+/// The sums in f32 are touched once a block and may be spilled.
 pub(super) const ROWS: usize = 4;
 /// Vectors across a strip.
 const STRIP_VECTORS: usize = 2;

@@ -17,8 +17,8 @@ use super::tile::Tile;
 use super::unpack::prefetch_ahead;
 use crate::kernels::matrix::STRIP;
 
-/// Largest number of rows of a tile: 8 registers of sums and 8 of integer totals leave half of the 32
-/// for weights, activations and scales.
+/// Largest number of rows of a tile: 8 registers of sums and 8 of integer totals leave half of the
+/// 32 for weights, activations and scales.
 pub(super) const ROWS: usize = 8;
 /// The offset of Q8_0 is 2 to this power. Its weights are read from the packed bytes.
 const WHOLE_BYTES: u32 = 7;

@@ -18,7 +18,8 @@ pub(super) struct LayerKernels {
     pub(super) rms_norm: Kernel,
     /// `add_normalised`: adds the RMS norm of a projection to hidden states.
     pub(super) add_rms_norm: Kernel,
-    /// `rope_and_store_kv`: biases, norms and rotation of heads; stores keys and values in KV blocks.
+    /// `rope_and_store_kv`: biases, norms and rotation of heads; stores keys and values in KV
+    /// blocks.
     pub(super) rope_and_store_kv: Kernel,
     /// `gated_activation`: act(gate) · up.
     pub(super) gated_activation: Kernel,

@@ -194,8 +194,8 @@ impl<G: Gpu> Network<G> {
         self.project(pass, index, Projection::Attention)
     }
 
-    /// `rope_and_store_kv`: biases, norms and rotation of heads; keys and values go into the KV cache,
-    /// queries stay where they are.
+    /// `rope_and_store_kv`: biases, norms and rotation of heads; keys and values go into the KV
+    /// cache, queries stay where they are.
     fn rope_and_store_kv(&mut self, pass: &Pass, index: usize) -> Result<(), GpuError> {
         let (layer, heads) = (&self.layers[index], self.config.heads);
         let rope = if layer.local { &self.config.local_rope } else { &self.config.rope };
@@ -219,10 +219,10 @@ impl<G: Gpu> Network<G> {
         self.gpu.launch(self.kernels.rope_and_store_kv, grid, &arguments)
     }
 
-    /// `attend_decode` and `reduce_splits`: attention row by row. One row has too few heads to fill a
-    /// GPU, so its keys are split among thread blocks, whose partial results are reduced after that
-    /// (split-K, as in Flash-Decoding). Splits are at fixed positions, so that a row's bits do not
-    /// depend on how long the other sequences are.
+    /// `attend_decode` and `reduce_splits`: attention row by row. One row has too few heads to fill
+    /// a GPU, so its keys are split among thread blocks, whose partial results are reduced after
+    /// that (split-K, as in Flash-Decoding). Splits are at fixed positions, so that a row's bits do
+    /// not depend on how long the other sequences are.
     fn attend_decode(&mut self, pass: &Pass, index: usize) -> Result<(), GpuError> {
         let (rows, count) = if self.has_prefill_attention() {
             (pass.decode_rows, pass.offsets.decode_count)
