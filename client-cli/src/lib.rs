@@ -4,14 +4,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`cli`] | global flags, the list of commands, exit codes |
-//! | [`commands`] | one file per command: its arguments and its work |
-//! | [`client`] | finds the services, starts the local stack if there is none |
-//! | [`output`] | the only way to standard output, as a table or as JSON |
-//! | [`error`] | errors with a hint of what to do |
+//! | `cli` | global flags, the list of commands, exit codes |
+//! | `commands` | one file per command: its arguments and its work |
+//! | `client` | finds the services, starts the local stack if there is none |
+//! | `output` | the only way to standard output, as a table or as JSON |
+//! | `error` | errors with a hint of what to do |
 //! | `files` | unpacks and decodes what users have |
-//! | [`models`] | pulls, imports and verifies models of the store |
-//! | [`local`] | the stack of one machine: supervisor, PostgreSQL, ports, users, secrets |
+//! | `models` | pulls, imports and verifies models of the store |
+//! | `local` | the stack of one machine: supervisor, PostgreSQL, ports, users, secrets |
 //!
 //! What it promises:
 //!
@@ -22,7 +22,7 @@
 //! - An import stores nothing of a file that is damaged or can be read in two ways.
 //! - A model appears in the store whole and checked, or not at all.
 //!
-//! To add a command, see [`commands`] and `ARCHITECTURE.md` ("How to add"). The local stack is
+//! To add a command, see `commands` and `ARCHITECTURE.md` ("How to add"). The local stack is
 //! described in `docs/configuration.md`.
 
 pub mod cli;

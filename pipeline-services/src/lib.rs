@@ -5,19 +5,19 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`domain`] | plain types, no I/O |
-//! | [`intake`], [`cleaning`], [`privacy`] | advertisements in: checked, cleaned, personal data removed, hashed |
-//! | [`scraper`] | visits portals, each described by a file |
-//! | [`extractor`] | finds skills with their spans, by [`lexicon`], [`taxonomy`], phrases and taggers |
-//! | [`enhancer`] | canonical labels and implicit skills, by rules or a language model |
-//! | [`embedder`], [`cache`], [`inference`] | vectors of skills, from the inference server |
-//! | [`analyzer`] | clusters of skills (`observatory_clustering`) |
-//! | [`reporter`], [`spreadsheet`], [`export`] | reports and tables out |
-//! | [`stage`], [`worker`], [`orchestrator`] | what a stage is; who runs it; in which order |
-//! | [`store`] | all SQL, one file per aggregate |
-//! | [`api`] | the gRPC services and who may call them |
-//! | [`config`], [`service`], [`metrics`], [`telemetry`] | a process from its start to its end |
-//! | [`text`], [`reading`], [`vocabulary`] | words, threads for texts from outside, what is known by name |
+//! | `domain` | plain types, no I/O |
+//! | `intake`, `cleaning`, `privacy` | advertisements in: checked, cleaned, personal data removed, hashed |
+//! | `scraper` | visits portals, each described by a file |
+//! | `extractor` | finds skills with their spans, by `lexicon`, `taxonomy`, phrases and taggers |
+//! | `enhancer` | canonical labels and implicit skills, by rules or a language model |
+//! | `embedder`, `cache`, `inference` | vectors of skills, from the inference server |
+//! | `analyzer` | clusters of skills (`observatory_clustering`) |
+//! | `reporter`, `spreadsheet`, `export` | reports and tables out |
+//! | `stage`, `worker`, `orchestrator` | what a stage is; who runs it; in which order |
+//! | `store` | all SQL, one file per aggregate |
+//! | `api` | the gRPC services and who may call them |
+//! | `config`, `service`, `metrics`, `telemetry` | a process from its start to its end |
+//! | `text`, `reading`, `vocabulary` | words, threads for texts from outside, what is known by name |
 //!
 //! What it promises:
 //!
