@@ -118,7 +118,7 @@ struct Options {
     /// File that receives the bound addresses as JSON once the process serves
     #[arg(long, env = "OBSERVATORY_ANNOUNCE_FILE", global = true)]
     announce_file: Option<PathBuf>,
-    /// Module blocks, see README.md
+    /// Module blocks, see docs/configuration.md
     #[arg(long, env = "OBSERVATORY_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// Directory that receives reports

@@ -1,6 +1,19 @@
 //! The gRPC contract of the Labor Market Observatory and nothing else.
 //!
-//! Generated from the `.proto` files beside this crate; no hand-written types, no logic.
+//! Generated from the `.proto` files in `proto/observatory`; no hand-written types, no logic.
+//!
+//! | module | services |
+//! |---|---|
+//! | [`inference::v1`] | embeddings, token classification, ranking, tokenization, generation, models |
+//! | [`pipeline::v1`] | runs, stages, postings, taxonomies, skills, reports, exports, privacy |
+//! | [`FILE_DESCRIPTOR_SET`] | all of it, for server reflection |
+//!
+//! What it promises: a field, enum value or method that was published never changes its name,
+//! number or type (`proto/published.txt`, checked by `proto/tests/compatible.rs`). It compiles
+//! without protoc.
+//!
+//! Read on in the comments of the `.proto` files, `observatory_client` (how to call),
+//! `observatory_server` (how to serve), and `ARCHITECTURE.md` ("How to add: an RPC").
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 

@@ -1,13 +1,26 @@
-//! Report data in, PDF out.
+//! Report data in, PDF out. The only crate that builds the typesetter; the pipeline runs its
+//! program.
 //!
-//! A template (`.typ`) reads one JSON file, `/report.json`, and the images that lie in one
-//! directory, seen by the template as `/assets`. Nothing else is reachable: no network, no package,
-//! no clock, no file outside the template's own directory and the assets. Data is never pasted into
-//! markup: a template gets it as values, so a label such as `#eval("x")` or `$a_b$` is only ever
-//! text.
+//! A template (`.typ`) reads one JSON file, `/report.json`, and the images of one directory, which
+//! the template sees as `/assets`.
 //!
-//! The same inputs give the same bytes. The creation date of the document is whatever the template
-//! sets from the data.
+//! | module | what it does |
+//! |---|---|
+//! | `world` | the files that a template can reach |
+//! | `glyphs` | text that the fonts at hand can show |
+//! | `depth` | how full a page is ([`FOOT`]) |
+//!
+//! What it promises:
+//!
+//! - A template reaches nothing else: no network, no package, no clock, no file outside its own
+//!   directory and the assets.
+//! - Data is never pasted into markup: a template gets it as values, so a label such as
+//!   `#eval("x")` or `$a_b$` is only ever text.
+//! - The same inputs give the same bytes. The creation date of the document is what the template
+//!   sets from the data.
+//!
+//! The built-in template is `pipeline-services/reports/report.typ`. Who fills it is
+//! `observatory_pipeline::reporter`.
 
 mod depth;
 mod glyphs;

@@ -1,8 +1,22 @@
 //! Clients of the project's servers: addresses, TLS, client certificates and bearer tokens.
 //!
-//! [`Credentials::server`] validates everything before anything is sent. Files may be replaced
-//! while the program runs: certificates are read again for every connection, a token for every
-//! call.
+//! | step | call |
+//! |---|---|
+//! | flags and variables of a program | [`Credentials`] (inference server), [`EndpointCredentials`] (pipeline), both for clap |
+//! | check everything, ask nothing of the network | [`Credentials::server`] |
+//! | limits and intervals of the transport | [`Server::tuned`] |
+//! | connect; the connection shows the token with every call | [`Connection`] |
+//!
+//! What it promises:
+//!
+//! - Errors name the flag at fault, and nothing has been sent by then.
+//! - The files may be replaced while the program runs: certificates are read again for every
+//!   connection, a token for every call.
+//! - A token goes to another machine encrypted only, unless a flag says that a mesh or a tunnel
+//!   encrypts; [`Secret`] never shows it in logs or errors.
+//!
+//! `proto/client/examples/embed.rs` is a whole program. Read on in `docs/inference-server.md`
+//! ("TLS and callers").
 
 mod tls;
 mod token;

@@ -1,8 +1,24 @@
-//! The front door of the project's servers: connection limits and time-outs, TLS and client
-//! certificates, and the clients file with permissions and quotas.
+//! How a server of the contract accepts callers: connections, TLS and client certificates, and the
+//! clients of a file with what they may do and how much of it.
 //!
-//! Files are read again when they change. Each server decides by itself what a call costs and which
-//! scope it needs.
+//! What a call costs and which scope it needs is each server's own.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`connections`] | how many connections a port has, and how long a silent one stays |
+//! | [`tls`] | certificates, client roots, handshakes |
+//! | [`access`] | the clients file: who may call, for what, and how much in a minute |
+//! | [`http`] | HTTP/1.1 with time-outs; answers of health probes |
+//! | [`watched`] | files that are read again when they change |
+//!
+//! What it promises:
+//!
+//! - A new connection to a full port replaces the one that was silent for longest, never a call.
+//! - A faulty new certificate or clients file changes nothing; the old one stays in use.
+//! - An address gives no rights: a caller on the same machine needs a token too.
+//!
+//! The inference server and the pipeline's services use it alike. Read on in `SECURITY.md` and
+//! `docs/configuration.md` ("Callers").
 
 pub mod access;
 pub mod connections;
