@@ -29,7 +29,7 @@ use crate::{
 const TOP_SKILLS: usize = 10;
 
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 7] =
+pub(crate) const SETTINGS: [&str; 7] =
     ["n_neighbors", "min_dist", "seed", "n_components", "min_cluster_size", "min_samples", "engine"];
 
 /// What only the analyzer understands.
@@ -39,7 +39,7 @@ pub const SETTINGS: [&str; 7] =
 /// same neighbourhoods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Points in a neighbourhood, on the map and for the clusters.
     pub n_neighbors: usize,
     /// UMAP: smallest distance between points on the map.
@@ -61,7 +61,7 @@ pub struct Settings {
 /// Implementation of HDBSCAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Engine {
+pub(crate) enum Engine {
     /// The published crate.
     Crate,
     /// Ours: exact, indifferent to the order of the points, and faster.
@@ -84,7 +84,7 @@ impl Default for Settings {
 }
 
 /// Clusters the vectors of all skills in use.
-pub struct AnalyzerStage {
+pub(crate) struct AnalyzerStage {
     pool: PgPool,
     settings: Settings,
     analyses: AtomicU64,
@@ -92,7 +92,7 @@ pub struct AnalyzerStage {
 
 impl AnalyzerStage {
     /// A stage with these parameters.
-    pub fn new(pool: PgPool, settings: Settings) -> Self {
+    pub(crate) fn new(pool: PgPool, settings: Settings) -> Self {
         Self { pool, settings, analyses: AtomicU64::new(0) }
     }
 

@@ -12,9 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-pub use callers::Options as CallerOptions;
+pub(crate) use callers::Options as CallerOptions;
 use clap::{Args, Parser, Subcommand};
-pub use observatory_client::Secret;
+pub(crate) use observatory_client::Secret;
 use serde::de::DeserializeOwned;
 
 use crate::{domain::run::StageName, inference, stage::ModuleConfig, worker::Timing};
@@ -84,7 +84,7 @@ impl Role {
 }
 
 /// Every stage, in order.
-pub const STAGES: [StageName; 6] = StageName::ALL;
+pub(crate) const STAGES: [StageName; 6] = StageName::ALL;
 
 /// The block of a module that the file does not mention. Nobody visits portals without having said
 /// so.
@@ -150,7 +150,7 @@ fn backoff(text: &str) -> Result<f64, String> {
 
 /// Checked configuration of a process.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// PostgreSQL URL.
     pub database_url: Secret,
     /// Pool size.
@@ -183,7 +183,7 @@ impl Config {
     ///
     /// # Errors
     /// If something is missing, unknown or out of range; the text names it.
-    pub fn new(cli: &Cli) -> Result<Self> {
+    pub(crate) fn new(cli: &Cli) -> Result<Self> {
         let options = cli.options.clone();
         let database_url = options
             .database_url
@@ -210,13 +210,13 @@ impl Config {
     }
 
     /// Block of a stage's module; the defaults when the file has none.
-    pub fn module(&self, stage: StageName) -> ModuleConfig {
+    pub(crate) fn module(&self, stage: StageName) -> ModuleConfig {
         self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
     /// Whether a process of `role` works on a stage: as its block says; without one, the scraper
     /// only where it was asked for by name.
-    pub fn works_on(&self, stage: StageName, role: Role) -> bool {
+    pub(crate) fn works_on(&self, stage: StageName, role: Role) -> bool {
         match self.modules.get(stage.service()) {
             Some(module) => module.enabled,
             None => stage != StageName::Scrape || role == Role::Scraper,
@@ -227,7 +227,7 @@ impl Config {
     ///
     /// # Errors
     /// If a key is unknown, a number makes no sense or a value has the wrong type.
-    pub fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
+    pub(crate) fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
         let settings = self.module(stage).settings;
         let place = format!("modules.{}.settings", stage.service());
         refuse_unknown(&place, &settings, known)?;

@@ -1,7 +1,7 @@
 //! Plain types of the domain; no I/O.
 
-pub mod cluster;
-pub mod posting;
-pub mod run;
-pub mod skill;
-pub mod taxonomy;
+pub(crate) mod cluster;
+pub(crate) mod posting;
+pub(crate) mod run;
+pub(crate) mod skill;
+pub(crate) mod taxonomy;

@@ -34,7 +34,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// What only the embedder understands.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Model to use; the inference server's default when absent.
     pub model: Option<String>,
     /// Texts sent in one request.
@@ -51,7 +51,7 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 6] =
+pub(crate) const SETTINGS: [&str; 6] =
     ["model", "texts_per_request", "memory_entries", "memory_seconds", "disk_entries", "disk_seconds"];
 
 impl Default for Settings {
@@ -69,7 +69,7 @@ impl Default for Settings {
 
 impl Settings {
     /// What the cache keeps, with its files in `directory`.
-    pub fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
+    pub(crate) fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
         let limits = |entries, seconds| Limits { entries, lifetime: Duration::from_secs(seconds) };
         cache::Options {
             memory: limits(self.memory_entries, self.memory_seconds),
@@ -80,7 +80,7 @@ impl Settings {
 }
 
 /// Makes one vector for each distinct skill in use.
-pub struct Embedder {
+pub(crate) struct Embedder {
     pool: PgPool,
     embeddings: CachedEmbeddings,
     settings: Settings,
@@ -91,7 +91,7 @@ pub struct Embedder {
 
 impl Embedder {
     /// An embedder that takes its vectors from `embeddings`.
-    pub fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
+    pub(crate) fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
         Self { pool, embeddings, settings, current: Mutex::new(None), vectors: AtomicU64::new(0) }
     }
 

@@ -7,21 +7,20 @@
 
 mod candidates;
 mod masks;
-pub mod oneshot;
+pub(crate) mod oneshot;
 mod patterns;
 mod phrases;
 mod scope;
 mod sections;
 mod spelling;
-pub mod stage;
-pub mod tagger;
+pub(crate) mod stage;
+pub(crate) mod tagger;
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-pub use patterns::{Patterns, PatternsError, SECTIONS};
-pub use sections::BODY;
+pub use patterns::Patterns;
 
 use crate::{
     domain::{

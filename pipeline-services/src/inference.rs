@@ -4,7 +4,7 @@ mod chat;
 
 use std::{fmt, time::Duration};
 
-pub use chat::{ChatRequest, Chatted};
+pub(crate) use chat::{ChatRequest, Chatted};
 use observatory_client::{Connection, Credentials, Flags};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
@@ -164,6 +164,7 @@ pub struct Options {
 
 impl Options {
     /// Options of a server that wants neither token nor TLS.
+    #[cfg(test)]
     pub fn plain(address: &str) -> Self {
         Self { address: Some(address.to_owned()), ..Self::default() }
     }

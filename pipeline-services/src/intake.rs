@@ -1,8 +1,8 @@
 //! The item pipeline: validate, clean, remove personal data, hash, store once.
 
 mod address;
-pub mod again;
-pub mod apart;
+pub(crate) mod again;
+pub(crate) mod apart;
 mod names;
 
 use std::{
@@ -37,8 +37,8 @@ const DAYS_AHEAD: i64 = 366;
 /// Longest short field kept, characters; `contract_type` and `remote_type` hold no more.
 const SHORT_LIMIT: usize = 50;
 
-pub use address::external_id_of;
-pub use names::{country as country_code, portal as portal_name};
+pub(crate) use address::external_id_of;
+pub(crate) use names::{country as country_code, portal as portal_name};
 
 /// Fields of text.
 const TEXTS: [&str; 12] = [

@@ -15,8 +15,8 @@ use std::{
     path::Path,
 };
 
-pub use load::LexiconError;
-pub use titles::{Title, Titles};
+pub(crate) use load::LexiconError;
+pub(crate) use titles::Titles;
 
 use crate::{
     domain::{skill::SkillKind, taxonomy::Concept},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Categories a skill may have.
-pub const CATEGORIES: [&str; 9] = [
+pub(crate) const CATEGORIES: [&str; 9] = [
     "technology",
     "tool",
     "knowledge",
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn the_shipped_concepts_make_a_taxonomy() {
         let lexicon = Lexicon::built_in().unwrap();
-        let taxonomy = Taxonomy::new("own", "1", lexicon.concepts().to_vec(), &[]);
+        let taxonomy = Taxonomy::new("own", "1", lexicon.concepts().to_vec());
         for entry in lexicon.entries() {
             let Link::Concept(uri) = &entry.link else { continue };
             let concept = taxonomy.concept(uri).unwrap_or_else(|| panic!("{} has no concept", entry.label));

@@ -111,14 +111,14 @@ impl From<SqlError> for StageError {
 }
 
 /// A panic as an error: with the same input it comes again.
-pub fn panicked(what: &str, panic: &(dyn Any + Send)) -> StageError {
+pub(crate) fn panicked(what: &str, panic: &(dyn Any + Send)) -> StageError {
     let said = panic.downcast_ref::<String>().map(String::as_str);
     let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     StageError::Fail(format!("{what} panicked: {said}"))
 }
 
 /// An error and its sources on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -18,9 +18,9 @@ use crate::{
     stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Stage, StageError, chain, panicked},
     store::{PgPool, SqlResult, runs, tasks, tasks::Task},
 };
-pub use announcements::Announcements;
+pub(crate) use announcements::Announcements;
 use pace::jittered;
-pub use pace::{Circuits, LONGEST_HINT, Timing};
+pub(crate) use pace::{Circuits, Timing};
 use settle::Verdict;
 
 mod announcements;

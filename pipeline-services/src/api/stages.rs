@@ -13,7 +13,7 @@ use crate::stage::ModuleConfig;
 
 /// A stage of this process with its configuration and counters.
 #[derive(Clone)]
-pub struct StageEntry {
+pub(crate) struct StageEntry {
     /// Stage.
     pub stage: Arc<dyn Stage>,
     /// Its module block.

@@ -20,7 +20,7 @@ const SHOWN: usize = 200;
 /// How the endpoint is asked for JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ResponseFormat {
+pub(crate) enum ResponseFormat {
     /// By a schema.
     #[default]
     JsonSchema,
@@ -32,7 +32,7 @@ pub enum ResponseFormat {
 
 /// Where and how to ask.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Base URL, up to and with `/v1`.
     pub url: String,
     /// Model, as the endpoint names it.
@@ -49,7 +49,7 @@ pub struct Options {
 
 /// A client of one endpoint.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     client: Client,
     options: Options,
 }
@@ -72,7 +72,7 @@ struct Message {
 
 /// Why there is no usable text.
 #[derive(Debug)]
-pub enum GenerateError {
+pub(crate) enum GenerateError {
     /// The endpoint could not be asked, or refused.
     Refused(StageError),
     /// It answered with something else than text.
@@ -84,7 +84,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the URL is not one, or no HTTP client can be made.
-    pub fn new(options: Options) -> anyhow::Result<Self> {
+    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
         let url: url::Url = options
             .url
             .parse()
@@ -110,7 +110,7 @@ impl Endpoint {
     }
 
     /// The model's name.
-    pub fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         &self.options.model
     }
 
@@ -119,7 +119,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// See [`GenerateError`].
-    pub async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
+    pub(crate) async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
         let address = format!("{}/chat/completions", self.options.url.trim_end_matches('/'));
         let mut request = self
             .client

@@ -47,7 +47,7 @@ use crate::{
 /// What only the enhancer understands.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`.
     pub endpoint: Option<String>,
     /// Model, as the endpoint names it; without an endpoint, a language model of the inference
@@ -66,7 +66,7 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 7] =
+pub(crate) const SETTINGS: [&str; 7] =
     ["endpoint", "model", "concurrency", "max_tokens", "request_timeout", "response_format", "prompts_dir"];
 
 impl Default for Settings {
@@ -91,7 +91,7 @@ struct Asked {
 }
 
 /// Normalises, deduplicates and completes the skills of postings.
-pub struct EnhancerStage {
+pub(crate) struct EnhancerStage {
     pool: PgPool,
     vocabulary: Arc<VocabularySource>,
     asked: Option<Asked>,
@@ -113,7 +113,7 @@ impl EnhancerStage {
     ///
     /// # Errors
     /// If a setting is not acceptable; the text names it.
-    pub fn new(
+    pub(crate) fn new(
         pool: PgPool,
         vocabulary: Arc<VocabularySource>,
         settings: Settings,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Sections an advertisement may have, besides `title` and `body`.
-pub const SECTIONS: [&str; 6] =
+pub(crate) const SECTIONS: [&str; 6] =
     ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
 
 /// Words of its sentence that a rule reaches where it names no number: a long sentence.

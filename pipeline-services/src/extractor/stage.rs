@@ -36,7 +36,7 @@ use crate::{
 /// What only the extractor understands.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory whose files replace the built-in lexicon and patterns.
     pub lexicon_dir: Option<PathBuf>,
     /// Served token classifiers to ask; empty for none, absent for every one whose labels name
@@ -45,13 +45,13 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
+pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 
 /// How long a plan waits for a server that is starting.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands out an extractor that knows the active taxonomy.
-pub struct ExtractorSource {
+pub(crate) struct ExtractorSource {
     vocabulary: Arc<VocabularySource>,
     patterns: Arc<Patterns>,
     built: Mutex<Option<(Arc<Vocabulary>, Arc<Extractor>)>>,
@@ -59,7 +59,7 @@ pub struct ExtractorSource {
 
 impl ExtractorSource {
     /// A source that builds an extractor when it is first asked.
-    pub fn new(vocabulary: Arc<VocabularySource>, patterns: Patterns) -> Self {
+    pub(crate) fn new(vocabulary: Arc<VocabularySource>, patterns: Patterns) -> Self {
         Self { vocabulary, patterns: Arc::new(patterns), built: Mutex::new(None) }
     }
 
@@ -67,7 +67,7 @@ impl ExtractorSource {
     ///
     /// # Errors
     /// If the taxonomy cannot be read.
-    pub async fn current(&self) -> Result<Arc<Extractor>, StageError> {
+    pub(crate) async fn current(&self) -> Result<Arc<Extractor>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let mut built = self.built.lock().await;
         if let Some((known, extractor)) = built.as_ref()
@@ -89,7 +89,7 @@ impl ExtractorSource {
 }
 
 /// Reads the skills of postings.
-pub struct ExtractorStage {
+pub(crate) struct ExtractorStage {
     pool: PgPool,
     source: Arc<ExtractorSource>,
     taggers: Taggers,
@@ -99,7 +99,7 @@ pub struct ExtractorStage {
 
 impl ExtractorStage {
     /// A stage that takes its extractor from `source`.
-    pub fn new(pool: PgPool, source: Arc<ExtractorSource>, taggers: Taggers) -> Self {
+    pub(crate) fn new(pool: PgPool, source: Arc<ExtractorSource>, taggers: Taggers) -> Self {
         Self { pool, source, taggers, postings: AtomicU64::new(0), mentions: AtomicU64::new(0) }
     }
 

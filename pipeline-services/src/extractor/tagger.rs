@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A served model that marks skills.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tagger {
+pub(crate) struct Tagger {
     /// Name in the model store.
     pub name: String,
     /// Digest of its files.
@@ -30,7 +30,7 @@ pub struct Tagger {
 
 /// What a run works with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Taggers, in the server's order.
     pub taggers: Vec<Tagger>,
     /// Why there are none, where one could have been expected.
@@ -39,14 +39,14 @@ pub struct Choice {
 
 impl Choice {
     /// What to add to a version of the extractor: equal versions give equal mentions.
-    pub fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         self.taggers.iter().map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision)).collect()
     }
 }
 
 /// Finds taggers and asks them.
 #[derive(Debug, Clone)]
-pub struct Taggers {
+pub(crate) struct Taggers {
     inference: InferenceClient,
     /// Names asked for; `None` takes every served model whose labels name skills.
     wanted: Option<Vec<String>>,
@@ -54,7 +54,7 @@ pub struct Taggers {
 
 impl Taggers {
     /// Taggers of a server.
-    pub fn new(inference: InferenceClient, wanted: Option<Vec<String>>) -> Self {
+    pub(crate) fn new(inference: InferenceClient, wanted: Option<Vec<String>>) -> Self {
         Self { inference, wanted }
     }
 
@@ -63,7 +63,7 @@ impl Taggers {
     ///
     /// # Errors
     /// If a tagger that was asked for by name cannot be had.
-    pub async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
+    pub(crate) async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
         if self.wanted.as_ref().is_some_and(Vec::is_empty) || !self.inference.is_configured() {
             return self.without("no inference server is configured");
         }
@@ -120,7 +120,7 @@ impl Taggers {
     ///
     /// # Errors
     /// If a tagger could not be asked. A text that a tagger refuses stays unmarked.
-    pub async fn tag(
+    pub(crate) async fn tag(
         &self,
         taggers: &[Tagger],
         documents: &[&Document],

@@ -11,12 +11,12 @@ mod clusters;
 mod consistency;
 mod scope;
 
-pub use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
-pub use consistency::InvalidDocument;
-pub use scope::{CountryScope, DateRange, Filter, PortalScope, Scope};
+pub(crate) use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
+pub use scope::Filter;
+pub(crate) use scope::{CountryScope, DateRange, PortalScope, Scope};
 
 /// Version of the JSON layout; raised when a field changes its meaning or goes away.
-pub const DOCUMENT_VERSION: u32 = 2;
+pub(crate) const DOCUMENT_VERSION: u32 = 2;
 
 /// Language of a report's own words. Labels and quotes stay in the language they were found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

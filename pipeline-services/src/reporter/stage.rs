@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
+pub(crate) const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
 
 /// What only the reporter understands.
 #[derive(Debug, Clone, Default, Deserialize)]

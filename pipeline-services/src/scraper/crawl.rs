@@ -21,12 +21,12 @@ use super::{
 use crate::{domain::posting::NewPosting, reading};
 
 use progress::Walk;
-pub use progress::{Cursor, Found, PageCursor, PageDone};
-pub use report::{CrawlError, CrawlReport, Fate, StopReason};
+pub(crate) use progress::{Cursor, Found, PageCursor, PageDone};
+pub(crate) use report::{CrawlError, CrawlReport, Fate, StopReason};
 
 /// What a crawl should do.
 #[derive(Debug, Clone, Default)]
-pub struct CrawlOptions {
+pub(crate) struct CrawlOptions {
     /// ISO 3166-1 alpha-2.
     pub country: String,
     /// Address that stands for the portal's own, e.g. `http://127.0.0.1:8080/{portal}/{country}`.
@@ -60,7 +60,7 @@ const FAILURES_IN_A_ROW: u32 = 20;
 /// slows the crawl down, a closed one ends it.
 ///
 /// Never fails: what went wrong stands in the report, each error with its address.
-pub async fn crawl(
+pub(crate) async fn crawl(
     portal: &Portal,
     options: &CrawlOptions,
     fetcher: &Fetcher,

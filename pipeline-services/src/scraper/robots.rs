@@ -27,11 +27,6 @@ impl Robots {
         Self::default()
     }
 
-    /// Nothing is allowed: the file could not be had (RFC 9309 §2.3.1.4).
-    pub fn disallow_all() -> Self {
-        Self { rules: vec![Rule { allow: false, pattern: "/".to_owned() }], crawl_delay: None }
-    }
-
     /// Reads a file for an agent, e.g. `LaborMarketObservatory`; groups of that name are combined,
     /// and only where there is none those of `*` count.
     pub fn parse(bytes: &[u8], agent: &str) -> Self {
@@ -249,7 +244,7 @@ mod tests {
         assert!(!Robots::parse(&wide, "x").allows("/x"));
         let long = format!("{}User-agent: *\nDisallow: /", "#\n".repeat(LIMIT));
         assert!(Robots::parse(long.as_bytes(), "x").allows("/x"));
-        assert!(!Robots::disallow_all().allows("/x") && Robots::allow_all().allows("/x"));
+        assert!(Robots::allow_all().allows("/x"));
     }
 
     /// The slow and plain meaning of a pattern.

@@ -34,7 +34,7 @@ const MOST_ADS: u32 = 10_000;
 /// Longest time that a portal may make a visit wait; for longer the visit is put off.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 10] = [
+pub(crate) const SETTINGS: [&str; 10] = [
     "portals_dir",
     "portals",
     "base_url",
@@ -50,7 +50,7 @@ pub const SETTINGS: [&str; 10] = [
 /// What only the scraper understands.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory whose portal files stand beside the built-in ones and before them.
     pub portals_dir: Option<PathBuf>,
     /// Portals to visit; all when empty.
@@ -75,7 +75,7 @@ pub struct Settings {
 }
 
 /// Visits the portals of a run.
-pub struct ScraperStage {
+pub(crate) struct ScraperStage {
     pool: PgPool,
     portals: BTreeMap<String, Portal>,
     fetcher: Fetcher,
@@ -89,7 +89,7 @@ impl ScraperStage {
     ///
     /// # Errors
     /// If a portal file is not valid, a portal is unknown, or the delay makes no sense.
-    pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
+    pub(crate) fn new(pool: PgPool, settings: Settings) -> Result<Self> {
         let portals = chosen(&settings)?;
         let fetcher = Fetcher::new(fetch_options(&settings, &portals)?).context("cannot make the fetcher")?;
         let (items, refused) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -189,7 +189,7 @@ impl Settings {
     ///
     /// # Errors
     /// If no contact is named, or one that nobody can use.
-    pub fn check_contact(&self) -> Result<()> {
+    pub(crate) fn check_contact(&self) -> Result<()> {
         const PLACE: &str = "modules.scraper.settings.contact";
         const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
         match self.contact.as_deref().map(str::trim) {
@@ -214,7 +214,7 @@ impl Settings {
 ///
 /// # Errors
 /// If a portal file is not valid or a portal is unknown.
-pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
+pub(crate) fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
     let mut portals = load(settings.portals_dir.as_deref())?;
     if let Some(unknown) = settings.portals.iter().find(|name| !portals.contains_key(*name)) {
         let known: Vec<&str> = portals.keys().map(String::as_str).collect();

@@ -118,7 +118,7 @@ async fn insert_points(
 
 /// A stored clustering without its members.
 #[derive(Debug, Clone)]
-pub struct StoredAnalysis {
+pub(crate) struct StoredAnalysis {
     /// Key.
     pub analysis_id: Uuid,
     /// Run that made it.
@@ -129,22 +129,19 @@ pub struct StoredAnalysis {
     pub results: Value,
     /// Name of the vectors' model.
     pub model_name: Option<String>,
-    /// Its revision.
-    pub model_revision: Option<String>,
 }
 
 /// The clustering of a run, or the latest one.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn find(
+pub(crate) async fn find(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
 ) -> sqlx::Result<Option<StoredAnalysis>> {
     sqlx::query_as!(
         StoredAnalysis,
-        r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?",
-               m.revision as "model_revision?"
+        r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?"
            from analysis_results a left join embedding_model m on m.model_id = a.model_id
            where a.analysis_type = 'clustering' and ($1::uuid is null or a.run_id = $1)
            order by a.created_at desc limit 1"#,
@@ -158,7 +155,7 @@ pub async fn find(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<Cluster>> {
+pub(crate) async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<Cluster>> {
     sqlx::query_as!(
         Cluster,
         "select cluster_id, label, size, top_skills, cohesion_score from skill_cluster
@@ -171,7 +168,7 @@ pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx:
 
 /// A skill on the map with its label.
 #[derive(Debug, Clone)]
-pub struct LabelledPoint {
+pub(crate) struct LabelledPoint {
     /// Normalised label.
     pub label: String,
     /// First coordinate.
@@ -188,7 +185,10 @@ pub struct LabelledPoint {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn points(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<LabelledPoint>> {
+pub(crate) async fn points(
+    connection: &mut PgConnection,
+    analysis_id: Uuid,
+) -> sqlx::Result<Vec<LabelledPoint>> {
     sqlx::query_as!(
         LabelledPoint,
         r#"select s.label, p.x, p.y, p.cluster_id, p.job_count from skill_point p

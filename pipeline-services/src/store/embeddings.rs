@@ -66,7 +66,7 @@ pub async fn activate(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
+pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
     sqlx::query_as!(
         EmbeddingModel,
         "select model_id, name, revision, prompt, dimensions from embedding_model where active"
@@ -79,7 +79,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<Embedd
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
+pub(crate) async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
     let rows = sqlx::query!(
         r#"select s.skill_id, exists (select from skill_embedding e
                where e.skill_id = s.skill_id and e.model_id = $1) as "done!"
@@ -99,7 +99,7 @@ pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Res
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
+pub(crate) async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
     let rows = sqlx::query!("select skill_id, label from skill where skill_id = any ($1)", ids)
         .fetch_all(connection)
         .await?;
@@ -132,7 +132,7 @@ pub async fn insert(
 
 /// A skill near a query.
 #[derive(Debug, Clone)]
-pub struct Hit {
+pub(crate) struct Hit {
     /// Normalised label.
     pub skill: String,
     /// Cosine similarity.
@@ -148,7 +148,7 @@ pub struct Hit {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn search(
+pub(crate) async fn search(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
     query: Vec<f32>,
@@ -189,7 +189,7 @@ pub async fn search(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn closest(
+pub(crate) async fn closest(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
     queries: Vec<Vec<f32>>,
@@ -209,7 +209,7 @@ pub async fn closest(
 
 /// A skill with its vector and weight, as the analyzer reads it.
 #[derive(Debug, Clone)]
-pub struct SkillVector {
+pub(crate) struct SkillVector {
     /// Skill.
     pub skill_id: i64,
     /// Normalised label.
@@ -224,7 +224,7 @@ pub struct SkillVector {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
+pub(crate) async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
     let rows = sqlx::query!(
         r#"select s.skill_id, s.label, e.vec as "vec!: Vector",
                count(distinct h.job_id) filter (where h.skill_type = 'explicit') as "job_count!"

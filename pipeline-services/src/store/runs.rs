@@ -11,7 +11,7 @@ use crate::domain::run::StageName;
 
 mod coverage;
 
-pub use coverage::{Coverage, Scope, coverage};
+pub use coverage::{Scope, coverage};
 
 /// Which postings a run covers and what is done to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -191,7 +191,7 @@ pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Resu
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where starts_with(run_id::text, $1) limit 2", prefix)
         .fetch_all(connection)
         .await
@@ -201,7 +201,7 @@ pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Res
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn list(
+pub(crate) async fn list(
     connection: &mut PgConnection,
     state: Option<&str>,
     page: Page<Uuid>,
@@ -222,7 +222,7 @@ pub async fn list(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where state = 'running' order by run_id")
         .fetch_all(connection)
         .await
@@ -233,7 +233,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
+pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
     let locked = sqlx::query_scalar!(
         "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
         run_id
@@ -247,7 +247,11 @@ pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<b
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: StageName) -> sqlx::Result<bool> {
+pub(crate) async fn has_stage(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    stage: StageName,
+) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from run_stage where run_id = $1 and stage = $2) as "exists!""#,
         run_id,
@@ -262,7 +266,7 @@ pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: Stage
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn failures(
+pub(crate) async fn failures(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
@@ -283,7 +287,7 @@ pub async fn failures(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn set_stage(
+pub(crate) async fn set_stage(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
@@ -307,7 +311,7 @@ pub async fn set_stage(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn set_up_to_date(
+pub(crate) async fn set_up_to_date(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
@@ -328,7 +332,11 @@ pub async fn set_up_to_date(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &str) -> sqlx::Result<()> {
+pub(crate) async fn add_problem(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    problem: &str,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
         run_id,
@@ -343,7 +351,11 @@ pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &Value) -> sqlx::Result<()> {
+pub(crate) async fn merge_summary(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    patch: &Value,
+) -> sqlx::Result<()> {
     sqlx::query!("update run set summary = summary || $2 where run_id = $1", run_id, patch)
         .execute(connection)
         .await?;
@@ -354,7 +366,7 @@ pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
+pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
         run_id,
@@ -467,7 +479,7 @@ async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Ve
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
+pub(crate) async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from run where state = 'running'"#)
         .fetch_one(connection)
         .await

@@ -35,8 +35,6 @@ pub struct Task {
     pub waited_seconds: Option<f64>,
     /// Ownership; a finish with an older fence is refused.
     pub fence: i64,
-    /// W3C trace context of whoever made it.
-    pub traceparent: Option<String>,
 }
 
 impl Task {
@@ -116,7 +114,7 @@ pub async fn create(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn create_plan(
+pub(crate) async fn create_plan(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
@@ -162,7 +160,7 @@ pub async fn claim(
          where task.task_id = candidate.task_id
            and case when first.alone then candidate.task_id = first.task_id else not candidate.alone end
          returning task.task_id, task.run_id, task.message_type, task.subject, task.payload, task.retry_count, task.max_retries,
-             extract(epoch from now() - task.waiting_since)::float8 as waited_seconds, task.fence, task.traceparent"#,
+             extract(epoch from now() - task.waiting_since)::float8 as waited_seconds, task.fence"#,
         stage.name(),
         limit,
         worker,
@@ -233,7 +231,11 @@ pub async fn retry(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Value) -> sqlx::Result<bool> {
+pub(crate) async fn checkpoint(
+    connection: &mut PgConnection,
+    task: &Task,
+    payload: &Value,
+) -> sqlx::Result<bool> {
     let kept = sqlx::query!(
         "update task set payload = $3, losses = 0, waiting_since = null
          where task_id = $1 and fence = $2 and state = 'running'",
@@ -251,7 +253,7 @@ pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Va
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn wait(
+pub(crate) async fn wait(
     connection: &mut PgConnection,
     task: &Task,
     delay: Duration,
@@ -276,7 +278,7 @@ pub async fn wait(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
+pub(crate) async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
     let moved = sqlx::query!(
         "update task set state = 'ready', alone = true, run_at = now(), lease_until = null, worker = null,
              last_error = $3
@@ -312,7 +314,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
+pub(crate) async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
     let failed = sqlx::query!(
         "update task set state = 'failed', finished_at = now(), waiting_since = null, last_error = $3
          where run_id = $1 and stage = (select stage from task where task_id = $2) and state = 'ready'
@@ -360,22 +362,4 @@ pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
     .execute(connection)
     .await?;
     Ok(reaped.rows_affected())
-}
-
-/// When the next task of the stage becomes ready, from now; `None` without any.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn next_ready_in(
-    connection: &mut PgConnection,
-    stage: StageName,
-) -> sqlx::Result<Option<Duration>> {
-    let seconds = sqlx::query_scalar!(
-        r#"select extract(epoch from greatest(min(run_at) - now(), interval '0'))::float8
-           from task where stage = $1 and state = 'ready'"#,
-        stage.name()
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(seconds.map(Duration::from_secs_f64))
 }

@@ -19,7 +19,7 @@ use std::{
 
 use csv::StringRecord;
 
-pub use table::Table;
+pub(crate) use table::Table;
 
 use super::{Loaded, Source, TaxonomyError};
 use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
@@ -59,7 +59,7 @@ pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyEr
 /// If a file cannot be read, a needed column is missing or a row is broken; the error names the
 /// file and the line. Files without a single concept, or without a label of one of the languages,
 /// are an error too.
-pub fn read_files(folders: &[Vec<Source>], languages: &[String]) -> Result<Loaded, TaxonomyError> {
+pub(crate) fn read_files(folders: &[Vec<Source>], languages: &[String]) -> Result<Loaded, TaxonomyError> {
     let languages: Vec<String> = languages.iter().map(|language| base(language)).collect();
     let mut reader = Reader {
         languages: &languages,

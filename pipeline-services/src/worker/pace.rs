@@ -12,7 +12,7 @@ use crate::stage::Dependency;
 
 /// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of
 /// a day, or of nonsense, must not hold a run for a day.
-pub const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a test or an operator may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

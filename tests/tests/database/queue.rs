@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::run::{
         StageName,
         StageName::{Enhance, Extract},
@@ -435,7 +435,7 @@ async fn work_that_is_cut_off_is_given_back_untouched(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn ready_tasks_are_announced_once_for_each_stage(pool: PgPool) {
-    let mut listener = observatory_pipeline::store::PgListener::connect_with(&pool).await.unwrap();
+    let mut listener = observatory_pipeline::testing::store::PgListener::connect_with(&pool).await.unwrap();
     listener.listen(tasks::CHANNEL).await.unwrap();
     with_tasks(&pool, 30).await;
     assert_eq!(listener.recv().await.unwrap().payload(), "extract");

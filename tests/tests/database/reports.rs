@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::{posting::NewPosting, run::StageName},
     reporter::{
         ReportDocument,

@@ -1,6 +1,6 @@
 //! Owner, writer and reader of the schema, each as a login that may do nothing else.
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::posting::NewPosting,
     store::{self, PgPool},
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::{
         run::StageName::{self, Enhance, Extract},
         skill::{EnhancedSkill, Maker, Makers, SkillKind},

@@ -1,6 +1,6 @@
 //! The published schema: every table, column, view and index under its name.
 
-use observatory_pipeline::store::{self, PgPool};
+use observatory_pipeline::testing::store::{self, PgPool};
 
 use crate::support;
 
@@ -147,7 +147,7 @@ async fn a_country_is_enabled_by_one_call(pool: PgPool) {
     store::countries::enable(&mut connection, "PE").await.unwrap();
     assert!(store::countries::enable(&mut connection, "XX").await.is_err());
     drop(connection);
-    let ad = observatory_pipeline::domain::posting::NewPosting { country: "PE".to_owned(), ..support::ad(1) };
+    let ad = observatory_pipeline::testing::domain::posting::NewPosting { country: "PE".to_owned(), ..support::ad(1) };
     support::put(&pool, vec![ad]).await;
     let count: i64 = sqlx::query_scalar("select count(*) from raw_jobs_pe").fetch_one(&pool).await.unwrap();
     assert_eq!(count, 1);

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::{
         posting::{Field, NewPosting},
         run::StageName,

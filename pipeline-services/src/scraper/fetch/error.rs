@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Why a page could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The host's robots.txt keeps us from the address.
     #[error("robots.txt does not allow {url}")]
     RobotsDenied {
@@ -101,7 +101,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// A short name for counters and reports.
-    pub const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::RobotsDenied { .. } => "robots_denied",
             Self::RobotsUnreachable { .. } => "robots_unreachable",
@@ -116,10 +116,5 @@ impl FetchError {
             Self::Inside { .. } => "inside",
             Self::Network { .. } => "network",
         }
-    }
-
-    /// Whether nothing else of the host can be had either.
-    pub const fn stops_the_host(&self) -> bool {
-        matches!(self, Self::Blocked { .. } | Self::Parked { .. } | Self::RobotsUnreachable { .. })
     }
 }

@@ -39,19 +39,20 @@ const INSIDE_V6: [([u16; 2], u32); 4] =
 
 /// Where a fetcher may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Public addresses, and these hosts, each with its port, wherever they are.
     Public {
         /// HOST:PORT of each.
         own: Vec<String>,
     },
-    /// Everywhere; for programs whose addresses nobody else chooses.
+    /// Every address: for the hosts that unit tests start.
+    #[cfg(test)]
     Anywhere,
 }
 
 impl Reach {
     /// Public addresses, and where the operator's own addresses lead.
-    pub fn public_and(own: &[Url]) -> Self {
+    pub(crate) fn public_and(own: &[Url]) -> Self {
         Self::Public { own: own.iter().map(place).collect() }
     }
 
@@ -59,6 +60,7 @@ impl Reach {
     pub(super) fn is_own(&self, url: &Url) -> bool {
         match self {
             Self::Public { own } => own.contains(&place(url)),
+            #[cfg(test)]
             Self::Anywhere => true,
         }
     }

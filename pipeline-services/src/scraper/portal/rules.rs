@@ -12,7 +12,7 @@ use super::{
 use crate::scraper::{date::DateForm, template::Template};
 
 /// Fields that a portal file may define: those of `raw_jobs` that a page can hold.
-pub const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "company",
     "contract_type",
     "description",

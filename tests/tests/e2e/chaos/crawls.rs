@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use observatory_pipeline::domain::run::StageName::Scrape;
+use observatory_pipeline::testing::domain::run::StageName::Scrape;
 use observatory_tests::simulator::{Config, Simulator};
 
 use super::ground::{Ground, Trial};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::run::StageName::{self, Embed, Enhance, Extract},
     orchestrator::Orchestrator,
     store::{

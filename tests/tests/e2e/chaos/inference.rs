@@ -1,6 +1,6 @@
 //! An inference server that dies, hangs or is away, and retries of what failed.
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::run::StageName::{Embed, Extract},
     store::runs,
 };

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::run::StageName::{self, Analyze, Embed, Enhance, Extract, Report},
     store::tasks,
 };
@@ -171,7 +171,7 @@ async fn a_posting_that_kills_its_worker_costs_itself_alone() {
     assert_eq!(failed, 1, "its companions are done");
     // It stops killing: a retry gives what a fresh run gives.
     trial.execute("drop trigger linger on posting_stage").await;
-    observatory_pipeline::store::runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true)
+    observatory_pipeline::testing::store::runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true)
         .await
         .unwrap();
     ground.undisturbed_by("a retry after poison", &trial, run_id).await;
