@@ -17,6 +17,7 @@ use crate::{
     store::{
         SqlError,
         analyses::Clustering,
+        embeddings::ModelIdentity,
         reports::Artefact,
         runs::Run,
         tasks::{NewTask, Task},
@@ -135,10 +136,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// What a stage wants written; the worker writes it and ends the task in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// The rows stand already.
-    None,
+    /// The rows of the subject are those that the stage would write.
+    UpToDate,
+    /// The subject is no longer stored.
+    Vanished,
     /// The stage's tasks of a run.
-    Planned(Plan),
+    Planned(Box<Plan>),
     /// What a visit of a portal found since its last checkpoint.
     Gathered {
         /// How far the visit is.
@@ -223,6 +226,8 @@ pub struct Plan {
     pub up_to_date: i64,
     /// Version of the stage and what it works with, for the run's summary.
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// The embedding model whose vectors searches and analyses read from now on.
+    pub model: Option<ModelIdentity>,
     /// Something the run's reader should know, though the stage goes on.
     pub problem: Option<String>,
     /// Set when the stage has nothing to work on, with the reason.
@@ -304,7 +309,7 @@ impl Checkpoints {
 }
 
 /// A stage of the pipeline. Implementations read rows and ask other services; they never write
-/// rows.
+/// rows (`tests/tests/tidy/writes.rs` sees to it): what they want written is an [`Effect`].
 #[async_trait]
 pub trait Stage: Send + Sync {
     /// Which stage this is.

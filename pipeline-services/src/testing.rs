@@ -130,7 +130,7 @@ pub mod store {
 
     /// [`crate::store::embeddings`].
     pub mod embeddings {
-        pub use crate::store::embeddings::{activate, insert};
+        pub use crate::store::embeddings::{ModelIdentity, activate, insert};
     }
 
     /// [`crate::store::figures`].

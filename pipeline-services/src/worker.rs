@@ -225,7 +225,7 @@ impl Worker {
         let Some(run) = run else { return Ok(Err(StageError::Fail("the run is gone".to_owned()))) };
         let planned = AssertUnwindSafe(self.stage.plan(&run)).catch_unwind();
         Ok(match tokio::time::timeout(self.silence(), planned).await {
-            Ok(Ok(planned)) => planned.map(Effect::Planned),
+            Ok(Ok(planned)) => planned.map(|plan| Effect::Planned(Box::new(plan))),
             Ok(Err(panic)) => Err(panicked("plan", &*panic)),
             Err(_) => Err(StageError::Retry(format!("plan took longer than {} s", self.silence().as_secs()))),
         })

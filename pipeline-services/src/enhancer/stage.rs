@@ -235,8 +235,8 @@ impl Stage for EnhancerStage {
             tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
             up_to_date: coverage.up_to_date,
             facts: facts.as_object().cloned().unwrap_or_default(),
-            problem: None,
             skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
+            ..Plan::default()
         })
     }
 
@@ -282,10 +282,9 @@ impl Stage for EnhancerStage {
             })
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
-        Ok(batch
-            .iter()
-            .map(|task| outcomes.remove(&task.posting_id()?).unwrap_or(Ok(Effect::None)))
-            .collect())
+        // Without an outcome its rows are there, or the task of another run in this batch writes them.
+        let outcome = |task: &Task| outcomes.remove(&task.posting_id()?).unwrap_or(Ok(Effect::UpToDate));
+        Ok(batch.iter().map(outcome).collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {

@@ -112,7 +112,7 @@ impl ExtractorStage {
         Ok(Choice { taggers: taggers.unwrap_or_default(), problem: None })
     }
 
-    /// Effects of postings of one run that do not stand at its version yet.
+    /// Outcomes of postings of one run; a posting that is no longer stored has none.
     async fn extract(&self, run_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Outcome>, StageError> {
         let extractor = self.source.current().await?;
         let choice = self.chosen(run_id).await?;
@@ -122,11 +122,12 @@ impl ExtractorStage {
             skills::versions(&mut connection, "extract", ids).await?.into_iter().collect();
         let found = postings::by_ids(&mut connection, ids).await?;
         drop(connection);
-        let pending: Vec<(Uuid, Document)> = found
-            .iter()
-            .filter(|posting| done.get(&posting.job_id) != Some(&version))
-            .map(|posting| (posting.job_id, Document::from(posting)))
-            .collect();
+        let (ready, pending): (Vec<_>, Vec<_>) =
+            found.iter().partition(|posting| done.get(&posting.job_id) == Some(&version));
+        let mut outcomes: HashMap<Uuid, Outcome> =
+            ready.into_iter().map(|posting| (posting.job_id, Ok(Effect::UpToDate))).collect();
+        let pending: Vec<(Uuid, Document)> =
+            pending.into_iter().map(|posting| (posting.job_id, Document::from(posting))).collect();
         let documents: Vec<&Document> = pending.iter().map(|(_, document)| document).collect();
         let entities = self.taggers.tag(&choice.taggers, &documents).await?;
         let work = tokio::task::spawn_blocking(move || {
@@ -138,9 +139,12 @@ impl ExtractorStage {
                 }));
                 (*job_id, extracted.map_err(|panic| panicked("extraction", &*panic)))
             };
-            read.map(outcome).collect::<HashMap<Uuid, Outcome>>()
+            read.map(outcome).collect::<Vec<(Uuid, Outcome)>>()
         });
-        work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))
+        let extracted =
+            work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
+        outcomes.extend(extracted);
+        Ok(outcomes)
     }
 }
 
@@ -184,6 +188,7 @@ impl Stage for ExtractorStage {
             facts: facts.as_object().cloned().unwrap_or_default(),
             problem: choice.problem,
             skipped: nothing.then(|| "no stored posting matches the run's filters".to_owned()),
+            ..Plan::default()
         })
     }
 
@@ -207,9 +212,9 @@ impl Stage for ExtractorStage {
         let outcome = |task: &Task| {
             let job_id = task.posting_id()?;
             match results.get_mut(&task.run_id) {
-                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::None)),
+                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::Vanished)),
                 Some(Err(error)) => Err(error.clone()),
-                None => Ok(Effect::None),
+                None => Ok(Effect::Vanished),
             }
         };
         Ok(batch.iter().map(outcome).collect())

@@ -300,6 +300,7 @@ impl Stage for ScraperStage {
             tasks,
             up_to_date: 0,
             facts: facts.as_object().cloned().unwrap_or_default(),
+            ..Plan::default()
         })
     }
 

@@ -18,31 +18,44 @@ pub struct EmbeddingModel {
     pub dimensions: i32,
 }
 
+/// Everything that tells a model's vectors from those of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelIdentity {
+    /// Name in the model store.
+    pub name: String,
+    /// Digest of the files.
+    pub revision: String,
+    /// Name of the model's prompt for stored texts; empty if it has none.
+    pub prompt: String,
+    /// Length of a vector.
+    pub dimensions: i32,
+}
+
+impl EmbeddingModel {
+    /// Whether this is the row of `model`.
+    pub(crate) fn is(&self, model: &ModelIdentity) -> bool {
+        self.name == model.name && self.revision == model.revision && self.prompt == model.prompt
+    }
+}
+
 /// Registers a model and makes it the active one, with a similarity index for its vectors.
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn activate(
-    connection: &mut PgConnection,
-    name: &str,
-    revision: &str,
-    prompt: &str,
-    dimensions: i32,
-) -> sqlx::Result<EmbeddingModel> {
-    if let Some(model) = active(connection).await?
-        && model.name == name
-        && model.revision == revision
-        && model.prompt == prompt
+pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> sqlx::Result<EmbeddingModel> {
+    if let Some(known) = active(connection).await?
+        && known.is(model)
     {
-        return Ok(model);
+        return Ok(known);
     }
+    let ModelIdentity { name, revision, prompt, dimensions } = model;
     let model_id = sqlx::query_scalar!(
         "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
          on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
         name,
         revision,
         prompt,
-        dimensions
+        *dimensions
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -55,11 +68,31 @@ pub async fn activate(
     sqlx::query!("select ensure_embedding_index($1)", model_id).fetch_one(&mut *connection).await?;
     Ok(EmbeddingModel {
         model_id,
-        name: name.to_owned(),
-        revision: revision.to_owned(),
-        prompt: prompt.to_owned(),
-        dimensions,
+        name: name.clone(),
+        revision: revision.clone(),
+        prompt: prompt.clone(),
+        dimensions: *dimensions,
     })
+}
+
+/// The row of a model; `None` before it was ever active.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    model: &ModelIdentity,
+) -> sqlx::Result<Option<EmbeddingModel>> {
+    sqlx::query_as!(
+        EmbeddingModel,
+        "select model_id, name, revision, prompt, dimensions from embedding_model
+         where name = $1 and revision = $2 and prompt = $3",
+        model.name,
+        model.revision,
+        model.prompt
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// The model whose vectors searches and analyses read.
@@ -75,11 +108,15 @@ pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option
     .await
 }
 
-/// Skills in use that have no vector of the model, and how many have one.
+/// Skills in use that have no vector of the model, and how many have one; none have one of a model
+/// without a row.
 ///
 /// # Errors
 /// If a statement fails.
-pub(crate) async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
+pub(crate) async fn coverage(
+    connection: &mut PgConnection,
+    model_id: Option<i16>,
+) -> sqlx::Result<(Vec<i64>, i64)> {
     let rows = sqlx::query!(
         r#"select s.skill_id, exists (select from skill_embedding e
                where e.skill_id = s.skill_id and e.model_id = $1) as "done!"

@@ -31,7 +31,7 @@ pub(super) async fn apply(
     max_retries: i32,
 ) -> SqlResult<()> {
     match effect {
-        Effect::None => Ok(()),
+        Effect::UpToDate | Effect::Vanished => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
         Effect::Gathered { visit, items, seen_again, refused } => {
             let visit_id = gathered(connection, task.run_id, visit, (items, refused)).await?;
@@ -117,6 +117,9 @@ async fn planned(
     let wanted: Vec<_> = plan.tasks.iter().cloned().map(|task| task.into_task(stage)).collect();
     tasks::create(connection, run_id, source, &wanted, max_retries).await?;
     runs::set_up_to_date(connection, run_id, stage, plan.up_to_date).await?;
+    if let Some(model) = &plan.model {
+        embeddings::activate(connection, model).await?;
+    }
     if !plan.facts.is_empty() {
         runs::merge_summary(connection, run_id, &json!({ stage.name(): plan.facts })).await?;
     }

@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use observatory_pipeline::testing::{
     domain::run::{
         StageName,
-        StageName::{Enhance, Extract},
+        StageName::{Embed, Enhance, Extract},
     },
+    orchestrator::Orchestrator,
     stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, Stage, StageError},
     store::{
         self, PgPool,
@@ -29,7 +30,7 @@ use sqlx::ConnectOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Scripted, ad, extracted, id_of, put, start};
+use crate::support::{Scripted, ad, extracted, id_of, model, put, start};
 
 /// A stage of [`Scripted`] answers but for the way in which it works.
 macro_rules! like_scripted {
@@ -95,7 +96,7 @@ impl Silent {
     async fn work(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         for step in 1..=self.checkpoints {
             tokio::time::sleep(Duration::from_millis(600)).await;
-            checkpoints.write(&batch[0], Effect::None, json!({ "step": step })).await?;
+            checkpoints.write(&batch[0], Effect::UpToDate, json!({ "step": step })).await?;
         }
         if self.checkpoints == 0 {
             std::future::pending::<()>().await;
@@ -105,6 +106,44 @@ impl Silent {
 }
 
 like_scripted!(Silent);
+
+/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if it is told
+/// to.
+struct Activating {
+    inner: Arc<Scripted>,
+    pool: PgPool,
+    overtaken: AtomicBool,
+}
+
+#[async_trait]
+impl Stage for Activating {
+    fn name(&self) -> StageName {
+        self.inner.name()
+    }
+
+    async fn plan(&self, _: &Run) -> Result<Plan, StageError> {
+        if self.overtaken.load(Ordering::Relaxed) {
+            sqlx::query("update task set fence = fence + 1").execute(&self.pool).await.unwrap();
+        }
+        Ok(Plan { model: Some(model("encoder", 3)), ..Plan::default() })
+    }
+
+    async fn process(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        self.inner.process(batch, checkpoints).await
+    }
+
+    async fn validate_input(&self) -> Result<(), StageError> {
+        self.inner.validate_input().await
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        self.inner.metrics()
+    }
+
+    async fn cleanup(&self) -> Result<(), StageError> {
+        self.inner.cleanup().await
+    }
+}
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -441,4 +480,26 @@ async fn ready_tasks_are_announced_once_for_each_stage(pool: PgPool) {
     assert_eq!(listener.recv().await.unwrap().payload(), "extract");
     let more = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_worker_that_lost_its_lease_activates_no_model(pool: PgPool) {
+    start(&pool, &[Embed]).await;
+    Orchestrator::new(pool.clone(), vec![Embed], 2).tick().await.unwrap();
+    let inner = Scripted::new(&pool, Embed, Box::new(extracted));
+    let stage = Arc::new(Activating { inner, pool: pool.clone(), overtaken: AtomicBool::new(true) });
+    let worker = Worker::new(stage.clone(), ModuleConfig::default(), pool.clone());
+    let active = || async {
+        sqlx::query_scalar::<_, String>("select name from embedding_model where active")
+            .fetch_optional(&pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(worker.work_once().await.unwrap().lost, 1);
+    assert_eq!(active().await, None);
+    // The task comes back when its lease ends.
+    sqlx::query("update task set state = 'ready', lease_until = null").execute(&pool).await.unwrap();
+    stage.overtaken.store(false, Ordering::Relaxed);
+    assert_eq!(worker.work_once().await.unwrap().succeeded, 1);
+    assert_eq!(active().await.as_deref(), Some("encoder"));
 }

@@ -20,6 +20,7 @@ use observatory_pipeline::testing::{
     stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
     store::{
         self, PgPool,
+        embeddings::ModelIdentity,
         postings::Stored,
         runs::{Run, RunOptions},
         tasks::Task,
@@ -75,6 +76,11 @@ pub(crate) fn mention() -> Mention {
         uri: None,
         preferred_label: None,
     }
+}
+
+/// An embedding model of this name.
+pub(crate) fn model(name: &str, dimensions: i32) -> ModelIdentity {
+    ModelIdentity { name: name.to_owned(), revision: "1".to_owned(), prompt: String::new(), dimensions }
 }
 
 /// A run over all postings with these stages, and its id.

@@ -171,9 +171,13 @@ async fn a_posting_that_kills_its_worker_costs_itself_alone() {
     assert_eq!(failed, 1, "its companions are done");
     // It stops killing: a retry gives what a fresh run gives.
     trial.execute("drop trigger linger on posting_stage").await;
-    observatory_pipeline::testing::store::runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true)
-        .await
-        .unwrap();
+    observatory_pipeline::testing::store::runs::reopen(
+        &mut trial.pool.acquire().await.unwrap(),
+        run_id,
+        true,
+    )
+    .await
+    .unwrap();
     ground.undisturbed_by("a retry after poison", &trial, run_id).await;
     drop((orchestrator, extractor, others));
 }
