@@ -25,6 +25,8 @@ mod rust;
 mod text;
 #[path = "tidy/tree.rs"]
 mod tree;
+#[path = "tidy/writes.rs"]
+mod writes;
 
 use rust::Source;
 use tree::{File, files};
@@ -76,6 +78,14 @@ fn imports_go_one_way() {
     check(1, imports::covers, |file| {
         imports::upward(&file.path, Source::new(&file.text).code_without_tests())
     });
+}
+
+#[test]
+fn stages_write_no_row() {
+    let writers = writes::writers(files().iter());
+    // A rule that finds no function that writes has gone blind.
+    assert!(writers.len() >= 40, "only {} functions that write: {writers:?}", writers.len());
+    check(20, writes::covers, |file| writes::uses(&file.text, &writers));
 }
 
 #[test]
