@@ -14,10 +14,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 pub(crate) use callers::Options as CallerOptions;
 use clap::{Args, Parser, Subcommand};
-pub(crate) use observatory_client::Secret;
+use observatory_client::Secret;
 use serde::de::DeserializeOwned;
 
-use crate::{domain::run::StageName, inference, stage::ModuleConfig, worker::Timing};
+use crate::{
+    domain::run::StageName,
+    inference,
+    worker::{ModuleConfig, Timing},
+};
 
 /// Stages and runs of the Labor Market Observatory
 #[derive(Debug, Parser)]

@@ -163,9 +163,9 @@ fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
 }
 
 fn skill_id(task: &Task) -> Result<i64, StageError> {
-    task.subject
-        .parse()
-        .map_err(|_| StageError::Fail(format!("subject `{}` is not a skill id", task.subject)))
+    task.subject.parse().map_err(|_| {
+        StageError::Fail(format!("invalid subject `{}`: expected the id of a skill", task.subject))
+    })
 }
 
 #[async_trait]

@@ -5,6 +5,7 @@
 //! field: the longer wins, and between equals the surer. The result depends on the document and the
 //! sources alone.
 
+mod candidate;
 mod candidates;
 mod masks;
 pub(crate) mod oneshot;
@@ -36,7 +37,8 @@ use crate::{
         trie::longest,
     },
 };
-use candidates::{Candidate, Named, Source};
+use candidate::Candidate;
+use candidates::{Named, Source};
 use scope::Scope;
 use spelling::Spelling;
 

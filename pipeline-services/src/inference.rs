@@ -89,7 +89,7 @@ impl From<InferenceError> for StageError {
             let reason = format!("inference server: cannot be reached: {}", wanted.unwrap_or(cause));
             return Self::Unavailable { dependency: Dependency::Inference, reason, after: None };
         }
-        let reason = crate::stage::chain(&error);
+        let reason = crate::telemetry::chain(&error);
         match &error {
             InferenceError::Refused(status) => match status.code() {
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {

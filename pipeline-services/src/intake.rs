@@ -3,6 +3,8 @@
 mod address;
 pub(crate) mod again;
 pub(crate) mod apart;
+#[cfg(test)]
+mod damaged;
 mod names;
 
 use std::{
@@ -467,7 +469,7 @@ pub async fn store_batch(
         let stored = match postings::store(&mut transaction, &storable).await {
             Err(error) if !crate::store::is_transient(&error) => {
                 tracing::warn!(
-                    error.message = crate::stage::chain(&error),
+                    error.message = crate::telemetry::chain(&error),
                     "an advertisement was not stored"
                 );
                 outcomes.push(refuse("line", "the database does not take it; see the server's log"));

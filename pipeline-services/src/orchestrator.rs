@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::{
     domain::run::StageName,
-    stage::chain,
     store::{
         Connection, PgConnection, PgPool, SqlResult, postings,
         runs::{self, RunOptions, StageProgress},
         skills, tasks,
     },
+    telemetry::chain,
 };
 
 /// Pause between two looks at the active runs.

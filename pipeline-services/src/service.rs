@@ -28,10 +28,10 @@ use crate::{
     metrics,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
-    stage::{ModuleConfig, Stage},
+    stage::Stage,
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,
-    worker::{Announcements, Circuits, Counters, Worker},
+    worker::{Announcements, Circuits, Counters, ModuleConfig, Worker},
 };
 
 /// Tasks of a stage that works on each by itself, side by side at most.
@@ -63,7 +63,7 @@ pub async fn run(cli: &Cli) -> Result<()> {
 
 /// A store error with its cause on one line.
 fn flatten(error: StoreError) -> anyhow::Error {
-    anyhow::anyhow!(crate::stage::chain(&error))
+    anyhow::anyhow!(crate::telemetry::chain(&error))
 }
 
 async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<()> {

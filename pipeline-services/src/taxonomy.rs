@@ -2,6 +2,7 @@
 
 pub(crate) mod csv_form;
 pub(crate) mod esco;
+mod linking;
 mod occupation;
 
 use std::{

@@ -106,9 +106,7 @@ pub mod spreadsheet {
 
 /// [`crate::stage`].
 pub mod stage {
-    pub use crate::stage::{
-        Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, PlannedTask, Stage, StageError,
-    };
+    pub use crate::stage::{Checkpoints, Dependency, Effect, Outcome, Plan, PlannedTask, Stage, StageError};
 }
 
 /// [`crate::store`].
@@ -175,5 +173,5 @@ pub mod taxonomy {
 
 /// [`crate::worker`].
 pub mod worker {
-    pub use crate::worker::Worker;
+    pub use crate::worker::{ModuleConfig, Worker};
 }

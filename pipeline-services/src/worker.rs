@@ -15,16 +15,19 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Stage, StageError, chain, panicked},
+    stage::{Checkpoints, Dependency, Effect, Outcome, Stage, StageError, panicked},
     store::{PgPool, SqlResult, runs, tasks, tasks::Task},
+    telemetry::chain,
 };
 pub(crate) use announcements::Announcements;
+pub use module::ModuleConfig;
 use pace::jittered;
 pub(crate) use pace::{Circuits, Timing};
 use settle::Verdict;
 
 mod announcements;
 mod effects;
+mod module;
 mod pace;
 mod settle;
 

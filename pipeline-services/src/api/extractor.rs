@@ -64,7 +64,7 @@ impl Reader {
         let parsed = reading::apart(move || oneshot::parse_document(&document_json)).await;
         let document = parsed
             .map_err(|problem| problem.to_string())?
-            .map_err(|problem| crate::stage::chain(&problem))?;
+            .map_err(|problem| crate::telemetry::chain(&problem))?;
         let entities = self.taggers.tag(&self.chosen, &[&document.document]).await;
         let entities = entities.map_err(|problem| problem.to_string())?.concat();
         let read = reading::apart(move || self.read(&document, &entities, spans).to_string()).await;

@@ -234,7 +234,7 @@ impl OrchestratorService for Services {
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let internal = |problem: store::StoreError| error::precondition(crate::stage::chain(&problem));
+        let internal = |problem: store::StoreError| error::precondition(crate::telemetry::chain(&problem));
         let schema_version = store::schema_version(&mut connection).await.map_err(internal)?;
         let pgvector_version = store::pgvector_version(&mut connection).await.map_err(internal)?;
         let postings = postings::count(&mut connection).await.map_err(error::sql)?;

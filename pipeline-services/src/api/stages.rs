@@ -9,7 +9,7 @@ use observatory_proto::pipeline::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Counters, Services, Stage, StageName, Worker, error};
-use crate::stage::ModuleConfig;
+use crate::worker::ModuleConfig;
 
 /// A stage of this process with its configuration and counters.
 #[derive(Clone)]

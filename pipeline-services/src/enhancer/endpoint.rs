@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use observatory_client::Secret;
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    config::Secret,
-    stage::{Dependency, StageError, chain},
+    stage::{Dependency, StageError},
+    telemetry::chain,
 };
 
 /// Largest answer that is read.

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result as AnyResult, bail, ensure};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
+use observatory_client::Secret;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -26,7 +27,6 @@ use super::{
     rules,
 };
 use crate::{
-    config::Secret,
     domain::{
         posting::Document,
         run::StageName,
@@ -243,7 +243,7 @@ impl Stage for EnhancerStage {
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let version = self.version(&self.makers(&vocabulary));
-        let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
+        let ids: Vec<Uuid> = batch.iter().filter_map(Task::posting_id).collect();
         let mut connection = self.pool.acquire().await?;
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
@@ -283,7 +283,10 @@ impl Stage for EnhancerStage {
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
         // Without an outcome its rows are there, or the task of another run in this batch writes them.
-        let outcome = |task: &Task| outcomes.remove(&task.posting_id()?).unwrap_or(Ok(Effect::UpToDate));
+        let outcome = |task: &Task| {
+            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
+            outcomes.remove(&job_id).unwrap_or(Ok(Effect::UpToDate))
+        };
         Ok(batch.iter().map(outcome).collect())
     }
 

@@ -6,7 +6,6 @@ use regex::Regex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::masks::Mask;
 use crate::{
     lexicon::CATEGORIES,
     text::{
@@ -21,6 +20,18 @@ pub(crate) const SECTIONS: [&str; 6] =
 
 /// Words of its sentence that a rule reaches where it names no number: a long sentence.
 const REACH: usize = 60;
+
+/// What a word may still name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Mask {
+    /// Anything.
+    #[default]
+    Open,
+    /// Products, languages and certificates; a field of knowledge is a degree or a sector here.
+    Fields,
+    /// Nothing.
+    All,
+}
 
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 

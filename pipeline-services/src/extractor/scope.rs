@@ -1,9 +1,9 @@
 //! What surrounds the words of a field: sections, sentences, and what speaks for or against a name.
 
 use super::{
-    candidates::Candidate,
-    masks::{self, Mask},
-    patterns::Patterns,
+    candidate::Candidate,
+    masks,
+    patterns::{Mask, Patterns},
     sections::Sections,
 };
 use crate::{

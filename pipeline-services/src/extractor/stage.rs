@@ -195,7 +195,7 @@ impl Stage for ExtractorStage {
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut of_run: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
         for task in batch {
-            if let Ok(job_id) = task.posting_id() {
+            if let Some(job_id) = task.posting_id() {
                 of_run.entry(task.run_id).or_default().push(job_id);
             }
         }
@@ -210,7 +210,7 @@ impl Stage for ExtractorStage {
             }
         }
         let outcome = |task: &Task| {
-            let job_id = task.posting_id()?;
+            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
             match results.get_mut(&task.run_id) {
                 Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::Vanished)),
                 Some(Err(error)) => Err(error.clone()),

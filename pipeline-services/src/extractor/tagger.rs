@@ -74,7 +74,7 @@ impl Taggers {
             if settled || tokio::time::Instant::now() >= give_up {
                 return match found {
                     Ok(found) => self.pick(found),
-                    Err(error) => self.without(&crate::stage::chain(&error)),
+                    Err(error) => self.without(&crate::telemetry::chain(&error)),
                 };
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use super::load::{LexiconError, Row, concept, rows};
+use super::rows::{LexiconError, Row, concept, rows};
 use crate::{
     domain::taxonomy::{Concept, ConceptKind},
     text::title,

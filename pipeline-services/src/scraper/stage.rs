@@ -120,8 +120,9 @@ impl ScraperStage {
     /// Visits one portal in one country, from where it was interrupted.
     async fn visit(&self, task: &Task, checkpoints: &Checkpoints) -> Outcome {
         let subject = &task.subject;
-        let unknown =
-            || StageError::Fail(format!("subject `{subject}` is not PORTAL/COUNTRY of this process"));
+        let unknown = || {
+            StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
+        };
         let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
         let portal = self.portals.get(name).ok_or_else(unknown)?;
         let mut connection = self.pool.acquire().await?;

@@ -1,4 +1,6 @@
-//! Runs: creation, progress, and the move from one stage to the next.
+//! Runs: creation, reading, and how they end or are opened again.
+//!
+//! `progress` holds the stages of a run, `coverage` the postings that it is about.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,12 @@ use super::Page;
 use crate::domain::run::StageName;
 
 mod coverage;
+mod progress;
 
 pub use coverage::{Scope, coverage};
+use progress::waiting;
+pub use progress::{StageProgress, progress};
+pub(crate) use progress::{failures, has_stage, set_stage, set_up_to_date};
 
 /// Which postings a run covers and what is done to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -51,29 +57,6 @@ pub struct Run {
     pub stages: Vec<StageProgress>,
 }
 
-/// How far a stage of a run is.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageProgress {
-    /// Stage name.
-    pub stage: String,
-    /// `waiting`, `running`, `done`, `skipped` or `failed`.
-    pub state: String,
-    /// Tasks waiting for a worker.
-    pub ready: i64,
-    /// Tasks at work.
-    pub running: i64,
-    /// Tasks done.
-    pub done: i64,
-    /// Tasks given up.
-    pub failed: i64,
-    /// Postings or skills that needed no work.
-    pub up_to_date: i64,
-    /// First task created.
-    pub started_at: Option<DateTime<Utc>>,
-    /// Last task ended.
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
 impl Run {
     /// The content of `run.json`: what ran, on which models, how much, how long.
     pub fn describe(&self) -> Value {
@@ -96,18 +79,6 @@ impl Run {
             "problems": self.problems,
             "facts": self.summary,
         })
-    }
-}
-
-impl StageProgress {
-    /// Wall time from the first task to the last, once the stage is over.
-    pub fn seconds(&self) -> Option<f64> {
-        Some((self.finished_at? - self.started_at?).as_seconds_f64())
-    }
-
-    /// Whether no task is ready or running.
-    pub fn is_idle(&self) -> bool {
-        self.ready == 0 && self.running == 0
     }
 }
 
@@ -165,27 +136,6 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     }))
 }
 
-/// Progress of each stage of a run, in order.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
-    sqlx::query_as!(
-        StageProgress,
-        r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
-               count(*) filter (where t.state = 'ready') as "ready!",
-               count(*) filter (where t.state = 'running') as "running!",
-               count(*) filter (where t.state = 'done' and t.message_type = 'process') as "done!",
-               count(*) filter (where t.state = 'failed') as "failed!"
-           from run_stage s left join task t on t.run_id = s.run_id and t.stage = s.stage
-           where s.run_id = $1
-           group by s.run_id, s.stage order by s.position"#,
-        run_id
-    )
-    .fetch_all(connection)
-    .await
-}
-
 /// Ids of the runs whose id begins with `prefix` (lower-case hexadecimal with hyphens), at most
 /// two.
 ///
@@ -241,91 +191,6 @@ pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::R
     .fetch_optional(connection)
     .await?;
     Ok(locked.is_some())
-}
-
-/// Whether the run includes a stage.
-///
-/// # Errors
-/// If the statement fails.
-pub(crate) async fn has_stage(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (select from run_stage where run_id = $1 and stage = $2) as "exists!""#,
-        run_id,
-        stage.name()
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// The distinct errors of a stage's failed tasks with their number, most frequent first, at most
-/// five.
-///
-/// # Errors
-/// If the statement fails.
-pub(crate) async fn failures(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows = sqlx::query!(
-        r#"select coalesce(last_error, 'unknown') as "error!", count(*) as "count!" from task
-           where run_id = $1 and stage = $2 and state = 'failed'
-           group by 1 order by 2 desc, 1 limit 5"#,
-        run_id,
-        stage.name()
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.error, row.count)).collect())
-}
-
-/// Moves a stage to another state and stamps its times.
-///
-/// # Errors
-/// If the statement fails.
-pub(crate) async fn set_stage(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-    state: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update run_stage set state = $3,
-             started_at = case when $3 = 'running' then coalesce(started_at, now()) else started_at end,
-             finished_at = case when $3 in ('done', 'failed', 'skipped') then now() else null end
-         where run_id = $1 and stage = $2",
-        run_id,
-        stage.name(),
-        state
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Records how many subjects of a stage needed no work.
-///
-/// # Errors
-/// If the statement fails.
-pub(crate) async fn set_up_to_date(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-    count: i64,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update run_stage set up_to_date = $3 where run_id = $1 and stage = $2",
-        run_id,
-        stage.name(),
-        count
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Adds a sentence to the run's problems, once.
@@ -456,23 +321,6 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     .fetch_all(connection)
     .await?;
     Ok(tasks.rows_affected())
-}
-
-/// What the stages of a run wait for, one sentence for each stage and reason: something that is
-/// away or busy.
-async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query!(
-        r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
-           from task where run_id = $1 and state in ('ready', 'running') and waiting_since is not null
-           group by 1, 2 order by 3, 1, 2 limit 5"#,
-        run_id
-    )
-    .fetch_all(connection)
-    .await?;
-    let sentence = |stage: &str, since: DateTime<Utc>, reason: &str| {
-        format!("{stage}: waiting since {} UTC: {reason}", since.format("%H:%M"))
-    };
-    Ok(rows.iter().map(|row| sentence(&row.stage, row.since, &row.reason)).collect())
 }
 
 /// Number of runs that are not over.

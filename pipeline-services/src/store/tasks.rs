@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval};
 use uuid::Uuid;
 
-use crate::{domain::run::StageName, stage::StageError};
+use crate::domain::run::StageName;
 
 /// Channel on which ready tasks are announced; the payload is the stage's name.
 pub const CHANNEL: &str = "observatory_task";
@@ -43,13 +43,9 @@ impl Task {
         self.message_type == "plan"
     }
 
-    /// The posting the task is about.
-    ///
-    /// # Errors
-    /// If the subject is not the id of one.
-    pub fn posting_id(&self) -> Result<Uuid, StageError> {
-        let wrong = |_| StageError::Fail(format!("subject `{}` is not a posting id", self.subject));
-        self.subject.parse().map_err(wrong)
+    /// The posting the task is about; `None` if its subject is not the id of one.
+    pub fn posting_id(&self) -> Option<Uuid> {
+        self.subject.parse().ok()
     }
 }
 

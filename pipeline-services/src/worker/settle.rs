@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{BatchReport, Worker, effects, pace::LONGEST_HINT, pace::jittered};
 use crate::{
-    stage::{Checkpoint, Outcome, StageError, chain},
+    stage::{Checkpoint, Outcome, StageError},
     store::{Connection, PgConnection, SqlError, SqlResult, tasks, tasks::Task},
+    telemetry::chain,
 };
 
 /// Tries of a transaction that fails for a passing reason.

@@ -17,13 +17,13 @@ use observatory_pipeline::testing::{
         StageName::{Embed, Enhance, Extract},
     },
     orchestrator::Orchestrator,
-    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, Stage, StageError},
+    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, Stage, StageError},
     store::{
         self, PgPool,
         runs::{self, Run},
         tasks::{self, NewTask, Task},
     },
-    worker::Worker,
+    worker::{ModuleConfig, Worker},
 };
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;

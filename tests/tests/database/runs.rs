@@ -8,14 +8,14 @@ use observatory_pipeline::testing::{
         skill::{EnhancedSkill, Maker, Makers, SkillKind},
     },
     orchestrator::Orchestrator,
-    stage::{Effect, ModuleConfig, Outcome, Stage, StageError},
+    stage::{Effect, Outcome, Stage, StageError},
     store::{
         PgPool, runs,
         runs::{Run, RunOptions},
         skills,
         tasks::Task,
     },
-    worker::Worker,
+    worker::{ModuleConfig, Worker},
 };
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ fn enhanced(task: &Task) -> Outcome {
         maker: Maker::Rules,
     };
     Ok(Effect::Enhanced {
-        job_id: task.posting_id()?,
+        job_id: task.posting_id().expect("a posting"),
         version: "test".to_owned(),
         duration_ms: 1.0,
         skills: vec![skill("Panadería", None), skill("Hornear", None), skill("Panadería", Some(0))],

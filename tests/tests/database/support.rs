@@ -150,7 +150,7 @@ impl Stage for Scripted {
 /// The effect of extracting [`mention`] from the task's posting.
 pub(crate) fn extracted(task: &Task) -> Outcome {
     Ok(Effect::Extracted {
-        job_id: task.posting_id()?,
+        job_id: task.posting_id().expect("a posting"),
         version: "test".to_owned(),
         duration_ms: 1.0,
         mentions: vec![mention()],
