@@ -14,14 +14,20 @@ use serde_json::json;
 
 use self::partition::{Failure, MAX_SHARE, Partition};
 use crate::{
-    domain::{cluster, run::StageName},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    domain::{
+        cluster,
+        run::{
+            StageName,
+            facts::{AnalyzeFacts, ClusterFacts, QualityMetrics},
+        },
+    },
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
         analyses::{Cluster, Clustering, Point},
         embeddings::{self, EmbeddingModel, SkillVector},
         runs::Run,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
@@ -137,13 +143,13 @@ fn cluster(
         .collect();
     let noise = found.labels.iter().filter(|label| label.is_none()).count();
     let space = Matrix::new(&found.space.coordinates, found.space.dims)?;
-    let metrics = json!({
-        "silhouette_score": quality::silhouette(space, &found.labels)?,
-        "davies_bouldin_index": quality::davies_bouldin(space, &found.labels)?,
-    });
+    let quality_metrics = QualityMetrics {
+        silhouette_score: quality::silhouette(space, &found.labels)?,
+        davies_bouldin_index: quality::davies_bouldin(space, &found.labels)?,
+    };
     Ok(Clustering {
         parameters: parameters(settings, &found),
-        results: results(&clusters, noise, skills.len(), &metrics),
+        results: results(&clusters, noise, skills.len(), quality_metrics),
         model_id: model.model_id,
         points: points(skills, &map, &found.labels),
         clusters,
@@ -218,17 +224,22 @@ fn results(
     clusters: &[Cluster],
     noise: usize,
     skills: usize,
-    metrics: &serde_json::Value,
-) -> serde_json::Value {
-    let described: Vec<_> = clusters
-        .iter()
-        .map(|cluster| {
-            json!({ "cluster_id": cluster.cluster_id, "label": cluster.label, "size": cluster.size,
-                "top_skills": cluster.top_skills, "cohesion_score": cluster.cohesion_score })
-        })
-        .collect();
-    json!({ "n_clusters": clusters.len(), "n_noise": noise, "n_skills": skills, "clusters": described,
-        "quality_metrics": metrics })
+    quality_metrics: QualityMetrics,
+) -> AnalyzeFacts {
+    let described = clusters.iter().map(|cluster| ClusterFacts {
+        cluster_id: cluster.cluster_id,
+        label: cluster.label.clone(),
+        size: cluster.size,
+        top_skills: cluster.top_skills.clone(),
+        cohesion_score: cluster.cohesion_score,
+    });
+    AnalyzeFacts {
+        n_clusters: clusters.len() as u64,
+        n_noise: noise as u64,
+        n_skills: skills as u64,
+        clusters: described.collect(),
+        quality_metrics,
+    }
 }
 
 #[async_trait]
@@ -243,7 +254,7 @@ impl Stage for AnalyzerStage {
         Ok(if skills == 0 {
             Plan { skipped: Some("there are no vectors to cluster".to_owned()), ..plan }
         } else {
-            Plan { tasks: vec![PlannedTask::other(run.run_id)], ..plan }
+            Plan { tasks: vec![Subject::other(run.run_id)], ..plan }
         })
     }
 

@@ -9,19 +9,21 @@ use std::{
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
     cache::{self, CachedEmbeddings, Limits},
-    domain::run::StageName,
+    domain::run::{
+        StageName,
+        facts::{EmbedFacts, RunFacts},
+    },
     inference::{EmbeddingModelInfo, InferenceError},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
         embeddings::{self as vectors, EmbeddingModel, ModelIdentity},
         runs::Run,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
@@ -182,12 +184,16 @@ impl Stage for Embedder {
         let (pending, up_to_date) = vectors::coverage(&mut connection, row.map(|row| row.model_id)).await?;
         let skipped =
             (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());
-        let facts = json!({ "model": info.name, "revision": info.revision, "dimensions": info.dimensions,
-            "languages": info.languages });
+        let facts = EmbedFacts {
+            model: Some(info.name),
+            revision: Some(info.revision),
+            dimensions: Some(info.dimensions),
+            languages: info.languages,
+        };
         Ok(Plan {
-            tasks: pending.into_iter().map(PlannedTask::other).collect(),
+            tasks: pending.into_iter().map(Subject::other).collect(),
             up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
+            facts: RunFacts { embed: Some(facts), ..RunFacts::default() },
             model: Some(model),
             problem: None,
             skipped,

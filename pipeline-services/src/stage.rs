@@ -9,17 +9,15 @@ mod error;
 
 use std::collections::BTreeMap;
 
-use async_trait::async_trait;
-use uuid::Uuid;
-
 use crate::{
-    domain::run::StageName,
+    domain::run::{Problem, StageName, facts::RunFacts},
     store::{
         embeddings::ModelIdentity,
         runs::Run,
-        tasks::{NewTask, Task},
+        tasks::{Subject, Task},
     },
 };
+use async_trait::async_trait;
 
 pub(crate) use checkpoint::Checkpoint;
 pub use checkpoint::Checkpoints;
@@ -31,43 +29,17 @@ pub use error::{Dependency, StageError};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// One task per subject.
-    pub tasks: Vec<PlannedTask>,
+    pub tasks: Vec<Subject>,
     /// Subjects that need no work.
     pub up_to_date: i64,
-    /// Version of the stage and what it works with, for the run's summary.
-    pub facts: serde_json::Map<String, serde_json::Value>,
+    /// What the stage works with in this run: its section, or nothing.
+    pub facts: RunFacts,
     /// The embedding model whose vectors searches and analyses read from now on.
     pub model: Option<ModelIdentity>,
     /// Something the run's reader should know, though the stage goes on.
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
     /// Set when the stage has nothing to work on, with the reason.
     pub skipped: Option<String>,
-}
-
-/// A subject of a stage.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedTask {
-    /// Posting id, skill id or run id.
-    pub subject: String,
-    /// The posting, where the subject is one.
-    pub job_id: Option<Uuid>,
-}
-
-impl PlannedTask {
-    /// A task about a posting.
-    pub fn posting(job_id: Uuid) -> Self {
-        Self { subject: job_id.to_string(), job_id: Some(job_id) }
-    }
-
-    /// A task about something else.
-    pub fn other(subject: impl ToString) -> Self {
-        Self { subject: subject.to_string(), job_id: None }
-    }
-
-    /// The task of `stage`.
-    pub fn into_task(self, stage: StageName) -> NewTask {
-        NewTask { stage, subject: self.subject, job_id: self.job_id }
-    }
 }
 
 /// Result of one task of a batch.

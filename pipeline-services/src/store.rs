@@ -90,6 +90,18 @@ pub enum StoreError {
     PgvectorTooOld(String),
 }
 
+/// Reads a text of a row as one of the values that its column may hold.
+///
+/// # Errors
+/// If it is none of them; the error names the column.
+fn text<T>(text: &str) -> sqlx::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
 /// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock
 /// or serialisation conflicts, a full disk, a transaction that was given up while its process
 /// slept.

@@ -17,7 +17,12 @@ pub mod domain {
 
     /// [`crate::domain::run`].
     pub mod run {
-        pub use crate::domain::run::StageName;
+        pub use crate::domain::run::{RunState, StageName, StageState};
+
+        /// [`crate::domain::run::facts`].
+        pub mod facts {
+            pub use crate::domain::run::facts::AnalyzeFacts;
+        }
     }
 
     /// [`crate::domain::skill`].
@@ -106,7 +111,7 @@ pub mod spreadsheet {
 
 /// [`crate::stage`].
 pub mod stage {
-    pub use crate::stage::{Checkpoints, Dependency, Effect, Outcome, Plan, PlannedTask, Stage, StageError};
+    pub use crate::stage::{Checkpoints, Dependency, Effect, Outcome, Plan, Stage, StageError};
 }
 
 /// [`crate::store`].
@@ -156,7 +161,8 @@ pub mod store {
     /// [`crate::store::tasks`].
     pub mod tasks {
         pub use crate::store::tasks::{
-            CHANNEL, LOSSES, NewTask, Task, claim, create, fail, finish, heartbeat, reap, release, retry,
+            CHANNEL, LOSSES, NewTask, Subject, Task, claim, create, fail, finish, heartbeat, reap, release,
+            retry,
         };
     }
 }

@@ -1,5 +1,7 @@
 //! `run`: start, watch and end runs.
 
+mod summary;
+
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,
     StageProgress, StartRunRequest, WatchRunRequest, orchestrator_service_client::OrchestratorServiceClient,
@@ -10,6 +12,7 @@ use crate::cli::Context;
 use crate::client::{Code, Connection, Status, answer, refusal};
 use crate::commands::text::{self, time};
 use crate::output::{LiveLine, Outcome, Table, progress};
+pub use summary::RunSummary;
 
 /// Process the stored postings: start, watch, list, cancel and retry runs.
 #[derive(Debug, clap::Args)]
@@ -301,8 +304,7 @@ impl std::fmt::Display for Shown<'_> {
         for problem in &run.problems {
             writeln!(f, "problem  {problem}")?;
         }
-        let report = &as_json(run)["facts"]["report"]["directory"];
-        match report.as_str() {
+        match RunSummary::of(run).facts.report.directory {
             Some(directory) => writeln!(f, "report   {directory}"),
             None => Ok(()),
         }

@@ -11,11 +11,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
 use crate::{
+    domain::run::facts::Tagger,
     enhancer::rules,
     extractor::{
         Extractor, NerEntity,
         oneshot::{self, Identified},
-        tagger::{Tagger, Taggers},
+        tagger::Taggers,
     },
     reading,
 };

@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use observatory_client::Secret;
 use serde::Deserialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -29,17 +28,20 @@ use super::{
 use crate::{
     domain::{
         posting::Document,
-        run::StageName,
+        run::{
+            StageName,
+            facts::{EnhanceFacts, RunFacts},
+        },
         skill::{EnhancedSkill, Makers, Mention},
     },
     inference::InferenceClient,
     reading,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
         skills,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
     vocabulary::{Vocabulary, VocabularySource},
 };
@@ -101,7 +103,7 @@ pub(crate) struct EnhancerStage {
 }
 
 /// A posting that is to be enhanced.
-struct Subject {
+struct Pending {
     job_id: Uuid,
     document: Document,
     mentions: Vec<Mention>,
@@ -140,9 +142,9 @@ impl EnhancerStage {
         }
     }
 
-    async fn enhance(&self, vocabulary: &Vocabulary, subject: Subject) -> Outcome {
+    async fn enhance(&self, vocabulary: &Vocabulary, subject: Pending) -> Outcome {
         let started = Instant::now();
-        let Subject { job_id, document, mentions } = subject;
+        let Pending { job_id, document, mentions } = subject;
         let known = Knowledge { taxonomy: vocabulary.taxonomy.as_deref(), lexicon: &vocabulary.lexicon };
         let skills = match &self.asked {
             Some(asked) => self.by_model(asked, &document, &mentions, known).await?,
@@ -230,11 +232,11 @@ impl Stage for EnhancerStage {
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.is_empty();
         let made_by = if self.asked.is_some() { makers.model } else { "rules".to_owned() };
-        let facts = json!({ "version": version, "made_by": made_by });
+        let facts = EnhanceFacts { version: Some(version), made_by: Some(made_by) };
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
+            facts: RunFacts { enhance: Some(facts), ..RunFacts::default() },
             skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
             ..Plan::default()
         })
@@ -262,7 +264,7 @@ impl Stage for EnhancerStage {
             match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
                 Ok(mentions) => {
                     let document = documents.remove(&job_id).unwrap_or_default();
-                    subjects.push(Subject { job_id, document, mentions });
+                    subjects.push(Pending { job_id, document, mentions });
                 }
                 Err(unreadable) => {
                     let reason = unreadable.to_string();

@@ -13,7 +13,6 @@ use std::{
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -22,13 +21,19 @@ use super::{
     tagger::{Choice, Taggers},
 };
 use crate::{
-    domain::{posting::Document, run::StageName},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
+    domain::{
+        posting::Document,
+        run::{
+            Problem, StageName,
+            facts::{ExtractFacts, RunFacts},
+        },
+    },
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
         skills,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
     vocabulary::{Vocabulary, VocabularySource},
 };
@@ -106,10 +111,10 @@ impl ExtractorStage {
     /// The taggers that the plan of a run chose.
     async fn chosen(&self, run_id: Uuid) -> Result<Choice, StageError> {
         let run = runs::get(&mut *self.pool.acquire().await?, run_id).await?;
-        let facts = run.and_then(|run| run.summary.get("extract")?.get("taggers").cloned());
-        let taggers = facts.map(serde_json::from_value).transpose();
-        let taggers = taggers.map_err(|error| StageError::Fail(format!("the run's taggers: {error}")))?;
-        Ok(Choice { taggers: taggers.unwrap_or_default(), problem: None })
+        let facts = run.map(|run| run.facts()).transpose();
+        let facts = facts.map_err(|error| StageError::Fail(format!("the run's facts: {error}")))?;
+        let planned = facts.and_then(|facts| facts.extract).unwrap_or_default();
+        Ok(Choice { taggers: planned.taggers, problem: None })
     }
 
     /// Outcomes of postings of one run; a posting that is no longer stored has none.
@@ -180,13 +185,18 @@ impl Stage for ExtractorStage {
         let lexicon = extractor.lexicon();
         let taxonomy =
             extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));
-        let facts = json!({ "version": version, "lexicon": lexicon.digest(),
-            "lexicon_entries": lexicon.entries().len(), "taxonomy": taxonomy, "taggers": choice.taggers });
+        let facts = ExtractFacts {
+            version: Some(version),
+            lexicon: Some(lexicon.digest().to_owned()),
+            lexicon_entries: lexicon.entries().len(),
+            taxonomy,
+            taggers: choice.taggers,
+        };
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
-            problem: choice.problem,
+            facts: RunFacts { extract: Some(facts), ..RunFacts::default() },
+            problem: choice.problem.map(Problem::general),
             skipped: nothing.then(|| "no stored posting matches the run's filters".to_owned()),
             ..Plan::default()
         })

@@ -5,11 +5,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 use super::NerEntity;
 use crate::{
-    domain::posting::{Document, Field},
+    domain::{
+        posting::{Document, Field},
+        run::facts::Tagger,
+    },
     inference::{ClassifierInfo, InferenceClient, LabelledSpan},
     stage::{Dependency, StageError},
 };
@@ -19,17 +20,8 @@ const TEXTS_PER_REQUEST: usize = 8;
 /// Pause between two looks for a server that is starting.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A served model that marks skills.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tagger {
-    /// Name in the model store.
-    pub name: String,
-    /// Digest of its files.
-    pub revision: String,
-}
-
 /// What a run works with.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Choice {
     /// Taggers, in the server's order.
     pub taggers: Vec<Tagger>,

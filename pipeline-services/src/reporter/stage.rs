@@ -20,12 +20,12 @@ use super::{
 use crate::{
     domain::run::StageName,
     spreadsheet::Dialect,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
         reports::Artefact,
         runs::{self, Run},
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
@@ -169,7 +169,7 @@ impl Stage for ReporterStage {
     }
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
-        Ok(Plan { tasks: vec![PlannedTask::other(run.run_id)], ..Plan::default() })
+        Ok(Plan { tasks: vec![Subject::other(run.run_id)], ..Plan::default() })
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {

@@ -21,9 +21,17 @@ use super::{
     portal::Permission,
 };
 use crate::{
-    domain::run::StageName,
-    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
-    store::{PgPool, countries, postings, runs::Run, tasks::Task, visits},
+    domain::run::{
+        Problem, StageName,
+        facts::{RunFacts, ScrapeFacts},
+    },
+    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, Stage, StageError},
+    store::{
+        PgPool, countries, postings,
+        runs::Run,
+        tasks::{Subject, Task},
+        visits,
+    },
 };
 
 /// Listing pages and advertisements of a portal in a country, where nobody says how many: some
@@ -165,7 +173,7 @@ impl ScraperStage {
     }
 
     /// What the run's reader should know about a visit that is over.
-    fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<String> {
+    fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<Problem> {
         // Why a visit failed is told as the failure of its task.
         let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
         let limited = match report.stop {
@@ -181,7 +189,7 @@ impl ScraperStage {
             }
             (None, None, None) => return None,
         };
-        Some(format!("scrape: {subject}: {text}"))
+        Some(Problem::of(StageName::Scrape, format!("{subject}: {text}")))
     }
 }
 
@@ -279,28 +287,29 @@ impl Stage for ScraperStage {
                 if !enabled.contains(country) || !wanted(&run.options.countries, country) {
                     continue;
                 }
-                let task = PlannedTask::other(format!("{name}/{country}"));
+                let visit = format!("{name}/{country}");
                 let list = if self.may_visit(portal) { &mut tasks } else { &mut unasked };
-                list.push(task);
+                list.push(visit);
             }
         }
         // A portal that nobody answers for is none of the run's work, as long as there is other
         // work.
-        let left_out: Vec<&str> = unasked.iter().map(|task| task.subject.as_str()).collect();
-        let problem = (!left_out.is_empty() && !tasks.is_empty()).then(|| {
-            format!("scrape: not visited, since nobody asked for permission: {}", left_out.join(", "))
+        let problem = (!unasked.is_empty() && !tasks.is_empty()).then(|| {
+            let text = format!("not visited, since nobody asked for permission: {}", unasked.join(", "));
+            Problem::of(StageName::Scrape, text)
         });
         if tasks.is_empty() {
             tasks = unasked;
         }
-        let facts = json!({ "portals": self.portals.keys().collect::<Vec<_>>(),
-            "base_url": self.settings.base_url });
+        let facts = ScrapeFacts {
+            portals: self.portals.keys().cloned().collect(),
+            base_url: self.settings.base_url.clone(),
+        };
         Ok(Plan {
             problem,
             skipped: tasks.is_empty().then(|| "no portal matches the run's filters".to_owned()),
-            tasks,
-            up_to_date: 0,
-            facts: facts.as_object().cloned().unwrap_or_default(),
+            tasks: tasks.into_iter().map(Subject::Other).collect(),
+            facts: RunFacts { scrape: Some(facts), ..RunFacts::default() },
             ..Plan::default()
         })
     }

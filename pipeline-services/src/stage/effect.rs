@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use super::Plan;
 use crate::{
-    domain::skill::{EnhancedSkill, Makers, Mention},
+    domain::{
+        run::Problem,
+        skill::{EnhancedSkill, Makers, Mention},
+    },
     intake::Prepared,
     store::{analyses::Clustering, reports::Artefact, visits::VisitProgress},
 };
@@ -43,7 +46,7 @@ pub enum Effect {
         /// What the visit did, for the run's summary.
         summary: serde_json::Value,
         /// What was left out, in one sentence.
-        problem: Option<String>,
+        problem: Option<Problem>,
     },
     /// The mentions of a posting.
     Extracted {

@@ -4,6 +4,8 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::domain::run::facts::AnalyzeFacts;
+
 /// A cluster of skills.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
@@ -39,8 +41,8 @@ pub struct Point {
 pub struct Clustering {
     /// Parameters that made it.
     pub parameters: Value,
-    /// Published output: counts, clusters, quality metrics.
-    pub results: Value,
+    /// Published output.
+    pub results: AnalyzeFacts,
     /// Model of the vectors.
     pub model_id: i16,
     /// Clusters.
@@ -66,7 +68,7 @@ pub async fn replace(
          values ($1, 'clustering', $2, $3, $4) returning analysis_id",
         run_id,
         clustering.parameters,
-        clustering.results,
+        serde_json::to_value(&clustering.results).unwrap_or_default(),
         clustering.model_id
     )
     .fetch_one(&mut *connection)
@@ -126,7 +128,7 @@ pub(crate) struct StoredAnalysis {
     /// Parameters that made it.
     pub parameters: Value,
     /// Published output.
-    pub results: Value,
+    pub results: AnalyzeFacts,
     /// Name of the vectors' model.
     pub model_name: Option<String>,
 }
@@ -139,8 +141,7 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
 ) -> sqlx::Result<Option<StoredAnalysis>> {
-    sqlx::query_as!(
-        StoredAnalysis,
+    let row = sqlx::query!(
         r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?"
            from analysis_results a left join embedding_model m on m.model_id = a.model_id
            where a.analysis_type = 'clustering' and ($1::uuid is null or a.run_id = $1)
@@ -148,7 +149,16 @@ pub(crate) async fn find(
         run_id
     )
     .fetch_optional(connection)
-    .await
+    .await?;
+    Ok(row.map(|row| StoredAnalysis {
+        analysis_id: row.analysis_id,
+        run_id: row.run_id,
+        parameters: row.parameters,
+        // The clusters have rows of their own; figures that another release wrote in another way are
+        // as good as missing.
+        results: serde_json::from_value(row.results).unwrap_or_default(),
+        model_name: row.model_name,
+    }))
 }
 
 /// Clusters of an analysis, largest first.

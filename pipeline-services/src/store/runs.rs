@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Page;
-use crate::domain::run::StageName;
+use super::{Page, text};
+use crate::domain::run::{Problem, RunState, StageName, facts::RunFacts};
 
 mod coverage;
 mod progress;
@@ -41,13 +41,13 @@ pub struct RunOptions {
 pub struct Run {
     /// Key.
     pub run_id: Uuid,
-    /// `running`, `succeeded`, `partial`, `failed` or `cancelled`.
-    pub state: String,
+    /// How it is.
+    pub state: RunState,
     /// What was asked for.
     pub options: RunOptions,
     /// Why it failed or is partial; while it goes on, also what it waits for.
-    pub problems: Vec<String>,
-    /// Content of `run.json`.
+    pub problems: Vec<Problem>,
+    /// What each stage worked with and found, as it is stored; see [`Run::facts`].
     pub summary: Value,
     /// Start.
     pub created_at: DateTime<Utc>,
@@ -58,6 +58,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// What each stage worked with and found.
+    ///
+    /// # Errors
+    /// If a known key holds something of another type.
+    pub(crate) fn facts(&self) -> serde_json::Result<RunFacts> {
+        RunFacts::read(&self.summary)
+    }
+
     /// The content of `run.json`: what ran, on which models, how much, how long.
     pub fn describe(&self) -> Value {
         let stages: Vec<Value> = self
@@ -76,7 +84,7 @@ impl Run {
             "finished_at": self.finished_at,
             "options": self.options,
             "stages": stages,
-            "problems": self.problems,
+            "problems": self.problems.iter().map(Problem::to_string).collect::<Vec<_>>(),
             "facts": self.summary,
         })
     }
@@ -120,13 +128,14 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     .await?;
     let Some(row) = row else { return Ok(None) };
     let stages = progress(&mut *connection, run_id).await?;
-    let mut problems = row.problems;
-    if row.state == "running" {
+    let state = text(&row.state)?;
+    let mut problems: Vec<Problem> = row.problems.iter().map(|sentence| Problem::read(sentence)).collect();
+    if state == RunState::Running {
         problems.extend(waiting(connection, run_id).await?);
     }
     Ok(Some(Run {
         run_id: row.run_id,
-        state: row.state,
+        state,
         options: serde_json::from_value(row.options).unwrap_or_default(),
         problems,
         summary: row.summary,
@@ -153,14 +162,14 @@ pub(crate) async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sq
 /// If the statement fails.
 pub(crate) async fn list(
     connection: &mut PgConnection,
-    state: Option<&str>,
+    state: Option<RunState>,
     page: Page<Uuid>,
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select run_id from run
          where ($1::text is null or state = $1) and ($2::uuid is null or run_id < $2)
          order by run_id desc limit $3",
-        state,
+        state.map(RunState::name),
         page.after,
         page.size
     )
@@ -200,16 +209,31 @@ pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::R
 pub(crate) async fn add_problem(
     connection: &mut PgConnection,
     run_id: Uuid,
-    problem: &str,
+    problem: &Problem,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
         run_id,
-        problem
+        problem.to_string()
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Adds facts to those of the run; a section that it has already is replaced.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn add_facts(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    facts: &RunFacts,
+) -> sqlx::Result<()> {
+    if *facts == RunFacts::default() {
+        return Ok(());
+    }
+    merge_summary(connection, run_id, &facts.patch()).await
 }
 
 /// Merges `patch` into the run's summary.
@@ -231,11 +255,11 @@ pub(crate) async fn merge_summary(
 ///
 /// # Errors
 /// If the statement fails.
-pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
+pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: RunState) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
         run_id,
-        state
+        state.name()
     )
     .execute(connection)
     .await?;
@@ -247,7 +271,7 @@ pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str
 /// # Errors
 /// If a statement fails.
 pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
-    end(&mut *connection, run_id, "cancelled").await?;
+    end(&mut *connection, run_id, RunState::Cancelled).await?;
     sqlx::query!(
         "update task set state = 'cancelled', fence = fence + 1, lease_until = null, finished_at = now()
          where run_id = $1 and state in ('ready', 'running')",

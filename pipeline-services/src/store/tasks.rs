@@ -2,13 +2,14 @@
 //!
 //! Times are the database's: a worker's clock never decides about a lease.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval};
 use uuid::Uuid;
 
-use crate::domain::run::StageName;
+use super::text;
+use crate::domain::run::{MessageKind, StageName};
 
 /// Channel on which ready tasks are announced; the payload is the stage's name.
 pub const CHANNEL: &str = "observatory_task";
@@ -20,9 +21,9 @@ pub struct Task {
     pub task_id: i64,
     /// Run it belongs to.
     pub run_id: Uuid,
-    /// `plan` (make the stage's tasks of the run) or `process`.
-    pub message_type: String,
-    /// What it is about: a posting id, a skill id or a run id.
+    /// What is asked for.
+    pub kind: MessageKind,
+    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
@@ -40,7 +41,7 @@ pub struct Task {
 impl Task {
     /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
     pub fn is_plan(&self) -> bool {
-        self.message_type == "plan"
+        self.kind == MessageKind::Plan
     }
 
     /// The posting the task is about; `None` if its subject is not the id of one.
@@ -55,9 +56,39 @@ pub struct NewTask {
     /// Stage that will process it.
     pub stage: StageName,
     /// What it is about.
-    pub subject: String,
-    /// The posting, where it is about one.
-    pub job_id: Option<Uuid>,
+    pub subject: Subject,
+}
+
+/// What a new task is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A posting; the task goes when the posting does.
+    Posting(Uuid),
+    /// Something else that the stage knows by this text.
+    Other(String),
+}
+
+impl Subject {
+    /// Something that is known by its text.
+    pub fn other(subject: impl ToString) -> Self {
+        Self::Other(subject.to_string())
+    }
+
+    fn job_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Posting(job_id) => Some(*job_id),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Posting(job_id) => job_id.fmt(formatter),
+            Self::Other(text) => formatter.write_str(text),
+        }
+    }
 }
 
 fn interval(duration: Duration) -> PgInterval {
@@ -83,8 +114,8 @@ pub async fn create(
 ) -> sqlx::Result<u64> {
     let stages: Vec<String> = tasks.iter().map(|task| task.stage.name().to_owned()).collect();
     let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
-    let subjects: Vec<String> = tasks.iter().map(|task| task.subject.clone()).collect();
-    let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.job_id).collect();
+    let subjects: Vec<String> = tasks.iter().map(|task| task.subject.to_string()).collect();
+    let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.subject.job_id()).collect();
     let created = sqlx::query!(
         "insert into task (source_module, target_module, run_id, stage, subject, job_id, max_retries)
          select $1, target, $2, stage, subject, job_id, $3
@@ -144,8 +175,7 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> sqlx::Result<Vec<Task>> {
-    sqlx::query_as!(
-        Task,
+    let rows = sqlx::query!(
         r#"with candidate as (
              select task_id, alone, priority, run_at from task
              where stage = $1 and state = 'ready' and run_at <= now()
@@ -163,7 +193,22 @@ pub async fn claim(
         interval(lease)
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Task {
+                task_id: row.task_id,
+                run_id: row.run_id,
+                kind: text(&row.message_type)?,
+                subject: row.subject,
+                payload: row.payload,
+                retry_count: row.retry_count,
+                max_retries: row.max_retries,
+                waited_seconds: row.waited_seconds,
+                fence: row.fence,
+            })
+        })
+        .collect()
 }
 
 /// Extends every lease of a worker; returns how many it still holds.

@@ -21,7 +21,7 @@ use observatory_pipeline::testing::{
     store::{
         self, PgPool,
         runs::{self, Run},
-        tasks::{self, NewTask, Task},
+        tasks::{self, NewTask, Subject, Task},
     },
     worker::{ModuleConfig, Worker},
 };
@@ -152,7 +152,7 @@ async fn with_tasks(pool: &PgPool, count: u32) -> (Uuid, Vec<Uuid>) {
     let ids: Vec<Uuid> = stored.into_iter().map(id_of).collect();
     let run_id = start(pool, &[Extract]).await;
     let new: Vec<NewTask> =
-        ids.iter().map(|id| NewTask { stage: Extract, subject: id.to_string(), job_id: Some(*id) }).collect();
+        ids.iter().map(|id| NewTask { stage: Extract, subject: Subject::Posting(*id) }).collect();
     let mut connection = pool.acquire().await.unwrap();
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), u64::from(count));
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), 0);
@@ -254,7 +254,7 @@ async fn the_processed_flag_follows_the_tasks(pool: PgPool) {
     assert_eq!(processed(&pool).await, 2);
     // New work on one of them opens it again, and its removal closes it.
     let again = start(&pool, &[Enhance]).await;
-    let task = NewTask { stage: Enhance, subject: ids[0].to_string(), job_id: Some(ids[0]) };
+    let task = NewTask { stage: Enhance, subject: Subject::Posting(ids[0]) };
     tasks::create(&mut pool.acquire().await.unwrap(), again, "test", &[task], 0).await.unwrap();
     assert_eq!(processed(&pool).await, 1);
     sqlx::query("delete from task where run_id = $1").bind(again).execute(&pool).await.unwrap();
@@ -324,7 +324,7 @@ async fn waiting_costs_no_try_and_ends_with_patience(pool: PgPool) {
     assert!((890.0..=900.0).contains(&longest), "a hint is capped: {longest} s");
     let run = runs::get(&mut pool.acquire().await.unwrap(), run_id).await.unwrap().unwrap();
     assert_eq!(run.problems.len(), 1, "{:?}", run.problems);
-    let told = &run.problems[0];
+    let told = run.problems[0].to_string();
     assert!(told.starts_with("extract: waiting since ") && told.ends_with(": connection refused"), "{told}");
     for _ in 0..20 {
         sqlx::query("update task set run_at = now()").execute(&pool).await.unwrap();

@@ -17,13 +17,13 @@ use observatory_pipeline::testing::{
         skill::{Mention, Method, SkillKind},
     },
     intake,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         self, PgPool,
         embeddings::ModelIdentity,
         postings::Stored,
         runs::{Run, RunOptions},
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 use uuid::Uuid;
@@ -122,7 +122,7 @@ impl Stage for Scripted {
         let mut connection = self.pool.acquire().await?;
         let coverage = store::runs::coverage(&mut connection, run, self.stage, "test").await?;
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
             ..Plan::default()
         })

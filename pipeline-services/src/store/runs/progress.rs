@@ -8,15 +8,18 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::run::StageName;
+use crate::{
+    domain::run::{Problem, StageName, StageState},
+    store::text,
+};
 
 /// How far a stage of a run is.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageProgress {
-    /// Stage name.
-    pub stage: String,
-    /// `waiting`, `running`, `done`, `skipped` or `failed`.
-    pub state: String,
+    /// Stage.
+    pub stage: StageName,
+    /// How it is.
+    pub state: StageState,
     /// Tasks waiting for a worker.
     pub ready: i64,
     /// Tasks at work.
@@ -50,8 +53,7 @@ impl StageProgress {
 /// # Errors
 /// If the statement fails.
 pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
-    sqlx::query_as!(
-        StageProgress,
+    let rows = sqlx::query!(
         r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
                count(*) filter (where t.state = 'ready') as "ready!",
                count(*) filter (where t.state = 'running') as "running!",
@@ -63,7 +65,22 @@ pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Resu
         run_id
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(StageProgress {
+                stage: text(&row.stage)?,
+                state: text(&row.state)?,
+                ready: row.ready,
+                running: row.running,
+                done: row.done,
+                failed: row.failed,
+                up_to_date: row.up_to_date,
+                started_at: row.started_at,
+                finished_at: row.finished_at,
+            })
+        })
+        .collect()
 }
 
 /// Whether the run includes a stage.
@@ -114,7 +131,7 @@ pub(crate) async fn set_stage(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
-    state: &str,
+    state: StageState,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update run_stage set state = $3,
@@ -123,7 +140,7 @@ pub(crate) async fn set_stage(
          where run_id = $1 and stage = $2",
         run_id,
         stage.name(),
-        state
+        state.name()
     )
     .execute(connection)
     .await?;
@@ -153,7 +170,7 @@ pub(crate) async fn set_up_to_date(
 
 /// What the stages of a run wait for, one sentence for each stage and reason: something that is
 /// away or busy.
-pub(super) async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<String>> {
+pub(super) async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<Problem>> {
     let rows = sqlx::query!(
         r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
            from task where run_id = $1 and state in ('ready', 'running') and waiting_since is not null
@@ -162,8 +179,10 @@ pub(super) async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx
     )
     .fetch_all(connection)
     .await?;
-    let sentence = |stage: &str, since: DateTime<Utc>, reason: &str| {
-        format!("{stage}: waiting since {} UTC: {reason}", since.format("%H:%M"))
-    };
-    Ok(rows.iter().map(|row| sentence(&row.stage, row.since, &row.reason)).collect())
+    rows.iter()
+        .map(|row| {
+            let told = format!("waiting since {} UTC: {}", row.since.format("%H:%M"), row.reason);
+            Ok(Problem::of(text(&row.stage)?, told))
+        })
+        .collect()
 }
