@@ -1,4 +1,7 @@
 //! Vectors to clusters.
+//!
+//! Equal vectors give equal clusters on every processor, and vectors that differ by rounding all
+//! but the same ones. Which parameters were used, and why others, is part of the result.
 
 mod partition;
 
@@ -38,7 +41,7 @@ const TOP_SKILLS: usize = 10;
 pub(crate) const SETTINGS: [&str; 7] =
     ["n_neighbors", "min_dist", "seed", "n_components", "min_cluster_size", "min_samples", "engine"];
 
-/// What only the analyzer understands.
+/// Settings of the analyzer.
 ///
 /// The map is UMAP's, with the published parameters. Clusters are not sought on it, since it is
 /// another one whenever the last bits of a vector are others, but among the eigenvectors of the

@@ -1,4 +1,7 @@
 //! The gRPC services of the pipeline.
+//!
+//! It hides the port, its layers and health; the services translate between messages and the
+//! modules that do the work, and errors become statuses in one place.
 
 pub(crate) mod access;
 mod error;

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     pub memory: Limits,
     /// In files.
     pub disk: Limits,
-    /// Where the files are; without a directory there are none.
+    /// Directory of the files; without one there are none.
     pub directory: Option<PathBuf>,
 }
 

@@ -90,8 +90,7 @@ impl Role {
 /// Every stage, in order.
 pub(crate) const STAGES: [StageName; 6] = StageName::ALL;
 
-/// The block of a module that the file does not mention. Nobody visits portals without having said
-/// so.
+/// The block of a module that the file does not mention. The scraper is opt-in.
 fn default_module(stage: StageName) -> ModuleConfig {
     ModuleConfig { enabled: stage != StageName::Scrape, ..ModuleConfig::default() }
 }
@@ -128,8 +127,7 @@ struct Options {
     /// Directory that receives reports
     #[arg(long, env = "OBSERVATORY_REPORTS", default_value = "reports", global = true)]
     reports_dir: PathBuf,
-    /// Directory that keeps vectors of texts that were embedded before; none are kept in files
-    /// without one
+    /// Directory of the on-disk embedding cache; no disk cache if unset
     #[arg(long, env = "OBSERVATORY_CACHE", global = true)]
     cache_dir: Option<PathBuf>,
     /// Seconds that work in flight may take after a request to stop
@@ -165,15 +163,15 @@ pub(crate) struct Config {
     pub llm_api_key: Option<Secret>,
     /// gRPC address.
     pub listen: SocketAddr,
-    /// Who may call there, how, and how much at a time.
+    /// Callers: their rights, their connections and their number.
     pub callers: CallerOptions,
     /// Metrics address.
     pub metrics_listen: SocketAddr,
-    /// Where bound addresses are written.
+    /// File that receives the bound addresses.
     pub announce_file: Option<PathBuf>,
-    /// Where reports go.
+    /// Directory of reports.
     pub reports_dir: PathBuf,
-    /// Where vectors are kept in files.
+    /// Directory of the cache of vectors.
     pub cache_dir: Option<PathBuf>,
     /// Seconds for work in flight after a request to stop.
     pub drain_seconds: u64,

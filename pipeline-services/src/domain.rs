@@ -1,4 +1,7 @@
 //! Plain types of the domain; no I/O.
+//!
+//! Nothing here knows SQL, gRPC or a file; everything else may depend on these types, and they on
+//! nothing but each other.
 
 pub(crate) mod cluster;
 pub(crate) mod posting;

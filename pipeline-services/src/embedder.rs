@@ -1,4 +1,7 @@
 //! Skills to vectors.
+//!
+//! A plan names the server's model, which the worker activates; batches embed with the active one.
+//! A vector that is not finite and of unit length never gets this far: the client refuses it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,7 +36,7 @@ const LOADING: Duration = Duration::from_secs(120);
 /// See `LOADING`.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What only the embedder understands.
+/// Settings of the embedder.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {

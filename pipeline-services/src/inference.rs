@@ -1,4 +1,7 @@
 //! The only client of the inference server.
+//!
+//! It hides gRPC, credentials, time limits and prompts' names. A vector that it returns is
+//! finite and of unit length.
 
 mod chat;
 

@@ -1,4 +1,7 @@
 //! Moves runs from stage to stage and returns the tasks of lost workers.
+//!
+//! Any number of processes may do so at once: a run is moved under a row lock, and moving it again
+//! changes nothing. It knows the order of the stages and nothing of what they do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,12 +21,13 @@ use crate::{
     telemetry::chain,
 };
 
-/// Pause between two looks at the active runs.
+/// Pause between two looks at the active runs: over its six stages a run loses at most about a
+/// second.
 const TICK: Duration = Duration::from_millis(200);
 /// Longest pause between two looks for lost workers.
 const REAP: Duration = Duration::from_secs(5);
 
-/// Why a run cannot be started.
+/// The reason why a run cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Something asked for does not exist or makes no sense; the text names it and what is allowed.

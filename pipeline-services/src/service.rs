@@ -1,4 +1,7 @@
 //! Start-up and shutdown of a process: check, bind, announce, work, drain.
+//!
+//! Nothing is served before the configuration was checked whole and the schema is recent enough; a
+//! request to stop gives work in flight its time and then gives back what is claimed.
 
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

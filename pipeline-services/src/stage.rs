@@ -1,7 +1,7 @@
 //! The module interface that every stage shares: plan, process, validate_input, metrics, cleanup.
 //!
-//! It hides the six stages from the worker, which knows no other way to them, and the queue from the
-//! stages: they see a run or a batch of tasks, and hand back effects and errors.
+//! It hides the six stages from the worker, which knows no other way to them, and the queue from
+//! the stages: they see a run or a batch of tasks, and hand back effects and errors.
 
 mod checkpoint;
 mod effect;
@@ -25,7 +25,7 @@ pub use effect::Effect;
 pub(crate) use error::panicked;
 pub use error::{Dependency, StageError};
 
-/// What a stage has to do for a run.
+/// The work of a stage for a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// One task per subject.
@@ -36,7 +36,7 @@ pub struct Plan {
     pub facts: RunFacts,
     /// The embedding model whose vectors searches and analyses read from now on.
     pub model: Option<ModelIdentity>,
-    /// Something the run's reader should know, though the stage goes on.
+    /// Something the run's reader should know; the stage goes on.
     pub problem: Option<Problem>,
     /// Set when the stage has nothing to work on, with the reason.
     pub skipped: Option<String>,

@@ -1,4 +1,7 @@
 //! All SQL of the pipeline: free functions on a connection, one file per aggregate.
+//!
+//! Nothing outside of this module names sqlx or pgvector. Texts of rows that stand for a closed
+//! list become types here, and an unknown one is an error that names its column.
 
 pub(crate) mod analyses;
 pub(crate) mod countries;

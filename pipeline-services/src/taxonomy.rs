@@ -1,4 +1,7 @@
 //! A taxonomy in memory: concepts by URI and by name, and linking to them.
+//!
+//! Concepts are found by preferred labels; alternative ones count only where they resemble one,
+//! since taxonomies list narrower and neighbouring things there.
 
 pub(crate) mod csv_form;
 pub(crate) mod esco;
@@ -95,7 +98,7 @@ pub struct Loaded {
     pub concepts: Vec<Concept>,
     /// Relations between these concepts.
     pub relations: Vec<Relation>,
-    /// Relations left out because an end is no concept of the files (a group, say).
+    /// Relations left out because an end is not among the concepts (a group, say).
     pub skipped_relations: usize,
 }
 

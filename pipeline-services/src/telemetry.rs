@@ -1,4 +1,7 @@
 //! Logs: text on a terminal, JSON elsewhere; `OBSERVATORY_LOG` filters them.
+//!
+//! Messages are constant and values are fields; an error is the field `error.message`, its causes
+//! on one line.
 
 use std::io::IsTerminal;
 

@@ -1,4 +1,7 @@
 //! What the extractor and the enhancer know: the lexicon and the active taxonomy.
+//!
+//! The same vocabulary is handed out until the active taxonomy changes, so that two batches of one
+//! plan read with the same words.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Runs and the state of the stack.
+//!
+//! States of the domain become those of the contract, and a run's own summary goes out as JSON.
 
 use std::{pin::Pin, time::Duration};
 

@@ -1,4 +1,7 @@
 //! The module interface over gRPC.
+//!
+//! It works on the stages of this process alone; a batch that a caller starts goes on when the
+//! caller leaves.
 
 use std::sync::Arc;
 

@@ -47,7 +47,7 @@ pub struct NewPosting {
     pub external_id: Option<String>,
     /// ISO 3166-1 alpha-2.
     pub country: String,
-    /// Where the advertisement was seen.
+    /// Address at which the advertisement was seen.
     pub url: String,
     /// Title.
     pub title: String,

@@ -31,7 +31,7 @@ pub(crate) enum ResponseFormat {
     Text,
 }
 
-/// Where and how to ask.
+/// Address and manner of the requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Base URL, up to and with `/v1`.
@@ -71,7 +71,7 @@ struct Message {
     content: Option<String>,
 }
 
-/// Why there is no usable text.
+/// The reason for a missing text.
 #[derive(Debug)]
 pub(crate) enum GenerateError {
     /// The endpoint could not be asked, or refused.
@@ -104,7 +104,7 @@ impl Endpoint {
                 .timeout(options.timeout)
                 .redirect(reqwest::redirect::Policy::none())
         };
-        // A bare container holds no certificates: http can be had all the same.
+        // A bare container holds no certificates; plain HTTP works without them.
         let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
         let client = client.map_err(|error| anyhow::anyhow!("no HTTP client: {}", chain(&error)))?;
         Ok(Self { client, options })

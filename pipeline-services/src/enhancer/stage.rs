@@ -1,4 +1,7 @@
 //! The enhancer as a stage: mentions to enhanced skills.
+//!
+//! Which version made a posting's rows decides whether they are up to date: it changes with the
+//! rules, the vocabulary, the model and the prompt.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -46,7 +49,7 @@ use crate::{
     vocabulary::{Vocabulary, VocabularySource},
 };
 
-/// What only the enhancer understands.
+/// Settings of the enhancer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -284,7 +287,8 @@ impl Stage for EnhancerStage {
             })
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
-        // Without an outcome its rows are there, or the task of another run in this batch writes them.
+        // Without an outcome its rows are there, or the task of another run in this batch writes
+        // them.
         let outcome = |task: &Task| {
             let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
             outcomes.remove(&job_id).unwrap_or(Ok(Effect::UpToDate))

@@ -1,4 +1,7 @@
 //! The phrases by which advertisements introduce skills, from `patterns.toml`.
+//!
+//! The file is checked whole when it is read; a name or a value that is not allowed is an error
+//! with its key.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,7 @@
 //! What surrounds the words of a field: sections, sentences, and what speaks for or against a name.
+//!
+//! It judges names and finds none: candidates ask it whether a word may name a skill where it
+//! stands.
 
 use super::{
     candidate::Candidate,

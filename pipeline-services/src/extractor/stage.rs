@@ -1,4 +1,7 @@
 //! The extractor as a stage: the current extractor, and postings to mentions.
+//!
+//! The plan chooses the served taggers of a run and every batch follows it, so that a server that
+//! is away for a moment delays work and changes no mention.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,7 +41,7 @@ use crate::{
     vocabulary::{Vocabulary, VocabularySource},
 };
 
-/// What only the extractor understands.
+/// Settings of the extractor.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {

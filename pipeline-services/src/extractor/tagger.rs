@@ -54,7 +54,7 @@ impl Taggers {
     /// that is loading.
     ///
     /// # Errors
-    /// If a tagger that was asked for by name cannot be had.
+    /// If a tagger that was asked for by name is not available.
     pub(crate) async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
         if self.wanted.as_ref().is_some_and(Vec::is_empty) || !self.inference.is_configured() {
             return self.without("no inference server is configured");

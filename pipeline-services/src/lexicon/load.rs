@@ -1,4 +1,6 @@
 //! Reading lexicon files with errors that name the place.
+//!
+//! A lexicon is read whole or not at all; every problem names file, line and column.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,7 @@
 //! Titles of occupations as Latin American advertisements write them, with the concepts they mean.
+//!
+//! A title is looked up by its words, so that gender, number, articles and prepositions do not
+//! matter.
 
 use std::collections::{HashMap, hash_map::Entry};
 

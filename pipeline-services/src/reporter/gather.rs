@@ -1,4 +1,7 @@
 //! Reads the figures of a run into a report document.
+//!
+//! All SQL is in `store`; here rows become the parts of a document, and what a run worked
+//! with becomes its models, notices and methods.
 
 use std::collections::HashMap;
 
@@ -40,7 +43,7 @@ pub(super) struct Edition {
     pub(super) language: Language,
     /// Whether the advertisements are invented.
     pub(super) invented: bool,
-    /// Who answers for it.
+    /// Person or institution that answers for it.
     pub(super) publication: Publication,
 }
 

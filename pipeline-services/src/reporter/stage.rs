@@ -1,4 +1,7 @@
 //! The reporter as a stage: figures to files.
+//!
+//! A report lies below the configured directory or nowhere: a caller's folder is checked before
+//! anything is written.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +35,7 @@ use crate::{
 /// Keys of [`Settings`].
 pub(crate) const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
 
-/// What only the reporter understands.
+/// Settings of the reporter.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -42,9 +45,9 @@ pub struct Settings {
     pub language: Language,
     /// Whether the advertisements are invented for demonstration, which page 1 then says.
     pub invented: bool,
-    /// Who publishes the reports.
+    /// Publisher of the reports.
     pub author: Option<String>,
-    /// Where questions about them go.
+    /// Address for questions about them.
     pub contact: Option<String>,
     /// Licence of their figures.
     pub licence: Option<String>,

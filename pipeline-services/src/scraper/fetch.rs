@@ -44,7 +44,7 @@ pub(crate) use reach::Reach;
 
 /// Age at which a robots.txt is asked for again (RFC 9309 §2.4).
 const ROBOTS_TTL: Duration = Duration::from_secs(24 * 3_600);
-/// The same for one that could not be had.
+/// The same for one that could not be fetched.
 const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 /// Redirects followed for robots.txt (RFC 9309 §2.3.1.2).
 const ROBOTS_REDIRECTS: usize = 5;
@@ -138,7 +138,7 @@ impl Fetcher {
     /// Fetches a page politely; what happens is also added to `own`.
     ///
     /// # Errors
-    /// Why the page could not be had.
+    /// The reason why the page could not be fetched.
     pub(crate) async fn fetch(&self, request: &Request, own: &Counters) -> Result<Page, FetchError> {
         let tally = Tally { total: &self.total, own };
         let mut hop = request.clone();
@@ -210,8 +210,8 @@ impl Fetcher {
         Err(FetchError::RobotsDenied { url: hop.url.to_string() })
     }
 
-    /// The rules of a host, or why they cannot be had. Only one request asks; the others wait for
-    /// it.
+    /// The rules of a host, or why they cannot be fetched. Only one request asks; the others wait
+    /// for it.
     async fn robots(&self, host: &Host, url: &Url, tally: Tally<'_>) -> Result<Arc<Robots>, String> {
         let mut cached = host.robots.lock().await;
         if let Some((until, verdict)) = &*cached

@@ -1,4 +1,7 @@
 //! The scraper as a stage: portals to postings.
+//!
+//! A visit is one task for each portal and country. It is stored page by page through checkpoints,
+//! and another worker goes on where the last one was lost.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -39,7 +42,8 @@ use crate::{
 const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
-/// Longest time that a portal may make a visit wait; for longer the visit is put off.
+/// Longest time that a portal may hold up a visit; a longer wait puts the visit off, and frees its
+/// worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Keys of [`Settings`].
 pub(crate) const SETTINGS: [&str; 10] = [
@@ -55,7 +59,7 @@ pub(crate) const SETTINGS: [&str; 10] = [
     "without_permission",
 ];
 
-/// What only the scraper understands.
+/// Settings of the scraper.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -65,7 +69,7 @@ pub(crate) struct Settings {
     pub portals: Vec<String>,
     /// Address that stands for the portals' own, with `{portal}` and `{country}`.
     pub base_url: Option<String>,
-    /// Who answers for the visits: a web or e-mail address in the user agent.
+    /// Web or e-mail address, sent in the user agent, of whoever answers for the visits.
     pub contact: Option<String>,
     /// What to search for; the portal file's own queries when empty.
     pub queries: Vec<String>,
@@ -250,7 +254,7 @@ fn fetch_options(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Res
     Ok(options)
 }
 
-/// Where the operator's `base_url` leads for each portal and country.
+/// The addresses to which the operator's `base_url` leads, by portal and country.
 fn own_addresses(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<Vec<Url>> {
     const PLACE: &str = "modules.scraper.settings.base_url";
     let Some(base_url) = settings.base_url.as_deref() else { return Ok(Vec::new()) };

@@ -16,13 +16,13 @@ pub struct Checkpoint {
     pub task: Task,
     /// What is to be written.
     pub effect: Effect,
-    /// Where the task goes on if its worker is lost: its payload from now on.
+    /// The place from which another worker goes on: the payload of the task from now on.
     pub payload: Value,
     written: oneshot::Sender<Result<(), StageError>>,
 }
 
 impl Checkpoint {
-    /// Tells the stage what became of it.
+    /// Tells the stage whether it was written.
     pub fn answer(self, result: Result<(), StageError>) {
         // A stage that no longer listens was given up.
         let _ = self.written.send(result);

@@ -1,7 +1,7 @@
 //! What a stage wants written, as data.
 //!
-//! An effect holds everything that its rows need, so that the worker can write it without asking the
-//! stage again, and repeat a transaction that lost a deadlock.
+//! An effect holds everything that its rows need, so that the worker can write it without asking
+//! the stage again, and repeat a transaction that lost a deadlock.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     store::{analyses::Clustering, reports::Artefact, visits::VisitProgress},
 };
 
-/// What a stage wants written; the worker writes it and ends the task in one transaction.
+/// Rows that a stage wants written; the worker writes it and ends the task in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// The rows of the subject are those that the stage would write.
@@ -94,7 +94,7 @@ pub enum Effect {
     Analyzed(Box<Clustering>),
     /// The report of a run.
     Reported {
-        /// Where the files are.
+        /// Directory of the files.
         directory: String,
         /// Files.
         artefacts: Vec<Artefact>,

@@ -9,7 +9,7 @@ use crate::{
     telemetry::chain,
 };
 
-/// What stages ask and cannot do without.
+/// Services that stages cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     /// PostgreSQL.
@@ -29,17 +29,17 @@ impl Dependency {
     }
 }
 
-/// Why a stage could not finish a task. The worker alone decides about delays.
+/// The reason why a stage could not finish a task. The worker alone decides about delays.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StageError {
     /// Something the task depends on is away or busy: it waits, at the cost of no try.
     #[error("{reason}")]
     Unavailable {
-        /// What is away.
+        /// The service that is away.
         dependency: Dependency,
-        /// What it said, or how it could not be reached.
+        /// Its answer, or the error of the connection.
         reason: String,
-        /// When it wants to be asked again, if it said so.
+        /// Its own hint when to ask again.
         after: Option<Duration>,
     },
     /// Another try may succeed.

@@ -1,4 +1,6 @@
 //! Results of the analyzer.
+//!
+//! A run has one clustering; storing another replaces it with its clusters and points.
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -21,7 +23,7 @@ pub struct Cluster {
     pub cohesion_score: f64,
 }
 
-/// Where a skill lies on the map.
+/// Place of a skill on the map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// Skill.
@@ -154,8 +156,8 @@ pub(crate) async fn find(
         analysis_id: row.analysis_id,
         run_id: row.run_id,
         parameters: row.parameters,
-        // The clusters have rows of their own; figures that another release wrote in another way are
-        // as good as missing.
+        // The clusters have rows of their own; figures in the form of another release count as
+        // missing.
         results: serde_json::from_value(row.results).unwrap_or_default(),
         model_name: row.model_name,
     }))

@@ -1,4 +1,7 @@
 //! Embedding models and the vectors of skills.
+//!
+//! Vectors of several models lie side by side; one model is active, and searches and analyses read
+//! its vectors. The dimension belongs to the model.
 
 use pgvector::Vector;
 use sqlx::PgConnection;

@@ -1,4 +1,7 @@
 //! The figures of a report, over the postings that a run covers.
+//!
+//! Figures of postings take the scope as their parameter, so that none is about more than the
+//! report says.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;

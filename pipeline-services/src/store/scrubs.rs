@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::posting::Posting;
 
-/// Where a posting was seen, as far as it can hold personal data.
+/// The part of a sighting that can hold personal data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Identity of the sighting.

@@ -23,7 +23,8 @@ pub struct Task {
     pub run_id: Uuid,
     /// What is asked for.
     pub kind: MessageKind,
-    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run id.
+    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
+    /// id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
@@ -100,7 +101,7 @@ fn interval(duration: Duration) -> PgInterval {
 pub const LOSSES: i32 = 5;
 
 /// Creates tasks. One that exists already for this run, stage and subject is left as it is while it
-/// is open or failed; one that is over is made ready again, since whoever asks for it found new
+/// is open or failed; one that is over is made ready again, since its planner found new
 /// work.
 ///
 /// # Errors

@@ -1,4 +1,6 @@
 //! Taxonomies of skills and occupations.
+//!
+//! Importing a version replaces it whole; the active one is what extractor and enhancer link to.
 
 use sqlx::PgConnection;
 

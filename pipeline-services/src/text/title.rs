@@ -13,7 +13,7 @@ use vocabulary::{
     ABBREVIATIONS, FUNCTION, GENDER_MARKS, HIRING, JOINING, LEADS, NOISE, QUALIFIERS, QUALIFYING, listed,
 };
 
-/// A word of a title that is no article or preposition.
+/// A word of a title other than articles and prepositions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Word {
     /// Folded, without number and gender.

@@ -1,4 +1,7 @@
 //! Writes what a stage handed back, on the transaction that also ends its task.
+//!
+//! Here alone are rows of stages written. Nothing is read back from a stage: an effect that meets a
+//! deadlock is applied again as it is.
 
 use std::collections::BTreeMap;
 

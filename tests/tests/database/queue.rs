@@ -107,8 +107,8 @@ impl Silent {
 
 like_scripted!(Silent);
 
-/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if it is told
-/// to.
+/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if it is
+/// told to.
 struct Activating {
     inner: Arc<Scripted>,
     pool: PgPool,

@@ -1,14 +1,14 @@
 //! The part of a run's summary (`run.json`) that commands read by type.
 //!
-//! It mirrors what the pipeline writes. The contract carries the summary as one JSON text, so that a
-//! stage can add a fact without a change of the protos; a key that is missing, or that another
-//! release writes, is no error here.
+//! It mirrors what the pipeline writes. The contract carries the summary as one JSON text, so that
+//! a stage can add a fact without a change of the protos; a key that is missing, or that another
+//! release writes, is not an error here.
 
 use observatory_proto::pipeline::v1::Run;
 use serde::Deserialize;
 
-/// What the commands read of a run's summary; the rest is printed as it is. Keys that are missing or
-/// of another release do no harm.
+/// The keys of a run's summary that commands read; the rest is printed as it is. Keys that are
+/// missing or of another release do no harm.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RunSummary {

@@ -1,4 +1,6 @@
 //! The clusters of a run, as far as the postings of the report go.
+//!
+//! The analysis is of every stored skill; the section shows what the postings of the report name.
 
 use std::collections::HashMap;
 

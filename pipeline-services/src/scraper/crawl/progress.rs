@@ -8,7 +8,7 @@ use url::Url;
 use super::{Next, StopReason};
 use crate::domain::posting::NewPosting;
 
-/// Where a crawl goes on: what lies before it has been sent.
+/// The place from which a crawl goes on: what lies before it has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Cursor {
@@ -51,7 +51,7 @@ pub(crate) struct PageDone {
     pub stop: Option<StopReason>,
     /// Ids of ads that are stored already and that the page still shows.
     pub seen_again: Vec<String>,
-    /// Where the crawl goes on.
+    /// The place from which the crawl goes on.
     pub cursor: Cursor,
 }
 

@@ -1,4 +1,6 @@
 //! What a crawl did and found.
+//!
+//! A report is a value: whether a visit is done, to be continued or failed follows from it alone.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,7 +39,7 @@ pub(crate) enum StopReason {
     Parked,
     /// robots.txt keeps us out of the listings.
     RobotsDenied,
-    /// robots.txt cannot be had.
+    /// robots.txt could not be fetched.
     RobotsUnreachable,
     /// The portal was not asked for permission and no operator answers for it.
     NotPermitted,
@@ -73,7 +75,7 @@ impl StopReason {
 pub(crate) enum Fate {
     /// It got what there was, up to a limit.
     Done,
-    /// The portal cannot be had now; later it can.
+    /// The portal cannot be visited now, but later.
     Away,
     /// It failed, and will again until somebody looks at it.
     Failed,
@@ -166,7 +168,7 @@ impl CrawlReport {
     }
 
     pub(super) fn error(&mut self, error: CrawlError) {
-        tracing::debug!(portal = %self.portal, error.kind, "a page or an ad could not be had");
+        tracing::debug!(portal = %self.portal, error.kind, "a page or an ad could not be fetched");
         *self.errors_by_kind.entry(error.kind).or_default() += 1;
         if self.errors.len() < ERRORS_LISTED {
             self.errors.push(error);

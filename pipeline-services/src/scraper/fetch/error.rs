@@ -1,8 +1,10 @@
-//! Why a page could not be had.
+//! Why a page could not be fetched.
+//!
+//! Each kind has a name for counters and carries what its message names, such as the host.
 
 use std::time::Duration;
 
-/// Why a page could not be had.
+/// Why a page could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
     /// The host's robots.txt keeps us from the address.
@@ -11,8 +13,9 @@ pub(crate) enum FetchError {
         /// Address.
         url: String,
     },
-    /// The host's robots.txt could not be had, which counts as a refusal of everything.
-    #[error("robots.txt of {host} cannot be had, so nothing is fetched there: {reason}")]
+    /// The host's robots.txt could not be fetched, which counts as a refusal of everything
+    /// (RFC 9309 §2.3.1.4).
+    #[error("could not fetch robots.txt from {host}; skipping the host: {reason}")]
     RobotsUnreachable {
         /// Host.
         host: String,
@@ -67,7 +70,7 @@ pub(crate) enum FetchError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// The answer is no text.
+    /// The answer is not text.
     #[error("{url} answered with {content_type}, not with a page")]
     NotText {
         /// Address.

@@ -1,4 +1,7 @@
 //! How the fetcher behaves.
+//!
+//! The defaults are polite: robots.txt is obeyed, a host is asked once a second under our own name,
+//! and more slowly when it answers slowly.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ pub(in crate::scraper) enum Reading {
     Attribute(String),
 }
 
-/// Where a value comes from.
+/// Source of a value.
 #[derive(Debug, Clone)]
 pub(in crate::scraper) enum Source {
     /// Elements below the card or the detail; the card itself without a selector.

@@ -1,4 +1,7 @@
 //! What a run covers: one definition for every stage and for the report.
+//!
+//! The scope follows from the run's options and the time of its creation alone, so that it is the
+//! same for each of its stages, whenever they begin.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
