@@ -3,7 +3,7 @@
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use observatory_pipeline::intake;
+use observatory_pipeline::testing::intake;
 
 fuzz_target!(|line: &str| {
     if let Ok(posting) = intake::parse(line) {

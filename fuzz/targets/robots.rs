@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observatory_pipeline::scraper::{PRODUCT, Robots};
+use observatory_pipeline::testing::scraper::{PRODUCT, Robots};
 
 fuzz_target!(|bytes: &[u8]| {
     let path = bytes.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();

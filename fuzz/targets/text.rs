@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use observatory_pipeline::{cleaning, privacy};
+use observatory_pipeline::testing::{cleaning, privacy};
 
 fuzz_target!(|text: &str| {
     cleaning::clean(text);

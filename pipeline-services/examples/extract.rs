@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     enhancer::rules,
     extractor::{Extractor, Patterns, oneshot},
     lexicon::Lexicon,
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
                 loaded.relations.len(),
                 started.elapsed()
             );
-            Some(Arc::new(Taxonomy::new("esco", "example", loaded.concepts, &loaded.relations)))
+            Some(Arc::new(Taxonomy::new("esco", "example", loaded.concepts)))
         }
     };
     let extractor = Extractor::new(Arc::new(Lexicon::built_in()?), Arc::new(Patterns::built_in()?), taxonomy);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use observatory_pipeline::reporter::{FormatSet, ReportDocument, TypesetCommand, render};
+use observatory_pipeline::testing::reporter::{FormatSet, ReportDocument, TypesetCommand, render};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

@@ -1,4 +1,7 @@
 //! Vectors to clusters.
+//!
+//! Equal vectors give equal clusters on every processor, and vectors that differ by rounding all
+//! but the same ones. Which parameters were used, and why others, is part of the result.
 
 mod partition;
 
@@ -14,14 +17,20 @@ use serde_json::json;
 
 use self::partition::{Failure, MAX_SHARE, Partition};
 use crate::{
-    domain::{cluster, run::StageName},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    domain::{
+        cluster,
+        run::{
+            StageName,
+            facts::{AnalyzeFacts, ClusterFacts, QualityMetrics},
+        },
+    },
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
         analyses::{Cluster, Clustering, Point},
         embeddings::{self, EmbeddingModel, SkillVector},
         runs::Run,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
@@ -29,17 +38,17 @@ use crate::{
 const TOP_SKILLS: usize = 10;
 
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 7] =
+pub(crate) const SETTINGS: [&str; 7] =
     ["n_neighbors", "min_dist", "seed", "n_components", "min_cluster_size", "min_samples", "engine"];
 
-/// What only the analyzer understands.
+/// Settings of the analyzer.
 ///
 /// The map is UMAP's, with the published parameters. Clusters are not sought on it, since it is
 /// another one whenever the last bits of a vector are others, but among the eigenvectors of the
 /// same neighbourhoods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Points in a neighbourhood, on the map and for the clusters.
     pub n_neighbors: usize,
     /// UMAP: smallest distance between points on the map.
@@ -61,7 +70,7 @@ pub struct Settings {
 /// Implementation of HDBSCAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Engine {
+pub(crate) enum Engine {
     /// The published crate.
     Crate,
     /// Ours: exact, indifferent to the order of the points, and faster.
@@ -84,7 +93,7 @@ impl Default for Settings {
 }
 
 /// Clusters the vectors of all skills in use.
-pub struct AnalyzerStage {
+pub(crate) struct AnalyzerStage {
     pool: PgPool,
     settings: Settings,
     analyses: AtomicU64,
@@ -92,7 +101,7 @@ pub struct AnalyzerStage {
 
 impl AnalyzerStage {
     /// A stage with these parameters.
-    pub fn new(pool: PgPool, settings: Settings) -> Self {
+    pub(crate) fn new(pool: PgPool, settings: Settings) -> Self {
         Self { pool, settings, analyses: AtomicU64::new(0) }
     }
 
@@ -137,13 +146,13 @@ fn cluster(
         .collect();
     let noise = found.labels.iter().filter(|label| label.is_none()).count();
     let space = Matrix::new(&found.space.coordinates, found.space.dims)?;
-    let metrics = json!({
-        "silhouette_score": quality::silhouette(space, &found.labels)?,
-        "davies_bouldin_index": quality::davies_bouldin(space, &found.labels)?,
-    });
+    let quality_metrics = QualityMetrics {
+        silhouette_score: quality::silhouette(space, &found.labels)?,
+        davies_bouldin_index: quality::davies_bouldin(space, &found.labels)?,
+    };
     Ok(Clustering {
         parameters: parameters(settings, &found),
-        results: results(&clusters, noise, skills.len(), &metrics),
+        results: results(&clusters, noise, skills.len(), quality_metrics),
         model_id: model.model_id,
         points: points(skills, &map, &found.labels),
         clusters,
@@ -218,17 +227,22 @@ fn results(
     clusters: &[Cluster],
     noise: usize,
     skills: usize,
-    metrics: &serde_json::Value,
-) -> serde_json::Value {
-    let described: Vec<_> = clusters
-        .iter()
-        .map(|cluster| {
-            json!({ "cluster_id": cluster.cluster_id, "label": cluster.label, "size": cluster.size,
-                "top_skills": cluster.top_skills, "cohesion_score": cluster.cohesion_score })
-        })
-        .collect();
-    json!({ "n_clusters": clusters.len(), "n_noise": noise, "n_skills": skills, "clusters": described,
-        "quality_metrics": metrics })
+    quality_metrics: QualityMetrics,
+) -> AnalyzeFacts {
+    let described = clusters.iter().map(|cluster| ClusterFacts {
+        cluster_id: cluster.cluster_id,
+        label: cluster.label.clone(),
+        size: cluster.size,
+        top_skills: cluster.top_skills.clone(),
+        cohesion_score: cluster.cohesion_score,
+    });
+    AnalyzeFacts {
+        n_clusters: clusters.len() as u64,
+        n_noise: noise as u64,
+        n_skills: skills as u64,
+        clusters: described.collect(),
+        quality_metrics,
+    }
 }
 
 #[async_trait]
@@ -243,7 +257,7 @@ impl Stage for AnalyzerStage {
         Ok(if skills == 0 {
             Plan { skipped: Some("there are no vectors to cluster".to_owned()), ..plan }
         } else {
-            Plan { tasks: vec![PlannedTask::other(run.run_id)], ..plan }
+            Plan { tasks: vec![Subject::other(run.run_id)], ..plan }
         })
     }
 

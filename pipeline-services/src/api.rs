@@ -1,6 +1,9 @@
 //! The gRPC services of the pipeline.
+//!
+//! It hides the port, its layers and health; the services translate between messages and the
+//! modules that do the work, and errors become statuses in one place.
 
-pub mod access;
+pub(crate) mod access;
 mod error;
 mod evidence;
 mod exports;
@@ -52,14 +55,14 @@ use crate::{
 };
 
 use gate::{GateLayer, Room};
-pub use stages::StageEntry;
+pub(crate) use stages::StageEntry;
 
 /// Largest message in either direction, decompressed.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
 /// What the services share.
 #[derive(Clone)]
-pub struct Services {
+pub(crate) struct Services {
     /// Database.
     pub pool: PgPool,
     /// Vectors of search texts.
@@ -80,7 +83,7 @@ pub struct Services {
 
 /// How callers come in: the port's connections, and the rule for its calls.
 #[derive(Debug, Clone)]
-pub struct Entrance {
+pub(crate) struct Entrance {
     port: Port,
     probes: Port,
     gate: GateLayer,
@@ -91,18 +94,18 @@ pub struct Entrance {
 impl Entrance {
     /// The gRPC port's connections and those of the port beside it, and as many calls as may be
     /// under way.
-    pub fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
+    pub(crate) fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
         let gate = GateLayer::new(access.clone(), Room::new(calls));
         Self { port, probes, gate, access, ready: Arc::default() }
     }
 
     /// The connections of the port for metrics and health.
-    pub fn probes(&self) -> Port {
+    pub(crate) fn probes(&self) -> Port {
         self.probes.clone()
     }
 
     /// Whether what the process needs answers.
-    pub fn ready(&self) -> Arc<AtomicBool> {
+    pub(crate) fn ready(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ready)
     }
 }
@@ -114,7 +117,7 @@ const READY: &str = "ready";
 ///
 /// # Errors
 /// If the address cannot be bound or the transport fails.
-pub async fn serve(
+pub(crate) async fn serve(
     services: Services,
     listener: TcpListener,
     entrance: Entrance,
@@ -205,7 +208,7 @@ async fn watch_readiness(
 ///
 /// # Errors
 /// If the address is in use or not allowed; the text names it.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 

@@ -21,7 +21,7 @@ use crate::inference::{EmbeddingModelInfo, InferenceClient, InferenceError};
 
 /// How much a level keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Vectors at most; 0 switches the level off.
     pub entries: usize,
     /// Age at which a vector is forgotten.
@@ -30,12 +30,12 @@ pub struct Limits {
 
 /// Sizes and lifetimes of the levels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// In memory.
     pub memory: Limits,
     /// In files.
     pub disk: Limits,
-    /// Where the files are; without a directory there are none.
+    /// Directory of the files; without one there are none.
     pub directory: Option<PathBuf>,
 }
 
@@ -43,7 +43,7 @@ type Key = [u8; 32];
 
 /// An inference client that remembers vectors; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct CachedEmbeddings {
+pub(crate) struct CachedEmbeddings {
     inference: InferenceClient,
     levels: Arc<Levels>,
 }
@@ -58,11 +58,11 @@ struct Levels {
 }
 
 /// One vector or the reason why there is none.
-pub type Row = Result<Vec<f32>, String>;
+pub(crate) type Row = Result<Vec<f32>, String>;
 
 impl CachedEmbeddings {
     /// Vectors of `inference`, remembered within `options`.
-    pub fn new(inference: InferenceClient, options: &Options) -> Self {
+    pub(crate) fn new(inference: InferenceClient, options: &Options) -> Self {
         let directory = options.directory.as_ref().filter(|_| options.disk.entries > 0);
         let levels = Levels {
             memory: Mutex::new(LruCache::new(options.memory.entries)),
@@ -75,7 +75,7 @@ impl CachedEmbeddings {
     }
 
     /// The client underneath.
-    pub fn inference(&self) -> &InferenceClient {
+    pub(crate) fn inference(&self) -> &InferenceClient {
         &self.inference
     }
 
@@ -83,7 +83,7 @@ impl CachedEmbeddings {
     ///
     /// # Errors
     /// If a vector is not remembered and the server does not answer.
-    pub async fn embed(
+    pub(crate) async fn embed(
         &self,
         model: &EmbeddingModelInfo,
         prompt_name: &str,
@@ -130,12 +130,12 @@ impl CachedEmbeddings {
     }
 
     /// Vectors that were remembered, and vectors that were asked for, since the process started.
-    pub fn hits_and_misses(&self) -> (u64, u64) {
+    pub(crate) fn hits_and_misses(&self) -> (u64, u64) {
         (self.levels.hits.load(Ordering::Relaxed), self.levels.misses.load(Ordering::Relaxed))
     }
 
     /// Frees the memory; files stay.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.levels.memory.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

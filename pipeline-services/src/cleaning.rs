@@ -38,7 +38,7 @@ pub fn clean(text: &str) -> Cleaned {
 }
 
 /// The same for the name of a place.
-pub fn clean_place(text: &str) -> Cleaned {
+pub(crate) fn clean_place(text: &str) -> Cleaned {
     clean_by(text, privacy::scrub_place)
 }
 
@@ -100,7 +100,7 @@ fn visible(character: char) -> Option<char> {
 
 /// What makes two advertisements the same text.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Content<'a> {
+pub(crate) struct Content<'a> {
     /// Title.
     pub title: &'a str,
     /// Employer.
@@ -115,7 +115,7 @@ pub struct Content<'a> {
 
 /// SHA-256, hexadecimal, over the folded fields: case, accents, blanks and punctuation do not
 /// count, except `+` and `#`, which tell C from C++ and C#.
-pub fn content_hash(content: &Content<'_>) -> String {
+pub(crate) fn content_hash(content: &Content<'_>) -> String {
     let mut hash = Sha256::new();
     let fields =
         [content.title, content.company, content.location, content.description, content.requirements];

@@ -12,12 +12,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-pub use callers::Options as CallerOptions;
+pub(crate) use callers::Options as CallerOptions;
 use clap::{Args, Parser, Subcommand};
-pub use observatory_client::Secret;
+use observatory_client::Secret;
 use serde::de::DeserializeOwned;
 
-use crate::{domain::run::StageName, inference, stage::ModuleConfig, worker::Timing};
+use crate::{
+    domain::run::StageName,
+    inference,
+    worker::{ModuleConfig, Timing},
+};
 
 /// Stages and runs of the Labor Market Observatory
 #[derive(Debug, Parser)]
@@ -84,10 +88,9 @@ impl Role {
 }
 
 /// Every stage, in order.
-pub const STAGES: [StageName; 6] = StageName::ALL;
+pub(crate) const STAGES: [StageName; 6] = StageName::ALL;
 
-/// The block of a module that the file does not mention. Nobody visits portals without having said
-/// so.
+/// The block of a module that the file does not mention. The scraper is opt-in.
 fn default_module(stage: StageName) -> ModuleConfig {
     ModuleConfig { enabled: stage != StageName::Scrape, ..ModuleConfig::default() }
 }
@@ -124,8 +127,7 @@ struct Options {
     /// Directory that receives reports
     #[arg(long, env = "OBSERVATORY_REPORTS", default_value = "reports", global = true)]
     reports_dir: PathBuf,
-    /// Directory that keeps vectors of texts that were embedded before; none are kept in files
-    /// without one
+    /// Directory of the on-disk embedding cache; no disk cache if unset
     #[arg(long, env = "OBSERVATORY_CACHE", global = true)]
     cache_dir: Option<PathBuf>,
     /// Seconds that work in flight may take after a request to stop
@@ -150,7 +152,7 @@ fn backoff(text: &str) -> Result<f64, String> {
 
 /// Checked configuration of a process.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// PostgreSQL URL.
     pub database_url: Secret,
     /// Pool size.
@@ -161,15 +163,15 @@ pub struct Config {
     pub llm_api_key: Option<Secret>,
     /// gRPC address.
     pub listen: SocketAddr,
-    /// Who may call there, how, and how much at a time.
+    /// Callers: their rights, their connections and their number.
     pub callers: CallerOptions,
     /// Metrics address.
     pub metrics_listen: SocketAddr,
-    /// Where bound addresses are written.
+    /// File that receives the bound addresses.
     pub announce_file: Option<PathBuf>,
-    /// Where reports go.
+    /// Directory of reports.
     pub reports_dir: PathBuf,
-    /// Where vectors are kept in files.
+    /// Directory of the cache of vectors.
     pub cache_dir: Option<PathBuf>,
     /// Seconds for work in flight after a request to stop.
     pub drain_seconds: u64,
@@ -183,7 +185,7 @@ impl Config {
     ///
     /// # Errors
     /// If something is missing, unknown or out of range; the text names it.
-    pub fn new(cli: &Cli) -> Result<Self> {
+    pub(crate) fn new(cli: &Cli) -> Result<Self> {
         let options = cli.options.clone();
         let database_url = options
             .database_url
@@ -210,13 +212,13 @@ impl Config {
     }
 
     /// Block of a stage's module; the defaults when the file has none.
-    pub fn module(&self, stage: StageName) -> ModuleConfig {
+    pub(crate) fn module(&self, stage: StageName) -> ModuleConfig {
         self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
     /// Whether a process of `role` works on a stage: as its block says; without one, the scraper
     /// only where it was asked for by name.
-    pub fn works_on(&self, stage: StageName, role: Role) -> bool {
+    pub(crate) fn works_on(&self, stage: StageName, role: Role) -> bool {
         match self.modules.get(stage.service()) {
             Some(module) => module.enabled,
             None => stage != StageName::Scrape || role == Role::Scraper,
@@ -227,7 +229,7 @@ impl Config {
     ///
     /// # Errors
     /// If a key is unknown, a number makes no sense or a value has the wrong type.
-    pub fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
+    pub(crate) fn settings<T: DeserializeOwned>(&self, stage: StageName, known: &[&str]) -> Result<T> {
         let settings = self.module(stage).settings;
         let place = format!("modules.{}.settings", stage.service());
         refuse_unknown(&place, &settings, known)?;

@@ -1,4 +1,7 @@
 //! Skills to vectors.
+//!
+//! A plan names the server's model, which the worker activates; batches embed with the active one.
+//! A vector that is not finite and of unit length never gets this far: the client refuses it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,19 +12,21 @@ use std::{
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
     cache::{self, CachedEmbeddings, Limits},
-    domain::run::StageName,
+    domain::run::{
+        StageName,
+        facts::{EmbedFacts, RunFacts},
+    },
     inference::{EmbeddingModelInfo, InferenceError},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
-        Connection, PgPool,
-        embeddings::{self as vectors, EmbeddingModel},
+        PgPool,
+        embeddings::{self as vectors, EmbeddingModel, ModelIdentity},
         runs::Run,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
@@ -31,10 +36,10 @@ const LOADING: Duration = Duration::from_secs(120);
 /// See `LOADING`.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What only the embedder understands.
+/// Settings of the embedder.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Model to use; the inference server's default when absent.
     pub model: Option<String>,
     /// Texts sent in one request.
@@ -51,7 +56,7 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 6] =
+pub(crate) const SETTINGS: [&str; 6] =
     ["model", "texts_per_request", "memory_entries", "memory_seconds", "disk_entries", "disk_seconds"];
 
 impl Default for Settings {
@@ -69,7 +74,7 @@ impl Default for Settings {
 
 impl Settings {
     /// What the cache keeps, with its files in `directory`.
-    pub fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
+    pub(crate) fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
         let limits = |entries, seconds| Limits { entries, lifetime: Duration::from_secs(seconds) };
         cache::Options {
             memory: limits(self.memory_entries, self.memory_seconds),
@@ -80,54 +85,54 @@ impl Settings {
 }
 
 /// Makes one vector for each distinct skill in use.
-pub struct Embedder {
+pub(crate) struct Embedder {
     pool: PgPool,
     embeddings: CachedEmbeddings,
     settings: Settings,
-    /// The model of the last plan or batch, so that a batch asks the server only once.
-    current: Mutex<Option<(EmbeddingModelInfo, EmbeddingModel)>>,
+    /// The server's model as of the last question, so that not every batch asks again.
+    served: Mutex<Option<EmbeddingModelInfo>>,
     vectors: AtomicU64,
 }
 
 impl Embedder {
     /// An embedder that takes its vectors from `embeddings`.
-    pub fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
-        Self { pool, embeddings, settings, current: Mutex::new(None), vectors: AtomicU64::new(0) }
+    pub(crate) fn new(pool: PgPool, embeddings: CachedEmbeddings, settings: Settings) -> Self {
+        Self { pool, embeddings, settings, served: Mutex::new(None), vectors: AtomicU64::new(0) }
     }
 
-    /// The server's model, waited for while the server is loading it.
-    async fn served(&self) -> Result<EmbeddingModelInfo, InferenceError> {
+    /// Asks the server for its model, and waits while the server is loading it.
+    async fn ask(&self) -> Result<EmbeddingModelInfo, InferenceError> {
         let give_up = tokio::time::Instant::now() + LOADING;
-        loop {
+        let info = loop {
             match self.embeddings.inference().embedding_model(self.settings.model.as_deref()).await {
                 Err(InferenceError::Loading(_)) if tokio::time::Instant::now() < give_up => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
-                answer => return answer,
+                answer => break answer?,
             }
-        }
+        };
+        *self.served.lock().await = Some(info.clone());
+        Ok(info)
     }
 
-    /// Asks the server for its model and makes it the active one of the store.
-    async fn refresh(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
-        let info = self.served().await?;
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        let dimensions = info.dimensions.cast_signed();
-        let model =
-            vectors::activate(&mut transaction, &info.name, &info.revision, &info.passage_prompt, dimensions)
-                .await?;
-        transaction.commit().await?;
-        let pair = (info, model);
-        *self.current.lock().await = Some(pair.clone());
-        Ok(pair)
-    }
-
+    /// The server's model and its row. Only a plan activates a model, so a server that has changed
+    /// its model since then is an error.
     async fn current(&self) -> Result<(EmbeddingModelInfo, EmbeddingModel), StageError> {
-        let known = self.current.lock().await.clone();
-        match known {
-            Some(pair) => Ok(pair),
-            None => self.refresh().await,
+        let active = vectors::active(&mut *self.pool.acquire().await?).await?;
+        let row_of = |info: &EmbeddingModelInfo| active.clone().filter(|model| model.is(&identity(info)));
+        let known = self.served.lock().await.clone();
+        if let Some(info) = known
+            && let Some(model) = row_of(&info)
+        {
+            return Ok((info, model));
+        }
+        let info = self.ask().await?;
+        match row_of(&info) {
+            Some(model) => Ok((info, model)),
+            None => Err(StageError::Retry(format!(
+                "the inference server now serves {}@{}, not the model that the run was planned with",
+                info.name, info.revision
+            ))),
         }
     }
 
@@ -153,10 +158,19 @@ impl Embedder {
     }
 }
 
+fn identity(info: &EmbeddingModelInfo) -> ModelIdentity {
+    ModelIdentity {
+        name: info.name.clone(),
+        revision: info.revision.clone(),
+        prompt: info.passage_prompt.clone(),
+        dimensions: info.dimensions.cast_signed(),
+    }
+}
+
 fn skill_id(task: &Task) -> Result<i64, StageError> {
-    task.subject
-        .parse()
-        .map_err(|_| StageError::Fail(format!("subject `{}` is not a skill id", task.subject)))
+    task.subject.parse().map_err(|_| {
+        StageError::Fail(format!("invalid subject `{}`: expected the id of a skill", task.subject))
+    })
 }
 
 #[async_trait]
@@ -166,24 +180,35 @@ impl Stage for Embedder {
     }
 
     async fn plan(&self, _run: &Run) -> Result<Plan, StageError> {
-        let (info, model) = self.refresh().await?;
+        let info = self.ask().await?;
+        let model = identity(&info);
         let mut connection = self.pool.acquire().await?;
-        let (pending, up_to_date) = vectors::coverage(&mut connection, model.model_id).await?;
+        let row = vectors::find(&mut connection, &model).await?;
+        let (pending, up_to_date) = vectors::coverage(&mut connection, row.map(|row| row.model_id)).await?;
         let skipped =
             (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());
-        let facts = json!({ "model": info.name, "revision": info.revision, "dimensions": info.dimensions,
-            "languages": info.languages });
+        let facts = EmbedFacts {
+            model: Some(info.name),
+            revision: Some(info.revision),
+            dimensions: Some(info.dimensions),
+            languages: info.languages,
+        };
         Ok(Plan {
-            tasks: pending.into_iter().map(PlannedTask::other).collect(),
+            tasks: pending.into_iter().map(Subject::other).collect(),
             up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
+            facts: RunFacts { embed: Some(facts), ..RunFacts::default() },
+            model: Some(model),
             problem: None,
             skipped,
         })
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
-        let model = self.current().await?;
+        let model = match self.current().await {
+            // Each task by itself, so that none of them is taken for the cause.
+            Err(error @ StageError::Retry(_)) => return Ok(vec![Err(error); batch.len()]),
+            known => known?,
+        };
         let ids: Vec<i64> = batch.iter().filter_map(|task| skill_id(task).ok()).collect();
         let mut connection = self.pool.acquire().await?;
         let labels = vectors::labels(&mut connection, &ids).await?;
@@ -194,7 +219,7 @@ impl Stage for Embedder {
                 Ok(done) => outcomes.extend(done),
                 Err(error) => {
                     // The server may have come back with another model.
-                    *self.current.lock().await = None;
+                    *self.served.lock().await = None;
                     outcomes.extend(chunk.iter().map(|(id, _)| (*id, Err(error.clone()))));
                 }
             }
@@ -202,7 +227,7 @@ impl Stage for Embedder {
         Ok(batch
             .iter()
             .map(|task| match skill_id(task) {
-                Ok(id) => outcomes.remove(&id).unwrap_or(Ok(Effect::None)),
+                Ok(id) => outcomes.remove(&id).unwrap_or(Ok(Effect::Vanished)),
                 Err(error) => Err(error),
             })
             .collect())
@@ -223,7 +248,7 @@ impl Stage for Embedder {
     }
 
     async fn cleanup(&self) -> Result<(), StageError> {
-        *self.current.lock().await = None;
+        *self.served.lock().await = None;
         self.embeddings.forget();
         Ok(())
     }

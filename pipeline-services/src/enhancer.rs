@@ -1,8 +1,8 @@
 //! From mentions to normalised, deduplicated skills of a posting, with those that follow from them.
 
 mod answer;
-pub mod endpoint;
+pub(crate) mod endpoint;
 mod generator;
 mod prompt;
-pub mod rules;
-pub mod stage;
+pub(crate) mod rules;
+pub(crate) mod stage;

@@ -1,4 +1,6 @@
 //! Postings, skills and clusters as CSV or JSON Lines.
+//!
+//! Rows are read page by page, each once: memory stays the same however much is written.
 
 use std::{collections::HashMap, future::Future, str::FromStr};
 
@@ -214,7 +216,7 @@ fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
     ]
 }
 
-/// Where a skill was named.
+/// Place at which a skill was named.
 fn span(skill: &Skill) -> Option<(Field, u32, u32)> {
     let number = |position: Option<i32>| u32::try_from(position?).ok();
     let field = Field::ALL.into_iter().find(|field| skill.source_field.as_deref() == Some(field.name()))?;

@@ -5,23 +5,23 @@
 //! field: the longer wins, and between equals the surer. The result depends on the document and the
 //! sources alone.
 
+mod candidate;
 mod candidates;
 mod masks;
-pub mod oneshot;
+pub(crate) mod oneshot;
 mod patterns;
 mod phrases;
 mod scope;
 mod sections;
 mod spelling;
-pub mod stage;
-pub mod tagger;
+pub(crate) mod stage;
+pub(crate) mod tagger;
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-pub use patterns::{Patterns, PatternsError, SECTIONS};
-pub use sections::BODY;
+pub use patterns::Patterns;
 
 use crate::{
     domain::{
@@ -37,7 +37,8 @@ use crate::{
         trie::longest,
     },
 };
-use candidates::{Candidate, Named, Source};
+use candidate::Candidate;
+use candidates::{Named, Source};
 use scope::Scope;
 use spelling::Spelling;
 

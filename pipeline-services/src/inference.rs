@@ -1,10 +1,13 @@
 //! The only client of the inference server.
+//!
+//! It hides gRPC, credentials, time limits and prompts' names. A vector that it returns is
+//! finite and of unit length.
 
 mod chat;
 
 use std::{fmt, time::Duration};
 
-pub use chat::{ChatRequest, Chatted};
+pub(crate) use chat::{ChatRequest, Chatted};
 use observatory_client::{Connection, Credentials, Flags};
 use observatory_proto::inference::v1::{
     Aggregation, ClassifiedText, ClassifyRequest, ClassifySettings, EmbedRequest, EmbedSettings,
@@ -89,7 +92,7 @@ impl From<InferenceError> for StageError {
             let reason = format!("inference server: cannot be reached: {}", wanted.unwrap_or(cause));
             return Self::Unavailable { dependency: Dependency::Inference, reason, after: None };
         }
-        let reason = crate::stage::chain(&error);
+        let reason = crate::telemetry::chain(&error);
         match &error {
             InferenceError::Refused(status) => match status.code() {
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
@@ -164,6 +167,7 @@ pub struct Options {
 
 impl Options {
     /// Options of a server that wants neither token nor TLS.
+    #[cfg(test)]
     pub fn plain(address: &str) -> Self {
         Self { address: Some(address.to_owned()), ..Self::default() }
     }

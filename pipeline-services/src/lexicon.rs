@@ -8,6 +8,7 @@
 //! occupations. The set is built in; a directory of such files replaces it.
 
 mod load;
+mod rows;
 mod titles;
 
 use std::{
@@ -15,17 +16,16 @@ use std::{
     path::Path,
 };
 
-pub use load::LexiconError;
-pub use titles::{Title, Titles};
+pub(crate) use rows::LexiconError;
+pub(crate) use titles::Titles;
 
 use crate::{
     domain::{skill::SkillKind, taxonomy::Concept},
-    taxonomy::Taxonomy,
     text::tokens,
 };
 
 /// Categories a skill may have.
-pub const CATEGORIES: [&str; 9] = [
+pub(crate) const CATEGORIES: [&str; 9] = [
     "technology",
     "tool",
     "knowledge",
@@ -76,20 +76,6 @@ pub enum Link {
 }
 
 impl Entry {
-    /// URI of the concept that the entry stands for.
-    pub fn concept_uri(&self, taxonomy: Option<&Taxonomy>) -> Option<String> {
-        match &self.link {
-            // Another taxonomy than the one it was chosen in may know the entry by its label.
-            Link::Concept(uri) => {
-                let lacks_it = |taxonomy: &&Taxonomy| taxonomy.concept(uri).is_none();
-                let own = taxonomy.filter(lacks_it).and_then(|taxonomy| taxonomy.named(&self.label));
-                Some(own.map_or_else(|| uri.clone(), |concept| concept.uri.clone()))
-            }
-            Link::Nothing => None,
-            Link::ByLabel => Some(taxonomy?.named(&self.label)?.uri.clone()),
-        }
-    }
-
     /// Whether the names are fixed (products, standards), so that they do not inflect.
     pub fn is_name(&self) -> bool {
         matches!(self.category.as_str(), "technology" | "tool" | "certification" | "language")
@@ -195,7 +181,6 @@ impl Lexicon {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::taxonomy::ConceptKind;
 
     #[test]
     fn the_shipped_lexicon_is_consistent() {
@@ -205,20 +190,6 @@ mod tests {
         assert_eq!(lexicon.find("INGLES").unwrap().label, "Inglés");
         assert_eq!(lexicon.digest().len(), 64);
         assert!(lexicon.find("c").unwrap().forms[0].context);
-    }
-
-    #[test]
-    fn the_shipped_concepts_make_a_taxonomy() {
-        let lexicon = Lexicon::built_in().unwrap();
-        let taxonomy = Taxonomy::new("own", "1", lexicon.concepts().to_vec(), &[]);
-        for entry in lexicon.entries() {
-            let Link::Concept(uri) = &entry.link else { continue };
-            let concept = taxonomy.concept(uri).unwrap_or_else(|| panic!("{} has no concept", entry.label));
-            assert!(concept.preferred_label("es").is_some_and(|label| label.len() > 1), "{concept:?}");
-            assert_eq!(entry.concept_uri(Some(&taxonomy)).as_ref(), Some(uri), "{}", entry.label);
-        }
-        let count = |kind| lexicon.concepts().iter().filter(|concept| concept.kind == kind).count();
-        assert!(count(ConceptKind::Skill) >= 200 && count(ConceptKind::Occupation) >= 400);
     }
 
     #[test]

@@ -29,34 +29,41 @@
 //! Read on in `ARCHITECTURE.md` ("Walk of a task row", "Walk of an advertisement's text", "How to
 //! add"), `docs/configuration.md` and `docs/operations.md`.
 
-pub mod analyzer;
-pub mod api;
-pub mod cache;
-pub mod cleaning;
-pub mod config;
-pub mod domain;
-pub mod embedder;
-pub mod enhancer;
-pub mod export;
-pub mod extractor;
-pub mod inference;
-pub mod intake;
-pub mod lexicon;
-pub mod metrics;
-pub mod orchestrator;
-pub mod privacy;
-pub mod reading;
-pub mod reporter;
-pub mod scraper;
-pub mod service;
-pub mod spreadsheet;
-pub mod stage;
-pub mod store;
-pub mod taxonomy;
-pub mod telemetry;
-pub mod text;
-pub mod vocabulary;
-pub mod worker;
+pub(crate) mod analyzer;
+pub(crate) mod api;
+pub(crate) mod cache;
+pub(crate) mod cleaning;
+pub(crate) mod config;
+pub(crate) mod domain;
+pub(crate) mod embedder;
+pub(crate) mod enhancer;
+pub(crate) mod export;
+pub(crate) mod extractor;
+pub(crate) mod inference;
+pub(crate) mod intake;
+pub(crate) mod lexicon;
+pub(crate) mod metrics;
+pub(crate) mod orchestrator;
+pub(crate) mod privacy;
+pub(crate) mod reading;
+pub(crate) mod reporter;
+pub(crate) mod scraper;
+pub(crate) mod service;
+pub(crate) mod spreadsheet;
+pub(crate) mod stage;
+pub(crate) mod store;
+pub(crate) mod taxonomy;
+pub(crate) mod telemetry;
+pub(crate) mod text;
+pub(crate) mod vocabulary;
+pub(crate) mod worker;
+
+#[doc(hidden)]
+pub mod testing;
 
 #[cfg(test)]
 mod growth;
+
+pub use config::Cli;
+pub use service::run;
+pub use telemetry::start as start_telemetry;

@@ -3,16 +3,16 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use observatory_pipeline::{config::Cli, service, telemetry};
+use observatory_pipeline::Cli;
 
 /// How long computations that nobody waits for any more may hold up the end of the process.
 const LAST_WORK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::start();
+    observatory_pipeline::start_telemetry();
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-        let ended = runtime.block_on(service::run(&cli));
+        let ended = runtime.block_on(observatory_pipeline::run(&cli));
         runtime.shutdown_timeout(LAST_WORK);
         ended
     });

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Serves `/metrics` of the stages, and whether the process is ready, until `stop`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     entrance: Entrance,
     stages: Arc<BTreeMap<StageName, StageEntry>>,

@@ -1,27 +1,33 @@
 //! Moves runs from stage to stage and returns the tasks of lost workers.
+//!
+//! Any number of processes may do so at once: a run is moved under a row lock, and moving it again
+//! changes nothing. It knows the order of the stages and nothing of what they do.
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::run::StageName,
-    stage::chain,
+    domain::run::{
+        Problem, RunState, StageName, StageState,
+        facts::{RunFacts, Totals},
+    },
     store::{
         Connection, PgConnection, PgPool, SqlResult, postings,
         runs::{self, RunOptions, StageProgress},
         skills, tasks,
     },
+    telemetry::chain,
 };
 
-/// Pause between two looks at the active runs.
+/// Pause between two looks at the active runs: over its six stages a run loses at most about a
+/// second.
 const TICK: Duration = Duration::from_millis(200);
 /// Longest pause between two looks for lost workers.
 const REAP: Duration = Duration::from_secs(5);
 
-/// Why a run cannot be started.
+/// The reason why a run cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Something asked for does not exist or makes no sense; the text names it and what is allowed.
@@ -152,63 +158,55 @@ impl Orchestrator {
 
     async fn advance(&self, connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
         for progress in runs::progress(connection, run_id).await? {
-            let Ok(stage) = progress.stage.parse::<StageName>() else { continue };
-            match progress.state.as_str() {
-                "waiting" => {
+            let stage = progress.stage;
+            match progress.state {
+                StageState::Waiting => {
                     tasks::create_plan(connection, run_id, stage, self.max_retries).await?;
-                    return runs::set_stage(connection, run_id, stage, "running").await;
+                    return runs::set_stage(connection, run_id, stage, StageState::Running).await;
                 }
-                "running" if !progress.is_idle() => return Ok(()),
-                "running" => close_stage(connection, run_id, stage, &progress).await?,
-                _ => {}
+                StageState::Running if !progress.is_idle() => return Ok(()),
+                StageState::Running => close_stage(connection, run_id, &progress).await?,
+                StageState::Done | StageState::Skipped | StageState::Failed => {}
             }
         }
         end(connection, run_id).await
     }
 }
 
-async fn close_stage(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-    progress: &StageProgress,
-) -> SqlResult<()> {
+async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &StageProgress) -> SqlResult<()> {
+    let stage = progress.stage;
     if progress.failed > 0 {
         for (error, count) in runs::failures(connection, run_id, stage).await? {
-            let problem = if count == 1 {
-                format!("{stage}: {error}")
-            } else {
-                format!("{stage}: {error} ({count} times)")
-            };
-            runs::add_problem(connection, run_id, &problem).await?;
+            let text = if count == 1 { error } else { format!("{error} ({count} times)") };
+            runs::add_problem(connection, run_id, &Problem::of(stage, text)).await?;
         }
     }
     let worked = progress.done > 0 || progress.up_to_date > 0 || progress.failed == 0;
-    runs::set_stage(connection, run_id, stage, if worked { "done" } else { "failed" }).await
+    let state = if worked { StageState::Done } else { StageState::Failed };
+    runs::set_stage(connection, run_id, stage, state).await
 }
 
 async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
     let Some(run) = runs::get(connection, run_id).await? else { return Ok(()) };
     let state = final_state(&run.stages);
-    let totals = json!({
-        "postings": postings::count(connection).await?,
-        "skills": skills::count(connection).await?,
-    });
-    runs::merge_summary(connection, run_id, &json!({ "totals": totals })).await?;
+    let totals =
+        Totals { postings: postings::count(connection).await?, skills: skills::count(connection).await? };
+    let facts = RunFacts { totals: Some(totals), ..RunFacts::default() };
+    runs::add_facts(connection, run_id, &facts).await?;
     runs::end(connection, run_id, state).await?;
-    tracing::info!(run.id = %run_id, run.state = state, "run ended");
+    tracing::info!(run.id = %run_id, run.state = state.name(), "run ended");
     Ok(())
 }
 
-/// `succeeded` when every stage did all of its work, `failed` when none did any, else `partial`.
-fn final_state(stages: &[StageProgress]) -> &'static str {
-    let perfect = |stage: &StageProgress| stage.state == "done" && stage.failed == 0;
+/// Succeeded if every stage did all of its work, failed if none did any, else partial.
+fn final_state(stages: &[StageProgress]) -> RunState {
+    let perfect = |stage: &StageProgress| stage.state == StageState::Done && stage.failed == 0;
     if stages.iter().all(perfect) {
-        "succeeded"
-    } else if stages.iter().any(|stage| stage.state == "done") {
-        "partial"
+        RunState::Succeeded
+    } else if stages.iter().any(|stage| stage.state == StageState::Done) {
+        RunState::Partial
     } else {
-        "failed"
+        RunState::Failed
     }
 }
 
@@ -216,10 +214,10 @@ fn final_state(stages: &[StageProgress]) -> &'static str {
 mod tests {
     use super::*;
 
-    fn stage(state: &str, done: i64, failed: i64) -> StageProgress {
+    fn stage(state: StageState, done: i64, failed: i64) -> StageProgress {
         StageProgress {
-            stage: "extract".to_owned(),
-            state: state.to_owned(),
+            stage: StageName::Extract,
+            state,
             ready: 0,
             running: 0,
             done,
@@ -232,11 +230,12 @@ mod tests {
 
     #[test]
     fn final_states() {
+        use StageState::{Done, Failed, Skipped};
         let check = |stages: &[StageProgress], expected| assert_eq!(final_state(stages), expected);
-        check(&[stage("done", 3, 0), stage("done", 0, 0)], "succeeded");
-        check(&[stage("done", 3, 1)], "partial");
-        check(&[stage("done", 3, 0), stage("failed", 0, 4)], "partial");
-        check(&[stage("done", 3, 0), stage("skipped", 0, 0)], "partial");
-        check(&[stage("failed", 0, 4), stage("skipped", 0, 0)], "failed");
+        check(&[stage(Done, 3, 0), stage(Done, 0, 0)], RunState::Succeeded);
+        check(&[stage(Done, 3, 1)], RunState::Partial);
+        check(&[stage(Done, 3, 0), stage(Failed, 0, 4)], RunState::Partial);
+        check(&[stage(Done, 3, 0), stage(Skipped, 0, 0)], RunState::Partial);
+        check(&[stage(Failed, 0, 4), stage(Skipped, 0, 0)], RunState::Failed);
     }
 }

@@ -128,7 +128,7 @@ pub fn scrub(text: &str) -> Scrubbed {
 
 /// The same for the name of a place: one named after a person keeps its name, as `Ingeniero Pablo
 /// Nogués` does.
-pub fn scrub_place(text: &str) -> Scrubbed {
+pub(crate) fn scrub_place(text: &str) -> Scrubbed {
     scrub_as(text, Of::Place)
 }
 

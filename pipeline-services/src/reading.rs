@@ -20,14 +20,16 @@ static TURNS: LazyLock<Arc<Semaphore>> =
 /// The code that read a text panicked; the text is at fault, others are read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("reading it failed unexpectedly")]
-pub struct Panicked;
+pub(crate) struct Panicked;
 
 /// Reads on a thread for such work. A caller who leaves does not stop it, and its turn ends with
 /// it.
 ///
 /// # Errors
 /// If the reading panics.
-pub async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
+pub(crate) async fn apart<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
     // Nobody closes it; without a turn the text would be read all the same.
     let turn = Arc::clone(&TURNS).acquire_owned().await.ok();
     let work = task::spawn_blocking(move || {
@@ -39,7 +41,7 @@ pub async fn apart<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static)
 
 /// Reads what is borrowed on the thread of the caller, whose other tasks go on elsewhere meanwhile.
 /// On a runtime of one thread there is no elsewhere.
-pub fn in_place<T>(read: impl FnOnce() -> T) -> T {
+pub(crate) fn in_place<T>(read: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => task::block_in_place(read),
         _ => read(),

@@ -4,16 +4,16 @@
 
 mod accuracy;
 mod artefact;
-pub mod charts;
+pub(crate) mod charts;
 mod comparison;
-pub mod document;
+pub(crate) mod document;
 mod findings;
 mod gather;
 mod html;
 mod readme;
 #[cfg(test)]
 mod sample;
-pub mod stage;
+pub(crate) mod stage;
 mod statements;
 mod tables;
 mod typeset;
@@ -23,20 +23,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use artefact::{Artefact, Format, FormatSet, UnknownFormat};
+pub use artefact::FormatSet;
+use artefact::{Artefact, Format};
 pub use document::ReportDocument;
-pub use html::html;
-pub use readme::README_FILE;
-pub use tables::{Table, tables};
-pub use typeset::{BIN_DIR, TypesetCommand, TypesetError};
-pub use words::Words;
+use html::html;
+use readme::README_FILE;
+use tables::tables;
+pub use typeset::TypesetCommand;
 
 use charts::{Heading, charts};
 
 /// File name of the document.
-pub const DOCUMENT_FILE: &str = "report.json";
+pub(crate) const DOCUMENT_FILE: &str = "report.json";
 /// File name of the run's summary.
-pub const RUN_FILE: &str = "run.json";
+pub(crate) const RUN_FILE: &str = "run.json";
 
 /// Renders `document` into the directory `out`, which is made if it does not exist, and describes
 /// the files. `run_summary`, if given, is written unchanged as `run.json`.

@@ -16,21 +16,16 @@ mod json_ld;
 mod page;
 mod portal;
 mod robots;
-pub mod stage;
+pub(crate) mod stage;
 mod template;
 mod tree;
 
-pub use address::{BadBase, Base, canonical};
-pub use crawl::{
-    CrawlError, CrawlOptions, CrawlReport, Cursor, Fate, Found, PageCursor, PageDone, StopReason, crawl,
-};
-pub use fetch::{
-    AutoThrottle, Counters, FetchCounters, FetchError, FetchOptions, Fetcher, FetcherError, PRODUCT, Page,
-    Reach, Request, honest_agent,
-};
-pub use portal::{
-    Country, FIELDS, Kind, Limits, Method, Permission, Portal, PortalError, Problem, built_in, load,
-};
+use address::Base;
+use crawl::{CrawlOptions, CrawlReport, Cursor, Fate, Found, StopReason, crawl};
+pub use fetch::PRODUCT;
+use fetch::{FetchOptions, Fetcher, Reach, honest_agent};
+pub use portal::Portal;
+use portal::load;
 pub use robots::Robots;
 
 #[cfg(test)]

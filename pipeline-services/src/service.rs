@@ -1,4 +1,7 @@
 //! Start-up and shutdown of a process: check, bind, announce, work, drain.
+//!
+//! Nothing is served before the configuration was checked whole and the schema is recent enough; a
+//! request to stop gives work in flight its time and then gives back what is claimed.
 
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -28,10 +31,10 @@ use crate::{
     metrics,
     orchestrator::Orchestrator,
     reporter::stage::ReporterStage,
-    stage::{ModuleConfig, Stage},
+    stage::Stage,
     store::{self, PgPool, StoreError},
     vocabulary::VocabularySource,
-    worker::{Announcements, Circuits, Counters, Worker},
+    worker::{Announcements, Circuits, Counters, ModuleConfig, Worker},
 };
 
 /// Tasks of a stage that works on each by itself, side by side at most.
@@ -63,7 +66,7 @@ pub async fn run(cli: &Cli) -> Result<()> {
 
 /// A store error with its cause on one line.
 fn flatten(error: StoreError) -> anyhow::Error {
-    anyhow::anyhow!(crate::stage::chain(&error))
+    anyhow::anyhow!(crate::telemetry::chain(&error))
 }
 
 async fn wait_schema(pool: &PgPool, needed: i64, patience: Duration) -> Result<()> {

@@ -7,7 +7,7 @@
 /// Most UTF-16 units in a cell of Excel; what is longer spills into the rows below.
 const CELL: usize = 32_767;
 
-/// Who is to read a CSV file.
+/// The reader for whom a CSV file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// Programs: RFC 4180, UTF-8 without a byte-order mark, numbers with a point.

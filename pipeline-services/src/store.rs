@@ -1,20 +1,23 @@
 //! All SQL of the pipeline: free functions on a connection, one file per aggregate.
+//!
+//! Nothing outside of this module names sqlx or pgvector. Texts of rows that stand for a closed
+//! list become types here, and an unknown one is an error that names its column.
 
-pub mod analyses;
-pub mod countries;
-pub mod embeddings;
-pub mod evidence;
-pub mod exports;
-pub mod figures;
-pub mod portals;
-pub mod postings;
-pub mod reports;
-pub mod runs;
-pub mod scrubs;
-pub mod skills;
-pub mod tasks;
-pub mod taxonomies;
-pub mod visits;
+pub(crate) mod analyses;
+pub(crate) mod countries;
+pub(crate) mod embeddings;
+pub(crate) mod evidence;
+pub(crate) mod exports;
+pub(crate) mod figures;
+pub(crate) mod portals;
+pub(crate) mod postings;
+pub(crate) mod reports;
+pub(crate) mod runs;
+pub(crate) mod scrubs;
+pub(crate) mod skills;
+pub(crate) mod tasks;
+pub(crate) mod taxonomies;
+pub(crate) mod visits;
 
 use std::time::Duration;
 
@@ -23,12 +26,11 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-pub use sqlx::{
-    Connection, Error as SqlError, PgConnection, PgPool, Result as SqlResult, postgres::PgListener,
-};
+pub(crate) use sqlx::{Connection, Error as SqlError, PgConnection};
+pub use sqlx::{PgPool, Result as SqlResult, postgres::PgListener};
 
 /// Migrations built into the binary.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
 /// Oldest major version of PostgreSQL.
 const OLDEST_SERVER: i32 = 16;
@@ -91,15 +93,16 @@ pub enum StoreError {
     PgvectorTooOld(String),
 }
 
-impl StoreError {
-    /// Whether trying again later may succeed without anybody changing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable(_) => true,
-            Self::Statement(error) => is_transient(error),
-            _ => false,
-        }
-    }
+/// Reads a text of a row as one of the values that its column may hold.
+///
+/// # Errors
+/// If it is none of them; the error names the column.
+fn text<T>(text: &str) -> sqlx::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock
@@ -116,12 +119,12 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the statement only met another one at the same rows.
-pub fn is_conflict(error: &sqlx::Error) -> bool {
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
 }
 
 /// Why the database takes no more rows, where that is what it says.
-pub fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
+pub(crate) fn refused_write(error: &sqlx::Error) -> Option<&'static str> {
     match error.as_database_error()?.code()?.as_ref() {
         "53100" => Some("the database refuses to write: its disk is full; free some space and try again"),
         "25006" => Some("the database refuses to write: it is read-only"),
@@ -289,7 +292,7 @@ pub async fn require_schema(pool: &PgPool, needed: i64) -> Result<(), StoreError
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn pgvector_version(connection: &mut PgConnection) -> Result<String, StoreError> {
+pub(crate) async fn pgvector_version(connection: &mut PgConnection) -> Result<String, StoreError> {
     let version = sqlx::query_scalar!("select extversion from pg_extension where extname = 'vector'")
         .fetch_optional(connection)
         .await?;
@@ -303,7 +306,7 @@ fn pgvector_is_supported(version: &str) -> bool {
 
 /// A page of a listing: at most `size` rows after `after`.
 #[derive(Debug, Clone, Copy)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// Key of the last row of the previous page.
     pub after: Option<T>,
     /// Number of rows wanted.

@@ -1,7 +1,11 @@
-//! A taxonomy in memory: concepts by URI and by name, their relations, and linking to them.
+//! A taxonomy in memory: concepts by URI and by name, and linking to them.
+//!
+//! Concepts are found by preferred labels; alternative ones count only where they resemble one,
+//! since taxonomies list narrower and neighbouring things there.
 
-pub mod csv_form;
-pub mod esco;
+pub(crate) mod csv_form;
+pub(crate) mod esco;
+mod linking;
 mod occupation;
 
 use std::{
@@ -9,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use occupation::Ranked;
+pub(crate) use occupation::Ranked;
 
 use crate::{
     domain::taxonomy::{Concept, ConceptKind, Label, Relation},
@@ -94,13 +98,13 @@ pub struct Loaded {
     pub concepts: Vec<Concept>,
     /// Relations between these concepts.
     pub relations: Vec<Relation>,
-    /// Relations left out because an end is no concept of the files (a group, say).
+    /// Relations left out because an end is not among the concepts (a group, say).
     pub skipped_relations: usize,
 }
 
 /// A file of a taxonomy.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// Its name, which says what it holds.
     pub name: String,
     /// Where its bytes lie.
@@ -111,7 +115,7 @@ pub struct Source {
 
 impl Source {
     /// A file that is known by its path.
-    pub fn at(path: &Path) -> Self {
+    pub(crate) fn at(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self { name, path: path.to_owned(), shown: path.display().to_string() }
     }
@@ -169,7 +173,7 @@ pub struct Found<'taxonomy> {
     pub preferred: bool,
 }
 
-/// Concepts, their names and relations.
+/// Concepts and their names.
 #[derive(Debug)]
 pub struct Taxonomy {
     name: String,
@@ -180,18 +184,11 @@ pub struct Taxonomy {
     names: HashMap<String, Option<u32>>,
     skills: Trie,
     occupations: occupation::Index,
-    relations: HashMap<u32, Vec<(String, u32)>>,
 }
 
 impl Taxonomy {
-    /// Indexes concepts and relations; a relation to an unknown concept is left out, and of two
-    /// concepts with one URI the first stays.
-    pub fn new(
-        name: impl Into<String>,
-        version: impl Into<String>,
-        concepts: Vec<Concept>,
-        relations: &[Relation],
-    ) -> Self {
+    /// Indexes concepts; of two with one URI the first stays.
+    pub fn new(name: impl Into<String>, version: impl Into<String>, concepts: Vec<Concept>) -> Self {
         let mut taxonomy = Self {
             name: name.into(),
             version: version.into(),
@@ -200,16 +197,9 @@ impl Taxonomy {
             names: HashMap::new(),
             skills: Trie::default(),
             occupations: occupation::Index::default(),
-            relations: HashMap::new(),
         };
         concepts.into_iter().for_each(|concept| taxonomy.add(concept));
         taxonomy.occupations.weigh();
-        for relation in relations {
-            let ends = (taxonomy.by_uri.get(&relation.from), taxonomy.by_uri.get(&relation.to));
-            if let (Some(from), Some(to)) = ends {
-                taxonomy.relations.entry(*from).or_default().push((relation.kind.clone(), *to));
-            }
-        }
         taxonomy
     }
 
@@ -260,11 +250,6 @@ impl Taxonomy {
         &self.version
     }
 
-    /// Every concept.
-    pub fn concepts(&self) -> &[Concept] {
-        &self.concepts
-    }
-
     /// The concept of a URI.
     pub fn concept(&self, uri: &str) -> Option<&Concept> {
         self.by_uri.get(uri).map(|id| &self.concepts[*id as usize])
@@ -291,12 +276,6 @@ impl Taxonomy {
         self.skills.find(tokens).into_iter().map(found).collect()
     }
 
-    /// Occupations whose names resemble a job title, best first; see [`Ranked::score`].
-    pub fn rank_occupations(&self, title: &str, top: usize) -> Vec<Ranked<'_>> {
-        let ranked = self.occupations.rank(title, top);
-        ranked.into_iter().map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score }).collect()
-    }
-
     /// The occupation of a job title, or `None` where the best candidate is not clearly right. Of
     /// `titles`, which stand above the labels, those count whose concept the taxonomy holds.
     pub fn occupation(&self, title: &str, titles: &Titles) -> Option<Ranked<'_>> {
@@ -311,16 +290,6 @@ impl Taxonomy {
         self.occupations
             .decide(title, &own)
             .map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score })
-    }
-
-    /// Targets of the relations of one kind that start at a concept.
-    pub fn related<'a>(&'a self, uri: &str, kind: &'a str) -> impl Iterator<Item = &'a Concept> {
-        let edges = self.by_uri.get(uri).and_then(|id| self.relations.get(id));
-        edges
-            .into_iter()
-            .flatten()
-            .filter(move |(found, _)| found == kind)
-            .map(|(_, to)| &self.concepts[*to as usize])
     }
 }
 
@@ -388,11 +357,7 @@ mod tests {
             skill("t:d", "knowledge", &[("es", "Riego")], &[]),
             skill("t:b", "skill/competence", &[("es", "regar plantas")], &[("es", "jardinería doméstica")]),
         ];
-        let relations = [
-            Relation { from: "t:a".into(), kind: "related".into(), to: "t:b".into() },
-            Relation { from: "t:a".into(), kind: "related".into(), to: "t:missing".into() },
-        ];
-        Taxonomy::new("own", "1", concepts, &relations)
+        Taxonomy::new("own", "1", concepts)
     }
 
     #[test]
@@ -412,14 +377,11 @@ mod tests {
     }
 
     #[test]
-    fn finds_labels_and_relations() {
+    fn finds_labels() {
         let taxonomy = taxonomy();
         let tokens = Tokens::new("Se busca quien sepa cuidar plantas y SQL, no spark");
         let found: Vec<_> = taxonomy.find(&tokens).iter().map(|found| found.concept.uri.clone()).collect();
         assert_eq!(found, ["t:a", "t:sql"]);
-        let related: Vec<_> =
-            taxonomy.related("t:a", "related").map(|concept| concept.uri.as_str()).collect();
-        assert_eq!(related, ["t:b"]);
     }
 
     #[test]
@@ -432,7 +394,7 @@ mod tests {
                 skill(&format!("t:{id}"), "skill/competence", &labels[..1], &labels[1..])
             })
             .collect();
-        let taxonomy = Taxonomy::new("own", "1", concepts, &[]);
+        let taxonomy = Taxonomy::new("own", "1", concepts);
         assert_eq!(taxonomy.named("operar maquina tipo77 serie0").unwrap().uri, "t:77");
     }
 }

@@ -1,9 +1,9 @@
 //! Folded words of a text and phrase matching over them: what cleaning, the lexicon, the taxonomy
 //! and the extractor share.
 
-pub mod fold;
-pub mod language;
-pub mod sentences;
-pub mod title;
-pub mod tokens;
-pub mod trie;
+pub(crate) mod fold;
+pub(crate) mod language;
+pub(crate) mod sentences;
+pub(crate) mod title;
+pub(crate) mod tokens;
+pub(crate) mod trie;

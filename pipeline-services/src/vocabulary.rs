@@ -1,4 +1,7 @@
 //! What the extractor and the enhancer know: the lexicon and the active taxonomy.
+//!
+//! The same vocabulary is handed out until the active taxonomy changes, so that two batches of one
+//! plan read with the same words.
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use crate::{
 
 /// A lexicon and a taxonomy that belong together.
 #[derive(Debug, Clone)]
-pub struct Vocabulary {
+pub(crate) struct Vocabulary {
     /// Our own entries.
     pub lexicon: Arc<Lexicon>,
     /// The active taxonomy, if one was imported.
@@ -23,7 +26,7 @@ pub struct Vocabulary {
 type Active = Option<(i32, String, String)>;
 
 /// Hands out the vocabulary; reads the taxonomy again when another becomes active.
-pub struct VocabularySource {
+pub(crate) struct VocabularySource {
     pool: PgPool,
     lexicon: Arc<Lexicon>,
     current: Mutex<Option<(Active, Arc<Vocabulary>)>>,
@@ -31,7 +34,7 @@ pub struct VocabularySource {
 
 impl VocabularySource {
     /// A source that reads the taxonomy from `pool` when it is first asked.
-    pub fn new(pool: PgPool, lexicon: Lexicon) -> Self {
+    pub(crate) fn new(pool: PgPool, lexicon: Lexicon) -> Self {
         Self { pool, lexicon: Arc::new(lexicon), current: Mutex::new(None) }
     }
 
@@ -39,7 +42,7 @@ impl VocabularySource {
     ///
     /// # Errors
     /// If the taxonomy cannot be read.
-    pub async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
+    pub(crate) async fn current(&self) -> SqlResult<Arc<Vocabulary>> {
         let mut connection = self.pool.acquire().await?;
         let active = taxonomies::active(&mut connection).await?;
         let mut current = self.current.lock().await;
@@ -52,8 +55,7 @@ impl VocabularySource {
             None => None,
             Some((taxonomy_id, name, version)) => {
                 let concepts = taxonomies::concepts(&mut connection, *taxonomy_id).await?;
-                let relations = taxonomies::relations(&mut connection, *taxonomy_id).await?;
-                Some(Arc::new(Taxonomy::new(name, version, concepts, &relations)))
+                Some(Arc::new(Taxonomy::new(name, version, concepts)))
             }
         };
         let vocabulary = Arc::new(Vocabulary { lexicon: Arc::clone(&self.lexicon), taxonomy });
@@ -62,7 +64,7 @@ impl VocabularySource {
     }
 
     /// Frees the taxonomy; it is read again when it is next needed.
-    pub async fn forget(&self) {
+    pub(crate) async fn forget(&self) {
         *self.current.lock().await = None;
     }
 }

@@ -1,4 +1,7 @@
 //! The claim-process-complete loop of a stage.
+//!
+//! It hides leases, fences, retries and circuits from the stages, and promises that an effect is
+//! written once, whatever dies in the middle, and that a bad subject costs itself alone.
 
 use std::{
     collections::BTreeMap,
@@ -15,20 +18,24 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Stage, StageError, chain, panicked},
+    stage::{Checkpoints, Dependency, Effect, Outcome, Stage, StageError, panicked},
     store::{PgPool, SqlResult, runs, tasks, tasks::Task},
+    telemetry::chain,
 };
-pub use announcements::Announcements;
+pub(crate) use announcements::Announcements;
+pub use module::ModuleConfig;
 use pace::jittered;
-pub use pace::{Circuits, LONGEST_HINT, Timing};
+pub(crate) use pace::{Circuits, Timing};
 use settle::Verdict;
 
 mod announcements;
 mod effects;
+mod module;
 mod pace;
 mod settle;
 
-/// Longest pause after trouble.
+/// Longest sleep while a circuit is open, and a fifth of the longest pause after trouble; short, so
+/// that a stop is noticed.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Runs one stage until it is told to stop.
@@ -41,11 +48,11 @@ pub struct Worker {
     timing: Timing,
     circuits: Arc<Circuits>,
     announcements: Arc<Announcements>,
-    /// What the last batch found to be away.
+    /// The dependency that the last batch found away.
     missing: Mutex<Option<Dependency>>,
 }
 
-/// What the workers of a stage did since the process started.
+/// Counters of the workers of a stage since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
     succeeded: AtomicU64,
@@ -71,7 +78,7 @@ impl Counters {
     }
 }
 
-/// What became of one batch.
+/// The outcome of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchReport {
     /// Tasks ended as done.
@@ -195,7 +202,7 @@ impl Worker {
     /// If the database fails; what was claimed comes back when its lease ends.
     pub async fn work_once(&self) -> SqlResult<BatchReport> {
         let mut connection = self.pool.acquire().await?;
-        // Where the last batch found something to be away, one task goes and sees.
+        // After a batch that found something away, a single task probes whether it is back.
         let limit = if self.missing().is_some() { 1 } else { i64::from(self.config.batch_size.max(1)) };
         let claimed =
             tasks::claim(&mut connection, self.stage.name(), self.id, limit, self.timing.lease).await?;
@@ -225,7 +232,7 @@ impl Worker {
         let Some(run) = run else { return Ok(Err(StageError::Fail("the run is gone".to_owned()))) };
         let planned = AssertUnwindSafe(self.stage.plan(&run)).catch_unwind();
         Ok(match tokio::time::timeout(self.silence(), planned).await {
-            Ok(Ok(planned)) => planned.map(Effect::Planned),
+            Ok(Ok(planned)) => planned.map(|plan| Effect::Planned(Box::new(plan))),
             Ok(Err(panic)) => Err(panicked("plan", &*panic)),
             Err(_) => Err(StageError::Retry(format!("plan took longer than {} s", self.silence().as_secs()))),
         })

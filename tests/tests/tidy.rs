@@ -31,6 +31,8 @@ mod style;
 mod text;
 #[path = "tidy/tree.rs"]
 mod tree;
+#[path = "tidy/writes.rs"]
+mod writes;
 
 use rust::Source;
 use tree::{File, files};
@@ -153,6 +155,14 @@ fn nothing_is_translated_word_for_word() {
             && !quoted.iter().any(|place| file.path.starts_with(place))
     };
     check(100, spoken, |file| phrases::found(&file.text));
+}
+
+#[test]
+fn stages_write_no_row() {
+    let writers = writes::writers(files().iter());
+    // A rule that finds no function that writes has gone blind.
+    assert!(writers.len() >= 40, "only {} functions that write: {writers:?}", writers.len());
+    check(20, writes::covers, |file| writes::uses(&file.text, &writers));
 }
 
 #[test]

@@ -14,10 +14,11 @@ use observatory_proto::pipeline::v1::{
     EnableCountryRequest, Run, RunState, orchestrator_service_client::OrchestratorServiceClient,
     posting_service_client::PostingServiceClient,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::{Client, ClientOptions, Connection, answer};
-use crate::commands::{reports, runs, taxonomies};
+use crate::commands::runs::{self, RunSummary};
+use crate::commands::{reports, taxonomies};
 use crate::context::Context;
 use crate::local::paths::write_atomically;
 use crate::local::postgres::wheel_folders;
@@ -161,13 +162,10 @@ async fn deliver(pipeline: Connection, run: &Run, out: &Path) -> anyhow::Result<
 
 /// The summary at the end: models, counts, accuracy, durations, and the location of the report.
 fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
-    let run = runs::as_json(&end.run);
-    let facts = &run["facts"];
-    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-    let seconds = run["stages"].as_array().into_iter().flatten().map(|stage| {
-        let seconds = stage["seconds"].as_f64().unwrap_or(0.0);
-        format!("{} {seconds:.1} s", text(&stage["stage"]))
-    });
+    let RunSummary { stages, facts } = RunSummary::of(&end.run);
+    let text = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let number = |value: Option<u64>| text(value.map(|value| value.to_string()));
+    let seconds = stages.iter().map(|stage| format!("{} {:.1} s", stage.stage, stage.seconds.unwrap_or(0.0)));
     let seconds = seconds.collect::<Vec<_>>().join(", ");
     let (ads, precision, recall) = (end.score.ads, end.score.precision(), end.score.recall());
     let measured =
@@ -175,11 +173,11 @@ fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     let mut lines = vec![
         ("state", runs::state_name(&end.run).to_owned()),
         ("ads", "invented, on simulated portals; not a real labour market".to_owned()),
-        ("model", format!("{}, {} dimensions", text(&facts["embed"]["model"]), facts["embed"]["dimensions"])),
-        ("enhancer", text(&facts["enhance"]["made_by"])),
-        ("postings", facts["totals"]["postings"].to_string()),
-        ("skills", facts["totals"]["skills"].to_string()),
-        ("clusters", facts["analysis"]["n_clusters"].to_string()),
+        ("model", format!("{}, {} dimensions", text(facts.embed.model), number(facts.embed.dimensions))),
+        ("enhancer", text(facts.enhance.made_by)),
+        ("postings", number(facts.totals.postings)),
+        ("skills", number(facts.totals.skills)),
+        ("clusters", number(facts.analysis.n_clusters)),
         ("extraction", measured),
         ("time", format!("{seconds}; total {:.1} s", elapsed.as_secs_f64())),
     ];
@@ -191,7 +189,6 @@ fn summary(end: &End, out: &Path, elapsed: Duration) -> Document {
     lines.extend(files.map(|file| ("", file.display().to_string())));
     let lines: String = lines.iter().map(|(name, value)| format!("{name:<12}{value}\n")).collect();
     let extraction = json!({ "advertisements": ads, "precision": precision, "recall": recall });
-    let json =
-        json!({ "run": run, "report": out, "extraction": extraction, "seconds": elapsed.as_secs_f64() });
+    let json = json!({ "run": runs::as_json(&end.run), "report": out, "extraction": extraction, "seconds": elapsed.as_secs_f64() });
     Document::new(lines, json)
 }

@@ -2,6 +2,8 @@
 //!
 //! Watching survives a restart of the service, and leaving the watch does not end the run.
 
+mod summary;
+
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, RetryRunRequest, Run, RunOptions, RunState,
     StageProgress, StartRunRequest, WatchRunRequest, orchestrator_service_client::OrchestratorServiceClient,
@@ -12,6 +14,7 @@ use crate::client::{Code, Connection, Status, answer, refusal};
 use crate::commands::text::{self, time};
 use crate::context::Context;
 use crate::output::{LiveLine, Outcome, Table, progress};
+pub(crate) use summary::RunSummary;
 
 /// Start, watch, list, cancel and retry runs over the stored postings.
 #[derive(Debug, clap::Args)]
@@ -304,8 +307,7 @@ impl std::fmt::Display for Shown<'_> {
         for problem in &run.problems {
             writeln!(f, "problem  {problem}")?;
         }
-        let report = &as_json(run)["facts"]["report"]["directory"];
-        match report.as_str() {
+        match RunSummary::of(run).facts.report.directory {
             Some(directory) => writeln!(f, "report   {directory}"),
             None => Ok(()),
         }

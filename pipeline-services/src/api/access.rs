@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Look at runs, advertisements, figures and reports, export them, and have a text read.
     Read,
     /// Store advertisements.
@@ -26,7 +26,7 @@ const SCOPES: [Scope; 4] = [Scope::Read, Scope::Import, Scope::Run, Scope::Admin
 
 impl Scope {
     /// Name in files and messages.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Import => "import",
@@ -49,7 +49,7 @@ impl FromStr for Scope {
 /// What the clients file says of a client.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rights {
+pub(crate) struct Rights {
     /// What it may do.
     #[serde(default)]
     scopes: BTreeSet<Scope>,
@@ -60,12 +60,12 @@ pub struct Rights {
 
 impl Rights {
     /// Rights to these scopes, without a quota.
-    pub fn to(scopes: impl IntoIterator<Item = Scope>) -> Self {
+    pub(crate) fn to(scopes: impl IntoIterator<Item = Scope>) -> Self {
         Self { scopes: scopes.into_iter().collect(), calls_per_minute: None }
     }
 
     /// Whether they suffice for a scope.
-    pub fn allow(&self, scope: Scope) -> bool {
+    pub(crate) fn allow(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
     }
 }
@@ -99,11 +99,11 @@ impl Grants for Rights {
 }
 
 /// The rule for callers.
-pub type Access = access::Access<Rights>;
+pub(crate) type Access = access::Access<Rights>;
 
 /// A method of this package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Method {
+pub(crate) struct Method {
     /// What it needs.
     pub scope: Scope,
     /// Whether it goes on for as long as its caller likes, or computes for long.
@@ -114,7 +114,7 @@ pub struct Method {
 const PACKAGE: &str = "/observatory.pipeline.v1.";
 
 /// The method at a path of HTTP/2; `None` where it is none of the package's.
-pub fn method(path: &str) -> Option<Method> {
+pub(crate) fn method(path: &str) -> Option<Method> {
     let (service, method) = path.strip_prefix(PACKAGE)?.split_once('/')?;
     let (scope, lasts) = match (service, method) {
         ("OrchestratorService", "GetRun" | "ListRuns" | "GetStatus") => (Scope::Read, false),

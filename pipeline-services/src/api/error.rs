@@ -61,7 +61,7 @@ pub(super) fn busy(reason: &str, message: impl Into<String>, again: Duration) ->
 
 /// A failed statement: UNAVAILABLE with a delay when another try may succeed.
 pub(super) fn sql(error: SqlError) -> Status {
-    let text = crate::stage::chain(&error);
+    let text = crate::telemetry::chain(&error);
     tracing::warn!(error.message = text, "database statement failed");
     if let Some(refused) = crate::store::refused_write(&error) {
         let advice = "`observatory doctor` says how it stands";

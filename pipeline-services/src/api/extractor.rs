@@ -11,11 +11,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, error};
 use crate::{
+    domain::run::facts::Tagger,
     enhancer::rules,
     extractor::{
         Extractor, NerEntity,
         oneshot::{self, Identified},
-        tagger::{Tagger, Taggers},
+        tagger::Taggers,
     },
     reading,
 };
@@ -64,7 +65,7 @@ impl Reader {
         let parsed = reading::apart(move || oneshot::parse_document(&document_json)).await;
         let document = parsed
             .map_err(|problem| problem.to_string())?
-            .map_err(|problem| crate::stage::chain(&problem))?;
+            .map_err(|problem| crate::telemetry::chain(&problem))?;
         let entities = self.taggers.tag(&self.chosen, &[&document.document]).await;
         let entities = entities.map_err(|problem| problem.to_string())?.concat();
         let read = reading::apart(move || self.read(&document, &entities, spans).to_string()).await;

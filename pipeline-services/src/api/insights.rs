@@ -144,12 +144,12 @@ impl InsightService for Services {
         let more = rest.len() > size;
         rest.truncate(size);
         let next = rest.last().filter(|_| more).map(|cluster| cluster.cluster_id.to_string());
-        let metric = |name: &str| analysis.results["quality_metrics"][name].as_f64().unwrap_or(f64::NAN);
+        let quality = analysis.results.quality_metrics;
         Ok(Response::new(ListClustersResponse {
             analysis_id: analysis.analysis_id.to_string(),
-            noise: analysis.results["n_noise"].as_u64().unwrap_or(0),
-            silhouette_score: metric("silhouette_score"),
-            davies_bouldin_index: metric("davies_bouldin_index"),
+            noise: analysis.results.n_noise,
+            silhouette_score: quality.silhouette_score.unwrap_or(f64::NAN),
+            davies_bouldin_index: quality.davies_bouldin_index.unwrap_or(f64::NAN),
             clusters: rest.into_iter().map(cluster_message).collect(),
             next_page_token: next.unwrap_or_default(),
         }))

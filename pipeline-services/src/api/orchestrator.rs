@@ -1,4 +1,6 @@
 //! Runs and the state of the stack.
+//!
+//! States of the domain become those of the contract, and a run's own summary goes out as JSON.
 
 use std::{pin::Pin, time::Duration};
 
@@ -7,8 +9,9 @@ use futures::Stream;
 use observatory_proto::pipeline::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, GetStatusRequest, GetStatusResponse,
     ListRunsRequest, ListRunsResponse, RetryRunRequest, RetryRunResponse, Run as RunMessage,
-    RunOptions as OptionsMessage, RunState, ServiceStatus, StageProgress as ProgressMessage, StartRunRequest,
-    StartRunResponse, WatchRunRequest, WatchRunResponse, orchestrator_service_server::OrchestratorService,
+    RunOptions as OptionsMessage, RunState as StateMessage, ServiceStatus, StageProgress as ProgressMessage,
+    StartRunRequest, StartRunResponse, WatchRunRequest, WatchRunResponse,
+    orchestrator_service_server::OrchestratorService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +20,7 @@ use uuid::Uuid;
 
 use super::{Services, error, filters, non_empty, page_size};
 use crate::{
+    domain::run::RunState,
     orchestrator::{Orchestrator, StartError},
     store::{
         self, Connection, Page, PgConnection, SqlResult, postings,
@@ -78,33 +82,32 @@ fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
 }
 
-fn state_message(state: &str) -> RunState {
+fn state_message(state: RunState) -> StateMessage {
     match state {
-        "running" => RunState::Running,
-        "succeeded" => RunState::Succeeded,
-        "partial" => RunState::Partial,
-        "failed" => RunState::Failed,
-        "cancelled" => RunState::Cancelled,
-        _ => RunState::Unspecified,
+        RunState::Running => StateMessage::Running,
+        RunState::Succeeded => StateMessage::Succeeded,
+        RunState::Partial => StateMessage::Partial,
+        RunState::Failed => StateMessage::Failed,
+        RunState::Cancelled => StateMessage::Cancelled,
     }
 }
 
-fn state_name(state: RunState) -> Option<&'static str> {
-    match state {
-        RunState::Unspecified => None,
-        RunState::Running => Some("running"),
-        RunState::Succeeded => Some("succeeded"),
-        RunState::Partial => Some("partial"),
-        RunState::Failed => Some("failed"),
-        RunState::Cancelled => Some("cancelled"),
+fn state_of(message: StateMessage) -> Option<RunState> {
+    match message {
+        StateMessage::Unspecified => None,
+        StateMessage::Running => Some(RunState::Running),
+        StateMessage::Succeeded => Some(RunState::Succeeded),
+        StateMessage::Partial => Some(RunState::Partial),
+        StateMessage::Failed => Some(RunState::Failed),
+        StateMessage::Cancelled => Some(RunState::Cancelled),
     }
 }
 
 fn progress_message(progress: &StageProgress) -> ProgressMessage {
     let count = |value: i64| value.unsigned_abs();
     ProgressMessage {
-        stage: progress.stage.clone(),
-        state: progress.state.clone(),
+        stage: progress.stage.to_string(),
+        state: progress.state.to_string(),
         ready: count(progress.ready),
         running: count(progress.running),
         done: count(progress.done),
@@ -118,7 +121,7 @@ fn progress_message(progress: &StageProgress) -> ProgressMessage {
 pub(super) fn run_message(run: &Run) -> RunMessage {
     RunMessage {
         run_id: run.run_id.to_string(),
-        state: state_message(&run.state).into(),
+        state: state_message(run.state).into(),
         options: Some(OptionsMessage {
             portals: run.options.portals.clone(),
             countries: run.options.countries.clone(),
@@ -129,7 +132,7 @@ pub(super) fn run_message(run: &Run) -> RunMessage {
         created_at: Some(timestamp(run.created_at)),
         finished_at: run.finished_at.map(timestamp),
         stages: run.stages.iter().map(progress_message).collect(),
-        problems: run.problems.clone(),
+        problems: run.problems.iter().map(ToString::to_string).collect(),
         summary_json: run.describe().to_string(),
     }
 }
@@ -166,12 +169,12 @@ impl OrchestratorService for Services {
         request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
         let asked = request.into_inner();
-        let state = RunState::try_from(asked.state)
+        let state = StateMessage::try_from(asked.state)
             .map_err(|_| error::invalid("state", format!("{} is not a run state", asked.state)))?;
         let after = non_empty(&asked.page_token).map(|token| error::id("page_token", token)).transpose()?;
         let size = page_size(asked.page_size)?;
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let ids = runs::list(&mut connection, state_name(state), Page { after, size: size + 1 })
+        let ids = runs::list(&mut connection, state_of(state), Page { after, size: size + 1 })
             .await
             .map_err(error::sql)?;
         let more = ids.len() as i64 > size;
@@ -202,7 +205,7 @@ impl OrchestratorService for Services {
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
         let run = self.find_run(&request.into_inner().run_id).await?;
-        if run.state != "running" {
+        if run.state != RunState::Running {
             return Err(error::precondition(format!("run {} is over: {}", run.run_id, run.state)));
         }
         self.cancel(run.run_id).await.map_err(error::sql)?;
@@ -216,7 +219,7 @@ impl OrchestratorService for Services {
     ) -> Result<Response<RetryRunResponse>, Status> {
         let asked = request.into_inner();
         let run = self.find_run(&asked.run_id).await?;
-        if run.state == "running" {
+        if run.state == RunState::Running {
             return Err(error::precondition(format!("run {} is not over yet", run.run_id)));
         }
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
@@ -234,7 +237,7 @@ impl OrchestratorService for Services {
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
         let mut connection = self.pool.acquire().await.map_err(error::sql)?;
-        let internal = |problem: store::StoreError| error::precondition(crate::stage::chain(&problem));
+        let internal = |problem: store::StoreError| error::precondition(crate::telemetry::chain(&problem));
         let schema_version = store::schema_version(&mut connection).await.map_err(internal)?;
         let pgvector_version = store::pgvector_version(&mut connection).await.map_err(internal)?;
         let postings = postings::count(&mut connection).await.map_err(error::sql)?;
@@ -282,7 +285,7 @@ impl Services {
             };
             match answer {
                 Some(Ok(run)) if last.as_ref() != Some(&run) => {
-                    let over = run.state() != RunState::Running;
+                    let over = run.state() != StateMessage::Running;
                     last = Some(run.clone());
                     if sender.send(Ok(WatchRunResponse { run: Some(run) })).await.is_err() || over {
                         return;

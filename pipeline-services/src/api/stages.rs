@@ -1,4 +1,7 @@
 //! The module interface over gRPC.
+//!
+//! It works on the stages of this process alone; a batch that a caller starts goes on when the
+//! caller leaves.
 
 use std::sync::Arc;
 
@@ -9,11 +12,11 @@ use observatory_proto::pipeline::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Counters, Services, Stage, StageName, Worker, error};
-use crate::stage::ModuleConfig;
+use crate::worker::ModuleConfig;
 
 /// A stage of this process with its configuration and counters.
 #[derive(Clone)]
-pub struct StageEntry {
+pub(crate) struct StageEntry {
     /// Stage.
     pub stage: Arc<dyn Stage>,
     /// Its module block.

@@ -98,7 +98,7 @@ impl Upload {
                 ));
             }
         };
-        read.map_err(|problem| error::unreadable(crate::stage::chain(&problem)))
+        read.map_err(|problem| error::unreadable(crate::telemetry::chain(&problem)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTML to lines of text. Only tags that HTML knows are markup: `List<String>` stays.
 
-/// Elements whose content is no text.
+/// Elements whose content is not text.
 const DROPPED: [&str; 8] = ["script", "style", "head", "template", "noscript", "svg", "iframe", "object"];
 /// Elements that begin and end a line.
 const BLOCKS: [&str; 34] = [

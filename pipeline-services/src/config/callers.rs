@@ -20,7 +20,7 @@ const NONE: &str = "none";
 
 /// Flags as they are given.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Certificate chain in PEM: the gRPC port speaks TLS. Read again when it changes, as are the
     /// two below
     #[arg(long, env = "OBSERVATORY_TLS_CERT", value_name = "FILE", requires = "tls_key", global = true)]
@@ -63,7 +63,7 @@ impl Options {
     ///
     /// # Errors
     /// Names the flag, its value and what is allowed, or the file at fault.
-    pub fn entrance(&self, listen: SocketAddr) -> Result<Entrance> {
+    pub(crate) fn entrance(&self, listen: SocketAddr) -> Result<Entrance> {
         ensure!(self.max_calls > 0, "--max-calls is 0, it must be positive");
         ensure!(self.max_connections != Some(0), "--max-connections is 0, it must be positive");
         let operator = self.admin_token_sha256.as_deref().filter(|digest| !digest.trim().is_empty());

@@ -5,7 +5,7 @@ const WORDS: usize = 3;
 
 /// A name from the members in descending order of demand: the first three that do not contain one
 /// another, so that "SQL · SQL Server" does not happen.
-pub fn name(members: &[&str]) -> String {
+pub(crate) fn name(members: &[&str]) -> String {
     let mut chosen: Vec<&str> = Vec::new();
     for member in members {
         let folded = member.to_lowercase();

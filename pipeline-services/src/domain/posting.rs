@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Longest title, characters.
-pub const TITLE_LIMIT: usize = 1_000;
+pub(crate) const TITLE_LIMIT: usize = 1_000;
 /// Longest text, characters.
-pub const TEXT_LIMIT: usize = 200_000;
+pub(crate) const TEXT_LIMIT: usize = 200_000;
 
 /// Text fields of a posting in which a skill may be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct NewPosting {
     pub external_id: Option<String>,
     /// ISO 3166-1 alpha-2.
     pub country: String,
-    /// Where the advertisement was seen.
+    /// Address at which the advertisement was seen.
     pub url: String,
     /// Title.
     pub title: String,

@@ -1,8 +1,18 @@
-//! Runs, stages and tasks.
+//! Runs, stages and tasks: names, states, what a run worked with, and what went wrong.
+//!
+//! Everything that the database, the wire and `run.json` hold as text or JSON has its type here.
+
+pub(crate) mod facts;
+mod problem;
+mod state;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use problem::Problem;
+pub(crate) use state::{MessageKind, TaskState};
+pub use state::{RunState, StageState};
 
 /// The stages of the pipeline in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -82,7 +82,7 @@ pub struct Mention {
     pub preferred_label: Option<String>,
 }
 
-/// Who decided about an enhanced skill.
+/// Maker of an enhanced skill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Maker {
@@ -139,6 +139,6 @@ pub struct EnhancedSkill {
     pub reasoning: Option<String>,
     /// Index into the posting's list of the skill this one repeats.
     pub duplicate_of: Option<usize>,
-    /// Who decided about it.
+    /// Its maker.
     pub maker: Maker,
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use observatory_client::Secret;
 use reqwest::{Client, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    config::Secret,
-    stage::{Dependency, StageError, chain},
+    stage::{Dependency, StageError},
+    telemetry::chain,
 };
 
 /// Largest answer that is read.
@@ -20,7 +21,7 @@ const SHOWN: usize = 200;
 /// How the endpoint is asked for JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ResponseFormat {
+pub(crate) enum ResponseFormat {
     /// By a schema.
     #[default]
     JsonSchema,
@@ -30,9 +31,9 @@ pub enum ResponseFormat {
     Text,
 }
 
-/// Where and how to ask.
+/// Address and manner of the requests.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Base URL, up to and with `/v1`.
     pub url: String,
     /// Model, as the endpoint names it.
@@ -49,7 +50,7 @@ pub struct Options {
 
 /// A client of one endpoint.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     client: Client,
     options: Options,
 }
@@ -70,9 +71,9 @@ struct Message {
     content: Option<String>,
 }
 
-/// Why there is no usable text.
+/// The reason for a missing text.
 #[derive(Debug)]
-pub enum GenerateError {
+pub(crate) enum GenerateError {
     /// The endpoint could not be asked, or refused.
     Refused(StageError),
     /// It answered with something else than text.
@@ -84,7 +85,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the URL is not one, or no HTTP client can be made.
-    pub fn new(options: Options) -> anyhow::Result<Self> {
+    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
         let url: url::Url = options
             .url
             .parse()
@@ -102,14 +103,14 @@ impl Endpoint {
                 .timeout(options.timeout)
                 .redirect(reqwest::redirect::Policy::none())
         };
-        // A bare container holds no certificates: http can be had all the same.
+        // A bare container holds no certificates; plain HTTP works without them.
         let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
         let client = client.map_err(|error| anyhow::anyhow!("no HTTP client: {}", chain(&error)))?;
         Ok(Self { client, options })
     }
 
     /// The model's name.
-    pub fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         &self.options.model
     }
 
@@ -118,7 +119,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// See [`GenerateError`].
-    pub async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
+    pub(crate) async fn generate(&self, messages: Value, schema: Value) -> Result<String, GenerateError> {
         let address = format!("{}/chat/completions", self.options.url.trim_end_matches('/'));
         let mut request = self
             .client

@@ -40,8 +40,8 @@ impl Generator {
         }
     }
 
-    /// The text that the model answers to messages about so many mentions, in the form of chat
-    /// completions.
+    /// The text that the model answers to messages about this number of mentions, in the form of
+    /// chat completions.
     ///
     /// # Errors
     /// See [`GenerateError`].

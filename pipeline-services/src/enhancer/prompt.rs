@@ -75,8 +75,8 @@ fn cut(text: &str) -> &str {
     text.char_indices().nth(FIELD_CHARACTERS).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The schema of the answer to so many mentions with bounds, which keep an answer short and its
-/// numbers meaningful.
+/// The schema of the answer to this number of mentions with bounds, which keep an answer short and
+/// its numbers meaningful.
 pub(super) fn bounded_schema(mentions: usize) -> Value {
     let mut schema = schema();
     let mut bound = |place: &str, bounds: Value| {

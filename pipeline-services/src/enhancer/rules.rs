@@ -22,7 +22,7 @@ const RULES: u32 = 2;
 pub(super) const REPORTED: f32 = 0.5;
 
 /// Changes with the rules, the lexicon and the taxonomy.
-pub fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
+pub(crate) fn version(taxonomy: Option<&Taxonomy>, lexicon: &Lexicon) -> String {
     let taxonomy = taxonomy.map(|taxonomy| format!("+{}@{}", taxonomy.name(), taxonomy.version()));
     format!("rules-{RULES}+{}{}", &lexicon.digest()[..16], taxonomy.unwrap_or_default())
 }

@@ -1,4 +1,7 @@
 //! The enhancer as a stage: mentions to enhanced skills.
+//!
+//! Which version made a posting's rows decides whether they are up to date: it changes with the
+//! rules, the vocabulary, the model and the prompt.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,8 +17,8 @@ use std::{
 use anyhow::{Context, Result as AnyResult, bail, ensure};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
+use observatory_client::Secret;
 use serde::Deserialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -26,28 +29,30 @@ use super::{
     rules,
 };
 use crate::{
-    config::Secret,
     domain::{
         posting::Document,
-        run::StageName,
+        run::{
+            StageName,
+            facts::{EnhanceFacts, RunFacts},
+        },
         skill::{EnhancedSkill, Makers, Mention},
     },
     inference::InferenceClient,
     reading,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
         skills,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
     vocabulary::{Vocabulary, VocabularySource},
 };
 
-/// What only the enhancer understands.
+/// Settings of the enhancer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Base URL of an OpenAI-compatible endpoint, up to and with `/v1`.
     pub endpoint: Option<String>,
     /// Model, as the endpoint names it; without an endpoint, a language model of the inference
@@ -66,7 +71,7 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 7] =
+pub(crate) const SETTINGS: [&str; 7] =
     ["endpoint", "model", "concurrency", "max_tokens", "request_timeout", "response_format", "prompts_dir"];
 
 impl Default for Settings {
@@ -91,7 +96,7 @@ struct Asked {
 }
 
 /// Normalises, deduplicates and completes the skills of postings.
-pub struct EnhancerStage {
+pub(crate) struct EnhancerStage {
     pool: PgPool,
     vocabulary: Arc<VocabularySource>,
     asked: Option<Asked>,
@@ -101,7 +106,7 @@ pub struct EnhancerStage {
 }
 
 /// A posting that is to be enhanced.
-struct Subject {
+struct Pending {
     job_id: Uuid,
     document: Document,
     mentions: Vec<Mention>,
@@ -113,7 +118,7 @@ impl EnhancerStage {
     ///
     /// # Errors
     /// If a setting is not acceptable; the text names it.
-    pub fn new(
+    pub(crate) fn new(
         pool: PgPool,
         vocabulary: Arc<VocabularySource>,
         settings: Settings,
@@ -140,9 +145,9 @@ impl EnhancerStage {
         }
     }
 
-    async fn enhance(&self, vocabulary: &Vocabulary, subject: Subject) -> Outcome {
+    async fn enhance(&self, vocabulary: &Vocabulary, subject: Pending) -> Outcome {
         let started = Instant::now();
-        let Subject { job_id, document, mentions } = subject;
+        let Pending { job_id, document, mentions } = subject;
         let known = Knowledge { taxonomy: vocabulary.taxonomy.as_deref(), lexicon: &vocabulary.lexicon };
         let skills = match &self.asked {
             Some(asked) => self.by_model(asked, &document, &mentions, known).await?,
@@ -230,20 +235,20 @@ impl Stage for EnhancerStage {
         let coverage = runs::coverage(&mut connection, run, StageName::Enhance, &version).await?;
         let nothing = coverage.is_empty();
         let made_by = if self.asked.is_some() { makers.model } else { "rules".to_owned() };
-        let facts = json!({ "version": version, "made_by": made_by });
+        let facts = EnhanceFacts { version: Some(version), made_by: Some(made_by) };
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
-            problem: None,
+            facts: RunFacts { enhance: Some(facts), ..RunFacts::default() },
             skipped: nothing.then(|| "no posting of the run was extracted".to_owned()),
+            ..Plan::default()
         })
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let version = self.version(&self.makers(&vocabulary));
-        let ids: Vec<Uuid> = batch.iter().filter_map(|task| task.posting_id().ok()).collect();
+        let ids: Vec<Uuid> = batch.iter().filter_map(Task::posting_id).collect();
         let mut connection = self.pool.acquire().await?;
         let done: HashMap<Uuid, String> =
             skills::versions(&mut connection, "enhance", &ids).await?.into_iter().collect();
@@ -262,7 +267,7 @@ impl Stage for EnhancerStage {
             match mentions.remove(&job_id).unwrap_or_else(|| Ok(Vec::new())) {
                 Ok(mentions) => {
                     let document = documents.remove(&job_id).unwrap_or_default();
-                    subjects.push(Subject { job_id, document, mentions });
+                    subjects.push(Pending { job_id, document, mentions });
                 }
                 Err(unreadable) => {
                     let reason = unreadable.to_string();
@@ -282,10 +287,13 @@ impl Stage for EnhancerStage {
             })
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
-        Ok(batch
-            .iter()
-            .map(|task| outcomes.remove(&task.posting_id()?).unwrap_or(Ok(Effect::None)))
-            .collect())
+        // Without an outcome its rows are there, or the task of another run in this batch writes
+        // them.
+        let outcome = |task: &Task| {
+            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
+            outcomes.remove(&job_id).unwrap_or(Ok(Effect::UpToDate))
+        };
+        Ok(batch.iter().map(outcome).collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {

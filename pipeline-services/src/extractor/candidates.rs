@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, hash_map};
 
-use super::{NerEntity, scope::Scope, sorted};
+use super::{NerEntity, candidate::Candidate, scope::Scope, sorted};
 use crate::{
     domain::skill::{Method, SkillKind},
     lexicon::{Entry, Lexicon},
@@ -13,20 +13,6 @@ use crate::{
         trie::{Inflection, Match, Trie},
     },
 };
-
-/// A span of words that may be a mention.
-#[derive(Debug, Clone)]
-pub(super) struct Candidate {
-    pub(super) first: usize,
-    pub(super) end: usize,
-    /// `None`: the concept's preferred label.
-    pub(super) label: Option<String>,
-    pub(super) kind: SkillKind,
-    pub(super) category: String,
-    pub(super) methods: Vec<Method>,
-    pub(super) confidence: f32,
-    pub(super) uri: Option<String>,
-}
 
 /// Confidence of a name of the lexicon: unambiguous, and counted only for its context.
 const NAMED: f32 = 0.9;

@@ -5,23 +5,11 @@ use std::{ops::Range, sync::LazyLock};
 
 use regex::Regex;
 
-use super::patterns::{Patterns, Role};
+use super::patterns::{Mask, Patterns, Role};
 use crate::text::{
     tokens::Tokens,
     trie::{Match, longest},
 };
-
-/// What a word may still name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Mask {
-    /// Anything.
-    #[default]
-    Open,
-    /// Products, languages and certificates; a field of knowledge is a degree or a sector here.
-    Fields,
-    /// Nothing.
-    All,
-}
 
 /// Addresses of the web and of mail, and bare names of hosts. Product names with a dot (`ASP.NET`,
 /// `Node.js`) end in none of these domains but `.net`, and a capitalised one begins a sentence

@@ -1,4 +1,7 @@
 //! The phrases by which advertisements introduce skills, from `patterns.toml`.
+//!
+//! The file is checked whole when it is read; a name or a value that is not allowed is an error
+//! with its key.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +9,6 @@ use regex::Regex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::masks::Mask;
 use crate::{
     lexicon::CATEGORIES,
     text::{
@@ -16,11 +18,23 @@ use crate::{
 };
 
 /// Sections an advertisement may have, besides `title` and `body`.
-pub const SECTIONS: [&str; 6] =
+pub(crate) const SECTIONS: [&str; 6] =
     ["requirements", "responsibilities", "benefits", "conditions", "about", "legal"];
 
 /// Words of its sentence that a rule reaches where it names no number: a long sentence.
 const REACH: usize = 60;
+
+/// What a word may still name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Mask {
+    /// Anything.
+    #[default]
+    Open,
+    /// Products, languages and certificates; a field of knowledge is a degree or a sector here.
+    Fields,
+    /// Nothing.
+    All,
+}
 
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 

@@ -1,7 +1,7 @@
 //! Skills that a phrase introduces ("conocimientos en …") and standards by number ("ISO 9001").
 
 use super::{
-    candidates::Candidate,
+    candidate::Candidate,
     patterns::{Cue, Patterns},
     scope::Scope,
 };

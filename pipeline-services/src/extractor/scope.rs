@@ -1,9 +1,12 @@
 //! What surrounds the words of a field: sections, sentences, and what speaks for or against a name.
+//!
+//! It judges names and finds none: candidates ask it whether a word may name a skill where it
+//! stands.
 
 use super::{
-    candidates::Candidate,
-    masks::{self, Mask},
-    patterns::Patterns,
+    candidate::Candidate,
+    masks,
+    patterns::{Mask, Patterns},
     sections::Sections,
 };
 use crate::{

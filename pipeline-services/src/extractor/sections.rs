@@ -5,7 +5,7 @@ use crate::text::{sentences::is_bullet, tokens::Tokens, trie::longest};
 use super::patterns::{Patterns, SECTIONS};
 
 /// Text before the first heading.
-pub const BODY: &str = "body";
+pub(crate) const BODY: &str = "body";
 
 /// The section of every word of a text.
 #[derive(Debug, Clone)]

@@ -1,4 +1,7 @@
 //! The extractor as a stage: the current extractor, and postings to mentions.
+//!
+//! The plan chooses the served taggers of a run and every batch follows it, so that a server that
+//! is away for a moment delays work and changes no mention.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +16,6 @@ use std::{
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -22,21 +24,27 @@ use super::{
     tagger::{Choice, Taggers},
 };
 use crate::{
-    domain::{posting::Document, run::StageName},
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError, panicked},
+    domain::{
+        posting::Document,
+        run::{
+            Problem, StageName,
+            facts::{ExtractFacts, RunFacts},
+        },
+    },
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError, panicked},
     store::{
         PgPool, postings,
         runs::{self, Run},
         skills,
-        tasks::Task,
+        tasks::{Subject, Task},
     },
     vocabulary::{Vocabulary, VocabularySource},
 };
 
-/// What only the extractor understands.
+/// Settings of the extractor.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory whose files replace the built-in lexicon and patterns.
     pub lexicon_dir: Option<PathBuf>,
     /// Served token classifiers to ask; empty for none, absent for every one whose labels name
@@ -45,13 +53,13 @@ pub struct Settings {
 }
 
 /// Keys of the settings.
-pub const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
+pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 
 /// How long a plan waits for a server that is starting.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands out an extractor that knows the active taxonomy.
-pub struct ExtractorSource {
+pub(crate) struct ExtractorSource {
     vocabulary: Arc<VocabularySource>,
     patterns: Arc<Patterns>,
     built: Mutex<Option<(Arc<Vocabulary>, Arc<Extractor>)>>,
@@ -59,7 +67,7 @@ pub struct ExtractorSource {
 
 impl ExtractorSource {
     /// A source that builds an extractor when it is first asked.
-    pub fn new(vocabulary: Arc<VocabularySource>, patterns: Patterns) -> Self {
+    pub(crate) fn new(vocabulary: Arc<VocabularySource>, patterns: Patterns) -> Self {
         Self { vocabulary, patterns: Arc::new(patterns), built: Mutex::new(None) }
     }
 
@@ -67,7 +75,7 @@ impl ExtractorSource {
     ///
     /// # Errors
     /// If the taxonomy cannot be read.
-    pub async fn current(&self) -> Result<Arc<Extractor>, StageError> {
+    pub(crate) async fn current(&self) -> Result<Arc<Extractor>, StageError> {
         let vocabulary = self.vocabulary.current().await?;
         let mut built = self.built.lock().await;
         if let Some((known, extractor)) = built.as_ref()
@@ -89,7 +97,7 @@ impl ExtractorSource {
 }
 
 /// Reads the skills of postings.
-pub struct ExtractorStage {
+pub(crate) struct ExtractorStage {
     pool: PgPool,
     source: Arc<ExtractorSource>,
     taggers: Taggers,
@@ -99,20 +107,20 @@ pub struct ExtractorStage {
 
 impl ExtractorStage {
     /// A stage that takes its extractor from `source`.
-    pub fn new(pool: PgPool, source: Arc<ExtractorSource>, taggers: Taggers) -> Self {
+    pub(crate) fn new(pool: PgPool, source: Arc<ExtractorSource>, taggers: Taggers) -> Self {
         Self { pool, source, taggers, postings: AtomicU64::new(0), mentions: AtomicU64::new(0) }
     }
 
     /// The taggers that the plan of a run chose.
     async fn chosen(&self, run_id: Uuid) -> Result<Choice, StageError> {
         let run = runs::get(&mut *self.pool.acquire().await?, run_id).await?;
-        let facts = run.and_then(|run| run.summary.get("extract")?.get("taggers").cloned());
-        let taggers = facts.map(serde_json::from_value).transpose();
-        let taggers = taggers.map_err(|error| StageError::Fail(format!("the run's taggers: {error}")))?;
-        Ok(Choice { taggers: taggers.unwrap_or_default(), problem: None })
+        let facts = run.map(|run| run.facts()).transpose();
+        let facts = facts.map_err(|error| StageError::Fail(format!("the run's facts: {error}")))?;
+        let planned = facts.and_then(|facts| facts.extract).unwrap_or_default();
+        Ok(Choice { taggers: planned.taggers, problem: None })
     }
 
-    /// Effects of postings of one run that do not stand at its version yet.
+    /// Outcomes of postings of one run; a posting that is no longer stored has none.
     async fn extract(&self, run_id: Uuid, ids: &[Uuid]) -> Result<HashMap<Uuid, Outcome>, StageError> {
         let extractor = self.source.current().await?;
         let choice = self.chosen(run_id).await?;
@@ -122,11 +130,12 @@ impl ExtractorStage {
             skills::versions(&mut connection, "extract", ids).await?.into_iter().collect();
         let found = postings::by_ids(&mut connection, ids).await?;
         drop(connection);
-        let pending: Vec<(Uuid, Document)> = found
-            .iter()
-            .filter(|posting| done.get(&posting.job_id) != Some(&version))
-            .map(|posting| (posting.job_id, Document::from(posting)))
-            .collect();
+        let (ready, pending): (Vec<_>, Vec<_>) =
+            found.iter().partition(|posting| done.get(&posting.job_id) == Some(&version));
+        let mut outcomes: HashMap<Uuid, Outcome> =
+            ready.into_iter().map(|posting| (posting.job_id, Ok(Effect::UpToDate))).collect();
+        let pending: Vec<(Uuid, Document)> =
+            pending.into_iter().map(|posting| (posting.job_id, Document::from(posting))).collect();
         let documents: Vec<&Document> = pending.iter().map(|(_, document)| document).collect();
         let entities = self.taggers.tag(&choice.taggers, &documents).await?;
         let work = tokio::task::spawn_blocking(move || {
@@ -138,9 +147,12 @@ impl ExtractorStage {
                 }));
                 (*job_id, extracted.map_err(|panic| panicked("extraction", &*panic)))
             };
-            read.map(outcome).collect::<HashMap<Uuid, Outcome>>()
+            read.map(outcome).collect::<Vec<(Uuid, Outcome)>>()
         });
-        work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))
+        let extracted =
+            work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
+        outcomes.extend(extracted);
+        Ok(outcomes)
     }
 }
 
@@ -176,21 +188,27 @@ impl Stage for ExtractorStage {
         let lexicon = extractor.lexicon();
         let taxonomy =
             extractor.taxonomy().map(|taxonomy| format!("{}@{}", taxonomy.name(), taxonomy.version()));
-        let facts = json!({ "version": version, "lexicon": lexicon.digest(),
-            "lexicon_entries": lexicon.entries().len(), "taxonomy": taxonomy, "taggers": choice.taggers });
+        let facts = ExtractFacts {
+            version: Some(version),
+            lexicon: Some(lexicon.digest().to_owned()),
+            lexicon_entries: lexicon.entries().len(),
+            taxonomy,
+            taggers: choice.taggers,
+        };
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
-            facts: facts.as_object().cloned().unwrap_or_default(),
-            problem: choice.problem,
+            facts: RunFacts { extract: Some(facts), ..RunFacts::default() },
+            problem: choice.problem.map(Problem::general),
             skipped: nothing.then(|| "no stored posting matches the run's filters".to_owned()),
+            ..Plan::default()
         })
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         let mut of_run: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
         for task in batch {
-            if let Ok(job_id) = task.posting_id() {
+            if let Some(job_id) = task.posting_id() {
                 of_run.entry(task.run_id).or_default().push(job_id);
             }
         }
@@ -205,11 +223,11 @@ impl Stage for ExtractorStage {
             }
         }
         let outcome = |task: &Task| {
-            let job_id = task.posting_id()?;
+            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
             match results.get_mut(&task.run_id) {
-                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::None)),
+                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::Vanished)),
                 Some(Err(error)) => Err(error.clone()),
-                None => Ok(Effect::None),
+                None => Ok(Effect::Vanished),
             }
         };
         Ok(batch.iter().map(outcome).collect())

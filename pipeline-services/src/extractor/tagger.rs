@@ -5,11 +5,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 use super::NerEntity;
 use crate::{
-    domain::posting::{Document, Field},
+    domain::{
+        posting::{Document, Field},
+        run::facts::Tagger,
+    },
     inference::{ClassifierInfo, InferenceClient, LabelledSpan},
     stage::{Dependency, StageError},
 };
@@ -19,18 +20,9 @@ const TEXTS_PER_REQUEST: usize = 8;
 /// Pause between two looks for a server that is starting.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A served model that marks skills.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tagger {
-    /// Name in the model store.
-    pub name: String,
-    /// Digest of its files.
-    pub revision: String,
-}
-
 /// What a run works with.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Choice {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Choice {
     /// Taggers, in the server's order.
     pub taggers: Vec<Tagger>,
     /// Why there are none, where one could have been expected.
@@ -39,14 +31,14 @@ pub struct Choice {
 
 impl Choice {
     /// What to add to a version of the extractor: equal versions give equal mentions.
-    pub fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         self.taggers.iter().map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision)).collect()
     }
 }
 
 /// Finds taggers and asks them.
 #[derive(Debug, Clone)]
-pub struct Taggers {
+pub(crate) struct Taggers {
     inference: InferenceClient,
     /// Names asked for; `None` takes every served model whose labels name skills.
     wanted: Option<Vec<String>>,
@@ -54,7 +46,7 @@ pub struct Taggers {
 
 impl Taggers {
     /// Taggers of a server.
-    pub fn new(inference: InferenceClient, wanted: Option<Vec<String>>) -> Self {
+    pub(crate) fn new(inference: InferenceClient, wanted: Option<Vec<String>>) -> Self {
         Self { inference, wanted }
     }
 
@@ -62,8 +54,8 @@ impl Taggers {
     /// that is loading.
     ///
     /// # Errors
-    /// If a tagger that was asked for by name cannot be had.
-    pub async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
+    /// If a tagger that was asked for by name is not available.
+    pub(crate) async fn choose(&self, patience: Duration) -> Result<Choice, StageError> {
         if self.wanted.as_ref().is_some_and(Vec::is_empty) || !self.inference.is_configured() {
             return self.without("no inference server is configured");
         }
@@ -74,7 +66,7 @@ impl Taggers {
             if settled || tokio::time::Instant::now() >= give_up {
                 return match found {
                     Ok(found) => self.pick(found),
-                    Err(error) => self.without(&crate::stage::chain(&error)),
+                    Err(error) => self.without(&crate::telemetry::chain(&error)),
                 };
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -120,7 +112,7 @@ impl Taggers {
     ///
     /// # Errors
     /// If a tagger could not be asked. A text that a tagger refuses stays unmarked.
-    pub async fn tag(
+    pub(crate) async fn tag(
         &self,
         taggers: &[Tagger],
         documents: &[&Document],

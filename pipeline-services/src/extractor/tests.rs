@@ -202,7 +202,7 @@ fn the_taxonomy_adds_labels_and_links() {
         concept("o:1", ConceptKind::Occupation, [("es", "quesero/quesera"), ("en", "cheesemaker")]),
     ];
     let plain = extractor(None);
-    let extractor = extractor(Some(Taxonomy::new("own", "1", concepts, &[])));
+    let extractor = extractor(Some(Taxonomy::new("own", "1", concepts)));
     assert_ne!(plain.version(), extractor.version());
     let found = extractor.extract(&Document {
         title: "Quesera".to_owned(),

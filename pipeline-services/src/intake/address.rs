@@ -202,7 +202,7 @@ fn is_tracking(name: &str) -> bool {
 /// everything that tells the page from others, so that two advertisements never share an id. The
 /// host is part of it unless it is the portal's own: a portal that collects from many sites meets a
 /// number twice.
-pub fn external_id_of(portal: &str, url: &str) -> String {
+pub(crate) fn external_id_of(portal: &str, url: &str) -> String {
     let parts = Parts::of(url);
     numbered_id(portal, url).unwrap_or_else(|| parts.at_host(portal, &parts.page()))
 }

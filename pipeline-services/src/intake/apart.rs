@@ -11,7 +11,7 @@ use crate::reading;
 ///
 /// # Errors
 /// As [`parse`] and [`prepare`]; also when reading it panics.
-pub async fn line(json: String, countries: &Arc<[String]>) -> Result<Prepared, Refusal> {
+pub(crate) async fn line(json: String, countries: &Arc<[String]>) -> Result<Prepared, Refusal> {
     let countries = Arc::clone(countries);
     let read = move || parse(&json).and_then(|posting| prepare(posting, &countries, Utc::now()));
     let read = reading::apart(read).await;

@@ -7,7 +7,7 @@ use crate::text::fold::fold;
 const COUNTRIES: &str = include_str!("countries.tsv");
 
 /// The code of a country that is named by a code or a name; none where it is unknown.
-pub fn country(text: &str) -> Option<&'static str> {
+pub(crate) fn country(text: &str) -> Option<&'static str> {
     let wanted = essence(text);
     COUNTRIES.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut names = line.split('\t');
@@ -24,7 +24,7 @@ fn essence(text: &str) -> String {
 
 /// A portal's name as it is stored: lower case, words joined by `-`; the host where an address was
 /// given.
-pub fn portal(text: &str) -> String {
+pub(crate) fn portal(text: &str) -> String {
     let text = text.trim();
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
     let plain = fold(text.split(['/', '?', '#']).next().unwrap_or(text));

@@ -1,54 +1,25 @@
 //! Reading lexicon files with errors that name the place.
+//!
+//! A lexicon is read whole or not at all; every problem names file, line and column.
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
-    path::{Path, PathBuf},
+    fs,
+    path::Path,
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{
     CATEGORIES, Entry, Form, Implication, Lexicon, Link,
+    rows::{LexiconError, Row, concept, rows},
     titles::{self, Titles},
 };
 use crate::{
-    domain::{
-        skill::SkillKind,
-        taxonomy::{Concept, ConceptKind, Label},
-    },
+    domain::{skill::SkillKind, taxonomy::ConceptKind},
     text::tokens,
 };
 
-/// What is wrong with a lexicon.
-#[derive(Debug, thiserror::Error)]
-pub enum LexiconError {
-    /// A file or directory cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// No `.tsv` file holds an entry.
-    #[error("the lexicon holds no entry; it needs at least one `.tsv` file with the columns {COLUMNS}")]
-    Empty,
-    /// A cell is wrong.
-    #[error("{file}, line {line}, column {column}: {problem}")]
-    Cell {
-        /// File name.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// Name of the column.
-        column: &'static str,
-        /// What is wrong and what is allowed.
-        problem: String,
-    },
-}
-
-const COLUMNS: &str = "label, kind, category, es, en, flags, uri";
 const IMPLICATIONS: &str = "implies.tsv";
 const NAMES: [&str; 7] = ["label", "kind", "category", "es", "en", "flags", "uri"];
 const CONCEPTS: &str = "concepts.tsv";
@@ -56,25 +27,6 @@ const CONCEPT_NAMES: [&str; 5] = ["label", "uri", "concept", "over", "why"];
 /// Written instead of a URI where no concept means the same as an entry.
 const NO_CONCEPT: &str = "none";
 const IMPLICATION_NAMES: [&str; 4] = ["skill", "implies", "relation", "confidence"];
-
-/// One line of a file, split into cells.
-pub(super) struct Row<'text> {
-    file: &'text str,
-    line: usize,
-    cells: Vec<&'text str>,
-}
-
-impl Row<'_> {
-    /// Cell `index`, empty where the line is shorter.
-    pub(super) fn cell(&self, index: usize) -> &str {
-        self.cells.get(index).map_or("", |cell| cell.trim())
-    }
-
-    /// A problem with a column of this line.
-    pub(super) fn error(&self, column: &'static str, problem: impl Into<String>) -> LexiconError {
-        LexiconError::Cell { file: self.file.to_owned(), line: self.line, column, problem: problem.into() }
-    }
-}
 
 /// The `.tsv` files of a directory with their names, sorted.
 pub(super) fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, LexiconError> {
@@ -141,32 +93,6 @@ fn digest(files: &[(String, String)]) -> String {
         hash.update(text);
     }
     hex::encode(hash.finalize())
-}
-
-/// The lines below the header that are neither blank nor a comment (`#`).
-pub(super) fn rows<'text>(
-    file: &'text str,
-    text: &'text str,
-    names: &[&'static str],
-) -> Result<Vec<Row<'text>>, LexiconError> {
-    let mut rows = text
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-        .map(|(index, line)| Row { file, line: index + 1, cells: line.split('\t').collect() });
-    let Some(header) = rows.next() else { return Ok(Vec::new()) };
-    if header.cells != names {
-        let wanted = names.join(", ");
-        return Err(
-            header.error(names[0], format!("the first line must name the columns {wanted}, tab-separated"))
-        );
-    }
-    rows.map(|row| match row.cells.len() > names.len() {
-        true => Err(row.error(names[names.len() - 1], format!("more than {} columns", names.len()))),
-        false => Ok(row),
-    })
-    .collect()
 }
 
 fn add_entry(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
@@ -246,20 +172,6 @@ fn link(lexicon: &mut Lexicon, row: &Row<'_>) -> Result<(), LexiconError> {
         true => Err(row.error("why", "must not be empty")),
         false => Ok(()),
     }
-}
-
-/// A concept with its preferred labels, written `es / en`, or English alone.
-pub(super) fn concept(kind: ConceptKind, uri: String, labels: &str) -> Concept {
-    let label = |language: &str, text: &str| Label {
-        language: language.to_owned(),
-        text: text.trim().to_owned(),
-        preferred: true,
-    };
-    let labels = match labels.split_once(" / ") {
-        Some((spanish, english)) => vec![label("es", spanish), label("en", english)],
-        None => vec![label("en", labels)],
-    };
-    Concept { uri, kind, class: String::new(), labels }
 }
 
 fn label_form(row: &Row<'_>) -> Result<Form, LexiconError> {

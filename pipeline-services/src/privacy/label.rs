@@ -15,7 +15,7 @@ pub(super) struct Label<'a> {
     view: &'a View<'a>,
 }
 
-/// Every match of a pattern that is no part of a longer word.
+/// Every match of a pattern that is not part of a longer word.
 pub(super) fn labels<'a>(view: &'a View<'a>, pattern: &'a Regex) -> impl Iterator<Item = Label<'a>> {
     pattern.find_iter(view.text()).filter_map(move |label| {
         let range = label.range();

@@ -61,7 +61,7 @@ pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     is_money(view, at)
 }
 
-/// Whether a word names what is no personal number.
+/// Whether a word names a number that is not personal.
 pub(super) fn is_name(word: &str) -> bool {
     NAMES.contains(word) || CURRENCIES.contains(word)
 }

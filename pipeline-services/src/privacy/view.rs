@@ -166,13 +166,13 @@ impl<'a> View<'a> {
         at
     }
 
-    /// The text from a place on, at most so many bytes.
+    /// The text from a place on, up to a number of bytes.
     pub(super) fn ahead(&self, at: usize, bytes: usize) -> &str {
         let at = self.floor(at);
         &self.text[at..self.floor(at + bytes)]
     }
 
-    /// The text before a place, at most so many bytes.
+    /// The text before a place, up to a number of bytes.
     pub(super) fn behind(&self, at: usize, bytes: usize) -> &str {
         let mut start = at.saturating_sub(bytes);
         while !self.text.is_char_boundary(start) {

@@ -15,11 +15,11 @@ use super::document::ReportDocument;
 use super::words::Words;
 
 /// Pixels of a PNG per unit of a drawing.
-pub const PNG_SCALE: f32 = 2.5;
+pub(crate) const PNG_SCALE: f32 = 2.5;
 
 /// Whether a chart bears its title: it does where it stands alone, not below a heading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heading {
+pub(crate) enum Heading {
     /// With the title.
     Shown,
     /// Without the title.
@@ -28,7 +28,7 @@ pub enum Heading {
 
 /// A finished chart.
 #[derive(Debug)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// File name without extension, also the name templates know it by.
     pub name: &'static str,
     /// What it shows, for readers who cannot see it.
@@ -46,29 +46,30 @@ pub struct ChartError {
 
 impl Chart {
     /// The chart as SVG. Text stays text and asks for DejaVu Sans.
-    pub fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         SvgBackend::new().render_scene(&self.scene)
     }
 
-    /// The chart as PNG, [`PNG_SCALE`] times [`Chart::size`].
-    pub fn png(&self) -> Result<Vec<u8>, ChartError> {
+    /// The chart as PNG, [`PNG_SCALE`] times its size in drawing units.
+    pub(crate) fn png(&self) -> Result<Vec<u8>, ChartError> {
         let backend = RasterBackend::new().with_scale(PNG_SCALE);
         backend.render_scene(&self.scene).map_err(|reason| ChartError { name: self.name, reason })
     }
 
     /// Width and height in drawing units.
-    pub fn size(&self) -> (f64, f64) {
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> (f64, f64) {
         (self.scene.width, self.scene.height)
     }
 
     /// Number of drawn elements; a map has one a point or so.
-    pub fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         self.scene.elements.len()
     }
 }
 
 /// The charts `document` has data for: top skills, skills by country, categories, cluster map.
-pub fn charts(document: &ReportDocument, heading: Heading) -> Vec<Chart> {
+pub(crate) fn charts(document: &ReportDocument, heading: Heading) -> Vec<Chart> {
     let words = Words::of(document.language);
     [
         bars::top_skills(document, words, heading),

@@ -11,12 +11,12 @@ mod clusters;
 mod consistency;
 mod scope;
 
-pub use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
-pub use consistency::InvalidDocument;
-pub use scope::{CountryScope, DateRange, Filter, PortalScope, Scope};
+pub(crate) use clusters::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint};
+pub use scope::Filter;
+pub(crate) use scope::{CountryScope, DateRange, PortalScope, Scope};
 
 /// Version of the JSON layout; raised when a field changes its meaning or goes away.
-pub const DOCUMENT_VERSION: u32 = 2;
+pub(crate) const DOCUMENT_VERSION: u32 = 2;
 
 /// Language of a report's own words. Labels and quotes stay in the language they were found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct ReportDocument {
     pub title: Option<String>,
     /// When the figures were read; the only time stamp in the artefacts.
     pub generated_at: DateTime<Utc>,
-    /// Who answers for it and what may be done with it.
+    /// Its publisher, and what may be done with it.
     #[serde(default)]
     pub publication: Publication,
     /// What was looked at.
@@ -95,10 +95,10 @@ pub struct ReportDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
-    /// Who publishes the report.
+    /// Publisher of the report.
     #[serde(default)]
     pub author: Option<String>,
-    /// Where questions go.
+    /// Address for questions.
     #[serde(default)]
     pub contact: Option<String>,
     /// Licence of the figures.
@@ -270,7 +270,7 @@ pub struct CategoryRow {
     pub job_count: u64,
 }
 
-/// Where the figure of one skill comes from.
+/// Sources of the figure of one skill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkillEvidence {
@@ -298,7 +298,7 @@ pub struct Quote {
     pub published: Option<NaiveDate>,
     /// Field of the posting ("title", "description", "requirements").
     pub field: String,
-    /// Where the surface stands in that field; none for an implied skill.
+    /// Place of the surface in that field; none for an implied skill.
     #[serde(default)]
     pub span: Option<CharSpan>,
     /// Text before the surface, to the start of the sentence.

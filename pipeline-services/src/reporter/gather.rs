@@ -1,4 +1,7 @@
 //! Reads the figures of a run into a report document.
+//!
+//! All SQL is in `store`; here rows become the parts of a document, and what a run worked
+//! with becomes its models, notices and methods.
 
 use std::collections::HashMap;
 
@@ -13,6 +16,10 @@ use super::document::{
     Totals,
 };
 use crate::{
+    domain::run::{
+        RunState, StageName, StageState,
+        facts::{EmbedFacts, EnhanceFacts, RunFacts},
+    },
     store::{
         PgConnection, SqlResult,
         figures::{self, Evidence, Extent, SkillFigures},
@@ -36,8 +43,16 @@ pub(super) struct Edition {
     pub(super) language: Language,
     /// Whether the advertisements are invented.
     pub(super) invented: bool,
-    /// Who answers for it.
+    /// Person or institution that answers for it.
     pub(super) publication: Publication,
+}
+
+/// What there is to report on.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    postings: u64,
+    clustered: bool,
+    taxonomy: bool,
 }
 
 fn size(count: i64) -> u64 {
@@ -59,6 +74,13 @@ pub(super) async fn document(
     let clusters = clusters::section(connection, run, &scope, &rows).await?;
     let skills = skill_rows(&rows, clusters.as_ref());
     let taxonomy = taxonomy_use(connection).await?;
+    // Without the facts of a run that another release wrote, the figures are still a report.
+    let facts = run.facts().unwrap_or_default();
+    let found = Found {
+        postings: size(extent.postings),
+        clustered: clusters.is_some(),
+        taxonomy: taxonomy.is_some(),
+    };
     Ok(ReportDocument {
         version: DOCUMENT_VERSION,
         language: edition.language,
@@ -67,13 +89,13 @@ pub(super) async fn document(
         publication: edition.publication.clone(),
         scope: scope_section(connection, run, &scope, &extent).await?,
         run: run_section(run),
-        models: models(run, clusters.as_ref()),
-        notices: notices(run, edition, size(extent.postings), clusters.is_some(), taxonomy.is_some()),
+        models: models(&facts, clusters.as_ref()),
+        notices: notices(run, &facts, edition, found),
         totals: totals(connection, &scope, &rows).await?,
         categories: categories(connection, &scope).await?,
         evidence: evidence(connection, &scope, &skills).await?,
         quality: quality(connection, &scope, &extent).await?,
-        methods: methods(run, taxonomy),
+        methods: methods(&facts, taxonomy),
         skills,
         clusters,
     })
@@ -132,18 +154,18 @@ fn run_section(run: &Run) -> RunSection {
         started_at: run.created_at,
         finished_at: run.stages.iter().filter_map(|stage| stage.finished_at).max(),
         partial: !run.problems.is_empty() || run.stages.iter().any(|stage| stage.failed > 0),
-        stages: run.stages.iter().filter(|stage| stage.stage != "report").map(stage_row).collect(),
+        stages: run.stages.iter().filter(|stage| stage.stage != StageName::Report).map(stage_row).collect(),
     }
 }
 
 fn stage_row(stage: &StageProgress) -> StageRow {
-    let state = match stage.state.as_str() {
-        "done" if stage.failed > 0 => "partial",
-        "done" => "succeeded",
-        other => other,
+    let state = match stage.state {
+        StageState::Done if stage.failed > 0 => RunState::Partial.name(),
+        StageState::Done => RunState::Succeeded.name(),
+        other => other.name(),
     };
     StageRow {
-        stage: stage.stage.clone(),
+        stage: stage.stage.to_string(),
         state: state.to_owned(),
         succeeded: size(stage.done),
         failed: size(stage.failed),
@@ -152,67 +174,64 @@ fn stage_row(stage: &StageProgress) -> StageRow {
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
-}
-
-fn models(run: &Run, clusters: Option<&ClusterSection>) -> Vec<ModelUse> {
+fn models(facts: &RunFacts, clusters: Option<&ClusterSection>) -> Vec<ModelUse> {
     let mut models = Vec::new();
-    if let Some(version) = text(&run.summary["enhance"]["version"]) {
+    if let Some(EnhanceFacts { version: Some(version), made_by }) = &facts.enhance {
         models.push(ModelUse {
             role: "enhancer".to_owned(),
-            name: text(&run.summary["enhance"]["made_by"]).unwrap_or_default(),
-            revision: Some(version),
+            name: made_by.clone().unwrap_or_default(),
+            revision: Some(version.clone()),
             dimension: None,
             device: None,
         });
     }
-    let embed = &run.summary["embed"];
-    let name = text(&embed["model"]).or_else(|| clusters.map(|section| section.embedding_model.clone()));
+    let embed = facts.embed.clone().unwrap_or_default();
+    let name = embed.model.or_else(|| clusters.map(|section| section.embedding_model.clone()));
     if let Some(name) = name {
         models.push(ModelUse {
             role: "embedding".to_owned(),
             name,
-            revision: text(&embed["revision"]),
-            dimension: embed["dimensions"].as_u64().and_then(|length| u32::try_from(length).ok()),
+            revision: embed.revision,
+            dimension: embed.dimensions,
             device: None,
         });
     }
     models
 }
 
-fn notices(run: &Run, edition: &Edition, postings: u64, clustered: bool, has_taxonomy: bool) -> Vec<Notice> {
+fn notices(run: &Run, facts: &RunFacts, edition: &Edition, found: Found) -> Vec<Notice> {
     let mut notices = Vec::new();
     // Other addresses than the portals' own: a simulation or a replay.
-    let address = text(&run.summary["scrape"]["base_url"]);
+    let address = facts.scrape.as_ref().and_then(|scrape| scrape.base_url.clone());
     if edition.invented {
         notices.push(Notice::InventedPostings);
     } else if let Some(source) = address {
         notices.push(Notice::OtherAddress { source });
     }
-    if postings < MIN_GROUP {
-        notices.push(Notice::FewPostings { postings });
+    if found.postings < MIN_GROUP {
+        notices.push(Notice::FewPostings { postings: found.postings });
     }
-    let embed = &run.summary["embed"];
-    let languages: Vec<&str> =
-        embed["languages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let foreign =
-        !languages.is_empty() && !languages.iter().any(|tag| *tag == "es" || *tag == "multilingual");
-    if clustered && foreign {
-        notices.push(Notice::IllustrativeClusters { model: text(&embed["model"]).unwrap_or_default() });
+    if let Some(embed) = facts.embed.as_ref().filter(|embed| found.clustered && is_foreign(embed)) {
+        notices.push(Notice::IllustrativeClusters { model: embed.model.clone().unwrap_or_default() });
     }
-    for stage in run.stages.iter().filter(|stage| stage.stage != "report") {
-        let starts = [format!("{}: ", stage.stage), format!("{} was skipped: ", stage.stage)];
-        let is_its = |problem: &&String| starts.iter().any(|start| problem.starts_with(start));
-        let reason = run.problems.iter().find(is_its).cloned();
-        if reason.is_some() || stage.failed > 0 || matches!(stage.state.as_str(), "failed" | "skipped") {
-            notices.push(Notice::PartialRun { stage: stage.stage.clone(), reason });
+    for stage in run.stages.iter().filter(|stage| stage.stage != StageName::Report) {
+        let problem = run.problems.iter().find(|problem| problem.stage() == Some(stage.stage));
+        let incomplete = matches!(stage.state, StageState::Failed | StageState::Skipped);
+        if problem.is_some() || stage.failed > 0 || incomplete {
+            let reason = problem.map(ToString::to_string);
+            notices.push(Notice::PartialRun { stage: stage.stage.to_string(), reason });
         }
     }
-    if !has_taxonomy {
+    if !found.taxonomy {
         notices.push(Notice::NoTaxonomy);
     }
     notices
+}
+
+/// Whether the model says that it was trained on other languages than Spanish.
+fn is_foreign(embed: &EmbedFacts) -> bool {
+    let speaks = |tag: &String| tag == "es" || tag == "multilingual";
+    !embed.languages.is_empty() && !embed.languages.iter().any(speaks)
 }
 
 async fn totals(connection: &mut PgConnection, scope: &Scope, rows: &[SkillFigures]) -> SqlResult<Totals> {
@@ -345,15 +364,17 @@ async fn taxonomy_use(connection: &mut PgConnection) -> SqlResult<Option<Taxonom
     }))
 }
 
-fn methods(run: &Run, taxonomy: Option<TaxonomyUse>) -> Methods {
-    let version = |stage: &str| {
-        let value = text(&run.summary[stage]["version"])?;
-        Some(Parameter { name: format!("{stage}.version"), value })
+fn methods(facts: &RunFacts, taxonomy: Option<TaxonomyUse>) -> Methods {
+    let extract = facts.extract.clone().unwrap_or_default();
+    let enhance = facts.enhance.clone().unwrap_or_default();
+    let versions = [(StageName::Extract, extract.version), (StageName::Enhance, enhance.version)];
+    let parameter = |(stage, version): (StageName, Option<String>)| {
+        Some(Parameter { name: format!("{stage}.version"), value: version? })
     };
     Methods {
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
-        lexicon_version: text(&run.summary["extract"]["lexicon"]),
+        lexicon_version: extract.lexicon,
         taxonomy,
-        parameters: ["extract", "enhance"].into_iter().filter_map(version).collect(),
+        parameters: versions.into_iter().filter_map(parameter).collect(),
     }
 }

@@ -15,7 +15,7 @@ const STYLE: &str = include_str!("../../reports/explorer.css");
 const SCRIPT: &str = include_str!("../../reports/explorer.js");
 
 /// The page of `document`. Every text of the document is escaped; the only script is our own.
-pub fn html(document: &ReportDocument) -> Result<String> {
+pub(crate) fn html(document: &ReportDocument) -> Result<String> {
     let words = Words::of(document.language);
     let data = data::json(document, words).context("cannot write the data of the page")?;
     let part = |name: &str| -> Option<String> {

@@ -7,7 +7,7 @@ use super::statements::{about, cluster_note, country_note, filters, limits};
 use super::words::Words;
 
 /// File name of the page.
-pub const README_FILE: &str = "README.md";
+pub(crate) const README_FILE: &str = "README.md";
 
 /// The page, in Markdown and in the language of the document.
 pub(super) fn readme(document: &ReportDocument, files: &[Artefact]) -> String {

@@ -1,4 +1,7 @@
 //! The reporter as a stage: figures to files.
+//!
+//! A report lies below the configured directory or nowhere: a caller's folder is checked before
+//! anything is written.
 
 use std::{
     collections::BTreeMap,
@@ -20,19 +23,19 @@ use super::{
 use crate::{
     domain::run::StageName,
     spreadsheet::Dialect,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         PgPool,
         reports::Artefact,
         runs::{self, Run},
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
+pub(crate) const SETTINGS: [&str; 6] = ["formats", "language", "invented", "author", "contact", "licence"];
 
-/// What only the reporter understands.
+/// Settings of the reporter.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -42,9 +45,9 @@ pub struct Settings {
     pub language: Language,
     /// Whether the advertisements are invented for demonstration, which page 1 then says.
     pub invented: bool,
-    /// Who publishes the reports.
+    /// Publisher of the reports.
     pub author: Option<String>,
-    /// Where questions about them go.
+    /// Address for questions about them.
     pub contact: Option<String>,
     /// Licence of their figures.
     pub licence: Option<String>,
@@ -169,7 +172,7 @@ impl Stage for ReporterStage {
     }
 
     async fn plan(&self, run: &Run) -> Result<Plan, StageError> {
-        Ok(Plan { tasks: vec![PlannedTask::other(run.run_id)], ..Plan::default() })
+        Ok(Plan { tasks: vec![Subject::other(run.run_id)], ..Plan::default() })
     }
 
     async fn process(&self, batch: &[Task], _: &Checkpoints) -> Result<Vec<Outcome>, StageError> {

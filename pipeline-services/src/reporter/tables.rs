@@ -13,7 +13,7 @@ use crate::spreadsheet::Dialect;
 
 /// One CSV file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     /// File name.
     pub name: &'static str,
     /// Content.
@@ -22,7 +22,7 @@ pub struct Table {
 
 /// All tables: `skills.csv`, `country_skills.csv`, `clusters.csv`, `evidence.csv`. A report without
 /// rows for one has the heading line only.
-pub fn tables(document: &ReportDocument, dialect: Dialect) -> Result<Vec<Table>> {
+pub(crate) fn tables(document: &ReportDocument, dialect: Dialect) -> Result<Vec<Table>> {
     let skills = document.skills.iter().enumerate().map(|(i, s)| skill(document, i, s));
     Ok(vec![
         table("skills.csv", &SKILLS, dialect, skills)?,

@@ -17,7 +17,7 @@ use super::statements;
 use super::words::Words;
 
 /// Environment variable that names the directory of the project's programs.
-pub const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
+pub(crate) const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
 
 /// A vector map of more elements than this is slower to show than a picture of it.
 const VECTOR_LIMIT: usize = 2_500;

@@ -20,51 +20,46 @@ static NO_WORDS: Table = Table::new();
 
 /// The words of one language.
 #[derive(Debug, Clone, Copy)]
-pub struct Words {
+pub(crate) struct Words {
     language: Language,
     table: &'static Table,
 }
 
 impl Words {
     /// The words of `language`.
-    pub fn of(language: Language) -> Self {
+    pub(crate) fn of(language: Language) -> Self {
         Self { language, table: TABLES.get(language.tag()).unwrap_or(&NO_WORDS) }
     }
 
-    /// The language of these words.
-    pub fn language(&self) -> Language {
-        self.language
-    }
-
     /// All words by key, for templates.
-    pub fn table(&self) -> &'static BTreeMap<String, String> {
+    pub(crate) fn table(&self) -> &'static BTreeMap<String, String> {
         self.table
     }
 
     /// The text of `key`; the key itself if there is none, so that a gap shows.
-    pub fn get<'k>(&self, key: &'k str) -> &'k str {
+    pub(crate) fn get<'k>(&self, key: &'k str) -> &'k str {
         self.table.get(key).map_or(key, String::as_str)
     }
 
     /// The text of `key` with each `{name}` replaced. Values are not searched for further names.
-    pub fn fill(&self, key: &str, values: &[(&str, &str)]) -> String {
+    pub(crate) fn fill(&self, key: &str, values: &[(&str, &str)]) -> String {
         fill(self.get(key), |name| values.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
     }
 
     /// The printed form of a value of a closed-ish set ("stage", "extract"): its word, or else the
     /// value itself with underscores as spaces.
-    pub fn value(&self, set: &str, value: &str) -> String {
+    pub(crate) fn value(&self, set: &str, value: &str) -> String {
         let word = self.table.get(&format!("{set}.{value}"));
         word.cloned().unwrap_or_else(|| value.replace('_', " "))
     }
 
     /// A count with grouped thousands.
-    pub fn count(&self, n: u64) -> String {
+    pub(crate) fn count(&self, n: u64) -> String {
         group(&n.to_string(), self.get("number.thousands"))
     }
 
     /// A number with `places` decimals, halves away from zero.
-    pub fn decimal(&self, value: f64, places: usize) -> String {
+    pub(crate) fn decimal(&self, value: f64, places: usize) -> String {
         let scale = 10_f64.powi(i32::try_from(places).unwrap_or(0));
         let text = format!("{:.places$}", (value.abs() * scale).round() / scale);
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
@@ -80,7 +75,7 @@ impl Words {
 
     /// `part` of `whole` as a percentage: with one decimal, or without one where the whole is so
     /// small that it would mean nothing; a dash if there is no whole.
-    pub fn share(&self, part: u64, whole: u64) -> String {
+    pub(crate) fn share(&self, part: u64, whole: u64) -> String {
         match percent(part, whole) {
             Some(value) => format!("{}{}", self.decimal(value, places(whole)), self.get("number.percent")),
             None => self.get("none").to_owned(),
@@ -88,7 +83,7 @@ impl Words {
     }
 
     /// The 95 % interval of a share ("27,1–33,0 %"); a dash if there is no whole.
-    pub fn interval(&self, part: u64, whole: u64) -> String {
+    pub(crate) fn interval(&self, part: u64, whole: u64) -> String {
         match comparison::interval(part, whole) {
             Some((low, high)) => {
                 let (low, high) = (self.decimal(low, places(whole)), self.decimal(high, places(whole)));
@@ -99,17 +94,17 @@ impl Words {
     }
 
     /// The number of cases under a share.
-    pub fn n(&self, whole: u64) -> String {
+    pub(crate) fn n(&self, whole: u64) -> String {
         self.fill("n", &[("n", &self.count(whole))])
     }
 
     /// A heading with the number of cases that its column rests on.
-    pub fn with_n(&self, key: &str, whole: u64) -> String {
+    pub(crate) fn with_n(&self, key: &str, whole: u64) -> String {
         format!("{} ({})", self.get(key), self.n(whole))
     }
 
     /// Items as a sentence lists them: "a, b y c".
-    pub fn list(&self, items: &[String]) -> String {
+    pub(crate) fn list(&self, items: &[String]) -> String {
         match items {
             [] => String::new(),
             [only] => only.clone(),
@@ -133,7 +128,7 @@ impl Words {
     }
 
     /// A day in the order usual in the language.
-    pub fn date(&self, date: NaiveDate) -> String {
+    pub(crate) fn date(&self, date: NaiveDate) -> String {
         let (year, month, day) = (date.year(), date.month(), date.day());
         fill(self.get("date.pattern"), |name| match name {
             "d" => Some(format!("{day:02}")),
@@ -144,12 +139,12 @@ impl Words {
     }
 
     /// A day and minute, in UTC.
-    pub fn moment(&self, at: DateTime<Utc>) -> String {
+    pub(crate) fn moment(&self, at: DateTime<Utc>) -> String {
         format!("{} {} UTC", self.date(at.date_naive()), at.format("%H:%M"))
     }
 
     /// A range of days; one day if both ends are equal.
-    pub fn range(&self, range: DateRange) -> String {
+    pub(crate) fn range(&self, range: DateRange) -> String {
         if range.from == range.to {
             return self.date(range.from);
         }
@@ -157,7 +152,7 @@ impl Words {
     }
 
     /// A duration in the largest two units worth reading.
-    pub fn duration(&self, milliseconds: u64) -> String {
+    pub(crate) fn duration(&self, milliseconds: u64) -> String {
         let seconds = milliseconds / 1000;
         match seconds {
             0..60 => format!("{} s", self.decimal(milliseconds as f64 / 1000.0, 1)),
@@ -167,13 +162,13 @@ impl Words {
     }
 
     /// The name of a country: the document's, or the known one, or the code.
-    pub fn country(&self, code: &str, scope: &[CountryScope]) -> String {
+    pub(crate) fn country(&self, code: &str, scope: &[CountryScope]) -> String {
         let given = scope.iter().find(|c| c.code == code).and_then(|c| c.name.clone());
         given.unwrap_or_else(|| self.value("country", code))
     }
 
     /// The countries of a scope with their postings.
-    pub fn countries(&self, scope: &Scope) -> String {
+    pub(crate) fn countries(&self, scope: &Scope) -> String {
         let name = |c: &CountryScope| {
             format!("{} ({})", self.country(&c.code, &scope.countries), self.n(c.postings))
         };
@@ -182,7 +177,7 @@ impl Words {
     }
 
     /// A filter of the run, as a reader says it.
-    pub fn filter(&self, filter: &Filter, scope: &[CountryScope]) -> String {
+    pub(crate) fn filter(&self, filter: &Filter, scope: &[CountryScope]) -> String {
         match filter {
             Filter::Portals { names } => self.fill("filter.portals", &[("names", &names.join(", "))]),
             Filter::Countries { codes } => {
@@ -208,12 +203,12 @@ impl Words {
     }
 
     /// What made a figure: the name of a model as it is, a rule set by its word.
-    pub fn maker(&self, name: &str) -> String {
+    pub(crate) fn maker(&self, name: &str) -> String {
         self.table.get(&format!("maker.{name}")).map_or_else(|| name.to_owned(), Clone::clone)
     }
 
     /// The name of a taxonomy: well-known ones as their owners write them.
-    pub fn taxonomy_name(&self, name: &str) -> String {
+    pub(crate) fn taxonomy_name(&self, name: &str) -> String {
         match name.to_lowercase().as_str() {
             known @ ("esco" | "cuoc" | "onet") => known.to_uppercase(),
             _ => name.to_owned(),
@@ -221,7 +216,7 @@ impl Words {
     }
 
     /// The text of a notice.
-    pub fn notice(&self, notice: &Notice) -> String {
+    pub(crate) fn notice(&self, notice: &Notice) -> String {
         match notice {
             Notice::IllustrativeClusters { model } => {
                 self.fill("notice.illustrative_clusters", &[("model", model)])
@@ -243,7 +238,7 @@ impl Words {
     }
 
     /// The title of a document.
-    pub fn title(&self, document: &ReportDocument) -> String {
+    pub(crate) fn title(&self, document: &ReportDocument) -> String {
         document.title.clone().unwrap_or_else(|| self.get("title").to_owned())
     }
 }

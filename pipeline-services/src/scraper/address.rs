@@ -6,7 +6,7 @@ use url::Url;
 const TRACKING: [&str; 4] = ["fbclid", "gclid", "trk", "utm_"];
 
 /// One spelling: no fragment, no tracking parameters, the others sorted.
-pub fn canonical(url: &Url) -> Url {
+pub(crate) fn canonical(url: &Url) -> Url {
     let mut canonical = url.clone();
     canonical.set_fragment(None);
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
@@ -25,11 +25,11 @@ pub fn canonical(url: &Url) -> Url {
 #[error(
     "`{0}` is not a base address: expected http://HOST:PORT/PATH, where {{portal}} and {{country}} may stand"
 )]
-pub struct BadBase(String);
+pub(crate) struct BadBase(String);
 
 /// Where a portal of a country is served: its real address, or another one that stands for it.
 #[derive(Debug, Clone)]
-pub struct Base {
+pub(crate) struct Base {
     real: Url,
     served: Url,
     hosts: Vec<String>,
@@ -42,7 +42,12 @@ impl Base {
     ///
     /// # Errors
     /// If an address is not one of a web server.
-    pub fn new(portal: &str, country: &str, real: &str, replacement: Option<&str>) -> Result<Self, BadBase> {
+    pub(crate) fn new(
+        portal: &str,
+        country: &str,
+        real: &str,
+        replacement: Option<&str>,
+    ) -> Result<Self, BadBase> {
         let parse = |text: &str| {
             let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
             url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| BadBase(text.to_owned()))
@@ -70,17 +75,17 @@ impl Base {
     }
 
     /// Whether another address stands for the real one.
-    pub fn is_replaced(&self) -> bool {
+    pub(crate) fn is_replaced(&self) -> bool {
         self.replaced
     }
 
     /// The address that `{base}` stands for, without a slash at its end.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.served.as_str().trim_end_matches('/')
     }
 
     /// Hosts, with their ports where unusual, that requests may go to.
-    pub fn hosts(&self) -> &[String] {
+    pub(crate) fn hosts(&self) -> &[String] {
         &self.hosts
     }
 
@@ -89,7 +94,7 @@ impl Base {
     /// Under a replaced base, links to the real host and links from the root of the host are taken
     /// as links below the base, so that a site may be served below a path without rewriting its
     /// pages.
-    pub fn link(&self, page: &Url, href: &str) -> Option<Url> {
+    pub(crate) fn link(&self, page: &Url, href: &str) -> Option<Url> {
         let mut target = page.join(href.trim()).ok()?;
         if !matches!(target.scheme(), "http" | "https") {
             return None;

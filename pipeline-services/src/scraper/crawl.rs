@@ -21,12 +21,12 @@ use super::{
 use crate::{domain::posting::NewPosting, reading};
 
 use progress::Walk;
-pub use progress::{Cursor, Found, PageCursor, PageDone};
-pub use report::{CrawlError, CrawlReport, Fate, StopReason};
+pub(crate) use progress::{Cursor, Found, PageCursor, PageDone};
+pub(crate) use report::{CrawlError, CrawlReport, Fate, StopReason};
 
 /// What a crawl should do.
 #[derive(Debug, Clone, Default)]
-pub struct CrawlOptions {
+pub(crate) struct CrawlOptions {
     /// ISO 3166-1 alpha-2.
     pub country: String,
     /// Address that stands for the portal's own, e.g. `http://127.0.0.1:8080/{portal}/{country}`.
@@ -39,7 +39,7 @@ pub struct CrawlOptions {
     pub max_ads: Option<u32>,
     /// Ids of ads that are stored already: their details are not fetched again.
     pub known: HashSet<String>,
-    /// Stops a search after so many listing pages in a row that hold only known or old ads.
+    /// Stops a search after this number of listing pages in a row that hold only known or old ads.
     pub stale_pages: Option<u32>,
     /// Ads published before this day are left out.
     pub since: Option<NaiveDate>,
@@ -60,7 +60,7 @@ const FAILURES_IN_A_ROW: u32 = 20;
 /// slows the crawl down, a closed one ends it.
 ///
 /// Never fails: what went wrong stands in the report, each error with its address.
-pub async fn crawl(
+pub(crate) async fn crawl(
     portal: &Portal,
     options: &CrawlOptions,
     fetcher: &Fetcher,
@@ -143,7 +143,7 @@ enum Outcome {
     Posting(Box<NewPosting>),
     Closed,
     Failed(CrawlError),
-    /// Nothing more can be had, or not before some time has passed.
+    /// Nothing more can be fetched, or not before some time has passed.
     Stop(StopReason, CrawlError, Option<Duration>),
 }
 
@@ -406,7 +406,7 @@ impl Crawl<'_, '_> {
         (self.failures >= FAILURES_IN_A_ROW).then_some(StopReason::TooManyErrors)
     }
 
-    /// A listing page that could not be had ends its search, or the crawl.
+    /// A listing page that could not be fetched ends its search, or the crawl.
     fn lost(&mut self, url: &Url, error: &FetchError) -> Next {
         self.report.error(CrawlError::new(url, error.kind(), error.to_string()));
         self.report.come_back = come_back(error);

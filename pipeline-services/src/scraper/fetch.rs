@@ -34,23 +34,24 @@ use counters::Tally;
 use host::Host;
 use wire::{Answer, Failure, Wire};
 
-pub use counters::{Counters, FetchCounters};
-pub use error::FetchError;
-pub use options::{AutoThrottle, FetchOptions, PRODUCT, honest_agent};
+pub(crate) use counters::{Counters, FetchCounters};
+pub(crate) use error::FetchError;
+pub use options::PRODUCT;
+pub(crate) use options::{FetchOptions, honest_agent};
 #[cfg(test)]
 pub(super) use reach::Lookup;
-pub use reach::Reach;
+pub(crate) use reach::Reach;
 
 /// Age at which a robots.txt is asked for again (RFC 9309 §2.4).
 const ROBOTS_TTL: Duration = Duration::from_secs(24 * 3_600);
-/// The same for one that could not be had.
+/// The same for one that could not be fetched.
 const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 /// Redirects followed for robots.txt (RFC 9309 §2.3.1.2).
 const ROBOTS_REDIRECTS: usize = 5;
 
 /// What to fetch.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Method.
     pub method: Method,
     /// Address.
@@ -67,7 +68,7 @@ pub struct Request {
 
 /// A page that was had.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub(crate) struct Page {
     /// Address after redirects.
     pub url: Url,
     /// Decoded text.
@@ -78,7 +79,7 @@ pub struct Page {
 
 /// Fetches pages; shared by all crawls of a process, so that a host sees one visitor.
 #[derive(Debug)]
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     wire: Wire,
     options: FetchOptions,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
@@ -89,7 +90,7 @@ pub struct Fetcher {
 
 /// A fetcher that cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum FetcherError {
+pub(crate) enum FetcherError {
     /// An option is out of range.
     #[error("fetcher options: {0}")]
     Options(String),
@@ -103,7 +104,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// If an option is out of range or the client cannot be set up.
-    pub fn new(options: FetchOptions) -> Result<Self, FetcherError> {
+    pub(crate) fn new(options: FetchOptions) -> Result<Self, FetcherError> {
         Self::resolving(options, reach::system())
     }
 
@@ -125,20 +126,20 @@ impl Fetcher {
     }
 
     /// How the fetcher behaves.
-    pub fn options(&self) -> &FetchOptions {
+    pub(crate) fn options(&self) -> &FetchOptions {
         &self.options
     }
 
     /// Numbers since the fetcher was made.
-    pub fn counters(&self) -> FetchCounters {
+    pub(crate) fn counters(&self) -> FetchCounters {
         self.total.read()
     }
 
     /// Fetches a page politely; what happens is also added to `own`.
     ///
     /// # Errors
-    /// Why the page could not be had.
-    pub async fn fetch(&self, request: &Request, own: &Counters) -> Result<Page, FetchError> {
+    /// The reason why the page could not be fetched.
+    pub(crate) async fn fetch(&self, request: &Request, own: &Counters) -> Result<Page, FetchError> {
         let tally = Tally { total: &self.total, own };
         let mut hop = request.clone();
         let mut visited = vec![canonical(&hop.url)];
@@ -165,7 +166,7 @@ impl Fetcher {
     }
 
     /// Leaves a host alone from now on: one of its pages turned out to be a refusal.
-    pub fn block(&self, url: &Url, reason: &'static str, own: &Counters) {
+    pub(crate) fn block(&self, url: &Url, reason: &'static str, own: &Counters) {
         Tally { total: &self.total, own }.add(|counters| counters.blocked += 1);
         self.host(url).block(reason);
     }
@@ -209,8 +210,8 @@ impl Fetcher {
         Err(FetchError::RobotsDenied { url: hop.url.to_string() })
     }
 
-    /// The rules of a host, or why they cannot be had. Only one request asks; the others wait for
-    /// it.
+    /// The rules of a host, or why they cannot be fetched. Only one request asks; the others wait
+    /// for it.
     async fn robots(&self, host: &Host, url: &Url, tally: Tally<'_>) -> Result<Arc<Robots>, String> {
         let mut cached = host.robots.lock().await;
         if let Some((until, verdict)) = &*cached

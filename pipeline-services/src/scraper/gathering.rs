@@ -36,7 +36,7 @@ pub(super) struct Gathering<'a> {
     waiting: Vec<NewPosting>,
     /// The search and the listing pages of it that are read.
     search: (String, u32),
-    /// Where the visit goes on after what is stored.
+    /// The place from which the visit goes on after what is stored.
     pub(super) cursor: Cursor,
     /// Advertisements handed on to be stored.
     pub(super) taken: u64,

@@ -1,4 +1,7 @@
 //! A portal is a file: where its listings are, how its pages are read, when it says no.
+//!
+//! A new portal is a file and no line of Rust. What is wrong with a file is told all at once, each
+//! with its place.
 
 mod built_in;
 mod parse;
@@ -13,9 +16,10 @@ use scraper::Selector;
 
 use super::template::Template;
 
-pub use built_in::{PortalError, built_in, load};
-pub use read::Problem;
-pub use rules::FIELDS;
+#[cfg(test)]
+pub(crate) use built_in::built_in;
+pub(crate) use built_in::load;
+pub(crate) use read::Problem;
 
 /// Placeholders that every template may use, besides the values of the country and the fields of a
 /// card.
@@ -23,7 +27,7 @@ pub(super) const PLACEHOLDERS: [&str; 6] = ["base", "country", "page", "portal",
 
 /// How the answers of a source are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// HTML pages.
     Html,
     /// JSON documents.
@@ -59,7 +63,7 @@ pub struct Country {
 
 /// Method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// GET.
     Get,
     /// POST, for searches only: it may be sent again after a failure.
@@ -158,8 +162,6 @@ pub struct Limits {
 pub struct Portal {
     /// Name in the database and on the command line.
     pub name: String,
-    /// Name for readers.
-    pub title: String,
     /// On what ground it may be visited.
     pub permission: Permission,
     /// Its countries, by ISO 3166-1 alpha-2 code.

@@ -1,4 +1,7 @@
 //! The scraper as a stage: portals to postings.
+//!
+//! A visit is one task for each portal and country. It is stored page by page through checkpoints,
+//! and another worker goes on where the last one was lost.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,9 +24,17 @@ use super::{
     portal::Permission,
 };
 use crate::{
-    domain::run::StageName,
-    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
-    store::{PgPool, countries, postings, runs::Run, tasks::Task, visits},
+    domain::run::{
+        Problem, StageName,
+        facts::{RunFacts, ScrapeFacts},
+    },
+    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, Stage, StageError},
+    store::{
+        PgPool, countries, postings,
+        runs::Run,
+        tasks::{Subject, Task},
+        visits,
+    },
 };
 
 /// Listing pages and advertisements of a portal in a country, where nobody says how many: some
@@ -31,10 +42,11 @@ use crate::{
 const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
-/// Longest time that a portal may make a visit wait; for longer the visit is put off.
+/// Longest time that a portal may hold up a visit; a longer wait puts the visit off, and frees its
+/// worker.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Keys of [`Settings`].
-pub const SETTINGS: [&str; 10] = [
+pub(crate) const SETTINGS: [&str; 10] = [
     "portals_dir",
     "portals",
     "base_url",
@@ -47,17 +59,17 @@ pub const SETTINGS: [&str; 10] = [
     "without_permission",
 ];
 
-/// What only the scraper understands.
+/// Settings of the scraper.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory whose portal files stand beside the built-in ones and before them.
     pub portals_dir: Option<PathBuf>,
     /// Portals to visit; all when empty.
     pub portals: Vec<String>,
     /// Address that stands for the portals' own, with `{portal}` and `{country}`.
     pub base_url: Option<String>,
-    /// Who answers for the visits: a web or e-mail address in the user agent.
+    /// Web or e-mail address, sent in the user agent, of whoever answers for the visits.
     pub contact: Option<String>,
     /// What to search for; the portal file's own queries when empty.
     pub queries: Vec<String>,
@@ -75,7 +87,7 @@ pub struct Settings {
 }
 
 /// Visits the portals of a run.
-pub struct ScraperStage {
+pub(crate) struct ScraperStage {
     pool: PgPool,
     portals: BTreeMap<String, Portal>,
     fetcher: Fetcher,
@@ -89,7 +101,7 @@ impl ScraperStage {
     ///
     /// # Errors
     /// If a portal file is not valid, a portal is unknown, or the delay makes no sense.
-    pub fn new(pool: PgPool, settings: Settings) -> Result<Self> {
+    pub(crate) fn new(pool: PgPool, settings: Settings) -> Result<Self> {
         let portals = chosen(&settings)?;
         let fetcher = Fetcher::new(fetch_options(&settings, &portals)?).context("cannot make the fetcher")?;
         let (items, refused) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -120,8 +132,9 @@ impl ScraperStage {
     /// Visits one portal in one country, from where it was interrupted.
     async fn visit(&self, task: &Task, checkpoints: &Checkpoints) -> Outcome {
         let subject = &task.subject;
-        let unknown =
-            || StageError::Fail(format!("subject `{subject}` is not PORTAL/COUNTRY of this process"));
+        let unknown = || {
+            StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
+        };
         let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
         let portal = self.portals.get(name).ok_or_else(unknown)?;
         let mut connection = self.pool.acquire().await?;
@@ -164,7 +177,7 @@ impl ScraperStage {
     }
 
     /// What the run's reader should know about a visit that is over.
-    fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<String> {
+    fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<Problem> {
         // Why a visit failed is told as the failure of its task.
         let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
         let limited = match report.stop {
@@ -180,7 +193,7 @@ impl ScraperStage {
             }
             (None, None, None) => return None,
         };
-        Some(format!("scrape: {subject}: {text}"))
+        Some(Problem::of(StageName::Scrape, format!("{subject}: {text}")))
     }
 }
 
@@ -189,7 +202,7 @@ impl Settings {
     ///
     /// # Errors
     /// If no contact is named, or one that nobody can use.
-    pub fn check_contact(&self) -> Result<()> {
+    pub(crate) fn check_contact(&self) -> Result<()> {
         const PLACE: &str = "modules.scraper.settings.contact";
         const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
         match self.contact.as_deref().map(str::trim) {
@@ -214,7 +227,7 @@ impl Settings {
 ///
 /// # Errors
 /// If a portal file is not valid or a portal is unknown.
-pub fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
+pub(crate) fn chosen(settings: &Settings) -> Result<BTreeMap<String, Portal>> {
     let mut portals = load(settings.portals_dir.as_deref())?;
     if let Some(unknown) = settings.portals.iter().find(|name| !portals.contains_key(*name)) {
         let known: Vec<&str> = portals.keys().map(String::as_str).collect();
@@ -241,7 +254,7 @@ fn fetch_options(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Res
     Ok(options)
 }
 
-/// Where the operator's `base_url` leads for each portal and country.
+/// The addresses to which the operator's `base_url` leads, by portal and country.
 fn own_addresses(settings: &Settings, portals: &BTreeMap<String, Portal>) -> Result<Vec<Url>> {
     const PLACE: &str = "modules.scraper.settings.base_url";
     let Some(base_url) = settings.base_url.as_deref() else { return Ok(Vec::new()) };
@@ -278,28 +291,30 @@ impl Stage for ScraperStage {
                 if !enabled.contains(country) || !wanted(&run.options.countries, country) {
                     continue;
                 }
-                let task = PlannedTask::other(format!("{name}/{country}"));
+                let visit = format!("{name}/{country}");
                 let list = if self.may_visit(portal) { &mut tasks } else { &mut unasked };
-                list.push(task);
+                list.push(visit);
             }
         }
         // A portal that nobody answers for is none of the run's work, as long as there is other
         // work.
-        let left_out: Vec<&str> = unasked.iter().map(|task| task.subject.as_str()).collect();
-        let problem = (!left_out.is_empty() && !tasks.is_empty()).then(|| {
-            format!("scrape: not visited, since nobody asked for permission: {}", left_out.join(", "))
+        let problem = (!unasked.is_empty() && !tasks.is_empty()).then(|| {
+            let text = format!("not visited, since nobody asked for permission: {}", unasked.join(", "));
+            Problem::of(StageName::Scrape, text)
         });
         if tasks.is_empty() {
             tasks = unasked;
         }
-        let facts = json!({ "portals": self.portals.keys().collect::<Vec<_>>(),
-            "base_url": self.settings.base_url });
+        let facts = ScrapeFacts {
+            portals: self.portals.keys().cloned().collect(),
+            base_url: self.settings.base_url.clone(),
+        };
         Ok(Plan {
             problem,
             skipped: tasks.is_empty().then(|| "no portal matches the run's filters".to_owned()),
-            tasks,
-            up_to_date: 0,
-            facts: facts.as_object().cloned().unwrap_or_default(),
+            tasks: tasks.into_iter().map(Subject::Other).collect(),
+            facts: RunFacts { scrape: Some(facts), ..RunFacts::default() },
+            ..Plan::default()
         })
     }
 

@@ -11,8 +11,9 @@ mod saved;
 mod server;
 
 use super::{
-    Base, CrawlOptions, FetchOptions, Fetcher, Page, Portal,
+    Base, CrawlOptions, FetchOptions, Fetcher, Portal,
     document::Fields,
+    fetch::Page,
     page::{ListingPage, PageError, Place},
 };
 use crate::domain::posting::NewPosting;

@@ -1,8 +1,12 @@
 //! Results of the analyzer.
+//!
+//! A run has one clustering; storing another replaces it with its clusters and points.
 
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::domain::run::facts::AnalyzeFacts;
 
 /// A cluster of skills.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +23,7 @@ pub struct Cluster {
     pub cohesion_score: f64,
 }
 
-/// Where a skill lies on the map.
+/// Place of a skill on the map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// Skill.
@@ -39,8 +43,8 @@ pub struct Point {
 pub struct Clustering {
     /// Parameters that made it.
     pub parameters: Value,
-    /// Published output: counts, clusters, quality metrics.
-    pub results: Value,
+    /// Published output.
+    pub results: AnalyzeFacts,
     /// Model of the vectors.
     pub model_id: i16,
     /// Clusters.
@@ -66,7 +70,7 @@ pub async fn replace(
          values ($1, 'clustering', $2, $3, $4) returning analysis_id",
         run_id,
         clustering.parameters,
-        clustering.results,
+        serde_json::to_value(&clustering.results).unwrap_or_default(),
         clustering.model_id
     )
     .fetch_one(&mut *connection)
@@ -118,7 +122,7 @@ async fn insert_points(
 
 /// A stored clustering without its members.
 #[derive(Debug, Clone)]
-pub struct StoredAnalysis {
+pub(crate) struct StoredAnalysis {
     /// Key.
     pub analysis_id: Uuid,
     /// Run that made it.
@@ -126,39 +130,44 @@ pub struct StoredAnalysis {
     /// Parameters that made it.
     pub parameters: Value,
     /// Published output.
-    pub results: Value,
+    pub results: AnalyzeFacts,
     /// Name of the vectors' model.
     pub model_name: Option<String>,
-    /// Its revision.
-    pub model_revision: Option<String>,
 }
 
 /// The clustering of a run, or the latest one.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn find(
+pub(crate) async fn find(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
 ) -> sqlx::Result<Option<StoredAnalysis>> {
-    sqlx::query_as!(
-        StoredAnalysis,
-        r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?",
-               m.revision as "model_revision?"
+    let row = sqlx::query!(
+        r#"select a.analysis_id, a.run_id, a.parameters, a.results, m.name as "model_name?"
            from analysis_results a left join embedding_model m on m.model_id = a.model_id
            where a.analysis_type = 'clustering' and ($1::uuid is null or a.run_id = $1)
            order by a.created_at desc limit 1"#,
         run_id
     )
     .fetch_optional(connection)
-    .await
+    .await?;
+    Ok(row.map(|row| StoredAnalysis {
+        analysis_id: row.analysis_id,
+        run_id: row.run_id,
+        parameters: row.parameters,
+        // The clusters have rows of their own; figures in the form of another release count as
+        // missing.
+        results: serde_json::from_value(row.results).unwrap_or_default(),
+        model_name: row.model_name,
+    }))
 }
 
 /// Clusters of an analysis, largest first.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<Cluster>> {
+pub(crate) async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<Cluster>> {
     sqlx::query_as!(
         Cluster,
         "select cluster_id, label, size, top_skills, cohesion_score from skill_cluster
@@ -171,7 +180,7 @@ pub async fn clusters(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx:
 
 /// A skill on the map with its label.
 #[derive(Debug, Clone)]
-pub struct LabelledPoint {
+pub(crate) struct LabelledPoint {
     /// Normalised label.
     pub label: String,
     /// First coordinate.
@@ -188,7 +197,10 @@ pub struct LabelledPoint {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn points(connection: &mut PgConnection, analysis_id: Uuid) -> sqlx::Result<Vec<LabelledPoint>> {
+pub(crate) async fn points(
+    connection: &mut PgConnection,
+    analysis_id: Uuid,
+) -> sqlx::Result<Vec<LabelledPoint>> {
     sqlx::query_as!(
         LabelledPoint,
         r#"select s.label, p.x, p.y, p.cluster_id, p.job_count from skill_point p

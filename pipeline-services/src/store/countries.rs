@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 /// A country that postings may come from.
 #[derive(Debug, Clone)]
-pub struct Country {
+pub(crate) struct Country {
     /// ISO 3166-1 alpha-2.
     pub code: String,
     /// Name in Spanish.
@@ -23,7 +23,7 @@ pub struct Country {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Country>> {
+pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<Country>> {
     sqlx::query_as!(
         Country,
         r#"select c.code, c.name, c.time_zone, c.currency, c.enabled,

@@ -1,4 +1,7 @@
 //! Embedding models and the vectors of skills.
+//!
+//! Vectors of several models lie side by side; one model is active, and searches and analyses read
+//! its vectors. The dimension belongs to the model.
 
 use pgvector::Vector;
 use sqlx::PgConnection;
@@ -18,31 +21,44 @@ pub struct EmbeddingModel {
     pub dimensions: i32,
 }
 
+/// Everything that tells a model's vectors from those of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelIdentity {
+    /// Name in the model store.
+    pub name: String,
+    /// Digest of the files.
+    pub revision: String,
+    /// Name of the model's prompt for stored texts; empty if it has none.
+    pub prompt: String,
+    /// Length of a vector.
+    pub dimensions: i32,
+}
+
+impl EmbeddingModel {
+    /// Whether this is the row of `model`.
+    pub(crate) fn is(&self, model: &ModelIdentity) -> bool {
+        self.name == model.name && self.revision == model.revision && self.prompt == model.prompt
+    }
+}
+
 /// Registers a model and makes it the active one, with a similarity index for its vectors.
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn activate(
-    connection: &mut PgConnection,
-    name: &str,
-    revision: &str,
-    prompt: &str,
-    dimensions: i32,
-) -> sqlx::Result<EmbeddingModel> {
-    if let Some(model) = active(connection).await?
-        && model.name == name
-        && model.revision == revision
-        && model.prompt == prompt
+pub async fn activate(connection: &mut PgConnection, model: &ModelIdentity) -> sqlx::Result<EmbeddingModel> {
+    if let Some(known) = active(connection).await?
+        && known.is(model)
     {
-        return Ok(model);
+        return Ok(known);
     }
+    let ModelIdentity { name, revision, prompt, dimensions } = model;
     let model_id = sqlx::query_scalar!(
         "insert into embedding_model (name, revision, prompt, dimensions) values ($1, $2, $3, $4)
          on conflict (name, revision, prompt) do update set name = excluded.name returning model_id",
         name,
         revision,
         prompt,
-        dimensions
+        *dimensions
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -55,18 +71,38 @@ pub async fn activate(
     sqlx::query!("select ensure_embedding_index($1)", model_id).fetch_one(&mut *connection).await?;
     Ok(EmbeddingModel {
         model_id,
-        name: name.to_owned(),
-        revision: revision.to_owned(),
-        prompt: prompt.to_owned(),
-        dimensions,
+        name: name.clone(),
+        revision: revision.clone(),
+        prompt: prompt.clone(),
+        dimensions: *dimensions,
     })
+}
+
+/// The row of a model; `None` before it was ever active.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    model: &ModelIdentity,
+) -> sqlx::Result<Option<EmbeddingModel>> {
+    sqlx::query_as!(
+        EmbeddingModel,
+        "select model_id, name, revision, prompt, dimensions from embedding_model
+         where name = $1 and revision = $2 and prompt = $3",
+        model.name,
+        model.revision,
+        model.prompt
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// The model whose vectors searches and analyses read.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
+pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<EmbeddingModel>> {
     sqlx::query_as!(
         EmbeddingModel,
         "select model_id, name, revision, prompt, dimensions from embedding_model where active"
@@ -75,11 +111,15 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<Embedd
     .await
 }
 
-/// Skills in use that have no vector of the model, and how many have one.
+/// Skills in use that have no vector of the model, and how many have one; none have one of a model
+/// without a row.
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<(Vec<i64>, i64)> {
+pub(crate) async fn coverage(
+    connection: &mut PgConnection,
+    model_id: Option<i16>,
+) -> sqlx::Result<(Vec<i64>, i64)> {
     let rows = sqlx::query!(
         r#"select s.skill_id, exists (select from skill_embedding e
                where e.skill_id = s.skill_id and e.model_id = $1) as "done!"
@@ -99,7 +139,7 @@ pub async fn coverage(connection: &mut PgConnection, model_id: i16) -> sqlx::Res
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
+pub(crate) async fn labels(connection: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<(i64, String)>> {
     let rows = sqlx::query!("select skill_id, label from skill where skill_id = any ($1)", ids)
         .fetch_all(connection)
         .await?;
@@ -132,7 +172,7 @@ pub async fn insert(
 
 /// A skill near a query.
 #[derive(Debug, Clone)]
-pub struct Hit {
+pub(crate) struct Hit {
     /// Normalised label.
     pub skill: String,
     /// Cosine similarity.
@@ -148,7 +188,7 @@ pub struct Hit {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn search(
+pub(crate) async fn search(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
     query: Vec<f32>,
@@ -189,7 +229,7 @@ pub async fn search(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn closest(
+pub(crate) async fn closest(
     connection: &mut PgConnection,
     model: &EmbeddingModel,
     queries: Vec<Vec<f32>>,
@@ -209,7 +249,7 @@ pub async fn closest(
 
 /// A skill with its vector and weight, as the analyzer reads it.
 #[derive(Debug, Clone)]
-pub struct SkillVector {
+pub(crate) struct SkillVector {
     /// Skill.
     pub skill_id: i64,
     /// Normalised label.
@@ -224,7 +264,7 @@ pub struct SkillVector {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
+pub(crate) async fn vectors(connection: &mut PgConnection, model_id: i16) -> sqlx::Result<Vec<SkillVector>> {
     let rows = sqlx::query!(
         r#"select s.skill_id, s.label, e.vec as "vec!: Vector",
                count(distinct h.job_id) filter (where h.skill_type = 'explicit') as "job_count!"

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// Which postings.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Portal of a sighting.
     pub portal: Option<String>,
     /// Country of a sighting.
@@ -15,7 +15,7 @@ pub struct Filter {
 
 /// A posting that names or implies a skill.
 #[derive(Debug, Clone)]
-pub struct Ad {
+pub(crate) struct Ad {
     /// Posting.
     pub job_id: Uuid,
     /// Title.
@@ -55,7 +55,7 @@ pub struct Ad {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn ads(
+pub(crate) async fn ads(
     connection: &mut PgConnection,
     skill: &str,
     filter: &Filter,
@@ -94,7 +94,11 @@ pub async fn ads(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count(connection: &mut PgConnection, skill: &str, filter: &Filter) -> sqlx::Result<(i64, i64)> {
+pub(crate) async fn count(
+    connection: &mut PgConnection,
+    skill: &str,
+    filter: &Filter,
+) -> sqlx::Result<(i64, i64)> {
     let row = sqlx::query!(
         r#"select count(distinct e.job_id) filter (where e.skill_type = 'explicit') as "explicit!",
                count(distinct e.job_id) filter (where e.skill_type = 'implicit') as "implicit!"
@@ -115,7 +119,7 @@ pub async fn count(connection: &mut PgConnection, skill: &str, filter: &Filter) 
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn labels(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn labels(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "select label from skill s
          where exists (select from enhanced_skills e where e.skill_id = s.skill_id and not e.is_duplicate)

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Which rows.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Filter<'a> {
+pub(crate) struct Filter<'a> {
     /// Portal of a sighting.
     pub portal: Option<&'a str>,
     /// Country of a sighting.
@@ -17,7 +17,7 @@ pub struct Filter<'a> {
 
 /// Rows in order, and where the next page begins; none after the last one.
 #[derive(Debug, Clone, Default)]
-pub struct Rows<K> {
+pub(crate) struct Rows<K> {
     /// Column names and values.
     pub objects: Vec<Value>,
     /// Key of the last row of this page.
@@ -44,7 +44,7 @@ impl<K: Copy> From<Vec<Keyed<K>>> for Rows<K> {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn postings(
+pub(crate) async fn postings(
     connection: &mut PgConnection,
     filter: Filter<'_>,
     after: Uuid,
@@ -74,7 +74,11 @@ pub async fn postings(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn page(connection: &mut PgConnection, filter: Filter<'_>, after: Uuid) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn page(
+    connection: &mut PgConnection,
+    filter: Filter<'_>,
+    after: Uuid,
+) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"select p.job_id from posting p
            where p.job_id > $3 and (($1::text is null and $2::text is null) or exists (
@@ -91,8 +95,7 @@ pub async fn page(connection: &mut PgConnection, filter: Filter<'_>, after: Uuid
 
 /// A row of `enhanced_skills` and the mention it stands for.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "columns of the published tables")]
-pub struct Skill {
+pub(crate) struct Skill {
     pub enhancement_id: Uuid,
     pub job_id: Uuid,
     pub original_skill_text: Option<String>,
@@ -119,7 +122,7 @@ pub struct Skill {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Skill>> {
+pub(crate) async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Skill>> {
     sqlx::query_as!(
         Skill,
         r#"select e.enhancement_id, e.job_id, e.original_skill_text, e.normalized_skill, e.skill_type, e.kind,
@@ -143,7 +146,7 @@ pub async fn skills(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Re
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn clusters(connection: &mut PgConnection, after: i64) -> sqlx::Result<Rows<i64>> {
+pub(crate) async fn clusters(connection: &mut PgConnection, after: i64) -> sqlx::Result<Rows<i64>> {
     let rows = sqlx::query_as!(
         OfSkill,
         r#"with page as materialized (

@@ -1,4 +1,7 @@
 //! The figures of a report, over the postings that a run covers.
+//!
+//! Figures of postings take the scope as their parameter, so that none is about more than the
+//! report says.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
@@ -62,30 +65,25 @@ pub async fn extent(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 
 /// A place of sightings.
 #[derive(Debug, Clone)]
-pub struct PlaceCount {
+pub(crate) struct PlaceCount {
     /// Portal.
     pub portal: String,
     /// Country code.
     pub country: String,
-    /// Country name.
-    pub name: String,
     /// Sightings.
     pub sightings: i64,
-    /// Distinct postings.
-    pub postings: i64,
 }
 
 /// Sightings by portal and country, most first.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<PlaceCount>> {
+pub(crate) async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<PlaceCount>> {
     sqlx::query_as!(
         PlaceCount,
-        r#"select s.portal as "portal!", s.country as "country!", c.name, count(*) as "sightings!",
-               count(distinct s.job_id) as "postings!"
-           from covered_sightings($1, $2, $3, $4) s join country c on c.code = s.country
-           group by s.portal, s.country, c.name order by 4 desc, 1, 2"#,
+        r#"select s.portal as "portal!", s.country as "country!", count(*) as "sightings!"
+           from covered_sightings($1, $2, $3, $4) s
+           group by s.portal, s.country order by 3 desc, 1, 2"#,
         &scope.portals,
         &scope.countries,
         scope.since,
@@ -97,7 +95,7 @@ pub async fn places(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 
 /// Distinct postings of a country.
 #[derive(Debug, Clone)]
-pub struct CountryTotal {
+pub(crate) struct CountryTotal {
     /// Country code.
     pub code: String,
     /// Country name.
@@ -110,7 +108,10 @@ pub struct CountryTotal {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CountryTotal>> {
+pub(crate) async fn countries(
+    connection: &mut PgConnection,
+    scope: &Scope,
+) -> sqlx::Result<Vec<CountryTotal>> {
     sqlx::query_as!(
         CountryTotal,
         r#"select c.code, c.name, count(distinct s.job_id) as "postings!"
@@ -127,7 +128,7 @@ pub async fn countries(connection: &mut PgConnection, scope: &Scope) -> sqlx::Re
 
 /// A skill with its figures.
 #[derive(Debug, Clone)]
-pub struct SkillFigures {
+pub(crate) struct SkillFigures {
     /// Normalised label.
     pub label: String,
     /// `hard` or `soft`.
@@ -150,7 +151,7 @@ pub struct SkillFigures {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<SkillFigures>> {
+pub(crate) async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<SkillFigures>> {
     sqlx::query_as!(
         SkillFigures,
         r#"with seen as (
@@ -183,7 +184,7 @@ pub async fn skills(connection: &mut PgConnection, scope: &Scope) -> sqlx::Resul
 
 /// Sums over the rows of `enhanced_skills`.
 #[derive(Debug, Clone)]
-pub struct Mentions {
+pub(crate) struct Mentions {
     /// Postings that name at least one skill.
     pub postings_with_skills: i64,
     /// Postings that name at least one technology or program the lexicon knows.
@@ -200,7 +201,7 @@ pub struct Mentions {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Mentions> {
+pub(crate) async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Mentions> {
     sqlx::query_as!(
         Mentions,
         r#"select count(distinct e.job_id) filter (where e.skill_type = 'explicit') as "postings_with_skills!",
@@ -224,7 +225,7 @@ pub async fn mentions(connection: &mut PgConnection, scope: &Scope) -> sqlx::Res
 
 /// Skills and postings of a category.
 #[derive(Debug, Clone)]
-pub struct CategoryFigures {
+pub(crate) struct CategoryFigures {
     /// Category.
     pub category: String,
     /// Distinct skills that are named.
@@ -237,7 +238,10 @@ pub struct CategoryFigures {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Vec<CategoryFigures>> {
+pub(crate) async fn categories(
+    connection: &mut PgConnection,
+    scope: &Scope,
+) -> sqlx::Result<Vec<CategoryFigures>> {
     sqlx::query_as!(
         CategoryFigures,
         r#"select k.category, count(distinct k.skill_id) as "skills!", count(distinct e.job_id) as "job_count!"
@@ -258,7 +262,7 @@ pub async fn categories(connection: &mut PgConnection, scope: &Scope) -> sqlx::R
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn cluster_postings(
+pub(crate) async fn cluster_postings(
     connection: &mut PgConnection,
     scope: &Scope,
     analysis_id: Uuid,
@@ -283,7 +287,7 @@ pub async fn cluster_postings(
 
 /// A mention with the text it stands in.
 #[derive(Debug, Clone)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Skill.
     pub label: String,
     /// Posting.
@@ -314,7 +318,7 @@ pub struct Evidence {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn evidence(
+pub(crate) async fn evidence(
     connection: &mut PgConnection,
     scope: &Scope,
     labels: &[String],
@@ -361,7 +365,7 @@ pub async fn evidence(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+pub(crate) async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select kind, sum(pieces)::bigint as "pieces!" from privacy_count group by kind order by 2 desc, 1"#
     )
@@ -374,7 +378,7 @@ pub async fn removed(connection: &mut PgConnection) -> sqlx::Result<Vec<(String,
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn refused(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+pub(crate) async fn refused(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select field, sum(count)::bigint as "count!" from refused_item group by field order by 2 desc, 1"#
     )

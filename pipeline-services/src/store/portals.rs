@@ -6,6 +6,6 @@ use sqlx::PgConnection;
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn names(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn names(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!("select name from portal order by name").fetch_all(connection).await
 }

@@ -21,7 +21,7 @@ pub enum Stored {
 
 /// A cleaned advertisement with its identity.
 #[derive(Debug, Clone)]
-pub struct Storable<'a> {
+pub(crate) struct Storable<'a> {
     /// Cleaned advertisement.
     pub posting: &'a NewPosting,
     /// The portal's id of it.
@@ -43,7 +43,11 @@ const INTAKE_LOCK: i32 = 0x6f62_7365;
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: &[&str]) -> sqlx::Result<()> {
+pub(crate) async fn reserve(
+    connection: &mut PgConnection,
+    portals: &[String],
+    hashes: &[&str],
+) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into portal (name) select name from unnest($1::text[]) as item (name) order by name
          on conflict do nothing",
@@ -73,7 +77,7 @@ pub async fn reserve(connection: &mut PgConnection, portals: &[String], hashes: 
 ///
 /// # Errors
 /// If a statement fails; then nothing is stored.
-pub async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
+pub(crate) async fn store(connection: &mut PgConnection, item: &Storable<'_>) -> sqlx::Result<Stored> {
     let mut transaction = connection.begin().await?;
     let candidate = Uuid::now_v7();
     let inserted = sqlx::query_scalar!(
@@ -192,7 +196,7 @@ async fn record_sighting(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn external_ids(
+pub(crate) async fn external_ids(
     connection: &mut PgConnection,
     portal: &str,
     country: &str,
@@ -210,7 +214,10 @@ pub async fn external_ids(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn known_hashes(connection: &mut PgConnection, hashes: &[String]) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn known_hashes(
+    connection: &mut PgConnection,
+    hashes: &[String],
+) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!("select content_hash from posting where content_hash = any ($1::text[])", hashes)
         .fetch_all(connection)
         .await
@@ -220,7 +227,7 @@ pub async fn known_hashes(connection: &mut PgConnection, hashes: &[String]) -> s
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count_refused(
+pub(crate) async fn count_refused(
     connection: &mut PgConnection,
     source: &str,
     refused: &BTreeMap<String, u64>,
@@ -245,7 +252,7 @@ pub async fn count_refused(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count_removed(
+pub(crate) async fn count_removed(
     connection: &mut PgConnection,
     day: NaiveDate,
     removed: &BTreeMap<String, u64>,
@@ -269,7 +276,7 @@ pub async fn count_removed(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Posting>> {
+pub(crate) async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Posting>> {
     sqlx::query_as!(
         Posting,
         r#"select r.job_id, r.portal, r.country, r.url, r.title, r.company, r.location, r.description,
@@ -287,7 +294,7 @@ pub async fn by_ids(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn list(
+pub(crate) async fn list(
     connection: &mut PgConnection,
     portal: Option<&str>,
     country: Option<&str>,
@@ -317,7 +324,7 @@ pub async fn list(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<Option<Value>> {
+pub(crate) async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<Option<Value>> {
     sqlx::query_scalar!(
         r#"select to_jsonb(r) - 'raw_html' || jsonb_build_object(
                'previous_job_id', p.previous_job_id,
@@ -341,6 +348,6 @@ pub async fn show(connection: &mut PgConnection, job_id: Uuid) -> sqlx::Result<O
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
+pub(crate) async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from posting"#).fetch_one(connection).await
 }

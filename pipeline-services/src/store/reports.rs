@@ -18,7 +18,7 @@ pub struct Artefact {
 
 /// A report with its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Key.
     pub report_id: Uuid,
     /// Run it is about.
@@ -33,7 +33,7 @@ pub struct Report {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn replace(
+pub(crate) async fn replace(
     connection: &mut PgConnection,
     run_id: Uuid,
     directory: &str,
@@ -66,7 +66,7 @@ pub async fn replace(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn list(
+pub(crate) async fn list(
     connection: &mut PgConnection,
     run_id: Option<Uuid>,
     after: Option<Uuid>,
@@ -101,7 +101,7 @@ pub async fn list(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn get(connection: &mut PgConnection, report_id: Uuid) -> sqlx::Result<Option<Report>> {
+pub(crate) async fn get(connection: &mut PgConnection, report_id: Uuid) -> sqlx::Result<Option<Report>> {
     let row = sqlx::query!("select run_id, directory from report where report_id = $1", report_id)
         .fetch_optional(&mut *connection)
         .await?;

@@ -1,4 +1,6 @@
-//! Runs: creation, progress, and the move from one stage to the next.
+//! Runs: creation, reading, and how they end or are opened again.
+//!
+//! `progress` holds the stages of a run, `coverage` the postings that it is about.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,12 +8,16 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Page;
-use crate::domain::run::StageName;
+use super::{Page, text};
+use crate::domain::run::{Problem, RunState, StageName, facts::RunFacts};
 
 mod coverage;
+mod progress;
 
-pub use coverage::{Coverage, Scope, coverage};
+pub use coverage::{Scope, coverage};
+use progress::waiting;
+pub use progress::{StageProgress, progress};
+pub(crate) use progress::{failures, has_stage, set_stage, set_up_to_date};
 
 /// Which postings a run covers and what is done to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,13 +41,13 @@ pub struct RunOptions {
 pub struct Run {
     /// Key.
     pub run_id: Uuid,
-    /// `running`, `succeeded`, `partial`, `failed` or `cancelled`.
-    pub state: String,
+    /// How it is.
+    pub state: RunState,
     /// What was asked for.
     pub options: RunOptions,
     /// Why it failed or is partial; while it goes on, also what it waits for.
-    pub problems: Vec<String>,
-    /// Content of `run.json`.
+    pub problems: Vec<Problem>,
+    /// What each stage worked with and found, as it is stored; see [`Run::facts`].
     pub summary: Value,
     /// Start.
     pub created_at: DateTime<Utc>,
@@ -51,30 +57,15 @@ pub struct Run {
     pub stages: Vec<StageProgress>,
 }
 
-/// How far a stage of a run is.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageProgress {
-    /// Stage name.
-    pub stage: String,
-    /// `waiting`, `running`, `done`, `skipped` or `failed`.
-    pub state: String,
-    /// Tasks waiting for a worker.
-    pub ready: i64,
-    /// Tasks at work.
-    pub running: i64,
-    /// Tasks done.
-    pub done: i64,
-    /// Tasks given up.
-    pub failed: i64,
-    /// Postings or skills that needed no work.
-    pub up_to_date: i64,
-    /// First task created.
-    pub started_at: Option<DateTime<Utc>>,
-    /// Last task ended.
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
 impl Run {
+    /// What each stage worked with and found.
+    ///
+    /// # Errors
+    /// If a known key holds something of another type.
+    pub(crate) fn facts(&self) -> serde_json::Result<RunFacts> {
+        RunFacts::read(&self.summary)
+    }
+
     /// The content of `run.json`: what ran, on which models, how much, how long.
     pub fn describe(&self) -> Value {
         let stages: Vec<Value> = self
@@ -93,21 +84,9 @@ impl Run {
             "finished_at": self.finished_at,
             "options": self.options,
             "stages": stages,
-            "problems": self.problems,
+            "problems": self.problems.iter().map(Problem::to_string).collect::<Vec<_>>(),
             "facts": self.summary,
         })
-    }
-}
-
-impl StageProgress {
-    /// Wall time from the first task to the last, once the stage is over.
-    pub fn seconds(&self) -> Option<f64> {
-        Some((self.finished_at? - self.started_at?).as_seconds_f64())
-    }
-
-    /// Whether no task is ready or running.
-    pub fn is_idle(&self) -> bool {
-        self.ready == 0 && self.running == 0
     }
 }
 
@@ -149,13 +128,14 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     .await?;
     let Some(row) = row else { return Ok(None) };
     let stages = progress(&mut *connection, run_id).await?;
-    let mut problems = row.problems;
-    if row.state == "running" {
+    let state = text(&row.state)?;
+    let mut problems: Vec<Problem> = row.problems.iter().map(|sentence| Problem::read(sentence)).collect();
+    if state == RunState::Running {
         problems.extend(waiting(connection, run_id).await?);
     }
     Ok(Some(Run {
         run_id: row.run_id,
-        state: row.state,
+        state,
         options: serde_json::from_value(row.options).unwrap_or_default(),
         problems,
         summary: row.summary,
@@ -165,33 +145,12 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     }))
 }
 
-/// Progress of each stage of a run, in order.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<StageProgress>> {
-    sqlx::query_as!(
-        StageProgress,
-        r#"select s.stage, s.state, s.up_to_date, s.started_at, s.finished_at,
-               count(*) filter (where t.state = 'ready') as "ready!",
-               count(*) filter (where t.state = 'running') as "running!",
-               count(*) filter (where t.state = 'done' and t.message_type = 'process') as "done!",
-               count(*) filter (where t.state = 'failed') as "failed!"
-           from run_stage s left join task t on t.run_id = s.run_id and t.stage = s.stage
-           where s.run_id = $1
-           group by s.run_id, s.stage order by s.position"#,
-        run_id
-    )
-    .fetch_all(connection)
-    .await
-}
-
 /// Ids of the runs whose id begins with `prefix` (lower-case hexadecimal with hyphens), at most
 /// two.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where starts_with(run_id::text, $1) limit 2", prefix)
         .fetch_all(connection)
         .await
@@ -201,16 +160,16 @@ pub async fn by_prefix(connection: &mut PgConnection, prefix: &str) -> sqlx::Res
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn list(
+pub(crate) async fn list(
     connection: &mut PgConnection,
-    state: Option<&str>,
+    state: Option<RunState>,
     page: Page<Uuid>,
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select run_id from run
          where ($1::text is null or state = $1) and ($2::uuid is null or run_id < $2)
          order by run_id desc limit $3",
-        state,
+        state.map(RunState::name),
         page.after,
         page.size
     )
@@ -222,7 +181,7 @@ pub async fn list(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select run_id from run where state = 'running' order by run_id")
         .fetch_all(connection)
         .await
@@ -233,7 +192,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
+pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
     let locked = sqlx::query_scalar!(
         "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
         run_id
@@ -243,107 +202,49 @@ pub async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<b
     Ok(locked.is_some())
 }
 
-/// Whether the run includes a stage.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn has_stage(connection: &mut PgConnection, run_id: Uuid, stage: StageName) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (select from run_stage where run_id = $1 and stage = $2) as "exists!""#,
-        run_id,
-        stage.name()
-    )
-    .fetch_one(connection)
-    .await
-}
-
-/// The distinct errors of a stage's failed tasks with their number, most frequent first, at most
-/// five.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn failures(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows = sqlx::query!(
-        r#"select coalesce(last_error, 'unknown') as "error!", count(*) as "count!" from task
-           where run_id = $1 and stage = $2 and state = 'failed'
-           group by 1 order by 2 desc, 1 limit 5"#,
-        run_id,
-        stage.name()
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.error, row.count)).collect())
-}
-
-/// Moves a stage to another state and stamps its times.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn set_stage(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-    state: &str,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update run_stage set state = $3,
-             started_at = case when $3 = 'running' then coalesce(started_at, now()) else started_at end,
-             finished_at = case when $3 in ('done', 'failed', 'skipped') then now() else null end
-         where run_id = $1 and stage = $2",
-        run_id,
-        stage.name(),
-        state
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Records how many subjects of a stage needed no work.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn set_up_to_date(
-    connection: &mut PgConnection,
-    run_id: Uuid,
-    stage: StageName,
-    count: i64,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update run_stage set up_to_date = $3 where run_id = $1 and stage = $2",
-        run_id,
-        stage.name(),
-        count
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Adds a sentence to the run's problems, once.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn add_problem(connection: &mut PgConnection, run_id: Uuid, problem: &str) -> sqlx::Result<()> {
+pub(crate) async fn add_problem(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    problem: &Problem,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set problems = array_append(problems, $2) where run_id = $1 and not $2 = any (problems)",
         run_id,
-        problem
+        problem.to_string()
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Adds facts to those of the run; a section that it has already is replaced.
+///
+/// # Errors
+/// If the statement fails.
+pub(crate) async fn add_facts(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    facts: &RunFacts,
+) -> sqlx::Result<()> {
+    if *facts == RunFacts::default() {
+        return Ok(());
+    }
+    merge_summary(connection, run_id, &facts.patch()).await
 }
 
 /// Merges `patch` into the run's summary.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &Value) -> sqlx::Result<()> {
+pub(crate) async fn merge_summary(
+    connection: &mut PgConnection,
+    run_id: Uuid,
+    patch: &Value,
+) -> sqlx::Result<()> {
     sqlx::query!("update run set summary = summary || $2 where run_id = $1", run_id, patch)
         .execute(connection)
         .await?;
@@ -354,11 +255,11 @@ pub async fn merge_summary(connection: &mut PgConnection, run_id: Uuid, patch: &
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sqlx::Result<()> {
+pub(crate) async fn end(connection: &mut PgConnection, run_id: Uuid, state: RunState) -> sqlx::Result<()> {
     sqlx::query!(
         "update run set state = $2, finished_at = now() where run_id = $1 and state = 'running'",
         run_id,
-        state
+        state.name()
     )
     .execute(connection)
     .await?;
@@ -370,7 +271,7 @@ pub async fn end(connection: &mut PgConnection, run_id: Uuid, state: &str) -> sq
 /// # Errors
 /// If a statement fails.
 pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<()> {
-    end(&mut *connection, run_id, "cancelled").await?;
+    end(&mut *connection, run_id, RunState::Cancelled).await?;
     sqlx::query!(
         "update task set state = 'cancelled', fence = fence + 1, lease_until = null, finished_at = now()
          where run_id = $1 and state in ('ready', 'running')",
@@ -446,28 +347,11 @@ pub async fn reopen(connection: &mut PgConnection, run_id: Uuid, failed_only: bo
     Ok(tasks.rows_affected())
 }
 
-/// What the stages of a run wait for, one sentence for each stage and reason: something that is
-/// away or busy.
-async fn waiting(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query!(
-        r#"select stage, coalesce(last_error, 'unknown') as "reason!", min(waiting_since) as "since!"
-           from task where run_id = $1 and state in ('ready', 'running') and waiting_since is not null
-           group by 1, 2 order by 3, 1, 2 limit 5"#,
-        run_id
-    )
-    .fetch_all(connection)
-    .await?;
-    let sentence = |stage: &str, since: DateTime<Utc>, reason: &str| {
-        format!("{stage}: waiting since {} UTC: {reason}", since.format("%H:%M"))
-    };
-    Ok(rows.iter().map(|row| sentence(&row.stage, row.since, &row.reason)).collect())
-}
-
 /// Number of runs that are not over.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
+pub(crate) async fn count_active(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from run where state = 'running'"#)
         .fetch_one(connection)
         .await

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::domain::posting::Posting;
 
-/// Where a posting was seen, as far as it can hold personal data.
+/// The part of a sighting that can hold personal data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Identity of the sighting.
     pub sighting_id: i64,
     /// Its posting.
@@ -23,7 +23,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn page(
+pub(crate) async fn page(
     connection: &mut PgConnection,
     after: Option<Uuid>,
     size: i64,
@@ -47,7 +47,7 @@ pub async fn page(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn sightings(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Seen>> {
+pub(crate) async fn sightings(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx::Result<Vec<Seen>> {
     sqlx::query_as!(
         Seen,
         "select sighting_id, job_id, external_id, url from sighting where job_id = any ($1) order by sighting_id",
@@ -61,7 +61,7 @@ pub async fn sightings(connection: &mut PgConnection, job_ids: &[Uuid]) -> sqlx:
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn same_text(
+pub(crate) async fn same_text(
     connection: &mut PgConnection,
     job_id: Uuid,
     content_hash: &str,
@@ -80,7 +80,7 @@ pub async fn same_text(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn rewrite(
+pub(crate) async fn rewrite(
     connection: &mut PgConnection,
     posting: &Posting,
     texts_changed: bool,
@@ -127,7 +127,11 @@ pub async fn rewrite(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uuid) -> sqlx::Result<()> {
+pub(crate) async fn join(
+    connection: &mut PgConnection,
+    vanishing: Uuid,
+    surviving: Uuid,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "with kept as (
              select s.portal, s.country, s.external_id, v.visit_id from sighting s
@@ -180,7 +184,7 @@ pub async fn join(connection: &mut PgConnection, vanishing: Uuid, surviving: Uui
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn rewrite_sighting(connection: &mut PgConnection, seen: &Seen) -> sqlx::Result<()> {
+pub(crate) async fn rewrite_sighting(connection: &mut PgConnection, seen: &Seen) -> sqlx::Result<()> {
     let joined = sqlx::query!(
         "with same as (
              select other.sighting_id, mine.first_seen, mine.last_seen, mine.first_collected,

@@ -26,7 +26,7 @@ pub struct Finished<'a> {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn versions(
+pub(crate) async fn versions(
     connection: &mut PgConnection,
     stage: &str,
     ids: &[Uuid],
@@ -69,7 +69,7 @@ async fn mark(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn quarantine(
+pub(crate) async fn quarantine(
     connection: &mut PgConnection,
     stage: &str,
     job_id: Uuid,
@@ -145,7 +145,7 @@ pub async fn replace_extracted(
 
 /// What the enhancer made of a posting.
 #[derive(Debug, Clone, Copy)]
-pub struct Enhanced<'a> {
+pub(crate) struct Enhanced<'a> {
     /// Skills; the first ones stand for the mentions, in order.
     pub skills: &'a [EnhancedSkill],
     /// Row of each mention.
@@ -158,7 +158,7 @@ pub struct Enhanced<'a> {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn replace_enhanced(
+pub(crate) async fn replace_enhanced(
     connection: &mut PgConnection,
     finished: &Finished<'_>,
     enhanced: &Enhanced<'_>,
@@ -293,7 +293,7 @@ impl TryFrom<MentionRow> for Mention {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn mentions(
+pub(crate) async fn mentions(
     connection: &mut PgConnection,
     ids: &[Uuid],
 ) -> sqlx::Result<BTreeMap<Uuid, Result<Vec<Mention>, UnreadableRow>>> {
@@ -366,7 +366,7 @@ pub async fn top(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
+pub(crate) async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(distinct skill_id) as "count!" from enhanced_skills where not is_duplicate"#
     )
@@ -384,7 +384,7 @@ fn rounded(confidence: f32) -> f64 {
 }
 
 /// Id of a mention's row: the same on every run.
-pub fn extraction_id(job_id: Uuid, mention: &Mention) -> Uuid {
+pub(crate) fn extraction_id(job_id: Uuid, mention: &Mention) -> Uuid {
     let name =
         format!("{job_id} {} {} {} {}", mention.field.name(), mention.start, mention.end, mention.label);
     Uuid::new_v5(&ROW_NAMESPACE, name.as_bytes())

@@ -2,13 +2,14 @@
 //!
 //! Times are the database's: a worker's clock never decides about a lease.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval};
 use uuid::Uuid;
 
-use crate::{domain::run::StageName, stage::StageError};
+use super::text;
+use crate::domain::run::{MessageKind, StageName};
 
 /// Channel on which ready tasks are announced; the payload is the stage's name.
 pub const CHANNEL: &str = "observatory_task";
@@ -20,9 +21,10 @@ pub struct Task {
     pub task_id: i64,
     /// Run it belongs to.
     pub run_id: Uuid,
-    /// `plan` (make the stage's tasks of the run) or `process`.
-    pub message_type: String,
-    /// What it is about: a posting id, a skill id or a run id.
+    /// What is asked for.
+    pub kind: MessageKind,
+    /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
+    /// id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
@@ -35,23 +37,17 @@ pub struct Task {
     pub waited_seconds: Option<f64>,
     /// Ownership; a finish with an older fence is refused.
     pub fence: i64,
-    /// W3C trace context of whoever made it.
-    pub traceparent: Option<String>,
 }
 
 impl Task {
     /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
     pub fn is_plan(&self) -> bool {
-        self.message_type == "plan"
+        self.kind == MessageKind::Plan
     }
 
-    /// The posting the task is about.
-    ///
-    /// # Errors
-    /// If the subject is not the id of one.
-    pub fn posting_id(&self) -> Result<Uuid, StageError> {
-        let wrong = |_| StageError::Fail(format!("subject `{}` is not a posting id", self.subject));
-        self.subject.parse().map_err(wrong)
+    /// The posting the task is about; `None` if its subject is not the id of one.
+    pub fn posting_id(&self) -> Option<Uuid> {
+        self.subject.parse().ok()
     }
 }
 
@@ -61,9 +57,39 @@ pub struct NewTask {
     /// Stage that will process it.
     pub stage: StageName,
     /// What it is about.
-    pub subject: String,
-    /// The posting, where it is about one.
-    pub job_id: Option<Uuid>,
+    pub subject: Subject,
+}
+
+/// What a new task is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A posting; the task goes when the posting does.
+    Posting(Uuid),
+    /// Something else that the stage knows by this text.
+    Other(String),
+}
+
+impl Subject {
+    /// Something that is known by its text.
+    pub fn other(subject: impl ToString) -> Self {
+        Self::Other(subject.to_string())
+    }
+
+    fn job_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Posting(job_id) => Some(*job_id),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Posting(job_id) => job_id.fmt(formatter),
+            Self::Other(text) => formatter.write_str(text),
+        }
+    }
 }
 
 fn interval(duration: Duration) -> PgInterval {
@@ -75,7 +101,7 @@ fn interval(duration: Duration) -> PgInterval {
 pub const LOSSES: i32 = 5;
 
 /// Creates tasks. One that exists already for this run, stage and subject is left as it is while it
-/// is open or failed; one that is over is made ready again, since whoever asks for it found new
+/// is open or failed; one that is over is made ready again, since its planner found new
 /// work.
 ///
 /// # Errors
@@ -89,8 +115,8 @@ pub async fn create(
 ) -> sqlx::Result<u64> {
     let stages: Vec<String> = tasks.iter().map(|task| task.stage.name().to_owned()).collect();
     let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
-    let subjects: Vec<String> = tasks.iter().map(|task| task.subject.clone()).collect();
-    let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.job_id).collect();
+    let subjects: Vec<String> = tasks.iter().map(|task| task.subject.to_string()).collect();
+    let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.subject.job_id()).collect();
     let created = sqlx::query!(
         "insert into task (source_module, target_module, run_id, stage, subject, job_id, max_retries)
          select $1, target, $2, stage, subject, job_id, $3
@@ -116,7 +142,7 @@ pub async fn create(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn create_plan(
+pub(crate) async fn create_plan(
     connection: &mut PgConnection,
     run_id: Uuid,
     stage: StageName,
@@ -150,8 +176,7 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> sqlx::Result<Vec<Task>> {
-    sqlx::query_as!(
-        Task,
+    let rows = sqlx::query!(
         r#"with candidate as (
              select task_id, alone, priority, run_at from task
              where stage = $1 and state = 'ready' and run_at <= now()
@@ -162,14 +187,29 @@ pub async fn claim(
          where task.task_id = candidate.task_id
            and case when first.alone then candidate.task_id = first.task_id else not candidate.alone end
          returning task.task_id, task.run_id, task.message_type, task.subject, task.payload, task.retry_count, task.max_retries,
-             extract(epoch from now() - task.waiting_since)::float8 as waited_seconds, task.fence, task.traceparent"#,
+             extract(epoch from now() - task.waiting_since)::float8 as waited_seconds, task.fence"#,
         stage.name(),
         limit,
         worker,
         interval(lease)
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Task {
+                task_id: row.task_id,
+                run_id: row.run_id,
+                kind: text(&row.message_type)?,
+                subject: row.subject,
+                payload: row.payload,
+                retry_count: row.retry_count,
+                max_retries: row.max_retries,
+                waited_seconds: row.waited_seconds,
+                fence: row.fence,
+            })
+        })
+        .collect()
 }
 
 /// Extends every lease of a worker; returns how many it still holds.
@@ -233,7 +273,11 @@ pub async fn retry(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Value) -> sqlx::Result<bool> {
+pub(crate) async fn checkpoint(
+    connection: &mut PgConnection,
+    task: &Task,
+    payload: &Value,
+) -> sqlx::Result<bool> {
     let kept = sqlx::query!(
         "update task set payload = $3, losses = 0, waiting_since = null
          where task_id = $1 and fence = $2 and state = 'running'",
@@ -251,7 +295,7 @@ pub async fn checkpoint(connection: &mut PgConnection, task: &Task, payload: &Va
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn wait(
+pub(crate) async fn wait(
     connection: &mut PgConnection,
     task: &Task,
     delay: Duration,
@@ -276,7 +320,7 @@ pub async fn wait(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
+pub(crate) async fn isolate(connection: &mut PgConnection, task: &Task, reason: &str) -> sqlx::Result<bool> {
     let moved = sqlx::query!(
         "update task set state = 'ready', alone = true, run_at = now(), lease_until = null, worker = null,
              last_error = $3
@@ -312,7 +356,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
+pub(crate) async fn give_up(connection: &mut PgConnection, task: &Task, error: &str) -> sqlx::Result<u64> {
     let failed = sqlx::query!(
         "update task set state = 'failed', finished_at = now(), waiting_since = null, last_error = $3
          where run_id = $1 and stage = (select stage from task where task_id = $2) and state = 'ready'
@@ -360,22 +404,4 @@ pub async fn reap(connection: &mut PgConnection) -> sqlx::Result<u64> {
     .execute(connection)
     .await?;
     Ok(reaped.rows_affected())
-}
-
-/// When the next task of the stage becomes ready, from now; `None` without any.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn next_ready_in(
-    connection: &mut PgConnection,
-    stage: StageName,
-) -> sqlx::Result<Option<Duration>> {
-    let seconds = sqlx::query_scalar!(
-        r#"select extract(epoch from greatest(min(run_at) - now(), interval '0'))::float8
-           from task where stage = $1 and state = 'ready'"#,
-        stage.name()
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(seconds.map(Duration::from_secs_f64))
 }

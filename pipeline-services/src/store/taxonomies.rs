@@ -1,4 +1,6 @@
 //! Taxonomies of skills and occupations.
+//!
+//! Importing a version replaces it whole; the active one is what extractor and enhancer link to.
 
 use sqlx::PgConnection;
 
@@ -6,7 +8,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
 /// A taxonomy with its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaxonomySummary {
+pub(crate) struct TaxonomySummary {
     /// Key.
     pub taxonomy_id: i32,
     /// Name, e.g. `esco`.
@@ -32,7 +34,7 @@ const CHUNK: usize = 5_000;
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn replace(
+pub(crate) async fn replace(
     connection: &mut PgConnection,
     name: &str,
     version: &str,
@@ -136,7 +138,7 @@ async fn insert_relations(
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn activate(connection: &mut PgConnection, name: &str, version: &str) -> sqlx::Result<bool> {
+pub(crate) async fn activate(connection: &mut PgConnection, name: &str, version: &str) -> sqlx::Result<bool> {
     let found = sqlx::query_scalar!(
         "select taxonomy_id from taxonomy where name = $1 and version = $2",
         name,
@@ -158,7 +160,7 @@ pub async fn activate(connection: &mut PgConnection, name: &str, version: &str) 
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySummary>> {
+pub(crate) async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySummary>> {
     sqlx::query_as!(
         TaxonomySummary,
         r#"select t.taxonomy_id, t.name, t.version, t.active,
@@ -178,7 +180,7 @@ pub async fn list(connection: &mut PgConnection) -> sqlx::Result<Vec<TaxonomySum
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, String, String)>> {
+pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, String, String)>> {
     let row = sqlx::query!("select taxonomy_id, name, version from taxonomy where active")
         .fetch_optional(connection)
         .await?;
@@ -189,7 +191,7 @@ pub async fn active(connection: &mut PgConnection) -> sqlx::Result<Option<(i32, 
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Concept>> {
+pub(crate) async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Concept>> {
     read_concepts(connection, taxonomy_id, None).await
 }
 
@@ -197,7 +199,7 @@ pub async fn concepts(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn concept(
+pub(crate) async fn concept(
     connection: &mut PgConnection,
     taxonomy_id: i32,
     uri: &str,
@@ -236,26 +238,11 @@ async fn read_concepts(
     Ok(concepts)
 }
 
-/// Every relation of a taxonomy.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn relations(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<Relation>> {
-    sqlx::query_as!(
-        Relation,
-        r#"select from_uri as "from!", kind, to_uri as "to!" from concept_relation where taxonomy_id = $1
-           order by from_uri collate "C", kind, to_uri collate "C""#,
-        taxonomy_id
-    )
-    .fetch_all(connection)
-    .await
-}
-
 /// Relations from and to one concept.
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn relations_of(
+pub(crate) async fn relations_of(
     connection: &mut PgConnection,
     taxonomy_id: i32,
     uri: &str,
@@ -276,7 +263,7 @@ pub async fn relations_of(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn languages(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn languages(connection: &mut PgConnection, taxonomy_id: i32) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "select distinct language from concept_label where taxonomy_id = $1 order by 1",
         taxonomy_id

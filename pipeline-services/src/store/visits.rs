@@ -23,7 +23,7 @@ pub struct VisitProgress {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn progress(
+pub(crate) async fn progress(
     connection: &mut PgConnection,
     run_id: Uuid,
     visit: &VisitProgress,
@@ -59,7 +59,12 @@ pub async fn progress(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn count(connection: &mut PgConnection, visit_id: i64, new: i64, folded: i64) -> sqlx::Result<()> {
+pub(crate) async fn count(
+    connection: &mut PgConnection,
+    visit_id: i64,
+    new: i64,
+    folded: i64,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update visit set new = new + $2, folded = folded + $3 where visit_id = $1",
         visit_id,
@@ -75,7 +80,7 @@ pub async fn count(connection: &mut PgConnection, visit_id: i64, new: i64, folde
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn stored(
+pub(crate) async fn stored(
     connection: &mut PgConnection,
     run_id: Uuid,
     portal: &str,
@@ -97,7 +102,7 @@ pub async fn stored(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn saw(
+pub(crate) async fn saw(
     connection: &mut PgConnection,
     visit_id: i64,
     (portal, country): (&str, &str),
@@ -127,7 +132,7 @@ pub async fn saw(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn saw_again(
+pub(crate) async fn saw_again(
     connection: &mut PgConnection,
     visit_id: i64,
     (portal, country): (&str, &str),
@@ -164,7 +169,7 @@ pub async fn saw_again(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn seen(
+pub(crate) async fn seen(
     connection: &mut PgConnection,
     run_id: Uuid,
     portal: &str,

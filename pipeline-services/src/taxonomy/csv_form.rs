@@ -12,7 +12,7 @@ const COLUMNS: [&str; 6] = ["uri", "kind", "class", "language", "label", "prefer
 /// # Errors
 /// If the file cannot be read, a column is missing or a value is not allowed; the error names file
 /// and line.
-pub fn read(source: &Source) -> Result<Loaded, TaxonomyError> {
+pub(crate) fn read(source: &Source) -> Result<Loaded, TaxonomyError> {
     let mut table = super::esco::Table::open(source)?;
     let columns = COLUMNS.map(|name| table.column(name));
     let mut loaded = Loaded::default();

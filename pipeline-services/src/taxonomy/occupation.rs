@@ -178,13 +178,6 @@ impl Index {
         }
     }
 
-    /// The best labels' occupations with their scores, each occupation once.
-    pub(super) fn rank(&self, title: &str, top: usize) -> Vec<(u32, f32)> {
-        let segments = title::segments(title);
-        let words: Vec<&Word> = segments.iter().flatten().collect();
-        self.best(&words, top, false)
-    }
-
     /// With `within`, only labels all of whose words stand in the title: one with further words
     /// names a narrower occupation ("asistente de compras personales").
     fn best(&self, words: &[&Word], top: usize, within: bool) -> Vec<(u32, f32)> {

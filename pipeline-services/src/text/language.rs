@@ -6,7 +6,7 @@ use super::tokens::Tokens;
 
 /// A language the pipeline reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
+pub(crate) enum Language {
     /// Spanish.
     Es,
     /// English.
@@ -15,7 +15,7 @@ pub enum Language {
 
 impl Language {
     /// BCP 47 tag.
-    pub const fn tag(self) -> &'static str {
+    pub(crate) const fn tag(self) -> &'static str {
         match self {
             Self::Es => "es",
             Self::En => "en",
@@ -23,7 +23,7 @@ impl Language {
     }
 
     /// The language of a BCP 47 tag, regions ignored.
-    pub fn from_tag(tag: &str) -> Option<Self> {
+    pub(crate) fn from_tag(tag: &str) -> Option<Self> {
         match tag.split(['-', '_']).next()?.to_ascii_lowercase().as_str() {
             "es" => Some(Self::Es),
             "en" => Some(Self::En),
@@ -155,7 +155,7 @@ const ENGLISH: [&str; 52] = [
 /// Detects the language of a text; `prior` decides where the text does not (Spanish without one).
 ///
 /// The prior counts as one function word, so a clear sentence in the other language overrules it.
-pub fn detect(tokens: &Tokens<'_>, prior: Option<Language>) -> Language {
+pub(crate) fn detect(tokens: &Tokens<'_>, prior: Option<Language>) -> Language {
     let mut balance = match prior {
         Some(Language::En) => -1.0_f32,
         Some(Language::Es) | None => 1.0,

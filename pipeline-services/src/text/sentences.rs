@@ -10,7 +10,7 @@ const ABBREVIATIONS: [&str; 28] = [
 ];
 
 /// The sentences of a text as byte ranges, in order, without the blanks and bullets between them.
-pub fn sentences(text: &str) -> Vec<Range<usize>> {
+pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let byte = |index: usize| chars.get(index).map_or(text.len(), |(byte, _)| *byte);
     let mut found = Vec::new();
@@ -27,13 +27,13 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
 
 /// The sentence that contains a span, as a range of code points; where the span crosses sentences,
 /// all of them. `start` and `end` are code points of `text`, clamped to it.
-pub fn sentence_at(text: &str, start: u32, end: u32) -> Range<u32> {
+pub(crate) fn sentence_at(text: &str, start: u32, end: u32) -> Range<u32> {
     Sentences::of(text).at(start, end)
 }
 
 /// A text and its sentences, for several spans of it.
 #[derive(Debug, Clone)]
-pub struct Sentences<'t> {
+pub(crate) struct Sentences<'t> {
     text: &'t str,
     /// Byte of each code point, and the length.
     bytes: Vec<usize>,
@@ -42,13 +42,13 @@ pub struct Sentences<'t> {
 
 impl<'t> Sentences<'t> {
     /// The sentences of a text.
-    pub fn of(text: &'t str) -> Self {
+    pub(crate) fn of(text: &'t str) -> Self {
         let bytes = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
         Self { text, bytes, ranges: sentences(text) }
     }
 
     /// As [`sentence_at`].
-    pub fn at(&self, start: u32, end: u32) -> Range<u32> {
+    pub(crate) fn at(&self, start: u32, end: u32) -> Range<u32> {
         let last = self.bytes.len() - 1;
         let (start, end) = ((start as usize).min(last), (end as usize).min(last));
         let (from, to) = (self.bytes[start], self.bytes[end.max(start)]);
@@ -63,7 +63,7 @@ impl<'t> Sentences<'t> {
     }
 
     /// The text of [`Self::at`].
-    pub fn text_at(&self, start: u32, end: u32) -> &'t str {
+    pub(crate) fn text_at(&self, start: u32, end: u32) -> &'t str {
         let sentence = self.at(start, end);
         &self.text[self.bytes[sentence.start as usize]..self.bytes[sentence.end as usize]]
     }

@@ -13,9 +13,9 @@ use vocabulary::{
     ABBREVIATIONS, FUNCTION, GENDER_MARKS, HIRING, JOINING, LEADS, NOISE, QUALIFIERS, QUALIFYING, listed,
 };
 
-/// A word of a title that is no article or preposition.
+/// A word of a title other than articles and prepositions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub(crate) struct Word {
     /// Folded, without number and gender.
     pub stem: String,
     /// Says nothing about the occupation: seniority, hours, places, codes.
@@ -32,7 +32,7 @@ pub struct Word {
 const READ: usize = crate::domain::posting::TITLE_LIMIT;
 
 /// The words of a label in order, each once, without articles and prepositions.
-pub fn words(label: &str) -> Vec<String> {
+pub(crate) fn words(label: &str) -> Vec<String> {
     let tokens = Tokens::new(label);
     let mut known = HashSet::new();
     let content = (0..tokens.len()).map(|index| tokens.folded(index)).filter(|word| !listed(FUNCTION, word));
@@ -40,7 +40,7 @@ pub fn words(label: &str) -> Vec<String> {
 }
 
 /// The segments of a title that hold a word which is not noise.
-pub fn segments(title: &str) -> Vec<Vec<Word>> {
+pub(crate) fn segments(title: &str) -> Vec<Vec<Word>> {
     let title = title.char_indices().nth(READ).map_or(title, |(end, _)| &title[..end]);
     let title = without_gender_marks(title);
     let tokens = Tokens::new(&title);
@@ -60,12 +60,12 @@ pub fn segments(title: &str) -> Vec<Vec<Word>> {
 
 /// Whether a word says what somebody is called rather than what the work is: "oficial albañil",
 /// "técnico electricista".
-pub fn leads(stem: &str) -> bool {
+pub(crate) fn leads(stem: &str) -> bool {
     listed(LEADS, stem)
 }
 
 /// A word without number and gender.
-pub fn stem(word: &str) -> &str {
+pub(crate) fn stem(word: &str) -> &str {
     // Under four letters endings carry meaning ("ios", "spa"); "jefe" and "jefa" are to meet.
     let shorter = |word: &'_ str| word.len() >= 4;
     let word = if shorter(word) { word.strip_suffix('s').unwrap_or(word) } else { word };

@@ -210,7 +210,7 @@ fn seams(word: &str) -> Vec<usize> {
 
 /// The folded words of a phrase, joined by one blank: the key under which spellings of a label
 /// meet.
-pub fn key(phrase: &str) -> String {
+pub(crate) fn key(phrase: &str) -> String {
     Tokens::new(phrase).key()
 }
 

@@ -11,7 +11,7 @@ use super::tokens::Tokens;
 
 /// How much a phrase may vary in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inflection {
+pub(crate) enum Inflection {
     /// The words as they are: names of products.
     Exact,
     /// Singular and plural.
@@ -22,7 +22,7 @@ pub enum Inflection {
 
 /// A phrase found in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Match {
+pub(crate) struct Match {
     /// First word.
     pub first: usize,
     /// One past the last word.
@@ -33,7 +33,7 @@ pub struct Match {
 
 /// Phrases to be found.
 #[derive(Debug)]
-pub struct Trie {
+pub(crate) struct Trie {
     words: [HashMap<Box<str>, u32, Fast>; 3],
     next_word: u32,
     edges: HashMap<(u32, u32), u32, Fast>,
@@ -59,12 +59,12 @@ impl Default for Trie {
 
 impl Trie {
     /// Adds a phrase; one without words is ignored. The same phrase may carry several payloads.
-    pub fn insert(&mut self, phrase: &str, inflection: Inflection, payload: u32) {
+    pub(crate) fn insert(&mut self, phrase: &str, inflection: Inflection, payload: u32) {
         self.insert_tokens(&Tokens::new(phrase), inflection, payload);
     }
 
     /// [`Trie::insert`] of a phrase whose words are at hand.
-    pub fn insert_tokens(&mut self, tokens: &Tokens<'_>, inflection: Inflection, payload: u32) {
+    pub(crate) fn insert_tokens(&mut self, tokens: &Tokens<'_>, inflection: Inflection, payload: u32) {
         if tokens.is_empty() {
             return;
         }
@@ -103,7 +103,7 @@ impl Trie {
     }
 
     /// Every phrase in the text, sorted by place and payload.
-    pub fn find(&self, tokens: &Tokens<'_>) -> Vec<Match> {
+    pub(crate) fn find(&self, tokens: &Tokens<'_>) -> Vec<Match> {
         let ids: Vec<[Option<u32>; 3]> =
             (0..tokens.len()).map(|index| self.ids(tokens.folded(index))).collect();
         let mut found = Vec::new();
@@ -156,7 +156,7 @@ impl Trie {
 /// Chooses non-overlapping items: longer before shorter, then earlier before later. An item is
 /// given up only for a chosen one that it overlaps. `span` gives an item's half-open range of
 /// words.
-pub fn longest<T>(mut items: Vec<T>, span: impl Fn(&T) -> (usize, usize)) -> Vec<T> {
+pub(crate) fn longest<T>(mut items: Vec<T>, span: impl Fn(&T) -> (usize, usize)) -> Vec<T> {
     items.sort_by_key(|item| {
         let (first, end) = span(item);
         (std::cmp::Reverse(end - first), first)
@@ -206,7 +206,7 @@ fn genderless(word: &str) -> &str {
 /// Hash of short keys by rotate and multiply; the keys are our own phrases, so no attacker chooses
 /// them.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RotateMultiply(u64);
+pub(crate) struct RotateMultiply(u64);
 
 type Fast = BuildHasherDefault<RotateMultiply>;
 

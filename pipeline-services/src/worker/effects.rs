@@ -1,4 +1,7 @@
 //! Writes what a stage handed back, on the transaction that also ends its task.
+//!
+//! Here alone are rows of stages written. Nothing is read back from a stage: an effect that meets a
+//! deadlock is applied again as it is.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +9,18 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    domain::run::StageName,
+    domain::run::{
+        Problem, StageName, StageState,
+        facts::{ReportFacts, RunFacts},
+    },
     intake::{self, Prepared},
-    stage::{Effect, Plan, PlannedTask},
+    stage::{Effect, Plan},
     store::{
         PgConnection, SqlResult, analyses, embeddings,
         postings::{self, Stored},
         reports, runs,
         skills::{self, Enhanced, Finished},
-        tasks::{self, Task},
+        tasks::{self, NewTask, Subject, Task},
         visits::{self, VisitProgress},
     },
 };
@@ -31,7 +37,7 @@ pub(super) async fn apply(
     max_retries: i32,
 ) -> SqlResult<()> {
     match effect {
-        Effect::None => Ok(()),
+        Effect::UpToDate | Effect::Vanished => Ok(()),
         Effect::Planned(plan) => planned(connection, stage, task.run_id, plan, max_retries).await,
         Effect::Gathered { visit, items, seen_again, refused } => {
             let visit_id = gathered(connection, task.run_id, visit, (items, refused)).await?;
@@ -66,13 +72,15 @@ pub(super) async fn apply(
         }
         Effect::Analyzed(clustering) => {
             analyses::replace(connection, task.run_id, clustering).await?;
-            runs::merge_summary(connection, task.run_id, &json!({ "analysis": clustering.results })).await
+            let facts = RunFacts { analyze: Some(clustering.results.clone()), ..RunFacts::default() };
+            runs::add_facts(connection, task.run_id, &facts).await
         }
         Effect::Reported { directory, artefacts } => {
             reports::replace(connection, task.run_id, directory, artefacts).await?;
-            let names: Vec<&str> = artefacts.iter().map(|artefact| artefact.name.as_str()).collect();
-            let patch = json!({ "report": { "directory": directory, "artefacts": names } });
-            runs::merge_summary(connection, task.run_id, &patch).await
+            let artefacts = artefacts.iter().map(|artefact| artefact.name.clone()).collect();
+            let report = ReportFacts { directory: directory.clone(), artefacts };
+            let facts = RunFacts { report: Some(report), ..RunFacts::default() };
+            runs::add_facts(connection, task.run_id, &facts).await
         }
     }
 }
@@ -114,18 +122,19 @@ async fn planned(
     max_retries: i32,
 ) -> SqlResult<()> {
     let source = stage.service();
-    let wanted: Vec<_> = plan.tasks.iter().cloned().map(|task| task.into_task(stage)).collect();
+    let wanted: Vec<_> = plan.tasks.iter().cloned().map(|subject| NewTask { stage, subject }).collect();
     tasks::create(connection, run_id, source, &wanted, max_retries).await?;
     runs::set_up_to_date(connection, run_id, stage, plan.up_to_date).await?;
-    if !plan.facts.is_empty() {
-        runs::merge_summary(connection, run_id, &json!({ stage.name(): plan.facts })).await?;
+    if let Some(model) = &plan.model {
+        embeddings::activate(connection, model).await?;
     }
+    runs::add_facts(connection, run_id, &plan.facts).await?;
     if let Some(problem) = &plan.problem {
         runs::add_problem(connection, run_id, problem).await?;
     }
     if let Some(reason) = &plan.skipped {
-        runs::set_stage(connection, run_id, stage, "skipped").await?;
-        runs::add_problem(connection, run_id, &format!("{stage} was skipped: {reason}")).await?;
+        runs::set_stage(connection, run_id, stage, StageState::Skipped).await?;
+        runs::add_problem(connection, run_id, &Problem::skipped(stage, reason)).await?;
     }
     Ok(())
 }
@@ -140,7 +149,7 @@ async fn follow_on(
     if !runs::has_stage(connection, run_id, StageName::Enhance).await? {
         return Ok(());
     }
-    let next = PlannedTask::posting(job_id).into_task(StageName::Enhance);
+    let next = NewTask { stage: StageName::Enhance, subject: Subject::Posting(job_id) };
     tasks::create(connection, run_id, StageName::Extract.service(), &[next], max_retries).await?;
     Ok(())
 }

@@ -1,4 +1,7 @@
 //! When to try again: leases, back-off, and a circuit for each dependency.
+//!
+//! Delays are for the worker to decide: a stage says what kind of trouble it has, and perhaps when
+//! whoever refused it wants to be asked again.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +15,7 @@ use crate::stage::Dependency;
 
 /// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of
 /// a day, or of nonsense, must not hold a run for a day.
-pub const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a test or an operator may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub(super) fn jittered(delay: Duration) -> Duration {
     delay / 2 + (delay / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-/// What the workers of a process know about the things their stages depend on.
+/// The circuits of a process, one for each thing its stages depend on.
 ///
 /// A circuit opens when a whole batch found its dependency away; while it is open nothing is
 /// claimed that would only find the same, and when its time is over a single task tries.

@@ -1,20 +1,25 @@
 //! Writes what became of a batch, each task through its fence.
+//!
+//! A transaction that fails is repeated if the reason passes, and split into its tasks if it does
+//! not, so that one bad row does not take the batch with it.
 
 use std::time::Duration;
 
 use super::{BatchReport, Worker, effects, pace::LONGEST_HINT, pace::jittered};
 use crate::{
-    stage::{Checkpoint, Outcome, StageError, chain},
+    stage::{Checkpoint, Outcome, StageError},
     store::{Connection, PgConnection, SqlError, SqlResult, tasks, tasks::Task},
+    telemetry::chain,
 };
 
-/// Tries of a transaction that fails for a passing reason.
+/// Tries of a transaction that fails for a passing reason: after 0.1, 0.2 and 0.3 s a deadlock is
+/// over, and a longer outage is left to the circuit.
 const COMMIT_TRIES: u32 = 4;
 
-/// What is to become of a task.
+/// The verdict on a task.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// What its stage said.
+    /// The outcome that its stage returned.
     Settle(Outcome),
     /// Its batch failed for this reason: it is worked on alone.
     Isolate(String),
@@ -132,7 +137,7 @@ impl Worker {
         Ok(report)
     }
 
-    /// Whatever could not be done waits, is tried again, or fails.
+    /// A task that could not be done waits, is tried again, or fails.
     async fn put_back(
         &self,
         connection: &mut PgConnection,

@@ -1,6 +1,6 @@
 //! What the pipeline's own scrubber makes of the set.
 
-use observatory_pipeline::privacy::{scrub, scrub_url};
+use observatory_pipeline::testing::privacy::{scrub, scrub_url};
 
 use crate::{
     case::Kind,

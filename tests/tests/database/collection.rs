@@ -1,7 +1,7 @@
 //! When advertisements were collected, which is not when they were imported.
 
 use chrono::{DateTime, Utc};
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::posting::NewPosting,
     store::{PgPool, figures, runs::Scope},
 };

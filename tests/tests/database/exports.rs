@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     export::{Format, Subject, write},
     spreadsheet::Dialect,
     store::PgPool,

@@ -1,6 +1,6 @@
 //! Advertisements to postings: one row for a text, every sighting of it.
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::posting::NewPosting,
     store::{PgPool, postings::Stored},
 };

@@ -1,6 +1,6 @@
 //! Stored postings under patterns that know more than those they came in by.
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     intake::again::{Scrubbing, scrub_stored},
     store::{self, PgPool, postings::Stored},
 };
@@ -78,7 +78,7 @@ async fn what_is_stored_is_cleaned_again(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn postings_that_become_one_text_are_joined(pool: PgPool) {
-    let with = |number: u32, text: &str| observatory_pipeline::domain::posting::NewPosting {
+    let with = |number: u32, text: &str| observatory_pipeline::testing::domain::posting::NewPosting {
         title: "Panadero".to_owned(),
         description: text.to_owned(),
         ..ad(number)

@@ -11,25 +11,26 @@ use std::{
 
 use async_trait::async_trait;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::run::{
         StageName,
-        StageName::{Enhance, Extract},
+        StageName::{Embed, Enhance, Extract},
     },
-    stage::{Checkpoints, Dependency, Effect, ModuleConfig, Outcome, Plan, Stage, StageError},
+    orchestrator::Orchestrator,
+    stage::{Checkpoints, Dependency, Effect, Outcome, Plan, Stage, StageError},
     store::{
         self, PgPool,
         runs::{self, Run},
-        tasks::{self, NewTask, Task},
+        tasks::{self, NewTask, Subject, Task},
     },
-    worker::Worker,
+    worker::{ModuleConfig, Worker},
 };
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Scripted, ad, extracted, id_of, put, start};
+use crate::support::{Scripted, ad, extracted, id_of, model, put, start};
 
 /// A stage of [`Scripted`] answers but for the way in which it works.
 macro_rules! like_scripted {
@@ -95,7 +96,7 @@ impl Silent {
     async fn work(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
         for step in 1..=self.checkpoints {
             tokio::time::sleep(Duration::from_millis(600)).await;
-            checkpoints.write(&batch[0], Effect::None, json!({ "step": step })).await?;
+            checkpoints.write(&batch[0], Effect::UpToDate, json!({ "step": step })).await?;
         }
         if self.checkpoints == 0 {
             std::future::pending::<()>().await;
@@ -106,6 +107,44 @@ impl Silent {
 
 like_scripted!(Silent);
 
+/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if it is
+/// told to.
+struct Activating {
+    inner: Arc<Scripted>,
+    pool: PgPool,
+    overtaken: AtomicBool,
+}
+
+#[async_trait]
+impl Stage for Activating {
+    fn name(&self) -> StageName {
+        self.inner.name()
+    }
+
+    async fn plan(&self, _: &Run) -> Result<Plan, StageError> {
+        if self.overtaken.load(Ordering::Relaxed) {
+            sqlx::query("update task set fence = fence + 1").execute(&self.pool).await.unwrap();
+        }
+        Ok(Plan { model: Some(model("encoder", 3)), ..Plan::default() })
+    }
+
+    async fn process(&self, batch: &[Task], checkpoints: &Checkpoints) -> Result<Vec<Outcome>, StageError> {
+        self.inner.process(batch, checkpoints).await
+    }
+
+    async fn validate_input(&self) -> Result<(), StageError> {
+        self.inner.validate_input().await
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        self.inner.metrics()
+    }
+
+    async fn cleanup(&self) -> Result<(), StageError> {
+        self.inner.cleanup().await
+    }
+}
+
 const LEASE: Duration = Duration::from_secs(30);
 
 async fn with_tasks(pool: &PgPool, count: u32) -> (Uuid, Vec<Uuid>) {
@@ -113,7 +152,7 @@ async fn with_tasks(pool: &PgPool, count: u32) -> (Uuid, Vec<Uuid>) {
     let ids: Vec<Uuid> = stored.into_iter().map(id_of).collect();
     let run_id = start(pool, &[Extract]).await;
     let new: Vec<NewTask> =
-        ids.iter().map(|id| NewTask { stage: Extract, subject: id.to_string(), job_id: Some(*id) }).collect();
+        ids.iter().map(|id| NewTask { stage: Extract, subject: Subject::Posting(*id) }).collect();
     let mut connection = pool.acquire().await.unwrap();
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), u64::from(count));
     assert_eq!(tasks::create(&mut connection, run_id, "test", &new, 2).await.unwrap(), 0);
@@ -215,7 +254,7 @@ async fn the_processed_flag_follows_the_tasks(pool: PgPool) {
     assert_eq!(processed(&pool).await, 2);
     // New work on one of them opens it again, and its removal closes it.
     let again = start(&pool, &[Enhance]).await;
-    let task = NewTask { stage: Enhance, subject: ids[0].to_string(), job_id: Some(ids[0]) };
+    let task = NewTask { stage: Enhance, subject: Subject::Posting(ids[0]) };
     tasks::create(&mut pool.acquire().await.unwrap(), again, "test", &[task], 0).await.unwrap();
     assert_eq!(processed(&pool).await, 1);
     sqlx::query("delete from task where run_id = $1").bind(again).execute(&pool).await.unwrap();
@@ -285,7 +324,7 @@ async fn waiting_costs_no_try_and_ends_with_patience(pool: PgPool) {
     assert!((890.0..=900.0).contains(&longest), "a hint is capped: {longest} s");
     let run = runs::get(&mut pool.acquire().await.unwrap(), run_id).await.unwrap().unwrap();
     assert_eq!(run.problems.len(), 1, "{:?}", run.problems);
-    let told = &run.problems[0];
+    let told = run.problems[0].to_string();
     assert!(told.starts_with("extract: waiting since ") && told.ends_with(": connection refused"), "{told}");
     for _ in 0..20 {
         sqlx::query("update task set run_at = now()").execute(&pool).await.unwrap();
@@ -435,10 +474,32 @@ async fn work_that_is_cut_off_is_given_back_untouched(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn ready_tasks_are_announced_once_for_each_stage(pool: PgPool) {
-    let mut listener = observatory_pipeline::store::PgListener::connect_with(&pool).await.unwrap();
+    let mut listener = observatory_pipeline::testing::store::PgListener::connect_with(&pool).await.unwrap();
     listener.listen(tasks::CHANNEL).await.unwrap();
     with_tasks(&pool, 30).await;
     assert_eq!(listener.recv().await.unwrap().payload(), "extract");
     let more = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await;
     assert!(more.is_err(), "{more:?}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_worker_that_lost_its_lease_activates_no_model(pool: PgPool) {
+    start(&pool, &[Embed]).await;
+    Orchestrator::new(pool.clone(), vec![Embed], 2).tick().await.unwrap();
+    let inner = Scripted::new(&pool, Embed, Box::new(extracted));
+    let stage = Arc::new(Activating { inner, pool: pool.clone(), overtaken: AtomicBool::new(true) });
+    let worker = Worker::new(stage.clone(), ModuleConfig::default(), pool.clone());
+    let active = || async {
+        sqlx::query_scalar::<_, String>("select name from embedding_model where active")
+            .fetch_optional(&pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(worker.work_once().await.unwrap().lost, 1);
+    assert_eq!(active().await, None);
+    // The task comes back when its lease ends.
+    sqlx::query("update task set state = 'ready', lease_until = null").execute(&pool).await.unwrap();
+    stage.overtaken.store(false, Ordering::Relaxed);
+    assert_eq!(worker.work_once().await.unwrap().succeeded, 1);
+    assert_eq!(active().await.as_deref(), Some("encoder"));
 }

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use observatory_pipeline::{
-    domain::{posting::NewPosting, run::StageName},
+use observatory_pipeline::testing::{
+    domain::{
+        posting::NewPosting,
+        run::{StageName, facts::AnalyzeFacts},
+    },
     reporter::{
         ReportDocument,
         document::{Filter, Notice},
@@ -86,7 +89,7 @@ async fn run(pool: &PgPool, options: RunOptions) -> Uuid {
     };
     let clustering = Clustering {
         parameters: json!({}),
-        results: json!({}),
+        results: AnalyzeFacts::default(),
         model_id,
         clusters: vec![cluster(0, &["Hornear", "Excel"]), cluster(1, &["Inglés"])],
         points: points.collect(),

@@ -1,6 +1,6 @@
 //! Owner, writer and reader of the schema, each as a login that may do nothing else.
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::posting::NewPosting,
     store::{self, PgPool},
 };
@@ -98,7 +98,7 @@ async fn a_member_of_the_owner_migrates_without_being_superuser(admin: PgPool) {
 async fn works_as_a_writer(writer: &PgPool) {
     let mut connection = writer.acquire().await.unwrap();
     store::countries::enable(&mut connection, "PE").await.unwrap();
-    store::embeddings::activate(&mut connection, "m", "1", "", 3).await.unwrap();
+    store::embeddings::activate(&mut connection, &support::model("m", 3)).await.unwrap();
     drop(connection);
     let ad = NewPosting {
         country: "PE".to_owned(),

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::{
-        run::StageName::{self, Enhance, Extract},
+        run::{
+            RunState,
+            StageName::{self, Enhance, Extract},
+            StageState,
+        },
         skill::{EnhancedSkill, Maker, Makers, SkillKind},
     },
     orchestrator::Orchestrator,
-    stage::{Effect, ModuleConfig, Outcome, Stage, StageError},
+    stage::{Effect, Outcome, Stage, StageError},
     store::{
         PgPool, runs,
         runs::{Run, RunOptions},
         skills,
         tasks::Task,
     },
-    worker::Worker,
+    worker::{ModuleConfig, Worker},
 };
 use uuid::Uuid;
 
@@ -36,7 +40,7 @@ fn enhanced(task: &Task) -> Outcome {
         maker: Maker::Rules,
     };
     Ok(Effect::Enhanced {
-        job_id: task.posting_id()?,
+        job_id: task.posting_id().expect("a posting"),
         version: "test".to_owned(),
         duration_ms: 1.0,
         skills: vec![skill("Panadería", None), skill("Hornear", None), skill("Panadería", Some(0))],
@@ -59,7 +63,7 @@ async fn drive(pool: &PgPool, run_id: Uuid, stages: &[Arc<dyn Stage>]) -> Run {
     for _ in 0..50 {
         orchestrator.tick().await.unwrap();
         let run = get(pool, run_id).await;
-        if run.state != "running" {
+        if run.state != RunState::Running {
             return run;
         }
         for stage in stages {
@@ -80,7 +84,7 @@ async fn a_run_ends_and_a_second_one_has_nothing_to_do(pool: PgPool) {
     put(&pool, (0..12).map(ad).collect()).await;
     let first = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
     let run = drive(&pool, first, &both(&pool)).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     assert!(run.stages.iter().all(|stage| stage.done == 12), "{:?}", run.stages);
     let top = skills::top(&mut pool.acquire().await.unwrap(), None, 10).await.unwrap();
     let counted: Vec<(&str, i64)> = top.iter().map(|count| (count.skill.as_str(), count.job_count)).collect();
@@ -134,8 +138,8 @@ async fn a_partial_run_says_why_and_its_failures_can_be_retried(pool: PgPool) {
         Scripted::new(&pool, Enhance, Box::new(enhanced)),
     ];
     let run = drive(&pool, run_id, &stages).await;
-    assert_eq!(run.state, "partial");
-    assert!(run.problems[0].starts_with("extract: cannot read it"), "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Partial);
+    assert!(run.problems[0].to_string().starts_with("extract: cannot read it"), "{:?}", run.problems);
     let failed = run.stages[0].failed;
     assert!(failed > 0 && run.stages[0].done + failed == 5);
 
@@ -143,7 +147,7 @@ async fn a_partial_run_says_why_and_its_failures_can_be_retried(pool: PgPool) {
     assert_eq!(runs::reopen(&mut connection, run_id, true).await.unwrap().cast_signed(), failed);
     drop(connection);
     let run = drive(&pool, run_id, &both(&pool)).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     assert!(run.stages.iter().all(|stage| stage.done == 5), "{:?}", run.stages);
 }
 
@@ -185,11 +189,11 @@ async fn a_retry_gives_what_a_fresh_run_gives(pool: PgPool) {
         sqlx::query("delete from enhanced_skills").execute(&pool).await.unwrap();
         let run_id = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
         let run = drive(&pool, run_id, &failing(&pool, broken)).await;
-        assert_eq!(run.state, "partial", "{broken}");
+        assert_eq!(run.state, RunState::Partial, "{broken}");
         assert!(rows().await.len() < expected.len(), "{broken}");
         runs::reopen(&mut pool.acquire().await.unwrap(), run_id, true).await.unwrap();
         let run = drive(&pool, run_id, &both(&pool)).await;
-        assert_eq!(run.state, "succeeded", "{broken}: {:?}", run.problems);
+        assert_eq!(run.state, RunState::Succeeded, "{broken}: {:?}", run.problems);
         assert!(run.problems.is_empty(), "{:?}", run.problems);
         assert_eq!(rows().await, expected, "{broken}");
     }
@@ -217,13 +221,13 @@ async fn a_stage_whose_input_changed_is_planned_and_done_anew(pool: PgPool) {
         .await
         .unwrap();
     runs::reopen(&mut connection, run_id, true).await.unwrap();
-    let states: Vec<String> =
+    let states: Vec<StageState> =
         runs::progress(&mut connection, run_id).await.unwrap().into_iter().map(|stage| stage.state).collect();
-    assert_eq!(states, ["running", "waiting"]);
+    assert_eq!(states, [StageState::Running, StageState::Waiting]);
     drop(connection);
     let stages = both(&pool);
     let run = drive(&pool, run_id, &stages).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     let current: i64 = sqlx::query_scalar("select count(*) from posting_stage where stage = 'enhance'")
         .fetch_one(&pool)
         .await
@@ -246,8 +250,8 @@ async fn a_run_that_cannot_be_moved_delays_no_other(pool: PgPool) {
     .unwrap();
     let other = orchestrator(&pool).start(RunOptions::default()).await.unwrap();
     let run = drive(&pool, other, &both(&pool)).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
-    assert_eq!(get(&pool, stuck).await.state, "running");
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
+    assert_eq!(get(&pool, stuck).await.state, RunState::Running);
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -263,7 +267,7 @@ async fn a_cancelled_run_stops_at_once(pool: PgPool) {
     drop(connection);
     assert_eq!(worker.work_once().await.unwrap().succeeded, 0);
     let run = get(&pool, run_id).await;
-    assert_eq!(run.state, "cancelled");
+    assert_eq!(run.state, RunState::Cancelled);
     assert!(run.stages.iter().all(StageProgressExt::is_over), "{:?}", run.stages);
     assert!(stage.seen.lock().unwrap().is_empty());
 }
@@ -274,7 +278,7 @@ trait StageProgressExt {
 
 impl StageProgressExt for runs::StageProgress {
     fn is_over(&self) -> bool {
-        self.is_idle() && self.state == "skipped"
+        self.is_idle() && self.state == StageState::Skipped
     }
 }
 

@@ -1,6 +1,6 @@
 //! The published schema: every table, column, view and index under its name.
 
-use observatory_pipeline::store::{self, PgPool};
+use observatory_pipeline::testing::store::{self, PgPool};
 
 use crate::support;
 
@@ -147,7 +147,10 @@ async fn a_country_is_enabled_by_one_call(pool: PgPool) {
     store::countries::enable(&mut connection, "PE").await.unwrap();
     assert!(store::countries::enable(&mut connection, "XX").await.is_err());
     drop(connection);
-    let ad = observatory_pipeline::domain::posting::NewPosting { country: "PE".to_owned(), ..support::ad(1) };
+    let ad = observatory_pipeline::testing::domain::posting::NewPosting {
+        country: "PE".to_owned(),
+        ..support::ad(1)
+    };
     support::put(&pool, vec![ad]).await;
     let count: i64 = sqlx::query_scalar("select count(*) from raw_jobs_pe").fetch_one(&pool).await.unwrap();
     assert_eq!(count, 1);
@@ -168,7 +171,7 @@ async fn migrating_an_empty_database_reaches_the_needed_version(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn vectors_of_the_wrong_length_are_refused(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
-    let model = store::embeddings::activate(&mut connection, "m", "1", "", 3).await.unwrap();
+    let model = store::embeddings::activate(&mut connection, &support::model("m", 3)).await.unwrap();
     let skill_id: i64 = sqlx::query_scalar(
         "insert into skill (label, kind, category) values ('x', 'hard', 'tool') returning skill_id",
     )
@@ -184,7 +187,7 @@ async fn vectors_of_the_wrong_length_are_refused(pool: PgPool) {
         .unwrap();
     assert_eq!(seen, "m");
     // Another model beside it: the view follows the active one.
-    store::embeddings::activate(&mut connection, "n", "1", "", 2).await.unwrap();
+    store::embeddings::activate(&mut connection, &support::model("n", 2)).await.unwrap();
     let left: i64 = sqlx::query_scalar("select count(*) from skill_embeddings")
         .fetch_one(&mut *connection)
         .await

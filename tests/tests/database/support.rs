@@ -10,19 +10,20 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use observatory_pipeline::{
+use observatory_pipeline::testing::{
     domain::{
         posting::{Field, NewPosting},
         run::StageName,
         skill::{Mention, Method, SkillKind},
     },
     intake,
-    stage::{Checkpoints, Effect, Outcome, Plan, PlannedTask, Stage, StageError},
+    stage::{Checkpoints, Effect, Outcome, Plan, Stage, StageError},
     store::{
         self, PgPool,
+        embeddings::ModelIdentity,
         postings::Stored,
         runs::{Run, RunOptions},
-        tasks::Task,
+        tasks::{Subject, Task},
     },
 };
 use uuid::Uuid;
@@ -77,6 +78,11 @@ pub(crate) fn mention() -> Mention {
     }
 }
 
+/// An embedding model of this name.
+pub(crate) fn model(name: &str, dimensions: i32) -> ModelIdentity {
+    ModelIdentity { name: name.to_owned(), revision: "1".to_owned(), prompt: String::new(), dimensions }
+}
+
 /// A run over all postings with these stages, and its id.
 pub(crate) async fn start(pool: &PgPool, stages: &[StageName]) -> Uuid {
     let run_id = Uuid::now_v7();
@@ -116,7 +122,7 @@ impl Stage for Scripted {
         let mut connection = self.pool.acquire().await?;
         let coverage = store::runs::coverage(&mut connection, run, self.stage, "test").await?;
         Ok(Plan {
-            tasks: coverage.pending.into_iter().map(PlannedTask::posting).collect(),
+            tasks: coverage.pending.into_iter().map(Subject::Posting).collect(),
             up_to_date: coverage.up_to_date,
             ..Plan::default()
         })
@@ -144,7 +150,7 @@ impl Stage for Scripted {
 /// The effect of extracting [`mention`] from the task's posting.
 pub(crate) fn extracted(task: &Task) -> Outcome {
     Ok(Effect::Extracted {
-        job_id: task.posting_id()?,
+        job_id: task.posting_id().expect("a posting"),
         version: "test".to_owned(),
         duration_ms: 1.0,
         mentions: vec![mention()],

@@ -9,7 +9,7 @@ use std::{
 };
 
 use observatory_client::Credentials;
-use observatory_pipeline::inference::{InferenceClient, Options};
+use observatory_pipeline::testing::inference::{InferenceClient, Options};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -25,7 +25,7 @@ fn cleaned(truth: &Truth) -> Value {
     let mut value = serde_json::to_value(truth).unwrap();
     for field in TEXTS {
         if let Some(text) = value[field].as_str() {
-            let text = observatory_pipeline::cleaning::clean(text).text;
+            let text = observatory_pipeline::testing::cleaning::clean(text).text;
             value[field] = if text.is_empty() { Value::Null } else { Value::String(text) };
         }
     }

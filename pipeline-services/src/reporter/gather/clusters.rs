@@ -1,10 +1,12 @@
 //! The clusters of a run, as far as the postings of the report go.
+//!
+//! The analysis is of every stored skill; the section shows what the postings of the report name.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{size, text};
+use super::size;
 use crate::{
     domain::cluster,
     reporter::document::{ClusterMetrics, ClusterRow, ClusterSection, MapPoint, Parameter},
@@ -35,12 +37,12 @@ pub(super) async fn section(
     let postings: HashMap<i32, i64> = postings.into_iter().collect();
     let analysed = all.len() as u64;
     let mut points = named_points(all, rows);
-    let metric = |name: &str| analysis.results["quality_metrics"][name].as_f64();
+    let quality = analysis.results.quality_metrics;
     let metrics = ClusterMetrics {
         points: points.len() as u64,
         noise: points.iter().filter(|point| point.cluster.is_none()).count() as u64,
-        silhouette: metric("silhouette_score"),
-        davies_bouldin: metric("davies_bouldin_index"),
+        silhouette: quality.silhouette_score,
+        davies_bouldin: quality.davies_bouldin_index,
     };
     let mut members: HashMap<i32, Vec<&str>> = HashMap::new();
     for point in &points {
@@ -114,5 +116,5 @@ fn parameters(nested: &Value) -> Vec<Parameter> {
 }
 
 fn plain(value: &Value) -> String {
-    text(value).unwrap_or_else(|| value.to_string())
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -36,7 +36,7 @@ impl Words {
     /// What a run recorded about `stage` as a sentence of these words' language. A reason without
     /// words of its own is quoted on an English page; on another one the reader is told where it
     /// stands.
-    pub fn reason(&self, stage: &str, raw: &str) -> String {
+    pub(crate) fn reason(&self, stage: &str, raw: &str) -> String {
         let bare = [format!("{stage} was skipped: "), format!("{stage}: ")];
         let text = bare.iter().find_map(|start| raw.strip_prefix(start.as_str())).unwrap_or(raw);
         let (text, times) = without_times(text);
@@ -53,7 +53,7 @@ impl Words {
 
     /// A phrase that the program records in English, in these words' language; none if it has no
     /// words of its own.
-    pub fn phrase(&self, text: &str) -> Option<String> {
+    pub(crate) fn phrase(&self, text: &str) -> Option<String> {
         REASONS.iter().find_map(|(key, pattern)| Some(self.told(key, &pattern.captures(text)?)))
     }
 

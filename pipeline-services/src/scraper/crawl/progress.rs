@@ -8,10 +8,10 @@ use url::Url;
 use super::{Next, StopReason};
 use crate::domain::posting::NewPosting;
 
-/// Where a crawl goes on: what lies before it has been sent.
+/// The place from which a crawl goes on: what lies before it has been sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// Place of the search in the list of queries.
     pub search: usize,
     /// The listing page of that search; its first when absent.
@@ -24,7 +24,7 @@ pub struct Cursor {
 
 /// A listing page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageCursor {
+pub(crate) struct PageCursor {
     /// Its number, as the portal counts.
     pub number: u32,
     /// Its address, where pages link to the next one.
@@ -33,7 +33,7 @@ pub struct PageCursor {
 
 /// What a crawl sends.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// A search begins or goes on: what follows is of this query.
     Search(String),
     /// An advertisement.
@@ -44,14 +44,14 @@ pub enum Found {
 
 /// How far a crawl has come.
 #[derive(Debug)]
-pub struct PageDone {
+pub(crate) struct PageDone {
     /// Listing pages read of this search since the crawl began.
     pub pages: u32,
     /// Why the search is over; none while it goes on.
     pub stop: Option<StopReason>,
     /// Ids of ads that are stored already and that the page still shows.
     pub seen_again: Vec<String>,
-    /// Where the crawl goes on.
+    /// The place from which the crawl goes on.
     pub cursor: Cursor,
 }
 

@@ -1,4 +1,6 @@
 //! What a crawl did and found.
+//!
+//! A report is a value: whether a visit is done, to be continued or failed follows from it alone.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +25,7 @@ const FILL_SAMPLE: u64 = 10;
 /// Why a crawl ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StopReason {
+pub(crate) enum StopReason {
     /// Every search came to its end.
     #[default]
     Exhausted,
@@ -37,7 +39,7 @@ pub enum StopReason {
     Parked,
     /// robots.txt keeps us out of the listings.
     RobotsDenied,
-    /// robots.txt cannot be had.
+    /// robots.txt could not be fetched.
     RobotsUnreachable,
     /// The portal was not asked for permission and no operator answers for it.
     NotPermitted,
@@ -51,7 +53,7 @@ pub enum StopReason {
 
 impl StopReason {
     /// As reports have it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::PageLimit => "page_limit",
@@ -70,10 +72,10 @@ impl StopReason {
 
 /// What a crawl's end means for whoever wanted the portal's ads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It got what there was, up to a limit.
     Done,
-    /// The portal cannot be had now; later it can.
+    /// The portal cannot be visited now, but later.
     Away,
     /// It failed, and will again until somebody looks at it.
     Failed,
@@ -84,7 +86,7 @@ const AWAY: [&str; 3] = ["network", "timeout", "robots_unreachable"];
 
 /// One thing that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CrawlError {
+pub(crate) struct CrawlError {
     /// Address of the page or the ad.
     pub url: String,
     /// Short name for counting.
@@ -101,7 +103,7 @@ impl CrawlError {
 
 /// What a crawl did and found.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct CrawlReport {
+pub(crate) struct CrawlReport {
     /// Portal.
     pub portal: String,
     /// ISO 3166-1 alpha-2.
@@ -166,7 +168,7 @@ impl CrawlReport {
     }
 
     pub(super) fn error(&mut self, error: CrawlError) {
-        tracing::debug!(portal = %self.portal, error.kind, "a page or an ad could not be had");
+        tracing::debug!(portal = %self.portal, error.kind, "a page or an ad could not be fetched");
         *self.errors_by_kind.entry(error.kind).or_default() += 1;
         if self.errors.len() < ERRORS_LISTED {
             self.errors.push(error);
@@ -205,23 +207,24 @@ impl CrawlReport {
     }
 
     /// Errors of every kind.
-    pub fn error_count(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn error_count(&self) -> u64 {
         self.errors_by_kind.values().sum()
     }
 
     /// Whether the crawl got what the portal had to give: it was neither kept out nor confused.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let ended = matches!(self.stop, StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit);
         ended && self.problems.is_empty() && self.errors_by_kind.is_empty()
     }
 
     /// Whether the crawl was kept out or failed before it had met a single ad.
-    pub fn is_empty_handed(&self) -> bool {
+    pub(crate) fn is_empty_handed(&self) -> bool {
         !self.is_whole() && self.items + self.known + self.too_old + self.closed == 0
     }
 
     /// What its end means.
-    pub fn fate(&self) -> Fate {
+    pub(crate) fn fate(&self) -> Fate {
         match self.stop {
             StopReason::Parked | StopReason::RobotsUnreachable => Fate::Away,
             StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit => {
@@ -237,7 +240,7 @@ impl CrawlReport {
     }
 
     /// What kept the crawl from what the portal has, in one sentence; none when nothing did.
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         if self.is_whole() {
             return None;
         }

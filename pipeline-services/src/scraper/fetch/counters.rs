@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Numbers of a crawl or of a fetcher's whole life.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct FetchCounters {
+pub(crate) struct FetchCounters {
     /// Answers by status, those of robots.txt and of redirects included.
     pub by_status: BTreeMap<u16, u64>,
     /// Requests sent, answered or not.
@@ -36,11 +36,11 @@ pub struct FetchCounters {
 
 /// Counters that several requests write to.
 #[derive(Debug, Default)]
-pub struct Counters(Mutex<FetchCounters>);
+pub(crate) struct Counters(Mutex<FetchCounters>);
 
 impl Counters {
     /// The numbers now.
-    pub fn read(&self) -> FetchCounters {
+    pub(crate) fn read(&self) -> FetchCounters {
         self.lock().clone()
     }
 

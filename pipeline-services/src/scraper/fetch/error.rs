@@ -1,18 +1,21 @@
-//! Why a page could not be had.
+//! Why a page could not be fetched.
+//!
+//! Each kind has a name for counters and carries what its message names, such as the host.
 
 use std::time::Duration;
 
-/// Why a page could not be had.
+/// Why a page could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The host's robots.txt keeps us from the address.
     #[error("robots.txt does not allow {url}")]
     RobotsDenied {
         /// Address.
         url: String,
     },
-    /// The host's robots.txt could not be had, which counts as a refusal of everything.
-    #[error("robots.txt of {host} cannot be had, so nothing is fetched there: {reason}")]
+    /// The host's robots.txt could not be fetched, which counts as a refusal of everything
+    /// (RFC 9309 §2.3.1.4).
+    #[error("could not fetch robots.txt from {host}; skipping the host: {reason}")]
     RobotsUnreachable {
         /// Host.
         host: String,
@@ -67,7 +70,7 @@ pub enum FetchError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// The answer is no text.
+    /// The answer is not text.
     #[error("{url} answered with {content_type}, not with a page")]
     NotText {
         /// Address.
@@ -101,7 +104,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// A short name for counters and reports.
-    pub const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::RobotsDenied { .. } => "robots_denied",
             Self::RobotsUnreachable { .. } => "robots_unreachable",
@@ -116,10 +119,5 @@ impl FetchError {
             Self::Inside { .. } => "inside",
             Self::Network { .. } => "network",
         }
-    }
-
-    /// Whether nothing else of the host can be had either.
-    pub const fn stops_the_host(&self) -> bool {
-        matches!(self, Self::Blocked { .. } | Self::Parked { .. } | Self::RobotsUnreachable { .. })
     }
 }

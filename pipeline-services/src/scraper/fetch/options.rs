@@ -1,4 +1,7 @@
 //! How the fetcher behaves.
+//!
+//! The defaults are polite: robots.txt is obeyed, a host is asked once a second under our own name,
+//! and more slowly when it answers slowly.
 
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ pub const PRODUCT: &str = "LaborMarketObservatory";
 
 /// Adapts the delay of a host to how fast it answers, as Scrapy's AutoThrottle does.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AutoThrottle {
+pub(crate) struct AutoThrottle {
     /// First delay.
     pub start: Duration,
     /// Longest delay.
@@ -21,7 +24,7 @@ pub struct AutoThrottle {
 /// Behaviour of a [`super::Fetcher`]. The defaults are polite; every delay may be zero against a
 /// host of one's own.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FetchOptions {
+pub(crate) struct FetchOptions {
     /// One honest name; several are used in turn.
     pub user_agents: Vec<String>,
     /// Name looked up in robots.txt files.
@@ -98,8 +101,9 @@ impl Default for FetchOptions {
 }
 
 impl FetchOptions {
-    /// Without any wait and wherever they are, for hosts of one's own such as a simulator.
-    pub fn unhurried() -> Self {
+    /// No delays and any address: for the hosts that unit tests start.
+    #[cfg(test)]
+    pub(crate) fn unhurried() -> Self {
         Self {
             delay: Duration::ZERO,
             autothrottle: None,
@@ -133,7 +137,7 @@ impl FetchOptions {
 }
 
 /// The name we give ourselves, with an address where we can be reached when there is one.
-pub fn honest_agent(contact: Option<&str>) -> String {
+pub(crate) fn honest_agent(contact: Option<&str>) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match contact {
         Some(contact) => format!("{PRODUCT}/{version} (+{contact})"),

@@ -47,7 +47,7 @@ impl Answer {
     }
 }
 
-/// Why there is no answer.
+/// The reason for a missing answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no answer in time")]
@@ -202,7 +202,7 @@ impl Resolve for Guard {
 fn client(options: &FetchOptions, guard: Guard) -> Result<Client, String> {
     let guard = Arc::new(guard);
     builder(options, guard.clone()).build().or_else(|error| {
-        // A bare container holds no certificates: http can be had all the same.
+        // A bare container holds no certificates; plain HTTP works without them.
         tracing::warn!(error.message = %chain(&error), "no system certificates, https will fail");
         builder(options, guard).tls_certs_only([]).build().map_err(|error| chain(&error))
     })

@@ -12,7 +12,7 @@ const FILES: [(&str, &str); 3] = [
 
 /// A portal file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum PortalError {
+pub(crate) enum PortalError {
     /// The file or its folder cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -32,7 +32,8 @@ pub enum PortalError {
 }
 
 /// The portals that come with the program: name and text of the file.
-pub const fn built_in() -> &'static [(&'static str, &'static str)] {
+#[cfg(test)]
+pub(crate) const fn built_in() -> &'static [(&'static str, &'static str)] {
     &FILES
 }
 
@@ -41,7 +42,7 @@ pub const fn built_in() -> &'static [(&'static str, &'static str)] {
 ///
 /// # Errors
 /// If a file cannot be read or has mistakes.
-pub fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, PortalError> {
+pub(crate) fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, PortalError> {
     let mut portals = BTreeMap::new();
     for (name, text) in FILES {
         let portal = parse(name, text)?;

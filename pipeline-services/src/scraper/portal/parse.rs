@@ -61,7 +61,8 @@ fn root(table: &Table, problems: &Problems) -> Option<Portal> {
     if !name.is_empty() && !is_name(&name) {
         reader.complain("name", format!("is `{name}`, expected 1 to 50 of a-z, 0-9, `-`, `_`"));
     }
-    let title = reader.text("title").unwrap_or_else(|| name.clone());
+    // For readers of the file.
+    reader.text("title");
     let permission = permission(&mut reader);
     let countries = countries(&mut reader);
     let queries = reader.texts("queries");
@@ -73,8 +74,7 @@ fn root(table: &Table, problems: &Problems) -> Option<Portal> {
     let expected = expected(&mut reader);
     reader.finish();
     let listing = listing?;
-    let portal =
-        Portal { name, title, permission, countries, queries, limits, expected, marks, listing, detail };
+    let portal = Portal { name, permission, countries, queries, limits, expected, marks, listing, detail };
     check_whole(&portal, problems);
     Some(portal)
 }

@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
             .unwrap_or_default()
     }
 
-    /// A reader of a value found by [`Reader::entries`]; complains when it is no table.
+    /// A reader of a value found by [`Reader::entries`]; complains if it is not a table.
     pub(super) fn enter(&self, path: &str, value: &'a Value) -> Option<Reader<'a>> {
         let Some(table) = value.as_table() else {
             self.complain(path, format!("is {}, expected a table", shown(Some(value))));

@@ -12,7 +12,7 @@ use super::{
 use crate::scraper::{date::DateForm, template::Template};
 
 /// Fields that a portal file may define: those of `raw_jobs` that a page can hold.
-pub const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "company",
     "contract_type",
     "description",
@@ -39,7 +39,7 @@ pub(in crate::scraper) enum Reading {
     Attribute(String),
 }
 
-/// Where a value comes from.
+/// Source of a value.
 #[derive(Debug, Clone)]
 pub(in crate::scraper) enum Source {
     /// Elements below the card or the detail; the card itself without a selector.

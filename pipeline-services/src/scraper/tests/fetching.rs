@@ -16,7 +16,10 @@ use super::{
     fetcher,
     server::{Reply, Seen, Server, reply},
 };
-use crate::scraper::{Counters, FetchError, FetchOptions, Fetcher, Method, Page, Request};
+use crate::scraper::{
+    fetch::{Counters, FetchError, FetchOptions, Fetcher, Page, Request},
+    portal::Method,
+};
 
 fn request(server: &Server, path: &str) -> Request {
     request_of(&format!("{}{path}", server.origin))
@@ -130,7 +133,7 @@ async fn robots_txt_may_move_and_be_silent() {
         options.max_tries = 1;
     });
     let error = get(&fetcher, &silent, "/x").await.unwrap_err();
-    assert!(error.stops_the_host(), "{error}");
+    assert!(matches!(error, FetchError::RobotsUnreachable { .. }), "{error}");
     // The second page does not ask again.
     get(&fetcher, &silent, "/y").await.unwrap_err();
     assert_eq!(silent.log().len(), 1);

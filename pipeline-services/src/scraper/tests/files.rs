@@ -1,7 +1,7 @@
 //! Portal files: what is right, and what is said about what is wrong.
 
 use super::portal;
-use crate::scraper::{Permission, Portal, built_in, load};
+use crate::scraper::portal::{Permission, Portal, built_in, load};
 
 const GOOD: &str = r#"
 schema = 1
@@ -42,7 +42,7 @@ fn the_files_of_the_program_are_valid() {
 #[test]
 fn a_good_file_is_read() {
     let portal = Portal::parse(GOOD).unwrap();
-    assert_eq!((portal.title.as_str(), portal.permission), ("p", Permission::Robots));
+    assert_eq!(portal.permission, Permission::Robots);
     assert_eq!(portal.fields().into_iter().collect::<Vec<_>>(), ["description", "title", "url"]);
 }
 

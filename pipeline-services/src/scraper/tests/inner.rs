@@ -11,7 +11,8 @@ use std::{
 
 use super::server::{Server, reply};
 use crate::scraper::{
-    Counters, FetchError, FetchOptions, Fetcher, Method, Page, Reach, Request, fetch::Lookup,
+    fetch::{Counters, FetchError, FetchOptions, Fetcher, Lookup, Page, Reach, Request},
+    portal::Method,
 };
 
 /// A resolver of ours: each name with its addresses, one list after the other, the last one again

@@ -1,11 +1,17 @@
 //! What a run covers: one definition for every stage and for the report.
+//!
+//! The scope follows from the run's options and the time of its creation alone, so that it is the
+//! same for each of its stages, whenever they begin.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Run;
-use crate::domain::run::StageName;
+use crate::{
+    domain::run::{StageName, TaskState},
+    store::text,
+};
 
 /// Which sightings a run covers, as the parameters of `covered_sightings`.
 #[derive(Debug, Clone, Default)]
@@ -93,11 +99,11 @@ pub async fn coverage(
     .await?;
     let mut coverage = Coverage::default();
     for row in rows {
-        match row.task.as_deref() {
-            Some("done") if row.up_to_date => coverage.taken += 1,
-            Some("ready" | "running" | "failed") => coverage.taken += 1,
+        match row.task.as_deref().map(text).transpose()? {
+            Some(TaskState::Done) if row.up_to_date => coverage.taken += 1,
+            Some(TaskState::Ready | TaskState::Running | TaskState::Failed) => coverage.taken += 1,
             _ if row.up_to_date => coverage.up_to_date += 1,
-            // Also where the run's task was done before what it read changed.
+            // Also if the run's task was done before what it read changed.
             _ => coverage.pending.push(row.job_id),
         }
     }

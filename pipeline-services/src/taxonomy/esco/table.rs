@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use crate::taxonomy::{Source, TaxonomyError};
 
 /// An open CSV file with a header.
-pub struct Table {
+pub(crate) struct Table {
     shown: String,
     reader: csv::Reader<Box<dyn BufRead>>,
     header: StringRecord,
@@ -23,7 +23,7 @@ impl Table {
     ///
     /// # Errors
     /// If the file cannot be opened or its header is no CSV.
-    pub fn open(source: &Source) -> Result<Self, TaxonomyError> {
+    pub(crate) fn open(source: &Source) -> Result<Self, TaxonomyError> {
         let shown = source.shown.clone();
         let failed = |source| TaxonomyError::Read { path: shown.clone(), source };
         let file = File::open(&source.path).map_err(failed)?;
@@ -38,7 +38,7 @@ impl Table {
     }
 
     /// Position of a column, if there is one of this name.
-    pub fn column(&self, name: &str) -> Option<usize> {
+    pub(crate) fn column(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|column| column == name)
     }
 
@@ -46,13 +46,13 @@ impl Table {
     ///
     /// # Errors
     /// If the header lacks it.
-    pub fn needed(&self, name: &str) -> Result<usize, TaxonomyError> {
+    pub(crate) fn needed(&self, name: &str) -> Result<usize, TaxonomyError> {
         self.column(name)
             .ok_or_else(|| self.error(1, format!("column `{name}` is missing; found {}", self.header())))
     }
 
     /// The names of the columns, for messages.
-    pub fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         self.header.iter().collect::<Vec<_>>().join(", ")
     }
 
@@ -60,7 +60,7 @@ impl Table {
     ///
     /// # Errors
     /// If the row has another number of cells than the header or is not UTF-8.
-    pub fn read_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
+    pub(crate) fn read_row(&mut self) -> Result<Option<StringRecord>, TaxonomyError> {
         let mut row = StringRecord::new();
         let fallback = self.line + 1;
         let more = self.reader.read_record(&mut row).map_err(|error| {
@@ -72,12 +72,12 @@ impl Table {
     }
 
     /// Line of the row read last.
-    pub const fn line(&self) -> u64 {
+    pub(crate) const fn line(&self) -> u64 {
         self.line
     }
 
     /// An error at a line of this file.
-    pub fn error(&self, line: u64, problem: String) -> TaxonomyError {
+    pub(crate) fn error(&self, line: u64, problem: String) -> TaxonomyError {
         TaxonomyError::Row { path: self.shown.clone(), line, problem }
     }
 }

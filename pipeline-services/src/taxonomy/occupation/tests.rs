@@ -51,7 +51,7 @@ fn taxonomy() -> Taxonomy {
         occupation("o:machinist", "maquinista de confección", "sewing machinist", &["costurera"]),
         occupation("o:chief", "jefe", "chief", &[]),
     ];
-    Taxonomy::new("own", "1", concepts, &[])
+    Taxonomy::new("own", "1", concepts)
 }
 
 fn check_with(titles: &Titles, cases: &[(&str, Option<&str>)]) {
@@ -173,7 +173,7 @@ fn the_shipped_titles_name_concepts_of_esco() {
         return;
     };
     let loaded = esco::read(&[PathBuf::from(data).join("esco-merged")], &[]).unwrap();
-    let taxonomy = Taxonomy::new("esco", "1", loaded.concepts, &[]);
+    let taxonomy = Taxonomy::new("esco", "1", loaded.concepts);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("lexicon/occupations.tsv");
     let text = std::fs::read_to_string(file).unwrap();
     for line in text.lines().filter(|line| !line.starts_with('#')).skip(1) {

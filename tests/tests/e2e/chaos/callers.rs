@@ -8,6 +8,7 @@ use std::{
 };
 
 use observatory_client::{Connection, Credentials, Flags};
+use observatory_pipeline::testing::domain::run::RunState;
 use observatory_proto::pipeline::v1::{
     BuildReportRequest, CleanupRequest, EnableCountryRequest, ExportRequest, ExtractRequest,
     GetStatusRequest, ImportPostingsRequest, ListRunsRequest, ProcessRequest, StartRunRequest,
@@ -248,7 +249,7 @@ async fn a_compressed_flood(address: &str) {
 /// A report is written below its directory alone, and copied to whoever asks for it.
 async fn reports_stay_below_their_directory(ground: &Ground, trial: &Trial, address: &str) {
     let run_id = trial.run(&super::ground::STAGES).await;
-    assert_eq!(trial.finish(run_id).await.state, "succeeded");
+    assert_eq!(trial.finish(run_id).await.state, RunState::Succeeded);
     let elsewhere = ground.site.dir.path().join("elsewhere");
     let mut reports = ReportServiceClient::new(connect(address, None).await);
     let mut build = async |directory: &str| {

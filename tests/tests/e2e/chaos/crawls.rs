@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use observatory_pipeline::domain::run::StageName::Scrape;
+use observatory_pipeline::testing::domain::run::{RunState, StageName::Scrape};
 use observatory_tests::simulator::{Config, Simulator};
 
 use super::ground::{Ground, Trial};
@@ -92,7 +92,7 @@ async fn a_crawl_keeps_what_it_has() {
     assert_eq!(count(&trial, costs).await, 0, "neither costs a try");
     let process = trial.start("all");
     let run = trial.finish(run_id).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     compare(&portals, &trial, "killed and stopped").await;
     drop(process);
     let stats = portals.stop().await.unwrap();

@@ -1,6 +1,6 @@
 //! Faults of the database and of the way to it.
 
-use observatory_pipeline::domain::run::StageName::{Embed, Extract};
+use observatory_pipeline::testing::domain::run::StageName::{Embed, Extract};
 use sqlx::{Connection, PgConnection};
 
 use super::ground::{Ground, STAGES, Trial, pause, signal};

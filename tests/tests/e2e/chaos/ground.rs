@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observatory_pipeline::{
-    domain::run::StageName::{self, Embed, Enhance, Extract},
+use observatory_pipeline::testing::{
+    domain::run::{
+        RunState,
+        StageName::{self, Embed, Enhance, Extract},
+    },
     orchestrator::Orchestrator,
     store::{
         self, PgPool, SqlResult,
@@ -70,7 +73,7 @@ impl Ground {
         let process = calm.start("all");
         let run_id = calm.run(&STAGES).await;
         let run = calm.finish(run_id).await;
-        assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+        assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
         drop(process);
         ground.expected = calm.rows().await;
         assert!(ground.expected.iter().all(|rows| !rows.is_empty()));
@@ -172,7 +175,7 @@ impl Ground {
     /// Runs the stages with `fault` in their middle and compares.
     pub(super) async fn undisturbed_by(&self, what: &str, trial: &Trial, run_id: Uuid) {
         let run = trial.finish(run_id).await;
-        assert_eq!(run.state, "succeeded", "{what}: {:?}", run.problems);
+        assert_eq!(run.state, RunState::Succeeded, "{what}: {:?}", run.problems);
         self.compare(what, &trial.rows().await);
     }
 }
@@ -247,7 +250,7 @@ impl Trial {
     pub(super) async fn finish(&self, run_id: Uuid) -> Run {
         self.wait_for("the end of a run", async || {
             let run = runs::get(&mut *self.pool.acquire().await?, run_id).await?;
-            Ok(run.filter(|run| run.state != "running"))
+            Ok(run.filter(|run| run.state != RunState::Running))
         })
         .await
     }

@@ -1,7 +1,10 @@
 //! An inference server that dies, hangs or is away, and retries of what failed.
 
-use observatory_pipeline::{
-    domain::run::StageName::{Embed, Extract},
+use observatory_pipeline::testing::{
+    domain::run::{
+        RunState,
+        StageName::{Embed, Extract},
+    },
     store::runs,
 };
 
@@ -24,6 +27,7 @@ async fn an_inference_server_that_is_away_is_waited_for() {
             Ok(run.problems.first().cloned())
         })
         .await;
+    let told = told.to_string();
     assert!(told.starts_with("embed: waiting since ") && told.contains("inference server"), "{told}");
     pause(4_000).await;
     proxy.mend();
@@ -68,8 +72,8 @@ async fn a_retry_brings_later_stages_up_to_date() {
     trial.until(Embed, 40).await;
     proxy.cut();
     let run = trial.finish(run_id).await;
-    assert_eq!(run.state, "partial");
-    assert!(run.problems[0].starts_with("embed: inference server"), "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Partial);
+    assert!(run.problems[0].to_string().starts_with("embed: inference server"), "{:?}", run.problems);
     proxy.mend();
     runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true).await.unwrap();
     ground.undisturbed_by("a retry of vectors", &trial, run_id).await;
@@ -89,8 +93,8 @@ async fn a_retry_brings_later_stages_up_to_date() {
     let process = trial.start("all");
     let run_id = trial.run(&STAGES).await;
     let run = trial.finish(run_id).await;
-    assert_eq!(run.state, "partial");
-    assert!(run.problems[0].starts_with("extract: "), "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Partial);
+    assert!(run.problems[0].to_string().starts_with("extract: "), "{:?}", run.problems);
     trial.execute("drop trigger refuse on extracted_skills").await;
     runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true).await.unwrap();
     trial.until(Extract, 1).await;

@@ -2,8 +2,11 @@
 
 use std::{process::Command, time::Duration};
 
-use observatory_pipeline::{
-    domain::run::StageName::{self, Analyze, Embed, Enhance, Extract, Report},
+use observatory_pipeline::testing::{
+    domain::run::{
+        RunState,
+        StageName::{self, Analyze, Embed, Enhance, Extract, Report},
+    },
     store::tasks,
 };
 
@@ -106,7 +109,7 @@ async fn a_worker_that_slept_past_its_lease_writes_nothing() {
     first.signal("-STOP");
     let other = trial.start("all");
     let run = trial.finish(run_id).await;
-    assert_eq!(run.state, "succeeded", "{:?}", run.problems);
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.problems);
     first.signal("-CONT");
     pause(1_500).await;
     ground.undisturbed_by("a worker that slept", &trial, run_id).await;
@@ -162,8 +165,8 @@ async fn a_posting_that_kills_its_worker_costs_itself_alone() {
         }
     };
     assert!(kills <= tasks::LOSSES, "{kills} kills");
-    assert_eq!(run.state, "partial");
-    assert_eq!(run.problems, ["extract: worker lost"]);
+    assert_eq!(run.state, RunState::Partial);
+    assert_eq!(run.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), ["extract: worker lost"]);
     let failed: i64 = sqlx::query_scalar("select count(*) from task where state = 'failed'")
         .fetch_one(&trial.pool)
         .await
@@ -171,9 +174,13 @@ async fn a_posting_that_kills_its_worker_costs_itself_alone() {
     assert_eq!(failed, 1, "its companions are done");
     // It stops killing: a retry gives what a fresh run gives.
     trial.execute("drop trigger linger on posting_stage").await;
-    observatory_pipeline::store::runs::reopen(&mut trial.pool.acquire().await.unwrap(), run_id, true)
-        .await
-        .unwrap();
+    observatory_pipeline::testing::store::runs::reopen(
+        &mut trial.pool.acquire().await.unwrap(),
+        run_id,
+        true,
+    )
+    .await
+    .unwrap();
     ground.undisturbed_by("a retry after poison", &trial, run_id).await;
     drop((orchestrator, extractor, others));
 }

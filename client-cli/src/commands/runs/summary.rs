@@ -1,0 +1,111 @@
+//! The part of a run's summary (`run.json`) that commands read by type.
+//!
+//! It mirrors what the pipeline writes. The contract carries the summary as one JSON text, so that
+//! a stage can add a fact without a change of the protos; a key that is missing, or that another
+//! release writes, is not an error here.
+
+use observatory_proto::pipeline::v1::Run;
+use serde::Deserialize;
+
+/// The keys of a run's summary that commands read; the rest is printed as it is. Keys that are
+/// missing or of another release do no harm.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunSummary {
+    /// The run's stages.
+    pub stages: Vec<StageSummary>,
+    /// What they worked with and found.
+    pub facts: RunFacts,
+}
+
+impl RunSummary {
+    /// Reads the summary of a run.
+    pub(crate) fn of(run: &Run) -> Self {
+        serde_json::from_str(&run.summary_json).unwrap_or_default()
+    }
+}
+
+/// A stage in a run's summary.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StageSummary {
+    /// Its name.
+    pub stage: String,
+    /// Wall time, once it is over.
+    pub seconds: Option<f64>,
+}
+
+/// What the stages of a run worked with and found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunFacts {
+    /// Of the enhancer.
+    pub enhance: EnhanceFacts,
+    /// Of the embedder.
+    pub embed: EmbedFacts,
+    /// Of the analyzer.
+    pub analysis: AnalysisFacts,
+    /// Of the reporter.
+    pub report: ReportFacts,
+    /// What is stored at the end.
+    pub totals: Totals,
+}
+
+/// What the enhancer worked with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct EnhanceFacts {
+    /// The language model, or `rules`.
+    pub made_by: Option<String>,
+}
+
+/// What the embedder worked with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct EmbedFacts {
+    /// Name of the model.
+    pub model: Option<String>,
+    /// Length of a vector.
+    pub dimensions: Option<u64>,
+}
+
+/// What the analyzer found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AnalysisFacts {
+    /// Clusters.
+    pub n_clusters: Option<u64>,
+}
+
+/// What the reporter wrote.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReportFacts {
+    /// Directory of the files.
+    pub directory: Option<String>,
+}
+
+/// What is stored at the end of a run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Totals {
+    /// Distinct postings.
+    pub postings: Option<u64>,
+    /// Distinct skills.
+    pub skills: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_missing_or_unknown_do_no_harm() {
+        let of = |text: &str| RunSummary::of(&Run { summary_json: text.to_owned(), ..Run::default() });
+        let found =
+            of(r#"{"facts": {"report": {"directory": "/r", "artefacts": []}, "scrape": {}}, "new": 1}"#);
+        assert_eq!(found.facts.report.directory.as_deref(), Some("/r"));
+        assert!(found.stages.is_empty() && found.facts.embed.model.is_none());
+        assert!(of("").facts.report.directory.is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! What a run's reader should know: why it failed, is partial, or did less than was asked.
+//!
+//! The column `run.problems` and `run.json` hold sentences. A sentence begins with its stage, which
+//! is read here and nowhere else.
+
+use std::fmt;
+
+use super::StageName;
+
+/// Something a run's reader should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    stage: Option<StageName>,
+    skipped: bool,
+    text: String,
+}
+
+/// Words between the name of a skipped stage and the reason.
+const SKIPPED: &str = " was skipped: ";
+
+impl Problem {
+    /// A problem of `stage`.
+    pub(crate) fn of(stage: StageName, text: impl Into<String>) -> Self {
+        Self { stage: Some(stage), skipped: false, text: text.into() }
+    }
+
+    /// A problem of no stage in particular.
+    pub(crate) fn general(text: impl Into<String>) -> Self {
+        Self { stage: None, skipped: false, text: text.into() }
+    }
+
+    /// Why `stage` had nothing to work on.
+    pub(crate) fn skipped(stage: StageName, reason: impl Into<String>) -> Self {
+        Self { stage: Some(stage), skipped: true, text: reason.into() }
+    }
+
+    /// Reads a sentence of a run.
+    pub(crate) fn read(sentence: &str) -> Self {
+        let of_stage = |stage: StageName| {
+            let rest = sentence.strip_prefix(stage.name())?;
+            let plain = rest.strip_prefix(": ").map(|text| Self::of(stage, text));
+            plain.or_else(|| rest.strip_prefix(SKIPPED).map(|reason| Self::skipped(stage, reason)))
+        };
+        StageName::ALL.into_iter().find_map(of_stage).unwrap_or_else(|| Self::general(sentence))
+    }
+
+    /// The stage that has it.
+    pub(crate) fn stage(&self) -> Option<StageName> {
+        self.stage
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            Some(stage) if self.skipped => write!(formatter, "{stage}{SKIPPED}{}", self.text),
+            Some(stage) => write!(formatter, "{stage}: {}", self.text),
+            None => formatter.write_str(&self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_read_as_they_were_written() {
+        let check = |problem: Problem, sentence: &str| {
+            assert_eq!(problem.to_string(), sentence);
+            assert_eq!(Problem::read(sentence), problem, "{sentence}");
+        };
+        check(Problem::of(StageName::Extract, "worker lost"), "extract: worker lost");
+        check(Problem::skipped(StageName::Embed, "no skills"), "embed was skipped: no skills");
+        check(Problem::general("extracting goes on: slowly"), "extracting goes on: slowly");
+        check(Problem::general("other: thing"), "other: thing");
+    }
+}

@@ -1,0 +1,20 @@
+//! A span of words that may be a mention, as the searches find it.
+//!
+//! What surrounds it has not been judged yet; the longest and best supported of those that overlap
+//! becomes a mention.
+
+use crate::domain::skill::{Method, SkillKind};
+
+/// A span of words that may be a mention.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) first: usize,
+    pub(super) end: usize,
+    /// `None`: the concept's preferred label.
+    pub(super) label: Option<String>,
+    pub(super) kind: SkillKind,
+    pub(super) category: String,
+    pub(super) methods: Vec<Method>,
+    pub(super) confidence: f32,
+    pub(super) uri: Option<String>,
+}
