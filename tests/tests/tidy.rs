@@ -104,6 +104,9 @@ fn rooms_import_what_their_table_allows() {
         none(&table.complaints(files.iter().map(|(path, code)| (path.as_str(), code.as_str()))));
         assert_eq!(table.circle(), None, "the table of {} allows a circle", table.sources);
     }
+    check(100, is_rust, |file| {
+        imports::foreign_to_domain(&file.path, Source::new(&file.text).code_without_tests())
+    });
 }
 
 #[test]
