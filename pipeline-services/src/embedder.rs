@@ -130,7 +130,7 @@ impl Embedder {
         match row_of(&info) {
             Some(model) => Ok((info, model)),
             None => Err(StageError::Retry(format!(
-                "the inference server now serves {}@{}, not the model that the run was planned with",
+                "the inference server now serves {}@{}, not the model that this run was planned with: start a new run",
                 info.name, info.revision
             ))),
         }
