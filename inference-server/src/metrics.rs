@@ -167,7 +167,7 @@ impl Metrics {
         r.register("batch_rows", "Rows of one forward pass", self.batch_rows.clone());
         r.register("embedding_cache_hits", "Texts found in the embedding cache", self.cache_hits.clone());
         r.register("embedding_cache_misses", "Texts not found there", self.cache_misses.clone());
-        // The names of 0.1 stay for one release.
+        // The old names stay for one release.
         r.register("vector_cache_hits", "Deprecated: embedding_cache_hits", self.cache_hits.clone());
         r.register("vector_cache_misses", "Deprecated: embedding_cache_misses", self.cache_misses.clone());
         r.register("model_ready", "1 if the model is ready", self.ready.clone());

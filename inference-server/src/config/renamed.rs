@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-/// An option that was renamed in 0.2.
+/// An option with a new name.
 struct Renamed {
     flags: [&'static str; 2],
     variables: [&'static str; 2],

@@ -88,5 +88,5 @@ async fn only_the_labels_asked_for_are_answered() {
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "settings.labels[1]");
     }
     let wrong = ask(&running, pb::ClassifySettings { offset_unit: 9, ..Default::default() }).await;
-    assert!(wrong.unwrap_err().message().starts_with("settings.offset_unit is 9"));
+    assert!(wrong.unwrap_err().message().starts_with("invalid settings.offset_unit `9`"));
 }

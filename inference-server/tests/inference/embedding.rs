@@ -77,11 +77,11 @@ async fn wrong_settings_name_their_field() {
     };
     let settings = pb::EmbedSettings::default;
     let shorter = pb::EmbedSettings { dimensions: Some(0), ..settings() };
-    check(shorter, "INVALID_VALUE", "settings.dimensions", "allowed: 1, 2").await;
+    check(shorter, "INVALID_VALUE", "settings.dimensions", "expected 1, 2").await;
     let longer = pb::EmbedSettings { dimensions: Some(3), ..settings() };
-    check(longer, "INVALID_VALUE", "settings.dimensions", "settings.dimensions is 3").await;
+    check(longer, "INVALID_VALUE", "settings.dimensions", "invalid settings.dimensions `3`").await;
     let encoding = pb::EmbedSettings { encoding: 9, ..settings() };
-    check(encoding, "INVALID_VALUE", "settings.encoding", "settings.encoding is 9").await;
+    check(encoding, "INVALID_VALUE", "settings.encoding", "invalid settings.encoding `9`").await;
     let both =
         pb::EmbedSettings { prompt: Some("d ".to_owned()), prompt_name: "query".to_owned(), ..settings() };
     check(both, "INVALID_VALUE", "settings.prompt", "together with settings.prompt_name").await;

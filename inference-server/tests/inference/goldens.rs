@@ -261,8 +261,8 @@ async fn classification_settings_and_faults() {
         assert!(status.message().contains(part), "{status}");
     };
     let invalid = tonic::Code::InvalidArgument;
-    fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "settings.min_score is 2").await;
-    fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "settings.aggregation is 9").await;
+    fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "invalid settings.min_score `2`").await;
+    fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "invalid settings.aggregation `9`").await;
     let overlap = pb::ClassifySettings { overlap_tokens: Some(500), ..settings() };
     fails(overlap, invalid, "invalid settings.overlap_tokens `500`: expected 0 to").await;
     let model = Some(pb::ModelRef { name: "golden/bert".to_owned(), revision: String::new() });

@@ -201,7 +201,7 @@ async fn ranking_settings_and_faults() {
     fails(settings(), "a", &[], invalid, "documents has no items").await;
     fails(settings(), &"a ".repeat(70_000), &["a"], invalid, "query has 140000 bytes").await;
     let wrong = pb::RankSettings { model: reference("golden/bert"), ..settings() };
-    fails(wrong, "a", &["a"], Code::FailedPrecondition, "does not do ranking").await;
+    fails(wrong, "a", &["a"], Code::FailedPrecondition, "does not support ranking").await;
     let strict = pb::RankSettings { truncation: pb::Truncation::Reject.into(), ..settings() };
     let answer = ask(strict, &"Python ".repeat(30), &["a"]).await.unwrap().into_inner();
     let refused = answer.documents[0].status.as_ref().unwrap().error.as_ref().unwrap();

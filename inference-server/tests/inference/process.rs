@@ -92,7 +92,7 @@ fn a_wrong_start_says_why_in_one_line_and_exits_2() {
     let address = taken.local_addr().unwrap().to_string();
     check(&["--listen", &address], &format!("--listen {address}: Address already in use"));
     check(&["--model", "no/such"], "--model no/such: not in the model store");
-    check(&["--max-texts", "0"], "--max-texts is 0, it must be positive");
+    check(&["--max-texts", "0"], "invalid --max-texts `0`: expected a positive number");
     check(&["--listen", "127.0.0.1:0", "--announce-file", "/no/such/file"], "its directory does not exist");
     let nowhere = store.path().join("nowhere");
     let (code, line) = failure(&nowhere, &[]);

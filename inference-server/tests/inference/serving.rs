@@ -80,11 +80,11 @@ async fn bad_requests_are_refused_clearly() {
     check(&|r| r.texts = vec!["a".to_owned(); 4], invalid, "BATCH_TOO_LARGE", "texts has 4 items").await;
     let settings =
         |r: &mut pb::EmbedRequest, f: &dyn Fn(&mut pb::EmbedSettings)| f(r.settings.as_mut().unwrap());
-    check(&|r| settings(r, &|s| s.truncation = 9), invalid, "INVALID_VALUE", "settings.truncation is 9")
+    check(&|r| settings(r, &|s| s.truncation = 9), invalid, "INVALID_VALUE", "invalid settings.truncation `9`")
         .await;
-    check(&|r| settings(r, &|s| s.priority = -1), invalid, "INVALID_VALUE", "settings.priority is -1").await;
+    check(&|r| settings(r, &|s| s.priority = -1), invalid, "INVALID_VALUE", "invalid settings.priority `-1`").await;
     let prompt = |r: &mut pb::EmbedRequest| settings(r, &|s| s.prompt_name = "passage".to_owned());
-    check(&prompt, invalid, "UNKNOWN_PROMPT", "it has: query").await;
+    check(&prompt, invalid, "UNKNOWN_PROMPT", "has query").await;
     let unknown = |r: &mut pb::EmbedRequest| settings(r, &|s| s.model = Some(model("no/such", "")));
     check(&unknown, Code::NotFound, "UNKNOWN_MODEL", "no model \"no/such\"; the server has: test/gated")
         .await;
@@ -148,7 +148,7 @@ async fn overload_is_answered_at_once_with_a_hint() {
     running.admission.when(|count| *count == 2).await;
     let third = pb::TokenizeRequest { texts: vec!["a".to_owned()], ..Default::default() };
     let status = running.tokenization().tokenize(third).await.unwrap_err();
-    assert!(status.message().starts_with("requests in the server: 2 of 2"), "{}", status.message());
+    assert!(status.message().starts_with("server overloaded: 2 of 2 requests"), "{}", status.message());
 
     gate.open();
     assert_eq!(rows(&held.await.unwrap().unwrap().into_inner()), [[6.0, 3.0]]);
@@ -280,7 +280,7 @@ async fn counts_tokens_and_turns_ids_into_text() {
     assert_eq!(text(&[&[1, 3, 5, 2], &[], &[4]], true).await.unwrap(), ["[CLS] a c [SEP]", "", "b"]);
     let status = text(&[&[3], &[3, 99]], true).await.unwrap_err();
     assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_VALUE".to_owned()));
-    assert!(status.message().starts_with("sequences[1].ids[1] is 99"), "{}", status.message());
+    assert!(status.message().starts_with("invalid sequences[1].ids[1] `99`"), "{}", status.message());
     assert_eq!(text(&[], true).await.unwrap_err().code(), Code::InvalidArgument);
 }
 

@@ -132,7 +132,7 @@ async fn a_stream_begins_with_settings_and_goes_on_with_items() {
     assert_eq!(stream.receive(1).await, BTreeMap::from([(1, Ok(vec![3.0, 3.0]))]));
     let status = stream.from.message().await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().starts_with("item is not in the message"), "{status}");
+    assert!(status.message().starts_with("invalid item `missing`"), "{status}");
 }
 
 /// With room for four items of three tokens, any further one would be refused: so none is read

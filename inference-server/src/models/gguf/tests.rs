@@ -208,7 +208,7 @@ fn broken_tensors_are_refused() {
     check(one(&[1, 1, 1, 1, 1], 0, 0), "tensor t: has 5 dimensions; expected 1 to 4");
     check(one(&[3, 0], 0, 0), "tensor t: invalid shape [0, 3]");
     check(one(&[1 << 40, 1 << 40], 0, 0), "tensor t: invalid shape [1099511627776, 1099511627776]");
-    check(one(&[33], 8, 0), "tensor t: a row of 33 is no whole number of blocks of 32 as Q8_0 asks for");
+    check(one(&[33], 8, 0), "tensor t: row length 33 is not a multiple of the Q8_0 block size 32");
     check(one(&[4], 0, 8), "tensor t: data offset 8 is not a multiple of 32");
     let error = one(&[256], 11, 0).error();
     assert!(error.starts_with("tensor t: the format Q3_K is not supported, allowed are F32"), "{error}");

@@ -87,7 +87,7 @@ fn long_texts_are_read_in_windows() {
     check("a b c a b", Some(1), &[(&[1, 3, 4, 5, 2], 0), (&[1, 5, 3, 4, 2], 2)]);
     check("a b c a", Some(2), &[(&[1, 3, 4, 5, 2], 0), (&[1, 4, 5, 3, 2], 1)]);
     let error = tokenizer(5, false).unwrap().overlap(Some(3)).unwrap_err();
-    assert_eq!(error.to_string(), "settings.overlap_tokens is 3; allowed: 0 to 2");
+    assert_eq!(error.to_string(), "invalid settings.overlap_tokens `3`: expected 0 to 2");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn ids_become_text_again() {
     assert_eq!(tokenizer.decode("ids", &ids, true).unwrap(), "[CLS] a c b [SEP]");
     assert_eq!(tokenizer.decode("ids", &[], false).unwrap(), "");
     let error = tokenizer.decode("ids", &[3, 7], false).unwrap_err();
-    assert_eq!(error.to_string(), "ids[1] is 7; allowed: ids of the vocabulary, which has 7");
+    assert_eq!(error.to_string(), "invalid ids[1] `7`: expected ids of the vocabulary, which has 7");
 }
 
 #[test]
