@@ -193,7 +193,7 @@ mod tests {
             "scopes = [\"write\"]\n",
             "unknown variant `write`, expected one of `read`, `import`, `run`, `admin`",
         );
-        check("scopes = [\"read\"]\ncalls_per_minute = 0\n", "calls_per_minute is 0");
+        check("scopes = [\"read\"]\ncalls_per_minute = 0\n", "invalid calls_per_minute `0`");
         check("scopes = [\"read\"]\nadmin = true\n", "unknown field `admin`");
     }
 }

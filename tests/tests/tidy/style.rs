@@ -153,23 +153,24 @@ mod tests {
 
     #[test]
     fn mixed_derives_are_noticed() {
-        let check =
-            |text: &str, count: usize| assert_eq!(mixed_derives(&Source::new(text)).len(), count, "{text}");
+        let check = |text: &str, count: usize| {
+            assert_eq!(mixed_derives(&Source::new(text)).len(), count, "{text}");
+        };
         check("#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)] struct A;", 0);
         check("#[derive(Debug, Deserialize, clap::Args)] struct A;", 0);
-        check("#[derive(Debug, Clone)] struct A;", 1);
-        check("#[derive(\n    Debug, \n    Eq, \n    PartialEq, \n)] struct A;", 1);
-        check("#[derive(Debug, thiserror::Error)] enum A {}", 1);
+        check("#[derive(Clone, Debug)] struct A;", 1);
+        check("#[derive(\n    Debug,\n    Eq,\n    PartialEq,\n)] struct A;", 1);
+        check("#[derive(thiserror::Error, Debug)] enum A {}", 1);
     }
 
     #[test]
     fn other_names_of_an_error_are_noticed() {
         let check = |text: &str, count: usize| {
-            assert_eq!(other_error_fields(&Source::new(text)).len(), count, "{text}")
+            assert_eq!(other_error_fields(&Source::new(text)).len(), count, "{text}");
         };
         check("tracing::warn!(error.message = %error, \"a\");", 0);
-        check("tracing::warn!(run.id = id, error.message = %error, \"a\");", 1);
-        check("tracing::warn!(error.message = %error, \"a\");", 1);
+        check("tracing::warn!(run.id = id, error.text = %error, \"a\");", 1);
+        check("tracing::warn!(error = %error, \"a\");", 1);
         check("let error = f(); tracing::info!(a = 1);", 0);
     }
 
