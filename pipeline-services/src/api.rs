@@ -92,7 +92,7 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// The gRPC port's connections and those of the port beside it, and as many calls as may be
+    /// The gRPC port's connections and those of the port for probes, and as many calls as may be
     /// under way.
     pub(crate) fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
         let gate = GateLayer::new(access.clone(), Room::new(calls));

@@ -204,7 +204,7 @@ impl Disk {
         self.directory.join(format!("{}.f32", hex::encode(key)))
     }
 
-    /// A vector of the right length that is young enough; anything else is as good as absent.
+    /// A vector of the right length that is young enough; anything else counts as absent.
     fn get(&self, key: &Key, dimensions: usize) -> Option<Vec<f32>> {
         let path = self.path(key);
         let age = age(&path)?;

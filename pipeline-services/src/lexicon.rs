@@ -139,7 +139,7 @@ impl Lexicon {
     }
 
     /// Every concept that an entry or a title is linked to by hand, once, with the preferred labels
-    /// that the files name: a small taxonomy for whoever has none.
+    /// that the files name: a small taxonomy for installations without one.
     pub fn concepts(&self) -> &[Concept] {
         &self.concepts
     }

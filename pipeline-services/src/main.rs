@@ -1,4 +1,8 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
+//!
+//! Parses the command line, starts telemetry and the runtime, and turns the outcome into an exit
+//! status: 0 when the role ended in order, 2 with one line on stderr when it did not. Everything
+//! else is in the library.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 

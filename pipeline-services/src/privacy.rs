@@ -1,8 +1,8 @@
 //! Removal of personal data from text.
 //!
 //! E-mail addresses, telephone numbers, numbers of identity papers, taxpayers and accounts,
-//! profiles and handles, and names of persons behind words that introduce them give way to marks
-//! such as `[email]`. Salaries, years, dates, standards, addresses and reference numbers stay.
+//! profiles and handles, and names of persons behind words that introduce them are replaced by
+//! marks such as `[email]`. Salaries, years, dates, standards, addresses and reference numbers stay.
 //! `docs/ACCURACY.md` says how well.
 //!
 //! Every finder reads the text once, from a sign, a label or a digit to both sides and a bounded

@@ -43,7 +43,7 @@ const SIDE_BY_SIDE: u32 = 8;
 /// Longest time that giving work back may take.
 const GIVE_BACK: Duration = Duration::from_secs(3);
 
-/// Runs what the command line asks for, until it is done or the process is told to stop.
+/// Runs what the command line asks for, until it is done or the process is asked to stop.
 ///
 /// # Errors
 /// If the configuration is not acceptable, an address is taken, or the database cannot be used.

@@ -58,8 +58,8 @@ pub trait Stage: Send + Sync {
     /// If rows or services that the plan needs cannot be read.
     async fn plan(&self, run: &Run) -> Result<Plan, StageError>;
 
-    /// Whether every task takes long and is worked on by itself: a batch of the module is then so
-    /// many tasks side by side.
+    /// Whether every task takes long and is worked on by itself: a batch of the module is then
+    /// that many tasks side by side.
     fn works_singly(&self) -> bool {
         false
     }

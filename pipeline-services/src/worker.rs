@@ -38,7 +38,7 @@ mod settle;
 /// that a stop is noticed.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Runs one stage until it is told to stop.
+/// Runs one stage until it is asked to stop.
 pub struct Worker {
     stage: Arc<dyn Stage>,
     config: ModuleConfig,

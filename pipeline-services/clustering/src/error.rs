@@ -1,3 +1,8 @@
+//! The one error of this crate.
+//!
+//! Every message says which row, setting or argument was refused and why, so that a caller can pass
+//! it on as it is.
+
 use thiserror::Error;
 
 /// What can be wrong with the numbers or settings handed to this crate.

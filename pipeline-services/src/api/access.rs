@@ -1,4 +1,7 @@
 //! Who may call what: the scopes of callers and those that the methods need.
+//!
+//! One table holds every method of the package. A caller's rights are a set of scopes, read from
+//! the clients file and printed by the same names.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 

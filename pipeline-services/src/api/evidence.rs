@@ -1,4 +1,7 @@
 //! From a skill to the postings that name it, and the sentences in which they do.
+//!
+//! A skill is found whatever its capitals and accents; one that is unknown is answered with the
+//! labels most like it. Page tokens are opaque to callers.
 
 use observatory_proto::pipeline::v1::{ListSkillAdsRequest, ListSkillAdsResponse, SkillAd};
 use tonic::Status;

@@ -1,4 +1,7 @@
 //! Stored postings: import, listing, countries.
+//!
+//! An import stores batch by batch: what was stored stays when it is interrupted, sending it again
+//! changes nothing, and equal problems of many lines are reported once.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,7 +24,7 @@ use crate::{
 
 /// Advertisements stored in one transaction.
 const BATCH: usize = 200;
-/// Kinds of refusals, and of changes, that are told one by one.
+/// Kinds of refusals, and of changes, that are reported one by one.
 const REPORTED: usize = 100;
 /// Postings that a dry run shows.
 const PREVIEWS: usize = 3;

@@ -1,4 +1,7 @@
 //! Reports and their files.
+//!
+//! Directories are resolved below the reporter's own, so that no request reads or writes elsewhere.
+//! A new report of a run replaces the record of the earlier one.
 
 use std::{path::PathBuf, pin::Pin};
 

@@ -1,4 +1,7 @@
 //! Flags about callers: TLS, who they are, and how many at a time.
+//!
+//! Hides how flags, the clients file and the address of the listener combine into one [`Entrance`].
+//! Unknown callers get rights on a loopback address only, unless a flag says what they may do.
 
 use std::{net::SocketAddr, path::PathBuf};
 

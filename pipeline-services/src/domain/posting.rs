@@ -1,4 +1,7 @@
 //! Postings and where they were seen.
+//!
+//! Plain values with their limits and published names: no I/O and no cleaning. Spans of skills
+//! count in the fields of a [`Document`].
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,7 @@
 //! Concepts of a skill or occupation taxonomy.
+//!
+//! The form that all importers give and all stages read, whichever taxonomy it came from: concepts
+//! are known by their URI, in any number of languages.
 
 use serde::{Deserialize, Serialize};
 

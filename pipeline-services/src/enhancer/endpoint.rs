@@ -1,4 +1,7 @@
 //! Text generation by an OpenAI-compatible endpoint.
+//!
+//! Hides HTTP, the ways to ask for JSON and what its refusals mean. An error says whether to wait,
+//! and for how long, or that another try would end the same way.
 
 use std::time::Duration;
 

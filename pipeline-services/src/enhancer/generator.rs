@@ -22,7 +22,7 @@ pub(super) struct Served {
     pub(super) timeout: Duration,
 }
 
-/// Whoever is asked.
+/// The server that is asked.
 #[derive(Debug, Clone)]
 pub(super) enum Generator {
     /// By HTTP.

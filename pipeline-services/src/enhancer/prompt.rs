@@ -1,4 +1,7 @@
 //! What a language model is asked about a posting.
+//!
+//! The instruction, the form of the messages and the schema of the answer, with one digest that
+//! changes when the instruction or the schema does. Long fields are cut.
 
 use std::path::Path;
 

@@ -18,7 +18,7 @@ use crate::{
 /// A line that cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The line is no JSON object of the expected shape.
+    /// The line is not a JSON object of the expected shape.
     #[error(
         "not a document: {0}; expected an object with id, description and optionally title, requirements, country, language"
     )]

@@ -104,7 +104,7 @@ impl<'a> Scope<'a> {
     }
 
     /// Whether a name is an English word here ("ability to react quickly", "excel at sales"): in
-    /// small letters or at the beginning of a sentence, beside a word that no product stands next
+    /// small letters or at the beginning of a sentence, next to a word that no product stands next
     /// to.
     pub(super) fn is_ordinary(&self, tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
         let ordinary = &self.patterns.ordinary;
@@ -118,9 +118,9 @@ impl<'a> Scope<'a> {
         let next = Some(end)
             .filter(|index| *index < tokens.len() && joined(*index) && !tokens.items()[*index].break_before);
         let capital = tokens.surface(first).starts_with(char::is_uppercase) && previous.is_some();
-        let beside = previous.is_some_and(|index| has(&ordinary.before, index))
+        let marked = previous.is_some_and(|index| has(&ordinary.before, index))
             || next.is_some_and(|index| has(&ordinary.after, index));
-        beside && (!capital || self.in_capitals(first))
+        marked && (!capital || self.in_capitals(first))
     }
 
     /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly

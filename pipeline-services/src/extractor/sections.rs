@@ -1,4 +1,7 @@
 //! Sections of an advertisement by their headings, also where line breaks were lost.
+//!
+//! Every word gets a section; a word before the first heading is of the body. Which words are
+//! headings is said by the patterns file, this module says where they count.
 
 use crate::text::{sentences::is_bullet, tokens::Tokens, trie::longest};
 

@@ -58,7 +58,7 @@ pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 /// How long a plan waits for a server that is starting.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hands out an extractor that knows the active taxonomy.
+/// Returns an extractor that knows the active taxonomy.
 pub(crate) struct ExtractorSource {
     vocabulary: Arc<VocabularySource>,
     patterns: Arc<Patterns>,

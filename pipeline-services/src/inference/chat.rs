@@ -1,4 +1,7 @@
 //! Answers of language models.
+//!
+//! Hides the generation service behind one question and one answer. Decoding is greedy, so the same
+//! prompt gets the same answer; a prompt at fault is an error of its own.
 
 use std::time::Duration;
 

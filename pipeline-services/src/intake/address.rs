@@ -1,4 +1,7 @@
 //! Addresses of advertisements, and the portal's id that an address carries.
+//!
+//! Two advertisements never share an id, at the price that one may have two: where an address holds
+//! no number of its own, all that tells the page apart is the id.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,7 @@
 //! What intake does, done again to stored postings after its patterns changed.
+//!
+//! Texts that become equal are joined, with their sightings. Each batch is a transaction and the
+//! whole is safe to repeat; a dry run counts the same and keeps nothing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -118,7 +121,7 @@ async fn one(
     if changed {
         if let Some(other) = scrubs::same_text(connection, job_id, &cleaned.content_hash).await? {
             // Ids grow with time: the older one stays, as the younger one would not have been
-            // stored beside it.
+            // stored next to it.
             let (surviving, vanishing) = (job_id.min(other), job_id.max(other));
             scrubs::join(connection, vanishing, surviving).await?;
             vanished = Some(vanishing);

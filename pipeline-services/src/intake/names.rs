@@ -1,4 +1,7 @@
 //! Countries and portals as people name them.
+//!
+//! Codes and names in three languages lead to one code, spellings of a portal to one name; an
+//! unknown country is none rather than a guess.
 
 use crate::text::fold::fold;
 

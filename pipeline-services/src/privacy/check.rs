@@ -1,4 +1,7 @@
 //! Check digits, from the public definitions.
+//!
+//! Each function takes the characters of one kind of number and says whether they can be one. None
+//! of them knows the text around: what a valid number means is decided by the callers.
 
 /// The digits of a text as numbers.
 fn digits(text: &str) -> Vec<u32> {

@@ -1,4 +1,7 @@
 //! E-mail addresses, plain and in disguise: from the sign to the left and to the right.
+//!
+//! The less a sign says by itself, the more the words around it must. Reading takes time linear in
+//! the text, also where every word is a sign.
 
 mod host;
 

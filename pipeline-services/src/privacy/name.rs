@@ -1,4 +1,7 @@
 //! Names of persons behind words that introduce them.
+//!
+//! Nothing is a name without an introduction: the lists decide how much of what follows belongs to
+//! it, and the surer the introduction, the less they must know. Offices, firms and places stay.
 
 use std::{ops::Range, sync::LazyLock};
 

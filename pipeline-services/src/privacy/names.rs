@@ -1,4 +1,7 @@
 //! Frequent given and family names, and words that names of persons do not hold.
+//!
+//! The lists are files of `privacy/`, read once; everything is compared in folded form. An unlisted
+//! word has an empty entry.
 
 use std::{
     collections::{HashMap, HashSet},

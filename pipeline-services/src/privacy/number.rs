@@ -1,4 +1,7 @@
 //! Digits and what stands between them.
+//!
+//! Finds where numbers begin and end and how they are grouped; what a number is gets decided
+//! elsewhere. The groups keep their places in the view, so that a part of a number can be removed.
 
 use std::ops::Range;
 

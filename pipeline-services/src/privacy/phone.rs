@@ -1,4 +1,7 @@
 //! Telephone numbers, and the other bare numbers that their own form gives away.
+//!
+//! Weighs the words around a number against its form: the plainer the form, the more the words must
+//! say. Amounts, dates, codes and numbers of other things stay.
 
 mod plan;
 mod spelt;

@@ -1,4 +1,7 @@
 //! Personal data inside the address or the identifier of an advertisement.
+//!
+//! Removes it and leaves an address that still tells one advertisement from another. Doing it twice
+//! changes nothing.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -82,7 +85,7 @@ fn push_part(out: &mut String, rest: &str, range: &Range<usize>) {
     }
 }
 
-/// The portal's own number beside a piece of personal data: `48105:ana@example.org`.
+/// The portal's own number next to a piece of personal data: `48105:ana@example.org`.
 fn remainder(part: &str) -> String {
     let plain = decoded(part);
     let left: Vec<&str> = plain.split([':', '|', '~']).filter(|piece| !is_personal("", piece)).collect();

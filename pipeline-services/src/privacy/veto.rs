@@ -1,4 +1,7 @@
 //! What stands around a number and makes it something other than personal data.
+//!
+//! Prices, counts, dates, codes: the finders of numbers ask the same questions here, so that one
+//! does not remove what another keeps.
 
 use std::sync::LazyLock;
 
@@ -43,7 +46,7 @@ static UNITS: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
-/// Whether one of so many words right before a place, in its sentence, names something else.
+/// Whether one of the `most` words right before a place, in its sentence, names something else.
 pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     let words = view.words_before(at, 40);
     let mut end = at;

@@ -93,7 +93,7 @@ impl<'a> View<'a> {
         Self { of, ..Self::new(source) }
     }
 
-    /// Whether numbers without a word beside them count.
+    /// Whether numbers without a word next to them count.
     pub(super) fn has_bare_numbers(&self) -> bool {
         self.of != Of::Address
     }

@@ -1,4 +1,8 @@
 //! Files of a report: which to make, and writing them whole or not at all.
+//!
+//! A file that is replaced is written to a temporary one, synced and renamed, so a reader or a
+//! crash never meets half of it. What is recorded of a file (size, SHA-256) is of the bytes
+//! written.
 
 use std::collections::BTreeSet;
 use std::fmt;

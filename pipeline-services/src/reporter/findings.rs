@@ -2,7 +2,7 @@
 //!
 //! Each sentence is worked out from figures of the document and appears only where they bear it:
 //! enough postings, no tie that a word like "most" would hide, intervals apart where two countries
-//! are told apart.
+//! are compared.
 
 use super::comparison::{MIN_GROUP, compared, count_in, interval};
 use super::document::{CountryScope, ReportDocument, SkillRow};

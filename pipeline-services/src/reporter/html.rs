@@ -1,4 +1,7 @@
 //! The interactive page: one file that loads nothing and also works without JavaScript.
+//!
+//! Fills the shipped page with style, script, data and the finished sections. Every text of the
+//! document is escaped on its way in, and the script reads its data as JSON.
 
 mod data;
 mod markup;

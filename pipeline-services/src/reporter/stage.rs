@@ -229,6 +229,6 @@ mod tests {
         check(&format!("{}/../elsewhere", root.display()), None);
         check("link", None);
         check("link/new", None);
-        check(&format!("{}-beside", root.display()), None);
+        check(&format!("{}-sibling", root.display()), None);
     }
 }

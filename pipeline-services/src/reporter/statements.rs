@@ -19,7 +19,7 @@ pub(super) fn filters(document: &ReportDocument, words: Words) -> Vec<String> {
     scope.filters.iter().map(|filter| words.filter(filter, &scope.countries)).collect()
 }
 
-/// Why some countries, or all, do not stand beside others.
+/// Why some countries, or all, are not compared with others.
 pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<String> {
     let scope = &document.scope;
     if let [only] = scope.countries.as_slice() {

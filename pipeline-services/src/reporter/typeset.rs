@@ -1,4 +1,8 @@
 //! The typesetter as a child process: this crate never links it.
+//!
+//! Finds the program, gives it charts and data in an empty directory and an environment without
+//! credentials, and ends it when its time is over. What a template sees as `/report.json` is
+//! decided here.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -35,8 +39,8 @@ const LIMITS: Limits = Limits {
 /// How to run the typesetter.
 #[derive(Debug, Clone)]
 pub struct TypesetCommand {
-    /// The program; none looks for `typeset` in the directory named by [`BIN_DIR`], then beside the
-    /// running program.
+    /// The program; none looks for `typeset` in the directory named by [`BIN_DIR`], then next to
+    /// the running program.
     pub program: Option<PathBuf>,
     /// A template of the user's; none takes the built-in one.
     pub template: Option<PathBuf>,
@@ -116,7 +120,7 @@ struct TemplateData<'a> {
     notices: Vec<String>,
     findings: Vec<String>,
     filters: Vec<String>,
-    /// Countries that may stand beside each other, each with its skills: label, share, interval.
+    /// Countries that may be compared, each with its skills: label, share, interval.
     rankings: Vec<PrintedRanking<'a>>,
     country_note: Option<String>,
     cluster_note: Option<String>,
@@ -182,8 +186,8 @@ impl TypesetCommand {
             return Ok(program.clone());
         }
         let named = std::env::var_os(BIN_DIR).map(PathBuf::from);
-        let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-        search(named.into_iter().chain(beside).collect())
+        let sibling = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+        search(named.into_iter().chain(sibling).collect())
     }
 
     fn wait(&self, mut command: Command, program: &Path) -> Result<(), TypesetError> {

@@ -1,4 +1,7 @@
 //! The report's own words and number formats, in the language of the document.
+//!
+//! All wording lies in `reports/words.json`; this module looks it up and formats counts, shares,
+//! days and spans as the language does. A missing word shows as its key rather than as an error.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -243,7 +246,7 @@ impl Words {
     }
 }
 
-/// Decimals that a share of so many cases bears.
+/// Decimals that a share of this many cases bears.
 pub(super) const fn places(whole: u64) -> usize {
     if whole < MIN_GROUP { 0 } else { 1 }
 }

@@ -1,4 +1,7 @@
 //! Addresses of a portal: one spelling for each, and a base that can be replaced.
+//!
+//! A link that leads off the portal's hosts is dropped, so the crawl cannot be led elsewhere by a
+//! page. A replaced base lets a saved copy stand in for a portal without a change to its file.
 
 use url::Url;
 

@@ -1,4 +1,7 @@
 //! Recognises pages that are no answer: refusals, challenges, logins, errors sent as success.
+//!
+//! General marks are known here, a portal's own come from its file. Weak marks count only on a page
+//! without ads: an advertisement may speak of captchas.
 
 use std::sync::LazyLock;
 

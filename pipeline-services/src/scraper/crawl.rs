@@ -1,4 +1,8 @@
 //! From the listings of a portal to a stream of postings.
+//!
+//! Walks searches and listing pages in order, fetches details a few at a time and decides when to
+//! stop: at an end, a limit, a refusal, or too many failures. Nothing is stored here; a slow
+//! receiver slows the crawl down, and a crawl goes on from any cursor it sent.
 
 mod detail;
 mod progress;

@@ -1,4 +1,7 @@
 //! Days of publication as portals write them.
+//!
+//! Reads relative, written and numeric forms in the portal's own time zone. A day is given only
+//! where the text names one and it can be one of publication; nothing is guessed.
 
 use std::sync::LazyLock;
 

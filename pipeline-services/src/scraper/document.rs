@@ -1,4 +1,8 @@
 //! Reads values from pages by the rules of a portal file.
+//!
+//! One reading for HTML, JSON and JSON-LD alike: source, condition, cuts and replacements are
+//! applied in the order of the rule, and the first rule with a value wins. No I/O, and no knowledge
+//! of any portal.
 
 use std::collections::BTreeMap;
 

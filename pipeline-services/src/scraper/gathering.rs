@@ -1,4 +1,7 @@
 //! From what a crawl finds to checkpoints: each listing page is stored when it is read.
+//!
+//! Postings are cleaned as every other way in does it and written together with the cursor behind
+//! them, so that an interrupted visit neither loses nor repeats a page.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,7 @@
 //! Listing and detail pages of a portal: the requests for them and what stands on them. No I/O.
+//!
+//! Hides whether a portal answers in HTML or JSON. A page is either read, or it is an error that
+//! says whether the portal refuses us, failed, or changed its pages.
 
 use std::{
     collections::{BTreeMap, HashSet},

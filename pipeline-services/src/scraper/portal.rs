@@ -1,7 +1,7 @@
 //! A portal is a file: where its listings are, how its pages are read, when it says no.
 //!
-//! A new portal is a file and no line of Rust. What is wrong with a file is told all at once, each
-//! with its place.
+//! A new portal is a file and no line of Rust. What is wrong with a file is reported all at once,
+//! each with its place.
 
 mod built_in;
 mod parse;

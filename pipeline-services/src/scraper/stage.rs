@@ -63,13 +63,13 @@ pub(crate) const SETTINGS: [&str; 10] = [
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Directory whose portal files stand beside the built-in ones and before them.
+    /// Directory whose portal files are used in addition to the built-in ones, and before them.
     pub portals_dir: Option<PathBuf>,
     /// Portals to visit; all when empty.
     pub portals: Vec<String>,
     /// Address that stands for the portals' own, with `{portal}` and `{country}`.
     pub base_url: Option<String>,
-    /// Web or e-mail address, sent in the user agent, of whoever answers for the visits.
+    /// Web or e-mail address, sent in the user agent, of the person who answers for the visits.
     pub contact: Option<String>,
     /// What to search for; the portal file's own queries when empty.
     pub queries: Vec<String>,
@@ -178,7 +178,7 @@ impl ScraperStage {
 
     /// What the run's reader should know about a visit that is over.
     fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<Problem> {
-        // Why a visit failed is told as the failure of its task.
+        // Why a visit failed is reported as the failure of its task.
         let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
         let limited = match report.stop {
             StopReason::PageLimit if self.settings.max_pages.is_none() => Some(("pages", "max_pages")),
@@ -198,13 +198,13 @@ impl ScraperStage {
 }
 
 impl Settings {
-    /// Whoever visits portals says who answers for it; a stand-in for the portals needs no answer.
+    /// An operator who visits portals names a contact; a stand-in for the portals needs none.
     ///
     /// # Errors
     /// If no contact is named, or one that nobody can use.
     pub(crate) fn check_contact(&self) -> Result<()> {
         const PLACE: &str = "modules.scraper.settings.contact";
-        const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
+        const WANTED: &str = "the web or e-mail address of the person who answers for the visits";
         match self.contact.as_deref().map(str::trim) {
             None if self.base_url.is_some() => Ok(()),
             None => bail!("{PLACE} is missing: expected {WANTED}"),

@@ -83,7 +83,7 @@ fn grown(mut parser: Parser<HtmlTreeSink>, text: &str) -> Result<Html, Tangled> 
     if is_deep(&html) { Err(Tangled::Deep) } else { Ok(html) }
 }
 
-/// The end tags of the elements that are open too deep after so many bytes of a page.
+/// The end tags of the elements that are open too deep after this many bytes of a page.
 fn closing(html: &Html, read: usize) -> Result<String, Tangled> {
     let mut nodes = html.tree.nodes();
     if nodes.len() > NODES + 2 * read {

@@ -30,7 +30,7 @@ impl Checkpoint {
 }
 
 /// The way for a stage to have part of a long task written: the worker writes it through the task's
-/// fence, in a transaction of its own, and gives the task time anew.
+/// fence, in a transaction of its own, and gives the task its full time again.
 #[derive(Debug, Clone)]
 pub struct Checkpoints(mpsc::Sender<Checkpoint>);
 

@@ -1,4 +1,7 @@
 //! The postings and sentences behind a skill.
+//!
+//! Reads only. Pages go on from the last posting seen rather than by offset, so that they stay
+//! right while rows are added.
 
 use chrono::NaiveDate;
 use sqlx::PgConnection;

@@ -1,4 +1,7 @@
 //! Postings, their sightings, and what is removed from them on the way in.
+//!
+//! One distinct text is one row, however often it was seen; storing is safe to repeat and to run in
+//! several processes at once. Texts arrive cleaned: nothing here looks for personal data.
 
 use std::collections::{BTreeMap, BTreeSet};
 

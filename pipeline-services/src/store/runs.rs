@@ -290,8 +290,8 @@ pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result
 }
 
 /// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready,
-/// and every stage after the first that has something to do plans anew, so that what this one gains
-/// reaches them. Returns the number of tasks put back.
+/// and every stage after the first that has something to do plans again, so that what this one
+/// gains reaches them. Returns the number of tasks put back.
 ///
 /// # Errors
 /// If a statement fails.

@@ -1,4 +1,8 @@
 //! Extracted and enhanced skills of postings.
+//!
+//! The rows of a posting are replaced as a whole and have ids that do not depend on the run, so
+//! that a stage that runs twice writes the same rows. Values of other versions are reported, not
+//! guessed.
 
 use std::collections::BTreeMap;
 

@@ -352,7 +352,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
     Ok(failed.rows_affected() == 1)
 }
 
-/// Ends all tasks that wait beside this one in its stage and run as failed; returns how many.
+/// Ends all tasks that wait in the stage and run of this one as failed; returns how many.
 ///
 /// # Errors
 /// If the statement fails.

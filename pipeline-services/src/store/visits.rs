@@ -1,4 +1,7 @@
 //! Visits of portals: when which search was gone through, how far, and what it saw.
+//!
+//! A visit is one search of one run. Progress can be written again after an interruption: it goes
+//! on with the open row, and an advertisement that is met again counts once.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

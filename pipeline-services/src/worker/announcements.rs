@@ -65,7 +65,7 @@ impl Announcements {
 }
 
 impl Ear {
-    /// Forgets what was announced so far: whoever calls this is about to look.
+    /// Forgets what was announced so far: the caller is about to look.
     pub(super) fn forget(&mut self) {
         self.0.mark_unchanged();
     }

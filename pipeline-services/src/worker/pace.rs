@@ -1,7 +1,7 @@
 //! When to try again: leases, back-off, and a circuit for each dependency.
 //!
 //! Delays are for the worker to decide: a stage says what kind of trouble it has, and perhaps when
-//! whoever refused it wants to be asked again.
+//! the server that refused it wants to be asked again.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::stage::Dependency;
 
-/// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of
-/// a day, or of nonsense, must not hold a run for a day.
+/// Longest time that a server may make a task wait before it is asked again: an answer of a day, or
+/// of nonsense, must not hold a run for a day. The number is a choice.
 pub(crate) const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a test or an operator may change.

@@ -93,8 +93,8 @@ pub struct Job {
     pub data: Vec<u8>,
     /// Directory the template sees as `/assets`.
     pub assets: Option<PathBuf>,
-    /// Directory of further `.ttf` and `.otf` fonts, beside the embedded Libertinus, New Computer
-    /// Modern and DejaVu Sans Mono.
+    /// Directory of further `.ttf` and `.otf` fonts, in addition to the embedded Libertinus, New
+    /// Computer Modern and DejaVu Sans Mono.
     pub fonts: Option<PathBuf>,
     /// PDF standards the output must meet, by their names ("ua-1", "a-2a", "1.7"). A document that
     /// breaks one is an error. Empty: a tagged PDF 1.7.

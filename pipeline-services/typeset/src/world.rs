@@ -1,4 +1,7 @@
 //! The files, fonts and library a template can see.
+//!
+//! A template reads its own directory, `/report.json` and `/assets`, and nothing else: no network,
+//! no packages, no clock. The same inputs give the same bytes.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -120,7 +120,7 @@ pub struct AnalyzeFacts {
     pub n_skills: u64,
     /// The clusters, largest first.
     pub clusters: Vec<ClusterFacts>,
-    /// How well they are told apart.
+    /// How well they are separated.
     pub quality_metrics: QualityMetrics,
 }
 
@@ -140,7 +140,7 @@ pub struct ClusterFacts {
     pub cohesion_score: f64,
 }
 
-/// How well clusters are told apart; nothing where there are too few to compare.
+/// How well clusters are separated; nothing where there are too few to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QualityMetrics {

@@ -1,4 +1,7 @@
 //! The part of an address behind its sign.
+//!
+//! Says where a domain ends, also when its dots are words, its letters stand apart or the next
+//! sentence is glued to it, and how likely it is to be one.
 
 use std::{ops::Range, sync::LazyLock};
 

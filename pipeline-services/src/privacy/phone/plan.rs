@@ -1,4 +1,7 @@
 //! How telephone numbers are built in the region.
+//!
+//! Lengths, prefixes and usual groups of the countries whose portals are read. The form is all that
+//! is judged here; words around a number come in as a [`Cue`].
 
 use super::{super::number::Number, Cue, View};
 

@@ -1,4 +1,7 @@
 //! Horizontal bars: stacked ones with one figure a row, or one bar a series.
+//!
+//! Decides which rows fit, measures labels and places axis, legend and figures; the document is
+//! only read. Without rows there is no chart.
 
 use super::drawing::{self, Drawing, FIRST_LIGHT, GRID, SERIES, Style, WIDTH};
 use super::{Chart, Heading};
@@ -96,7 +99,7 @@ pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: H
     };
     let thickness = if countries.len() < 3 { 14.0 } else { 12.5 };
     let name = |c: &CountryScope| {
-        // More than three names do not fit beside each other.
+        // More than three names do not fit next to each other.
         let country = match countries.len() {
             ..=3 => words.country(&c.code, &document.scope.countries),
             _ => c.code.clone(),

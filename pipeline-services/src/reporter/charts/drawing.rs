@@ -1,4 +1,7 @@
 //! Shapes, text and colours on one canvas.
+//!
+//! Hides the rendering library, and measures text by a fixed table of widths: layout, and with it
+//! every snapshot, is the same on machines with other fonts.
 
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 use unicode_normalization::UnicodeNormalization;

@@ -1,4 +1,7 @@
 //! The map of skills: one point a skill, one colour and outline a cluster.
+//!
+//! Scales the points into the frame, draws the largest clusters last and finds places for their
+//! numbers that cover no other. The same document gives the same drawing.
 
 use std::collections::BTreeMap;
 

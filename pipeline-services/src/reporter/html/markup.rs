@@ -1,4 +1,7 @@
 //! Escaped pieces of HTML.
+//!
+//! Functions that take `text` escape it, those that take `html` expect finished markup. Links are
+//! only made to ordinary web addresses.
 
 /// `text` as HTML text or attribute value. Control characters, which HTML forbids, become spaces;
 /// marks that would turn the direction of what follows go away.

@@ -1,4 +1,7 @@
 //! The parts of the page, as finished HTML.
+//!
+//! One function a section, in the order of the page. Each decides for itself what it shows where
+//! the document has no figures, so that the page only joins them.
 
 mod clusters;
 mod skills;

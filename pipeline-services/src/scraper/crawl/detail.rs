@@ -1,4 +1,7 @@
 //! From a card of a listing to an advertisement.
+//!
+//! Fetches the detail page where the portal has one and joins both. An ad that is gone or cannot be
+//! read is an outcome of that ad alone; a refusal is one of the whole crawl.
 
 use chrono::Utc;
 use url::Url;

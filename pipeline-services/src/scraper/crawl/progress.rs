@@ -1,4 +1,6 @@
 //! How far a crawl has come: its searches, and what is sent of them.
+//!
+//! The serialised [`Cursor`] lies in checkpoints of the store: a later version must still read it.
 
 use std::collections::HashSet;
 

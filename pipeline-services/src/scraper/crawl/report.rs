@@ -47,7 +47,7 @@ pub(crate) enum StopReason {
     Refused,
     /// Too many ads in a row failed.
     TooManyErrors,
-    /// Whoever took the ads left.
+    /// The receiver of the ads is gone.
     SinkClosed,
 }
 
@@ -70,7 +70,7 @@ impl StopReason {
     }
 }
 
-/// What a crawl's end means for whoever wanted the portal's ads.
+/// What the end of a crawl means for the task that asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It got what there was, up to a limit.

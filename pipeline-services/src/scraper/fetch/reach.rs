@@ -1,6 +1,6 @@
 //! Which addresses may be connected to: those of the public internet, and what the operator named.
 //!
-//! A portal file, a page or a robots.txt names hosts; whoever writes one must not be able to have
+//! A portal file, a page or a robots.txt names hosts; the author of one must not be able to have
 //! inner services asked in our name. Names are judged by the addresses that the connection is made
 //! to, so that one that means another address from one question to the next gains nothing.
 

@@ -1,4 +1,7 @@
 //! One request and its answer; the only place that knows the HTTP client.
+//!
+//! Follows no redirect and tries nothing twice: that is decided above. Never connects to an address
+//! inside the operator's network unless the operator named it, and never reads more than the limit.
 
 use std::{borrow::Cow, error::Error, sync::Arc, time::Duration, time::Instant};
 

@@ -1,4 +1,7 @@
 //! The portal files that come with the program, and a user's own.
+//!
+//! Both are read and checked by the same parser, and an error names the file with all of its
+//! mistakes.
 
 use std::{collections::BTreeMap, fs, io, path::Path, path::PathBuf};
 

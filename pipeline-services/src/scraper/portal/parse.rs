@@ -1,4 +1,7 @@
 //! From the text of a portal file to a checked [`Portal`].
+//!
+//! Reads everything before it complains, so that one run names all mistakes with their places. What
+//! comes out needs no further checks: templates know their placeholders, headers are ours to send.
 
 use std::{cell::RefCell, collections::BTreeMap};
 

@@ -1,4 +1,7 @@
 //! Reads a TOML table key by key and remembers everything that is wrong with it.
+//!
+//! A reader returns a default and notes the problem instead of failing; a key that was never asked
+//! for is a problem too, shown with the nearest known name.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive};
 

@@ -1,4 +1,4 @@
-//! How far the stages of a run are: the rows of `run_stage`, and the tasks counted beside them.
+//! How far the stages of a run are: the rows of `run_stage`, and the tasks counted with them.
 //!
 //! Counts are taken from the tasks whenever they are asked for; nothing here can disagree with the
 //! queue.

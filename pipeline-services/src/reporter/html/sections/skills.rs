@@ -1,4 +1,7 @@
 //! The table of skills with its evidence, and the ranking of each country.
+//!
+//! A skill and its sentences form one table body, which the script sorts and hides together.
+//! Countries stand in columns only where the comparison rules allow it.
 
 use std::collections::HashMap;
 
