@@ -75,13 +75,16 @@ impl Default for Settings {
 impl Settings {
     /// What the cache keeps, with its files in `directory`.
     pub(crate) fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
-        let limits = |entries, seconds| Limits { entries, lifetime: Duration::from_secs(seconds) };
         cache::Options {
             memory: limits(self.memory_entries, self.memory_seconds),
             disk: limits(self.disk_entries, self.disk_seconds),
             directory,
         }
     }
+}
+
+fn limits(entries: usize, seconds: u64) -> Limits {
+    Limits { entries, lifetime: Duration::from_secs(seconds) }
 }
 
 /// Makes one vector for each distinct skill in use.

@@ -296,11 +296,13 @@ fn announce(path: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
         "grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": std::process::id(),
     });
     let scratch = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&scratch)?;
-        file.write_all(text.to_string().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&scratch, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    replace(path, &scratch, text.to_string().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace(path: &Path, scratch: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(scratch)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(scratch, path)
 }

@@ -43,9 +43,10 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = || SCOPES.map(Scope::name).join(", ");
         let found = SCOPES.into_iter().find(|scope| scope.name() == text);
-        found.ok_or_else(|| format!("unknown scope `{text}`; known are {}", known()))
+        found.ok_or_else(|| {
+            format!("unknown scope `{text}`; known are {}", SCOPES.map(Scope::name).join(", "))
+        })
     }
 }
 

@@ -73,9 +73,12 @@ impl Room {
     /// Room for this many calls, a quarter of them calls that last.
     pub(super) fn new(calls: usize) -> Self {
         let lasting = (calls / 4).max(1);
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let limits = (calls, lasting);
-        Self { calls: semaphore(calls), lasting: semaphore(lasting), limits, answers: Arc::default() }
+        Self {
+            calls: Arc::new(Semaphore::new(calls)),
+            lasting: Arc::new(Semaphore::new(lasting)),
+            limits: (calls, lasting),
+            answers: Arc::default(),
+        }
     }
 
     fn answers(&self) -> MutexGuard<'_, Vec<Weak<Answering>>> {
@@ -106,23 +109,27 @@ impl Room {
     }
 
     fn enter(&self, lasts: bool) -> Result<Place, Status> {
-        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
         let lasting = match lasts {
             true => {
                 let place = take(&self.lasting);
                 if place.is_none() {
                     self.make();
                 }
-                let full =
-                    || format!("{} calls that last are under way, as many as are taken", self.limits.1);
-                Some(place.ok_or_else(|| error::busy("OVERLOADED", full(), AGAIN))?)
+                Some(place.ok_or_else(|| full("calls that last", self.limits.1))?)
             }
             false => None,
         };
-        let full = || format!("{} calls are under way, as many as are taken", self.limits.0);
-        let call = take(&self.calls).ok_or_else(|| error::busy("OVERLOADED", full(), AGAIN))?;
+        let call = take(&self.calls).ok_or_else(|| full("calls", self.limits.0))?;
         Ok(Place { _call: call, _lasting: lasting })
     }
+}
+
+fn take(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(room).try_acquire_owned().ok()
+}
+
+fn full(what: &str, limit: usize) -> Status {
+    error::busy("OVERLOADED", format!("{limit} {what} are under way, as many as are taken"), AGAIN)
 }
 
 /// A call's room, given back when its answer is over.

@@ -56,14 +56,15 @@ impl Told {
     }
 
     fn finish(self) -> Vec<ImportError> {
-        let one = |(mut error, values): (ImportError, Vec<String>)| {
+        let mut errors = Vec::new();
+        for (mut error, values) in self.found {
             let others: Vec<String> = values.iter().skip(1).map(|value| format!("`{value}`")).collect();
             if !others.is_empty() {
                 error.message.push_str(&format!("; also {}", others.join(", ")));
             }
-            error
-        };
-        self.found.into_iter().map(one).collect()
+            errors.push(error);
+        }
+        errors
     }
 }
 

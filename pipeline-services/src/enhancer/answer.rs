@@ -67,16 +67,17 @@ impl Knowledge<'_> {
 
 /// Whether a label has a word of the mention, or begins one as an abbreviation does.
 fn renames(label: &str, mention: &Mention) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        let folded = fold(text);
-        let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
-        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
     let own: Vec<String> = [words(&mention.surface), words(&mention.label)].concat();
     words(label).iter().any(|word| {
         own.iter()
             .any(|other| word == other || (word.len().min(other.len()) >= 4 && shares_stem(word, other)))
     })
+}
+
+fn words(text: &str) -> Vec<String> {
+    let folded = fold(text);
+    let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// Inflections differ at their ends.

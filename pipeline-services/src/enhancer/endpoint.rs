@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use observatory_client::Secret;
-use reqwest::{Client, Response, StatusCode, header};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,14 +100,9 @@ impl Endpoint {
             options.url
         );
         observatory_client::install_crypto_provider();
-        let builder = || {
-            Client::builder()
-                .connect_timeout(Duration::from_secs(10))
-                .timeout(options.timeout)
-                .redirect(reqwest::redirect::Policy::none())
-        };
         // A bare container holds no certificates; plain HTTP works without them.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        let client = builder(options.timeout).build();
+        let client = client.or_else(|_| builder(options.timeout).tls_certs_only([]).build());
         let client = client.map_err(|error| anyhow::anyhow!("no HTTP client: {}", chain(&error)))?;
         Ok(Self { client, options })
     }
@@ -160,6 +155,14 @@ impl Endpoint {
         }
         body
     }
+}
+
+/// No redirect is followed: it would carry the key and the posting to another address.
+fn builder(timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
 }
 
 fn unreachable(error: &reqwest::Error) -> GenerateError {

@@ -97,26 +97,27 @@ impl Source {
     /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's
     /// name.
     fn labels(&self, taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
-        let candidate = |found: Found<'_>| {
-            let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
-            let span = (found.first, found.end);
-            let methods = vec![Method::Taxonomy];
-            if let Some(index) = self.by_uri.get(&found.concept.uri) {
-                return Candidate { methods, ..self.candidate(*index, span, confidence) };
-            }
-            Candidate {
-                first: span.0,
-                end: span.1,
-                label: None,
-                kind: SkillKind::Hard,
-                category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }
-                    .to_owned(),
-                methods,
-                confidence,
-                uri: Some(found.concept.uri.clone()),
-            }
-        };
-        taxonomy.find(tokens).into_iter().map(candidate).collect()
+        taxonomy.find(tokens).into_iter().map(|found| self.label(&found)).collect()
+    }
+
+    fn label(&self, found: &Found<'_>) -> Candidate {
+        let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
+        let span = (found.first, found.end);
+        let methods = vec![Method::Taxonomy];
+        if let Some(index) = self.by_uri.get(&found.concept.uri) {
+            return Candidate { methods, ..self.candidate(*index, span, confidence) };
+        }
+        let is_knowledge = found.concept.class == "knowledge";
+        Candidate {
+            first: span.0,
+            end: span.1,
+            label: None,
+            kind: SkillKind::Hard,
+            category: if is_knowledge { "knowledge" } else { "competence" }.to_owned(),
+            methods,
+            confidence,
+            uri: Some(found.concept.uri.clone()),
+        }
     }
 
     fn candidate(&self, index: usize, (first, end): (usize, usize), confidence: f32) -> Candidate {

@@ -338,36 +338,39 @@ impl Patterns {
 }
 
 fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
-    let wrong = |key: &str, problem: String| PatternsError::Value {
-        file: file.to_owned(),
-        key: key.to_owned(),
-        problem,
-    };
     for section in &source.section {
         if !SECTIONS.contains(&section.name.as_str()) {
             let allowed = SECTIONS.join(", ");
-            return Err(wrong("section.name", format!("`{}` is not one of {allowed}", section.name)));
+            return Err(wrong(file, "section.name", format!("`{}` is not one of {allowed}", section.name)));
         }
     }
     for cue in &source.cue {
         if !CATEGORIES.contains(&cue.category.as_str()) {
             let allowed = CATEGORIES.join(", ");
-            return Err(wrong("cue.category", format!("`{}` is not one of {allowed}", cue.category)));
+            return Err(wrong(file, "cue.category", format!("`{}` is not one of {allowed}", cue.category)));
         }
         if !(cue.confidence > 0.0 && cue.confidence <= 1.0) {
-            return Err(wrong("cue.confidence", format!("{} is not above 0 and at most 1", cue.confidence)));
+            return Err(wrong(
+                file,
+                "cue.confidence",
+                format!("{} is not above 0 and at most 1", cue.confidence),
+            ));
         }
     }
     for rule in &source.unasked {
         if [&rule.before, &rule.after, &rule.sentences].iter().all(|phrases| phrases.is_empty()) {
             let problem = format!("`{}` needs phrases in before, after or sentences", rule.name);
-            return Err(wrong("unasked", problem));
+            return Err(wrong(file, "unasked", problem));
         }
     }
     match source.standard.bodies.is_empty() {
-        true => Err(wrong("standard.bodies", "must name at least one body".to_owned())),
+        true => Err(wrong(file, "standard.bodies", "must name at least one body".to_owned())),
         false => Ok(()),
     }
+}
+
+fn wrong(file: &str, key: &str, problem: String) -> PatternsError {
+    PatternsError::Value { file: file.to_owned(), key: key.to_owned(), problem }
 }
 
 fn folded(words: &[String]) -> Vec<String> {

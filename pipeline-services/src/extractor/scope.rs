@@ -128,23 +128,27 @@ impl<'a> Scope<'a> {
     /// knowledge count where requirements are listed, too. `sure` stands in the order of the words,
     /// none longer than `longest`.
     pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate], longest: usize) -> bool {
-        let technical = |category: &str| matches!(category, "technology" | "tool");
-        let named = technical(&candidate.category);
-        let near = |other: &Candidate| {
-            let gap =
-                other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
-            let overlaps = other.first < candidate.end && candidate.first < other.end;
-            let alike = match candidate.kind {
-                SkillKind::Soft => other.kind == SkillKind::Soft,
-                SkillKind::Hard => named && technical(&other.category),
-            };
-            alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
-        };
+        let named = is_technical(candidate);
         let from = sure.partition_point(|other| other.first + longest + NEIGHBOURS < candidate.first);
         let mut around = sure[from..].iter().take_while(|other| other.first <= candidate.end + NEIGHBOURS);
         let asked = !named && self.section(candidate.first) == "requirements";
-        asked || self.cued(candidate.first) || around.any(near)
+        asked || self.cued(candidate.first) || around.any(|other| self.is_near(candidate, other))
     }
+
+    /// Whether another name of its sort stands near it in its sentence.
+    fn is_near(&self, candidate: &Candidate, other: &Candidate) -> bool {
+        let gap = other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
+        let overlaps = other.first < candidate.end && candidate.first < other.end;
+        let alike = match candidate.kind {
+            SkillKind::Soft => other.kind == SkillKind::Soft,
+            SkillKind::Hard => is_technical(candidate) && is_technical(other),
+        };
+        alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
+    }
+}
+
+fn is_technical(candidate: &Candidate) -> bool {
+    matches!(candidate.category.as_str(), "technology" | "tool")
 }
 
 /// More capital than small letters, and enough of them to be no single acronym.

@@ -133,13 +133,14 @@ fn heading_tail(after: &str) -> bool {
 
 /// In a text set in capitals a capital marks nothing.
 fn all_capitals(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
-    let neighbour = |index: usize| {
-        tokens.items().get(index).is_some_and(|token| {
-            let surface = &tokens.text()[token.start..token.end];
-            surface.chars().next().is_some_and(char::is_uppercase)
-        })
-    };
-    first > 0 && neighbour(first - 1) && neighbour(end)
+    first > 0 && begins_capital(tokens, first - 1) && begins_capital(tokens, end)
+}
+
+fn begins_capital(tokens: &Tokens<'_>, index: usize) -> bool {
+    tokens.items().get(index).is_some_and(|token| {
+        let surface = &tokens.text()[token.start..token.end];
+        surface.chars().next().is_some_and(char::is_uppercase)
+    })
 }
 
 #[cfg(test)]

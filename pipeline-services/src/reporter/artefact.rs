@@ -101,11 +101,12 @@ impl FromStr for FormatSet {
     type Err = UnknownFormat;
 
     fn from_str(list: &str) -> Result<Self, UnknownFormat> {
-        let find = |name: &str| {
-            let found = Format::ALL.into_iter().find(|f| f.name() == name);
-            found.ok_or_else(|| UnknownFormat(name.to_owned()))
-        };
-        list.split(',').map(str::trim).map(find).collect()
+        let mut formats = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            let found = Format::ALL.into_iter().find(|format| format.name() == name);
+            formats.push(found.ok_or_else(|| UnknownFormat(name.to_owned()))?);
+        }
+        Ok(formats.into_iter().collect())
     }
 }
 

@@ -99,15 +99,11 @@ pub(super) fn parameters(document: &ReportDocument, words: Words) -> Vec<(String
 /// Author, contact, licences, attribution and citation, as names and values.
 pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, String)> {
     let publication = &document.publication;
-    let stated = |value: &Option<String>, missing: &str| {
-        let value = value.as_deref().map(str::trim).filter(|value| !value.is_empty());
-        value.map_or_else(|| words.get(missing).to_owned(), str::to_owned)
-    };
     let row = |key: &str, value: String| (words.get(key).to_owned(), value);
     vec![
-        row("about.author", stated(&publication.author, "about.author_missing")),
-        row("about.contact", stated(&publication.contact, "about.contact_missing")),
-        row("about.licence", stated(&publication.licence, "about.licence_missing")),
+        row("about.author", stated(words, publication.author.as_deref(), "about.author_missing")),
+        row("about.contact", stated(words, publication.contact.as_deref(), "about.contact_missing")),
+        row("about.licence", stated(words, publication.licence.as_deref(), "about.licence_missing")),
         row("about.quotes", words.get("about.quotes_value").to_owned()),
         row("about.program", {
             let values = [("version", &*document.methods.code_version), ("licence", PROGRAM_LICENCE)];
@@ -116,6 +112,12 @@ pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, Str
         row("about.esco", esco(document, words)),
         row("about.cite", citation(document, words)),
     ]
+}
+
+/// What the publisher said, or the words for its absence.
+fn stated(words: Words, value: Option<&str>, missing: &str) -> String {
+    let value = value.map(str::trim).filter(|value| !value.is_empty());
+    value.unwrap_or_else(|| words.get(missing)).to_owned()
 }
 
 /// The acknowledgement that the European Commission asks of publications, with the version; or that

@@ -229,22 +229,23 @@ fn search(folders: Vec<PathBuf>) -> Result<PathBuf, TypesetError> {
 
 /// Writes charts and data into `scratch` and returns the data's path.
 fn write_inputs(document: &ReportDocument, scratch: &Path) -> Result<PathBuf, TypesetError> {
-    let write = |name: &str, content: &[u8]| {
-        let path = scratch.join(name);
-        std::fs::write(&path, content)
-            .map_err(|source| TypesetError::Write { path: path.clone(), source })?;
-        Ok::<_, TypesetError>(path)
-    };
     let mut images = BTreeMap::new();
     for chart in charts(document, Heading::Hidden) {
         let (extension, content) = image(&chart)?;
         let file = format!("{}.{extension}", chart.name);
-        write(&file, &content)?;
+        write(scratch.join(&file), &content)?;
         images.insert(chart.name, Image { file, alt: chart.alt });
     }
     let data = template_data(document, images).map_err(std::io::Error::from);
     let data = data.map_err(|source| TypesetError::Write { path: scratch.join("data.json"), source })?;
-    write("data.json", &data)
+    write(scratch.join("data.json"), &data)
+}
+
+fn write(path: PathBuf, content: &[u8]) -> Result<PathBuf, TypesetError> {
+    match std::fs::write(&path, content) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(TypesetError::Write { path, source }),
+    }
 }
 
 fn image(chart: &Chart) -> Result<(&'static str, Vec<u8>), ChartError> {

@@ -51,10 +51,6 @@ impl Base {
         real: &str,
         replacement: Option<&str>,
     ) -> Result<Self, BadBase> {
-        let parse = |text: &str| {
-            let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
-            url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| BadBase(text.to_owned()))
-        };
         let real = parse(real)?;
         let served = match replacement {
             Some(template) => {
@@ -116,6 +112,12 @@ impl Base {
         }
         self.hosts.contains(&authority(&target)).then(|| canonical(&target))
     }
+}
+
+/// An address of a web server, without a query: paths are appended to it.
+fn parse(text: &str) -> Result<Url, BadBase> {
+    let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
+    url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| BadBase(text.to_owned()))
 }
 
 /// Host and, where it is not the usual one, port.

@@ -59,8 +59,8 @@ impl<'a> Scope<'a> {
                 if fields.contains_key(name) {
                     continue;
                 }
-                let value = |rule: &Rule| self.value_with(rule, &fields, card, known);
-                if let Some(value) = list.iter().find_map(value) {
+                let found = list.iter().find_map(|rule| self.value_with(rule, &fields, card, known));
+                if let Some(value) = found {
                     fields.insert(name, value);
                 }
             }

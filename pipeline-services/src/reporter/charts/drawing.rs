@@ -101,16 +101,11 @@ impl Drawing {
 
     /// A point of a map; markers of one radius have about one area.
     pub(super) fn marker(&mut self, marker: Marker, (x, y): (f64, f64), r: f64, fill: &str) {
-        let corners = |points: &[(f64, f64)]| {
-            let at: Vec<_> =
-                points.iter().map(|(dx, dy)| format!("{:.2},{:.2}", x + dx * r, y + dy * r)).collect();
-            format!("M{}Z", at.join("L"))
-        };
         let d = match marker {
             Marker::Circle => return self.disc((x, y), r, fill, None),
-            Marker::Square => corners(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
-            Marker::Triangle => corners(&[(0.0, -1.25), (1.2, 0.85), (-1.2, 0.85)]),
-            Marker::Diamond => corners(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
+            Marker::Square => outline((x, y), r, &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
+            Marker::Triangle => outline((x, y), r, &[(0.0, -1.25), (1.2, 0.85), (-1.2, 0.85)]),
+            Marker::Diamond => outline((x, y), r, &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
         };
         self.scene.elements.push(Primitive::Path(Box::new(PathData {
             d,
@@ -135,6 +130,12 @@ impl Drawing {
             color: Some(style.color.into()),
         });
     }
+}
+
+/// A closed path through corners that are given in radii from the middle.
+fn outline((x, y): (f64, f64), r: f64, corners: &[(f64, f64)]) -> String {
+    let at: Vec<_> = corners.iter().map(|(dx, dy)| format!("{:.2},{:.2}", x + dx * r, y + dy * r)).collect();
+    format!("M{}Z", at.join("L"))
 }
 
 /// How a line of text looks.

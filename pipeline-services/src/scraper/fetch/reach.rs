@@ -87,10 +87,13 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let within = |(network, length): &([u8; 4], u32)| {
-        (address.to_bits() ^ Ipv4Addr::from(*network).to_bits()) >> (32 - length) == 0
-    };
-    !INSIDE_V4.iter().any(within)
+    let address = address.to_bits();
+    !INSIDE_V4.iter().any(|(network, length)| agree(address, u32::from_be_bytes(*network), *length))
+}
+
+/// Whether two addresses have their first bits in common.
+fn agree(left: u32, right: u32, bits: u32) -> bool {
+    (left ^ right) >> (32 - bits) == 0
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -101,11 +104,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => is_public_v4(carried),
         [first, second, ..] => {
             let start = u32::from(first) << 16 | u32::from(second);
-            let within = |(network, length): &([u16; 2], u32)| {
-                let network = u32::from(network[0]) << 16 | u32::from(network[1]);
-                (start ^ network) >> (32 - length) == 0
-            };
-            first >> 13 == 1 && !INSIDE_V6.iter().any(within)
+            let is_inside = INSIDE_V6.iter().any(|(network, length)| {
+                agree(start, u32::from(network[0]) << 16 | u32::from(network[1]), *length)
+            });
+            first >> 13 == 1 && !is_inside
         }
     }
 }

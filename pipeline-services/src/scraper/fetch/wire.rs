@@ -176,10 +176,12 @@ fn proxies(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let names = ["all_proxy", "http_proxy", "https_proxy"];
     let values =
         variables.filter(|(name, _)| names.contains(&name.to_lowercase().as_str())).map(|(_, value)| value);
-    let url = |value: String| {
-        Url::parse(&value).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok())
-    };
-    values.filter_map(|value| Some(url(value)?.host_str()?.to_owned())).collect()
+    values.filter_map(|value| Some(proxy(&value)?.host_str()?.to_owned())).collect()
+}
+
+/// The address of a proxy, which may be written without a scheme.
+fn proxy(value: &str) -> Option<Url> {
+    Url::parse(value).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok())
 }
 
 /// Gives names their addresses, less those that are not public.
@@ -223,22 +225,23 @@ fn builder(options: &FetchOptions, guard: Arc<Guard>) -> ClientBuilder {
 
 fn head(response: &Response, latency: Duration) -> Answer {
     let now = Utc::now();
-    // Header values may hold any bytes; a broken one is read as far as it goes.
-    let text = |name: &str| {
-        let value = response.headers().get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let date = text("date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
+    let date = header_text(response, "date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
     Answer {
         status: response.status().as_u16(),
         latency,
-        content_type: text("content-type").unwrap_or_default(),
-        location: text("location"),
-        retry_after: text("retry-after").and_then(|value| pace::retry_after(&value, now)),
-        mitigated: text("cf-mitigated").is_some(),
+        content_type: header_text(response, "content-type").unwrap_or_default(),
+        location: header_text(response, "location"),
+        retry_after: header_text(response, "retry-after").and_then(|value| pace::retry_after(&value, now)),
+        mitigated: header_text(response, "cf-mitigated").is_some(),
         date: date.map_or(now, |date| date.with_timezone(&Utc)),
         body: Vec::new(),
     }
+}
+
+/// Header values may hold any bytes; a broken one is read as far as it goes.
+fn header_text(response: &Response, name: &str) -> Option<String> {
+    let value = response.headers().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
