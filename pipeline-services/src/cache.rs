@@ -117,14 +117,14 @@ impl CachedEmbeddings {
 
     async fn known(&self, keys: Vec<Key>, dimensions: usize) -> Vec<Option<Vec<f32>>> {
         let (levels, count) = (Arc::clone(&self.levels), keys.len());
-        let look = move || keys.iter().map(|key| levels.get(key, dimensions)).collect();
-        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| vec![None; count])
+        let found =
+            tokio::task::spawn_blocking(move || keys.iter().map(|key| levels.get(key, dimensions)).collect());
+        found.await.unwrap_or_else(|_| vec![None; count])
     }
 
     async fn remember(&self, made: Vec<(Key, Vec<f32>)>) {
         let levels = Arc::clone(&self.levels);
-        let put = move || levels.put(made);
-        if let Err(error) = tokio::task::spawn_blocking(put).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || levels.put(made)).await {
             tracing::warn!(error.message = %error, "vectors not remembered");
         }
     }

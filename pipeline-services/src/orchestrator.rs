@@ -200,8 +200,7 @@ async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
 
 /// Succeeded if every stage did all of its work, failed if none did any, else partial.
 fn final_state(stages: &[StageProgress]) -> RunState {
-    let perfect = |stage: &StageProgress| stage.state == StageState::Done && stage.failed == 0;
-    if stages.iter().all(perfect) {
+    if stages.iter().all(|stage| stage.state == StageState::Done && stage.failed == 0) {
         RunState::Succeeded
     } else if stages.iter().any(|stage| stage.state == StageState::Done) {
         RunState::Partial

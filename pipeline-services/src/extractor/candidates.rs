@@ -81,15 +81,16 @@ impl Source {
             taxonomy.into_iter().flat_map(|taxonomy| self.labels(taxonomy, tokens)).collect();
         let names: HashSet<(usize, usize)> =
             sure.iter().map(|candidate| (candidate.first, candidate.end)).collect();
-        let credible = |candidate: &Candidate| {
+        for candidate in concepts {
             // A label of one word, often an ordinary one, needs the lexicon or a word such as
             // "conocimientos".
             let (first, end) = (candidate.first, candidate.end);
-            scope.open(first, end, &candidate.category)
+            if scope.open(first, end, &candidate.category)
                 && (end - first > 1 || scope.cued(first) || names.contains(&(first, end)))
-        };
-        let concepts: Vec<Candidate> = concepts.into_iter().filter(credible).collect();
-        sure.extend(concepts);
+            {
+                sure.push(candidate);
+            }
+        }
         sure.retain(|candidate| !scope.is_heading(candidate.first, candidate.end));
         sure
     }

@@ -104,10 +104,9 @@ impl Clauses {
     fn of(tokens: &Tokens<'_>, scope: &Scope<'_>) -> Self {
         let clause = &scope.patterns.clause;
         let count = tokens.len();
-        let are = |words: &[String]| -> Vec<bool> {
-            (0..count).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
-        };
-        let (ends, joins, leading) = (are(&clause.ends), are(&clause.joins), are(&clause.leading));
+        let ends = are_among(tokens, &clause.ends);
+        let joins = are_among(tokens, &clause.joins);
+        let leading = are_among(tokens, &clause.leading);
         let (mut content, mut stops) = (vec![count; count + 1], vec![count; count + 1]);
         for index in (0..count).rev() {
             let passed = leading[index] || joins[index];
@@ -141,6 +140,11 @@ impl Clauses {
         }
         items
     }
+}
+
+/// For every word of a text, whether it is one of these.
+fn are_among(tokens: &Tokens<'_>, words: &[String]) -> Vec<bool> {
+    (0..tokens.len()).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
 }
 
 fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {

@@ -91,21 +91,20 @@ impl Taggers {
 
     fn pick(&self, found: Vec<ClassifierInfo>) -> Result<Choice, StageError> {
         let able = found.into_iter().filter(|model| !model.loading);
-        let tagger = |model: ClassifierInfo| Tagger { name: model.name, revision: model.revision };
         let Some(wanted) = &self.wanted else {
-            let marks = |model: &ClassifierInfo| {
-                model.labels.iter().any(|label| skill_label(&model.name, plain(label)).is_some())
-            };
-            return Ok(Choice { taggers: able.filter(marks).map(tagger).collect(), problem: None });
+            return Ok(Choice { taggers: able.filter(marks_skills).map(tagger).collect(), problem: None });
         };
         let mut able: HashMap<String, Tagger> =
             able.map(|model| (model.name.clone(), tagger(model))).collect();
-        let taggers = wanted.iter().map(|name| {
-            able.remove(name).ok_or_else(|| {
-                StageError::Fail(format!("the inference server has no token classifier `{name}` ready"))
-            })
-        });
-        Ok(Choice { taggers: taggers.collect::<Result<_, _>>()?, problem: None })
+        let mut taggers = Vec::new();
+        for name in wanted {
+            let Some(tagger) = able.remove(name) else {
+                let problem = format!("the inference server has no token classifier `{name}` ready");
+                return Err(StageError::Fail(problem));
+            };
+            taggers.push(tagger);
+        }
+        Ok(Choice { taggers, problem: None })
     }
 
     /// What the taggers mark in each document, in order.
@@ -139,6 +138,15 @@ impl Taggers {
         }
         Ok(entities)
     }
+}
+
+fn tagger(model: ClassifierInfo) -> Tagger {
+    Tagger { name: model.name, revision: model.revision }
+}
+
+/// Whether one of a model's labels is for skills: others find persons or places.
+fn marks_skills(model: &ClassifierInfo) -> bool {
+    model.labels.iter().any(|label| skill_label(&model.name, plain(label)).is_some())
 }
 
 /// Spans of skills among what a model labelled; an "I" that follows a "B" belongs to it.

@@ -104,10 +104,11 @@ fn is_host(host: &str) -> bool {
         _ => (host, "1"),
     };
     let literal = name.starts_with('[') && name.ends_with(']');
-    let label = |label: &str| {
-        !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    port.parse::<u16>().is_ok() && (literal || name.trim_end_matches('.').split('.').all(label))
+    port.parse::<u16>().is_ok() && (literal || name.trim_end_matches('.').split('.').all(is_label))
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// Whether a host without a scheme before it is meant as one: `www.x.com`, not `oferta.html`.

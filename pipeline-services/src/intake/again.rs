@@ -129,9 +129,6 @@ async fn one(
             job_id = surviving;
         }
         if job_id == stored.job_id {
-            let texts = |posting: &Posting| {
-                (posting.title.clone(), posting.description.clone(), posting.requirements.clone())
-            };
             scrubs::rewrite(connection, &cleaned, texts(&cleaned) != texts(stored)).await?;
         }
     }
@@ -146,6 +143,11 @@ async fn one(
         }
     }
     Ok((changed, vanished))
+}
+
+/// The fields that mentions of skills point into.
+fn texts(posting: &Posting) -> (&str, &str, Option<&str>) {
+    (&posting.title, &posting.description, posting.requirements.as_deref())
 }
 
 /// The posting as the present patterns leave it.

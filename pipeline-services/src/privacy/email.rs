@@ -151,12 +151,12 @@ fn token_start(view: &View<'_>, end: usize) -> Option<usize> {
 
 /// The beginning of a mailbox whose letters stand apart: `a n a . r u i z @`.
 fn apart_start(view: &View<'_>, mut start: usize) -> usize {
-    let single = |at: usize| {
-        let character = view.byte(at);
-        is_mailbox_char(char::from(character)) && character.is_ascii()
-    };
     let first = start;
-    while start >= 2 && view.byte(start - 1) == b' ' && single(start - 2) && first - start < 2 * LONGEST {
+    while start >= 2
+        && view.byte(start - 1) == b' '
+        && is_single(view.byte(start - 2))
+        && first - start < 2 * LONGEST
+    {
         let before = if start >= 3 { view.byte(start - 3) } else { b' ' };
         if !matches!(before, b' ' | b'\n' | b':' | b',' | b'(') {
             break;
@@ -169,6 +169,11 @@ fn apart_start(view: &View<'_>, mut start: usize) -> usize {
         && view.byte(start - 1) == b' '
         && view.byte(start - 2).is_ascii_alphanumeric();
     if is_preposition && start < first { start + 2 } else { start }
+}
+
+/// Whether a byte is a whole character of a mailbox: bytes of longer ones are not ASCII.
+fn is_single(byte: u8) -> bool {
+    is_mailbox_char(char::from(byte)) && byte.is_ascii()
 }
 
 static JOINT: LazyLock<Regex> = LazyLock::new(|| {

@@ -153,15 +153,18 @@ fn phone_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
 /// the sign.
 fn next_number(view: &View<'_>, run: &Number, first: usize) -> usize {
     let most = run.groups.len().min(first + MOST_GROUPS + 7);
-    let parts = |index: usize| {
-        let gap = run.gap(view, index);
-        gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
-    };
     (first + 1..most)
         .find(|index| {
-            parts(*index) && run.count(first..*index) >= 7 && run.count(*index..most.min(index + 7)) >= 7
+            parts(run.gap(view, *index))
+                && run.count(first..*index) >= 7
+                && run.count(*index..most.min(index + 7)) >= 7
         })
         .unwrap_or(run.groups.len())
+}
+
+/// Whether what stands between two groups can part two numbers of a list.
+fn parts(gap: &str) -> bool {
+    gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
 }
 
 /// How many bytes before the first digit belong to the number: `+`, `(`, `(0xx`.
@@ -246,12 +249,15 @@ fn begins_attached(view: &View<'_>, start: usize, cue: Cue) -> bool {
         return false;
     }
     let sign = view.byte_before(start);
-    let glued = |at: usize| {
-        view.words_before(at, 16).first().is_some_and(|word| word.end == at && STRONG.contains(word.text))
-    };
-    let cued =
-        cue == Cue::Strong && (glued(start) || (b".-/=".contains(&sign) && glued(start.saturating_sub(1))));
+    let cued = cue == Cue::Strong
+        && (is_cue_before(view, start)
+            || (b".-/=".contains(&sign) && is_cue_before(view, start.saturating_sub(1))));
     !(cued || (b"-.,".contains(&sign) && matches!(view.byte_before(start.saturating_sub(1)), b' ' | b'\n')))
+}
+
+/// Whether a word such as "Tel" ends at a place.
+fn is_cue_before(view: &View<'_>, at: usize) -> bool {
+    view.words_before(at, 16).first().is_some_and(|word| word.end == at && STRONG.contains(word.text))
 }
 
 fn is_phone(view: &View<'_>, number: &Number, lead: usize, cue: Cue) -> bool {

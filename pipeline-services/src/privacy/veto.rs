@@ -124,14 +124,17 @@ pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
         ([4, 1 | 2, 1 | 2, ..], [a, b, c, ..]) => year(*a) && month(*b) && day(*c),
         ([1 | 2, 1 | 2, 4, 1 | 2, ..], [a, b, c, ..]) => day(*a) && day(*b) && year(*c),
         ([8], _) => {
-            let part = |range: std::ops::Range<usize>| digits[range].parse().unwrap_or(0);
-            let date = |year: u32, month_: u32, day_: u32| {
-                (2000..2040).contains(&year) && month(month_) && day(day_)
-            };
-            date(part(0..4), part(4..6), part(6..8)) || date(part(4..8), part(2..4), part(0..2))
+            is_recent_day(&digits[..4], &digits[4..6], &digits[6..8])
+                || is_recent_day(&digits[4..8], &digits[2..4], &digits[..2])
         }
         _ => false,
     }
+}
+
+/// A day without signs between its parts: of few years, since any eight digits could be one.
+fn is_recent_day(year: &str, month: &str, day: &str) -> bool {
+    let [year, month, day] = [year, month, day].map(|part| part.parse::<u32>().unwrap_or(0));
+    (2000..2040).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
 }
 
 /// `2.500.000`, `2,500,000`, `2 500 000`: thousands.

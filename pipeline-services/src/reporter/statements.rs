@@ -87,13 +87,17 @@ pub(super) fn parameters(document: &ReportDocument, words: Words) -> Vec<(String
         Some((words.value("role", &model.role), format!("{} @ {revision}", model.name)))
     });
     let mut rows: Vec<(String, String)> = revisions.collect();
-    let told = |p: &Parameter| (p.name.clone(), words.phrase(&p.value).unwrap_or_else(|| p.value.clone()));
     if let Some(section) = &document.clusters {
         rows.push((words.get("clusters.model").to_owned(), section.embedding_model.clone()));
-        rows.extend(section.parameters.iter().map(told));
+        rows.extend(section.parameters.iter().map(|parameter| told(parameter, words)));
     }
-    rows.extend(document.methods.parameters.iter().map(told));
+    rows.extend(document.methods.parameters.iter().map(|parameter| told(parameter, words)));
     rows
+}
+
+fn told(parameter: &Parameter, words: Words) -> (String, String) {
+    let value = words.phrase(&parameter.value).unwrap_or_else(|| parameter.value.clone());
+    (parameter.name.clone(), value)
 }
 
 /// Author, contact, licences, attribution and citation, as names and values.

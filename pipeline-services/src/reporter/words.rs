@@ -172,10 +172,11 @@ impl Words {
 
     /// The countries of a scope with their postings.
     pub(crate) fn countries(&self, scope: &Scope) -> String {
-        let name = |c: &CountryScope| {
-            format!("{} ({})", self.country(&c.code, &scope.countries), self.n(c.postings))
-        };
-        let names: Vec<String> = scope.countries.iter().map(name).collect();
+        let mut names = Vec::new();
+        for country in &scope.countries {
+            let name = self.country(&country.code, &scope.countries);
+            names.push(format!("{name} ({})", self.n(country.postings)));
+        }
         if names.is_empty() { self.get("none").to_owned() } else { names.join(", ") }
     }
 

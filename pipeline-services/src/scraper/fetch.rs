@@ -179,17 +179,18 @@ impl Fetcher {
 
     /// Where a redirect leads, if it may be followed there.
     fn follow(&self, hop: &Request, answer: &Answer) -> Result<Url, FetchError> {
-        let refuse = |reason: String| Err(FetchError::Redirect { url: hop.url.to_string(), reason });
-        let Some(location) = &answer.location else { return refuse("without saying where to".to_owned()) };
+        let Some(location) = &answer.location else {
+            return Err(refuse(hop, "without saying where to".to_owned()));
+        };
         let Ok(next) = hop.url.join(location.trim()) else {
-            return refuse(format!("to `{location}`, which is not an address"));
+            return Err(refuse(hop, format!("to `{location}`, which is not an address")));
         };
         if hop.url.scheme() == "https" && next.scheme() != "https" {
-            return refuse(format!("from https to {next}"));
+            return Err(refuse(hop, format!("from https to {next}")));
         }
         let same = authority(&next) == authority(&hop.url);
         if !matches!(next.scheme(), "http" | "https") || !(same || hop.hosts.contains(&authority(&next))) {
-            return refuse(format!("off the portal to {next}"));
+            return Err(refuse(hop, format!("off the portal to {next}")));
         }
         Ok(next)
     }
@@ -365,6 +366,11 @@ impl Fetcher {
         }
         outcome
     }
+}
+
+/// A redirect that is not followed.
+fn refuse(hop: &Request, reason: String) -> FetchError {
+    FetchError::Redirect { url: hop.url.to_string(), reason }
 }
 
 async fn pause(wait: Duration, tally: Tally<'_>) {

@@ -39,11 +39,10 @@ impl Robots {
         };
         let (mut own, mut any) = (None, None);
         for group in groups(&text) {
-            let names = |name: &str| group.agents.iter().any(|agent| agent.eq_ignore_ascii_case(name));
-            if names(agent) {
+            if group.names(agent) {
                 own.get_or_insert_with(Self::default).extend(&group);
             }
-            if names("*") {
+            if group.names("*") {
                 any.get_or_insert_with(Self::default).extend(&group);
             }
         }
@@ -76,6 +75,12 @@ struct Group {
     rules: Vec<Rule>,
     crawl_delay: Option<Duration>,
     closed: bool,
+}
+
+impl Group {
+    fn names(&self, agent: &str) -> bool {
+        self.agents.iter().any(|named| named.eq_ignore_ascii_case(agent))
+    }
 }
 
 fn groups(text: &str) -> Vec<Group> {

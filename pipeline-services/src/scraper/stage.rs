@@ -132,11 +132,8 @@ impl ScraperStage {
     /// Visits one portal in one country, from where it was interrupted.
     async fn visit(&self, task: &Task, checkpoints: &Checkpoints) -> Outcome {
         let subject = &task.subject;
-        let unknown = || {
-            StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
-        };
-        let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
-        let portal = self.portals.get(name).ok_or_else(unknown)?;
+        let (name, country) = subject.split_once('/').ok_or_else(|| unknown(subject))?;
+        let portal = self.portals.get(name).ok_or_else(|| unknown(subject))?;
         let mut connection = self.pool.acquire().await?;
         let known = match self.settings.reread {
             // What this run has read already needs no second look.
@@ -195,6 +192,15 @@ impl ScraperStage {
         };
         Some(Problem::of(StageName::Scrape, format!("{subject}: {text}")))
     }
+}
+
+fn unknown(subject: &str) -> StageError {
+    StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
+}
+
+/// Whether a list of a run's options has a name; one that is empty has all.
+fn wanted(list: &[String], name: &String) -> bool {
+    list.is_empty() || list.contains(name)
 }
 
 impl Settings {
@@ -284,7 +290,6 @@ impl Stage for ScraperStage {
         let mut connection = self.pool.acquire().await?;
         let enabled = countries::enabled(&mut connection).await?;
         drop(connection);
-        let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
         let (mut tasks, mut unasked) = (Vec::new(), Vec::new());
         for (name, portal) in self.portals.iter().filter(|(name, _)| wanted(&run.options.portals, name)) {
             for country in portal.countries.keys() {

@@ -46,10 +46,13 @@ impl Checkpoints {
     /// # Errors
     /// If it was not written: the task belongs to another worker by now, or the database refused.
     pub async fn write(&self, task: &Task, effect: Effect, payload: Value) -> Result<(), StageError> {
-        let gone = || StageError::Retry("the worker of the task is gone".to_owned());
         let (written, answer) = oneshot::channel();
         let checkpoint = Checkpoint { task: task.clone(), effect, payload, written };
         self.0.send(checkpoint).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+fn gone() -> StageError {
+    StageError::Retry("the worker of the task is gone".to_owned())
 }

@@ -14,7 +14,7 @@ mod table;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use csv::StringRecord;
@@ -43,14 +43,17 @@ enum Content {
 pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyError> {
     let mut folders = Vec::new();
     for dir in dirs {
-        let failed = |source| TaxonomyError::Read { path: dir.display().to_string(), source };
         let mut files = Vec::new();
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            files.push(Source::at(&entry.map_err(failed)?.path()));
+        for entry in fs::read_dir(dir).map_err(|source| unreadable(dir, source))? {
+            files.push(Source::at(&entry.map_err(|source| unreadable(dir, source))?.path()));
         }
         folders.push(files);
     }
     read_files(&folders, languages)
+}
+
+fn unreadable(dir: &Path, source: std::io::Error) -> TaxonomyError {
+    TaxonomyError::Read { path: dir.display().to_string(), source }
 }
 
 /// Reads the files of ESCO folders; with `languages` given, labels of other languages are left out.

@@ -285,10 +285,9 @@ fn unescaped(chars: &[(usize, char)], at: usize) -> usize {
 
 /// Whether the characters between two words end a phrase.
 fn breaks(gap: &[(usize, char)]) -> bool {
-    let blank = |character: char| character == ' ' || character == '\t' || character == '\u{a0}';
     let mut strong = 0;
     for (_, character) in gap {
-        if blank(*character) {
+        if matches!(character, ' ' | '\t' | '\u{a0}') {
             continue;
         }
         if !matches!(character, '-' | '/' | '_' | '&' | '\'' | '’' | '\u{ad}' | '‐' | '‑') {
@@ -298,8 +297,12 @@ fn breaks(gap: &[(usize, char)]) -> bool {
     }
     // " - " separates list items, "machine-learning" joins words.
     let spaced_hyphen =
-        gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && blank(gap[0].1);
+        gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && is_blank(gap[0].1);
     strong > 1 || spaced_hyphen
+}
+
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\u{a0}')
 }
 
 #[cfg(test)]

@@ -89,10 +89,10 @@ pub(super) fn domain(view: &View<'_>, at: usize) -> Option<Domain> {
     let last = view.text()[start..tight_end].rsplit('.').next().unwrap_or_default();
     let tight_has_end = tight.as_str().contains('.') && END.is_match(last);
     let cut = tight_end < start + tight.len();
-    let goes_on = |text: &str| {
+    let loose = loose.filter(|loose| {
+        let text = loose.as_str();
         !cut && (!tight_has_end || !text.starts_with([',', '.'])) && !sentence(text, tight_has_end)
-    };
-    let loose = loose.filter(|loose| goes_on(loose.as_str()));
+    });
     Some(Domain {
         end: loose.map_or(tight_end, |loose| at + loose.end()),
         has_dot: loose.is_some() || view.text()[start..tight_end].contains('.'),
@@ -139,13 +139,15 @@ fn tight_end(view: &View<'_>, start: usize, tight: &str) -> usize {
 /// The length of a known ending with which a label begins, where a hyphen, a digit or a capital
 /// follows it.
 fn glued_ending(view: &View<'_>, at: usize, label: &str) -> Option<usize> {
-    let turns = |end: usize| {
-        let next = label[end..].chars().next();
-        let capital = |at: usize| view.is_upper(at);
-        let word = capital(at + end) && label[end..].chars().nth(1).is_some() && !capital(at + end + 1);
-        next.is_some_and(|next| !next.is_alphabetic()) || word
-    };
-    (2..label.len()).find(|end| label.is_char_boundary(*end) && turns(*end) && END.is_match(&label[..*end]))
+    (2..label.len()).find(|end| {
+        label.is_char_boundary(*end) && turns(view, at + *end, &label[*end..]) && END.is_match(&label[..*end])
+    })
+}
+
+/// Whether something else begins with the rest of a label: a sign, a digit, or a word with a capital.
+fn turns(view: &View<'_>, at: usize, rest: &str) -> bool {
+    let word = view.is_upper(at) && rest.chars().nth(1).is_some() && !view.is_upper(at + 1);
+    rest.chars().next().is_some_and(|next| !next.is_alphabetic()) || word
 }
 
 /// A domain whose letters stand apart: up to the ending that its letters make.

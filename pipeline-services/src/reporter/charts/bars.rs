@@ -162,12 +162,15 @@ fn row_height(row: &Row, thickness: f64) -> f64 {
 
 /// The first rows that [`ROWS_ROOM`] holds.
 fn fitting(rows: impl Iterator<Item = Row>, thickness: f64) -> Vec<Row> {
-    let mut used = 0.0;
-    let fits = |row: &Row| {
-        used += row_height(row, thickness);
-        used <= ROWS_ROOM
-    };
-    rows.take_while(fits).collect()
+    let (mut used, mut fitting) = (0.0, Vec::new());
+    for row in rows {
+        used += row_height(&row, thickness);
+        if used > ROWS_ROOM {
+            break;
+        }
+        fitting.push(row);
+    }
+    fitting
 }
 
 /// Places in the drawing, in its units.

@@ -92,10 +92,9 @@ impl Wire {
     pub(super) fn new(options: &FetchOptions, lookup: &Lookup) -> Result<Self, String> {
         observatory_client::install_crypto_provider();
         let proxies = if options.proxy { proxies(std::env::vars()) } else { Vec::new() };
-        let guard = |exempt| Guard { lookup: lookup.clone(), exempt };
         Ok(Self {
-            guarded: client(options, guard(Some(proxies.clone())))?,
-            own: client(options, guard(None))?,
+            guarded: client(options, Guard { lookup: lookup.clone(), exempt: Some(proxies.clone()) })?,
+            own: client(options, Guard { lookup: lookup.clone(), exempt: None })?,
             reach: options.reach.clone(),
             lookup: lookup.clone(),
             proxies,
