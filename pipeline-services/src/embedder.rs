@@ -187,6 +187,7 @@ impl Stage for Embedder {
         let model = identity(&info);
         let mut connection = self.pool.acquire().await?;
         let row = vectors::find(&mut connection, &model).await?;
+        // A model without a row has no vectors yet, so all of its skills are pending.
         let (pending, up_to_date) = vectors::coverage(&mut connection, row.map(|row| row.model_id)).await?;
         let skipped =
             (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());

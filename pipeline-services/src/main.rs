@@ -9,7 +9,8 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use clap::Parser;
 use observatory_pipeline::Cli;
 
-/// How long computations that nobody waits for any more may hold up the end of the process.
+/// How long computations that nobody waits for any longer may hold up the end of the process: a
+/// choice, not noticed by a person and far below any grace period.
 const LAST_WORK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

@@ -24,7 +24,8 @@ use crate::{
 /// Pause between two looks at the active runs: over its six stages a run loses at most about a
 /// second.
 const TICK: Duration = Duration::from_millis(200);
-/// Longest pause between two looks for lost workers.
+/// Longest pause between two looks for lost workers. A choice: well below the lease of 30 s, which is
+/// what a lost worker costs anyway.
 const REAP: Duration = Duration::from_secs(5);
 
 /// The reason why a run cannot be started.
@@ -157,6 +158,9 @@ impl Orchestrator {
     }
 
     async fn advance(&self, connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
+        // In the order of the pipeline: the first stage that is not over decides, and a later one
+        // only starts behind it. A stage that was just closed lets the loop go on, so the next one
+        // is planned in the same tick.
         for progress in runs::progress(connection, run_id).await? {
             let stage = progress.stage;
             match progress.state {
@@ -181,6 +185,7 @@ async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &Sta
             runs::add_problem(connection, run_id, &Problem::of(stage, text)).await?;
         }
     }
+    // A stage without any task has done its work; one whose every task failed has not.
     let worked = progress.done > 0 || progress.up_to_date > 0 || progress.failed == 0;
     let state = if worked { StageState::Done } else { StageState::Failed };
     runs::set_stage(connection, run_id, stage, state).await

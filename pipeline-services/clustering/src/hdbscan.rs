@@ -119,6 +119,7 @@ pub fn hdbscan(points: Matrix<'_>, params: &HdbscanParams) -> Result<Clustering,
             }
         }
     };
+    // Both engines number in their own way, which the caller must not be able to tell.
     let (labels, clusters) = canonical(&labels);
     Ok(Clustering { labels, clusters, probabilities })
 }

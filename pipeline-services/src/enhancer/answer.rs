@@ -18,9 +18,9 @@ use crate::{
 
 /// Longest label, in characters: longer ones are sentences.
 pub(super) const LABEL_CHARACTERS: usize = 80;
-/// Longest reason, in characters.
+/// Longest reason, in characters: a choice, two sentences.
 pub(super) const REASON_CHARACTERS: usize = 300;
-/// Inferences of one posting at most; more are guesses.
+/// Inferences of one posting at most; more are guesses. The number is a choice.
 pub(super) const IMPLICIT: usize = 12;
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +109,7 @@ pub(super) fn combine(
         if !(0.0..=1.0).contains(&named.confidence) {
             continue;
         }
+        // Only backwards: a pair of mentions that point at each other would have no original.
         same_as[named.mention] = named.same_as.filter(|other| *other < named.mention);
         skills[named.mention] = explicit(mention, label, (named.kind, named.confidence), known);
     }
@@ -124,6 +125,7 @@ pub(super) fn combine(
         }
     }
     let inferred = answer.implicit.into_iter().filter_map(|inferred| implicit(inferred, known));
+    // Cut after the unusable ones are gone, so that nonsense takes no place from good answers.
     let inferred = inferred.take(IMPLICIT).collect();
     Ok(rules::completed(skills, inferred, known.taxonomy, known.lexicon))
 }

@@ -16,7 +16,8 @@ use crate::{
     telemetry::chain,
 };
 
-/// Largest answer that is read.
+/// Largest answer that is read. A choice: hundreds of times what the default number of tokens
+/// makes, as a bound against an endpoint that never ends.
 const LARGEST_ANSWER: usize = 4 << 20;
 /// Characters of a refusal that are shown.
 const SHOWN: usize = 200;

@@ -285,6 +285,7 @@ impl Stage for EnhancerStage {
                     (job_id, enhanced.unwrap_or_else(|panic| Err(panicked("enhancement", &*panic))))
                 }
             })
+            // Postings may come back in any order: the outcomes are put in that of the tasks below.
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
         // Without an outcome its rows are there, or the task of another run in this batch writes

@@ -55,7 +55,8 @@ pub(crate) struct Settings {
 /// Keys of the settings.
 pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 
-/// How long a plan waits for a server that is starting.
+/// How long a plan waits for a server that is starting. A choice: a run without a server must not
+/// wait long for one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Returns an extractor that knows the active taxonomy.
@@ -138,6 +139,8 @@ impl ExtractorStage {
             pending.into_iter().map(|posting| (posting.job_id, Document::from(posting))).collect();
         let documents: Vec<&Document> = pending.iter().map(|(_, document)| document).collect();
         let entities = self.taggers.tag(&choice.taggers, &documents).await?;
+        // Pattern matching holds a thread for the whole batch, which must not be one of those that
+        // serve calls.
         let work = tokio::task::spawn_blocking(move || {
             let mut extracted: Vec<(Uuid, Outcome)> = Vec::new();
             for ((job_id, document), entities) in pending.iter().zip(&entities) {

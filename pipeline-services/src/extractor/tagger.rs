@@ -17,7 +17,7 @@ use crate::{
 
 /// Texts sent in one request: a large tagger on a CPU needs about a second for each.
 const TEXTS_PER_REQUEST: usize = 8;
-/// Pause between two looks for a server that is starting.
+/// Pause between two looks for a server that is starting: a choice, short against a start.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a run works with.
@@ -62,6 +62,8 @@ impl Taggers {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
             let found = self.inference.classifiers().await;
+            // A model that is still loading would be missing from the run for good, since it
+            // decides once.
             let settled = matches!(&found, Ok(found) if !found.iter().any(|model| model.loading));
             if settled || tokio::time::Instant::now() >= give_up {
                 return match found {
@@ -76,6 +78,8 @@ impl Taggers {
     fn without(&self, reason: &str) -> Result<Choice, StageError> {
         match self.wanted.as_deref() {
             Some([]) => Ok(Choice::default()),
+            // A tagger that somebody named is part of the result, so the run waits; one that was
+            // only found is not, and the run says that it went without.
             Some(names) => Err(StageError::Unavailable {
                 dependency: Dependency::Inference,
                 reason: format!("the tagger {} cannot be asked: {reason}", names.join(", ")),

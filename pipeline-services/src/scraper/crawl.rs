@@ -57,7 +57,8 @@ pub(crate) struct CrawlOptions {
 
 /// Detail pages asked for at once when nobody says so.
 const DETAILS_AT_ONCE: usize = 8;
-/// Failed ads in a row after which a crawl ends.
+/// Failed ads in a row after which a crawl ends. A choice: a page or two of listings, after which it
+/// is the portal that has changed and not its ads.
 const FAILURES_IN_A_ROW: u32 = 20;
 
 /// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver
@@ -201,6 +202,8 @@ impl Crawl<'_, '_> {
             let here = Some(here).filter(|_| walk.turned);
             let next = if self.report.pages >= self.max_pages() {
                 Next::Stop(StopReason::PageLimit)
+            // A "next" link may lead back: without this a listing in a circle is read up to the
+            // page limit.
             } else if !walk.asked.insert((request.url.clone(), request.body.clone())) {
                 self.report.problems.push(format!("pagination leads in circles at {}", request.url));
                 Next::End
@@ -213,6 +216,8 @@ impl Crawl<'_, '_> {
                     (place, Some(PageCursor { number: walk.number, url }), None)
                 }
                 Next::End => (place + 1, None, Some(StopReason::Exhausted)),
+                // A stopped search resumes at this page, not behind it: not all of its ads may have
+                // been sent.
                 Next::Stop(stop) => (place, here, Some(*stop)),
             };
             let done = PageDone {
@@ -259,6 +264,7 @@ impl Crawl<'_, '_> {
         let place = self.visit.place;
         let page = match self.visit.fetcher.fetch(request, self.visit.counters).await {
             Ok(page) => page,
+            // Some portals answer 404 behind their last page; the same on a first page is an error.
             Err(FetchError::Gone { .. }) if walk.turned => return walk.end(),
             Err(error) => return self.lost(&request.url, &error),
         };
@@ -301,6 +307,8 @@ impl Crawl<'_, '_> {
     fn compare(&mut self, walk: &Walk<'_>) {
         let Some(total) = walk.total.filter(|_| walk.complete && !walk.resumed) else { return };
         let met = walk.met.len() as u64;
+        // Totals of portals are rounded and move during a visit: a tenth of difference is let pass
+        // (a choice).
         if met.saturating_mul(10) < total.saturating_mul(9) {
             let search = if walk.query.is_empty() { String::new() } else { format!(" for `{}`", walk.query) };
             let problem = format!("the portal says it has {total} ads{search}, its listing ends after {met}");
@@ -345,6 +353,7 @@ impl Crawl<'_, '_> {
         let mut stale = true;
         for card in cards {
             let id = identity(&card);
+            // A known id saves the request for its detail page.
             if self.visit.options.known.contains(&id) {
                 if self.seen.insert(id.clone()) {
                     self.seen_again.push(id);
@@ -375,6 +384,7 @@ impl Crawl<'_, '_> {
         cards.truncate(left);
         let visit = self.visit;
         let at_once = visit.options.details_at_once.unwrap_or(DETAILS_AT_ONCE).max(1);
+        // Buffered in order, so that the ads sent so far are always the first ones of the page.
         let visits: Vec<_> = cards.into_iter().map(|card| visit.card(card)).collect();
         let mut outcomes = stream::iter(visits).buffered(at_once);
         while let Some(outcome) = outcomes.next().await {

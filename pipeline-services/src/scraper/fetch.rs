@@ -44,7 +44,8 @@ pub(crate) use reach::Reach;
 
 /// Age at which a robots.txt is asked for again (RFC 9309 §2.4).
 const ROBOTS_TTL: Duration = Duration::from_secs(24 * 3_600);
-/// The same for one that could not be fetched.
+/// The same for one that could not be fetched. A choice: short, since nothing of the host is read
+/// until then.
 const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 /// Redirects followed for robots.txt (RFC 9309 §2.3.1.2).
 const ROBOTS_REDIRECTS: usize = 5;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Advertisements that are stored at once at most, and the time after which what there is is
-/// stored.
+/// stored. Choices: what an interruption may lose against the transactions that saving it costs.
 const AT_ONCE: usize = 50;
 /// See `AT_ONCE`.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
@@ -77,6 +77,8 @@ impl<'a> Gathering<'a> {
                     if self.waiting.len() < AT_ONCE && stored.elapsed() < AT_LEAST_EVERY {
                         continue;
                     }
+                    // The cursor stays at the last whole page: ads stored twice are folded, ads
+                    // skipped would be lost.
                     self.store(None, Vec::new()).await?;
                 }
                 Found::Search(query) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Bytes of a file that are read; RFC 9309 §2.5 asks for at least 500 KiB.
 const LIMIT: usize = 512 * 1024;
-/// Longest delay taken from a file.
+/// Longest delay taken from a file. A choice: beyond an hour it is a typing error or a refusal.
 const LONGEST_DELAY: f64 = 3_600.0;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

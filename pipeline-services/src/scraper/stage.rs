@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Listing pages and advertisements of a portal in a country, where nobody says how many: some
-/// calendars never end.
+/// calendars never end. Choices, which a setting can raise.
 const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
@@ -142,6 +142,8 @@ impl ScraperStage {
         };
         let accepted = countries::enabled(&mut connection).await?.into();
         drop(connection);
+        // A cursor that cannot be read, of another version say, costs a visit from the beginning
+        // and no run.
         let from: Cursor = serde_json::from_value(task.payload.clone()).unwrap_or_default();
         let options =
             CrawlOptions { from: Some(from.clone()), ..self.options(country, known.into_iter().collect()) };

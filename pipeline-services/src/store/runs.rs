@@ -131,6 +131,8 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     let state = text(&row.state)?;
     let mut problems: Vec<Problem> = row.problems.iter().map(|sentence| Problem::read(sentence)).collect();
     if state == RunState::Running {
+        // What a running run waits for is worked out when it is read: written down, it would have
+        // to be taken back.
         problems.extend(waiting(connection, run_id).await?);
     }
     Ok(Some(Run {
@@ -193,6 +195,7 @@ pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uu
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
+    // Skipped rather than waited for: the process that holds it is moving the run right now.
     let locked = sqlx::query_scalar!(
         "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
         run_id

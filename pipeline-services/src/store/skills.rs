@@ -101,6 +101,7 @@ pub async fn replace_extracted(
     mentions: &[Mention],
 ) -> sqlx::Result<()> {
     let job_id = finished.job_id;
+    // Two runs may finish a posting at once: the later one waits here, and replaces whole rows.
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
         .await?;

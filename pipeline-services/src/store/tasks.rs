@@ -97,7 +97,8 @@ fn interval(duration: Duration) -> PgInterval {
 }
 
 /// Tries that a task has after workers were lost with it, each alone: a subject that ends its
-/// worker must not go round for ever, and one that was only near it must not suffer for that.
+/// worker must not go round for ever, and one that was only near it must not suffer for that. The
+/// number is a choice.
 pub const LOSSES: i32 = 5;
 
 /// Creates tasks. One that exists already for this run, stage and subject is left as it is while it
@@ -117,6 +118,7 @@ pub async fn create(
     let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
     let subjects: Vec<String> = tasks.iter().map(|task| task.subject.to_string()).collect();
     let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.subject.job_id()).collect();
+    // The state of the run is part of the statement: a run that is over gets no tasks.
     let created = sqlx::query!(
         "insert into task (source_module, target_module, run_id, stage, subject, job_id, max_retries)
          select $1, target, $2, stage, subject, job_id, $3
@@ -176,6 +178,8 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> sqlx::Result<Vec<Task>> {
+    // Locked rows are skipped, so workers never wait for each other. The fence grows with every
+    // claim: what an earlier owner still writes no longer matches.
     let rows = sqlx::query!(
         r#"with candidate as (
              select task_id, alone, priority, run_at from task
@@ -278,6 +282,7 @@ pub(crate) async fn checkpoint(
     task: &Task,
     payload: &Value,
 ) -> sqlx::Result<bool> {
+    // A task that gets on is not to blame for the workers lost with it, so its losses start again.
     let kept = sqlx::query!(
         "update task set payload = $3, losses = 0, waiting_since = null
          where task_id = $1 and fence = $2 and state = 'running'",

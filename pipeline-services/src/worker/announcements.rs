@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Longest sleep between two looks for work when no announcement arrives, and the pause between two
-/// tries to listen.
+/// tries to listen. A choice: it only bounds what a lost announcement costs.
 const POLL: Duration = Duration::from_secs(2);
 
 /// What was announced to a process.

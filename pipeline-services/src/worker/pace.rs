@@ -30,6 +30,8 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
+        // Choices: a lost worker is noticed within half a minute, and an outage of minutes costs a
+        // handful of tries and at most a minute after its end.
         Self {
             lease: Duration::from_secs(30),
             backoff: Duration::from_secs(2),
@@ -75,6 +77,8 @@ impl Circuits {
         now: Instant,
     ) -> Duration {
         let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The trips of a circuit whose time is over are kept, so that the next outage found by its
+        // probe waits longer.
         let known = circuits.get(&dependency).copied();
         // Workers that find the same outage at the same time trip it once.
         if let Some(circuit) = known.filter(|circuit| circuit.until > now) {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::posting::NewPosting;
 
-/// Errors listed one by one; all of them are counted.
+/// Errors listed one by one; all of them are counted. A choice: nobody reads more of one visit.
 const ERRORS_LISTED: usize = 100;
 /// Ads from which on the share of filled fields says something.
 const FILL_SAMPLE: u64 = 10;
