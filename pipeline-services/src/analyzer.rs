@@ -172,7 +172,7 @@ fn umap_params(settings: &Settings) -> umap::UmapParams {
     }
 }
 
-/// What was really used, under the names of the libraries that made the methods known.
+/// The parameters really used, under the names of the libraries that made the methods known.
 fn parameters(settings: &Settings, found: &Partition) -> serde_json::Value {
     let used = found.attempt;
     let selection = match used.selection {

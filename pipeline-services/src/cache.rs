@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::inference::{EmbeddingModelInfo, InferenceClient, InferenceError};
 
-/// How much a level keeps, and for how long.
+/// Limits of a level: number and age of its vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Vectors at most; 0 switches the level off.

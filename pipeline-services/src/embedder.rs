@@ -73,7 +73,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the cache keeps, with its files in `directory`.
+    /// Limits of the cache, with its files in `directory`.
     pub(crate) fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
         cache::Options {
             memory: limits(self.memory_entries, self.memory_seconds),

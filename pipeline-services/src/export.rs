@@ -18,7 +18,7 @@ use crate::{
     text::sentences::Sentences,
 };
 
-/// What is exported.
+/// The rows of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Rows of `raw_jobs` without `raw_html`.

@@ -200,7 +200,7 @@ impl InferenceClient {
         Ok(Self { connection, patient })
     }
 
-    /// Whether an address was given.
+    /// Returns whether an address was given.
     pub fn is_configured(&self) -> bool {
         self.connection.is_some()
     }
@@ -342,7 +342,7 @@ fn connect(
     Ok(server.connect_lazy())
 }
 
-/// Whether a model answers questions of this kind, or will once it is loaded.
+/// Returns whether a model answers questions of this kind, or will once it is loaded.
 fn is_able(model: &Model, wanted: ModelTask) -> bool {
     matches!(model.state(), ModelState::Ready | ModelState::Loading)
         && model.tasks().any(|task| task == wanted)

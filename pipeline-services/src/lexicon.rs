@@ -76,7 +76,7 @@ pub enum Link {
 }
 
 impl Entry {
-    /// Whether the names are fixed (products, standards), so that they do not inflect.
+    /// Returns whether the names are fixed (products, standards), so that they do not inflect.
     pub fn is_name(&self) -> bool {
         matches!(self.category.as_str(), "technology" | "tool" | "certification" | "language")
     }

@@ -24,8 +24,8 @@ use crate::{
 /// Pause between two looks at the active runs: over its six stages a run loses at most about a
 /// second.
 const TICK: Duration = Duration::from_millis(200);
-/// Longest pause between two looks for lost workers. A choice: well below the lease of 30 s, which is
-/// what a lost worker costs anyway.
+/// Longest pause between two looks for lost workers. A choice: well below the lease of 30 s,
+/// which is what a lost worker costs anyway.
 const REAP: Duration = Duration::from_secs(5);
 
 /// The reason why a run cannot be started.

@@ -146,7 +146,7 @@ fn portals(config: &Config) -> Result<Arc<[String]>> {
     Ok(visits::chosen(&settings).map_or(settings.portals, |found| found.into_keys().collect()).into())
 }
 
-/// What several stages share.
+/// State that several stages share.
 struct Parts {
     pool: PgPool,
     embeddings: CachedEmbeddings,

@@ -24,7 +24,7 @@ impl Dialect {
         if asked { Self::Excel } else { Self::Plain }
     }
 
-    /// What a file begins with.
+    /// The first bytes of a file.
     pub fn mark(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",

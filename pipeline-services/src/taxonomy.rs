@@ -91,7 +91,7 @@ const GENERIC: [&str; 58] = [
     "work",
 ];
 
-/// What a reader of taxonomy files yields.
+/// Yield of a reader of taxonomy files.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
     /// Concepts in order of first appearance.
@@ -139,7 +139,7 @@ pub enum TaxonomyError {
         path: String,
         /// Line, from 1.
         line: u64,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
     /// A language that was asked for is not there.
@@ -153,9 +153,9 @@ pub enum TaxonomyError {
     /// Nothing was found.
     #[error("no concept in {searched}; expected {expected}")]
     Empty {
-        /// What was searched.
+        /// The place that was searched.
         searched: String,
-        /// What was looked for.
+        /// The content that was expected there.
         expected: &'static str,
     },
 }
@@ -299,8 +299,9 @@ impl Taxonomy {
     }
 }
 
-/// Whether a label may be searched for in running text. Alternative labels are often narrower or
-/// vaguer than their concept, so they must resemble a preferred label of their language.
+/// Returns whether a label may be searched for in running text. Alternative labels are often
+/// narrower or vaguer than their concept, so they must resemble a preferred label of their
+/// language.
 fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)]) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;

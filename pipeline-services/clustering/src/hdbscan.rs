@@ -92,7 +92,7 @@ pub struct Clustering {
     /// The cluster of each row. Clusters are numbered from 0 by falling size, equal sizes by
     /// their first row.
     pub labels: Vec<Label>,
-    /// How many clusters there are.
+    /// Number of clusters.
     pub clusters: usize,
     /// How firmly each row belongs to its cluster, in [0, 1], 0 for noise: the density at
     /// which it leaves over the cluster's highest. `None` from [`Engine::Crate`].

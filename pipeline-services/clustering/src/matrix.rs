@@ -44,7 +44,7 @@ impl<'a> Matrix<'a> {
         self.dims
     }
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.values.is_empty()

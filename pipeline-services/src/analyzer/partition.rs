@@ -14,7 +14,7 @@ use super::{Engine, Settings};
 /// figure is a choice; docs/RUNS.md says what follows from it.
 pub(super) const MAX_SHARE: f64 = 0.4;
 
-/// What was asked of the engine for a partition.
+/// Parameters of the engine for a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) n_neighbors: usize,
@@ -29,7 +29,7 @@ pub(super) struct Partition {
     /// Coordinates in which the clusters were found.
     pub(super) space: eigenmap::Eigenmap,
     pub(super) labels: Vec<Label>,
-    /// What gave it.
+    /// The attempt that gave it.
     pub(super) attempt: Attempt,
     /// Largest shares of the partitions refused before it, in order.
     pub(super) refused: Vec<f64>,

@@ -46,7 +46,7 @@ impl Services {
     }
 }
 
-/// Where a page begins: behind nothing, or behind the ad of a token.
+/// The beginning of a page: the first ad, or the one after that of a token.
 fn place(token: &str) -> Result<(String, Uuid), Status> {
     let Some(token) = non_empty(token) else { return Ok((String::new(), Uuid::nil())) };
     let (kind, id) =

@@ -54,7 +54,7 @@ pub(super) struct Room {
     answers: Arc<Mutex<Vec<Weak<Answering>>>>,
 }
 
-/// How the answer of a call goes out.
+/// An answer on its way out.
 #[derive(Debug, Default)]
 struct Answering {
     /// Of its connection.

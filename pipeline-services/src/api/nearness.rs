@@ -15,7 +15,7 @@ const STRINGS: u64 = 24;
 /// Letters at the beginning that make two words one for this purpose: "soldar", "soldadura".
 const STEM: usize = 4;
 
-/// What strings without meaning reach under a model.
+/// Cosines that strings without meaning reach under a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     mean: f64,
@@ -47,7 +47,7 @@ impl Scale {
     }
 }
 
-/// Whether a word of one text begins like a word of the other, or is one, however short.
+/// Returns whether a word of one text begins like a word of the other, or is one, however short.
 fn share_a_word(text: &str, skill: &str) -> bool {
     let (text, skill) = (Tokens::new(text), Tokens::new(skill));
     let (ours, theirs) = (words(&text), words(&skill));

@@ -82,7 +82,7 @@ struct Waiting {
 struct Import<'a> {
     services: &'a Services,
     countries: Arc<[String]>,
-    /// What the first request said; none before it.
+    /// Choice of the first request; none before it.
     dry_run: Option<bool>,
     waiting: Vec<Waiting>,
     /// Texts of a dry run so far.

@@ -18,7 +18,7 @@ use crate::api::{
     access::{Access, Rights, Scope},
 };
 
-/// What `--anonymous` means for nobody.
+/// The value of `--anonymous` that lets nobody in.
 const NONE: &str = "none";
 
 /// Flags as they are given.
@@ -87,7 +87,7 @@ impl Options {
     }
 }
 
-/// What those may do who show nothing.
+/// Rights of callers who show nothing.
 fn anonymous(asked: &[String], is_known: bool, listen: SocketAddr) -> Result<Option<Rights>> {
     let asked: Vec<&str> = asked.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
     match asked.as_slice() {

@@ -109,7 +109,7 @@ pub struct Posting {
     pub content_hash: String,
 }
 
-/// What the extractor reads of an advertisement.
+/// The part of an advertisement that the extractor reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Document {
     /// Title; may be empty.

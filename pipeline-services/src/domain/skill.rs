@@ -27,7 +27,7 @@ impl SkillKind {
     }
 }
 
-/// How a mention was found.
+/// Method by which a mention was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a concept is.
+/// Kind of a concept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConceptKind {

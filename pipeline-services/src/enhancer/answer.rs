@@ -48,7 +48,7 @@ struct Inferred {
     reason: String,
 }
 
-/// What both the rules and the model work with.
+/// The knowledge that the rules and the model share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Knowledge<'a> {
     /// The active taxonomy.
@@ -58,14 +58,14 @@ pub(super) struct Knowledge<'a> {
 }
 
 impl Knowledge<'_> {
-    /// Whether lexicon or taxonomy know a skill of this name.
+    /// Returns whether lexicon or taxonomy know a skill of this name.
     fn names(&self, label: &str) -> bool {
         let entry = self.lexicon.find(label);
         entry.is_some() || rules::concept(label, entry, self.taxonomy).is_some()
     }
 }
 
-/// Whether a label has a word of the mention, or begins one as an abbreviation does.
+/// Returns whether a label has a word of the mention, or begins one as an abbreviation does.
 fn renames(label: &str, mention: &Mention) -> bool {
     let own: Vec<String> = [words(&mention.surface), words(&mention.label)].concat();
     words(label).iter().any(|word| {

@@ -22,7 +22,7 @@ const LARGEST_ANSWER: usize = 4 << 20;
 /// Characters of a refusal that are shown.
 const SHOWN: usize = 200;
 
-/// How the endpoint is asked for JSON.
+/// Way to ask the endpoint for JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResponseFormat {
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     pub timeout: Duration,
     /// Tokens of one answer at most.
     pub max_tokens: u32,
-    /// How JSON is asked for.
+    /// Way to ask for JSON.
     pub response_format: ResponseFormat,
 }
 

@@ -138,7 +138,7 @@ impl Source {
     }
 }
 
-/// How much a form of an entry may vary in the text.
+/// Variation of a form of an entry that counts in the text.
 fn inflection(entry: &Entry, position: usize) -> Inflection {
     let form = &entry.forms[position];
     let several = form.text.split([' ', '-', '/']).count() > 1;

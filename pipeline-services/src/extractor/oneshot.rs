@@ -58,7 +58,7 @@ struct Line {
 pub struct Identified {
     /// Text or number.
     pub id: Value,
-    /// What to read, uncleaned: spans count in the fields as given.
+    /// The text to read, uncleaned: spans count in the fields as given.
     pub document: Document,
 }
 

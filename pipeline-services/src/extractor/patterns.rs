@@ -24,7 +24,7 @@ pub(crate) const SECTIONS: [&str; 6] =
 /// Words of its sentence that a rule reaches where it names no number: a long sentence.
 const REACH: usize = 60;
 
-/// What a word may still name.
+/// The kinds of things that a word may still name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Mask {
     /// Anything.
@@ -38,7 +38,7 @@ pub(super) enum Mask {
 
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 
-/// What is wrong with a pattern file.
+/// A mistake in a pattern file.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternsError {
     /// The file cannot be read.
@@ -64,7 +64,7 @@ pub enum PatternsError {
         file: String,
         /// Key of the value.
         key: String,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
 }
@@ -169,14 +169,14 @@ struct StandardSource {
     bodies: Vec<String>,
 }
 
-/// What a phrase introduces.
+/// A phrase that introduces skills, and their sort.
 #[derive(Debug, Clone)]
 pub(super) struct Cue {
     pub(super) category: String,
     pub(super) confidence: f32,
 }
 
-/// Where an introduced skill ends and what it may not be.
+/// Words that end an introduced skill, and those that it may not be.
 #[derive(Debug)]
 pub(super) struct Clause {
     pub(super) ends: Vec<String>,
@@ -189,11 +189,11 @@ pub(super) struct Clause {
 #[derive(Debug)]
 pub(super) struct Unasked {
     pub(super) mask: Mask,
-    /// How many words of its sentence a phrase reaches.
+    /// Number of words of its sentence that a phrase reaches.
     pub(super) words: usize,
 }
 
-/// What a phrase of a rule does.
+/// The part that a phrase plays in a rule.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     /// Masks what follows it.

@@ -38,7 +38,7 @@ pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candida
     found
 }
 
-/// What introducing phrases name and no other source knows.
+/// Skills that introducing phrases name and no other source knows.
 pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candidate]) -> Vec<Candidate> {
     let cues = longest(scope.patterns.introductions.find(tokens), |found| (found.first, found.end));
     let clauses = Clauses::of(tokens, scope);
@@ -172,8 +172,8 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
         && !words().any(is_reflexive_gerund)
 }
 
-/// Whether a word is written like the name of a product: with a capital, but not shouted like a
-/// place.
+/// Returns whether a word is written like the name of a product: with a capital, but not shouted
+/// like a place.
 fn is_name(word: &str) -> bool {
     /// Letters of the longest acronym that is taken for a name.
     const ACRONYM: usize = 5;
@@ -181,7 +181,7 @@ fn is_name(word: &str) -> bool {
     word.starts_with(char::is_uppercase) && (!shouted || word.chars().count() <= ACRONYM)
 }
 
-/// Whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
+/// Returns whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
 /// "AfinesFormación"), and a run of letters longer than any word is none.
 fn is_one_word(word: &str) -> bool {
     /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.

@@ -52,7 +52,7 @@ impl Sections {
         Self { starts, headings: cues.iter().map(|cue| (cue.first, cue.end)).collect() }
     }
 
-    /// Whether these words are part of a heading, which asks for nothing ("Compensation and
+    /// Returns whether these words are part of a heading, which asks for nothing ("Compensation and
     /// benefits").
     pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
         // Headings are apart and in order.

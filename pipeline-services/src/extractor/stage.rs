@@ -159,7 +159,7 @@ impl ExtractorStage {
     }
 }
 
-/// What became of a task's posting; one that is not among the results is no longer stored.
+/// The outcome of a task's posting; one that is not among the results is no longer stored.
 fn outcome_of(
     task: &Task,
     results: &mut HashMap<Uuid, Result<HashMap<Uuid, Outcome>, StageError>>,

@@ -20,7 +20,7 @@ const TEXTS_PER_REQUEST: usize = 8;
 /// Pause between two looks for a server that is starting: a choice, short against a start.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a run works with.
+/// The taggers of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Choice {
     /// Taggers, in the server's order.
@@ -30,7 +30,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// What to add to a version of the extractor: equal versions give equal mentions.
+    /// The addition to a version of the extractor: equal versions give equal mentions.
     pub(crate) fn mark(&self) -> String {
         self.taggers.iter().map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision)).collect()
     }
@@ -111,7 +111,7 @@ impl Taggers {
         Ok(Choice { taggers, problem: None })
     }
 
-    /// What the taggers mark in each document, in order.
+    /// Marks of the taggers in each document, in order.
     ///
     /// # Errors
     /// If a tagger could not be asked. A text that a tagger refuses stays unmarked.
@@ -148,7 +148,7 @@ fn tagger(model: ClassifierInfo) -> Tagger {
     Tagger { name: model.name, revision: model.revision }
 }
 
-/// Whether one of a model's labels is for skills: others find persons or places.
+/// Returns whether one of a model's labels is for skills: others find persons or places.
 fn marks_skills(model: &ClassifierInfo) -> bool {
     model.labels.iter().any(|label| skill_label(&model.name, plain(label)).is_some())
 }

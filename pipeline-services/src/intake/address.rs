@@ -111,7 +111,8 @@ fn is_label(label: &str) -> bool {
     !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
 }
 
-/// Whether a host without a scheme before it is meant as one: `www.x.com`, not `oferta.html`.
+/// Returns whether a host without a scheme before it is meant as one: `www.x.com`, not
+/// `oferta.html`.
 fn is_public(host: &str) -> bool {
     let name = host.split(':').next().unwrap_or(host).to_lowercase();
     name.rsplit_once('.').is_some_and(|(_, top)| {

@@ -22,7 +22,7 @@ use crate::{
 /// Postings cleaned in one transaction.
 const BATCH: i64 = 200;
 
-/// What cleaning again did.
+/// Totals of cleaning again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scrubbing {
     /// Postings read.

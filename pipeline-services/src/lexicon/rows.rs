@@ -9,7 +9,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label};
 
 const COLUMNS: &str = "label, kind, category, es, en, flags, uri";
 
-/// What is wrong with a lexicon.
+/// A mistake in a lexicon.
 #[derive(Debug, thiserror::Error)]
 pub enum LexiconError {
     /// A file or directory cannot be read.
@@ -32,7 +32,7 @@ pub enum LexiconError {
         line: usize,
         /// Name of the column.
         column: &'static str,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
 }

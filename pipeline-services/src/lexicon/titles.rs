@@ -16,7 +16,7 @@ pub(super) const FILE: &str = "occupations.tsv";
 
 const NAMES: [&str; 5] = ["label", "uri", "es", "en", "why"];
 
-/// What a title says.
+/// The meaning of a title.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Title {
     /// The concept, or nothing where the words name no occupation ("ayudante").

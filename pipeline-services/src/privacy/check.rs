@@ -83,7 +83,7 @@ pub(super) fn cpf(number: &str) -> bool {
     digits.len() == 11 && !same && checks_cpf(&digits, 9) && checks_cpf(&digits, 10)
 }
 
-/// Whether the digit behind the first `count` checks them.
+/// Returns whether the digit behind the first `count` checks them.
 fn checks_cpf(digits: &[u32], count: usize) -> bool {
     let weights: Vec<u32> = (2..=count as u32 + 1).rev().collect();
     weighted(&digits[..count], &weights) * 10 % 11 % 10 == digits[count]
@@ -102,7 +102,7 @@ pub(super) fn cnpj(number: &str) -> bool {
         && checks_cnpj(&values, 13)
 }
 
-/// Whether the value behind the first `count` checks them.
+/// Returns whether the value behind the first `count` checks them.
 fn checks_cnpj(values: &[u32], count: usize) -> bool {
     let weights: Vec<u32> = (0..count).rev().map(|place| place as u32 % 8 + 2).collect();
     let rest = weighted(&values[..count], &weights) % 11;
@@ -123,7 +123,7 @@ pub(super) fn cbu(number: &str) -> bool {
     digits.len() == 22 && checks_block(&digits[..8]) && checks_block(&digits[8..])
 }
 
-/// Whether the last digit of a block of a CBU checks the others.
+/// Returns whether the last digit of a block of a CBU checks the others.
 fn checks_block(block: &[u32]) -> bool {
     let [body @ .., check] = block else { return false };
     let reversed: Vec<u32> = body.iter().rev().copied().collect();

@@ -16,14 +16,14 @@ use super::{
 };
 use host::domain;
 
-/// Where an address may have its sign.
+/// Possible signs of an address.
 static SIGN: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r#"[\[({<] ?(?:@|at|ar+oba|arrova|a|en) ?[\])}>]|[_/|*"'~-](?:ar+oba|at)[_/|*"'~-]|@|\b(?:ar+oba|arrova|a r r o b a|at)\b"#,
     )
 });
 
-/// How much a sign says by itself.
+/// Strength of a sign by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
     /// `@`, `(arroba)`, `[at]`: what looks like an address around it is one.
@@ -102,7 +102,7 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
     fits.then_some(mailbox.start..domain.end)
 }
 
-/// Whether the words before say that an address comes.
+/// Returns whether the words before say that an address comes.
 fn announced(view: &View<'_>, at: usize) -> bool {
     view.words_before(at, 60).iter().take(5).any(|word| CUES.contains(word.text))
 }
@@ -171,7 +171,7 @@ fn apart_start(view: &View<'_>, mut start: usize) -> usize {
     if is_preposition && start < first { start + 2 } else { start }
 }
 
-/// Whether a byte is a whole character of a mailbox: bytes of longer ones are not ASCII.
+/// Returns whether a byte is a whole character of a mailbox: bytes of longer ones are not ASCII.
 fn is_single(byte: u8) -> bool {
     is_mailbox_char(char::from(byte)) && byte.is_ascii()
 }

@@ -148,7 +148,7 @@ fn with_letter(view: &View<'_>, number: &Number) -> Range<usize> {
     number.range.clone()
 }
 
-/// Whether letters or digits go on behind a number, so that it is part of a code.
+/// Returns whether letters or digits go on behind a number, so that it is part of a code.
 fn continues(view: &View<'_>, end: usize) -> bool {
     let next = view.byte(end);
     next == b'%' || next == b'_' || (next.is_ascii_lowercase() && view.byte(end + 1).is_ascii_digit())

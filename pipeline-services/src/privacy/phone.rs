@@ -44,7 +44,7 @@ static BEHIND: LazyLock<Words> = LazyLock::new(|| {
     words("ext extension anexo anx interno int ramal whatsapp whats wsp wpp wp cel celular zap movil")
 });
 
-/// How clearly the words around a number say that it is a telephone number.
+/// Strength of the words around a number as a hint that it is a telephone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cue {
     /// They say that it is something else.
@@ -100,7 +100,8 @@ fn paper_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
     None
 }
 
-/// Whether a number has too few signs to be told by its form: then a word before it counts more.
+/// Returns whether a number has too few signs to be told by its form: then a word before it counts
+/// more.
 fn is_plain(number: &Number) -> bool {
     number.groups.len() < 3
 }
@@ -162,7 +163,7 @@ fn next_number(view: &View<'_>, run: &Number, first: usize) -> usize {
         .unwrap_or(run.groups.len())
 }
 
-/// Whether what stands between two groups can part two numbers of a list.
+/// Returns whether what stands between two groups can part two numbers of a list.
 fn parts(gap: &str) -> bool {
     gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
 }
@@ -179,7 +180,7 @@ fn lead(view: &View<'_>, start: usize) -> usize {
         .map_or(0, str::len)
 }
 
-/// Whether a number continues a list of telephone numbers: `Tel. 4555-2115 / 4555-2116`.
+/// Returns whether a number continues a list of telephone numbers: `Tel. 4555-2115 / 4555-2116`.
 fn follows_phone(view: &View<'_>, start: usize, found: &Found) -> bool {
     let before = view.behind(start, 9);
     let rest = before.trim_end_matches(|sign: char| " /-,;|\n".contains(sign));
@@ -242,7 +243,7 @@ fn cue_behind(view: &View<'_>, end: usize) -> Cue {
     }
 }
 
-/// Whether a number goes on from a word, a path or another number, other than from its cue:
+/// Returns whether a number goes on from a word, a path or another number, other than from its cue:
 /// `cel3155550142`.
 fn begins_attached(view: &View<'_>, start: usize, cue: Cue) -> bool {
     if !veto::is_attached(view, start) {
@@ -255,7 +256,7 @@ fn begins_attached(view: &View<'_>, start: usize, cue: Cue) -> bool {
     !(cued || (b"-.,".contains(&sign) && matches!(view.byte_before(start.saturating_sub(1)), b' ' | b'\n')))
 }
 
-/// Whether a word such as "Tel" ends at a place.
+/// Returns whether a word such as "Tel" ends at a place.
 fn is_cue_before(view: &View<'_>, at: usize) -> bool {
     view.words_before(at, 16).first().is_some_and(|word| word.end == at && STRONG.contains(word.text))
 }

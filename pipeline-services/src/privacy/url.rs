@@ -11,7 +11,7 @@ use super::{
     words,
 };
 
-/// What stands for a part of a path that is gone.
+/// Replacement of a part of a path that is gone.
 const GONE: &str = "-";
 
 /// Deepest encoding that is looked through: `%2540` is `%40` is `@`.
@@ -120,7 +120,7 @@ fn is_personal(key: &str, value: &str) -> bool {
     holds(&text) || holds(&value.replace('-', " "))
 }
 
-/// Whether a value is a person's name: two words of the lists, or one given name alone.
+/// Returns whether a value is a person's name: two words of the lists, or one given name alone.
 fn is_name(value: &str) -> bool {
     let folded = crate::text::fold::fold(value);
     let words: Vec<&str> =

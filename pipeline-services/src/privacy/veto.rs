@@ -46,7 +46,8 @@ static UNITS: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
-/// Whether one of the `most` words right before a place, in its sentence, names something else.
+/// Returns whether one of the `most` words right before a place, in its sentence, names something
+/// else.
 pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     let words = view.words_before(at, 40);
     let mut end = at;
@@ -64,7 +65,7 @@ pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     is_money(view, at)
 }
 
-/// Whether a word names a number that is not personal.
+/// Returns whether a word names a number that is not personal.
 pub(super) fn is_name(word: &str) -> bool {
     NAMES.contains(word) || CURRENCIES.contains(word)
 }
@@ -91,7 +92,7 @@ pub(super) fn is_counted(view: &View<'_>, end: usize) -> bool {
     word.is_some_and(|word| UNITS.contains(word) || CURRENCIES.contains(word))
 }
 
-/// Whether a number begins inside a word, a path, a code or a price.
+/// Returns whether a number begins inside a word, a path, a code or a price.
 pub(super) fn is_attached(view: &View<'_>, start: usize) -> bool {
     let before = view.text()[..start].chars().next_back().unwrap_or('\n');
     let removed = before.is_ascii() && is_barrier(before as u8);

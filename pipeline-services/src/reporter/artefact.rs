@@ -74,12 +74,12 @@ impl FormatSet {
         Self { tables, ..self }
     }
 
-    /// How tables are written.
+    /// Dialect of the tables.
     pub fn tables(&self) -> Dialect {
         self.tables
     }
 
-    /// Whether `format` is wanted; the document and the page about the files always are.
+    /// Returns whether `format` is wanted; the document and the page about the files always are.
     pub fn contains(&self, format: Format) -> bool {
         matches!(format, Format::Json | Format::Md) || self.wanted.contains(&format)
     }

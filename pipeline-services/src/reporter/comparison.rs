@@ -38,7 +38,7 @@ pub(super) fn left_out(scope: &Scope) -> Vec<&CountryScope> {
     scope.countries.iter().filter(|country| (1..MIN_GROUP).contains(&country.postings)).collect()
 }
 
-/// Whether the report can say anything of one country compared with the others.
+/// Returns whether the report can say anything of one country compared with the others.
 pub(super) fn compares(scope: &Scope) -> bool {
     scope.countries.len() > 1 && !compared(scope).is_empty()
 }

@@ -187,7 +187,7 @@ fn concentration(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// What is implied and counts nowhere.
+/// Skills that are implied and count nowhere.
 fn implied(document: &ReportDocument, words: Words) -> Option<String> {
     let implied = document.totals.implicit_mentions;
     let all = implied + document.totals.explicit_mentions;

@@ -36,7 +36,7 @@ const SHOWN_SKILLS: usize = 15;
 /// Quotes of each.
 const QUOTES: i64 = 3;
 
-/// What the reporter's settings say about its reports.
+/// Settings of the reporter about its reports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Edition {
     /// Language of the report's own words.
@@ -47,7 +47,7 @@ pub(super) struct Edition {
     pub(super) publication: Publication,
 }
 
-/// What there is to report on.
+/// Amounts that can be reported on.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     postings: u64,
@@ -231,7 +231,7 @@ fn notices(run: &Run, facts: &RunFacts, edition: &Edition, found: Found) -> Vec<
     notices
 }
 
-/// Whether the model says that it was trained on other languages than Spanish.
+/// Returns whether the model says that it was trained on other languages than Spanish.
 fn is_foreign(embed: &EmbedFacts) -> bool {
     !embed.languages.is_empty() && !embed.languages.iter().any(|tag| tag == "es" || tag == "multilingual")
 }

@@ -24,7 +24,7 @@ pub(crate) fn html(document: &ReportDocument) -> Result<String> {
     Ok(fill(PAGE, |name| part(name, document, words, &data)))
 }
 
-/// What stands for a name of the page: a word, one of the files around it, or a section.
+/// Content for a name of the page: a word, one of the files around it, or a section.
 fn part(name: &str, document: &ReportDocument, words: Words, data: &str) -> Option<String> {
     if let Some(key) = name.strip_prefix("w:") {
         return Some(escape(words.get(key)));

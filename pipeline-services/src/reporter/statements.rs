@@ -52,7 +52,7 @@ pub(super) fn cluster_note(document: &ReportDocument, words: Words) -> Option<St
     })
 }
 
-/// What the figures do not mean.
+/// Limits of the figures.
 pub(super) fn limits(document: &ReportDocument, words: Words) -> Vec<String> {
     let ads = words.count(DEVELOPMENT.advertisements);
     let (year, month, day) = DEVELOPMENT.measured;
@@ -118,7 +118,7 @@ pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, Str
     ]
 }
 
-/// What the publisher said, or the words for its absence.
+/// A value that the publisher gave, or the words for its absence.
 fn stated(words: Words, value: Option<&str>, missing: &str) -> String {
     let value = value.map(str::trim).filter(|value| !value.is_empty());
     value.unwrap_or_else(|| words.get(missing)).to_owned()

@@ -25,7 +25,7 @@ pub(crate) const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
 
 /// A vector map of more elements than this is slower to show than a picture of it.
 const VECTOR_LIMIT: usize = 2_500;
-/// Where on a page of ordinary length the tables of a printed report end.
+/// Rows of the tables of a printed report.
 const LIMITS: Limits = Limits {
     skills: 40,
     country_skills: 15,
@@ -111,7 +111,7 @@ fn list(folders: &[PathBuf]) -> String {
     shown.join(" or ")
 }
 
-/// What a template reads as `/report.json`.
+/// Content of `/report.json`, as a template reads it.
 #[derive(Serialize)]
 struct TemplateData<'a> {
     document: &'a ReportDocument,

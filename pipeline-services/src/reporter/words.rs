@@ -206,7 +206,7 @@ impl Words {
         fill(self.get(&key), |name| (name == "n").then(|| self.count(count)))
     }
 
-    /// What made a figure: the name of a model as it is, a rule set by its word.
+    /// The maker of a figure: the name of a model as it is, a rule set by its word.
     pub(crate) fn maker(&self, name: &str) -> String {
         self.table.get(&format!("maker.{name}")).map_or_else(|| name.to_owned(), Clone::clone)
     }

@@ -30,7 +30,7 @@ pub(crate) fn canonical(url: &Url) -> Url {
 )]
 pub(crate) struct BadBase(String);
 
-/// Where a portal of a country is served: its real address, or another one that stands for it.
+/// Address of a portal of a country: the real one, or another one that stands for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
     real: Url,
@@ -73,7 +73,7 @@ impl Base {
         self
     }
 
-    /// Whether another address stands for the real one.
+    /// Returns whether another address stands for the real one.
     pub(crate) fn is_replaced(&self) -> bool {
         self.replaced
     }

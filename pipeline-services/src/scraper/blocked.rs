@@ -49,7 +49,7 @@ fn beginning(text: &str) -> &str {
     &text[..end]
 }
 
-/// What a page without a single ad is.
+/// Kind of a page without a single ad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Barren {
     /// The portal refuses us.

@@ -28,14 +28,14 @@ use progress::Walk;
 pub(crate) use progress::{Cursor, Found, PageCursor, PageDone};
 pub(crate) use report::{CrawlError, CrawlReport, Fate, StopReason};
 
-/// What a crawl should do.
+/// Options of a crawl.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CrawlOptions {
     /// ISO 3166-1 alpha-2.
     pub country: String,
     /// Address that stands for the portal's own, e.g. `http://127.0.0.1:8080/{portal}/{country}`.
     pub base_url: Option<String>,
-    /// What to search for; the portal file's own queries when empty.
+    /// Queries; the portal file's own when empty.
     pub queries: Vec<String>,
     /// Listing pages at most; the portal file's limit when absent, and never more than that.
     pub max_pages: Option<u32>,
@@ -51,14 +51,14 @@ pub(crate) struct CrawlOptions {
     pub details_at_once: Option<usize>,
     /// An operator answers for visiting a portal whose file says `ask`; stands in the report.
     pub without_permission: bool,
-    /// Where an earlier crawl was interrupted; the beginning when absent.
+    /// Place at which an earlier crawl was interrupted; the beginning when absent.
     pub from: Option<Cursor>,
 }
 
 /// Detail pages asked for at once when nobody says so.
 const DETAILS_AT_ONCE: usize = 8;
-/// Failed ads in a row after which a crawl ends. A choice: a page or two of listings, after which it
-/// is the portal that has changed and not its ads.
+/// Failed ads in a row after which a crawl ends. A choice: a page or two of listings, after which
+/// it is the portal that has changed and not its ads.
 const FAILURES_IN_A_ROW: u32 = 20;
 
 /// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver
@@ -123,7 +123,7 @@ fn prepare(portal: &Portal, options: &CrawlOptions) -> Result<Base, (StopReason,
     Ok(base)
 }
 
-/// What the parallel pieces of a crawl share.
+/// State that the parallel pieces of a crawl share.
 #[derive(Clone, Copy)]
 struct Visit<'a> {
     place: Place<'a>,
@@ -143,7 +143,7 @@ struct Crawl<'a, 'r> {
     failures: u32,
 }
 
-/// What became of a card.
+/// Outcome of a card.
 enum Outcome {
     Posting(Box<NewPosting>),
     Closed,
@@ -152,7 +152,7 @@ enum Outcome {
     Stop(StopReason, CrawlError, Option<Duration>),
 }
 
-/// Where a search goes on.
+/// Continuation of a search.
 enum Next {
     Page(Request),
     End,
@@ -447,7 +447,7 @@ impl Crawl<'_, '_> {
     }
 }
 
-/// What an ad is known by: the portal's id, else its address.
+/// Identity of an ad: the portal's id, else its address.
 fn identity(card: &Fields) -> String {
     card.get("external_id").or_else(|| card.get("url")).cloned().unwrap_or_default()
 }

@@ -50,7 +50,7 @@ const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 /// Redirects followed for robots.txt (RFC 9309 §2.3.1.2).
 const ROBOTS_REDIRECTS: usize = 5;
 
-/// What to fetch.
+/// A request for a page.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     /// Method.
@@ -178,7 +178,7 @@ impl Fetcher {
         hosts.entry(origin).or_insert_with(|| Arc::new(Host::new(authority(url), &self.options))).clone()
     }
 
-    /// Where a redirect leads, if it may be followed there.
+    /// Target of a redirect, if it may be followed there.
     fn follow(&self, hop: &Request, answer: &Answer) -> Result<Url, FetchError> {
         let Some(location) = &answer.location else {
             return Err(refuse(hop, "without saying where to".to_owned()));

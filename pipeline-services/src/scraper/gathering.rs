@@ -30,7 +30,7 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// Characters of an address that a refusal shows.
 const QUOTED: usize = 300;
 
-/// What a visit gathered and has not stored yet.
+/// Finds of a visit that are not stored yet.
 pub(super) struct Gathering<'a> {
     task: &'a Task,
     checkpoints: &'a Checkpoints,

@@ -37,7 +37,7 @@ pub(super) struct Place<'a> {
     pub(super) base: &'a Base,
 }
 
-/// What stands on a listing page.
+/// Content of a listing page.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ListingPage {
     /// Fields of each ad; `url` is an address of the portal.

@@ -15,7 +15,7 @@ struct Rule {
     pattern: String,
 }
 
-/// What a robots.txt says to one agent.
+/// The rules of a robots.txt for one agent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Robots {
     rules: Vec<Rule>,
@@ -54,8 +54,8 @@ impl Robots {
         self.crawl_delay = self.crawl_delay.max(group.crawl_delay);
     }
 
-    /// Whether a path with its query may be fetched: the longest pattern that matches decides, and
-    /// of two equally long ones the one that allows.
+    /// Returns whether a path with its query may be fetched: the longest pattern that matches
+    /// decides, and of two equally long ones the one that allows.
     pub fn allows(&self, path: &str) -> bool {
         let path = normalized(path);
         if path == "/robots.txt" {

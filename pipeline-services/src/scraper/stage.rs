@@ -71,7 +71,7 @@ pub(crate) struct Settings {
     pub base_url: Option<String>,
     /// Web or e-mail address, sent in the user agent, of the person who answers for the visits.
     pub contact: Option<String>,
-    /// What to search for; the portal file's own queries when empty.
+    /// Queries; the portal file's own when empty.
     pub queries: Vec<String>,
     /// Listing pages of a portal in a country at most; 500 when absent.
     pub max_pages: Option<u32>,
@@ -108,8 +108,8 @@ impl ScraperStage {
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
 
-    /// Whether the portal was asked, or an operator answers for the visit, or something else stands
-    /// for the portal.
+    /// Returns whether the portal was asked, or an operator answers for the visit, or something
+    /// else stands for the portal.
     fn may_visit(&self, portal: &Portal) -> bool {
         portal.permission != Permission::Ask
             || self.settings.without_permission
@@ -175,7 +175,7 @@ impl ScraperStage {
         }
     }
 
-    /// What the run's reader should know about a visit that is over.
+    /// The problem of a visit that is over, for the run's reader.
     fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<Problem> {
         // Why a visit failed is reported as the failure of its task.
         let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
@@ -200,7 +200,7 @@ fn unknown(subject: &str) -> StageError {
     StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
 }
 
-/// Whether a list of a run's options has a name; one that is empty has all.
+/// Returns whether a list of a run's options has a name; one that is empty has all.
 fn wanted(list: &[String], name: &String) -> bool {
     list.is_empty() || list.contains(name)
 }

@@ -14,7 +14,7 @@ use crate::store::tasks::Task;
 pub struct Checkpoint {
     /// Task it belongs to.
     pub task: Task,
-    /// What is to be written.
+    /// Part of a task that is to be written.
     pub effect: Effect,
     /// The place from which another worker goes on: the payload of the task from now on.
     pub payload: Value,

@@ -93,7 +93,7 @@ pub(crate) async fn ads(
     .await
 }
 
-/// How many postings name a skill, and how many more only imply it.
+/// Number of postings that name a skill, and of further ones that only imply it.
 ///
 /// # Errors
 /// If the statement fails.

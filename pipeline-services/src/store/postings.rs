@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Page;
 use crate::domain::posting::{NewPosting, Posting};
 
-/// What storing an advertisement did.
+/// Result of storing an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// The text is new.

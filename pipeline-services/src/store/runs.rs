@@ -41,9 +41,9 @@ pub struct RunOptions {
 pub struct Run {
     /// Key.
     pub run_id: Uuid,
-    /// How it is.
+    /// Its state.
     pub state: RunState,
-    /// What was asked for.
+    /// Its options.
     pub options: RunOptions,
     /// Why it failed or is partial; while it goes on, also what it waits for.
     pub problems: Vec<Problem>,
@@ -58,7 +58,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// What each stage worked with and found.
+    /// Facts about each stage.
     ///
     /// # Errors
     /// If a known key holds something of another type.

@@ -15,7 +15,7 @@ use crate::domain::skill::{EnhancedSkill, Makers, Mention};
 /// Namespace of the ids of derived rows: the same row gets the same id on every run.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_4174_8f72_7920_726f_7773);
 
-/// How a stage finished a posting.
+/// Record of a stage that finished a posting.
 #[derive(Debug, Clone)]
 pub struct Finished<'a> {
     /// Posting.
@@ -148,7 +148,7 @@ pub async fn replace_extracted(
     mark(connection, "extract", finished, mentions.len()).await
 }
 
-/// What the enhancer made of a posting.
+/// Result of the enhancer for a posting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Enhanced<'a> {
     /// Skills; the first ones stand for the mentions, in order.

@@ -21,16 +21,16 @@ pub struct Task {
     pub task_id: i64,
     /// Run it belongs to.
     pub run_id: Uuid,
-    /// What is asked for.
+    /// Kind of the work.
     pub kind: MessageKind,
     /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
     /// id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
-    /// How often it was tried before.
+    /// Number of earlier tries.
     pub retry_count: i32,
-    /// How often it may be tried again.
+    /// Number of further tries allowed.
     pub max_retries: i32,
     /// Seconds since it first found that something it depends on is away; none while it does not
     /// wait.
@@ -40,7 +40,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
+    /// Returns whether the task asks for the stage's tasks of a run rather than for work on a
+    /// subject.
     pub fn is_plan(&self) -> bool {
         self.kind == MessageKind::Plan
     }
@@ -56,11 +57,11 @@ impl Task {
 pub struct NewTask {
     /// Stage that will process it.
     pub stage: StageName,
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
 }
 
-/// What a new task is about.
+/// Subject of a new task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A posting; the task goes when the posting does.

@@ -26,7 +26,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
 
-/// What a file of an ESCO folder holds.
+/// Content of a file of an ESCO folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     Concepts { kind: ConceptKind, language: Option<String> },

@@ -78,7 +78,7 @@ pub struct Ranked<'taxonomy> {
     pub score: f32,
 }
 
-/// What a name stands for.
+/// Meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     /// The occupation, or nothing where the words are known to name none.

@@ -82,7 +82,7 @@ fn is_between(character: char) -> bool {
     character.is_whitespace() || is_bullet(character)
 }
 
-/// Whether a sentence ends at this character, and whether the character belongs to it.
+/// For a character at which a sentence ends, whether it belongs to the sentence; else none.
 fn boundary(chars: &[(usize, char)], at: usize) -> Option<bool> {
     let character = chars[at].1;
     let next = chars.get(at + 1).map(|(_, next)| *next);

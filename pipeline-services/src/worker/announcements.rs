@@ -15,11 +15,11 @@ use crate::{
 /// tries to listen. A choice: it only bounds what a lost announcement costs.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What was announced to a process.
+/// Announcements to a process.
 #[derive(Debug)]
 pub struct Announcements(BTreeMap<StageName, watch::Sender<u64>>);
 
-/// What was announced to a worker since it last looked.
+/// Announcements to a worker since it last looked.
 pub(super) struct Ear(watch::Receiver<u64>);
 
 impl Default for Announcements {

@@ -20,7 +20,7 @@ pub(crate) const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 /// Times that a test or an operator may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a claimed task stays its worker's without a heartbeat.
+    /// Time for which a claimed task stays its worker's without a heartbeat.
     pub lease: Duration,
     /// First delay of a retry; each further one doubles.
     pub backoff: Duration,

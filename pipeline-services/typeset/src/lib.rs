@@ -43,7 +43,7 @@ const REPORT_TEMPLATE: &str = include_str!("../../reports/report.typ");
 /// Names of the templates that are part of the program.
 pub const BUILTIN_TEMPLATES: &[&str] = &["report"];
 
-/// Where the markup comes from.
+/// Source of the markup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Template {
     /// One of [`BUILTIN_TEMPLATES`].
@@ -84,7 +84,7 @@ impl Template {
     }
 }
 
-/// What to typeset.
+/// Input of the typesetter.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// The markup.
@@ -111,7 +111,7 @@ pub struct Typeset {
     /// How far down each page its content reaches, as a share of the page's height; what stands in
     /// the lowest [`FOOT`] of a page is no content.
     pub depths: Vec<f64>,
-    /// What the typesetter warned of, one message each.
+    /// Warnings of the typesetter, one message each.
     pub warnings: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ pub enum TypesetError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Answer of the system.
         source: std::io::Error,
     },
     /// The data is not JSON.

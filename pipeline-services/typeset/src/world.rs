@@ -21,7 +21,7 @@ use crate::glyphs::make_printable;
 const DATA_PATH: &str = "report.json";
 const ASSETS_PREFIX: &str = "assets/";
 
-/// What a [`FileWorld`] is made of.
+/// Parts of a [`FileWorld`].
 pub(crate) struct Inputs<'a> {
     /// File name and text of the template.
     pub main: (String, String),

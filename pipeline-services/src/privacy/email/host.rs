@@ -44,7 +44,7 @@ static TELLING_HOST: LazyLock<Regex> = LazyLock::new(|| compiled(&format!("^(?:{
 
 /// A domain in the text.
 pub(super) struct Domain {
-    /// Where it ends.
+    /// Its end.
     pub(super) end: usize,
     /// Whether it has labels at all, with a dot in some form between them.
     pub(super) has_dot: bool,
@@ -56,12 +56,12 @@ pub(super) struct Domain {
     pub(super) is_mail_host: bool,
 }
 
-/// Whether a folded text begins with a mail host.
+/// Returns whether a folded text begins with a mail host.
 pub(super) fn is_mail_host(text: &str) -> bool {
     HOST.is_match(text)
 }
 
-/// Whether the mail host at a place is one that no other name ends with.
+/// Returns whether the mail host at a place is one that no other name ends with.
 pub(super) fn is_telling(view: &View<'_>, at: usize) -> bool {
     TELLING_HOST.is_match(view.ahead(at, 16))
 }
@@ -144,7 +144,7 @@ fn glued_ending(view: &View<'_>, at: usize, label: &str) -> Option<usize> {
     })
 }
 
-/// Whether something else begins with the rest of a label: a sign, a digit, or a word with a capital.
+/// Returns whether the rest of a label begins something else: a sign, a digit or a capital.
 fn turns(view: &View<'_>, at: usize, rest: &str) -> bool {
     let word = view.is_upper(at) && rest.chars().nth(1).is_some() && !view.is_upper(at + 1);
     rest.chars().next().is_some_and(|next| !next.is_alphabetic()) || word

@@ -22,7 +22,7 @@ const GAP: f64 = 8.0;
 /// Height of all rows together: with a heading, a legend and the axis less than half a page.
 const ROWS_ROOM: f64 = 365.0;
 
-/// What stands where in a bar chart.
+/// Contents of a bar chart.
 struct Bars {
     title: String,
     axis: String,

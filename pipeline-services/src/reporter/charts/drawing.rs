@@ -138,7 +138,7 @@ fn outline((x, y): (f64, f64), r: f64, corners: &[(f64, f64)]) -> String {
     format!("M{}Z", at.join("L"))
 }
 
-/// How a line of text looks.
+/// Look of a line of text.
 #[derive(Clone, Copy)]
 pub(super) struct Style {
     pub(super) size: u32,

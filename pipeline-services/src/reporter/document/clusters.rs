@@ -26,7 +26,7 @@ pub struct ClusterSection {
     pub points: Vec<MapPoint>,
 }
 
-/// How good the clusters are.
+/// Quality of the clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterMetrics {

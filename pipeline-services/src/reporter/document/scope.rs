@@ -52,7 +52,7 @@ pub enum Filter {
     },
     /// Only the texts that were stored first.
     First {
-        /// How many of them.
+        /// Their number.
         postings: u64,
     },
 }

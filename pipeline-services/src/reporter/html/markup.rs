@@ -35,7 +35,7 @@ pub(super) fn link(url: Option<&str>, html: &str) -> String {
     }
 }
 
-/// How a column looks.
+/// Look of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     /// Text, and the name of its row.

@@ -33,7 +33,7 @@ pub(crate) struct PageCursor {
     pub url: Option<String>,
 }
 
-/// What a crawl sends.
+/// A message of a crawl.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A search begins or goes on: what follows is of this query.

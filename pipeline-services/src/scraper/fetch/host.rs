@@ -51,7 +51,7 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the host may be asked at all.
+    /// Checks that the host may be asked at all.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let mut state = self.state();
         if let Some((until, reason)) = state.blocked

@@ -56,7 +56,7 @@ impl Reach {
         Self::Public { own: own.iter().map(place).collect() }
     }
 
-    /// Whether the address was named by the operator, so that nothing is judged.
+    /// Returns whether the address was named by the operator, so that nothing is judged.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         match self {
             Self::Public { own } => own.contains(&place(url)),
@@ -78,7 +78,8 @@ pub(super) struct Inside {
     address: IpAddr,
 }
 
-/// Whether an address is one of the public internet. What carries an IPv4 address is judged by it.
+/// Returns whether an address is one of the public internet. What carries an IPv4 address is judged
+/// by it.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -91,7 +92,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !INSIDE_V4.iter().any(|(network, length)| agree(address, u32::from_be_bytes(*network), *length))
 }
 
-/// Whether two addresses have their first bits in common.
+/// Returns whether two addresses have their first bits in common.
 fn agree(left: u32, right: u32, bits: u32) -> bool {
     (left ^ right) >> (32 - bits) == 0
 }

@@ -317,7 +317,7 @@ fn expected(reader: &mut Reader<'_>) -> BTreeMap<String, f64> {
     expected
 }
 
-/// What only the file as a whole can be wrong about.
+/// Checks what only the file as a whole can be wrong about.
 fn check_whole(portal: &Portal, problems: &Problems) {
     let fields = portal.fields();
     for needed in ["description", "title"].into_iter().filter(|field| !fields.contains(field)) {

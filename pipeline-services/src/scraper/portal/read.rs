@@ -14,7 +14,7 @@ use toml::{Table, Value};
 pub struct Problem {
     /// Place in the file, e.g. `listing.fields.title.css`.
     pub key: String,
-    /// What is wrong and what is allowed.
+    /// The mistake, and the values that are allowed.
     pub message: String,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         Self { table, place: place.to_owned(), problems, known: Vec::new() }
     }
 
-    /// Where a key stands.
+    /// Place of a key.
     pub(super) fn key(&self, key: &str) -> String {
         if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
     }

@@ -29,7 +29,7 @@ pub(crate) const FIELDS: [&str; 11] = [
     "url",
 ];
 
-/// What is read of an element.
+/// The part of an element that is read.
 #[derive(Debug, Clone)]
 pub(in crate::scraper) enum Reading {
     /// Its text, blanks collapsed.

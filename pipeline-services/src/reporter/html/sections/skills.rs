@@ -92,7 +92,7 @@ fn head(document: &ReportDocument, words: Words) -> String {
     out
 }
 
-/// Whether counts of countries stand side by side in the table.
+/// Returns whether counts of countries stand side by side in the table.
 fn shows_countries(document: &ReportDocument) -> bool {
     document.scope.countries.len() > 1 && compared(&document.scope).len() > 1
 }
