@@ -224,6 +224,7 @@ fn position(stored: Option<i32>) -> Option<u32> {
 /// The values of objects in the order of the columns.
 fn ordered(objects: Vec<Value>, columns: &[&str]) -> Vec<Row> {
     let mut rows = Vec::new();
+    // Taken rather than cloned: texts of postings are long.
     for mut object in objects {
         rows.push(columns.iter().map(|column| object[*column].take().into()).collect());
     }

@@ -141,6 +141,7 @@ impl Orchestrator {
     pub async fn tick(&self) -> SqlResult<()> {
         let active = runs::active(&mut *self.pool.acquire().await?).await?;
         for run_id in active {
+            // A run whose rows this version cannot read must not keep the others from moving.
             if let Err(error) = self.move_run(run_id).await {
                 tracing::warn!(run.id = %run_id, error.message = chain(&error), "a run could not be moved");
             }
@@ -151,6 +152,7 @@ impl Orchestrator {
     async fn move_run(&self, run_id: Uuid) -> SqlResult<()> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
+        // Without the lock another process moves the run right now, and nothing is left to do here.
         if runs::lock(&mut transaction, run_id).await? {
             self.advance(&mut transaction, run_id).await?;
         }

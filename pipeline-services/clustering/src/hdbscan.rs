@@ -106,6 +106,8 @@ pub struct Clustering {
 /// the setting out of range, [`ClusteringError::Engine`] repeats what the crate refused.
 pub fn hdbscan(points: Matrix<'_>, params: &HdbscanParams) -> Result<Clustering, ClusteringError> {
     params.check()?;
+    // Checked before an engine starts: with a NaN the order of distances would contradict
+    // itself.
     points.check_finite()?;
     let rows = points.rows();
     let (labels, probabilities) = if rows < params.min_cluster_size {

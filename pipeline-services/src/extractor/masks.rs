@@ -35,6 +35,8 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
     addresses(tokens, &mut masks);
     companies(tokens, patterns, &mut masks);
     let bounds = bounds(sentence);
+    // One pass finds the phrases of every rule; reading the text once for each would take rules
+    // times words.
     let mut found: Vec<Vec<Match>> = vec![Vec::new(); patterns.unasked.len() * Role::ALL.len()];
     for phrase in patterns.unasked_phrases.find(tokens) {
         found[phrase.payload as usize].push(phrase);

@@ -413,6 +413,8 @@ impl UnaskedSource {
 
 fn unasked_phrases(rules: &[UnaskedSource]) -> Trie {
     let mut trie = Trie::default();
+    // Rule and role share the payload, so that one pass over the text finds the phrases of all
+    // rules.
     for (place, rule) in rules.iter().enumerate() {
         for role in Role::ALL {
             let payload = (place * Role::ALL.len()) as u32 + role as u32;

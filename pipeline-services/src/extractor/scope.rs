@@ -129,6 +129,8 @@ impl<'a> Scope<'a> {
     /// words, none longer than `longest`.
     pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate], longest: usize) -> bool {
         let named = is_technical(candidate);
+        // Only names near enough are looked at: a text that repeats one name would be compared with
+        // itself otherwise.
         let from = sure.partition_point(|other| other.first + longest + NEIGHBOURS < candidate.first);
         let mut around = sure[from..].iter().take_while(|other| other.first <= candidate.end + NEIGHBOURS);
         let asked = !named && self.section(candidate.first) == "requirements";

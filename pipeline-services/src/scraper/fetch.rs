@@ -147,6 +147,8 @@ impl Fetcher {
         loop {
             let host = self.host(&hop.url);
             host.raise(request.min_delay);
+            // At every hop: a redirect may lead to a path, or a host, that its own robots.txt
+            // closes.
             self.ask_robots(&host, &hop, tally).await?;
             let answer = self.patiently(&host, &hop, self.options.total_timeout, tally).await?;
             if !answer.is_redirect() {
@@ -159,6 +161,8 @@ impl Fetcher {
             }
             visited.push(canonical(&next));
             tally.add(|counters| counters.redirects += 1);
+            // Only 307 and 308 keep method and body (RFC 9110, 15.4); browsers turn the others into
+            // GET, and portals count on it.
             if !matches!(answer.status, 307 | 308) {
                 (hop.method, hop.body) = (Method::Get, None);
             }

@@ -61,6 +61,7 @@ pub(crate) async fn reserve(
     // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom
     // meet.
     let group = |hash: &&str| i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4;
+    // Sorted, so that two batches take the locks they share in the same order.
     let groups: Vec<i32> = hashes.iter().map(group).collect::<BTreeSet<_>>().into_iter().collect();
     sqlx::query!(
         r#"select pg_advisory_xact_lock($1, item) as "locked" from unnest($2::int[]) as item"#,

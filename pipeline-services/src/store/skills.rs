@@ -174,6 +174,8 @@ pub(crate) async fn replace_enhanced(
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
         .await?;
+    // Replaced as a whole: what an earlier version of the rules made must not stand next to what
+    // this one makes.
     sqlx::query!("delete from enhanced_skills where job_id = $1", job_id).execute(&mut *connection).await?;
     register(&mut *connection, skills).await?;
     let ids: Vec<Uuid> = (0..skills.len()).map(|index| enhancement_id(job_id, index)).collect();

@@ -287,7 +287,7 @@ fn unescaped(chars: &[(usize, char)], at: usize) -> usize {
 fn breaks(gap: &[(usize, char)]) -> bool {
     let mut strong = 0;
     for (_, character) in gap {
-        if matches!(character, ' ' | '\t' | '\u{a0}') {
+        if is_blank(*character) {
             continue;
         }
         if !matches!(character, '-' | '/' | '_' | '&' | '\'' | '’' | '\u{ad}' | '‐' | '‑') {

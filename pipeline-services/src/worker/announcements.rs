@@ -52,6 +52,7 @@ impl Announcements {
         // Something may have been announced before we listened.
         self.0.values().for_each(|stage| stage.send_modify(|count| *count += 1));
         while let Ok(notification) = listener.recv().await {
+            // A stage that this version does not know is skipped: a newer process may announce it.
             let stage = notification.payload().parse::<StageName>();
             if let Some(sender) = stage.ok().and_then(|stage| self.0.get(&stage)) {
                 sender.send_modify(|count| *count += 1);
