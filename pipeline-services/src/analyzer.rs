@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Skills named for a cluster.
+/// Skills named for a cluster: a choice.
 const TOP_SKILLS: usize = 10;
 
 /// Keys of [`Settings`].
@@ -118,6 +118,7 @@ impl AnalyzerStage {
             return Err(StageError::Fail("there are no vectors to cluster".to_owned()));
         };
         let settings = self.settings.clone();
+        // May compute for long: no thread that serves calls or beats leases may do it.
         let work = tokio::task::spawn_blocking(move || cluster(&settings, &model, &skills));
         let clustering = work
             .await
@@ -145,6 +146,8 @@ fn cluster(
         .map(|cluster| describe(cluster, skills))
         .collect();
     let noise = found.labels.iter().filter(|label| label.is_none()).count();
+    // Judged in the space in which they were found: on the map, distances between clusters mean
+    // little.
     let space = Matrix::new(&found.space.coordinates, found.space.dims)?;
     let quality_metrics = QualityMetrics {
         silhouette_score: quality::silhouette(space, &found.labels)?,
@@ -169,7 +172,7 @@ fn umap_params(settings: &Settings) -> umap::UmapParams {
     }
 }
 
-/// What was really used, under the names of the libraries that made the methods known.
+/// The parameters really used, under the names of the libraries that made the methods known.
 fn parameters(settings: &Settings, found: &Partition) -> serde_json::Value {
     let used = found.attempt;
     let selection = match used.selection {
@@ -196,6 +199,7 @@ fn parameters(settings: &Settings, found: &Partition) -> serde_json::Value {
 
 fn describe(cluster: &members::Cluster, skills: &[SkillVector]) -> Cluster {
     let mut members: Vec<&SkillVector> = cluster.members.iter().map(|row| &skills[*row]).collect();
+    // The label breaks ties, so that a cluster keeps its name from one run to the next.
     members.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.label.cmp(&right.label)));
     let names: Vec<&str> = members.iter().map(|skill| skill.label.as_str()).collect();
     Cluster {

@@ -60,7 +60,7 @@ pub(crate) use stages::StageEntry;
 /// Largest message in either direction, decompressed.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
-/// What the services share.
+/// State that the services share.
 #[derive(Clone)]
 pub(crate) struct Services {
     /// Database.
@@ -92,7 +92,7 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// The gRPC port's connections and those of the port beside it, and as many calls as may be
+    /// The gRPC port's connections and those of the port for probes, and as many calls as may be
     /// under way.
     pub(crate) fn new(port: Port, probes: Port, access: access::Access, calls: usize) -> Self {
         let gate = GateLayer::new(access.clone(), Room::new(calls));
@@ -104,7 +104,7 @@ impl Entrance {
         self.probes.clone()
     }
 
-    /// Whether what the process needs answers.
+    /// The flag that says whether the dependencies of the process answer.
     pub(crate) fn ready(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ready)
     }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::inference::{EmbeddingModelInfo, InferenceClient, InferenceError};
 
-/// How much a level keeps, and for how long.
+/// Limits of a level: number and age of its vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Vectors at most; 0 switches the level off.
@@ -117,14 +117,14 @@ impl CachedEmbeddings {
 
     async fn known(&self, keys: Vec<Key>, dimensions: usize) -> Vec<Option<Vec<f32>>> {
         let (levels, count) = (Arc::clone(&self.levels), keys.len());
-        let look = move || keys.iter().map(|key| levels.get(key, dimensions)).collect();
-        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| vec![None; count])
+        let found =
+            tokio::task::spawn_blocking(move || keys.iter().map(|key| levels.get(key, dimensions)).collect());
+        found.await.unwrap_or_else(|_| vec![None; count])
     }
 
     async fn remember(&self, made: Vec<(Key, Vec<f32>)>) {
         let levels = Arc::clone(&self.levels);
-        let put = move || levels.put(made);
-        if let Err(error) = tokio::task::spawn_blocking(put).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || levels.put(made)).await {
             tracing::warn!(error.message = %error, "vectors not remembered");
         }
     }
@@ -204,7 +204,7 @@ impl Disk {
         self.directory.join(format!("{}.f32", hex::encode(key)))
     }
 
-    /// A vector of the right length that is young enough; anything else is as good as absent.
+    /// A vector of the right length that is young enough; anything else counts as absent.
     fn get(&self, key: &Key, dimensions: usize) -> Option<Vec<f32>> {
         let path = self.path(key);
         let age = age(&path)?;

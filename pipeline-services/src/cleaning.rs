@@ -21,7 +21,7 @@ use crate::{
 pub struct Cleaned {
     /// Plain text: paragraphs and list items on lines of their own, single blanks, NFC.
     pub text: String,
-    /// How much personal data gave way to marks, by kind.
+    /// Number of pieces of personal data that became marks, by kind.
     pub entities_removed: BTreeMap<Kind, u32>,
 }
 
@@ -98,7 +98,7 @@ fn visible(character: char) -> Option<char> {
     }
 }
 
-/// What makes two advertisements the same text.
+/// The key under which two advertisements are the same text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Content<'a> {
     /// Title.

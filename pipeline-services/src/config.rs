@@ -81,7 +81,7 @@ impl Role {
         }
     }
 
-    /// Whether the role drives runs and serves the API.
+    /// Returns whether the role drives runs and serves the API.
     pub const fn orchestrates(self) -> bool {
         matches!(self, Self::Orchestrator | Self::All)
     }
@@ -216,8 +216,8 @@ impl Config {
         self.modules.get(stage.service()).cloned().unwrap_or_else(|| default_module(stage))
     }
 
-    /// Whether a process of `role` works on a stage: as its block says; without one, the scraper
-    /// only where it was asked for by name.
+    /// Returns whether a process of `role` works on a stage: as its block says; without one, the
+    /// scraper only where it was asked for by name.
     pub(crate) fn works_on(&self, stage: StageName, role: Role) -> bool {
         match self.modules.get(stage.service()) {
             Some(module) => module.enabled,

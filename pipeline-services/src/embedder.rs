@@ -73,15 +73,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the cache keeps, with its files in `directory`.
+    /// Limits of the cache, with its files in `directory`.
     pub(crate) fn cache(&self, directory: Option<PathBuf>) -> cache::Options {
-        let limits = |entries, seconds| Limits { entries, lifetime: Duration::from_secs(seconds) };
         cache::Options {
             memory: limits(self.memory_entries, self.memory_seconds),
             disk: limits(self.disk_entries, self.disk_seconds),
             directory,
         }
     }
+}
+
+fn limits(entries: usize, seconds: u64) -> Limits {
+    Limits { entries, lifetime: Duration::from_secs(seconds) }
 }
 
 /// Makes one vector for each distinct skill in use.
@@ -184,6 +187,7 @@ impl Stage for Embedder {
         let model = identity(&info);
         let mut connection = self.pool.acquire().await?;
         let row = vectors::find(&mut connection, &model).await?;
+        // A model without a row has no vectors yet, so all of its skills are pending.
         let (pending, up_to_date) = vectors::coverage(&mut connection, row.map(|row| row.model_id)).await?;
         let skipped =
             (pending.is_empty() && up_to_date == 0).then(|| "there are no skills to embed".to_owned());

@@ -18,7 +18,7 @@ use crate::{
     text::sentences::Sentences,
 };
 
-/// What is exported.
+/// The rows of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Rows of `raw_jobs` without `raw_html`.
@@ -140,19 +140,14 @@ impl Pages<'_> {
     async fn next(&mut self) -> SqlResult<Option<Vec<Row>>> {
         let mut connection = self.pool.acquire().await?;
         let columns = columns(self.subject);
-        let ordered = |objects: Vec<Value>| -> Vec<Row> {
-            let row =
-                |mut object: Value| columns.iter().map(|column| object[*column].take().into()).collect();
-            objects.into_iter().map(row).collect()
-        };
         let (rows, next) = match self.subject {
             Subject::Clusters => {
                 let rows = exports::clusters(&mut connection, self.after.1).await?;
-                (ordered(rows.objects), rows.next.map(|skill| (Uuid::nil(), skill)))
+                (ordered(rows.objects, columns), rows.next.map(|skill| (Uuid::nil(), skill)))
             }
             Subject::Postings => {
                 let rows = exports::postings(&mut connection, self.filter, self.after.0).await?;
-                (ordered(rows.objects), rows.next.map(|posting| (posting, 0)))
+                (ordered(rows.objects, columns), rows.next.map(|posting| (posting, 0)))
             }
             Subject::Skills => {
                 let ids = exports::page(&mut connection, self.filter, self.after.0).await?;
@@ -218,9 +213,22 @@ fn skill_row(skill: Skill, posting: &Posting, sentence: Option<String>) -> Row {
 
 /// Place at which a skill was named.
 fn span(skill: &Skill) -> Option<(Field, u32, u32)> {
-    let number = |position: Option<i32>| u32::try_from(position?).ok();
     let field = Field::ALL.into_iter().find(|field| skill.source_field.as_deref() == Some(field.name()))?;
-    Some((field, number(skill.span_start)?, number(skill.span_end)?))
+    Some((field, position(skill.span_start)?, position(skill.span_end)?))
+}
+
+fn position(stored: Option<i32>) -> Option<u32> {
+    u32::try_from(stored?).ok()
+}
+
+/// The values of objects in the order of the columns.
+fn ordered(objects: Vec<Value>, columns: &[&str]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    // Taken rather than cloned: texts of postings are long.
+    for mut object in objects {
+        rows.push(columns.iter().map(|column| object[*column].take().into()).collect());
+    }
+    rows
 }
 
 /// Rows as the bytes of a file.

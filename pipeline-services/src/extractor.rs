@@ -49,7 +49,7 @@ const RULES: u32 = 2;
 /// Candidates below this confidence are not reported.
 const REPORTED: f32 = 0.3;
 
-/// What a served token classifier found.
+/// A find of a served token classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NerEntity {
     /// Field the span counts in.
@@ -75,7 +75,7 @@ pub struct Occupation {
     pub score: f32,
 }
 
-/// What an advertisement asks for.
+/// Skills that an advertisement asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extraction {
     /// `es` or `en`.

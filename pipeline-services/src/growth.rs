@@ -43,7 +43,7 @@ const READINGS: usize = 5;
 
 /// Processor time of this thread.
 fn spent() -> Duration {
-    // The account is brought up to date where the thread gives way.
+    // The account is brought up to date where the thread yields.
     std::thread::yield_now();
     let line = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = line.split(' ').next().and_then(|field| field.parse().ok());

@@ -195,23 +195,12 @@ impl InferenceClient {
     /// was tried.
     pub fn new(options: &Options) -> Result<Self, InferenceError> {
         let Some(address) = &options.address else { return Ok(Self { connection: None, patient: None }) };
-        let connection = |timeout: Option<Duration>| {
-            let server = options.credentials.server(address)?.tuned(|endpoint| {
-                let endpoint = endpoint
-                    .connect_timeout(Duration::from_secs(2))
-                    .http2_keep_alive_interval(Duration::from_secs(10))
-                    .keep_alive_timeout(Duration::from_secs(3));
-                match timeout {
-                    Some(timeout) => endpoint.timeout(timeout),
-                    None => endpoint,
-                }
-            });
-            Ok::<_, InferenceError>(server.connect_lazy())
-        };
-        Ok(Self { connection: Some(connection(Some(REQUEST_TIMEOUT))?), patient: Some(connection(None)?) })
+        let connection = Some(connect(options, address, Some(REQUEST_TIMEOUT))?);
+        let patient = Some(connect(options, address, None)?);
+        Ok(Self { connection, patient })
     }
 
-    /// Whether an address was given.
+    /// Returns whether an address was given.
     pub fn is_configured(&self) -> bool {
         self.connection.is_some()
     }
@@ -256,11 +245,8 @@ impl InferenceClient {
     /// # Errors
     /// If the server does not answer.
     pub async fn classifiers(&self) -> Result<Vec<ClassifierInfo>, InferenceError> {
-        let labels_tokens = |model: &Model| {
-            matches!(model.state(), ModelState::Ready | ModelState::Loading)
-                && model.tasks().any(|task| task == ModelTask::TokenClassification)
-        };
-        let models = self.models().await?.into_iter().filter(labels_tokens);
+        let models = self.models().await?.into_iter();
+        let models = models.filter(|model| is_able(model, ModelTask::TokenClassification));
         Ok(models
             .map(|model| ClassifierInfo {
                 loading: model.state() != ModelState::Ready,
@@ -336,30 +322,53 @@ impl InferenceClient {
     }
 }
 
+/// A connection that is made with the first call: the server may start after us. Keep-alives notice
+/// a server that is gone while an answer without a time limit is awaited.
+fn connect(
+    options: &Options,
+    address: &str,
+    timeout: Option<Duration>,
+) -> Result<Connection, InferenceError> {
+    let server = options.credentials.server(address)?.tuned(|endpoint| {
+        let endpoint = endpoint
+            .connect_timeout(Duration::from_secs(2))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(3));
+        match timeout {
+            Some(timeout) => endpoint.timeout(timeout),
+            None => endpoint,
+        }
+    });
+    Ok(server.connect_lazy())
+}
+
+/// Returns whether a model answers questions of this kind, or will once it is loaded.
+fn is_able(model: &Model, wanted: ModelTask) -> bool {
+    matches!(model.state(), ModelState::Ready | ModelState::Loading)
+        && model.tasks().any(|task| task == wanted)
+}
+
+/// The name of a prompt as requests have it: empty where the model has none of this name.
+fn prompt_name(model: &Model, name: &str) -> String {
+    if model.prompts.contains_key(name) { name.to_owned() } else { String::new() }
+}
+
 /// The model named `wanted` or the default one. Without a default that is ready, another takes its
 /// place only when the default is not on its way: a server that has just started must not give a
 /// run another model than before.
 fn choose_embedding(models: Vec<Model>, wanted: Option<&str>) -> Result<EmbeddingModelInfo, InferenceError> {
     let mut able: Vec<Model> = models
         .into_iter()
-        .filter(|model| {
-            matches!(model.state(), ModelState::Ready | ModelState::Loading)
-                && model.tasks().any(|task| task == ModelTask::Embedding)
-                && wanted.is_none_or(|name| model.name == name)
-        })
+        .filter(|model| is_able(model, ModelTask::Embedding) && wanted.is_none_or(|name| model.name == name))
         .collect();
     able.sort_by_key(|model| (!model.is_default, model.state() != ModelState::Ready));
     let model = able.into_iter().next().ok_or(InferenceError::NoModel)?;
     if model.state() == ModelState::Loading {
         return Err(InferenceError::Loading(model.name));
     }
-    let prompt = |name: &str| match model.prompts.contains_key(name) {
-        true => name.to_owned(),
-        false => String::new(),
-    };
     Ok(EmbeddingModelInfo {
-        passage_prompt: prompt("passage"),
-        query_prompt: prompt("query"),
+        passage_prompt: prompt_name(&model, "passage"),
+        query_prompt: prompt_name(&model, "query"),
         name: model.name.clone(),
         revision: model.revision.clone(),
         dimensions: model.dimensions,

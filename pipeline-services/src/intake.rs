@@ -103,7 +103,7 @@ pub struct Prepared {
     seen_at: DateTime<Utc>,
     /// Pieces of personal data removed, by kind.
     pub removed: BTreeMap<String, u64>,
-    /// What is stored otherwise than it was written; equal texts for equal changes.
+    /// Changes to what was written; equal texts for equal changes.
     pub changed: Vec<String>,
 }
 

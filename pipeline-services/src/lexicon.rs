@@ -76,7 +76,7 @@ pub enum Link {
 }
 
 impl Entry {
-    /// Whether the names are fixed (products, standards), so that they do not inflect.
+    /// Returns whether the names are fixed (products, standards), so that they do not inflect.
     pub fn is_name(&self) -> bool {
         matches!(self.category.as_str(), "technology" | "tool" | "certification" | "language")
     }
@@ -139,7 +139,7 @@ impl Lexicon {
     }
 
     /// Every concept that an entry or a title is linked to by hand, once, with the preferred labels
-    /// that the files name: a small taxonomy for whoever has none.
+    /// that the files name: a small taxonomy for installations without one.
     pub fn concepts(&self) -> &[Concept] {
         &self.concepts
     }

@@ -1,11 +1,16 @@
 //! `pipeline-services ROLE`: the stages and runs of the Labor Market Observatory.
+//!
+//! Parses the command line, starts telemetry and the runtime, and turns the outcome into an exit
+//! status: 0 when the role ended in order, 2 with one line on stderr when it did not. Everything
+//! else is in the library.
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use observatory_pipeline::Cli;
 
-/// How long computations that nobody waits for any more may hold up the end of the process.
+/// How long computations that nobody waits for any longer may hold up the end of the process: a
+/// choice, not noticed by a person and far below any grace period.
 const LAST_WORK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

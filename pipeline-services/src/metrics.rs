@@ -1,4 +1,4 @@
-//! Prometheus metrics of a process over HTTP, and its health beside them: an orchestrator's own
+//! Prometheus metrics of a process over HTTP, and its health with them: an orchestrator's own
 //! gRPC probes speak no TLS.
 //!
 //! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where

@@ -24,7 +24,8 @@ use crate::{
 /// Pause between two looks at the active runs: over its six stages a run loses at most about a
 /// second.
 const TICK: Duration = Duration::from_millis(200);
-/// Longest pause between two looks for lost workers.
+/// Longest pause between two looks for lost workers. A choice: well below the lease of 30 s,
+/// which is what a lost worker costs anyway.
 const REAP: Duration = Duration::from_secs(5);
 
 /// The reason why a run cannot be started.
@@ -140,6 +141,7 @@ impl Orchestrator {
     pub async fn tick(&self) -> SqlResult<()> {
         let active = runs::active(&mut *self.pool.acquire().await?).await?;
         for run_id in active {
+            // A run whose rows this version cannot read must not keep the others from moving.
             if let Err(error) = self.move_run(run_id).await {
                 tracing::warn!(run.id = %run_id, error.message = chain(&error), "a run could not be moved");
             }
@@ -150,6 +152,7 @@ impl Orchestrator {
     async fn move_run(&self, run_id: Uuid) -> SqlResult<()> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
+        // Without the lock another process moves the run right now, and nothing is left to do here.
         if runs::lock(&mut transaction, run_id).await? {
             self.advance(&mut transaction, run_id).await?;
         }
@@ -157,6 +160,9 @@ impl Orchestrator {
     }
 
     async fn advance(&self, connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
+        // In the order of the pipeline: the first stage that is not over decides, and a later one
+        // only starts behind it. A stage that was just closed lets the loop go on, so the next one
+        // is planned in the same tick.
         for progress in runs::progress(connection, run_id).await? {
             let stage = progress.stage;
             match progress.state {
@@ -181,6 +187,7 @@ async fn close_stage(connection: &mut PgConnection, run_id: Uuid, progress: &Sta
             runs::add_problem(connection, run_id, &Problem::of(stage, text)).await?;
         }
     }
+    // A stage without any task has done its work; one whose every task failed has not.
     let worked = progress.done > 0 || progress.up_to_date > 0 || progress.failed == 0;
     let state = if worked { StageState::Done } else { StageState::Failed };
     runs::set_stage(connection, run_id, stage, state).await
@@ -200,8 +207,7 @@ async fn end(connection: &mut PgConnection, run_id: Uuid) -> SqlResult<()> {
 
 /// Succeeded if every stage did all of its work, failed if none did any, else partial.
 fn final_state(stages: &[StageProgress]) -> RunState {
-    let perfect = |stage: &StageProgress| stage.state == StageState::Done && stage.failed == 0;
-    if stages.iter().all(perfect) {
+    if stages.iter().all(|stage| stage.state == StageState::Done && stage.failed == 0) {
         RunState::Succeeded
     } else if stages.iter().any(|stage| stage.state == StageState::Done) {
         RunState::Partial

@@ -1,9 +1,9 @@
 //! Removal of personal data from text.
 //!
 //! E-mail addresses, telephone numbers, numbers of identity papers, taxpayers and accounts,
-//! profiles and handles, and names of persons behind words that introduce them give way to marks
-//! such as `[email]`. Salaries, years, dates, standards, addresses and reference numbers stay.
-//! `docs/ACCURACY.md` says how well.
+//! profiles and handles, and names of persons behind words that introduce them are replaced by
+//! marks such as `[email]`. Salaries, years, dates, standards, addresses and reference numbers
+//! stay. `docs/ACCURACY.md` says how well.
 //!
 //! Every finder reads the text once, from a sign, a label or a digit to both sides and a bounded
 //! way. What one has found the next ones do not read.
@@ -34,7 +34,7 @@ use view::{Of, View};
 
 pub use url::scrub_url;
 
-/// What was removed.
+/// Kind of a removed piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -72,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// What stands in the text instead.
+    /// The mark that replaces it in the text.
     pub const fn mark(self) -> &'static str {
         match self {
             Self::Email => "[email]",
@@ -95,7 +95,7 @@ pub struct Scrubbed {
     pub removed: BTreeMap<Kind, u32>,
 }
 
-/// What was found and where, in places of a [`View`].
+/// Finds with their places in a [`View`].
 type Found = Vec<(Range<usize>, Kind)>;
 
 /// A finder of one kind of personal data, or of a few that look alike.

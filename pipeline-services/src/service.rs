@@ -43,7 +43,7 @@ const SIDE_BY_SIDE: u32 = 8;
 /// Longest time that giving work back may take.
 const GIVE_BACK: Duration = Duration::from_secs(3);
 
-/// Runs what the command line asks for, until it is done or the process is told to stop.
+/// Runs what the command line asks for, until it is done or the process is asked to stop.
 ///
 /// # Errors
 /// If the configuration is not acceptable, an address is taken, or the database cannot be used.
@@ -146,7 +146,7 @@ fn portals(config: &Config) -> Result<Arc<[String]>> {
     Ok(visits::chosen(&settings).map_or(settings.portals, |found| found.into_keys().collect()).into())
 }
 
-/// What several stages share.
+/// State that several stages share.
 struct Parts {
     pool: PgPool,
     embeddings: CachedEmbeddings,
@@ -296,11 +296,13 @@ fn announce(path: &Path, grpc: SocketAddr, metrics: SocketAddr) -> Result<()> {
         "grpc": grpc.to_string(), "metrics": metrics.to_string(), "pid": std::process::id(),
     });
     let scratch = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&scratch)?;
-        file.write_all(text.to_string().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&scratch, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    replace(path, &scratch, text.to_string().as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace(path: &Path, scratch: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(scratch)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(scratch, path)
 }

@@ -24,7 +24,7 @@ impl Dialect {
         if asked { Self::Excel } else { Self::Plain }
     }
 
-    /// What a file begins with.
+    /// The first bytes of a file.
     pub fn mark(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",
@@ -52,12 +52,16 @@ impl Dialect {
         if self == Self::Plain || text.encode_utf16().count() <= CELL {
             return text;
         }
-        let mut units = 0;
-        let fits = |char: &char| {
-            units += char.len_utf16();
-            units < CELL
-        };
-        text.chars().take_while(fits).chain(['…']).collect()
+        let (mut units, mut cut) = (0, String::new());
+        for character in text.chars() {
+            units += character.len_utf16();
+            if units >= CELL {
+                break;
+            }
+            cut.push(character);
+        }
+        cut.push('…');
+        cut
     }
 
     /// A cell with a number, given with a decimal point.

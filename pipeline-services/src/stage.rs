@@ -32,7 +32,7 @@ pub struct Plan {
     pub tasks: Vec<Subject>,
     /// Subjects that need no work.
     pub up_to_date: i64,
-    /// What the stage works with in this run: its section, or nothing.
+    /// Facts about the stage in this run: its section, or nothing.
     pub facts: RunFacts,
     /// The embedding model whose vectors searches and analyses read from now on.
     pub model: Option<ModelIdentity>,
@@ -52,14 +52,14 @@ pub trait Stage: Send + Sync {
     /// Which stage this is.
     fn name(&self) -> StageName;
 
-    /// What has to be done for a run: one task per subject that is not up to date.
+    /// Plans a run: one task for each subject that is not up to date.
     ///
     /// # Errors
     /// If rows or services that the plan needs cannot be read.
     async fn plan(&self, run: &Run) -> Result<Plan, StageError>;
 
-    /// Whether every task takes long and is worked on by itself: a batch of the module is then so
-    /// many tasks side by side.
+    /// Returns whether every task takes long and is worked on by itself: a batch of the module is
+    /// then that many tasks side by side.
     fn works_singly(&self) -> bool {
         false
     }

@@ -105,9 +105,9 @@ where
     text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// Whether a failed statement may succeed when it is repeated: connection trouble, shutdown, lock
-/// or serialisation conflicts, a full disk, a transaction that was given up while its process
-/// slept.
+/// Returns whether a failed statement may succeed when it is repeated: connection trouble,
+/// shutdown, lock or serialisation conflicts, a full disk, a transaction that was given up while
+/// its process slept.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
@@ -118,7 +118,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the statement only met another one at the same rows.
+/// Returns whether the statement only met another one at the same rows.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code.starts_with("40"))
 }

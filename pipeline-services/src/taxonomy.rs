@@ -91,7 +91,7 @@ const GENERIC: [&str; 58] = [
     "work",
 ];
 
-/// What a reader of taxonomy files yields.
+/// Yield of a reader of taxonomy files.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
     /// Concepts in order of first appearance.
@@ -139,7 +139,7 @@ pub enum TaxonomyError {
         path: String,
         /// Line, from 1.
         line: u64,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
     /// A language that was asked for is not there.
@@ -153,9 +153,9 @@ pub enum TaxonomyError {
     /// Nothing was found.
     #[error("no concept in {searched}; expected {expected}")]
     Empty {
-        /// What was searched.
+        /// The place that was searched.
         searched: String,
-        /// What was looked for.
+        /// The content that was expected there.
         expected: &'static str,
     },
 }
@@ -267,34 +267,41 @@ impl Taxonomy {
 
     /// Every label of a skill concept that stands in the text.
     pub fn find(&self, tokens: &Tokens<'_>) -> Vec<Found<'_>> {
-        let found = |found: Match| Found {
+        self.skills.find(tokens).into_iter().map(|found| self.found(&found)).collect()
+    }
+
+    /// A match by its payload: the concept's place, and whether the label is a preferred one.
+    fn found(&self, found: &Match) -> Found<'_> {
+        Found {
             first: found.first,
             end: found.end,
             concept: &self.concepts[(found.payload / 2) as usize],
             preferred: found.payload % 2 == 1,
-        };
-        self.skills.find(tokens).into_iter().map(found).collect()
+        }
     }
 
     /// The occupation of a job title, or `None` where the best candidate is not clearly right. Of
     /// `titles`, which stand above the labels, those count whose concept the taxonomy holds.
     pub fn occupation(&self, title: &str, titles: &Titles) -> Option<Ranked<'_>> {
-        let own = |key: &str| {
-            let found = titles.get(key)?;
-            let concept = match &found.uri {
-                Some(uri) => Some(*self.by_uri.get(uri)?),
-                None => None,
-            };
-            Some(Meaning { concept, extends: found.extends, english: found.english })
-        };
         self.occupations
-            .decide(title, &own)
+            .decide(title, &|key: &str| self.listed(titles, key))
             .map(|(id, score)| Ranked { concept: &self.concepts[id as usize], score })
+    }
+
+    /// The meaning of a listed title; none where its concept is not of this taxonomy.
+    fn listed(&self, titles: &Titles, key: &str) -> Option<Meaning> {
+        let found = titles.get(key)?;
+        let concept = match &found.uri {
+            Some(uri) => Some(*self.by_uri.get(uri)?),
+            None => None,
+        };
+        Some(Meaning { concept, extends: found.extends, english: found.english })
     }
 }
 
-/// Whether a label may be searched for in running text. Alternative labels are often narrower or
-/// vaguer than their concept, so they must resemble a preferred label of their language.
+/// Returns whether a label may be searched for in running text. Alternative labels are often
+/// narrower or vaguer than their concept, so they must resemble a preferred label of their
+/// language.
 fn findable(key: &str, label: &Label, class: &str, preferred: &[(&str, String)]) -> bool {
     if FALSE_FRIENDS.contains(&key) || GENERIC.contains(&key) {
         return false;

@@ -25,7 +25,7 @@ pub(crate) struct Vocabulary {
 /// Key, name and version of the active taxonomy.
 type Active = Option<(i32, String, String)>;
 
-/// Hands out the vocabulary; reads the taxonomy again when another becomes active.
+/// Returns the vocabulary; reads the taxonomy again when another becomes active.
 pub(crate) struct VocabularySource {
     pool: PgPool,
     lexicon: Arc<Lexicon>,

@@ -38,7 +38,7 @@ mod settle;
 /// that a stop is noticed.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Runs one stage until it is told to stop.
+/// Runs one stage until it is asked to stop.
 pub struct Worker {
     stage: Arc<dyn Stage>,
     config: ModuleConfig,
@@ -148,7 +148,11 @@ impl Worker {
                 sleep_or_stop(wait.min(POLL), &stop).await;
                 continue;
             }
+            // Forgotten before the look, not after it: what is announced in between wakes the next
+            // wait.
             ear.forget();
+            // A cut drops the batch: its transactions roll back, and its tasks are given back
+            // below.
             let worked = tokio::select! {
                 worked = self.recover_and_work(trouble > 0) => worked,
                 () = cut.cancelled() => break,
@@ -211,6 +215,8 @@ impl Worker {
             return Ok(BatchReport::default());
         }
         let started = Instant::now();
+        // A plan is completed by itself: it may create thousands of tasks, and must not be repeated
+        // because a batch next to it failed.
         let (plans, work): (Vec<Task>, Vec<Task>) = claimed.into_iter().partition(Task::is_plan);
         let mut report = BatchReport::default();
         for task in plans {
@@ -246,6 +252,7 @@ impl Worker {
                 let reason = format!("stage answered {} of {} tasks", outcomes.len(), batch.len());
                 vec![Err(StageError::Fail(reason)); batch.len()]
             }
+            // No task is the cause of an outage, so none is singled out to be worked on alone.
             Err(error @ StageError::Unavailable { .. }) => vec![Err(error); batch.len()],
             Err(error) if batch.len() == 1 => vec![Err(error)],
             Err(error) => {
@@ -259,6 +266,7 @@ impl Worker {
     /// too long.
     async fn process(&self, batch: &[Task]) -> Result<Vec<Outcome>, StageError> {
         let (checkpoints, mut inbox) = Checkpoints::channel();
+        // A panic is an answer about this batch; the worker, its lease and the other stages go on.
         let work = AssertUnwindSafe(self.stage.process(batch, &checkpoints)).catch_unwind();
         tokio::pin!(work);
         loop {
@@ -268,6 +276,7 @@ impl Worker {
                     let written = self.keep(&checkpoint).await;
                     checkpoint.answer(written);
                 }
+                // The sleep starts again with every turn, so each checkpoint buys the full time.
                 () = tokio::time::sleep(self.silence()) => {
                     let seconds = self.silence().as_secs();
                     return Err(StageError::Retry(format!("no progress within {seconds} s")));
@@ -306,6 +315,8 @@ impl Worker {
                     if let Some(dependency) = missing.take() {
                         self.circuits.close(dependency);
                     }
+                    // A task that ended in another way got past the dependency, so it is back for
+                    // all.
                     return jittered(self.timing.delay(1));
                 }
             }
@@ -341,6 +352,7 @@ impl Worker {
 
 async fn beat(pool: PgPool, worker: Uuid, lease: Duration) {
     loop {
+        // One beat may fail before the lease ends.
         tokio::time::sleep(lease / 3).await;
         let beaten = match pool.acquire().await {
             Ok(mut connection) => tasks::heartbeat(&mut connection, worker, lease).await,

@@ -1,4 +1,6 @@
 //! Turns a run-time number of columns into a compile-time one, so that points are arrays.
+//!
+//! One to eight columns have code of their own; for more, the caller says what happens.
 
 /// Calls `$function::<D>(args)` for the `D` in 1..=8 that equals `$dims`; `$otherwise` beyond.
 macro_rules! with_dims {

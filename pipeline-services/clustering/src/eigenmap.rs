@@ -25,7 +25,7 @@ use crate::{ClusteringError, Matrix};
 const WIDTH: usize = 80;
 /// The most coordinates.
 pub const MAX_COMPONENTS: usize = 60;
-/// Width of the block for up to so many coordinates: the dense part of the work grows with the
+/// Width of the block for up to this many coordinates: the dense part of the work grows with the
 /// width's third power.
 const NARROW: (usize, usize) = (32, 24);
 /// Points per coordinate at least. A cluster takes about one coordinate; more coordinates than

@@ -1,6 +1,11 @@
+//! The one error of this crate.
+//!
+//! Every message says which row, setting or argument was refused and why, so that a caller can pass
+//! it on as it is.
+
 use thiserror::Error;
 
-/// What can be wrong with the numbers or settings handed to this crate.
+/// A fault of the numbers or settings handed to this crate.
 ///
 /// All of these are faults of the input: trying again gives the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -35,7 +40,7 @@ pub enum ClusteringError {
         name: &'static str,
         /// The refused value.
         value: String,
-        /// What would be accepted.
+        /// Values that would be accepted.
         allowed: &'static str,
     },
     /// Two arguments that describe the same rows differ in length.

@@ -92,7 +92,7 @@ pub struct Clustering {
     /// The cluster of each row. Clusters are numbered from 0 by falling size, equal sizes by
     /// their first row.
     pub labels: Vec<Label>,
-    /// How many clusters there are.
+    /// Number of clusters.
     pub clusters: usize,
     /// How firmly each row belongs to its cluster, in [0, 1], 0 for noise: the density at
     /// which it leaves over the cluster's highest. `None` from [`Engine::Crate`].
@@ -106,6 +106,8 @@ pub struct Clustering {
 /// the setting out of range, [`ClusteringError::Engine`] repeats what the crate refused.
 pub fn hdbscan(points: Matrix<'_>, params: &HdbscanParams) -> Result<Clustering, ClusteringError> {
     params.check()?;
+    // Checked before an engine starts: with a NaN the order of distances would contradict
+    // itself.
     points.check_finite()?;
     let rows = points.rows();
     let (labels, probabilities) = if rows < params.min_cluster_size {
@@ -119,6 +121,7 @@ pub fn hdbscan(points: Matrix<'_>, params: &HdbscanParams) -> Result<Clustering,
             }
         }
     };
+    // Both engines number in their own way, which the caller must not be able to tell.
     let (labels, clusters) = canonical(&labels);
     Ok(Clustering { labels, clusters, probabilities })
 }

@@ -1,3 +1,8 @@
+//! Rows of numbers, and the products and distances between them.
+//!
+//! Points are borrowed and never copied. Sums run in 64 bits in a fixed order, so that the same
+//! rows give the same distance on every machine.
+
 use crate::ClusteringError;
 
 /// Row numbers are kept in 32 bits, with the largest value reserved.
@@ -39,7 +44,7 @@ impl<'a> Matrix<'a> {
         self.dims
     }
 
-    /// Whether there are no points.
+    /// Returns whether there are no points.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.values.is_empty()

@@ -1,4 +1,7 @@
 //! Who is in a cluster and who stands for it, measured between the original vectors.
+//!
+//! Labels come from the reduced points, but closeness is judged where nothing was lost. Ties go to
+//! the lower row number, so the result does not depend on threads.
 
 use crate::matrix::{dot, squared_distance};
 use crate::quality::grouped;

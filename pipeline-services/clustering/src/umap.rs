@@ -23,7 +23,7 @@ pub use knn::{Neighbours, nearest_neighbours};
 
 use crate::{ClusteringError, MAX_COORDINATES, Matrix, parallel};
 
-/// How the distance of two input vectors is measured.
+/// Distance of two input vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Metric {
     /// One minus the cosine of the angle, in [0, 2]. For embeddings; their length is ignored.

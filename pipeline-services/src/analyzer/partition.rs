@@ -10,10 +10,11 @@ use observatory_clustering::{
 use super::{Engine, Settings};
 
 /// The largest share of all skills that one cluster may hold. Beyond it the clusters say next to
-/// nothing: "everything" and a few leftovers is what a method gives that found no structure.
+/// nothing: "everything" and a few leftovers is what a method gives that found no structure. The
+/// figure is a choice; docs/RUNS.md says what follows from it.
 pub(super) const MAX_SHARE: f64 = 0.4;
 
-/// What was asked of the engine for a partition.
+/// Parameters of the engine for a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) n_neighbors: usize,
@@ -28,7 +29,7 @@ pub(super) struct Partition {
     /// Coordinates in which the clusters were found.
     pub(super) space: eigenmap::Eigenmap,
     pub(super) labels: Vec<Label>,
-    /// What gave it.
+    /// The attempt that gave it.
     pub(super) attempt: Attempt,
     /// Largest shares of the partitions refused before it, in order.
     pub(super) refused: Vec<f64>,
@@ -85,6 +86,7 @@ pub(super) fn find(vectors: Matrix<'_>, settings: &Settings, limit: f64) -> Resu
     let mut refused = Vec::new();
     let mut space: Option<(usize, eigenmap::Eigenmap)> = None;
     for attempt in attempts(settings) {
+        // Most attempts differ in the tree alone, so the eigenvectors are kept for the next one.
         let known = space.take().filter(|(neighbors, _)| *neighbors == attempt.n_neighbors);
         let map = match known {
             Some((_, map)) => map,

@@ -1,4 +1,7 @@
 //! Who may call what: the scopes of callers and those that the methods need.
+//!
+//! One table holds every method of the package. A caller's rights are a set of scopes, read from
+//! the clients file and printed by the same names.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -6,7 +9,7 @@ use anyhow::{Result, ensure};
 use observatory_server::access::{self, Grants};
 use serde::Deserialize;
 
-/// What a caller may do.
+/// A permission of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scope {
@@ -40,17 +43,18 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = || SCOPES.map(Scope::name).join(", ");
         let found = SCOPES.into_iter().find(|scope| scope.name() == text);
-        found.ok_or_else(|| format!("unknown scope `{text}`; known are {}", known()))
+        found.ok_or_else(|| {
+            format!("unknown scope `{text}`; known are {}", SCOPES.map(Scope::name).join(", "))
+        })
     }
 }
 
-/// What the clients file says of a client.
+/// The entry of a client in the clients file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rights {
-    /// What it may do.
+    /// Its permissions.
     #[serde(default)]
     scopes: BTreeSet<Scope>,
     /// Calls it may make in a minute.
@@ -64,7 +68,7 @@ impl Rights {
         Self { scopes: scopes.into_iter().collect(), calls_per_minute: None }
     }
 
-    /// Whether they suffice for a scope.
+    /// Returns whether they cover a scope.
     pub(crate) fn allow(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
     }
@@ -104,7 +108,7 @@ pub(crate) type Access = access::Access<Rights>;
 /// A method of this package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Method {
-    /// What it needs.
+    /// The scope that it needs.
     pub scope: Scope,
     /// Whether it goes on for as long as its caller likes, or computes for long.
     pub lasts: bool,

@@ -1,4 +1,7 @@
 //! Errors as gRPC statuses with google.rpc details.
+//!
+//! Every status of the services is made here: each has a reason that programs can match, names the
+//! field at fault where there is one, and says when to try again where that can help.
 
 use std::{collections::HashMap, time::Duration};
 

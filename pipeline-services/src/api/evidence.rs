@@ -1,4 +1,7 @@
 //! From a skill to the postings that name it, and the sentences in which they do.
+//!
+//! A skill is found whatever its capitals and accents; one that is unknown is answered with the
+//! labels most like it. Page tokens are opaque to callers.
 
 use observatory_proto::pipeline::v1::{ListSkillAdsRequest, ListSkillAdsResponse, SkillAd};
 use tonic::Status;
@@ -43,7 +46,7 @@ impl Services {
     }
 }
 
-/// Where a page begins: behind nothing, or behind the ad of a token.
+/// The beginning of a page: the first ad, or the one after that of a token.
 fn place(token: &str) -> Result<(String, Uuid), Status> {
     let Some(token) = non_empty(token) else { return Ok((String::new(), Uuid::nil())) };
     let (kind, id) =
@@ -82,14 +85,9 @@ fn choose(text: &str, labels: Vec<String>) -> Result<String, Vec<String>> {
 }
 
 fn message(ad: Ad) -> SkillAd {
-    let number = |position: Option<i32>| position.and_then(|position| u32::try_from(position).ok());
-    let span = number(ad.start).zip(number(ad.end));
-    let part = |(start, end): (u32, u32)| {
-        let text = ad.text.as_deref().unwrap_or_default();
-        let surface = text.chars().skip(start as usize).take(end.saturating_sub(start) as usize).collect();
-        (Sentences::of(text).text_at(start, end).to_owned(), surface)
-    };
-    let (sentence, surface) = span.map(part).unwrap_or_default();
+    let span = position(ad.start).zip(position(ad.end));
+    let text = ad.text.as_deref().unwrap_or_default();
+    let (sentence, surface) = span.map(|span| quote(text, span)).unwrap_or_default();
     SkillAd {
         job_id: ad.job_id.to_string(),
         title: ad.title,
@@ -109,6 +107,16 @@ fn message(ad: Ad) -> SkillAd {
         sentence,
         method: ad.method.iter().flat_map(|names| names.split('+')).map(str::to_owned).collect(),
     }
+}
+
+fn position(stored: Option<i32>) -> Option<u32> {
+    stored.and_then(|position| u32::try_from(position).ok())
+}
+
+/// The sentence around a span, and the span itself.
+fn quote(text: &str, (start, end): (u32, u32)) -> (String, String) {
+    let surface = text.chars().skip(start as usize).take(end.saturating_sub(start) as usize).collect();
+    (Sentences::of(text).text_at(start, end).to_owned(), surface)
 }
 
 #[cfg(test)]

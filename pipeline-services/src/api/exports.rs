@@ -1,4 +1,7 @@
 //! Rows out of the store.
+//!
+//! Rows are sent in chunks while they are read, and a caller that reads slowly slows the query
+//! down: no export is held in memory. An error is the last item of the stream.
 
 use std::pin::Pin;
 

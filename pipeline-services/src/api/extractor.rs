@@ -1,4 +1,7 @@
 //! Skills of advertisements that are not stored.
+//!
+//! One stream is read with one extractor, whatever becomes active meanwhile; an item that cannot be
+//! read gets an error of its own and the stream goes on. Nothing is written to the store.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

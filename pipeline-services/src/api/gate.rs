@@ -1,4 +1,7 @@
 //! The tower layer before every service: who calls, whether they may, and whether there is room.
+//!
+//! A call keeps its room until its answer is sent or dropped. A message that does not arrive within
+//! a minute ends its call, and an answer that is not taken for that long makes room for others.
 
 use std::{
     pin::Pin,
@@ -31,13 +34,13 @@ use super::{
     error,
 };
 
-/// Whoever asks for the health of a process cannot always be given a token, and must not wait for
-/// others.
+/// Path of the health service: a probe cannot always be given a token, and must not wait for other
+/// callers.
 const OPEN: &str = "/grpc.health.v1.Health/";
 /// When to ask again where there was no room.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest that the message of a call may take to arrive, longest time between two of a stream, and
-/// time after which whoever does not take an answer makes room for others.
+/// time after which a caller who does not take an answer makes room for others.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Calls under way at most.
@@ -51,7 +54,7 @@ pub(super) struct Room {
     answers: Arc<Mutex<Vec<Weak<Answering>>>>,
 }
 
-/// How the answer of a call goes out.
+/// An answer on its way out.
 #[derive(Debug, Default)]
 struct Answering {
     /// Of its connection.
@@ -70,24 +73,27 @@ impl Room {
     /// Room for this many calls, a quarter of them calls that last.
     pub(super) fn new(calls: usize) -> Self {
         let lasting = (calls / 4).max(1);
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let limits = (calls, lasting);
-        Self { calls: semaphore(calls), lasting: semaphore(lasting), limits, answers: Arc::default() }
+        Self {
+            calls: Arc::new(Semaphore::new(calls)),
+            lasting: Arc::new(Semaphore::new(lasting)),
+            limits: (calls, lasting),
+            answers: Arc::default(),
+        }
     }
 
     fn answers(&self) -> MutexGuard<'_, Vec<Weak<Answering>>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a call that lasts.
+    /// Remembers a call that lasts.
     fn watch(&self, answering: &Arc<Answering>) {
         let mut answers = self.answers();
         answers.retain(|answer| answer.strong_count() > 0);
         answers.push(Arc::downgrade(answering));
     }
 
-    /// Makes room, where it can be made: the connection goes of whoever has not taken what it asked
-    /// for for longest.
+    /// Makes room, where it can be made: closes the connection whose caller has left its answer
+    /// waiting for longest.
     fn make(&self) {
         let answers: Vec<_> = self.answers().iter().filter_map(Weak::upgrade).collect();
         let stalled = answers.iter().filter_map(|answer| {
@@ -103,23 +109,27 @@ impl Room {
     }
 
     fn enter(&self, lasts: bool) -> Result<Place, Status> {
-        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
         let lasting = match lasts {
             true => {
                 let place = take(&self.lasting);
                 if place.is_none() {
                     self.make();
                 }
-                let full =
-                    || format!("{} calls that last are under way, as many as are taken", self.limits.1);
-                Some(place.ok_or_else(|| error::busy("OVERLOADED", full(), AGAIN))?)
+                Some(place.ok_or_else(|| full("calls that last", self.limits.1))?)
             }
             false => None,
         };
-        let full = || format!("{} calls are under way, as many as are taken", self.limits.0);
-        let call = take(&self.calls).ok_or_else(|| error::busy("OVERLOADED", full(), AGAIN))?;
+        let call = take(&self.calls).ok_or_else(|| full("calls", self.limits.0))?;
         Ok(Place { _call: call, _lasting: lasting })
     }
+}
+
+fn take(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(room).try_acquire_owned().ok()
+}
+
+fn full(what: &str, limit: usize) -> Status {
+    error::busy("OVERLOADED", format!("{limit} {what} are under way, as many as are taken"), AGAIN)
 }
 
 /// A call's room, given back when its answer is over.
@@ -152,8 +162,8 @@ impl GateLayer {
                 permit(&client, method.scope, path)?;
                 method
             }
-            // Reflection is for every client; whatever else is not of this package is told so by
-            // tonic.
+            // Reflection is for every client; tonic answers for any other path outside of this
+            // package.
             None => Method { scope: Scope::Read, lasts: true },
         };
         client.check().map_err(|exhausted| {

@@ -1,4 +1,7 @@
 //! What the analyses say.
+//!
+//! Reads only: search by meaning, demand, evidence and clusters. Vectors of another revision than
+//! the served model's are refused rather than compared.
 
 use observatory_proto::pipeline::v1::{
     Cluster as ClusterMessage, GetClusterRequest, GetClusterResponse, ListClustersRequest,

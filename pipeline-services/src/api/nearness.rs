@@ -2,7 +2,7 @@
 //!
 //! Every text has a nearest skill, and cosines of one model are not those of another:
 //! multilingual-e5-small gives strings of random letters .84 to .92 to the nearest of 1,618 skills,
-//! and wordings of skills .89 and more. So the same model embeds some such strings beside each
+//! and wordings of skills .89 and more. So the same model embeds some such strings with each
 //! query. A query is near something when a skill comes nearer than the nearest of them did, or
 //! shares a word with it; what is nearer than they are on average is listed then. Of 210 other
 //! strings of random letters 91 % were near nothing, of 50 wordings of skills 49 were near one
@@ -15,7 +15,7 @@ const STRINGS: u64 = 24;
 /// Letters at the beginning that make two words one for this purpose: "soldar", "soldadura".
 const STEM: usize = 4;
 
-/// What strings without meaning reach under a model.
+/// Cosines that strings without meaning reach under a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     mean: f64,
@@ -47,13 +47,9 @@ impl Scale {
     }
 }
 
-/// Whether a word of one text begins like a word of the other, or is one, however short.
+/// Returns whether a word of one text begins like a word of the other, or is one, however short.
 fn share_a_word(text: &str, skill: &str) -> bool {
     let (text, skill) = (Tokens::new(text), Tokens::new(skill));
-    let stem = |word: &str| word.char_indices().nth(STEM).map(|(end, _)| word[..end].to_owned());
-    let words = |tokens: &Tokens<'_>| -> Vec<String> {
-        (0..tokens.len()).map(|index| tokens.folded(index).to_owned()).collect()
-    };
     let (ours, theirs) = (words(&text), words(&skill));
     ours.iter().any(|ours| {
         theirs.iter().any(|theirs| match (stem(ours), stem(theirs)) {
@@ -64,22 +60,42 @@ fn share_a_word(text: &str, skill: &str) -> bool {
     })
 }
 
+/// The beginning of a word that is longer than it.
+fn stem(word: &str) -> Option<&str> {
+    word.char_indices().nth(STEM).map(|(end, _)| &word[..end])
+}
+
+fn words(tokens: &Tokens<'_>) -> Vec<String> {
+    (0..tokens.len()).map(|index| tokens.folded(index).to_owned()).collect()
+}
+
 /// Always the same strings, so that their vectors are remembered: one word of 4 to 14 letters,
 /// every third time two.
 pub(super) fn meaningless() -> Vec<String> {
-    let mut state = 0x0B5E_u64;
-    let mut below = |bound: u64| {
-        // Knuth's linear congruential generator (MMIX); its high bits are good enough for letters.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % bound
-    };
-    let mut word =
-        |length: u64| -> String { (0..length).map(|_| char::from(b'a' + below(26) as u8)).collect() };
-    let text = |index: u64| match index % 3 {
-        2 => format!("{} {}", word(5), word(7)),
-        _ => word(4 + index % 11),
-    };
-    (0..STRINGS).map(text).collect()
+    let mut letters = Letters(0x0B5E);
+    let mut texts = Vec::new();
+    for index in 0..STRINGS {
+        texts.push(match index % 3 {
+            2 => format!("{} {}", letters.word(5), letters.word(7)),
+            _ => letters.word(4 + index % 11),
+        });
+    }
+    texts
+}
+
+/// Letters in an order that looks random: Knuth's linear congruential generator (MMIX), whose high
+/// bits are good enough for that.
+struct Letters(u64);
+
+impl Letters {
+    fn letter(&mut self) -> char {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + ((self.0 >> 33) % 26) as u8)
+    }
+
+    fn word(&mut self, length: u64) -> String {
+        (0..length).map(|_| self.letter()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -104,15 +104,14 @@ fn state_of(message: StateMessage) -> Option<RunState> {
 }
 
 fn progress_message(progress: &StageProgress) -> ProgressMessage {
-    let count = |value: i64| value.unsigned_abs();
     ProgressMessage {
         stage: progress.stage.to_string(),
         state: progress.state.to_string(),
-        ready: count(progress.ready),
-        running: count(progress.running),
-        done: count(progress.done),
-        failed: count(progress.failed),
-        up_to_date: count(progress.up_to_date),
+        ready: progress.ready.unsigned_abs(),
+        running: progress.running.unsigned_abs(),
+        done: progress.done.unsigned_abs(),
+        failed: progress.failed.unsigned_abs(),
+        up_to_date: progress.up_to_date.unsigned_abs(),
         started_at: progress.started_at.map(timestamp),
         finished_at: progress.finished_at.map(timestamp),
     }

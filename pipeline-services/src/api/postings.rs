@@ -1,4 +1,7 @@
 //! Stored postings: import, listing, countries.
+//!
+//! An import stores batch by batch: what was stored stays when it is interrupted, sending it again
+//! changes nothing, and equal problems of many lines are reported once.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,7 +24,7 @@ use crate::{
 
 /// Advertisements stored in one transaction.
 const BATCH: usize = 200;
-/// Kinds of refusals, and of changes, that are told one by one.
+/// Kinds of refusals, and of changes, that are reported one by one.
 const REPORTED: usize = 100;
 /// Postings that a dry run shows.
 const PREVIEWS: usize = 3;
@@ -53,14 +56,15 @@ impl Told {
     }
 
     fn finish(self) -> Vec<ImportError> {
-        let one = |(mut error, values): (ImportError, Vec<String>)| {
+        let mut errors = Vec::new();
+        for (mut error, values) in self.found {
             let others: Vec<String> = values.iter().skip(1).map(|value| format!("`{value}`")).collect();
             if !others.is_empty() {
                 error.message.push_str(&format!("; also {}", others.join(", ")));
             }
-            error
-        };
-        self.found.into_iter().map(one).collect()
+            errors.push(error);
+        }
+        errors
     }
 }
 
@@ -78,7 +82,7 @@ struct Waiting {
 struct Import<'a> {
     services: &'a Services,
     countries: Arc<[String]>,
-    /// What the first request said; none before it.
+    /// Choice of the first request; none before it.
     dry_run: Option<bool>,
     waiting: Vec<Waiting>,
     /// Texts of a dry run so far.

@@ -1,4 +1,7 @@
 //! Personal data in what is stored.
+//!
+//! Runs the removal again and sends running totals. A caller that leaves ends it after the batch in
+//! hand; a slow one only misses totals on the way.
 
 use std::pin::Pin;
 

@@ -1,4 +1,7 @@
 //! Reports and their files.
+//!
+//! Directories are resolved below the reporter's own, so that no request reads or writes elsewhere.
+//! A new report of a run replaces the record of the earlier one.
 
 use std::{path::PathBuf, pin::Pin};
 
@@ -34,8 +37,9 @@ impl Services {
             return self.run_id(&mut connection, text).await;
         }
         let latest = analyses::find(&mut connection, None).await.map_err(error::sql)?;
-        let missing = || error::precondition("there is no analysis to report; start a run first");
-        latest.map(|analysis| analysis.run_id).ok_or_else(missing)
+        latest
+            .map(|analysis| analysis.run_id)
+            .ok_or_else(|| error::precondition("there is no analysis to report; start a run first"))
     }
 }
 
@@ -71,15 +75,13 @@ async fn send(
 ) -> Result<(), Status> {
     for artefact in report.artefacts {
         let name = artefact.name;
-        let unreadable = |cause: std::io::Error| {
-            tracing::warn!(file.name = name, error.message = %cause, "file of a report not read");
-            error::precondition(format!("{name} cannot be read ({}); build the report again", cause.kind()))
-        };
-        let mut file = tokio::fs::File::open(folder.join(&name)).await.map_err(unreadable)?;
+        let opened = tokio::fs::File::open(folder.join(&name)).await;
+        let mut file = opened.map_err(|cause| unreadable(&name, &cause))?;
         let mut begun = false;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
-            (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await.map_err(unreadable)?;
+            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
+            read.map_err(|cause| unreadable(&name, &cause))?;
             if chunk.is_empty() && begun {
                 break;
             }
@@ -91,6 +93,11 @@ async fn send(
         }
     }
     Ok(())
+}
+
+fn unreadable(name: &str, cause: &std::io::Error) -> Status {
+    tracing::warn!(file.name = name, error.message = %cause, "file of a report not read");
+    error::precondition(format!("{name} cannot be read ({}); build the report again", cause.kind()))
 }
 
 #[tonic::async_trait]

@@ -21,7 +21,7 @@ pub(crate) struct StageEntry {
     pub stage: Arc<dyn Stage>,
     /// Its module block.
     pub config: ModuleConfig,
-    /// What its worker did.
+    /// Counters of its workers.
     pub counters: Arc<Counters>,
 }
 

@@ -1,4 +1,7 @@
 //! Taxonomies: import, listing, activation, concepts.
+//!
+//! Uploads are spooled to a private folder that goes away with the request, and are limited in
+//! size. A taxonomy is stored as a whole or not at all.
 
 use std::{collections::BTreeMap, fs::OpenOptions, io::Write, path::Path};
 

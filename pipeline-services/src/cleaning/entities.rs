@@ -1,4 +1,7 @@
 //! Character references of HTML.
+//!
+//! Named, decimal, hexadecimal and doubly encoded ones, as portals write them, in one pass from the
+//! end. What is no known reference stays as it is.
 
 /// Longest reference that is looked for, without `&` and `;`.
 const LONGEST: usize = 10;

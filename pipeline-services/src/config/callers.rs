@@ -1,4 +1,7 @@
 //! Flags about callers: TLS, who they are, and how many at a time.
+//!
+//! Hides how flags, the clients file and the address of the listener combine into one [`Entrance`].
+//! Unknown callers get rights on a loopback address only, unless a flag says what they may do.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -15,7 +18,7 @@ use crate::api::{
     access::{Access, Rights, Scope},
 };
 
-/// What `--anonymous` means for nobody.
+/// The value of `--anonymous` that lets nobody in.
 const NONE: &str = "none";
 
 /// Flags as they are given.
@@ -84,7 +87,7 @@ impl Options {
     }
 }
 
-/// What those may do who show nothing.
+/// Rights of callers who show nothing.
 fn anonymous(asked: &[String], is_known: bool, listen: SocketAddr) -> Result<Option<Rights>> {
     let asked: Vec<&str> = asked.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
     match asked.as_slice() {

@@ -1,4 +1,7 @@
 //! What the numbers of the settings may be.
+//!
+//! One table of ranges for all modules, so that a value out of range is refused when the process
+//! starts, by name and with what is allowed, instead of surfacing in the middle of a run.
 
 use anyhow::{Result, bail};
 

@@ -1,4 +1,7 @@
 //! Names of clusters for people.
+//!
+//! A name is made of members alone, so that the same members in the same order always give the same
+//! name; it says what is in a cluster and claims nothing more.
 
 /// Skills that make a name.
 const WORDS: usize = 3;

@@ -1,4 +1,7 @@
 //! Postings and where they were seen.
+//!
+//! Plain values with their limits and published names: no I/O and no cleaning. Spans of skills
+//! count in the fields of a [`Document`].
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -106,7 +109,7 @@ pub struct Posting {
     pub content_hash: String,
 }
 
-/// What the extractor reads of an advertisement.
+/// The part of an advertisement that the extractor reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Document {
     /// Title; may be empty.

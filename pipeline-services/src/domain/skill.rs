@@ -1,4 +1,7 @@
 //! Mentions of skills in postings and the skills they stand for.
+//!
+//! Names of kinds, methods and makers are those of the database and the wire, so a new one is a
+//! change of both. A span is in code points, never in bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,7 @@ impl SkillKind {
     }
 }
 
-/// How a mention was found.
+/// Method by which a mention was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {

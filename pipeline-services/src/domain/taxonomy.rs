@@ -1,8 +1,11 @@
 //! Concepts of a skill or occupation taxonomy.
+//!
+//! The form that all importers give and all stages read, whichever taxonomy it came from: concepts
+//! are known by their URI, in any number of languages.
 
 use serde::{Deserialize, Serialize};
 
-/// What a concept is.
+/// Kind of a concept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConceptKind {

@@ -18,9 +18,9 @@ use crate::{
 
 /// Longest label, in characters: longer ones are sentences.
 pub(super) const LABEL_CHARACTERS: usize = 80;
-/// Longest reason, in characters.
+/// Longest reason, in characters: a choice, two sentences.
 pub(super) const REASON_CHARACTERS: usize = 300;
-/// Inferences of one posting at most; more are guesses.
+/// Inferences of one posting at most; more are guesses. The number is a choice.
 pub(super) const IMPLICIT: usize = 12;
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +48,7 @@ struct Inferred {
     reason: String,
 }
 
-/// What both the rules and the model work with.
+/// The knowledge that the rules and the model share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Knowledge<'a> {
     /// The active taxonomy.
@@ -58,25 +58,26 @@ pub(super) struct Knowledge<'a> {
 }
 
 impl Knowledge<'_> {
-    /// Whether lexicon or taxonomy know a skill of this name.
+    /// Returns whether lexicon or taxonomy know a skill of this name.
     fn names(&self, label: &str) -> bool {
         let entry = self.lexicon.find(label);
         entry.is_some() || rules::concept(label, entry, self.taxonomy).is_some()
     }
 }
 
-/// Whether a label has a word of the mention, or begins one as an abbreviation does.
+/// Returns whether a label has a word of the mention, or begins one as an abbreviation does.
 fn renames(label: &str, mention: &Mention) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        let folded = fold(text);
-        let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
-        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
     let own: Vec<String> = [words(&mention.surface), words(&mention.label)].concat();
     words(label).iter().any(|word| {
         own.iter()
             .any(|other| word == other || (word.len().min(other.len()) >= 4 && shares_stem(word, other)))
     })
+}
+
+fn words(text: &str) -> Vec<String> {
+    let folded = fold(text);
+    let words = folded.split(|c: char| !(c.is_alphanumeric() || matches!(c, '+' | '#')));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// Inflections differ at their ends.
@@ -108,6 +109,7 @@ pub(super) fn combine(
         if !(0.0..=1.0).contains(&named.confidence) {
             continue;
         }
+        // Only backwards: a pair of mentions that point at each other would have no original.
         same_as[named.mention] = named.same_as.filter(|other| *other < named.mention);
         skills[named.mention] = explicit(mention, label, (named.kind, named.confidence), known);
     }
@@ -123,6 +125,7 @@ pub(super) fn combine(
         }
     }
     let inferred = answer.implicit.into_iter().filter_map(|inferred| implicit(inferred, known));
+    // Cut after the unusable ones are gone, so that nonsense takes no place from good answers.
     let inferred = inferred.take(IMPLICIT).collect();
     Ok(rules::completed(skills, inferred, known.taxonomy, known.lexicon))
 }

@@ -1,10 +1,13 @@
 //! Text generation by an OpenAI-compatible endpoint.
+//!
+//! Hides HTTP, the ways to ask for JSON and what its refusals mean. An error says whether to wait,
+//! and for how long, or that another try would end the same way.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use observatory_client::Secret;
-use reqwest::{Client, Response, StatusCode, header};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,12 +16,13 @@ use crate::{
     telemetry::chain,
 };
 
-/// Largest answer that is read.
+/// Largest answer that is read. A choice: hundreds of times what the default number of tokens
+/// makes, as a bound against an endpoint that never ends.
 const LARGEST_ANSWER: usize = 4 << 20;
 /// Characters of a refusal that are shown.
 const SHOWN: usize = 200;
 
-/// How the endpoint is asked for JSON.
+/// Way to ask the endpoint for JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ResponseFormat {
@@ -44,7 +48,7 @@ pub(crate) struct Options {
     pub timeout: Duration,
     /// Tokens of one answer at most.
     pub max_tokens: u32,
-    /// How JSON is asked for.
+    /// Way to ask for JSON.
     pub response_format: ResponseFormat,
 }
 
@@ -97,14 +101,9 @@ impl Endpoint {
             options.url
         );
         observatory_client::install_crypto_provider();
-        let builder = || {
-            Client::builder()
-                .connect_timeout(Duration::from_secs(10))
-                .timeout(options.timeout)
-                .redirect(reqwest::redirect::Policy::none())
-        };
         // A bare container holds no certificates; plain HTTP works without them.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        let client = builder(options.timeout).build();
+        let client = client.or_else(|_| builder(options.timeout).tls_certs_only([]).build());
         let client = client.map_err(|error| anyhow::anyhow!("no HTTP client: {}", chain(&error)))?;
         Ok(Self { client, options })
     }
@@ -157,6 +156,14 @@ impl Endpoint {
         }
         body
     }
+}
+
+/// No redirect is followed: it would carry the key and the posting to another address.
+fn builder(timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
 }
 
 fn unreachable(error: &reqwest::Error) -> GenerateError {

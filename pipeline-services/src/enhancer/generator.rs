@@ -22,7 +22,7 @@ pub(super) struct Served {
     pub(super) timeout: Duration,
 }
 
-/// Whoever is asked.
+/// The server that is asked.
 #[derive(Debug, Clone)]
 pub(super) enum Generator {
     /// By HTTP.
@@ -91,9 +91,12 @@ impl Served {
 
 /// Role and content of each message.
 fn pairs(messages: &Value) -> Vec<(String, String)> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let messages = messages.as_array().map(Vec::as_slice).unwrap_or_default();
     messages.iter().map(|message| (text(message, "role"), text(message, "content"))).collect()
+}
+
+fn text(message: &Value, key: &str) -> String {
+    message[key].as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! What a language model is asked about a posting.
+//!
+//! The instruction, the form of the messages and the schema of the answer, with one digest that
+//! changes when the instruction or the schema does. Long fields are cut.
 
 use std::path::Path;
 
@@ -79,25 +82,34 @@ fn cut(text: &str) -> &str {
 /// its numbers meaningful.
 pub(super) fn bounded_schema(mentions: usize) -> Value {
     let mut schema = schema();
-    let mut bound = |place: &str, bounds: Value| {
-        if let (Some(Value::Object(target)), Value::Object(bounds)) = (schema.pointer_mut(place), bounds) {
-            target.extend(bounds);
-        }
-    };
-    bound("/properties/skills", json!({ "maxItems": mentions }));
-    bound("/properties/implicit", json!({ "maxItems": answer::IMPLICIT }));
+    bound(&mut schema, "/properties/skills", json!({ "maxItems": mentions }));
+    bound(&mut schema, "/properties/implicit", json!({ "maxItems": answer::IMPLICIT }));
     let last = mentions.saturating_sub(1);
     for key in ["mention", "same_as"] {
         let place = format!("/properties/skills/items/properties/{key}");
-        bound(&place, json!({ "minimum": 0, "maximum": last }));
+        bound(&mut schema, &place, json!({ "minimum": 0, "maximum": last }));
     }
     for list in ["skills", "implicit"] {
-        let place = |key: &str| format!("/properties/{list}/items/properties/{key}");
-        bound(&place("label"), json!({ "minLength": 1, "maxLength": answer::LABEL_CHARACTERS }));
-        bound(&place("reason"), json!({ "maxLength": answer::REASON_CHARACTERS }));
-        bound(&place("confidence"), json!({ "minimum": 0, "maximum": 1, "multipleOf": 0.01 }));
+        let place = format!("/properties/{list}/items/properties");
+        bound(
+            &mut schema,
+            &format!("{place}/label"),
+            json!({ "minLength": 1, "maxLength": answer::LABEL_CHARACTERS }),
+        );
+        bound(&mut schema, &format!("{place}/reason"), json!({ "maxLength": answer::REASON_CHARACTERS }));
+        bound(
+            &mut schema,
+            &format!("{place}/confidence"),
+            json!({ "minimum": 0, "maximum": 1, "multipleOf": 0.01 }),
+        );
     }
     schema
+}
+
+fn bound(schema: &mut Value, place: &str, bounds: Value) {
+    if let (Some(Value::Object(target)), Value::Object(bounds)) = (schema.pointer_mut(place), bounds) {
+        target.extend(bounds);
+    }
 }
 
 /// JSON schema of the answer, within what strict structured output allows everywhere.

@@ -18,7 +18,7 @@ use crate::{
 
 /// Raised with every change of these rules.
 const RULES: u32 = 2;
-/// An implied skill below this confidence is left out.
+/// An implied skill below this confidence is left out: what is less likely than not (a choice).
 pub(super) const REPORTED: f32 = 0.5;
 
 /// Changes with the rules, the lexicon and the taxonomy.
@@ -74,6 +74,7 @@ pub(super) fn normalised(mention: &Mention, lexicon: &Lexicon) -> EnhancedSkill 
 /// and translations of one name are forms of one entry.
 fn fold_duplicates(skills: &mut [EnhancedSkill]) {
     let mut order: Vec<usize> = (0..skills.len()).collect();
+    // Ties go to the earlier mention, which a reader meets first.
     order.sort_by(|left, right| surer(&skills[*left], &skills[*right]).then(left.cmp(right)));
     let mut by_name: HashMap<String, usize> = HashMap::new();
     for index in order {
@@ -111,6 +112,8 @@ fn implied(
     for skill in inferred.into_iter().filter(|skill| !repeats(skill)) {
         keep(&mut best, skill);
     }
+    // Ends on circles too: a skill is followed again only when it took the place of a less sure
+    // inference.
     while let Some((name, confidence)) = open.pop() {
         for implication in by_skill.get(name.as_str()).into_iter().flatten() {
             let confidence = confidence * implication.confidence;

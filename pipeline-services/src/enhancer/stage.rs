@@ -285,15 +285,19 @@ impl Stage for EnhancerStage {
                     (job_id, enhanced.unwrap_or_else(|panic| Err(panicked("enhancement", &*panic))))
                 }
             })
+            // Postings may come back in any order: the outcomes are put in that of the tasks below.
             .buffer_unordered(concurrency);
         outcomes.extend(enhanced.collect::<Vec<_>>().await);
         // Without an outcome its rows are there, or the task of another run in this batch writes
         // them.
-        let outcome = |task: &Task| {
-            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
-            outcomes.remove(&job_id).unwrap_or(Ok(Effect::UpToDate))
-        };
-        Ok(batch.iter().map(outcome).collect())
+        let mut of_tasks = Vec::new();
+        for task in batch {
+            of_tasks.push(match task.posting_id() {
+                Some(job_id) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::UpToDate)),
+                None => Err(StageError::not_a_posting(task)),
+            });
+        }
+        Ok(of_tasks)
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {

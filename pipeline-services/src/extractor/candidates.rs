@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Confidence of a name of the lexicon: unambiguous, and counted only for its context.
+/// Confidence of a name of the lexicon: unambiguous, and counted only for its context. These four
+/// are choices that rank the sources.
 const NAMED: f32 = 0.9;
 const NAMED_BY_CONTEXT: f32 = 0.7;
 /// Confidence of a taxonomy label: preferred and alternative.
@@ -81,15 +82,17 @@ impl Source {
             taxonomy.into_iter().flat_map(|taxonomy| self.labels(taxonomy, tokens)).collect();
         let names: HashSet<(usize, usize)> =
             sure.iter().map(|candidate| (candidate.first, candidate.end)).collect();
-        let credible = |candidate: &Candidate| {
+        // After the vouched names: a span that the lexicon already has needs no further proof.
+        for candidate in concepts {
             // A label of one word, often an ordinary one, needs the lexicon or a word such as
             // "conocimientos".
             let (first, end) = (candidate.first, candidate.end);
-            scope.open(first, end, &candidate.category)
+            if scope.open(first, end, &candidate.category)
                 && (end - first > 1 || scope.cued(first) || names.contains(&(first, end)))
-        };
-        let concepts: Vec<Candidate> = concepts.into_iter().filter(credible).collect();
-        sure.extend(concepts);
+            {
+                sure.push(candidate);
+            }
+        }
         sure.retain(|candidate| !scope.is_heading(candidate.first, candidate.end));
         sure
     }
@@ -97,26 +100,27 @@ impl Source {
     /// Labels of the taxonomy; a concept that an entry of the lexicon stands for bears the entry's
     /// name.
     fn labels(&self, taxonomy: &Taxonomy, tokens: &Tokens<'_>) -> Vec<Candidate> {
-        let candidate = |found: Found<'_>| {
-            let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
-            let span = (found.first, found.end);
-            let methods = vec![Method::Taxonomy];
-            if let Some(index) = self.by_uri.get(&found.concept.uri) {
-                return Candidate { methods, ..self.candidate(*index, span, confidence) };
-            }
-            Candidate {
-                first: span.0,
-                end: span.1,
-                label: None,
-                kind: SkillKind::Hard,
-                category: if found.concept.class == "knowledge" { "knowledge" } else { "competence" }
-                    .to_owned(),
-                methods,
-                confidence,
-                uri: Some(found.concept.uri.clone()),
-            }
-        };
-        taxonomy.find(tokens).into_iter().map(candidate).collect()
+        taxonomy.find(tokens).into_iter().map(|found| self.label(&found)).collect()
+    }
+
+    fn label(&self, found: &Found<'_>) -> Candidate {
+        let confidence = if found.preferred { PREFERRED } else { ALTERNATIVE };
+        let span = (found.first, found.end);
+        let methods = vec![Method::Taxonomy];
+        if let Some(index) = self.by_uri.get(&found.concept.uri) {
+            return Candidate { methods, ..self.candidate(*index, span, confidence) };
+        }
+        let is_knowledge = found.concept.class == "knowledge";
+        Candidate {
+            first: span.0,
+            end: span.1,
+            label: None,
+            kind: SkillKind::Hard,
+            category: if is_knowledge { "knowledge" } else { "competence" }.to_owned(),
+            methods,
+            confidence,
+            uri: Some(found.concept.uri.clone()),
+        }
     }
 
     fn candidate(&self, index: usize, (first, end): (usize, usize), confidence: f32) -> Candidate {
@@ -134,7 +138,7 @@ impl Source {
     }
 }
 
-/// How much a form of an entry may vary in the text.
+/// Variation of a form of an entry that counts in the text.
 fn inflection(entry: &Entry, position: usize) -> Inflection {
     let form = &entry.forms[position];
     let several = form.text.split([' ', '-', '/']).count() > 1;

@@ -35,6 +35,8 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
     addresses(tokens, &mut masks);
     companies(tokens, patterns, &mut masks);
     let bounds = bounds(sentence);
+    // One pass finds the phrases of every rule; reading the text once for each would take rules
+    // times words.
     let mut found: Vec<Vec<Match>> = vec![Vec::new(); patterns.unasked.len() * Role::ALL.len()];
     for phrase in patterns.unasked_phrases.find(tokens) {
         found[phrase.payload as usize].push(phrase);
@@ -42,27 +44,28 @@ pub(super) fn masks(tokens: &Tokens<'_>, sentence: &[u32], patterns: &Patterns) 
     for (rule, roles) in patterns.unasked.iter().zip(found.chunks(Role::ALL.len())) {
         let of = |role: Role| roles[role as usize].as_slice();
         let reach = Reach { tokens, bounds: &bounds, words: rule.words, stops: of(Role::Stop) };
-        let mut raise = |words: Range<usize>| {
-            masks[words].iter_mut().for_each(|mask| *mask = (*mask).max(rule.mask));
-        };
         // A whole statement ("no se requiere experiencia") takes nothing else back.
         let opening = of(Role::Before).iter().map(|found| (*found, true));
         let closed = of(Role::Closed).iter().map(|found| (*found, false));
         for (found, opens) in longest(opening.chain(closed).collect(), |(found, _)| (found.first, found.end))
         {
             if opens {
-                raise(found.end..reach.forward(found.end - 1));
+                raise(&mut masks, rule.mask, found.end..reach.forward(found.end - 1));
             }
         }
         for found in of(Role::After) {
-            raise(reach.back(found.first)..found.first);
+            raise(&mut masks, rule.mask, reach.back(found.first)..found.first);
         }
         let mut whole: Vec<Range<usize>> =
             of(Role::Sentence).iter().map(|found| bounds[found.first].clone()).collect();
         whole.dedup();
-        whole.into_iter().for_each(&mut raise);
+        whole.into_iter().for_each(|words| raise(&mut masks, rule.mask, words));
     }
     masks
+}
+
+fn raise(masks: &mut [Mask], least: Mask, words: Range<usize>) {
+    masks[words].iter_mut().for_each(|mask| *mask = (*mask).max(least));
 }
 
 /// The words of the sentence of every word.
@@ -157,14 +160,12 @@ fn companies(tokens: &Tokens<'_>, patterns: &Patterns, masks: &mut [Mask]) {
 fn name_start(tokens: &Tokens<'_>, end: usize, is_cue: impl Fn(usize) -> bool) -> usize {
     /// Words of a company's name, connecting ones included.
     const NAME: usize = 6;
-    let capitalised = |index: usize| tokens.surface(index).starts_with(char::is_uppercase) && !is_cue(index);
-    let connects =
-        |index: usize| matches!(tokens.folded(index), "de" | "y" | "del" | "la" | "los" | "e" | "and");
     let mut first = end;
     for index in (end.saturating_sub(NAME)..end).rev() {
-        if capitalised(index) {
+        let connects = matches!(tokens.folded(index), "de" | "y" | "del" | "la" | "los" | "e" | "and");
+        if tokens.surface(index).starts_with(char::is_uppercase) && !is_cue(index) {
             first = index;
-        } else if !connects(index) || index + 1 == end {
+        } else if !connects || index + 1 == end {
             break;
         }
         if tokens.items()[index].break_before {

@@ -18,7 +18,7 @@ use crate::{
 /// A line that cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The line is no JSON object of the expected shape.
+    /// The line is not a JSON object of the expected shape.
     #[error(
         "not a document: {0}; expected an object with id, description and optionally title, requirements, country, language"
     )]
@@ -58,7 +58,7 @@ struct Line {
 pub struct Identified {
     /// Text or number.
     pub id: Value,
-    /// What to read, uncleaned: spans count in the fields as given.
+    /// The text to read, uncleaned: spans count in the fields as given.
     pub document: Document,
 }
 
@@ -79,9 +79,7 @@ pub fn parse_document(line: &str) -> Result<Identified, DocumentError> {
         country: line.country,
         language: line.language,
     };
-    let blank = |text: &str| text.trim().is_empty();
-    let requirements = document.requirements.as_deref().unwrap_or_default();
-    if blank(&document.title) && blank(&document.description) && blank(requirements) {
+    if Field::ALL.iter().all(|field| document.field(*field).trim().is_empty()) {
         return Err(DocumentError::Empty);
     }
     for field in Field::ALL {
@@ -154,23 +152,22 @@ fn span_label(mention: &Mention) -> &'static str {
 fn entry(skill: &EnhancedSkill, mention: Option<&Mention>) -> Value {
     let mention = mention.filter(|_| skill.explicit);
     let mut entry = Map::new();
-    let mut set = |name: &str, value: Value| entry.insert(name.to_owned(), value);
-    set("label", json!(skill.normalized_skill));
-    set("surface", json!(mention.map(|mention| &mention.surface)));
-    set("kind", json!(skill.kind.name()));
-    set("category", json!(skill.category));
-    set("explicit", json!(skill.explicit));
+    entry.insert("label".to_owned(), json!(skill.normalized_skill));
+    entry.insert("surface".to_owned(), json!(mention.map(|mention| &mention.surface)));
+    entry.insert("kind".to_owned(), json!(skill.kind.name()));
+    entry.insert("category".to_owned(), json!(skill.category));
+    entry.insert("explicit".to_owned(), json!(skill.explicit));
     let methods = mention.map(|mention| mention.methods.as_slice()).unwrap_or_default();
-    set("method", methods.iter().map(|method: &Method| json!(method.name())).collect());
-    set("confidence", json!(rounded(skill.confidence)));
-    set("section", json!(mention.map(|mention| &mention.section)));
-    set("field", json!(mention.map(|mention| mention.field.name())));
-    set("start", json!(mention.map(|mention| mention.start)));
-    set("end", json!(mention.map(|mention| mention.end)));
-    set("uri", json!(skill.esco_concept_uri));
-    set("preferred_label", json!(skill.esco_preferred_label));
+    entry.insert("method".to_owned(), methods.iter().map(|method: &Method| json!(method.name())).collect());
+    entry.insert("confidence".to_owned(), json!(rounded(skill.confidence)));
+    entry.insert("section".to_owned(), json!(mention.map(|mention| &mention.section)));
+    entry.insert("field".to_owned(), json!(mention.map(|mention| mention.field.name())));
+    entry.insert("start".to_owned(), json!(mention.map(|mention| mention.start)));
+    entry.insert("end".to_owned(), json!(mention.map(|mention| mention.end)));
+    entry.insert("uri".to_owned(), json!(skill.esco_concept_uri));
+    entry.insert("preferred_label".to_owned(), json!(skill.esco_preferred_label));
     if let Some(reason) = &skill.reasoning {
-        set("reason", json!(reason));
+        entry.insert("reason".to_owned(), json!(reason));
     }
     Value::Object(entry)
 }

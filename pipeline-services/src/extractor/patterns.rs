@@ -24,7 +24,7 @@ pub(crate) const SECTIONS: [&str; 6] =
 /// Words of its sentence that a rule reaches where it names no number: a long sentence.
 const REACH: usize = 60;
 
-/// What a word may still name.
+/// The kinds of things that a word may still name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Mask {
     /// Anything.
@@ -38,7 +38,7 @@ pub(super) enum Mask {
 
 const BUILT_IN: &str = include_str!("../../lexicon/patterns.toml");
 
-/// What is wrong with a pattern file.
+/// A mistake in a pattern file.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternsError {
     /// The file cannot be read.
@@ -64,7 +64,7 @@ pub enum PatternsError {
         file: String,
         /// Key of the value.
         key: String,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
 }
@@ -169,14 +169,14 @@ struct StandardSource {
     bodies: Vec<String>,
 }
 
-/// What a phrase introduces.
+/// A phrase that introduces skills, and their sort.
 #[derive(Debug, Clone)]
 pub(super) struct Cue {
     pub(super) category: String,
     pub(super) confidence: f32,
 }
 
-/// Where an introduced skill ends and what it may not be.
+/// Words that end an introduced skill, and those that it may not be.
 #[derive(Debug)]
 pub(super) struct Clause {
     pub(super) ends: Vec<String>,
@@ -189,11 +189,11 @@ pub(super) struct Clause {
 #[derive(Debug)]
 pub(super) struct Unasked {
     pub(super) mask: Mask,
-    /// How many words of its sentence a phrase reaches.
+    /// Number of words of its sentence that a phrase reaches.
     pub(super) words: usize,
 }
 
-/// What a phrase of a rule does.
+/// The part that a phrase plays in a rule.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     /// Masks what follows it.
@@ -338,36 +338,39 @@ impl Patterns {
 }
 
 fn check(file: &str, source: &Source) -> Result<(), PatternsError> {
-    let wrong = |key: &str, problem: String| PatternsError::Value {
-        file: file.to_owned(),
-        key: key.to_owned(),
-        problem,
-    };
     for section in &source.section {
         if !SECTIONS.contains(&section.name.as_str()) {
             let allowed = SECTIONS.join(", ");
-            return Err(wrong("section.name", format!("`{}` is not one of {allowed}", section.name)));
+            return Err(wrong(file, "section.name", format!("`{}` is not one of {allowed}", section.name)));
         }
     }
     for cue in &source.cue {
         if !CATEGORIES.contains(&cue.category.as_str()) {
             let allowed = CATEGORIES.join(", ");
-            return Err(wrong("cue.category", format!("`{}` is not one of {allowed}", cue.category)));
+            return Err(wrong(file, "cue.category", format!("`{}` is not one of {allowed}", cue.category)));
         }
         if !(cue.confidence > 0.0 && cue.confidence <= 1.0) {
-            return Err(wrong("cue.confidence", format!("{} is not above 0 and at most 1", cue.confidence)));
+            return Err(wrong(
+                file,
+                "cue.confidence",
+                format!("{} is not above 0 and at most 1", cue.confidence),
+            ));
         }
     }
     for rule in &source.unasked {
         if [&rule.before, &rule.after, &rule.sentences].iter().all(|phrases| phrases.is_empty()) {
             let problem = format!("`{}` needs phrases in before, after or sentences", rule.name);
-            return Err(wrong("unasked", problem));
+            return Err(wrong(file, "unasked", problem));
         }
     }
     match source.standard.bodies.is_empty() {
-        true => Err(wrong("standard.bodies", "must name at least one body".to_owned())),
+        true => Err(wrong(file, "standard.bodies", "must name at least one body".to_owned())),
         false => Ok(()),
     }
+}
+
+fn wrong(file: &str, key: &str, problem: String) -> PatternsError {
+    PatternsError::Value { file: file.to_owned(), key: key.to_owned(), problem }
 }
 
 fn folded(words: &[String]) -> Vec<String> {
@@ -410,6 +413,8 @@ impl UnaskedSource {
 
 fn unasked_phrases(rules: &[UnaskedSource]) -> Trie {
     let mut trie = Trie::default();
+    // Rule and role share the payload, so that one pass over the text finds the phrases of all
+    // rules.
     for (place, rule) in rules.iter().enumerate() {
         for role in Role::ALL {
             let payload = (place * Role::ALL.len()) as u32 + role as u32;

@@ -1,4 +1,7 @@
 //! Skills that a phrase introduces ("conocimientos en …") and standards by number ("ISO 9001").
+//!
+//! The weakest source: it adds only what no other one found, and only what looks like a name rather
+//! than like the rest of a sentence. Reading takes time linear in the text.
 
 use super::{
     candidate::Candidate,
@@ -35,7 +38,7 @@ pub(super) fn standards(tokens: &Tokens<'_>, patterns: &Patterns) -> Vec<Candida
     found
 }
 
-/// What introducing phrases name and no other source knows.
+/// Skills that introducing phrases name and no other source knows.
 pub(super) fn introduced(tokens: &Tokens<'_>, scope: &Scope<'_>, known: &[Candidate]) -> Vec<Candidate> {
     let cues = longest(scope.patterns.introductions.find(tokens), |found| (found.first, found.end));
     let clauses = Clauses::of(tokens, scope);
@@ -101,10 +104,9 @@ impl Clauses {
     fn of(tokens: &Tokens<'_>, scope: &Scope<'_>) -> Self {
         let clause = &scope.patterns.clause;
         let count = tokens.len();
-        let are = |words: &[String]| -> Vec<bool> {
-            (0..count).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
-        };
-        let (ends, joins, leading) = (are(&clause.ends), are(&clause.joins), are(&clause.leading));
+        let ends = are_among(tokens, &clause.ends);
+        let joins = are_among(tokens, &clause.joins);
+        let leading = are_among(tokens, &clause.leading);
         let (mut content, mut stops) = (vec![count; count + 1], vec![count; count + 1]);
         for index in (0..count).rev() {
             let passed = leading[index] || joins[index];
@@ -140,6 +142,11 @@ impl Clauses {
     }
 }
 
+/// For every word of a text, whether it is one of these.
+fn are_among(tokens: &Tokens<'_>, words: &[String]) -> Vec<bool> {
+    (0..tokens.len()).map(|index| words.iter().any(|word| word == tokens.folded(index))).collect()
+}
+
 fn after_comma(tokens: &Tokens<'_>, index: usize) -> bool {
     let gap = &tokens.text()[tokens.items()[index - 1].end..tokens.items()[index].start];
     gap.trim() == ","
@@ -165,8 +172,8 @@ fn names_a_skill(tokens: &Tokens<'_>, patterns: &Patterns, (first, end): (usize,
         && !words().any(is_reflexive_gerund)
 }
 
-/// Whether a word is written like the name of a product: with a capital, but not shouted like a
-/// place.
+/// Returns whether a word is written like the name of a product: with a capital, but not shouted
+/// like a place.
 fn is_name(word: &str) -> bool {
     /// Letters of the longest acronym that is taken for a name.
     const ACRONYM: usize = 5;
@@ -174,7 +181,7 @@ fn is_name(word: &str) -> bool {
     word.starts_with(char::is_uppercase) && (!shouted || word.chars().count() <= ACRONYM)
 }
 
-/// Whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
+/// Returns whether a word is one: sentences whose line break was lost are glued together ("GMPNos",
 /// "AfinesFormación"), and a run of letters longer than any word is none.
 fn is_one_word(word: &str) -> bool {
     /// The longest words of Spanish in use (electroencefalografistas) have 24 letters.

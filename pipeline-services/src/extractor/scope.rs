@@ -69,7 +69,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether these words are part of a heading.
+    /// Returns whether these words are part of a heading.
     pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
         self.field == Field::Description && self.sections.is_heading(first, end)
     }
@@ -78,8 +78,8 @@ impl<'a> Scope<'a> {
         self.sentence[left] == self.sentence[right]
     }
 
-    /// Whether these words may name a skill of this category: nothing that is negated or offered
-    /// does, and a field of knowledge does not where degrees are listed.
+    /// Returns whether these words may name a skill of this category: nothing that is negated or
+    /// offered does, and a field of knowledge does not where degrees are listed.
     pub(super) fn open(&self, first: usize, end: usize, category: &str) -> bool {
         let mask = self.masks[first..end].iter().max().copied().unwrap_or_default();
         // A title names the job; what stands there as a field of work is part of its name
@@ -92,20 +92,20 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether a word such as "lenguaje" or "conocimientos" stands shortly before.
+    /// Returns whether a word such as "lenguaje" or "conocimientos" stands shortly before.
     pub(super) fn cued(&self, index: usize) -> bool {
         self.cued[index]
     }
 
-    /// Whether a name's capitals say nothing: in a sentence that is set in capitals every word has
-    /// them.
+    /// Returns whether a name's capitals say nothing: in a sentence that is set in capitals every
+    /// word has them.
     pub(super) fn in_capitals(&self, index: usize) -> bool {
         self.capitals[index]
     }
 
-    /// Whether a name is an English word here ("ability to react quickly", "excel at sales"): in
-    /// small letters or at the beginning of a sentence, beside a word that no product stands next
-    /// to.
+    /// Returns whether a name is an English word here ("ability to react quickly", "excel at
+    /// sales"): in small letters or at the beginning of a sentence, next to a word that no product
+    /// stands next to.
     pub(super) fn is_ordinary(&self, tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
         let ordinary = &self.patterns.ordinary;
         let has = |list: &[String], index: usize| list.iter().any(|word| word == tokens.folded(index));
@@ -118,33 +118,39 @@ impl<'a> Scope<'a> {
         let next = Some(end)
             .filter(|index| *index < tokens.len() && joined(*index) && !tokens.items()[*index].break_before);
         let capital = tokens.surface(first).starts_with(char::is_uppercase) && previous.is_some();
-        let beside = previous.is_some_and(|index| has(&ordinary.before, index))
+        let marked = previous.is_some_and(|index| has(&ordinary.before, index))
             || next.is_some_and(|index| has(&ordinary.after, index));
-        beside && (!capital || self.in_capitals(first))
+        marked && (!capital || self.in_capitals(first))
     }
 
-    /// Whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands shortly
-    /// before it, or in its sentence near it another name of its sort; attitudes and fields of
-    /// knowledge count where requirements are listed, too. `sure` stands in the order of the words,
-    /// none longer than `longest`.
+    /// Returns whether an ambiguous name is meant as a skill: a word such as "lenguaje" stands
+    /// shortly before it, or in its sentence near it another name of its sort; attitudes and fields
+    /// of knowledge count where requirements are listed, too. `sure` stands in the order of the
+    /// words, none longer than `longest`.
     pub(super) fn vouches(&self, candidate: &Candidate, sure: &[Candidate], longest: usize) -> bool {
-        let technical = |category: &str| matches!(category, "technology" | "tool");
-        let named = technical(&candidate.category);
-        let near = |other: &Candidate| {
-            let gap =
-                other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
-            let overlaps = other.first < candidate.end && candidate.first < other.end;
-            let alike = match candidate.kind {
-                SkillKind::Soft => other.kind == SkillKind::Soft,
-                SkillKind::Hard => named && technical(&other.category),
-            };
-            alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
-        };
+        let named = is_technical(candidate);
+        // Only names near enough are looked at: a text that repeats one name would be compared with
+        // itself otherwise.
         let from = sure.partition_point(|other| other.first + longest + NEIGHBOURS < candidate.first);
         let mut around = sure[from..].iter().take_while(|other| other.first <= candidate.end + NEIGHBOURS);
         let asked = !named && self.section(candidate.first) == "requirements";
-        asked || self.cued(candidate.first) || around.any(near)
+        asked || self.cued(candidate.first) || around.any(|other| self.is_near(candidate, other))
     }
+
+    /// Returns whether another name of its sort stands near it in its sentence.
+    fn is_near(&self, candidate: &Candidate, other: &Candidate) -> bool {
+        let gap = other.first.saturating_sub(candidate.end).max(candidate.first.saturating_sub(other.end));
+        let overlaps = other.first < candidate.end && candidate.first < other.end;
+        let alike = match candidate.kind {
+            SkillKind::Soft => other.kind == SkillKind::Soft,
+            SkillKind::Hard => is_technical(candidate) && is_technical(other),
+        };
+        alike && !overlaps && gap <= NEIGHBOURS && self.same_sentence(other.first, candidate.first)
+    }
+}
+
+fn is_technical(candidate: &Candidate) -> bool {
+    matches!(candidate.category.as_str(), "technology" | "tool")
 }
 
 /// More capital than small letters, and enough of them to be no single acronym.

@@ -1,4 +1,7 @@
 //! Sections of an advertisement by their headings, also where line breaks were lost.
+//!
+//! Every word gets a section; a word before the first heading is of the body. Which words are
+//! headings is said by the patterns file, this module says where they count.
 
 use crate::text::{sentences::is_bullet, tokens::Tokens, trie::longest};
 
@@ -49,7 +52,7 @@ impl Sections {
         Self { starts, headings: cues.iter().map(|cue| (cue.first, cue.end)).collect() }
     }
 
-    /// Whether these words are part of a heading, which asks for nothing ("Compensation and
+    /// Returns whether these words are part of a heading, which asks for nothing ("Compensation and
     /// benefits").
     pub(super) fn is_heading(&self, first: usize, end: usize) -> bool {
         // Headings are apart and in order.
@@ -130,13 +133,14 @@ fn heading_tail(after: &str) -> bool {
 
 /// In a text set in capitals a capital marks nothing.
 fn all_capitals(tokens: &Tokens<'_>, first: usize, end: usize) -> bool {
-    let neighbour = |index: usize| {
-        tokens.items().get(index).is_some_and(|token| {
-            let surface = &tokens.text()[token.start..token.end];
-            surface.chars().next().is_some_and(char::is_uppercase)
-        })
-    };
-    first > 0 && neighbour(first - 1) && neighbour(end)
+    first > 0 && begins_capital(tokens, first - 1) && begins_capital(tokens, end)
+}
+
+fn begins_capital(tokens: &Tokens<'_>, index: usize) -> bool {
+    tokens.items().get(index).is_some_and(|token| {
+        let surface = &tokens.text()[token.start..token.end];
+        surface.chars().next().is_some_and(char::is_uppercase)
+    })
 }
 
 #[cfg(test)]

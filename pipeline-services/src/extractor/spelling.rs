@@ -1,4 +1,7 @@
 //! Typing errors in names that advertisements use often ("exel", "microsft office", "phyton").
+//!
+//! Words glued together are parted first. A word is mended only if exactly one name is near it and
+//! it is not a known word itself; places and surfaces stay those of the text.
 
 use std::collections::{HashMap, HashSet};
 

@@ -55,10 +55,11 @@ pub(crate) struct Settings {
 /// Keys of the settings.
 pub(crate) const SETTINGS: [&str; 2] = ["lexicon_dir", "taggers"];
 
-/// How long a plan waits for a server that is starting.
+/// How long a plan waits for a server that is starting. A choice: a run without a server must not
+/// wait long for one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hands out an extractor that knows the active taxonomy.
+/// Returns an extractor that knows the active taxonomy.
 pub(crate) struct ExtractorSource {
     vocabulary: Arc<VocabularySource>,
     patterns: Arc<Patterns>,
@@ -138,21 +139,36 @@ impl ExtractorStage {
             pending.into_iter().map(|posting| (posting.job_id, Document::from(posting))).collect();
         let documents: Vec<&Document> = pending.iter().map(|(_, document)| document).collect();
         let entities = self.taggers.tag(&choice.taggers, &documents).await?;
+        // Pattern matching holds a thread for the whole batch, which must not be one of those that
+        // serve calls.
         let work = tokio::task::spawn_blocking(move || {
-            let read = pending.iter().zip(&entities);
-            let outcome = |((job_id, document), entities): (&(Uuid, Document), &Vec<NerEntity>)| {
+            let mut extracted: Vec<(Uuid, Outcome)> = Vec::new();
+            for ((job_id, document), entities) in pending.iter().zip(&entities) {
                 // A posting that makes us panic fails by itself.
-                let extracted = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
                     extract(&extractor, &version, (*job_id, document), entities)
                 }));
-                (*job_id, extracted.map_err(|panic| panicked("extraction", &*panic)))
-            };
-            read.map(outcome).collect::<Vec<(Uuid, Outcome)>>()
+                extracted.push((*job_id, outcome.map_err(|panic| panicked("extraction", &*panic))));
+            }
+            extracted
         });
         let extracted =
             work.await.map_err(|error| StageError::Fail(format!("extraction panicked: {error}")))?;
         outcomes.extend(extracted);
         Ok(outcomes)
+    }
+}
+
+/// The outcome of a task's posting; one that is not among the results is no longer stored.
+fn outcome_of(
+    task: &Task,
+    results: &mut HashMap<Uuid, Result<HashMap<Uuid, Outcome>, StageError>>,
+) -> Outcome {
+    let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
+    match results.get_mut(&task.run_id) {
+        Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::Vanished)),
+        Some(Err(error)) => Err(error.clone()),
+        None => Ok(Effect::Vanished),
     }
 }
 
@@ -222,15 +238,7 @@ impl Stage for ExtractorStage {
                 self.mentions.fetch_add(mentions.len() as u64, Ordering::Relaxed);
             }
         }
-        let outcome = |task: &Task| {
-            let job_id = task.posting_id().ok_or_else(|| StageError::not_a_posting(task))?;
-            match results.get_mut(&task.run_id) {
-                Some(Ok(outcomes)) => outcomes.remove(&job_id).unwrap_or(Ok(Effect::Vanished)),
-                Some(Err(error)) => Err(error.clone()),
-                None => Ok(Effect::Vanished),
-            }
-        };
-        Ok(batch.iter().map(outcome).collect())
+        Ok(batch.iter().map(|task| outcome_of(task, &mut results)).collect())
     }
 
     async fn validate_input(&self) -> Result<(), StageError> {

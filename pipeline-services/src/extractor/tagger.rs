@@ -17,10 +17,10 @@ use crate::{
 
 /// Texts sent in one request: a large tagger on a CPU needs about a second for each.
 const TEXTS_PER_REQUEST: usize = 8;
-/// Pause between two looks for a server that is starting.
+/// Pause between two looks for a server that is starting: a choice, short against a start.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a run works with.
+/// The taggers of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Choice {
     /// Taggers, in the server's order.
@@ -30,7 +30,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// What to add to a version of the extractor: equal versions give equal mentions.
+    /// The addition to a version of the extractor: equal versions give equal mentions.
     pub(crate) fn mark(&self) -> String {
         self.taggers.iter().map(|tagger| format!("+{}@{:.12}", tagger.name, tagger.revision)).collect()
     }
@@ -62,6 +62,8 @@ impl Taggers {
         let give_up = tokio::time::Instant::now() + patience;
         loop {
             let found = self.inference.classifiers().await;
+            // A model that is still loading would be missing from the run for good, since it
+            // decides once.
             let settled = matches!(&found, Ok(found) if !found.iter().any(|model| model.loading));
             if settled || tokio::time::Instant::now() >= give_up {
                 return match found {
@@ -76,6 +78,8 @@ impl Taggers {
     fn without(&self, reason: &str) -> Result<Choice, StageError> {
         match self.wanted.as_deref() {
             Some([]) => Ok(Choice::default()),
+            // A tagger that somebody named is part of the result, so the run waits; one that was
+            // only found is not, and the run says that it went without.
             Some(names) => Err(StageError::Unavailable {
                 dependency: Dependency::Inference,
                 reason: format!("the tagger {} cannot be asked: {reason}", names.join(", ")),
@@ -91,24 +95,23 @@ impl Taggers {
 
     fn pick(&self, found: Vec<ClassifierInfo>) -> Result<Choice, StageError> {
         let able = found.into_iter().filter(|model| !model.loading);
-        let tagger = |model: ClassifierInfo| Tagger { name: model.name, revision: model.revision };
         let Some(wanted) = &self.wanted else {
-            let marks = |model: &ClassifierInfo| {
-                model.labels.iter().any(|label| skill_label(&model.name, plain(label)).is_some())
-            };
-            return Ok(Choice { taggers: able.filter(marks).map(tagger).collect(), problem: None });
+            return Ok(Choice { taggers: able.filter(marks_skills).map(tagger).collect(), problem: None });
         };
         let mut able: HashMap<String, Tagger> =
             able.map(|model| (model.name.clone(), tagger(model))).collect();
-        let taggers = wanted.iter().map(|name| {
-            able.remove(name).ok_or_else(|| {
-                StageError::Fail(format!("the inference server has no token classifier `{name}` ready"))
-            })
-        });
-        Ok(Choice { taggers: taggers.collect::<Result<_, _>>()?, problem: None })
+        let mut taggers = Vec::new();
+        for name in wanted {
+            let Some(tagger) = able.remove(name) else {
+                let problem = format!("the inference server has no token classifier `{name}` ready");
+                return Err(StageError::Fail(problem));
+            };
+            taggers.push(tagger);
+        }
+        Ok(Choice { taggers, problem: None })
     }
 
-    /// What the taggers mark in each document, in order.
+    /// Marks of the taggers in each document, in order.
     ///
     /// # Errors
     /// If a tagger could not be asked. A text that a tagger refuses stays unmarked.
@@ -139,6 +142,15 @@ impl Taggers {
         }
         Ok(entities)
     }
+}
+
+fn tagger(model: ClassifierInfo) -> Tagger {
+    Tagger { name: model.name, revision: model.revision }
+}
+
+/// Returns whether one of a model's labels is for skills: others find persons or places.
+fn marks_skills(model: &ClassifierInfo) -> bool {
+    model.labels.iter().any(|label| skill_label(&model.name, plain(label)).is_some())
 }
 
 /// Spans of skills among what a model labelled; an "I" that follows a "B" belongs to it.

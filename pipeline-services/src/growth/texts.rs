@@ -1,4 +1,8 @@
 //! Texts made to be slow to read.
+//!
+//! Each repeats a beginning that nothing ends, mixes two of them, or piles up pieces that all
+//! differ: the input on which a reader that looks ahead, or back, takes quadratic time. A new
+//! reader adds the openings it waits for here.
 
 /// What repeats: openings that nothing closes, beginnings of what is looked for, and words that
 /// rules wait for.

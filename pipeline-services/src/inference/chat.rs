@@ -1,4 +1,7 @@
 //! Answers of language models.
+//!
+//! Hides the generation service behind one question and one answer. Decoding is greedy, so the same
+//! prompt gets the same answer; a prompt at fault is an error of its own.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::{InferenceClient, InferenceError};
 
-/// What a language model is asked.
+/// A question to a language model.
 #[derive(Debug, Clone)]
 pub struct ChatRequest {
     /// Name in the model store.
@@ -27,7 +30,7 @@ pub struct ChatRequest {
     pub timeout: Duration,
 }
 
-/// What it answers.
+/// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chatted {
     /// The text.

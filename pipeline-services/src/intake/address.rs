@@ -1,4 +1,7 @@
 //! Addresses of advertisements, and the portal's id that an address carries.
+//!
+//! Two advertisements never share an id, at the price that one may have two: where an address holds
+//! no number of its own, all that tells the page apart is the id.
 
 use std::sync::LazyLock;
 
@@ -101,13 +104,15 @@ fn is_host(host: &str) -> bool {
         _ => (host, "1"),
     };
     let literal = name.starts_with('[') && name.ends_with(']');
-    let label = |label: &str| {
-        !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    port.parse::<u16>().is_ok() && (literal || name.trim_end_matches('.').split('.').all(label))
+    port.parse::<u16>().is_ok() && (literal || name.trim_end_matches('.').split('.').all(is_label))
 }
 
-/// Whether a host without a scheme before it is meant as one: `www.x.com`, not `oferta.html`.
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+}
+
+/// Returns whether a host without a scheme before it is meant as one: `www.x.com`, not
+/// `oferta.html`.
 fn is_public(host: &str) -> bool {
     let name = host.split(':').next().unwrap_or(host).to_lowercase();
     name.rsplit_once('.').is_some_and(|(_, top)| {

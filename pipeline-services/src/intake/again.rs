@@ -1,4 +1,7 @@
 //! What intake does, done again to stored postings after its patterns changed.
+//!
+//! Texts that become equal are joined, with their sightings. Each batch is a transaction and the
+//! whole is safe to repeat; a dry run counts the same and keeps nothing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,7 +22,7 @@ use crate::{
 /// Postings cleaned in one transaction.
 const BATCH: i64 = 200;
 
-/// What cleaning again did.
+/// Totals of cleaning again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scrubbing {
     /// Postings read.
@@ -118,7 +121,7 @@ async fn one(
     if changed {
         if let Some(other) = scrubs::same_text(connection, job_id, &cleaned.content_hash).await? {
             // Ids grow with time: the older one stays, as the younger one would not have been
-            // stored beside it.
+            // stored next to it.
             let (surviving, vanishing) = (job_id.min(other), job_id.max(other));
             scrubs::join(connection, vanishing, surviving).await?;
             vanished = Some(vanishing);
@@ -126,9 +129,6 @@ async fn one(
             job_id = surviving;
         }
         if job_id == stored.job_id {
-            let texts = |posting: &Posting| {
-                (posting.title.clone(), posting.description.clone(), posting.requirements.clone())
-            };
             scrubs::rewrite(connection, &cleaned, texts(&cleaned) != texts(stored)).await?;
         }
     }
@@ -143,6 +143,11 @@ async fn one(
         }
     }
     Ok((changed, vanished))
+}
+
+/// The fields that mentions of skills point into.
+fn texts(posting: &Posting) -> (&str, &str, Option<&str>) {
+    (&posting.title, &posting.description, posting.requirements.as_deref())
 }
 
 /// The posting as the present patterns leave it.

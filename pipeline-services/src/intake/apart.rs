@@ -1,4 +1,7 @@
 //! Parsing and preparing of advertisements on threads where it holds up nothing else.
+//!
+//! Cleaning a long text takes too much time for a thread that serves calls. A panic while reading
+//! becomes a refusal of that line, so that one text cannot end an import.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! Countries and portals as people name them.
+//!
+//! Codes and names in three languages lead to one code, spellings of a portal to one name; an
+//! unknown country is none rather than a guess.
 
 use crate::text::fold::fold;
 
@@ -29,8 +32,8 @@ pub(crate) fn portal(text: &str) -> String {
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
     let plain = fold(text.split(['/', '?', '#']).next().unwrap_or(text));
     let plain = plain.strip_prefix("www.").unwrap_or(&plain);
-    let kept = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
-    let words: Vec<&str> = plain.split(|c: char| !kept(c)).filter(|word| !word.is_empty()).collect();
+    let words = plain.split(|c: char| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '-'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     words.join("-").trim_matches(['-', '_']).to_owned()
 }
 

@@ -30,20 +30,21 @@ const IMPLICATION_NAMES: [&str; 4] = ["skill", "implies", "relation", "confidenc
 
 /// The `.tsv` files of a directory with their names, sorted.
 pub(super) fn read_dir(dir: &Path) -> Result<Vec<(String, String)>, LexiconError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LexiconError::Read { path, source }
-    };
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed(dir))? {
-        let path = entry.map_err(failed(dir))?.path();
+    for entry in fs::read_dir(dir).map_err(|source| unreadable(dir, source))? {
+        let path = entry.map_err(|source| unreadable(dir, source))?.path();
         if path.extension().is_some_and(|extension| extension == "tsv") {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.push((name, fs::read_to_string(&path).map_err(failed(&path))?));
+            let text = fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?;
+            files.push((name, text));
         }
     }
     files.sort();
     Ok(files)
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> LexiconError {
+    LexiconError::Read { path: path.to_owned(), source }
 }
 
 /// Builds a lexicon from named files.

@@ -9,7 +9,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label};
 
 const COLUMNS: &str = "label, kind, category, es, en, flags, uri";
 
-/// What is wrong with a lexicon.
+/// A mistake in a lexicon.
 #[derive(Debug, thiserror::Error)]
 pub enum LexiconError {
     /// A file or directory cannot be read.
@@ -32,7 +32,7 @@ pub enum LexiconError {
         line: usize,
         /// Name of the column.
         column: &'static str,
-        /// What is wrong and what is allowed.
+        /// The mistake, and the values that are allowed.
         problem: String,
     },
 }
@@ -84,14 +84,13 @@ pub(super) fn rows<'text>(
 
 /// A concept with its preferred labels, written `es / en`, or English alone.
 pub(super) fn concept(kind: ConceptKind, uri: String, labels: &str) -> Concept {
-    let label = |language: &str, text: &str| Label {
-        language: language.to_owned(),
-        text: text.trim().to_owned(),
-        preferred: true,
-    };
     let labels = match labels.split_once(" / ") {
         Some((spanish, english)) => vec![label("es", spanish), label("en", english)],
         None => vec![label("en", labels)],
     };
     Concept { uri, kind, class: String::new(), labels }
+}
+
+fn label(language: &str, text: &str) -> Label {
+    Label { language: language.to_owned(), text: text.trim().to_owned(), preferred: true }
 }

@@ -16,7 +16,7 @@ pub(super) const FILE: &str = "occupations.tsv";
 
 const NAMES: [&str; 5] = ["label", "uri", "es", "en", "why"];
 
-/// What a title says.
+/// The meaning of a title.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Title {
     /// The concept, or nothing where the words name no occupation ("ayudante").
@@ -57,7 +57,7 @@ impl Titles {
             return Err(row.error("uri", format!("`{uri}` is not an absolute URI")));
         }
         if label.is_empty() != uri.is_empty() {
-            return Err(row.error("label", "stands beside every URI, and is empty where there is none"));
+            return Err(row.error("label", "is required with every URI, and empty without one"));
         }
         if row.cell(2).is_empty() && row.cell(3).is_empty() {
             return Err(row.error("es", "`es` or `en` must hold a title"));
@@ -116,7 +116,7 @@ mod tests {
         for (text, expected) in [
             ("label\turi\n", "occupations.tsv, line 1, column label: the first line must name the columns"),
             ("label\turi\tes\ten\twhy\na\tb\tc\n", "line 2, column uri: `b` is not an absolute URI"),
-            ("label\turi\tes\ten\twhy\na\t\tc\n", "column label: stands beside every URI"),
+            ("label\turi\tes\ten\twhy\na\t\tc\n", "column label: is required with every URI"),
             ("label\turi\tes\ten\twhy\na\tx://a\t\n", "column es: `es` or `en` must hold a title"),
             ("label\turi\tes\ten\twhy\na\tx://a\tde la\n", "column es: `de la` holds no word"),
             (

@@ -189,7 +189,7 @@ fn iban_at(view: &View<'_>, range: Range<usize>) -> Option<Range<usize>> {
     None
 }
 
-/// Whether a bare number is an account by its length and check digits.
+/// The account that a bare number is, by its length and check digits.
 pub(super) fn bare(view: &View<'_>, number: &Number) -> Option<(Range<usize>, Kind)> {
     let digits = number.digits.as_str();
     let lengths = number.lengths();

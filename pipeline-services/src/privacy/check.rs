@@ -1,4 +1,7 @@
 //! Check digits, from the public definitions.
+//!
+//! Each function takes the characters of one kind of number and says whether they can be one. None
+//! of them knows the text around: what a valid number means is decided by the callers.
 
 /// The digits of a text as numbers.
 fn digits(text: &str) -> Vec<u32> {
@@ -76,12 +79,14 @@ pub(super) fn nit(body: &str, check: u8) -> bool {
 /// Brazilian CPF (Receita Federal: two digits, weights falling to 2, modulo 11).
 pub(super) fn cpf(number: &str) -> bool {
     let digits = digits(number);
-    let check = |count: usize| {
-        let weights: Vec<u32> = (2..=count as u32 + 1).rev().collect();
-        weighted(&digits[..count], &weights) * 10 % 11 % 10 == digits[count]
-    };
     let same = digits.windows(2).all(|pair| pair[0] == pair[1]);
-    digits.len() == 11 && !same && check(9) && check(10)
+    digits.len() == 11 && !same && checks_cpf(&digits, 9) && checks_cpf(&digits, 10)
+}
+
+/// Returns whether the digit behind the first `count` checks them.
+fn checks_cpf(digits: &[u32], count: usize) -> bool {
+    let weights: Vec<u32> = (2..=count as u32 + 1).rev().collect();
+    weighted(&digits[..count], &weights) * 10 % 11 % 10 == digits[count]
 }
 
 /// Brazilian CNPJ, also with letters (Receita Federal, IN RFB 2.229 of 2024: a character counts as
@@ -89,13 +94,19 @@ pub(super) fn cpf(number: &str) -> bool {
 pub(super) fn cnpj(number: &str) -> bool {
     let values: Vec<u32> =
         number.bytes().map(|byte| u32::from(byte.to_ascii_uppercase()).saturating_sub(48)).collect();
-    let check = |count: usize| {
-        let weights: Vec<u32> = (0..count).rev().map(|place| place as u32 % 8 + 2).collect();
-        let rest = weighted(&values[..count], &weights) % 11;
-        if rest < 2 { values[count] == 0 } else { values[count] == 11 - rest }
-    };
     let same = values.windows(2).all(|pair| pair[0] == pair[1]);
-    values.len() == 14 && !same && values[12..].iter().all(|value| *value < 10) && check(12) && check(13)
+    values.len() == 14
+        && !same
+        && values[12..].iter().all(|value| *value < 10)
+        && checks_cnpj(&values, 12)
+        && checks_cnpj(&values, 13)
+}
+
+/// Returns whether the value behind the first `count` checks them.
+fn checks_cnpj(values: &[u32], count: usize) -> bool {
+    let weights: Vec<u32> = (0..count).rev().map(|place| place as u32 % 8 + 2).collect();
+    let rest = weighted(&values[..count], &weights) % 11;
+    if rest < 2 { values[count] == 0 } else { values[count] == 11 - rest }
 }
 
 /// Mexican CLABE (Banco de México, Circular 3/2012: weights 3 7 1, each product modulo 10).
@@ -109,12 +120,14 @@ pub(super) fn clabe(number: &str) -> bool {
 /// right end).
 pub(super) fn cbu(number: &str) -> bool {
     let digits = digits(number);
-    let block = |block: &[u32]| {
-        let [body @ .., check] = block else { return false };
-        let reversed: Vec<u32> = body.iter().rev().copied().collect();
-        (10 - weighted(&reversed, &[3, 1, 7, 9]) % 10) % 10 == *check
-    };
-    digits.len() == 22 && block(&digits[..8]) && block(&digits[8..])
+    digits.len() == 22 && checks_block(&digits[..8]) && checks_block(&digits[8..])
+}
+
+/// Returns whether the last digit of a block of a CBU checks the others.
+fn checks_block(block: &[u32]) -> bool {
+    let [body @ .., check] = block else { return false };
+    let reversed: Vec<u32> = body.iter().rev().copied().collect();
+    (10 - weighted(&reversed, &[3, 1, 7, 9]) % 10) % 10 == *check
 }
 
 /// Peruvian CCI (Cámara de Compensación Electrónica: one digit for bank and office, one for the

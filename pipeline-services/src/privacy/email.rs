@@ -1,4 +1,7 @@
 //! E-mail addresses, plain and in disguise: from the sign to the left and to the right.
+//!
+//! The less a sign says by itself, the more the words around it must. Reading takes time linear in
+//! the text, also where every word is a sign.
 
 mod host;
 
@@ -13,14 +16,14 @@ use super::{
 };
 use host::domain;
 
-/// Where an address may have its sign.
+/// Possible signs of an address.
 static SIGN: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
         r#"[\[({<] ?(?:@|at|ar+oba|arrova|a|en) ?[\])}>]|[_/|*"'~-](?:ar+oba|at)[_/|*"'~-]|@|\b(?:ar+oba|arrova|a r r o b a|at)\b"#,
     )
 });
 
-/// How much a sign says by itself.
+/// Strength of a sign by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
     /// `@`, `(arroba)`, `[at]`: what looks like an address around it is one.
@@ -99,7 +102,7 @@ fn around(view: &View<'_>, sign: Range<usize>) -> Option<Range<usize>> {
     fits.then_some(mailbox.start..domain.end)
 }
 
-/// Whether the words before say that an address comes.
+/// Returns whether the words before say that an address comes.
 fn announced(view: &View<'_>, at: usize) -> bool {
     view.words_before(at, 60).iter().take(5).any(|word| CUES.contains(word.text))
 }
@@ -148,12 +151,12 @@ fn token_start(view: &View<'_>, end: usize) -> Option<usize> {
 
 /// The beginning of a mailbox whose letters stand apart: `a n a . r u i z @`.
 fn apart_start(view: &View<'_>, mut start: usize) -> usize {
-    let single = |at: usize| {
-        let character = view.byte(at);
-        is_mailbox_char(char::from(character)) && character.is_ascii()
-    };
     let first = start;
-    while start >= 2 && view.byte(start - 1) == b' ' && single(start - 2) && first - start < 2 * LONGEST {
+    while start >= 2
+        && view.byte(start - 1) == b' '
+        && is_single(view.byte(start - 2))
+        && first - start < 2 * LONGEST
+    {
         let before = if start >= 3 { view.byte(start - 3) } else { b' ' };
         if !matches!(before, b' ' | b'\n' | b':' | b',' | b'(') {
             break;
@@ -166,6 +169,11 @@ fn apart_start(view: &View<'_>, mut start: usize) -> usize {
         && view.byte(start - 1) == b' '
         && view.byte(start - 2).is_ascii_alphanumeric();
     if is_preposition && start < first { start + 2 } else { start }
+}
+
+/// Returns whether a byte is a whole character of a mailbox: bytes of longer ones are not ASCII.
+fn is_single(byte: u8) -> bool {
+    is_mailbox_char(char::from(byte)) && byte.is_ascii()
 }
 
 static JOINT: LazyLock<Regex> = LazyLock::new(|| {

@@ -1,7 +1,10 @@
 //! Numbers of identity papers and of taxpayers: behind their labels, or bare when their check
 //! digits tell.
 
-use std::{ops::Range, sync::LazyLock};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::LazyLock,
+};
 
 use regex::Regex;
 
@@ -145,7 +148,7 @@ fn with_letter(view: &View<'_>, number: &Number) -> Range<usize> {
     number.range.clone()
 }
 
-/// Whether letters or digits go on behind a number, so that it is part of a code.
+/// Returns whether letters or digits go on behind a number, so that it is part of a code.
 fn continues(view: &View<'_>, end: usize) -> bool {
     let next = view.byte(end);
     next == b'%' || next == b'_' || (next.is_ascii_lowercase() && view.byte(end + 1).is_ascii_digit())
@@ -207,7 +210,6 @@ static LETTERED: LazyLock<Regex> = LazyLock::new(|| {
 fn lettered(view: &View<'_>, found: &mut Found) {
     for key in LETTERED.find_iter(view.text()) {
         let range = key.range();
-        let joined = |byte: u8| byte.is_ascii_alphanumeric() || b"-_&/".contains(&byte);
         if joined(view.byte_before(range.start)) || joined(view.byte(range.end)) {
             continue;
         }
@@ -222,17 +224,22 @@ fn lettered(view: &View<'_>, found: &mut Found) {
     }
 }
 
+fn joined(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_&/".contains(&byte)
+}
+
 /// An RFC without its label: in capitals, with a date, and for companies with the right last
 /// character.
 fn is_rfc(view: &View<'_>, range: &Range<usize>, compact: &str, length: usize) -> bool {
     let letters = length - 9;
     let first_digit = compact.find(|letter: char| letter.is_ascii_digit()).unwrap_or_default();
     let date = compact.get(first_digit..first_digit + 6).unwrap_or_default();
-    let between = |part: Range<usize>, least: u32, most: u32| {
-        date.get(part).and_then(|text| text.parse().ok()).is_some_and(|value| (least..=most).contains(&value))
-    };
-    let is_date = between(2..4, 1, 12) && between(4..6, 1, 31);
+    let is_date = is_within(date.get(2..4), 1..=12) && is_within(date.get(4..6), 1..=31);
     view.is_upper(range.start) && is_date && (check::rfc(compact) || letters == 4)
+}
+
+fn is_within(text: Option<&str>, range: RangeInclusive<u32>) -> bool {
+    text.and_then(|text| text.parse().ok()).is_some_and(|value| range.contains(&value))
 }
 
 /// Which paper a bare number is of, by its form and check digits.

@@ -1,4 +1,7 @@
 //! Words that say what the number behind them is, and the way from the word to the number.
+//!
+//! Knows nothing of the kinds of numbers: a kind gives its pattern and the further words that may
+//! stand between, and reads the number from the place it gets.
 
 use std::{ops::Range, sync::LazyLock};
 

@@ -1,4 +1,7 @@
 //! Names of persons behind words that introduce them.
+//!
+//! Nothing is a name without an introduction: the lists decide how much of what follows belongs to
+//! it, and the surer the introduction, the less they must know. Offices, firms and places stay.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -12,7 +15,7 @@ use super::{
     words,
 };
 
-/// How sure an introduction makes that a person follows.
+/// Strength of an introduction as a hint that a person follows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cue {
     /// A role before a colon, "atte.": offices and companies follow as well.
@@ -148,7 +151,7 @@ static PLACES: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
-/// Whether the words before a title speak of a place: "Hospital Dr. Gutiérrez".
+/// Returns whether the words before a title speak of a place: "Hospital Dr. Gutiérrez".
 fn is_place(view: &View<'_>, at: usize) -> bool {
     view.words_before(at, 30)
         .iter()
@@ -315,20 +318,20 @@ fn parts(view: &View<'_>, mut at: usize) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// Whether a name has what it needs, so that an unknown word behind it is likely the next
+/// Returns whether a name has what it needs, so that an unknown word behind it is likely the next
 /// sentence's.
 fn is_complete(parts: &[Part]) -> bool {
     let family = parts.iter().any(|part| (part.entry.family && !part.entry.given) || part.is_unknown());
     parts.len() > 1 && family && !parts[parts.len() - 1].particle
 }
 
-/// Whether a word follows, or a colon, and no other sign and no bracket.
+/// Returns whether a word follows, or a colon, and no other sign and no bracket.
 fn goes_on(view: &View<'_>, end: usize) -> bool {
     view.byte(end) == b':'
         || view.byte(end) == b' ' && view.text()[end + 1..].starts_with(char::is_alphabetic)
 }
 
-/// Whether the words are a person's name, by the lists and by how sure the introduction is.
+/// Returns whether the words are a person's name, by the lists and by how sure the introduction is.
 fn is_name(parts: &[Part], cue: Cue) -> bool {
     let words: Vec<&Part> = parts.iter().filter(|part| !part.particle).collect();
     let Some(first) = words.first() else { return false };

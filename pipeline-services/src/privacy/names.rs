@@ -1,11 +1,14 @@
 //! Frequent given and family names, and words that names of persons do not hold.
+//!
+//! The lists are files of `privacy/`, read once; everything is compared in folded form. An unlisted
+//! word has an empty entry.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::LazyLock,
 };
 
-/// What a word can be in a name.
+/// Parts that a word can play in a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Entry {
     /// A given name.
@@ -41,24 +44,24 @@ fn words(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.lines().filter(|line| !line.starts_with(['#', '='])).flat_map(str::split_whitespace)
 }
 
-/// What a folded word is in names.
+/// The entry of a folded word.
 pub(super) fn entry(word: &str) -> Entry {
     NAMES.get(word).copied().unwrap_or_default()
 }
 
-/// Whether a folded word says that what it stands in is no person: an office, a company, an
+/// Returns whether a folded word says that what it stands in is no person: an office, a company, an
 /// occupation.
 pub(super) fn is_office(word: &str) -> bool {
     OTHERS[0].contains(word)
 }
 
-/// Whether a name ends before this folded word.
+/// Returns whether a name ends before this folded word.
 pub(super) fn ends_name(word: &str) -> bool {
     OTHERS[1].contains(word)
 }
 
-/// Whether a token is a given and a family name with no more than digits, dots or underscores
-/// between: the handle or the mailbox of a person.
+/// Returns whether a token is a given and a family name with no more than digits, dots or
+/// underscores between: the handle or the mailbox of a person.
 pub(super) fn is_joined_name(token: &str) -> bool {
     let token = token.trim_end_matches(|sign: char| sign.is_ascii_digit() || "._-".contains(sign));
     let parts: Vec<&str> = token.split(['.', '_', '-']).filter(|part| !part.is_empty()).collect();

@@ -1,4 +1,7 @@
 //! Digits and what stands between them.
+//!
+//! Finds where numbers begin and end and how they are grouped; what a number is gets decided
+//! elsewhere. The groups keep their places in the view, so that a part of a number can be removed.
 
 use std::ops::Range;
 
@@ -7,11 +10,11 @@ use super::view::View;
 /// A run of digits in groups.
 #[derive(Debug, Clone)]
 pub(super) struct Number {
-    /// Where it stands in the view, from its first digit to its last.
+    /// Its place in the view, from its first digit to its last.
     pub(super) range: Range<usize>,
     /// The digits alone.
     pub(super) digits: String,
-    /// Where each group of digits stands.
+    /// Places of the groups of digits.
     pub(super) groups: Vec<Range<usize>>,
 }
 
@@ -22,7 +25,7 @@ impl Number {
         Some(Self { range, digits, groups })
     }
 
-    /// How many digits some of its groups have.
+    /// Number of digits in some of its groups.
     pub(super) fn count(&self, groups: Range<usize>) -> usize {
         self.groups[groups].iter().map(ExactSizeIterator::len).sum()
     }
@@ -37,12 +40,12 @@ impl Number {
         Self::of(view, self.groups.get(groups)?.to_vec())
     }
 
-    /// What stands between two groups.
+    /// The text between two groups.
     pub(super) fn gap<'a>(&self, view: &'a View<'_>, before: usize) -> &'a str {
         &view.text()[self.groups[before - 1].end..self.groups[before].start]
     }
 
-    /// Whether nothing but such characters parts its groups, and something does.
+    /// Returns whether nothing but such characters parts its groups, and something does.
     pub(super) fn is_parted_by(&self, view: &View<'_>, allowed: &str) -> bool {
         self.groups.len() > 1
             && (1..self.groups.len())

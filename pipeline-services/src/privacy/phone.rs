@@ -1,4 +1,7 @@
 //! Telephone numbers, and the other bare numbers that their own form gives away.
+//!
+//! Weighs the words around a number against its form: the plainer the form, the more the words must
+//! say. Amounts, dates, codes and numbers of other things stay.
 
 mod plan;
 mod spelt;
@@ -41,7 +44,7 @@ static BEHIND: LazyLock<Words> = LazyLock::new(|| {
     words("ext extension anexo anx interno int ramal whatsapp whats wsp wpp wp cel celular zap movil")
 });
 
-/// How clearly the words around a number say that it is a telephone number.
+/// Strength of the words around a number as a hint that it is a telephone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cue {
     /// They say that it is something else.
@@ -97,7 +100,8 @@ fn paper_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
     None
 }
 
-/// Whether a number has too few signs to be told by its form: then a word before it counts more.
+/// Returns whether a number has too few signs to be told by its form: then a word before it counts
+/// more.
 fn is_plain(number: &Number) -> bool {
     number.groups.len() < 3
 }
@@ -150,15 +154,18 @@ fn phone_at(view: &View<'_>, run: &Number, first: usize, found: &mut Found) -> O
 /// the sign.
 fn next_number(view: &View<'_>, run: &Number, first: usize) -> usize {
     let most = run.groups.len().min(first + MOST_GROUPS + 7);
-    let parts = |index: usize| {
-        let gap = run.gap(view, index);
-        gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
-    };
     (first + 1..most)
         .find(|index| {
-            parts(*index) && run.count(first..*index) >= 7 && run.count(*index..most.min(index + 7)) >= 7
+            parts(run.gap(view, *index))
+                && run.count(first..*index) >= 7
+                && run.count(*index..most.min(index + 7)) >= 7
         })
         .unwrap_or(run.groups.len())
+}
+
+/// Returns whether what stands between two groups can part two numbers of a list.
+fn parts(gap: &str) -> bool {
+    gap.contains(['/', '|', ',', '\n']) || gap.contains(" -") || gap.contains("- ") || gap.contains("  ")
 }
 
 /// How many bytes before the first digit belong to the number: `+`, `(`, `(0xx`.
@@ -173,7 +180,7 @@ fn lead(view: &View<'_>, start: usize) -> usize {
         .map_or(0, str::len)
 }
 
-/// Whether a number continues a list of telephone numbers: `Tel. 4555-2115 / 4555-2116`.
+/// Returns whether a number continues a list of telephone numbers: `Tel. 4555-2115 / 4555-2116`.
 fn follows_phone(view: &View<'_>, start: usize, found: &Found) -> bool {
     let before = view.behind(start, 9);
     let rest = before.trim_end_matches(|sign: char| " /-,;|\n".contains(sign));
@@ -236,19 +243,22 @@ fn cue_behind(view: &View<'_>, end: usize) -> Cue {
     }
 }
 
-/// Whether a number goes on from a word, a path or another number, other than from its cue:
+/// Returns whether a number goes on from a word, a path or another number, other than from its cue:
 /// `cel3155550142`.
 fn begins_attached(view: &View<'_>, start: usize, cue: Cue) -> bool {
     if !veto::is_attached(view, start) {
         return false;
     }
     let sign = view.byte_before(start);
-    let glued = |at: usize| {
-        view.words_before(at, 16).first().is_some_and(|word| word.end == at && STRONG.contains(word.text))
-    };
-    let cued =
-        cue == Cue::Strong && (glued(start) || (b".-/=".contains(&sign) && glued(start.saturating_sub(1))));
+    let cued = cue == Cue::Strong
+        && (is_cue_before(view, start)
+            || (b".-/=".contains(&sign) && is_cue_before(view, start.saturating_sub(1))));
     !(cued || (b"-.,".contains(&sign) && matches!(view.byte_before(start.saturating_sub(1)), b' ' | b'\n')))
+}
+
+/// Returns whether a word such as "Tel" ends at a place.
+fn is_cue_before(view: &View<'_>, at: usize) -> bool {
+    view.words_before(at, 16).first().is_some_and(|word| word.end == at && STRONG.contains(word.text))
 }
 
 fn is_phone(view: &View<'_>, number: &Number, lead: usize, cue: Cue) -> bool {

@@ -42,7 +42,7 @@ pub(super) fn find(view: &View<'_>, found: &mut Found) {
     found.extend(SCHEME.find_iter(view.text()).map(|link| (link.range(), Kind::Profile)));
 }
 
-/// Whether a path on a network leads to a person or a conversation.
+/// Returns whether a path on a network leads to a person or a conversation.
 pub(super) fn is_personal(host: &str, path: &str) -> bool {
     let mut parts =
         path.split(['/', '?', '#']).map(|part| part.trim_matches(|sign: char| ".,;:!".contains(sign)));
@@ -139,8 +139,8 @@ fn handle_end(view: &View<'_>, start: usize, name: &str) -> usize {
     start + name.trim_end_matches(['.', '-', '_']).len()
 }
 
-/// Whether a token without `@` can be nothing but a handle: it holds a digit, `_` or a dot, or is a
-/// joined name.
+/// Returns whether a token without `@` can be nothing but a handle: it holds a digit, `_` or a dot,
+/// or is a joined name.
 fn looks_like_handle(token: &str) -> bool {
     let letters = token.bytes().filter(u8::is_ascii_lowercase).count();
     let signs = token.bytes().any(|byte| byte.is_ascii_digit() || matches!(byte, b'_' | b'.'));

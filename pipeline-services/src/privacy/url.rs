@@ -1,4 +1,7 @@
 //! Personal data inside the address or the identifier of an advertisement.
+//!
+//! Removes it and leaves an address that still tells one advertisement from another. Doing it twice
+//! changes nothing.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -8,7 +11,7 @@ use super::{
     words,
 };
 
-/// What stands for a part of a path that is gone.
+/// Replacement of a part of a path that is gone.
 const GONE: &str = "-";
 
 /// Deepest encoding that is looked through: `%2540` is `%40` is `@`.
@@ -82,7 +85,7 @@ fn push_part(out: &mut String, rest: &str, range: &Range<usize>) {
     }
 }
 
-/// The portal's own number beside a piece of personal data: `48105:ana@example.org`.
+/// The portal's own number next to a piece of personal data: `48105:ana@example.org`.
 fn remainder(part: &str) -> String {
     let plain = decoded(part);
     let left: Vec<&str> = plain.split([':', '|', '~']).filter(|piece| !is_personal("", piece)).collect();
@@ -117,7 +120,7 @@ fn is_personal(key: &str, value: &str) -> bool {
     holds(&text) || holds(&value.replace('-', " "))
 }
 
-/// Whether a value is a person's name: two words of the lists, or one given name alone.
+/// Returns whether a value is a person's name: two words of the lists, or one given name alone.
 fn is_name(value: &str) -> bool {
     let folded = crate::text::fold::fold(value);
     let words: Vec<&str> =

@@ -1,4 +1,7 @@
 //! What stands around a number and makes it something other than personal data.
+//!
+//! Prices, counts, dates, codes: the finders of numbers ask the same questions here, so that one
+//! does not remove what another keeps.
 
 use std::sync::LazyLock;
 
@@ -43,7 +46,8 @@ static UNITS: LazyLock<Words> = LazyLock::new(|| {
     )
 });
 
-/// Whether one of so many words right before a place, in its sentence, names something else.
+/// Returns whether one of the `most` words right before a place, in its sentence, names something
+/// else.
 pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     let words = view.words_before(at, 40);
     let mut end = at;
@@ -61,7 +65,7 @@ pub(super) fn stands(view: &View<'_>, at: usize, most: usize) -> bool {
     is_money(view, at)
 }
 
-/// Whether a word names a number that is not personal.
+/// Returns whether a word names a number that is not personal.
 pub(super) fn is_name(word: &str) -> bool {
     NAMES.contains(word) || CURRENCIES.contains(word)
 }
@@ -88,7 +92,7 @@ pub(super) fn is_counted(view: &View<'_>, end: usize) -> bool {
     word.is_some_and(|word| UNITS.contains(word) || CURRENCIES.contains(word))
 }
 
-/// Whether a number begins inside a word, a path, a code or a price.
+/// Returns whether a number begins inside a word, a path, a code or a price.
 pub(super) fn is_attached(view: &View<'_>, start: usize) -> bool {
     let before = view.text()[..start].chars().next_back().unwrap_or('\n');
     let removed = before.is_ascii() && is_barrier(before as u8);
@@ -121,14 +125,17 @@ pub(super) fn is_date(digits: &str, lengths: &[usize]) -> bool {
         ([4, 1 | 2, 1 | 2, ..], [a, b, c, ..]) => year(*a) && month(*b) && day(*c),
         ([1 | 2, 1 | 2, 4, 1 | 2, ..], [a, b, c, ..]) => day(*a) && day(*b) && year(*c),
         ([8], _) => {
-            let part = |range: std::ops::Range<usize>| digits[range].parse().unwrap_or(0);
-            let date = |year: u32, month_: u32, day_: u32| {
-                (2000..2040).contains(&year) && month(month_) && day(day_)
-            };
-            date(part(0..4), part(4..6), part(6..8)) || date(part(4..8), part(2..4), part(0..2))
+            is_recent_day(&digits[..4], &digits[4..6], &digits[6..8])
+                || is_recent_day(&digits[4..8], &digits[2..4], &digits[..2])
         }
         _ => false,
     }
+}
+
+/// A day without signs between its parts: of few years, since any eight digits could be one.
+fn is_recent_day(year: &str, month: &str, day: &str) -> bool {
+    let [year, month, day] = [year, month, day].map(|part| part.parse::<u32>().unwrap_or(0));
+    (2000..2040).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)
 }
 
 /// `2.500.000`, `2,500,000`, `2 500 000`: thousands.

@@ -16,11 +16,11 @@ pub(super) struct View<'a> {
     /// For each byte of the text the byte of the source that it comes from, and the source's
     /// length.
     origin: Vec<usize>,
-    /// What kind of text it is.
+    /// Kind of the text.
     of: Of,
 }
 
-/// What a text is.
+/// Kind of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     /// A part of an advertisement.
@@ -93,12 +93,12 @@ impl<'a> View<'a> {
         Self { of, ..Self::new(source) }
     }
 
-    /// Whether numbers without a word beside them count.
+    /// Returns whether numbers without a word next to them count.
     pub(super) fn has_bare_numbers(&self) -> bool {
         self.of != Of::Address
     }
 
-    /// Whether persons are named in it.
+    /// Returns whether persons are named in it.
     pub(super) fn has_names(&self) -> bool {
         self.of == Of::Text
     }
@@ -146,13 +146,13 @@ impl<'a> View<'a> {
         at.checked_sub(1).map_or(b'\n', |before| self.byte(before))
     }
 
-    /// Whether the source has a capital there.
+    /// Returns whether the source has a capital there.
     pub(super) fn is_upper(&self, at: usize) -> bool {
         let start = self.origin.get(at).copied().unwrap_or(self.source.len());
         self.source[start..].chars().next().is_some_and(char::is_uppercase)
     }
 
-    /// What the source holds in a range of the view.
+    /// The source of a range of the view.
     pub(super) fn source_range(&self, range: &Range<usize>) -> Range<usize> {
         self.origin[range.start]..self.origin[range.end]
     }
@@ -200,7 +200,7 @@ pub(super) fn barrier(kind: Kind) -> char {
     char::from(1 + kind as u8)
 }
 
-/// Whether a byte belongs to a removed piece.
+/// Returns whether a byte belongs to a removed piece.
 pub(super) fn is_barrier(byte: u8) -> bool {
     (1..=8).contains(&byte)
 }
@@ -230,9 +230,9 @@ fn push_plain(character: char, out: &mut String) {
 pub(super) struct Word<'a> {
     /// Its folded letters and digits.
     pub(super) text: &'a str,
-    /// Where it begins.
+    /// Its beginning.
     pub(super) start: usize,
-    /// Where it ends.
+    /// Its end.
     pub(super) end: usize,
 }
 

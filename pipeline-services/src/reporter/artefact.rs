@@ -1,4 +1,8 @@
 //! Files of a report: which to make, and writing them whole or not at all.
+//!
+//! A file that is replaced is written to a temporary one, synced and renamed, so a reader or a
+//! crash never meets half of it. What is recorded of a file (size, SHA-256) is of the bytes
+//! written.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -70,12 +74,12 @@ impl FormatSet {
         Self { tables, ..self }
     }
 
-    /// How tables are written.
+    /// Dialect of the tables.
     pub fn tables(&self) -> Dialect {
         self.tables
     }
 
-    /// Whether `format` is wanted; the document and the page about the files always are.
+    /// Returns whether `format` is wanted; the document and the page about the files always are.
     pub fn contains(&self, format: Format) -> bool {
         matches!(format, Format::Json | Format::Md) || self.wanted.contains(&format)
     }
@@ -97,11 +101,12 @@ impl FromStr for FormatSet {
     type Err = UnknownFormat;
 
     fn from_str(list: &str) -> Result<Self, UnknownFormat> {
-        let find = |name: &str| {
-            let found = Format::ALL.into_iter().find(|f| f.name() == name);
-            found.ok_or_else(|| UnknownFormat(name.to_owned()))
-        };
-        list.split(',').map(str::trim).map(find).collect()
+        let mut formats = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            let found = Format::ALL.into_iter().find(|format| format.name() == name);
+            formats.push(found.ok_or_else(|| UnknownFormat(name.to_owned()))?);
+        }
+        Ok(formats.into_iter().collect())
     }
 }
 

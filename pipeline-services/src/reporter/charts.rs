@@ -31,7 +31,7 @@ pub(crate) enum Heading {
 pub(crate) struct Chart {
     /// File name without extension, also the name templates know it by.
     pub name: &'static str,
-    /// What it shows, for readers who cannot see it.
+    /// Description for readers who cannot see it.
     pub alt: String,
     scene: Scene,
 }

@@ -1,8 +1,11 @@
-//! Which groups may stand beside each other, and how far a share can be trusted.
+//! Which groups may be compared with each other, and how far a share can be trusted.
+//!
+//! The one place that decides it: charts, tables, pages and sentences all ask here, so that no
+//! artefact shows a comparison that another one refuses.
 
 use super::document::{CountryScope, ReportDocument, Scope};
 
-/// Postings that a group needs before its shares are put beside another's. With fewer, the 95 %
+/// Postings that a group needs before its shares are compared with another's. With fewer, the 95 %
 /// interval of a share near one half reaches about ten points to each side (Wilson: 9.6 points with
 /// 100), more than most differences.
 pub(super) const MIN_GROUP: u64 = 100;
@@ -25,7 +28,7 @@ pub(super) fn interval(part: u64, whole: u64) -> Option<(f64, f64)> {
     Some(((middle - reach).max(0.0) * 100.0, (middle + reach).min(1.0) * 100.0))
 }
 
-/// Countries with postings enough to be put beside others.
+/// Countries with enough postings to be compared with others.
 pub(super) fn compared(scope: &Scope) -> Vec<&CountryScope> {
     scope.countries.iter().filter(|country| country.postings >= MIN_GROUP).collect()
 }
@@ -35,7 +38,7 @@ pub(super) fn left_out(scope: &Scope) -> Vec<&CountryScope> {
     scope.countries.iter().filter(|country| (1..MIN_GROUP).contains(&country.postings)).collect()
 }
 
-/// Whether the report can say anything of one country beside the others.
+/// Returns whether the report can say anything of one country compared with the others.
 pub(super) fn compares(scope: &Scope) -> bool {
     scope.countries.len() > 1 && !compared(scope).is_empty()
 }

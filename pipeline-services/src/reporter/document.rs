@@ -67,7 +67,7 @@ pub struct ReportDocument {
     /// Its publisher, and what may be done with it.
     #[serde(default)]
     pub publication: Publication,
-    /// What was looked at.
+    /// The material.
     pub scope: Scope,
     /// The run that produced the figures.
     pub run: Run,
@@ -123,7 +123,7 @@ pub struct Run {
     pub stages: Vec<StageRow>,
 }
 
-/// What one stage did.
+/// Work of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageRow {
@@ -195,7 +195,7 @@ pub enum Notice {
     NoTaxonomy,
     /// Anything else, in the report's language.
     Other {
-        /// What to tell.
+        /// The text.
         text: String,
     },
 }
@@ -348,7 +348,7 @@ pub struct DataQuality {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Count {
-    /// What is counted.
+    /// Name of what is counted.
     pub name: String,
     /// How many.
     pub count: u64,

@@ -2,7 +2,7 @@
 //!
 //! Each sentence is worked out from figures of the document and appears only where they bear it:
 //! enough postings, no tie that a word like "most" would hide, intervals apart where two countries
-//! are told apart.
+//! are compared.
 
 use super::comparison::{MIN_GROUP, compared, count_in, interval};
 use super::document::{CountryScope, ReportDocument, SkillRow};
@@ -56,10 +56,7 @@ fn named(document: &ReportDocument, words: Words) -> Option<String> {
 /// The technical skills that most postings name: as many of the first three as are apart from what
 /// follows.
 fn technical(document: &ReportDocument, words: Words) -> Option<String> {
-    let is_technical = |skill: &&SkillRow| {
-        skill.kind == "hard" && !matches!(skill.category.as_str(), "language" | "licence" | "license")
-    };
-    let first = leaders(document.skills.iter().filter(is_technical), NAMED_SKILLS);
+    let first = leaders(document.skills.iter().filter(|skill| is_technical(skill)), NAMED_SKILLS);
     let shown: Vec<String> = first.iter().map(|skill| with_share(skill, document, words)).collect();
     let key = match shown.len() {
         0 => return None,
@@ -70,17 +67,20 @@ fn technical(document: &ReportDocument, words: Words) -> Option<String> {
     Some(words.fill(key, &[("skills", &words.list(&shown)), ("n", &n)]))
 }
 
+fn is_technical(skill: &SkillRow) -> bool {
+    skill.kind == "hard" && !matches!(skill.category.as_str(), "language" | "licence" | "license")
+}
+
 /// The longest beginning of the ranking, up to `most`, that no tie cuts.
 fn leaders<'a>(skills: impl Iterator<Item = &'a SkillRow>, most: usize) -> Vec<&'a SkillRow> {
     let mut ranked: Vec<&SkillRow> = skills.filter(|skill| skill.job_count >= MIN_NAMED).collect();
     ranked.sort_by(|left, right| {
         right.job_count.cmp(&left.job_count).then_with(|| left.label.cmp(&right.label))
     });
-    let apart = |end: usize| match ranked.get(end) {
-        Some(next) => ranked[end - 1].job_count > next.job_count,
-        None => true,
-    };
-    let end = (1..=most.min(ranked.len())).rev().find(|end| apart(*end)).unwrap_or(0);
+    let mut end = most.min(ranked.len());
+    while end > 0 && ranked.get(end).is_some_and(|next| ranked[end - 1].job_count <= next.job_count) {
+        end -= 1;
+    }
     ranked.truncate(end);
     ranked
 }
@@ -147,25 +147,27 @@ fn countries(document: &ReportDocument, words: Words) -> Option<String> {
     if apart.get(1).is_some_and(|second| difference - second.0 < f64::EPSILON * 100.0) {
         return None;
     }
-    let place = |country: &CountryScope| {
-        let part = count_in(skill, &country.code);
-        let values = [
-            ("country", &*words.country(&country.code, &document.scope.countries)),
-            ("share", &*words.share(part, country.postings)),
-            ("n", &*words.count(country.postings)),
-            ("interval", &*words.interval(part, country.postings)),
-        ];
-        words.fill("finding.country_part", &values)
-    };
     let ahead = |country: &CountryScope| count_in(skill, &country.code) as f64 / country.postings as f64;
     let (more, less) = if ahead(one) >= ahead(other) { (one, other) } else { (other, one) };
     let values = [
         ("skill", &*skill.label),
-        ("more", &*place(more)),
-        ("less", &*place(less)),
+        ("more", &*country_part(skill, more, document, words)),
+        ("less", &*country_part(skill, less, document, words)),
         ("skills", &*words.count(named.len() as u64)),
     ];
     Some(words.fill("finding.countries", &values))
+}
+
+/// The share of one country that names a skill, with its number of postings and its interval.
+fn country_part(skill: &SkillRow, country: &CountryScope, document: &ReportDocument, words: Words) -> String {
+    let part = count_in(skill, &country.code);
+    let values = [
+        ("country", &*words.country(&country.code, &document.scope.countries)),
+        ("share", &*words.share(part, country.postings)),
+        ("n", &*words.count(country.postings)),
+        ("interval", &*words.interval(part, country.postings)),
+    ];
+    words.fill("finding.country_part", &values)
 }
 
 /// How much of all mentions falls to the ten skills most named.
@@ -185,7 +187,7 @@ fn concentration(document: &ReportDocument, words: Words) -> Option<String> {
     })
 }
 
-/// What is implied and counts nowhere.
+/// Skills that are implied and count nowhere.
 fn implied(document: &ReportDocument, words: Words) -> Option<String> {
     let implied = document.totals.implicit_mentions;
     let all = implied + document.totals.explicit_mentions;

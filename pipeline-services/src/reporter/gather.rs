@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
+use chrono::{NaiveDate, Utc};
 use serde_json::Value;
 
 use super::comparison::MIN_GROUP;
@@ -36,7 +36,7 @@ const SHOWN_SKILLS: usize = 15;
 /// Quotes of each.
 const QUOTES: i64 = 3;
 
-/// What the reporter's settings say about its reports.
+/// Settings of the reporter about its reports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Edition {
     /// Language of the report's own words.
@@ -47,7 +47,7 @@ pub(super) struct Edition {
     pub(super) publication: Publication,
 }
 
-/// What there is to report on.
+/// Amounts that can be reported on.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     postings: u64,
@@ -109,7 +109,6 @@ async fn scope_section(
 ) -> SqlResult<ScopeSection> {
     let countries = figures::countries(connection, scope).await?;
     let places = figures::places(connection, scope).await?;
-    let days = |from, to| Some(DateRange { from: from?, to: to? });
     Ok(ScopeSection {
         postings: size(extent.postings),
         sightings: size(extent.sightings),
@@ -138,11 +137,15 @@ async fn scope_section(
     })
 }
 
+fn days(from: Option<NaiveDate>, to: Option<NaiveDate>) -> Option<DateRange> {
+    Some(DateRange { from: from?, to: to? })
+}
+
 /// What was asked for; each of them is in the [`Scope`] that every figure is read with.
 fn filters(run: &Run, scope: &Scope) -> Vec<Filter> {
-    let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-    let portals = some(&scope.portals).map(|names| Filter::Portals { names });
-    let countries = some(&scope.countries).map(|codes| Filter::Countries { codes });
+    let (portals, countries) = (scope.portals.clone(), scope.countries.clone());
+    let portals = (!portals.is_empty()).then_some(Filter::Portals { names: portals });
+    let countries = (!countries.is_empty()).then_some(Filter::Countries { codes: countries });
     let since = scope.since.map(|from| Filter::Since { seconds: run.options.since_seconds, from });
     let first = (scope.limit > 0).then(|| Filter::First { postings: size(scope.limit) });
     [portals, countries, since, first].into_iter().flatten().collect()
@@ -228,10 +231,9 @@ fn notices(run: &Run, facts: &RunFacts, edition: &Edition, found: Found) -> Vec<
     notices
 }
 
-/// Whether the model says that it was trained on other languages than Spanish.
+/// Returns whether the model says that it was trained on other languages than Spanish.
 fn is_foreign(embed: &EmbedFacts) -> bool {
-    let speaks = |tag: &String| tag == "es" || tag == "multilingual";
-    !embed.languages.is_empty() && !embed.languages.iter().any(speaks)
+    !embed.languages.is_empty() && !embed.languages.iter().any(|tag| tag == "es" || tag == "multilingual")
 }
 
 async fn totals(connection: &mut PgConnection, scope: &Scope, rows: &[SkillFigures]) -> SqlResult<Totals> {
@@ -314,13 +316,10 @@ async fn evidence(
 fn quote(row: Evidence) -> Quote {
     let (start, end) = (row.start.unsigned_abs(), row.end.unsigned_abs());
     let sentence = sentence_at(&row.text, start, end);
-    let part = |from: u32, to: u32| -> String {
-        row.text.chars().skip(from as usize).take(to.saturating_sub(from) as usize).collect()
-    };
     Quote {
-        before: part(sentence.start, start),
-        surface: part(start, end),
-        after: part(end, sentence.end),
+        before: part(&row.text, sentence.start, start),
+        surface: part(&row.text, start, end),
+        after: part(&row.text, end, sentence.end),
         job_id: row.job_id.to_string(),
         portal: row.portal,
         country: row.country,
@@ -333,10 +332,11 @@ fn quote(row: Evidence) -> Quote {
     }
 }
 
+fn part(text: &str, from: u32, to: u32) -> String {
+    text.chars().skip(from as usize).take(to.saturating_sub(from) as usize).collect()
+}
+
 async fn quality(connection: &mut PgConnection, scope: &Scope, extent: &Extent) -> SqlResult<DataQuality> {
-    let counts = |rows: Vec<(String, i64)>| -> Vec<Count> {
-        rows.into_iter().map(|(name, count)| Count { name, count: size(count) }).collect()
-    };
     // What was removed and refused is counted for the whole store and belongs to no posting.
     let (mut refused, mut removed) = (None, None);
     if scope.is_everything() {
@@ -351,6 +351,10 @@ async fn quality(connection: &mut PgConnection, scope: &Scope, extent: &Extent) 
         without_skills: size(extent.without_skills),
         quarantined: size(extent.quarantined),
     })
+}
+
+fn counts(rows: Vec<(String, i64)>) -> Vec<Count> {
+    rows.into_iter().map(|(name, count)| Count { name, count: size(count) }).collect()
 }
 
 async fn taxonomy_use(connection: &mut PgConnection) -> SqlResult<Option<TaxonomyUse>> {
@@ -368,13 +372,16 @@ fn methods(facts: &RunFacts, taxonomy: Option<TaxonomyUse>) -> Methods {
     let extract = facts.extract.clone().unwrap_or_default();
     let enhance = facts.enhance.clone().unwrap_or_default();
     let versions = [(StageName::Extract, extract.version), (StageName::Enhance, enhance.version)];
-    let parameter = |(stage, version): (StageName, Option<String>)| {
-        Some(Parameter { name: format!("{stage}.version"), value: version? })
-    };
+    let mut parameters = Vec::new();
+    for (stage, version) in versions {
+        if let Some(value) = version {
+            parameters.push(Parameter { name: format!("{stage}.version"), value });
+        }
+    }
     Methods {
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         lexicon_version: extract.lexicon,
         taxonomy,
-        parameters: versions.into_iter().filter_map(parameter).collect(),
+        parameters,
     }
 }

@@ -1,4 +1,7 @@
 //! The interactive page: one file that loads nothing and also works without JavaScript.
+//!
+//! Fills the shipped page with style, script, data and the finished sections. Every text of the
+//! document is escaped on its way in, and the script reads its data as JSON.
 
 mod data;
 mod markup;
@@ -18,35 +21,37 @@ const SCRIPT: &str = include_str!("../../reports/explorer.js");
 pub(crate) fn html(document: &ReportDocument) -> Result<String> {
     let words = Words::of(document.language);
     let data = data::json(document, words).context("cannot write the data of the page")?;
-    let part = |name: &str| -> Option<String> {
-        if let Some(key) = name.strip_prefix("w:") {
-            return Some(escape(words.get(key)));
-        }
-        Some(match name {
-            "lang" => document.language.tag().to_owned(),
-            "title" => escape(&words.title(document)),
-            "generated" => escape(&words.moment(document.generated_at)),
-            "style" => STYLE.trim().to_owned(),
-            "script" => SCRIPT.trim().to_owned(),
-            "data" => data.clone(),
-            "notices" => sections::notices(document, words),
-            "figures" => sections::figures(document, words),
-            "scope" => sections::scope(document, words),
-            "stages" => sections::stages(document, words),
-            "models" => sections::models(document, words),
-            "findings" => sections::findings(document, words),
-            "limits" => sections::limits(document, words),
-            "about" => sections::about(document, words),
-            "skills" => sections::skills(document, words),
-            "clusters" => sections::clusters(document, words),
-            "countries" => sections::countries(document, words),
-            "composition" => sections::composition(document, words),
-            "quality" => sections::quality(document, words),
-            "methods" => sections::methods(document, words),
-            _ => return None,
-        })
-    };
-    Ok(fill(PAGE, part))
+    Ok(fill(PAGE, |name| part(name, document, words, &data)))
+}
+
+/// Content for a name of the page: a word, one of the files around it, or a section.
+fn part(name: &str, document: &ReportDocument, words: Words, data: &str) -> Option<String> {
+    if let Some(key) = name.strip_prefix("w:") {
+        return Some(escape(words.get(key)));
+    }
+    Some(match name {
+        "lang" => document.language.tag().to_owned(),
+        "title" => escape(&words.title(document)),
+        "generated" => escape(&words.moment(document.generated_at)),
+        "style" => STYLE.trim().to_owned(),
+        "script" => SCRIPT.trim().to_owned(),
+        "data" => data.to_owned(),
+        "notices" => sections::notices(document, words),
+        "figures" => sections::figures(document, words),
+        "scope" => sections::scope(document, words),
+        "stages" => sections::stages(document, words),
+        "models" => sections::models(document, words),
+        "findings" => sections::findings(document, words),
+        "limits" => sections::limits(document, words),
+        "about" => sections::about(document, words),
+        "skills" => sections::skills(document, words),
+        "clusters" => sections::clusters(document, words),
+        "countries" => sections::countries(document, words),
+        "composition" => sections::composition(document, words),
+        "quality" => sections::quality(document, words),
+        "methods" => sections::methods(document, words),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
-//! The page that lies beside the files: what they are, what they cover, and what they do not mean.
+//! The page next to a report's files: what they are, what they cover, and what they do not mean.
+//!
+//! Says in Markdown what the other artefacts say, by the same sentences, and lists only files that
+//! were really written. No text of the document can act as markup.
 
 use super::artefact::Artefact;
 use super::document::ReportDocument;

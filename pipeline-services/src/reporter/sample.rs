@@ -1,4 +1,7 @@
 //! Documents for tests.
+//!
+//! From an empty one to the full invented report, and one whose every text is hostile to some
+//! format: what a renderer does with these is what its tests look at.
 
 use super::document::{
     CharSpan, CountryCount, CountryScope, Notice, Quote, ReportDocument, SkillEvidence, SkillRow,

@@ -131,25 +131,31 @@ impl ReporterStage {
 
 /// The folder `asked` below `root`: no other place, neither by `..` nor by a link.
 fn below(root: &Path, asked: &Path) -> Result<PathBuf, String> {
-    let outside = || format!("`{}` is not below the directory of reports", asked.display());
-    let whole = |path: &Path| std::path::absolute(path).map_err(|_| outside());
-    let root = whole(root)?;
+    let root = std::path::absolute(root).map_err(|_| outside(asked))?;
     let inner = if asked.is_absolute() {
-        whole(asked)?.strip_prefix(&root).map(Path::to_owned).map_err(|_| outside())?
+        std::path::absolute(asked)
+            .map_err(|_| outside(asked))?
+            .strip_prefix(&root)
+            .map(Path::to_owned)
+            .map_err(|_| outside(asked))?
     } else {
         asked.to_owned()
     };
     let is_plain = inner.components().all(|part| matches!(part, Component::Normal(_)));
     if !is_plain || inner.as_os_str().is_empty() {
-        return Err(outside());
+        return Err(outside(asked));
     }
     let folder = root.join(inner);
     // What does not exist yet is made where its nearest folder really lies.
     let existing = folder.ancestors().find_map(|folder| folder.canonicalize().ok());
     match (existing, root.canonicalize()) {
-        (Some(existing), Ok(root)) if !existing.starts_with(&root) => Err(outside()),
+        (Some(existing), Ok(root)) if !existing.starts_with(&root) => Err(outside(asked)),
         _ => Ok(folder),
     }
+}
+
+fn outside(asked: &Path) -> String {
+    format!("`{}` is not below the directory of reports", asked.display())
 }
 
 fn absolute(directory: &Path) -> String {
@@ -229,6 +235,6 @@ mod tests {
         check(&format!("{}/../elsewhere", root.display()), None);
         check("link", None);
         check("link/new", None);
-        check(&format!("{}-beside", root.display()), None);
+        check(&format!("{}-sibling", root.display()), None);
     }
 }

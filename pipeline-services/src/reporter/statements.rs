@@ -19,7 +19,7 @@ pub(super) fn filters(document: &ReportDocument, words: Words) -> Vec<String> {
     scope.filters.iter().map(|filter| words.filter(filter, &scope.countries)).collect()
 }
 
-/// Why some countries, or all, do not stand beside others.
+/// Why some countries, or all, are not compared with others.
 pub(super) fn country_note(document: &ReportDocument, words: Words) -> Option<String> {
     let scope = &document.scope;
     if let [only] = scope.countries.as_slice() {
@@ -52,7 +52,7 @@ pub(super) fn cluster_note(document: &ReportDocument, words: Words) -> Option<St
     })
 }
 
-/// What the figures do not mean.
+/// Limits of the figures.
 pub(super) fn limits(document: &ReportDocument, words: Words) -> Vec<String> {
     let ads = words.count(DEVELOPMENT.advertisements);
     let (year, month, day) = DEVELOPMENT.measured;
@@ -87,27 +87,27 @@ pub(super) fn parameters(document: &ReportDocument, words: Words) -> Vec<(String
         Some((words.value("role", &model.role), format!("{} @ {revision}", model.name)))
     });
     let mut rows: Vec<(String, String)> = revisions.collect();
-    let told = |p: &Parameter| (p.name.clone(), words.phrase(&p.value).unwrap_or_else(|| p.value.clone()));
     if let Some(section) = &document.clusters {
         rows.push((words.get("clusters.model").to_owned(), section.embedding_model.clone()));
-        rows.extend(section.parameters.iter().map(told));
+        rows.extend(section.parameters.iter().map(|parameter| told(parameter, words)));
     }
-    rows.extend(document.methods.parameters.iter().map(told));
+    rows.extend(document.methods.parameters.iter().map(|parameter| told(parameter, words)));
     rows
+}
+
+fn told(parameter: &Parameter, words: Words) -> (String, String) {
+    let value = words.phrase(&parameter.value).unwrap_or_else(|| parameter.value.clone());
+    (parameter.name.clone(), value)
 }
 
 /// Author, contact, licences, attribution and citation, as names and values.
 pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, String)> {
     let publication = &document.publication;
-    let stated = |value: &Option<String>, missing: &str| {
-        let value = value.as_deref().map(str::trim).filter(|value| !value.is_empty());
-        value.map_or_else(|| words.get(missing).to_owned(), str::to_owned)
-    };
     let row = |key: &str, value: String| (words.get(key).to_owned(), value);
     vec![
-        row("about.author", stated(&publication.author, "about.author_missing")),
-        row("about.contact", stated(&publication.contact, "about.contact_missing")),
-        row("about.licence", stated(&publication.licence, "about.licence_missing")),
+        row("about.author", stated(words, publication.author.as_deref(), "about.author_missing")),
+        row("about.contact", stated(words, publication.contact.as_deref(), "about.contact_missing")),
+        row("about.licence", stated(words, publication.licence.as_deref(), "about.licence_missing")),
         row("about.quotes", words.get("about.quotes_value").to_owned()),
         row("about.program", {
             let values = [("version", &*document.methods.code_version), ("licence", PROGRAM_LICENCE)];
@@ -116,6 +116,12 @@ pub(super) fn about(document: &ReportDocument, words: Words) -> Vec<(String, Str
         row("about.esco", esco(document, words)),
         row("about.cite", citation(document, words)),
     ]
+}
+
+/// A value that the publisher gave, or the words for its absence.
+fn stated(words: Words, value: Option<&str>, missing: &str) -> String {
+    let value = value.map(str::trim).filter(|value| !value.is_empty());
+    value.unwrap_or_else(|| words.get(missing)).to_owned()
 }
 
 /// The acknowledgement that the European Commission asks of publications, with the version; or that

@@ -97,14 +97,17 @@ fn maybe<T: ToString>(value: Option<T>) -> Cell {
 
 /// The whole, the share in percent, and the ends of its 95 % interval.
 fn share(part: u64, whole: u64) -> [Cell; 4] {
-    let cell = |value: Option<f64>| Cell::Number(value.map_or(String::new(), |p| format!("{p:.2}")));
     let ends = interval(part, whole);
     [
         number(whole),
-        cell(percent(part, whole)),
-        cell(ends.map(|(low, _)| low)),
-        cell(ends.map(|(_, high)| high)),
+        two_places(percent(part, whole)),
+        two_places(ends.map(|(low, _)| low)),
+        two_places(ends.map(|(_, high)| high)),
     ]
+}
+
+fn two_places(value: Option<f64>) -> Cell {
+    Cell::Number(value.map_or(String::new(), |value| format!("{value:.2}")))
 }
 
 fn table(
@@ -113,19 +116,20 @@ fn table(
     dialect: Dialect,
     rows: impl Iterator<Item = Vec<Cell>>,
 ) -> Result<Table> {
-    let write = || -> Result<Vec<u8>> {
-        let mut writer = dialect.writer();
-        writer.write_record(heading)?;
-        for row in rows {
-            writer.write_record(row.into_iter().map(|cell| match cell {
-                Cell::Text(value) => dialect.text(&value),
-                Cell::Number(value) => dialect.number(value),
-            }))?;
-        }
-        Ok([dialect.mark(), &writer.into_inner()?].concat())
-    };
-    let csv = write().with_context(|| format!("cannot write the table {name}"))?;
+    let csv = write(heading, dialect, rows).with_context(|| format!("cannot write the table {name}"))?;
     Ok(Table { name, csv })
+}
+
+fn write(heading: &[&str], dialect: Dialect, rows: impl Iterator<Item = Vec<Cell>>) -> Result<Vec<u8>> {
+    let mut writer = dialect.writer();
+    writer.write_record(heading)?;
+    for row in rows {
+        writer.write_record(row.into_iter().map(|cell| match cell {
+            Cell::Text(value) => dialect.text(&value),
+            Cell::Number(value) => dialect.number(value),
+        }))?;
+    }
+    Ok([dialect.mark(), &writer.into_inner()?].concat())
 }
 
 fn skill(document: &ReportDocument, index: usize, row: &SkillRow) -> Vec<Cell> {

@@ -1,4 +1,8 @@
 //! The typesetter as a child process: this crate never links it.
+//!
+//! Finds the program, gives it charts and data in an empty directory and an environment without
+//! credentials, and ends it when its time is over. What a template sees as `/report.json` is
+//! decided here.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -21,7 +25,7 @@ pub(crate) const BIN_DIR: &str = "OBSERVATORY_BIN_DIR";
 
 /// A vector map of more elements than this is slower to show than a picture of it.
 const VECTOR_LIMIT: usize = 2_500;
-/// Where on a page of ordinary length the tables of a printed report end.
+/// Rows of the tables of a printed report.
 const LIMITS: Limits = Limits {
     skills: 40,
     country_skills: 15,
@@ -35,8 +39,8 @@ const LIMITS: Limits = Limits {
 /// How to run the typesetter.
 #[derive(Debug, Clone)]
 pub struct TypesetCommand {
-    /// The program; none looks for `typeset` in the directory named by [`BIN_DIR`], then beside the
-    /// running program.
+    /// The program; none looks for `typeset` in the directory named by [`BIN_DIR`], then next to
+    /// the running program.
     pub program: Option<PathBuf>,
     /// A template of the user's; none takes the built-in one.
     pub template: Option<PathBuf>,
@@ -107,7 +111,7 @@ fn list(folders: &[PathBuf]) -> String {
     shown.join(" or ")
 }
 
-/// What a template reads as `/report.json`.
+/// Content of `/report.json`, as a template reads it.
 #[derive(Serialize)]
 struct TemplateData<'a> {
     document: &'a ReportDocument,
@@ -116,7 +120,7 @@ struct TemplateData<'a> {
     notices: Vec<String>,
     findings: Vec<String>,
     filters: Vec<String>,
-    /// Countries that may stand beside each other, each with its skills: label, share, interval.
+    /// Countries that may be compared, each with its skills: label, share, interval.
     rankings: Vec<PrintedRanking<'a>>,
     country_note: Option<String>,
     cluster_note: Option<String>,
@@ -182,8 +186,8 @@ impl TypesetCommand {
             return Ok(program.clone());
         }
         let named = std::env::var_os(BIN_DIR).map(PathBuf::from);
-        let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-        search(named.into_iter().chain(beside).collect())
+        let sibling = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+        search(named.into_iter().chain(sibling).collect())
     }
 
     fn wait(&self, mut command: Command, program: &Path) -> Result<(), TypesetError> {
@@ -225,22 +229,23 @@ fn search(folders: Vec<PathBuf>) -> Result<PathBuf, TypesetError> {
 
 /// Writes charts and data into `scratch` and returns the data's path.
 fn write_inputs(document: &ReportDocument, scratch: &Path) -> Result<PathBuf, TypesetError> {
-    let write = |name: &str, content: &[u8]| {
-        let path = scratch.join(name);
-        std::fs::write(&path, content)
-            .map_err(|source| TypesetError::Write { path: path.clone(), source })?;
-        Ok::<_, TypesetError>(path)
-    };
     let mut images = BTreeMap::new();
     for chart in charts(document, Heading::Hidden) {
         let (extension, content) = image(&chart)?;
         let file = format!("{}.{extension}", chart.name);
-        write(&file, &content)?;
+        write(scratch.join(&file), &content)?;
         images.insert(chart.name, Image { file, alt: chart.alt });
     }
     let data = template_data(document, images).map_err(std::io::Error::from);
     let data = data.map_err(|source| TypesetError::Write { path: scratch.join("data.json"), source })?;
-    write("data.json", &data)
+    write(scratch.join("data.json"), &data)
+}
+
+fn write(path: PathBuf, content: &[u8]) -> Result<PathBuf, TypesetError> {
+    match std::fs::write(&path, content) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(TypesetError::Write { path, source }),
+    }
 }
 
 fn image(chart: &Chart) -> Result<(&'static str, Vec<u8>), ChartError> {

@@ -1,4 +1,7 @@
 //! The report's own words and number formats, in the language of the document.
+//!
+//! All wording lies in `reports/words.json`; this module looks it up and formats counts, shares,
+//! days and spans as the language does. A missing word shows as its key rather than as an error.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -169,10 +172,11 @@ impl Words {
 
     /// The countries of a scope with their postings.
     pub(crate) fn countries(&self, scope: &Scope) -> String {
-        let name = |c: &CountryScope| {
-            format!("{} ({})", self.country(&c.code, &scope.countries), self.n(c.postings))
-        };
-        let names: Vec<String> = scope.countries.iter().map(name).collect();
+        let mut names = Vec::new();
+        for country in &scope.countries {
+            let name = self.country(&country.code, &scope.countries);
+            names.push(format!("{name} ({})", self.n(country.postings)));
+        }
         if names.is_empty() { self.get("none").to_owned() } else { names.join(", ") }
     }
 
@@ -202,7 +206,7 @@ impl Words {
         fill(self.get(&key), |name| (name == "n").then(|| self.count(count)))
     }
 
-    /// What made a figure: the name of a model as it is, a rule set by its word.
+    /// The maker of a figure: the name of a model as it is, a rule set by its word.
     pub(crate) fn maker(&self, name: &str) -> String {
         self.table.get(&format!("maker.{name}")).map_or_else(|| name.to_owned(), Clone::clone)
     }
@@ -243,7 +247,7 @@ impl Words {
     }
 }
 
-/// Decimals that a share of so many cases bears.
+/// Decimals that a share of this many cases bears.
 pub(super) const fn places(whole: u64) -> usize {
     if whole < MIN_GROUP { 0 } else { 1 }
 }

@@ -1,4 +1,7 @@
 //! Addresses of a portal: one spelling for each, and a base that can be replaced.
+//!
+//! A link that leads off the portal's hosts is dropped, so the crawl cannot be led elsewhere by a
+//! page. A replaced base lets a saved copy stand in for a portal without a change to its file.
 
 use url::Url;
 
@@ -27,7 +30,7 @@ pub(crate) fn canonical(url: &Url) -> Url {
 )]
 pub(crate) struct BadBase(String);
 
-/// Where a portal of a country is served: its real address, or another one that stands for it.
+/// Address of a portal of a country: the real one, or another one that stands for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
     real: Url,
@@ -48,10 +51,6 @@ impl Base {
         real: &str,
         replacement: Option<&str>,
     ) -> Result<Self, BadBase> {
-        let parse = |text: &str| {
-            let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
-            url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| BadBase(text.to_owned()))
-        };
         let real = parse(real)?;
         let served = match replacement {
             Some(template) => {
@@ -74,7 +73,7 @@ impl Base {
         self
     }
 
-    /// Whether another address stands for the real one.
+    /// Returns whether another address stands for the real one.
     pub(crate) fn is_replaced(&self) -> bool {
         self.replaced
     }
@@ -113,6 +112,12 @@ impl Base {
         }
         self.hosts.contains(&authority(&target)).then(|| canonical(&target))
     }
+}
+
+/// An address of a web server, without a query: paths are appended to it.
+fn parse(text: &str) -> Result<Url, BadBase> {
+    let url = Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
+    url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| BadBase(text.to_owned()))
 }
 
 /// Host and, where it is not the usual one, port.

@@ -1,4 +1,7 @@
 //! Recognises pages that are no answer: refusals, challenges, logins, errors sent as success.
+//!
+//! General marks are known here, a portal's own come from its file. Weak marks count only on a page
+//! without ads: an advertisement may speak of captchas.
 
 use std::sync::LazyLock;
 
@@ -46,7 +49,7 @@ fn beginning(text: &str) -> &str {
     &text[..end]
 }
 
-/// What a page without a single ad is.
+/// Kind of a page without a single ad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Barren {
     /// The portal refuses us.

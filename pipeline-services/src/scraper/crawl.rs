@@ -1,4 +1,8 @@
 //! From the listings of a portal to a stream of postings.
+//!
+//! Walks searches and listing pages in order, fetches details a few at a time and decides when to
+//! stop: at an end, a limit, a refusal, or too many failures. Nothing is stored here; a slow
+//! receiver slows the crawl down, and a crawl goes on from any cursor it sent.
 
 mod detail;
 mod progress;
@@ -24,14 +28,14 @@ use progress::Walk;
 pub(crate) use progress::{Cursor, Found, PageCursor, PageDone};
 pub(crate) use report::{CrawlError, CrawlReport, Fate, StopReason};
 
-/// What a crawl should do.
+/// Options of a crawl.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CrawlOptions {
     /// ISO 3166-1 alpha-2.
     pub country: String,
     /// Address that stands for the portal's own, e.g. `http://127.0.0.1:8080/{portal}/{country}`.
     pub base_url: Option<String>,
-    /// What to search for; the portal file's own queries when empty.
+    /// Queries; the portal file's own when empty.
     pub queries: Vec<String>,
     /// Listing pages at most; the portal file's limit when absent, and never more than that.
     pub max_pages: Option<u32>,
@@ -47,13 +51,14 @@ pub(crate) struct CrawlOptions {
     pub details_at_once: Option<usize>,
     /// An operator answers for visiting a portal whose file says `ask`; stands in the report.
     pub without_permission: bool,
-    /// Where an earlier crawl was interrupted; the beginning when absent.
+    /// Place at which an earlier crawl was interrupted; the beginning when absent.
     pub from: Option<Cursor>,
 }
 
 /// Detail pages asked for at once when nobody says so.
 const DETAILS_AT_ONCE: usize = 8;
-/// Failed ads in a row after which a crawl ends.
+/// Failed ads in a row after which a crawl ends. A choice: a page or two of listings, after which
+/// it is the portal that has changed and not its ads.
 const FAILURES_IN_A_ROW: u32 = 20;
 
 /// Crawls the listings of a portal in one country and sends every ad to `sink`; a slow receiver
@@ -118,7 +123,7 @@ fn prepare(portal: &Portal, options: &CrawlOptions) -> Result<Base, (StopReason,
     Ok(base)
 }
 
-/// What the parallel pieces of a crawl share.
+/// State that the parallel pieces of a crawl share.
 #[derive(Clone, Copy)]
 struct Visit<'a> {
     place: Place<'a>,
@@ -138,7 +143,7 @@ struct Crawl<'a, 'r> {
     failures: u32,
 }
 
-/// What became of a card.
+/// Outcome of a card.
 enum Outcome {
     Posting(Box<NewPosting>),
     Closed,
@@ -147,7 +152,7 @@ enum Outcome {
     Stop(StopReason, CrawlError, Option<Duration>),
 }
 
-/// Where a search goes on.
+/// Continuation of a search.
 enum Next {
     Page(Request),
     End,
@@ -197,6 +202,8 @@ impl Crawl<'_, '_> {
             let here = Some(here).filter(|_| walk.turned);
             let next = if self.report.pages >= self.max_pages() {
                 Next::Stop(StopReason::PageLimit)
+            // A "next" link may lead back: without this a listing in a circle is read up to the
+            // page limit.
             } else if !walk.asked.insert((request.url.clone(), request.body.clone())) {
                 self.report.problems.push(format!("pagination leads in circles at {}", request.url));
                 Next::End
@@ -209,6 +216,8 @@ impl Crawl<'_, '_> {
                     (place, Some(PageCursor { number: walk.number, url }), None)
                 }
                 Next::End => (place + 1, None, Some(StopReason::Exhausted)),
+                // A stopped search resumes at this page, not behind it: not all of its ads may have
+                // been sent.
                 Next::Stop(stop) => (place, here, Some(*stop)),
             };
             let done = PageDone {
@@ -255,6 +264,7 @@ impl Crawl<'_, '_> {
         let place = self.visit.place;
         let page = match self.visit.fetcher.fetch(request, self.visit.counters).await {
             Ok(page) => page,
+            // Some portals answer 404 behind their last page; the same on a first page is an error.
             Err(FetchError::Gone { .. }) if walk.turned => return walk.end(),
             Err(error) => return self.lost(&request.url, &error),
         };
@@ -297,6 +307,8 @@ impl Crawl<'_, '_> {
     fn compare(&mut self, walk: &Walk<'_>) {
         let Some(total) = walk.total.filter(|_| walk.complete && !walk.resumed) else { return };
         let met = walk.met.len() as u64;
+        // Totals of portals are rounded and move during a visit: a tenth of difference is let pass
+        // (a choice).
         if met.saturating_mul(10) < total.saturating_mul(9) {
             let search = if walk.query.is_empty() { String::new() } else { format!(" for `{}`", walk.query) };
             let problem = format!("the portal says it has {total} ads{search}, its listing ends after {met}");
@@ -341,6 +353,7 @@ impl Crawl<'_, '_> {
         let mut stale = true;
         for card in cards {
             let id = identity(&card);
+            // A known id saves the request for its detail page.
             if self.visit.options.known.contains(&id) {
                 if self.seen.insert(id.clone()) {
                     self.seen_again.push(id);
@@ -371,6 +384,7 @@ impl Crawl<'_, '_> {
         cards.truncate(left);
         let visit = self.visit;
         let at_once = visit.options.details_at_once.unwrap_or(DETAILS_AT_ONCE).max(1);
+        // Buffered in order, so that the ads sent so far are always the first ones of the page.
         let visits: Vec<_> = cards.into_iter().map(|card| visit.card(card)).collect();
         let mut outcomes = stream::iter(visits).buffered(at_once);
         while let Some(outcome) = outcomes.next().await {
@@ -433,7 +447,7 @@ impl Crawl<'_, '_> {
     }
 }
 
-/// What an ad is known by: the portal's id, else its address.
+/// Identity of an ad: the portal's id, else its address.
 fn identity(card: &Fields) -> String {
     card.get("external_id").or_else(|| card.get("url")).cloned().unwrap_or_default()
 }

@@ -1,4 +1,7 @@
 //! Days of publication as portals write them.
+//!
+//! Reads relative, written and numeric forms in the portal's own time zone. A day is given only
+//! where the text names one and it can be one of publication; nothing is guessed.
 
 use std::sync::LazyLock;
 
@@ -92,27 +95,31 @@ fn relative(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate> 
     let today = answered.date_naive();
     if let Some(found) = AGO.captures(folded) {
         let count: u32 = found[1].parse().unwrap_or(1);
-        let earlier = |duration: Duration| Some((answered - duration).date_naive());
         return match &found[2] {
-            "segundo" => earlier(Duration::seconds(count.into())),
-            "minuto" => earlier(Duration::minutes(count.into())),
-            "hora" => earlier(Duration::hours(count.into())),
+            "segundo" => Some((answered - Duration::seconds(count.into())).date_naive()),
+            "minuto" => Some((answered - Duration::minutes(count.into())).date_naive()),
+            "hora" => Some((answered - Duration::hours(count.into())).date_naive()),
             "dia" => today.checked_sub_days(Days::new(count.into())),
             "semana" => today.checked_sub_days(Days::new(u64::from(count) * 7)),
             "mes" => today.checked_sub_months(Months::new(count)),
             _ => today.checked_sub_months(Months::new(count * 12)),
         };
     }
-    let says = |words: &[&str]| words.iter().any(|word| folded.contains(word));
-    if says(&["anteayer", "antes de ayer", "antier"]) {
+    if says(folded, &["anteayer", "antes de ayer", "antier"]) {
         today.checked_sub_days(Days::new(2))
-    } else if says(&["ayer"]) {
+    } else if says(folded, &["ayer"]) {
         today.pred_opt()
-    } else if folded.split(' ').any(|word| word == "hoy") || says(&["hace un momento", "hace instantes"]) {
+    } else if folded.split(' ').any(|word| word == "hoy")
+        || says(folded, &["hace un momento", "hace instantes"])
+    {
         Some(today)
     } else {
         None
     }
+}
+
+fn says(folded: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| folded.contains(word))
 }
 
 fn day_month(folded: &str, answered: DateTime<FixedOffset>) -> Option<NaiveDate> {

@@ -1,4 +1,8 @@
 //! Reads values from pages by the rules of a portal file.
+//!
+//! One reading for HTML, JSON and JSON-LD alike: source, condition, cuts and replacements are
+//! applied in the order of the rule, and the first rule with a value wins. No I/O, and no knowledge
+//! of any portal.
 
 use std::collections::BTreeMap;
 
@@ -55,8 +59,8 @@ impl<'a> Scope<'a> {
                 if fields.contains_key(name) {
                     continue;
                 }
-                let value = |rule: &Rule| self.value_with(rule, &fields, card, known);
-                if let Some(value) = list.iter().find_map(value) {
+                let found = list.iter().find_map(|rule| self.value_with(rule, &fields, card, known));
+                if let Some(value) = found {
                     fields.insert(name, value);
                 }
             }
@@ -106,24 +110,33 @@ impl<'a> Scope<'a> {
         pointer: Option<&str>,
     ) -> Option<String> {
         let Root::Element(root) = self.root else { return None };
-        let read = |element: ElementRef<'_>| {
-            if rule.has.as_ref().is_some_and(|inner| element.select(inner).next().is_none()) {
-                return None;
-            }
-            let text = read_element(element, reading, &rule.without)?;
-            let text = match pointer {
-                Some(pointer) => text_of(json_ld::parse(&text)?.pointer(pointer)?)?,
-                None => text,
-            };
-            self.refine(rule, text)
-        };
-        let Some(selector) = selector else { return read(root) };
-        let mut values = root.select(selector).filter_map(read);
+        let Some(selector) = selector else { return self.read_one(root, rule, reading, pointer) };
+        let mut values =
+            root.select(selector).filter_map(|element| self.read_one(element, rule, reading, pointer));
         let first = values.next()?;
         match &rule.join {
             Some(join) => Some(values.fold(first, |joined, value| joined + join + &value)),
             None => Some(first),
         }
+    }
+
+    /// The value of one element that a rule's selector finds.
+    fn read_one(
+        &self,
+        element: ElementRef<'_>,
+        rule: &Rule,
+        reading: &Reading,
+        pointer: Option<&str>,
+    ) -> Option<String> {
+        if rule.has.as_ref().is_some_and(|inner| element.select(inner).next().is_none()) {
+            return None;
+        }
+        let text = read_element(element, reading, &rule.without)?;
+        let text = match pointer {
+            Some(pointer) => text_of(json_ld::parse(&text)?.pointer(pointer)?)?,
+            None => text,
+        };
+        self.refine(rule, text)
     }
 
     /// Applies what a rule says about the value itself.

@@ -44,12 +44,13 @@ pub(crate) use reach::Reach;
 
 /// Age at which a robots.txt is asked for again (RFC 9309 §2.4).
 const ROBOTS_TTL: Duration = Duration::from_secs(24 * 3_600);
-/// The same for one that could not be fetched.
+/// The same for one that could not be fetched. A choice: short, since nothing of the host is read
+/// until then.
 const UNREACHABLE_TTL: Duration = Duration::from_secs(600);
 /// Redirects followed for robots.txt (RFC 9309 §2.3.1.2).
 const ROBOTS_REDIRECTS: usize = 5;
 
-/// What to fetch.
+/// A request for a page.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     /// Method.
@@ -146,6 +147,8 @@ impl Fetcher {
         loop {
             let host = self.host(&hop.url);
             host.raise(request.min_delay);
+            // At every hop: a redirect may lead to a path, or a host, that its own robots.txt
+            // closes.
             self.ask_robots(&host, &hop, tally).await?;
             let answer = self.patiently(&host, &hop, self.options.total_timeout, tally).await?;
             if !answer.is_redirect() {
@@ -158,6 +161,8 @@ impl Fetcher {
             }
             visited.push(canonical(&next));
             tally.add(|counters| counters.redirects += 1);
+            // Only 307 and 308 keep method and body (RFC 9110, 15.4); browsers turn the others into
+            // GET, and portals count on it.
             if !matches!(answer.status, 307 | 308) {
                 (hop.method, hop.body) = (Method::Get, None);
             }
@@ -177,19 +182,20 @@ impl Fetcher {
         hosts.entry(origin).or_insert_with(|| Arc::new(Host::new(authority(url), &self.options))).clone()
     }
 
-    /// Where a redirect leads, if it may be followed there.
+    /// Target of a redirect, if it may be followed there.
     fn follow(&self, hop: &Request, answer: &Answer) -> Result<Url, FetchError> {
-        let refuse = |reason: String| Err(FetchError::Redirect { url: hop.url.to_string(), reason });
-        let Some(location) = &answer.location else { return refuse("without saying where to".to_owned()) };
+        let Some(location) = &answer.location else {
+            return Err(refuse(hop, "without saying where to".to_owned()));
+        };
         let Ok(next) = hop.url.join(location.trim()) else {
-            return refuse(format!("to `{location}`, which is not an address"));
+            return Err(refuse(hop, format!("to `{location}`, which is not an address")));
         };
         if hop.url.scheme() == "https" && next.scheme() != "https" {
-            return refuse(format!("from https to {next}"));
+            return Err(refuse(hop, format!("from https to {next}")));
         }
         let same = authority(&next) == authority(&hop.url);
         if !matches!(next.scheme(), "http" | "https") || !(same || hop.hosts.contains(&authority(&next))) {
-            return refuse(format!("off the portal to {next}"));
+            return Err(refuse(hop, format!("off the portal to {next}")));
         }
         Ok(next)
     }
@@ -365,6 +371,11 @@ impl Fetcher {
         }
         outcome
     }
+}
+
+/// A redirect that is not followed.
+fn refuse(hop: &Request, reason: String) -> FetchError {
+    FetchError::Redirect { url: hop.url.to_string(), reason }
 }
 
 async fn pause(wait: Duration, tally: Tally<'_>) {

@@ -1,4 +1,7 @@
 //! From what a crawl finds to checkpoints: each listing page is stored when it is read.
+//!
+//! Postings are cleaned as every other way in does it and written together with the cursor behind
+//! them, so that an interrupted visit neither loses nor repeats a page.
 
 use std::{
     collections::BTreeMap,
@@ -20,14 +23,14 @@ use crate::{
 };
 
 /// Advertisements that are stored at once at most, and the time after which what there is is
-/// stored.
+/// stored. Choices: what an interruption may lose against the transactions that saving it costs.
 const AT_ONCE: usize = 50;
 /// See `AT_ONCE`.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 /// Characters of an address that a refusal shows.
 const QUOTED: usize = 300;
 
-/// What a visit gathered and has not stored yet.
+/// Finds of a visit that are not stored yet.
 pub(super) struct Gathering<'a> {
     task: &'a Task,
     checkpoints: &'a Checkpoints,
@@ -74,6 +77,8 @@ impl<'a> Gathering<'a> {
                     if self.waiting.len() < AT_ONCE && stored.elapsed() < AT_LEAST_EVERY {
                         continue;
                     }
+                    // The cursor stays at the last whole page: ads stored twice are folded, ads
+                    // skipped would be lost.
                     self.store(None, Vec::new()).await?;
                 }
                 Found::Search(query) => {

@@ -1,4 +1,7 @@
 //! Structured data of a page: the JSON-LD blocks with their `@graph`s opened.
+//!
+//! Tolerates what portals write in practice (comments, bare line breaks, trailing commas); a block
+//! that still is not JSON is left out, never an error.
 
 use scraper::{Html, Selector};
 use serde_json::Value;

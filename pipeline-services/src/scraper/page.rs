@@ -1,4 +1,7 @@
 //! Listing and detail pages of a portal: the requests for them and what stands on them. No I/O.
+//!
+//! Hides whether a portal answers in HTML or JSON. A page is either read, or it is an error that
+//! says whether the portal refuses us, failed, or changed its pages.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -34,7 +37,7 @@ pub(super) struct Place<'a> {
     pub(super) base: &'a Base,
 }
 
-/// What stands on a listing page.
+/// Content of a listing page.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ListingPage {
     /// Fields of each ad; `url` is an address of the portal.
@@ -288,24 +291,23 @@ impl Place<'_> {
     ) -> Result<NewPosting, &'static str> {
         let mut fields = card;
         fields.extend(detail);
-        let mut required = |name| fields.remove(name).ok_or(name);
-        let (title, description) = (required("title")?, required("description")?);
-        let url = required("url")?;
+        let title = fields.remove("title").ok_or("title")?;
+        let description = fields.remove("description").ok_or("description")?;
+        let url = fields.remove("url").ok_or("url")?;
         let posted_date = fields.remove("posted_date").and_then(|day| day.parse::<NaiveDate>().ok());
-        let mut optional = |name| fields.remove(name);
         Ok(NewPosting {
             portal: self.portal.name.clone(),
-            external_id: optional("external_id"),
+            external_id: fields.remove("external_id"),
             country: self.code.to_owned(),
             url,
             title,
-            company: optional("company"),
-            location: optional("location"),
+            company: fields.remove("company"),
+            location: fields.remove("location"),
             description,
-            requirements: optional("requirements"),
-            salary_raw: optional("salary_raw"),
-            contract_type: optional("contract_type"),
-            remote_type: optional("remote_type"),
+            requirements: fields.remove("requirements"),
+            salary_raw: fields.remove("salary_raw"),
+            contract_type: fields.remove("contract_type"),
+            remote_type: fields.remove("remote_type"),
             posted_date,
             scraped_at: page.map(|page| page.answered),
         })

@@ -1,7 +1,7 @@
 //! A portal is a file: where its listings are, how its pages are read, when it says no.
 //!
-//! A new portal is a file and no line of Rust. What is wrong with a file is told all at once, each
-//! with its place.
+//! A new portal is a file and no line of Rust. What is wrong with a file is reported all at once,
+//! each with its place.
 
 mod built_in;
 mod parse;
@@ -79,7 +79,7 @@ pub(super) struct RequestForm {
     pub(super) body: Option<Template>,
 }
 
-/// What the ads of a listing are.
+/// Form of the ads of a listing.
 #[derive(Debug, Clone)]
 pub(super) enum Cards {
     Elements(Selector),
@@ -126,14 +126,14 @@ pub(super) struct Listing {
 pub(super) struct Detail {
     pub(super) kind: Kind,
     pub(super) request: RequestForm,
-    /// Where the ad stands in a JSON answer.
+    /// Place of the ad in a JSON answer.
     pub(super) root: String,
     pub(super) fields: rules::Rules,
     /// Yields a value when the ad is closed.
     pub(super) closed: Option<rules::Rule>,
 }
 
-/// What a page of refusal, login or error looks like, beyond the marks that every portal shares.
+/// Marks of pages of refusal, login or error, beyond those that every portal shares.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Marks {
     /// Texts of a page that refuses.
@@ -166,7 +166,7 @@ pub struct Portal {
     pub permission: Permission,
     /// Its countries, by ISO 3166-1 alpha-2 code.
     pub countries: BTreeMap<String, Country>,
-    /// What is searched for when nobody says so; empty where the portal lists everything.
+    /// Queries where the settings have none; empty where the portal lists everything.
     pub queries: Vec<String>,
     /// Its own limits.
     pub limits: Limits,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Bytes of a file that are read; RFC 9309 §2.5 asks for at least 500 KiB.
 const LIMIT: usize = 512 * 1024;
-/// Longest delay taken from a file.
+/// Longest delay taken from a file. A choice: beyond an hour it is a typing error or a refusal.
 const LONGEST_DELAY: f64 = 3_600.0;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ struct Rule {
     pattern: String,
 }
 
-/// What a robots.txt says to one agent.
+/// The rules of a robots.txt for one agent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Robots {
     rules: Vec<Rule>,
@@ -39,11 +39,10 @@ impl Robots {
         };
         let (mut own, mut any) = (None, None);
         for group in groups(&text) {
-            let names = |name: &str| group.agents.iter().any(|agent| agent.eq_ignore_ascii_case(name));
-            if names(agent) {
+            if group.names(agent) {
                 own.get_or_insert_with(Self::default).extend(&group);
             }
-            if names("*") {
+            if group.names("*") {
                 any.get_or_insert_with(Self::default).extend(&group);
             }
         }
@@ -55,8 +54,8 @@ impl Robots {
         self.crawl_delay = self.crawl_delay.max(group.crawl_delay);
     }
 
-    /// Whether a path with its query may be fetched: the longest pattern that matches decides, and
-    /// of two equally long ones the one that allows.
+    /// Returns whether a path with its query may be fetched: the longest pattern that matches
+    /// decides, and of two equally long ones the one that allows.
     pub fn allows(&self, path: &str) -> bool {
         let path = normalized(path);
         if path == "/robots.txt" {
@@ -76,6 +75,12 @@ struct Group {
     rules: Vec<Rule>,
     crawl_delay: Option<Duration>,
     closed: bool,
+}
+
+impl Group {
+    fn names(&self, agent: &str) -> bool {
+        self.agents.iter().any(|named| named.eq_ignore_ascii_case(agent))
+    }
 }
 
 fn groups(text: &str) -> Vec<Group> {

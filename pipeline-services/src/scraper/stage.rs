@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Listing pages and advertisements of a portal in a country, where nobody says how many: some
-/// calendars never end.
+/// calendars never end. Choices, which a setting can raise.
 const MOST_PAGES: u32 = 500;
 /// See `MOST_PAGES`.
 const MOST_ADS: u32 = 10_000;
@@ -63,15 +63,15 @@ pub(crate) const SETTINGS: [&str; 10] = [
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Directory whose portal files stand beside the built-in ones and before them.
+    /// Directory whose portal files are used in addition to the built-in ones, and before them.
     pub portals_dir: Option<PathBuf>,
     /// Portals to visit; all when empty.
     pub portals: Vec<String>,
     /// Address that stands for the portals' own, with `{portal}` and `{country}`.
     pub base_url: Option<String>,
-    /// Web or e-mail address, sent in the user agent, of whoever answers for the visits.
+    /// Web or e-mail address, sent in the user agent, of the person who answers for the visits.
     pub contact: Option<String>,
-    /// What to search for; the portal file's own queries when empty.
+    /// Queries; the portal file's own when empty.
     pub queries: Vec<String>,
     /// Listing pages of a portal in a country at most; 500 when absent.
     pub max_pages: Option<u32>,
@@ -108,8 +108,8 @@ impl ScraperStage {
         Ok(Self { pool, portals, fetcher, settings, items, refused })
     }
 
-    /// Whether the portal was asked, or an operator answers for the visit, or something else stands
-    /// for the portal.
+    /// Returns whether the portal was asked, or an operator answers for the visit, or something
+    /// else stands for the portal.
     fn may_visit(&self, portal: &Portal) -> bool {
         portal.permission != Permission::Ask
             || self.settings.without_permission
@@ -132,11 +132,8 @@ impl ScraperStage {
     /// Visits one portal in one country, from where it was interrupted.
     async fn visit(&self, task: &Task, checkpoints: &Checkpoints) -> Outcome {
         let subject = &task.subject;
-        let unknown = || {
-            StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
-        };
-        let (name, country) = subject.split_once('/').ok_or_else(unknown)?;
-        let portal = self.portals.get(name).ok_or_else(unknown)?;
+        let (name, country) = subject.split_once('/').ok_or_else(|| unknown(subject))?;
+        let portal = self.portals.get(name).ok_or_else(|| unknown(subject))?;
         let mut connection = self.pool.acquire().await?;
         let known = match self.settings.reread {
             // What this run has read already needs no second look.
@@ -145,6 +142,8 @@ impl ScraperStage {
         };
         let accepted = countries::enabled(&mut connection).await?.into();
         drop(connection);
+        // A cursor that cannot be read, of another version say, costs a visit from the beginning
+        // and no run.
         let from: Cursor = serde_json::from_value(task.payload.clone()).unwrap_or_default();
         let options =
             CrawlOptions { from: Some(from.clone()), ..self.options(country, known.into_iter().collect()) };
@@ -176,9 +175,9 @@ impl ScraperStage {
         }
     }
 
-    /// What the run's reader should know about a visit that is over.
+    /// The problem of a visit that is over, for the run's reader.
     fn problem(&self, subject: &str, report: &CrawlReport, refusals: &[Refused]) -> Option<Problem> {
-        // Why a visit failed is told as the failure of its task.
+        // Why a visit failed is reported as the failure of its task.
         let trouble = report.trouble().filter(|_| report.fate() == Fate::Done);
         let limited = match report.stop {
             StopReason::PageLimit if self.settings.max_pages.is_none() => Some(("pages", "max_pages")),
@@ -197,14 +196,23 @@ impl ScraperStage {
     }
 }
 
+fn unknown(subject: &str) -> StageError {
+    StageError::Fail(format!("invalid subject `{subject}`: expected PORTAL/COUNTRY of this process"))
+}
+
+/// Returns whether a list of a run's options has a name; one that is empty has all.
+fn wanted(list: &[String], name: &String) -> bool {
+    list.is_empty() || list.contains(name)
+}
+
 impl Settings {
-    /// Whoever visits portals says who answers for it; a stand-in for the portals needs no answer.
+    /// An operator who visits portals names a contact; a stand-in for the portals needs none.
     ///
     /// # Errors
     /// If no contact is named, or one that nobody can use.
     pub(crate) fn check_contact(&self) -> Result<()> {
         const PLACE: &str = "modules.scraper.settings.contact";
-        const WANTED: &str = "the web or e-mail address of whoever answers for the visits";
+        const WANTED: &str = "the web or e-mail address of the person who answers for the visits";
         match self.contact.as_deref().map(str::trim) {
             None if self.base_url.is_some() => Ok(()),
             None => bail!("{PLACE} is missing: expected {WANTED}"),
@@ -284,7 +292,6 @@ impl Stage for ScraperStage {
         let mut connection = self.pool.acquire().await?;
         let enabled = countries::enabled(&mut connection).await?;
         drop(connection);
-        let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
         let (mut tasks, mut unasked) = (Vec::new(), Vec::new());
         for (name, portal) in self.portals.iter().filter(|(name, _)| wanted(&run.options.portals, name)) {
             for country in portal.countries.keys() {

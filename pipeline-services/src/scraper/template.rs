@@ -1,4 +1,8 @@
 //! Texts with placeholders: addresses, headers and request bodies of portal files.
+//!
+//! Filters are checked when the file is read. A value is written as its place needs it
+//! (percent-encoded, inside JSON, as a slug), and a missing one names itself instead of leaving a
+//! hole.
 
 use std::sync::LazyLock;
 

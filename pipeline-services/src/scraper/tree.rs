@@ -83,7 +83,7 @@ fn grown(mut parser: Parser<HtmlTreeSink>, text: &str) -> Result<Html, Tangled> 
     if is_deep(&html) { Err(Tangled::Deep) } else { Ok(html) }
 }
 
-/// The end tags of the elements that are open too deep after so many bytes of a page.
+/// The end tags of the elements that are open too deep after this many bytes of a page.
 fn closing(html: &Html, read: usize) -> Result<String, Tangled> {
     let mut nodes = html.tree.nodes();
     if nodes.len() > NODES + 2 * read {
@@ -96,7 +96,7 @@ fn closing(html: &Html, read: usize) -> Result<String, Tangled> {
     Ok(names.map(|element| format!("</{}>", element.name())).collect())
 }
 
-/// Whether a node stands deeper than can be, wherever the parser moved it.
+/// Returns whether a node stands deeper than can be, wherever the parser moved it.
 fn is_deep(html: &Html) -> bool {
     let mut level: Vec<_> = vec![html.tree.root()];
     for _ in 0..=HOPELESS {
@@ -105,9 +105,9 @@ fn is_deep(html: &Html) -> bool {
     !level.is_empty()
 }
 
-/// Whether a tag has too many attributes. Every `<` before a letter counts as the beginning of one,
-/// whatever surrounds it, so the text is read from its end: what a tag that begins here would hold
-/// is then known for each place.
+/// Returns whether a tag has too many attributes. Every `<` before a letter counts as the beginning
+/// of one, whatever surrounds it, so the text is read from its end: what a tag that begins here
+/// would hold is then known for each place.
 fn is_wide(text: &str) -> bool {
     let bytes = text.as_bytes();
     let scripts = scripts(text);
@@ -139,7 +139,7 @@ fn is_wide(text: &str) -> bool {
     false
 }
 
-/// Where scripts seem to stand, behind the `<` of their tags.
+/// Places of what seem to be scripts, behind the `<` of their tags.
 fn scripts(text: &str) -> Vec<Range<usize>> {
     let lower = text.to_ascii_lowercase();
     let mut found: Vec<Range<usize>> = Vec::new();

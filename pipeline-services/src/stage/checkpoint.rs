@@ -14,7 +14,7 @@ use crate::store::tasks::Task;
 pub struct Checkpoint {
     /// Task it belongs to.
     pub task: Task,
-    /// What is to be written.
+    /// Part of a task that is to be written.
     pub effect: Effect,
     /// The place from which another worker goes on: the payload of the task from now on.
     pub payload: Value,
@@ -30,7 +30,7 @@ impl Checkpoint {
 }
 
 /// The way for a stage to have part of a long task written: the worker writes it through the task's
-/// fence, in a transaction of its own, and gives the task time anew.
+/// fence, in a transaction of its own, and gives the task its full time again.
 #[derive(Debug, Clone)]
 pub struct Checkpoints(mpsc::Sender<Checkpoint>);
 
@@ -46,10 +46,13 @@ impl Checkpoints {
     /// # Errors
     /// If it was not written: the task belongs to another worker by now, or the database refused.
     pub async fn write(&self, task: &Task, effect: Effect, payload: Value) -> Result<(), StageError> {
-        let gone = || StageError::Retry("the worker of the task is gone".to_owned());
         let (written, answer) = oneshot::channel();
         let checkpoint = Checkpoint { task: task.clone(), effect, payload, written };
         self.0.send(checkpoint).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+}
+
+fn gone() -> StageError {
+    StageError::Retry("the worker of the task is gone".to_owned())
 }

@@ -26,9 +26,9 @@ pub enum Effect {
     Vanished,
     /// The stage's tasks of a run.
     Planned(Box<Plan>),
-    /// What a visit of a portal found since its last checkpoint.
+    /// Finds of a visit of a portal since its last checkpoint.
     Gathered {
-        /// How far the visit is.
+        /// Progress of the visit.
         visit: VisitProgress,
         /// Advertisements, cleaned.
         items: Vec<Prepared>,
@@ -37,15 +37,15 @@ pub enum Effect {
         /// Advertisements refused, by the field at fault.
         refused: BTreeMap<String, u64>,
     },
-    /// What a visit of a portal did.
+    /// Summary of a visit of a portal.
     Visited {
         /// Portal.
         portal: String,
         /// Country, ISO 3166-1 alpha-2.
         country: String,
-        /// What the visit did, for the run's summary.
+        /// Summary of the visit, for that of the run.
         summary: serde_json::Value,
-        /// What was left out, in one sentence.
+        /// Work left out, in one sentence.
         problem: Option<Problem>,
     },
     /// The mentions of a posting.

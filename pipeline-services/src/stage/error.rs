@@ -23,7 +23,7 @@ pub enum Dependency {
 }
 
 impl Dependency {
-    /// Whether every task of a stage waits when this is away.
+    /// Returns whether every task of a stage waits when this is away.
     pub const fn is_shared(self) -> bool {
         !matches!(self, Self::Portal)
     }

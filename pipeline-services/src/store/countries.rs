@@ -1,4 +1,7 @@
 //! Countries and their partitions.
+//!
+//! A country is known by the migrations and accepted once it is enabled, which creates its
+//! partition. Enabling twice does no harm.
 
 use sqlx::PgConnection;
 

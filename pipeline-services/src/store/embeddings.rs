@@ -35,7 +35,7 @@ pub struct ModelIdentity {
 }
 
 impl EmbeddingModel {
-    /// Whether this is the row of `model`.
+    /// Returns whether this is the row of `model`.
     pub(crate) fn is(&self, model: &ModelIdentity) -> bool {
         self.name == model.name && self.revision == model.revision && self.prompt == model.prompt
     }

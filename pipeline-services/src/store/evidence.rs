@@ -1,4 +1,7 @@
 //! The postings and sentences behind a skill.
+//!
+//! Reads only. Pages go on from the last posting seen rather than by offset, so that they stay
+//! right while rows are added.
 
 use chrono::NaiveDate;
 use sqlx::PgConnection;
@@ -90,7 +93,7 @@ pub(crate) async fn ads(
     .await
 }
 
-/// How many postings name a skill, and how many more only imply it.
+/// Number of postings that name a skill, and of further ones that only imply it.
 ///
 /// # Errors
 /// If the statement fails.

@@ -1,6 +1,7 @@
-//! Whole rows as JSON objects, page by page. A page is found by its key and holds the rows of so
-//! many postings, so that what it costs does not depend on the size of the store; `offset 0` keeps
-//! the planner from reading a whole table for each page where its statistics are old.
+//! Whole rows as JSON objects, page by page. A page is found by its key and holds the rows of a
+//! fixed number of postings, so that what it costs does not depend on the size of the store;
+//! `offset 0` keeps the planner from reading a whole table for each page where its statistics are
+//! old.
 
 use serde_json::Value;
 use sqlx::PgConnection;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::runs::Scope;
 
-/// How much there is and from when.
+/// Amounts and days of the material.
 #[derive(Debug, Clone)]
 pub struct Extent {
     /// Distinct texts.

@@ -1,4 +1,6 @@
 //! Portals on which something was seen.
+//!
+//! They become known with their first sighting or import; nothing here writes them.
 
 use sqlx::PgConnection;
 

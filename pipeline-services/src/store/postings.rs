@@ -1,4 +1,7 @@
 //! Postings, their sightings, and what is removed from them on the way in.
+//!
+//! One distinct text is one row, however often it was seen; storing is safe to repeat and to run in
+//! several processes at once. Texts arrive cleaned: nothing here looks for personal data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +13,7 @@ use uuid::Uuid;
 use super::Page;
 use crate::domain::posting::{NewPosting, Posting};
 
-/// What storing an advertisement did.
+/// Result of storing an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// The text is new.
@@ -58,6 +61,7 @@ pub(crate) async fn reserve(
     // 64 groups by the first digits: a transaction holds few locks, and batches of few texts seldom
     // meet.
     let group = |hash: &&str| i32::from_str_radix(hash.get(..2).unwrap_or_default(), 16).unwrap_or(0) / 4;
+    // Sorted, so that two batches take the locks they share in the same order.
     let groups: Vec<i32> = hashes.iter().map(group).collect::<BTreeSet<_>>().into_iter().collect();
     sqlx::query!(
         r#"select pg_advisory_xact_lock($1, item) as "locked" from unnest($2::int[]) as item"#,

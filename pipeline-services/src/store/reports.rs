@@ -1,4 +1,7 @@
-//! Reports, their files, and the figures they are made from.
+//! Reports and their files.
+//!
+//! A run has one report, and a new one replaces it with its files. The files themselves are the
+//! reporter's; here are their names, sizes and checksums.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -41,9 +41,9 @@ pub struct RunOptions {
 pub struct Run {
     /// Key.
     pub run_id: Uuid,
-    /// How it is.
+    /// Its state.
     pub state: RunState,
-    /// What was asked for.
+    /// Its options.
     pub options: RunOptions,
     /// Why it failed or is partial; while it goes on, also what it waits for.
     pub problems: Vec<Problem>,
@@ -58,7 +58,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// What each stage worked with and found.
+    /// Facts about each stage.
     ///
     /// # Errors
     /// If a known key holds something of another type.
@@ -131,6 +131,8 @@ pub async fn get(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<Op
     let state = text(&row.state)?;
     let mut problems: Vec<Problem> = row.problems.iter().map(|sentence| Problem::read(sentence)).collect();
     if state == RunState::Running {
+        // What a running run waits for is worked out when it is read: written down, it would have
+        // to be taken back.
         problems.extend(waiting(connection, run_id).await?);
     }
     Ok(Some(Run {
@@ -193,6 +195,7 @@ pub(crate) async fn active(connection: &mut PgConnection) -> sqlx::Result<Vec<Uu
 /// # Errors
 /// If the statement fails.
 pub(crate) async fn lock(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result<bool> {
+    // Skipped rather than waited for: the process that holds it is moving the run right now.
     let locked = sqlx::query_scalar!(
         "select run_id from run where run_id = $1 and state = 'running' for update skip locked",
         run_id
@@ -290,8 +293,8 @@ pub async fn cancel(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Result
 }
 
 /// Opens an ended run again: failed tasks (and cancelled ones unless `failed_only`) become ready,
-/// and every stage after the first that has something to do plans anew, so that what this one gains
-/// reaches them. Returns the number of tasks put back.
+/// and every stage after the first that has something to do plans again, so that what this one
+/// gains reaches them. Returns the number of tasks put back.
 ///
 /// # Errors
 /// If a statement fails.

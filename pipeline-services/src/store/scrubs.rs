@@ -76,7 +76,7 @@ pub(crate) async fn same_text(
 }
 
 /// Writes a posting's fields and hash again. Where the texts that mentions point into changed, what
-/// was made of them goes, and the next run makes it anew.
+/// was made of them goes, and the next run makes it again.
 ///
 /// # Errors
 /// If a statement fails.

@@ -1,4 +1,8 @@
 //! Extracted and enhanced skills of postings.
+//!
+//! The rows of a posting are replaced as a whole and have ids that do not depend on the run, so
+//! that a stage that runs twice writes the same rows. Values of other versions are reported, not
+//! guessed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +15,7 @@ use crate::domain::skill::{EnhancedSkill, Makers, Mention};
 /// Namespace of the ids of derived rows: the same row gets the same id on every run.
 const ROW_NAMESPACE: Uuid = Uuid::from_u128(0x6f62_7365_7276_4174_8f72_7920_726f_7773);
 
-/// How a stage finished a posting.
+/// Record of a stage that finished a posting.
 #[derive(Debug, Clone)]
 pub struct Finished<'a> {
     /// Posting.
@@ -97,6 +101,7 @@ pub async fn replace_extracted(
     mentions: &[Mention],
 ) -> sqlx::Result<()> {
     let job_id = finished.job_id;
+    // Two runs may finish a posting at once: the later one waits here, and replaces whole rows.
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
         .await?;
@@ -143,7 +148,7 @@ pub async fn replace_extracted(
     mark(connection, "extract", finished, mentions.len()).await
 }
 
-/// What the enhancer made of a posting.
+/// Result of the enhancer for a posting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Enhanced<'a> {
     /// Skills; the first ones stand for the mentions, in order.
@@ -169,6 +174,8 @@ pub(crate) async fn replace_enhanced(
     sqlx::query!("select job_id from posting where job_id = $1 for update", job_id)
         .fetch_optional(&mut *connection)
         .await?;
+    // Replaced as a whole: what an earlier version of the rules made must not stand next to what
+    // this one makes.
     sqlx::query!("delete from enhanced_skills where job_id = $1", job_id).execute(&mut *connection).await?;
     register(&mut *connection, skills).await?;
     let ids: Vec<Uuid> = (0..skills.len()).map(|index| enhancement_id(job_id, index)).collect();

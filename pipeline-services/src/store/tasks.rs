@@ -21,16 +21,16 @@ pub struct Task {
     pub task_id: i64,
     /// Run it belongs to.
     pub run_id: Uuid,
-    /// What is asked for.
+    /// Kind of the work.
     pub kind: MessageKind,
     /// What it is about, as its stage writes it: a posting id, a skill id, PORTAL/COUNTRY or a run
     /// id.
     pub subject: String,
     /// Arguments of the message.
     pub payload: Value,
-    /// How often it was tried before.
+    /// Number of earlier tries.
     pub retry_count: i32,
-    /// How often it may be tried again.
+    /// Number of further tries allowed.
     pub max_retries: i32,
     /// Seconds since it first found that something it depends on is away; none while it does not
     /// wait.
@@ -40,7 +40,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether the task asks for the stage's tasks of a run rather than for work on a subject.
+    /// Returns whether the task asks for the stage's tasks of a run rather than for work on a
+    /// subject.
     pub fn is_plan(&self) -> bool {
         self.kind == MessageKind::Plan
     }
@@ -56,11 +57,11 @@ impl Task {
 pub struct NewTask {
     /// Stage that will process it.
     pub stage: StageName,
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
 }
 
-/// What a new task is about.
+/// Subject of a new task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A posting; the task goes when the posting does.
@@ -97,7 +98,8 @@ fn interval(duration: Duration) -> PgInterval {
 }
 
 /// Tries that a task has after workers were lost with it, each alone: a subject that ends its
-/// worker must not go round for ever, and one that was only near it must not suffer for that.
+/// worker must not go round for ever, and one that was only near it must not suffer for that. The
+/// number is a choice.
 pub const LOSSES: i32 = 5;
 
 /// Creates tasks. One that exists already for this run, stage and subject is left as it is while it
@@ -117,6 +119,7 @@ pub async fn create(
     let targets: Vec<String> = tasks.iter().map(|task| task.stage.service().to_owned()).collect();
     let subjects: Vec<String> = tasks.iter().map(|task| task.subject.to_string()).collect();
     let jobs: Vec<Option<Uuid>> = tasks.iter().map(|task| task.subject.job_id()).collect();
+    // The state of the run is part of the statement: a run that is over gets no tasks.
     let created = sqlx::query!(
         "insert into task (source_module, target_module, run_id, stage, subject, job_id, max_retries)
          select $1, target, $2, stage, subject, job_id, $3
@@ -176,6 +179,8 @@ pub async fn claim(
     limit: i64,
     lease: Duration,
 ) -> sqlx::Result<Vec<Task>> {
+    // Locked rows are skipped, so workers never wait for each other. The fence grows with every
+    // claim: what an earlier owner still writes no longer matches.
     let rows = sqlx::query!(
         r#"with candidate as (
              select task_id, alone, priority, run_at from task
@@ -278,6 +283,7 @@ pub(crate) async fn checkpoint(
     task: &Task,
     payload: &Value,
 ) -> sqlx::Result<bool> {
+    // A task that gets on is not to blame for the workers lost with it, so its losses start again.
     let kept = sqlx::query!(
         "update task set payload = $3, losses = 0, waiting_since = null
          where task_id = $1 and fence = $2 and state = 'running'",
@@ -352,7 +358,7 @@ pub async fn fail(connection: &mut PgConnection, task: &Task, error: &str) -> sq
     Ok(failed.rows_affected() == 1)
 }
 
-/// Ends all tasks that wait beside this one in its stage and run as failed; returns how many.
+/// Ends all tasks that wait in the stage and run of this one as failed; returns how many.
 ///
 /// # Errors
 /// If the statement fails.

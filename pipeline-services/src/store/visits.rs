@@ -1,16 +1,19 @@
 //! Visits of portals: when which search was gone through, how far, and what it saw.
+//!
+//! A visit is one search of one run. Progress can be written again after an interruption: it goes
+//! on with the open row, and an advertisement that is met again counts once.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// How far a visit is.
+/// Progress of a visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisitProgress {
     /// Portal.
     pub portal: String,
     /// Country, ISO 3166-1 alpha-2.
     pub country: String,
-    /// What was searched for; empty for the whole listing.
+    /// Words searched for; empty for the whole listing.
     pub query: String,
     /// Listing pages read since the worker began or took over.
     pub pages: u32,

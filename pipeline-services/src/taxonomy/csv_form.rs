@@ -1,4 +1,7 @@
 //! The project's own taxonomy file: one label a row, `uri,kind,class,language,label,preferred`.
+//!
+//! For taxonomies that are published in no form the program knows. Rows of a concept may stand
+//! anywhere in the file; a mistake is named with its line.
 
 use std::collections::HashMap;
 

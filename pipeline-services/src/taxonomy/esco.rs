@@ -14,7 +14,7 @@ mod table;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use csv::StringRecord;
@@ -26,7 +26,7 @@ use crate::domain::taxonomy::{Concept, ConceptKind, Label, Relation};
 
 const EXPECTED: &str = "files of an ESCO download such as skills_es.csv and occupations_es.csv, plain or .gz";
 
-/// What a file of an ESCO folder holds.
+/// Content of a file of an ESCO folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     Concepts { kind: ConceptKind, language: Option<String> },
@@ -43,14 +43,17 @@ enum Content {
 pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyError> {
     let mut folders = Vec::new();
     for dir in dirs {
-        let failed = |source| TaxonomyError::Read { path: dir.display().to_string(), source };
         let mut files = Vec::new();
-        for entry in fs::read_dir(dir).map_err(failed)? {
-            files.push(Source::at(&entry.map_err(failed)?.path()));
+        for entry in fs::read_dir(dir).map_err(|source| unreadable(dir, source))? {
+            files.push(Source::at(&entry.map_err(|source| unreadable(dir, source))?.path()));
         }
         folders.push(files);
     }
     read_files(&folders, languages)
+}
+
+fn unreadable(dir: &Path, source: std::io::Error) -> TaxonomyError {
+    TaxonomyError::Read { path: dir.display().to_string(), source }
 }
 
 /// Reads the files of ESCO folders; with `languages` given, labels of other languages are left out.

@@ -78,7 +78,7 @@ pub struct Ranked<'taxonomy> {
     pub score: f32,
 }
 
-/// What a name stands for.
+/// Meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     /// The occupation, or nothing where the words are known to name none.
@@ -290,7 +290,7 @@ impl Names<'_> {
         }
         let label = self.index.meaning(&key);
         let preferred = || self.index.owners[&key].iter().any(|owner| owner.standing < Standing::Alternative);
-        // A title listed as naming no occupation gives way to a preferred label of the active
+        // A title listed as naming no occupation yields to a preferred label of the active
         // taxonomy.
         if own.is_some() && !(label.is_some() && preferred()) { own } else { label }
     }

@@ -1,4 +1,7 @@
 //! Folding: lower case and accents off, so that spellings of one word compare equal.
+//!
+//! Folding twice changes nothing. A folded text may be longer or shorter than the original (`ß`
+//! becomes `ss`), so places in one are not places in the other.
 
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 

@@ -71,15 +71,18 @@ impl<'t> Sentences<'t> {
 
 fn push(found: &mut Vec<Range<usize>>, text: &str, range: Range<usize>) {
     let part = &text[range.clone()];
-    let blank = |character: char| character.is_whitespace() || is_bullet(character);
-    let start = range.start + (part.len() - part.trim_start_matches(blank).len());
-    let end = range.end - (part.len() - part.trim_end_matches(blank).len());
+    let start = range.start + (part.len() - part.trim_start_matches(is_between).len());
+    let end = range.end - (part.len() - part.trim_end_matches(is_between).len());
     if start < end {
         found.push(start..end);
     }
 }
 
-/// Whether a sentence ends at this character, and whether the character belongs to it.
+fn is_between(character: char) -> bool {
+    character.is_whitespace() || is_bullet(character)
+}
+
+/// For a character at which a sentence ends, whether it belongs to the sentence; else none.
 fn boundary(chars: &[(usize, char)], at: usize) -> Option<bool> {
     let character = chars[at].1;
     let next = chars.get(at + 1).map(|(_, next)| *next);
@@ -114,13 +117,14 @@ fn is_closing(character: char) -> bool {
 
 /// A capitalised word after a word in capitals.
 fn starts_a_word(chars: &[(usize, char)], dot: usize) -> bool {
-    let is = |index: usize, test: fn(char) -> bool| {
-        chars.get(index).is_some_and(|(_, character)| test(*character))
-    };
     dot >= 2
-        && is(dot + 2, char::is_lowercase)
-        && is(dot - 1, char::is_alphanumeric)
-        && is(dot - 2, char::is_alphanumeric)
+        && at_is(chars, dot + 2, char::is_lowercase)
+        && at_is(chars, dot - 1, char::is_alphanumeric)
+        && at_is(chars, dot - 2, char::is_alphanumeric)
+}
+
+fn at_is(chars: &[(usize, char)], index: usize, test: fn(char) -> bool) -> bool {
+    chars.get(index).is_some_and(|(_, character)| test(*character))
 }
 
 fn after_abbreviation(chars: &[(usize, char)], dot: usize) -> bool {

@@ -58,8 +58,8 @@ pub(crate) fn segments(title: &str) -> Vec<Vec<Word>> {
     segments
 }
 
-/// Whether a word says what somebody is called rather than what the work is: "oficial albañil",
-/// "técnico electricista".
+/// Returns whether a word says what somebody is called rather than what the work is: "oficial
+/// albañil", "técnico electricista".
 pub(crate) fn leads(stem: &str) -> bool {
     listed(LEADS, stem)
 }
@@ -93,7 +93,7 @@ fn without_gender_marks(title: &str) -> String {
     out
 }
 
-/// Whether another segment begins with word `index`.
+/// Returns whether another segment begins with word `index`.
 fn parts(tokens: &Tokens<'_>, index: usize) -> bool {
     let (before, after) = (&tokens.items()[index - 1], &tokens.items()[index]);
     let gap = &tokens.text()[before.end..after.start];

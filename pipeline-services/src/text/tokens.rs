@@ -141,7 +141,7 @@ impl<'text> Tokens<'text> {
         self.items.len()
     }
 
-    /// Whether the text holds no word.
+    /// Returns whether the text holds no word.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -272,7 +272,7 @@ fn word_end(chars: &[(usize, char)], start: usize) -> usize {
     at
 }
 
-/// Whether a product ending (`.js`) follows at this place.
+/// Returns whether a product ending (`.js`) follows at this place.
 fn dotted(chars: &[(usize, char)], at: usize) -> bool {
     let dot = unescaped(chars, at);
     at_is(chars, dot, |c| c == '.') && ending_after_dot(chars, dot).is_some()
@@ -283,12 +283,11 @@ fn unescaped(chars: &[(usize, char)], at: usize) -> usize {
     at + usize::from(at_is(chars, at, |c| c == '\\'))
 }
 
-/// Whether the characters between two words end a phrase.
+/// Returns whether the characters between two words end a phrase.
 fn breaks(gap: &[(usize, char)]) -> bool {
-    let blank = |character: char| character == ' ' || character == '\t' || character == '\u{a0}';
     let mut strong = 0;
     for (_, character) in gap {
-        if blank(*character) {
+        if is_blank(*character) {
             continue;
         }
         if !matches!(character, '-' | '/' | '_' | '&' | '\'' | '’' | '\u{ad}' | '‐' | '‑') {
@@ -298,8 +297,12 @@ fn breaks(gap: &[(usize, char)]) -> bool {
     }
     // " - " separates list items, "machine-learning" joins words.
     let spaced_hyphen =
-        gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && blank(gap[0].1);
+        gap.len() >= 3 && gap.iter().any(|(_, character)| *character == '-') && is_blank(gap[0].1);
     strong > 1 || spaced_hyphen
+}
+
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\u{a0}')
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) struct Match {
     pub first: usize,
     /// One past the last word.
     pub end: usize,
-    /// What the phrase was inserted with.
+    /// The value that the phrase was inserted with.
     pub payload: u32,
 }
 

@@ -12,14 +12,14 @@ use crate::{
 };
 
 /// Longest sleep between two looks for work when no announcement arrives, and the pause between two
-/// tries to listen.
+/// tries to listen. A choice: it only bounds what a lost announcement costs.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What was announced to a process.
+/// Announcements to a process.
 #[derive(Debug)]
 pub struct Announcements(BTreeMap<StageName, watch::Sender<u64>>);
 
-/// What was announced to a worker since it last looked.
+/// Announcements to a worker since it last looked.
 pub(super) struct Ear(watch::Receiver<u64>);
 
 impl Default for Announcements {
@@ -52,6 +52,7 @@ impl Announcements {
         // Something may have been announced before we listened.
         self.0.values().for_each(|stage| stage.send_modify(|count| *count += 1));
         while let Ok(notification) = listener.recv().await {
+            // A stage that this version does not know is skipped: a newer process may announce it.
             let stage = notification.payload().parse::<StageName>();
             if let Some(sender) = stage.ok().and_then(|stage| self.0.get(&stage)) {
                 sender.send_modify(|count| *count += 1);
@@ -65,7 +66,7 @@ impl Announcements {
 }
 
 impl Ear {
-    /// Forgets what was announced so far: whoever calls this is about to look.
+    /// Forgets what was announced so far: the caller is about to look.
     pub(super) fn forget(&mut self) {
         self.0.mark_unchanged();
     }

@@ -45,6 +45,8 @@ pub(super) async fn apply(
             visits::saw_again(connection, visit_id, place, seen_again).await
         }
         Effect::Visited { portal, country, summary, problem } => {
+            // Counted from the rows, not in memory: another worker may have made the first half of
+            // the visit.
             let (new, folded) = visits::stored(connection, task.run_id, portal, country).await?;
             let visit = json!({ "new": new, "folded": folded, "crawl": summary });
             let key = format!("scrape {portal}/{country}");
@@ -125,6 +127,8 @@ async fn planned(
     let wanted: Vec<_> = plan.tasks.iter().cloned().map(|subject| NewTask { stage, subject }).collect();
     tasks::create(connection, run_id, source, &wanted, max_retries).await?;
     runs::set_up_to_date(connection, run_id, stage, plan.up_to_date).await?;
+    // The model becomes active in the transaction of its plan: an outdated worker that lost its
+    // task cannot switch models.
     if let Some(model) = &plan.model {
         embeddings::activate(connection, model).await?;
     }

@@ -20,7 +20,7 @@ pub struct ModuleConfig {
     /// Seconds that a task waits for something that is away or busy before it fails; waiting costs
     /// no try.
     pub patience: u64,
-    /// What only this module understands; it checks the keys itself.
+    /// Settings that only this module understands; it checks the keys itself.
     pub settings: toml::Table,
 }
 

@@ -1,7 +1,7 @@
 //! When to try again: leases, back-off, and a circuit for each dependency.
 //!
 //! Delays are for the worker to decide: a stage says what kind of trouble it has, and perhaps when
-//! whoever refused it wants to be asked again.
+//! the server that refused it wants to be asked again.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use crate::stage::Dependency;
 
-/// Longest time that whoever refuses us may make a task wait before it is asked again: an answer of
-/// a day, or of nonsense, must not hold a run for a day.
+/// Longest time that a server may make a task wait before it is asked again: an answer of a day, or
+/// of nonsense, must not hold a run for a day. The number is a choice.
 pub(crate) const LONGEST_HINT: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a test or an operator may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a claimed task stays its worker's without a heartbeat.
+    /// Time for which a claimed task stays its worker's without a heartbeat.
     pub lease: Duration,
     /// First delay of a retry; each further one doubles.
     pub backoff: Duration,
@@ -30,6 +30,8 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
+        // Choices: a lost worker is noticed within half a minute, and an outage of minutes costs a
+        // handful of tries and at most a minute after its end.
         Self {
             lease: Duration::from_secs(30),
             backoff: Duration::from_secs(2),
@@ -75,6 +77,8 @@ impl Circuits {
         now: Instant,
     ) -> Duration {
         let mut circuits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The trips of a circuit whose time is over are kept, so that the next outage found by its
+        // probe waits longer.
         let known = circuits.get(&dependency).copied();
         // Workers that find the same outage at the same time trip it once.
         if let Some(circuit) = known.filter(|circuit| circuit.until > now) {

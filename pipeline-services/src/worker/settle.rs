@@ -73,6 +73,8 @@ impl Worker {
         match self.commit_persistently(&batch, pause).await {
             Ok(part) => report.add(part),
             Err(error) if batch.len() > 1 && !error.is_transient() => {
+                // A deadlock passes and was repeated as a whole; what is left here is the fault of
+                // some row.
                 for single in batch {
                     Box::pin(self.complete_after(vec![single], pause, report)).await?;
                 }
@@ -129,6 +131,8 @@ impl Worker {
                     tasks::isolate(&mut transaction, task, reason).await?
                 }
             };
+            // One lost task rolls all of them back; split into single tasks, the others are
+            // written.
             if !owned {
                 return Err(CommitError::Lost);
             }

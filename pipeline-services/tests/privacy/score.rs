@@ -48,7 +48,7 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// Applies a scrubber to every string; it is told whether it gets an address or identifier.
+    /// Applies a scrubber to every string; a flag says whether it gets an address or identifier.
     pub(crate) fn of(cases: &[Case], stays: &[Stay], scrub: impl Fn(&str, bool) -> String) -> Self {
         let mut scores = Self::default();
         for case in cases {

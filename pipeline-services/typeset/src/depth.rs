@@ -1,4 +1,7 @@
 //! How full a page is.
+//!
+//! Measures laid-out frames and leaves the footer out, so that an almost empty page can be told
+//! from a full one.
 
 use typst::layout::{Abs, Frame, FrameItem};
 

@@ -43,7 +43,7 @@ const REPORT_TEMPLATE: &str = include_str!("../../reports/report.typ");
 /// Names of the templates that are part of the program.
 pub const BUILTIN_TEMPLATES: &[&str] = &["report"];
 
-/// Where the markup comes from.
+/// Source of the markup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Template {
     /// One of [`BUILTIN_TEMPLATES`].
@@ -84,7 +84,7 @@ impl Template {
     }
 }
 
-/// What to typeset.
+/// Input of the typesetter.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// The markup.
@@ -93,8 +93,8 @@ pub struct Job {
     pub data: Vec<u8>,
     /// Directory the template sees as `/assets`.
     pub assets: Option<PathBuf>,
-    /// Directory of further `.ttf` and `.otf` fonts, beside the embedded Libertinus, New Computer
-    /// Modern and DejaVu Sans Mono.
+    /// Directory of further `.ttf` and `.otf` fonts, in addition to the embedded Libertinus, New
+    /// Computer Modern and DejaVu Sans Mono.
     pub fonts: Option<PathBuf>,
     /// PDF standards the output must meet, by their names ("ua-1", "a-2a", "1.7"). A document that
     /// breaks one is an error. Empty: a tagged PDF 1.7.
@@ -111,7 +111,7 @@ pub struct Typeset {
     /// How far down each page its content reaches, as a share of the page's height; what stands in
     /// the lowest [`FOOT`] of a page is no content.
     pub depths: Vec<f64>,
-    /// What the typesetter warned of, one message each.
+    /// Warnings of the typesetter, one message each.
     pub warnings: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ pub enum TypesetError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Answer of the system.
         source: std::io::Error,
     },
     /// The data is not JSON.

@@ -1,4 +1,8 @@
 //! `typeset`: turns report data and charts into a PDF.
+//!
+//! The process that the pipeline starts: reads its inputs, compiles, and replaces the output only
+//! when it is complete. A fault ends it with an error on stderr that names the place in the
+//! template.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

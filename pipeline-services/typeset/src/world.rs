@@ -1,4 +1,7 @@
 //! The files, fonts and library a template can see.
+//!
+//! A template reads its own directory, `/report.json` and `/assets`, and nothing else: no network,
+//! no packages, no clock. The same inputs give the same bytes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +21,7 @@ use crate::glyphs::make_printable;
 const DATA_PATH: &str = "report.json";
 const ASSETS_PREFIX: &str = "assets/";
 
-/// What a [`FileWorld`] is made of.
+/// Parts of a [`FileWorld`].
 pub(crate) struct Inputs<'a> {
     /// File name and text of the template.
     pub main: (String, String),

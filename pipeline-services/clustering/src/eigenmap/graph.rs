@@ -1,3 +1,8 @@
+//! UMAP's graph with memberships that are continuous in the distances.
+//!
+//! A small change of a distance changes the graph by little, also where neighbours are equally far:
+//! rounding that differs between machines cannot change a map.
+
 use crate::math::{exp, log2};
 use crate::umap::{FuzzyGraph, Neighbours, union};
 

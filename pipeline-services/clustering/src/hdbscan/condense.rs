@@ -112,6 +112,8 @@ impl Condensed {
         let root = Cluster { parent: 0, size: hierarchy.rows, birth: 0.0, split: None };
         let mut condensed = Self { clusters: vec![root], leaves: vec![(0, 0.0); hierarchy.rows] };
         let top = (hierarchy.rows + hierarchy.merges.len() - 1) as u32;
+        // A list instead of recursion: a chain of near points makes a tree as deep as there are
+        // points.
         let mut open = vec![(top, 0_u32)];
         while let Some((node, cluster)) = open.pop() {
             let Some(merge) = hierarchy.merge_of(node) else { continue };
@@ -154,6 +156,7 @@ impl Condensed {
         let mut below: Vec<Vec<f64>> = vec![Vec::new(); self.clusters.len()];
         let stability = self.stabilities();
         let mut chosen = vec![false; self.clusters.len()];
+        // Backwards is from the leaves up, since parents have the smaller numbers.
         for cluster in (1..self.clusters.len()).rev() {
             let inside = ordered_sum(std::mem::take(&mut below[cluster]));
             let stable = selection == Selection::ExcessOfMass && stability[cluster] >= inside;

@@ -1,3 +1,8 @@
+//! The `hdbscan` crate behind the same signature as this crate's own engine.
+//!
+//! Kept to compare with: its time is quadratic in the points, and it gives no probabilities. Its
+//! types are seen nowhere else.
+
 use crate::hdbscan::HdbscanParams;
 use crate::{ClusteringError, Label, Matrix};
 use hdbscan::{DistanceMetric, Hdbscan, HdbscanHyperParams};

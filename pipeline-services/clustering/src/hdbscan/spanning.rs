@@ -109,6 +109,7 @@ impl<'a, const D: usize> Search<'a, D> {
         let component = self.component[at];
         let bound = self.ways_out[component as usize].squared;
         let known = self.outside[at];
+        // Many points are settled here: an edge is never shorter than either core distance.
         if known.at_least >= bound || self.cores[at] >= bound {
             return;
         }
@@ -135,6 +136,8 @@ impl<'a, const D: usize> Search<'a, D> {
             let node = &self.tree.nodes[index as usize];
             if node.child != 0 {
                 let [near, far] = self.tree.children(node, point);
+                // The near child is popped first and lowers the bound before the far one is looked
+                // at.
                 self.open.extend([far, near]);
                 continue;
             }

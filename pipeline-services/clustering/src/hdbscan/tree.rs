@@ -1,4 +1,7 @@
 //! A kd-tree over points that are arrays (Bentley 1975), stored in the order of its leaves.
+//!
+//! Exact: a search gives the distance that comparing all pairs would give. The nodes lie in one
+//! vector and refer to ranges of the points, so that a leaf is read in one go.
 
 /// Points per leaf at most.
 const LEAF: usize = 12;

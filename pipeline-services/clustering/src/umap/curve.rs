@@ -1,3 +1,8 @@
+//! The curve that turns distances in a layout into closeness, fitted as umap-learn does.
+//!
+//! A small least-squares fit without a library: it starts at the same place each time and gives the
+//! same curve for the same two settings.
+
 use crate::ClusteringError;
 use crate::math::{exp, ln, pow};
 

@@ -1,3 +1,8 @@
+//! The fuzzy graph of neighbours (section 3 of the UMAP paper).
+//!
+//! From distances to symmetric memberships in compressed rows; a row's columns are ascending,
+//! whatever the order of the neighbours.
+
 use crate::math::{exp, log2};
 use crate::umap::Neighbours;
 

@@ -1,3 +1,8 @@
+//! Exact nearest neighbours by blocked dot products.
+//!
+//! A pass in 32 bits proposes candidates and distances are computed again in 64 bits; equal
+//! distances go by row number. The number of threads changes the time, not the result.
+
 use crate::matrix::{cosine_distance, squared_distance};
 use crate::simd::{LANES, TILE_COLUMNS, TILE_ROWS, tile, wide};
 use crate::umap::Metric;

@@ -20,7 +20,7 @@ const CLIP: f32 = 4.0;
 /// Keeps the repulsion of close points finite.
 const SOFTEN: f32 = 0.001;
 
-/// How the layout is run.
+/// Settings of the layout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     pub(super) curve: Curve,
@@ -68,7 +68,7 @@ enum Half {
     Answer,
 }
 
-/// What every worker reads during half an epoch.
+/// Input of every worker during half an epoch.
 struct Epoch<'a, const D: usize> {
     number: f32,
     half: Half,

@@ -65,6 +65,7 @@ fn by_component(
     for (c, rows) in members.iter().enumerate() {
         let place = &places[c * dims..(c + 1) * dims];
         let room = nearest_gap(&places, dims, c) / 2.0;
+        // Too few points for eigenvectors: they start at random places, as in umap-learn.
         let inside = if rows.len() < 2 * dims || rows.len() <= dims + 1 {
             let mut stream = Stream::new(params.seed, START_STREAM - 1, c as u32);
             (0..rows.len() * dims).map(|_| stream.symmetric() * room).collect()
@@ -186,6 +187,8 @@ fn centroid(points: Matrix<'_>, metric: Metric, rows: &[u32]) -> Vec<f32> {
 /// the missing columns 0.
 fn leading(graph: &FuzzyGraph, dims: usize, seed: u64) -> Vec<f64> {
     let vectors = eigen::leading::<WIDTH>(graph, Effort { wanted: dims, ..EFFORT }, seed).vectors;
+    // An eigenvector is one up to its sign, which rounding decides: without this a map could come
+    // out mirrored.
     let signs: Vec<f64> = (0..dims)
         .map(|c| {
             let largest =

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the JSON fixtures beside it from the reference implementations.
+"""Makes the JSON fixtures in its folder from the reference implementations.
 
 Run in an environment of its own, Python 3.11:
 

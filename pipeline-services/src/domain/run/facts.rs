@@ -11,22 +11,22 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunFacts {
-    /// What the scraper visits.
+    /// Facts about the scraper: what it visits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrape: Option<ScrapeFacts>,
-    /// What the extractor works with.
+    /// Facts about the extractor: what it works with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extract: Option<ExtractFacts>,
-    /// What the enhancer works with.
+    /// Facts about the enhancer: what it works with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enhance: Option<EnhanceFacts>,
-    /// What the embedder works with.
+    /// Facts about the embedder: what it works with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embed: Option<EmbedFacts>,
     /// What the analyzer found.
     #[serde(rename = "analysis", skip_serializing_if = "Option::is_none")]
     pub analyze: Option<AnalyzeFacts>,
-    /// What the reporter wrote.
+    /// Facts about the reporter: what it wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportFacts>,
     /// What is stored at the run's end.
@@ -49,7 +49,7 @@ impl RunFacts {
     }
 }
 
-/// What the scraper visits.
+/// Facts about the scraper: what it visits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScrapeFacts {
@@ -59,7 +59,7 @@ pub struct ScrapeFacts {
     pub base_url: Option<String>,
 }
 
-/// What the extractor works with.
+/// Facts about the extractor: what it works with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExtractFacts {
@@ -84,7 +84,7 @@ pub struct Tagger {
     pub revision: String,
 }
 
-/// What the enhancer works with.
+/// Facts about the enhancer: what it works with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnhanceFacts {
@@ -94,7 +94,7 @@ pub struct EnhanceFacts {
     pub made_by: Option<String>,
 }
 
-/// What the embedder works with.
+/// Facts about the embedder: what it works with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EmbedFacts {
@@ -120,7 +120,7 @@ pub struct AnalyzeFacts {
     pub n_skills: u64,
     /// The clusters, largest first.
     pub clusters: Vec<ClusterFacts>,
-    /// How well they are told apart.
+    /// Their separation.
     pub quality_metrics: QualityMetrics,
 }
 
@@ -140,7 +140,7 @@ pub struct ClusterFacts {
     pub cohesion_score: f64,
 }
 
-/// How well clusters are told apart; nothing where there are too few to compare.
+/// How well clusters are separated; nothing where there are too few to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QualityMetrics {
@@ -150,7 +150,7 @@ pub struct QualityMetrics {
     pub davies_bouldin_index: Option<f64>,
 }
 
-/// What the reporter wrote.
+/// Facts about the reporter: what it wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReportFacts {

@@ -36,12 +36,16 @@ impl Problem {
 
     /// Reads a sentence of a run.
     pub(crate) fn read(sentence: &str) -> Self {
-        let of_stage = |stage: StageName| {
-            let rest = sentence.strip_prefix(stage.name())?;
-            let plain = rest.strip_prefix(": ").map(|text| Self::of(stage, text));
-            plain.or_else(|| rest.strip_prefix(SKIPPED).map(|reason| Self::skipped(stage, reason)))
-        };
-        StageName::ALL.into_iter().find_map(of_stage).unwrap_or_else(|| Self::general(sentence))
+        for stage in StageName::ALL {
+            let Some(rest) = sentence.strip_prefix(stage.name()) else { continue };
+            if let Some(text) = rest.strip_prefix(": ") {
+                return Self::of(stage, text);
+            }
+            if let Some(reason) = rest.strip_prefix(SKIPPED) {
+                return Self::skipped(stage, reason);
+            }
+        }
+        Self::general(sentence)
     }
 
     /// The stage that has it.

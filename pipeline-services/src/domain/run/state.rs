@@ -62,7 +62,7 @@ macro_rules! column_texts {
 }
 
 column_texts! {
-    /// How a run is.
+    /// State of a run.
     pub RunState of "run.state" {
         /// It goes on.
         Running = "running",
@@ -78,7 +78,7 @@ column_texts! {
 }
 
 column_texts! {
-    /// How a stage of a run is.
+    /// State of a stage of a run.
     pub StageState of "run_stage.state" {
         /// The stage before it is not over, or it is to be planned.
         Waiting = "waiting",
@@ -94,7 +94,7 @@ column_texts! {
 }
 
 column_texts! {
-    /// How a task is.
+    /// State of a task.
     pub(crate) TaskState of "task.state" {
         /// A worker may claim it.
         Ready = "ready",
@@ -110,7 +110,7 @@ column_texts! {
 }
 
 column_texts! {
-    /// What a task asks of its module.
+    /// Kind of work that a task asks of its module.
     pub MessageKind of "task.message_type" {
         /// To make the stage's tasks of a run.
         Plan = "plan",

@@ -1,4 +1,7 @@
 //! The part of an address behind its sign.
+//!
+//! Says where a domain ends, also when its dots are words, its letters stand apart or the next
+//! sentence is glued to it, and how likely it is to be one.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -41,7 +44,7 @@ static TELLING_HOST: LazyLock<Regex> = LazyLock::new(|| compiled(&format!("^(?:{
 
 /// A domain in the text.
 pub(super) struct Domain {
-    /// Where it ends.
+    /// Its end.
     pub(super) end: usize,
     /// Whether it has labels at all, with a dot in some form between them.
     pub(super) has_dot: bool,
@@ -53,12 +56,12 @@ pub(super) struct Domain {
     pub(super) is_mail_host: bool,
 }
 
-/// Whether a folded text begins with a mail host.
+/// Returns whether a folded text begins with a mail host.
 pub(super) fn is_mail_host(text: &str) -> bool {
     HOST.is_match(text)
 }
 
-/// Whether the mail host at a place is one that no other name ends with.
+/// Returns whether the mail host at a place is one that no other name ends with.
 pub(super) fn is_telling(view: &View<'_>, at: usize) -> bool {
     TELLING_HOST.is_match(view.ahead(at, 16))
 }
@@ -86,10 +89,10 @@ pub(super) fn domain(view: &View<'_>, at: usize) -> Option<Domain> {
     let last = view.text()[start..tight_end].rsplit('.').next().unwrap_or_default();
     let tight_has_end = tight.as_str().contains('.') && END.is_match(last);
     let cut = tight_end < start + tight.len();
-    let goes_on = |text: &str| {
+    let loose = loose.filter(|loose| {
+        let text = loose.as_str();
         !cut && (!tight_has_end || !text.starts_with([',', '.'])) && !sentence(text, tight_has_end)
-    };
-    let loose = loose.filter(|loose| goes_on(loose.as_str()));
+    });
     Some(Domain {
         end: loose.map_or(tight_end, |loose| at + loose.end()),
         has_dot: loose.is_some() || view.text()[start..tight_end].contains('.'),
@@ -136,13 +139,15 @@ fn tight_end(view: &View<'_>, start: usize, tight: &str) -> usize {
 /// The length of a known ending with which a label begins, where a hyphen, a digit or a capital
 /// follows it.
 fn glued_ending(view: &View<'_>, at: usize, label: &str) -> Option<usize> {
-    let turns = |end: usize| {
-        let next = label[end..].chars().next();
-        let capital = |at: usize| view.is_upper(at);
-        let word = capital(at + end) && label[end..].chars().nth(1).is_some() && !capital(at + end + 1);
-        next.is_some_and(|next| !next.is_alphabetic()) || word
-    };
-    (2..label.len()).find(|end| label.is_char_boundary(*end) && turns(*end) && END.is_match(&label[..*end]))
+    (2..label.len()).find(|end| {
+        label.is_char_boundary(*end) && turns(view, at + *end, &label[*end..]) && END.is_match(&label[..*end])
+    })
+}
+
+/// Returns whether the rest of a label begins something else: a sign, a digit or a capital.
+fn turns(view: &View<'_>, at: usize, rest: &str) -> bool {
+    let word = view.is_upper(at) && rest.chars().nth(1).is_some() && !view.is_upper(at + 1);
+    rest.chars().next().is_some_and(|next| !next.is_alphabetic()) || word
 }
 
 /// A domain whose letters stand apart: up to the ending that its letters make.

@@ -1,8 +1,12 @@
 //! How telephone numbers are built in the region.
+//!
+//! Lengths, prefixes and usual groups of the countries whose portals are read. The form is all that
+//! is judged here; words around a number come in as a [`Cue`].
 
 use super::{super::number::Number, Cue, View};
 
-/// Whether a number is built like a telephone number, as far as the words around it leave open.
+/// Returns whether a number is built like a telephone number, as far as the words around it leave
+/// open.
 pub(super) fn fits(view: &View<'_>, number: &Number, plus: bool, bracket: bool, cue: Cue) -> bool {
     let digits = number.digits.as_str();
     let mut lengths = number.lengths();
@@ -82,8 +86,8 @@ pub(super) fn is_abroad(digits: &str, any: bool) -> bool {
     fits || (any && (10..=13).contains(&digits.len()))
 }
 
-/// Whether a number needs no word to be known: national and international forms with their usual
-/// groups.
+/// Returns whether a number needs no word to be known: national and international forms with their
+/// usual groups.
 fn alone(digits: &str, lengths: &[usize], bracket: bool) -> bool {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| digits.starts_with(prefix));
     let year = starts(&["19", "20"]);

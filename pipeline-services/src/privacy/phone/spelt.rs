@@ -1,4 +1,7 @@
 //! Telephone numbers in words: "tres uno cinco, cinco cincuenta y cinco …".
+//!
+//! A sequence of number words counts when its digits make a telephone number; shorter ones are
+//! amounts and years and stay.
 
 use super::super::{Found, Kind, view::View};
 

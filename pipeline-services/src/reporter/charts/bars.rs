@@ -1,4 +1,7 @@
 //! Horizontal bars: stacked ones with one figure a row, or one bar a series.
+//!
+//! Decides which rows fit, measures labels and places axis, legend and figures; the document is
+//! only read. Without rows there is no chart.
 
 use super::drawing::{self, Drawing, FIRST_LIGHT, GRID, SERIES, Style, WIDTH};
 use super::{Chart, Heading};
@@ -19,7 +22,7 @@ const GAP: f64 = 8.0;
 /// Height of all rows together: with a heading, a legend and the axis less than half a page.
 const ROWS_ROOM: f64 = 365.0;
 
-/// What stands where in a bar chart.
+/// Contents of a bar chart.
 struct Bars {
     title: String,
     axis: String,
@@ -49,18 +52,11 @@ impl Bar {
 pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
     let shown = &document.skills[..document.skills.len().min(TOP_SKILLS)];
     let first = shown.first()?;
-    let row = |skill: &SkillRow| Row {
-        label: skill.label.clone(),
-        bars: vec![Bar {
-            parts: vec![(skill.job_count as f64, SERIES[0]), (skill.implicit_count as f64, FIRST_LIGHT)],
-            figure: counted(skill.job_count, document, words),
-        }],
-    };
     let mut legend = vec![(words.get("chart.explicit").to_owned(), SERIES[0])];
     if shown.iter().any(|s| s.implicit_count > 0) {
         legend.push((words.get("chart.implicit").to_owned(), FIRST_LIGHT));
     }
-    let rows = fitting(shown.iter().map(row), THICK);
+    let rows = fitting(shown.iter().map(|skill| skill_row(skill, document, words)), THICK);
     let n = rows.len().to_string();
     Some(Chart {
         name: "top_skills",
@@ -77,40 +73,49 @@ pub(super) fn top_skills(document: &ReportDocument, words: Words, heading: Headi
     })
 }
 
+fn skill_row(skill: &SkillRow, document: &ReportDocument, words: Words) -> Row {
+    let bar = Bar {
+        parts: vec![(skill.job_count as f64, SERIES[0]), (skill.implicit_count as f64, FIRST_LIGHT)],
+        figure: counted(skill.job_count, document, words),
+    };
+    Row { label: skill.label.clone(), bars: vec![bar] }
+}
+
+/// One bar a country.
+fn country_row(skill: &SkillRow, countries: &[&CountryScope], words: Words) -> Row {
+    let mut bars = Vec::new();
+    for (country, color) in countries.iter().zip(SERIES) {
+        let count = count_in(skill, &country.code);
+        let share = percent(count, country.postings).unwrap_or(0.0);
+        bars.push(Bar { parts: vec![(share, color)], figure: words.share(count, country.postings) });
+    }
+    Row { label: skill.label.clone(), bars }
+}
+
 pub(super) fn country_skills(document: &ReportDocument, words: Words, heading: Heading) -> Option<Chart> {
     let countries: Vec<&CountryScope> = compared(&document.scope).into_iter().take(COUNTRY_SERIES).collect();
     if !compares(&document.scope) || document.skills.is_empty() {
         return None;
     }
     let shown = &document.skills[..document.skills.len().min(COUNTRY_SKILLS)];
-    let bar = |skill: &SkillRow, i: usize, country: &CountryScope| {
-        let count = count_in(skill, &country.code);
-        Bar {
-            parts: vec![(percent(count, country.postings).unwrap_or(0.0), SERIES[i])],
-            figure: words.share(count, country.postings),
-        }
-    };
-    let row = |skill: &SkillRow| Row {
-        label: skill.label.clone(),
-        bars: countries.iter().enumerate().map(|(i, country)| bar(skill, i, country)).collect(),
-    };
     let thickness = if countries.len() < 3 { 14.0 } else { 12.5 };
-    let name = |c: &CountryScope| {
-        // More than three names do not fit beside each other.
-        let country = match countries.len() {
-            ..=3 => words.country(&c.code, &document.scope.countries),
-            _ => c.code.clone(),
+    let mut legend = Vec::new();
+    for (country, color) in countries.iter().zip(SERIES) {
+        // More than three names do not fit next to each other.
+        let name = match countries.len() {
+            ..=3 => words.country(&country.code, &document.scope.countries),
+            _ => country.code.clone(),
         };
-        format!("{country} ({})", words.n(c.postings))
-    };
+        legend.push((format!("{name} ({})", words.n(country.postings)), color));
+    }
     Some(Chart {
         name: "country_skills",
         alt: words.get("chart.country_skills.alt").to_owned(),
         scene: Bars {
             title: words.get("chart.country_skills").to_owned(),
             axis: words.get("chart.country_skills.axis").to_owned(),
-            legend: countries.iter().enumerate().map(|(i, c)| (name(c), SERIES[i])).collect(),
-            rows: fitting(shown.iter().map(row), thickness),
+            legend,
+            rows: fitting(shown.iter().map(|skill| country_row(skill, &countries, words)), thickness),
             thickness,
             percent: true,
         }
@@ -157,12 +162,15 @@ fn row_height(row: &Row, thickness: f64) -> f64 {
 
 /// The first rows that [`ROWS_ROOM`] holds.
 fn fitting(rows: impl Iterator<Item = Row>, thickness: f64) -> Vec<Row> {
-    let mut used = 0.0;
-    let fits = |row: &Row| {
-        used += row_height(row, thickness);
-        used <= ROWS_ROOM
-    };
-    rows.take_while(fits).collect()
+    let (mut used, mut fitting) = (0.0, Vec::new());
+    for row in rows {
+        used += row_height(&row, thickness);
+        if used > ROWS_ROOM {
+            break;
+        }
+        fitting.push(row);
+    }
+    fitting
 }
 
 /// Places in the drawing, in its units.

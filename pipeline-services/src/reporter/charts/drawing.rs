@@ -1,4 +1,7 @@
 //! Shapes, text and colours on one canvas.
+//!
+//! Hides the rendering library, and measures text by a fixed table of widths: layout, and with it
+//! every snapshot, is the same on machines with other fonts.
 
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 use unicode_normalization::UnicodeNormalization;
@@ -98,16 +101,11 @@ impl Drawing {
 
     /// A point of a map; markers of one radius have about one area.
     pub(super) fn marker(&mut self, marker: Marker, (x, y): (f64, f64), r: f64, fill: &str) {
-        let corners = |points: &[(f64, f64)]| {
-            let at: Vec<_> =
-                points.iter().map(|(dx, dy)| format!("{:.2},{:.2}", x + dx * r, y + dy * r)).collect();
-            format!("M{}Z", at.join("L"))
-        };
         let d = match marker {
             Marker::Circle => return self.disc((x, y), r, fill, None),
-            Marker::Square => corners(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
-            Marker::Triangle => corners(&[(0.0, -1.25), (1.2, 0.85), (-1.2, 0.85)]),
-            Marker::Diamond => corners(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
+            Marker::Square => outline((x, y), r, &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
+            Marker::Triangle => outline((x, y), r, &[(0.0, -1.25), (1.2, 0.85), (-1.2, 0.85)]),
+            Marker::Diamond => outline((x, y), r, &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
         };
         self.scene.elements.push(Primitive::Path(Box::new(PathData {
             d,
@@ -134,7 +132,13 @@ impl Drawing {
     }
 }
 
-/// How a line of text looks.
+/// A closed path through corners that are given in radii from the middle.
+fn outline((x, y): (f64, f64), r: f64, corners: &[(f64, f64)]) -> String {
+    let at: Vec<_> = corners.iter().map(|(dx, dy)| format!("{:.2},{:.2}", x + dx * r, y + dy * r)).collect();
+    format!("M{}Z", at.join("L"))
+}
+
+/// Look of a line of text.
 #[derive(Clone, Copy)]
 pub(super) struct Style {
     pub(super) size: u32,

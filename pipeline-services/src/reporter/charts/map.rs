@@ -1,4 +1,7 @@
 //! The map of skills: one point a skill, one colour and outline a cluster.
+//!
+//! Scales the points into the frame, draws the largest clusters last and finds places for their
+//! numbers that cover no other. The same document gives the same drawing.
 
 use std::collections::BTreeMap;
 
@@ -67,10 +70,6 @@ impl<'a> Map<'a> {
     }
 
     fn place(&self, x: f64, y: f64) -> (f64, f64) {
-        let along = |value: f64, low: f64, high: f64| match high - low {
-            span if span > 0.0 => (value - low) / span,
-            _ => 0.5,
-        };
         (
             MARGIN + along(x, self.low.0, self.high.0) * (MAP_WIDTH - 2.0 * MARGIN),
             // Upwards on paper is downwards on a canvas.
@@ -184,6 +183,14 @@ impl<'a> Map<'a> {
             y += 18.0;
         }
         y
+    }
+}
+
+/// The place of a value between two others, 0 to 1; the middle where they are equal.
+fn along(value: f64, low: f64, high: f64) -> f64 {
+    match high - low {
+        span if span > 0.0 => (value - low) / span,
+        _ => 0.5,
     }
 }
 

@@ -1,4 +1,7 @@
 //! The cluster analysis as a report shows it.
+//!
+//! Clusters are of the whole store; sizes and demand are counted among the postings that the report
+//! covers. Part of the published document: fields change with its version only.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +26,7 @@ pub struct ClusterSection {
     pub points: Vec<MapPoint>,
 }
 
-/// How good the clusters are.
+/// Quality of the clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterMetrics {

@@ -1,4 +1,7 @@
 //! What the types of a report document cannot say.
+//!
+//! A document from a file or another version is checked before anything is drawn: renderers may
+//! then rely on finite numbers, parts no larger than their wholes, and references that exist.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,7 @@
 //! What was looked at.
+//!
+//! Postings, countries, portals, days and filters that every figure of the document rests on: a
+//! share without its denominator here is not shown.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -49,7 +52,7 @@ pub enum Filter {
     },
     /// Only the texts that were stored first.
     First {
-        /// How many of them.
+        /// Their number.
         postings: u64,
     },
 }

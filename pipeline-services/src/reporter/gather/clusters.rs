@@ -68,16 +68,17 @@ pub(super) async fn section(
 fn named_points(all: Vec<analyses::LabelledPoint>, rows: &[SkillFigures]) -> Vec<MapPoint> {
     let named = rows.iter().filter(|row| row.job_count > 0);
     let named: HashMap<&str, u64> = named.map(|row| (row.label.as_str(), size(row.job_count))).collect();
-    let point = |point: analyses::LabelledPoint| {
-        Some(MapPoint {
-            job_count: *named.get(point.label.as_str())?,
+    let mut points = Vec::new();
+    for point in all {
+        let Some(job_count) = named.get(point.label.as_str()).copied() else { continue };
+        points.push(MapPoint {
+            job_count,
             x: f64::from(point.x),
             y: f64::from(point.y),
             cluster: point.cluster_id,
             label: point.label,
-        })
-    };
-    let mut points: Vec<MapPoint> = all.into_iter().filter_map(point).collect();
+        });
+    }
     points.sort_by(|left, right| right.job_count.cmp(&left.job_count).then(left.label.cmp(&right.label)));
     points
 }

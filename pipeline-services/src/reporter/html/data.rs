@@ -1,4 +1,7 @@
 //! What the page's script needs, as JSON inside a script element.
+//!
+//! Short keys and rounded coordinates keep the page small; no `<` survives, so that no label can
+//! end the element.
 
 use std::collections::BTreeMap;
 

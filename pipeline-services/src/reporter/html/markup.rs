@@ -1,4 +1,7 @@
 //! Escaped pieces of HTML.
+//!
+//! Functions that take `text` escape it, those that take `html` expect finished markup. Links are
+//! only made to ordinary web addresses.
 
 /// `text` as HTML text or attribute value. Control characters, which HTML forbids, become spaces;
 /// marks that would turn the direction of what follows go away.
@@ -32,7 +35,7 @@ pub(super) fn link(url: Option<&str>, html: &str) -> String {
     }
 }
 
-/// How a column looks.
+/// Look of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     /// Text, and the name of its row.

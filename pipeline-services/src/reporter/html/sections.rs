@@ -1,4 +1,7 @@
 //! The parts of the page, as finished HTML.
+//!
+//! One function a section, in the order of the page. Each decides for itself what it shows where
+//! the document has no figures, so that the page only joins them.
 
 mod clusters;
 mod skills;
@@ -43,10 +46,6 @@ fn facts(caption: &str, words: Words, rows: &[(&str, String)]) -> String {
 
 pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
     let scope = &document.scope;
-    let joined = |items: Vec<String>, none: &str| match items.is_empty() {
-        true => words.get(none).to_owned(),
-        false => items.join(", "),
-    };
     let portals = scope.portals.iter().map(|p| {
         let country = p.country.as_ref().map_or(String::new(), |code| format!(" {code}"));
         format!("{}{country} ({})", p.portal, words.count(p.sightings))
@@ -57,13 +56,17 @@ pub(super) fn scope(document: &ReportDocument, words: Words) -> String {
         words,
         &[
             (words.get("scope.countries"), words.countries(scope)),
-            (words.get("scope.portals"), joined(portals.collect(), "none")),
+            (words.get("scope.portals"), joined(words, portals.collect(), "none")),
             (words.get("scope.sightings"), words.count(scope.sightings)),
             (words.get("scope.published"), scope.published.map_or_else(unknown, |r| words.range(r))),
             (words.get("scope.collected"), scope.collected.map_or_else(unknown, |r| words.range(r))),
-            (words.get("scope.filters"), joined(filters(document, words), "scope.no_filters")),
+            (words.get("scope.filters"), joined(words, filters(document, words), "scope.no_filters")),
         ],
     )
+}
+
+fn joined(words: Words, items: Vec<String>, none: &str) -> String {
+    if items.is_empty() { words.get(none).to_owned() } else { items.join(", ") }
 }
 
 fn list(items: &[String]) -> String {
@@ -207,23 +210,26 @@ pub(super) fn quality(document: &ReportDocument, words: Words) -> String {
             (words.get("quality.quarantined"), q.quarantined, None),
         ],
     );
-    let mut named = |title: &str, column: &str, set: &str, rows: &[Count]| {
-        out.push_str(&heading(words.get(title)));
-        if rows.is_empty() {
-            out.push_str(&paragraph("fine", words.get("quality.nothing")));
-            return;
-        }
-        let columns = [(words.get(column), Column::Label), (words.get("count"), Column::Number)];
-        let row = |c: &Count| vec![escape(&words.value(set, &c.name)), words.count(c.count)];
-        out.push_str(&table(words.get(title), &columns, &rows.iter().map(row).collect::<Vec<_>>()));
-    };
     match (&q.refused, &q.personal_data_removed) {
         (Some(refused), Some(removed)) => {
-            named("quality.refused", "quality.reason", "refused", refused);
-            named("quality.personal_data", "quality.kind", "personal", removed);
+            out.push_str(&named(words, ("quality.refused", "quality.reason", "refused"), refused));
+            out.push_str(&named(words, ("quality.personal_data", "quality.kind", "personal"), removed));
         }
         _ => out.push_str(&paragraph("fine", words.get("quality.not_scoped"))),
     }
+    out
+}
+
+/// Counts by name under a heading; a sentence where there are none. Names are values of a set.
+fn named(words: Words, (title, column, set): (&str, &str, &str), counts: &[Count]) -> String {
+    let mut out = heading(words.get(title));
+    if counts.is_empty() {
+        out.push_str(&paragraph("fine", words.get("quality.nothing")));
+        return out;
+    }
+    let columns = [(words.get(column), Column::Label), (words.get("count"), Column::Number)];
+    let rows = counts.iter().map(|c| vec![escape(&words.value(set, &c.name)), words.count(c.count)]);
+    out.push_str(&table(words.get(title), &columns, &rows.collect::<Vec<_>>()));
     out
 }
 

@@ -1,4 +1,7 @@
 //! Why a stage did not do all its work, in the language of the page.
+//!
+//! Stages record English text; here it is recognised by the English entries of the word table and
+//! said again in the page's language. What is not recognised is never passed off as translated.
 
 use std::sync::LazyLock;
 
@@ -34,7 +37,7 @@ fn pattern(text: &str) -> Option<Regex> {
 
 impl Words {
     /// What a run recorded about `stage` as a sentence of these words' language. A reason without
-    /// words of its own is quoted on an English page; on another one the reader is told where it
+    /// words of its own is quoted on an English page; on another one the reader learns where it
     /// stands.
     pub(crate) fn reason(&self, stage: &str, raw: &str) -> String {
         let bare = [format!("{stage} was skipped: "), format!("{stage}: ")];

@@ -1,4 +1,7 @@
 //! From a card of a listing to an advertisement.
+//!
+//! Fetches the detail page where the portal has one and joins both. An ad that is gone or cannot be
+//! read is an outcome of that ad alone; a refusal is one of the whole crawl.
 
 use chrono::Utc;
 use url::Url;
@@ -39,6 +42,8 @@ impl Visit<'_> {
             Ok(Some(fields)) => self.finished(card, fields, Some(&page)),
             Ok(None) => Outcome::Closed,
             Err(PageError::Refused(reason)) => {
+                // The page was sent as success, so only its content shows the refusal; the host is
+                // blocked for all crawls.
                 self.fetcher.block(&page.url, reason, self.counters);
                 let message = PageError::Refused(reason).to_string();
                 Outcome::Stop(StopReason::Blocked, failed(&card, "blocked", message), None)

@@ -1,4 +1,6 @@
 //! How far a crawl has come: its searches, and what is sent of them.
+//!
+//! The serialised [`Cursor`] lies in checkpoints of the store: a later version must still read it.
 
 use std::collections::HashSet;
 
@@ -31,7 +33,7 @@ pub(crate) struct PageCursor {
     pub url: Option<String>,
 }
 
-/// What a crawl sends.
+/// A message of a crawl.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A search begins or goes on: what follows is of this query.

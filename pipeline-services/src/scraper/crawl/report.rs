@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::posting::NewPosting;
 
-/// Errors listed one by one; all of them are counted.
+/// Errors listed one by one; all of them are counted. A choice: nobody reads more of one visit.
 const ERRORS_LISTED: usize = 100;
 /// Ads from which on the share of filled fields says something.
 const FILL_SAMPLE: u64 = 10;
@@ -47,7 +47,7 @@ pub(crate) enum StopReason {
     Refused,
     /// Too many ads in a row failed.
     TooManyErrors,
-    /// Whoever took the ads left.
+    /// The receiver of the ads is gone.
     SinkClosed,
 }
 
@@ -70,7 +70,7 @@ impl StopReason {
     }
 }
 
-/// What a crawl's end means for whoever wanted the portal's ads.
+/// Meaning of a crawl's end for the task that asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It got what there was, up to a limit.
@@ -91,7 +91,7 @@ pub(crate) struct CrawlError {
     pub url: String,
     /// Short name for counting.
     pub kind: &'static str,
-    /// What happened.
+    /// Description of the error.
     pub message: String,
 }
 
@@ -101,7 +101,7 @@ impl CrawlError {
     }
 }
 
-/// What a crawl did and found.
+/// Figures of a crawl.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct CrawlReport {
     /// Portal.
@@ -145,9 +145,9 @@ pub(crate) struct CrawlReport {
     pub errors_by_kind: BTreeMap<&'static str, u64>,
     /// The first hundred errors.
     pub errors: Vec<CrawlError>,
-    /// What a maintainer of the portal file should look at.
+    /// Problems for the maintainer of the portal file.
     pub problems: Vec<String>,
-    /// What the fetcher did.
+    /// Figures of the fetcher.
     pub requests: FetchCounters,
     #[serde(skip)]
     fields: Vec<&'static str>,
@@ -212,18 +212,19 @@ impl CrawlReport {
         self.errors_by_kind.values().sum()
     }
 
-    /// Whether the crawl got what the portal had to give: it was neither kept out nor confused.
+    /// Returns whether the crawl got what the portal had to give: it was neither kept out nor
+    /// confused.
     pub(crate) fn is_whole(&self) -> bool {
         let ended = matches!(self.stop, StopReason::Exhausted | StopReason::PageLimit | StopReason::AdLimit);
         ended && self.problems.is_empty() && self.errors_by_kind.is_empty()
     }
 
-    /// Whether the crawl was kept out or failed before it had met a single ad.
+    /// Returns whether the crawl was kept out or failed before it had met a single ad.
     pub(crate) fn is_empty_handed(&self) -> bool {
         !self.is_whole() && self.items + self.known + self.too_old + self.closed == 0
     }
 
-    /// What its end means.
+    /// Meaning of its end.
     pub(crate) fn fate(&self) -> Fate {
         match self.stop {
             StopReason::Parked | StopReason::RobotsUnreachable => Fate::Away,

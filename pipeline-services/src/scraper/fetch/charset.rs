@@ -1,4 +1,7 @@
 //! From the bytes of an answer to text.
+//!
+//! Never fails: declarations are believed only where the bytes bear them out, and what fits no
+//! encoding becomes replacement characters.
 
 use std::sync::LazyLock;
 

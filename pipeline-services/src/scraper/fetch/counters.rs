@@ -1,4 +1,7 @@
 //! What the fetcher did, in numbers.
+//!
+//! A request is counted for its crawl and for the whole life of the fetcher in one step, so that
+//! the two never disagree about it.
 
 use std::{
     collections::BTreeMap,

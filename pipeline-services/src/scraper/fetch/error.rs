@@ -27,7 +27,7 @@ pub(crate) enum FetchError {
     Blocked {
         /// Host.
         host: String,
-        /// What showed it.
+        /// The sign of it.
         reason: String,
     },
     /// The host asked to be left alone for longer than we wait.
@@ -59,7 +59,7 @@ pub(crate) enum FetchError {
     Redirect {
         /// Address.
         url: String,
-        /// Where to, and why not.
+        /// The target, and the reason against it.
         reason: String,
     },
     /// The answer is larger than allowed.
@@ -89,7 +89,7 @@ pub(crate) enum FetchError {
     Inside {
         /// Address.
         url: String,
-        /// What the host's address is.
+        /// Kind of the host's address.
         reason: String,
     },
     /// The connection failed or broke off.

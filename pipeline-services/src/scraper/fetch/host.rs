@@ -1,4 +1,7 @@
 //! What is remembered of a host.
+//!
+//! Its pace, its robots.txt and whether it is left alone for a while, shared by all requests of a
+//! fetcher: politeness is owed to a host, whichever portal file names it.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::{options::FetchOptions, pace::Pace, wire::Failure};
 use crate::scraper::robots::Robots;
 
-/// Until when a verdict about robots.txt holds, and the verdict: the rules, or why they cannot be
-/// had.
+/// Until when a verdict about robots.txt holds, and the verdict: the rules, or why they could not
+/// be fetched.
 type Verdict = Option<(Instant, Result<Arc<Robots>, String>)>;
 
 /// A host that is visited.
@@ -48,7 +51,7 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the host may be asked at all.
+    /// Checks that the host may be asked at all.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let mut state = self.state();
         if let Some((until, reason)) = state.blocked

@@ -114,7 +114,7 @@ impl FetchOptions {
         }
     }
 
-    /// What is wrong with the options, naming the option and what is allowed.
+    /// The first mistake in the options, naming the option and what is allowed.
     pub(super) fn mistake(&self) -> Option<String> {
         let is_header =
             |agent: &String| !agent.is_empty() && agent.bytes().all(|b| (0x20..0x7f).contains(&b));

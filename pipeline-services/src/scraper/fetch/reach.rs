@@ -1,6 +1,6 @@
 //! Which addresses may be connected to: those of the public internet, and what the operator named.
 //!
-//! A portal file, a page or a robots.txt names hosts; whoever writes one must not be able to have
+//! A portal file, a page or a robots.txt names hosts; the author of one must not be able to have
 //! inner services asked in our name. Names are judged by the addresses that the connection is made
 //! to, so that one that means another address from one question to the next gains nothing.
 
@@ -56,7 +56,7 @@ impl Reach {
         Self::Public { own: own.iter().map(place).collect() }
     }
 
-    /// Whether the address was named by the operator, so that nothing is judged.
+    /// Returns whether the address was named by the operator, so that nothing is judged.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         match self {
             Self::Public { own } => own.contains(&place(url)),
@@ -78,7 +78,8 @@ pub(super) struct Inside {
     address: IpAddr,
 }
 
-/// Whether an address is one of the public internet. What carries an IPv4 address is judged by it.
+/// Returns whether an address is one of the public internet. What carries an IPv4 address is judged
+/// by it.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -87,10 +88,13 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let within = |(network, length): &([u8; 4], u32)| {
-        (address.to_bits() ^ Ipv4Addr::from(*network).to_bits()) >> (32 - length) == 0
-    };
-    !INSIDE_V4.iter().any(within)
+    let address = address.to_bits();
+    !INSIDE_V4.iter().any(|(network, length)| agree(address, u32::from_be_bytes(*network), *length))
+}
+
+/// Returns whether two addresses have their first bits in common.
+fn agree(left: u32, right: u32, bits: u32) -> bool {
+    (left ^ right) >> (32 - bits) == 0
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
@@ -101,11 +105,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => is_public_v4(carried),
         [first, second, ..] => {
             let start = u32::from(first) << 16 | u32::from(second);
-            let within = |(network, length): &([u16; 2], u32)| {
-                let network = u32::from(network[0]) << 16 | u32::from(network[1]);
-                (start ^ network) >> (32 - length) == 0
-            };
-            first >> 13 == 1 && !INSIDE_V6.iter().any(within)
+            let is_inside = INSIDE_V6.iter().any(|(network, length)| {
+                agree(start, u32::from(network[0]) << 16 | u32::from(network[1]), *length)
+            });
+            first >> 13 == 1 && !is_inside
         }
     }
 }

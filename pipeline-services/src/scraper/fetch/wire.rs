@@ -1,4 +1,7 @@
 //! One request and its answer; the only place that knows the HTTP client.
+//!
+//! Follows no redirect and tries nothing twice: that is decided above. Never connects to an address
+//! inside the operator's network unless the operator named it, and never reads more than the limit.
 
 use std::{borrow::Cow, error::Error, sync::Arc, time::Duration, time::Instant};
 
@@ -89,10 +92,9 @@ impl Wire {
     pub(super) fn new(options: &FetchOptions, lookup: &Lookup) -> Result<Self, String> {
         observatory_client::install_crypto_provider();
         let proxies = if options.proxy { proxies(std::env::vars()) } else { Vec::new() };
-        let guard = |exempt| Guard { lookup: lookup.clone(), exempt };
         Ok(Self {
-            guarded: client(options, guard(Some(proxies.clone())))?,
-            own: client(options, guard(None))?,
+            guarded: client(options, Guard { lookup: lookup.clone(), exempt: Some(proxies.clone()) })?,
+            own: client(options, Guard { lookup: lookup.clone(), exempt: None })?,
             reach: options.reach.clone(),
             lookup: lookup.clone(),
             proxies,
@@ -173,10 +175,12 @@ fn proxies(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let names = ["all_proxy", "http_proxy", "https_proxy"];
     let values =
         variables.filter(|(name, _)| names.contains(&name.to_lowercase().as_str())).map(|(_, value)| value);
-    let url = |value: String| {
-        Url::parse(&value).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok())
-    };
-    values.filter_map(|value| Some(url(value)?.host_str()?.to_owned())).collect()
+    values.filter_map(|value| Some(proxy(&value)?.host_str()?.to_owned())).collect()
+}
+
+/// The address of a proxy, which may be written without a scheme.
+fn proxy(value: &str) -> Option<Url> {
+    Url::parse(value).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("http://{value}")).ok())
 }
 
 /// Gives names their addresses, less those that are not public.
@@ -220,22 +224,23 @@ fn builder(options: &FetchOptions, guard: Arc<Guard>) -> ClientBuilder {
 
 fn head(response: &Response, latency: Duration) -> Answer {
     let now = Utc::now();
-    // Header values may hold any bytes; a broken one is read as far as it goes.
-    let text = |name: &str| {
-        let value = response.headers().get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let date = text("date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
+    let date = header_text(response, "date").and_then(|date| DateTime::parse_from_rfc2822(&date).ok());
     Answer {
         status: response.status().as_u16(),
         latency,
-        content_type: text("content-type").unwrap_or_default(),
-        location: text("location"),
-        retry_after: text("retry-after").and_then(|value| pace::retry_after(&value, now)),
-        mitigated: text("cf-mitigated").is_some(),
+        content_type: header_text(response, "content-type").unwrap_or_default(),
+        location: header_text(response, "location"),
+        retry_after: header_text(response, "retry-after").and_then(|value| pace::retry_after(&value, now)),
+        mitigated: header_text(response, "cf-mitigated").is_some(),
         date: date.map_or(now, |date| date.with_timezone(&Utc)),
         body: Vec::new(),
     }
+}
+
+/// Header values may hold any bytes; a broken one is read as far as it goes.
+fn header_text(response: &Response, name: &str) -> Option<String> {
+    let value = response.headers().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn failure(error: &reqwest::Error) -> Failure {

@@ -1,4 +1,7 @@
 //! The portal files that come with the program, and a user's own.
+//!
+//! Both are read and checked by the same parser, and an error names the file with all of its
+//! mistakes.
 
 use std::{collections::BTreeMap, fs, io, path::Path, path::PathBuf};
 
@@ -49,7 +52,6 @@ pub(crate) fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, Po
         portals.insert(portal.name.clone(), portal);
     }
     let Some(folder) = folder else { return Ok(portals) };
-    let unreadable = |path: &Path, source| PortalError::Read { path: path.to_owned(), source };
     let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
     let mut paths = Vec::new();
     for entry in entries {
@@ -62,6 +64,10 @@ pub(crate) fn load(folder: Option<&Path>) -> Result<BTreeMap<String, Portal>, Po
         portals.insert(portal.name.clone(), portal);
     }
     Ok(portals)
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> PortalError {
+    PortalError::Read { path: path.to_owned(), source }
 }
 
 fn parse(file: &str, text: &str) -> Result<Portal, PortalError> {

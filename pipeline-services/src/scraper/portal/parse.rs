@@ -1,4 +1,7 @@
 //! From the text of a portal file to a checked [`Portal`].
+//!
+//! Reads everything before it complains, so that one run names all mistakes with their places. What
+//! comes out needs no further checks: templates know their placeholders, headers are ours to send.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -314,29 +317,31 @@ fn expected(reader: &mut Reader<'_>) -> BTreeMap<String, f64> {
     expected
 }
 
-/// What only the file as a whole can be wrong about.
+/// Checks what only the file as a whole can be wrong about.
 fn check_whole(portal: &Portal, problems: &Problems) {
-    let complain = |key: &str, message: String| {
-        problems.borrow_mut().push(Problem { key: key.to_owned(), message });
-    };
     let fields = portal.fields();
     for needed in ["description", "title"].into_iter().filter(|field| !fields.contains(field)) {
-        complain("listing.fields", format!("no rule here or in detail.fields gives `{needed}`"));
+        complain(problems, "listing.fields", format!("no rule here or in detail.fields gives `{needed}`"));
     }
     if !portal.listing.fields.contains_key("url") {
-        complain("listing.fields", "no rule gives `url`".to_owned());
+        complain(problems, "listing.fields", "no rule gives `url`".to_owned());
     }
     for field in portal.expected.keys().filter(|field| !fields.contains(field.as_str())) {
-        complain(&format!("expected.{field}"), "no rule gives this field".to_owned());
+        complain(problems, &format!("expected.{field}"), "no rule gives this field".to_owned());
     }
     let pages = portal.listing.request.url.names().chain(body_names(&portal.listing));
     let turns = matches!(&portal.listing.pagination, Pagination::Page { url: None, .. });
     if turns && !pages.into_iter().any(|name| name == "page") {
         complain(
+            problems,
             "listing.pagination",
             "needs `url`, or {page} in the url or the body of the listing".to_owned(),
         );
     }
+}
+
+fn complain(problems: &Problems, key: &str, message: String) {
+    problems.borrow_mut().push(Problem { key: key.to_owned(), message });
 }
 
 fn body_names(listing: &Listing) -> impl Iterator<Item = &str> {

@@ -1,4 +1,7 @@
 //! Reads a TOML table key by key and remembers everything that is wrong with it.
+//!
+//! A reader returns a default and notes the problem instead of failing; a key that was never asked
+//! for is a problem too, shown with the nearest known name.
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive};
 
@@ -11,7 +14,7 @@ use toml::{Table, Value};
 pub struct Problem {
     /// Place in the file, e.g. `listing.fields.title.css`.
     pub key: String,
-    /// What is wrong and what is allowed.
+    /// The mistake, and the values that are allowed.
     pub message: String,
 }
 
@@ -37,7 +40,7 @@ impl<'a> Reader<'a> {
         Self { table, place: place.to_owned(), problems, known: Vec::new() }
     }
 
-    /// Where a key stands.
+    /// Place of a key.
     pub(super) fn key(&self, key: &str) -> String {
         if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
     }

@@ -1,4 +1,7 @@
 //! Rules that say where a value stands on a page and how to read it.
+//!
+//! Only their form: selectors, patterns and templates are compiled here once, when the file is
+//! read, and `document` applies them to pages.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +29,7 @@ pub(crate) const FIELDS: [&str; 11] = [
     "url",
 ];
 
-/// What is read of an element.
+/// The part of an element that is read.
 #[derive(Debug, Clone)]
 pub(in crate::scraper) enum Reading {
     /// Its text, blanks collapsed.
@@ -169,7 +172,7 @@ fn source(reader: &mut Reader<'_>, kind: Kind) -> Option<Source> {
     }
     if plain_json == 1 {
         if kind == Kind::Html {
-            reader.complain("json", "needs `css` or `attr` beside it on an HTML page");
+            reader.complain("json", "needs `css` or `attr` next to it on an HTML page");
         }
         return reader.pointer("json").map(Source::Json);
     }

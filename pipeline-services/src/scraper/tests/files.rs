@@ -103,7 +103,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "css = \"h2\"",
         "json = \"/t\"",
-        "listing.fields.title.json: needs `css` or `attr` beside it on an HTML page",
+        "listing.fields.title.json: needs `css` or `attr` next to it on an HTML page",
     ),
     (
         "css = \"h2\"",

@@ -1,4 +1,4 @@
-//! Addresses that must not be asked for, whoever names them.
+//! Addresses that must not be asked for, no matter which page or file names them.
 
 use std::{
     io,

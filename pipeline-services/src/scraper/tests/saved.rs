@@ -56,7 +56,7 @@ fn computrabajo_listing_of_argentina() {
     assert_eq!(get(first, "remote_type"), Some("Remoto"));
     assert_eq!(get(first, "posted_date"), Some("2026-11-20"));
     assert_no_leak(cards);
-    // The pane of the first ad stands beside the listing.
+    // The pane of the first ad stands next to the listing.
     let detail = reading.detail(first, &text).unwrap().unwrap();
     assert!(detail["description"].trim().starts_with("En KaizenRH buscamos"));
     assert!(detail["description"].trim().ends_with("de 09 a 18 hs."));

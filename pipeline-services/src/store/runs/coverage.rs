@@ -27,7 +27,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Whether nothing is left out.
+    /// Returns whether nothing is left out.
     pub fn is_everything(&self) -> bool {
         self.portals.is_empty() && self.countries.is_empty() && self.since.is_none() && self.limit == 0
     }
@@ -60,7 +60,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Whether the run covers no posting at all.
+    /// Returns whether the run covers no posting at all.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.up_to_date == 0 && self.taken == 0
     }

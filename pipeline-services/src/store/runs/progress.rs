@@ -1,4 +1,4 @@
-//! How far the stages of a run are: the rows of `run_stage`, and the tasks counted beside them.
+//! How far the stages of a run are: the rows of `run_stage`, and the tasks counted with them.
 //!
 //! Counts are taken from the tasks whenever they are asked for; nothing here can disagree with the
 //! queue.
@@ -13,12 +13,12 @@ use crate::{
     store::text,
 };
 
-/// How far a stage of a run is.
+/// Progress of a stage of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageProgress {
     /// Stage.
     pub stage: StageName,
-    /// How it is.
+    /// Its state.
     pub state: StageState,
     /// Tasks waiting for a worker.
     pub ready: i64,
@@ -42,7 +42,7 @@ impl StageProgress {
         Some((self.finished_at? - self.started_at?).as_seconds_f64())
     }
 
-    /// Whether no task is ready or running.
+    /// Returns whether no task is ready or running.
     pub fn is_idle(&self) -> bool {
         self.ready == 0 && self.running == 0
     }
@@ -83,7 +83,7 @@ pub async fn progress(connection: &mut PgConnection, run_id: Uuid) -> sqlx::Resu
         .collect()
 }
 
-/// Whether the run includes a stage.
+/// Returns whether the run includes a stage.
 ///
 /// # Errors
 /// If the statement fails.

@@ -1,4 +1,7 @@
 //! A CSV file, plain or gzip, with any of the usual separators, whose errors name the line.
+//!
+//! Hides compression, separator and the order of columns from the importers, which ask for columns
+//! by name. Rows are read one at a time.
 
 use std::{
     fs::File,

@@ -1,7 +1,7 @@
 //! Words of titles by what they do there, folded. Read off titles of Argentine, Colombian, Mexican,
 //! Peruvian and Chilean advertisements; the places are capitals and the cities that advertise most.
 
-/// Whether a word is in one of the lists.
+/// Returns whether a word is in one of the lists.
 pub(super) fn listed(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|known| known == word)
 }

@@ -1,4 +1,7 @@
 //! The map of skills and the table of clusters.
+//!
+//! The table is complete without JavaScript; the map is an empty place for the script. A document
+//! without an analysis gets a sentence that says so.
 
 use crate::reporter::document::{ClusterSection, ReportDocument};
 use crate::reporter::html::markup::{Column, escape, figures, paragraph, table};

@@ -1,4 +1,7 @@
 //! The table of skills with its evidence, and the ranking of each country.
+//!
+//! A skill and its sentences form one table body, which the script sorts and hides together.
+//! Countries stand in columns only where the comparison rules allow it.
 
 use std::collections::HashMap;
 
@@ -89,7 +92,7 @@ fn head(document: &ReportDocument, words: Words) -> String {
     out
 }
 
-/// Whether counts of countries stand side by side in the table.
+/// Returns whether counts of countries stand side by side in the table.
 fn shows_countries(document: &ReportDocument) -> bool {
     document.scope.countries.len() > 1 && compared(&document.scope).len() > 1
 }
