@@ -192,8 +192,9 @@ fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     let (mut high, mut good) = (0_u32, 0_u32);
     for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| !byte.is_ascii()) {
         high += 1;
-        let beside = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphabetic);
-        let (before, after) = (beside(at.checked_sub(1)), beside(Some(at + 1)));
+        let letter_at =
+            |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphabetic);
+        let (before, after) = (letter_at(at.checked_sub(1)), letter_at(Some(at + 1)));
         let one = std::slice::from_ref(byte);
         let read = read(one, charset).unwrap_or_default();
         let letter = LETTERS.contains(&read) && (before || after);

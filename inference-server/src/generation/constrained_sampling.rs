@@ -1,9 +1,10 @@
 //! Sampling under constraints, off the engine's thread.
 //!
-//! The cost of a constraint is up to whoever wrote it. So constrained sequences sample their tokens
-//! on threads of their own: the engine waits a moment for the fast ones, and goes on stepping the
-//! other sequences without the slow ones. A sequence whose constraint keeps a thread busy moves to
-//! a single thread that only such sequences share, so that it cannot delay the fast ones.
+//! The cost of a constraint is up to the caller who wrote it. So constrained sequences sample their
+//! tokens on threads of their own: the engine waits a moment for the fast ones, and goes on
+//! stepping the other sequences without the slow ones. A sequence whose constraint keeps a thread
+//! busy moves to a single thread that only such sequences share, so that it cannot delay the fast
+//! ones.
 //!
 //! While a GPU computes, masks of the fast sequences are computed ahead.
 

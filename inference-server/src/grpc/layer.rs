@@ -1,4 +1,6 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
+//!
+//! It sees every call before a service does, and every answer after; services know nothing of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -109,7 +111,8 @@ where
         );
         let metrics = Arc::clone(&self.layer.metrics);
         let mut ongoing = metrics.began(method);
-        // Whoever asks how the server stands can be asked to make room.
+        // A connection that only asks for health has no call under way, so it may be closed for
+        // room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
         let under_way = origin.map(|origin| origin.standing.call());
         let future = arriving(self.inner.call(request), context.clone(), ours);

@@ -40,7 +40,7 @@ use crate::text::tokenizer::Truncation;
 use fields::{Fault, Fields};
 use refusal::{Refusal, failure, grpc_code, respond};
 
-/// What `POST /v1/embeddings` takes, beside keys that change nothing.
+/// Body of `POST /v1/embeddings`, without the keys that change nothing.
 #[derive(Debug)]
 struct EmbeddingsRequest {
     model: String,

@@ -48,7 +48,7 @@ pub(super) struct GenerationMetrics {
 }
 
 impl GenerationMetrics {
-    /// The old names of 0.1 stay for one release beside the new ones.
+    /// Registers them; the names of 0.1 stay next to the new ones for one release.
     pub(super) fn register(&self, r: &mut Registry) {
         r.register("sequences_running", "Sequences being prefilled or decoded", self.running.clone());
         r.register("sequences_waiting", "Sequences that wait to be admitted", self.waiting.clone());

@@ -1,4 +1,7 @@
 //! What asks the process to stop.
+//!
+//! The first signal drains, the second stops at once: an operator can always end a drain that
+//! hangs.
 
 use std::io;
 

@@ -1,4 +1,7 @@
 //! What clients of this server may do.
+//!
+//! Authentication is that of `observatory-server`; the rights and the quota in tokens are this
+//! server's.
 
 use std::path::Path;
 

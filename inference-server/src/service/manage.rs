@@ -1,7 +1,7 @@
 //! Loading and unloading of models while the server runs.
 //!
-//! Both are asked for by name and take effect on the loader's thread; what is told here is how far
-//! they are.
+//! Both are asked for by name and take effect on the loader's thread; the calls
+//! here report how far they are.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ use crate::text::tokenizer::{Encoded, Truncation};
 pub(crate) struct RankSettings {
     /// The model.
     pub model: ModelRef,
-    /// What happens to a pair over the model's limit: the document gives way.
+    /// Handling of a pair over the model's limit: only the document is cut.
     pub truncation: Truncation,
     /// Whose rows go first.
     pub priority: Priority,

@@ -116,7 +116,7 @@ async fn the_wire_carries_the_same_vectors() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// A row's vector does not depend on the rows beside it.
+    /// A row's vector does not depend on the other rows of its batch.
     #[test]
     fn company_does_not_matter(rows in prop::collection::vec(prop::collection::vec(5u32..150, 1..33), 1..12)) {
         for name in ["golden/bert", "golden/tiny-e5"] {

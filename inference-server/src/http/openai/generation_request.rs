@@ -120,7 +120,7 @@ fn include_usage(fields: &mut Fields) -> Result<bool, Fault> {
     let Some(options) = fields.value("stream_options") else { return Ok(false) };
     let mut options = Fields::of("stream_options", options)?;
     let include = options.flag("include_usage")?;
-    // Padding against whoever measures the length of encrypted pieces.
+    // Padding that hides the length of encrypted pieces from an observer; it changes no token.
     options.value("include_obfuscation");
     options.end("there is include_usage").map(|()| include)
 }
@@ -161,7 +161,7 @@ impl ChatRequest {
         let asked = fields.flag("logprobs")?;
         let top: Option<u32> = fields.optional("top_logprobs", WHOLE)?;
         if let Some(top) = top.filter(|top| *top > 0 && !asked) {
-            return Err(Fault::invalid("top_logprobs", &json!(top), "logprobs to be true beside it"));
+            return Err(Fault::invalid("top_logprobs", &json!(top), "logprobs to be true as well"));
         }
         check_tools(&mut fields)?;
         let request = Self {
