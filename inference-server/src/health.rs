@@ -72,6 +72,7 @@ impl Health {
     /// Says NOT_SERVING under every name, for good.
     pub(crate) async fn stop(&self) {
         let mut stopped = self.stopped.lock().await;
+        // The lock is held to the end: a concurrent `publish` must not overwrite a name in between.
         *stopped = true;
         let models = self.registry.entries();
         let models = models.iter().map(|entry| format!("ready.{}", entry.name));
@@ -81,8 +82,9 @@ impl Health {
         }
     }
 
-    /// Whether it says SERVING under a name.
+    /// True if a name is SERVING.
     pub(crate) async fn serves(&self, name: &str) -> bool {
+        // By way of the gRPC service itself, so that both transports always agree.
         let service = HealthService::from_health_reporter(self.reporter.clone());
         let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
         let answer = service.check(asked).await;

@@ -72,6 +72,7 @@ fn settings(context: &CallContext, settings: pb::ClassifySettings) -> Result<Cla
 fn aggregation(value: i32) -> Result<Aggregation, Error> {
     use pb::Aggregation as Wire;
     match Wire::try_from(value) {
+        // proto3 sends an unset field as Unspecified; the contract documents the default.
         Ok(Wire::Unspecified | Wire::Simple) => Ok(Aggregation::Simple),
         Ok(Wire::None) => Ok(Aggregation::None),
         Ok(Wire::First) => Ok(Aggregation::First),

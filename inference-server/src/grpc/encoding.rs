@@ -33,7 +33,7 @@ impl VectorEncoding {
         }
     }
 
-    /// Whether a row cannot be read without its scale.
+    /// True for encodings whose rows need a scale to be decoded.
     pub(super) fn has_scales(self) -> bool {
         self.0 == pb::VectorEncoding::Int8
     }

@@ -26,7 +26,8 @@ use crate::service::generate::{
     GenerateSettings, Generated, GeneratedBatch, Generation, PromptInput, Sequence,
 };
 
-/// Messages in flight to a caller who reads slowly; behind them deltas are merged.
+/// Messages in flight to a caller who reads slowly; behind them deltas are merged (chosen, not
+/// measured).
 const WAITING_MESSAGES: usize = 16;
 
 type Reply = Result<pb::GenerateResponse, Status>;
@@ -204,7 +205,7 @@ async fn send_events(mut generation: Generation, sender: &mpsc::Sender<Reply>) -
     }
 }
 
-/// Whether the caller is still there.
+/// Sends an event; false once the caller has gone.
 async fn send(sender: &mpsc::Sender<Reply>, event: pb::generate_response::Event) -> bool {
     sender.send(Ok(pb::GenerateResponse { event: Some(event) })).await.is_ok()
 }

@@ -24,10 +24,12 @@ use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
-/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED,
-/// without details. At half that time ends what does not look at its deadline.
+/// Lead over a caller's deadline at which a call ends (chosen, not measured): at the deadline
+/// itself tonic ends it as CANCELLED, without details. Work that does not watch its deadline ends
+/// at half the lead.
 const AHEAD: Duration = Duration::from_millis(2);
-/// Longest that the message of a call may take to arrive.
+/// Time limit for the message of a call to arrive; nginx's `client_body_timeout` has the same
+/// default.
 const MESSAGE: Duration = Duration::from_secs(60);
 /// Packages whose services this server offers, reflection aside.
 const SERVED: [&str; 2] = ["observatory.inference.v1", "grpc.health.v1"];

@@ -24,19 +24,20 @@ use crate::service::Service;
 use crate::service::call::{Call, CallContext};
 use crate::service::read::{SHARE_BYTES, SHARE_TEXTS};
 
-/// Bytes of the results that one reply holds, or one result.
+/// Bytes of the results in one reply, or a single result: a quarter of the 4 MiB that gRPC clients
+/// accept by default.
 const REPLY_BYTES: usize = 1 << 20;
 
 /// The answers of a stream.
 pub(super) type Replies<R> = ReceiverStream<Result<R, Status>>;
 
-/// What a stream does with its texts: the checked settings of its first message.
+/// The work of one kind of stream, made from the checked settings of its first message.
 pub(super) trait Exchange: Sized + Send + Sync + 'static {
-    /// What the caller sends.
+    /// Message of the caller.
     type Message: Send + 'static;
     /// The answer to one item.
     type Result: Message + Send + 'static;
-    /// What is sent back.
+    /// Message of the server.
     type Reply: Send + 'static;
 
     /// Checks the first message.
@@ -142,7 +143,7 @@ struct Stream<E: Exchange> {
     /// Items whose results have not gone out.
     waiting: usize,
     ready: Vec<E::Result>,
-    /// What the stream ends with once the results have gone out.
+    /// Error that ends the stream once the results have gone out.
     fault: Option<Error>,
 }
 

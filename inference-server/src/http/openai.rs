@@ -58,7 +58,7 @@ enum Input {
     TokenLists(Vec<Vec<u32>>),
 }
 
-/// What an [`Input`] is, in words.
+/// Description of an [`Input`] for error messages.
 const INPUT: &str = "a text, a list of texts, a list of token ids or a list of such lists";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

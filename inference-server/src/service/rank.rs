@@ -15,14 +15,14 @@ use crate::scheduler::batcher::Priority;
 use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::{Encoded, Truncation};
 
-/// What a request asks for.
+/// Settings of a ranking request.
 #[derive(Debug, Clone)]
 pub(crate) struct RankSettings {
     /// The model.
     pub model: ModelRef,
     /// Handling of a pair over the model's limit: only the document is cut.
     pub truncation: Truncation,
-    /// Whose rows go first.
+    /// Class of the request in the queue.
     pub priority: Priority,
     /// Answer logits instead of their logistic function.
     pub raw_scores: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Scored {
     pub score: f32,
     /// Tokens of the pair, special tokens included.
     pub tokens: u32,
-    /// Whether the document was cut.
+    /// True if the document was cut.
     pub truncated: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Ranking {
     pub documents: Vec<RankedDocument>,
     /// Tokens read, all documents counted.
     pub prompt_tokens: u32,
-    /// Where the time went.
+    /// Times of the request's phases.
     pub timing: Timing,
 }
 
@@ -68,7 +68,7 @@ impl Service {
     /// Ranks documents. An invalid document fails individually.
     ///
     /// # Errors
-    /// What the whole request is refused for.
+    /// If the whole request is refused.
     pub(crate) async fn rank(
         &self,
         context: &CallContext,

@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Longest value that a message repeats, in characters.
+/// Longest value that a message repeats, in characters: it leaves room for the rest on a line.
 const LONGEST: usize = 60;
 
 /// Keys that change no answer: who asks, and what a service may keep or charge.
@@ -22,7 +22,7 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "request_id",
 ];
 
-/// What is wrong with a request.
+/// A fault of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     /// The field, by its path.
@@ -38,7 +38,7 @@ impl Fault {
         Self { param: Some(param.to_owned()), message, code: "invalid_value" }
     }
 
-    /// What this server does not do.
+    /// A field that asks for something this server does not support.
     pub(super) fn unsupported(param: &str, message: String) -> Self {
         Self { param: Some(param.to_owned()), message, code: "unsupported" }
     }
@@ -53,7 +53,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Whether a value asks for something.
+/// True if a value asks for something.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -67,13 +67,13 @@ fn asks(value: &Value) -> bool {
 /// The fields of an object that have not been read yet.
 #[derive(Debug)]
 pub(super) struct Fields {
-    /// Where the object stands, for messages; empty for the request itself.
+    /// Path of the object, for messages; empty for the request itself.
     path: String,
     map: Map<String, Value>,
 }
 
 impl Fields {
-    /// Those of a request.
+    /// The fields of a request body.
     ///
     /// # Errors
     /// If the body is not a JSON object.
@@ -86,7 +86,7 @@ impl Fields {
         }
     }
 
-    /// Those of a value in a request.
+    /// The fields of a nested value.
     ///
     /// # Errors
     /// If it is no object.
@@ -119,6 +119,7 @@ impl Fields {
         let Some(value) = self.value(name) else { return Ok(None) };
         match T::deserialize(&value) {
             Ok(read) => Ok(Some(read)),
+            // serde's message names types of Rust; ours says what the API expects.
             Err(_) => Err(Fault::invalid(&self.path(name), &value, expected)),
         }
     }
@@ -136,7 +137,7 @@ impl Fields {
         })
     }
 
-    /// Whether a field says yes; no where it is left out or `null`.
+    /// A flag: false if it is omitted or `null`.
     ///
     /// # Errors
     /// If it is neither yes nor no.

@@ -30,10 +30,11 @@ use crate::service::generate::{Generation, PromptInput};
 
 /// Sequences of one request: prompts times `n`. OpenAI's API bounds `n` by 128.
 const MOST_CHOICES: usize = 128;
-/// Events in flight to a caller who reads slowly; the engine does not wait for it.
+/// Events in flight to a caller who reads slowly; the engine does not wait for it (as in
+/// `grpc::generation`).
 const WAITING_LINES: usize = 16;
 
-/// What all chunks of an answer have in common.
+/// Fields that all chunks of an answer share.
 struct Head {
     form: Form,
     id: String,
@@ -47,7 +48,7 @@ struct Head {
 }
 
 impl Head {
-    /// Whether a choice is the first of its prompt, whose tokens count once.
+    /// True for the first choice of a prompt, whose tokens count once.
     fn counts(&self, index: usize) -> bool {
         index.is_multiple_of(self.n)
     }
@@ -87,7 +88,7 @@ pub(super) async fn completions(
     generate(&service, client, request.common, asked).await
 }
 
-/// What the two paths do not have in common.
+/// The prompts of a request, in the form that differs between the two paths.
 struct Prompts {
     form: Form,
     prompts: Vec<PromptInput>,
@@ -348,7 +349,7 @@ async fn send_events(
     let _ = sender.send("data: [DONE]\n\n".to_owned()).await;
 }
 
-/// Whether the caller is still there.
+/// Sends an event; false once the caller has gone.
 async fn send(sender: &mpsc::Sender<String>, value: &Value) -> bool {
     sender.send(format!("data: {value}\n\n")).await.is_ok()
 }

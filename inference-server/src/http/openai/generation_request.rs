@@ -17,7 +17,7 @@ use crate::scheduler::batcher::Priority;
 use crate::service::ModelRef;
 use crate::service::generate::GenerateSettings;
 
-/// What both paths take.
+/// Fields that both paths accept.
 #[derive(Debug, Default)]
 pub(super) struct Common {
     model: String,
@@ -248,7 +248,7 @@ impl CompletionRequest {
     }
 }
 
-/// What sets the answers of the two paths apart.
+/// The path of a request, by which answers differ in form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Chat,

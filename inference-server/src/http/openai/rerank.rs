@@ -93,7 +93,7 @@ pub(super) async fn rerank(
     }
 }
 
-/// How near each document is, in their order.
+/// Scores of the documents, in their order.
 struct Scored {
     scores: Vec<f32>,
     model: String,
