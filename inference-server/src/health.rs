@@ -28,7 +28,11 @@ pub(crate) const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.ModelsService", None),
 ];
 
-/// Tells the world how the models stand.
+fn is_ready(state: &ModelState) -> bool {
+    matches!(state, ModelState::Ready(_))
+}
+
+/// Publishes the states of the models to the health service and the metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
@@ -55,16 +59,17 @@ impl Health {
             return;
         }
         let entries = self.registry.entries();
-        let ready = |state: &ModelState| matches!(state, ModelState::Ready(_));
+        let mut all_ready = true;
         for entry in &entries {
-            self.metrics.model_ready(&entry.name, ready(&entry.state));
-            self.set(&format!("ready.{}", entry.name), ready(&entry.state)).await;
+            let ready = is_ready(&entry.state);
+            all_ready &= ready || matches!(entry.state, ModelState::Unloaded);
+            self.metrics.model_ready(&entry.name, ready);
+            self.set(&format!("ready.{}", entry.name), ready).await;
         }
-        let unloaded = |state: &ModelState| matches!(state, ModelState::Unloaded);
-        self.set("ready", entries.iter().all(|entry| ready(&entry.state) || unloaded(&entry.state))).await;
+        self.set("ready", all_ready).await;
         for (name, task) in SERVICES {
             let serves =
-                task.is_none() || entries.iter().any(|entry| entry.task == task && ready(&entry.state));
+                task.is_none() || entries.iter().any(|entry| entry.task == task && is_ready(&entry.state));
             self.set(name, serves).await;
         }
     }

@@ -120,8 +120,8 @@ impl Exchange for ClassifyPlan {
         texts: Vec<String>,
     ) -> Result<Vec<Self::Result>, Error> {
         let classified = service.classify_texts(call, self, texts, item_field).await?;
-        let result = |text| pb::ClassifyResult { id: 0, text: Some(message(text)) };
-        Ok(classified.items.into_iter().map(result).collect())
+        let items = classified.items.into_iter();
+        Ok(items.map(|text| pb::ClassifyResult { id: 0, text: Some(message(text)) }).collect())
     }
 
     fn refusal(&self, error: &Error) -> Self::Result {

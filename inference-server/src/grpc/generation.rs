@@ -282,15 +282,15 @@ fn generation_timing(sequence: &Sequence, times: Times) -> pb::GenerationTiming 
 
 /// `None` unless they were asked for.
 fn logprobs(sequence: &Sequence, generator: &Generator, sampled: &Sampled) -> Option<pb::TokenLogprobs> {
-    let one = |(id, logprob): &(u32, f32)| pb::TokenLogprob {
-        token_id: *id,
-        logprob: *logprob,
-        text: generator.token_text(*id),
-    };
-    sequence.logprobs.then(|| pb::TokenLogprobs {
-        logprob: sampled.logprob,
-        likeliest: sampled.top.iter().map(one).collect(),
-    })
+    if !sequence.logprobs {
+        return None;
+    }
+    let mut likeliest = Vec::with_capacity(sampled.top.len());
+    for (id, logprob) in &sampled.top {
+        let text = generator.token_text(*id);
+        likeliest.push(pb::TokenLogprob { token_id: *id, logprob: *logprob, text });
+    }
+    Some(pb::TokenLogprobs { logprob: sampled.logprob, likeliest })
 }
 
 fn finish_reason(reason: FinishReason) -> pb::FinishReason {

@@ -255,17 +255,18 @@ async fn results<E: Exchange>(
     call: &Call,
     items: Vec<pb::TextItem>,
 ) -> Vec<E::Result> {
-    let texts = |items: &[pb::TextItem]| items.iter().map(|item| item.text.clone()).collect();
-    let all = exchange.results(service, call, texts(&items)).await;
+    let texts = items.iter().map(|item| item.text.clone()).collect();
+    let all = exchange.results(service, call, texts).await;
     let error = match all {
         Ok(results) => {
-            let result = |(item, result): (&pb::TextItem, E::Result)| match service
-                .check_answer(result.encoded_len())
-            {
-                Ok(()) => E::numbered(result, item.id),
-                Err(error) => refusal(service, exchange, item.id, &error),
-            };
-            return items.iter().zip(results).map(result).collect();
+            let mut answers = Vec::with_capacity(items.len());
+            for (item, result) in items.iter().zip(results) {
+                answers.push(match service.check_answer(result.encoded_len()) {
+                    Ok(()) => E::numbered(result, item.id),
+                    Err(error) => refusal(service, exchange, item.id, &error),
+                });
+            }
+            return answers;
         }
         Err(error) => error,
     };

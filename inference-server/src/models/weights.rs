@@ -102,8 +102,10 @@ impl Weights {
     }
 
     fn files(dir: &Path, names: &[String], device: &Device, progress: &Arc<LoadProgress>) -> Result<Self> {
-        let open = |name: &String| Ok((name.clone(), Shard::open(dir, name)?));
-        let shards = names.iter().map(open).collect::<Result<_>>()?;
+        let mut shards = Vec::with_capacity(names.len());
+        for name in names {
+            shards.push((name.clone(), Shard::open(dir, name)?));
+        }
         Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, progress: Arc::clone(progress) })
     }
 

@@ -115,11 +115,12 @@ impl Service {
 /// About how many tokens the pairs have: the query is read with each document.
 fn estimate(model: &LoadedModel, query: &str, documents: &[String]) -> u64 {
     let query = model.tokenizer.estimate(query.len());
-    let pair = |document: &String| {
+    let mut sum = 0;
+    for document in documents {
         let tokens = query + model.tokenizer.estimate(document.len());
-        tokens.min(model.info.max_input_tokens) as u64
-    };
-    documents.iter().map(pair).sum()
+        sum += tokens.min(model.info.max_input_tokens) as u64;
+    }
+    sum
 }
 
 fn unscored(pair: &Result<Encoded, Error>) -> Result<Scored, Error> {
@@ -146,6 +147,13 @@ fn scored(read: Vec<Result<Scored, Error>>, outputs: Vec<RowOutput>, raw: bool) 
     documents
 }
 
+impl RankedDocument {
+    /// The score, 0 for a document that failed.
+    fn score(&self) -> f32 {
+        self.result.as_ref().map_or(0.0, |scored| scored.score)
+    }
+}
+
 fn sigmoid(logit: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
@@ -155,8 +163,7 @@ fn sigmoid(logit: f32) -> f32 {
 fn arranged(documents: Vec<RankedDocument>, keep_order: bool, top: usize) -> Vec<RankedDocument> {
     let (mut good, failed): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.result.is_ok());
-    let score = |document: &RankedDocument| document.result.as_ref().map_or(0.0, |scored| scored.score);
-    good.sort_by(|a, b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
+    good.sort_by(|a, b| b.score().partial_cmp(&a.score()).unwrap_or(Ordering::Equal));
     if top > 0 {
         good.truncate(top);
     }

@@ -38,6 +38,11 @@ impl Fault {
         Self { param: Some(param.to_owned()), message, code: "invalid_value" }
     }
 
+    /// A body that is not a JSON object.
+    fn body(message: String) -> Self {
+        Self { param: None, message, code: "invalid_json" }
+    }
+
     /// A field that asks for something this server does not support.
     pub(super) fn unsupported(param: &str, message: String) -> Self {
         Self { param: Some(param.to_owned()), message, code: "unsupported" }
@@ -78,11 +83,12 @@ impl Fields {
     /// # Errors
     /// If the body is not a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
-        let fault = |message: String| Fault { param: None, message, code: "invalid_json" };
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self { path: String::new(), map }),
-            Ok(other) => Err(fault(format!("invalid body `{}`: expected a JSON object", shown(&other)))),
-            Err(error) => Err(fault(error.to_string())),
+            Ok(other) => {
+                Err(Fault::body(format!("invalid body `{}`: expected a JSON object", shown(&other))))
+            }
+            Err(error) => Err(Fault::body(error.to_string())),
         }
     }
 
@@ -151,14 +157,14 @@ impl Fields {
     /// # Errors
     /// Names the first such field.
     pub(super) fn end(self, known: &str) -> Result<(), Fault> {
-        let without_effect = |key: &String| self.path.is_empty() && WITHOUT_EFFECT.contains(&key.as_str());
-        match self.map.iter().find(|(key, value)| asks(value) && !without_effect(key)) {
-            None => Ok(()),
-            Some((key, _)) => {
+        for (key, value) in &self.map {
+            let is_ignored = self.path.is_empty() && WITHOUT_EFFECT.contains(&key.as_str());
+            if asks(value) && !is_ignored {
                 let path = self.path(key);
-                Err(Fault::unsupported(&path, format!("{path} is not served here; {known}")))
+                return Err(Fault::unsupported(&path, format!("{path} is not served here; {known}")));
             }
         }
+        Ok(())
     }
 }
 

@@ -243,25 +243,33 @@ impl Head {
     /// In the form of the path.
     fn token_logprobs(&self, sampled: &[Sampled]) -> Value {
         let Ok(generator) = self.model.generator() else { return Value::Null };
-        let one = |(id, logprob): (u32, f32)| json!({"token": token(generator, id), "logprob": logprob, "bytes": generator.token_bytes(id)});
         if self.form == Form::Chat {
-            let entry = |sampled: &Sampled| {
-                let mut entry = one((sampled.id, sampled.logprob));
-                entry["top_logprobs"] = sampled.top.iter().copied().map(one).collect();
-                entry
-            };
-            return json!({"content": sampled.iter().map(entry).collect::<Vec<Value>>()});
+            let mut content = Vec::with_capacity(sampled.len());
+            for sampled in sampled {
+                let mut entry = chat_logprob(generator, sampled.id, sampled.logprob);
+                let top = sampled.top.iter().map(|(id, logprob)| chat_logprob(generator, *id, *logprob));
+                entry["top_logprobs"] = top.collect();
+                content.push(entry);
+            }
+            return json!({"content": content});
         }
-        let top = |sampled: &Sampled| {
-            let pairs = sampled.top.iter().map(|(id, logprob)| (token(generator, *id), json!(logprob)));
-            Value::Object(pairs.collect())
-        };
         json!({
             "tokens": sampled.iter().map(|sampled| token(generator, sampled.id)).collect::<Vec<_>>(),
             "token_logprobs": sampled.iter().map(|sampled| sampled.logprob).collect::<Vec<_>>(),
-            "top_logprobs": sampled.iter().map(top).collect::<Vec<_>>(),
+            "top_logprobs": sampled.iter().map(|sampled| top_logprobs(generator, sampled)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// A token with its log probability in the form of a chat.
+fn chat_logprob(generator: &Generator, id: u32, logprob: f32) -> Value {
+    json!({"token": token(generator, id), "logprob": logprob, "bytes": generator.token_bytes(id)})
+}
+
+/// The likeliest tokens in the form of a completion.
+fn top_logprobs(generator: &Generator, sampled: &Sampled) -> Value {
+    let pairs = sampled.top.iter().map(|(id, logprob)| (token(generator, *id), json!(logprob)));
+    Value::Object(pairs.collect())
 }
 
 /// A token as text; one that is a part of a character as its bytes, as OpenAI's API writes it.

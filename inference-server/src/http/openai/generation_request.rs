@@ -109,11 +109,14 @@ fn tokens(fields: &mut Fields, name: &str) -> Result<Option<u32>, Fault> {
 fn logit_bias(fields: &mut Fields) -> Result<HashMap<u32, f32>, Fault> {
     let biases: Option<BTreeMap<String, f32>> =
         fields.optional("logit_bias", "token ids with a number each")?;
-    let bias = |(id, bias): (String, f32)| match id.parse() {
-        Ok(id) => Ok((id, bias)),
-        Err(_) => Err(Fault::invalid("logit_bias", &json!(id), "token ids")),
-    };
-    biases.into_iter().flatten().map(bias).collect()
+    let mut by_id = HashMap::new();
+    for (id, bias) in biases.into_iter().flatten() {
+        let Ok(parsed) = id.parse() else {
+            return Err(Fault::invalid("logit_bias", &json!(id), "token ids"));
+        };
+        by_id.insert(parsed, bias);
+    }
+    Ok(by_id)
 }
 
 fn include_usage(fields: &mut Fields) -> Result<bool, Fault> {

@@ -57,8 +57,10 @@ impl CandleEncoder {
         } else {
             let shape = [config.type_vocab_size, hidden];
             let types = weights.encoder("embeddings.token_type_embeddings.weight", &shape)?;
-            let of_type = |kind: usize| positions.broadcast_add(&types.narrow(0, kind, 1)?);
-            let kinds = (0..config.type_vocab_size.min(2)).map(of_type).collect::<Result<Vec<_>>>()?;
+            let mut kinds = Vec::new();
+            for kind in 0..config.type_vocab_size.min(2) {
+                kinds.push(positions.broadcast_add(&types.narrow(0, kind, 1)?)?);
+            }
             Tensor::cat(&kinds, 0)?
         };
         let norm = layer_norm(weights, "embeddings.LayerNorm", config)?;
@@ -82,11 +84,13 @@ impl CandleEncoder {
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
         // Ids of models with one token type never have the bit, so they take the first copy.
-        let position = |(index, id): (usize, &u32)| {
-            let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
-            (copy + self.first_position + index) as u32
-        };
-        let positions: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(position)).collect();
+        let mut positions = Vec::with_capacity(count);
+        for row in rows {
+            for (index, id) in row.iter().enumerate() {
+                let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
+                positions.push((copy + self.first_position + index) as u32);
+            }
+        }
         let tokens = self.token_embeddings.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
         let positions = self.positions.index_select(&Tensor::from_vec(positions, count, &self.device)?, 0)?;
         let mut hidden = self.norm.forward(&(tokens + positions)?)?;
