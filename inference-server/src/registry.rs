@@ -143,12 +143,12 @@ impl Registry {
         let used: u64 = self.read().iter().map(ModelSlot::weight_bytes).sum();
         let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(used)));
         self.set(name, ModelState::Loading(Arc::clone(&progress)));
-        let load = || {
+        let loaded = catch_panic(|| {
             let model = load_within(&store.dir, name, device, &progress)?;
             warm_up(&model)?;
             Ok(model)
-        };
-        let loaded = catch_panic(load).unwrap_or_else(|panic| Err(anyhow!("its files are damaged: {panic}")));
+        });
+        let loaded = loaded.unwrap_or_else(|panic| Err(anyhow!("its files are damaged: {panic}")));
         let state = match loaded {
             Ok(model) => {
                 tracing::info!(

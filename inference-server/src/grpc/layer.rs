@@ -93,11 +93,8 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let started = Instant::now();
         let patience = grpc_timeout(request.headers());
-        let ends = |ahead: Duration| {
-            let patience = patience?;
-            started.checked_add(patience - ahead.min(patience / 2))
-        };
-        let (deadline, last) = (ends(AHEAD), ends(AHEAD / 2));
+        let deadline = patience.and_then(|patience| ends(started, patience, AHEAD));
+        let last = patience.and_then(|patience| ends(started, patience, AHEAD / 2));
         let context = CallContext::new(deadline);
         request.extensions_mut().insert(context.clone());
         answer_in_kind(request.headers_mut());
@@ -177,6 +174,11 @@ fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
     let codec = Status::from_header_map(response.headers())?;
     let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
     codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
+}
+
+/// The end of a call, `ahead` of the caller's deadline, or half-way if that is sooner than `ahead`.
+fn ends(started: Instant, patience: Duration, ahead: Duration) -> Option<Instant> {
+    started.checked_add(patience - ahead.min(patience / 2))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

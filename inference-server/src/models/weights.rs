@@ -39,6 +39,11 @@ enum Shard {
     Pickle(pickle::File),
 }
 
+/// Elements of a tensor of this shape; shapes come from files, so the product saturates.
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |count, length| count.saturating_mul(*length))
+}
+
 impl Shard {
     fn open(dir: &Path, name: &str) -> Result<Self> {
         let path = dir.join(name);
@@ -59,11 +64,9 @@ impl Shard {
 
     /// Number of elements of all tensors.
     fn elements(&self) -> usize {
-        let count =
-            |shape: &[usize]| shape.iter().fold(1, |count: usize, length| count.saturating_mul(*length));
         match self {
-            Self::Safetensors(file) => file.shapes().map(count).fold(0, usize::saturating_add),
-            Self::Pickle(file) => file.shapes().map(count).fold(0, usize::saturating_add),
+            Self::Safetensors(file) => file.shapes().map(elements).fold(0, usize::saturating_add),
+            Self::Pickle(file) => file.shapes().map(elements).fold(0, usize::saturating_add),
         }
     }
 

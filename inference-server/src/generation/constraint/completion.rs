@@ -140,14 +140,18 @@ impl Context<'_> {
     /// completion, whose end may still close the text. Finds none once the work of the sequence is
     /// exhausted.
     pub(super) fn find(self, parser: &Parser, previous: &[u32], remaining: usize) -> Option<Vec<u32>> {
-        let search = |outside, width, steps| {
-            Search { context: self, outside, previous, width, best: None, room: remaining }
-                .run(parser.clone(), steps)
-        };
         // From cheap to thorough.
-        search(&self.tokens.outside, 1, MAX_STEPS)
-            .or_else(|| search(&self.tokens.outside_leaving, 1, MAX_STEPS))
-            .or_else(|| search(&self.tokens.outside, BEAM_WIDTH, BEAM_STEPS))
+        for (outside, width, steps) in [
+            (&self.tokens.outside, 1, MAX_STEPS),
+            (&self.tokens.outside_leaving, 1, MAX_STEPS),
+            (&self.tokens.outside, BEAM_WIDTH, BEAM_STEPS),
+        ] {
+            let search = Search { context: self, outside, previous, width, best: None, room: remaining };
+            if let Some(found) = search.run(parser.clone(), steps) {
+                return Some(found);
+            }
+        }
+        None
     }
 }
 

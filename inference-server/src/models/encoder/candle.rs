@@ -103,8 +103,7 @@ impl CandleEncoder {
 
 impl Backbone for CandleEncoder {
     fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
-        let forward = || in_length_order(rows, |rows| self.sorted(rows));
-        self.device.with_context(forward).map_err(compute_error)
+        self.device.with_context(|| in_length_order(rows, |rows| self.sorted(rows))).map_err(compute_error)
     }
 }
 
@@ -199,9 +198,12 @@ pub(crate) fn attention(
 /// Mask of a window, queries × keys: 0 inside, minus infinity outside.
 fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Result<Tensor> {
     let shape = (queries.len(), keys.len());
-    let value =
-        |query: usize, key: usize| if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY };
-    let values = queries.flat_map(|query| keys.clone().map(move |key| value(query, key))).collect();
+    let mut values = Vec::with_capacity(queries.len() * keys.len());
+    for query in queries {
+        for key in keys.clone() {
+            values.push(if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY });
+        }
+    }
     Tensor::from_vec(values, shape, device)
 }
 
