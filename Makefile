@@ -67,10 +67,10 @@ chaos: build ## faults in the middle of runs with 100 kill points instead of the
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	scripts/check-cuda
 
-bench: ## speed beside named peers, written to benches/RESULTS.md; 40 minutes after the first build, no part of ci
+bench: ## speed compared with named peers, written to benches/RESULTS.md; 40 minutes after the first build, no part of ci
 	benches/run
 
-bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server beside sentence-transformers
+bench-gpu: ## on a machine with an NVIDIA GPU: equality and speed of the inference server against sentence-transformers
 	scripts/bench-gpu
 
 fuzz: ## libFuzzer on the parsers, five minutes for each; wants a nightly compiler and cargo-fuzz, no part of ci

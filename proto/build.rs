@@ -1,4 +1,6 @@
 //! Compiles the contract without protoc and writes the descriptor set that reflection serves.
+//!
+//! A pure-Rust compiler reads the `.proto` files, so that a build needs no tool outside Cargo.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

@@ -1,4 +1,7 @@
 //! What is measured, and against whom.
+//!
+//! Groups that compare encoders first check that every peer computes the same vectors, and only
+//! then measure.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -30,7 +33,7 @@ pub(crate) enum Kind {
     Mixed,
     /// Skill strings and texts of 512 tokens in bf16, against onnxruntime in float32.
     Bf16,
-    /// gRPC beside the forward pass, and overload.
+    /// The cost of gRPC on top of the forward pass, and overload.
     Serving,
     /// A language model through gRPC, against llama.cpp.
     Language,
@@ -263,14 +266,14 @@ fn same(peers: &mut [Peer], workload: &Workload) -> Result<()> {
 /// Tables of the program `serving`.
 fn serving() -> Result<Section> {
     let mut section = Section::new(Kind::Serving.title());
-    let server = beside("inference-server")?;
+    let server = sibling("inference-server")?;
     section.text(table(&["overhead".as_ref()])?);
     section.text(table(&["overload".as_ref(), "--server".as_ref(), server.as_ref()])?);
     Ok(section)
 }
 
 fn table(args: &[&OsStr]) -> Result<String> {
-    let program = beside("serving")?;
+    let program = sibling("serving")?;
     let output =
         Command::new(&program).args(args).output().with_context(|| format!("{}", program.display()))?;
     let error = String::from_utf8_lossy(&output.stderr);
@@ -279,6 +282,6 @@ fn table(args: &[&OsStr]) -> Result<String> {
 }
 
 /// A program that is built with this one.
-fn beside(name: &str) -> Result<PathBuf> {
+fn sibling(name: &str) -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(name))
 }

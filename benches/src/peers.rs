@@ -1,4 +1,7 @@
 //! Processes that do the same work in turns.
+//!
+//! A peer reads commands as lines of JSON and answers each with one line; between commands it
+//! sleeps, so that only one side works at a time.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,6 @@
-//! `RESULTS.md`: conditions first, then every figure beside what it was to reach.
+//! `RESULTS.md`: conditions first, then every figure next to its target.
+//!
+//! A figure that misses its target is printed like one that reaches it.
 
 use std::fmt::Write;
 use std::fs;
@@ -212,7 +214,7 @@ fn preface() -> String {
     let peers = pins.lines().filter(|line| line.starts_with("onnx") || line.starts_with("llama"));
     let versions: Vec<String> = peers.map(|line| line.replace("==", " ")).collect();
     format!(
-        "# Speed beside named peers\n\nWritten by `make bench`; misses stand here as plainly as hits. Encoder of the \
+        "# Speed compared with named peers\n\nWritten by `make bench`; misses stand here as plainly as hits. Encoder of the \
          shape of multilingual-e5-base (12 layers of 768, inner 3072, 12 heads) with random weights and a small \
          vocabulary, float32, mean of the hidden states; before timing, every peer's vectors were found to be the \
          same. A ratio is ours over the peer's by processor time (user + system), the median of rounds in which all \

@@ -1,4 +1,6 @@
 //! Texts of known lengths, tokenised once and written to files that every worker reads.
+//!
+//! Peers read token ids, not text: the figures compare forward passes and no tokenizers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A server that keeps the contract between the supervisor and its children, and does nothing
 //! else: it announces its addresses, answers health checks and drains on SIGTERM. The tests of the
-//! supervisor put it where the real servers lie; how it behaves is told by files beside it:
+//! supervisor put it where the real servers lie; files next to it set how it behaves:
 //! `migrate-fails` lets the migration fail, `NAME-fails` ends the server NAME at its start.
 
 use std::net::SocketAddr;

@@ -108,17 +108,19 @@ fn folders(parent: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn check_name(name: &str) -> anyhow::Result<()> {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
     match name.split_once('/') {
-        Some((organisation, model)) if plain(organisation) && plain(model) => Ok(()),
+        Some((organisation, model)) if is_plain(organisation) && is_plain(model) => Ok(()),
         _ => bail!(
             "invalid model name `{name}`: expected ORGANISATION/NAME of letters, digits, `-`, `_` and `.`"
         ),
     }
+}
+
+/// True if a part of a name can be a folder and stays visible.
+fn is_plain(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with('.')
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// True if a folder looks like a model, complete or not.

@@ -215,6 +215,7 @@ impl Args {
     /// Names the flag, its value and what is allowed.
     pub fn check(&self) -> Result<Config> {
         let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        // An option that is unset passes as 1: its default is worked out later and is positive.
         for (flag, value) in [
             ("--max-requests", self.max_requests),
             ("--max-batch-tokens", self.max_batch_tokens.unwrap_or(1)),
@@ -285,6 +286,7 @@ impl Args {
     }
 
     fn check_announce_file(&self) -> Result<()> {
+        // Checked early, so that a wrong path is reported by its flag before a port opens.
         if let Some(file) = &self.announce_file {
             let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             ensure!(

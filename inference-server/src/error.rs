@@ -74,7 +74,7 @@ pub enum Error {
     /// Bytes that are no message of the contract: not protobuf, text that is not UTF-8, or nothing.
     #[error("the message cannot be decoded: {cause}")]
     Malformed {
-        /// What the decoder says.
+        /// Message of the decoder.
         cause: String,
     },
     /// A message larger than the server reads.
@@ -96,9 +96,9 @@ pub enum Error {
     InvalidValue {
         /// Path of the field.
         field: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What is allowed, in words.
+        /// The allowed values, in words.
         allowed: String,
     },
     /// The model has no prompt of that name.
@@ -116,7 +116,7 @@ pub enum Error {
     BadConstraint {
         /// Path of the field.
         field: String,
-        /// What is wrong with it.
+        /// The reason.
         cause: String,
     },
     /// A chat that the model's template refuses.
@@ -126,7 +126,7 @@ pub enum Error {
         field: String,
         /// Name of the model.
         model: String,
-        /// What the template says.
+        /// Message of the template.
         cause: String,
     },
     /// A sequence that would not fit into the KV cache even alone.
@@ -180,13 +180,13 @@ pub enum Error {
     ModelFailed {
         /// Name of the model.
         model: String,
-        /// What its files lack.
+        /// The missing part of its files.
         cause: String,
     },
     /// No client of the clients file.
     #[error("{}", Unknown { given: *given })]
     Unauthenticated {
-        /// Whether the caller showed anything.
+        /// True if the caller presented credentials.
         given: bool,
     },
     /// The caller may not load and unload models.
@@ -211,11 +211,11 @@ pub enum Error {
     /// Admission refuses further work for now.
     #[error("server overloaded: {used} of {limit} {what}; retry in {} ms", retry_after.as_millis())]
     Overloaded {
-        /// What is counted: "requests" or "queued tokens".
+        /// The counted unit: "requests" or "queued tokens".
         what: &'static str,
-        /// How much there is.
+        /// Amount in use.
         used: u64,
-        /// How much is taken.
+        /// Greatest allowed amount.
         limit: u64,
         /// When there should be capacity, from the measured speed.
         retry_after: Duration,
@@ -346,8 +346,7 @@ impl Error {
         }
     }
 
-    /// How long the caller should wait before the same request may succeed; `None` where waiting
-    /// does not help.
+    /// Wait after which the same request may succeed; `None` if waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. }

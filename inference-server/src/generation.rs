@@ -188,11 +188,11 @@ impl Generator {
     /// constraints.
     pub fn matcher(&self, field: &str, constraint: &Constraint) -> Result<Matcher, Error> {
         let GenerationProfile { vocabulary, eos_ids, .. } = &self.profile;
-        let build = || {
+        let compiler = self.grammar_compiler.get_or_init(|| {
             let compiler = GrammarCompiler::new(&self.tokenizer, *vocabulary, eos_ids);
             compiler.map_err(|error| format!("{error:#}"))
-        };
-        let compiler = self.grammar_compiler.get_or_init(build).as_ref().map_err(|cause| {
+        });
+        let compiler = compiler.as_ref().map_err(|cause| {
             tracing::error!(error.message = cause, "the tokenizer does not support constraints");
             Error::Backend
         })?;

@@ -41,8 +41,8 @@ use layer::ObserveLayer;
 /// The reflection that grpcio's and older clients ask for.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// How long a connection may be silent before its other end is pinged, and how long the answer may
-/// take: below the minute after which common load balancers drop an idle connection.
+/// Silence on a connection before its other end is pinged, and time limit of the answer: below the
+/// minute after which common load balancers drop an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
@@ -62,6 +62,8 @@ impl Api {
     /// The answer as it is sent, its refusal counted.
     fn respond<T: Message>(&self, result: Result<T, Error>) -> Result<Response<T>, Status> {
         let checked = result.and_then(|message| {
+            // tonic would refuse a message that is too large as well, but without details and
+            // uncounted.
             self.service.check_answer(message.encoded_len())?;
             Ok(Response::new(message))
         });
@@ -146,11 +148,12 @@ pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Resu
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
+    // The first layer is the outermost: refusals of `access` are observed too and get a request id.
     Ok(server.layer(observe).layer(access).add_routes(routes))
 }
 
-/// What this process serves: the descriptor set also describes the pipeline's services, which live
-/// in another.
+/// Descriptors of the services of this process: the descriptor set also describes the pipeline's,
+/// which run in another.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     let names = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", REFLECTION_V1ALPHA];
     let ours = health::SERVICES.iter().map(|service| service.0);

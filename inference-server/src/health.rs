@@ -28,7 +28,11 @@ pub(crate) const SERVICES: [(&str, Option<Task>); 6] = [
     ("observatory.inference.v1.ModelsService", None),
 ];
 
-/// Tells the world how the models stand.
+fn is_ready(state: &ModelState) -> bool {
+    matches!(state, ModelState::Ready(_))
+}
+
+/// Publishes the states of the models to the health service and the metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
@@ -55,16 +59,17 @@ impl Health {
             return;
         }
         let entries = self.registry.entries();
-        let ready = |state: &ModelState| matches!(state, ModelState::Ready(_));
+        let mut all_ready = true;
         for entry in &entries {
-            self.metrics.model_ready(&entry.name, ready(&entry.state));
-            self.set(&format!("ready.{}", entry.name), ready(&entry.state)).await;
+            let ready = is_ready(&entry.state);
+            all_ready &= ready || matches!(entry.state, ModelState::Unloaded);
+            self.metrics.model_ready(&entry.name, ready);
+            self.set(&format!("ready.{}", entry.name), ready).await;
         }
-        let unloaded = |state: &ModelState| matches!(state, ModelState::Unloaded);
-        self.set("ready", entries.iter().all(|entry| ready(&entry.state) || unloaded(&entry.state))).await;
+        self.set("ready", all_ready).await;
         for (name, task) in SERVICES {
             let serves =
-                task.is_none() || entries.iter().any(|entry| entry.task == task && ready(&entry.state));
+                task.is_none() || entries.iter().any(|entry| entry.task == task && is_ready(&entry.state));
             self.set(name, serves).await;
         }
     }
@@ -72,6 +77,7 @@ impl Health {
     /// Says NOT_SERVING under every name, for good.
     pub(crate) async fn stop(&self) {
         let mut stopped = self.stopped.lock().await;
+        // The lock is held to the end: a concurrent `publish` must not overwrite a name in between.
         *stopped = true;
         let models = self.registry.entries();
         let models = models.iter().map(|entry| format!("ready.{}", entry.name));
@@ -81,8 +87,9 @@ impl Health {
         }
     }
 
-    /// Whether it says SERVING under a name.
+    /// True if a name is SERVING.
     pub(crate) async fn serves(&self, name: &str) -> bool {
+        // By way of the gRPC service itself, so that both transports always agree.
         let service = HealthService::from_health_reporter(self.reporter.clone());
         let asked = Request::new(HealthCheckRequest { service: name.to_owned() });
         let answer = service.check(asked).await;

@@ -1,4 +1,7 @@
-//! The HTTP doors: OpenAI's API, and probes of health for whoever speaks no gRPC.
+//! HTTP: OpenAI's API, and health probes for orchestrators that cannot probe over gRPC.
+//!
+//! `openai` calls `service` and `probes` calls `health`, as `grpc` does: both transports give equal
+//! answers.
 
 pub(crate) mod openai;
 pub(crate) mod probes;

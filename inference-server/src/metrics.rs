@@ -92,7 +92,7 @@ impl std::fmt::Debug for Metrics {
 /// Sets the gauges that are read and not counted.
 type Collector = Box<dyn Fn(&Metrics) + Send + Sync>;
 
-/// What the admission controller holds at a moment.
+/// Snapshot of the admission controller.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct AdmissionGauges {
     /// Requests in flight.
@@ -235,7 +235,7 @@ impl Metrics {
         self.client_tokens.get_or_create(&OfClient { client: client.to_owned() }).inc_by(tokens);
     }
 
-    /// Whether a model answers.
+    /// Records that a model became ready or ceased to be.
     pub fn model_ready(&self, model: &str, ready: bool) {
         self.ready.get_or_create(&OfModel { model: model.to_owned() }).set(i64::from(ready));
     }

@@ -110,13 +110,15 @@ impl Registry {
 
     /// A registry of models that were loaded elsewhere.
     pub fn ready(models: Vec<LoadedModel>) -> Self {
-        let slot = |model: LoadedModel| ModelSlot {
-            name: model.info.name.clone(),
-            task: Some(model.info.task),
-            state: ModelState::Ready(Arc::new(model)),
-        };
-        let slots = RwLock::new(models.into_iter().map(slot).collect());
-        Self { slots, default_embedding: None, store: None }
+        let mut slots = Vec::with_capacity(models.len());
+        for model in models {
+            slots.push(ModelSlot {
+                name: model.info.name.clone(),
+                task: Some(model.info.task),
+                state: ModelState::Ready(Arc::new(model)),
+            });
+        }
+        Self { slots: RwLock::new(slots), default_embedding: None, store: None }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<ModelSlot>> {
@@ -141,12 +143,12 @@ impl Registry {
         let used: u64 = self.read().iter().map(ModelSlot::weight_bytes).sum();
         let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(used)));
         self.set(name, ModelState::Loading(Arc::clone(&progress)));
-        let load = || {
+        let loaded = catch_panic(|| {
             let model = load_within(&store.dir, name, device, &progress)?;
             warm_up(&model)?;
             Ok(model)
-        };
-        let loaded = catch_panic(load).unwrap_or_else(|panic| Err(anyhow!("its files are damaged: {panic}")));
+        });
+        let loaded = loaded.unwrap_or_else(|panic| Err(anyhow!("its files are damaged: {panic}")));
         let state = match loaded {
             Ok(model) => {
                 tracing::info!(
@@ -259,10 +261,13 @@ impl Registry {
         if task == Task::Embedding && self.default_embedding.is_some() {
             return self.default_embedding.as_deref();
         }
-        let serves = |slot: &&ModelSlot| {
-            slot.task == Some(task) && matches!(slot.state, ModelState::Ready(_) | ModelState::Loading(_))
-        };
-        slots.iter().find(serves).map(|slot| slot.name.as_str())
+        for slot in slots {
+            let is_served = matches!(slot.state, ModelState::Ready(_) | ModelState::Loading(_));
+            if slot.task == Some(task) && is_served {
+                return Some(&slot.name);
+            }
+        }
+        None
     }
 
     /// The model that answers a request for `task`; an empty name or revision matches any.

@@ -47,7 +47,7 @@ const WAITING_SHARES: usize = 64;
 const COMPILER_THREADS: usize = 2;
 const WAITING_CONSTRAINTS: usize = 64;
 
-/// How a server ended.
+/// The way a server ended; the exit status follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Every in-flight request was finished.
@@ -99,6 +99,7 @@ impl Server {
     /// # Errors
     /// If the device cannot be opened, a port bound or the announce file written.
     pub async fn bind(config: &Config) -> Result<Self> {
+        // The device comes first: a server that cannot compute opens no port.
         let mut device = device::open(config.device)?.with_precision(config.precision)?;
         device.generation = config.text;
         let registry = Registry::new(&config.plan);
@@ -172,6 +173,7 @@ impl Server {
             drain: config.drain,
         };
         server.health.publish().await;
+        // Announced last: a program that reads the file may call at once.
         ports::announce(&server)?;
         Ok(server)
     }

@@ -1,4 +1,4 @@
-//! What the server does for a caller, on plain types: neither gRPC nor HTTP is known here.
+//! The operations of the server, on plain types: neither gRPC nor HTTP is known here.
 //!
 //! A door decodes a request, calls one method of [`Service`], and encodes what comes back. Paths in
 //! errors name the fields of the gRPC contract; the HTTP door translates them.
@@ -72,7 +72,7 @@ pub(crate) struct ModelRef {
     pub revision: String,
 }
 
-/// Where the time of an answer went.
+/// Times of the phases of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Timing {
     /// From submission to the first batch.

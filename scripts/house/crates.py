@@ -23,7 +23,7 @@ class Crate:
         self.folder, self.name = root / folder, folder
         paths = [p for part in ("src", "tests") for p in (self.folder / part).rglob("*.rs")]
         if folder == "tests":
-            # The crate of tests has its harness in src and another crate beside.
+            # The crate of tests has its harness in src and another crate next to it.
             paths = [p for p in paths if "mutator" not in p.parts]
         paths += [p for p in [self.folder / "build.rs"] if p.exists()]
         self.files = [File(self, p, p.relative_to(root).as_posix()) for p in sorted(paths)]

@@ -114,7 +114,7 @@ fn fuzzing_says_what_is_missing_and_runs_where_nothing_is() {
             "{asked}"
         );
     }
-    // One that finds something is told.
+    // One that finds something is reported.
     let (code, said, _) = with_cargo("fuzz", "[ \"$3\" != run ]");
     assert_eq!(code, 1, "{said}");
 }

@@ -1,6 +1,6 @@
 //! The structure rules of the project, checked over its own files.
 //!
-//! Every rule is a function from text to what is wrong with it, shown to fail beside its
+//! Every rule is a function from text to what is wrong with it, shown to fail next to its
 //! definition; the tests here apply them to the whole tree.
 
 #[path = "tidy/advisories.rs"]

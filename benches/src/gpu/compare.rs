@@ -1,4 +1,6 @@
 //! How far the vectors are from those of a reference, and whether company changes them.
+//!
+//! Three runs: all texts in one call, each text alone, and the texts in two calls of another order.
 
 use std::path::PathBuf;
 

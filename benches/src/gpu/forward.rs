@@ -1,4 +1,6 @@
 //! Forward passes in this process: texts and arithmetic per second.
+//!
+//! No gRPC, tokenizer or queue: what is left is the device's own speed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

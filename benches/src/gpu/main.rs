@@ -2,7 +2,7 @@
 //! strings per second through gRPC, and steps of a language model.
 //!
 //! `scripts/bench-gpu` makes a model of the shape of multilingual-e5-base with random weights, and
-//! runs this beside sentence-transformers on the same texts. Texts are files of one text a line.
+//! runs this and sentence-transformers on the same texts. Texts are files of one text a line.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it should be")]
 

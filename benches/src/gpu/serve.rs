@@ -1,4 +1,7 @@
 //! Embed through the gRPC server in this process, from several connections over loopback.
+//!
+//! Server and clients have runtimes of their own, so that processor time can be split by the
+//! names of threads.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

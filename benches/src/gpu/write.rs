@@ -1,4 +1,6 @@
 //! Steps of a language model in this process: texts written alone and in company, and prompts read.
+//!
+//! There is no engine around it: the likeliest token of each sequence goes into its next step.
 
 use std::fmt::Write as _;
 use std::time::Instant;

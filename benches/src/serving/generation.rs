@@ -1,4 +1,6 @@
 //! How fast a language model reads and writes, alone and for many callers at once.
+//!
+//! Each round measures llama.cpp too, if it is given, so that other load hits both sides.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -242,7 +244,7 @@ impl Bench {
     }
 
     /// Tokens written in a second by the calls at once, and of how much longer they take under a
-    /// constraint, each time beside the same without.
+    /// constraint, each time compared with the same calls without one.
     async fn constrained(&mut self, round: usize, added: &mut Figures<2>) -> f64 {
         let all = [Kept::Nothing, Kept::String, Kept::Letters];
         let mut paces = Vec::new();
@@ -351,13 +353,13 @@ async fn measure(args: &Args, bench: &mut Bench, file: &Path) {
     println!("|---|---|---|---|");
     let peer = |which: usize| llama.as_ref().map(|_| median(theirs.0[which].clone()));
     let [reading, writing, equal, serial, together] = figures.0.map(median);
-    let beside = |what: String, ours: f64, theirs: Option<f64>, aim: &str| match theirs {
+    let compared = |what: String, ours: f64, theirs: Option<f64>, aim: &str| match theirs {
         Some(theirs) => println!("| {what} | {ours:.1} | {theirs:.1} | **{:.2}** ({aim}) |", ours / theirs),
         None => println!("| {what} | {ours:.1} | not compared | |"),
     };
-    beside(format!("reading a prompt of {READ}"), reading, peer(0), "bar 0.9");
-    beside("writing one text, after the first token".to_owned(), writing, peer(1), "bar 0.9, goal 1.1");
-    beside(format!("writing {EQUAL} texts at once, after the first token"), equal, peer(2), "bar 1.2");
+    compared(format!("reading a prompt of {READ}"), reading, peer(0), "bar 0.9");
+    compared("writing one text, after the first token".to_owned(), writing, peer(1), "bar 0.9, goal 1.1");
+    compared(format!("writing {EQUAL} texts at once, after the first token"), equal, peer(2), "bar 1.2");
     println!("| {CALLERS} ragged calls one after the other | {serial:.1} | | |");
     println!(
         "| the same at once | {together:.1} | | {:.1} times serial (bar 6, goal 10) |",

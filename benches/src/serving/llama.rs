@@ -1,4 +1,6 @@
-//! llama.cpp beside us, by `benches/llama_peer.py`.
+//! llama.cpp as the peer, driven through `benches/llama_peer.py`.
+//!
+//! One line of JSON asks for a figure and one answers, so that both sides are timed in turns.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -59,7 +61,7 @@ impl Llama {
         self.speed(&json!({"do": "write", "prompt": prompt, "tokens": tokens}))
     }
 
-    /// Of so many texts at once.
+    /// Tokens per second over `texts` sequences at once.
     pub(crate) fn together(&mut self, texts: usize, prompt: usize, tokens: u32) -> f64 {
         self.speed(&json!({"do": "batch", "sequences": texts, "prompt": prompt, "tokens": tokens}))
     }

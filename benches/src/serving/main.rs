@@ -1,8 +1,8 @@
-//! Figures of the serving path: what gRPC costs beside the forward pass, what overload does to the
-//! server, and how fast a language model writes.
+//! Figures of the serving path: what gRPC costs on top of the forward pass, what overload does to
+//! the server, and how fast a language model writes.
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin serving -- overhead` prints a
-//! table, and so do `overload` (which wants the bin `inference-server` of this package beside it)
+//! table, and so do `overload` (which wants the bin `inference-server` of this package next to it)
 //! and `generation`. Each figure is a ratio within one run, over loopback, on models with random
 //! weights; the time and the calls in flight are bounded.
 
@@ -30,8 +30,8 @@ enum What {
     Overhead(overhead::Args),
     /// The server on one core, several times more calls than it can serve from another.
     Overload(overload::Args),
-    /// A language model that reads, writes, and writes for many at once, beside llama.cpp where it
-    /// is given.
+    /// A language model that reads, writes, and writes for many at once; compared with llama.cpp if
+    /// it is given.
     Generation(generation::Args),
 }
 

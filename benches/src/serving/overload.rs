@@ -1,5 +1,5 @@
-//! Several times more calls than the server can serve, for a minute: what is still served, how fast
-//! the rest is told.
+//! Several times more calls than the server can serve, for a minute: what is still served, and
+//! how fast the rest is refused.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The core of this process.
     #[arg(long, default_value_t = 1)]
     client_core: usize,
-    /// The server's program; the one built beside this by default.
+    /// The server's program; by default the one built with this.
     #[arg(long)]
     server: Option<PathBuf>,
 }
@@ -63,8 +63,8 @@ impl Drop for Server {
 
 impl Server {
     fn start(args: &Args, store: &Path) -> Self {
-        let beside = || std::env::current_exe().unwrap().with_file_name("inference-server");
-        let program = args.server.clone().unwrap_or_else(beside);
+        let built = || std::env::current_exe().unwrap().with_file_name("inference-server");
+        let program = args.server.clone().unwrap_or_else(built);
         let (announce, log) = (store.join("announce.json"), store.join("server.log"));
         let child = Command::new("taskset")
             .args(["-c", &args.server_core.to_string()])

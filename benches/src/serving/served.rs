@@ -1,4 +1,7 @@
 //! A server in this process.
+//!
+//! It is configured by the flags that an operator would pass, on free ports of the loopback
+//! address.
 
 use std::path::Path;
 

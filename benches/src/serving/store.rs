@@ -1,4 +1,6 @@
 //! A model store with random weights, and texts of a known number of tokens.
+//!
+//! Speed does not depend on the values of weights, so a bench needs no model from the network.
 
 use std::collections::BTreeMap;
 use std::fs;

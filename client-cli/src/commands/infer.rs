@@ -144,16 +144,17 @@ async fn classify(
             failures = true;
             continue;
         }
-        let entity = |entity: Entity| {
-            json!({
-                "label": entity.label, "score": entity.score, "start": entity.start, "end": entity.end,
-                "text": entity.text
-            })
-        };
-        let entities: Vec<Value> = found.entities.into_iter().map(entity).collect();
+        let entities: Vec<Value> = found.entities.into_iter().map(entity_json).collect();
         print_line(&json!({ "text": text, "entities": entities }))?;
     }
     Ok(Outcome::done_if(!failures))
+}
+
+fn entity_json(entity: Entity) -> Value {
+    json!({
+        "label": entity.label, "score": entity.score, "start": entity.start, "end": entity.end,
+        "text": entity.text
+    })
 }
 
 fn embedding_line(

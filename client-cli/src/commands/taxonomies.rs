@@ -170,15 +170,16 @@ fn is_table(name: &str) -> bool {
 /// Numbers the folders of the files in order, since file names may repeat in different folders.
 fn numbered(files: Vec<SourceFile>) -> Vec<Numbered> {
     let mut folders: Vec<String> = Vec::new();
-    let mut number = |folder: &String| {
-        let known = folders.iter().position(|known| known == folder);
+    let mut numbered = Vec::with_capacity(files.len());
+    for file in files {
+        let known = folders.iter().position(|known| *known == file.folder);
         let place = known.unwrap_or_else(|| {
-            folders.push(folder.clone());
+            folders.push(file.folder.clone());
             folders.len() - 1
         });
-        u32::try_from(place).unwrap_or(u32::MAX)
-    };
-    files.into_iter().map(|file| (number(&file.folder), file)).collect()
+        numbered.push((u32::try_from(place).unwrap_or(u32::MAX), file));
+    }
+    numbered
 }
 
 fn header(format: &str, languages: Vec<String>, named: &Named, default_name: String) -> TaxonomyHeader {

@@ -52,8 +52,8 @@ pub(crate) fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<String> {
 
 /// The files of an archive with their indexes, without folders and the metadata that macOS adds.
 pub(crate) fn entries<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<(usize, String)> {
-    let files = |(_, name): &(usize, String)| !name.ends_with('/') && !hidden(name);
-    names(archive).into_iter().enumerate().filter(files).collect()
+    let names = names(archive).into_iter().enumerate();
+    names.filter(|(_, name)| !name.ends_with('/') && !hidden(name)).collect()
 }
 
 fn hidden(name: &str) -> bool {
@@ -107,12 +107,13 @@ fn gather(path: &Path, depth: usize, found: &mut Vec<SourceFile>) -> anyhow::Res
         }
         // The order of read_dir depends on the file system; that of an import must not.
         inside.sort();
-        let visible = |path: &PathBuf| !hidden(&path.file_name().unwrap_or_default().to_string_lossy());
-        let deeper = depth > 0;
-        return inside
-            .iter()
-            .filter(|path| visible(path) && (deeper || !path.is_dir()))
-            .try_for_each(|inner| gather(inner, depth.saturating_sub(1), found));
+        for inner in &inside {
+            let is_hidden = hidden(&inner.file_name().unwrap_or_default().to_string_lossy());
+            if !is_hidden && (depth > 0 || !inner.is_dir()) {
+                gather(inner, depth.saturating_sub(1), found)?;
+            }
+        }
+        return Ok(());
     }
     let mut start = [0; 2];
     let mut file = File::open(path).with_context(cannot)?;

@@ -114,10 +114,11 @@ fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
     let mut text = String::with_capacity(bytes.len() / 2);
     let (units, rest) = bytes.as_chunks::<2>();
     for char in char::decode_utf16(units.iter().map(|pair| unit(*pair))) {
-        let line = || line_at(text.as_bytes(), text.len());
-        text.push(
-            char.map_err(|_| format!("line {}: unpaired surrogate; the UTF-16 text is corrupt", line()))?,
-        );
+        let Ok(char) = char else {
+            let line = line_at(text.as_bytes(), text.len());
+            return Err(format!("line {line}: unpaired surrogate; the UTF-16 text is corrupt"));
+        };
+        text.push(char);
     }
     if !rest.is_empty() {
         return Err("ends in the middle of a character; the UTF-16 text is truncated".to_owned());
@@ -151,10 +152,7 @@ fn detect(bytes: &[u8]) -> Result<Charset, String> {
 /// Tells UTF-16 from a damaged file by the positions of its zero bytes.
 fn zeros(bytes: &[u8]) -> Result<Charset, String> {
     let (pairs, _) = bytes.as_chunks::<2>();
-    let share = |place: usize| {
-        pairs.iter().filter(|pair| pair[place] == 0).count() as f64 / pairs.len().max(1) as f64
-    };
-    match (share(0), share(1)) {
+    match (share_of_zeros(pairs, 0), share_of_zeros(pairs, 1)) {
         // Text in Latin script has a zero in nearly every unit of UTF-16, always in the same half.
         (first, second) if first < 0.05 && second > 0.4 => Ok(Charset::Web(UTF_16LE)),
         (first, second) if first > 0.4 && second < 0.05 => Ok(Charset::Web(UTF_16BE)),
@@ -163,6 +161,11 @@ fn zeros(bytes: &[u8]) -> Result<Charset, String> {
             Err(format!("line {}: NUL character; the file is corrupt", line_at(bytes, at)))
         }
     }
+}
+
+/// Share of the pairs whose byte at a place is zero.
+fn share_of_zeros(pairs: &[[u8; 2]], place: usize) -> f64 {
+    pairs.iter().filter(|pair| pair[place] == 0).count() as f64 / pairs.len().max(1) as f64
 }
 
 /// Chooses among single-byte encodings by the letters they produce.
@@ -192,8 +195,8 @@ fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     let (mut high, mut good) = (0_u32, 0_u32);
     for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| !byte.is_ascii()) {
         high += 1;
-        let beside = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphabetic);
-        let (before, after) = (beside(at.checked_sub(1)), beside(Some(at + 1)));
+        let before = at.checked_sub(1).is_some_and(|at| bytes[at].is_ascii_alphabetic());
+        let after = bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic);
         let one = std::slice::from_ref(byte);
         let read = read(one, charset).unwrap_or_default();
         let letter = LETTERS.contains(&read) && (before || after);
@@ -203,19 +206,29 @@ fn fitness(bytes: &[u8], charset: Charset) -> f64 {
     f64::from(good) / f64::from(high.max(1))
 }
 
+/// True if a character and what follows it are UTF-8 read as windows-1252.
+fn is_double(first: char, rest: &str) -> bool {
+    let mut next = rest.chars();
+    match first {
+        'Ã' | 'Â' => next.next().is_some_and(is_tail),
+        'â' => next.next() == Some('€') && next.next().is_some_and(is_tail),
+        _ => false,
+    }
+}
+
+/// The characters of windows-1252 at 0x80 to 0xBF, where the later bytes of UTF-8 are.
+fn is_tail(c: char) -> bool {
+    matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ".contains(c)
+}
+
 /// Finds double-encoded text: UTF-8 read as windows-1252 and written as UTF-8 again ("gestiÃ³n").
 fn twice_encoded(text: &str) -> Option<String> {
-    let tail = |c: char| matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ".contains(c);
-    let is_double = |at: usize, first: char| {
-        let mut next = text[at + first.len_utf8()..].chars();
-        match first {
-            'Ã' | 'Â' => next.next().is_some_and(tail),
-            'â' => next.next() == Some('€') && next.next().is_some_and(tail),
-            _ => false,
+    let mut found: Vec<usize> = Vec::new();
+    for (at, first) in text.char_indices() {
+        if is_double(first, &text[at + first.len_utf8()..]) {
+            found.push(at);
         }
-    };
-    let found: Vec<usize> =
-        text.char_indices().filter(|(at, first)| is_double(*at, *first)).map(|(at, _)| at).collect();
+    }
     let at = *found.first()?;
     let (line, word) = (line_at(text.as_bytes(), at), word_at(text, at));
     Some(format!(

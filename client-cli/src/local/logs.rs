@@ -36,24 +36,26 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
 /// # Errors
 /// If the file cannot be rotated. A missing file is no error.
 pub(crate) fn rotate(path: &Path, max_bytes: u64) -> anyhow::Result<bool> {
-    let rotate = || -> io::Result<bool> {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > max_bytes => {}
-            Ok(_) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
+    try_rotate(path, max_bytes).with_context(|| format!("cannot rotate the log file {}", path.display()))
+}
+
+fn try_rotate(path: &Path, max_bytes: u64) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > max_bytes => {}
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    // The oldest first, so that no file is renamed over one that is still to be moved.
+    for age in (1..KEPT).rev() {
+        if older(path, age).exists() {
+            fs::rename(older(path, age), older(path, age + 1))?;
         }
-        for age in (1..KEPT).rev() {
-            if older(path, age).exists() {
-                fs::rename(older(path, age), older(path, age + 1))?;
-            }
-        }
-        // Copy and truncate instead of renaming, because the writer keeps its file open.
-        fs::copy(path, older(path, 1))?;
-        OpenOptions::new().write(true).open(path)?.set_len(0)?;
-        Ok(true)
-    };
-    rotate().with_context(|| format!("cannot rotate the log file {}", path.display()))
+    }
+    // Copy and truncate instead of renaming, because the writer keeps its file open.
+    fs::copy(path, older(path, 1))?;
+    OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    Ok(true)
 }
 
 /// The current size of a log file, for [`read_since`]; 0 if there is none.
@@ -74,11 +76,12 @@ pub(crate) fn read_since(path: &Path, size: u64) -> String {
 /// The line that says why a program ended: its last error, else its last line.
 pub(crate) fn last_error_line(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
-    let is_error = |line: &&str| {
-        let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
-        start == "error:" || line.contains("\"level\":\"ERROR\"") || line.contains("panicked at")
-    };
-    lines().find(is_error).or_else(|| lines().next()).unwrap_or("no output")
+    lines().find(|line| is_error(line)).or_else(|| lines().next()).unwrap_or("no output")
+}
+
+fn is_error(line: &str) -> bool {
+    let start = line.get(..6).unwrap_or_default().to_ascii_lowercase();
+    start == "error:" || line.contains("\"level\":\"ERROR\"") || line.contains("panicked at")
 }
 
 fn older(path: &Path, age: usize) -> PathBuf {

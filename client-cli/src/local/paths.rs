@@ -199,15 +199,18 @@ fn default_root(root: bool, xdg: Option<PathBuf>, home: Option<PathBuf>) -> Opti
 /// # Errors
 /// Names the directory.
 pub(crate) fn create_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
+    try_create_dir(dir, mode).with_context(|| format!("cannot create the directory {}", dir.display()))
+}
+
+fn try_create_dir(dir: &Path, mode: u32) -> std::io::Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
-    let create = || -> std::io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
-        if !nix::unistd::geteuid().is_root() {
-            return Ok(());
+    fs::DirBuilder::new().recursive(true).mode(mode).create(dir)?;
+    if nix::unistd::geteuid().is_root() {
+        for dir in missing {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode))?;
         }
-        missing.iter().try_for_each(|dir| fs::set_permissions(dir, fs::Permissions::from_mode(mode)))
-    };
-    create().with_context(|| format!("cannot create the directory {}", dir.display()))
+    }
+    Ok(())
 }
 
 /// Returns the secret in a file, which is created if missing and readable by its owner alone.
@@ -230,17 +233,18 @@ pub(crate) fn secret(file: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// Names the file.
 pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;
-        std::io::Write::write_all(&mut file, content)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The rename itself is only durable once the directory is synced.
-        fs::File::open(dir)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    try_write(path, content, mode).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn try_write(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(dir)?;
+    std::io::Write::write_all(&mut file, content)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    // The rename itself is only durable once the directory is synced.
+    fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 /// Files that the server reads from the root of a repository, if they exist.
 const PLAIN: [&str; 13] = [
@@ -90,17 +90,21 @@ pub(super) fn wanted<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::R
     Ok(chosen)
 }
 
+/// True for a GGUF file at the top of a repository that is not one part of several.
+fn is_whole_gguf(name: &str) -> bool {
+    is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name)
+}
+
 /// Selects a GGUF file: the one named by `file`, or the only one of a repository without a
 /// checkpoint.
 fn wanted_gguf<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<Option<&'a str>> {
-    let is_whole = |name: &str| is_gguf(Path::new(name)) && !name.contains('/') && !is_gguf_part(name);
-    let ggufs: Vec<&str> = published.iter().copied().filter(|name| is_whole(name)).collect();
+    let ggufs: Vec<&str> = published.iter().copied().filter(|name| is_whole_gguf(name)).collect();
     if let Some(file) = file {
-        let known = || if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
-        let found = ggufs.iter().copied().find(|name| *name == file);
-        return found
-            .map(Some)
-            .with_context(|| format!("no GGUF file {file:?} in the repository; found {}", known()));
+        if let Some(found) = ggufs.iter().copied().find(|name| *name == file) {
+            return Ok(Some(found));
+        }
+        let known = if ggufs.is_empty() { "none".to_owned() } else { ggufs.join(", ") };
+        bail!("no GGUF file {file:?} in the repository; found {known}");
     }
     if !checkpoint(published).is_empty() {
         return Ok(None);
@@ -119,8 +123,8 @@ fn wanted_gguf<'a>(published: &[&'a str], file: Option<&str>) -> anyhow::Result<
 
 /// True if a published name stays inside the folder it is written to, on any file system.
 pub(super) fn is_inside(name: &str) -> bool {
-    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    !name.contains(['\\', '\0', ':']) && name.split('/').all(plain)
+    // Backslash and colon separate paths on Windows.
+    !name.contains(['\\', '\0', ':']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn checkpoint<'a>(published: &[&'a str]) -> Vec<&'a str> {
@@ -162,19 +166,22 @@ fn is_part(name: &str, (before, after): (&str, &str)) -> bool {
 
 /// Selects the files of sentence-transformers modules, in numbered folders such as `1_Pooling`.
 fn modules<'a>(published: &[&'a str]) -> Vec<&'a str> {
-    let in_module = |name: &&str, file: &str| {
-        name.split_once('/').is_some_and(|(folder, inner)| is_module(folder) && inner == file)
-    };
-    let files = published.iter().copied();
-    files
-        .filter(|name| {
-            let folder = name.split('/').next().unwrap_or_default();
-            in_module(name, "config.json")
-                || in_module(name, "model.safetensors")
-                || (in_module(name, "pytorch_model.bin")
-                    && !published.contains(&format!("{folder}/model.safetensors").as_str()))
-        })
-        .collect()
+    let mut chosen = Vec::new();
+    for name in published.iter().copied() {
+        let Some((folder, file)) = name.split_once('/').filter(|(folder, _)| is_module(folder)) else {
+            continue;
+        };
+        // The same weights in two formats: safetensors come first, since they hold no pickle.
+        let is_wanted = match file {
+            "config.json" | "model.safetensors" => true,
+            "pytorch_model.bin" => !published.contains(&format!("{folder}/model.safetensors").as_str()),
+            _ => false,
+        };
+        if is_wanted {
+            chosen.push(name);
+        }
+    }
+    chosen
 }
 
 fn is_module(folder: &str) -> bool {

@@ -41,7 +41,7 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this number of bytes of the body.
     pub(crate) cut: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ impl FakeHub {
         let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (hub, large) = (listen(), listen());
         let origin = format!("http://{}", hub.local_addr().unwrap());
-        // Another name is another host to whoever looks after credentials.
+        // By another name it is another host, which must not get the credentials.
         let store = format!("http://localhost:{}", large.local_addr().unwrap().port());
         for (listener, is_large) in [(hub, false), (large, true)] {
             let (content, store) = (content.clone(), store.clone());

@@ -33,7 +33,7 @@ fn partial(store: &Path) -> std::path::PathBuf {
     partial.pop().unwrap()
 }
 
-/// Cuts the first answer with weights after so many bytes.
+/// Cuts the first answer with weights after this number of bytes.
 fn cut_once(hub: &FakeHub, after: usize) {
     let mut done = false;
     hub.hook(move |seen, reply| {

@@ -145,7 +145,7 @@ fn when_a_service_has_to_move_those_that_call_it_are_told() {
         let found = site.process(INFERENCE);
         (found["healthy"] == true && found["address"] != address.as_str()).then_some(found)
     });
-    let pipeline = eventually("the pipeline services anew", || {
+    let pipeline = eventually("the pipeline services again", || {
         let found = site.process(PIPELINE);
         (found["healthy"] == true && found["pid"] != process(&up, PIPELINE)["pid"]).then_some(found)
     });

@@ -137,7 +137,7 @@ impl Site {
         }
     }
 
-    /// The program with these arguments, cut off from the environment of whoever runs the tests.
+    /// The program with these arguments, cut off from the environment that the tests run in.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_observatory"));
         // Without fetched wheels no encoder is converted; PostgreSQL is named by itself.

@@ -110,7 +110,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
   protocol: "TCP"
 {{- end -}}
 
-{{/* "tls" (a Secret's name) is set for a server that speaks it: whoever reads appProtocol must not take its
+{{/* "tls" (a Secret's name) is set for a server that speaks it: a proxy that reads appProtocol must not take its
      port for plain HTTP/2. */}}
 {{- define "observatory.servicePorts" -}}
 - name: "grpc"
@@ -143,7 +143,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
 {{- end -}}
 
 {{/* Native gRPC probes on the health names "" (the process) and "ready" (its dependencies, or its models). They speak no
-     TLS: where "tls" is set the server is asked for the same names over HTTP, beside its metrics. */}}
+     TLS: where "tls" is set the server is asked for the same names over HTTP, on the port of its metrics. */}}
 {{- define "observatory.probes" -}}
 {{- $period := int .probes.periodSeconds -}}
 startupProbe:

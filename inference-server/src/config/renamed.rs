@@ -34,6 +34,7 @@ pub(super) fn resolve(
     for Renamed { flags: [old, new], variables: [old_variable, new_variable] } in &RENAMED {
         let mut is_given = false;
         for argument in &mut arguments {
+            // Flags are ASCII; clap reports an argument that is not UTF-8.
             let Some(text) = argument.to_str() else { continue };
             let (name, value) =
                 text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
@@ -45,6 +46,7 @@ pub(super) fn resolve(
         }
         if let Some(value) = variable(old_variable).filter(|_| !is_given && variable(new_variable).is_none())
         {
+            // As a flag, so that clap checks the value as it checks any other.
             arguments.push((*new).into());
             arguments.push(value);
             warnings.push(Deprecated { old: old_variable, new: new_variable });

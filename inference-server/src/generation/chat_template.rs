@@ -109,6 +109,24 @@ pub struct ChatTemplate {
     arguments: Vec<String>,
 }
 
+/// A JSON file of a model; `Null` if there is none.
+fn read_json(dir: &Path, name: &str) -> Result<serde_json::Value> {
+    match read(&dir.join(name))? {
+        Some(text) => serde_json::from_str(&text).with_context(|| format!("{name} is not valid JSON")),
+        None => Ok(serde_json::Value::Null),
+    }
+}
+
+/// The text of a special token, which is a string or an object.
+fn token_text(token: &serde_json::Value) -> Option<String> {
+    Some(token.as_str().or_else(|| token["content"].as_str())?.to_owned())
+}
+
+/// True for a variable that neither the engine nor the special tokens provide.
+fn is_argument(name: &str) -> bool {
+    !(RESERVED.contains(&name) || BUILT_IN.contains(&name) || SPECIAL_TOKENS.contains(&name))
+}
+
 impl ChatTemplate {
     /// Reads the template from `chat_template.jinja`, else from `chat_template` of
     /// `tokenizer_config.json`, and the special tokens from the latter, else from
@@ -117,15 +135,7 @@ impl ChatTemplate {
     /// # Errors
     /// If a file cannot be read or is invalid; the message names it, and the line of a template.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
-        let json = |name: &str| -> Result<serde_json::Value> {
-            match read(&dir.join(name))? {
-                Some(text) => {
-                    serde_json::from_str(&text).with_context(|| format!("{name} is not valid JSON"))
-                }
-                None => Ok(serde_json::Value::Null),
-            }
-        };
-        let config = json(TOKENIZER_CONFIG)?;
+        let config = read_json(dir, TOKENIZER_CONFIG)?;
         let (file, source) = match read(&dir.join(TEMPLATE_FILE))? {
             Some(source) => (TEMPLATE_FILE, source),
             None => match from_config(&config)? {
@@ -133,14 +143,13 @@ impl ChatTemplate {
                 None => return Ok(None),
             },
         };
-        let special = json(SPECIAL_TOKENS_MAP)?;
-        let token = |name: &str| {
-            let text = |token: &serde_json::Value| {
-                Some(token.as_str().or_else(|| token["content"].as_str())?.to_owned())
-            };
-            Some((name.to_owned(), text(&config[name]).or_else(|| text(&special[name]))?))
-        };
-        let tokens = SPECIAL_TOKENS.iter().filter_map(|name| token(name)).collect();
+        let special = read_json(dir, SPECIAL_TOKENS_MAP)?;
+        let mut tokens = BTreeMap::new();
+        for name in SPECIAL_TOKENS {
+            if let Some(text) = token_text(&config[name]).or_else(|| token_text(&special[name])) {
+                tokens.insert(name.to_owned(), text);
+            }
+        }
         let template = Self::new(&source, tokens).map_err(|error| anyhow!("{file}: {error}"))?;
         Ok(Some(template))
     }
@@ -168,11 +177,7 @@ impl ChatTemplate {
         environment.add_function("strftime_now", |format: &str| strftime(&Local::now(), format));
         environment.add_template_owned("chat", without_generation_tags(source)).map_err(|e| explain(&e))?;
         let named = environment.get_template("chat").map_err(|e| explain(&e))?.undeclared_variables(false);
-        let given = |name: &String| {
-            let name = name.as_str();
-            !(RESERVED.contains(&name) || BUILT_IN.contains(&name) || SPECIAL_TOKENS.contains(&name))
-        };
-        let arguments: BTreeSet<String> = named.into_iter().filter(given).collect();
+        let arguments: BTreeSet<String> = named.into_iter().filter(|name| is_argument(name)).collect();
         Ok(Self { environment, tokens, arguments: arguments.into_iter().collect() })
     }
 

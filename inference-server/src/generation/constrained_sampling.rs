@@ -1,9 +1,10 @@
 //! Sampling under constraints, off the engine's thread.
 //!
-//! The cost of a constraint is up to whoever wrote it. So constrained sequences sample their tokens
-//! on threads of their own: the engine waits a moment for the fast ones, and goes on stepping the
-//! other sequences without the slow ones. A sequence whose constraint keeps a thread busy moves to
-//! a single thread that only such sequences share, so that it cannot delay the fast ones.
+//! The cost of a constraint is up to the caller who wrote it. So constrained sequences sample their
+//! tokens on threads of their own: the engine waits a moment for the fast ones, and goes on
+//! stepping the other sequences without the slow ones. A sequence whose constraint keeps a thread
+//! busy moves to a single thread that only such sequences share, so that it cannot delay the fast
+//! ones.
 //!
 //! While a GPU computes, masks of the fast sequences are computed ahead.
 
@@ -106,6 +107,10 @@ pub(super) struct SamplerPool {
     never_cancelled: CancellationToken,
 }
 
+fn start_pool(name: &str, threads: usize) -> Result<WorkerPool> {
+    WorkerPool::start(name, threads, usize::MAX).context("cannot spawn the threads of constraints")
+}
+
 impl SamplerPool {
     /// Starts the threads.
     ///
@@ -113,13 +118,10 @@ impl SamplerPool {
     /// If a thread cannot be spawned.
     pub(super) fn start() -> Result<Self> {
         let cores = available_parallelism().map_or(1, usize::from);
-        let start = |name, threads| {
-            WorkerPool::start(name, threads, usize::MAX).context("cannot spawn the threads of constraints")
-        };
         let (sender, results) = mpsc::channel();
         Ok(Self {
-            fast: start("constraint", cores)?,
-            slow: start("slow-constraint", 1)?,
+            fast: start_pool("constraint", cores)?,
+            slow: start_pool("slow-constraint", 1)?,
             sender,
             results,
             never_cancelled: CancellationToken::new(),
@@ -133,17 +135,18 @@ impl SamplerPool {
         jobs: Vec<(Arc<Mutex<ConstrainedSampler>>, usize)>,
         done: &Arc<AtomicBool>,
     ) {
-        let job = |(sampler, remaining): (Arc<Mutex<ConstrainedSampler>>, usize)| {
+        let mut tasks = Vec::with_capacity(jobs.len());
+        for (sampler, remaining) in jobs {
             let done = Arc::clone(done);
-            move || {
+            tasks.push(move || {
                 if !done.load(Ordering::Relaxed) {
                     // An error comes up again when the mask is needed.
                     let _ = sampler.lock().unwrap_or_else(PoisonError::into_inner).matcher.mask(remaining);
                 }
-            }
-        };
+            });
+        }
         // The pools accept any number of jobs.
-        let _ = self.fast.submit(&self.never_cancelled, jobs.into_iter().map(job).collect());
+        let _ = self.fast.submit(&self.never_cancelled, tasks);
     }
 
     /// Samples for these sequences and returns the results that come within [`STEP_WAIT`]; the

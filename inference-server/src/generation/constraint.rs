@@ -70,17 +70,17 @@ impl GrammarCompiler {
     /// # Errors
     /// [`ConstraintError::Invalid`].
     pub(crate) fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
-        let invalid = |message: &dyn fmt::Display| ConstraintError::Invalid {
-            kind: constraint.to_string(),
-            message: one_line(&message.to_string()),
-        };
-        let grammar = grammar::grammar(constraint).map_err(|error| invalid(&error))?;
+        let grammar = grammar::grammar(constraint).map_err(|error| invalid(constraint, error))?;
         let parser = Parser::new(self.factory.create_parser(grammar)).into_cancellable();
         match parser.get_error() {
-            Some(error) => Err(invalid(&error)),
+            Some(error) => Err(invalid(constraint, error)),
             None => Ok(Matcher::new(parser, Arc::clone(&self.closing))),
         }
     }
+}
+
+fn invalid(constraint: &Constraint, message: impl fmt::Display) -> ConstraintError {
+    ConstraintError::Invalid { kind: constraint.to_string(), message: one_line(&message.to_string()) }
 }
 
 #[cfg(test)]

@@ -182,14 +182,15 @@ fn decode_mode(tokenizer: &Tokenizer) -> DecodeMode {
 
 /// Finds a token whose text is the same at any position.
 fn anchor(tokenizer: &Tokenizer) -> Option<(u32, String)> {
-    let plain = |id: &u32| {
-        let token = tokenizer.id_to_token(*id)?;
+    for id in 0..MAX_ANCHOR_ID {
+        let Some(token) = tokenizer.id_to_token(id) else { continue };
         let special = tokenizer.get_added_vocabulary().is_special_token(&token);
         let letters = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let text = decode(tokenizer, &[*id]);
-        (letters && !special && text == token).then_some((*id, token))
-    };
-    (0..MAX_ANCHOR_ID).find_map(|id| plain(&id))
+        if letters && !special && decode(tokenizer, &[id]) == token {
+            return Some((id, token));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

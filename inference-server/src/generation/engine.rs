@@ -239,17 +239,23 @@ fn distribute(
 
 /// Samples the next token of each sequence by its row of logits.
 fn sample_all(sequences: Vec<(usize, &mut Sequence)>, counters: &Counters, logits: &Matrix) {
-    let sample = |(row, sequence): (usize, &mut Sequence)| match sequence.sample(logits.row(row)) {
+    if sequences.len() > 1 {
+        // A row of 150,000 logits is worth a task of its own.
+        let sequences = sequences.into_par_iter().with_max_len(1);
+        sequences.for_each(|(row, sequence)| sample(sequence, counters, logits.row(row)));
+    } else {
+        for (row, sequence) in sequences {
+            sample(sequence, counters, logits.row(row));
+        }
+    }
+}
+
+fn sample(sequence: &mut Sequence, counters: &Counters, logits: &[f32]) {
+    match sequence.sample(logits) {
         Ok(tokens) => {
             counters.generated_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         }
         Err(error) => fail_sampling(sequence, &error),
-    };
-    if sequences.len() > 1 {
-        // A row of 150,000 logits is worth a task of its own.
-        sequences.into_par_iter().with_max_len(1).for_each(sample);
-    } else {
-        sequences.into_iter().for_each(sample);
     }
 }
 

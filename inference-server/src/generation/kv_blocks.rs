@@ -21,7 +21,7 @@ pub(crate) type BlockId = u32;
 /// Identity of a full block: a digest of every token of the sequence up to its end.
 ///
 /// SHA-256, not a fast hash: prompts come from strangers, and a collision would let one read
-/// another's keys and values. 128 bits of it make a chance collision as good as impossible.
+/// another's keys and values. 128 bits of it make an accidental collision negligible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PrefixHash([u8; 16]);
 

@@ -93,11 +93,15 @@ pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
 /// Bytes by the code points that GPT-2's `bytes_to_unicode` gives them: a printable byte has its
 /// own code point, the others follow in order from 256 on.
 static GPT2_BYTES: LazyLock<Vec<Option<u8>>> = LazyLock::new(|| {
-    let printed = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    let mut bytes: Vec<Option<u8>> = (0..=255).map(|byte| Some(byte).filter(|byte| printed(*byte))).collect();
-    bytes.extend((0..=255).filter(|byte| !printed(*byte)).map(Some));
+    let mut bytes: Vec<Option<u8>> = (0..=255).map(|byte| is_printed(byte).then_some(byte)).collect();
+    bytes.extend((0..=255).filter(|byte| !is_printed(*byte)).map(Some));
     bytes
 });
+
+/// True for bytes that are visible characters of Latin-1.
+fn is_printed(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
+}
 
 /// Character that GPT-2's vocabularies spell a byte with.
 #[cfg(test)]

@@ -84,6 +84,7 @@ where
         match self.layer.admit(&request) {
             Ok(client) => {
                 if let Some(client) = client {
+                    // Before the call runs: one that hangs or fails counts as well.
                     self.layer.metrics.called(&client.name);
                     if let Some(context) = request.extensions().get::<CallContext>() {
                         context.record_client(client);
@@ -92,6 +93,7 @@ where
                 Box::pin(self.inner.call(request))
             }
             Err(error) => {
+                // No service sees this call, so its refusal is counted here.
                 self.layer.metrics.refused(error.reason());
                 let response = status::to_status(&error).into_http();
                 Box::pin(async move { Ok(response) })

@@ -72,6 +72,7 @@ fn settings(context: &CallContext, settings: pb::ClassifySettings) -> Result<Cla
 fn aggregation(value: i32) -> Result<Aggregation, Error> {
     use pb::Aggregation as Wire;
     match Wire::try_from(value) {
+        // proto3 sends an unset field as Unspecified; the contract documents the default.
         Ok(Wire::Unspecified | Wire::Simple) => Ok(Aggregation::Simple),
         Ok(Wire::None) => Ok(Aggregation::None),
         Ok(Wire::First) => Ok(Aggregation::First),
@@ -119,8 +120,8 @@ impl Exchange for ClassifyPlan {
         texts: Vec<String>,
     ) -> Result<Vec<Self::Result>, Error> {
         let classified = service.classify_texts(call, self, texts, item_field).await?;
-        let result = |text| pb::ClassifyResult { id: 0, text: Some(message(text)) };
-        Ok(classified.items.into_iter().map(result).collect())
+        let items = classified.items.into_iter();
+        Ok(items.map(|text| pb::ClassifyResult { id: 0, text: Some(message(text)) }).collect())
     }
 
     fn refusal(&self, error: &Error) -> Self::Result {

@@ -148,6 +148,7 @@ impl EmbedStream {
         pb::EmbedResult {
             id: 0,
             status,
+            // `packed` leaves zeros for a failed item, which nobody should take for a vector.
             vector: if is_ok { answer.vectors } else { Vec::new() },
             scale: answer.scales.into_iter().next().unwrap_or_default(),
             sparse: answer.sparse.into_iter().next(),
@@ -166,6 +167,7 @@ fn packed(
     let asked = plan.token_outputs;
     let mut answer = pb::EmbedResponse {
         dimensions: plan.dimensions as u32,
+        // A failed item keeps a row of zeros, so that row i always belongs to text i.
         vectors: vec![0_u8; width * count],
         scales: vec![0.0; if encoding.has_scales() { count } else { 0 }],
         sparse: vec![pb::SparseVector::default(); if asked.sparse { count } else { 0 }],

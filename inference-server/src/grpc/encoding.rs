@@ -33,7 +33,7 @@ impl VectorEncoding {
         }
     }
 
-    /// Whether a row cannot be read without its scale.
+    /// True for encodings whose rows need a scale to be decoded.
     pub(super) fn has_scales(self) -> bool {
         self.0 == pb::VectorEncoding::Int8
     }
@@ -64,8 +64,10 @@ fn write_int8(vector: &[f32], row: &mut [u8]) -> f32 {
     let scale = vector.iter().fold(0.0, |largest: f32, value| largest.max(value.abs())) / 127.0;
     // The scale is 0 for a vector of zeros, and of numbers so small that their 127th part
     // underflows.
-    let steps = |value: f32| if scale > 0.0 { (value / scale).round_ties_even() } else { 0.0 };
-    fill(row, vector, |value| (steps(value) as i8).to_le_bytes());
+    fill(row, vector, |value| {
+        let steps = if scale > 0.0 { (value / scale).round_ties_even() } else { 0.0 };
+        (steps as i8).to_le_bytes()
+    });
     scale
 }
 

@@ -26,7 +26,8 @@ use crate::service::generate::{
     GenerateSettings, Generated, GeneratedBatch, Generation, PromptInput, Sequence,
 };
 
-/// Messages in flight to a caller who reads slowly; behind them deltas are merged.
+/// Messages in flight to a caller who reads slowly; behind them deltas are merged (chosen, not
+/// measured).
 const WAITING_MESSAGES: usize = 16;
 
 type Reply = Result<pb::GenerateResponse, Status>;
@@ -204,7 +205,7 @@ async fn send_events(mut generation: Generation, sender: &mpsc::Sender<Reply>) -
     }
 }
 
-/// Whether the caller is still there.
+/// Sends an event; false once the caller has gone.
 async fn send(sender: &mpsc::Sender<Reply>, event: pb::generate_response::Event) -> bool {
     sender.send(Ok(pb::GenerateResponse { event: Some(event) })).await.is_ok()
 }
@@ -281,15 +282,15 @@ fn generation_timing(sequence: &Sequence, times: Times) -> pb::GenerationTiming 
 
 /// `None` unless they were asked for.
 fn logprobs(sequence: &Sequence, generator: &Generator, sampled: &Sampled) -> Option<pb::TokenLogprobs> {
-    let one = |(id, logprob): &(u32, f32)| pb::TokenLogprob {
-        token_id: *id,
-        logprob: *logprob,
-        text: generator.token_text(*id),
-    };
-    sequence.logprobs.then(|| pb::TokenLogprobs {
-        logprob: sampled.logprob,
-        likeliest: sampled.top.iter().map(one).collect(),
-    })
+    if !sequence.logprobs {
+        return None;
+    }
+    let mut likeliest = Vec::with_capacity(sampled.top.len());
+    for (id, logprob) in &sampled.top {
+        let text = generator.token_text(*id);
+        likeliest.push(pb::TokenLogprob { token_id: *id, logprob: *logprob, text });
+    }
+    Some(pb::TokenLogprobs { logprob: sampled.logprob, likeliest })
 }
 
 fn finish_reason(reason: FinishReason) -> pb::FinishReason {

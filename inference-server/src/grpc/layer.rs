@@ -1,4 +1,6 @@
 //! The tower layer around every call: request id, span, deadline, and what the call came to.
+//!
+//! It sees every call before a service does, and every answer after; services know nothing of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -22,10 +24,12 @@ use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
-/// How long before a caller's deadline the call ends: at the deadline tonic ends it as CANCELLED,
-/// without details. At half that time ends what does not look at its deadline.
+/// Lead over a caller's deadline at which a call ends (chosen, not measured): at the deadline
+/// itself tonic ends it as CANCELLED, without details. Work that does not watch its deadline ends
+/// at half the lead.
 const AHEAD: Duration = Duration::from_millis(2);
-/// Longest that the message of a call may take to arrive.
+/// Time limit for the message of a call to arrive; nginx's `client_body_timeout` has the same
+/// default.
 const MESSAGE: Duration = Duration::from_secs(60);
 /// Packages whose services this server offers, reflection aside.
 const SERVED: [&str; 2] = ["observatory.inference.v1", "grpc.health.v1"];
@@ -89,11 +93,8 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let started = Instant::now();
         let patience = grpc_timeout(request.headers());
-        let ends = |ahead: Duration| {
-            let patience = patience?;
-            started.checked_add(patience - ahead.min(patience / 2))
-        };
-        let (deadline, last) = (ends(AHEAD), ends(AHEAD / 2));
+        let deadline = patience.and_then(|patience| ends(started, patience, AHEAD));
+        let last = patience.and_then(|patience| ends(started, patience, AHEAD / 2));
         let context = CallContext::new(deadline);
         request.extensions_mut().insert(context.clone());
         answer_in_kind(request.headers_mut());
@@ -109,7 +110,8 @@ where
         );
         let metrics = Arc::clone(&self.layer.metrics);
         let mut ongoing = metrics.began(method);
-        // Whoever asks how the server stands can be asked to make room.
+        // A connection that only asks for health has no call under way, so it may be closed for
+        // room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
         let under_way = origin.map(|origin| origin.standing.call());
         let future = arriving(self.inner.call(request), context.clone(), ours);
@@ -172,6 +174,11 @@ fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
     let codec = Status::from_header_map(response.headers())?;
     let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
     codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
+}
+
+/// The end of a call, `ahead` of the caller's deadline, or half-way if that is sooner than `ahead`.
+fn ends(started: Instant, patience: Duration, ahead: Duration) -> Option<Instant> {
+    started.checked_add(patience - ahead.min(patience / 2))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! `ModelsService`.
 //!
-//! What the server serves, in pages; loading and unloading need the admin scope.
+//! The served models, in pages; loading and unloading need the admin scope.
 
 use std::pin::Pin;
 

@@ -28,6 +28,7 @@ pub(crate) fn to_status(error: &Error) -> Status {
     let mut metadata = MetadataMap::new();
     if let Some(delay) = error.retry_after() {
         details.set_retry_info(Some(delay));
+        // gRPC's own retry policies read this header and no details (gRFC A6).
         metadata.insert("grpc-retry-pushback-ms", (delay.as_millis() as u64).into());
     }
     if let Some(field) = error.field() {
@@ -51,12 +52,13 @@ pub(crate) fn to_status(error: &Error) -> Status {
     Status::with_error_details_and_metadata(code(error), error.to_string(), details, metadata)
 }
 
-/// What a status of tonic's codec says of the message it could not read, which may have at most
-/// `limit` bytes.
+/// Translates a status of tonic's codec about a message that it could not read and that may have
+/// at most `limit` bytes.
 pub(super) fn undecodable(status: &Status, limit: usize) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => Error::MessageTooLarge { limit },
         Code::Internal | Code::InvalidArgument => Error::Malformed { cause: status.message().to_owned() },
+        // The connection broke off before the message was complete.
         _ => Error::Cancelled,
     }
 }

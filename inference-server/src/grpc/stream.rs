@@ -24,19 +24,20 @@ use crate::service::Service;
 use crate::service::call::{Call, CallContext};
 use crate::service::read::{SHARE_BYTES, SHARE_TEXTS};
 
-/// Bytes of the results that one reply holds, or one result.
+/// Bytes of the results in one reply, or a single result: a quarter of the 4 MiB that gRPC clients
+/// accept by default.
 const REPLY_BYTES: usize = 1 << 20;
 
 /// The answers of a stream.
 pub(super) type Replies<R> = ReceiverStream<Result<R, Status>>;
 
-/// What a stream does with its texts: the checked settings of its first message.
+/// The work of one kind of stream, made from the checked settings of its first message.
 pub(super) trait Exchange: Sized + Send + Sync + 'static {
-    /// What the caller sends.
+    /// Message of the caller.
     type Message: Send + 'static;
     /// The answer to one item.
     type Result: Message + Send + 'static;
-    /// What is sent back.
+    /// Message of the server.
     type Reply: Send + 'static;
 
     /// Checks the first message.
@@ -142,7 +143,7 @@ struct Stream<E: Exchange> {
     /// Items whose results have not gone out.
     waiting: usize,
     ready: Vec<E::Result>,
-    /// What the stream ends with once the results have gone out.
+    /// Error that ends the stream once the results have gone out.
     fault: Option<Error>,
 }
 
@@ -254,17 +255,18 @@ async fn results<E: Exchange>(
     call: &Call,
     items: Vec<pb::TextItem>,
 ) -> Vec<E::Result> {
-    let texts = |items: &[pb::TextItem]| items.iter().map(|item| item.text.clone()).collect();
-    let all = exchange.results(service, call, texts(&items)).await;
+    let texts = items.iter().map(|item| item.text.clone()).collect();
+    let all = exchange.results(service, call, texts).await;
     let error = match all {
         Ok(results) => {
-            let result = |(item, result): (&pb::TextItem, E::Result)| match service
-                .check_answer(result.encoded_len())
-            {
-                Ok(()) => E::numbered(result, item.id),
-                Err(error) => refusal(service, exchange, item.id, &error),
-            };
-            return items.iter().zip(results).map(result).collect();
+            let mut answers = Vec::with_capacity(items.len());
+            for (item, result) in items.iter().zip(results) {
+                answers.push(match service.check_answer(result.encoded_len()) {
+                    Ok(()) => E::numbered(result, item.id),
+                    Err(error) => refusal(service, exchange, item.id, &error),
+                });
+            }
+            return answers;
         }
         Err(error) => error,
     };

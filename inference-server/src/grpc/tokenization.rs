@@ -1,6 +1,7 @@
 //! `TokenizationService`.
 //!
-//! What a model's tokenizer makes of texts, for callers who split texts or count what they cost.
+//! Token ids and offsets of texts by a model's tokenizer, for callers who split texts or count what
+//! they cost.
 
 use observatory_proto::inference::v1 as pb;
 use pb::tokenization_service_server::TokenizationService;

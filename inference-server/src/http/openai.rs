@@ -40,7 +40,7 @@ use crate::text::tokenizer::Truncation;
 use fields::{Fault, Fields};
 use refusal::{Refusal, failure, grpc_code, respond};
 
-/// What `POST /v1/embeddings` takes, beside keys that change nothing.
+/// Body of `POST /v1/embeddings`, without the keys that change nothing.
 #[derive(Debug)]
 struct EmbeddingsRequest {
     model: String,
@@ -58,7 +58,7 @@ enum Input {
     TokenLists(Vec<Vec<u32>>),
 }
 
-/// What an [`Input`] is, in words.
+/// Description of an [`Input`] for error messages.
 const INPUT: &str = "a text, a list of texts, a list of token ids or a list of such lists";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -129,14 +129,10 @@ async fn arrive(
 ) -> Response {
     let limit = service.limits().request_bytes;
     let (parts, body) = request.into_parts();
-    let too_large = || {
-        let message = format!("the request has more than {limit} bytes");
-        failure(StatusCode::PAYLOAD_TOO_LARGE, &message, None, "request_too_large")
-    };
     let announced =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
-        return too_large();
+        return too_large(limit);
     }
     let until = tokio::time::Instant::now() + whole;
     let mut chunks = body.into_data_stream();
@@ -144,7 +140,7 @@ async fn arrive(
     loop {
         let patience = until.min(tokio::time::Instant::now() + part);
         match tokio::time::timeout_at(patience, chunks.next()).await {
-            Ok(Some(Ok(chunk))) if bytes.len() + chunk.len() > limit => return too_large(),
+            Ok(Some(Ok(chunk))) if bytes.len() + chunk.len() > limit => return too_large(limit),
             Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
             Ok(Some(Err(error))) => {
                 return failure(StatusCode::BAD_REQUEST, &error.to_string(), None, "request_incomplete");
@@ -161,6 +157,11 @@ async fn arrive(
         }
     }
     next.run(Request::from_parts(parts, Body::from(bytes))).await
+}
+
+fn too_large(limit: usize) -> Response {
+    let message = format!("the request has more than {limit} bytes");
+    failure(StatusCode::PAYLOAD_TOO_LARGE, &message, None, "request_too_large")
 }
 
 /// Counts the call where those over gRPC are counted.

@@ -1,4 +1,4 @@
-//! Health over HTTP beside the metrics, without TLS and tokens: an orchestrator's own gRPC probes
+//! Health over HTTP on the metrics port, without TLS and tokens: an orchestrator's own gRPC probes
 //! speak no TLS.
 //!
 //! `GET /livez` is the name `""` of `grpc.health.v1`, `GET /readyz` the name `"ready"`; 200 where

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::{OfModel, signed};
 
-/// What an engine did since it started, and holds now.
+/// Counters of an engine since it started, and its present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GenerationFigures {
     /// Sequences that are prefilled or decoded.

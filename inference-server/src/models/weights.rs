@@ -39,6 +39,11 @@ enum Shard {
     Pickle(pickle::File),
 }
 
+/// Elements of a tensor of this shape; shapes come from files, so the product saturates.
+fn elements(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |count, length| count.saturating_mul(*length))
+}
+
 impl Shard {
     fn open(dir: &Path, name: &str) -> Result<Self> {
         let path = dir.join(name);
@@ -59,11 +64,9 @@ impl Shard {
 
     /// Number of elements of all tensors.
     fn elements(&self) -> usize {
-        let count =
-            |shape: &[usize]| shape.iter().fold(1, |count: usize, length| count.saturating_mul(*length));
         match self {
-            Self::Safetensors(file) => file.shapes().map(count).fold(0, usize::saturating_add),
-            Self::Pickle(file) => file.shapes().map(count).fold(0, usize::saturating_add),
+            Self::Safetensors(file) => file.shapes().map(elements).fold(0, usize::saturating_add),
+            Self::Pickle(file) => file.shapes().map(elements).fold(0, usize::saturating_add),
         }
     }
 
@@ -102,8 +105,10 @@ impl Weights {
     }
 
     fn files(dir: &Path, names: &[String], device: &Device, progress: &Arc<LoadProgress>) -> Result<Self> {
-        let open = |name: &String| Ok((name.clone(), Shard::open(dir, name)?));
-        let shards = names.iter().map(open).collect::<Result<_>>()?;
+        let mut shards = Vec::with_capacity(names.len());
+        for name in names {
+            shards.push((name.clone(), Shard::open(dir, name)?));
+        }
         Ok(Self { shards, device: device.clone(), prefix: "", parameters: 0, progress: Arc::clone(progress) })
     }
 

@@ -77,8 +77,8 @@ fn relevant_files(dir: &Path) -> Result<Vec<String>> {
         None => shard_names(dir)?,
     };
     let more: &[&str] = if is_decoder(dir)? { &GENERATION_FILES } else { &[] };
-    let beside = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
-    files.extend(beside.map(|name| (*name).to_owned()));
+    let present = SMALL_FILES.iter().chain(more).filter(|name| dir.join(name).exists());
+    files.extend(present.map(|name| (*name).to_owned()));
     // Module directories of sentence-transformers are numbered: 1_Pooling, 2_Dense.
     for entry in fs::read_dir(dir)? {
         let folder = entry?.file_name().to_string_lossy().into_owned();

@@ -71,6 +71,11 @@ impl State {
         self.computed / self.seconds.max(1e-9)
     }
 
+    /// Tokens that the device computes in a time, within the bounds of a limit.
+    fn computed_in(&self, time: Duration) -> u64 {
+        (self.rate() * time.as_secs_f64()).clamp(MIN_TOKEN_LIMIT, MAX_TOKEN_LIMIT) as u64
+    }
+
     /// Time in which the device computes `tokens`, as a retry time.
     fn retry_after(&self, tokens: u64) -> Duration {
         let seconds = tokens as f64 / self.rate();
@@ -150,13 +155,10 @@ impl Admission {
     }
 
     fn limit(&self, state: &State) -> u64 {
-        let computed_in = |time: Duration| {
-            (state.rate() * time.as_secs_f64()).clamp(MIN_TOKEN_LIMIT, MAX_TOKEN_LIMIT) as u64
-        };
         match self.limits.budget {
             Budget::Tokens(tokens) => tokens,
-            Budget::Wait(wait) => computed_in(wait),
-            Budget::RunningAndQueued { running, wait } => running + computed_in(wait),
+            Budget::Wait(wait) => state.computed_in(wait),
+            Budget::RunningAndQueued { running, wait } => running + state.computed_in(wait),
         }
     }
 

@@ -68,7 +68,7 @@ fn write_addresses(file: &Path, server: &Server) -> Result<()> {
     if let Some(http) = server.http_addr() {
         text["http"] = http.to_string().into();
     }
-    // Renamed into place: whoever waits for the file must never read half of it.
+    // Renamed into place: a process that waits for the file must never read half of it.
     let temporary = file.with_extension(format!("{pid}.tmp"));
     std::fs::write(&temporary, format!("{text}\n"))?;
     std::fs::rename(&temporary, file)?;

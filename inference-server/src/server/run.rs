@@ -19,8 +19,8 @@ use crate::http::probes;
 use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 
-/// How long open streams (a health watch, for one) may keep the listener after the drain: time to
-/// send what they were told last.
+/// Time that open streams (a health watch, for one) keep the listener after the drain, to send
+/// their last message (chosen, not measured).
 const STREAM_GRACE: Duration = Duration::from_millis(250);
 
 impl Server {

@@ -1,11 +1,14 @@
-//! What asks the process to stop.
+//! Requests to stop the process, by signal.
+//!
+//! The first signal drains, the second stops at once: an operator can always end a drain that
+//! hangs.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Two wishes of the operator: finish what is in flight, or stop now.
+/// The operator's two requests: finish what is in flight, or stop now.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     /// The first SIGTERM or SIGINT.

@@ -1,4 +1,7 @@
 //! Logs on stderr: lines for a person at a terminal, JSON elsewhere.
+//!
+//! The form follows the stream and needs no flag: a terminal is read by a person, all else by a
+//! collector.
 
 use std::io::{IsTerminal, stderr};
 

@@ -1,4 +1,7 @@
-//! What clients of this server may do.
+//! Rights and quotas of this server's clients.
+//!
+//! Authentication is that of `observatory-server`; the rights and the quota in tokens are this
+//! server's.
 
 use std::path::Path;
 
@@ -7,11 +10,11 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-/// What the clients file says of a client.
+/// Rights of a client in the clients file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rights {
-    /// Whether it may load and unload models.
+    /// Permission to load and unload models.
     #[serde(default)]
     pub admin: bool,
     /// Tokens it may have computed in a minute, all its calls together.
@@ -46,7 +49,7 @@ pub(crate) fn rule(file: Option<&Path>, operator: Option<[u8; 32]>) -> anyhow::R
     Access::new(file, operator, file.is_none().then(Rights::default))
 }
 
-/// Whether the client may have more computed now.
+/// Checks that the client's quota is not exhausted.
 ///
 /// # Errors
 /// [`Error::QuotaExceeded`] with the time after which it may.

@@ -20,8 +20,8 @@ use crate::scheduler::admission::RequestPermit;
 /// traceparent with a prefix, too little to fill a log with.
 pub(crate) const LONGEST_ID: usize = 128;
 
-/// What is known about a call, filled in as it passes: the doors set deadline, client and options,
-/// the service the model. Each is set once; a clone refers to the same call.
+/// Context of a call, filled in as it passes: the transports set deadline, client and options, the
+/// service the model. Each is set once; a clone refers to the same call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CallContext(Arc<Facts>);
 

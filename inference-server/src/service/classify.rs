@@ -18,12 +18,12 @@ use crate::text::entities::{Aggregation, OUTSIDE, best, entities, entity_label, 
 use crate::text::offsets::{OffsetMap, OffsetUnit};
 use crate::text::tokenizer::Windowed;
 
-/// What a request asks for.
+/// Settings of a classification request.
 #[derive(Debug, Clone)]
 pub(crate) struct ClassifySettings {
     /// The model.
     pub model: ModelRef,
-    /// How tokens are joined to entities.
+    /// Rule that joins tokens to entities.
     pub aggregation: Aggregation,
     /// Entities below this score are left out.
     pub min_score: f32,
@@ -33,9 +33,9 @@ pub(crate) struct ClassifySettings {
     pub overlap_tokens: Option<usize>,
     /// Unit of the offsets.
     pub offset_unit: OffsetUnit,
-    /// Whether to answer every token with its best label.
+    /// True to return every token with its best label.
     pub return_tokens: bool,
-    /// Whose rows go first.
+    /// Class of the request in the queue.
     pub priority: Priority,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct LabelledToken {
     pub start: u32,
     /// Its end.
     pub end: u32,
-    /// Whether it continues a word.
+    /// True if it continues a word.
     pub subword: bool,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Classified {
     pub items: Vec<Result<ClassifiedText, Error>>,
     /// Tokens computed, overlaps and special tokens included.
     pub prompt_tokens: u32,
-    /// Where the time went.
+    /// Times of the request's phases.
     pub timing: Timing,
 }
 
@@ -109,7 +109,7 @@ impl Service {
     /// Classifies the tokens of a request's texts; `field` gives their paths.
     ///
     /// # Errors
-    /// What the whole request is refused for.
+    /// If the whole request is refused.
     pub(crate) async fn classify(
         &self,
         context: &CallContext,
@@ -159,6 +159,7 @@ impl Service {
         texts: Vec<String>,
         field: FieldPath,
     ) -> Result<Classified, Error> {
+        // Reserved by an estimate before tokenizing: an overloaded server spends no time on texts.
         let permit = self.reserve(&plan.model, "", texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&plan.model), plan.overlap);
@@ -166,6 +167,7 @@ impl Service {
         let (texts, mut read) =
             self.read_each(call, texts.into_iter().enumerate().collect(), field, read).await?;
         let tokenize = started.elapsed();
+        // Ids move to the queue without a copy; the spans stay here for the entities.
         let windows = read.iter_mut().flatten().flat_map(|text| text.windows.iter_mut());
         let rows: Vec<Vec<u32>> = windows.map(|window| std::mem::take(&mut window.ids)).collect();
         let prompt_tokens = rows.iter().map(|row| row.len() as u32).sum();

@@ -22,7 +22,7 @@ use crate::text::tokenizer::Truncation;
 /// Bytes of a caller's own prompt: it is tokenized once more with every text.
 const LONGEST_PROMPT: usize = 4_096;
 
-/// What to put before every text.
+/// Prompt in front of every text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Prompt {
     /// The model's default prompt, if it has one.
@@ -34,18 +34,18 @@ pub(crate) enum Prompt {
     Text(String),
 }
 
-/// What a request asks for.
+/// Settings of an embedding request.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbedSettings {
     /// The model.
     pub model: ModelRef,
     /// Put before every text.
     pub prompt: Prompt,
-    /// What happens to a text over the model's limit.
+    /// Handling of a text over the model's limit.
     pub truncation: Truncation,
-    /// Whose rows go first.
+    /// Class of the request in the queue.
     pub priority: Priority,
-    /// Whether vectors are divided by their L2 norm; `None` as the model was published.
+    /// True to divide vectors by their L2 norm; `None` does as the model was published.
     pub normalize: Option<bool>,
     /// Length to cut vectors to (Matryoshka); `None` for all of it.
     pub dimensions: Option<u32>,
@@ -66,7 +66,7 @@ pub(crate) struct EmbedPlan {
     /// Token ids that stand for no text and get no sparse weight; empty unless weights are asked
     /// for.
     no_text_tokens: Vec<u32>,
-    /// What is computed for each token.
+    /// Outputs for single tokens.
     pub token_outputs: Extras,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Embedding {
     pub vector: Vec<f32>,
     /// Tokens read, special tokens included.
     pub tokens: u32,
-    /// Whether something was cut off.
+    /// True if tokens were cut off.
     pub truncated: bool,
     /// One weight per distinct token, if asked for.
     pub sparse: Option<SparseWeights>,
@@ -89,7 +89,7 @@ pub(crate) struct Embedding {
 pub(crate) struct Embeddings {
     /// One for each text.
     pub items: Vec<Result<Embedding, Error>>,
-    /// Where the time went.
+    /// Times of the request's phases.
     pub timing: Timing,
 }
 
@@ -104,8 +104,8 @@ impl Service {
     /// Embeds the texts of a request; `field` gives their paths.
     ///
     /// # Errors
-    /// What the whole request is refused for: no room, invalid settings, a caller who went away or
-    /// was late, a model that failed.
+    /// If the whole request is refused: no room, invalid settings, a caller who went away or was
+    /// late, a model that failed.
     pub(crate) async fn embed(
         &self,
         context: &CallContext,
@@ -176,7 +176,7 @@ impl Service {
         Ok(Embeddings { items, timing })
     }
 
-    /// What the cache has for each text, and the texts it does not have.
+    /// Looks texts up in the cache; returns the hits in place and the texts that are missing.
     fn look_up(&self, plan: &EmbedPlan, texts: Vec<String>) -> (Vec<Option<Arc<Embedded>>>, Vec<Missing>) {
         let cache = &self.0.cache;
         // Token outputs are large and rarely asked for twice, so such answers are not cached.

@@ -14,14 +14,14 @@ use crate::text::tokenizer::Truncation;
 /// rounded up.
 const OVERHEAD: usize = 160;
 
-/// What the model made of a text, and how the text was read.
+/// The vector of a text, and how the text was tokenized.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Embedded {
     /// The pooled vector, neither cut nor normalised.
     pub vector: Vec<f32>,
     /// Tokens read, special tokens included.
     pub tokens: u32,
-    /// Whether something was cut off.
+    /// True if tokens were cut off.
     pub truncated: bool,
     /// Token outputs, if asked for; such an answer is not cached.
     pub token_outputs: Option<Box<TokenOutputs>>,
@@ -108,7 +108,7 @@ impl EmbeddingCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything is ever cached.
+    /// True if the cache has room for anything.
     pub(crate) fn is_on(&self) -> bool {
         self.budget > 0
     }

@@ -35,7 +35,7 @@ pub(crate) struct Sequence {
     pub seed: u64,
     /// Time of reading its prompt.
     pub tokenize: Duration,
-    /// Whether log probabilities are answered.
+    /// True if log probabilities are returned.
     pub logprobs: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Generated {
     pub cached: usize,
     /// Why it ended.
     pub reason: FinishReason,
-    /// Where its time went.
+    /// Times of its phases.
     pub times: Times,
 }
 
@@ -91,7 +91,7 @@ impl Service {
     /// Generates all sequences of a request to their end. An invalid prompt fails individually.
     ///
     /// # Errors
-    /// What the whole request is refused for.
+    /// If the whole request is refused.
     pub(crate) async fn generate_batch(
         &self,
         context: &CallContext,

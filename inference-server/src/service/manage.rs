@@ -1,7 +1,7 @@
 //! Loading and unloading of models while the server runs.
 //!
-//! Both are asked for by name and take effect on the loader's thread; what is told here is how far
-//! they are.
+//! Both are asked for by name and take effect on the loader's thread; the calls
+//! here report how far they are.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Longest time without a report on a load, so that proxies keep the stream open.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How far a load is.
+/// Progress of a load.
 pub(crate) struct LoadReport {
     /// The model as listed.
     pub entry: ModelEntry,
@@ -64,6 +64,7 @@ impl Service {
         changed.await;
         if let Some(model) = model {
             tokio::select! {
+                // Calls and batches that hold the model finish first; only then is its memory free.
                 () = only_owner(&model) => {}
                 () = tokio::time::sleep_until(call.deadline().into()) => return Err(Error::ExpiredRunning),
             }
@@ -115,6 +116,7 @@ impl Load {
 
 /// Returns once nobody else uses the model.
 async fn only_owner(model: &Arc<LoadedModel>) {
+    // Polled, because an `Arc` cannot notify and unloading is rare.
     while Arc::strong_count(model) > 1 {
         tokio::time::sleep(POLL).await;
     }

@@ -15,14 +15,14 @@ use crate::scheduler::batcher::Priority;
 use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::{Encoded, Truncation};
 
-/// What a request asks for.
+/// Settings of a ranking request.
 #[derive(Debug, Clone)]
 pub(crate) struct RankSettings {
     /// The model.
     pub model: ModelRef,
-    /// What happens to a pair over the model's limit: the document gives way.
+    /// Handling of a pair over the model's limit: only the document is cut.
     pub truncation: Truncation,
-    /// Whose rows go first.
+    /// Class of the request in the queue.
     pub priority: Priority,
     /// Answer logits instead of their logistic function.
     pub raw_scores: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Scored {
     pub score: f32,
     /// Tokens of the pair, special tokens included.
     pub tokens: u32,
-    /// Whether the document was cut.
+    /// True if the document was cut.
     pub truncated: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Ranking {
     pub documents: Vec<RankedDocument>,
     /// Tokens read, all documents counted.
     pub prompt_tokens: u32,
-    /// Where the time went.
+    /// Times of the request's phases.
     pub timing: Timing,
 }
 
@@ -68,7 +68,7 @@ impl Service {
     /// Ranks documents. An invalid document fails individually.
     ///
     /// # Errors
-    /// What the whole request is refused for.
+    /// If the whole request is refused.
     pub(crate) async fn rank(
         &self,
         context: &CallContext,
@@ -115,11 +115,12 @@ impl Service {
 /// About how many tokens the pairs have: the query is read with each document.
 fn estimate(model: &LoadedModel, query: &str, documents: &[String]) -> u64 {
     let query = model.tokenizer.estimate(query.len());
-    let pair = |document: &String| {
+    let mut sum = 0;
+    for document in documents {
         let tokens = query + model.tokenizer.estimate(document.len());
-        tokens.min(model.info.max_input_tokens) as u64
-    };
-    documents.iter().map(pair).sum()
+        sum += tokens.min(model.info.max_input_tokens) as u64;
+    }
+    sum
 }
 
 fn unscored(pair: &Result<Encoded, Error>) -> Result<Scored, Error> {
@@ -146,6 +147,13 @@ fn scored(read: Vec<Result<Scored, Error>>, outputs: Vec<RowOutput>, raw: bool) 
     documents
 }
 
+impl RankedDocument {
+    /// The score, 0 for a document that failed.
+    fn score(&self) -> f32 {
+        self.result.as_ref().map_or(0.0, |scored| scored.score)
+    }
+}
+
 fn sigmoid(logit: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
@@ -155,8 +163,7 @@ fn sigmoid(logit: f32) -> f32 {
 fn arranged(documents: Vec<RankedDocument>, keep_order: bool, top: usize) -> Vec<RankedDocument> {
     let (mut good, failed): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.result.is_ok());
-    let score = |document: &RankedDocument| document.result.as_ref().map_or(0.0, |scored| scored.score);
-    good.sort_by(|a, b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
+    good.sort_by(|a, b| b.score().partial_cmp(&a.score()).unwrap_or(Ordering::Equal));
     if top > 0 {
         good.truncate(top);
     }

@@ -43,6 +43,8 @@ impl Service {
                 let mut results = Vec::with_capacity(share.len());
                 for (index, text) in &share {
                     let field = field(*index);
+                    // Checked for every text: the caller may go away while a share waits or is
+                    // worked on.
                     results.push(match cancel.is_cancelled() {
                         true => Err(Error::Cancelled),
                         false => service.check_size(&field, text).and_then(|()| one(&field, text)),

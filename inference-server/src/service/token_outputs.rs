@@ -1,4 +1,4 @@
-//! What an embedding may carry in addition to its vector: weights and vectors of single tokens.
+//! Outputs of an embedding in addition to its vector: weights and vectors of single tokens.
 //!
 //! The forms are those of BGE-M3's own package, FlagEmbedding 1.4
 //! (`inference/embedder/encoder_only/m3.py`).

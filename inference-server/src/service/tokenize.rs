@@ -23,6 +23,17 @@ pub(crate) struct Tokens {
     pub ends: Vec<u32>,
 }
 
+impl Tokens {
+    fn of(encoding: tokenizers::Encoding) -> Self {
+        Self {
+            ids: encoding.get_ids().to_vec(),
+            tokens: encoding.get_tokens().to_vec(),
+            starts: encoding.get_offsets().iter().map(|span| span.0 as u32).collect(),
+            ends: encoding.get_offsets().iter().map(|span| span.1 as u32).collect(),
+        }
+    }
+}
+
 impl Service {
     /// The tokens of each text. One that cannot be read fails the request.
     ///
@@ -35,13 +46,7 @@ impl Service {
         texts: Vec<String>,
         special_tokens: bool,
     ) -> Result<(Arc<LoadedModel>, Vec<Tokens>), Error> {
-        let tokens = |encoding: tokenizers::Encoding| Tokens {
-            ids: encoding.get_ids().to_vec(),
-            tokens: encoding.get_tokens().to_vec(),
-            starts: encoding.get_offsets().iter().map(|span| span.0 as u32).collect(),
-            ends: encoding.get_offsets().iter().map(|span| span.1 as u32).collect(),
-        };
-        self.each_encoding(context, model, (texts, special_tokens), tokens).await
+        self.each_encoding(context, model, (texts, special_tokens), Tokens::of).await
     }
 
     /// The number of tokens of each text.
@@ -55,8 +60,7 @@ impl Service {
         texts: Vec<String>,
         special_tokens: bool,
     ) -> Result<(Arc<LoadedModel>, Vec<u32>), Error> {
-        let count = |encoding: tokenizers::Encoding| encoding.len() as u32;
-        self.each_encoding(context, model, (texts, special_tokens), count).await
+        self.each_encoding(context, model, (texts, special_tokens), |encoding| encoding.len() as u32).await
     }
 
     async fn each_encoding<T: Send + 'static>(

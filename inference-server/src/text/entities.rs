@@ -97,9 +97,11 @@ fn word_label(word: &[usize], scores: &[Vec<f32>], aggregation: Aggregation) -> 
     match aggregation {
         Aggregation::Average => {
             let width = scores[word[0]].len();
-            let mean =
-                |label| word.iter().map(|token| scores[*token][label]).sum::<f32>() / word.len() as f32;
-            best(&(0..width).map(mean).collect::<Vec<f32>>())
+            let means = (0..width).map(|label| {
+                let sum: f32 = word.iter().map(|token| scores[*token][label]).sum();
+                sum / word.len() as f32
+            });
+            best(&means.collect::<Vec<f32>>())
         }
         Aggregation::Max => {
             let tops: Vec<(usize, f32)> = word.iter().map(|token| best(&scores[*token])).collect();

@@ -237,12 +237,14 @@ impl TextTokenizer {
         second.set_type_ids(vec![1; second.len()]);
         let whole =
             self.inner.post_process(first, Some(second), true).map_err(|error| backend_error(&error))?;
-        let marked = |(id, kind): (&u32, &u32)| if *kind == 1 { id | SECOND_TEXT } else { *id };
-        let ids = if self.pair_types {
-            whole.get_ids().iter().zip(whole.get_type_ids()).map(marked).collect()
-        } else {
-            whole.get_ids().to_vec()
-        };
+        let mut ids = whole.get_ids().to_vec();
+        if self.pair_types {
+            for (id, kind) in ids.iter_mut().zip(whole.get_type_ids()) {
+                if *kind == 1 {
+                    *id |= SECOND_TEXT;
+                }
+            }
+        }
         Ok(Encoded { ids, truncated })
     }
 

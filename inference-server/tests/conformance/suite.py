@@ -28,7 +28,7 @@ GENERATE_BATCH = "GenerationService/GenerateBatch"
 E5, DENSE, NER, RANKER = "golden/tiny-e5", "golden/dense-bin", "golden/xlmr-ner", "golden/xlmr-ranker"
 WRITER = "golden/qwen2"
 SKILLS = ["programación en Python", "soldadura", "gestión de proyectos"]
-# What a request with one fault in it needs beside the fault.
+# What a request with one fault in it needs in addition to the fault.
 GOOD = {
     EMBED: {"texts": SKILLS},
     CLASSIFY: {"texts": SKILLS},

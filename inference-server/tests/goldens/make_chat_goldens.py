@@ -1,6 +1,6 @@
 """Chat templates in the manner of three model families, rendered by transformers; writes chats.json.
 
-The templates are written anew after the public formats, with what they exercise in the engine: loops with indices,
+The templates are our own, written after the public formats, with what they exercise in the engine: loops with indices,
 namespaces, slices, string methods, JSON of tools, dates, exceptions. Needs: pip install transformers jinja2.
 """
 

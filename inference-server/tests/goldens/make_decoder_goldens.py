@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tiny seeded decoder checkpoints and what transformers computes on them.
 
-Needs what make_goldens.py needs, and jinja2. Writes beside itself, or into the folder named as argument:
+Needs what make_goldens.py needs, and jinja2. Writes next to itself, or into the folder named as argument:
     models/golden/qwen2         Qwen2: biases on q, k, v; untied; more rows than the tokenizer has entries
     models/golden/qwen2-tied    Qwen2: tied, two shards with an index
     models/golden/qwen2-window  Qwen2: use_sliding_window, the second layer sees 8 positions
@@ -238,7 +238,7 @@ def older(config):
     if kind != "default":
         config["rope_scaling"] = rope | {"rope_type": kind}
     if family in ("qwen2", "qwen3") and config["sliding_window"] is None:
-        config["sliding_window"] = 256  # Published as a number beside use_sliding_window: false.
+        config["sliding_window"] = 256  # Published as a number together with use_sliding_window: false.
     return config
 
 

@@ -5,7 +5,7 @@
     /tmp/goldens/bin/python make_entity_goldens.py 5000 /tmp/more.json 2
     OBSERVATORY_ENTITY_GOLDENS=/tmp/more.json cargo nextest run entities_equal
 
-Reads the checkpoints that make_goldens.py wrote, and writes entities-fuzzed.json beside itself, or so many texts of
+Reads the checkpoints that make_goldens.py wrote, and writes entities-fuzzed.json next to itself, or N texts of
 another seed into another file. A text is made of words of ours, single characters of many scripts and planes, marks,
 joiners, controls, every kind of space, and characters that normalisation turns into several or none.
 """

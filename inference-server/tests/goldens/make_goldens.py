@@ -5,7 +5,7 @@
         torch==2.15.0 transformers==5.23.0 tokenizers==0.23.3 safetensors==0.8.0
     /tmp/goldens/bin/python make_goldens.py
 
-Writes beside itself:
+Writes next to itself:
     models/golden/bert            BertModel, lower-casing WordPiece, mean pooling, L2 norm, no prefix
     models/golden/tiny-e5         XLMRobertaForMaskedLM (prefix `roberta.`), Unigram, two shards
     models/golden/wordpiece-ner   BertForTokenClassification (prefix `bert.`), cased WordPiece

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tiny seeded checkpoints and expected numbers for heads, further formats and further families.
 
-Needs what make_goldens.py needs, and sentence-transformers==6.2.0. Writes beside itself:
+Needs what make_goldens.py needs, and sentence-transformers==6.2.0. Writes next to itself:
     models/golden/dense-bin       RobertaModel in two PyTorch shards, padding id 0, no token types; Dense, LayerNorm
     models/golden/bge-m3          XLMRobertaModel in one PyTorch file, with BGE-M3's sparse and multi-vector heads
     models/golden/bert-ranker     BertForSequenceClassification: pooler, classifier, two token types
@@ -47,7 +47,7 @@ LONG_QUERY = "Atención al cliente en español e inglés, análisis de datos con
 
 
 def save(name, model, tokenizer, torch_files=0, drop=()):
-    """Saves a model as safetensors, or as so many PyTorch files, without the tensors in `drop`."""
+    """Saves a model as safetensors, or as `torch_files` PyTorch files, without the tensors in `drop`."""
     folder = OUT / name
     kept = (folder / "tokenizer.json").read_text(encoding="utf-8") if (folder / "tokenizer.json").exists() else None
     shutil.rmtree(folder, ignore_errors=True)

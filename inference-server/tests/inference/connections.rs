@@ -56,8 +56,8 @@ async fn asked(address: SocketAddr) -> String {
     heard(socket).await
 }
 
-/// Many more connections than there are places, on every port, in whatever state: whoever comes
-/// next is served.
+/// Many more connections than there are places, on every port, in any state: the next
+/// caller is served.
 #[tokio::test]
 async fn a_flood_of_silent_connections_is_in_nobodys_way() {
     let (running, grpc) = serving(&["--max-connections", "8"], |config| config.connections.probes = 4).await;

@@ -258,9 +258,9 @@ fn copy_file(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_tokenizer_beside_the_file_comes_first() {
+async fn a_tokenizer_next_to_the_file_comes_first() {
     let store = tempfile::tempdir().unwrap();
-    let dir = store.path().join("golden/beside");
+    let dir = store.path().join("golden/adjacent");
     fs::create_dir_all(&dir).unwrap();
     copy(&goldens().join("models/golden/qwen2"), &dir);
     fs::remove_file(dir.join("model.safetensors")).unwrap();

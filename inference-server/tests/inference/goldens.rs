@@ -116,7 +116,7 @@ async fn the_wire_carries_the_same_vectors() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// A row's vector does not depend on the rows beside it.
+    /// A row's vector does not depend on the other rows of its batch.
     #[test]
     fn company_does_not_matter(rows in prop::collection::vec(prop::collection::vec(5u32..150, 1..33), 1..12)) {
         for name in ["golden/bert", "golden/tiny-e5"] {
@@ -261,8 +261,10 @@ async fn classification_settings_and_faults() {
         assert!(status.message().contains(part), "{status}");
     };
     let invalid = tonic::Code::InvalidArgument;
-    fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "invalid settings.min_score `2`").await;
-    fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "invalid settings.aggregation `9`").await;
+    fails(pb::ClassifySettings { min_score: 2.0, ..settings() }, invalid, "invalid settings.min_score `2`")
+        .await;
+    fails(pb::ClassifySettings { aggregation: 9, ..settings() }, invalid, "invalid settings.aggregation `9`")
+        .await;
     let overlap = pb::ClassifySettings { overlap_tokens: Some(500), ..settings() };
     fails(overlap, invalid, "invalid settings.overlap_tokens `500`: expected 0 to").await;
     let model = Some(pb::ModelRef { name: "golden/bert".to_owned(), revision: String::new() });

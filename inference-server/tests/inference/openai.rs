@@ -105,7 +105,7 @@ async fn the_same_admission_decides_and_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn calls_are_counted_beside_those_over_grpc() {
+async fn calls_are_counted_with_those_over_grpc() {
     let gate = Gate::closed();
     let running = Running::with_gate(&gate, &LISTEN).await;
     let asked = json!({"model": "test/gated", "input": "a"});

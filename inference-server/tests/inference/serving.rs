@@ -80,9 +80,15 @@ async fn bad_requests_are_refused_clearly() {
     check(&|r| r.texts = vec!["a".to_owned(); 4], invalid, "BATCH_TOO_LARGE", "texts has 4 items").await;
     let settings =
         |r: &mut pb::EmbedRequest, f: &dyn Fn(&mut pb::EmbedSettings)| f(r.settings.as_mut().unwrap());
-    check(&|r| settings(r, &|s| s.truncation = 9), invalid, "INVALID_VALUE", "invalid settings.truncation `9`")
+    check(
+        &|r| settings(r, &|s| s.truncation = 9),
+        invalid,
+        "INVALID_VALUE",
+        "invalid settings.truncation `9`",
+    )
+    .await;
+    check(&|r| settings(r, &|s| s.priority = -1), invalid, "INVALID_VALUE", "invalid settings.priority `-1`")
         .await;
-    check(&|r| settings(r, &|s| s.priority = -1), invalid, "INVALID_VALUE", "invalid settings.priority `-1`").await;
     let prompt = |r: &mut pb::EmbedRequest| settings(r, &|s| s.prompt_name = "passage".to_owned());
     check(&prompt, invalid, "UNKNOWN_PROMPT", "has query").await;
     let unknown = |r: &mut pb::EmbedRequest| settings(r, &|s| s.model = Some(model("no/such", "")));

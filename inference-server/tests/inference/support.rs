@@ -73,7 +73,7 @@ pub(crate) fn store(names: &[&str]) -> TempDir {
     dir
 }
 
-/// The token of whoever may load and unload models.
+/// The token that permits to load and unload models.
 const ADMIN: &str = "the operator's own";
 
 /// A request that shows it.

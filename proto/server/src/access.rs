@@ -219,7 +219,7 @@ pub struct Access<G> {
 impl<G: Grants> Access<G> {
     /// Accepts the clients in `file`, which is read again when it changes, and the operator, whose
     /// token has the digest `operator` and all permissions. `anonymous` applies to callers without
-    /// credentials and, if there is no file, to all others.
+    /// credentials and, without a file, to all others.
     ///
     /// # Errors
     /// Names the file and the invalid entry.

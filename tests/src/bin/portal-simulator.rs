@@ -40,7 +40,7 @@ enum Command {
         #[arg(long, default_value = "https://simulated-portals.example")]
         origin: String,
     },
-    /// Serves the sites under `/{portal}/{country}` until it is told to stop.
+    /// Serves the sites under `/{portal}/{country}` until a signal stops it.
     Serve {
         #[command(flatten)]
         content: Content,
@@ -135,7 +135,8 @@ async fn main() -> Result<()> {
         }
         Command::Serve { content, listen, announce_file, truth, faults, crawl_delay } => {
             let config = Config { listen, faults, crawl_delay, ..content.config()? };
-            // Listening for signals before the announcement: whoever reads it may stop us at once.
+            // Listening for signals before the announcement: a process that reads it may stop us at
+            // once.
             let (mut terminate, mut interrupt) =
                 (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let simulator = Simulator::start(config).await?;

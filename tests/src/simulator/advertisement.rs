@@ -1,4 +1,6 @@
 //! One advertisement: everything a site says about it, before any page is written.
+//!
+//! Sites print only parts of it; `truth` writes what a reader can know.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -21,7 +23,7 @@ pub(crate) enum Employer {
 }
 
 impl Employer {
-    /// The name, where one is told.
+    /// The name, if the advertisement gives one.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Named(name) | Self::Unlinked(name) => Some(name),

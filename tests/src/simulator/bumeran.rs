@@ -1,4 +1,6 @@
 //! Bumeran: one empty shell for every address, and a JSON interface behind it.
+//!
+//! Calls without the header `x-site-id` of the country get 400, as on the real portal.
 
 use chrono::NaiveDate;
 use serde_json::{Value, json};

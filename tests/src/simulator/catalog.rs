@@ -1,4 +1,7 @@
 //! Every advertisement of every site in every wave.
+//!
+//! Generated once, before anything is served: equal configurations give equal catalogues, wave by
+//! wave.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,6 @@
 //! Ages as the portals print them, relative to the simulator's clock.
+//!
+//! The simulator's clock is fixed, and each country counts days by its own offset from UTC.
 
 use chrono::{DateTime, NaiveDate, Timelike, Utc};
 

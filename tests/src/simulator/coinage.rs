@@ -1,4 +1,4 @@
-//! Skill terms that nobody uses: so many of the planted skills are unknown to every lexicon and
+//! Skill terms that nobody uses: enough of the planted skills are unknown to every lexicon and
 //! taxonomy that no figure measured on generated advertisements can pass for accuracy.
 
 use super::rng::Rng;

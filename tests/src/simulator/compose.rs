@@ -1,4 +1,6 @@
 //! Puts an advertisement together from templates.
+//!
+//! Skills and contact data are planted on purpose and noted, so that `truth` can name them.
 
 use super::{
     advertisement::{Employer, Layout, Line, LineKind, PersonalData, PlantedSkill},

@@ -1,4 +1,7 @@
 //! Computrabajo: server-rendered listings and details, the same template in every country.
+//!
+//! Pages carry what misleads a careless reader: similar advertisements, a pane for templates, links
+//! that no visitor sees and robots.txt forbids.
 
 use super::{
     advertisement::{Ad, Employer},
@@ -294,7 +297,7 @@ fn footer(request: &Request<'_>, ad: &Ad) -> String {
     )
 }
 
-/// Other advertisements beside this one: their text belongs to them.
+/// Other advertisements on the page of this one: their text belongs to them.
 fn similar(request: &Request<'_>, ad: &Ad) -> String {
     let visible = request.catalog.visible(request.wave);
     let others =

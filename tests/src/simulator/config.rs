@@ -1,4 +1,6 @@
 //! What to generate and how to serve it.
+//!
+//! Numbers are bounded here, so that no flag makes the simulator run out of memory.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,6 @@
 //! elempleo: server-rendered listings with entity-encoded JSON on every card and a list in JSON-LD.
+//!
+//! Names in JSON-LD hold HTML entities and its place is the country alone, as on the real portal.
 
 use serde_json::json;
 

@@ -1,4 +1,6 @@
 //! What can go wrong on a site, on demand.
+//!
+//! A fault counts the requests it sees, so that it strikes at the same request in every run.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -204,7 +206,7 @@ impl Faults {
         effects
     }
 
-    /// Whether robots.txt of a portal (none: of the whole origin) cannot be had.
+    /// Whether robots.txt of a portal (none: of the whole origin) is unavailable.
     pub(crate) fn robots_unavailable(&self, portal: Option<Portal>) -> bool {
         self.0.iter().any(|(fault, _)| {
             fault.kind == FaultKind::RobotsUnavailable

@@ -1,4 +1,7 @@
 //! Who asked for what and when: the judge of a reader's manners.
+//!
+//! Tests read its figures at `/_simulator/`: pace, concurrency, retries that come too early, and
+//! paths that robots.txt forbids.
 
 use std::{
     collections::{BTreeMap, HashMap},

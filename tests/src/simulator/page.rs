@@ -1,4 +1,7 @@
 //! Requests and answers, the same for all portals.
+//!
+//! Also what portals share: words of a search, pages of a listing, a missing page, a bot guard's
+//! wall.
 
 use chrono::{DateTime, Utc};
 
@@ -37,8 +40,8 @@ impl Request<'_> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Number of the listing's page from the query, from 1; what is no number is 1, as on the real
-    /// sites.
+    /// Number of the listing's page from the query, from 1; any other text counts as 1, as on the
+    /// real sites.
     pub(crate) fn page_number(&self, name: &str) -> usize {
         let number = self.value(name).and_then(|value| value.parse().ok()).unwrap_or(1);
         if self.loops { 1 } else { std::cmp::max(number, 1) }

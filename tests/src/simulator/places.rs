@@ -1,4 +1,6 @@
 //! Countries, cities, invented companies and the way each country writes an advertisement.
+//!
+//! Names of companies are put together from invented words; cities are real, as on the portals.
 
 use super::site::Country;
 

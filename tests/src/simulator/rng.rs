@@ -1,4 +1,7 @@
 //! Repeatable choices.
+//!
+//! Streams are named by what they decide, so that a change in one place leaves all others as they
+//! were.
 
 /// One stream of numbers (SplitMix64: Steele, Lea & Flood 2014); equal parts give an equal stream.
 #[derive(Debug, Clone)]

@@ -1,4 +1,6 @@
 //! The robots.txt of each site, and the judgement of every request by it.
+//!
+//! Forbidden paths follow those of the real portals; patterns match as in RFC 9309.
 
 use super::site::{Portal, Site};
 

@@ -1,4 +1,6 @@
 //! HTTP in front of the sites.
+//!
+//! Faults, the log and robots.txt are handled here; sites answer as if nothing could go wrong.
 
 use std::{
     io,

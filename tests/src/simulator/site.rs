@@ -1,4 +1,6 @@
 //! The sites that the simulator serves.
+//!
+//! A site is a portal in one country; its name, address and clock follow from the two.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,6 @@
 //! Spelling of text inside addresses and pages.
+//!
+//! `comparable` is what tests compare by, since readers may lay out a text differently.
 
 /// How characters outside ASCII are written in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,6 @@
 //! What a reader of the sites should deliver, as JSON Lines.
+//!
+//! Tests of the scraper compare every field with it, and quality figures count against it.
 
 use std::{
     collections::HashMap,

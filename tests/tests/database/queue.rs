@@ -107,8 +107,8 @@ impl Silent {
 
 like_scripted!(Silent);
 
-/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if it is
-/// told to.
+/// A stage whose plan wants an embedding model activated, and loses its task meanwhile if a test
+/// says so.
 struct Activating {
     inner: Arc<Scripted>,
     pool: PgPool,
@@ -225,7 +225,7 @@ async fn heartbeats_keep_leases_and_release_gives_them_back(pool: PgPool) {
     assert_eq!(states(&pool).await, [("ready".to_owned(), 2)]);
 }
 
-/// Its rows are those of whoever took over: a process that sleeps must not keep them.
+/// Its rows belong to the process that took over: a process that sleeps must not keep them.
 #[sqlx::test(migrations = "../migrations")]
 async fn a_transaction_of_a_sleeping_process_is_given_up(pool: PgPool) {
     put(&pool, vec![ad(1)]).await;

@@ -186,7 +186,7 @@ async fn vectors_of_the_wrong_length_are_refused(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(seen, "m");
-    // Another model beside it: the view follows the active one.
+    // A second model: the view follows the active one.
     store::embeddings::activate(&mut connection, &support::model("n", 2)).await.unwrap();
     let left: i64 = sqlx::query_scalar("select count(*) from skill_embeddings")
         .fetch_one(&mut *connection)

@@ -198,11 +198,7 @@ impl Examination {
             Ok(dir) => dir,
             Err(error) => return vec![Check::failed("programs", &error, "set OBSERVATORY_BIN_DIR")],
         };
-        let look = |name: &str| match binaries::find(&dir, name).and_then(|path| binaries::version(&path)) {
-            Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
-            Err(error) => Check::failed(name, &error, "rebuild it"),
-        };
-        [binaries::INFERENCE, binaries::PIPELINE].map(look).to_vec()
+        [binaries::INFERENCE, binaries::PIPELINE].map(|name| program_check(&dir, name)).to_vec()
     }
 
     fn search(&self) -> anyhow::Result<Search> {
@@ -362,25 +358,32 @@ impl Examination {
 
     /// Finds incomplete files that a crash left behind; they only take up space.
     fn stale(&self) -> Option<Check> {
-        let half_made = |dir: &Path| -> Vec<String> {
-            fs::read_dir(dir)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter(|entry| {
-                    let name = entry.file_name().to_string_lossy().into_owned();
-                    [".unpacking-", ".making-postgres-", ".password-", ".writing-"]
-                        .iter()
-                        .any(|prefix| name.starts_with(prefix))
-                })
-                .map(|entry| entry.path().display().to_string())
-                .collect()
-        };
         let mut stale = half_made(self.data.root());
         stale.extend(half_made(&self.data.postgres_dist()));
         (!stale.is_empty()).then(|| {
             Check::problem("stale files", stale.join(", "), "delete them, unless `observatory up` is running")
         })
+    }
+}
+
+/// Files in a directory whose names begin as those of unfinished work.
+fn half_made(dir: &Path) -> Vec<String> {
+    const PREFIXES: [&str; 4] = [".unpacking-", ".making-postgres-", ".password-", ".writing-"];
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            found.push(entry.path().display().to_string());
+        }
+    }
+    found
+}
+
+/// Looks for a program of the stack and asks for its version.
+fn program_check(dir: &Path, name: &str) -> Check {
+    match binaries::find(dir, name).and_then(|path| binaries::version(&path)) {
+        Ok(version) => Check::ok(name, format!("{version} in {}", dir.display()).trim()),
+        Err(error) => Check::failed(name, &error, "rebuild it"),
     }
 }
 
@@ -404,19 +407,21 @@ fn enough(name: &str, free: u64, least: u64, hint: &str) -> Check {
     if free >= least { Check::ok(name, found) } else { Check::problem(name, found, hint) }
 }
 
+fn subdirs(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_dir()).collect()
+}
+
 /// Finds the directories of the store that contain a model, by their path below it.
 fn model_names(store: &Path) -> Vec<String> {
-    let subdirs = |dir: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        entries.filter(|path| path.is_dir()).collect()
-    };
     let mut level = subdirs(store);
     let mut names = Vec::new();
     for _ in 0..3 {
         let (models, rest): (Vec<_>, Vec<_>) =
             level.into_iter().partition(|dir| models::looks_like_model(dir));
-        let below = |dir: &PathBuf| Some(dir.strip_prefix(store).ok()?.display().to_string());
-        names.extend(models.iter().filter_map(below));
+        for model in &models {
+            names.extend(model.strip_prefix(store).ok().map(|name| name.display().to_string()));
+        }
         level = rest.iter().flat_map(|dir| subdirs(dir)).collect();
     }
     names.sort();

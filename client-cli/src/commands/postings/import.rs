@@ -158,10 +158,10 @@ fn summary_json(file: &FileSummary) -> Value {
 
 /// Renders a posting, one field per line.
 fn preview(posting: &Value) -> String {
-    let fields = posting.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    let line = |(name, value): (&String, &Value)| {
+    let mut lines = String::new();
+    for (name, value) in posting.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{name}: {}\n", cut(&text.replace('\n', " ⏎ "), 200))
-    };
-    fields.map(line).collect()
+        lines += &format!("{name}: {}\n", cut(&text.replace('\n', " ⏎ "), 200));
+    }
+    lines
 }

@@ -130,7 +130,7 @@ impl Cluster {
         ConnectionUrl::embedded(port, DATABASE, &self.password, DATABASE)
     }
 
-    /// The server that runs on the cluster now, whoever started it.
+    /// The server that runs on the cluster now, even if another process started it.
     pub fn postmaster(&self) -> Option<ProcessId> {
         postmaster_of(&self.config.dir)
     }

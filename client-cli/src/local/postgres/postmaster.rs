@@ -1,7 +1,7 @@
 //! A running PostgreSQL server: readiness, shutdown, and the processes of a cluster.
 //!
-//! Processes are recognised by their working directory, so that a server is found and ended whoever
-//! started it.
+//! Processes are recognised by their working directory, so that a server is found and ended
+//! even if another process started it.
 
 use std::fs;
 use std::net::SocketAddr;

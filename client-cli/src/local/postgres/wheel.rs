@@ -88,17 +88,18 @@ pub(crate) fn wheel_files(dir: &Path, pin: &Pin) -> Vec<PathBuf> {
     files
 }
 
+fn sha256(file: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(file)?, &mut hasher)?;
+    Ok(hex::encode(hasher.finalize()))
+}
+
 /// Checks that the SHA-256 of the file is pinned, and returns it.
 ///
 /// # Errors
 /// If the file cannot be read, or its checksum is not pinned.
 pub(crate) fn verify(wheel: &Path, pin: &Pin) -> anyhow::Result<String> {
-    let hash = || -> io::Result<String> {
-        let mut hasher = Sha256::new();
-        io::copy(&mut File::open(wheel)?, &mut hasher)?;
-        Ok(hex::encode(hasher.finalize()))
-    };
-    let sum = hash().with_context(|| format!("cannot read {}", wheel.display()))?;
+    let sum = sha256(wheel).with_context(|| format!("cannot read {}", wheel.display()))?;
     if !pin.sha256.contains(&sum) {
         return Err(Hinted::error(
             format!(

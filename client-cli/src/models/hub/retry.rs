@@ -51,7 +51,7 @@ impl Retries {
         Self { policy, failed: 0 }
     }
 
-    /// Starts counting anew, because the last attempt made progress.
+    /// Starts counting from zero again, because the last attempt made progress.
     pub(in crate::models) fn reset(&mut self) {
         self.failed = 0;
     }

@@ -105,19 +105,25 @@ impl DoubleArray {
         self.free.extend(from..from + REACH);
     }
 
+    /// True if a base position is unused and the positions of all children from it are free.
+    fn fits(&self, base: usize, children: &[u8]) -> bool {
+        !self.bases.contains(&base)
+            && children.iter().all(|byte| self.free.contains(&(base ^ usize::from(*byte))))
+    }
+
     /// Finds a base position for which the positions of all children are free.
     fn base(&mut self, node: &Node) -> usize {
         let value = node.value.map(|_| 0_u8);
         let bytes: Vec<u8> = value.into_iter().chain(node.children.keys().copied()).collect();
         let Some(first) = bytes.first() else { return 0 };
         loop {
-            let fits = |base: &usize| {
-                !self.bases.contains(base)
-                    && bytes.iter().all(|byte| self.free.contains(&(base ^ usize::from(*byte))))
-            };
             // First fit: slower than keeping a list of candidates, but the map is compiled only
             // once.
-            let found = self.free.iter().map(|place| place ^ usize::from(*first)).find(fits);
+            let found = self
+                .free
+                .iter()
+                .map(|place| place ^ usize::from(*first))
+                .find(|base| self.fits(*base, &bytes));
             if let Some(base) = found {
                 return base;
             }

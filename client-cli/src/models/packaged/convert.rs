@@ -71,12 +71,16 @@ fn tokenizer_config(container: &Container<'_>) -> Value {
 }
 
 fn modules() -> Value {
-    let part = |index: usize, path: &str, kind: &str| {
-        let name = index.to_string();
-        let kind = format!("sentence_transformers.models.{kind}");
-        json!({ "idx": index, "name": name, "path": path, "type": kind })
-    };
-    json!([part(0, "", "Transformer"), part(1, "1_Pooling", "Pooling"), part(2, "2_Normalize", "Normalize")])
+    json!([
+        module(0, "", "Transformer"),
+        module(1, "1_Pooling", "Pooling"),
+        module(2, "2_Normalize", "Normalize")
+    ])
+}
+
+fn module(index: usize, path: &str, kind: &str) -> Value {
+    let kind = format!("sentence_transformers.models.{kind}");
+    json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
 }
 
 fn pooling(container: &Container<'_>) -> Value {
@@ -171,15 +175,20 @@ struct Tensor {
     stored: Stored,
 }
 
+fn tensor(published: String, packaged: String, shape: &[usize], stored: Stored) -> Tensor {
+    Tensor { published, packaged, shape: shape.to_vec(), stored }
+}
+
+/// Weight and bias of a layer norm.
+fn norm(published: &str, packaged: &str, hidden: usize) -> [Tensor; 2] {
+    [("weight", "w"), ("bias", "b")].map(|(name, short)| {
+        tensor(format!("{published}.{name}"), format!("{packaged}.{short}"), &[hidden], Stored::F32)
+    })
+}
+
 fn tensors(container: &Container<'_>) -> Vec<Tensor> {
     let sizes = container.sizes;
     let (hidden, wide) = (sizes.hidden, sizes.feed_forward);
-    let tensor = |published: String, packaged: String, shape: &[usize], stored| Tensor {
-        published,
-        packaged,
-        shape: shape.to_vec(),
-        stored,
-    };
     let mut all = Vec::new();
     let tables = [
         ("word_embeddings", "emb.word", sizes.vocabulary, Stored::Q4),
@@ -190,12 +199,7 @@ fn tensors(container: &Container<'_>) -> Vec<Tensor> {
         let published = format!("embeddings.{published}.weight");
         all.push(tensor(published, packaged.to_owned(), &[rows, hidden], stored));
     }
-    let norm = |published: String, packaged: String| {
-        [("weight", "w"), ("bias", "b")].map(|(name, short)| {
-            tensor(format!("{published}.{name}"), format!("{packaged}.{short}"), &[hidden], Stored::F32)
-        })
-    };
-    all.extend(norm("embeddings.LayerNorm".to_owned(), "emb.ln".to_owned()));
+    all.extend(norm("embeddings.LayerNorm", "emb.ln", hidden));
     for layer in 0..sizes.layers {
         let (published, packaged) = (format!("encoder.layer.{layer}"), format!("l{layer}"));
         let products = [
@@ -211,8 +215,12 @@ fn tensors(container: &Container<'_>) -> Vec<Tensor> {
             all.push(tensor(format!("{name}.weight"), format!("{short}.w"), &[rows, columns], Stored::Q4));
             all.push(tensor(format!("{name}.bias"), format!("{short}.b"), &[rows], Stored::F32));
         }
-        all.extend(norm(format!("{published}.attention.output.LayerNorm"), format!("{packaged}.aln")));
-        all.extend(norm(format!("{published}.output.LayerNorm"), format!("{packaged}.oln")));
+        all.extend(norm(
+            &format!("{published}.attention.output.LayerNorm"),
+            &format!("{packaged}.aln"),
+            hidden,
+        ));
+        all.extend(norm(&format!("{published}.output.LayerNorm"), &format!("{packaged}.oln"), hidden));
     }
     all
 }

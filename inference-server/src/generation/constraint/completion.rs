@@ -51,8 +51,7 @@ pub(super) struct ClosingTokens {
 
 impl ClosingTokens {
     pub(super) fn new(trie: &TokTrie) -> Self {
-        let token = |text: &str| trie.token_id(text.as_bytes());
-        let group = |texts: &[&str]| -> Vec<u32> { texts.iter().filter_map(|text| token(text)).collect() };
+        let group = |texts: &[&str]| group_of(trie, texts);
         let brackets = longest_first(trie, made_of(trie, b"}]"));
         let in_string =
             vec![string_ends(trie), group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
@@ -64,7 +63,6 @@ impl ClosingTokens {
         let marks = (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"}]\"[{".contains(byte));
         outside.extend(marks.map(|byte| trie.token_id(&[byte]).into_iter().collect()));
         outside_leaving.extend(outside[1..].iter().cloned());
-        let length = |id| if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 };
         Self {
             logits: trie.vocab_size(),
             eos: trie.eos_token(),
@@ -72,8 +70,8 @@ impl ClosingTokens {
             in_string,
             outside,
             outside_leaving,
-            probes: [token("}"), token("a")].into_iter().flatten().collect(),
-            lengths: (0..trie.vocab_size() as u32).map(length).collect(),
+            probes: group(&["}", "a"]),
+            lengths: (0..trie.vocab_size() as u32).map(|id| plain_length(trie, id)).collect(),
         }
     }
 
@@ -83,24 +81,37 @@ impl ClosingTokens {
     }
 }
 
+/// The tokens that are these texts, as far as the vocabulary has them.
+fn group_of(trie: &TokTrie, texts: &[&str]) -> Vec<u32> {
+    texts.iter().filter_map(|text| trie.token_id(text.as_bytes())).collect()
+}
+
+/// Bytes of a token, at most 255; 0 for a special token.
+fn plain_length(trie: &TokTrie, id: u32) -> u8 {
+    if trie.is_special_token(id) { 0 } else { trie.token_len(id).min(255) as u8 }
+}
+
 /// Tokens of at most [`MAX_CLOSING_BYTES`] that consist of these bytes only.
 fn made_of(trie: &TokTrie, allowed: &[u8]) -> Vec<u32> {
-    let is_made_of = |id: &u32| {
-        let bytes = trie.token(*id);
-        !bytes.is_empty()
-            && bytes.len() <= MAX_CLOSING_BYTES
-            && bytes.iter().all(|byte| allowed.contains(byte))
-    };
-    (0..trie.vocab_size() as u32).filter(is_made_of).collect()
+    let mut ids = Vec::new();
+    for id in 0..trie.vocab_size() as u32 {
+        let bytes = trie.token(id);
+        let fits = (1..=MAX_CLOSING_BYTES).contains(&bytes.len());
+        if fits && bytes.iter().all(|byte| allowed.contains(byte)) {
+            ids.push(id);
+        }
+    }
+    ids
 }
 
 /// Tokens that close a JSON string, and brackets behind it.
 fn string_ends(trie: &TokTrie) -> Vec<u32> {
-    let ends_string = |id: &u32| {
+    let mut ids = made_of(trie, b"\"}]");
+    ids.retain(|id| {
         let bytes = trie.token(*id);
         bytes.first() == Some(&b'"') && bytes.iter().filter(|byte| **byte == b'"').count() == 1
-    };
-    longest_first(trie, made_of(trie, b"\"}]").into_iter().filter(ends_string).collect())
+    });
+    longest_first(trie, ids)
 }
 
 fn longest_first(trie: &TokTrie, mut ids: Vec<u32>) -> Vec<u32> {
@@ -129,14 +140,18 @@ impl Context<'_> {
     /// completion, whose end may still close the text. Finds none once the work of the sequence is
     /// exhausted.
     pub(super) fn find(self, parser: &Parser, previous: &[u32], remaining: usize) -> Option<Vec<u32>> {
-        let search = |outside, width, steps| {
-            Search { context: self, outside, previous, width, best: None, room: remaining }
-                .run(parser.clone(), steps)
-        };
         // From cheap to thorough.
-        search(&self.tokens.outside, 1, MAX_STEPS)
-            .or_else(|| search(&self.tokens.outside_leaving, 1, MAX_STEPS))
-            .or_else(|| search(&self.tokens.outside, BEAM_WIDTH, BEAM_STEPS))
+        for (outside, width, steps) in [
+            (&self.tokens.outside, 1, MAX_STEPS),
+            (&self.tokens.outside_leaving, 1, MAX_STEPS),
+            (&self.tokens.outside, BEAM_WIDTH, BEAM_STEPS),
+        ] {
+            let search = Search { context: self, outside, previous, width, best: None, room: remaining };
+            if let Some(found) = search.run(parser.clone(), steps) {
+                return Some(found);
+            }
+        }
+        None
     }
 }
 

@@ -1,3 +1,7 @@
+//! Every error as a gRPC status: code, reason, metadata, retry hint and field at fault.
+//!
+//! Clients decide by these, so a change here is a change of the contract.
+
 use std::time::Duration;
 
 use super::*;

@@ -6,7 +6,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Longest value that a message repeats, in characters.
+/// Longest value that a message repeats, in characters: it leaves room for the rest on a line.
 const LONGEST: usize = 60;
 
 /// Keys that change no answer: who asks, and what a service may keep or charge.
@@ -22,7 +22,7 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "request_id",
 ];
 
-/// What is wrong with a request.
+/// A fault of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     /// The field, by its path.
@@ -38,7 +38,12 @@ impl Fault {
         Self { param: Some(param.to_owned()), message, code: "invalid_value" }
     }
 
-    /// What this server does not do.
+    /// A body that is not a JSON object.
+    fn body(message: String) -> Self {
+        Self { param: None, message, code: "invalid_json" }
+    }
+
+    /// A field that asks for something this server does not support.
     pub(super) fn unsupported(param: &str, message: String) -> Self {
         Self { param: Some(param.to_owned()), message, code: "unsupported" }
     }
@@ -53,7 +58,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Whether a value asks for something.
+/// True if a value asks for something.
 fn asks(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -67,26 +72,27 @@ fn asks(value: &Value) -> bool {
 /// The fields of an object that have not been read yet.
 #[derive(Debug)]
 pub(super) struct Fields {
-    /// Where the object stands, for messages; empty for the request itself.
+    /// Path of the object, for messages; empty for the request itself.
     path: String,
     map: Map<String, Value>,
 }
 
 impl Fields {
-    /// Those of a request.
+    /// The fields of a request body.
     ///
     /// # Errors
     /// If the body is not a JSON object.
     pub(super) fn read(body: &[u8]) -> Result<Self, Fault> {
-        let fault = |message: String| Fault { param: None, message, code: "invalid_json" };
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self { path: String::new(), map }),
-            Ok(other) => Err(fault(format!("invalid body `{}`: expected a JSON object", shown(&other)))),
-            Err(error) => Err(fault(error.to_string())),
+            Ok(other) => {
+                Err(Fault::body(format!("invalid body `{}`: expected a JSON object", shown(&other))))
+            }
+            Err(error) => Err(Fault::body(error.to_string())),
         }
     }
 
-    /// Those of a value in a request.
+    /// The fields of a nested value.
     ///
     /// # Errors
     /// If it is no object.
@@ -119,6 +125,7 @@ impl Fields {
         let Some(value) = self.value(name) else { return Ok(None) };
         match T::deserialize(&value) {
             Ok(read) => Ok(Some(read)),
+            // serde's message names types of Rust; ours says what the API expects.
             Err(_) => Err(Fault::invalid(&self.path(name), &value, expected)),
         }
     }
@@ -136,7 +143,7 @@ impl Fields {
         })
     }
 
-    /// Whether a field says yes; no where it is left out or `null`.
+    /// A flag: false if it is omitted or `null`.
     ///
     /// # Errors
     /// If it is neither yes nor no.
@@ -150,14 +157,14 @@ impl Fields {
     /// # Errors
     /// Names the first such field.
     pub(super) fn end(self, known: &str) -> Result<(), Fault> {
-        let without_effect = |key: &String| self.path.is_empty() && WITHOUT_EFFECT.contains(&key.as_str());
-        match self.map.iter().find(|(key, value)| asks(value) && !without_effect(key)) {
-            None => Ok(()),
-            Some((key, _)) => {
+        for (key, value) in &self.map {
+            let is_ignored = self.path.is_empty() && WITHOUT_EFFECT.contains(&key.as_str());
+            if asks(value) && !is_ignored {
                 let path = self.path(key);
-                Err(Fault::unsupported(&path, format!("{path} is not served here; {known}")))
+                return Err(Fault::unsupported(&path, format!("{path} is not served here; {known}")));
             }
         }
+        Ok(())
     }
 }
 

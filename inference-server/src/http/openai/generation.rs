@@ -30,10 +30,11 @@ use crate::service::generate::{Generation, PromptInput};
 
 /// Sequences of one request: prompts times `n`. OpenAI's API bounds `n` by 128.
 const MOST_CHOICES: usize = 128;
-/// Events in flight to a caller who reads slowly; the engine does not wait for it.
+/// Events in flight to a caller who reads slowly; the engine does not wait for it (as in
+/// `grpc::generation`).
 const WAITING_LINES: usize = 16;
 
-/// What all chunks of an answer have in common.
+/// Fields that all chunks of an answer share.
 struct Head {
     form: Form,
     id: String,
@@ -47,7 +48,7 @@ struct Head {
 }
 
 impl Head {
-    /// Whether a choice is the first of its prompt, whose tokens count once.
+    /// True for the first choice of a prompt, whose tokens count once.
     fn counts(&self, index: usize) -> bool {
         index.is_multiple_of(self.n)
     }
@@ -87,7 +88,7 @@ pub(super) async fn completions(
     generate(&service, client, request.common, asked).await
 }
 
-/// What the two paths do not have in common.
+/// The prompts of a request, in the form that differs between the two paths.
 struct Prompts {
     form: Form,
     prompts: Vec<PromptInput>,
@@ -242,25 +243,33 @@ impl Head {
     /// In the form of the path.
     fn token_logprobs(&self, sampled: &[Sampled]) -> Value {
         let Ok(generator) = self.model.generator() else { return Value::Null };
-        let one = |(id, logprob): (u32, f32)| json!({"token": token(generator, id), "logprob": logprob, "bytes": generator.token_bytes(id)});
         if self.form == Form::Chat {
-            let entry = |sampled: &Sampled| {
-                let mut entry = one((sampled.id, sampled.logprob));
-                entry["top_logprobs"] = sampled.top.iter().copied().map(one).collect();
-                entry
-            };
-            return json!({"content": sampled.iter().map(entry).collect::<Vec<Value>>()});
+            let mut content = Vec::with_capacity(sampled.len());
+            for sampled in sampled {
+                let mut entry = chat_logprob(generator, sampled.id, sampled.logprob);
+                let top = sampled.top.iter().map(|(id, logprob)| chat_logprob(generator, *id, *logprob));
+                entry["top_logprobs"] = top.collect();
+                content.push(entry);
+            }
+            return json!({"content": content});
         }
-        let top = |sampled: &Sampled| {
-            let pairs = sampled.top.iter().map(|(id, logprob)| (token(generator, *id), json!(logprob)));
-            Value::Object(pairs.collect())
-        };
         json!({
             "tokens": sampled.iter().map(|sampled| token(generator, sampled.id)).collect::<Vec<_>>(),
             "token_logprobs": sampled.iter().map(|sampled| sampled.logprob).collect::<Vec<_>>(),
-            "top_logprobs": sampled.iter().map(top).collect::<Vec<_>>(),
+            "top_logprobs": sampled.iter().map(|sampled| top_logprobs(generator, sampled)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// A token with its log probability in the form of a chat.
+fn chat_logprob(generator: &Generator, id: u32, logprob: f32) -> Value {
+    json!({"token": token(generator, id), "logprob": logprob, "bytes": generator.token_bytes(id)})
+}
+
+/// The likeliest tokens in the form of a completion.
+fn top_logprobs(generator: &Generator, sampled: &Sampled) -> Value {
+    let pairs = sampled.top.iter().map(|(id, logprob)| (token(generator, *id), json!(logprob)));
+    Value::Object(pairs.collect())
 }
 
 /// A token as text; one that is a part of a character as its bytes, as OpenAI's API writes it.
@@ -348,7 +357,7 @@ async fn send_events(
     let _ = sender.send("data: [DONE]\n\n".to_owned()).await;
 }
 
-/// Whether the caller is still there.
+/// Sends an event; false once the caller has gone.
 async fn send(sender: &mpsc::Sender<String>, value: &Value) -> bool {
     sender.send(format!("data: {value}\n\n")).await.is_ok()
 }

@@ -17,7 +17,7 @@ use crate::scheduler::batcher::Priority;
 use crate::service::ModelRef;
 use crate::service::generate::GenerateSettings;
 
-/// What both paths take.
+/// Fields that both paths accept.
 #[derive(Debug, Default)]
 pub(super) struct Common {
     model: String,
@@ -109,18 +109,21 @@ fn tokens(fields: &mut Fields, name: &str) -> Result<Option<u32>, Fault> {
 fn logit_bias(fields: &mut Fields) -> Result<HashMap<u32, f32>, Fault> {
     let biases: Option<BTreeMap<String, f32>> =
         fields.optional("logit_bias", "token ids with a number each")?;
-    let bias = |(id, bias): (String, f32)| match id.parse() {
-        Ok(id) => Ok((id, bias)),
-        Err(_) => Err(Fault::invalid("logit_bias", &json!(id), "token ids")),
-    };
-    biases.into_iter().flatten().map(bias).collect()
+    let mut by_id = HashMap::new();
+    for (id, bias) in biases.into_iter().flatten() {
+        let Ok(parsed) = id.parse() else {
+            return Err(Fault::invalid("logit_bias", &json!(id), "token ids"));
+        };
+        by_id.insert(parsed, bias);
+    }
+    Ok(by_id)
 }
 
 fn include_usage(fields: &mut Fields) -> Result<bool, Fault> {
     let Some(options) = fields.value("stream_options") else { return Ok(false) };
     let mut options = Fields::of("stream_options", options)?;
     let include = options.flag("include_usage")?;
-    // Padding against whoever measures the length of encrypted pieces.
+    // Padding that hides the length of encrypted pieces from an observer; it changes no token.
     options.value("include_obfuscation");
     options.end("there is include_usage").map(|()| include)
 }
@@ -161,7 +164,7 @@ impl ChatRequest {
         let asked = fields.flag("logprobs")?;
         let top: Option<u32> = fields.optional("top_logprobs", WHOLE)?;
         if let Some(top) = top.filter(|top| *top > 0 && !asked) {
-            return Err(Fault::invalid("top_logprobs", &json!(top), "logprobs to be true beside it"));
+            return Err(Fault::invalid("top_logprobs", &json!(top), "logprobs to be true as well"));
         }
         check_tools(&mut fields)?;
         let request = Self {
@@ -248,7 +251,7 @@ impl CompletionRequest {
     }
 }
 
-/// What sets the answers of the two paths apart.
+/// The path of a request, by which answers differ in form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Chat,

@@ -93,7 +93,7 @@ pub(super) async fn rerank(
     }
 }
 
-/// How near each document is, in their order.
+/// Scores of the documents, in their order.
 struct Scored {
     scores: Vec<f32>,
     model: String,
@@ -106,18 +106,19 @@ impl Scored {
         let mut order: Vec<(usize, f32)> = self.scores.iter().copied().enumerate().collect();
         order.sort_by(|(_, a), (_, b)| b.partial_cmp(a).unwrap_or(Ordering::Equal));
         order.truncate(asked.top_n);
-        let result = |(index, score): (usize, f32)| {
+        let mut results = Vec::with_capacity(order.len());
+        for (index, score) in order {
             let mut result = json!({"index": index, "relevance_score": score});
             if asked.return_documents {
                 result["document"] = json!({"text": asked.documents[index]});
             }
-            result
-        };
+            results.push(result);
+        }
         json!({
             "id": format!("rerank-{}", Uuid::new_v4().simple()),
             "object": "list",
             "model": self.model,
-            "results": order.into_iter().map(result).collect::<Vec<Value>>(),
+            "results": results,
             "usage": {"prompt_tokens": self.tokens, "total_tokens": self.tokens},
         })
     }

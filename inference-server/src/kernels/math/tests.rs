@@ -1,4 +1,6 @@
 //! exp, erf and the activations against f64, on every instruction set of the machine.
+//!
+//! The references are computed in f64; each test states the greatest error it allows.
 
 use super::*;
 use crate::kernels::isa::{Isa, by_isa};

@@ -1,4 +1,6 @@
 //! Paged attention against a softmax in f64, and the same bits in any company.
+//!
+//! The test of invariance cuts a text at random and places its blocks anywhere in the cache.
 
 use proptest::prelude::*;
 
@@ -95,15 +97,15 @@ proptest! {
     #[test]
     fn contexts_are_the_same_bits_in_any_company(
         length in 1usize..120, cuts in prop::collection::vec(1usize..40, 1..8),
-        beside in 1usize..50, window in prop::option::of(1usize..60), threads in 1usize..4
+        company in 1usize..50, window in prop::option::of(1usize..60), threads in 1usize..4
     ) {
         let shape = AttentionShape { kv_heads: 2, group: 3, size: 32 };
         let params = AttentionParams { scale: 0.2, window };
-        let (text, other) = (text(shape, length, 1), text(shape, beside, 2));
+        let (text, other) = (text(shape, length, 1), text(shape, company, 2));
         let mut cache = LayerKvCache::new(shape, params);
         cache.reserve(16);
         let (first, mut next) = (store(shape, &text, &mut cache, &mut 4), 16);
-        let beside_blocks = store(shape, &other, &mut cache, &mut next);
+        let other_blocks = store(shape, &other, &mut cache, &mut next);
         let again = store(shape, &text, &mut cache, &mut next);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in Isa::available() {
@@ -114,17 +116,17 @@ proptest! {
             while start < length {
                 let count = (*cuts.next().unwrap()).min(length - start);
                 let width = text.width();
-                let rows: Vec<f32> = (0..beside).flat_map(|row| other.row(row))
+                let rows: Vec<f32> = (0..company).flat_map(|row| other.row(row))
                     .chain((start..start + count).flat_map(|row| text.row(row))).copied().collect();
                 let batch = Matrix::from_rows(&rows, width);
                 let pieces = [
-                    Piece { rows: 0..beside, start: 0, blocks: &beside_blocks },
-                    Piece { rows: beside..beside + count, start, blocks: &again },
+                    Piece { rows: 0..company, start: 0, blocks: &other_blocks },
+                    Piece { rows: company..company + count, start, blocks: &again },
                 ];
                 let mut out = Matrix::default();
                 pool.install(|| attend(isa, &batch, &pieces, &cache, &mut out));
                 for row in 0..count {
-                    prop_assert_eq!(out.row(beside + row), whole.row(start + row));
+                    prop_assert_eq!(out.row(company + row), whole.row(start + row));
                 }
                 start += count;
             }

@@ -160,8 +160,8 @@ impl SentenceTransformersConfig {
     /// If a file is malformed or asks for what this server does not compute.
     pub(crate) fn read(dir: &Path, name: &str, hidden_size: usize) -> Result<Self> {
         let listed: Option<Vec<ModuleEntry>> = read_optional(dir, "modules.json")?;
-        let is_pooling = |module: &&ModuleEntry| short_kind(&module.kind) == "Pooling";
-        let pooling_dir = listed.iter().flatten().find(is_pooling).map(folder).transpose()?;
+        let pooling = listed.iter().flatten().find(|module| short_kind(&module.kind) == "Pooling");
+        let pooling_dir = pooling.map(folder).transpose()?;
         let pooling_dir = pooling_dir.unwrap_or_else(|| "1_Pooling".to_owned());
         let pooling = read_optional::<PoolingConfig>(dir, &format!("{pooling_dir}/config.json"))?
             .map(|config| pooling_of(&config, hidden_size))

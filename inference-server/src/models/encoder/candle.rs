@@ -57,8 +57,10 @@ impl CandleEncoder {
         } else {
             let shape = [config.type_vocab_size, hidden];
             let types = weights.encoder("embeddings.token_type_embeddings.weight", &shape)?;
-            let of_type = |kind: usize| positions.broadcast_add(&types.narrow(0, kind, 1)?);
-            let kinds = (0..config.type_vocab_size.min(2)).map(of_type).collect::<Result<Vec<_>>>()?;
+            let mut kinds = Vec::new();
+            for kind in 0..config.type_vocab_size.min(2) {
+                kinds.push(positions.broadcast_add(&types.narrow(0, kind, 1)?)?);
+            }
             Tensor::cat(&kinds, 0)?
         };
         let norm = layer_norm(weights, "embeddings.LayerNorm", config)?;
@@ -82,11 +84,13 @@ impl CandleEncoder {
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().map(|id| id & !SECOND_TEXT)).collect();
         let count = ids.len();
         // Ids of models with one token type never have the bit, so they take the first copy.
-        let position = |(index, id): (usize, &u32)| {
-            let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
-            (copy + self.first_position + index) as u32
-        };
-        let positions: Vec<u32> = rows.iter().flat_map(|row| row.iter().enumerate().map(position)).collect();
+        let mut positions = Vec::with_capacity(count);
+        for row in rows {
+            for (index, id) in row.iter().enumerate() {
+                let copy = if id & SECOND_TEXT == 0 { 0 } else { self.second_text };
+                positions.push((copy + self.first_position + index) as u32);
+            }
+        }
         let tokens = self.token_embeddings.index_select(&Tensor::from_vec(ids, count, &self.device)?, 0)?;
         let positions = self.positions.index_select(&Tensor::from_vec(positions, count, &self.device)?, 0)?;
         let mut hidden = self.norm.forward(&(tokens + positions)?)?;
@@ -99,8 +103,7 @@ impl CandleEncoder {
 
 impl Backbone for CandleEncoder {
     fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
-        let forward = || in_length_order(rows, |rows| self.sorted(rows));
-        self.device.with_context(forward).map_err(compute_error)
+        self.device.with_context(|| in_length_order(rows, |rows| self.sorted(rows))).map_err(compute_error)
     }
 }
 
@@ -195,9 +198,12 @@ pub(crate) fn attention(
 /// Mask of a window, queries × keys: 0 inside, minus infinity outside.
 fn band(queries: Range<usize>, keys: Range<usize>, window: usize, device: &Device) -> Result<Tensor> {
     let shape = (queries.len(), keys.len());
-    let value =
-        |query: usize, key: usize| if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY };
-    let values = queries.flat_map(|query| keys.clone().map(move |key| value(query, key))).collect();
+    let mut values = Vec::with_capacity(queries.len() * keys.len());
+    for query in queries {
+        for key in keys.clone() {
+            values.push(if query.abs_diff(key) <= window { 0.0 } else { f32::NEG_INFINITY });
+        }
+    }
     Tensor::from_vec(values, shape, device)
 }
 

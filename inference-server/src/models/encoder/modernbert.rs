@@ -75,8 +75,7 @@ impl ModernBertEncoder {
 
 impl Backbone for ModernBertEncoder {
     fn hidden(&self, rows: &[&[u32]]) -> std::result::Result<Tensor, ComputeError> {
-        let forward = || in_length_order(rows, |rows| self.sorted(rows));
-        self.device.with_context(forward).map_err(compute_error)
+        self.device.with_context(|| in_length_order(rows, |rows| self.sorted(rows))).map_err(compute_error)
     }
 }
 

@@ -192,8 +192,11 @@ fn read_array(reader: &mut Reader<'_>) -> Result<Array> {
         8 => Array::Strings((0..count).map(|_| reader.string()).collect::<Result<_>>()?),
         6 | 12 => Array::Floats((0..count).map(|_| reader.float(kind)).collect::<Result<_>>()?),
         _ => {
-            let mut integer = || Ok(i64::try_from(reader.integer(kind)?)?);
-            Array::Integers((0..count).map(|_| integer()).collect::<Result<_>>()?)
+            let mut integers = Vec::new();
+            for _ in 0..count {
+                integers.push(i64::try_from(reader.integer(kind)?)?);
+            }
+            Array::Integers(integers)
         }
     })
 }

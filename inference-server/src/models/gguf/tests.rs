@@ -1,3 +1,7 @@
+//! GGUF files: metadata, tensors, dimensions by architecture, and files that lie or end early.
+//!
+//! Valid files are written by candle; broken ones are put together byte by byte.
+
 mod vocabulary;
 
 use std::io::Write as _;

@@ -221,15 +221,15 @@ impl<'a> Vocabulary<'a> {
         let pre_tokenizer = self.pre_tokenizer()?;
         let merges = self.file.typed(MERGES, "an array of strings", Value::strings)?;
         let merges = merges.with_context(|| format!("missing key {MERGES}"))?;
-        let pair = |merge: &String| {
+        let mut pairs = Merges::with_capacity(merges.len());
+        for merge in merges {
             // The first token of a pair may itself begin with a space.
             let at = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ').map(|(at, _)| at);
             let at = at.with_context(|| format!("{MERGES} has {merge:?}, which is not a pair"))?;
-            Ok((merge[..at].to_owned(), merge[at + 1..].to_owned()))
-        };
-        let merges = merges.iter().map(pair).collect::<Result<Merges>>()?;
+            pairs.push((merge[..at].to_owned(), merge[at + 1..].to_owned()));
+        }
         let model = BPE::builder()
-            .vocab_and_merges(self.ids()?, merges)
+            .vocab_and_merges(self.ids()?, pairs)
             .ignore_merges(pre_tokenizer.ignore_merges)
             .build()
             .map_err(build_error)?;
@@ -310,31 +310,29 @@ impl<'a> Vocabulary<'a> {
         Ok(found.into_iter().map(|(_, _, (left, right))| (left.to_owned(), right.to_owned())).collect())
     }
 
+    /// The token at an edge of a text and its id, if the flag asks for it.
+    fn edge_token(&self, flag: &str, default: bool, role: &str) -> Result<Option<Edge>> {
+        if !self.file.flag(flag, default)? {
+            return Ok(None);
+        }
+        let id = self.file.special_id(role)?;
+        let id =
+            id.with_context(|| format!("missing key tokenizer.ggml.{role}_token_id, which {flag} needs"))?;
+        Ok(Some((self.tokens[id as usize].clone(), id)))
+    }
+
     /// Adds the tokens around a text; `None` if there are none.
     fn post_processor(&self, add_bos: bool) -> Result<Option<TemplateProcessing>> {
-        let token = |flag: &str, default: bool, role: &str| -> Result<Option<(String, u32)>> {
-            if !self.file.flag(flag, default)? {
-                return Ok(None);
-            }
-            let id = self.file.special_id(role)?;
-            let id = id
-                .with_context(|| format!("missing key tokenizer.ggml.{role}_token_id, which {flag} needs"))?;
-            Ok(Some((self.tokens[id as usize].clone(), id)))
-        };
         // Only a flag in the file insists on a token, not a default.
         let has_bos = self.file.value("tokenizer.ggml.bos_token_id").is_some();
-        let first = token("add_bos_token", add_bos && has_bos, "bos")?;
-        let last = token("add_eos_token", false, "eos")?;
+        let first = self.edge_token("add_bos_token", add_bos && has_bos, "bos")?;
+        let last = self.edge_token("add_eos_token", false, "eos")?;
         if first.is_none() && last.is_none() {
             return Ok(None);
         }
-        let text = |letter: &str, kind: u8| {
-            let edge =
-                |token: &Option<(String, u32)>| token.as_ref().map(|(token, _)| format!("{token}:{kind}"));
-            let parts = [edge(&first), Some(format!("{letter}:{kind}")), edge(&last)];
-            parts.into_iter().flatten().collect::<Vec<_>>()
-        };
-        let (single, pair) = (text("$A", 0), [text("$A", 0), text("$B", 1)].concat());
+        let edges = (first.as_ref(), last.as_ref());
+        let single = between("$A:0", 0, edges);
+        let pair = [between("$A:0", 0, edges), between("$B:1", 1, edges)].concat();
         let template = TemplateProcessing::builder()
             .try_single(single)
             .and_then(|builder| builder.try_pair(pair))
@@ -344,4 +342,16 @@ impl<'a> Vocabulary<'a> {
             .context("the tokenizer cannot be built")?;
         Ok(Some(template))
     }
+}
+
+/// A token at an edge of a text, and its id.
+type Edge = (String, u32);
+
+/// The pieces of a template: a text between the tokens at its edges, all of one token type.
+fn between(text: &str, kind: u8, edges: (Option<&Edge>, Option<&Edge>)) -> Vec<String> {
+    let mut pieces = Vec::new();
+    pieces.extend(edges.0.map(|(token, _)| format!("{token}:{kind}")));
+    pieces.push(text.to_owned());
+    pieces.extend(edges.1.map(|(token, _)| format!("{token}:{kind}")));
+    pieces
 }

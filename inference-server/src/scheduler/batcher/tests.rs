@@ -123,7 +123,7 @@ fn a_stream_that_hands_in_one_by_one_gets_no_more_than_its_share() {
 }
 
 #[test]
-fn bulk_gets_a_ninth_beside_interactive_work() {
+fn bulk_gets_a_ninth_next_to_interactive_work() {
     let mut batcher = Batcher::new(64);
     let (bulk, urgent) = (FairShare::new(0, BULK), FairShare::new(0, Priority::Interactive));
     for name in 0..2_000 {

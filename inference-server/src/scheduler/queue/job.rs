@@ -137,8 +137,8 @@ impl Job {
             finished: AtomicBool::new(false),
             progress: Mutex::new(progress),
         });
-        let row = |(index, ids)| Row { job: Arc::clone(&job), index, ids };
-        let mut rows: Vec<Row> = rows.into_iter().enumerate().map(row).collect();
+        let rows = rows.into_iter().enumerate();
+        let mut rows: Vec<Row> = rows.map(|(index, ids)| Row { job: Arc::clone(&job), index, ids }).collect();
         rows.sort_by_key(|row| row.ids.len());
         (job, rows, ticket)
     }
@@ -159,8 +159,8 @@ impl Job {
 
     /// Reason to abort the job: its caller left or a deadline passed.
     pub(super) fn abort_reason(&self) -> Option<Error> {
-        let caller_left = || self.progress().open.as_ref().is_some_and(|open| open.0.is_closed());
-        if self.cancel.is_cancelled() || caller_left() {
+        if self.cancel.is_cancelled() || self.progress().open.as_ref().is_some_and(|open| open.0.is_closed())
+        {
             return Some(Error::Cancelled);
         }
         self.limits.expired()

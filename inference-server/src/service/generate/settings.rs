@@ -25,7 +25,7 @@ const MOST_STOPS: usize = 16;
 /// one stays bounded.
 const LARGEST_CONSTRAINT: usize = 64 << 10;
 
-/// What a request asks for.
+/// Settings of a generation request.
 #[derive(Debug, Clone)]
 pub(crate) struct GenerateSettings {
     /// The model.
@@ -34,7 +34,7 @@ pub(crate) struct GenerateSettings {
     pub sampling: SamplingParams,
     /// Seed of the first prompt, the others follow it; `None` draws one.
     pub seed: Option<u64>,
-    /// Whose turn comes first.
+    /// Class of the request in the queue.
     pub priority: Priority,
     /// New tokens at most; 0 for the default.
     pub max_new_tokens: usize,
@@ -42,11 +42,11 @@ pub(crate) struct GenerateSettings {
     pub stop: Vec<String>,
     /// Stop tokens.
     pub stop_ids: Vec<u32>,
-    /// Whether to go on behind the model's own end tokens.
+    /// True to go on after the model's own end tokens.
     pub ignore_end: bool,
     /// Log probabilities: of the token generated and this many of the likeliest.
     pub logprobs: Option<u32>,
-    /// What the text must look like.
+    /// Form that the text must have.
     pub constraint: Option<Constraint>,
 }
 

@@ -1,3 +1,7 @@
+//! Tokenizing within a limit: truncation, pairs, windows, spans and byte offsets.
+//!
+//! The vocabulary has one token per word, so the expected ids can be read off the text.
+
 use super::*;
 
 /// One token per word, `[CLS]` and `[SEP]` around.

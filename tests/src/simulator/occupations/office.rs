@@ -1,4 +1,6 @@
 //! Work at a desk.
+//!
+//! Titles, duties and skills are in Spanish, with English ones for advertisements in English.
 
 use super::Area;
 

@@ -1,4 +1,6 @@
 //! Work with people, goods and machines.
+//!
+//! The fields of work are chosen so that hard skills differ from those of an office.
 
 use super::Area;
 

@@ -235,7 +235,7 @@ impl Trial {
         orchestrator.start(options).await.unwrap()
     }
 
-    /// Waits until so many tasks of a stage are done.
+    /// Waits until `done` tasks of a stage are done.
     pub(super) async fn until(&self, stage: StageName, done: i64) {
         let query =
             "select count(*) from task where stage = $1 and state = 'done' and message_type = 'process'";
@@ -320,7 +320,7 @@ impl Process {
         format!("http://{}", self.address("grpc"))
     }
 
-    /// The status of a path beside its metrics.
+    /// The status of a path on the port of its metrics.
     pub(super) fn probe(&self, path: &str) -> u16 {
         probe(&self.address("metrics"), path)
     }

@@ -1,4 +1,4 @@
-//! Processes that die, hang, are told to stop, or meet another version's schema.
+//! Processes that die, hang, are asked to stop, or meet another version's schema.
 
 use std::{process::Command, time::Duration};
 

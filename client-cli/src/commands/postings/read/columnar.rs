@@ -29,10 +29,7 @@ pub(super) fn table(bytes: Vec<u8>) -> Result<Table, String> {
 type Read = (Vec<String>, Vec<Row>);
 
 fn rows(bytes: Vec<u8>) -> Result<Read, String> {
-    let damaged = |error: &dyn std::fmt::Display| {
-        format!("cannot read the Parquet file, which may be corrupt: {error}")
-    };
-    let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(|error| damaged(&error))?;
+    let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let nanos: Vec<bool> = schema
@@ -44,15 +41,22 @@ fn rows(bytes: Vec<u8>) -> Result<Read, String> {
         })
         .collect();
     let mut rows = Vec::new();
-    for (place, record) in (1..).zip(reader.get_row_iter(None).map_err(|error| damaged(&error))?) {
-        let record: Record = record.map_err(|error| format!("row {place}: {}", damaged(&error)))?;
-        let cell = |((_, field), nanos): ((&String, &Field), &bool)| match field {
-            Field::Long(count) if *nanos => moment(count.div_euclid(1_000)),
-            field => value(field),
-        };
-        rows.push(Row { place, cells: record.get_column_iter().zip(&nanos).map(cell).collect() });
+    for (place, record) in (1..).zip(reader.get_row_iter(None).map_err(damaged)?) {
+        let record: Record = record.map_err(|error| format!("row {place}: {}", damaged(error)))?;
+        let mut cells = Vec::with_capacity(nanos.len());
+        for ((_, field), nanos) in record.get_column_iter().zip(&nanos) {
+            cells.push(match field {
+                Field::Long(count) if *nanos => moment(count.div_euclid(1_000)),
+                field => value(field),
+            });
+        }
+        rows.push(Row { place, cells });
     }
     Ok((columns, rows))
+}
+
+fn damaged(error: impl std::fmt::Display) -> String {
+    format!("cannot read the Parquet file, which may be corrupt: {error}")
 }
 
 fn value(field: &Field) -> Value {

@@ -168,8 +168,7 @@ fn rank(field: &str, column: &str) -> Option<Rank> {
 
 /// Counts the cells that could be names of columns.
 pub(super) fn known(cells: &[String]) -> usize {
-    let known = |cell: &&String| FIELDS.iter().any(|field| rank(field, cell.trim()).is_some());
-    cells.iter().filter(known).count()
+    cells.iter().filter(|cell| FIELDS.iter().any(|field| rank(field, cell.trim()).is_some())).count()
 }
 
 /// Mapping of our fields to the columns of a file.
@@ -245,9 +244,8 @@ impl Mapping {
         let Some(best) = ranked.iter().map(|(rank, _)| *rank).min() else { return Ok(()) };
         let places: Vec<usize> =
             ranked.iter().filter(|(rank, _)| *rank == best).map(|(_, place)| *place).collect();
-        let filled = |row: &&Row| places.iter().filter(|place| !is_empty(row.cells.get(**place))).count() > 1;
         // Several columns for a field are fine as long as each row uses only one of them.
-        if places.len() > 1 && rows.iter().any(|row| filled(&row)) {
+        if places.len() > 1 && rows.iter().any(|row| has_several(row, &places)) {
             let names: Vec<String> =
                 places.iter().map(|place| format!("`{}`", excerpt(&columns[*place]))).collect();
             if columns[places[0]] == columns[places[1]] {
@@ -265,8 +263,8 @@ impl Mapping {
     }
 
     fn find_pay(&mut self, columns: &[String]) {
-        let place = |names: &[&str]| columns.iter().position(|column| names.contains(&fold(column).as_str()));
-        let found = PAY.map(place);
+        let found = PAY
+            .map(|names: &[&str]| columns.iter().position(|column| names.contains(&fold(column).as_str())));
         if !self.has("salary_raw") && (found[0].is_some() || found[1].is_some()) {
             self.pay = Some(found);
             self.inferred = true;
@@ -333,6 +331,11 @@ fn twice(name: &str, places: &[usize]) -> String {
     )
 }
 
+/// True if more than one of the columns has a value in the row.
+fn has_several(row: &Row, places: &[usize]) -> bool {
+    places.iter().filter(|place| !is_empty(row.cells.get(**place))).count() > 1
+}
+
 fn listed(columns: &[String]) -> String {
     if columns.is_empty() {
         return "no columns".to_owned();
@@ -344,14 +347,17 @@ fn listed(columns: &[String]) -> String {
 fn nearest<'c>(field: &str, free: &[&'c String]) -> Option<&'c String> {
     let (_, names, words) = NAMES.iter().find(|(name, _, _)| *name == field)?;
     let own = fold(field);
-    let known =
-        || names.split(' ').chain(words.split(' ')).chain([own.as_str()]).filter(|name| name.len() > 3);
-    let near = |column: &&&'c String| {
-        let folded = fold(column);
+    let known: Vec<&str> = names.split(' ').chain(words.split(' ')).chain([own.as_str()]).collect();
+    free.iter().copied().find(|column| is_typo(&fold(column), &known))
+}
+
+/// True if a name is a typo of one of the others, of which those with three letters or fewer are
+/// too short to tell.
+fn is_typo(name: &str, known: &[&str]) -> bool {
+    known.iter().filter(|known| known.len() > 3).any(|known| {
         // One typo in a short name, two in a long one: more would match unrelated words.
-        known().any(|name| strsim::osa_distance(name, &folded) <= if name.len() > 7 { 2 } else { 1 })
-    };
-    free.iter().find(near).copied()
+        strsim::osa_distance(known, name) <= if known.len() > 7 { 2 } else { 1 }
+    })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn spreadsheets() {
     meet("spreadsheets", &[BOOK.to_vec()], whole);
 }
 
-/// Damage to a packed part is told by its checksum; here the parts are damaged before they are
+/// The checksum of a packed part shows damage to it; here the parts are damaged before they are
 /// packed.
 #[test]
 fn parts_of_spreadsheets() {

@@ -203,11 +203,12 @@ impl Survey {
             (None, None, None, Some((line, text, what))) if self.certain == 0 => {
                 Err(format!("`{text}` (line {line}) {what}"))
             }
-            _ => {
-                let told =
-                    |(line, text)| format!("numbers are read as time since 1970, as `{text}` in line {line}");
-                Ok((None, self.counted.map(told)))
-            }
+            _ => Ok((
+                None,
+                self.counted.map(|(line, text)| {
+                    format!("numbers are read as time since 1970, as `{text}` in line {line}")
+                }),
+            )),
         }
     }
 }
@@ -251,12 +252,14 @@ fn by_pattern(text: &str, pattern: &str) -> Option<Moment> {
 fn in_english(text: &str) -> String {
     const ENGLISH: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let word = |word: &str| {
+    let mut english = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| !c.is_alphabetic()) {
         let letters = word.trim_end_matches(|c: char| !c.is_alphabetic());
         let month = month_of(&fold(letters)).and_then(|month| ENGLISH.get(month as usize - 1));
-        month.map_or_else(|| word.to_owned(), |month| format!("{month}{}", &word[letters.len()..]))
-    };
-    text.split_inclusive(|c: char| !c.is_alphabetic()).map(word).collect()
+        english += month.unwrap_or(&letters);
+        english += &word[letters.len()..];
+    }
+    english
 }
 
 /// Converts a serial date of a spreadsheet.

@@ -253,17 +253,20 @@ fn fit(text: &str, delimiter: char) -> Option<Fit> {
         .filter(|fit| fit.width > 1)
 }
 
+fn is_clean(records: &[Record]) -> bool {
+    records.iter().all(|record| record.fault.is_none())
+}
+
 /// Splits a text into records; backslashes are escapes if the text is otherwise faulty.
 pub(super) fn records(text: &str, delimiter: char) -> (Dialect, Vec<Record>) {
     let plain = Dialect { delimiter, escapes: false };
     let records: Vec<Record> = Records::new(text, plain).collect();
-    let clean = |records: &[Record]| records.iter().all(|record| record.fault.is_none());
     let escapes = Dialect { delimiter, escapes: true };
-    if clean(&records) && !only_doubled(text) || !text.contains('\\') {
+    if is_clean(&records) && !only_doubled(text) || !text.contains('\\') {
         return (plain, records);
     }
     let escaped: Vec<Record> = Records::new(text, escapes).collect();
-    if clean(&escaped) { (escapes, escaped) } else { (plain, records) }
+    if is_clean(&escaped) { (escapes, escaped) } else { (plain, records) }
 }
 
 /// True if there are several backslashes, all in pairs: then a program has escaped each of them.

@@ -5,7 +5,13 @@
 /// Folds a name to lower-case letters and digits without accents, so that different spellings of
 /// the same name are equal.
 pub(super) fn fold(name: &str) -> String {
-    let plain = |c: char| match c {
+    // Combining accents, as macOS writes names, are not alphanumeric and drop out.
+    name.chars().flat_map(char::to_lowercase).map(plain).filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The letter without its accent.
+fn plain(c: char) -> char {
+    match c {
         'á' | 'à' | 'â' | 'ã' | 'ä' => 'a',
         'é' | 'è' | 'ê' | 'ë' => 'e',
         'í' | 'ì' | 'î' | 'ï' => 'i',
@@ -14,7 +20,5 @@ pub(super) fn fold(name: &str) -> String {
         'ñ' => 'n',
         'ç' => 'c',
         other => other,
-    };
-    // Combining accents, as macOS writes names, are not alphanumeric and drop out.
-    name.chars().flat_map(char::to_lowercase).map(plain).filter(|c| c.is_alphanumeric()).collect()
+    }
 }

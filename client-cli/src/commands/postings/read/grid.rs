@@ -91,21 +91,22 @@ fn texts(cells: &[Value]) -> Vec<String> {
 /// Names of the columns; a column with values but no name gets its number.
 fn names(heading: &[Value], rows: &[Row]) -> Vec<String> {
     let width = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default().max(heading.len());
-    let name = |at: usize| {
-        let name = heading.get(at).map(|cell| match cell {
-            Value::String(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        });
-        name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("column {}", at + 1))
-    };
-    let mut names: Vec<String> = (0..width).map(name).collect();
+    let mut names: Vec<String> = (0..width).map(|at| name(heading, at)).collect();
     // Spreadsheets may save empty columns at the end.
-    let used = |at: &usize| rows.iter().any(|row| !is_empty(row.cells.get(*at)));
-    let last =
-        (0..width).rev().find(|at| heading.get(*at).is_some_and(|cell| !is_empty(Some(cell))) || used(at));
+    let last = (0..width)
+        .rev()
+        .find(|at| !is_empty(heading.get(*at)) || rows.iter().any(|row| !is_empty(row.cells.get(*at))));
     names.truncate(last.map_or(0, |last| last + 1));
     names
+}
+
+fn name(heading: &[Value], at: usize) -> String {
+    let name = match heading.get(at) {
+        Some(Value::String(text)) => text.split_whitespace().collect::<Vec<_>>().join(" "),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    if name.is_empty() { format!("column {}", at + 1) } else { name }
 }
 
 #[cfg(test)]

@@ -25,13 +25,15 @@ pub(super) fn item(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
 
 /// True if a JSON-LD object has a type, possibly among others, or prefixed by its vocabulary.
 pub(super) fn is_of(object: &Map<String, Value>, kind: &str) -> bool {
-    let named =
-        |name: &Value| name.as_str().is_some_and(|name| name.rsplit(['/', ':', '#']).next() == Some(kind));
     match object.get("@type") {
-        Some(Value::Array(names)) => names.iter().any(named),
-        Some(name) => named(name),
+        Some(Value::Array(names)) => names.iter().any(|name| is_named(name, kind)),
+        Some(name) => is_named(name, kind),
         None => false,
     }
+}
+
+fn is_named(name: &Value, kind: &str) -> bool {
+    name.as_str().is_some_and(|name| name.rsplit(['/', ':', '#']).next() == Some(kind))
 }
 
 /// True if a JSON-LD object is not a posting, but for example the page around it.
@@ -45,30 +47,33 @@ pub(super) fn fields(object: &Map<String, Value>) -> Map<String, Value> {
         object.iter().map(|(name, value)| (bare(name).to_owned(), value.clone())).collect();
     let mut taken: Vec<&str> = TAKEN.to_vec();
     let mut fields = Map::new();
-    let mut take = |field: &str, names: &[&'static str], value: Option<Value>| {
+    let member = |name: &str| plain.get(name).filter(|value| !value.is_null()).cloned();
+    let sources: [(&str, &[&'static str], Option<Value>); 13] = [
+        ("id", &["identifier"], member("identifier")),
+        ("portal", &["portal"], member("portal")),
+        ("country", &["country"], member("country").or_else(|| country(&plain))),
+        ("url", &["url", "@id"], member("url").or_else(|| address(&plain))),
+        ("title", &["title", "name"], member("title").or_else(|| member("name"))),
+        ("company", &["hiringOrganization"], member("hiringOrganization")),
+        ("location", &["jobLocation"], location(&plain)),
+        ("description", &["description"], member("description")),
+        ("requirements", &REQUIREMENTS, requirements(&plain)),
+        ("salary_raw", &["baseSalary", "estimatedSalary"], salary(&plain)),
+        ("contract_type", &["employmentType"], member("employmentType")),
+        ("remote_type", &["jobLocationType"], member("jobLocationType")),
+        ("posted_date", &["datePosted"], member("datePosted")),
+    ];
+    for (field, names, value) in sources {
         if let Some(value) = value {
             taken.extend(names);
             fields.insert(field.to_owned(), value);
         }
-    };
-    let member = |name: &str| plain.get(name).filter(|value| !value.is_null()).cloned();
-    take("id", &["identifier"], member("identifier"));
-    take("portal", &["portal"], member("portal"));
-    take("country", &["country"], member("country").or_else(|| country(&plain)));
-    take("url", &["url", "@id"], member("url").or_else(|| address(&plain)));
-    take("title", &["title", "name"], member("title").or_else(|| member("name")));
-    take("company", &["hiringOrganization"], member("hiringOrganization"));
-    take("location", &["jobLocation"], location(&plain));
-    take("description", &["description"], member("description"));
-    take("requirements", &REQUIREMENTS, requirements(&plain));
-    take("salary_raw", &["baseSalary", "estimatedSalary"], salary(&plain));
-    take("contract_type", &["employmentType"], member("employmentType"));
-    take("remote_type", &["jobLocationType"], member("jobLocationType"));
-    take("posted_date", &["datePosted"], member("datePosted"));
-    let rest =
-        plain.iter().filter(|(name, _)| !taken.contains(&name.as_str()) && !fields.contains_key(*name));
-    let rest: Vec<(String, Value)> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
-    fields.extend(rest);
+    }
+    for (name, value) in &plain {
+        if !taken.contains(&name.as_str()) && !fields.contains_key(name) {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
     fields
 }
 
@@ -81,8 +86,14 @@ fn bare(name: &str) -> &str {
 }
 
 fn address(plain: &Map<String, Value>) -> Option<Value> {
-    let web = |value: &&Value| value.as_str().is_some_and(|text| text.starts_with("http"));
-    ["@id", "mainEntityOfPage", "sameAs"].iter().find_map(|name| plain.get(*name).filter(web)).cloned()
+    for name in ["@id", "mainEntityOfPage", "sameAs"] {
+        if let Some(value) = plain.get(name)
+            && value.as_str().is_some_and(|text| text.starts_with("http"))
+        {
+            return Some(value.clone());
+        }
+    }
+    None
 }
 
 /// The places of a posting, given as one or a list.
@@ -94,15 +105,20 @@ fn places<'v>(plain: &'v Map<String, Value>, name: &str) -> &'v [Value] {
     }
 }
 
+/// The text of a value, if it has one; what cannot be read is left to the other members.
+fn text(field: &str, value: &Value) -> Option<String> {
+    values::text_of(field, value).ok().flatten()
+}
+
 fn country(plain: &Map<String, Value>) -> Option<Value> {
-    let of = |place: &Value| {
-        let address = place.get("address").unwrap_or(place);
-        values::text_of("country", address.get("addressCountry")?).ok().flatten()
-    };
-    let mut found: Vec<String> = places(plain, "jobLocation").iter().filter_map(of).collect();
+    let mut found: Vec<String> = Vec::new();
+    for place in places(plain, "jobLocation") {
+        let country = place.get("address").unwrap_or(place).get("addressCountry");
+        found.extend(country.and_then(|country| text("country", country)));
+    }
     if found.is_empty() {
-        let name = |place: &Value| values::text_of("country", place).ok().flatten();
-        found = places(plain, "applicantLocationRequirements").iter().filter_map(name).collect();
+        let places = places(plain, "applicantLocationRequirements");
+        found = places.iter().filter_map(|place| text("country", place)).collect();
     }
     found.dedup();
     // Several countries are kept, since the service, not the reader, decides about them.
@@ -110,8 +126,8 @@ fn country(plain: &Map<String, Value>) -> Option<Value> {
 }
 
 fn location(plain: &Map<String, Value>) -> Option<Value> {
-    let of = |place: &Value| values::text_of("location", place).ok().flatten();
-    let found: Vec<String> = places(plain, "jobLocation").iter().filter_map(of).collect();
+    let places = places(plain, "jobLocation");
+    let found: Vec<String> = places.iter().filter_map(|place| text("location", place)).collect();
     (!found.is_empty()).then(|| Value::String(found.join("; ")))
 }
 

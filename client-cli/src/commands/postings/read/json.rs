@@ -312,10 +312,7 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
     if is_posting || depth == DEPTH || super::columns::known(&names) > 2 {
         return Ok(None);
     }
-    let of_objects = |value: &Value| {
-        value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
-    };
-    let lists: Vec<(&String, &Value)> = object.iter().filter(|(_, value)| of_objects(value)).collect();
+    let lists: Vec<(&String, &Value)> = object.iter().filter(|(_, value)| holds_objects(value)).collect();
     match lists.as_slice() {
         [(_, Value::Array(list))] => Ok(Some(list)),
         [] if super::columns::known(&names) == 0
@@ -338,31 +335,41 @@ fn listed(object: &Map<String, Value>, depth: usize) -> Result<Option<&Vec<Value
     }
 }
 
+fn holds_objects(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
+}
+
+fn are_numbers(mut names: serde_json::map::Keys<'_>) -> bool {
+    names.all(|name| name.parse::<i64>().is_ok())
+}
+
 /// Reads the rows of a table written by pandas with orient `columns`, `index` or `split`.
 fn pandas(object: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     if let (Some(columns), Some(data)) = (object.get("columns"), object.get("data")) {
         let names: Vec<&str> = columns.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
-        let row = |cells: &Value| -> Option<Map<String, Value>> {
+        let mut rows = Vec::new();
+        for cells in data.as_array()? {
             let cells = cells.as_array().filter(|cells| cells.len() == names.len())?;
-            Some(names.iter().map(|name| (*name).to_owned()).zip(cells.iter().cloned()).collect())
-        };
-        return data.as_array()?.iter().map(row).collect();
+            rows.push(names.iter().map(|name| (*name).to_owned()).zip(cells.iter().cloned()).collect());
+        }
+        return Some(rows);
     }
     let parts: Vec<(&String, &Map<String, Value>)> = object
         .iter()
         .map(|(name, value)| value.as_object().map(|part| (name, part)))
         .collect::<Option<_>>()?;
     let (_, first) = parts.first()?;
-    let numbered = |mut names: serde_json::map::Keys<'_>| names.all(|name| name.parse::<i64>().is_ok());
     let same = parts
         .iter()
         .all(|(_, part)| part.len() == first.len() && first.keys().all(|key| part.contains_key(key)));
-    if same && !first.is_empty() && numbered(first.keys()) {
-        let row =
-            |key: &String| parts.iter().map(|(name, part)| ((*name).clone(), part[key].clone())).collect();
-        return Some(first.keys().map(row).collect());
+    if same && !first.is_empty() && are_numbers(first.keys()) {
+        let mut rows = Vec::new();
+        for key in first.keys() {
+            rows.push(parts.iter().map(|(name, part)| ((*name).clone(), part[key].clone())).collect());
+        }
+        return Some(rows);
     }
-    numbered(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
+    are_numbers(object.keys()).then(|| parts.into_iter().map(|(_, part)| part.clone()).collect())
 }
 
 /// Line numbers of the objects of a document, which serde_json does not keep: the objects of the

@@ -104,7 +104,7 @@ mod tests {
         let filled = r#"<table:table-cell office:value-type="float" office:value="1"><text:p>1</text:p></table:table-cell>"#;
         check("", 0);
         check(&format!("<table:table><table:table-row>{filled}{filled}</table:table-row></table:table>"), 2);
-        // What LibreOffice writes below and beside what is filled.
+        // What LibreOffice writes below and to the right of the filled cells.
         let empty = r#"<table:table-cell table:style-name="x" table:number-columns-repeated="16384"/>"#;
         let below =
             format!(r#"<table:table-row table:number-rows-repeated="1048570">{empty}</table:table-row>"#);

@@ -192,22 +192,28 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Portal, country and id of an advertisement.
+type Key = (String, String, String);
+
+/// The key of an advertisement that has an id.
+fn key(ad: &Ad) -> Option<Key> {
+    let id = trimmed(ad, "id");
+    let (portal, country) = (trimmed(ad, "portal"), trimmed(ad, "country"));
+    (!id.is_empty()).then(|| (portal.to_lowercase(), country.to_lowercase(), id))
+}
+
+fn trimmed(ad: &Ad, field: &str) -> String {
+    ad.object.get(field).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+}
+
 /// Removes ids that are used for several URLs, since they do not identify an advertisement; the
 /// service derives ids from the URLs instead.
 pub(super) fn drop_shared_ids(ads: &mut [Ad], prepared: &mut Prepared) {
-    type Key = (String, String, String);
-    let text = |ad: &Ad, field: &str| {
-        ad.object.get(field).and_then(Value::as_str).unwrap_or_default().trim().to_owned()
-    };
-    let key = |ad: &Ad| -> Option<Key> {
-        let id = text(ad, "id");
-        (!id.is_empty()).then(|| (text(ad, "portal").to_lowercase(), text(ad, "country").to_lowercase(), id))
-    };
     let mut seen: HashMap<Key, String> = HashMap::new();
     let mut shared: HashSet<Key> = HashSet::new();
     for ad in ads.iter() {
         let Some(key) = key(ad) else { continue };
-        let url = page_of(&text(ad, "url"));
+        let url = page_of(&trimmed(ad, "url"));
         if seen.entry(key.clone()).or_insert_with(|| url.clone()) != &url {
             shared.insert(key);
         }

@@ -32,7 +32,7 @@ fn ads(name: &str, content: &[u8], flags: &str) -> Vec<(u64, Value)> {
     prepared.ads.iter().map(ad).collect()
 }
 
-/// All that is told about a file.
+/// Everything reported about a file.
 fn told(name: &str, content: &[u8], flags: &str) -> String {
     match read(name, content, flags) {
         Err(message) => message,

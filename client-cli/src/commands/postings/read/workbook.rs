@@ -109,25 +109,33 @@ fn texts(cells: &[Data]) -> Vec<String> {
 
 /// Reads the rows of a sheet that contain data, with their numbers.
 fn rows_of(book: &mut Book, name: &str) -> Result<Rows, String> {
-    let damaged = |error: &dyn std::fmt::Display| format!("sheet `{name}` is corrupt: {error}");
     match book {
         Sheets::Xlsx(book) => match book.worksheet_cells_reader(name) {
-            Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(&error))),
+            Ok(mut cells) => gather(name, || cells.next_cell().map_err(|error| damaged(name, error))),
             // A sheet with only a chart.
             Err(XlsxError::NotAWorksheet(_)) => Ok(Rows::new()),
-            Err(error) => Err(damaged(&error)),
+            Err(error) => Err(damaged(name, error)),
         },
         Sheets::Xlsb(book) => {
-            let mut cells = book.worksheet_cells_reader(name).map_err(|error| damaged(&error))?;
-            gather(name, || cells.next_cell().map_err(|error| damaged(&error)))
+            let mut cells = book.worksheet_cells_reader(name).map_err(|error| damaged(name, error))?;
+            gather(name, || cells.next_cell().map_err(|error| damaged(name, error)))
         }
         book => {
-            let range = book.worksheet_range(name).map_err(|error| damaged(&error))?;
+            let range = book.worksheet_range(name).map_err(|error| damaged(name, error))?;
             let first = range.start().map_or(0, |(row, _)| u64::from(row)) + 1;
             let rows = (first..).zip(range.rows().map(<[Data]>::to_vec));
             Ok(rows.filter(|(_, cells)| cells.iter().any(|cell| *cell != Data::Empty)).collect())
         }
     }
+}
+
+fn damaged(name: &str, error: impl std::fmt::Display) -> String {
+    format!("sheet `{name}` is corrupt: {error}")
+}
+
+/// Columns from `start` to the last cell of a row.
+fn width(cells: &[(u32, Data)], start: u32) -> usize {
+    cells.iter().map(|(column, _)| (column - start) as usize + 1).max().unwrap_or_default()
 }
 
 /// Builds rows from cells that are read one by one; gaps are filled only up to the last cell of a
@@ -146,14 +154,11 @@ fn gather<'c>(
             filled.entry(row).or_default().push((column, data));
         }
     }
-    let width = |cells: &[(u32, Data)]| {
-        cells.iter().map(|(column, _)| (column - start) as usize + 1).max().unwrap_or_default()
-    };
-    if filled.values().map(|cells| width(cells)).sum::<usize>() > CELLS {
+    if filled.values().map(|cells| width(cells, start)).sum::<usize>() > CELLS {
         return Err(format!("sheet `{name}` spans more than {CELLS} cells; delete cells far to the right"));
     }
     let rows = filled.into_iter().map(|(row, cells)| {
-        let mut line = vec![Data::Empty; width(&cells)];
+        let mut line = vec![Data::Empty; width(&cells, start)];
         for (column, data) in cells {
             line[(column - start) as usize] = data;
         }

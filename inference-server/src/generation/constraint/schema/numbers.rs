@@ -152,11 +152,12 @@ impl NumberUsage {
         };
         for (side, other) in [(LOW, HIGH), (HIGH, LOW)] {
             let end = -side.inwards * limit;
-            let beyond =
-                |value: &Value| value.as_f64().is_none_or(|value| (value - end) * side.inwards <= 0.0);
             let given = map.contains_key(side.inclusive);
             // A bound beyond the other one would leave no number.
-            if !given && !map.get(other.inclusive).is_some_and(beyond) {
+            let crossed = map
+                .get(other.inclusive)
+                .is_some_and(|value| value.as_f64().is_none_or(|value| (value - end) * side.inwards <= 0.0));
+            if !given && !crossed {
                 map.insert(side.inclusive.to_owned(), json!(end as i64));
             }
         }
@@ -238,8 +239,9 @@ impl Side {
         }
         let width = far.map(|far| (far - bound) * self.inwards).filter(|width| *width > 0.0);
         // A thousandth of the range, rounded down to a power of ten.
-        let fine = |width: f64| 10_f64.powi((width / 1_000.0).log10().floor() as i32);
-        let mut step = width.map_or(DEFAULT_STEP, |width| fine(width).min(DEFAULT_STEP));
+        let mut step = width.map_or(DEFAULT_STEP, |width| {
+            10_f64.powi((width / 1_000.0).log10().floor() as i32).min(DEFAULT_STEP)
+        });
         // A step below the precision of the bound would leave it where it is.
         while (bound + self.inwards * step) == bound && step < MAX_SUPPORTED {
             step *= 10.0;
@@ -289,9 +291,9 @@ fn is_f64(value: Option<&Value>) -> bool {
 
 /// Limits the decimals of a number schema whose range is wide enough.
 fn add_step(map: &mut Map<String, Value>) {
-    let end = |side: Side| map.get(side.inclusive).and_then(Value::as_f64);
-    let wide = |(low, high): (f64, f64)| high - low >= 4.0 * DEFAULT_STEP;
-    if has_type(map, &["number"]) && !lists_values(map) && end(LOW).zip(end(HIGH)).is_none_or(wide) {
+    let [low, high] = [LOW, HIGH].map(|side| map.get(side.inclusive).and_then(Value::as_f64));
+    let is_wide = low.zip(high).is_none_or(|(low, high)| high - low >= 4.0 * DEFAULT_STEP);
+    if has_type(map, &["number"]) && !lists_values(map) && is_wide {
         map.insert(MULTIPLE_OF.to_owned(), json!(DEFAULT_STEP));
     }
 }

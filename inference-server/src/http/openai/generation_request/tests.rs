@@ -1,3 +1,7 @@
+//! Bodies of OpenAI's chat and completion requests: accepted forms, and faults by field and code.
+//!
+//! A key is read, ignored because it changes nothing, or refused by name.
+
 use super::*;
 
 fn chat(fields: Value) -> Result<ChatRequest, Fault> {

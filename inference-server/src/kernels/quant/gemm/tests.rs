@@ -1,4 +1,6 @@
 //! Quantised products against f64, against each other on every instruction set, and alone.
+//!
+//! The largest integers are tested too, since AVX2 adds products in 16 bits.
 
 use proptest::prelude::*;
 

@@ -1,3 +1,7 @@
+//! Packages of sentence-transformers: settings and modules that are read, and those refused.
+//!
+//! A package is a folder of JSON files here; no test needs weights.
+
 use std::fs;
 
 use serde_json::json;

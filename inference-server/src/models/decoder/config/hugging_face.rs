@@ -179,7 +179,7 @@ fn rope_parameters(value: Option<&Value>) -> Result<RopeParameters> {
     let Some(mut value) = value.filter(|value| !value.is_null()).cloned() else {
         return Ok(RopeParameters::default());
     };
-    // transformers writes the old name `type` beside `rope_type`, which takes precedence. serde
+    // transformers writes the old name `type` next to `rope_type`, which takes precedence. serde
     // would reject the duplicate.
     if let Some(map) = value.as_object_mut() {
         let newer = map.get("rope_type").is_some_and(|kind| !kind.is_null());

@@ -1,3 +1,7 @@
+//! `config.json` of decoders: defaults by family, and numbers that no model can have.
+//!
+//! Each case changes one key of a small Llama configuration.
+
 use super::*;
 use crate::kernels::math::Activation;
 use crate::kernels::paged::AttentionShape;

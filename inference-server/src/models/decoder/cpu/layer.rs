@@ -70,6 +70,18 @@ pub(super) fn rms_norm(
     Ok(RmsNorm { scale: source.norm(config.family, name, width)?, epsilon: config.epsilon })
 }
 
+/// Reads linear layers of a layer's parts side by side, with `inputs` and perhaps a bias.
+fn linear(
+    source: &mut Source,
+    at: &str,
+    parts: &[(&str, usize)],
+    (inputs, bias): (usize, bool),
+) -> Result<Linear> {
+    let parts: Vec<(String, usize)> =
+        parts.iter().map(|(name, outputs)| (format!("{at}.{name}"), *outputs)).collect();
+    source.linear(&parts, inputs, bias)
+}
+
 impl Layer {
     pub(super) fn load(config: &DecoderConfig, source: &mut Source, index: usize) -> Result<Self> {
         let at = format!("layers.{index}");
@@ -105,23 +117,18 @@ impl Layer {
         } else {
             &[("mlp.gate_proj", inner), ("mlp.up_proj", inner)]
         };
-        let mut linear = |parts: &[(&str, usize)], inputs: usize, bias: bool| {
-            let parts: Vec<(String, usize)> =
-                parts.iter().map(|(name, outputs)| (format!("{at}.{name}"), *outputs)).collect();
-            source.linear(&parts, inputs, bias)
-        };
         Ok(Self {
             kind,
             heads,
             input_norm,
-            qkv: linear(qkv, hidden, config.qkv_bias)?,
+            qkv: linear(source, &at, qkv, (hidden, config.qkv_bias))?,
             head_norms,
-            o_proj: linear(&[("self_attn.o_proj", hidden)], q, config.o_proj_bias)?,
+            o_proj: linear(source, &at, &[("self_attn.o_proj", hidden)], (q, config.o_proj_bias))?,
             attention_norm,
             mlp_norm,
-            gate_up: linear(gate_up, hidden, config.mlp_bias)?,
+            gate_up: linear(source, &at, gate_up, (hidden, config.mlp_bias))?,
             activation: config.activation,
-            down: linear(&[("mlp.down_proj", hidden)], inner, config.mlp_bias)?,
+            down: linear(source, &at, &[("mlp.down_proj", hidden)], (inner, config.mlp_bias))?,
             output_norm,
         })
     }

@@ -80,8 +80,19 @@ impl Linear for bf16::Panels {
 
 /// Reads all layers.
 pub(super) fn load_all<W: Linear>(config: &EncoderConfig, weights: &mut Weights) -> Result<Vec<Layer<W>>> {
-    let at = |index: usize| format!("encoder.layer.{index}");
-    (0..config.num_hidden_layers).map(|index| Layer::load(config, weights, &at(index))).collect()
+    let mut layers = Vec::with_capacity(config.num_hidden_layers);
+    for index in 0..config.num_hidden_layers {
+        layers.push(Layer::load(config, weights, &format!("encoder.layer.{index}"))?);
+    }
+    Ok(layers)
+}
+
+/// Reads a linear layer of `from` inputs and `to` outputs.
+fn linear<W: Linear>(weights: &mut Weights, name: &str, from: usize, to: usize) -> Result<W> {
+    weights.expect(&format!("{name}.weight"), &[to, from])?;
+    let mut panels = W::zeros(from, to);
+    pack(weights, name, &mut panels, 0..to)?;
+    Ok(panels)
 }
 
 impl<W: Linear> Layer<W> {
@@ -97,15 +108,9 @@ impl<W: Linear> Layer<W> {
                 index * hidden..(index + 1) * hidden,
             )?;
         }
-        let mut linear = |name: &str, from: usize, to: usize| {
-            weights.expect(&format!("{at}.{name}.weight"), &[to, from])?;
-            let mut panels = W::zeros(from, to);
-            pack(weights, &format!("{at}.{name}"), &mut panels, 0..to)?;
-            anyhow::Ok(panels)
-        };
-        let o_proj = linear("attention.output.dense", hidden, hidden)?;
-        let up = linear("intermediate.dense", hidden, inner)?;
-        let down = linear("output.dense", inner, hidden)?;
+        let o_proj = linear(weights, &format!("{at}.attention.output.dense"), hidden, hidden)?;
+        let up = linear(weights, &format!("{at}.intermediate.dense"), hidden, inner)?;
+        let down = linear(weights, &format!("{at}.output.dense"), inner, hidden)?;
         Ok(Self {
             qkv,
             o_proj,

@@ -1,3 +1,7 @@
+//! Tokenizers rebuilt from the vocabulary of a GGUF file.
+//!
+//! A tokenizer is trained, written as GGUF keys and read back; both must give the same ids.
+
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
