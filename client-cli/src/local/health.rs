@@ -43,6 +43,7 @@ async fn ask(address: SocketAddr, limit: Duration) -> Health {
         Ok(channel) => HealthClient::new(channel),
         Err(error) => return Health::Silent(innermost(&error)),
     };
+    // The process first: one that does not serve at all has nothing to say about dependencies.
     for service in ["", READY] {
         let request = HealthCheckRequest { service: service.to_owned() };
         match client.check(request).await {

@@ -68,6 +68,7 @@ pub(crate) async fn supervise(plan: Plan) -> anyhow::Result<()> {
     state.processes.clear();
     let shared = SharedState::new(plan.data.clone(), state);
     shared.update(|_| {});
+    // Kept, not returned at once: `stack.json` has to say why the supervisor ended.
     let ended = run(&plan, &shared, &lock).await;
     shared.update(|state| {
         state.supervisor = None;
@@ -95,6 +96,7 @@ async fn run(plan: &Plan, shared: &SharedState, lock: &StackLock) -> anyhow::Res
                     tracing::warn!("the data directory was deleted; stopping");
                     break;
                 }
+                // Other programs read `stack.json`; somebody may have changed or deleted it.
                 shared.restore();
                 rotate_logs(&plan.data);
             }

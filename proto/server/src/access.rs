@@ -188,6 +188,7 @@ impl<G: Grants> Clients<G> {
             let Some(value) = value else { continue };
             let digest = parse_digest(&value).with_context(|| format!("[{name}] {key}"))?;
             let other = map.insert(digest, Arc::clone(&client));
+            // Two names for one secret would leave open whose quota a call spends.
             ensure!(other.is_none(), "[{name}] {key} is also used by another client");
             known = true;
         }
@@ -267,6 +268,7 @@ impl<G: Grants> Access<G> {
                 None => clients.by_certificate.get(peer.certificate.as_ref()?.as_slice()).cloned(),
             }
         });
+        // Wrong credentials never count as none where a clients file says who may call.
         let stranger = || self.anonymous.clone().filter(|_| !given || self.clients.is_none());
         found.or_else(stranger).ok_or(Unknown { given })
     }

@@ -36,6 +36,7 @@ pub async fn serve(mut incoming: Incoming, router: Router, head: Duration, close
             Some(Ok(connection)) => {
                 tasks.spawn(serve_one(connection, router.clone(), head, closed.clone()));
             }
+            // `incoming` sends no errors; tonic wants a stream of results.
             Some(Err(_)) => {}
             None => break,
         }
@@ -49,6 +50,7 @@ async fn serve_one(connection: Connection, router: Router, head: Duration, close
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin.clone());
+        // Held until the body is sent, so that the connection is not evicted in between.
         let call = origin.standing.call();
         let response = router.clone().oneshot(request);
         async move {

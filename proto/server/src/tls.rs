@@ -76,6 +76,7 @@ fn config(
     client_roots: Option<Vec<CertificateDer<'static>>>,
     protocol: Protocol,
 ) -> Result<ServerConfig> {
+    // Passed in, since otherwise rustls wants a provider installed for the whole process.
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -92,6 +93,7 @@ fn config(
         }
     };
     let mut config = builder.with_single_cert(chain, key).context("--tls-cert and --tls-key do not match")?;
+    // One protocol per port: a client that offers only another one fails in the handshake.
     config.alpn_protocols = match protocol {
         Protocol::Grpc => vec![b"h2".to_vec()],
         Protocol::Http => vec![b"http/1.1".to_vec()],

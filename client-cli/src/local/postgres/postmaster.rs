@@ -101,6 +101,7 @@ impl Postmaster {
 impl Drop for Postmaster {
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
+        // SIGQUIT is an immediate shutdown: postgres ends its children, which SIGKILL would orphan.
         while matches!(self.running.exited(), Ok(None)) && Instant::now() < deadline {
             let _ = self.running.id().signal(Signal::SIGQUIT);
             std::thread::sleep(Duration::from_millis(10));

@@ -29,6 +29,7 @@ async fn ask(address: std::net::SocketAddr, user: &str) -> std::io::Result<Answe
     stream.write_all(&startup_message(user)).await?;
     let mut head = [0; 5];
     stream.read_exact(&mut head).await?;
+    // The peer may be any program: its length is not trusted with more than 64 KiB.
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]).clamp(4, 64 * 1024) - 4;
     let mut body = vec![0; length as usize];
     stream.read_exact(&mut body).await?;

@@ -19,6 +19,7 @@ pub(crate) const STACK_ENV: &str = "OBSERVATORY_STACK";
 pub(crate) fn found(data: &DataDir, state: &StackState) -> Vec<ProcessId> {
     let named = state.processes.values().filter_map(|process| process.process.clone());
     let alive = named.filter(ProcessId::is_alive).chain(marked(data)).chain(postmaster_of(&data.cluster()));
+    // The three sources overlap; a process must not be signalled twice.
     let unique: BTreeMap<i32, ProcessId> = alive.map(|process| (process.pid, process)).collect();
     unique.into_values().collect()
 }
@@ -32,6 +33,7 @@ pub(crate) async fn clear(data: &DataDir, state: &StackState) -> anyhow::Result<
         tracing::info!(process.pid = process.pid, "stopping a leftover process");
         process.end(&SERVICE_END).await?;
     }
+    // Also without a postmaster: its children may have survived it.
     end_server(&data.cluster()).await?;
     Ok(left.len())
 }
