@@ -32,6 +32,7 @@ mod rng;
 mod robots;
 mod server;
 mod site;
+mod state;
 mod text;
 mod truth;
 mod written;
@@ -48,7 +49,7 @@ pub use written::{Mark, Marks};
 use catalog::Catalog;
 use fault::Faults;
 use log::Log;
-use server::{Live, Shared};
+use state::{Live, Shared};
 
 /// Why the simulator could not start or stop.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use observatory_inference::testing::registry::LoadedModel;
 
 use crate::{ModelArgs, rows, texts};
 
+/// Flags of the comparison with the reference.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The texts.
@@ -33,6 +34,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
+/// Runs the comparison and prints its table.
 pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let model = of.load();
     let rows = rows(&model, &texts(&args.texts));

@@ -10,6 +10,7 @@ use observatory_inference::testing::registry::LoadedModel;
 
 use crate::{ModelArgs, rows, texts};
 
+/// Flags of the forward-pass bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Files of texts.
@@ -41,6 +42,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let model = of.load();
     for file in &args.texts {

@@ -21,6 +21,7 @@ use tonic_types::StatusExt;
 
 use crate::{ModelArgs, texts};
 
+/// Flags of the serving bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The texts.
@@ -59,6 +60,7 @@ struct Load {
     refused: AtomicU64,
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let texts = texts(&args.texts);
     let (server, client) = (runtime("grpc"), runtime("client"));

@@ -16,6 +16,7 @@ use observatory_inference::testing::models::{LanguageModel, StepPiece};
 
 use crate::ModelArgs;
 
+/// Flags of the decoding bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Texts that are written at a time.
@@ -88,6 +89,7 @@ impl Texts {
     }
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let choice: DeviceChoice = of.device.parse().unwrap();
     let device = device::open(choice).unwrap().with_precision(of.precision).unwrap();

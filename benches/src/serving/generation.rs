@@ -28,6 +28,7 @@ const EQUAL: usize = 8;
 /// Times that a round compares calls under a constraint with calls without.
 const TURNS: usize = 3;
 
+/// Flags of the generation bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How the weights are stored.
@@ -276,6 +277,7 @@ fn seconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64()
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(args: &Args) {
     if let Some(path) = &args.write {
         writer::write(args.recipe, path);

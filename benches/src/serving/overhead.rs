@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use crate::served::{self, median};
 use crate::store::{self, MODEL, Random, Shape};
 
+/// Flags of the overhead bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Size of the model.
@@ -52,6 +53,7 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(threads.filter_map(of).sum())
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(args: &Args) {
     let store = store::store(args.shape);
     let tokenizer = store::tokenizer(store.path());

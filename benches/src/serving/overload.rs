@@ -23,6 +23,7 @@ const TOKENS: usize = 16;
 const IN_FLIGHT: usize = 4_096;
 const CONNECTIONS: usize = 16;
 
+/// Flags of the overload bench.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Size of the model.
@@ -209,6 +210,7 @@ impl Bench {
     }
 }
 
+/// Runs the bench and prints its table.
 pub(crate) fn run(args: &Args) {
     let own = std::process::id().to_string();
     let pinned = Command::new("taskset")

@@ -59,6 +59,7 @@ impl Shape {
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// The next number of the sequence.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33

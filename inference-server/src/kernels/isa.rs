@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Kind);
 
+/// Instruction sets that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Portable,
@@ -52,6 +53,7 @@ impl Isa {
         }
     }
 
+    /// The instruction set, to be matched on.
     pub(crate) fn kind(self) -> Kind {
         self.0
     }

@@ -14,6 +14,7 @@ use crate::error::Error;
 /// Bounds of one share: small enough that every thread gets a part of a large request, large enough
 /// that handing it over costs little compared with tokenizing it.
 pub(crate) const SHARE_TEXTS: usize = 32;
+/// See [`SHARE_TEXTS`].
 pub(crate) const SHARE_BYTES: usize = 16 << 10;
 
 /// Texts of a request, each with its place there.

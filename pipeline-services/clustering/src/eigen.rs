@@ -4,8 +4,8 @@
 //! `W` is the width of the iterated block: the wanted vectors and some more, which is what
 //! makes the wanted ones converge.
 
+use crate::graph::FuzzyGraph;
 use crate::rng::Stream;
-use crate::umap::FuzzyGraph;
 
 /// Degree of the polynomial filter per round.
 const DEGREE: usize = 10;

@@ -67,6 +67,7 @@ pub enum ClusteringError {
 }
 
 impl ClusteringError {
+    /// A parameter outside of what is allowed.
     pub(crate) fn parameter(name: &'static str, value: impl ToString, allowed: &'static str) -> Self {
         Self::Parameter { name, value: value.to_string(), allowed }
     }

@@ -35,6 +35,7 @@ mod dispatch;
 mod eigen;
 pub mod eigenmap;
 mod error;
+mod graph;
 pub mod hdbscan;
 mod math;
 mod matrix;

@@ -12,6 +12,7 @@ impl Stream {
         Self(mix(seed ^ mix(key.wrapping_add(GOLDEN))))
     }
 
+    /// The next 64 bits.
     pub(crate) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)

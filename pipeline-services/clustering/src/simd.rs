@@ -89,6 +89,7 @@ pub fn use_base_instructions(only: bool) {
     BASE_ONLY.store(only, Ordering::Relaxed);
 }
 
+/// Whether the processor has AVX2 and it may be used.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx2() -> bool {
     !BASE_ONLY.load(Ordering::Relaxed) && std::is_x86_feature_detected!("avx2")

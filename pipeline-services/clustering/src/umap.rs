@@ -17,10 +17,10 @@ mod layout;
 mod spectral;
 
 pub use curve::{Curve, fit_curve};
-pub(crate) use graph::union;
-pub use graph::{FuzzyGraph, fuzzy_graph};
+pub use graph::fuzzy_graph;
 pub use knn::{Neighbours, nearest_neighbours};
 
+pub use crate::graph::FuzzyGraph;
 use crate::{ClusteringError, MAX_COORDINATES, Matrix, parallel};
 
 /// Distance of two input vectors.

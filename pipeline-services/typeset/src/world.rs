@@ -51,6 +51,7 @@ pub(crate) struct FileWorld {
 }
 
 impl FileWorld {
+    /// A world of these inputs and the built-in fonts.
     pub(crate) fn new(inputs: Inputs<'_>) -> Result<Self, TypesetError> {
         let (name, text) = inputs.main;
         let path = VirtualPath::new(&name)

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{
     fault::{Fault, Faults},
     page::Answer,
-    server::Shared,
+    state::Shared,
     truth,
 };
 

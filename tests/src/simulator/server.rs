@@ -2,11 +2,7 @@
 //!
 //! Faults, the log and robots.txt are handled here; sites answer as if nothing could go wrong.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -18,48 +14,19 @@ use axum::{
 use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    bumeran,
-    catalog::Catalog,
-    clock, computrabajo, control, elempleo,
-    fault::{Effects, Faults, Refusal},
-    log::{Arrival, Log},
+    bumeran, clock, computrabajo, control, elempleo,
+    fault::{Effects, Refusal},
+    log::Arrival,
     page::{self, Answer, Request},
     robots,
     site::{Portal, Site},
+    state::Shared,
 };
 
 /// Longest request body that is read, bytes.
 const LONGEST_BODY: usize = 1 << 16;
-
-/// What may change while the sites are served.
-pub(super) struct Live {
-    pub(super) wave: u32,
-    pub(super) clock: DateTime<Utc>,
-    pub(super) faults: Faults,
-    pub(super) log: Log,
-}
-
-/// What all requests share.
-pub(super) struct Shared {
-    pub(super) catalog: Catalog,
-    pub(super) waves: u32,
-    pub(super) crawl_delay: Option<u32>,
-    pub(super) stop: CancellationToken,
-    live: Mutex<Live>,
-}
-
-impl Shared {
-    pub(super) fn new(catalog: Catalog, waves: u32, crawl_delay: Option<u32>, live: Live) -> Self {
-        Self { catalog, waves, crawl_delay, stop: CancellationToken::new(), live: Mutex::new(live) }
-    }
-
-    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Serves until the shared token is cancelled; requests under way are answered first.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {

@@ -3,8 +3,9 @@
 //! A small change of a distance changes the graph by little, also where neighbours are equally far:
 //! rounding that differs between machines cannot change a map.
 
+use crate::graph::{FuzzyGraph, union};
 use crate::math::{exp, log2};
-use crate::umap::{FuzzyGraph, Neighbours, union};
+use crate::umap::Neighbours;
 
 /// Steps of the search for a point's scale. Nothing ends it early: where it ended would depend
 /// on the last bits of the distances.
