@@ -8,7 +8,7 @@ PROGRAMS := observatory inference-server pipeline-services typeset
 PREFIX ?= $(HOME)/.local
 
 .PHONY: help setup build release install demo test ci checks lint fmt docs sqlx sqlx-check clean
-.PHONY: chaos check-cuda bench bench-gpu fuzz miri
+.PHONY: chaos check-cuda check-cuda-types bench bench-gpu fuzz miri
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -63,6 +63,9 @@ clean: ## remove what was compiled; fetched packages and models in data stay
 
 chaos: build ## faults in the middle of runs with 100 kill points instead of the ten of `make test`; no part of ci
 	OBSERVATORY_CHAOS=100 $(CARGO) nextest run --package observatory-tests --test e2e -E 'test(chaos::)'
+
+check-cuda-types: ## type-check of the feature cuda in a minute or two, without GPU and toolkit; no part of ci
+	scripts/check-cuda-types
 
 check-cuda: ## the inference server with CUDA, built without GPU and toolkit; 15 minutes of processor time, no part of ci
 	scripts/check-cuda

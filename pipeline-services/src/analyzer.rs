@@ -15,7 +15,6 @@ use observatory_clustering::{Label, Matrix, hdbscan::Selection, members, quality
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::partition::{Failure, MAX_SHARE, Partition};
 use crate::{
     domain::{
         cluster,
@@ -33,6 +32,7 @@ use crate::{
         tasks::{Subject, Task},
     },
 };
+use partition::{Failure, MAX_SHARE, Partition};
 
 /// Skills named for a cluster: a choice.
 const TOP_SKILLS: usize = 10;
