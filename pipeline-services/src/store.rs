@@ -255,7 +255,7 @@ fn judge_server(major: i32, version: String, vector: Option<String>) -> Result<(
     }
 }
 
-/// Newest version in [`MIGRATOR`].
+/// Newest version in `MIGRATOR`.
 pub fn needed_schema_version() -> i64 {
     MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
@@ -281,7 +281,7 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<i64, StoreE
 /// Checks that the schema is at least `needed`.
 ///
 /// # Errors
-/// [`StoreError::SchemaTooOld`] when it is not.
+/// `StoreError::SchemaTooOld` when it is not.
 pub async fn require_schema(pool: &PgPool, needed: i64) -> Result<(), StoreError> {
     let mut connection = reach(pool).await?;
     let found = schema_version(&mut connection).await?;

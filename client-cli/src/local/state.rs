@@ -254,7 +254,7 @@ impl StackLock {
     /// Acquires the lock.
     ///
     /// # Errors
-    /// [`AlreadyRunning`] when another process holds it.
+    /// `AlreadyRunning` when another process holds it.
     pub fn acquire(data: &DataDir) -> anyhow::Result<Self> {
         let path = data.lock_file();
         let mut file = open_lock(data)?;

@@ -157,7 +157,7 @@ impl ChatTemplate {
     /// Compiles a template with the special tokens it may refer to.
     ///
     /// # Errors
-    /// [`TemplateError::Failed`] if its syntax is invalid.
+    /// `TemplateError::Failed` if its syntax is invalid.
     pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         // As transformers sets them.
@@ -191,7 +191,7 @@ impl ChatTemplate {
     /// it is tokenized. With `add_generation_prompt` it ends where the assistant's answer begins.
     ///
     /// # Errors
-    /// See [`TemplateError`].
+    /// See `TemplateError`.
     pub fn render(
         &self,
         messages: &[Message],

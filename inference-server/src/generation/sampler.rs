@@ -224,7 +224,7 @@ impl Sampler {
     /// 0 in the bits beyond.
     ///
     /// # Errors
-    /// See [`SampleError`].
+    /// See `SampleError`.
     pub fn sample(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Result<Sampled, SampleError> {
         self.sample_attempt(0, logits, allowed)
     }
@@ -233,7 +233,7 @@ impl Sampler {
     /// and are not allowed. Each attempt has random numbers of its own.
     ///
     /// # Errors
-    /// See [`SampleError`].
+    /// See `SampleError`.
     pub fn sample_again(
         &mut self,
         refused: u32,

@@ -160,7 +160,7 @@ impl TextTokenizer {
         Ok(Self { inner, max_tokens, added, added_to_pair, lowercase, pair_types: false, density })
     }
 
-    /// Sets whether token ids of a pair's second text are marked with [`SECOND_TEXT`].
+    /// Sets whether token ids of a pair's second text are marked with `SECOND_TEXT`.
     pub fn with_pair_types(self, pair_types: bool) -> Self {
         Self { pair_types, ..self }
     }

@@ -55,7 +55,7 @@ impl std::str::FromStr for Language {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportDocument {
-    /// [`DOCUMENT_VERSION`] of the writer.
+    /// `DOCUMENT_VERSION` of the writer.
     pub version: u32,
     /// Language of headings and explanations.
     pub language: Language,

@@ -39,7 +39,7 @@ const LIMITS: Limits = Limits {
 /// How to run the typesetter.
 #[derive(Debug, Clone)]
 pub struct TypesetCommand {
-    /// The program; none looks for `typeset` in the directory named by [`BIN_DIR`], then next to
+    /// The program; none looks for `typeset` in the directory named by `BIN_DIR`, then next to
     /// the running program.
     pub program: Option<PathBuf>,
     /// A template of the user's; none takes the built-in one.

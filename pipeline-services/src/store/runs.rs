@@ -47,7 +47,7 @@ pub struct Run {
     pub options: RunOptions,
     /// Why it failed or is partial; while it goes on, also what it waits for.
     pub problems: Vec<Problem>,
-    /// What each stage worked with and found, as it is stored; see [`Run::facts`].
+    /// What each stage worked with and found, as it is stored; see `Run::facts`.
     pub summary: Value,
     /// Start.
     pub created_at: DateTime<Utc>,

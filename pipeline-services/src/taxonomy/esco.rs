@@ -39,7 +39,7 @@ enum Content {
 /// Reads ESCO folders; with `languages` given, labels of other languages are left out.
 ///
 /// # Errors
-/// As [`read_files`], and if a folder cannot be read.
+/// As `read_files`, and if a folder cannot be read.
 pub fn read(dirs: &[PathBuf], languages: &[String]) -> Result<Loaded, TaxonomyError> {
     let mut folders = Vec::new();
     for dir in dirs {

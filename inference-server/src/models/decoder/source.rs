@@ -42,7 +42,7 @@ impl Source {
     /// network computes: a GPU decoder packs them before it uploads them.
     ///
     /// # Errors
-    /// As [`Weights::open`].
+    /// As `Weights::open`.
     pub fn checkpoint(dir: &Path, progress: &Arc<LoadProgress>) -> Result<Self> {
         Weights::open(dir, TOKEN_EMBEDDINGS_WEIGHT, &Device::Cpu, progress).map(Self::Checkpoint)
     }
