@@ -19,7 +19,7 @@ use super::supervisor::leftovers;
 use super::{binaries, health};
 use crate::output::columns;
 
-/// Time-out for a health check: short enough for a person who waits for `status`.
+/// Time-out of a health check: `status` should answer before its user gives up on it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// Name under which an external database is listed.

@@ -246,7 +246,7 @@ async fn a_compressed_flood(address: &str) {
     assert!(answers.message().await.unwrap().unwrap().result_json.contains("Excel"));
 }
 
-/// A report is written below its directory alone, and copied to a caller who asks for it.
+/// Reports are written below their directory only, and are downloaded through the service.
 async fn reports_stay_below_their_directory(ground: &Ground, trial: &Trial, address: &str) {
     let run_id = trial.run(&super::ground::STAGES).await;
     assert_eq!(trial.finish(run_id).await.state, RunState::Succeeded);
