@@ -13,6 +13,8 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 
 use crate::kernels::bf16::Unit;
+#[cfg(feature = "cuda")]
+use crate::kernels::gpu::Element;
 use arbiter::DeviceArbiter;
 
 /// Batch limits of a device.
@@ -116,6 +118,18 @@ pub enum Precision {
     Bf16,
     /// Half precision, 11 bits of significand; sums are f32.
     F16,
+}
+
+#[cfg(feature = "cuda")]
+impl Precision {
+    /// Element type of weights and activations on a GPU.
+    pub(crate) fn element(self) -> Element {
+        match self {
+            Self::F32 => Element::F32,
+            Self::F16 => Element::F16,
+            Self::Bf16 | Self::Auto => Element::Bf16,
+        }
+    }
 }
 
 /// An open device with the settings of the models on it.

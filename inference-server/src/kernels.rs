@@ -1,5 +1,6 @@
 //! Arithmetic of encoders and decoders: on slices for the CPU, and in `gpu` and `cuda` on the
-//! memory of a GPU. Nothing here knows of models, files or tensors.
+//! memory of a GPU. Nothing here knows of models or files, nor of tensors but for the one that a
+//! GPU hands over to a head.
 //!
 //! A row's result is made by the same operations in the same order whatever the other rows of the
 //! batch are and however many threads work, so a text has the same bits alone and in any company.

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::kernels::gpu::GpuError;
+
 /// Task of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
@@ -132,6 +134,16 @@ pub enum ComputeError {
     /// The device is lost until the process restarts.
     #[error("the device failed for good: {0}")]
     DeviceLost(String),
+}
+
+impl From<GpuError> for ComputeError {
+    fn from(error: GpuError) -> Self {
+        match error {
+            GpuError::OutOfMemory(message) => Self::OutOfMemory(message),
+            GpuError::Lost(message) => Self::DeviceLost(message),
+            GpuError::Refused(message) => Self::Failed(message),
+        }
+    }
 }
 
 /// Token outputs to be computed in the same pass as the embedding. A model ignores those that it

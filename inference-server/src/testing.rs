@@ -28,7 +28,8 @@ pub mod kernels {
     pub use crate::kernels::cuda::CudaGpu;
     pub use crate::kernels::gpu::encoder_tiles::{Tiles, queries};
     pub use crate::kernels::gpu::{
-        Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
+        Address, Argument, Download, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory,
+        Source,
     };
     pub use crate::kernels::isa::Isa;
     pub use crate::kernels::matrix::Matrix;
@@ -39,13 +40,17 @@ pub mod metrics {
 }
 
 pub mod models {
+    pub use crate::models::checkpoint::encoder_config::EncoderConfig;
     pub use crate::models::decoder::config::DecoderConfig;
     pub use crate::models::decoder::cpu::CpuDecoder;
     pub use crate::models::decoder::gpu::GpuDecoder;
     pub use crate::models::decoder::source::{GgufWeights, Source};
     pub use crate::models::decoder::{LanguageModel, StepPiece};
+    pub use crate::models::encoder::backbone::Backbone;
+    pub use crate::models::encoder::gpu::GpuEncoder;
     pub use crate::models::gguf::Gguf;
     pub use crate::models::load_progress::LoadProgress;
+    pub use crate::models::weights::Weights;
     pub use crate::models::{ComputeError, Extras, Model, ModelInfo, Pooling, RowOutput, Task};
 }
 

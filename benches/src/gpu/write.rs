@@ -101,9 +101,8 @@ pub(crate) fn run(of: &ModelArgs, args: &Args) {
     let dir = of.store.join(&of.model);
     let config = DecoderConfig::read(&dir).unwrap();
     let mut source = Source::checkpoint(&dir, &Default::default()).unwrap();
-    let stream = device.device.as_cuda_device().unwrap().cuda_stream();
     let started = Instant::now();
-    let gpu = CudaGpu::new(stream.context(), element).unwrap();
+    let gpu = CudaGpu::new(device.device.as_cuda_device().unwrap(), element).unwrap();
     let mut decoder = GpuDecoder::load(gpu, config, &mut source).unwrap();
     let (bytes, room) = (decoder.weight_bytes(), args.before + args.written + 8);
     let most = args.texts.iter().copied().max().unwrap_or(1);

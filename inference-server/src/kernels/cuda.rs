@@ -7,23 +7,16 @@
 //! itself, everything between the products on a row, and a product uses one algorithm, without
 //! split-K, for every number of rows.
 //!
-//! Encoders use `program` and `products` directly, decoders by way of `gpu`, which implements
-//! [`Gpu`](super::gpu::Gpu).
+//! Networks use all of it by way of [`Gpu`](super::gpu::Gpu), which [`CudaGpu`] implements.
 
-mod buffers;
 mod error;
 mod gpu;
 mod nvrtc;
 mod products;
-mod program;
+mod staging;
 
-pub(crate) use buffers::{Buffer, Staging};
 pub(crate) use error::CudaError;
 pub use gpu::CudaGpu;
-pub(crate) use products::{Product, Products};
-pub(crate) use program::{AttentionTiles, EmbeddingInputs, Norm, Pooled, Program, Shape};
-
-pub(crate) use super::gpu::{Address, Element, GemmShape};
 
 /// Checks that the libraries that are loaded at run time can be found. Calling into one that is
 /// missing panics, so this comes first.

@@ -1,15 +1,17 @@
 //! The interface of a GPU, [`Gpu`]: memory, kernels, GEMM, and graphs of recorded launches.
 //!
-//! Decoders are generic over it, so that their logic is the same on an NVIDIA GPU
+//! Encoders and decoders are generic over it, so that their logic is the same on an NVIDIA GPU
 //! ([`kernels::cuda`](crate::kernels)) and on the emulator of the tests. Calls enqueue work on one
-//! stream, in order and asynchronously to the host; only [`Gpu::download`] waits.
+//! stream, in order and asynchronously to the host; only [`Download::wait`] waits.
 //!
 //! Kernels are CUDA C++ in `cuda/*.cu`, see `source`. They are compiled at run time for a model's
 //! shape.
 
 pub(crate) mod encoder_tiles;
+pub(crate) mod memory;
 mod source;
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 pub use source::Source;
@@ -63,7 +65,7 @@ fn put<const N: usize>(bytes: &mut [u8], numbers: &[f32], encode: impl Fn(f32) -
     }
 }
 
-/// An argument of a kernel: an address, an unsigned count of 32 bits, or a float.
+/// An argument of a kernel: an address, an unsigned count of 32 or 64 bits, or a float.
 #[derive(Debug, Clone, Copy)]
 pub struct Argument(u64);
 
@@ -86,6 +88,11 @@ impl From<f32> for Argument {
 }
 
 impl Argument {
+    /// A count of 64 bits, `size_t` of the kernel.
+    pub(crate) fn wide(count: usize) -> Self {
+        Self(count as u64)
+    }
+
     /// The bits, in the lowest bytes; a kernel reads as many as its parameter has.
     pub fn bits(&self) -> &u64 {
         &self.0
@@ -114,7 +121,7 @@ pub struct Entry {
     pub shared: usize,
 }
 
-/// Shape of a GEMM by the vendor's library, y = x·Wᵀ; see [`Gpu::multiply`].
+/// Shape of a GEMM by the vendor's library, y = x·Wᵀ + b + c; see [`Gpu::multiply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GemmShape {
     /// Columns of x.
@@ -125,13 +132,18 @@ pub struct GemmShape {
     pub result: Element,
 }
 
-/// Addresses of the operands of a GEMM, all row-major.
+/// Addresses of the operands of a GEMM, all row-major; bias and addend are of the type of the
+/// result.
 #[derive(Debug, Clone, Copy)]
 pub struct GemmOperands {
     /// W, outputs × inputs.
     pub weight: Address,
+    /// b, outputs; `None` for 0.
+    pub bias: Option<Address>,
     /// x, rows × inputs.
     pub input: Address,
+    /// c, rows × outputs, which may be the output itself; `None` for 0.
+    pub addend: Option<Address>,
     /// y, rows × outputs.
     pub output: Address,
 }
@@ -164,6 +176,8 @@ pub struct Memory {
 pub trait Gpu: Send {
     /// A graph of recorded launches.
     type Graph;
+    /// Memory of the host that floats are copied to.
+    type Download: Download;
 
     /// Element type of weights and activations.
     fn element(&self) -> Element;
@@ -217,24 +231,27 @@ pub trait Gpu: Send {
     /// If the launch is refused.
     fn launch(&mut self, kernel: Kernel, grid: [usize; 3], arguments: &[Argument]) -> Result<(), GpuError>;
 
-    /// Multiplies `rows` rows: output = input·Wᵀ, added to what the output holds if `accumulate`. A
-    /// row's result has the same bits whatever `rows` is.
+    /// Multiplies `rows` rows. A row's result has the same bits whatever `rows` is.
     ///
     /// # Errors
     /// If the library refuses.
-    fn multiply(
-        &mut self,
-        shape: GemmShape,
-        operands: GemmOperands,
-        rows: usize,
-        accumulate: bool,
-    ) -> Result<(), GpuError>;
+    fn multiply(&mut self, shape: GemmShape, operands: GemmOperands, rows: usize) -> Result<(), GpuError>;
 
-    /// Copies `count` floats from the device, once all work enqueued so far is done.
+    /// Memory for a download, which grows with the largest.
+    fn new_download(&self) -> Self::Download;
+
+    /// Enqueues a copy of `count` floats to the host; [`Download::wait`] waits for it, and nothing
+    /// else has to. So the next pass can be enqueued meanwhile.
     ///
     /// # Errors
-    /// If the device failed.
-    fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError>;
+    /// If the device failed, or memory of the host cannot be page-locked.
+    fn download(&mut self, from: Address, count: usize, to: &mut Self::Download) -> Result<(), GpuError>;
+
+    /// Copies rows × columns floats to a tensor on the device, for heads, which candle computes.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`] if there is not enough.
+    fn tensor(&mut self, from: Address, shape: (usize, usize)) -> Result<Tensor, GpuError>;
 
     /// Begins to capture launches in a graph instead of running them. Only [`Gpu::launch`] may be
     /// called until [`Gpu::end_capture`].
@@ -254,4 +271,14 @@ pub trait Gpu: Send {
     /// # Errors
     /// If the launch is refused.
     fn replay(&mut self, graph: &Self::Graph) -> Result<(), GpuError>;
+}
+
+/// Floats on their way from a device to the host.
+pub trait Download: Send {
+    /// Waits for the last copy, and with it for all work that was enqueued before. Returns the
+    /// floats that it brought.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn wait(&mut self) -> Result<&[f32], GpuError>;
 }

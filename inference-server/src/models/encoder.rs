@@ -8,15 +8,14 @@
 //! | backbone | serves | why |
 //! |---|---|---|
 //! | `cpu` | BERT and XLM-RoBERTa on the CPU | own kernels: no padding, packed weights, bf16 |
-//! | `cuda` | BERT and XLM-RoBERTa on a GPU | own kernels, vectors pooled on the device |
+//! | `gpu` | BERT and XLM-RoBERTa on a GPU | own kernels, vectors pooled on the device |
 //! | `candle` | shapes that the CUDA kernels do not support, on a GPU | any shape, f32 |
 //! | `modernbert` | ModernBERT on any device | by candle: our kernels have no RoPE and no windows |
 
 pub(crate) mod backbone;
 pub(crate) mod candle;
 pub(crate) mod cpu;
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+pub(crate) mod gpu;
 mod lookup;
 pub(crate) mod modernbert;
 
@@ -68,8 +67,10 @@ fn load_on_gpu(
     precision: Precision,
 ) -> anyhow::Result<Box<dyn Backbone>> {
     #[cfg(feature = "cuda")]
-    if cuda::CudaEncoder::supports(config) {
-        return Ok(Box::new(cuda::CudaEncoder::load(config, weights, precision)?));
+    if gpu::supports(config) {
+        let device = weights.device().as_cuda_device()?;
+        let gpu = crate::kernels::cuda::CudaGpu::new(device, precision.element())?;
+        return Ok(Box::new(gpu::GpuEncoder::load(gpu, config, weights)?));
     }
     tracing::warn!(?precision, "no CUDA kernels for a network of this shape, computing in f32 by candle");
     Ok(Box::new(CandleEncoder::load(config, weights)?))
@@ -77,6 +78,9 @@ fn load_on_gpu(
 
 impl Model for Encoder {
     fn run(&self, rows: &[&[u32]], extras: Extras) -> Result<Vec<RowOutput>, ComputeError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         // Vectors that the device has pooled save the copy of all hidden states to the host.
         if let Some((head, pooling)) = self.head.pools_only(extras)
             && let Some(vectors) = self.backbone.pooled(rows, pooling)?

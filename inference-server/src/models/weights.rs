@@ -151,13 +151,25 @@ impl Weights {
     /// If it is missing, has another shape than `shape`, is not of a floating-point type, or holds
     /// values that are not finite.
     pub fn encoder(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.head(&self.stored_name(name), shape)
+    }
+
+    /// The values of the network's tensor `name`, row by row, on the host.
+    ///
+    /// # Errors
+    /// As [`Weights::encoder`].
+    pub fn encoder_values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.read(&self.stored_name(name), shape)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Full name under which the checkpoint has the network's tensor `name`.
+    fn stored_name(&self, name: &str) -> String {
         let full = self.encoder_name(name);
         // Checkpoints converted from TensorFlow name the halves of a layer norm gamma and beta.
         let renamed =
             full.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         // The published name takes precedence if a checkpoint has both.
-        let chosen = if !self.has(&full) && self.has(&renamed) { renamed } else { full };
-        self.head(&chosen, shape)
+        if !self.has(&full) && self.has(&renamed) { renamed } else { full }
     }
 
     /// Checks that the network has the tensor `name` in this shape, before memory is allocated for
@@ -182,13 +194,17 @@ impl Weights {
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn head(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.read(name, shape)?.to_device(&self.device)?)
+    }
+
+    /// The tensor of this full name on the host.
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let (file, shard) = self.expected(name, shape)?;
         let tensor = shard.read(name).with_context(|| format!("{file}: tensor {name}"))?;
         // A single infinity or NaN makes the sum infinite or NaN: cheaper than a test of each
         // value.
         let sum = tensor.sum_all()?.to_scalar::<f32>()?;
         ensure!(sum.is_finite(), "{file}: tensor {name} holds values that are not finite");
-        let tensor = tensor.to_device(&self.device)?;
         self.parameters += tensor.elem_count() as u64;
         self.progress.advance((tensor.elem_count() * size_of::<f32>()) as u64);
         Ok(tensor)

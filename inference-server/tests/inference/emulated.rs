@@ -10,8 +10,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use candle_core::{Device, Tensor};
 use observatory_inference::testing::kernels::{
-    Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
+    Address, Argument, Download, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory,
+    Source,
 };
 
 /// Runs a kernel: addresses of its arguments, grid, threads of a block, bytes of shared memory.
@@ -36,7 +38,6 @@ pub(crate) struct Emulated {
     runs: Vec<Run>,
     memory: HashMap<Address, Vec<u128>>,
     capture: Option<Vec<Launch>>,
-    numbers: Vec<f32>,
     /// Bytes of memory, free or allocated.
     pub(crate) capacity: u64,
     /// Launches, GEMMs, replays and captures so far.
@@ -46,6 +47,16 @@ pub(crate) struct Emulated {
     pub(crate) captures: usize,
 }
 
+/// Floats that were copied at once: an emulated stream has done its work when a call returns.
+#[derive(Debug, Default)]
+pub(crate) struct Arrived(Vec<f32>);
+
+impl Download for Arrived {
+    fn wait(&mut self) -> Result<&[f32], GpuError> {
+        Ok(&self.0)
+    }
+}
+
 impl Emulated {
     pub(crate) fn new(element: Element) -> Self {
         Self {
@@ -53,7 +64,6 @@ impl Emulated {
             runs: Vec::new(),
             memory: HashMap::new(),
             capture: None,
-            numbers: Vec::new(),
             capacity: 1 << 30,
             launches: 0,
             multiplied: 0,
@@ -163,6 +173,7 @@ fn last_error() -> String {
 
 impl Gpu for Emulated {
     type Graph = Vec<Launch>;
+    type Download = Arrived;
 
     fn element(&self) -> Element {
         self.element
@@ -237,16 +248,19 @@ impl Gpu for Emulated {
     fn multiply(
         &mut self,
         GemmShape { inputs, outputs, result }: GemmShape,
-        GemmOperands { weight, input, output }: GemmOperands,
+        GemmOperands { weight, bias, input, addend, output }: GemmOperands,
         rows: usize,
-        accumulate: bool,
     ) -> Result<(), GpuError> {
         assert!(self.capture.is_none(), "launches only");
         self.multiplied += 1;
         let weights = self.floats(self.element, weight, inputs * outputs);
         let x = self.floats(self.element, input, rows * inputs);
         let count = rows * outputs;
-        let mut y = if accumulate { self.floats(result, output, count) } else { vec![0.0; count] };
+        let mut y = addend.map_or_else(|| vec![0.0; count], |address| self.floats(result, address, count));
+        if let Some(bias) = bias {
+            let bias = self.floats(result, bias, outputs);
+            y.iter_mut().zip(bias.iter().cycle()).for_each(|(y, bias)| *y += bias);
+        }
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
             for (weights, y) in weights.chunks_exact(inputs).zip(y) {
                 *y += x.iter().zip(weights).map(|(x, weight)| x * weight).sum::<f32>();
@@ -257,10 +271,19 @@ impl Gpu for Emulated {
         Ok(())
     }
 
-    fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError> {
+    fn new_download(&self) -> Arrived {
+        Arrived::default()
+    }
+
+    fn download(&mut self, from: Address, count: usize, to: &mut Arrived) -> Result<(), GpuError> {
         assert!(self.capture.is_none(), "launches only");
-        self.numbers = self.floats(Element::F32, from, count);
-        Ok(&self.numbers)
+        to.0 = self.floats(Element::F32, from, count);
+        Ok(())
+    }
+
+    fn tensor(&mut self, from: Address, shape: (usize, usize)) -> Result<Tensor, GpuError> {
+        let floats = self.floats(Element::F32, from, shape.0 * shape.1);
+        Ok(Tensor::from_vec(floats, shape, &Device::Cpu).unwrap())
     }
 
     fn begin_capture(&mut self) -> Result<(), GpuError> {

@@ -35,20 +35,19 @@ use crate::llama;
 use crate::support::goldens;
 
 #[cfg(not(feature = "cuda"))]
-type Device = Emulated;
+pub(crate) type Device = Emulated;
 #[cfg(feature = "cuda")]
-type Device = observatory_inference::testing::kernels::CudaGpu;
+pub(crate) type Device = observatory_inference::testing::kernels::CudaGpu;
 
 #[cfg(not(feature = "cuda"))]
-fn device(element: Element) -> Device {
+pub(crate) fn device(element: Element) -> Device {
     Emulated::new(element)
 }
 
 #[cfg(feature = "cuda")]
-fn device(element: Element) -> Device {
+pub(crate) fn device(element: Element) -> Device {
     let open = device::open(DeviceChoice::Cuda(0)).unwrap();
-    let stream = open.device.as_cuda_device().unwrap().cuda_stream();
-    Device::new(stream.context(), element).unwrap()
+    Device::new(open.device.as_cuda_device().unwrap(), element).unwrap()
 }
 
 fn load(model: &str, element: Element) -> GpuDecoder<Device> {

@@ -18,6 +18,7 @@ mod generation;
 mod gguf;
 mod goldens;
 mod gpu;
+mod gpu_encoders;
 mod heads;
 mod hostile;
 #[cfg(not(feature = "cuda"))]

@@ -27,6 +27,21 @@ pub enum CudaError {
     Products(#[from] cudarc::cublaslt::result::CublasError),
 }
 
+/// Errors that leave the context usable. Any other, such as an illegal access or a failed launch,
+/// "leaves the process in an inconsistent state and any further CUDA work will return the same
+/// error" (documentation of `CUresult`), or is rare enough to be taken for one that does.
+const REFUSALS: [CUresult; 9] = [
+    CUresult::CUDA_ERROR_INVALID_VALUE,
+    CUresult::CUDA_ERROR_INVALID_IMAGE,
+    CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU,
+    CUresult::CUDA_ERROR_INVALID_PTX,
+    CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+    CUresult::CUDA_ERROR_NOT_FOUND,
+    CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+    CUresult::CUDA_ERROR_NOT_SUPPORTED,
+    CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+];
+
 impl From<CompileError> for CudaError {
     fn from(error: CompileError) -> Self {
         Self::Compiler(match error {
@@ -43,10 +58,11 @@ impl From<CudaError> for GpuError {
             CudaError::Driver(cause) if cause.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 Self::OutOfMemory(message)
             }
-            // After an illegal access or a launch failure the driver fails every call of the
-            // context.
-            CudaError::Driver(_) => Self::Lost(message),
-            CudaError::Library(_) | CudaError::Compiler(_) | CudaError::Products(_) => Self::Refused(message),
+            CudaError::Driver(cause) if !REFUSALS.contains(&cause.0) => Self::Lost(message),
+            CudaError::Driver(_)
+            | CudaError::Library(_)
+            | CudaError::Compiler(_)
+            | CudaError::Products(_) => Self::Refused(message),
         }
     }
 }

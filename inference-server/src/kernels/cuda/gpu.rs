@@ -1,36 +1,44 @@
 //! [`Gpu`] on an NVIDIA GPU: the driver API by way of cudarc, NVRTC, and CUDA graphs.
 //!
 //! Everything is enqueued on one stream of the model's own, so that a capture records nothing but
-//! the model's launches, and memory is reused in the stream's order.
+//! the model's launches, and memory is reused in the stream's order. Heads compute on candle's
+//! stream; the two wait for each other where a tensor is handed over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use candle_core::cuda_backend::CudaStorage;
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, Storage, Tensor};
 use cudarc::driver::result::{memcpy_dtod_async, memcpy_htod_async};
 use cudarc::driver::sys::{CUfunction_attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
 
-use super::buffers::Staging;
 use super::error::CudaError;
 use super::nvrtc;
-use super::products::{Product, Products};
+use super::products::Products;
+use super::staging::Staging;
 use crate::kernels::gpu::{
     Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Memory, Source,
 };
 
+/// Largest upload that goes through page-locked memory: that of a batch of 64Ki tokens, with some
+/// eight words for each of them. Weights are larger, and may be copied synchronously.
+const STAGED_BYTES: usize = 2 << 20;
+
 /// An NVIDIA GPU, as one model uses it.
 pub struct CudaGpu {
+    /// The device as candle has opened it.
+    device: CudaDevice,
     stream: Arc<CudaStream>,
     element: Element,
     products: Products,
-    /// Products by shape; their weights are set at each call.
-    known: HashMap<GemmShape, Product>,
     /// Compiled kernels, by the index of [`Kernel`].
     functions: Vec<CudaFunction>,
     allocations: HashMap<Address, CudaSlice<u8>>,
-    down: Staging,
+    uploads: Staging<u8>,
 }
 
 /// A CUDA graph of captured launches.
@@ -42,18 +50,18 @@ pub struct CapturedGraph(CudaGraph);
 unsafe impl Send for CapturedGraph {}
 
 impl CudaGpu {
-    /// Opens the device of a context, on a new stream.
+    /// A new stream on a device that candle has opened.
     ///
     /// # Errors
     /// If the driver or cuBLASLt refuses.
-    pub fn new(context: &Arc<CudaContext>, element: Element) -> Result<Self, CudaError> {
-        let stream = context.new_stream()?;
+    pub fn new(device: &CudaDevice, element: Element) -> Result<Self, CudaError> {
+        let stream = device.cuda_stream().context().new_stream()?;
         Ok(Self {
             products: Products::new(&stream, element)?,
-            known: HashMap::new(),
             functions: Vec::new(),
             allocations: HashMap::new(),
-            down: Staging::new(&stream),
+            uploads: Staging::new(&stream),
+            device: device.clone(),
             element,
             stream,
         })
@@ -116,19 +124,35 @@ impl CudaGpu {
         Ok(())
     }
 
-    /// The product of a shape, prepared at first use.
-    fn product(&mut self, shape: GemmShape) -> Result<Product, CudaError> {
-        if let Some(product) = self.known.get(&shape) {
-            return Ok(*product);
-        }
-        let product = self.products.product(0, None, shape)?;
-        self.known.insert(shape, product);
-        Ok(product)
+    /// Copies floats to memory of candle's.
+    #[allow(unsafe_code, reason = "memory is left uninitialised, and the device copies by address")]
+    fn copy_to_candle(&self, from: Address, count: usize) -> Result<CudaSlice<f32>, CudaError> {
+        let candle = self.device.cuda_stream();
+        // SAFETY: the copy that is enqueued next writes this memory before anything reads it.
+        let slice = unsafe { candle.alloc::<f32>(count.max(1))? };
+        // The copy waits for the floats, and whatever overwrites them waits for the copy.
+        candle.join(&self.stream)?;
+        let to = slice.device_ptr(&candle).0;
+        // SAFETY: the caller has `count` floats at `from`, and `slice` has room for them.
+        unsafe { memcpy_dtod_async(to, from, count * size_of::<f32>(), candle.cu_stream())? };
+        self.stream.join(&candle)?;
+        Ok(slice)
+    }
+
+    /// Copies bytes from pageable memory.
+    #[allow(unsafe_code, reason = "the device copies by address")]
+    fn upload_pageable(&self, to: Address, bytes: &[u8]) -> Result<(), CudaError> {
+        self.stream.context().bind_to_thread()?;
+        // SAFETY: the caller allocated as many bytes at `to`. The driver has copied `bytes` to a
+        // buffer of its own, or to the device, when the call returns.
+        unsafe { memcpy_htod_async(to, bytes, self.stream.cu_stream())? };
+        Ok(())
     }
 }
 
 impl Gpu for CudaGpu {
     type Graph = CapturedGraph;
+    type Download = Staging<f32>;
 
     fn element(&self) -> Element {
         self.element
@@ -158,12 +182,13 @@ impl Gpu for CudaGpu {
         Ok(())
     }
 
-    #[allow(unsafe_code, reason = "the device copies by address")]
     fn upload(&mut self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
         self.stream.context().bind_to_thread().map_err(CudaError::from)?;
-        // SAFETY: the caller allocated as many bytes at `to`. `bytes` is pageable memory, which the
-        // driver has copied to a buffer of its own when the call returns.
-        unsafe { memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(CudaError::from)?;
+        if bytes.len() <= STAGED_BYTES {
+            self.uploads.upload(bytes, to)?;
+        } else {
+            self.upload_pageable(to, bytes)?;
+        }
         Ok(())
     }
 
@@ -179,21 +204,25 @@ impl Gpu for CudaGpu {
         Ok(self.start(kernel, grid, arguments)?)
     }
 
-    fn multiply(
-        &mut self,
-        shape: GemmShape,
-        GemmOperands { weight, input, output }: GemmOperands,
-        rows: usize,
-        accumulate: bool,
-    ) -> Result<(), GpuError> {
-        let product = self.product(shape)?.with_weight(weight);
-        Ok(self.products.multiply(&product, input, rows, accumulate.then_some(output), output)?)
+    fn multiply(&mut self, shape: GemmShape, operands: GemmOperands, rows: usize) -> Result<(), GpuError> {
+        // The library works on the thread's current context, and passes come from several threads.
+        self.stream.context().bind_to_thread().map_err(CudaError::from)?;
+        Ok(self.products.multiply(shape, operands, rows)?)
     }
 
-    fn download(&mut self, from: Address, count: usize) -> Result<&[f32], GpuError> {
+    fn new_download(&self) -> Self::Download {
+        Staging::new(&self.stream)
+    }
+
+    fn download(&mut self, from: Address, count: usize, to: &mut Self::Download) -> Result<(), GpuError> {
         self.stream.context().bind_to_thread().map_err(CudaError::from)?;
-        self.down.download(from, count)?;
-        Ok(self.down.numbers(count)?)
+        Ok(to.download(from, count)?)
+    }
+
+    fn tensor(&mut self, from: Address, shape: (usize, usize)) -> Result<Tensor, GpuError> {
+        let floats = self.copy_to_candle(from, shape.0 * shape.1)?;
+        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(floats, self.device.clone()));
+        Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
     }
 
     fn begin_capture(&mut self) -> Result<(), GpuError> {

@@ -102,7 +102,8 @@ extern "C" __global__ void __launch_bounds__(256) widen(const element* from, siz
     }
 }
 
-// How the states of a text are pooled; the numbers are those of `kernels::cuda::Pooled`.
+// How the states of a text are pooled; the numbers are those of `pooling_number` in
+// `models/encoder/gpu/kernels.rs`.
 enum { MEAN, FIRST, LAST, LARGEST, MEAN_SQRT_LEN, WEIGHTED_MEAN };
 
 // Vectors of a row that a block of `pool` sums, one per lane, and warps that take the rows of the

@@ -4,6 +4,7 @@
 //! those without split-K, and keeps it for every number of rows: so a row's result does not depend
 //! on how many others there are.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -26,11 +27,14 @@ const PROPOSALS: usize = 8;
 
 /// A cuBLASLt handle on a stream.
 #[derive(Debug)]
-pub(crate) struct Products {
+pub(super) struct Products {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
+    /// Element type of weights and inputs.
     element: Element,
+    /// Algorithms chosen so far, by the shape and whether there is a bias.
+    algorithms: HashMap<(GemmShape, bool), sys::cublasLtMatmulAlgo_t>,
 }
 
 #[allow(unsafe_code, reason = "the handle is a pointer")]
@@ -40,24 +44,6 @@ unsafe impl Send for Products {}
 #[allow(unsafe_code, reason = "the handle is a pointer")]
 // SAFETY: as above.
 unsafe impl Sync for Products {}
-
-/// A product with its weight and algorithm: y = x·Wᵀ + b, or y = x·Wᵀ + b + r with a residual r,
-/// all row-major.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Product {
-    weight: Address,
-    bias: Option<Address>,
-    /// The element type of the result is that of the bias and of a residual too.
-    shape: GemmShape,
-    algorithm: sys::cublasLtMatmulAlgo_t,
-}
-
-impl Product {
-    /// The same product with another weight of its shape.
-    pub(crate) fn with_weight(self, weight: Address) -> Self {
-        Self { weight, ..self }
-    }
-}
 
 /// Description of a product, freed on drop.
 struct Description(sys::cublasLtMatmulDesc_t);
@@ -112,58 +98,53 @@ impl Products {
     /// # Errors
     /// If the library refuses, or the device is out of memory.
     #[allow(unsafe_code, reason = "the workspace is left uninitialised")]
-    pub(crate) fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
+    pub(super) fn new(stream: &Arc<CudaStream>, element: Element) -> Result<Self, CudaError> {
         // SAFETY: only the library's kernels use the workspace, and they write it before they read
         // it.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE)? };
-        Ok(Self { handle: library::create_handle()?, stream: Arc::clone(stream), workspace, element })
+        let (handle, stream) = (library::create_handle()?, Arc::clone(stream));
+        Ok(Self { handle, stream, workspace, element, algorithms: HashMap::new() })
     }
 
-    /// Element type of weights and activations.
-    pub(crate) fn element(&self) -> Element {
-        self.element
-    }
-
-    /// Prepares a product with a weight (outputs × inputs) and optionally a bias (outputs).
+    /// y = x·Wᵀ + b + c for `rows` rows.
     ///
     /// # Errors
-    /// If the library has no algorithm for the shape.
-    pub(crate) fn product(
-        &self,
-        weight: Address,
-        bias: Option<Address>,
+    /// If the library has no algorithm for the shape, or refuses.
+    pub(super) fn multiply(
+        &mut self,
         shape: GemmShape,
-    ) -> Result<Product, CudaError> {
-        let description = self.describe(bias)?;
-        let layouts = self.layouts(shape, USUAL_ROWS)?;
-        let algorithm = self.proposals(&description, &layouts)?[0];
-        Ok(Product { weight, bias, shape, algorithm })
-    }
-
-    /// `to` = from·Wᵀ + b, plus a residual if there is one.
-    ///
-    /// # Errors
-    /// If the library refuses.
-    pub(crate) fn multiply(
-        &self,
-        product: &Product,
-        from: Address,
+        operands: GemmOperands,
         rows: usize,
-        residual: Option<Address>,
-        to: Address,
     ) -> Result<(), CudaError> {
-        let description = self.describe(product.bias)?;
-        let layouts = self.layouts(product.shape, rows)?;
-        let operands = GemmOperands { weight: product.weight, input: from, output: to };
-        let run = |algorithm| self.run(&description, &layouts, algorithm, operands, residual);
-        match run(&product.algorithm) {
+        let description = self.describe(operands.bias)?;
+        let layouts = self.layouts(shape, rows)?;
+        let algorithm = self.algorithm(&description, shape, operands.bias.is_some())?;
+        match self.run(&description, &layouts, &algorithm, operands) {
             // The algorithm may not support this number of rows.
             Err(CublasError(
                 cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED | cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE,
-            )) => run(&self.proposals(&description, &layouts)?[0])?,
+            )) => {
+                let proposals = self.proposals(&description, &layouts)?;
+                self.run(&description, &layouts, &proposals[0], operands)?;
+            }
             done => done?,
         }
         Ok(())
+    }
+
+    /// The algorithm for a shape, chosen at its first product.
+    fn algorithm(
+        &mut self,
+        description: &Description,
+        shape: GemmShape,
+        has_bias: bool,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        if let Some(algorithm) = self.algorithms.get(&(shape, has_bias)) {
+            return Ok(*algorithm);
+        }
+        let algorithm = self.proposals(description, &self.layouts(shape, USUAL_ROWS)?)?[0];
+        self.algorithms.insert((shape, has_bias), algorithm);
+        Ok(algorithm)
     }
 
     /// Enqueues a product with an algorithm.
@@ -173,11 +154,11 @@ impl Products {
         description: &Description,
         layouts: &Layouts,
         algorithm: &sys::cublasLtMatmulAlgo_t,
-        GemmOperands { weight, input, output }: GemmOperands,
-        residual: Option<Address>,
+        GemmOperands { weight, input, addend, output, .. }: GemmOperands,
     ) -> Result<(), CublasError> {
-        let (one, beta) = (1.0_f32, if residual.is_some() { 1.0_f32 } else { 0.0 });
-        let added = residual.unwrap_or(output);
+        let (one, beta) = (1.0_f32, if addend.is_some() { 1.0_f32 } else { 0.0 });
+        // With a beta of 0 the library does not read the addend, but it must be a valid address.
+        let added = addend.unwrap_or(output);
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
         // SAFETY: the caller passes addresses of matrices of these layouts, and keeps them until
         // the stream has done the product. The scalars are on the host, and are read before the

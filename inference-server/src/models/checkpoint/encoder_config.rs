@@ -17,7 +17,7 @@ use crate::models::decoder::family::model_types;
 
 /// The keys of `config.json` that an encoder needs; others are ignored.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct EncoderConfig {
+pub struct EncoderConfig {
     /// Family of the checkpoint, as transformers names it.
     #[serde(default, deserialize_with = "or_default")]
     pub model_type: String,
@@ -33,7 +33,7 @@ pub(crate) struct EncoderConfig {
     pub intermediate_size: usize,
     /// Activation between the halves.
     #[serde(default = "gelu")]
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance by the layer norms.
     #[serde(default = "default_eps")]
     pub layer_norm_eps: f64,
@@ -52,7 +52,7 @@ pub(crate) struct EncoderConfig {
     id2label: BTreeMap<String, String>,
     /// Keys of ModernBERT alone; `None` for the other families.
     #[serde(skip)]
-    pub modern: Option<ModernBertConfig>,
+    pub(crate) modern: Option<ModernBertConfig>,
     #[serde(default, deserialize_with = "or_default")]
     matryoshka_dimensions: Vec<usize>,
 }
@@ -89,7 +89,7 @@ impl EncoderConfig {
     ///
     /// # Errors
     /// Names the key, its value and what was expected.
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    pub fn read(dir: &Path) -> Result<Self> {
         let mut config: Self = read_json(dir, "config.json")?;
         // The earliest published BERTs have an architecture and no model type.
         if config.model_type.is_empty()
@@ -191,7 +191,7 @@ impl EncoderConfig {
     }
 
     /// Name of the tensor with the token embeddings.
-    pub(crate) fn token_embeddings(&self) -> &'static str {
+    pub fn token_embeddings(&self) -> &'static str {
         if self.modern.is_some() {
             "embeddings.tok_embeddings.weight"
         } else {

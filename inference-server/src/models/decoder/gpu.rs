@@ -10,7 +10,6 @@ mod buffers;
 mod layer;
 mod layer_kernels;
 mod linear;
-mod memory;
 mod network;
 mod step_layout;
 
@@ -21,7 +20,7 @@ use anyhow::Result;
 use super::config::DecoderConfig;
 use super::source::Source;
 use super::{LanguageModel, StepPiece, check};
-use crate::kernels::gpu::{Gpu, GpuError, Memory};
+use crate::kernels::gpu::{Download as _, Gpu, GpuError, Memory};
 use crate::kernels::matrix::Matrix;
 use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::ComputeError;
@@ -47,6 +46,7 @@ pub struct GpuDecoder<G: Gpu> {
     /// Recorded steps that only decode.
     graphs: HashMap<GraphKey, G::Graph>,
     weight_bytes: u64,
+    download: G::Download,
     logits: Matrix,
 }
 
@@ -60,8 +60,9 @@ impl<G: Gpu> GpuDecoder<G> {
         let before = gpu.memory()?.free;
         let network = Network::load(gpu, config, source)?;
         let weight_bytes = before.saturating_sub(network.gpu.memory()?.free);
+        let download = network.gpu.new_download();
         let (graphs, logits) = (HashMap::new(), Matrix::default());
-        Ok(Self { network, blocks: 0, graphs, weight_bytes, logits })
+        Ok(Self { network, blocks: 0, graphs, weight_bytes, download, logits })
     }
 
     /// The device.
@@ -74,7 +75,7 @@ impl<G: Gpu> GpuDecoder<G> {
     /// # Errors
     /// If the device fails.
     pub fn memory(&self) -> Result<Memory, ComputeError> {
-        self.network.gpu.memory().map_err(compute_error)
+        Ok(self.network.gpu.memory()?)
     }
 
     /// Bytes of the keys, or of the values, of a KV block in one layer.
@@ -142,8 +143,8 @@ impl<G: Gpu> GpuDecoder<G> {
         self.logits.resize(rows, vocabulary);
         if rows > 0 {
             let address = self.network.buffers.logits.address();
-            let numbers = self.network.gpu.download(address, rows * vocabulary)?;
-            for (index, row) in numbers.chunks_exact(vocabulary).enumerate() {
+            self.network.gpu.download(address, rows * vocabulary, &mut self.download)?;
+            for (index, row) in self.download.wait()?.chunks_exact(vocabulary).enumerate() {
                 self.logits.row_mut(index).copy_from_slice(row);
             }
         }
@@ -166,7 +167,7 @@ where
         }
         let bytes = count * self.page_bytes();
         for layer in &mut self.network.layers {
-            layer.reserve(&mut self.network.gpu, bytes).map_err(compute_error)?;
+            layer.reserve(&mut self.network.gpu, bytes)?;
         }
         self.blocks = count;
         Ok(())
@@ -176,7 +177,7 @@ where
         for piece in pieces {
             check(&self.network.config, piece)?;
         }
-        self.compute(pieces).map_err(compute_error)?;
+        self.compute(pieces)?;
         Ok(&self.logits)
     }
 
@@ -195,14 +196,5 @@ where
 
     fn runs_off_cpu(&self) -> bool {
         true
-    }
-}
-
-/// The consequence of a device error for the step and the device.
-fn compute_error(error: GpuError) -> ComputeError {
-    match error {
-        GpuError::OutOfMemory(message) => ComputeError::OutOfMemory(message),
-        GpuError::Lost(message) => ComputeError::DeviceLost(message),
-        GpuError::Refused(message) => ComputeError::Failed(message),
     }
 }

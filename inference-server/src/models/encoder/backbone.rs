@@ -8,8 +8,9 @@ use candle_core::Tensor;
 use crate::models::{ComputeError, Pooling};
 
 /// Turns rows of token ids into hidden states.
-pub(crate) trait Backbone: Send + Sync {
-    /// Hidden states, tokens × width in f32, the rows one after the other in the given order. An id
+pub trait Backbone: Send + Sync {
+    /// Hidden states, tokens × width in f32, the rows one after the other in the given order. There
+    /// is at least one row, and every row has at least one id. An id
     /// with the bit [`crate::text::tokenizer::SECOND_TEXT`] is of token type 1; models with a
     /// single type are never given one.
     ///

@@ -24,7 +24,7 @@ use crate::kernels::layer_norm::LayerNorm;
 use crate::models::ComputeError;
 use crate::models::checkpoint::encoder_config::EncoderConfig;
 use crate::models::weights::Weights;
-use layer::{Buffers, Layer, layer_norm, values};
+use layer::{Buffers, Layer, layer_norm};
 
 /// An encoder with its packed weights.
 pub(crate) struct CpuEncoder {
@@ -68,10 +68,10 @@ impl CpuEncoder {
         let token_embeddings =
             weights.encoder("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let shape = [config.max_position_embeddings, hidden];
-        let mut positions = values(weights, "embeddings.position_embeddings.weight", &shape)?;
+        let mut positions = weights.encoder_values("embeddings.position_embeddings.weight", &shape)?;
         if config.type_vocab_size > 0 {
             let shape = [config.type_vocab_size, hidden];
-            let types = values(weights, "embeddings.token_type_embeddings.weight", &shape)?;
+            let types = weights.encoder_values("embeddings.token_type_embeddings.weight", &shape)?;
             let types = types.chunks_exact(hidden).take(2);
             positions = types.flat_map(|kind| add_token_type(&positions, kind)).collect();
         }

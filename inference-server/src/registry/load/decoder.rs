@@ -10,16 +10,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 
-#[cfg(feature = "cuda")]
-use crate::device::Precision;
 use crate::device::{CPU_KV_BYTES, GenerationLimits, OpenDevice};
 use crate::generation::chat_template::ChatTemplate;
 use crate::generation::engine::EngineLimits;
 use crate::generation::{GenerationProfile, Generator};
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda::CudaGpu;
-#[cfg(feature = "cuda")]
-use crate::kernels::gpu::Element;
 use crate::kernels::gpu::Memory;
 use crate::kernels::paged::BLOCK_TOKENS;
 use crate::models::checkpoint;
@@ -159,13 +155,8 @@ fn load_network(
     let context = config.context;
     #[cfg(feature = "cuda")]
     if !device.device.is_cpu() {
-        let element = match device.precision {
-            Precision::F32 => Element::F32,
-            Precision::F16 => Element::F16,
-            Precision::Bf16 | Precision::Auto => Element::Bf16,
-        };
-        let cuda = device.device.as_cuda_device()?.cuda_stream();
-        let mut decoder = GpuDecoder::load(CudaGpu::new(cuda.context(), element)?, config, source)?;
+        let gpu = CudaGpu::new(device.device.as_cuda_device()?, device.precision.element())?;
+        let mut decoder = GpuDecoder::load(gpu, config, source)?;
         // Only after the weights are on the device is it known what they leave for the KV cache.
         let kv_bytes = gpu_kv_bytes(&device.generation, decoder.memory()?)?;
         let limits = engine_limits(device, kv_bytes, decoder.block_bytes(), context)?;

@@ -3,7 +3,7 @@
 //! All buffers are sized for the largest step so far. Recorded steps contain their addresses, so
 //! the recordings have to be dropped when they grow.
 
-use super::memory::Buffer;
+use crate::kernels::gpu::memory::Buffer;
 use crate::kernels::gpu::{Gpu, GpuError};
 use crate::models::decoder::config::DecoderConfig;
 

@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 
 use super::linear::{Linear, LinearOps};
-use super::memory::{Buffer, upload_f32};
+use crate::kernels::gpu::memory::{Buffer, upload_f32};
 use crate::kernels::gpu::{Address, Gpu, GpuError};
 use crate::models::decoder::config::DecoderConfig;
 use crate::models::decoder::family::Family;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::memory::{Buffer, upload};
+use crate::kernels::gpu::memory::{Buffer, upload};
 use crate::kernels::gpu::{
     Address, Argument, Element, Entry, GemmOperands, GemmShape, Gpu, GpuError, Kernel, Source,
 };
@@ -284,8 +284,9 @@ impl LinearOps {
             outputs: layer.outputs,
             result: target.epilogue.stored_as(element),
         };
-        let operands = GemmOperands { weight, input: x.address, output: target.address };
-        gpu.multiply(shape, operands, x.launched, target.epilogue == Epilogue::AddF32)
+        let addend = (target.epilogue == Epilogue::AddF32).then_some(target.address);
+        let operands = GemmOperands { weight, bias: None, input: x.address, addend, output: target.address };
+        gpu.multiply(shape, operands, x.launched)
     }
 
     /// Dequantises a part into its place in the scratch space.

@@ -164,22 +164,17 @@ impl Layer<bf16::Panels> {
 }
 
 fn pack(weights: &mut Weights, at: &str, panels: &mut impl Linear, outputs: Range<usize>) -> Result<()> {
-    let weight = values(weights, &format!("{at}.weight"), &[outputs.len(), panels.inputs()])?;
-    let bias = values(weights, &format!("{at}.bias"), &[outputs.len()])?;
+    let weight = weights.encoder_values(&format!("{at}.weight"), &[outputs.len(), panels.inputs()])?;
+    let bias = weights.encoder_values(&format!("{at}.bias"), &[outputs.len()])?;
     panels.pack(outputs.start, &weight, &bias);
     Ok(())
-}
-
-/// A tensor of the encoder as plain numbers.
-pub(super) fn values(weights: &mut Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-    Ok(weights.encoder(name, shape)?.flatten_all()?.to_vec1()?)
 }
 
 pub(super) fn layer_norm(weights: &mut Weights, at: &str, config: &EncoderConfig) -> Result<LayerNorm> {
     let shape = [config.hidden_size];
     Ok(LayerNorm {
-        scale: values(weights, &format!("{at}.weight"), &shape)?,
-        shift: values(weights, &format!("{at}.bias"), &shape)?,
+        scale: weights.encoder_values(&format!("{at}.weight"), &shape)?,
+        shift: weights.encoder_values(&format!("{at}.bias"), &shape)?,
         epsilon: config.layer_norm_eps as f32,
     })
 }
