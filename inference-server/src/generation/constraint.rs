@@ -26,6 +26,7 @@ mod work_meter;
 
 use completion::ClosingTokens;
 pub use definition::Constraint;
+pub(crate) use definition::MAX_BYTES;
 pub(crate) use error::ConstraintError;
 use error::one_line;
 pub(crate) use matcher::Matcher;

@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use super::access::is_open;
 use super::status;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -100,7 +101,7 @@ where
         answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
-        let ours = method != OTHER && !method.starts_with("Health/");
+        let ours = method != OTHER && !is_open(request.uri().path());
         let message_bytes = self.layer.message_bytes;
         let span = tracing::info_span!(
             "call",

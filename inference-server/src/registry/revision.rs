@@ -28,9 +28,10 @@ const SMALL_FILES: [&str; 9] = [
     "sparse_linear.pt",
     "colbert_linear.pt",
 ];
-/// Further files of a language model: end tokens and chat template.
-const GENERATION_FILES: [&str; 3] =
-    ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"];
+/// Further files of a language model: end tokens, chat template, and the special tokens that the
+/// template refers to.
+const GENERATION_FILES: [&str; 4] =
+    ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"];
 /// Files of a sentence-transformers module that change a model's answers.
 const MODULE_FILES: [&str; 3] = ["config.json", "model.safetensors", "pytorch_model.bin"];
 
@@ -123,4 +124,26 @@ fn replace_file(path: &Path, entries: &BTreeMap<String, FileDigest>) -> Result<(
     fs::write(&temporary, serde_json::to_vec_pretty(entries)?)?;
     fs::rename(&temporary, path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_chat_template_counts() {
+        let store = tempfile::tempdir().unwrap();
+        let dir = store.path().join("org/name");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
+        fs::write(dir.join("model.safetensors"), "weights").unwrap();
+        let mut seen = vec![revision(store.path(), "org/name").unwrap()];
+        for file in GENERATION_FILES {
+            fs::write(dir.join(file), "{}").unwrap();
+            let revision = revision(store.path(), "org/name").unwrap();
+            assert!(!seen.contains(&revision), "{file}");
+            seen.push(revision);
+        }
+        assert!(GENERATION_FILES.contains(&"special_tokens_map.json"));
+    }
 }

@@ -17,9 +17,9 @@ pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     /// The tokens as the vocabulary spells them.
     pub tokens: Vec<String>,
-    /// Code point where each begins.
+    /// Byte where each begins; 0 for special tokens.
     pub starts: Vec<u32>,
-    /// Code point after each.
+    /// Byte after each; 0 for special tokens.
     pub ends: Vec<u32>,
 }
 

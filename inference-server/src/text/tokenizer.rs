@@ -17,6 +17,7 @@ use tokenizers::{Encoding, ModelWrapper, PostProcessor, Tokenizer};
 
 use crate::error::Error;
 use crate::text::entities::TokenSpan;
+use crate::text::offsets::LowercaseMap;
 
 /// Bit of a token id that marks token type 1, that of the second text of a pair.
 ///
@@ -272,12 +273,16 @@ impl TextTokenizer {
     }
 
     /// The tokens of a text with their byte offsets, never truncated; `special` adds the special
-    /// tokens around it.
+    /// tokens around it. A text is lower-cased as for [`TextTokenizer::encode`], so that its ids
+    /// are those that the model reads; offsets are those of the text as it was given.
     ///
     /// # Errors
     /// [`Error::Backend`] if the tokenizer fails.
     pub fn tokens(&self, text: &str, special: bool) -> Result<Encoding, Error> {
-        let encoding = self.encode_content(text)?;
+        let mut encoding = self.encode_content(&self.lowercase_if_needed(text.to_owned()))?;
+        if self.lowercase {
+            encoding = with_offsets_of(text, &encoding);
+        }
         if special { self.with_special(encoding) } else { Ok(encoding) }
     }
 
@@ -321,6 +326,8 @@ impl TextTokenizer {
     pub fn windows(&self, field: &str, text: &str, overlap: usize) -> Result<Windowed, Error> {
         check_not_empty(field, text)?;
         let window = self.max_tokens - self.added;
+        // Not lower-cased: `do_lower_case` is a setting of sentence-transformers, and transformers'
+        // pipeline, which token classifiers are evaluated with, knows nothing of it.
         let mut content =
             self.inner.encode_char_offsets(text, false).map_err(|error| backend_error(&error))?;
         let spans = self.spans(text, &content);
@@ -401,6 +408,23 @@ impl TextTokenizer {
     fn with_special(&self, encoding: Encoding) -> Result<Encoding, Error> {
         self.inner.post_process(encoding, None, true).map_err(|error| backend_error(&error))
     }
+}
+
+/// The tokens of a text's lower-case form with their offsets in the text.
+fn with_offsets_of(text: &str, encoding: &Encoding) -> Encoding {
+    let map = LowercaseMap::new(text);
+    Encoding::new(
+        encoding.get_ids().to_vec(),
+        encoding.get_type_ids().to_vec(),
+        encoding.get_tokens().to_vec(),
+        encoding.get_word_ids().to_vec(),
+        encoding.get_offsets().iter().map(|span| map.span(*span)).collect(),
+        encoding.get_special_tokens_mask().to_vec(),
+        encoding.get_attention_mask().to_vec(),
+        Vec::new(),
+        // No ranges stand for one sequence.
+        Default::default(),
+    )
 }
 
 fn parse(file: &str, bytes: &[u8]) -> Result<Tokenizer> {

@@ -5,8 +5,9 @@
 //! operation and cancels one that takes too long, and the processor time of all operations on a
 //! sequence is added up.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,26 +89,38 @@ impl WorkMeter {
 /// Looks at all meters in use, on a thread of its own.
 #[derive(Default)]
 struct Watchdog {
+    has_thread: Mutex<bool>,
     meters: Mutex<Vec<Weak<WorkMeter>>>,
     added: Condvar,
 }
 
 /// The watchdog of the process; the first call starts its thread.
 fn watchdog() -> &'static Watchdog {
-    static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
-    static THREAD: OnceLock<bool> = OnceLock::new();
-    let watchdog = WATCHDOG.get_or_init(Watchdog::default);
-    THREAD.get_or_init(|| {
-        let started = thread::Builder::new().name("constraint-clock".to_owned()).spawn(|| watchdog.run());
-        if let Err(error) = &started {
-            tracing::error!(error.message = %error, "cannot spawn the watchdog of constraints");
-        }
-        started.is_ok()
+    static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(Watchdog::default);
+    WATCHDOG.start(|| {
+        let builder = thread::Builder::new().name("constraint-clock".to_owned());
+        builder.spawn(|| WATCHDOG.run()).map(|_| ())
     });
-    watchdog
+    &WATCHDOG
 }
 
 impl Watchdog {
+    /// Starts the thread, unless it runs. A system that is short of threads may have one later, so
+    /// a failure is tried again at the next call; until then constraints are held to their
+    /// processor time alone.
+    fn start(&self, spawn: impl FnOnce() -> io::Result<()>) {
+        let mut has_thread = self.has_thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_thread {
+            return;
+        }
+        match spawn() {
+            Ok(()) => *has_thread = true,
+            Err(error) => {
+                tracing::error!(error.message = %error, "cannot spawn the watchdog of constraints");
+            }
+        }
+    }
+
     fn add(&self, meter: &Arc<WorkMeter>) {
         self.meters.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(meter));
         self.added.notify_one();
@@ -161,6 +174,19 @@ mod tests {
         let waited = thread_time();
         thread::park_timeout(Duration::from_millis(60));
         assert!(thread_time() - waited < Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_thread_that_cannot_start_is_tried_again() {
+        let (watchdog, tries) = (Watchdog::default(), AtomicU64::new(0));
+        for _ in 0..3 {
+            // Fails the first time only.
+            watchdog.start(|| match tries.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+        }
+        assert_eq!(tries.into_inner(), 2, "a failure is tried again, a thread that runs is not");
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl RopeParameters {
                 let original = original.context("rope_scaling has no original_max_position_embeddings")?;
                 let low = self.low_freq_factor.unwrap_or(1.0);
                 let high = self.high_freq_factor.unwrap_or(4.0);
+                // The ramp between the two is divided by its width.
+                ensure!(
+                    high > low,
+                    "invalid high_freq_factor {high} in rope_scaling: expected more than low_freq_factor {low}"
+                );
                 for frequency in &mut frequencies {
                     *frequency = llama3_frequency(*frequency, factor, original as f64, low, high);
                 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::generation::chat_template::Message;
-use crate::generation::constraint::{Constraint, Matcher};
+use crate::generation::constraint::{self, Constraint, Matcher};
 use crate::generation::sampler::{MAX_LOGPROBS, SamplingParams};
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
@@ -21,9 +21,6 @@ const DEFAULT_NEW_TOKENS: usize = 256;
 /// Stop strings, and stop tokens, of one request: OpenAI's API has 4; each is looked for at every
 /// token.
 const MOST_STOPS: usize = 16;
-/// Bytes of a schema, expression or grammar: far above what is written by hand, so that compiling
-/// one stays bounded.
-const LARGEST_CONSTRAINT: usize = 64 << 10;
 
 /// Settings of a generation request.
 #[derive(Debug, Clone)]
@@ -148,18 +145,20 @@ fn check_stops(settings: &GenerateSettings) -> Result<(), Error> {
     }
 }
 
-fn checked_constraint(constraint: Constraint) -> Result<(String, Constraint), Error> {
-    let (name, bytes) = match &constraint {
-        Constraint::JsonSchema(text) => ("json_schema", text.len()),
-        Constraint::Regex(text) => ("regex", text.len()),
-        Constraint::Lark(text) => ("lark", text.len()),
-        Constraint::Choices(texts) => ("choices", texts.iter().map(String::len).sum()),
+fn checked_constraint(asked: Constraint) -> Result<(String, Constraint), Error> {
+    let name = match &asked {
+        Constraint::JsonSchema(_) => "json_schema",
+        Constraint::Regex(_) => "regex",
+        Constraint::Lark(_) => "lark",
+        Constraint::Choices(_) => "choices",
     };
     let field = format!("settings.constraint.{name}");
-    if bytes > LARGEST_CONSTRAINT {
-        return Err(Error::InputTooLarge { field, bytes, limit: LARGEST_CONSTRAINT });
+    // Compiling would refuse it as well, but only after the prompts were read.
+    let bytes = asked.bytes();
+    if bytes > constraint::MAX_BYTES {
+        return Err(Error::InputTooLarge { field, bytes, limit: constraint::MAX_BYTES });
     }
-    Ok((field, constraint))
+    Ok((field, asked))
 }
 
 fn invalid(field: &str, value: impl ToString, allowed: &str) -> Error {

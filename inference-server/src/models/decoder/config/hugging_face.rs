@@ -94,6 +94,9 @@ impl HuggingFaceConfig {
     pub(super) fn heads(&self) -> Result<AttentionShape> {
         let queries = self.num_attention_heads;
         let shared = self.num_key_value_heads.unwrap_or(queries);
+        // Both are divided by below.
+        ensure!(queries > 0, "invalid num_attention_heads 0: expected a positive number");
+        ensure!(shared > 0, "invalid num_key_value_heads 0: expected a positive number");
         ensure!(
             queries.is_multiple_of(shared),
             "invalid num_attention_heads {queries}: expected a multiple of num_key_value_heads {shared}"
