@@ -130,7 +130,6 @@ impl Generator {
 
     /// The engine's figures, for a scrape.
     pub fn figures(&self) -> GenerationFigures {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         GenerationFigures {
             running: read(&self.counters.running),
             waiting: read(&self.counters.waiting),
@@ -239,6 +238,11 @@ impl Generator {
         }
         bail!("warm-up: the engine stopped")
     }
+}
+
+/// The present value of a counter. Relaxed: counters are read one by one, and order nothing.
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 /// Makes steps as long as there are sequences; returns once the generator is dropped and the last

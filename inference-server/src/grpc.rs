@@ -41,8 +41,8 @@ use layer::ObserveLayer;
 /// The reflection that grpcio's and older clients ask for.
 const REFLECTION_V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Silence on a connection before its other end is pinged, and time limit of the answer: below the
-/// minute after which common load balancers drop an idle connection.
+/// Silence on a connection before its other end is pinged, and time limit of the answer. Below the
+/// minute after which common load balancers drop an idle connection; the limit is gRPC's default.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 

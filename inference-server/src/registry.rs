@@ -235,7 +235,7 @@ impl Registry {
     /// If there is no such model, or it is loading.
     pub fn unload(&self, name: &str) -> Result<Option<Arc<LoadedModel>>, Error> {
         let mut slots = self.write();
-        let known = list(slots.iter().map(|slot| slot.name.as_str()));
+        let known = names_of(&slots);
         let slot = slots
             .iter_mut()
             .find(|slot| slot.name == name)
@@ -303,21 +303,20 @@ impl Registry {
     /// revision.
     pub fn resolve(&self, name: &str, revision: &str, task: Option<Task>) -> Result<Arc<LoadedModel>, Error> {
         let slots = self.read();
-        let known = || list(slots.iter().map(|slot| slot.name.as_str()));
         let wanted = if name.is_empty() {
             // Every model has a tokenizer, so a request without a task takes the embedding model.
             let task = task.unwrap_or(Task::Embedding);
             self.default_for(&slots, task).ok_or_else(|| Error::UnknownModel {
                 wanted: format!("for {}", task.name()),
-                known: known(),
+                known: names_of(&slots),
             })?
         } else {
             name
         };
-        let slot = slots
-            .iter()
-            .find(|slot| slot.name == wanted)
-            .ok_or_else(|| Error::UnknownModel { wanted: format!("\"{wanted}\""), known: known() })?;
+        let slot = slots.iter().find(|slot| slot.name == wanted).ok_or_else(|| Error::UnknownModel {
+            wanted: format!("\"{wanted}\""),
+            known: names_of(&slots),
+        })?;
         let model = match &slot.state {
             ModelState::Ready(model) => Arc::clone(model),
             ModelState::Loading(_) => return Err(Error::ModelLoading { model: slot.name.clone() }),
@@ -350,6 +349,11 @@ fn catch_panic<T>(read: impl FnOnce() -> T) -> Result<T, String> {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
     })
+}
+
+/// Names of models, for messages.
+fn names_of(slots: &[ModelSlot]) -> String {
+    list(slots.iter().map(|slot| slot.name.as_str()))
 }
 
 /// Names separated by commas, for messages.

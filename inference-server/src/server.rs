@@ -39,11 +39,14 @@ use crate::text::worker_pool::WorkerPool;
 use ports::HttpPort;
 
 /// Shares of texts that may wait for each of the tokenizer's threads. A request brings no more than
-/// its texts, so this bounds what a burst may queue before it is refused.
+/// its texts, so this bounds what a burst may queue before it is refused. Not tuned: at some 3 ms a
+/// share (see `service::read`) it is 0.2 s of work for each thread.
 const WAITING_SHARES: usize = 64;
 
-/// Threads that compile constraints, and constraints that may wait for them: few, because a
-/// constraint is compiled once and its memory is bounded, not its time.
+/// Threads that compile constraints, and constraints that may wait for them. Not tuned: few
+/// threads, because a constraint is compiled once and bounded in memory but not in time, so more of
+/// them would take the cores from the device on the CPU; and a queue of several seconds, as a hard
+/// constraint takes one or two.
 const COMPILER_THREADS: usize = 2;
 const WAITING_CONSTRAINTS: usize = 64;
 

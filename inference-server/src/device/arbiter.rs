@@ -21,7 +21,7 @@ struct State {
     next_ticket: u64,
     /// Shared grants held now.
     shared: usize,
-    /// Whether the exclusive grant is held now.
+    /// True if the exclusive grant is held now.
     exclusive: bool,
 }
 

@@ -20,7 +20,7 @@ mod json;
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
-/// Maximum number of Jinja instructions of one rendering: about a quarter of a second. A
+/// Maximum number of Jinja instructions of one rendering: about a quarter of a second. Not tuned: a
 /// conversation of 1,000 messages takes some 50,000.
 const FUEL: u64 = 10_000_000;
 /// Variables set by transformers or by this module, which a request therefore cannot set.
@@ -315,9 +315,12 @@ fn explain(error: &Error) -> TemplateError {
 /// expression before it is added.
 fn expression(error: &Error) -> Option<String> {
     let (source, range) = (error.template_source()?, error.range()?);
-    let named = |c: char| c.is_alphanumeric() || "_.[]()'\"".contains(c);
-    let start = source.get(..range.start)?.trim_end_matches(named).len();
+    let start = source.get(..range.start)?.trim_end_matches(is_part_of_expression).len();
     source.get(start..range.end).map(str::to_owned)
+}
+
+fn is_part_of_expression(c: char) -> bool {
+    c.is_alphanumeric() || "_.[]()'\"".contains(c)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!
 //! While a GPU computes, masks of the fast sequences are computed ahead.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +37,7 @@ const FAST_TIME_PER_TOKEN: Duration = Duration::from_millis(2);
 pub(super) struct ConstrainedSampler {
     sampler: Sampler,
     matcher: Matcher,
-    /// Whether forced tokens are appended without a forward pass.
+    /// True if forced tokens are appended without a forward pass.
     append_forced: bool,
     /// Processor time that the matcher took before its first token.
     time_before: Duration,
@@ -48,7 +49,7 @@ pub(super) struct ConstrainedSampler {
 pub(super) struct SampledTokens {
     /// Each token with whether the text is complete with it.
     pub(super) tokens: Vec<(Sampled, bool)>,
-    /// Whether the constraint has been cheap so far.
+    /// True if the constraint has been cheap so far.
     pub(super) is_fast: bool,
 }
 
@@ -180,8 +181,10 @@ impl SamplerPool {
 fn job(request: SampleRequest, sender: Sender<SampleResult>) -> impl FnOnce() + Send + 'static {
     move || {
         let SampleRequest { id, sampler, logits, remaining, .. } = request;
-        let work = || sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(&logits, remaining);
-        let sampled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // The engine waits for every sequence it asked for, so a panic must come back as a result.
+        let sampled = catch_unwind(AssertUnwindSafe(|| {
+            sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(&logits, remaining)
+        }));
         let sampled = sampled.unwrap_or_else(|_| Err(anyhow!("sampling a token panicked")));
         // A closed channel means that the engine is gone.
         let _ = sender.send((id, sampled));

@@ -31,7 +31,8 @@ pub(crate) use error::ConstraintError;
 use error::one_line;
 pub(crate) use matcher::Matcher;
 
-/// Maximum number of lexer states of one constraint, of one or two kilobytes each: up to 80 MB.
+/// Maximum number of lexer states of one constraint, of one or two kilobytes each: up to 80 MB. Not
+/// tuned; llguidance by itself would allow 250,000.
 const MAX_LEXER_STATES: usize = 40_000;
 
 /// Compiler of the constraints of one model.

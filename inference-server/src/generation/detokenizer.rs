@@ -11,8 +11,8 @@ use tokenizers::{DecoderWrapper, Tokenizer};
 
 use super::token_bytes::{ByteDecoder, collect_steps, fallback_byte};
 
-/// Number of token ids searched for an anchor. Vocabularies have one among their first thousands;
-/// the bound only keeps a strange one from being searched to its end.
+/// Number of token ids searched for an anchor. Not tuned: vocabularies have one among their first
+/// thousands; the bound only keeps a strange one from being searched to its end.
 const MAX_ANCHOR_ID: u32 = 100_000;
 
 /// Mode of a tokenizer, by what the text of a token depends on.
@@ -28,9 +28,9 @@ enum DecodeMode {
         anchor: (u32, String),
         /// Tokens not emitted as text yet.
         held: Vec<u32>,
-        /// Whether text has been emitted.
+        /// True if text has been emitted.
         started: bool,
-        /// Whether tokens such as `<0x0A>` are single bytes.
+        /// True if tokens such as `<0x0A>` are single bytes.
         byte_fallback: bool,
     },
     /// On all tokens, or not known: the text comes at the end.

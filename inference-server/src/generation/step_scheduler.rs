@@ -110,7 +110,7 @@ impl StepScheduler {
         }
     }
 
-    /// Whether there are no sequences.
+    /// Returns true if there are no sequences.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
@@ -139,7 +139,6 @@ impl StepScheduler {
 
     /// Brings the gauges up to date.
     pub(super) fn publish_gauges(&self) {
-        let set = |gauge: &AtomicU64, value: usize| gauge.store(value as u64, Ordering::Relaxed);
         set(&self.counters.running, self.running.len());
         set(&self.counters.waiting, self.waiting.iter().map(VecDeque::len).sum());
         set(&self.counters.blocks_used, self.pool.capacity() - self.pool.available());
@@ -282,6 +281,11 @@ impl StepScheduler {
         }
         tokens.min(sequence.blocks.len() * BLOCK_TOKENS - sequence.computed)
     }
+}
+
+fn set(gauge: &AtomicU64, value: usize) {
+    // Relaxed, as everywhere with these counters: a scrape orders nothing by them.
+    gauge.store(value as u64, Ordering::Relaxed);
 }
 
 /// Index of a sequence's class in [`StepScheduler::waiting`].

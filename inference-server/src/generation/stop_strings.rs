@@ -8,7 +8,7 @@
 pub struct Emitted {
     /// Text in which no stop string can begin.
     pub text: String,
-    /// Whether a stop string is complete: it is not part of the text, and nothing follows.
+    /// True once a stop string is complete: it is not part of the text, and nothing follows.
     pub stopped: bool,
 }
 

@@ -16,7 +16,7 @@ pub(super) enum ByteDecoder {
     SentencePiece {
         /// Character that replaces the space.
         space: Option<char>,
-        /// Whether tokens such as `<0x0A>` are single bytes.
+        /// True if tokens such as `<0x0A>` are single bytes.
         byte_fallback: bool,
     },
 }

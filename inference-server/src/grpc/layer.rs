@@ -19,15 +19,15 @@ use tracing::Instrument;
 use super::access::is_open;
 use super::status;
 use crate::error::Error;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Ongoing};
 use crate::service::call::{CallContext, LONGEST_ID};
 use observatory_server::connections::{Held, Origin};
 
 const REQUEST_ID: &str = "x-request-id";
 const MODEL_REVISION: &str = "x-model-revision";
-/// Lead over a caller's deadline at which a call ends (chosen, not measured): at the deadline
-/// itself tonic ends it as CANCELLED, without details. Work that does not watch its deadline ends
-/// at half the lead.
+/// Lead over a caller's deadline at which a call ends: at the deadline itself tonic ends it as
+/// CANCELLED, without details. Work that does not watch its deadline ends at half the lead. Not
+/// tuned: above the millisecond in which tokio's timers fire.
 const AHEAD: Duration = Duration::from_millis(2);
 /// Time limit for the message of a call to arrive; nginx's `client_body_timeout` has the same
 /// default.
@@ -102,7 +102,6 @@ where
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
         let ours = method != OTHER && !is_open(request.uri().path());
-        let message_bytes = self.layer.message_bytes;
         let span = tracing::info_span!(
             "call",
             rpc.method = method,
@@ -110,46 +109,80 @@ where
             trace.parent = header(request.headers(), "traceparent").unwrap_or_default(),
         );
         let metrics = Arc::clone(&self.layer.metrics);
-        let mut ongoing = metrics.began(method);
+        let ongoing = metrics.began(method);
         // A connection that only asks for health has no call under way, so it may be closed for
         // room.
         let origin = request.extensions().get::<Origin>().filter(|_| ours);
         let under_way = origin.map(|origin| origin.standing.call());
-        let future = arriving(self.inner.call(request), context.clone(), ours);
-        let observed = async move {
-            let mut response = match last {
-                Some(last) => {
-                    let late = || Ok(status::to_status(&Error::ExpiredInQueue).into_http());
-                    tokio::time::timeout_at(last.into(), future).await.unwrap_or_else(|_| late())?
-                }
-                None => future.await?,
-            };
-            if ours
-                && context.decoded().is_none()
-                && let Some(error) = unread(&response, message_bytes)
-            {
-                metrics.refused(error.reason());
-                response = status::to_status(&error).into_http();
-            }
-            let code = code_of(response.headers());
-            ongoing.answered(code_name(code));
-            let given = context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
-            response.headers_mut().insert(REQUEST_ID, given.unwrap_or(id));
-            if let Some(revision) = context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
-                response.headers_mut().insert(MODEL_REVISION, revision);
-            }
-            if code == Code::ResourceExhausted
-                && let Some(decoded) = context.decoded()
-            {
-                let refusal = Refusal { decoded, metrics };
-                response.extensions_mut().insert(Arc::new(refusal));
-            }
+        let message_bytes = self.layer.message_bytes;
+        let observed = Observed { context, ours, id, last, message_bytes, metrics, ongoing };
+        let answer = self.inner.call(request);
+        let answered = async move {
+            let response = observed.answer(answer).await?;
+            // The call lasts until the last byte of its answer is sent, which a stream's body knows.
             Ok(match under_way {
                 Some(call) => response.map(|body| Body::new(Held::new(body, call))),
                 None => response,
             })
         };
-        Box::pin(observed.instrument(span))
+        Box::pin(answered.instrument(span))
+    }
+}
+
+/// A call that is being served.
+struct Observed {
+    context: CallContext,
+    /// True for work of this server, unlike questions after its health.
+    ours: bool,
+    /// Request id, unless the message has one.
+    id: HeaderValue,
+    /// When an answer is sent at the latest.
+    last: Option<Instant>,
+    message_bytes: usize,
+    metrics: Arc<Metrics>,
+    ongoing: Ongoing,
+}
+
+impl Observed {
+    /// The answer with its headers, or a refusal in its place; counted either way.
+    async fn answer<E>(
+        mut self,
+        answer: impl Future<Output = Result<Response<Body>, E>>,
+    ) -> Result<Response<Body>, E> {
+        let arriving = arriving(answer, self.context.clone(), self.ours);
+        let mut response = match self.last {
+            Some(last) => match tokio::time::timeout_at(last.into(), arriving).await {
+                Ok(answer) => answer?,
+                Err(_) => status::to_status(&Error::ExpiredInQueue).into_http(),
+            },
+            None => arriving.await?,
+        };
+        if self.ours
+            && self.context.decoded().is_none()
+            && let Some(error) = unread(&response, self.message_bytes)
+        {
+            self.metrics.refused(error.reason());
+            response = status::to_status(&error).into_http();
+        }
+        let code = code_of(response.headers());
+        self.ongoing.answered(code_name(code));
+        self.label(&mut response, code);
+        Ok(response)
+    }
+
+    /// Adds what the call came to: its id, the model's revision, and the time of a refusal.
+    fn label(self, response: &mut Response<Body>, code: Code) {
+        let given = self.context.request_id().and_then(|id| HeaderValue::from_str(id).ok());
+        response.headers_mut().insert(REQUEST_ID, given.unwrap_or(self.id));
+        if let Some(revision) = self.context.revision().and_then(|text| HeaderValue::from_str(text).ok()) {
+            response.headers_mut().insert(MODEL_REVISION, revision);
+        }
+        if code == Code::ResourceExhausted
+            && let Some(decoded) = self.context.decoded()
+        {
+            let refusal = Refusal { decoded, metrics: self.metrics };
+            response.extensions_mut().insert(Arc::new(refusal));
+        }
     }
 }
 

@@ -24,8 +24,9 @@ const ASSUMED_TIME: f64 = 1e-4;
 /// choice; as tokens and seconds decay separately, full batches outweigh small ones by their time.
 const RATE_DECAY: f64 = 0.9;
 /// Smallest token limit derived from the speed: a slow device must still admit one large request.
+/// Not tuned: 32 texts of 512 tokens.
 const MIN_TOKEN_LIMIT: f64 = 16_384.0;
-/// Largest token limit derived from the speed: 16 MiB of token ids.
+/// Largest token limit derived from the speed. Not tuned: 16 MiB of token ids.
 const MAX_TOKEN_LIMIT: f64 = 4_194_304.0;
 /// Shortest and longest retry time. A choice: a shorter one would be a busy loop, and beyond a
 /// minute the measured speed says little.
@@ -185,7 +186,7 @@ impl Admission {
         state.seconds = RATE_DECAY * state.seconds + elapsed.as_secs_f64();
     }
 
-    /// What it holds now, for a scrape.
+    /// Present figures, for a scrape.
     pub(crate) fn gauges(&self) -> AdmissionGauges {
         AdmissionGauges {
             requests: self.requests() as u64,

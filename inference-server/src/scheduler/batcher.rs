@@ -124,12 +124,12 @@ impl<T> Batch<T> {
         self.tokens
     }
 
-    /// Whether it has no rows.
+    /// Returns true if it has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Whether it holds a bulk row.
+    /// Returns true if it holds a bulk row.
     pub(crate) fn has_bulk(&self) -> bool {
         self.rows.iter().any(|row| row.share.priority == Priority::Bulk)
     }
@@ -291,7 +291,7 @@ impl<T> Batcher<T> {
         self.tokens
     }
 
-    /// Whether no row is waiting.
+    /// Returns true if no row is waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.shares.is_empty()
     }

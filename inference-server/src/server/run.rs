@@ -3,6 +3,7 @@
 //! On the first signal new requests get UNAVAILABLE, every health name says NOT_SERVING, and
 //! in-flight requests are finished within `--drain-seconds`; a second signal cuts them off.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use crate::registry::{ModelState, Registry};
 use crate::scheduler::admission::Admission;
 
 /// Time that open streams (a health watch, for one) keep the listener after the drain, to send
-/// their last message (chosen, not measured).
+/// their last message. Not tuned: a network round trip, and too short for an operator to notice.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
 
 impl Server {
@@ -71,6 +72,7 @@ impl Server {
             Some(outcome) => outcome,
             None => drain(&self.admission, self.drain, &stop).await,
         };
+        // Cut off before the listener closes, so that a stream can still send why it ends.
         self.cut_off.cancel();
         closed.cancel();
         // Health watches never end by themselves, and what was cut off still has to be told so.
@@ -79,13 +81,18 @@ impl Server {
         }
         openai.iter().for_each(JoinHandle::abort);
         metrics.abort();
-        if let Some(file) = &self.announce_file
-            && let Err(error) = std::fs::remove_file(file)
-        {
-            tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
+        if let Some(file) = &self.announce_file {
+            remove_announcement(file);
         }
         tracing::info!(outcome = ?outcome, "stopped");
         Ok(outcome)
+    }
+}
+
+/// Removes the announce file: a program that finds one may call the addresses in it.
+fn remove_announcement(file: &Path) {
+    if let Err(error) = std::fs::remove_file(file) {
+        tracing::warn!(file.path = %file.display(), error.message = %error, "announce file not removed");
     }
 }
 

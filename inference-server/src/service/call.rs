@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 use crate::registry::loaded::LoadedModel;
 use crate::scheduler::admission::RequestPermit;
 
-/// Longest request id and trace context taken over from a caller: room for a UUID or a W3C
-/// traceparent with a prefix, too little to fill a log with.
+/// Longest request id and trace context taken over from a caller. Not tuned: room for a UUID (36
+/// characters) or a W3C traceparent (55) with a prefix, too little to fill a log with.
 pub(crate) const LONGEST_ID: usize = 128;
 
 /// Context of a call, filled in as it passes: the transports set deadline, client and options, the

@@ -163,9 +163,10 @@ impl Service {
         let permit = self.reserve(&plan.model, "", texts.iter().map(String::as_str))?;
         let started = Instant::now();
         let (reader, overlap) = (Arc::clone(&plan.model), plan.overlap);
-        let read = move |field: &str, text: &str| reader.tokenizer.windows(field, text, overlap);
-        let (texts, mut read) =
-            self.read_each(call, texts.into_iter().enumerate().collect(), field, read).await?;
+        let texts = texts.into_iter().enumerate().collect();
+        let (texts, mut read) = self
+            .read_each(call, texts, field, move |field, text| reader.tokenizer.windows(field, text, overlap))
+            .await?;
         let tokenize = started.elapsed();
         // Ids move to the queue without a copy; the spans stay here for the entities.
         let windows = read.iter_mut().flatten().flat_map(|text| text.windows.iter_mut());

@@ -19,7 +19,8 @@ use crate::scheduler::batcher::Priority;
 use crate::scheduler::queue::WorkSource;
 use crate::text::tokenizer::Truncation;
 
-/// Bytes of a caller's own prompt: it is tokenized once more with every text.
+/// Bytes of a caller's own prompt at most: it is tokenized once more with every text. Not tuned:
+/// the instructions that embedding models are published with have some hundred bytes.
 const LONGEST_PROMPT: usize = 4_096;
 
 /// Prompt in front of every text.
@@ -213,8 +214,11 @@ impl Service {
         let texts = missing.into_iter().map(|missing| (missing.index, missing.text)).collect();
         let started = Instant::now();
         let (model, prompt, truncation) = (Arc::clone(&plan.model), plan.prompt.clone(), plan.truncation);
-        let encode = move |field: &str, text: &str| model.tokenizer.encode(field, &prompt, text, truncation);
-        let (_, mut encodings) = self.read_each(call, texts, field, encode).await?;
+        let (_, mut encodings) = self
+            .read_each(call, texts, field, move |field, text| {
+                model.tokenizer.encode(field, &prompt, text, truncation)
+            })
+            .await?;
         let tokenize = started.elapsed();
 
         let rows: Vec<Vec<u32>> =

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::text::tokenizer::Truncation;
 
-/// Bytes of an entry in addition to its vector: key, counts, and its places in the two maps,
-/// rounded up.
+/// Bytes of an entry in addition to its vector: twice the key of 32 bytes, use and counts, `Arc`
+/// and `Vec`, and the slack of the two maps, rounded up. An estimate, not measured.
 const OVERHEAD: usize = 160;
 
 /// The vector of a text, and how the text was tokenized.

@@ -12,10 +12,11 @@ use crate::error::Error;
 use crate::registry::loaded::LoadedModel;
 use crate::registry::{ModelEntry, ModelState};
 
-/// Pause between two looks at a model that is being loaded or unloaded: short for a person, long
-/// for a processor.
+/// Pause between two looks at a model that is being loaded or unloaded. Not tuned: short for a
+/// person, long for a processor.
 const POLL: Duration = Duration::from_millis(50);
-/// Longest time without a report on a load, so that proxies keep the stream open.
+/// Longest time without a report on a load. Not tuned: far below the minute after which common
+/// proxies close a silent stream.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Progress of a load.

@@ -93,8 +93,8 @@ impl Service {
             reader.tokenizer.encode_pair(field, first.as_ref().map_err(Clone::clone)?, text, truncation)
         };
         let documents = documents.into_iter().enumerate().collect();
-        let field = |index| format!("documents[{index}]");
-        let (_, mut pairs) = self.read_each(&call, documents, field, read).await?;
+        let (_, mut pairs) =
+            self.read_each(&call, documents, |index| format!("documents[{index}]"), read).await?;
         let tokenize = started.elapsed();
         let read: Vec<Result<Scored, Error>> = pairs.iter().map(unscored).collect();
         let rows = pairs.iter_mut().flatten().map(|pair| std::mem::take(&mut pair.ids)).collect();

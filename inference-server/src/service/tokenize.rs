@@ -95,14 +95,8 @@ impl Service {
         self.check_count("sequences", sequences.len())?;
         let model = self.resolve(context, model, None)?;
         let reader = Arc::clone(&model);
-        let job = move || {
-            let mut texts = Vec::with_capacity(sequences.len());
-            for (index, ids) in sequences.iter().enumerate() {
-                let field = format!("sequences[{index}].ids");
-                texts.push(reader.tokenizer.decode(&field, ids, keep_special_tokens)?);
-            }
-            Ok::<_, Error>(texts)
-        };
+        // One job: decoding is a look-up for each id, too little to be shared out.
+        let job = move || decode(&reader, &sequences, keep_special_tokens);
         let texts = self.read(&call, vec![job])?.remove(0).await.map_err(|_| Error::Backend)??;
         Ok((model, texts))
     }
@@ -115,4 +109,17 @@ impl Service {
         let model = self.0.registry.resolve(model, "", Some(Task::Embedding))?;
         model.tokenizer.decode(field, ids, false)
     }
+}
+
+fn decode(
+    model: &LoadedModel,
+    sequences: &[Vec<u32>],
+    keep_special_tokens: bool,
+) -> Result<Vec<String>, Error> {
+    let mut texts = Vec::with_capacity(sequences.len());
+    for (index, ids) in sequences.iter().enumerate() {
+        let field = format!("sequences[{index}].ids");
+        texts.push(model.tokenizer.decode(&field, ids, keep_special_tokens)?);
+    }
+    Ok(texts)
 }

@@ -6,6 +6,8 @@
 //! tokens that end a value are tried before those that start one. The result is a completion, not
 //! always the shortest.
 
+use std::cmp::Reverse;
+
 use llguidance::Matcher as Parser;
 use toktrie::TokTrie;
 
@@ -75,7 +77,12 @@ impl ClosingTokens {
         }
     }
 
-    /// Whether it is a token with bytes of its own.
+    /// Sort key: longer tokens first, of equals the lowest id.
+    fn longest_first(&self, id: u32) -> (Reverse<u8>, u32) {
+        (Reverse(self.lengths[id as usize]), id)
+    }
+
+    /// Returns true if it is a token with bytes of its own.
     pub(super) fn is_plain(&self, id: u32) -> bool {
         self.lengths.get(id as usize).is_some_and(|length| *length > 0)
     }
@@ -115,7 +122,7 @@ fn string_ends(trie: &TokTrie) -> Vec<u32> {
 }
 
 fn longest_first(trie: &TokTrie, mut ids: Vec<u32>) -> Vec<u32> {
-    ids.sort_by_key(|id| (std::cmp::Reverse(trie.token_len(*id)), *id));
+    ids.sort_by_key(|id| (Reverse(trie.token_len(*id)), *id));
     ids.truncate(MAX_CLOSING_TOKENS);
     ids
 }
@@ -128,7 +135,7 @@ pub(super) struct Context<'c> {
 }
 
 impl Context<'_> {
-    /// Whether the tokens, then the completion, lead to a valid end.
+    /// Returns true if the tokens, then the completion, lead to a valid end.
     pub(super) fn completes(self, parser: &mut Parser, ids: &[u32], completion: &[u32]) -> bool {
         let whole: Vec<u32> = ids.iter().chain(completion).copied().chain([self.tokens.eos]).collect();
         self.meter
@@ -242,14 +249,15 @@ impl Search<'_> {
     /// Tokens to try next, best first.
     fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
         let Context { tokens, meter } = self.context;
-        let mut valid = |id: &u32| {
-            let valid = meter.run(parser, |parser| parser.validate_tokens(&[*id]));
-            valid.is_ok_and(|valid| valid == 1)
-        };
-        let free = tokens.probes.len() == 2 && tokens.probes.iter().all(&mut valid);
+        let free = tokens.probes.len() == 2 && tokens.probes.iter().all(|id| meter.allows(parser, *id));
         let known = if free { &tokens.in_string } else { self.outside };
-        let first = |group: &Vec<u32>| group.iter().copied().find(&mut valid);
-        let mut found: Vec<u32> = known.iter().filter_map(first).take(self.width).collect();
+        let mut found: Vec<u32> = Vec::new();
+        for group in known {
+            if found.len() == self.width {
+                break;
+            }
+            found.extend(group.iter().copied().find(|id| meter.allows(parser, *id)));
+        }
         if found.is_empty() || (found.len() < self.width && !free) {
             let others = self.others(parser, &found);
             found.extend(others.into_iter().take(self.width - found.len()));
@@ -274,12 +282,11 @@ impl Search<'_> {
             .copied()
             .take(MAX_LAST_TOKENS)
             .find(|id| !meter.is_exhausted() && self.context.completes(parser, &[*id], &[]));
-        let key = |id: &u32| (std::cmp::Reverse(tokens.lengths[*id as usize]), *id);
         if ids.len() > self.width {
-            ids.select_nth_unstable_by_key(self.width, key);
+            ids.select_nth_unstable_by_key(self.width, |id| tokens.longest_first(*id));
             ids.truncate(self.width);
         }
-        ids.sort_unstable_by_key(key);
+        ids.sort_unstable_by_key(|id| tokens.longest_first(*id));
         last.into_iter().chain(ids).collect()
     }
 }

@@ -5,7 +5,8 @@
 
 use llguidance::Cancelled;
 
-/// Maximum length of the message about an invalid constraint, in characters.
+/// Maximum length of the message about an invalid constraint, in characters. Not tuned: three lines
+/// of a terminal.
 pub(super) const MAX_MESSAGE: usize = 300;
 /// Message of a constraint that has used up its work.
 pub(super) const TOO_MUCH_WORK: &str = "it takes too much work to follow";

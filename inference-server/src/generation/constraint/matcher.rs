@@ -186,7 +186,7 @@ impl Matcher {
         Ok(self.mask.insert(mask))
     }
 
-    /// Whether the mask has this token; computes no mask if it can be told without.
+    /// Returns true if the mask has this token. Computes no mask where the answer is known without.
     ///
     /// # Errors
     /// See [`Matcher::mask`].
@@ -334,12 +334,12 @@ impl Matcher {
         horizon
     }
 
-    /// Whether the text is valid as it is.
+    /// Returns true if the text is valid as it is.
     pub fn is_accepting(&mut self) -> bool {
         self.meter.run(&mut self.parser, Parser::is_accepting).unwrap_or(false)
     }
 
-    /// Whether the text can be completed in time, as far as searched.
+    /// Returns true if the text can be completed in time, as far as searched.
     pub fn can_complete(&self) -> bool {
         !matches!(self.completion, Completion::NotFound(_))
     }

@@ -99,9 +99,11 @@ fn trie_bytes(tokenizer: &Tokenizer, decoder: &ByteDecoder, id: u32, eos_ids: &[
 /// Clears tokens such as `<0x41>` if there is one for the character too: no tokenizer produces
 /// them.
 fn clear_duplicate_bytes(tokenizer: &Tokenizer, tokens: &mut [Vec<u8>]) {
-    let byte = |id: usize| tokenizer.id_to_token(id as u32).as_deref().and_then(fallback_byte);
     let single = (0..tokens.len()).filter(|id| tokens[*id].len() == 1);
-    let (bytes, characters): (Vec<usize>, Vec<usize>) = single.partition(|id| byte(*id).is_some());
+    let (bytes, characters): (Vec<usize>, Vec<usize>) = single.partition(|id| {
+        let token = tokenizer.id_to_token(*id as u32);
+        token.as_deref().and_then(fallback_byte).is_some()
+    });
     let characters: HashSet<u8> = characters.into_iter().map(|id| tokens[id][0]).collect();
     for id in bytes {
         if characters.contains(&tokens[id][0]) {

@@ -15,7 +15,8 @@ use llguidance::{CancellationHandle, Matcher as Parser};
 
 /// Longest time of one operation. A choice: those on ordinary constraints take milliseconds.
 const MAX_OPERATION: Duration = Duration::from_millis(500);
-/// Interval at which the watchdog looks: an operation may overrun by this much.
+/// Interval at which the watchdog looks: an operation may overrun by this much. Not tuned: a
+/// twentieth of [`MAX_OPERATION`].
 const TICK: Duration = Duration::from_millis(25);
 /// Processor time that a sequence may use, plus an allowance for each of its tokens. A choice: a
 /// mask takes up to 0.7 ms (benches/RESULTS.md), so the allowance alone covers ordinary constraints
@@ -31,7 +32,7 @@ pub(super) struct WorkMeter {
     /// Processor time used, in nanoseconds.
     used: AtomicU64,
     tokens: AtomicU64,
-    /// Whether an operation has been cancelled.
+    /// True once an operation has been cancelled.
     overdue: AtomicBool,
 }
 
@@ -54,12 +55,17 @@ impl WorkMeter {
         result
     }
 
+    /// Returns true if the parser allows a token next. An operation that is cancelled allows none.
+    pub(super) fn allows(&self, parser: &mut Parser, id: u32) -> bool {
+        self.run(parser, |parser| parser.validate_tokens(&[id])).is_ok_and(|valid| valid == 1)
+    }
+
     /// Records a token, which raises the limit.
     pub(super) fn add_token(&self) {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the sequence has used up the work that it may cause.
+    /// Returns true if the sequence has used up the work that it may cause.
     pub(super) fn is_exhausted(&self) -> bool {
         let tokens = u32::try_from(self.tokens.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         self.overdue.load(Ordering::Relaxed)

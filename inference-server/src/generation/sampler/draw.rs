@@ -7,9 +7,11 @@ use crate::kernels::isa::{Isa, by_isa};
 
 /// Number of floats that the loops take at once: one AVX-512 register.
 const LANES: usize = 16;
-/// Number of tokens that top-p sorts first; most nuclei are smaller. It doubles from there.
+/// Number of tokens that top-p sorts first; it doubles from there. Not tuned: a model that is sure
+/// of itself has most of its probability in far fewer.
 const NUCLEUS: usize = 256;
-/// Number of values summed in single precision before the sum is added in double precision.
+/// Number of values summed in single precision before the sum is added in double precision. Not
+/// tuned: 256 additions in each lane lose at most 8 of 24 bits, and usually 4.
 const SUM_BLOCK: usize = 4_096;
 
 /// Parameters of a draw; see the fields of the same names in the sampling parameters.
@@ -150,9 +152,14 @@ pub(super) fn largest(values: &[f32], count: usize) -> Vec<(u32, f32)> {
         return Vec::new();
     }
     let mut kept = at_least(values, kth(values, count));
-    kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    kept.sort_unstable_by(largest_first);
     kept.truncate(count);
     kept
+}
+
+/// Order by value, largest first, of equals the lowest index first.
+fn largest_first(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
 /// The `k`-th largest value, counted from 1; −∞ if there are fewer.
@@ -224,14 +231,13 @@ fn nucleus(weights: &[f32], share: f32) -> Vec<(u32, f32)> {
     // Weights below this bar, even all of them together, are less than what may be cut off.
     let bar = ((1.0 - f64::from(share)) * total / weights.len() as f64) as f32;
     let mut kept = at_least(weights, bar.max(f32::MIN_POSITIVE));
-    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let (mut sorted, mut before) = (0, 0.0);
     while sorted < kept.len() {
         let next = (2 * sorted).max(NUCLEUS).min(kept.len());
         if next < kept.len() {
-            kept[sorted..].select_nth_unstable_by(next - sorted, order);
+            kept[sorted..].select_nth_unstable_by(next - sorted, largest_first);
         }
-        kept[sorted..next].sort_unstable_by(order);
+        kept[sorted..next].sort_unstable_by(largest_first);
         for place in sorted..next {
             if before >= goal && place > 0 {
                 kept.truncate(place);

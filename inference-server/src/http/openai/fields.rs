@@ -6,7 +6,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Longest value that a message repeats, in characters: it leaves room for the rest on a line.
+/// Longest value that a message repeats, in characters. Not tuned: it leaves room for the rest on a
+/// line.
 const LONGEST: usize = 60;
 
 /// Keys that change no answer: who asks, and what a service may keep or charge.

@@ -28,10 +28,11 @@ use crate::service::Service;
 use crate::service::access::Client;
 use crate::service::generate::{Generation, PromptInput};
 
-/// Sequences of one request: prompts times `n`. OpenAI's API bounds `n` by 128.
+/// Sequences of one request at most: prompts times `n`. OpenAI's API documents 128 as the maximum
+/// of `n`.
 const MOST_CHOICES: usize = 128;
-/// Events in flight to a caller who reads slowly; the engine does not wait for it (as in
-/// `grpc::generation`).
+/// Events in flight to a caller who reads slowly; the engine does not wait for it. Not tuned: as in
+/// `grpc::generation`.
 const WAITING_LINES: usize = 16;
 
 /// Fields that all chunks of an answer share.

@@ -180,23 +180,26 @@ impl ChatRequest {
 
 /// Refuses tools, unless none is to be called.
 fn check_tools(fields: &mut Fields) -> Result<(), Fault> {
-    let refused = |field: &str| Err(Fault::unsupported(field, "this server calls no tools".to_owned()));
     let unused = match fields.value("tool_choice") {
         None => false,
         Some(Value::String(choice)) if choice == "none" => true,
         Some(Value::String(choice)) if choice == "auto" => false,
-        Some(_) => return refused("tool_choice"),
+        Some(_) => return Err(no_tools("tool_choice")),
     };
     for name in ["tools", "functions"] {
         let tools: Vec<Value> = fields.optional(name, "a list")?.unwrap_or_default();
         if !tools.is_empty() && !unused {
-            return refused(name);
+            return Err(no_tools(name));
         }
     }
     match fields.value("function_call") {
-        Some(call) if call != "none" && call != "auto" => refused("function_call"),
+        Some(call) if call != "none" && call != "auto" => Err(no_tools("function_call")),
         _ => Ok(()),
     }
+}
+
+fn no_tools(field: &str) -> Fault {
+    Fault::unsupported(field, "this server calls no tools".to_owned())
 }
 
 /// A message, whose content may be a text or parts of one.
@@ -208,8 +211,11 @@ fn read_message(index: usize, message: Value) -> Result<Message, Fault> {
         None => String::new(),
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => {
-            let part = |(part, value)| read_part(&format!("{path}.content[{part}]"), value);
-            parts.into_iter().enumerate().map(part).collect::<Result<String, Fault>>()?
+            let mut texts = String::new();
+            for (part, value) in parts.into_iter().enumerate() {
+                texts += &read_part(&format!("{path}.content[{part}]"), value)?;
+            }
+            texts
         }
         Some(other) => {
             return Err(Fault::invalid(&format!("{path}.content"), &other, "a text or a list of parts"));

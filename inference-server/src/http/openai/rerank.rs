@@ -153,8 +153,9 @@ async fn by_vectors(
 ) -> Result<Scored, Refusal> {
     let documents = asked.documents.clone();
     let settings = embed_settings(service, &asked.model, &OF_DOCUMENTS);
-    let field = |index| format!("documents[{index}]");
-    let documents = embed_all(service, Arc::clone(&client), settings, documents, field).await;
+    let documents =
+        embed_all(service, Arc::clone(&client), settings, documents, |index| format!("documents[{index}]"))
+            .await;
     let (plan, documents) = documents.map_err(|refusal| refusal.with_field("texts", "documents"))?;
     let settings = embed_settings(service, &asked.model, &OF_QUERIES);
     let query = vec![asked.query.clone()];

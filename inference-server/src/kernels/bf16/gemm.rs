@@ -53,19 +53,21 @@ pub(crate) fn check(unit: Unit) -> bool {
     // A pair of full groups, and a half-empty one by itself.
     const ROWS: usize = 40;
     const INPUTS: usize = 96;
-    let value = |index: usize| (index * 37 % 101) as f32 / 50.0 - 1.0;
-    let list = |count: usize| (0..count).map(value).collect::<Vec<f32>>();
     let mut weights = Panels::zeros(INPUTS, PANEL);
-    weights.pack(0, &list(INPUTS * PANEL), &list(PANEL));
+    weights.pack(0, &numbers(INPUTS * PANEL), &numbers(PANEL));
     let mut x = Bf16Rows::default();
-    narrow_rows(Isa::detect(), &Matrix::from_rows(&list(ROWS * INPUTS), INPUTS), &mut x);
-    let product = |unit: Unit| {
+    narrow_rows(Isa::detect(), &Matrix::from_rows(&numbers(ROWS * INPUTS), INPUTS), &mut x);
+    let [expected, got] = [Unit::portable(), unit].map(|unit| {
         let mut out = Matrix::default();
         multiply(unit, &x, &weights, Epilogue::Bias, &mut out);
         out
-    };
-    let (expected, got) = (product(Unit::portable()), product(unit));
+    });
     (0..ROWS).all(|row| expected.row(row).iter().zip(got.row(row)).all(|(a, b)| (a - b).abs() < 1e-4))
+}
+
+/// Numbers from -1 to 1 that repeat only after 101, a prime, so that no two rows are alike.
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|index| (index * 37 % 101) as f32 / 50.0 - 1.0).collect()
 }
 
 /// Destination of the results.

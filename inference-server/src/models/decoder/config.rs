@@ -87,12 +87,12 @@ impl DecoderConfig {
     /// Names the key, its value and what was expected.
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
         let mut config = Self::from_json(as_json(&file.dimensions()?))?;
-        let has = |name: &str| file.tensor(name).is_some();
-        config.tied_embeddings = !has("output.weight");
-        config.qkv_bias = has("blk.0.attn_q.bias");
-        config.o_proj_bias = has("blk.0.attn_output.bias");
-        config.mlp_bias = has("blk.0.ffn_up.bias");
-        if has(ROPE_FACTORS) {
+        // The metadata says nothing about these: a tensor that is there is used, as in llama.cpp.
+        config.tied_embeddings = !file.has("output.weight");
+        config.qkv_bias = file.has("blk.0.attn_q.bias");
+        config.o_proj_bias = file.has("blk.0.attn_output.bias");
+        config.mlp_bias = file.has("blk.0.ffn_up.bias");
+        if file.has(ROPE_FACTORS) {
             let factors = file.floats(ROPE_FACTORS, &[config.rope.frequencies.len()])?;
             for rope in [&mut config.rope, &mut config.local_rope] {
                 rope.frequencies.iter_mut().zip(&factors).for_each(|(x, factor)| *x /= factor);

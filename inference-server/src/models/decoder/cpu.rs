@@ -10,7 +10,7 @@ pub(super) mod linear;
 use anyhow::{Context, Result};
 
 use super::config::DecoderConfig;
-use super::family::{Family, LayerKind};
+use super::family::Family;
 use super::source::{Source, TokenEmbeddings};
 use super::{LanguageModel, StepPiece, check};
 use crate::kernels::gemm::Epilogue;
@@ -54,8 +54,11 @@ impl CpuDecoder {
             layers.push(Layer::load(&config, source, index).with_context(|| format!("layer {index}"))?);
         }
         let norm = rms_norm(&config, source, "norm", hidden)?;
-        let view = |layer: &LayerKind| AttentionParams { scale: config.score_scale, window: layer.window };
-        let pages = config.layers.iter().map(|layer| LayerKvCache::new(config.heads, view(layer))).collect();
+        let mut pages = Vec::with_capacity(config.layers.len());
+        for layer in &config.layers {
+            let params = AttentionParams { scale: config.score_scale, window: layer.window };
+            pages.push(LayerKvCache::new(config.heads, params));
+        }
         let (arithmetic, buffers) = (Arithmetic::detect(), Buffers::default());
         Ok(Self { arithmetic, config, token_embeddings, layers, norm, head, pages, buffers })
     }

@@ -29,7 +29,8 @@ use buffers::BufferSizes;
 use network::{Network, Pass, SPLIT};
 use step_layout::StepLayout;
 
-/// Rows of the smallest recorded step.
+/// Rows of the smallest recorded step: the smallest kernel for decode rows computes this many
+/// together, so fewer would not be faster.
 const MIN_RECORDED_ROWS: usize = 8;
 
 /// Size of a recorded step.

@@ -12,13 +12,16 @@ use anyhow::{Context, Result, bail, ensure};
 use super::value::{Array, Value};
 use crate::kernels::quant::Format;
 
+/// First bytes of a file; `GGUF_MAGIC`.
 const MAGIC: [u8; 4] = *b"GGUF";
-/// Upper limit on keys and on tensors; models have dozens of keys and up to thousands of tensors.
+/// Upper limit on keys and on tensors. Not tuned: models have dozens of keys and up to thousands of
+/// tensors.
 const MAX_ENTRIES: u64 = 1 << 16;
-/// Upper limit on the values of an array; the longest are the merges of a tokenizer, about half a
-/// million.
+/// Upper limit on the values of an array. Not tuned: the longest are the merges of a tokenizer,
+/// about half a million.
 const MAX_VALUES: u64 = 1 << 22;
-/// Upper limit on the bytes of a string; the longest are chat templates.
+/// Upper limit on the bytes of a string. Not tuned: the longest are chat templates, of some
+/// kilobytes.
 const MAX_STRING: u64 = 1 << 24;
 /// Upper limit on the dimensions of a tensor; `GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;

@@ -28,7 +28,7 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 
-/// Values of `tokenizer.ggml.token_type`.
+/// Values of `tokenizer.ggml.token_type`, those of `llama_token_type`.
 const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
@@ -48,6 +48,7 @@ struct PreTokenizer {
     nfc: bool,
 }
 
+/// The splits of GPT-2 (Radford et al. 2019), as in llama.cpp's `llama-vocab.cpp`.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// Pre-tokenizers by `tokenizer.ggml.pre`.
@@ -101,12 +102,13 @@ impl Gguf {
             "llama" => vocabulary.sentence_piece()?,
             other => bail!("invalid {MODEL} `{other}`: expected gpt2 or llama"),
         };
-        let of = |kind| vocabulary.of_kind(kind).map(|(_, token)| token.to_owned());
         // Control tokens are matched in texts and left out by decoding; user-defined ones are only
         // matched.
-        let control = of(CONTROL).chain(of(UNKNOWN)).map(|token| AddedToken::from(token, true));
+        let control = vocabulary.of_kind(CONTROL).chain(vocabulary.of_kind(UNKNOWN));
+        let control = control.map(|(_, token)| AddedToken::from(token, true));
         tokenizer.add_special_tokens(control.collect::<Vec<_>>()).map_err(build_error)?;
-        let defined = of(USER_DEFINED).map(|token| AddedToken::from(token, false).normalized(false));
+        let defined = vocabulary.of_kind(USER_DEFINED);
+        let defined = defined.map(|(_, token)| AddedToken::from(token, false).normalized(false));
         tokenizer.add_tokens(defined.collect::<Vec<_>>()).map_err(build_error)?;
         Ok(tokenizer)
     }

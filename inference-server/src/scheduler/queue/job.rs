@@ -29,7 +29,7 @@ pub struct Ticket {
 struct TimeLimits {
     deadline: Option<Instant>,
     begin_by: Option<Instant>,
-    /// Whether a row has reached the device; `begin_by` no longer matters then.
+    /// True if a row has reached the device; `begin_by` no longer matters then.
     started: AtomicBool,
     admission: Arc<Admission>,
 }
@@ -48,12 +48,12 @@ impl TimeLimits {
     /// Error of the deadline that has passed, if any.
     fn expired(&self) -> Option<Error> {
         let now = Instant::now();
-        let passed = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
-        if passed(self.deadline) {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Some(if self.started() { Error::ExpiredRunning } else { Error::ExpiredInQueue });
         }
-        let late = passed(self.begin_by) && !self.started();
-        late.then(|| Error::QueueTimeout { retry_after: self.admission.drain_estimate() })
+        let late = self.begin_by.is_some_and(|begin_by| now >= begin_by);
+        (late && !self.started())
+            .then(|| Error::QueueTimeout { retry_after: self.admission.drain_estimate() })
     }
 }
 
@@ -147,12 +147,12 @@ impl Job {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the answer has been sent; rows that are left need not be computed.
+    /// Returns true if the answer has been sent; rows that are left need not be computed.
     pub(super) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Whether rows are waiting or on the device.
+    /// Returns true if rows are waiting or on the device.
     pub(super) fn has_rows(&self) -> bool {
         self.progress().rows_left > 0
     }

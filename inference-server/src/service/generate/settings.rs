@@ -16,10 +16,12 @@ use crate::registry::loaded::LoadedModel;
 use crate::scheduler::batcher::Priority;
 use crate::service::{ModelRef, Service};
 
-/// New tokens of a sequence if the caller sets no limit.
+/// New tokens of a sequence if the caller sets no limit. Not tuned: an answer of a few paragraphs.
+/// vLLM gives a chat the rest of its context instead, which a caller who forgot the limit would
+/// hold KV blocks for.
 const DEFAULT_NEW_TOKENS: usize = 256;
-/// Stop strings, and stop tokens, of one request: OpenAI's API has 4; each is looked for at every
-/// token.
+/// Stop strings, and stop tokens, of one request. Not tuned: OpenAI's API documents up to 4, and
+/// each one is looked for at every token.
 const MOST_STOPS: usize = 16;
 
 /// Settings of a generation request.
@@ -234,11 +236,9 @@ impl Service {
         messages: &[Message],
         arguments: BTreeMap<String, String>,
     ) -> Result<String, Error> {
-        let bad =
-            |field: String, cause: String| Error::BadChat { field, model: model.info.name.clone(), cause };
         let template = model.generator()?.profile().template.as_ref();
-        let template =
-            template.ok_or_else(|| bad(field.to_owned(), "the model has no template".to_owned()))?;
+        let template = template
+            .ok_or_else(|| bad_chat(model, field.to_owned(), "the model has no template".to_owned()))?;
         self.check_count(&format!("{field}.messages"), messages.len())?;
         for (index, message) in messages.iter().enumerate() {
             self.check_size(&format!("{field}.messages[{index}].content"), &message.content)?;
@@ -246,10 +246,16 @@ impl Service {
         let mut values = BTreeMap::new();
         for (name, value) in arguments {
             let parsed = serde_json::from_str(&value).map_err(|error| {
-                bad(format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
+                bad_chat(model, format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
             })?;
             values.insert(name, parsed);
         }
-        template.render(messages, &values, true).map_err(|error| bad(field.to_owned(), error.to_string()))
+        template
+            .render(messages, &values, true)
+            .map_err(|error| bad_chat(model, field.to_owned(), error.to_string()))
     }
+}
+
+fn bad_chat(model: &LoadedModel, field: String, cause: String) -> Error {
+    Error::BadChat { field, model: model.info.name.clone(), cause }
 }

@@ -13,12 +13,14 @@ use crate::models::checkpoint::json::{check_range, or_default};
 use crate::models::decoder::family::{Family, LayerKind};
 use crate::models::decoder::rope::{Rope, RopeHead, RopeParameters};
 
-/// Upper limit on `max_position_embeddings` and on the context that YaRN makes of it.
+/// Upper limit on `max_position_embeddings` and on the context that YaRN makes of it. Not tuned:
+/// far above any model, and positions stay exact as f64 and fit into 32 bits.
 const MAX_POSITIONS: usize = 1 << 28;
 /// RoPE base of transformers' configurations by default; Gemma 3 has another one for global layers.
 const ROPE_THETA: f64 = 10_000.0;
 const GEMMA3_ROPE_THETA: f64 = 1_000_000.0;
-/// Period of global layers in Gemma 3.
+/// Period of global layers in Gemma 3; `sliding_window_pattern` of transformers'
+/// `Gemma3TextConfig`.
 const GEMMA3_PATTERN: usize = 6;
 
 /// The keys of `config.json` that a decoder needs; others are ignored.
@@ -149,25 +151,33 @@ impl HuggingFaceConfig {
         }
     }
 
+    /// RoPE of one kind of layer, in files that have it by kind (transformers 5).
+    fn rope_of(&self, kind: &str) -> Option<&Value> {
+        self.rope_parameters.as_ref()?.get(kind)
+    }
+
     pub(super) fn ropes(&self, family: Family, head_size: usize) -> Result<Ropes> {
-        let by_type = |name: &str| self.rope_parameters.as_ref().and_then(|all| all.get(name));
-        let (global, local) = match (by_type("full_attention"), by_type("sliding_attention")) {
+        let (global, local) = match (self.rope_of("full_attention"), self.rope_of("sliding_attention")) {
             (None, None) => {
                 (rope_parameters(self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()))?, None)
             }
             (global, local) => (rope_parameters(global)?, Some(rope_parameters(local)?)),
         };
         let trained = self.max_position_embeddings;
-        let partial_rotary_factor = self.partial_rotary_factor;
-        let head = |theta| RopeHead { theta, size: head_size, partial_rotary_factor, context: trained };
+        let head = RopeHead {
+            theta: ROPE_THETA,
+            size: head_size,
+            partial_rotary_factor: self.partial_rotary_factor,
+            context: trained,
+        };
         let theta = if family == Family::Gemma3 { GEMMA3_ROPE_THETA } else { ROPE_THETA };
-        let global_rope = global.rope(head(self.rope_theta.unwrap_or(theta)))?;
+        let global_rope = global.rope(RopeHead { theta: self.rope_theta.unwrap_or(theta), ..head })?;
         let local_rope = match local {
-            Some(local) => local.rope(head(ROPE_THETA))?,
+            Some(local) => local.rope(head)?,
             None if family == Family::Gemma3 => {
                 // Gemma 3 scales global layers only: local ones never look beyond their window.
                 let theta = self.rope_local_base_freq.unwrap_or(ROPE_THETA);
-                RopeParameters::default().rope(head(theta))?
+                RopeParameters::default().rope(RopeHead { theta, ..head })?
             }
             None => global_rope.clone(),
         };

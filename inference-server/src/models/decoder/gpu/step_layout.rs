@@ -120,20 +120,25 @@ impl StepLayout {
 
     /// Addresses of the parts once the layout is at `base`.
     pub(super) fn offsets(&self, base: Address) -> DeviceOffsets {
-        let word = |index: usize| base + (index * size_of::<u32>()) as Address;
-        let part = |index: usize| word(COUNTS + index * self.capacity);
+        let parts = std::array::from_fn(|part| word(base, COUNTS + part * self.capacity));
+        let [token_ids, positions, table_starts, logit_rows, tiles] = parts;
         DeviceOffsets {
             row_count: base,
-            decode_count: word(1),
-            logit_count: word(2),
-            token_ids: part(0),
-            positions: part(1),
-            table_starts: part(2),
-            logit_rows: part(3),
-            tiles: part(4),
-            block_tables: word(COUNTS + 4 * (self.capacity + self.tiles)),
+            decode_count: word(base, 1),
+            logit_count: word(base, 2),
+            token_ids,
+            positions,
+            table_starts,
+            logit_rows,
+            tiles,
+            block_tables: word(base, COUNTS + 4 * (self.capacity + self.tiles)),
         }
     }
+}
+
+/// Address of a word of the layout at `base`.
+fn word(base: Address, index: usize) -> Address {
+    base + (index * size_of::<u32>()) as Address
 }
 
 #[cfg(test)]
