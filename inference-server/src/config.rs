@@ -231,6 +231,7 @@ impl Args {
             clients_file: self.clients_file.clone(),
             admin_token: self.admin_token()?,
             http_listen: self.http_listen,
+            // By default the open files that are left are divided among the ports that serve.
             connections: Room::new(self.max_connections, 1 + usize::from(self.http_listen.is_some()))?,
             patience: Patience::default(),
             announce_file: self.announce_file.clone(),

@@ -80,6 +80,7 @@ impl Api {
 /// has been read.
 fn context_of<T>(request: &Request<T>) -> CallContext {
     let context = request.extensions().get::<CallContext>().cloned().unwrap_or_default();
+    // From here on the time to a refusal is the server's; before it the caller's network decided.
     context.record_decoded();
     context
 }
@@ -118,12 +119,15 @@ pub(crate) type Layered = Stack<AccessLayer, Stack<ObserveLayer, Identity>>;
 /// If the descriptor set cannot be read.
 pub(crate) fn router(api: &Api, access: Access, health: health::Service) -> Result<Router<Layered>> {
     let limits = *api.service.limits();
+    // A macro, as the servers that tonic generates have these methods by name but no trait in
+    // common.
     macro_rules! bounded {
         ($service:expr) => {
             $service
                 .max_decoding_message_size(limits.request_bytes)
                 .max_encoding_message_size(limits.response_bytes)
                 .accept_compressed(CompressionEncoding::Gzip)
+                // Offered to all; `layer` keeps it from callers who do not compress themselves.
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }

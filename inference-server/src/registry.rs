@@ -144,7 +144,9 @@ impl Registry {
         let started = Instant::now();
         // Loads are serial, so nothing else can take from the limit meanwhile.
         let progress = Arc::new(LoadProgress::within(store.weight_limit.saturating_sub(self.weight_bytes())));
+        // Replaced by one that knows the limit; calls that report progress read it from the slot.
         self.set(name, ModelState::Loading(Arc::clone(&progress)));
+        // Warmed up inside: a model whose first pass panics must not become ready.
         let loaded = catch_panic(|| {
             let model = load_within(&store.dir, name, device, &progress)?;
             warm_up(&model)?;
@@ -185,6 +187,8 @@ impl Registry {
 
     fn set(&self, name: &str, state: ModelState) {
         if let Some(slot) = self.write().iter_mut().find(|slot| slot.name == name) {
+            // A failed model keeps the task it was found with, so that its kind can still be
+            // listed.
             slot.task = state.task().or(slot.task);
             slot.state = state;
         }
@@ -201,6 +205,7 @@ impl Registry {
         let mut slots = self.write();
         let index = slots.iter().position(|slot| slot.name == name);
         let state = index.map(|index| &slots[index].state);
+        // Checked under the lock: of two callers who ask at once, one loads and the other watches.
         if matches!(state, Some(ModelState::Loading(_) | ModelState::Ready(_))) {
             return Ok(false);
         }
@@ -325,6 +330,7 @@ impl Registry {
                 return Err(Error::ModelFailed { model: slot.name.clone(), cause: cause.clone() });
             }
         };
+        // What follows needs no lock, and a loader that wants to write must not wait for it.
         drop(slots);
         check(model, revision, task)
     }

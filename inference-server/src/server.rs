@@ -139,6 +139,8 @@ impl Server {
         )
         .context("the device's threads cannot be started")?;
         let (health, health_service) = Health::new(Arc::clone(&registry), Arc::clone(&metrics));
+        // The thread is not started before `run`: a port that cannot be bound must not cost a
+        // model's load.
         let (loader, waiting) = Loader::new(&registry, &admission, batch_tokens);
         let (device_lost, cut_off) = (queue.device_lost(), CancellationToken::new());
         let service = Service::new(Parts {
@@ -175,6 +177,7 @@ impl Server {
             announce_file: config.announce_file.clone(),
             drain: config.drain,
         };
+        // Before the first probe can come, which would find no name known.
         server.health.publish().await;
         // Announced last: a program that reads the file may call at once.
         ports::announce(&server)?;
@@ -223,6 +226,7 @@ fn collector(admission: Arc<Admission>, registry: Arc<Registry>) -> impl Fn(&Met
     move |metrics| {
         metrics.set_admission(admission.gauges());
         for entry in registry.entries() {
+            // Counters of a model that is unloaded stay as they were at the last scrape.
             let ModelState::Ready(model) = &entry.state else { continue };
             if let Ok(generator) = model.generator() {
                 metrics.set_generation(&entry.name, &generator.figures());

@@ -54,6 +54,7 @@ impl DeviceArbiter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = state.next_ticket;
         state.next_ticket += 1;
+        // Queued even if the device is free, so that there is one rule for all.
         state.waiting.push_back((ticket, mode));
         loop {
             let first = state.waiting.front().is_some_and(|(first, _)| *first == ticket);

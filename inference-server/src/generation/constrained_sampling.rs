@@ -64,6 +64,7 @@ impl ConstrainedSampler {
     /// # Errors
     /// If no token can be sampled from the logits, or a [`ConstraintError`].
     fn sample(&mut self, logits: &[f32], mut remaining: usize) -> Result<SampledTokens> {
+        // The matcher draws, as it may reject a token after it was drawn.
         let (sampled, complete) = self.matcher.sample(&mut self.sampler, logits, remaining)?;
         self.sampler.push(sampled.id);
         let mut tokens = vec![(sampled, complete)];
@@ -118,6 +119,7 @@ impl SamplerPool {
     /// # Errors
     /// If a thread cannot be spawned.
     pub(super) fn start() -> Result<Self> {
+        // As many as cores: the engine's own thread waits while they work.
         let cores = available_parallelism().map_or(1, usize::from);
         let (sender, results) = mpsc::channel();
         Ok(Self {
@@ -140,6 +142,8 @@ impl SamplerPool {
         for (sampler, remaining) in jobs {
             let done = Arc::clone(done);
             tasks.push(move || {
+                // Relaxed: a job that sees the flag late computes one mask too many, and no data
+                // hangs on it.
                 if !done.load(Ordering::Relaxed) {
                     // An error comes up again when the mask is needed.
                     let _ = sampler.lock().unwrap_or_else(PoisonError::into_inner).matcher.mask(remaining);
@@ -155,6 +159,7 @@ impl SamplerPool {
     pub(super) fn sample(&self, requests: Vec<SampleRequest>) -> Vec<SampleResult> {
         let mut expected = 0;
         for request in requests {
+            // Slow ones are not waited for, and their results come with a later step.
             expected += usize::from(request.is_fast);
             let pool = if request.is_fast { &self.fast } else { &self.slow };
             // The pools accept any number of jobs.
@@ -173,6 +178,8 @@ impl SamplerPool {
 
     /// Takes the results that have come meanwhile; waits a moment for the first one if `idle`.
     pub(super) fn take_results(&self, idle: bool) -> Vec<SampleResult> {
+        // Waiting for the first only: once there is something to do the rest can come with the next
+        // step.
         let first = if idle { self.results.recv_timeout(IDLE_WAIT).ok() } else { None };
         first.into_iter().chain(self.results.try_iter()).collect()
     }

@@ -57,6 +57,8 @@ impl GrammarCompiler {
     /// empty.
     pub(crate) fn new(tokenizer: &Arc<Tokenizer>, logits: usize, eos_ids: &[u32]) -> Result<Self> {
         let tokens: TokEnv = Arc::new(token_trie::TokenTrie::new(tokenizer, logits, eos_ids)?);
+        // Precomputed masks of frequent token sets, such as those of a JSON string: most masks are
+        // put together from them.
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&tokens, InferenceCapabilities::default(), &slices)?;
         factory.quiet();
@@ -73,6 +75,7 @@ impl GrammarCompiler {
     /// [`ConstraintError::Invalid`].
     pub(crate) fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstraintError> {
         let grammar = grammar::grammar(constraint).map_err(|error| invalid(constraint, error))?;
+        // Cancellable, as only the watchdog can end an operation that has begun.
         let parser = Parser::new(self.factory.create_parser(grammar)).into_cancellable();
         match parser.get_error() {
             Some(error) => Err(invalid(constraint, error)),

@@ -56,6 +56,7 @@ impl<T: Borrow<Tokenizer>> Detokenizer<T> {
     /// Adds the next token; returns the text that no later token can change, if there is any.
     pub fn push(&mut self, id: u32) -> Option<String> {
         let tokenizer = self.tokenizer.borrow();
+        // Models may generate ids without a token: rows of logits are padded.
         let token = tokenizer.id_to_token(id)?;
         if self.skip_special && tokenizer.get_added_vocabulary().is_special_token(&token) {
             return None;
@@ -186,6 +187,8 @@ fn anchor(tokenizer: &Tokenizer) -> Option<(u32, String)> {
         let Some(token) = tokenizer.id_to_token(id) else { continue };
         let special = tokenizer.get_added_vocabulary().is_special_token(&token);
         let letters = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        // Plain letters are changed by no decoder, so the text before a chunk is known without
+        // decoding.
         if letters && !special && decode(tokenizer, &[id]) == token {
             return Some((id, token));
         }

@@ -87,8 +87,10 @@ impl Engine {
 
     /// Makes one forward pass, if there is anything to compute.
     pub(crate) fn step(&mut self) {
+        // First, so that sequences whose tokens have come meanwhile take part in this step.
         let results = self.samplers.take_results(false);
         self.append_sampled(results);
+        // Before admission, so that the blocks of those who left are there for those who wait.
         self.abort_abandoned();
         self.scheduler.admit();
         let shares = self.scheduler.schedule();
@@ -143,6 +145,8 @@ impl Engine {
 
     /// Runs the scheduled step and samples the next tokens.
     fn compute(&mut self, shares: &[StepShare]) {
+        // Held for the forward pass alone: sampling is done by the CPU, and encoders may have the
+        // device meanwhile.
         let grant = self.arbiter.exclusive();
         let started = Instant::now();
         let high_water = self.scheduler.pool.high_water();
@@ -157,9 +161,11 @@ impl Engine {
             Ok(()) => model.step(&pieces),
             Err(error) => Err(error),
         };
+        // The step has ended: masks that are not computed yet would only delay sampling.
         done.store(true, Ordering::Relaxed);
         drop(grant);
         let tokens: usize = shares.iter().map(|share| share.tokens).sum();
+        // Failed steps count as well, as they took the device's time.
         self.admission.observe(tokens, started.elapsed());
         self.scheduler.steps += 1;
         match computed {
@@ -230,6 +236,8 @@ fn distribute(
         let full_before = sequence.computed / BLOCK_TOKENS;
         sequence.computed += share.tokens;
         for index in full_before..sequence.computed / BLOCK_TOKENS {
+            // Full blocks only: the keys of a block that still grows would be read before they are
+            // written.
             if let Some(hash) = sequence.block_hash(index) {
                 pool.register(sequence.blocks[index], hash);
             }

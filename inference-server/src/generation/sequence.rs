@@ -224,6 +224,7 @@ impl Sequence {
     /// Reason to abort it: its caller left or a deadline passed.
     pub(super) fn abort_reason(&self, now: Instant, retry_after: impl FnOnce() -> Duration) -> Option<Error> {
         if self.request.cancel.is_cancelled() || self.request.events.is_closed() {
+            // Before the deadlines: nobody is left to hear which one passed.
             return Some(Error::Cancelled);
         }
         if self.request.deadline.is_some_and(|deadline| now >= deadline) {
@@ -237,6 +238,7 @@ impl Sequence {
     /// the forced tokens at the beginning; returns how many.
     pub(super) fn start(&mut self) -> usize {
         if self.state != State::Waiting {
+            // No second start: the caller has had its first tokens.
             if self.state == State::Preempted {
                 self.state = State::Running;
             }
@@ -258,6 +260,7 @@ impl Sequence {
 
     /// Records that its KV blocks were taken away: everything is uncomputed again.
     pub(super) fn preempt(&mut self) {
+        // The tokens stay, and their hashes: the prefix cache may still have most of the blocks.
         self.computed = 0;
         if self.state == State::Running {
             self.state = State::Preempted;
@@ -328,6 +331,7 @@ impl Sequence {
     fn append(&mut self, sampled: Sampled, complete: bool) {
         let id = sampled.id;
         self.tokens.push(id);
+        // Zero stands for not yet: no token comes within a nanosecond of submission.
         if self.times.first_token.is_zero() {
             self.times.first_token = self.submitted.elapsed();
         }
@@ -341,6 +345,7 @@ impl Sequence {
             let piece = self.request.detokenizer.push(id).unwrap_or_default();
             let emitted = self.request.stop_strings.push(&piece);
             text = emitted.text;
+            // The detokenizer may hold back more, but nothing follows a stop string.
             if emitted.stopped {
                 self.send(Event::Token { sampled, text });
                 return self.finish(FinishReason::StopSequence, String::new());

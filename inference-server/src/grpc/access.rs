@@ -50,6 +50,7 @@ impl AccessLayer {
             return Ok(None);
         }
         let client = self.access.caller(request)?;
+        // After authentication: a stranger learns nothing about which methods exist.
         if ADMIN.contains(&path) && !client.grants.admin {
             return Err(Error::PermissionDenied { client: client.name.clone() });
         }

@@ -95,9 +95,12 @@ where
         let started = Instant::now();
         let patience = grpc_timeout(request.headers());
         let deadline = patience.and_then(|patience| ends(started, patience, AHEAD));
+        // Two deadlines: a service that watches the first one answers with details of its own, and
+        // the second catches one that does not.
         let last = patience.and_then(|patience| ends(started, patience, AHEAD / 2));
         let context = CallContext::new(deadline);
         request.extensions_mut().insert(context.clone());
+        // Before tonic reads the header to choose the encoding of the answer.
         answer_in_kind(request.headers_mut());
         let id = request_id(request.headers());
         let method = method_label(request.uri().path());
@@ -119,7 +122,7 @@ where
         let answer = self.inner.call(request);
         let answered = async move {
             let response = observed.answer(answer).await?;
-            // The call lasts until the last byte of its answer is sent, which a stream's body knows.
+            // The call lasts until its answer is sent to the last byte, which the body knows.
             Ok(match under_way {
                 Some(call) => response.map(|body| Body::new(Held::new(body, call))),
                 None => response,
@@ -164,6 +167,8 @@ impl Observed {
             self.metrics.refused(error.reason());
             response = status::to_status(&error).into_http();
         }
+        // A stream that fails later has its code in the trailers, which are not seen here: it
+        // counts by how it began.
         let code = code_of(response.headers());
         self.ongoing.answered(code_name(code));
         self.label(&mut response, code);
@@ -192,10 +197,12 @@ async fn arriving<E>(
     context: CallContext,
     ours: bool,
 ) -> Result<Response<Body>, E> {
+    // Pinned here, so that the same call goes on after the time limit has passed.
     let mut answer = std::pin::pin!(answer);
     if let Ok(answer) = tokio::time::timeout(MESSAGE, &mut answer).await {
         return answer;
     }
+    // A service that has its message may take as long as its deadline allows.
     if ours && context.decoded().is_none() {
         let cause = format!("it did not arrive within {} s", MESSAGE.as_secs());
         return Ok(status::to_status(&Error::Malformed { cause }).into_http());
@@ -206,16 +213,19 @@ async fn arriving<E>(
 /// Why a message did not reach its service, where tonic's codec could not read it.
 fn unread(response: &Response<Body>, message_bytes: usize) -> Option<Error> {
     let codec = Status::from_header_map(response.headers())?;
+    // Other codes come from layers or services, whose refusals have details already.
     let codec_faults = [Code::Internal, Code::OutOfRange, Code::ResourceExhausted];
     codec_faults.contains(&codec.code()).then(|| status::undecodable(&codec, message_bytes))
 }
 
 /// The end of a call, `ahead` of the caller's deadline, or half-way if that is sooner than `ahead`.
 fn ends(started: Instant, patience: Duration, ahead: Duration) -> Option<Instant> {
+    // A caller may give a deadline of microseconds, which the lead would turn negative.
     started.checked_add(patience - ahead.min(patience / 2))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    // What a caller sends goes into logs: it is bounded there, and ASCII by `to_str`.
     headers.get(name)?.to_str().ok().filter(|value| value.len() <= LONGEST_ID)
 }
 
@@ -239,6 +249,7 @@ fn answer_in_kind(headers: &mut HeaderMap) {
 /// Methods that exist, as `Service/Method`, by their paths; anything else a caller invents is
 /// [`OTHER`].
 static METHODS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    // From the descriptors, so that a new method has its label without a list to maintain.
     let mut methods = HashMap::new();
     for set in [observatory_proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET] {
         let files = FileDescriptorSet::decode(set).unwrap_or_default().file;

@@ -177,6 +177,7 @@ pub(crate) fn attend(
         );
         let pairs = piece.rows.len() * shape.group;
         for head in 0..shape.kv_heads {
+            // Token by token within a tile, so that its queries see almost the same keys.
             let firsts = (0..pairs).step_by(most);
             tasks.extend(firsts.map(|first| (piece, head, first..(first + most).min(pairs))));
         }
@@ -302,6 +303,7 @@ impl TileTask<'_> {
             let mut sum = 0.0;
             by_isa!(self.isa, softmax(row: &mut [f32] = row, seen: Range<usize> = seen,
                 scale: f32 = self.cache.params.scale, sum: &mut f32 = &mut sum));
+            // The sum is at least 1, as the largest score has weight 1.
             *factor = 1.0 / sum;
         }
     }
@@ -386,8 +388,10 @@ struct BlockPlace {
 /// elsewhere, and stores their sum, the denominator.
 #[inline(always)]
 fn softmax<const FMA: bool>(row: &mut [f32], seen: Range<usize>, scale: f32, sum: &mut f32) {
+    // Overwritten and not added to: a score of a stale key may be NaN.
     row[..seen.start].fill(f32::NEG_INFINITY);
     row[seen.end..].fill(f32::NEG_INFINITY);
+    // No rest: a row is whole blocks, which are whole vectors.
     let chunks = row.as_chunks_mut::<LANES>().0;
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in chunks.iter() {

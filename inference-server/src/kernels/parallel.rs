@@ -22,6 +22,7 @@ fn each(tasks: usize, work: impl Fn(usize) + Send + Sync) {
     if tasks == 1 || threads() == 1 {
         (0..tasks).for_each(work);
     } else {
+        // Each task by itself: rayon would join neighbours, and a heavy one could not be stolen.
         (0..tasks).into_par_iter().with_max_len(1).for_each(work);
     }
 }
@@ -77,6 +78,7 @@ pub(super) fn each_block(
 ) {
     let blocks = pieces(rows, rows_per_block);
     let groups = match threads() {
+        // One thread takes a block with all panels, so that activations are read once.
         1 => 1,
         threads => (TASKS_PER_THREAD * threads).div_ceil(blocks.max(1)).min(panels),
     };

@@ -86,7 +86,9 @@ impl Gguf {
     /// As [`Gguf::expect`], and if the file cannot be read.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
         let info = self.expect(name, shape)?;
+        // The header was checked against the file, so this is no more than the file has.
         let mut bytes = vec![0; info.bytes];
+        // At a position, so that reads need no lock on the file.
         let read = self.file.read_exact_at(&mut bytes, self.data_start + info.offset);
         read.with_context(|| format!("tensor {name} cannot be read"))?;
         Ok(bytes)

@@ -97,6 +97,7 @@ impl LoaderThread {
     }
 
     fn run(self, device: &OpenDevice, on_change: &impl Fn(), tried: oneshot::Sender<()>) {
+        // In the order of preference, so that the default models answer first.
         for entry in self.registry.entries() {
             self.load(&entry.name, device);
             on_change();

@@ -61,11 +61,13 @@ pub(crate) fn revision(store: &Path, name: &str) -> Result<String> {
         let entry = digest(&dir.join(&path), cached.get(&path)).with_context(|| path.clone())?;
         entries.insert(path, entry);
     }
+    // A start without changes writes nothing, so that a read-only store is no warning.
     if entries != cached {
         write_cache(&cache_path, &entries);
     }
     let mut hash = Sha256::new();
     for (path, entry) in &entries {
+        // Paths cannot hold NUL, so no two lists of files give the same lines.
         hash.update(format!("{path}\0{}\n", entry.sha256));
     }
     Ok(hex::encode(hash.finalize()))
@@ -95,6 +97,8 @@ fn digest(path: &Path, cached: Option<&FileDigest>) -> Result<FileDigest> {
     let metadata = fs::metadata(path)?;
     let modified_ns = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let size = metadata.len();
+    // Size and time as in make and rsync: a file that was replaced within the clock's resolution by
+    // one of the same size would go unnoticed.
     if let Some(entry) = cached.filter(|entry| entry.size == size && entry.modified_ns == modified_ns) {
         return Ok(entry.clone());
     }

@@ -56,6 +56,7 @@ fn warm_up_encoder(model: &LoadedModel, max_tokens: usize) -> Result<Pace> {
             Err(ComputeError::OutOfMemory(_)) if pace.is_some() => break,
             Err(error) => return Err(anyhow!("warm-up with {tokens} tokens: {error}")),
         }
+        // The largest batch is measured last, so that its pace is the one admission begins with.
         if tokens == max_tokens || pace.is_some_and(|pace| pace.elapsed > SLOW_BATCH) {
             break;
         }

@@ -114,6 +114,7 @@ impl Service {
         texts: Vec<String>,
         field: FieldPath,
     ) -> Result<(EmbedPlan, Embeddings), Error> {
+        // First of all: a refusal for lack of room must cost nothing, not even the checks below.
         let call = self.admit(context)?;
         self.check_count("texts", texts.len())?;
         let plan = self.embed_plan(context, settings)?;
@@ -170,6 +171,8 @@ impl Service {
         for known in cached {
             let embedded = match known {
                 Some(known) => Ok(known),
+                // Texts that the cache lacked were computed in their order, so they fill the gaps
+                // one by one.
                 None => computed.next().unwrap_or(Err(Error::Backend)),
             };
             items.push(embedded.and_then(|embedded| plan.finish(&embedded)));
@@ -206,6 +209,7 @@ impl Service {
         missing: Vec<Missing>,
         field: FieldPath,
     ) -> Result<(Vec<Result<Arc<Embedded>, Error>>, Timing), Error> {
+        // Reserved by an estimate before tokenizing: an overloaded server spends no time on texts.
         let permit = {
             let texts = missing.iter().map(|missing| missing.text.as_str());
             self.reserve(&plan.model, &plan.prompt, texts)?
@@ -221,6 +225,7 @@ impl Service {
             .await?;
         let tokenize = started.elapsed();
 
+        // Ids move to the queue without a copy.
         let rows: Vec<Vec<u32>> =
             encodings.iter_mut().flatten().map(|encoded| std::mem::take(&mut encoded.ids)).collect();
         let tokens: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
@@ -237,11 +242,7 @@ impl Service {
             items.push(match encoded {
                 Err(error) => Err(error),
                 Ok(encoded) => outputs.next().ok_or(Error::Backend).map(|(output, tokens)| {
-                    let RowOutput { values: vector, sparse, multi_vector } = output;
-                    let token_outputs =
-                        ids.next().map(|ids| Box::new(TokenOutputs { ids, sparse, multi_vector }));
-                    let truncated = encoded.truncated;
-                    let embedded = Arc::new(Embedded { vector, tokens, truncated, token_outputs });
+                    let embedded = Arc::new(embedded(output, ids.next(), tokens, encoded.truncated));
                     self.remember(key, &embedded);
                     embedded
                 }),
@@ -291,10 +292,19 @@ impl EmbedPlan {
     }
 }
 
+/// The output of a row as it is cached; `ids` are those of its tokens, if token outputs are kept.
+fn embedded(output: RowOutput, ids: Option<Vec<u32>>, tokens: u32, truncated: bool) -> Embedded {
+    let RowOutput { values: vector, sparse, multi_vector } = output;
+    let token_outputs = ids.map(|ids| Box::new(TokenOutputs { ids, sparse, multi_vector }));
+    Embedded { vector, tokens, truncated, token_outputs }
+}
+
 /// The lengths that a model was trained to be cut to, and its own.
 fn dimensions(asked: Option<u32>, info: &ModelInfo) -> Result<usize, Error> {
     let Some(asked) = asked else { return Ok(info.dimensions) };
     let lengths: Vec<usize> = info.matryoshka.iter().copied().chain([info.dimensions]).collect();
+    // Any length could be cut; one the model was not trained for would give a poor vector without a
+    // sign.
     if lengths.contains(&(asked as usize)) {
         return Ok(asked as usize);
     }
@@ -316,6 +326,7 @@ fn prompt(info: &ModelInfo, prompt: Prompt) -> Result<String, Error> {
         Prompt::Text(text) => return Ok(text),
         Prompt::Named(name) => name,
         Prompt::Default => match &info.default_prompt {
+            // An empty name stands for no prompt, as null does.
             Some(name) if !name.is_empty() => name.clone(),
             _ => return Ok(String::new()),
         },

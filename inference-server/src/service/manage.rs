@@ -62,6 +62,7 @@ impl Service {
     ) -> Result<ModelEntry, Error> {
         let call = self.admit(context)?;
         let model = self.0.registry.unload(name)?;
+        // Before waiting: health and listings must show the model as gone while its last calls end.
         changed.await;
         if let Some(model) = model {
             tokio::select! {
@@ -71,6 +72,7 @@ impl Service {
             }
             tracing::info!(model.name = name, "model unloaded");
         }
+        // Looked up again, as the model may be loading once more by now.
         self.0.registry.entry(name)
     }
 }
@@ -94,6 +96,7 @@ impl Load {
 
     async fn report(&mut self) -> Result<LoadReport, Error> {
         loop {
+            // Polled: the loader's thread should not have to know who watches it.
             let entry = self.service.registry().entry(&self.name)?;
             let progress = match &entry.state {
                 ModelState::Loading(loading) => loading.progress(),

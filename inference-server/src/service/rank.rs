@@ -84,8 +84,11 @@ impl Service {
             return Err(Error::EmptyInput { field: "query".to_owned() });
         }
 
+        // Before tokenizing, as for embeddings; `reserve` of the service would count the query once
+        // only.
         let permit = self.0.admission.reserve(estimate(&model, &query, &documents))?;
         let started = Instant::now();
+        // Empty until a thread needs it: tokenizing the query here would block the async runtime.
         let (reader, first, truncation) = (Arc::clone(&model), OnceLock::new(), settings.truncation);
         let read = move |field: &str, text: &str| {
             // Tokenized once, by whichever thread comes first.
@@ -163,6 +166,7 @@ fn sigmoid(logit: f32) -> f32 {
 fn arranged(documents: Vec<RankedDocument>, keep_order: bool, top: usize) -> Vec<RankedDocument> {
     let (mut good, failed): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.result.is_ok());
+    // A stable sort, as the order of equal documents is promised.
     good.sort_by(|a, b| b.score().partial_cmp(&a.score()).unwrap_or(Ordering::Equal));
     if top > 0 {
         good.truncate(top);

@@ -58,6 +58,7 @@ impl Service {
             });
         }
         let (mut texts, mut results) = (Vec::new(), Vec::new());
+        // In the order of the texts; a share that is done early waits in its channel.
         for answer in self.read(call, jobs)? {
             let (share, of_share) = answer.await.map_err(|_| Error::Backend)?;
             texts.extend(share);

@@ -72,6 +72,7 @@ impl Service {
     ) -> Result<(Arc<LoadedModel>, Vec<T>), Error> {
         let call = self.admit(context)?;
         self.check_count("texts", texts.len())?;
+        // Any task: every model has a tokenizer.
         let model = self.resolve(context, model, None)?;
         let reader = Arc::clone(&model);
         let read = move |_: &str, text: &str| reader.tokenizer.tokens(text, special_tokens).map(&one);

@@ -157,6 +157,8 @@ impl TextTokenizer {
     /// # Errors
     /// If the special tokens alone reach `max_tokens`.
     pub fn new(mut inner: Tokenizer, max_tokens: usize, lowercase: bool) -> Result<Self> {
+        // Rows are packed, so padding would be computed for nothing; truncation is chosen by the
+        // request.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         let added = inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
@@ -189,6 +191,8 @@ impl TextTokenizer {
     ) -> Result<Encoded, Error> {
         check_not_empty(field, text)?;
         let mut encoding = self.encode_content(&self.lowercase_if_needed(format!("{prompt}{text}")))?;
+        // By the tokens and not by the text's length: the whole text is tokenized, as in
+        // transformers.
         let (tokens, limit) = (encoding.len() + self.added, self.max_tokens);
         let truncated = tokens > limit;
         if truncated {
@@ -230,6 +234,7 @@ impl TextTokenizer {
         let truncated = tokens > self.max_tokens;
         if truncated {
             let direction = truncation.direction();
+            // The library's own rule, so that the cut is at the same token as in transformers.
             let params = TruncationParams {
                 direction: direction.ok_or_else(|| too_long(field, tokens, self.max_tokens))?,
                 max_length: self.max_tokens.saturating_sub(self.added_to_pair),
@@ -262,6 +267,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Backend`] if the tokenizer fails.
     pub fn encode_prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        // Without offsets, which a prompt has no use for.
         let encoding = self.inner.encode_fast(text, special).map_err(|error| backend_error(&error))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -347,6 +353,7 @@ impl TextTokenizer {
         for (index, part) in std::iter::once(content).chain(rest).enumerate() {
             let tokens = part.len();
             let whole = self.with_special(part)?;
+            // Counted in the result: templates may put more than one token in front.
             let lead = whole.get_special_tokens_mask().iter().take_while(|special| **special == 1).count();
             windows.push(Window {
                 ids: whole.get_ids().to_vec(),
@@ -369,6 +376,8 @@ impl TextTokenizer {
             }
             _ => false,
         };
+        // transformers takes an unknown token for the beginning of a word, whatever stands before
+        // it.
         let unknown = ["[UNK]", "<unk>"].map(|token| self.inner.token_to_id(token));
         let tokens = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
         tokens
@@ -402,6 +411,7 @@ impl TextTokenizer {
 
     /// The tokens of a text without special tokens; updates the density.
     fn encode_content(&self, text: &str) -> Result<Encoding, Error> {
+        // Special tokens come later, behind truncation.
         let encoding = self.inner.encode(text, false).map_err(|error| backend_error(&error))?;
         // Concurrent updates may lose a measurement, which an estimate can afford.
         let old = f32::from_bits(self.density.load(Ordering::Relaxed));

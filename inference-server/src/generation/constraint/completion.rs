@@ -54,6 +54,7 @@ pub(super) struct ClosingTokens {
 impl ClosingTokens {
     pub(super) fn new(trie: &TokTrie) -> Self {
         let group = |texts: &[&str]| group_of(trie, texts);
+        // Long tokens close several levels at once, which is what a text near its limit needs.
         let brackets = longest_first(trie, made_of(trie, b"}]"));
         let in_string =
             vec![string_ends(trie), group(&["\""]), group(&["aaaaaaaa", "aaaa", "the", "aa", "a", "A"])];
@@ -212,9 +213,11 @@ impl Search<'_> {
     /// Adds every continuation of a path by one step to `next`.
     fn extend(&mut self, mut path: Path, next: &mut Vec<Path>) {
         let Context { meter, .. } = self.context;
+        // Already as long as the best completion, which has ended.
         if path.ids.len() > self.room {
             return;
         }
+        // The end token itself is not counted: a text may end at its limit without it.
         if meter.run(&mut path.parser, Parser::is_accepting).unwrap_or(false) {
             return self.found(path.ids);
         }
@@ -237,6 +240,7 @@ impl Search<'_> {
         }
         let candidates = self.candidates(&mut path.parser);
         for (rank, id) in candidates.into_iter().enumerate() {
+            // Parsers share their grammar, so a clone copies the state of this text only.
             let mut parser = path.parser.clone();
             if meter.run(&mut parser, |parser| parser.consume_token(id)).is_ok() {
                 let mut ids = path.ids.clone();
@@ -249,6 +253,8 @@ impl Search<'_> {
     /// Tokens to try next, best first.
     fn candidates(&self, parser: &mut Parser) -> Vec<u32> {
         let Context { tokens, meter } = self.context;
+        // If a bracket and a letter are both allowed, the parser is inside free text, where closing
+        // the string is the way out.
         let free = tokens.probes.len() == 2 && tokens.probes.iter().all(|id| meter.allows(parser, *id));
         let known = if free { &tokens.in_string } else { self.outside };
         let mut found: Vec<u32> = Vec::new();
@@ -271,6 +277,7 @@ impl Search<'_> {
         let Context { tokens, meter } = self.context;
         let Ok(mask) = meter.run(parser, Parser::compute_mask) else { return Vec::new() };
         let mut ids: Vec<u32> = Vec::new();
+        // The whole mask is needed once the likely tokens have failed; that is the expensive case.
         mask.iter_set_entries(|id| {
             let length = tokens.lengths[id] as usize;
             if (1..=MAX_TOKEN_BYTES).contains(&length) && !found.contains(&(id as u32)) {

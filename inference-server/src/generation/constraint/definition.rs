@@ -1,7 +1,7 @@
 //! Constraints as requests give them.
 //!
-//! Nothing is checked here; [`super::GrammarCompiler::compile`] refuses what is invalid, and callers
-//! may refuse what is too large before that.
+//! Nothing is checked here; [`super::GrammarCompiler::compile`] refuses what is invalid, and
+//! callers may refuse what is too large before that.
 
 use std::fmt;
 

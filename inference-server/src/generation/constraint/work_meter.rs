@@ -46,11 +46,16 @@ impl WorkMeter {
 
     /// Runs one operation on a parser and measures it; the watchdog may cancel it.
     pub(super) fn run<T>(&self, parser: &mut Parser, operation: impl FnOnce(&mut Parser) -> T) -> T {
+        // Processor time and not wall time: a machine that is busy must not make a constraint look
+        // expensive.
         let before = thread_time();
         *self.operation() = parser.cancellation_handle().map(|handle| (Instant::now(), handle));
         let result = operation(parser);
+        // Taken back before the time is added, so that the watchdog cannot cancel the next
+        // operation for this one.
         *self.operation() = None;
         let used = thread_time().saturating_sub(before);
+        // Relaxed here and below: the counts are compared with limits and guard no other memory.
         self.used.fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         result
     }
@@ -86,6 +91,8 @@ impl WorkMeter {
         if let Some((started, handle)) = &*self.operation()
             && started.elapsed() > MAX_OPERATION
         {
+            // Under the lock, which `run` takes again once the operation returns: by then the flag
+            // is seen, although it is Relaxed.
             self.overdue.store(true, Ordering::Relaxed);
             handle.cancel();
         }
@@ -135,6 +142,8 @@ impl Watchdog {
     fn run(&self) {
         loop {
             let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+            // Weak references: a meter lives as long as its matcher, and the watchdog must not
+            // prolong that.
             meters.retain(|meter| {
                 meter.upgrade().is_some_and(|meter| {
                     meter.cancel_overdue();

@@ -40,6 +40,7 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 pub(super) fn uniform(seed: u64, position: u64, attempt: u32) -> f64 {
     let counter = [position as u32, (position >> 32) as u32, attempt, 0];
     let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
+    // 53 bits, the significand of an f64: every value is exact and below 1.
     let bits = (u64::from(high) << 32 | u64::from(low)) >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }
@@ -51,6 +52,7 @@ pub(super) fn max(values: &[f32]) -> f32 {
     let rest = chunks.remainder();
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
+            // Not `f32::max`, whose rule for NaN takes a second instruction.
             *lane = if *x > *lane { *x } else { *lane };
         }
     }
@@ -81,6 +83,7 @@ fn exp(x: f32) -> f32 {
 /// Sum of e^(x − best).
 pub(super) fn sum_exp(values: &[f32], best: f32) -> f64 {
     let mut sum = 0.0;
+    // Without fused operations the instruction set changes the speed only, never the bits.
     by_isa!(Isa::detect(), sum_exp_in_lanes(values: &[f32] = values, best: f32 = best, sum: &mut f64 = &mut sum));
     sum
 }
@@ -132,6 +135,7 @@ fn sum(values: &[f32]) -> f64 {
 /// Sets the values whose bit in `allowed` is 0 to −∞.
 pub(super) fn mask(values: &mut [f32], allowed: &[u32]) {
     for (chunk, word) in values.chunks_mut(32).zip(allowed) {
+        // Most words of a mask are all or nothing.
         match *word {
             0 => chunk.fill(f32::NEG_INFINITY),
             u32::MAX => {}
@@ -173,6 +177,7 @@ fn kth(values: &[f32], k: usize) -> f32 {
     let mut kept: Vec<f32> = Vec::with_capacity(room);
     let mut bar = f32::NEG_INFINITY;
     for chunk in values.chunks(LANES) {
+        // A chunk without a candidate costs one vector comparison; most chunks are such.
         if max(chunk) < bar {
             continue;
         }
@@ -216,6 +221,7 @@ pub(super) fn draw(logits: &mut [f32], best: f32, cuts: &Cuts, uniform: f64) -> 
         let place = invert_cdf(kept.iter().map(|(_, weight)| *weight), uniform * total)?;
         return Some(kept[place].0 as usize);
     }
+    // Weights are relative to the likeliest, which has 1, so they compare with `min_p` as they are.
     if cuts.min_p > 0.0 {
         for weight in logits.iter_mut() {
             *weight = if *weight < cuts.min_p { 0.0 } else { *weight };
@@ -239,6 +245,7 @@ fn nucleus(weights: &[f32], share: f32) -> Vec<(u32, f32)> {
         }
         kept[sorted..next].sort_unstable_by(largest_first);
         for place in sorted..next {
+            // At least one token stays, however small the share.
             if before >= goal && place > 0 {
                 kept.truncate(place);
                 return kept;
@@ -267,6 +274,7 @@ fn invert_cdf(weights: impl Iterator<Item = f32>, goal: f64) -> Option<usize> {
 /// Like [`invert_cdf`] over all weights, a block at a time.
 fn draw_from_all(weights: &[f32], uniform: f64) -> Option<usize> {
     let blocks: Vec<f64> = weights.chunks(SUM_BLOCK).map(sum).collect();
+    // By blocks, so that a draw among 150,000 tokens walks through one of them.
     let mut goal = uniform * blocks.iter().sum::<f64>();
     let last = blocks.iter().rposition(|sum| *sum > 0.0)?;
     let mut block = 0;

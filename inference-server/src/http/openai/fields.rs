@@ -62,6 +62,7 @@ fn shown(value: &Value) -> String {
 /// True if a value asks for something.
 fn asks(value: &Value) -> bool {
     match value {
+        // Clients send defaults along: an unknown field that is off or empty asks for nothing.
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),

@@ -136,6 +136,7 @@ fn schema(fields: &mut Fields) -> Result<Option<String>, Fault> {
     let kind: String = format.needed("type", expected)?;
     let schema = match kind.as_str() {
         "text" => None,
+        // The API has no schema there; peers allow one, and without it any object will do.
         "json_object" => Some(format.value("schema").unwrap_or_else(|| json!({"type": "object"}))),
         "json_schema" => match format.value("schema") {
             Some(schema) => Some(schema),
@@ -161,6 +162,7 @@ impl ChatRequest {
         let common = Common::read(&mut fields)?;
         let messages: Vec<Value> = fields.needed("messages", "a list of messages")?;
         let messages = messages.into_iter().enumerate().map(|(index, message)| read_message(index, message));
+        // A flag in chats, a number in completions: the two differ in OpenAI's API.
         let asked = fields.flag("logprobs")?;
         let top: Option<u32> = fields.optional("top_logprobs", WHOLE)?;
         if let Some(top) = top.filter(|top| *top > 0 && !asked) {
@@ -249,6 +251,7 @@ impl CompletionRequest {
         let prompt = fields.needed("prompt", INPUT)?;
         let logprobs = fields.optional("logprobs", WHOLE)?;
         let best_of: Option<usize> = fields.optional("best_of", "a whole number from 1 on")?;
+        // With `best_of` = n every text is returned, which is what happens anyway.
         if let Some(best_of) = best_of.filter(|best_of| *best_of > common.n.unwrap_or(1)) {
             return Err(Fault::unsupported("best_of", format!("best_of {best_of} is not served beyond n")));
         }

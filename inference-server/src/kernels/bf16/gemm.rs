@@ -101,11 +101,15 @@ impl Product<'_> {
 
     /// Computes the outputs of some groups of rows and some panels; no two tasks share any.
     fn block(&self, groups: Range<usize>, panels: Range<usize>) {
+        // For the task and not for the process: AMX registers belong to a thread, and rayon chooses
+        // it.
         let unit = self.unit.enter();
         let mut sums = PanelSums([[0.0; PANEL]; GROUPS_TOGETHER * TILE_ROWS]);
         for panel in panels {
             let weights = self.weights.panel(panel);
             for group in groups.clone().step_by(GROUPS_TOGETHER) {
+                // The second group is named even where there is none, and cut off below: no branch
+                // in the loop.
                 let x = [group, (group + 1).min(groups.end - 1)].map(|group| self.x.group(group));
                 unit.sum(&x[..(groups.end - group).min(GROUPS_TOGETHER)], weights, &mut sums);
                 self.finish(group, groups.end, panel, &mut sums);

@@ -63,6 +63,7 @@ pub(crate) fn multiply(
     out.resize(x.rows(), outputs);
     let (stride, out) = (out.stride(), SyncPtr::new(out.data_mut()));
     let kernel = DotKernel::of(isa);
+    // One layer after the other: each has its own format, hence its own kernel.
     let mut first = 0;
     for weights in layers {
         assert_eq!(x.width(), weights.inputs(), "inputs of the layer");
@@ -174,6 +175,7 @@ impl Product<'_> {
                     self.unpack(strips.clone(), index, rows.len(), unpacked);
                     self.chunk(&rows, strips.clone(), index, unpacked);
                 }
+                // After all chunks, as the epilogue is not linear.
                 strips.for_each(|strip| self.finish(&rows, strip));
             }
         });

@@ -96,6 +96,7 @@ impl Panels {
         let strips = first / STRIP..(first + count).div_ceil(STRIP);
         let data =
             &mut CacheLine::bytes_mut(&mut self.lines)[strips.start * strip_bytes..strips.end * strip_bytes];
+        // Strips and not rows: 16 rows share the bytes of a strip, which one thread must write.
         parallel::each_chunk(data, strip_bytes, |index, strip| {
             let start = (strips.start + index) * STRIP;
             for output in start.max(first)..(start + STRIP).min(first + count) {

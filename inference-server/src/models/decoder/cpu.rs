@@ -45,6 +45,8 @@ impl CpuDecoder {
     pub fn load(config: DecoderConfig, source: &mut Source) -> Result<Self> {
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let (token_embeddings, head) = if config.tied_embeddings {
+            // Tied embeddings are kept once, packed for the product; a row is unpacked for each
+            // token.
             (None, source.linear(&[("embed_tokens".to_owned(), vocabulary)], hidden, false)?)
         } else {
             (Some(source.token_embeddings(vocabulary, hidden)?), source.head(hidden, vocabulary)?)
@@ -87,6 +89,7 @@ impl CpuDecoder {
 
     /// Runs all layers, then norm and head for the rows in `logit_rows` alone.
     fn forward(&mut self, pass: &Pass<'_>, logit_rows: &[usize]) {
+        // Buffers are shared by all layers, so that activations stay in cache.
         for (layer, pages) in self.layers.iter().zip(&mut self.pages) {
             layer.forward(&mut self.arithmetic, pass, pages, &mut self.buffers);
         }

@@ -74,6 +74,7 @@ impl RopeParameters {
     pub(super) fn rope(&self, head: RopeHead) -> Result<Rope> {
         let part = self.partial_rotary_factor.or(head.partial_rotary_factor).unwrap_or(1.0);
         ensure!(part > 0.0 && part <= 1.0, "invalid partial_rotary_factor {part}: expected 0 to 1");
+        // Truncated like Python's `int()`, then to whole pairs.
         let rotated = (head.size as f64 * part) as usize / 2 * 2;
         let theta = self.rope_theta.unwrap_or(head.theta);
         let factor = self.factor.unwrap_or(1.0);
@@ -81,6 +82,8 @@ impl RopeParameters {
             factor > 0.0 && factor.is_finite(),
             "invalid factor {factor} in rope_scaling: expected a positive number"
         );
+        // In f64 until the end: a power of a large base, rounded to f32 first, would be scaled with
+        // its error.
         let mut frequencies: Vec<f64> =
             (0..rotated).step_by(2).map(|column| theta.powf(-(column as f64) / rotated as f64)).collect();
         let mut attention_factor = 1.0;

@@ -91,6 +91,7 @@ fn read_metadata(reader: &mut Reader<'_>, count: u64) -> Result<HashMap<String, 
     for index in 0..count {
         let key = reader.string().with_context(|| format!("key {index} of {count}"))?;
         let value = read_value(reader).with_context(|| format!("key {key}"))?;
+        // A second value would win in some readers and lose in others.
         ensure!(!metadata.contains_key(&key), "duplicate key {key}");
         metadata.insert(key, value);
     }
@@ -142,6 +143,7 @@ fn read_tensor(reader: &mut Reader<'_>, alignment: u64) -> Result<TensorInfo> {
     let count = count.filter(|count| (1..=1 << 40).contains(count));
     let count = count.with_context(|| format!("invalid shape {shape:?}"))?;
     let row = shape[shape.len() - 1];
+    // By rows, as quantisation blocks do not cross them.
     let bytes = count / row * format.row_bytes(row)?;
     ensure!(offset.is_multiple_of(alignment), "data offset {offset} is not a multiple of {alignment}");
     Ok(TensorInfo { shape, format, offset, bytes })
@@ -154,6 +156,7 @@ fn check_extents(tensors: &[(String, TensorInfo)], length: u64) -> Result<()> {
     let mut before: (&str, u64) = ("", 0);
     for (name, info) in order {
         let TensorInfo { offset, bytes, .. } = info;
+        // Sorted by offset, so comparing neighbours finds every overlap.
         ensure!(*offset >= before.1, "tensor {name} overlaps tensor {}", before.0);
         let end = offset.checked_add(*bytes as u64).filter(|end| *end <= length);
         let end = end.with_context(|| {

@@ -245,6 +245,7 @@ impl<'a> Vocabulary<'a> {
             let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(build_error)?;
             steps.push(split.into());
         }
+        // No regular expression of its own: the patterns before it have split the text already.
         steps.push(ByteLevel::new(false, true, false).into());
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
         tokenizer.with_decoder(Some(ByteLevel::default()));
@@ -262,6 +263,7 @@ impl<'a> Vocabulary<'a> {
         let mut model = BPE::builder()
             .vocab_and_merges(self.ids()?, self.merges_by_score()?)
             .byte_fallback(self.of_kind(BYTE).next().is_some())
+            // SentencePiece makes one unknown token of neighbours.
             .fuse_unk(true);
         if let Some(unknown) = unknown {
             model = model.unk_token(unknown);
@@ -298,6 +300,7 @@ impl<'a> Vocabulary<'a> {
         let scores = scores.with_context(|| format!("missing key {SCORES}"))?;
         let (count, tokens) = (scores.len(), self.tokens.len());
         ensure!(count == tokens, "invalid {SCORES} of length {count}: expected {tokens}");
+        // Control and byte tokens are not made by merges.
         let ids: Vocab = self.of_kind(NORMAL).map(|(id, token)| (token.to_owned(), id)).collect();
         let mut found = Vec::new();
         for (id, token) in self.of_kind(NORMAL) {

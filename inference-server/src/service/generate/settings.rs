@@ -194,6 +194,7 @@ impl Service {
         if tokens >= context {
             return Err(Error::InputTooLong { field: field.to_owned(), tokens, limit: context - 1 });
         }
+        // At least 1, as the prompt was found shorter than the context.
         let left = context - tokens;
         let max_new_tokens = plan.max_new_tokens.unwrap_or(DEFAULT_NEW_TOKENS.min(left));
         if max_new_tokens > left {
@@ -212,6 +213,8 @@ impl Service {
             }
             PromptInput::Tokens(ids) => {
                 let vocabulary = model.generator()?.profile().vocabulary;
+                // The network would read past its embeddings; the tokenizer's own ids are below by
+                // construction.
                 if let Some(place) = ids.iter().position(|id| *id as usize >= vocabulary) {
                     let field = format!("{field}.tokens.ids[{place}]");
                     return Err(invalid(&field, ids[place], &format!("0 to {}", vocabulary - 1)));
@@ -239,12 +242,15 @@ impl Service {
         let template = model.generator()?.profile().template.as_ref();
         let template = template
             .ok_or_else(|| bad_chat(model, field.to_owned(), "the model has no template".to_owned()))?;
+        // Bounded before rendering, whose time grows with the messages.
         self.check_count(&format!("{field}.messages"), messages.len())?;
         for (index, message) in messages.iter().enumerate() {
             self.check_size(&format!("{field}.messages[{index}].content"), &message.content)?;
         }
         let mut values = BTreeMap::new();
         for (name, value) in arguments {
+            // Values are JSON, so that a template sees `false` and not the text "false", which is
+            // true in Jinja.
             let parsed = serde_json::from_str(&value).map_err(|error| {
                 bad_chat(model, format!("{field}.template_arguments.{name}"), format!("not JSON: {error}"))
             })?;

@@ -39,6 +39,8 @@ const HIGH: Side = Side { inclusive: "maximum", exclusive: "exclusiveMaximum", i
 /// # Errors
 /// If the schema asks for numbers that cannot be enforced.
 pub(super) fn bound_numbers(schema: &mut Value) -> Result<()> {
+    // Three walks: what is added to one schema depends on the numbers of all, since schemas are
+    // combined.
     let mut usage = NumberUsage::default();
     for_each_schema(schema, &mut |map| usage.visit(map))?;
     usage.check_multiples()?;
@@ -115,6 +117,7 @@ impl NumberUsage {
     fn check_multiples(&self) -> Result<()> {
         let mut seen: Vec<f64> = self.multiples.clone();
         seen.sort_unstable_by(f64::total_cmp);
+        // Equal steps have themselves as their common multiple.
         seen.dedup();
         if seen.len() < 2 || !self.combines {
             return Ok(());
@@ -145,6 +148,7 @@ impl NumberUsage {
         if !has_type(map, &["number", "integer"]) || lists_values(map) {
             return;
         }
+        // Beyond the largest number of the schema, so that no bound of its own is cut.
         let limit = if self.largest <= DEFAULT_BOUND {
             DEFAULT_BOUND
         } else {

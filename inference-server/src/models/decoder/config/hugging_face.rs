@@ -72,6 +72,8 @@ pub(super) struct Ropes {
 impl HuggingFaceConfig {
     /// Bounds all numbers and refuses what the decoders do not compute.
     pub(super) fn check(&self) -> Result<()> {
+        // Far above any published model, and small enough that products of two of them stay in 64
+        // bits.
         for (key, value, max) in [
             ("hidden_size", self.hidden_size, 1 << 17),
             ("intermediate_size", self.intermediate_size, 1 << 21),
@@ -88,6 +90,7 @@ impl HuggingFaceConfig {
             ("final_logit_softcapping", self.final_logit_softcapping),
             ("attn_logit_softcapping", self.attn_logit_softcapping),
         ] {
+            // Gemma 2 has them; without, its logits would be wrong and still look plausible.
             ensure!(value.is_none(), "{key} is not supported");
         }
         Ok(())
@@ -110,6 +113,7 @@ impl HuggingFaceConfig {
 
     /// The sliding window; `None` also for one of 0 or of the whole context.
     fn window(&self) -> Option<usize> {
+        // Checkpoints name a window even where it cuts nothing; kernels are faster without one.
         self.sliding_window.filter(|window| (1..self.max_position_embeddings).contains(window))
     }
 

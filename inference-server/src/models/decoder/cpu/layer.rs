@@ -188,6 +188,7 @@ impl Layer {
         let angles = if self.kind.local { &pass.local_angles } else { &pass.angles };
         parallel::each_row(qkv, |index, row| {
             for (number, head) in row[..rotated].chunks_exact_mut(size).enumerate() {
+                // Before the rotation, as Qwen 3 and Gemma 3 were trained.
                 if let Some((query_norm, key_norm)) = &self.head_norms {
                     let norm = if number * size < queries { query_norm } else { key_norm };
                     norm.apply_row(isa, head);
@@ -204,6 +205,7 @@ impl Layer {
             for (offset, row) in piece.rows.clone().enumerate() {
                 let position = piece.start + offset;
                 let row = &qkv.row(row)[queries..];
+                // One thread for all: copying a few rows costs less than sharing them out.
                 let block = piece.blocks[position / BLOCK_TOKENS];
                 pages.write(block, position % BLOCK_TOKENS, &row[..keys], &row[keys..2 * keys]);
             }
