@@ -23,7 +23,9 @@ use crate::metrics::{Metrics, Ongoing};
 use crate::service::call::{CallContext, LONGEST_ID};
 use observatory_server::connections::{Held, Origin};
 
+/// Header of the caller's request id, by the name that proxies such as Envoy use.
 const REQUEST_ID: &str = "x-request-id";
+/// Header of the revision that answered; a name of this server.
 const MODEL_REVISION: &str = "x-model-revision";
 /// Lead over a caller's deadline at which a call ends: at the deadline itself tonic ends it as
 /// CANCELLED, without details. Work that does not watch its deadline ends at half the lead. Not

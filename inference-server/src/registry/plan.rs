@@ -43,7 +43,7 @@ impl ServePlan {
             );
         }
         let mut seen = HashSet::new();
-        // A name given twice would be loaded twice.
+        // Twice in the registry, a model would be set ready in its first place only.
         names.retain(|name| seen.insert(name.clone()));
         Ok(Self {
             store: store.to_owned(),

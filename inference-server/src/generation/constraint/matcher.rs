@@ -181,7 +181,7 @@ impl Matcher {
             (None, None) => {
                 let mask = self.meter.run(&mut self.parser, Parser::compute_mask_or_eos);
                 let mut mask = Vec::from(mask.map_err(failed)?);
-                // The library rounds the length of its masks up; the sampler insists on one word
+                // The library's masks have room for a token more; the sampler insists on one word
                 // for each 32 logits.
                 mask.truncate(words);
                 mask
